@@ -1,0 +1,42 @@
+# Two commands matter: `make demo` and `make test`. Each makes the environment it needs first.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# demo and dev install the exact versions of the lock, checked by hash, then the project itself.
+install = $(PYTHON) -m venv $(VENV) && \
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$(1).lock && \
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e . && \
+	touch $@
+
+.PHONY: help demo dev test lint lock clean
+help: ## what there is to make
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/demo.installed ## all four vendors' webhooks to FHIR on Kafka topics, in one minute
+	@$(BIN)/fhirline demo
+
+dev: $(VENV)/demo.installed ## the same stack, left running until Ctrl-C
+	@$(BIN)/fhirline dev
+
+test: $(VENV)/dev.installed ## lint, types and every test
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/pytest -n 2
+
+lint: $(VENV)/dev.installed
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
+
+lock: $(VENV)/dev.installed ## resolve requirements/*.lock again from pyproject.toml
+	@for lock in "runtime" "demo --extra embedded" "dev --extra embedded --extra dev"; do set -- $$lock; name=$$1; shift; \
+		$(BIN)/uv pip compile --quiet pyproject.toml requirements/build.in $$@ --universal --python-version 3.11 \
+			--generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements/$$name.lock || exit 1; done
+
+clean: ## forget the environment
+	rm -rf $(VENV)
+
+$(VENV)/demo.installed: requirements/demo.lock pyproject.toml
+	@echo "Installing fhirline into $(VENV) ..."
+	@$(call install,demo)
+$(VENV)/dev.installed: requirements/dev.lock pyproject.toml
+	@echo "Installing fhirline with its test tools into $(VENV) ..."
+	@$(call install,dev)
+	@touch $(VENV)/demo.installed

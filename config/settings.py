@@ -1,0 +1,115 @@
+"""Settings of every process, from ``FHIRLINE_*`` environment variables or an ``.env`` file.
+
+Every field is documented by its description; ``fhirline settings`` prints them, and the README's table is made from it.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from config.errors import ConfigurationError
+
+PREFIX = "FHIRLINE_"
+Validation = Literal["spec", "fhir.resources", "both", "off"]
+
+
+class Settings(BaseSettings):
+    """All settings; immutable once read. Units are in the descriptions."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    # Kafka
+    bootstrap: Annotated[str, Field(description="Kafka bootstrap servers, host:port[,host:port]")] = "127.0.0.1:9092"
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        Field(description="How to talk to the brokers"),
+    ] = "PLAINTEXT"
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None,
+        Field(description="SASL mechanism, with SASL_PLAINTEXT or SASL_SSL"),
+    ] = None
+    sasl_username: Annotated[str | None, Field(description="SASL user")] = None
+    sasl_password: Annotated[SecretStr | None, Field(description="SASL password")] = None
+    sasl_password_file: Annotated[Path | None, Field(description="File that holds the SASL password")] = None
+    ssl_ca_file: Annotated[Path | None, Field(description="CA certificates (PEM) that sign the brokers'")] = None
+    ssl_certificate_file: Annotated[Path | None, Field(description="Client certificate (PEM)")] = None
+    ssl_key_file: Annotated[Path | None, Field(description="Client key (PEM)")] = None
+    partitions: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000,
+            description="Partitions of raw, state and fhir.r4 topics; fixed once topics exist",
+        ),
+    ] = 6
+    replication_factor: Annotated[int, Field(ge=1, le=9, description="Replicas of each topic")] = 1
+    message_max_bytes: Annotated[
+        int, Field(ge=65_536, description="Largest record, bytes: for topics and producers")
+    ] = 20_971_520
+    delivery_timeout: Annotated[
+        float, Field(gt=0, description="Seconds until an unacknowledged record counts as failed")
+    ] = 20.0
+
+    # Identity
+    base: Annotated[
+        str,
+        Field(
+            description="BASE of identifier systems and resource ids (mapping.md §4.1); fixed for a deployment's life"
+        ),
+    ] = "https://fhirline.example.org"
+    server_base: Annotated[str | None, Field(description="Base of Bundle.entry.fullUrl; default: BASE")] = None
+    vendors_file: Annotated[
+        Path | None, Field(description="vendors.yaml of this deployment; default: the packaged one")
+    ] = None
+
+    # Gateway
+    gateway_host: Annotated[str, Field(description="Address the gateway listens on")] = "127.0.0.1"
+    gateway_port: Annotated[int, Field(ge=0, le=65_535, description="Port; 0 takes a free one")] = 8080
+    max_body_bytes: Annotated[int, Field(ge=1_024, description="Largest webhook body, bytes (then 413)")] = 4_194_304
+    max_depth: Annotated[int, Field(ge=8, le=200, description="Deepest nesting of a webhook body (then 400)")] = 64
+    max_in_flight: Annotated[int, Field(ge=1, description="Requests at work at once in a gateway (then 429)")] = 1_000
+
+    # Worker
+    group: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,200}$", description="Consumer group of the workers")] = (
+        "fhirline"
+    )
+    vendors: Annotated[
+        tuple[str, ...] | None,
+        Field(description='Vendors a worker reads, as JSON (["mediquo"]); default: all'),
+    ] = None
+    batch_size: Annotated[int, Field(ge=1, le=10_000, description="Events in a batch at most")] = 500
+    batch_within: Annotated[float, Field(gt=0, le=5, description="Seconds a batch waits to fill")] = 0.05
+    session_timeout: Annotated[float, Field(ge=3, le=300, description="Seconds of silence until a worker is out")] = (
+        30.0
+    )
+    validation: Annotated[Validation, Field(description="What checks each resource before it leaves")] = "spec"
+
+    # Logs
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="Least severity logged")] = (
+        "info"
+    )
+    log_format: Annotated[
+        Literal["auto", "json", "pretty"], Field(description="auto: pretty on a terminal, else JSON")
+    ] = "auto"
+
+    @field_validator("base", "server_base")
+    @classmethod
+    def _absolute_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must be an absolute http(s) URL")
+        return value.rstrip("/") if value is not None else None
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings; raise ConfigurationError with one line that names the wrong ones."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them; callers pass field values
+    except ValidationError as error:
+        first, *more = error.errors(include_input=False, include_url=False, include_context=False)
+        name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "settings"
+        others = f" (and {len(more)} more)" if more else ""
+        raise ConfigurationError(f"{name}: {first['msg']}{others}") from None
+    except ValueError as error:  # pydantic-settings: a JSON value that is none
+        raise ConfigurationError(f"{PREFIX}*: {str(error).splitlines()[0]}") from None

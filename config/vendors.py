@@ -1,0 +1,127 @@
+"""Vendors and tenants (``vendors.yaml``): what is configured per vendor, and what a tenant overrides."""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+
+from config.errors import ConfigurationError
+
+SLUG = r"^[a-z0-9-]{1,32}$"
+DEFAULT_TENANT = "default"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Credential(_Strict):
+    """How a vendor's webhooks prove themselves. Secrets themselves are named, never held, here.
+
+    ``secrets`` are names of environment variables; each may also be given as ``<NAME>_FILE``. Several are valid at a
+    time, so that a secret can be changed without a gap.
+    """
+
+    header: str
+    scheme: Literal["static", "hmac-sha256"] = "static"
+    prefix: str = ""
+    secrets: tuple[str, ...] = Field(min_length=1)
+
+
+class TenantSettings(_Strict):
+    """What mapping depends on besides the event; every field is named where ``mapping.md`` speaks of configuration."""
+
+    source_time_zone: str | None = "UTC"
+    confidentiality: Literal["N", "R"] = "N"
+    sandbox: bool = False
+    ai_security: Literal["DEVAST", "AIAST"] = "DEVAST"
+    snomed: bool = True
+    edqm: bool = True
+    narratives: bool = False
+    note_documents: bool = False
+    language: str = "en"
+    mrn_system: str | None = None
+    icd10_system: str = "http://hl7.org/fhir/sid/icd-10"
+    duration_unit: Literal["d", "wk"] | None = None
+    lab_intent: Literal["plan", "order"] = "plan"
+    enrichment: bool = False
+    payload_confirmed: tuple[str, ...] = ()
+    waiting_room_subtypes: tuple[str, ...] = ()
+    credential: Credential | None = None
+
+    @field_validator("source_time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ZoneInfo(value)
+            except (ZoneInfoNotFoundError, ValueError):
+                raise ValueError(f"{value!r} is no IANA time zone (or null, to emit dates only)") from None
+        return value
+
+
+class Vendor(_Strict):
+    """One vendor: its display name, its defaults, and the tenants that the gateway accepts."""
+
+    name: str
+    defaults: TenantSettings
+    tenants: Mapping[str, Mapping[str, Any] | None]
+    _settings: dict[str, TenantSettings] = PrivateAttr(default_factory=dict)
+
+    @field_validator("tenants")
+    @classmethod
+    def _slugs(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        for slug in value:
+            if not re.fullmatch(SLUG, slug):
+                raise ValueError(f"tenant {slug!r} does not match {SLUG}")
+        return value
+
+    def settings(self, tenant: str) -> TenantSettings:
+        """The vendor's defaults with the tenant's overrides; a tenant that is not listed has none."""
+        if (known := self._settings.get(tenant)) is None:
+            overrides = self.tenants.get(tenant) or {}
+            known = TenantSettings.model_validate({**self.defaults.model_dump(), **overrides})
+            self._settings[tenant] = known
+        return known
+
+
+class Vendors(_Strict):
+    """The whole file."""
+
+    vendors: Mapping[str, Vendor]
+
+    def __getitem__(self, vendor: str) -> Vendor:
+        return self.vendors[vendor]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self.vendors))
+
+
+@lru_cache(maxsize=8)
+def load_vendors(path: Path | None = None) -> Vendors:
+    """Read and check a vendors file (default: the packaged one); raise ConfigurationError naming file and place."""
+    try:
+        text = path.read_text("utf-8") if path else (files("config") / "vendors.yaml").read_text("utf-8")
+        loaded = Vendors.model_validate(yaml.safe_load(text))
+        for vendor in loaded.vendors.values():
+            for tenant in vendor.tenants:
+                vendor.settings(tenant)
+        return loaded
+    except OSError as error:
+        raise ConfigurationError(f"FHIRLINE_VENDORS_FILE: cannot read {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        raise ConfigurationError(
+            f"{path or 'vendors.yaml'}:{where.line + 1 if where else '?'}: not YAML: {getattr(error, 'problem', '')}"
+        ) from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"{path or 'vendors.yaml'}: {place}: {first['msg']}") from None

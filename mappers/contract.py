@@ -1,0 +1,147 @@
+"""What a mapping returns, and what folding makes of it.
+
+A mapping says of each resource *how it comes about* (mapping.md §3.2): `Made` once and whole by this event, or as a
+`Fold` over statements that several events have made. Everything else (meta, Provenance, Bundle, outcome, order,
+validation) is the same for all and is added by `mappers.normalize`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+Resource = dict[str, Any]
+Element = dict[str, Any]
+
+
+class Feeding(Enum):
+    """How many events feed a resource (mapping.md §3.2)."""
+
+    ONE_EVENT = "one event"
+    CONSTANT = "constant"
+    LAST_WRITER = "last writer"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A data-quality remark: ``code`` is a row of config/flags.yaml, ``at`` JSON Pointers or FHIRPath; never a value."""
+
+    code: str
+    at: tuple[str, ...] = ()
+
+
+class Flags:
+    """Collects the flags of one resource while its elements are built."""
+
+    __slots__ = ("_flags",)
+
+    def __init__(self, *flags: Flag) -> None:
+        self._flags: list[Flag] = list(flags)
+
+    def add(self, code: str, *at: str) -> None:
+        self._flags.append(Flag(code, at))
+
+    def __iter__(self) -> Any:
+        return iter(self._flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A resource that this event makes whole.
+
+    ``shared``: its meta names no single event (mapping.md §5.1). ``ai`` puts the AI label on it.
+    """
+
+    resource: Resource
+    feeding: Feeding
+    flags: tuple[Flag, ...] = ()
+    shared: bool = False
+    ai: bool = False
+    security: tuple[Element, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stamp:
+    """When and by which event something was said; the greater one wins (mapping.md §3.2).
+
+    ``order`` is the instant's; ``at`` its text, as it goes into the header ``occurred-at``.
+    """
+
+    order: tuple[int, str]
+    event_key: str
+    at: str = field(compare=False, default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One register of a subject's state: the value of greatest stamp, or one statement of a grow-only set."""
+
+    stamp: Stamp
+    value: Any
+
+
+Registers = Mapping[str, Entry]
+"""All that is remembered of one subject, by register name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A resource as it follows from the registers; ``stamp`` is the greatest that contributed.
+
+    ``targeted``: the event's own mapping makes it, so that Provenance names it (mapping.md §5.3).
+    ``shared``: fed by several events, so that its meta names none (mapping.md §5.1).
+    """
+
+    resource: Resource
+    stamp: Stamp
+    flags: tuple[Flag, ...] = ()
+    targeted: bool = True
+    shared: bool = True
+    ai: bool = False
+    security: tuple[Element, ...] = ()
+    source: tuple[str, str] | None = None
+    """For resources that are not shared but kept in state: (event key, event type) that made them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A subject fed by several events: what this one says (``says``: register → value), and how all of it reads.
+
+    ``build`` is a pure function of the merged registers. ``subject`` is ``<ResourceType>/<id>``.
+    ``makes`` are the references that this event's own mapping makes (targets of Provenance, even where stale).
+    """
+
+    subject: str
+    says: Mapping[str, Any]
+    build: Callable[[Registers], Sequence[Folded]]
+    makes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A resource that cannot be made validly (mapping.md §1, rule 10)."""
+
+    resource_type: str
+    flag: Flag
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """All that one event says.
+
+    ``skipped``: JSON Pointers below which nothing was mapped although the model knows the fields (an item without a
+    name, say); the ledger keeps those leaves. ``kept``: pointers whose values the mapping itself put into a
+    ``source-data`` or ``source-value`` extension. ``withheld`` and ``ignored``: pointers treated so by a rule.
+    """
+
+    made: tuple[Made | Fold, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    professional: str | None = None
+    """Reference of the Practitioner who authored the event's content (Provenance agent, mapping.md §5.3)."""
+    engine: str | None = None
+    """Reference of the Device whose AI results the event carries."""
+    skipped: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    claims: "Mapping[str, str] | None" = None
+    """For readers without fixed paths (Azodha): pointer → treatment, instead of the model's own declaration."""

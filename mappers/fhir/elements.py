@@ -1,0 +1,91 @@
+"""Builders with FHIR's own names. Each returns plain JSON, prunes what is absent, and is None where nothing is left.
+
+Keyword order is element order: write elements as the FHIR page lists them. A trailing underscore gives Python's
+keywords (``class_``); a leading one is the primitive's companion (``_status``).
+"""
+
+from decimal import Decimal
+from typing import Any
+
+from mappers.contract import Element, Resource
+
+DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+
+LOINC = "http://loinc.org"
+SNOMED = "http://snomed.info/sct"
+UCUM = "http://unitsofmeasure.org"
+ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
+
+
+def element(**content: Any) -> Element | None:
+    """Any complex element: absent members pruned; None if none is left."""
+    pruned = {
+        (name[:-1] if name[-1] == "_" else name): value
+        for name, value in content.items()
+        if value is not None and value != "" and value != [] and value != {} and value != ()
+    }
+    return pruned or None
+
+
+def resource(resource_type: str, id: str, **content: Any) -> Resource:
+    """A resource with its place for ``meta``, which `mappers.normalize` fills."""
+    return {"resourceType": resource_type, "id": id, "meta": {}, **(element(**content) or {})}
+
+
+def listed(*items: Any) -> list[Any] | None:
+    """The items that are there, as a list; None if none is."""
+    return [item for item in items if item is not None and item != "" and item != [] and item != {}] or None
+
+
+def coding(system: str | None, code: str, display: str | None = None) -> Element:
+    return {
+        **({"system": system} if system else {}),
+        "code": code,
+        **({"display": display} if display else {}),
+    }
+
+
+def codeable_concept(*codings: Element | None, text: str | None = None) -> Element | None:
+    return element(coding=listed(*codings), text=text)
+
+
+def identifier(system: str, value: str, **content: Any) -> Element:
+    return {**(element(**content) or {}), "system": system, "value": value}
+
+
+def reference(target: str | None, display: str | None = None) -> Element | None:
+    """A literal reference ``Type/id``."""
+    return element(reference=target, display=display)
+
+
+def annotation(text: str | None) -> Element | None:
+    return element(text=text)
+
+
+def data_absent(reason: str) -> Element:
+    """An element (or a primitive's companion) that holds only why there is no value."""
+    return {"extension": [{"url": DATA_ABSENT, "valueCode": reason}]}
+
+
+def extended(*extensions: Element | None) -> Element | None:
+    """A companion of a primitive (``_date``) that holds extensions, None if there are none."""
+    return element(extension=listed(*extensions))
+
+
+def decimal(number: Decimal | None) -> int | float | None:
+    """A number as JSON writes it without losing a digit; None where a double cannot hold it."""
+    if number is None:
+        return None
+    if number == number.to_integral_value():
+        whole = int(number)
+        return whole if abs(whole) < 2**53 else None
+    plain = float(number)
+    return plain if Decimal(repr(plain)) == number else None
+
+
+def integer(number: Decimal | None, least: int = -(2**31), most: int = 2**31 - 1) -> int | None:
+    """A whole number within FHIR's integer (or the given bounds); None otherwise."""
+    if number is None or number != number.to_integral_value() or not least <= number <= most:
+        return None
+    return int(number)

@@ -1,0 +1,65 @@
+"""Names and ids: the same vendor record always gets the same FHIR id (mapping.md §4, test vectors in §4.1)."""
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass, field
+from decimal import Decimal
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+Part = str | int | float | None
+
+
+def norm(text: str) -> str:
+    """Free text as a key part: NFC, trimmed, white space collapsed, case-folded (mapping.md §4.1)."""
+    return unicodedata.normalize("NFC", " ".join(unicodedata.normalize("NFC", text).split()).casefold())
+
+
+def escape(part: Part) -> str:
+    """One component of a key: ``%``, ``|`` and ``/`` escaped, numbers in shortest decimal form, absent is ``-``."""
+    if part is None:
+        return "-"
+    text = part if isinstance(part, str) else decimal_text(part)
+    text = unicodedata.normalize("NFC", text)
+    return text.replace("%", "%25").replace("|", "%7C").replace("/", "%2F") or "-"
+
+
+def decimal_text(number: int | float) -> str:
+    """A JSON number without exponent or trailing zeros: 1.0 → ``1``, 1e3 → ``1000``."""
+    if isinstance(number, int):
+        return str(number)
+    plain = format(Decimal(repr(number)), "f")
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def key(*parts: Part) -> str:
+    """Key parts joined by ``/``, each escaped."""
+    return "/".join(map(escape, parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Everything that is named under BASE, which is fixed for the life of a deployment."""
+
+    base: str
+    server_base: str = ""
+    _namespace: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_namespace", uuid5(NAMESPACE_URL, self.base).bytes)
+        object.__setattr__(self, "server_base", self.server_base or self.base)
+
+    def id(self, vendor: str, tenant: str, resource_type: str, kind: str, parts: str) -> str:
+        """UUIDv5 of ``v1|vendor|tenant|ResourceType|kind|k1/k2/…`` in the deployment's name space; 36 characters."""
+        name = f"v1|{vendor}|{tenant}|{resource_type}|{kind}|{parts}"
+        digest = hashlib.sha1(self._namespace + name.encode(), usedforsecurity=False).digest()
+        return str(UUID(bytes=digest[:16], version=5))
+
+    def sid(self, vendor: str, tenant: str, kind: str) -> str:
+        """``identifier.system`` of a vendor's own ids (mapping.md §4.2)."""
+        return f"{self.base}/sid/{vendor}/{tenant}/{kind}"
+
+    def code_system(self, name: str) -> str:
+        return f"{self.base}/CodeSystem/{name}"
+
+    def extension(self, name: str) -> str:
+        return f"{self.base}/StructureDefinition/{name}"

@@ -1,0 +1,33 @@
+"""Infermedica Intake: a patient finished a survey (mapping.md §10)."""
+
+from mappers.envelope import Body, Envelope
+from mappers.infermedica.payload import SurveyFinished
+from mappers.infermedica.survey_finished import survey_finished
+from mappers.registry import EventMapping, VendorMapping
+from mappers.times import EventTime, event_time
+
+
+def _event_type(body: Body, _: str | None) -> str | None:
+    sent = body.get("event_type")
+    return sent if isinstance(sent, str) else None
+
+
+def _patient_key(body: Body) -> tuple[str, ...] | None:
+    event = SurveyFinished.model_validate(body)
+    survey_id = (event.content and event.content.survey_id) or event.survey_id
+    return ("survey", survey_id) if survey_id else None
+
+
+def _event_time(envelope: Envelope) -> EventTime:
+    """The vendor sends no time at all (mapping.md §3.3)."""
+    return event_time(None, envelope.received_at, otherwise="no-event-time")
+
+
+VENDOR = VendorMapping(
+    name="infermedica",
+    event_type=_event_type,
+    patient_key=_patient_key,
+    event_time=_event_time,
+    events={"survey_finished": EventMapping(SurveyFinished, survey_finished)},
+    unmapped=frozenset({"survey_created"}),
+)

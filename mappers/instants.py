@@ -1,0 +1,77 @@
+"""Points in time that keep every digit they were sent with, and compare as instants (mapping.md §3.2 to §3.4).
+
+Python's ``datetime`` cuts fractions at microseconds; vendors' and FHIR's instants do not.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from functools import total_ordering
+from typing import Self
+
+_RFC3339 = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,18}))?(?:([Zz])|([+-])(\d{2}):(\d{2}))", re.ASCII
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True, eq=False)
+class Instant:
+    """An instant: ``text`` is a valid FHIR instant as it was sent, ``order`` compares (epoch seconds, fraction digits)."""
+
+    text: str
+    order: tuple[int, str]
+
+    @classmethod
+    def parse(cls, value: object) -> Self | None:
+        """Read an RFC 3339 date-time with a zone; anything else (also a leap second, a date alone) is None."""
+        if not isinstance(value, str) or not (found := _RFC3339.fullmatch(value.strip())):
+            return None
+        date, time, fraction, zulu, sign, hours, minutes = found.groups()
+        try:
+            offset = timedelta(0) if zulu else timedelta(hours=int(hours), minutes=int(minutes))
+            if offset > timedelta(hours=14) or int(minutes or 0) > 59:
+                return None
+            moment = datetime.fromisoformat(f"{date}T{time}").replace(tzinfo=UTC)
+            moment -= -offset if sign == "-" else offset
+        except (ValueError, OverflowError):
+            return None
+        zone = "Z" if zulu else f"{sign}{hours}:{minutes}"
+        text = f"{date}T{time}{'.' + fraction if fraction else ''}{zone}"
+        return cls(text, ((moment - _EPOCH) // _SECOND, (fraction or "").rstrip("0")))
+
+    @classmethod
+    def from_unix(cls, seconds: Decimal) -> Self | None:
+        """Read UNIX seconds (fractions kept); None outside the years 1 to 9999."""
+        try:
+            whole = int(seconds // 1)
+            moment = _EPOCH + timedelta(seconds=whole)
+        except (OverflowError, ValueError, ArithmeticError):
+            return None
+        fraction = f"{seconds - whole:f}".partition(".")[2].rstrip("0")
+        text = f"{moment:%Y-%m-%dT%H:%M:%S}{'.' + fraction if fraction else ''}Z"
+        return cls(text.rjust(len(text) + 4 - text.index("-"), "0"), (whole, fraction))
+
+    def shifted(self, delta: timedelta) -> tuple[int, str]:
+        """``order`` of this instant moved by whole seconds: for comparisons such as "24 h later"."""
+        return (self.order[0] + delta // _SECOND, self.order[1])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Instant) and self.order == other.order
+
+    def __lt__(self, other: "Instant") -> bool:
+        return self.order < other.order
+
+    def __hash__(self) -> int:
+        return hash(self.order)
+
+
+def offset_text(moment: datetime) -> str:
+    """``moment`` (aware, whole seconds) with its offset as FHIR writes it: ``2024-01-01T00:00:00+01:00`` or ``…Z``."""
+    offset = moment.utcoffset() or timedelta(0)
+    if offset % timedelta(minutes=1):  # local mean times of long ago: FHIR's zones have no seconds
+        moment = moment.astimezone(timezone(timedelta(minutes=round(offset / timedelta(minutes=1)))))
+    return moment.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,84 @@
+"""Building blocks of the vendors' payload models: read what can be read, never raise over what cannot.
+
+A leaf of the wrong type, a blank string or a null reads as absent (``None`` or ``()``); the ledger sees that the value
+was sent and keeps it (mapping.md §1, rules 2 and 5). Numbers sent for a text are read as text, an object sent for a
+list as a list of one.
+"""
+
+import re
+import unicodedata
+from decimal import Decimal
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+)
+from pydantic_core import CoreSchema, core_schema
+
+_UNCLEAN = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+# FHIR's string (R4: `[ \r\n\t\S]+`): no control characters, no exotic white space, something to read.
+_PLAIN = r"^[\P{Cc}\t\r\n&&[^\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}\x{FFFE}\x{FFFF}]]*$"
+
+
+class OrAbsent:
+    """Annotation: a value that does not validate is absent (``None``) instead of an error."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_default_schema(handler(source), default=None, on_error="default")
+
+
+def clean(text: str) -> str | None:
+    """``text`` as a FHIR string may hold it: control characters dropped, other white space a space; blank is None."""
+    cleaned = _UNCLEAN.sub(lambda found: " " if unicodedata.category(found[0])[0] == "Z" else "", text)
+    return cleaned if cleaned and not cleaned.isspace() else None
+
+
+def _blank_is_absent(text: str) -> str | None:
+    return text if text and not text.isspace() else None
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    return value
+
+
+def _items(value: Any) -> Any:
+    return value if isinstance(value, list) else () if value is None else (value,)
+
+
+Text = Annotated[
+    Annotated[str, StringConstraints(pattern=_PLAIN), AfterValidator(_blank_is_absent)]
+    | Annotated[str, AfterValidator(clean)]
+    | None,
+    OrAbsent(),
+]
+"""A string, or a number read as one; clean as a FHIR string, otherwise verbatim."""
+
+Number = Annotated[
+    Annotated[Decimal, Field(max_digits=30, decimal_places=18)] | None, BeforeValidator(_number), OrAbsent()
+]
+"""A number, or a string that holds just one; exact."""
+
+Flagged = Annotated[bool | None, OrAbsent()]
+
+T = TypeVar("T")
+Maybe = Annotated[T | None, OrAbsent()]
+"""An object, or absent where something else was sent."""
+
+Items = Annotated[tuple[Annotated[T | None, OrAbsent()], ...], BeforeValidator(_items)]
+"""A list; items that are not what they should be are None, so that positions stay."""
+
+
+class Payload(BaseModel):
+    """Base of every vendor payload model. Unknown fields are not read; the ledger keeps them."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)

@@ -1,0 +1,77 @@
+"""What must never be stored or shown: redaction of bodies, and the test for secret-looking leaves (mapping.md §7)."""
+
+from functools import cache, lru_cache
+from typing import Any
+
+from config.tables import secrets
+
+REDACTED = "[redacted]"
+
+
+def folded(key: str) -> str:
+    """A key as secrets.yaml compares it: case, ``_`` and ``-`` ignored."""
+    return key.casefold().replace("_", "").replace("-", "")
+
+
+@cache
+def _redacted_keys() -> frozenset[str]:
+    return frozenset(map(folded, secrets().redacted))
+
+
+@cache
+def _redacted_below() -> dict[str, frozenset[str]]:
+    return {folded(parent): frozenset(map(folded, keys)) for parent, keys in secrets().redacted_below.items()}
+
+
+@lru_cache(maxsize=4096)
+def _treatment(key: str) -> tuple[bool, frozenset[str]]:
+    """Whether a key is redacted wherever it stands, and the keys that are redacted below it."""
+    name = folded(key)
+    return name in _redacted_keys(), _redacted_below().get(name, frozenset())
+
+
+def redact(value: Any, below: frozenset[str] = frozenset()) -> Any:
+    """``value`` (parsed JSON) with every secret leaf replaced by ``[redacted]``. Idempotent; absent values stay.
+
+    Untouched parts are returned as they are, not copied.
+    """
+    if isinstance(value, dict):
+        changed = {}
+        for key, item in value.items():
+            if item is None or isinstance(item, bool | int | float | str):
+                if item in (None, ""):
+                    continue
+                secret = _treatment(key)[0] or (below and folded(key) in below)
+                new = REDACTED if secret else item
+            else:
+                secret, further = _treatment(key)
+                secret = secret or (bool(below) and folded(key) in below)
+                new = _blank_out(item) if secret else redact(item, below | further if further else below)
+            if new is not item:
+                changed[key] = new
+        return {**value, **changed} if changed else value
+    if isinstance(value, list):
+        items = [redact(item, below) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
+
+
+def _blank_out(value: Any) -> Any:
+    """Every leaf below a secret key redacted; containers keep their shape, absent values stay."""
+    if isinstance(value, dict):
+        return {key: _blank_out(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_blank_out(item) for item in value]
+    return value if value in (None, "") else REDACTED
+
+
+@lru_cache(maxsize=4096)
+def secret_key(key: str) -> bool:
+    """Whether a leaf without a rule is withheld because of its key (last row of mapping.md §7)."""
+    name, rule = folded(key), secrets().withheld
+    return name in rule.exact or any(word in name for word in rule.contains) or _treatment(key)[0]
+
+
+def secret_value(value: Any) -> bool:
+    """Whether a leaf without a rule is withheld because of its value."""
+    return isinstance(value, str) and any(mark in value for mark in secrets().withheld.value_contains)

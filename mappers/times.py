@@ -1,0 +1,131 @@
+"""Event times, and the vendors' date-times without a zone (mapping.md §3.3, §3.4)."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from mappers.contract import Element, Flags
+from mappers.fhir.elements import element, extended
+from mappers.instants import Instant, offset_text
+
+TZ_CODE = "http://hl7.org/fhir/StructureDefinition/tz-code"
+FUTURE = timedelta(minutes=5)
+
+_NAIVE = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2})(:\d{2})?(\.\d{1,18})?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+SourceValue = Callable[[str, object, str | None], Element]
+ValueBasis = Callable[[str], Element]
+
+
+@dataclass(frozen=True, slots=True)
+class EventTime:
+    """When an event happened, as far as it says so.
+
+    ``instant`` is what FHIR elements get; ``ranked`` is what events are ordered by. They differ for an event time in
+    the future. ``from_received``: ``ranked`` is the time of receipt, so that the first receipt must be remembered.
+    """
+
+    instant: Instant
+    ranked: Instant
+    from_received: bool
+    flags: tuple[str, ...] = ()
+
+
+def event_time(sent: Instant | None, received_at: Instant, *flags: str, otherwise: str | None = None) -> EventTime:
+    """The sent time, or the receipt flagged ``otherwise``; a time over 5 minutes ahead is ordered by receipt."""
+    if sent is None:
+        return EventTime(received_at, received_at, True, (*flags, otherwise) if otherwise else flags)
+    if sent.order > received_at.shifted(FUTURE):
+        return EventTime(sent, received_at, True, (*flags, "future-time"))
+    return EventTime(sent, sent, False, flags)
+
+
+@dataclass(frozen=True, slots=True)
+class DateTime:
+    """A FHIR ``dateTime``: its text, its companion (extensions), and what it compares by (None for a date alone)."""
+
+    text: str
+    companion: Element | None = None
+    order: tuple[int, str] | None = None
+
+
+def date_time(
+    value: str | None,
+    zone: str | None,
+    pointer: str,
+    flags: Flags,
+    source_value: SourceValue,
+    value_basis: ValueBasis,
+) -> DateTime | None:
+    """A vendor's date-time as FHIR's (mapping.md §3.4).
+
+    With an offset of its own: as sent. Without: in ``zone`` (IANA), with ``tz-code`` unless that is UTC; cut to its
+    date where ``zone`` is None or the local time does not exist. Unreadable: None and flag ``value-unreadable``.
+    """
+    if value is None:
+        return None
+    if instant := Instant.parse(value):
+        changed = source_value(pointer, value, None) if instant.text != value else None
+        return DateTime(instant.text, extended(changed), instant.order)
+    text = value.strip()
+    if _DATE.fullmatch(text) and _is_date(text):
+        return DateTime(text, extended(source_value(pointer, value, None) if text != value else None))
+    found = _NAIVE.fullmatch(text)
+    if not found or not _is_date(found[1]):
+        flags.add("value-unreadable", pointer)
+        return None
+    date, minutes, seconds, fraction = found.groups()
+    try:
+        local = datetime.fromisoformat(f"{date}T{minutes}{seconds or ':00'}")
+    except ValueError:
+        flags.add("value-unreadable", pointer)
+        return None
+    if zone is None:
+        flags.add("timezone-unknown", pointer)
+        return DateTime(date, extended(source_value(pointer, value, "timezone-unknown")))
+    try:
+        aware = local.replace(tzinfo=ZoneInfo(zone), fold=0)
+        if aware.astimezone(UTC).astimezone(ZoneInfo(zone)).replace(tzinfo=None) != local:
+            flags.add("dst-nonexistent", pointer)
+            return DateTime(date, extended(source_value(pointer, value, "dst-nonexistent")))
+        if aware.utcoffset() != aware.replace(fold=1).utcoffset():
+            flags.add("dst-ambiguous", pointer)
+        whole = offset_text(aware)
+    except OverflowError:  # within a zone's offset of the first or last year
+        flags.add("value-unreadable", pointer)
+        return None
+    emitted = whole[:19] + (fraction or "") + whole[19:]
+    tz_code = None if zone == "UTC" else element(url=TZ_CODE, valueCode=zone)
+    companion = extended(tz_code, source_value(pointer, value, None), value_basis("config"))
+    instant = Instant.parse(emitted)
+    return DateTime(emitted, companion, instant.order if instant else None)
+
+
+def period(start: DateTime | None, end: DateTime | None, flags: Flags, pointer: str) -> Element | None:
+    """A FHIR Period; an end before its start is left out (``per-1``), flag ``period-inverted``."""
+    if start and end and inverted(start, end):
+        flags.add("period-inverted", pointer)
+        end = None
+    return element(
+        start=start and start.text,
+        _start=start and start.companion,
+        end=end and end.text,
+        _end=end and end.companion,
+    )
+
+
+def inverted(start: DateTime, end: DateTime) -> bool:
+    """Whether ``end`` lies before ``start``, by instants where both have one, else by dates."""
+    if start.order is not None and end.order is not None:
+        return end.order < start.order
+    return end.text[:10] < start.text[:10]
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
