@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     vendors_file: Annotated[
         Path | None, Field(description="vendors.yaml of this deployment; default: the packaged one")
     ] = None
+    terminology_dir: Annotated[
+        Path | None, Field(description="Folder of code tables that override or extend the packaged ones")
+    ] = None
 
     # Gateway
     gateway_host: Annotated[str, Field(description="Address the gateway listens on")] = "127.0.0.1"

@@ -22,7 +22,7 @@ T = TypeVar("T", bound=Table)
 
 
 def read_table(name: str, model: type[T], path: Path | None = None) -> T:
-    """Load table ``name`` (a file of this package, or ``path``) as ``model``; raise ConfigurationError with file:line."""
+    """Load table ``name`` (packaged, or at ``path``) as ``model``; raise ConfigurationError with file:line."""
     shown = str(path or name)
     try:
         text = path.read_text("utf-8") if path else (files("config") / name).read_text("utf-8")

@@ -42,7 +42,6 @@ class TenantSettings(_Strict):
     sandbox: bool = False
     ai_security: Literal["DEVAST", "AIAST"] = "DEVAST"
     snomed: bool = True
-    edqm: bool = True
     narratives: bool = False
     note_documents: bool = False
     language: str = "en"

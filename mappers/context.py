@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
+from config.terminology import Row, Terminology
 from config.vendors import TenantSettings
 from mappers.contract import Element, Feeding, Flags, Made, Resource, Stamp
 from mappers.envelope import Envelope
@@ -35,6 +36,7 @@ class Context:
     time: EventTime
     settings: TenantSettings
     naming: Naming
+    terminology: Terminology
     vendor_name: str
 
     # -- names (mapping.md §4)
@@ -54,6 +56,13 @@ class Context:
     def coding(self, system: str, code: str, display: str | None = None) -> Element:
         """A coding in one of our own code systems."""
         return elements.coding(self.naming.code_system(system), code, display)
+
+    def curated(self, row: Row | None) -> list[Element]:
+        """The codings of a curated row that the tenant's switches allow (mapping.md §12)."""
+        if row is None:
+            return []
+        allowed = (each for each in row.codings if each.system != elements.SNOMED or self.settings.snomed)
+        return [elements.coding(each.system, each.code, each.display) for each in allowed]
 
     @property
     def event_key(self) -> str:
@@ -115,8 +124,7 @@ class Context:
     def raw(self, pointer: str) -> Any:
         """The redacted body's value at a JSON Pointer; None where nothing is."""
         value: Any = self.envelope.body
-        for part in pointer.split("/")[1:]:
-            part = part.replace("~1", "/").replace("~0", "~")
+        for part in (escaped.replace("~1", "/").replace("~0", "~") for escaped in pointer.split("/")[1:]):
             if isinstance(value, dict):
                 value = value.get(part)
             elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):

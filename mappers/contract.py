@@ -24,7 +24,7 @@ class Feeding(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A data-quality remark: ``code`` is a row of config/flags.yaml, ``at`` JSON Pointers or FHIRPath; never a value."""
+    """A data-quality remark: ``code`` is a row of config/flags.yaml, ``at`` JSON Pointers or FHIRPath; no value."""
 
     code: str
     at: tuple[str, ...] = ()

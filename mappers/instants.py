@@ -20,7 +20,7 @@ _SECOND = timedelta(seconds=1)
 @total_ordering
 @dataclass(frozen=True, slots=True, eq=False)
 class Instant:
-    """An instant: ``text`` is a valid FHIR instant as it was sent, ``order`` compares (epoch seconds, fraction digits)."""
+    """An instant: ``text`` is a valid FHIR instant, as sent; ``order`` compares (epoch seconds, fraction digits)."""
 
     text: str
     order: tuple[int, str]

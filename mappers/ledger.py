@@ -31,7 +31,7 @@ class Rule:
 
 
 class Leaf(NamedTuple):
-    """One leaf of the input. ``rule`` is a paragraph of mapping.md; ``homeless``: kept, but nobody has put it anywhere."""
+    """One leaf of the input. ``rule`` is a paragraph of mapping.md; ``homeless``: kept, but put nowhere yet."""
 
     pointer: str
     value: Any

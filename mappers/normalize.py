@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from config.terminology import Terminology
 from config.vendors import Vendors
 from mappers import standing
 from mappers.context import Context
@@ -86,6 +87,7 @@ class Normalizer:
 
     vendors: Vendors
     naming: Naming
+    terminology: Terminology
     validate: Validator
 
     def __call__(self, envelope: Envelope, remembered: Remembered) -> Normalized:
@@ -103,6 +105,7 @@ class Normalizer:
             declared.event_time(envelope),
             vendor.settings(envelope.tenant),
             self.naming,
+            self.terminology,
             vendor.name,
         )
         if mapping is None:

@@ -23,7 +23,10 @@ from pydantic_core import CoreSchema, core_schema
 
 _UNCLEAN = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 # FHIR's string (R4: `[ \r\n\t\S]+`): no control characters, no exotic white space, something to read.
-_PLAIN = r"^[\P{Cc}\t\r\n&&[^\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}\x{FFFE}\x{FFFF}]]*$"
+_PLAIN = (
+    r"^[\P{Cc}\t\r\n&&[^\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}"
+    r"\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}\x{FFFE}\x{FFFF}]]*$"
+)
 
 
 class OrAbsent:
@@ -45,7 +48,7 @@ def _blank_is_absent(text: str) -> str | None:
 
 def _number(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError
+        raise ValueError("a boolean is no number")  # noqa: TRY004  # pydantic takes ValueError as "does not validate"
     if isinstance(value, float):
         return Decimal(repr(value))
     return value

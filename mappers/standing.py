@@ -22,7 +22,17 @@ DEVICE_ASSERTED = coding(OBSERVATION_VALUE, "DEVAST", "device asserted")
 AI_ASSERTED = coding(OBSERVATION_VALUE, "AIAST", "Artificial Intelligence asserted")
 TEST_DATA = coding(ACT_REASON, "HTEST", "test health data")
 
-_FIRST = ["Organization", "Device", "Practitioner", "Patient", "Coverage", "EpisodeOfCare", "CareTeam", "Appointment", "Encounter"]
+_FIRST = [
+    "Organization",
+    "Device",
+    "Practitioner",
+    "Patient",
+    "Coverage",
+    "EpisodeOfCare",
+    "CareTeam",
+    "Appointment",
+    "Encounter",
+]
 _LAST = ["List", "Composition", "Communication", "Task", "Provenance"]
 _RANK = {
     **{name: rank for rank, name in enumerate(_FIRST)},

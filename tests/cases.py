@@ -6,11 +6,13 @@ each later one comes a second later), ``route_event`` (Azodha) and ``settings`` 
 
 import json
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from config.terminology import load_terminology
 from config.vendors import Vendors, load_vendors
 from mappers.envelope import Envelope, open_envelope
 from mappers.fhir.validation import Validator, validator
@@ -44,14 +46,17 @@ class Case:
     def envelope(self, body: dict[str, Any], position: int = 0) -> Envelope:
         first = Instant.parse(self.received_at)
         assert first is not None
-        from decimal import Decimal
-
         received = Instant.from_unix(Decimal(first.order[0] + position))
         assert received is not None
         return open_envelope(self.vendor, "acme", orjson.dumps(body), received, self.route_event)
 
     def normalizer(self, check: Validator | None = None) -> Normalizer:
-        return Normalizer(with_settings(self.vendor, self.settings or {}), Naming(BASE), check or validator("spec"))
+        return Normalizer(
+            with_settings(self.vendor, self.settings or {}),
+            Naming(BASE),
+            load_terminology(),
+            check or validator("spec"),
+        )
 
     def run(self) -> list[Normalized]:
         normalize, memory, results = self.normalizer(), Memory(), []

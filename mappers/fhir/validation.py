@@ -12,7 +12,7 @@ from mappers.contract import Resource
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a resource and where; never the offending value. ``path`` is dotted FHIR (``Encounter.status``)."""
+    """What is wrong with a resource and where (dotted FHIR, ``Encounter.status``); never the offending value."""
 
     path: str
     code: str

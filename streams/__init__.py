@@ -1,0 +1,5 @@
+"""The Kafka shell around the mappers: the journey of one event, in the order of the file names.
+
+``step1_receive`` (webhook or file → ``raw.<vendor>``), ``step2_consume`` (Faust agents), ``step3_restore`` (state),
+``step4_normalize`` (records in, records out), ``step5_deliver`` (one barrier). ``cli`` starts them.
+"""

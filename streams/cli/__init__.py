@@ -1,0 +1,30 @@
+"""``fhirline``: one command line. Each command is a module here and imports what it needs when it is called."""
+
+import sys
+from importlib import import_module
+
+import typer
+
+from config.errors import ConfigurationError
+
+COMMANDS = ("map", "settings")
+"""Command → module ``streams.cli.<name>_command``, in the order of the help text; each has ``register(app)``."""
+
+app = typer.Typer(
+    name="fhirline",
+    help="Telehealth vendors' webhooks in, validated HL7 FHIR R4 resources out, on Kafka.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Entry point. A wrong setting, file or table is one line on standard error and exit code 2."""
+    for name in COMMANDS:
+        import_module(f"streams.cli.{name}_command").register(app)
+    try:
+        app()
+    except ConfigurationError as error:
+        print(f"fhirline: {error}", file=sys.stderr)
+        sys.exit(2)
