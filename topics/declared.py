@@ -47,19 +47,27 @@ RESOURCE_TYPES = (
 )
 """Every type that a mapping makes, in the order of a Bundle's entries (mapping.md §3.1)."""
 
+SHARED = frozenset({"Practitioner", "Organization", "Device", "Schedule", "Slot"})
+"""Types that belong to no patient (mapping.md §2)."""
+
 ENRICHED = ("infermedica",)
 """Vendors with a stage that completes thin events before they are mapped (mapping.md §10, stage B)."""
 
 Cleanup = Literal["delete", "compact"]
 FOREVER = -1
+"""``retention.ms`` of what nothing can bring back: raw is the source of truth, a dead letter waits for its mender."""
+
+MONTH = 30 * 24 * 3_600_000
+"""``retention.ms`` of messages about one event at one time: a replay of raw makes them again."""
 
 RAW_KEY = "tenant|patient key (mapping.md §2)"
-PATIENT = "partition by the patient: vendor|tenant|patient key"
+PATIENT = "partition by vendor|tenant|patient key"
+OWN = "partition by the key"
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic. Its number of partitions is part of its contract, and never changes once it exists."""
+    """One topic. ``growable``: partitions may be added later, since no reader finds records by key there."""
 
     name: str
     partitions: int
@@ -68,17 +76,15 @@ class Topic:
     max_message_bytes: int
     key: str
     description: str
+    retention: int | None = None
+    growable: bool = False
 
     @property
     def config(self) -> Mapping[str, str]:
-        """The topic's configuration, in Kafka's own names; what is not here is the cluster's to decide.
-
-        Nothing is deleted by age: raw is the source of truth, and a dead letter waits for whoever mends it. Who wants
-        an end to it sets ``retention.ms`` on the topic outside, and `plan` shows it.
-        """
+        """The topic's configuration, in Kafka's own names; what is not here is the cluster's to decide."""
         own = {"cleanup.policy": self.cleanup, "max.message.bytes": str(self.max_message_bytes)}
-        if self.cleanup == "delete":
-            own["retention.ms"] = str(FOREVER)
+        if self.retention is not None:
+            own["retention.ms"] = str(self.retention)
         return own
 
 
@@ -105,43 +111,74 @@ def dead_letter_topic(vendor: str) -> str:
 def declared(settings: Settings) -> tuple[Topic, ...]:
     """Every topic of this deployment: its vendors, its number of partitions and of replicas."""
 
-    def topic(name: str, cleanup: Cleanup, key: str, description: str, *, internal: bool = False) -> Topic:
+    vendors = load_vendors(settings.vendors_file).names
+
+    def topic(
+        name: str,
+        cleanup: Cleanup,
+        key: str,
+        description: str,
+        *,
+        partitions: int = settings.partitions,
+        retention: int | None = None,
+        growable: bool = False,
+    ) -> Topic:
         return Topic(
             name,
-            1 if internal else settings.partitions,
+            partitions,
             settings.replication_factor,
             cleanup,
             settings.message_max_bytes,
             key,
             description,
+            retention,
+            growable,
         )
 
-    vendors = load_vendors(settings.vendors_file).names
+    def raw(name: str, description: str) -> Topic:
+        return topic(name, "delete", RAW_KEY, description, retention=FOREVER)
+
     return (
+        *(raw(raw_topic(v), f"{v}'s events as received, redacted; kept for good") for v in vendors),
         *(
-            topic(raw_topic(v), "delete", RAW_KEY, f"{v}'s events as received, redacted; kept for good")
-            for v in vendors
-        ),
-        *(
-            topic(enriched_topic(v), "delete", RAW_KEY, f"{v}'s thin events, completed by what its API answers")
+            raw(enriched_topic(v), f"{v}'s thin events, completed by what its API answers")
             for v in vendors
             if v in ENRICHED
         ),
         *(
-            topic(canonical_topic(t), "compact", f"{t}/id; {PATIENT}", f"the latest {t} of each id")
+            topic(
+                canonical_topic(t),
+                "compact",
+                f"{t}/id; {OWN if t in SHARED else PATIENT}",
+                f"the latest {t} of each id",
+            )
             for t in RESOURCE_TYPES
         ),
-        topic(BUNDLE, "delete", f"Bundle/id; {PATIENT}", "one transaction Bundle an event"),
-        topic(OUTCOME, "delete", f"OperationOutcome/id; {PATIENT}", "what is to be said of an event, without its data"),
+        topic(BUNDLE, "delete", f"Bundle/id; {PATIENT}", "one transaction Bundle an event", retention=MONTH),
+        topic(
+            OUTCOME,
+            "delete",
+            f"OperationOutcome/id; {PATIENT}",
+            "what is to be said of an event, never with its data",
+            retention=MONTH,
+            growable=True,
+        ),
         *(
-            topic(dead_letter_topic(v), "delete", f"the raw record's: {RAW_KEY}", f"what of {v} could not be mapped")
+            topic(
+                dead_letter_topic(v),
+                "delete",
+                f"the raw record's: {RAW_KEY}",
+                f"what of {v} could not be mapped",
+                retention=FOREVER,
+                growable=True,
+            )
             for v in vendors
         ),
         *(
             topic(
                 state_topic(v),
                 "compact",
-                "raw key, subject, register; partition as the raw record's",
+                "raw key, subject, register; partition of the raw record",
                 f"internal: what folds remember of {v}'s events",
             )
             for v in vendors
@@ -151,13 +188,13 @@ def declared(settings: Settings) -> tuple[Topic, ...]:
             "compact",
             "topic/partition/offset of the letter",
             "internal: which dead letters are done",
-            internal=True,
+            partitions=1,
         ),
         topic(
             ERASED,
             "compact",
             "keyed hash of the patient key",
             "internal: patients whose data was erased",
-            internal=True,
+            partitions=1,
         ),
     )
