@@ -24,10 +24,14 @@ class Feeding(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """A data-quality remark: ``code`` is a row of config/flags.yaml, ``at`` JSON Pointers or FHIRPath; no value."""
+    """A data-quality remark: ``code`` is a row of config/flags.yaml, ``at`` JSON Pointers or FHIRPath; no value.
+
+    ``table`` is the code table (mapping.md §12) that has no row for the words at ``at``, so that they can be counted.
+    """
 
     code: str
     at: tuple[str, ...] = ()
+    table: str | None = None
 
 
 class Flags:
@@ -38,8 +42,8 @@ class Flags:
     def __init__(self, *flags: Flag) -> None:
         self._flags: list[Flag] = list(flags)
 
-    def add(self, code: str, *at: str) -> None:
-        self._flags.append(Flag(code, at))
+    def add(self, code: str, *at: str, table: str | None = None) -> None:
+        self._flags.append(Flag(code, at, table))
 
     def __iter__(self) -> Any:
         return iter(self._flags)

@@ -60,8 +60,8 @@ def read_ledger(body: Mapping[str, Any], model: BaseModel | None, mapped: Mapped
 
 
 def _as_the_mapping_says(leaf: Leaf, mapped: Mapped) -> Leaf:
-    if leaf.treatment == "mapped" and any(_below(leaf.pointer, each) for each in mapped.skipped):
-        return next(_unruled(leaf.value, leaf.pointer, _secret_pointer(leaf.pointer)))
+    if leaf.treatment in ("mapped", "kept") and any(_below(leaf.pointer, each) for each in mapped.skipped):
+        leaf = next(_unruled(leaf.value, leaf.pointer, _secret_pointer(leaf.pointer)))
     if leaf.homeless and any(_below(leaf.pointer, each) for each in mapped.kept):
         return leaf._replace(homeless=False)
     return leaf
@@ -93,7 +93,9 @@ def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str) -> Iterato
             yield from _unruled(value, place, secret_key(key))
             continue
         name, rule = declared
-        if rule is not None:
+        if rule is not None and rule.treatment == "kept" and getattr(model, name) is None:
+            yield from _unruled(value, place, secret_key(key))  # not what it should be: the mapping could not keep it
+        elif rule is not None:
             yield from _ruled(value, place, rule)
         else:
             yield from _read(value, getattr(model, name), place, key)
@@ -119,7 +121,7 @@ def _read(raw: Any, read: Any, pointer: str, key: str) -> Iterator[Leaf]:
 
 def _ruled(value: Any, pointer: str, rule: Rule) -> Iterator[Leaf]:
     for place, leaf in leaves_of(value, pointer):
-        if leaf in _ABSENT_VALUES and not isinstance(leaf, bool | int | float):
+        if (leaf in _ABSENT_VALUES and not isinstance(leaf, bool | int | float)) or _blank(leaf):
             yield Leaf(place, leaf, "ignored", ABSENT)
         elif leaf == REDACTED:
             yield Leaf(place, leaf, "withheld", "§7")

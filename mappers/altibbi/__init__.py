@@ -1,0 +1,36 @@
+"""Altibbi: the status of a consultation changed, or its doctor recommends (mapping.md §9)."""
+
+from mappers.altibbi.payload import Recommendation, Sender, StatusUpdate
+from mappers.altibbi.recommendation import recommendation
+from mappers.altibbi.status_update import status_update
+from mappers.envelope import Body, Envelope
+from mappers.instants import Instant
+from mappers.registry import EventMapping, VendorMapping
+from mappers.times import EventTime, event_time
+
+
+def _event_type(body: Body, _: str | None) -> str | None:
+    sent = body.get("type")
+    return sent if isinstance(sent, str) else None
+
+
+def _patient_key(body: Body) -> tuple[str, ...] | None:
+    user = Sender.model_validate(body).user_id
+    return (user,) if user else None
+
+
+def _event_time(envelope: Envelope) -> EventTime:
+    """``datetime`` (mapping.md §3.3)."""
+    return event_time(Instant.parse(envelope.body.get("datetime")), envelope.received_at, otherwise="timestamp-invalid")
+
+
+VENDOR = VendorMapping(
+    name="altibbi",
+    event_type=_event_type,
+    patient_key=_patient_key,
+    event_time=_event_time,
+    events={
+        "status_update": EventMapping(StatusUpdate, status_update),
+        "recommendation_data": EventMapping(Recommendation, recommendation),
+    },
+)

@@ -1,0 +1,93 @@
+"""Altibbi consultation → Encounter, recomputed from everything that was said of it (mapping.md §9.1.1, §9.2.1)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mappers.altibbi import transitions
+from mappers.altibbi.consultation import Consultation
+from mappers.altibbi.transitions import CLOSED, LIVE, UNKNOWN, Row, Status, Transition
+from mappers.context import Context
+from mappers.contract import Element, Flag, Flags, Fold, Folded, Registers
+from mappers.fhir.elements import ACT_CODE, coding, element, extended, listed, reference
+from mappers.instants import Instant
+
+LATEST = "recommendation"
+"""Register of W, the recommendation of greatest stamp (mapping.md §3.5)."""
+
+VIRTUAL = coding(ACT_CODE, "VR", "virtual")
+
+
+def status_fold(consultation: Consultation, old: str | None, new: str | None) -> Fold:
+    """What a status update says: one transition, under its event key, so that a retry says nothing new."""
+    transition = {"old": old, "new": new, "at": consultation.time}
+    return encounter_fold(consultation, {transitions.REGISTER + consultation.context.event_key: transition})
+
+
+def encounter_fold(
+    consultation: Consultation,
+    says: Mapping[str, Any],
+    makes: Sequence[str] = (),
+    besides: Callable[[Registers], Sequence[Folded]] = lambda _: (),
+) -> Fold:
+    """The consultation as one subject; ``besides`` builds what else an event makes of its registers."""
+    return Fold(
+        consultation.encounter,
+        says,
+        lambda registers: [encounter(consultation, registers), *besides(registers)],
+        (consultation.encounter, *makes),
+    )
+
+
+def encounter(consultation: Consultation, registers: Registers) -> Folded:
+    """The Encounter as it follows from the registers, whichever event asks."""
+    context = consultation.context
+    changes = transitions.transitions(registers, context.terminology)
+    status = changes[-1].new if changes else None
+    latest = registers.get(LATEST)
+    flags = Flags(*(Flag(code, ("Encounter.status",)) for code in transitions.flags(changes)))
+    resource = consultation.resource(
+        "Encounter",
+        "consultation",
+        (),
+        extension=listed(context.vendor_status(status and status.sent)),
+        identifier=[context.identifier("consultation", consultation.id)],
+        status=status.means if status else UNKNOWN,
+        statusHistory=[_row(row, context, flags) for row in transitions.history(changes)],
+        class_=VIRTUAL,
+        subject=consultation.to_patient,
+        period=_period(changes, flags),
+        diagnosis=[{"condition": reference(each)} for each in (latest.value["diagnosis"] if latest else ())],
+        serviceProvider=reference(context.organization),
+    )
+    said = [each.stamp for name, each in registers.items() if name == LATEST or name.startswith(transitions.REGISTER)]
+    return Folded(resource, max(said), tuple(flags))
+
+
+def _row(row: Row, context: Context, flags: Flags) -> Element | None:
+    """Both ``status`` and ``period`` are 1..1. A word that its code does not tell stands beside it."""
+    return element(
+        status=row.status.means,
+        _status=None if row.status.curated else extended(_sent(row.status, context)),
+        period=_start_end(row.start, row.end, "Encounter.statusHistory.period", flags),
+    )
+
+
+def _sent(status: Status, context: Context) -> Element:
+    return context.source_value("/old_status", status.sent, None if status.mapped else "unmapped-status")
+
+
+def _period(changes: Sequence[Transition], flags: Flags) -> Element | None:
+    """Rule 6: from the first time in progress, to the last closing while closed."""
+    starts = [change.at for change in changes if change.new.means == LIVE]
+    closings = [change.at for change in changes if change.new.means == CLOSED]
+    closed = bool(changes) and changes[-1].new.means == CLOSED
+    start, end = starts[0] if starts else None, closings[-1] if closed else None
+    return _start_end(start, end, "Encounter.period", flags)
+
+
+def _start_end(start: Instant | None, end: Instant | None, at: str, flags: Flags) -> Element | None:
+    """A Period; an end before its start (a time in the future is ordered by its receipt) is left out (``per-1``)."""
+    if start and end and end < start:
+        flags.add("period-inverted", at)
+        end = None
+    return element(start=start and start.text, end=end and end.text)

@@ -1,0 +1,106 @@
+"""Altibbi's webhook bodies (vendor-payloads.md §3). Names as the vendor writes them; every field is optional."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from mappers.identity import decimal_text
+from mappers.ledger import Rule
+from mappers.payload import Items, Maybe, Payload, Text
+
+
+def _number_as_text(value: Any) -> Any:
+    return decimal_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Shortest = Annotated[Text, BeforeValidator(_number_as_text)]
+"""A text, or a number in shortest decimal form: 72, 72.0 and ``"72"`` are one consultation (mapping.md §4.1)."""
+
+
+class Sender(Payload):
+    """Whom an event is about."""
+
+    user_id: Shortest = None
+
+
+class Event(Sender):
+    """What both events carry."""
+
+    type: Text = None
+    consultation_id: Shortest = None
+    insurance_id: Shortest = None
+    policy_number: Shortest = None
+    datetime: Text = None
+
+
+class StatusUpdate(Event):
+    """``status_update``."""
+
+    old_status: Text = None
+    new_status: Text = None
+
+
+class Coded(Payload):
+    """A symptom or a diagnosis with its ICD-10 code."""
+
+    name: Text = None
+    code: Text = None
+
+
+class Named(Payload):
+    """A test, a panel, a specialty or a follow-up: a label, no code."""
+
+    name: Text = None
+
+
+class Icd10(Payload):
+    symptom: Items[Coded] = ()
+    diagnosis: Items[Coded] = ()
+
+
+class FdaDrug(Payload):
+    name: Text = None
+    tradeName: Text = None
+    registrationNumber: Shortest = None
+    strengthValue: Annotated[Shortest, Rule("kept", "§9.2.4")] = None
+    packageType: Annotated[Shortest, Rule("kept", "§9.2.4")] = None
+    packageSize: Annotated[Shortest, Rule("kept", "§9.2.4")] = None
+    dosage: Shortest = None
+    dosageUnit: Text = None
+    routeOfAdministration: Text = None
+    dosageForm: Text = None
+    frequency: Text = None
+    duration: Shortest = None
+    specialInstructions: Text = None
+    relationWithFood: Text = None
+    howToUse: Text = None
+
+
+class Drug(Payload):
+    fdaDrug: Items[FdaDrug] = ()
+
+
+class Lab(Payload):
+    lab: Items[Named] = ()
+    panel: Items[Named] = ()
+
+
+class Answer(Payload):
+    question: Text = None
+    answer: Text = None
+
+
+class Data(Payload):
+    icd10: Items[Icd10] = ()
+    drug: Items[Drug] = ()
+    lab: Items[Lab] = ()
+    doctorReferral: Items[Named] = ()
+    followUp: Items[Named] = ()
+    postCallAnswer: Items[Answer] = ()
+    dispense: Annotated[Any, Rule("withheld", "§9.2.9")] = None
+
+
+class Recommendation(Event):
+    """``recommendation_data``."""
+
+    data: Maybe[Data] = None

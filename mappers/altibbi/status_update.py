@@ -1,0 +1,22 @@
+"""Altibbi ``status_update`` → Encounter, Patient, Coverage (mapping.md §9.1)."""
+
+from mappers.altibbi.consultation import Consultation, surroundings, unread_time, without_consultation
+from mappers.altibbi.encounter import status_fold
+from mappers.altibbi.payload import StatusUpdate
+from mappers.context import Context
+from mappers.contract import Mapped
+
+
+def status_update(event: StatusUpdate, context: Context) -> Mapped:
+    """One status change of a consultation."""
+    if event.user_id is None or event.consultation_id is None:
+        return without_consultation(event, context)
+    consultation = Consultation(context, event.user_id, event.consultation_id)
+    return Mapped(
+        made=(
+            *surroundings(event, context),
+            status_fold(consultation, event.old_status, event.new_status),
+        ),
+        # Without a new status there is no transition: what it may have left is only kept.
+        skipped=(*(("/old_status",) if event.new_status is None else ()), *unread_time(event)),
+    )
