@@ -73,6 +73,12 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1_024, description="Largest webhook body, bytes (then 413)")] = 4_194_304
     max_depth: Annotated[int, Field(ge=8, le=200, description="Deepest nesting of a webhook body (then 400)")] = 64
     max_in_flight: Annotated[int, Field(ge=1, description="Requests at work at once in a gateway (then 429)")] = 1_000
+    gateway_delivery_timeout: Annotated[
+        float, Field(gt=0, description="Seconds a webhook waits for Kafka's acknowledgement (then 503)")
+    ] = 10.0
+    gateway_read_timeout: Annotated[
+        float, Field(gt=0, description="Seconds a sender has for its request's body (then 408)")
+    ] = 30.0
 
     # Worker
     group: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,200}$", description="Consumer group of the workers")] = (

@@ -1,0 +1,38 @@
+"""``fhirline gateway``: receive webhooks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command("gateway")(gateway)
+
+
+def gateway(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: FHIRLINE_GATEWAY_HOST")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one; default: FHIRLINE_GATEWAY_PORT")
+    ] = None,
+    port_file: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write the port here once the gateway listens")
+    ] = None,
+) -> None:
+    """Receive vendors' webhooks over HTTP and keep them in Kafka's raw topics.
+
+    Runs until SIGTERM or Ctrl-C, then answers what is in flight and exits with 0. Logs go to standard error.
+    """
+    import asyncio
+
+    import uvloop
+
+    from config.settings import load_settings
+    from streams.logs import configure_logging
+    from streams.step1_receive.server import serve
+
+    own = {"gateway_host": host, "gateway_port": port}
+    settings = load_settings(**{name: value for name, value in own.items() if value is not None})
+    configure_logging(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, port_file))

@@ -1,0 +1,182 @@
+"""The gateway: webhooks in over HTTP, raw records out to Kafka.
+
+202 means that all in-sync replicas have the event. Every other answer means that the vendor should keep it (429, 503:
+send it again later; another 4xx: mend it first). A refusal is JSON, a stable code and a sentence, and never repeats
+anything of the request.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from structlog.contextvars import bind_contextvars
+
+from config.settings import Settings
+from config.vendors import Vendors
+from mappers.envelope import UnreadableBody
+from streams.step1_receive.credentials import Secrets, proven
+from streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
+from streams.step1_receive.raw_record import Received, now, raw_record
+from streams.step1_receive.routes import NoRoute, Route, Routes
+from topics.declared import raw_topic
+
+log = structlog.get_logger()
+
+CLIENT_GONE = 499
+"""Status of a request whose sender went away while it was read: for the access log, nobody reads the answer."""
+
+
+@dataclass(eq=False)
+class Refusal(Exception):
+    """An answer other than 202."""
+
+    status: int
+    code: str
+    detail: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def answer(self) -> web.Response:
+        return answer(self.status, {"error": self.code, "detail": self.detail}, self.headers)
+
+
+class Gateway:
+    """The routes of the gateway. The producer is the caller's to stop, when the last request has been answered."""
+
+    def __init__(self, settings: Settings, vendors: Vendors, secrets: Secrets, producer: RawProducer) -> None:
+        self._settings = settings
+        self._vendors = vendors
+        self._routes = Routes(vendors)
+        self._secrets = secrets
+        self._producer = producer
+        self._in_flight = 0
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/webhooks/{vendor}", self.receive)
+        router.add_post("/webhooks/{vendor}/{first}", self.receive)
+        router.add_post("/webhooks/{vendor}/{first}/{second}", self.receive)
+        router.add_get("/healthz", self.healthy)
+        router.add_get("/readyz", self.ready)
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """One webhook. The order of the checks is a contract: nothing is parsed before its sender has proven itself."""
+        try:
+            route = self._routes.resolve(*request.match_info.values())
+        except NoRoute as error:
+            raise Refusal(404, error.code, str(error)) from None
+        bind_contextvars(vendor=route.vendor, tenant=route.tenant)
+        check_media_type(request)
+        body = await self._body(request)
+        self._check_credential(request, route, body)
+        record = self._record(route, body)
+        bind_contextvars(event_key=record.event_key)
+        await self._keep(record)
+        return answer(202, {"event_key": record.event_key})
+
+    async def healthy(self, _: web.Request) -> web.Response:
+        """The process is up and its event loop turns."""
+        return answer(200, {"status": "ok"})
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """Kafka answers and has the raw topics, and each vendor's secrets are there; else 503 with what is missing."""
+        problems = self.missing_secrets()
+        try:
+            topics = await self._producer.topics()
+            missing = [raw_topic(vendor) for vendor in self._vendors.names if raw_topic(vendor) not in topics]
+            problems += [f"{topic}: no such topic; run: fhirline topics apply" for topic in missing]
+        except KafkaUnavailable as error:
+            problems.append(f"FHIRLINE_BOOTSTRAP: Kafka does not answer ({error})")
+        if problems:
+            return answer(503, {"status": "not ready", "problems": problems})
+        return answer(200, {"status": "ready"})
+
+    def missing_secrets(self) -> list[str]:
+        """A line for each vendor or tenant that nobody can send to, naming the setting that is missing."""
+        lines: dict[str, None] = {}
+        for name in self._vendors.names:
+            for tenant in self._vendors[name].tenants:
+                credential = self._vendors[name].settings(tenant).credential
+                if credential is None:
+                    lines[f"vendors.yaml: {name}: no credential; all its webhooks are refused"] = None
+                elif not self._secrets.valid(credential.secrets):
+                    settings = " or ".join(credential.secrets)
+                    lines[f"{settings} (or _FILE): no secret; all webhooks of {name} are refused"] = None
+        return list(lines)
+
+    async def _body(self, request: web.Request) -> bytes:
+        """The body, whole, and no larger than allowed, whether or not its length was announced."""
+        limit = self._settings.max_body_bytes
+        too_large = Refusal(413, "body-too-large", f"the body is larger than {limit} bytes")
+        if (request.content_length or 0) > limit:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.gateway_read_timeout):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > limit:
+                        raise too_large
+        except TimeoutError:
+            raise Refusal(408, "too-slow", "the body did not arrive in time") from None
+        except (web.RequestPayloadError, HttpProcessingError):
+            raise Refusal(400, "bad-request", "the body's transfer encoding is broken") from None
+        except ConnectionError:
+            raise Refusal(CLIENT_GONE, "client-gone", "the connection was closed before the body was whole") from None
+        if request.content_length not in (None, len(body)):
+            raise Refusal(CLIENT_GONE, "client-gone", "the connection was closed before the body was whole")
+        return bytes(body)
+
+    def _check_credential(self, request: web.Request, route: Route, body: bytes) -> None:
+        credential = self._vendors[route.vendor].settings(route.tenant).credential
+        refused = Refusal(401, "unauthorized", "the credential is missing or wrong")
+        if credential is None:
+            log.error("no credential configured", setting=f"vendors.yaml: {route.vendor}")
+            raise refused
+        secrets = self._secrets.valid(credential.secrets)
+        if not secrets:
+            log.error("no secret configured", setting=" or ".join(credential.secrets))
+        sent = request.headers.getall(credential.header, [])
+        if not proven(credential, sent[0] if len(sent) == 1 else None, body, secrets):
+            raise refused
+
+    def _record(self, route: Route, body: bytes) -> Received:
+        try:
+            return raw_record(route.vendor, route.tenant, body, now(), route.event, self._settings.max_depth)
+        except UnreadableBody as error:
+            raise Refusal(400, error.code, str(error)) from None
+
+    async def _keep(self, record: Received) -> None:
+        """Have Kafka keep the record; only then does it return."""
+        if self._in_flight >= self._settings.max_in_flight:
+            raise Refusal(429, "too-many-requests", "too many webhooks at work; send it again", {"Retry-After": "1"})
+        self._in_flight += 1
+        try:
+            await self._producer.send(record)
+        except RecordTooLarge:
+            raise Refusal(413, "record-too-large", "the event is larger than Kafka takes") from None
+        except KafkaUnavailable as error:
+            log.error("kafka did not take an event", reason=str(error))
+            again = {"Retry-After": "5"}
+            raise Refusal(503, "kafka-unavailable", "the event could not be kept; send it again", again) from None
+        finally:
+            self._in_flight -= 1
+
+
+def check_media_type(request: web.Request) -> None:
+    """JSON in UTF-8 and nothing else; a sender that names no type at all is taken to mean that."""
+    refused = Refusal(415, "unsupported-media-type", "send application/json in UTF-8, not compressed")
+    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        raise refused  # a signature is over the bytes as sent, and a few bytes could unpack to gigabytes
+    if not request.headers.get("Content-Type", "").strip():
+        return
+    kind = request.content_type
+    charset = (request.charset or "utf-8").strip("'\"").lower()
+    json = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+    if not json or charset not in ("utf-8", "utf8", "us-ascii"):
+        raise refused
+
+
+def answer(status: int, content: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(content), content_type="application/json", headers=headers)

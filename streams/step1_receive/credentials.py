@@ -1,0 +1,94 @@
+"""The check of a webhook's credential, in constant time.
+
+A secret is named in ``config/vendors.yaml`` and held by an environment variable of that name (or a line of ``.env``),
+or by the file that ``<NAME>_FILE`` names. A file may hold one secret a line, and is read again when it changes: so a
+secret is changed without a gap and without a restart by adding the new one, then removing the old one. No secret at
+all opens nothing: then every request is refused.
+"""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from dotenv import dotenv_values
+
+from config.vendors import Credential
+
+log = structlog.get_logger()
+
+
+def environment() -> dict[str, str]:
+    """The process's environment, and what ``.env`` says besides: the same two places that settings come from."""
+    return {name: value for name, value in {**dotenv_values(".env"), **os.environ}.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a file held when it looked like ``version`` (None: it could not be read)."""
+
+    version: tuple[int, ...] | None
+    secrets: tuple[bytes, ...]
+
+
+class Secrets:
+    """The secrets that are valid now, by name. A file is looked at (not read) for each request."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._files: dict[str, _Read] = {}
+
+    def valid(self, names: Sequence[str]) -> list[bytes]:
+        """Every secret that ``names`` stand for, in their order."""
+        return [secret for name in names for secret in self._of(name)]
+
+    def _of(self, name: str) -> Sequence[bytes]:
+        own = self._environment.get(name, "").strip()
+        path = self._environment.get(f"{name}_FILE")
+        return ([own.encode()] if own else []) + list(self._in_file(name, path) if path else ())
+
+    def _in_file(self, name: str, path: str) -> Sequence[bytes]:
+        last = self._files.get(name)
+        version, reason = None, ""
+        try:
+            now = os.stat(path)
+            version = (now.st_mtime_ns, now.st_ctime_ns, now.st_size, now.st_ino)
+            if last is not None and version == last.version:
+                return last.secrets
+            secrets = tuple(line.strip() for line in Path(path).read_bytes().splitlines() if line.strip())
+        except OSError as error:
+            secrets, reason = (), error.strerror or type(error).__name__
+            version = None
+        if last is None or version != last.version:
+            if reason:
+                log.error("secret file cannot be read", setting=f"{name}_FILE", reason=reason)
+            else:
+                log.info("secret file read", setting=f"{name}_FILE", secrets=len(secrets))
+        self._files[name] = _Read(version, secrets)
+        return secrets
+
+
+def proven(credential: Credential, sent: str | None, body: bytes, secrets: Sequence[bytes]) -> bool:
+    """Whether the header's value ``sent`` proves knowledge of one of ``secrets``.
+
+    Every secret is compared, each in time that does not depend on where they differ. HMAC is over the raw body, in hex.
+    """
+    given = (sent or "").encode("utf-8", "surrogateescape")
+    found = False
+    for secret in secrets:
+        if credential.scheme == "hmac-sha256":
+            expected = hmac.new(secret, body, hashlib.sha256).hexdigest().encode()
+            matches = hmac.compare_digest(credential.prefix.encode() + expected, _lower_hex(given, credential.prefix))
+        else:
+            matches = hmac.compare_digest(credential.prefix.encode() + secret, given)
+        found |= matches
+    return found
+
+
+def _lower_hex(given: bytes, prefix: str) -> bytes:
+    """Hex digits are case-insensitive, the prefix is not."""
+    cut = len(prefix.encode())
+    return given[:cut] + given[cut:].lower()

@@ -1,0 +1,169 @@
+"""Writes raw records, one acknowledgement awaited for each: "received" is said only once Kafka has the event for good.
+
+librdkafka calls back on the thread that polls it; each outcome is handed to the event loop as its record's future.
+"""
+
+import asyncio
+import logging
+import threading
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from config.settings import Settings
+from streams.kafka import producer_config
+from streams.step1_receive.raw_record import Received
+
+log = structlog.get_logger()
+
+TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
+METADATA_TIMEOUT = 3.0
+GRACE = 2.0
+"""Seconds beyond the delivery timeout in which librdkafka must have said what became of a record."""
+QUEUE_KBYTES = 262_144
+"""What waits for Kafka at most; beyond it a sender is better told to come again."""
+
+
+class KafkaUnavailable(Exception):
+    """Kafka did not acknowledge a record; the message is librdkafka's name of the reason."""
+
+
+class RecordTooLarge(Exception):
+    """A record that Kafka will never take."""
+
+
+def raw_producer(settings: Settings, delivery_timeout: float, linger_ms: int) -> Producer:
+    """librdkafka's idempotent producer for raw topics; its own log lines go where ours go."""
+    return Producer(
+        producer_config(
+            settings,
+            **{
+                "delivery.timeout.ms": int(delivery_timeout * 1000),
+                "linger.ms": linger_ms,
+                "queue.buffering.max.kbytes": QUEUE_KBYTES,
+                "client.id": "fhirline-receive",
+                "error_cb": _note,
+            },
+        ),
+        logger=logging.getLogger("librdkafka"),
+    )
+
+
+def existing_topics(producer: Producer, timeout: float = METADATA_TIMEOUT) -> frozenset[str]:
+    """Every topic of the cluster; raises KafkaUnavailable.
+
+    Asked for all at once, because asking for one by name would make Kafka create it, with its own defaults.
+    """
+    try:
+        return frozenset(producer.list_topics(timeout=timeout).topics)
+    except KafkaException as error:
+        raise KafkaUnavailable(error.args[0].name()) from None
+
+
+class RawProducer:
+    """`send` for the gateway's event loop; to be closed with `stop`.
+
+    An idempotent producer that has failed may never work again (fatal errors; a broker that no longer knows its id), so
+    the next record goes by a new one. The failed one keeps what it still holds, until each of these is decided too.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._timeout = settings.gateway_delivery_timeout
+        self._topics: frozenset[str] = frozenset()
+        self._asking = asyncio.Lock()
+        self._link = self._connect()
+
+    async def stop(self) -> int:
+        """Wait for what is on its way; how many records were still not acknowledged."""
+        return await asyncio.to_thread(self._link.close, self._timeout)
+
+    async def topics(self) -> frozenset[str]:
+        """Every topic there is now; raises KafkaUnavailable. One request at a time, whoever asks."""
+        async with self._asking:
+            self._topics = await asyncio.to_thread(existing_topics, self._link.producer)
+            return self._topics
+
+    async def send(self, record: Received) -> None:
+        """Write a record and wait for acks=all; raises KafkaUnavailable or RecordTooLarge."""
+        if record.topic not in self._topics and record.topic not in await self.topics():
+            log.error("topic missing", topic=record.topic, remedy="fhirline topics apply")
+            raise KafkaUnavailable("topic missing")
+        link = self._link
+        try:
+            async with asyncio.timeout(self._timeout + GRACE):
+                error = await _acknowledged(link.producer, record)
+        except BufferError:
+            raise KafkaUnavailable("_QUEUE_FULL") from None
+        except TimeoutError:
+            error = KafkaError(KafkaError._TIMED_OUT)
+        if error is None:
+            return
+        if error.code() in TOO_LARGE:
+            raise RecordTooLarge
+        self._topics -= {record.topic}
+        if link is self._link:
+            self._link = self._connect()
+            link.retire()
+        raise KafkaUnavailable(error.name())
+
+    def _connect(self) -> "_Link":
+        return _Link(raw_producer(self._settings, self._timeout, linger_ms=2))
+
+
+class _Link:
+    """A producer and the thread that polls it."""
+
+    def __init__(self, producer: Producer) -> None:
+        self.producer = producer
+        self._retired = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="raw-producer", daemon=True)
+        self._thread.start()
+
+    def retire(self) -> None:
+        """Nothing more will be given to it: its thread ends when everything it holds is decided."""
+        self._retired.set()
+
+    def close(self, timeout: float) -> int:
+        left = self.producer.flush(timeout)
+        if left:
+            self.producer.purge()
+        self.retire()
+        self._thread.join()
+        return left
+
+    def _poll(self) -> None:
+        while not self._retired.is_set() or len(self.producer):
+            self.producer.poll(0.1)
+
+
+async def _acknowledged(producer: Producer, record: Received) -> KafkaError | None:
+    """The broker's answer: None for "written", else the error. Raises BufferError where the local queue is full."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[KafkaError | None] = loop.create_future()
+
+    def settle(error: KafkaError | None) -> None:
+        if not outcome.done():
+            outcome.set_result(error)
+
+    def report(error: KafkaError | None, _: Message) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, error)
+
+    try:
+        producer.produce(
+            record.topic,
+            value=record.value,
+            key=record.key,
+            headers=list(record.headers),
+            timestamp=record.timestamp_ms,
+            on_delivery=report,
+        )
+    except KafkaException as error:
+        settle(error.args[0])
+    return await outcome
+
+
+def _note(error: KafkaError) -> None:
+    """librdkafka's errors that belong to no record (brokers away, credentials refused): it retries by itself."""
+    log.warning("kafka", error=error.name(), reason=error.str(), fatal=error.fatal())

@@ -1,0 +1,60 @@
+"""The raw record: a vendor's event as it is kept for good (architecture.md, "One event, step by step").
+
+Value: the vendor's JSON, redacted (mapping.md §7). Key: ``tenant|<patient key>`` (§2). What is known besides goes into
+headers: ``received-at``, ``tenant``, ``event-key``, and the event of the ingress route (Azodha) as ``event-type``.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+
+from mappers.envelope import open_envelope
+from mappers.instants import Instant
+from mappers.registry import raw_key
+from streams.headers import Headers, headers
+from topics.declared import raw_topic
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An event ready for its raw topic. ``timestamp_ms`` is its receipt, so that offsets by time find it there."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers
+    timestamp_ms: int
+    event_key: str
+
+
+def raw_record(
+    vendor: str, tenant: str, body: bytes, received_at: Instant, route_event: str | None, max_depth: int
+) -> Received:
+    """The record of one body; raises UnreadableBody where it is no JSON object, or too deep a one."""
+    envelope = open_envelope(vendor, tenant, body, received_at, route_event, max_depth)
+    known = {"received_at": received_at.text, "tenant": tenant, "event_key": envelope.event_key}
+    if envelope.route_event is not None:
+        known["event_type"] = envelope.route_event
+    return Received(
+        topic=raw_topic(vendor),
+        key=raw_key(envelope).encode(),
+        value=orjson.dumps(envelope.body),
+        headers=headers(**known),
+        timestamp_ms=_milliseconds(received_at),
+        event_key=envelope.event_key,
+    )
+
+
+def now() -> Instant:
+    """The time of receipt, to the millisecond: the only clock that an event's mapping ever hears of."""
+    text = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    instant = Instant.parse(text)
+    assert instant is not None
+    return instant
+
+
+def _milliseconds(instant: Instant) -> int:
+    """UNIX milliseconds; Kafka knows no time before 1970, and librdkafka takes 0 for "now"."""
+    seconds, fraction = instant.order
+    return max(1, seconds * 1000 + int(fraction.ljust(3, "0")[:3]))

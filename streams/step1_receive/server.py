@@ -1,0 +1,114 @@
+"""The gateway's HTTP server: access log, JSON for every refusal, and an orderly end."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import perf_counter
+
+import structlog
+from aiohttp import web
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
+from config.errors import ConfigurationError
+from config.settings import Settings
+from config.vendors import load_vendors
+from streams.logs import log_loop_error
+from streams.step1_receive.application import Gateway, Refusal
+from streams.step1_receive.credentials import Secrets, environment
+from streams.step1_receive.raw_producer import RawProducer
+
+log = structlog.get_logger()
+
+KEEPALIVE = 75.0
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def serve(settings: Settings, port_file: Path | None = None) -> None:
+    """Listen until SIGTERM or SIGINT; then answer what is in flight, wait for Kafka, and return."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_loop_error)
+    stopped = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stopped.set)
+    producer = RawProducer(settings)
+    gateway = Gateway(settings, load_vendors(settings.vendors_file), Secrets(environment()), producer)
+    app = web.Application(middlewares=[access_log, refusals])
+    gateway.add_routes(app.router)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=KEEPALIVE,
+        shutdown_timeout=settings.gateway_delivery_timeout + 5,
+        auto_decompress=False,
+    )
+    await runner.setup()
+    try:
+        port = await _listen(runner, settings)
+        for line in gateway.missing_secrets():
+            log.error("not ready", problem=line)
+        host = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
+        log.info("gateway listening", url=f"http://{host}:{port}", bootstrap=settings.bootstrap)
+        if port_file is not None:
+            _write_port(port_file, port)
+        await stopped.wait()
+        log.info("gateway stopping")
+    finally:
+        await runner.cleanup()
+        left = await producer.stop()
+    log.info("gateway stopped", unacknowledged=left)
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> int:
+    """Bind, and say which port it is."""
+    site = web.TCPSite(runner, settings.gateway_host, settings.gateway_port)
+    try:
+        await site.start()
+    except OSError as error:
+        where = f"{settings.gateway_host}:{settings.gateway_port}"
+        reason = error.strerror or type(error).__name__
+        raise ConfigurationError(f"FHIRLINE_GATEWAY_HOST, FHIRLINE_GATEWAY_PORT: {where}: {reason}") from None
+    return int(runner.addresses[0][1])
+
+
+def _write_port(path: Path, port: int) -> None:
+    """Written beside and moved into place, so that whoever waits for the file never reads half of it."""
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        beside.write_text(f"{port}\n", "ascii")
+        beside.replace(path)
+    except OSError as error:
+        raise ConfigurationError(f"--port-file {path}: {error.strerror}") from None
+
+
+@web.middleware
+async def access_log(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One line a request: what was asked by the route's template, never by its path, and nothing of the body."""
+    clear_contextvars()
+    started = perf_counter()
+    resource = request.match_info.route.resource
+    bind_contextvars(method=request.method, route=resource.canonical if resource else None)
+    response = await handler(request)
+    level = "debug" if resource and resource.canonical in ("/healthz", "/readyz") else "info"
+    milliseconds = round((perf_counter() - started) * 1000, 2)
+    getattr(log, level)("request", status=response.status, ms=milliseconds)
+    return response
+
+
+@web.middleware
+async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every refusal as JSON, our own and aiohttp's; a defect of ours is logged by type and place, and is a 500."""
+    try:
+        return await handler(request)
+    except Refusal as refusal:
+        bind_contextvars(error=refusal.code)
+        return refusal.answer()
+    except web.HTTPMethodNotAllowed as error:
+        allow = {"Allow": ",".join(sorted(error.allowed_methods))}
+        return Refusal(405, "method-not-allowed", "another method is meant for this path", allow).answer()
+    except web.HTTPException as error:
+        code = "not-found" if error.status == 404 else "bad-request"
+        return Refusal(error.status, code, "nothing is received at this path").answer()
+    except Exception:
+        log.exception("defect")
+        return Refusal(500, "internal", "a defect of the gateway; the event was not kept").answer()
