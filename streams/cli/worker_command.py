@@ -1,0 +1,76 @@
+"""``fhirline worker``: one Faust process of the consumer group."""
+
+import logging
+from collections.abc import Sequence
+
+import typer
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from config.errors import ConfigurationError
+from config.settings import Settings, load_settings
+from mappers.registry import VENDORS
+from streams.kafka import librdkafka
+from topics.declared import declared
+
+REACH_SECONDS = 10.0
+
+
+def register(app: typer.Typer) -> None:
+    app.command("worker")(worker)
+
+
+def worker() -> None:
+    """Map raw.<vendor> to fhir.r4.*. Run as many as there are partitions; SIGTERM leaves the group in order.
+
+    Exit 0: stopped. Exit 2: a wrong setting or missing topics. Exit 70: something could not be delivered; nothing of
+    that batch was committed, and starting the worker again repeats it.
+    """
+    settings = load_settings()
+    vendors = settings.vendors or VENDORS
+    if unknown := sorted(set(vendors) - set(VENDORS)):
+        raise ConfigurationError(f"FHIRLINE_VENDORS: unknown vendor {unknown[0]!r}; known: {', '.join(VENDORS)}")
+    require_topics(settings)
+    run(settings, vendors)
+
+
+def require_topics(settings: Settings) -> None:
+    """Every declared topic must be there with the partitions that the settings say: keys land by that number."""
+    client = AdminClient(librdkafka(settings, **{"log_level": 0}), logger=logging.getLogger("librdkafka"))
+    try:
+        present = client.list_topics(timeout=REACH_SECONDS).topics
+    except KafkaException as error:
+        reason = error.args[0].str()
+        raise ConfigurationError(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap} does not answer ({reason})") from None
+    for topic in declared(settings):
+        if topic.name not in present:
+            raise ConfigurationError(f"topic {topic.name} is missing: run `fhirline topics apply`")
+        if (found := len(present[topic.name].partitions)) != topic.partitions:
+            raise ConfigurationError(
+                f"topic {topic.name} has {found} partitions, FHIRLINE_PARTITIONS says {topic.partitions}: "
+                "a key must never move, so set the number that the topics were made with"
+            )
+
+
+def run(settings: Settings, vendors: Sequence[str]) -> None:
+    """Run until SIGTERM or SIGINT."""
+    import asyncio
+
+    import faust
+
+    from mappers.session import normalizer
+    from streams.logs import configure_logging
+    from streams.step2_consume import build_app
+
+    configure_logging(settings)
+    try:
+        import uvloop
+
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    except ImportError:  # no wheel for this platform: slower, the same otherwise
+        loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    app = build_app(settings, normalizer(settings), vendors)
+    process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
+    process.spinner = None  # it writes escape codes, terminal or not
+    process.execute_from_commandline()

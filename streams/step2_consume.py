@@ -1,0 +1,234 @@
+"""Reading ``raw.<vendor>``: one Faust app, one agent a vendor, and when an offset may be committed.
+
+The invariant, for each event: **ack only after everything that follows from it has been acknowledged by Kafka.** Faust
+commits only what was acked, so a worker that dies anywhere before that is given the event again. What keeps it:
+
+1. ``noack_take`` acks nothing by itself; `BatchProcessor.process` acks after its barrier, in order.
+2. Nothing raises out of an agent's body: Faust would go on past the failed batch, and commit over it. One event's
+   trouble is its dead letter (step4); trouble of the infrastructure ends the process at once, uncommitted (`die`).
+3. A worker that was paused longer than the group waits for it may have lost its partitions to another: `Fence` ends
+   it before it writes anything stale.
+
+What Faust needs besides was found the hard way: engine.md names the failure behind each setting.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import faust
+import structlog
+from faust.types.auth import CredentialsT
+
+from config.settings import Settings
+from mappers.normalize import Normalizer
+from streams.kafka import password, ssl_context
+from streams.records import OutRecord, RawRecord
+from streams.step3_restore import PartitionState, StateCache, state_record
+from streams.step4_normalize import dead_letter, follow
+from streams.step5_deliver import TOO_LARGE, Deliverer, DeliveryFailed
+from topics.declared import raw_topic, state_topic
+
+log = structlog.get_logger("worker")
+
+EXIT_FAILED = 70
+"""Exit code of a worker that could not keep the invariant any more (sysexits: internal software error)."""
+
+TICK = 0.1
+PAUSE_SHARE = 0.6
+MAX_CONSTANTS = 100_000
+BREATHE_EVERY = 50
+"""Events mapped at a stretch before heartbeats and fetches get their turn."""
+
+
+def die(reason: str, **details: Any) -> NoReturn:
+    """End the process at once, committing nothing; the supervisor starts it again, and the batch is read again."""
+    log.critical("worker ends without committing", reason=reason, **details)
+    os._exit(EXIT_FAILED)
+
+
+class Fence:
+    """Ends a worker whose loop stood still so long that its partitions may have another owner (state.md)."""
+
+    def __init__(self, session_timeout: float) -> None:
+        self._limit = session_timeout * PAUSE_SHARE
+        self._last: float | None = None
+
+    async def tick(self) -> None:
+        while True:
+            self.check()
+            await asyncio.sleep(TICK)
+
+    def check(self) -> None:
+        """Called by the ticker, and again just before producing."""
+        now = time.monotonic()
+        paused, self._last = now - (self._last or now), now
+        if paused > self._limit:
+            die("paused longer than the group waits", seconds=round(paused, 1))
+
+
+class BatchProcessor:
+    """What a vendor's agent does with a batch: restore, map, deliver; then its events may be acked."""
+
+    def __init__(
+        self, vendor: str, settings: Settings, normalize: Normalizer, deliverer: Deliverer, fence: Fence
+    ) -> None:
+        self.vendor = vendor
+        self.state = StateCache(settings, state_topic(vendor))
+        self._partitions = settings.partitions
+        self._normalize = normalize
+        self._deliverer = deliverer
+        self._fence = fence
+        self._constants: dict[bytes, bytes | None] = {}  # what has been acknowledged: the same again says nothing new
+
+    async def process(self, raws: Sequence[RawRecord]) -> None:
+        """Returns once everything that follows from ``raws`` is durable. Raises DeliveryFailed, RestoreFailed."""
+        states = await self._restored({raw.partition for raw in raws})
+        records: list[OutRecord] = []
+        constants: dict[bytes, bytes | None] = {}
+        sources: dict[int, RawRecord] = {}
+        for position, raw in enumerate(raws):
+            if position % BREATHE_EVERY == BREATHE_EVERY - 1:
+                await asyncio.sleep(0)
+            state = states[raw.partition]
+            followed = follow(raw, self._normalize, state, self._partitions)
+            state.remember(followed.statements)
+            for record in followed.records:
+                if record.constant:
+                    if record.value in (self._constants.get(record.key), constants.get(record.key)):
+                        continue
+                    constants[record.key] = record.value
+                sources[id(record)] = raw
+                records.append(record)
+            records.extend(
+                state_record(self.state.topic, raw.partition, followed.key, each) for each in followed.statements
+            )
+            if followed.error:
+                log.warning("dead letter", vendor=self.vendor, raw=raw.coordinates, code=followed.error)
+        self._fence.check()
+        await self._deliver(records, sources)
+        if len(self._constants) > MAX_CONSTANTS:
+            self._constants.clear()
+        self._constants.update(constants)
+
+    async def _deliver(self, records: list[OutRecord], sources: dict[int, RawRecord]) -> None:
+        """The barrier. A record too large for Kafka becomes its raw record's dead letter, inside the same barrier."""
+        too_large = await asyncio.to_thread(self._deliverer.deliver, records, self._delivered)
+        letters = []
+        for record in too_large:
+            if (raw := sources.get(id(record))) is None:
+                raise DeliveryFailed(f"{record.topic}: a state record is too large")
+            log.warning("dead letter", vendor=self.vendor, raw=raw.coordinates, code=TOO_LARGE, topic=record.topic)
+            letters.append(dead_letter(raw, raw.value, TOO_LARGE, record.topic))
+        if letters:
+            # A letter that is itself too large goes without its value: the raw record, which it names, has it.
+            for bare in await asyncio.to_thread(self._deliverer.deliver, letters):
+                stripped = OutRecord(bare.topic, bare.key, None, None, bare.headers)
+                if await asyncio.to_thread(self._deliverer.deliver, [stripped]):
+                    raise DeliveryFailed(f"{bare.topic}: a dead letter without value is too large")
+
+    async def _restored(self, partitions: set[int]) -> dict[int, PartitionState]:
+        while any(self.state.ready(each) is None for each in partitions):
+            # All that is assigned and unread, in one go: a consumer's first answer takes longer than most states.
+            missing = partitions | self.state.unread()
+            started = time.monotonic()
+            read = await asyncio.to_thread(self.state.restore, missing)
+            seconds = round(time.monotonic() - started, 3)
+            log.info("state restored", vendor=self.vendor, partitions=sorted(missing), records=read, seconds=seconds)
+        return {each: self.state.partition(each) for each in partitions}
+
+    def _delivered(self, record: OutRecord, offset: int) -> None:
+        of_state = record.partition is not None and record.topic == self.state.topic
+        if of_state and (state := self.state.ready(record.partition or 0)):
+            state.delivered(offset)
+
+
+def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str]) -> faust.App:
+    """The Faust app with an agent for each vendor. It reads; nothing is ever sent through Faust."""
+    app = faust.App(
+        settings.group,
+        broker=[f"aiokafka://{server}" for server in settings.bootstrap.split(",")],
+        broker_credentials=_credentials(settings),
+        processing_guarantee="at_least_once",
+        key_serializer="raw",
+        value_serializer="raw",
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=settings.session_timeout,
+        broker_heartbeat_interval=settings.session_timeout / 10,
+        broker_request_timeout=settings.session_timeout + 30,
+        broker_commit_interval=0.5,
+        broker_max_poll_records=500,
+        stream_buffer_maxsize=65_536,
+        stream_wait_empty=True,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+    )
+    fence = Fence(settings.session_timeout)
+    deliverer = Deliverer(settings)
+    processors = {
+        raw_topic(vendor): BatchProcessor(vendor, settings, normalize, deliverer, fence) for vendor in vendors
+    }
+
+    @app.task  # type: ignore[untyped-decorator]  # Faust's own
+    async def fencing() -> None:
+        await fence.tick()
+
+    @app.on_partitions_assigned.connect
+    async def on_assigned(*args: Any, **_: Any) -> None:
+        assigned = args[-1]
+        for topic, processor in processors.items():
+            processor.state.assigned(each.partition for each in assigned if each.topic == topic)
+        shown = sorted(f"{each.topic}/{each.partition}" for each in assigned if each.topic in processors)
+        log.info("partitions assigned", partitions=shown)
+
+    for topic, processor in processors.items():
+        _add_agent(app, topic, processor, settings)
+    return app
+
+
+def _add_agent(app: faust.App, topic: str, processor: BatchProcessor, settings: Settings) -> None:
+    @app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=topic)
+    async def agent(stream: Any) -> None:
+        async for events in stream.noack_take(settings.batch_size, within=settings.batch_within):
+            try:
+                await processor.process([_raw_record(processor.vendor, event.message) for event in events])
+                for event in events:
+                    await stream.ack(event)
+            except Exception as error:  # noqa: BLE001  # rule 2 above
+                # A cancellation is none: Faust stops the agent in the midst of a batch, of which nothing is acked yet.
+                die("a batch could not be delivered", error=type(error).__name__, detail=_safe(error))
+
+
+def _raw_record(vendor: str, message: Any) -> RawRecord:
+    return RawRecord(
+        vendor,
+        message.topic,
+        message.partition,
+        message.offset,
+        round((message.timestamp or 0) * 1000),
+        message.key,
+        message.value,
+        list(message.headers.items() if isinstance(message.headers, dict) else message.headers or ()),
+    )
+
+
+def _safe(error: BaseException) -> str:
+    """Messages of our own errors name topics and codes; anybody else's may quote a payload."""
+    return str(error) if type(error).__module__.startswith("streams.") else "see the type"
+
+
+def _credentials(settings: Settings) -> CredentialsT | None:
+    if settings.security_protocol == "PLAINTEXT":
+        return None
+    context = ssl_context(settings) if settings.security_protocol.endswith("SSL") else None
+    if not settings.security_protocol.startswith("SASL"):
+        return faust.SSLCredentials(context=context)
+    return faust.SASLCredentials(
+        username=settings.sasl_username or "",
+        password=password(settings) or "",
+        ssl_context=context,
+        mechanism=settings.sasl_mechanism,
+    )

@@ -1,0 +1,189 @@
+"""State between events: a cache per raw partition of what is in ``normalizer.state.<vendor>`` (state.md).
+
+* A record of the state topic is one register or statement; its partition is the raw record's, set explicitly.
+* Nothing is mapped before its partition's state is there: restore reads from where the cache ends to the partition's
+  end, with a plain consumer and no group, whenever the group's generation has changed.
+* The cache may be ahead of what is durable, never behind: it is merged into while a batch is mapped, and its records go
+  out in that batch's barrier. If the barrier fails the process ends, and the cache with it.
+* Merging is by greatest stamp, in any order, any number of times: reading a record again changes nothing.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+
+from config.settings import Settings
+from mappers.contract import Entry, Stamp
+from mappers.normalize import Statement
+from streams.kafka import librdkafka
+from streams.records import OutRecord
+
+RESTORE_BATCH = 5_000
+POLL_SECONDS = 1.0
+
+
+class RestoreFailed(Exception):
+    """The state topic could not be read to its end."""
+
+
+class PartitionState:
+    """The registers of all subjects of one raw partition. Values are kept as small bytes and decoded when asked for."""
+
+    def __init__(self) -> None:
+        self._subjects: dict[str, dict[str, bytes]] = {}
+        self.position: int | None = None
+        """Offset in the state topic up to which everything has been read; None before the first restore."""
+
+    def __call__(self, subject: str) -> Mapping[str, Entry]:
+        registers = self._subjects.get(subject)
+        return {name: decode(value) for name, value in registers.items()} if registers else {}
+
+    def remember(self, statements: Iterable[Statement]) -> None:
+        for each in statements:
+            self._merge(each.subject, each.register, encode(each.entry))
+
+    def read(self, key: bytes, value: bytes | None) -> None:
+        """Take in a record of the state topic; a null value forgets the register (erasure)."""
+        _, subject, register = orjson.loads(key)
+        if value is None:
+            registers = self._subjects.get(subject, {})
+            registers.pop(register, None)
+            if not registers:
+                self._subjects.pop(subject, None)
+        else:
+            self._merge(subject, register, bytes(value))
+
+    @property
+    def start(self) -> int:
+        """Where reading on begins."""
+        return OFFSET_BEGINNING if self.position is None else self.position
+
+    def delivered(self, offset: int) -> None:
+        """A record of our own was acknowledged. The position moves only while offsets are contiguous: "last own offset
+        + 1" would hide another writer's records."""
+        if self.position == offset:
+            self.position = offset + 1
+
+    def _merge(self, subject: str, register: str, value: bytes) -> None:
+        registers = self._subjects.setdefault(subject, {})
+        known = registers.get(register)
+        if known is None or known == value or not _stamp(orjson.loads(known)) > _stamp(orjson.loads(value)):
+            registers[register] = value
+
+    def __len__(self) -> int:
+        return sum(map(len, self._subjects.values()))
+
+
+def encode(entry: Entry) -> bytes:
+    """A register's value in the state topic: ``{"s": [seconds, fraction, event key, text], "v": value}``."""
+    stamp = entry.stamp
+    # bytes(): orjson keeps over-allocated buffers, ten times the memory for small values (state.md).
+    return bytes(bytearray(orjson.dumps({"s": [*stamp.order, stamp.event_key, stamp.at], "v": entry.value})))
+
+
+def decode(value: bytes) -> Entry:
+    held = orjson.loads(value)
+    return Entry(_stamp(held), held["v"])
+
+
+def _stamp(held: Mapping[str, Any]) -> Stamp:
+    seconds, fraction, event_key, at = held["s"]
+    return Stamp((seconds, fraction), event_key, at)
+
+
+def state_record(topic: str, partition: int, raw_key: str, statement: Statement) -> OutRecord:
+    """The record of a statement. Its key begins with the raw record's, so that a patient's registers can be found."""
+    key = orjson.dumps([raw_key, statement.subject, statement.register])
+    return OutRecord(topic, key, encode(statement.entry), partition)
+
+
+@dataclass
+class StateCache:
+    """The partitions' states of one raw topic. ``generation`` is the group's, as far as this process knows."""
+
+    settings: Settings
+    topic: str
+    generation: int = 0
+    _partitions: dict[int, PartitionState] = field(default_factory=dict)
+    _restored: dict[int, int] = field(default_factory=dict)
+    _assigned: frozenset[int] = frozenset()
+
+    def assigned(self, partitions: Iterable[int]) -> None:
+        """A new generation: what stays is read on from its position before it is used, what went away is dropped."""
+        self.generation += 1
+        self._assigned = frozenset(partitions)
+        for partition in self._partitions.keys() - self._assigned:
+            del self._partitions[partition]
+            self._restored.pop(partition, None)
+
+    def ready(self, partition: int) -> PartitionState | None:
+        """The partition's state if it has been restored in this generation."""
+        return self._partitions[partition] if self._restored.get(partition) == self.generation else None
+
+    def unread(self) -> set[int]:
+        """Assigned partitions that have not been restored in this generation."""
+        return {each for each in self._assigned if self.ready(each) is None}
+
+    def partition(self, partition: int) -> PartitionState:
+        return self._partitions[partition]
+
+    def restore(self, partitions: Iterable[int]) -> int:
+        """Read partitions of the state topic from the cache's position to their ends; blocking, for a thread.
+
+        Returns the number of records read. Raises RestoreFailed.
+        """
+        generation = self.generation
+        states = {partition: self._partitions.get(partition) or PartitionState() for partition in partitions}
+        unread = set(states)
+        read = 0
+        consumer = Consumer(
+            librdkafka(
+                self.settings,
+                **{
+                    "group.id": f"{self.settings.group}.state",  # librdkafka wants one; nothing is ever committed
+                    "enable.auto.commit": False,
+                    "enable.partition.eof": True,
+                    "auto.offset.reset": "earliest",
+                    "fetch.wait.max.ms": 10,
+                },
+            )
+        )
+        try:
+            consumer.assign([TopicPartition(self.topic, each, state.start) for each, state in states.items()])
+            silent_since = time.monotonic()
+            while unread:
+                for message in _available(consumer):
+                    silent_since = time.monotonic()
+                    error, partition = message.error(), message.partition() or 0
+                    state, offset = states[partition], message.offset() or 0
+                    if error is None:
+                        state.read(message.key() or b"", message.value())
+                        state.position = offset + 1
+                        read += 1
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        state.position = max(offset, state.position or 0)
+                        unread.discard(partition)
+                    elif not error.retriable():
+                        raise RestoreFailed(f"{self.topic}/{partition}: {error.name()}")
+                if time.monotonic() - silent_since > self.settings.session_timeout:
+                    raise RestoreFailed(f"{self.topic}: no answer for {self.settings.session_timeout:g} s")
+        finally:
+            consumer.close()
+        for partition, state in states.items():
+            self._partitions[partition] = state
+            self._restored[partition] = generation
+        return read
+
+    def sizes(self) -> dict[int, int]:
+        """Registers per partition, for metrics."""
+        return {partition: len(state) for partition, state in self._partitions.items()}
+
+
+def _available(consumer: Consumer) -> list[Message]:
+    """The next message, and whatever has arrived with it: `consume` alone would wait for a full batch."""
+    first = consumer.poll(POLL_SECONDS)
+    return [first, *consumer.consume(RESTORE_BATCH, 0)] if first is not None else []
