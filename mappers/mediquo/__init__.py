@@ -1,0 +1,79 @@
+"""MediQuo: consultations, reports, prescriptions, history, calendars (mapping.md §8); both editions of its webhooks."""
+
+from datetime import timedelta
+
+from mappers.envelope import Body, Envelope
+from mappers.instants import Instant
+from mappers.mediquo.appointment import appointment_event
+from mappers.mediquo.calendar import block
+from mappers.mediquo.consultation_finished import consultation_finished
+from mappers.mediquo.messages import message
+from mappers.mediquo.payload import (
+    AppointmentEvent,
+    BlockEvent,
+    ConsultationFinished,
+    Event,
+    MessageEvent,
+    MessagePayload,
+    ReportSent,
+    VideoCallAssigned,
+)
+from mappers.mediquo.professional import professional_key
+from mappers.mediquo.report_sent import report_sent
+from mappers.mediquo.video_call import video_call_assigned
+from mappers.registry import EventMapping, VendorMapping
+from mappers.times import EventTime, event_time
+
+_YEAR_2000 = (946_684_800, "")
+_AHEAD = timedelta(hours=24)
+
+
+def _event_type(body: Body, _: str | None) -> str | None:
+    sent = body.get("type")
+    return sent if isinstance(sent, str) else None
+
+
+def _patient_key(body: Body) -> tuple[str, ...] | None:
+    """The patient; calendar events have none, and belong to their professional (mapping.md §2)."""
+    payload = MessageEvent.model_validate(body).payload or MessagePayload()
+    if payload.patient and payload.patient.code:
+        return (payload.patient.code,)
+    professional = professional_key(payload.professional)
+    return ("professional", professional) if professional else None
+
+
+def _event_time(envelope: Envelope) -> EventTime:
+    """``occurred_on``: UNIX seconds, or milliseconds where only those make sense (mapping.md §3.3)."""
+    sent, received = Event.model_validate(envelope.body).occurred_on, envelope.received_at
+    if sent is not None:
+        for seconds, flags in ((sent, ()), (sent.scaleb(-3), ("timestamp-unit-assumed",))):
+            instant = Instant.from_unix(seconds)
+            if instant and _YEAR_2000 <= instant.order <= received.shifted(_AHEAD):
+                return event_time(instant, received, *flags)
+    return event_time(None, received, otherwise="timestamp-invalid")
+
+
+_BOOKED = EventMapping(AppointmentEvent, appointment_event("booked"))
+_MESSAGE = EventMapping(MessageEvent, message)
+_BLOCKED = EventMapping(BlockEvent, block("busy-unavailable"))
+
+VENDOR = VendorMapping(
+    name="mediquo",
+    event_type=_event_type,
+    patient_key=_patient_key,
+    event_time=_event_time,
+    events={
+        "patient_consultation_finished": EventMapping(ConsultationFinished, consultation_finished),
+        "patient_report_sent": EventMapping(ReportSent, report_sent),
+        "patient_consultation_created": _BOOKED,
+        "patient_consultation_rescheduled": _BOOKED,
+        "patient_consultation_cancelled": EventMapping(AppointmentEvent, appointment_event("cancelled")),
+        "patient_consultation_no_show": EventMapping(AppointmentEvent, appointment_event("noshow")),
+        "patient_message_received": _MESSAGE,
+        "patient_message_sent": _MESSAGE,
+        "patient_immediate_video_call_assigned": EventMapping(VideoCallAssigned, video_call_assigned),
+        "professional_block_created": _BLOCKED,
+        "professional_block_updated": _BLOCKED,
+        "professional_block_deleted": EventMapping(BlockEvent, block("entered-in-error")),
+    },
+)

@@ -1,0 +1,93 @@
+"""What the events of a patient share: whose they are, and what becomes of an event that names no patient."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mappers import people
+from mappers.context import Context
+from mappers.contract import Element, Flag, Flags, Made, Mapped, Refused, Resource
+from mappers.fhir.elements import reference
+from mappers.identity import Part
+from mappers.ledger import escape
+from mappers.mediquo.payload import Patient, Professional
+from mappers.mediquo.professional import PROFESSIONAL, Professionals, professionals
+
+CODE = "/payload/patient/code"
+
+_UNSAID = frozenset({"value-unreadable", "period-inverted"})
+"""Flags of values that were left out: the ledger keeps what stands at their pointers."""
+
+_NAMES_PROFESSIONAL = frozenset({"Appointment", "Composition", "Encounter", "MedicationRequest", "ServiceRequest"})
+
+
+@dataclass(slots=True)
+class Compartment:
+    """A patient's compartment, of which every key starts with the patient's code (mapping.md §4.1).
+
+    Builders read as if the patient were known; `mapped` refuses what they made where that is not so. ``flags`` are the
+    event's own; ``skipped`` the pointers of what was read and left out.
+    """
+
+    context: Context
+    code: str | None
+    professionals: Professionals
+    flags: Flags = field(default_factory=Flags)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def subject(self) -> Element | None:
+        return reference(self.context.reference("Patient", "patient", self.code))
+
+    @property
+    def professional(self) -> Element | None:
+        return self.professionals.mention
+
+    def resource(self, resource_type: str, kind: str, parts: Sequence[Part], /, **content: object) -> Resource:
+        return self.context.resource(resource_type, kind, (self.code, *parts), **content)
+
+    def skip(self, *pointers: str) -> None:
+        self.skipped.extend(pointers)
+
+    def mapped(self, made: Sequence[Made], refused: Sequence[Refused] = ()) -> Mapped:
+        """The event's Patient, Practitioner and ``made``; without a patient just the Practitioner (§12.5)."""
+        context, practitioner = self.context, self.professionals.practitioner
+        skipped = [*timestamp_unsaid(context), *self.professionals.unsaid]
+        types = {each.resource["resourceType"] for each in made}
+        if self.code is None:
+            flags: tuple[Flag, ...] = (Flag("patient-missing", (CODE,)),)
+            types.update(each.resource_type for each in refused)
+            refused = [Refused(each, Flag("resource-refused", (CODE,))) for each in sorted(types)]
+            skipped += (
+                place for key in context.raw("/payload") or () if (place := f"/payload/{escape(key)}") != PROFESSIONAL
+            )
+            made, types = (), set()
+        else:
+            flags = tuple(self.flags)
+            skipped += self.skipped
+            skipped += (place for each in made for flag in each.flags if flag.code in _UNSAID for place in flag.at)
+        if practitioner is None and not types & _NAMES_PROFESSIONAL:
+            skipped.append(PROFESSIONAL)
+        return Mapped(
+            made=(
+                *((people.patient(context, "patient", self.code),) if self.code else ()),
+                *((practitioner,) if practitioner else ()),
+                *made,
+            ),
+            flags=flags,
+            refused=tuple(refused),
+            professional=self.professionals.literal,
+            skipped=tuple(skipped),
+        )
+
+
+def compartment(patient: Patient | None, professional: Professional | None, context: Context) -> Compartment:
+    return Compartment(context, patient.code if patient else None, professionals(professional, context))
+
+
+def timestamp_unsaid(context: Context) -> tuple[str, ...]:
+    """``occurred_on`` where it could not stand as the event time (mapping.md §3.3)."""
+    return ("/occurred_on",) if "timestamp-invalid" in context.time.flags else ()
+
+
+def source_data(context: Context, pointer: str, value: str | None) -> Element | None:
+    return context.source_data(pointer, value) if value else None

@@ -1,0 +1,109 @@
+"""MediQuo's ``consultation`` → Encounter (mapping.md §8.1.1), and the codes it shares with Appointment."""
+
+import re
+from collections.abc import Sequence
+
+from mappers.context import Context, last_writer
+from mappers.contract import Element, Flags, Made
+from mappers.fhir.elements import ACT_CODE, PARTICIPATION, codeable_concept, coding, element, listed, reference
+from mappers.mediquo.compartment import Compartment, source_data
+from mappers.mediquo.payload import Consultation, ScheduledConsultation, Speciality, VideoCall
+from mappers.times import period
+
+CONSULTATION = "/payload/consultation"
+
+VIRTUAL = coding(ACT_CODE, "VR", "virtual")
+PRIMARY_PERFORMER = coding(PARTICIPATION, "PPRF", "primary performer")
+
+_CODE = re.compile(r"[^\s]+( [^\s]+)*")
+
+
+def finished_encounter(consultation: Consultation, appointment: str | None, compartment: Compartment) -> Made:
+    """A consultation that took place; ``appointment`` is the reference of the one it fulfils."""
+    context, flags = compartment.context, Flags()
+    start = context.date_time(consultation.start_date, f"{CONSULTATION}/start_date", flags)
+    end = context.date_time(consultation.end_date, f"{CONSULTATION}/end_date", flags)
+    return _encounter(
+        consultation,
+        compartment,
+        flags,
+        extension=consultation_source_data(consultation, context),
+        status="finished",
+        type=listed(
+            vendor_concept("mediquo-consultation-type", consultation.type, f"{CONSULTATION}/type", context, flags),
+            vendor_concept("mediquo-channel", consultation.channel, f"{CONSULTATION}/channel", context, flags),
+        ),
+        appointment=listed(reference(appointment)),
+        period=period(start, end, flags, f"{CONSULTATION}/end_date"),
+    )
+
+
+def planned_encounter(call: VideoCall, compartment: Compartment) -> Made:
+    """A video call that has a room and has not begun (mapping.md §8.3); the finished consultation replaces it."""
+    return _encounter(call, compartment, Flags(), status="planned")
+
+
+def _encounter(
+    consultation: Consultation | VideoCall,
+    compartment: Compartment,
+    flags: Flags,
+    *,
+    status: str,
+    extension: Sequence[Element] = (),
+    type: list[Element] | None = None,
+    appointment: list[Element] | None = None,
+    period: Element | None = None,
+) -> Made:
+    context = compartment.context
+    performer = element(type=[codeable_concept(PRIMARY_PERFORMER)], individual=compartment.professional)
+    resource = compartment.resource(
+        "Encounter",
+        "consultation",
+        (consultation.id,),
+        extension=extension,
+        identifier=listed(consultation.id and context.identifier("consultation", consultation.id)),
+        status=status,
+        class_=VIRTUAL,
+        type=type,
+        serviceType=service_type(consultation.speciality, compartment),
+        subject=compartment.subject,
+        participant=listed(performer if compartment.professional else None),
+        appointment=appointment,
+        period=period,
+        serviceProvider=reference(context.organization),
+    )
+    return last_writer(resource, flags)
+
+
+def service_type(speciality: Speciality | None, compartment: Compartment) -> Element | None:
+    """The consultation's speciality: the vendor's number, a curated code where there is one, the vendor's words."""
+    if speciality is None:
+        return None
+    context = compartment.context
+    numbered = speciality.id if speciality.id and _CODE.fullmatch(speciality.id) else None
+    if numbered is None:
+        compartment.skip(f"{CONSULTATION}/speciality/id")
+    return codeable_concept(
+        context.coding("mediquo-speciality", numbered) if numbered else None,
+        *context.curated(context.terminology.row("mediquo-speciality", speciality.name)),
+        text=speciality.name,
+    )
+
+
+def vendor_concept(table: str, words: str | None, pointer: str, context: Context, flags: Flags) -> Element | None:
+    """A word of the vendor's: coded in our code system named as ``table`` where that has a row, and verbatim."""
+    row = context.terminology.row(table, words)
+    if words is not None and row is None:
+        flags.add("unmapped-code", pointer, table=table)
+    own = context.coding(table, str(row.means["code"])) if row else None
+    return codeable_concept(own, *context.curated(row), text=words)
+
+
+def consultation_source_data(consultation: ScheduledConsultation, context: Context) -> list[Element]:
+    """What a consultation says and FHIR has no element for (mapping.md §8.3)."""
+    said = {
+        "service_type": consultation.service_type,
+        "previous_scheduled_start_date": consultation.previous_scheduled_start_date,
+        "previous_scheduled_end_date": consultation.previous_scheduled_end_date,
+    }
+    return listed(*(source_data(context, f"{CONSULTATION}/{key}", value) for key, value in said.items())) or []

@@ -1,0 +1,192 @@
+"""MediQuo's medical history → one resource an item, and snapshot Lists (mapping.md §8.1.4 to §8.1.6, §8.1.8)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mappers.context import Item, last_writer
+from mappers.contract import Element, Flags, Made
+from mappers.duplicates import Distinct, distinct
+from mappers.fhir.elements import (
+    LOINC,
+    annotation,
+    codeable_concept,
+    coding,
+    data_absent,
+    element,
+    listed,
+    reference,
+)
+from mappers.identity import Part, norm
+from mappers.mediquo.compartment import Compartment
+from mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
+
+ACTIVE = coding("http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical", "active", "Active")
+PROBLEM_LIST_ITEM = coding(
+    "http://terminology.hl7.org/CodeSystem/condition-category", "problem-list-item", "Problem List Item"
+)
+UNAVAILABLE = coding("http://terminology.hl7.org/CodeSystem/list-empty-reason", "unavailable", "Unavailable")
+
+
+def history(patient: PatientHistory, compartment: Compartment) -> list[Made]:
+    """Each item, and per array the List of what it held (mapping.md §8.1.8)."""
+    allergy_ids = {each.id for each in patient.allergies if each and each.id and not each.id.isdecimal()}
+
+    def diagnosed(each: Distinct[HistoryItem], compartment: Compartment) -> Made:
+        if each.model.id in allergy_ids:
+            each.flags.add("suspicious-id", f"{each.pointer}/id")
+        return condition(each, compartment)
+
+    return [
+        *_kind(ALLERGIES, patient.allergies, allergy_intolerance, compartment),
+        *_kind(DISEASES, patient.diseases, diagnosed, compartment),
+        *_kind(MEDICATIONS, patient.medications, medication_statement, compartment),
+    ]
+
+
+def allergy_intolerance(each: Distinct[HistoryItem], compartment: Compartment) -> Made:
+    """``active`` is not said, but required (``ait-1``) and the safe side (mapping.md §8.1.4)."""
+    default = {"extension": [compartment.context.value_basis("default")]}
+    resource = compartment.resource(
+        "AllergyIntolerance",
+        "allergy",
+        each.key,
+        identifier=_identifier("allergy", each, compartment),
+        clinicalStatus={**default, **(codeable_concept(ACTIVE) or {})},
+        code=codeable_concept(text=each.model.name),
+        patient=compartment.subject,
+        note=listed(annotation(each.model.description)),
+    )
+    return last_writer(resource, each.flags)
+
+
+def condition(each: Distinct[HistoryItem], compartment: Compartment) -> Made:
+    """Without ``clinicalStatus``: history may be resolved, and ``active`` is no safe default (mapping.md §8.1.5)."""
+    resource = compartment.resource(
+        "Condition",
+        "disease",
+        each.key,
+        identifier=_identifier("disease", each, compartment),
+        category=[codeable_concept(PROBLEM_LIST_ITEM)],
+        code=codeable_concept(text=each.model.name),
+        subject=compartment.subject,
+        note=listed(annotation(each.model.description)),
+    )
+    return last_writer(resource, each.flags)
+
+
+def medication_statement(each: Distinct[Medication], compartment: Compartment) -> Made:
+    resource = compartment.resource(
+        "MedicationStatement",
+        "medication",
+        each.key,
+        identifier=_identifier("medication", each, compartment),
+        status="unknown",
+        medicationCodeableConcept=codeable_concept(text=each.model.name),
+        subject=compartment.subject,
+        _effectiveDateTime=data_absent("unknown"),
+        note=listed(annotation(each.model.description)),
+        dosage=listed(element(text=each.model.posology)),
+    )
+    return last_writer(resource, each.flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """An array of the history, and the List that says what it held."""
+
+    name: str
+    title: str
+    code: Element
+
+
+ALLERGIES = Kind(
+    "allergies",
+    "Allergies in the patient's medical history",
+    coding(LOINC, "48765-2", "Allergies and adverse reactions Document"),
+)
+DISEASES = Kind(
+    "diseases", "Diseases in the patient's medical history", coding(LOINC, "11450-4", "Problem list - Reported")
+)
+MEDICATIONS = Kind(
+    "medications",
+    "Medications in the patient's medical history",
+    coding(LOINC, "10160-0", "History of Medication use Narrative"),
+)
+
+
+def _kind(
+    kind: Kind,
+    models: Sequence[Any],
+    build: Callable[[Distinct[Any], Compartment], Made],
+    compartment: Compartment,
+) -> Iterator[Made]:
+    pointer = f"/payload/patient/{kind.name}"
+    sent_as_array = isinstance(compartment.context.raw(pointer), list)
+    named, denials = _sorted_out(pointer, models, sent_as_array, compartment)
+    made = [build(each, compartment) for each in distinct(named, _key)]
+    yield from made
+    if sent_as_array:
+        yield snapshot(kind, pointer, made, denials, compartment)
+
+
+def _sorted_out(
+    pointer: str, models: Sequence[HistoryItem | None], sent_as_array: bool, compartment: Compartment
+) -> tuple[list[Item[HistoryItem]], list[Item[HistoryItem]]]:
+    """The items that name something, and those that deny it (mapping.md §8.1.4); others yield nothing."""
+    context = compartment.context
+    named: list[Item[HistoryItem]] = []
+    denials: list[Item[HistoryItem]] = []
+    for item in context.items(pointer, models):
+        if item.model.name is None:
+            compartment.flags.add("item-empty", item.pointer)
+            compartment.skip(item.pointer)
+        elif context.terminology.row("denials", item.model.name) is None:
+            named.append(item)
+        elif sent_as_array:
+            denials.append(item)
+            compartment.skip(f"{item.pointer}/id")
+        else:
+            compartment.flags.add("denial-text", item.pointer)
+            compartment.skip(item.pointer)
+    return named, denials
+
+
+def _key(item: HistoryItem) -> tuple[Part, ...]:
+    """The vendor's id; an item without one is known by its name."""
+    return (item.id,) if item.id else (None, norm(item.name or ""))
+
+
+def _identifier(kind: str, each: Distinct[Any], compartment: Compartment) -> list[Element] | None:
+    return [compartment.context.identifier(kind, each.model.id)] if each.model.id else None
+
+
+def snapshot(
+    kind: Kind, pointer: str, made: Sequence[Made], denials: Sequence[Item[HistoryItem]], compartment: Compartment
+) -> Made:
+    """What one array held at the time of the event. Never ``nilknown``: absence of an item is no negative finding."""
+    context, flags = compartment.context, Flags()
+    for denial in denials:
+        flags.add("denial-text", denial.pointer)
+    empty = codeable_concept(UNAVAILABLE, text="empty in the source; whether anyone asked is not stated")
+    resource = compartment.resource(
+        "List",
+        kind.name,
+        (),
+        status="current",
+        mode="snapshot",
+        title=kind.title,
+        code=codeable_concept(kind.code),
+        subject=compartment.subject,
+        date=context.time.instant.text,
+        note=listed(*(annotation(_words(denial.model)) for denial in denials)),
+        entry=[{"item": reference(f"{each.resource['resourceType']}/{each.resource['id']}")} for each in made],
+        emptyReason=None if context.raw(pointer) else empty,
+    )
+    return last_writer(resource, flags)
+
+
+def _words(item: HistoryItem) -> str:
+    """All that an item says, a line each."""
+    posology = item.posology if isinstance(item, Medication) else None
+    return "\n".join(listed(item.name, item.description, posology) or [])

@@ -1,0 +1,23 @@
+"""MediQuo ``patient_message_received`` and ``_sent`` → Communication (mapping.md §8.3).
+
+The vendor's guide and its sample disagree on the name, so on the direction: neither sender nor recipient is stated.
+"""
+
+from mappers.context import Context, one_event
+from mappers.contract import Mapped
+from mappers.mediquo.compartment import compartment
+from mappers.mediquo.payload import MessageEvent, MessagePayload
+
+
+def message(event: MessageEvent, context: Context) -> Mapped:
+    payload = event.payload or MessagePayload()
+    patient = compartment(payload.patient, payload.professional, context)
+    communication = patient.resource(
+        "Communication",
+        "message",
+        (context.event_key,),
+        status="completed",
+        subject=patient.subject,
+        sent=context.time.instant.text,
+    )
+    return patient.mapped([one_event(communication)])

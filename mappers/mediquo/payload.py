@@ -1,0 +1,183 @@
+"""MediQuo's webhook bodies, both editions (vendor-payloads.md §1).
+
+A field that an event's mapping does not read is not declared for that event, so that the ledger keeps it.
+"""
+
+from typing import Annotated, Any
+
+from mappers.ledger import Rule
+from mappers.payload import Items, Maybe, Number, Payload, Text
+
+Withheld = Annotated[Text, Rule("withheld", "§7")]
+SourceData = Annotated[Text, Rule("kept", "§8.3")]
+
+
+class Event(Payload):
+    """The envelope that all events share."""
+
+    type: Text = None
+    occurred_on: Number = None
+
+
+class Patient(Payload):
+    code: Text = None
+
+
+class Professional(Payload):
+    """``hash`` is what the calendar events call the ``id``."""
+
+    id: Text = None
+    hash: Text = None
+    name: Text = None
+    avatar: Text = None
+
+
+class Speciality(Payload):
+    id: Text = None
+    name: Text = None
+
+
+class ScheduledConsultation(Payload):
+    """A consultation as an appointment."""
+
+    id: Text = None
+    channel: Text = None
+    service_type: SourceData = None
+    consultation_url: Withheld = None
+    scheduled_start_date: Text = None
+    scheduled_end_date: Text = None
+    previous_scheduled_start_date: SourceData = None
+    previous_scheduled_end_date: SourceData = None
+    created_at: Text = None
+    speciality: Maybe[Speciality] = None
+
+
+class Consultation(ScheduledConsultation):
+    """A consultation that took place."""
+
+    type: Text = None
+    start_date: Text = None
+    end_date: Text = None
+
+
+class VideoCall(Payload):
+    """A consultation to which a room has been assigned; ``url`` opens it."""
+
+    id: Text = None
+    speciality: Maybe[Speciality] = None
+    url: Withheld = None
+    consultation_url: Withheld = None
+
+
+Content = Annotated[Maybe[dict[str, Any]], Rule("mapped", "§8.1.3")]
+"""A report's parts by key, whatever the vendor puts there: each becomes a section."""
+
+
+class Report(Payload):
+    id: Text = None
+    type: Text = None
+    content: Content = None
+
+
+class HistoryItem(Payload):
+    """An allergy or a disease of the medical history."""
+
+    id: Text = None
+    name: Text = None
+    description: Text = None
+
+
+class Medication(HistoryItem):
+    posology: Text = None
+
+
+class PatientHistory(Patient):
+    allergies: Items[HistoryItem] = ()
+    diseases: Items[HistoryItem] = ()
+    medications: Items[Medication] = ()
+
+
+class Prescription(Payload):
+    id: Text = None
+    active_substances: Items[Text] = ()
+
+
+class Derivation(Payload):
+    id: Text = None
+    description: Text = None
+
+
+class FinishedPayload(Payload):
+    consultation: Maybe[Consultation] = None
+    reports: Items[Report] = ()
+    patient: Maybe[PatientHistory] = None
+    professional: Maybe[Professional] = None
+    prescriptions: Items[Prescription] = ()
+    derivation: Maybe[Derivation] = None
+
+
+class ConsultationFinished(Event):
+    """``patient_consultation_finished``."""
+
+    payload: Maybe[FinishedPayload] = None
+
+
+class AppointmentPayload(Payload):
+    consultation: Maybe[ScheduledConsultation] = None
+    patient: Maybe[Patient] = None
+    professional: Maybe[Professional] = None
+
+
+class AppointmentEvent(Event):
+    """``patient_consultation_created``, ``_rescheduled``, ``_cancelled`` and ``_no_show``."""
+
+    payload: Maybe[AppointmentPayload] = None
+
+
+class VideoCallPayload(Payload):
+    consultation: Maybe[VideoCall] = None
+    patient: Maybe[Patient] = None
+    professional: Maybe[Professional] = None
+
+
+class VideoCallAssigned(Event):
+    """``patient_immediate_video_call_assigned``."""
+
+    payload: Maybe[VideoCallPayload] = None
+
+
+class ReportSentPayload(Payload):
+    type: Text = None
+    content: Content = None
+    patient: Maybe[Patient] = None
+
+
+class ReportSent(Event):
+    """``patient_report_sent``."""
+
+    payload: Maybe[ReportSentPayload] = None
+
+
+class MessagePayload(Payload):
+    patient: Maybe[Patient] = None
+    professional: Maybe[Professional] = None
+
+
+class MessageEvent(Event):
+    """``patient_message_received`` and ``patient_message_sent``; also what any body is read as to learn whose it is."""
+
+    payload: Maybe[MessagePayload] = None
+
+
+class BlockPayload(Payload):
+    id: Text = None
+    name: Text = None
+    starts_at: Text = None
+    finishes_at: Text = None
+    professional: Maybe[Professional] = None
+
+
+class BlockEvent(Event):
+    """``professional_block_created``, ``_updated`` and ``_deleted``."""
+
+    payload: Maybe[BlockPayload] = None

@@ -1,0 +1,51 @@
+"""MediQuo's ``professional`` → Practitioner, and how other resources refer to one (mapping.md §8.1.2)."""
+
+import re
+from dataclasses import dataclass
+
+from mappers import people
+from mappers.context import Context
+from mappers.contract import Element, Made
+from mappers.fhir.elements import element, reference
+from mappers.mediquo.payload import Professional
+
+PROFESSIONAL = "/payload/professional"
+
+_HTTPS = re.compile(r"https://[^\s/]\S*")
+
+
+@dataclass(frozen=True, slots=True)
+class Professionals:
+    """The professional of an event, if one is sent.
+
+    ``practitioner``: the resource, where id and name are sent; a nameless one would erase the name (mapping.md §4.3).
+    ``mention``: a reference, logical where there is no resource; None where nobody is named.
+    ``unsaid``: JSON Pointers of what the practitioner and the mention leave out.
+    """
+
+    practitioner: Made | None
+    mention: Element | None
+    literal: str | None
+    unsaid: tuple[str, ...]
+
+
+def professional_key(sent: Professional | None) -> str | None:
+    """``id``, or ``hash`` where that is what is sent: one value space (mapping.md §8.3)."""
+    return (sent.id or sent.hash) if sent else None
+
+
+def professionals(sent: Professional | None, context: Context) -> Professionals:
+    if sent is None:
+        return Professionals(None, None, None, ())
+    key = professional_key(sent)
+    unsaid = [f"{PROFESSIONAL}/hash"] if sent.id and sent.hash else []
+    if key is None or sent.name is None:
+        identifier = context.identifier("professional", key) if key else None
+        mention = element(type="Practitioner", identifier=identifier, display=sent.name) if key or sent.name else None
+        return Professionals(None, mention, None, (*unsaid, f"{PROFESSIONAL}/avatar"))
+    photo = {"url": sent.avatar} if sent.avatar and _HTTPS.fullmatch(sent.avatar) else None
+    if photo is None:
+        unsaid.append(f"{PROFESSIONAL}/avatar")
+    literal = context.reference("Practitioner", "professional", key)
+    practitioner = people.practitioner(context, key, {"text": sent.name}, photo=photo)
+    return Professionals(practitioner, reference(literal, sent.name), literal, tuple(unsaid))

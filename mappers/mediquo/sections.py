@@ -1,0 +1,58 @@
+"""The parts of a MediQuo report's content → Composition.section (mapping.md §8.1.3, second table)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from mappers.contract import Element, Flags
+from mappers.fhir.elements import LOINC, coding
+from mappers.fhir.narrative import paragraphs, preformatted
+from mappers.ledger import escape
+from mappers.payload import clean
+from mappers.redaction import REDACTED
+
+SOAP: Mapping[str, tuple[str, Element]] = {
+    "subjective": ("Subjective", coding(LOINC, "61150-9", "Subjective Narrative")),
+    "objective": ("Objective", coding(LOINC, "61149-1", "Objective Narrative")),
+    "assessment": ("Assessment", coding(LOINC, "51848-0", "Evaluation note")),
+    "plan": ("Plan", coding(LOINC, "18776-5", "Plan of care note")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """``block`` is the XHTML of ``text``."""
+
+    title: str | None
+    code: Element | None
+    text: str
+    block: str
+
+
+def sections(content: Mapping[str, Any], pointer: str, soap: bool, flags: Flags) -> list[Section]:
+    """The SOAP parts in their order, then other keys by name (an object's own order carries nothing).
+
+    A part without text is left out: neither ``cmp-1`` nor ``cmp-2`` allows an empty section.
+    """
+    names = [*(SOAP if soap else ()), *sorted(key for key in content if not (soap and key in SOAP))]
+    made = []
+    for name in names:
+        title, code = SOAP[name] if soap and name in SOAP else (clean(name), None)
+        if section := _section(title, code, content.get(name)):
+            made.append(section)
+        else:
+            flags.add("section-missing", f"{pointer}/{escape(name)}")
+    return made
+
+
+def _section(title: str | None, code: Element | None, value: Any) -> Section | None:
+    if value is None or value == REDACTED:
+        return None
+    if isinstance(value, dict | list):
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() if value else None
+        text = clean(text) if text else None
+        return Section(title, code, text, preformatted(text)) if text else None
+    text = clean(value if isinstance(value, str) else orjson.dumps(value).decode())
+    return Section(title, code, text, paragraphs(text)) if text else None

@@ -1,0 +1,18 @@
+"""MediQuo ``patient_immediate_video_call_assigned`` → Encounter ``planned`` (mapping.md §8.3)."""
+
+from mappers.context import Context
+from mappers.contract import Mapped
+from mappers.mediquo.appointment import unidentified
+from mappers.mediquo.compartment import compartment
+from mappers.mediquo.encounter import CONSULTATION, planned_encounter
+from mappers.mediquo.payload import VideoCall, VideoCallAssigned, VideoCallPayload
+
+
+def video_call_assigned(event: VideoCallAssigned, context: Context) -> Mapped:
+    payload = event.payload or VideoCallPayload()
+    patient = compartment(payload.patient, payload.professional, context)
+    call = payload.consultation or VideoCall()
+    if call.id is None:
+        patient.skip(CONSULTATION)
+        return patient.mapped((), (unidentified("Encounter"),))
+    return patient.mapped([planned_encounter(call, patient)])
