@@ -1,0 +1,134 @@
+"""Mode ``spec``: the narrow schema decides nearly always; the whole one says what is wrong."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from pydantic_core import SchemaValidator, ValidationError
+
+from mappers.contract import Resource
+from mappers.fhir.validation.empties import empties, suspicious
+from mappers.fhir.validation.primitives import FAST, OTHER
+from mappers.fhir.validation.problems import Problem
+
+_QUIET = {
+    "union_tag_invalid": "No such resource type",
+    "union_tag_not_found": "resourceType required",
+}
+"""Messages of pydantic-core that would quote the value, in our words."""
+
+
+class Compiled:
+    """Compiles the schema of a resource type when the first one comes (some 10 ms; the whole schema on a failure)."""
+
+    def __init__(self) -> None:
+        self._narrow: dict[str, SchemaValidator] = {}
+
+    def __call__(self, resource: Resource) -> Sequence[Problem]:
+        narrow = self._narrow.get(resource.get("resourceType", "")) or self._compile(resource)
+        if narrow is None or not narrow.isinstance_python(resource, context=_contained(resource)):
+            return whole(resource)
+        if suspicious(orjson.dumps(resource)):
+            return empties(resource)
+        return []
+
+    def _compile(self, resource: Resource) -> SchemaValidator | None:
+        from mappers.fhir.validation.structures import RESOURCE_TYPES
+
+        resource_type = resource.get("resourceType")
+        if not isinstance(resource_type, str) or resource_type not in RESOURCE_TYPES:
+            return None
+        return self._narrow.setdefault(resource_type, narrow_validator(resource_type))
+
+
+@cache
+def emitted() -> Mapping[str, Sequence[str]]:
+    """The elements that our mappings emit, by structure: ``config/emitted-elements.json``."""
+    loaded: dict[str, list[str]] = orjson.loads((files("config") / "emitted-elements.json").read_bytes())
+    return loaded
+
+
+@cache
+def narrow_validator(resource_type: str) -> SchemaValidator:
+    """The schema of just the elements we emit; what it refuses may still be valid."""
+    from mappers.fhir.validation.schema import Builder
+
+    return Builder(emitted()).compiled(resource_type)
+
+
+@cache
+def whole_validator(resource_type: str) -> SchemaValidator:
+    """The schema of all that R4 knows of the type."""
+    from mappers.fhir.validation.schema import Builder
+
+    return Builder().compiled(resource_type)
+
+
+def whole(resource: Resource) -> list[Problem]:
+    """All problems of a resource, by the whole schema."""
+    from mappers.fhir.validation.structures import RESOURCE_TYPES
+
+    resource_type = resource.get("resourceType")
+    if not isinstance(resource_type, str) or resource_type not in RESOURCE_TYPES:
+        return [Problem("resourceType", "unknown-type", "The resource type is missing or none that fhirline writes")]
+    inner = _of_entries(resource) if resource_type == "Bundle" else []
+    checked = _without_resources(resource) if inner else resource  # the Bundle's rules look into its resources
+    try:
+        whole_validator(resource_type).validate_python(checked, context=_contained(resource))
+    except ValidationError as error:
+        return [*_problems(resource_type, error), *inner]
+    return inner or empties(resource)
+
+
+def _of_entries(bundle: Resource) -> list[Problem]:
+    entries = bundle.get("entry")
+    return [
+        problem
+        for position, entry in enumerate(entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict) and "resource" in entry
+        for problem in _of_entry(position, entry["resource"])
+    ]
+
+
+def _without_resources(bundle: Resource) -> Resource:
+    entries = [
+        {name: value for name, value in each.items() if name != "resource"} if isinstance(each, dict) else each
+        for each in bundle["entry"]
+    ]
+    return {**bundle, "entry": entries}
+
+
+def _of_entry(position: int, resource: Any) -> list[Problem]:
+    at = f"Bundle.entry.{position}.resource"
+    if not isinstance(resource, dict):
+        return [Problem(at, "dict_type", "A resource must be an object")]
+    return [
+        Problem(f"{at}.{each.path.partition('.')[2]}".rstrip("."), each.code, each.message) for each in whole(resource)
+    ]
+
+
+def _contained(resource: Resource) -> dict[str, str] | None:
+    """What ``#x`` can mean in this resource: id → type of its contained resources."""
+    if "contained" not in resource:
+        return None
+    contained = resource["contained"]
+    if not isinstance(contained, list):
+        return None
+    return {
+        each["id"]: str(each.get("resourceType"))
+        for each in contained
+        if isinstance(each, dict) and isinstance(each.get("id"), str)
+    }
+
+
+def _problems(resource_type: str, error: ValidationError) -> list[Problem]:
+    found = []
+    for each in error.errors(include_input=False, include_url=False, include_context=False):
+        at = [str(part) for part in each["loc"]]
+        if at and at[-1] == FAST:  # the other branch of the union says it better
+            continue
+        path = ".".join([resource_type, *(part for part in at if part != OTHER)])
+        found.append(Problem(path, each["type"], _QUIET.get(each["type"], each["msg"])))
+    return found

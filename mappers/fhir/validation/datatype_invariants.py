@@ -1,0 +1,220 @@
+"""Invariants of R4's datatypes, each named by its key (`invariants` says what a docstring holds)."""
+
+from datetime import datetime
+from typing import Any
+
+from mappers.contract import Element
+
+UCUM = "http://unitsofmeasure.org"
+
+
+def exists(element: Element, name: str) -> bool:
+    """FHIRPath's ``name.exists()`` of a primitive: a value, or just why there is none."""
+    return name in element or f"_{name}" in element
+
+
+def any_of_choice(element: Element, prefix: str) -> bool:
+    """FHIRPath's ``exists()`` of a choice (``value[x]``)."""
+    return any(name.startswith((prefix, f"_{prefix}")) for name in element)
+
+
+def later(one: str, other: str) -> bool:
+    """Whether a date or dateTime is certainly after another; what differs only in precision is not."""
+    if len(one) == len(other) and one[-1] == "Z" == other[-1]:
+        return one > other
+    if "T" in one and "T" in other:
+        return _instant(one) > _instant(other)
+    shared = min(len(one.partition("T")[0]), len(other.partition("T")[0]))
+    return one[:shared] > other[:shared]
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace(":60", ":59"))  # a leap second, which datetime does not know
+
+
+def _unit(quantity: Element) -> Any:
+    return quantity.get("system"), quantity.get("code", quantity.get("unit"))
+
+
+def age_1(age: Element) -> bool:
+    """There SHALL be a code if there is a value; if system is present, it SHALL be UCUM; the value SHALL be positive.
+
+    ``(code.exists() or value.empty()) and (system.empty() or system = %ucum) and (value.empty() or
+    value.hasValue().not() or value > 0)``
+    """
+    return (
+        (exists(age, "code") or not exists(age, "value"))
+        and age.get("system", UCUM) == UCUM
+        and ("value" not in age or age["value"] > 0)
+    )
+
+
+def att_1(attachment: Element) -> bool:
+    """If the Attachment has data, it SHALL have a contentType
+
+    ``data.empty() or contentType.exists()``
+    """
+    return not exists(attachment, "data") or exists(attachment, "contentType")
+
+
+def cnt_3(count: Element) -> bool:
+    """There SHALL be a code with a value of "1" if there is a value; the value SHALL be a whole number.
+
+    ``(code.exists() or value.empty()) and (system.empty() or system = %ucum) and (code.empty() or code = '1') and
+    (value.empty() or value.hasValue().not() or value.toString().contains('.').not())``
+    """
+    return (
+        (exists(count, "code") or not exists(count, "value"))
+        and count.get("system", UCUM) == UCUM
+        and count.get("code", "1") == "1"
+        and not isinstance(count.get("value"), float)
+    )
+
+
+def cpt_2(contact_point: Element) -> bool:
+    """A system is required if a value is provided.
+
+    ``value.empty() or system.exists()``
+    """
+    return "system" in contact_point or "_system" in contact_point or not exists(contact_point, "value")
+
+
+def dis_1(distance: Element) -> bool:
+    """There SHALL be a code if there is a value; if system is present, it SHALL be UCUM.
+
+    ``(code.exists() or value.empty()) and (system.empty() or system = %ucum)``
+    """
+    return (exists(distance, "code") or not exists(distance, "value")) and distance.get("system", UCUM) == UCUM
+
+
+def drt_1(duration: Element) -> bool:
+    """There SHALL be a code if there is a value and it SHALL be an expression of time; the system SHALL be UCUM.
+
+    ``code.exists() implies ((system = %ucum) and value.exists())``
+    """
+    return not exists(duration, "code") or (duration.get("system") == UCUM and exists(duration, "value"))
+
+
+def exp_1(expression: Element) -> bool:
+    """An expression or a reference must be provided
+
+    ``expression.exists() or reference.exists()``
+    """
+    return exists(expression, "expression") or exists(expression, "reference")
+
+
+def ext_1(extension: Element) -> bool:
+    """Must have either extensions or value[x], not both
+
+    ``extension.exists() != value.exists()``
+    """
+    if len(extension) == 2 and "url" in extension:  # the common one: url and one more
+        return "id" not in extension
+    return ("extension" in extension) != any_of_choice(extension, "value")
+
+
+def per_1(period: Element) -> bool:
+    """If present, start SHALL have a lower value than end
+
+    ``start.hasValue().not() or end.hasValue().not() or (start <= end)``
+    """
+    return "start" not in period or "end" not in period or not later(period["start"], period["end"])
+
+
+def qty_3(quantity: Element) -> bool:
+    """If a code for the unit is present, the system SHALL also be present
+
+    ``code.empty() or system.exists()``
+    """
+    return "system" in quantity or not exists(quantity, "code") or "_system" in quantity
+
+
+def rat_1(ratio: Element) -> bool:
+    """Numerator and denominator SHALL both be present, or both are absent; then there SHALL be some extension present
+
+    ``(numerator.empty() xor denominator.exists()) and (numerator.exists() or extension.exists())``
+    """
+    return ("numerator" in ratio) == ("denominator" in ratio) and ("numerator" in ratio or "extension" in ratio)
+
+
+def rng_2(range_: Element) -> bool:
+    """If present, low SHALL have a lower value than high
+
+    ``low.empty() or high.empty() or (low <= high)``
+    """
+    low, high = range_.get("low", {}), range_.get("high", {})
+    return "value" not in low or "value" not in high or _unit(low) != _unit(high) or low["value"] <= high["value"]
+
+
+def tim_1(repeat: Element) -> bool:
+    """if there's a duration, there needs to be duration units
+
+    ``duration.empty() or durationUnit.exists()``
+    """
+    return not exists(repeat, "duration") or exists(repeat, "durationUnit")
+
+
+def tim_2(repeat: Element) -> bool:
+    """if there's a period, there needs to be period units
+
+    ``period.empty() or periodUnit.exists()``
+    """
+    return not exists(repeat, "period") or exists(repeat, "periodUnit")
+
+
+def tim_4(repeat: Element) -> bool:
+    """duration SHALL be a non-negative value
+
+    ``duration.exists() implies duration >= 0``
+    """
+    return bool(repeat.get("duration", 0) >= 0)
+
+
+def tim_5(repeat: Element) -> bool:
+    """period SHALL be a non-negative value
+
+    ``period.exists() implies period >= 0``
+    """
+    return bool(repeat.get("period", 0) >= 0)
+
+
+def tim_6(repeat: Element) -> bool:
+    """If there's a periodMax, there must be a period
+
+    ``periodMax.empty() or period.exists()``
+    """
+    return not exists(repeat, "periodMax") or exists(repeat, "period")
+
+
+def tim_7(repeat: Element) -> bool:
+    """If there's a durationMax, there must be a duration
+
+    ``durationMax.empty() or duration.exists()``
+    """
+    return not exists(repeat, "durationMax") or exists(repeat, "duration")
+
+
+def tim_8(repeat: Element) -> bool:
+    """If there's a countMax, there must be a count
+
+    ``countMax.empty() or count.exists()``
+    """
+    return not exists(repeat, "countMax") or exists(repeat, "count")
+
+
+def tim_9(repeat: Element) -> bool:
+    """If there's an offset, there must be a when (and not C, CM, CD, CV)
+
+    ``offset.empty() or (when.exists() and when.select($this in ('C' | 'CM' | 'CD' | 'CV')).allFalse())``
+    """
+    if not exists(repeat, "offset"):
+        return True
+    return exists(repeat, "when") and not {"C", "CM", "CD", "CV"}.intersection(repeat.get("when", ()))
+
+
+def tim_10(repeat: Element) -> bool:
+    """If there's a timeOfDay, there cannot be a when, or vice versa
+
+    ``timeOfDay.empty() or when.empty()``
+    """
+    return not exists(repeat, "timeOfDay") or not exists(repeat, "when")
