@@ -2,6 +2,10 @@
 
 import pytest
 
+from tests.kafka.brokers import apache_kafka, broker, embedded
+
+__all__ = ["apache_kafka", "broker", "embedded"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--approve", action="store_true", help="write tests/golden/**/*.out.json anew; then read the diff")
