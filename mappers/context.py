@@ -64,6 +64,10 @@ class Context:
         allowed = (each for each in row.codings if each.system != elements.SNOMED or self.settings.snomed)
         return [elements.coding(each.system, each.code, each.display) for each in allowed]
 
+    def snomed(self, code: str, display: str) -> Element | None:
+        """A SNOMED CT coding that a rule names, where the tenant's switch allows it (mapping.md §12)."""
+        return elements.coding(elements.SNOMED, code, display) if self.settings.snomed else None
+
     @property
     def event_key(self) -> str:
         return self.envelope.event_key

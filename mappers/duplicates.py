@@ -48,3 +48,17 @@ def distinct(items: Iterable[Item[Model]], key: Callable[[Model], tuple[Part, ..
             else:
                 found.append(Distinct(likes[0], parts, flags))
     return found
+
+
+def collapsed(items: Iterable[Item[Model]]) -> list[Distinct[Model]]:
+    """Items that nothing identifies: equal content is one item, everything else stands for itself; no key parts."""
+    contents: dict[bytes, list[Item[Model]]] = {}
+    for item in items:
+        contents.setdefault(canonical(item.raw), []).append(item)
+    found = []
+    for likes in contents.values():
+        flags = Flags()
+        if len(likes) > 1:
+            flags.add("duplicate-collapsed", *(like.pointer for like in likes))
+        found.append(Distinct(likes[0], (), flags))
+    return found

@@ -69,11 +69,12 @@ def without_consultation(event: Event, context: Context) -> Mapped:
     return Mapped(
         made=surroundings(event, context),
         refused=tuple(refused),
-        skipped=(*skipped, *unread_time(event)),
+        skipped=(*skipped, *unread_time(context)),
     )
 
 
-def unread_time(event: Event) -> tuple[str, ...]:
+def unread_time(context: Context) -> tuple[str, ...]:
     """The pointer of a ``datetime`` that is not emitted as it was sent, so that it is kept (mapping.md §3.3)."""
-    read = Instant.parse(event.datetime)
-    return () if read and read.text == event.datetime else ("/datetime",)
+    sent = context.raw("/datetime")
+    read = Instant.parse(sent)
+    return () if read and read.text == sent else ("/datetime",)

@@ -49,7 +49,7 @@ def encounter(consultation: Consultation, registers: Registers) -> Folded:
         "Encounter",
         "consultation",
         (),
-        extension=listed(context.vendor_status(status and status.sent)),
+        extension=listed(context.vendor_status(status.sent if status else None)),
         identifier=[context.identifier("consultation", consultation.id)],
         status=status.means if status else UNKNOWN,
         statusHistory=[_row(row, context, flags) for row in transitions.history(changes)],

@@ -18,5 +18,5 @@ def status_update(event: StatusUpdate, context: Context) -> Mapped:
             status_fold(consultation, event.old_status, event.new_status),
         ),
         # Without a new status there is no transition: what it may have left is only kept.
-        skipped=(*(("/old_status",) if event.new_status is None else ()), *unread_time(event)),
+        skipped=(*(("/old_status",) if event.new_status is None else ()), *unread_time(context)),
     )

@@ -34,7 +34,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """``old`` → ``new`` at an instant; ``ranked`` is what it is sorted by, the receipt where ``at`` is in the future."""
+    """``old`` → ``new``; ``ranked`` orders it: the instant ``at``, or the receipt where ``at`` is in the future."""
 
     old: Status | None
     new: Status

@@ -1,0 +1,117 @@
+"""Altibbi drug → Dosage (mapping.md §9.2.4): structured as far as a curated row says so, and in words always."""
+
+import re
+from decimal import Decimal
+
+from config.terminology import Row
+from mappers.altibbi.payload import FdaDrug
+from mappers.context import Context
+from mappers.contract import Element
+from mappers.duplicates import Distinct
+from mappers.fhir.elements import UCUM, codeable_concept, decimal, element, listed
+
+FREQUENCY, UNIT, ROUTE, FORM = "frequency", "dose-unit", "route", "form"
+DURATION_UNITS = {"d": "day", "wk": "week"}
+
+_NUMBER = re.compile(r"\d{1,15}(\.\d{1,8})?", re.ASCII)
+
+
+def dosage(drug: Distinct[FdaDrug], context: Context) -> Element | None:
+    sent = drug.model
+    relation = codeable_concept(text=sent.relationWithFood)
+    return element(
+        text=in_words(sent, context),
+        additionalInstruction=listed(relation),
+        patientInstruction="\n".join(filter(None, (sent.specialInstructions, sent.howToUse))),
+        timing=_timing(drug, context),
+        route=_route(drug, context),
+        doseAndRate=listed(element(doseQuantity=_dose(drug, context))),
+    )
+
+
+def in_words(drug: FdaDrug, context: Context) -> str:
+    """What was sent, in a fixed order, in the vendor's own words."""
+    parts = (
+        ("dosage", drug.dosage),
+        ("unit", drug.dosageUnit),
+        ("route", drug.routeOfAdministration),
+        ("form", drug.dosageForm),
+        ("", drug.frequency),
+        ("duration", drug.duration and drug.duration + _unit_remark(drug.duration, context)),
+    )
+    return "; ".join(f"{label} {value}".strip() for label, value in parts if value)
+
+
+def _unit_remark(duration: str, context: Context) -> str:
+    if number(duration) is None:
+        return ""
+    unit = context.settings.duration_unit
+    return f" (unit not stated; read as {DURATION_UNITS[unit]})" if unit else " (unit not stated)"
+
+
+def number(text: str | None) -> Decimal | None:
+    """A plain number; nothing is read out of words (rule 4)."""
+    return Decimal(text.strip()) if text and _NUMBER.fullmatch(text.strip()) else None
+
+
+def _timing(drug: Distinct[FdaDrug], context: Context) -> Element | None:
+    row = _row(FREQUENCY, "frequency", drug.model.frequency, drug, context)
+    means = row.means if row else {}
+    return element(
+        repeat=element(
+            boundsDuration=_bounds(drug, context),
+            frequency=means.get("frequency"),
+            period=means.get("period"),
+            periodUnit=means.get("period_unit"),
+        ),
+        code=codeable_concept(*context.curated(row), text=drug.model.frequency),
+    )
+
+
+def _bounds(drug: Distinct[FdaDrug], context: Context) -> Element | None:
+    """The unit of ``duration`` is not stated, and ``drt-1`` wants a code: only where the tenant knows it."""
+    sent, unit = drug.model.duration, context.settings.duration_unit
+    if sent is None:
+        return None
+    value = decimal(number(sent))
+    if value is None:
+        drug.flags.add("value-unreadable", f"{drug.pointer}/duration")
+        return None
+    if unit is None:
+        drug.flags.add("duration-unit-unknown", f"{drug.pointer}/duration")
+        return None
+    return element(
+        extension=[context.value_basis("config")], value=value, unit=DURATION_UNITS[unit], system=UCUM, code=unit
+    )
+
+
+def _route(drug: Distinct[FdaDrug], context: Context) -> Element | None:
+    row = _row(ROUTE, "routeOfAdministration", drug.model.routeOfAdministration, drug, context)
+    return codeable_concept(*context.curated(row), text=drug.model.routeOfAdministration)
+
+
+def _dose(drug: Distinct[FdaDrug], context: Context) -> Element | None:
+    """Where unit and form contradict each other, both stay as sent, without a code; neither is corrected."""
+    value, unit = decimal(number(drug.model.dosage)), drug.model.dosageUnit
+    row = _row(UNIT, "dosageUnit", unit, drug, context)
+    form = context.terminology.row(FORM, drug.model.dosageForm)
+    conflict = row and form and row.means["dose_class"] != form.means["dose_class"]
+    if conflict:
+        drug.flags.add("dose-unit-form-conflict", f"{drug.pointer}/dosageUnit", f"{drug.pointer}/dosageForm")
+    if value is None:
+        return None
+    coded = next(iter(context.curated(row)), None) if not conflict else None
+    return element(
+        value=value,
+        unit=row.means.get("unit", unit) if row and coded else unit,
+        system=coded["system"] if coded else None,
+        code=coded["code"] if coded else None,
+    )
+
+
+def _row(table: str, name: str, words: str | None, drug: Distinct[FdaDrug], context: Context) -> Row | None:
+    """The curated row; words without one are counted per table."""
+    row = context.terminology.row(table, words)
+    if row is None and words is not None:
+        drug.flags.add("unmapped-code", f"{drug.pointer}/{name}", table=table)
+    return row
