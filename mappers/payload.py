@@ -67,9 +67,9 @@ Text = Annotated[
 """A string, or a number read as one; clean as a FHIR string, otherwise verbatim."""
 
 Number = Annotated[
-    Annotated[Decimal, Field(max_digits=30, decimal_places=18)] | None, BeforeValidator(_number), OrAbsent()
+    Annotated[Decimal, Field(max_digits=48, decimal_places=18)] | None, BeforeValidator(_number), OrAbsent()
 ]
-"""A number, or a string that holds just one; exact."""
+"""A number, or a string that holds just one; exact. 30 digits before the point: milliseconds have 13."""
 
 Flagged = Annotated[bool | None, OrAbsent()]
 
