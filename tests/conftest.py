@@ -1,6 +1,7 @@
 """Shared by all tests. ``--approve`` writes the golden files anew from what the mappings make now."""
 
 import pytest
+from hypothesis import settings
 
 from tests.kafka.brokers import apache_kafka, broker, embedded
 
@@ -14,3 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def approve(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--approve"))
+
+
+settings.register_profile("fhirline", deadline=None, max_examples=300, derandomize=True, database=None)
+settings.load_profile("fhirline")

@@ -1,0 +1,201 @@
+"""Broker, topics, gateway and worker as real processes, started in order and all ended by whoever started them."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from config.settings import PREFIX, Settings, load_settings
+from config.vendors import load_vendors
+from mappers.registry import VENDORS
+from streams.embedded import EmbeddedBroker
+
+START_SECONDS = 45.0
+STOP_SECONDS = 15.0
+EMBEDDED_SESSION = "6"
+"""Seconds; the embedded broker's group join takes half of it (engine.md)."""
+
+
+class StackFailed(Exception):
+    """A process of the stack did not do what it was started for; the message says which and shows its last lines."""
+
+
+class Process:
+    """A ``fhirline`` command as a process of its own, whose log lines can be waited for by event name."""
+
+    def __init__(self, name: str, *arguments: str, environment: Mapping[str, str], echo: Callable[[str], None]) -> None:
+        self.name = name
+        self._lines: deque[str] = deque(maxlen=50)
+        self._events: dict[str, dict[str, Any]] = {}
+        self._changed = threading.Condition()
+        self._echo = echo
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from streams.cli import main; main()", *arguments],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C reaches the stack alone, which ends its processes in order
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._changed:
+                self._lines.append(line.rstrip())
+                if event := _log_event(line):
+                    self._events[event["event"]] = event
+                self._changed.notify_all()
+            self._echo(f"{self.name}: {line.rstrip()}")
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait_for(self, event: str, timeout: float = START_SECONDS) -> dict[str, Any]:
+        """The first log line of ``event``; raises StackFailed where the process ends or is silent for too long."""
+
+        def arrived_or_over() -> bool:
+            return event in self._events or self._process.poll() is not None
+
+        with self._changed:
+            self._changed.wait_for(arrived_or_over, timeout)
+            if event in self._events:
+                return self._events[event]
+        code = self._process.poll()
+        state = f"did not within {timeout:g} s" if code is None else f"ended with exit code {code} before it"
+        raise StackFailed(self.report(f"{state} say {event!r}"))
+
+    def finish(self, timeout: float = START_SECONDS) -> None:
+        """Wait for a command that ends by itself; raises StackFailed unless it ends with 0."""
+        try:
+            code = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            raise StackFailed(self.report(f"did not end within {timeout:g} s")) from None
+        if code:
+            self._reader.join(STOP_SECONDS)
+            raise StackFailed(self.report(f"ended with exit code {code}"))
+
+    def report(self, what: str) -> str:
+        return "\n".join([f"{self.name} {what}; its last lines:", *(f"  {line}" for line in list(self._lines)[-12:])])
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL if it has not ended in time."""
+        if self.running:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._reader.join(STOP_SECONDS)
+
+
+class Stack:
+    """Everything that a deployment has, on this machine; a context manager.
+
+    Runs on the embedded broker, unless ``FHIRLINE_BOOTSTRAP`` names a cluster. ``say`` is told each step, ``echo`` gets
+    every log line.
+    """
+
+    def __init__(self, say: Callable[[str], None], echo: Callable[[str], None] = lambda _: None, port: int = 0) -> None:
+        self._say = say
+        self._echo = echo
+        self._port = port
+        self._exit = ExitStack()
+        self._processes: list[Process] = []
+        self.secrets: dict[str, str] = {}
+        self.url = ""
+        self.settings: Settings = load_settings()
+        self.embedded = "bootstrap" not in self.settings.model_fields_set
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._exit.close()
+            raise
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._exit.close()
+
+    def _start(self) -> None:
+        environment = {**os.environ, f"{PREFIX}LOG_FORMAT": "json"}
+        environment |= self._credentials()
+        if not self.embedded:
+            self._say(f"Kafka        {self.settings.bootstrap} (FHIRLINE_BOOTSTRAP)")
+        else:
+            broker = self._exit.enter_context(EmbeddedBroker())
+            environment[f"{PREFIX}BOOTSTRAP"] = broker.bootstrap
+            environment[f"{PREFIX}SESSION_TIMEOUT"] = EMBEDDED_SESSION
+            self.settings = load_settings(bootstrap=broker.bootstrap, session_timeout=float(EMBEDDED_SESSION))
+            self._say(f"Kafka        {broker.bootstrap} (embedded broker, in memory only)")
+        self._process("topics", "topics", "apply", environment=environment).finish()
+        self._say("topics       applied")
+        worker = self._process("worker", "worker", environment=environment)
+        folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="fhirline-")))
+        arguments = ("--port", str(self._port), "--port-file", str(folder / "port"))
+        gateway = self._process("gateway", "gateway", *arguments, environment=environment)
+        self.url = gateway.wait_for("gateway listening")["url"]
+        self._say(f"gateway      {self.url}")
+        worker.wait_for("partitions assigned")
+        self._say("worker       has its partitions")
+
+    def _process(self, name: str, *arguments: str, environment: Mapping[str, str]) -> Process:
+        process = Process(name, *arguments, environment=environment, echo=self._echo)
+        self._processes.append(process)
+        self._exit.callback(process.stop)
+        return process
+
+    def _credentials(self) -> dict[str, str]:
+        """A secret for each vendor: the environment's, where it has one, else one made for this run."""
+        made = {}
+        for vendor in VENDORS:
+            credential = load_vendors(self.settings.vendors_file)[vendor].defaults.credential
+            if credential is not None:
+                name = credential.secrets[0]
+                made[name] = os.environ.get(name) or secrets.token_urlsafe(24)
+                self.secrets[vendor] = made[name]
+        return made
+
+    def header(self, vendor: str) -> dict[str, str]:
+        """The HTTP header that proves a webhook of ``vendor`` (static credentials)."""
+        credential = load_vendors(self.settings.vendors_file)[vendor].defaults.credential
+        return {credential.header: credential.prefix + self.secrets[vendor]} if credential else {}
+
+    def check(self) -> None:
+        """Raises StackFailed where a process that should be running has ended."""
+        for process in self._processes:
+            if process.name != "topics" and not process.running:
+                raise StackFailed(process.report("has ended"))
+
+
+def _log_event(line: str) -> dict[str, Any] | None:
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None

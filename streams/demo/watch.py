@@ -1,0 +1,94 @@
+"""Waits for what must follow from the posted webhooks, by reading the topics like any consumer would."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+
+from config.settings import Settings
+from mappers.registry import VENDORS
+from streams.headers import EVENT_KEY, header
+from streams.kafka import librdkafka
+from topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, dead_letter_topic
+
+POLL_SECONDS = 0.2
+
+
+@dataclass
+class Arrival:
+    """What has been seen of one event. ``seconds``: from the POST to the moment a consumer had its last resource."""
+
+    posted: float
+    bundle: "Message[bytes, bytes] | None" = None
+    outcome: dict[str, Any] | None = None
+    waiting: set[bytes] = field(default_factory=set)
+    seconds: float = 0.0
+
+    @property
+    def types(self) -> Counter[str]:
+        if self.bundle is None:
+            return Counter()
+        entries = orjson.loads(self.bundle.value() or b"{}").get("entry", [])
+        return Counter(each["resource"]["resourceType"] for each in entries)
+
+
+class Watch:
+    """A consumer without a group on every canonical topic, from where it stood when the watch began."""
+
+    def __init__(self, settings: Settings, *, from_beginning: bool) -> None:
+        self._consumer = Consumer(
+            librdkafka(settings, **{"group.id": "fhirline-demo", "enable.auto.commit": False, "fetch.wait.max.ms": 20})
+        )
+        topics = [BUNDLE, OUTCOME, *map(canonical_topic, RESOURCE_TYPES), *map(dead_letter_topic, VENDORS)]
+        self._consumer.assign([each for topic in topics for each in self._starts(topic, from_beginning)])
+        self._arrivals: dict[str, Arrival] = {}
+        self.seen: dict[bytes, Message[bytes, bytes]] = {}
+        self.dead_letters: list[str] = []
+
+    def _starts(self, topic: str, from_beginning: bool) -> Iterable[TopicPartition]:
+        for partition in self._consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+            place = TopicPartition(topic, partition)
+            start = OFFSET_BEGINNING if from_beginning else self._consumer.get_watermark_offsets(place, timeout=10)[1]
+            yield TopicPartition(topic, partition, start)
+
+    def expect(self, event_key: str, posted: float) -> Arrival:
+        return self._arrivals.setdefault(event_key, Arrival(posted))
+
+    def wait(self, arrival: Arrival, only_outcome: bool, timeout: float) -> bool:
+        """Read until the event's Bundle and every resource in it (or its outcome) are there; False: not in time."""
+        end = time.monotonic() + timeout
+        while not self._complete(arrival, only_outcome):
+            if time.monotonic() > end:
+                return False
+            for message in [self._consumer.poll(POLL_SECONDS), *self._consumer.consume(500, 0)]:
+                if message is not None and message.error() is None:
+                    self._take(message)
+        return True
+
+    def _complete(self, arrival: Arrival, only_outcome: bool) -> bool:
+        if only_outcome:
+            return arrival.outcome is not None
+        return arrival.bundle is not None and not arrival.waiting - self.seen.keys()
+
+    def _take(self, message: "Message[bytes, bytes]") -> None:
+        topic, now = message.topic() or "", time.monotonic()
+        event_key = header(message.headers() or (), EVENT_KEY) or ""  # type: ignore[arg-type]  # values are bytes
+        if topic.startswith("dead-letter."):
+            self.dead_letters.append(event_key)
+        elif topic not in (BUNDLE, OUTCOME):
+            self.seen[message.key() or b""] = message
+        if arrival := self._arrivals.get(event_key):
+            arrival.seconds = now - arrival.posted
+            if topic == BUNDLE:
+                arrival.bundle = message
+                entries = orjson.loads(message.value() or b"{}")["entry"]
+                arrival.waiting = {each["request"]["url"].encode() for each in entries}
+            elif topic == OUTCOME:
+                arrival.outcome = orjson.loads(message.value() or b"{}")
+
+    def close(self) -> None:
+        self._consumer.close()

@@ -1,0 +1,45 @@
+"""The demo's webhooks: synthetic bodies in the vendors' documented shapes, and what they must become."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+import orjson
+import yaml
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One webhook. ``expected``: resources by type in its Bundle; empty where only an outcome follows."""
+
+    vendor: str
+    event: str
+    file: str
+    expected: Mapping[str, int]
+    route: str = ""
+
+    @cached_property
+    def body(self) -> Any:
+        return orjson.loads((files("streams.demo") / "samples" / self.file).read_bytes())
+
+    @property
+    def path(self) -> str:
+        return f"/webhooks/{self.vendor}{self.route}"
+
+    def missing(self, made: Counter[str]) -> str:
+        """What the Bundle lacks or has too much, in words; empty if it is as expected."""
+        wanted = Counter(self.expected)
+        return ", ".join(
+            f"{name}: {made[name]} instead of {wanted[name]}"
+            for name in sorted(wanted | made)
+            if made[name] != wanted[name]
+        )
+
+
+def samples() -> list[Sample]:
+    """In the order in which they are sent (``samples/manifest.yaml``)."""
+    manifest = yaml.safe_load((files("streams.demo") / "samples" / "manifest.yaml").read_text("utf-8"))
+    return [Sample(**each) for each in manifest]
