@@ -6,7 +6,7 @@ from mappers.context import Context, constant, last_writer
 from mappers.contract import Flag, Flags, Made, Mapped, Refused
 from mappers.fhir.elements import listed, reference
 from mappers.mediquo.appointment import moment
-from mappers.mediquo.compartment import timestamp_unsaid
+from mappers.mediquo.compartment import WHOLE_EVENT, timestamp_unsaid
 from mappers.mediquo.payload import BlockEvent, BlockPayload
 from mappers.mediquo.professional import PROFESSIONAL, professional_key, professionals
 from mappers.times import inverted
@@ -25,7 +25,7 @@ def block(status: str) -> Callable[[BlockEvent, Context], Mapped]:
                 refused=tuple(
                     Refused(each, Flag("resource-refused", (PROFESSIONAL,))) for each in ("Schedule", "Slot")
                 ),
-                skipped=(*unsaid, "/payload"),
+                skipped=(WHOLE_EVENT,),
             )
         people = (sent.practitioner, schedule(key, sent.literal, context))
         made = slot(payload, key, status, context)

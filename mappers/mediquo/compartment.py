@@ -13,6 +13,8 @@ from mappers.mediquo.payload import Patient, Professional
 from mappers.mediquo.professional import PROFESSIONAL, Professionals, professionals
 
 CODE = "/payload/patient/code"
+WHOLE_EVENT = ""
+"""JSON Pointer of all that was sent: what an event that makes nothing leaves out."""
 
 _UNSAID = frozenset({"value-unreadable", "period-inverted"})
 """Flags of values that were left out: the ledger keeps what stands at their pointers."""
@@ -67,16 +69,14 @@ class Compartment:
             skipped += (place for each in made for flag in each.flags if flag.code in _UNSAID for place in flag.at)
         if practitioner is None and not types & _NAMES_PROFESSIONAL:
             skipped.append(PROFESSIONAL)
+        patient = people.patient(context, "patient", self.code) if self.code else None
+        everything = tuple(each for each in (patient, practitioner, *made) if each is not None)
         return Mapped(
-            made=(
-                *((people.patient(context, "patient", self.code),) if self.code else ()),
-                *((practitioner,) if practitioner else ()),
-                *made,
-            ),
+            made=everything,
             flags=flags,
             refused=tuple(refused),
             professional=self.professionals.literal,
-            skipped=tuple(skipped),
+            skipped=tuple(skipped) if everything else (WHOLE_EVENT,),
         )
 
 

@@ -55,4 +55,7 @@ def _communication(sent: Note, with_report: bool, patient: Compartment) -> Made:
 
 def _plain(number: Decimal | None) -> Part:
     """A number as a key part: shortest decimal form (mapping.md §4.1)."""
-    return format(number.normalize(), "f") if number is not None else None
+    if number is None:
+        return None
+    plain = format(number, "f")
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
