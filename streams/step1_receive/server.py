@@ -2,12 +2,12 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from config.errors import ConfigurationError
@@ -21,7 +21,6 @@ from streams.step1_receive.raw_producer import RawProducer
 log = structlog.get_logger()
 
 KEEPALIVE = 75.0
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def serve(settings: Settings, port_file: Path | None = None) -> None:
@@ -33,13 +32,14 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         loop.add_signal_handler(each, stopped.set)
     producer = RawProducer(settings)
     gateway = Gateway(settings, load_vendors(settings.vendors_file), Secrets(environment()), producer)
-    app = web.Application(middlewares=[access_log, refusals])
+    requests = Requests()
+    app = web.Application(middlewares=[requests.middleware, access_log, refusals])
     gateway.add_routes(app.router)
     runner = web.AppRunner(
         app,
         access_log=None,
         keepalive_timeout=KEEPALIVE,
-        shutdown_timeout=settings.gateway_delivery_timeout + 5,
+        shutdown_timeout=1,  # they have been waited for by then
         auto_decompress=False,
     )
     await runner.setup()
@@ -53,10 +53,50 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
             _write_port(port_file, port)
         await stopped.wait()
         log.info("gateway stopping")
+        for site in list(runner.sites):
+            await site.stop()
+        await requests.answered(settings.gateway_delivery_timeout + 5)
     finally:
         await runner.cleanup()
         left = await producer.stop()
     log.info("gateway stopped", unacknowledged=left)
+
+
+class Requests:
+    """Counts the requests at work. aiohttp, once told to stop, reads no further byte of them: so they end before."""
+
+    def __init__(self) -> None:
+        self._at_work = 0
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def middleware(self) -> Middleware:
+        @web.middleware
+        async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self._at_work += 1
+            self._idle.clear()
+            try:
+                response = await handler(request)
+            finally:
+                self._at_work -= 1
+                if not self._at_work:
+                    self._idle.set()
+            if self._stopping:
+                response.force_close()  # so that no connection brings requests for ever
+            return response
+
+        return counted
+
+    async def answered(self, within: float) -> None:
+        """Wait until nothing is at work, but not longer than ``within`` seconds: a sender may never end its body."""
+        self._stopping = True
+        try:
+            async with asyncio.timeout(within):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("requests given up", at_work=self._at_work)
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> int:
