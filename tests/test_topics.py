@@ -177,6 +177,17 @@ def test_fewer_partitions_of_a_topic_nobody_reads_by_key_are_added() -> None:
     assert [each.action for each in plan.differences] == [Action.GROW]
 
 
+def test_a_number_that_keyed_topics_contradict_makes_no_partition_anywhere() -> None:
+    """FHIRLINE_PARTITIONS set to 7 by mistake: what was grown or created with it could never be taken back."""
+    topics = declared(settings_for(NOWHERE, partitions=7))
+    six = {each.name: replace(as_declared(each), partitions=6) for each in topics if each.name != "raw.mediquo"}
+    plan = compare(topics, six)
+    assert plan.refused == plan.differences
+    assert {each.reason for each in plan.differences if each.topic.name in ("raw.mediquo", OUTCOME)} == {
+        "waits until FHIRLINE_PARTITIONS is what keyed topics have"
+    }
+
+
 def test_settings_that_a_broker_does_not_tell_are_no_difference() -> None:
     one = topic("one")
     plan = compare([one], {"one": replace(as_declared(one), config={})})
@@ -320,7 +331,7 @@ def test_a_conflict_is_left_alone_and_said(broker: RunningBroker) -> None:
     with Cluster(kafka_python(broker.settings())) as cluster:
         topics = declared(broker.settings())
         read = cluster.read(topics)
-    assert {read[each.name].partitions for each in topics if not each.growable} == {6, 1}
+    assert {each.partitions for each in read.values()} == {6, 1}
 
 
 def test_list_says_what_is_declared_and_what_is_there(broker: RunningBroker) -> None:

@@ -8,8 +8,9 @@ existing topic is changed only where records do not belong together by key; anyw
 that is reported, with what to do about it, and left alone.
 """
 
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import TracebackType
 from typing import Any
@@ -108,7 +109,16 @@ def compare(topics: Iterable[Topic], existing: Mapping[str, Existing]) -> Plan:
                 differences.append(Difference(topic, name, value, actual, Action.ALTER))
         if not topic.config.keys() <= found.config.keys():
             untold.append(topic)
+    if any(each.what == "partitions" and not each.topic.growable for each in differences):
+        differences = [_held_back(each) for each in differences]
     return Plan(tuple(differences), tuple(untold))
+
+
+def _held_back(each: Difference) -> Difference:
+    """Partitions cannot be taken back, so none is made by a number that keyed topics contradict: it may be a slip."""
+    if each.action not in (Action.CREATE, Action.GROW):
+        return each
+    return replace(each, action=Action.REFUSE, reason="waits until FHIRLINE_PARTITIONS is what keyed topics have")
 
 
 def _partitions(topic: Topic, found: Existing) -> Difference:
@@ -189,7 +199,7 @@ class Cluster:
         return compare(topics, self.read(topics))
 
     def apply(self, plan: Plan) -> Applied:
-        """Create, grow and alter what the plan says; wait until new topics can be used; once done, a plan is empty."""
+        """Create, grow and alter what the plan says; wait until the cluster shows it."""
         by_action = {
             action: [each for each in plan.differences if each.action is action]
             for action in (Action.CREATE, Action.GROW, Action.ALTER)
@@ -210,6 +220,7 @@ class Cluster:
                 failed.append((each, reason))
             else:
                 done.append(each)
+        self._settle([each for each in done if each.action is not Action.CREATE])
         return Applied(tuple(done), tuple(failed), plan.refused)
 
     def _settings(self, names: list[str]) -> dict[str, dict[str, str]]:
@@ -262,6 +273,16 @@ class Cluster:
             raise_on_unknown=False,  # the question behind it is one that Tansu cannot answer
         )["topic"]
         return {name: result for name, result in answered.items() if result != "OK"}
+
+    def _settle(self, changed: list[Difference]) -> None:
+        """Wait until the cluster shows the changes: its brokers learn of them after its controller has answered."""
+        made = {(each.topic.name, each.what) for each in changed}
+        topics = {each.topic for each in changed}
+        until = time.monotonic() + self._milliseconds / 1000
+        while made and not made.isdisjoint((each.topic.name, each.what) for each in self.plan(topics).differences):
+            if time.monotonic() > until:
+                raise ConfigurationError(f"{self._where}: changes are made but not visible yet: plan again")
+            time.sleep(0.05)
 
     def _failed(self, doing: str, error: KafkaError) -> ConfigurationError:
         return ConfigurationError(f"{self._where}: {doing} failed: {type(error).__name__}: {error}".rstrip(": "))
