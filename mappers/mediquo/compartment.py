@@ -59,9 +59,7 @@ class Compartment:
             flags: tuple[Flag, ...] = (Flag("patient-missing", (CODE,)),)
             types.update(each.resource_type for each in refused)
             refused = [Refused(each, Flag("resource-refused", (CODE,))) for each in sorted(types)]
-            skipped += (
-                place for key in context.raw("/payload") or () if (place := f"/payload/{escape(key)}") != PROFESSIONAL
-            )
+            skipped += _all_but_the_professional(context.raw("/payload"))
             made, types = (), set()
         else:
             flags = tuple(self.flags)
@@ -82,6 +80,11 @@ class Compartment:
 
 def compartment(patient: Patient | None, professional: Professional | None, context: Context) -> Compartment:
     return Compartment(context, patient.code if patient else None, professionals(professional, context))
+
+
+def _all_but_the_professional(payload: object) -> list[str]:
+    places = (f"/payload/{escape(key)}" for key in payload) if isinstance(payload, dict) else ()
+    return [place for place in places if place != PROFESSIONAL]
 
 
 def timestamp_unsaid(context: Context) -> tuple[str, ...]:
