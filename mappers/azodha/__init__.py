@@ -1,0 +1,60 @@
+"""Azodha: twelve events whose payloads nobody has published (mapping.md §11)."""
+
+from mappers.azodha import reader
+from mappers.azodha.booking import appointment_activity, book_appointment, notification
+from mappers.azodha.inference import inference, wellbeing_score
+from mappers.azodha.program import health_program_activated
+from mappers.azodha.survey import survey_assessment
+from mappers.azodha.uploaded_file import uploaded_file_and_test
+from mappers.context import Context
+from mappers.contract import Flag, Mapped
+from mappers.envelope import Body, Envelope
+from mappers.payload import Payload
+from mappers.registry import EventMapping, VendorMapping
+from mappers.times import EventTime, event_time
+
+
+def health_record_counter(_: Payload, context: Context) -> Mapped:
+    """An administrative count of records: no observation about anybody's health (mapping.md §11.2, row 7)."""
+    claims = {f"/{name}": "ignored §11.2" for name in ("eventName", "patientId", "count")}
+    return Mapped(flags=(Flag("no-clinical-content"),), claims=claims)
+
+
+def _event_type(body: Body, route_event: str | None) -> str | None:
+    named = reader.event_name(body)
+    return route_event or (named[1] if named else None)
+
+
+def _patient_key(body: Body) -> tuple[str, ...] | None:
+    if patient := reader.patient_id(body):
+        return (patient[1],)
+    file_id = reader.text_at(body, "/fileId")
+    return ("file", file_id) if file_id else None
+
+
+def _event_time(envelope: Envelope) -> EventTime:
+    """Undocumented: the first of three usual names that holds a time with a zone (mapping.md §3.3)."""
+    sent = reader.event_time(envelope.body)
+    return event_time(sent[1] if sent else None, envelope.received_at, otherwise="no-event-time")
+
+
+VENDOR = VendorMapping(
+    name="azodha",
+    event_type=_event_type,
+    patient_key=_patient_key,
+    event_time=_event_time,
+    events={
+        "AppointmentToCareTaskActivityLog": EventMapping(Payload, appointment_activity),
+        "InferenceToObservations": EventMapping(Payload, inference),
+        "InferenceToKeyFindings": EventMapping(Payload, inference),
+        "AssessmentResponseToWellbeingScore": EventMapping(Payload, wellbeing_score),
+        "BookAppointment": EventMapping(Payload, book_appointment),
+        "InferenceToCareTasks": EventMapping(Payload, inference),
+        "HealthRecordCounter": EventMapping(Payload, health_record_counter),
+        "Notification": EventMapping(Payload, notification),
+        "HealthProgramActivated": EventMapping(Payload, health_program_activated),
+        "UploadedFileAndTest": EventMapping(Payload, uploaded_file_and_test),
+        "SurveyAssessment": EventMapping(Payload, survey_assessment),
+    },
+    unmapped=frozenset({"OpenTele"}),
+)

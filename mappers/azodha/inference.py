@@ -1,0 +1,136 @@
+"""Azodha's requests to a model, and the wellbeing score (mapping.md §11.6, §11.7).
+
+A request is not a fact about the patient: it becomes an AuditEvent, and nothing clinical.
+"""
+
+import hashlib
+
+from mappers import MAPPING_VERSION
+from mappers.azodha.payload import Inference
+from mappers.azodha.people import patient, patient_missing
+from mappers.azodha.reader import Found, Reader
+from mappers.azodha.score import scores
+from mappers.context import Context, one_event
+from mappers.contract import Element, Flag, Fold, Made, Mapped, Refused
+from mappers.fhir.elements import coding, element, listed, reference
+from mappers.ledger import leaves_of
+from mappers.payload import Payload
+from mappers.standing import engine_device
+
+PARAGRAPH = "§11.6"
+LIFECYCLE = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle"
+ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
+OBJECT_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
+
+INPUTS = ("inputData", "goals", "keyFindings")
+"""What a model is given: stays in the raw store."""
+RESULTS = {
+    "InferenceToObservations": ("observations", "results"),
+    "InferenceToKeyFindings": ("keyFindings", "findings", "results"),
+    "InferenceToCareTasks": ("careTasks", "tasks", "results"),
+}
+"""What a model has answered, where an event carries it after all: not promoted."""
+
+
+def inference(_: Payload, context: Context) -> Mapped:
+    """A model is asked to read a file or a record → AuditEvent."""
+    reader = Reader(context)
+    made = _request(reader)
+    places = reader.places()
+    results = [f"{place}/{name}" for place in places for name in RESULTS[context.event_type]]
+    results = [pointer for pointer in results if context.raw(pointer) not in (None, "", [], {})]
+    reader.claim(f"withheld {PARAGRAPH}", *results, *(f"{place}/{name}" for place in places for name in INPUTS))
+    return reader.result(made, (), *([Flag("ai-result-not-promoted", tuple(results))] if results else []))
+
+
+def wellbeing_score(_: Payload, context: Context) -> Mapped:
+    """A score is to be computed → AuditEvent; an Observation only of a score that is there."""
+    reader = Reader(context)
+    made = _request(reader)
+    refused: list[Refused] = []
+    if observations := scores(reader):
+        if person := patient(reader):
+            made.extend([person, *(each.made for each in observations)])
+            for each in observations:
+                reader.claim("mapped §11.7", *each.claims)
+        else:
+            refused = patient_missing("Observation")
+    return reader.result(made, refused)
+
+
+def _request(reader: Reader) -> list[Made | Fold]:
+    found = reader.find(Inference, reader.places())
+    engine: list[Made | Fold] = [engine_device(reader.context, found.model.model)] if found.model.model else []
+    return [*engine, audit_event(reader, found)]
+
+
+def audit_event(reader: Reader, found: Found[Inference]) -> Made:
+    """Who asked which model, about whom, with which prompts; the prompts' words only as hashes (mapping.md §7)."""
+    context, sent = reader.context, found.model
+    reader.mapped(found, PARAGRAPH, *(name for name in found.at if name != "prompts"))
+    if reader.patient_id:
+        reader.claim(f"mapped {PARAGRAPH}", reader.patient_id_at)
+    details = [
+        _detail("useCaseName", sent.useCaseName),
+        _detail("eventEntity", sent.eventEntity),
+        *_prompts(reader, found),
+    ]
+    return one_event(
+        context.resource(
+            "AuditEvent",
+            "request",
+            (context.event_key,),
+            type=coding(LIFECYCLE, "transmit"),
+            action="E",
+            recorded=context.envelope.received_at.text,
+            outcome="0",
+            agent=listed(
+                {"who": reference(context.organization), "requestor": True},
+                {"who": reference(context.reference("Device", "engine", sent.model)), "requestor": False}
+                if sent.model
+                else None,
+            ),
+            source={"observer": reference(context.reference("Device", "mapper", MAPPING_VERSION))},
+            entity=listed(
+                _mention(reader, "Patient", "patient", reader.patient_id, "1", role="1"),
+                _mention(reader, "DocumentReference", "file", sent.fileId, "2"),
+                _mention(reader, "CarePlan", "care-plan", sent.carePlanId, "2"),
+                _mention(reader, "QuestionnaireResponse", "assessment-response", sent.assessmentResponseId, "2"),
+                element(type=coding(ENTITY_TYPE, "4"), detail=listed(*details)) if any(details) else None,
+            ),
+        ),
+        reader.flags(),
+    )
+
+
+def _mention(
+    reader: Reader, type: str, kind: str, id: str | None, entity: str, role: str | None = None
+) -> Element | None:
+    """Something the request is about, by its identifier: the event makes nothing of it."""
+    if id is None:
+        return None
+    return element(
+        what={"type": type, "identifier": reader.context.identifier(kind, id)},
+        type=coding(ENTITY_TYPE, entity),
+        role=coding(OBJECT_ROLE, role) if role else None,
+    )
+
+
+def _prompts(reader: Reader, found: Found[Inference]) -> list[Element | None]:
+    details: list[Element | None] = []
+    for place in reader.places():
+        for pointer, _ in leaves_of(reader.context.raw(f"{place}/prompts"), f"{place}/prompts"):
+            if "/expectedOutputFormat" not in pointer:
+                reader.claim("withheld §7", pointer)
+    for item in reader.context.items(found.at.get("prompts", ""), found.model.prompts):
+        details.append(_detail("promptId", item.model.promptId))
+        if item.model.promptId:
+            reader.claim(f"mapped {PARAGRAPH}", f"{item.pointer}/promptId")
+        text = reader.context.raw(f"{item.pointer}/text")
+        if isinstance(text, str) and item.model.text:
+            details.append(_detail("prompt-sha256", hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()))
+    return details
+
+
+def _detail(type: str, value: str | None) -> Element | None:
+    return {"type": type, "valueString": value} if value else None

@@ -1,0 +1,191 @@
+"""The fields that Azodha's guide names (vendor-payloads.md §4; all shapes are inferred until a payload is captured).
+
+Where they stand is for the reader to find out; a model only says what a field is called and what it should be.
+"""
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from mappers.payload import Items, Maybe, Number, OrAbsent, Payload, Text, clean
+
+
+class PatientFields(Payload):
+    firstName: Text = None
+    lastName: Text = None
+    email: Text = None
+    patientMobileNumber: Text = None
+    mobileNumber: Text = None
+    birthDate: Text = None
+    gender: Text = None
+    patientName: Text = None
+
+
+class Contact(Payload):
+    email: Text = None
+    mobileNumber: Text = None
+    phone: Text = None
+
+
+class Provider(Payload):
+    """A healthcare provider; ``contact`` may be an object, an e-mail address or a telephone number."""
+
+    id: Text = None
+    firstName: Text = None
+    lastName: Text = None
+    name: Text = None
+    email: Text = None
+    mobileNumber: Text = None
+    phone: Text = None
+    contact: Annotated[Contact | Annotated[str, AfterValidator(clean)] | None, OrAbsent()] = None
+    role: Text = None
+
+
+class Providers(Payload):
+    participants: Items[Provider] = ()
+    providers: Items[Provider] = ()
+    assignedServiceProviders: Items[Provider] = ()
+
+
+class AppointmentType(Payload):
+    name: Text = None
+    description: Text = None
+    durationInMinutes: Number = None
+
+
+class Identified(Payload):
+    id: Text = None
+
+
+class AppointmentId(Payload):
+    appointmentId: Text = None
+
+
+class AppointmentFields(Payload):
+    date: Text = None
+    startTime: Text = None
+    endTime: Text = None
+    timeZone: Text = None
+    status: Text = None
+    appointmentType: Maybe[AppointmentType] = None
+    durationInMinutes: Number = None
+    cancellationReason: Text = None
+
+
+class AppointmentAttributes(Payload):
+    chiefComplaint: Text = None
+
+
+class EventMetadata(Payload):
+    """What kind of its kind an event is; the guide names the keys for SurveyAssessment only."""
+
+    eventSubType: Text = None
+    eventType: Text = None
+
+
+class CareTask(Payload):
+    id: Text = None
+    name: Text = None
+    type: Text = None
+    status: Text = None
+
+
+class CareTaskMention(Payload):
+    careTaskId: Text = None
+    taskId: Text = None
+    careTaskName: Text = None
+    taskName: Text = None
+    careTaskStatus: Text = None
+    taskStatus: Text = None
+
+
+class Activity(Payload):
+    text: Text = None
+    description: Text = None
+    note: Text = None
+    activity: Text = None
+    message: Text = None
+
+
+class ActivityLog(Payload):
+    """``activityLog``: an object, a list of them, or just the text."""
+
+    activityLog: Items[Activity | Annotated[str, AfterValidator(clean)]] = ()
+
+
+class Assessment(Payload):
+    id: Text = None
+    status: Text = None
+    assessmentResponseId: Text = None
+    responseId: Text = None
+    completedAt: Text = None
+    submittedAt: Text = None
+    respondedAt: Text = None
+
+
+class Response(Payload):
+    """A question and its answer under any of the names that such pairs usually have; ``answer`` of any shape."""
+
+    linkId: Text = None
+    questionId: Text = None
+    id: Text = None
+    question: Text = None
+    questionText: Text = None
+    label: Text = None
+    text: Text = None
+
+
+class Question(Payload):
+    """A question of ``assessmentQuestionnaireObject`` (names from the vendor's survey configuration guide)."""
+
+    linkId: Text = None
+    label: Text = None
+
+
+class Prompt(Payload):
+    """``text`` is withheld from FHIR; its hash is not (mapping.md §7)."""
+
+    promptId: Text = None
+    text: Text = None
+
+
+class Inference(Payload):
+    fileId: Text = None
+    useCaseName: Text = None
+    model: Text = None
+    prompts: Items[Prompt] = ()
+    carePlanId: Text = None
+    assessmentResponseId: Text = None
+    eventEntity: Text = None
+
+
+class Score(Payload):
+    wellbeingScore: Number = None
+    score: Number = None
+    computedAt: Text = None
+    calculatedAt: Text = None
+
+
+class Program(Payload):
+    programId: Text = None
+    healthProgramId: Text = None
+    programName: Text = None
+    healthProgramName: Text = None
+
+
+class NamedProgram(Payload):
+    id: Text = None
+    name: Text = None
+
+
+class File(Payload):
+    id: Text = None
+    name: Text = None
+    cloudId: Text = None
+    mimeType: Text = None
+    contentType: Text = None
+
+
+class FileKind(Payload):
+    type: Text = None
+    fileType: Text = None

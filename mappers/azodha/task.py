@@ -1,0 +1,78 @@
+"""Azodha's care tasks → Task (mapping.md §11.5)."""
+
+from mappers.azodha.appointment import Appointment
+from mappers.azodha.payload import Activity, ActivityLog, CareTask, CareTaskMention
+from mappers.azodha.reader import Found, Reader
+from mappers.context import last_writer
+from mappers.contract import Element, Made
+from mappers.fhir.elements import codeable_concept, data_absent, listed, reference
+from mappers.identity import norm
+
+PARAGRAPH = "§11.5"
+
+
+def care_task(reader: Reader, about: Appointment | None) -> Made | None:
+    """The Task; None where neither its id nor a name (with an appointment to be keyed by) is sent."""
+    context = reader.context
+    task = reader.find(CareTask, reader.places("careTask", "task", bare=False))
+    mention = reader.find(CareTaskMention, reader.places("careTask", "task"))
+    id, id_at = _first(task, mention, "id", "careTaskId", "taskId")
+    name, name_at = _first(task, mention, "name", "careTaskName", "taskName")
+    if name is None:
+        name, name_at = _first(task, mention, "type")
+    status, status_at = _first(task, mention, "status", "careTaskStatus", "taskStatus")
+    if id is None and (name is None or about is None):
+        return None
+    key = reader.key(id) if id else reader.key(about.id if about else None, norm(name or ""))
+    flags = reader.flags()
+    row = context.terminology.row("azodha-task-status", status)
+    if status and row is None:
+        flags.add("unmapped-status", *filter(None, [status_at]))
+    notes = _notes(reader)
+    reader.claim(f"mapped {PARAGRAPH}", id_at, name_at, status_at, about.id_at if about else None)
+    return last_writer(
+        context.resource(
+            "Task",
+            "care-task",
+            key,
+            identifier=listed(context.identifier("care-task", id) if id else None),
+            status=row.means["status"] if row else None,
+            _status=None if row else data_absent("unsupported" if status else "unknown"),
+            businessStatus=codeable_concept(text=status),
+            intent="unknown",
+            code=codeable_concept(text=name),
+            focus=about.reference if about else None,
+            for_=reference(reader.patient),
+            authoredOn=context.time.instant.text,
+            _authoredOn=context.basis_event_time,
+            note=notes,
+        ),
+        flags,
+    )
+
+
+def _first(
+    task: Found[CareTask], mention: Found[CareTaskMention], name: str, *mentions: str
+) -> tuple[str | None, str | None]:
+    """A field (and its pointer) of the task's own object, else under one of its longer names."""
+    if name in task.at:
+        return getattr(task.model, name), task.at[name]
+    return next(
+        ((getattr(mention.model, each), mention.at[each]) for each in mentions if each in mention.at), (None, None)
+    )
+
+
+def _notes(reader: Reader) -> list[Element]:
+    """The activities' words."""
+    found = reader.find(ActivityLog, reader.places("careTask", "task"))
+    notes = []
+    for item in reader.context.items(found.at.get("activityLog", ""), found.model.activityLog):
+        if isinstance(item.model, str):
+            notes.append({"text": item.model})
+            reader.claim(f"mapped {PARAGRAPH}", item.pointer)
+            continue
+        for name in Activity.model_fields:
+            if text := getattr(item.model, name):
+                notes.append({"text": text})
+                reader.claim(f"mapped {PARAGRAPH}", f"{item.pointer}/{name}")
+    return notes
