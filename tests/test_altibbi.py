@@ -298,6 +298,8 @@ def test_words_without_a_row_name_their_table() -> None:
     flags = BY_NAME["unmapped_codes"].run()[0].flags
     counted = sorted(flag.table for flag in flags if flag.code == "unmapped-code" and flag.table)
     assert counted == ["dose-unit", "dose-unit", "follow-up", "form", "frequency", "route"]
+    tables = [{flag.table for flag in result.flags if flag.table} for result in BY_NAME["status_unknown"].run()]
+    assert tables == [{"altibbi-status"}, {"altibbi-status"}, set(), set()]
 
 
 def test_an_operators_row_overrides_and_extends(tmp_path: Path) -> None:

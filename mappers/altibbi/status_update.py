@@ -3,8 +3,9 @@
 from mappers.altibbi.consultation import Consultation, surroundings, unread_time, without_consultation
 from mappers.altibbi.encounter import status_fold
 from mappers.altibbi.payload import StatusUpdate
+from mappers.altibbi.transitions import TABLE
 from mappers.context import Context
-from mappers.contract import Mapped
+from mappers.contract import Flag, Mapped
 
 
 def status_update(event: StatusUpdate, context: Context) -> Mapped:
@@ -16,6 +17,11 @@ def status_update(event: StatusUpdate, context: Context) -> Mapped:
         made=(
             *surroundings(event, context),
             status_fold(consultation, event.old_status, event.new_status),
+        ),
+        flags=tuple(
+            Flag("unmapped-status", (f"/{name}",), TABLE)
+            for name, sent in (("old_status", event.old_status), ("new_status", event.new_status))
+            if sent and context.terminology.row(TABLE, sent) is None
         ),
         # Without a new status there is no transition: what it may have left is only kept.
         skipped=(*(("/old_status",) if event.new_status is None else ()), *unread_time(context)),
