@@ -8,7 +8,7 @@ not enforce: required bindings, reference targets, invariants, JSON types, empti
 from collections.abc import Sequence
 
 from mappers.contract import Resource
-from mappers.fhir.validation.compiled import Compiled
+from mappers.fhir.validation.compiled import compiled
 from mappers.fhir.validation.problems import Problem, Validator, as_json, problems_text
 from mappers.fhir.validation.reference_model import (
     Disagreement,
@@ -20,13 +20,13 @@ from mappers.fhir.validation.reference_model import (
 )
 
 __all__ = [
-    "Compiled",
     "Disagreement",
     "OnDisagreement",
     "Problem",
     "Validator",
     "as_json",
     "both",
+    "compiled",
     "fhir_resources",
     "no_validation",
     "problems_text",
@@ -47,11 +47,11 @@ def validator(mode: str, on_disagreement: OnDisagreement = ignored) -> Validator
     """
     match mode:
         case "spec":
-            return Compiled()
+            return compiled
         case "fhir.resources":
             return fhir_resources
         case "both":
-            return both(Compiled(), on_disagreement)
+            return both(compiled, on_disagreement)
         case "off":
             return no_validation
     raise KeyError(mode)

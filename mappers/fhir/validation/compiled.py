@@ -1,6 +1,6 @@
 """Mode ``spec``: the narrow schema decides nearly always; the whole one says what is wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -9,9 +9,11 @@ import orjson
 from pydantic_core import SchemaValidator, ValidationError
 
 from mappers.contract import Resource
-from mappers.fhir.validation.empties import empties, suspicious
+from mappers.fhir.validation.empties import empties
 from mappers.fhir.validation.primitives import FAST, OTHER
 from mappers.fhir.validation.problems import Problem
+from mappers.fhir.validation.schema import Builder, Emitted
+from mappers.fhir.validation.structures import RESOURCE_TYPES
 
 _QUIET = {
     "union_tag_invalid": "No such resource type",
@@ -20,63 +22,51 @@ _QUIET = {
 """Messages of pydantic-core that would quote the value, in our words."""
 
 
-class Compiled:
-    """Compiles the schema of a resource type when the first one comes (some 10 ms; the whole schema on a failure)."""
+def compiled(resource: Resource) -> Sequence[Problem]:
+    """Mode ``spec``. The schemas are compiled when first needed, the whole one when something is first refused."""
+    return [] if is_plain(resource) else whole(resource)
 
-    def __init__(self) -> None:
-        self._narrow: dict[str, SchemaValidator] = {}
 
-    def __call__(self, resource: Resource) -> Sequence[Problem]:
-        narrow = self._narrow.get(resource.get("resourceType", "")) or self._compile(resource)
-        if narrow is None or not narrow.isinstance_python(resource, context=_contained(resource)):
-            return whole(resource)
-        if suspicious(orjson.dumps(resource)):
-            return empties(resource)
-        return []
-
-    def _compile(self, resource: Resource) -> SchemaValidator | None:
-        from mappers.fhir.validation.structures import RESOURCE_TYPES
-
-        resource_type = resource.get("resourceType")
-        if not isinstance(resource_type, str) or resource_type not in RESOURCE_TYPES:
-            return None
-        return self._narrow.setdefault(resource_type, narrow_validator(resource_type))
+def is_plain(resource: Resource) -> bool:
+    """Whether the narrow schema knows all of it and finds it valid; if not, it may still be valid."""
+    context = _contained(resource) if "contained" in resource else None
+    try:
+        return bool(narrow_validator().validate_python(resource, context=context) == resource)
+    except ValidationError:
+        return False
 
 
 @cache
-def emitted() -> Mapping[str, Sequence[str]]:
+def emitted() -> Mapping[str, Emitted]:
     """The elements that our mappings emit, by structure: ``config/emitted-elements.json``."""
-    loaded: dict[str, list[str]] = orjson.loads((files("config") / "emitted-elements.json").read_bytes())
-    return loaded
+    loaded = orjson.loads((files("config") / "emitted-elements.json").read_bytes())
+    return {
+        name: Emitted(frozenset(elements["always"]), frozenset(elements["sometimes"]))
+        for name, elements in loaded.items()
+    }
 
 
 @cache
-def narrow_validator(resource_type: str) -> SchemaValidator:
-    """The schema of just the elements we emit; what it refuses may still be valid."""
-    from mappers.fhir.validation.schema import Builder
-
-    return Builder(emitted()).compiled(resource_type)
+def narrow_validator() -> SchemaValidator:
+    """The schema of just the elements we emit."""
+    return Builder(emitted()).compiled(RESOURCE_TYPES)
 
 
 @cache
-def whole_validator(resource_type: str) -> SchemaValidator:
-    """The schema of all that R4 knows of the type."""
-    from mappers.fhir.validation.schema import Builder
-
-    return Builder().compiled(resource_type)
+def whole_validator() -> SchemaValidator:
+    """The schema of all that R4 knows of our types."""
+    return Builder().compiled(RESOURCE_TYPES)
 
 
 def whole(resource: Resource) -> list[Problem]:
     """All problems of a resource, by the whole schema."""
-    from mappers.fhir.validation.structures import RESOURCE_TYPES
-
     resource_type = resource.get("resourceType")
     if not isinstance(resource_type, str) or resource_type not in RESOURCE_TYPES:
         return [Problem("resourceType", "unknown-type", "The resource type is missing or none that fhirline writes")]
     inner = _of_entries(resource) if resource_type == "Bundle" else []
     checked = _without_resources(resource) if inner else resource  # the Bundle's rules look into its resources
     try:
-        whole_validator(resource_type).validate_python(checked, context=_contained(resource))
+        whole_validator().validate_python(checked, context=_contained(resource))
     except ValidationError as error:
         return [*_problems(resource_type, error), *inner]
     return inner or empties(resource)
@@ -126,9 +116,16 @@ def _contained(resource: Resource) -> dict[str, str] | None:
 def _problems(resource_type: str, error: ValidationError) -> list[Problem]:
     found = []
     for each in error.errors(include_input=False, include_url=False, include_context=False):
-        at = [str(part) for part in each["loc"]]
+        at = [str(part) for part in each["loc"][1:]]  # the first is the resource type, as the tag of the union
         if at and at[-1] == FAST:  # the other branch of the union says it better
             continue
-        path = ".".join([resource_type, *(part for part in at if part != OTHER)])
+        path = ".".join([resource_type, *_without_labels(at)])
         found.append(Problem(path, each["type"], _QUIET.get(each["type"], each["msg"])))
     return found
+
+
+def _without_labels(at: Sequence[str]) -> Iterator[str]:
+    """The path without what pydantic-core puts in of unions: branches, and the type after ``contained.0``."""
+    for position, part in enumerate(at):
+        if part != OTHER and not (part in RESOURCE_TYPES and at[:position][-2:-1] == ["contained"]):
+            yield part

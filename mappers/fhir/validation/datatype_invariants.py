@@ -1,11 +1,27 @@
 """Invariants of R4's datatypes, each named by its key (`invariants` says what a docstring holds)."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from mappers.contract import Element
 
 UCUM = "http://unitsofmeasure.org"
+
+Invariant = Callable[[Element], bool]
+
+CONCERNS: dict[Invariant, tuple[str, ...]] = {}
+"""Names without any of which a rule holds: what spares most calls. ``abatement*`` is a choice."""
+
+
+def concerns(*names: str) -> Callable[[Invariant], Invariant]:
+    """Declares `CONCERNS` of a rule."""
+
+    def declare(rule: Invariant) -> Invariant:
+        CONCERNS[rule] = names
+        return rule
+
+    return declare
 
 
 def exists(element: Element, name: str) -> bool:
@@ -49,6 +65,7 @@ def age_1(age: Element) -> bool:
     )
 
 
+@concerns("data", "_data")
 def att_1(attachment: Element) -> bool:
     """If the Attachment has data, it SHALL have a contentType
 
@@ -87,6 +104,7 @@ def dis_1(distance: Element) -> bool:
     return (exists(distance, "code") or not exists(distance, "value")) and distance.get("system", UCUM) == UCUM
 
 
+@concerns("code", "_code")
 def drt_1(duration: Element) -> bool:
     """There SHALL be a code if there is a value and it SHALL be an expression of time; the system SHALL be UCUM.
 
@@ -113,6 +131,7 @@ def ext_1(extension: Element) -> bool:
     return ("extension" in extension) != any_of_choice(extension, "value")
 
 
+@concerns("end")
 def per_1(period: Element) -> bool:
     """If present, start SHALL have a lower value than end
 
@@ -121,6 +140,7 @@ def per_1(period: Element) -> bool:
     return "start" not in period or "end" not in period or not later(period["start"], period["end"])
 
 
+@concerns("code", "_code")
 def qty_3(quantity: Element) -> bool:
     """If a code for the unit is present, the system SHALL also be present
 
@@ -137,6 +157,7 @@ def rat_1(ratio: Element) -> bool:
     return ("numerator" in ratio) == ("denominator" in ratio) and ("numerator" in ratio or "extension" in ratio)
 
 
+@concerns("high")
 def rng_2(range_: Element) -> bool:
     """If present, low SHALL have a lower value than high
 
@@ -146,6 +167,7 @@ def rng_2(range_: Element) -> bool:
     return "value" not in low or "value" not in high or _unit(low) != _unit(high) or low["value"] <= high["value"]
 
 
+@concerns("duration", "_duration")
 def tim_1(repeat: Element) -> bool:
     """if there's a duration, there needs to be duration units
 
@@ -154,6 +176,7 @@ def tim_1(repeat: Element) -> bool:
     return not exists(repeat, "duration") or exists(repeat, "durationUnit")
 
 
+@concerns("period", "_period")
 def tim_2(repeat: Element) -> bool:
     """if there's a period, there needs to be period units
 
@@ -162,6 +185,7 @@ def tim_2(repeat: Element) -> bool:
     return not exists(repeat, "period") or exists(repeat, "periodUnit")
 
 
+@concerns("duration")
 def tim_4(repeat: Element) -> bool:
     """duration SHALL be a non-negative value
 
@@ -170,6 +194,7 @@ def tim_4(repeat: Element) -> bool:
     return bool(repeat.get("duration", 0) >= 0)
 
 
+@concerns("period")
 def tim_5(repeat: Element) -> bool:
     """period SHALL be a non-negative value
 
@@ -178,6 +203,7 @@ def tim_5(repeat: Element) -> bool:
     return bool(repeat.get("period", 0) >= 0)
 
 
+@concerns("periodMax", "_periodMax")
 def tim_6(repeat: Element) -> bool:
     """If there's a periodMax, there must be a period
 
@@ -186,6 +212,7 @@ def tim_6(repeat: Element) -> bool:
     return not exists(repeat, "periodMax") or exists(repeat, "period")
 
 
+@concerns("durationMax", "_durationMax")
 def tim_7(repeat: Element) -> bool:
     """If there's a durationMax, there must be a duration
 
@@ -194,6 +221,7 @@ def tim_7(repeat: Element) -> bool:
     return not exists(repeat, "durationMax") or exists(repeat, "duration")
 
 
+@concerns("countMax", "_countMax")
 def tim_8(repeat: Element) -> bool:
     """If there's a countMax, there must be a count
 
@@ -202,6 +230,7 @@ def tim_8(repeat: Element) -> bool:
     return not exists(repeat, "countMax") or exists(repeat, "count")
 
 
+@concerns("offset", "_offset")
 def tim_9(repeat: Element) -> bool:
     """If there's an offset, there must be a when (and not C, CM, CD, CV)
 
@@ -212,6 +241,7 @@ def tim_9(repeat: Element) -> bool:
     return exists(repeat, "when") and not {"C", "CM", "CD", "CV"}.intersection(repeat.get("when", ()))
 
 
+@concerns("timeOfDay", "_timeOfDay")
 def tim_10(repeat: Element) -> bool:
     """If there's a timeOfDay, there cannot be a when, or vice versa
 

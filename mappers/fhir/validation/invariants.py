@@ -5,14 +5,11 @@ human text, its second R4's FHIRPath expression. A comparison that FHIRPath leav
 units) is no violation.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from mappers.contract import Element
 from mappers.fhir.validation import datatype_invariants as of_types
 from mappers.fhir.validation import resource_invariants as of_resources
-
-Invariant = Callable[[Element], bool]
+from mappers.fhir.validation.datatype_invariants import CONCERNS, Invariant
 
 INVARIANTS: dict[str, tuple[Invariant, ...]] = {
     "Age": (of_types.age_1, of_types.qty_3),
@@ -72,6 +69,17 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
 
 OF_CONTAINED: tuple[Invariant, ...] = (of_resources.dom_2, of_resources.dom_3, of_resources.dom_4, of_resources.dom_5)
 """Of every resource that may contain others."""
+
+
+def concerned(invariant: Invariant, names: frozenset[str]) -> tuple[str, ...] | None:
+    """The names, of those a structure has, without which the rule holds; None if it must always be asked."""
+    if invariant not in CONCERNS:
+        return None
+    wanted = CONCERNS[invariant]
+    choices = tuple(each[:-1] for each in wanted if each.endswith("*"))
+    return tuple(
+        sorted(each for each in names if each in wanted or (choices and each.removeprefix("_").startswith(choices)))
+    )
 
 
 def key(invariant: Invariant) -> str:

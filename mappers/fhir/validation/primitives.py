@@ -50,8 +50,16 @@ TIME = rf"^{_TIME}$"
 RELATIVE_URL = r"^/?[A-Za-z0-9\-.#]+(?:[/?]\S*)?$"
 
 
+PLAIN_URL = r"^https?://(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]+(?::[0-9]{1,4})?(?:/\S*)?$"
+
+
 def text(pattern: str) -> CoreSchema:
     return str_schema(pattern=pattern, strict=True)
+
+
+def plain_url() -> CoreSchema:
+    """The URLs that need no parser to be told valid: http(s) and a host name."""
+    return text(PLAIN_URL)
 
 
 def primitive(name: str) -> CoreSchema:
@@ -75,6 +83,8 @@ def primitive(name: str) -> CoreSchema:
             return union_schema(
                 [(text(FLAT_DIV), FAST), (no_info_plain_validator_function(checked_div), OTHER)], mode="left_to_right"
             )
+        case "string" | "markdown":
+            return str_schema(pattern=_PATTERNS[name], max_length=MAX_STRING, strict=True)
         case _:
             return text(_PATTERNS[name])
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mappers.contract import Element, Resource
-from mappers.fhir.validation.datatype_invariants import UCUM, any_of_choice, exists, later
+from mappers.fhir.validation.datatype_invariants import UCUM, any_of_choice, concerns, exists, later
 
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
 
@@ -26,6 +26,7 @@ def ait_1(allergy: Resource) -> bool:
     )
 
 
+@concerns("verificationStatus")
 def ait_2(allergy: Resource) -> bool:
     """AllergyIntolerance.clinicalStatus SHALL NOT be present if verification Status is entered-in-error
 
@@ -63,6 +64,7 @@ def app_3(appointment: Resource) -> bool:
     return appointment.get("status") in {"proposed", "cancelled", "waitlist"}
 
 
+@concerns("cancelationReason")
 def app_4(appointment: Resource) -> bool:
     """Cancelation reason is only used for appointments that have been cancelled, or no-show
 
@@ -71,6 +73,7 @@ def app_4(appointment: Resource) -> bool:
     return "cancelationReason" not in appointment or appointment.get("status") in {"noshow", "cancelled"}
 
 
+@concerns("total", "_total")
 def bdl_1(bundle: Resource) -> bool:
     """total only when a search or history
 
@@ -79,6 +82,7 @@ def bdl_1(bundle: Resource) -> bool:
     return not exists(bundle, "total") or bundle.get("type") in {"searchset", "history"}
 
 
+@concerns("entry")
 def bdl_2(bundle: Resource) -> bool:
     """entry.search only when a search
 
@@ -87,6 +91,7 @@ def bdl_2(bundle: Resource) -> bool:
     return bundle.get("type") == "searchset" or not any("search" in each for each in bundle.get("entry", ()))
 
 
+@concerns("entry")
 def bdl_3(bundle: Resource) -> bool:
     """entry.request mandatory for batch/transaction/history, otherwise prohibited
 
@@ -97,6 +102,7 @@ def bdl_3(bundle: Resource) -> bool:
     return all(("request" in each) == wanted for each in bundle.get("entry", ()))
 
 
+@concerns("entry")
 def bdl_4(bundle: Resource) -> bool:
     """entry.response mandatory for batch-response/transaction-response/history, otherwise prohibited
 
@@ -107,6 +113,7 @@ def bdl_4(bundle: Resource) -> bool:
     return all(("response" in each) == wanted for each in bundle.get("entry", ()))
 
 
+@concerns("entry")
 def bdl_7(bundle: Resource) -> bool:
     """FullUrl must be unique in a bundle, or else entries with the same fullUrl must have different meta.versionId
 
@@ -122,6 +129,7 @@ def bdl_7(bundle: Resource) -> bool:
     return len(urls) == len(set(urls))
 
 
+@concerns("fullUrl")
 def bdl_8(entry: Element) -> bool:
     """fullUrl cannot be a version specific reference
 
@@ -155,6 +163,7 @@ def cmp_1(section: Element) -> bool:
     return "text" in section or "entry" in section or "section" in section
 
 
+@concerns("emptyReason")
 def cmp_2(section: Element) -> bool:
     """A section can only have an emptyReason if it is empty
 
@@ -179,6 +188,7 @@ def con_2(evidence: Element) -> bool:
     return "code" in evidence or "detail" in evidence
 
 
+@concerns("abatement*")
 def con_4(condition: Resource) -> bool:
     """If condition is abated, then clinicalStatus must be either inactive, resolved, or remission
 
@@ -190,6 +200,7 @@ def con_4(condition: Resource) -> bool:
     )
 
 
+@concerns("verificationStatus")
 def con_5(condition: Resource) -> bool:
     """Condition.clinicalStatus SHALL NOT be present if verification Status is entered-in-error
 
@@ -201,6 +212,7 @@ def con_5(condition: Resource) -> bool:
     )
 
 
+@concerns("reference")
 def cpl_3(activity: Element) -> bool:
     """Provide a reference or detail, not both
 
@@ -209,6 +221,7 @@ def cpl_3(activity: Element) -> bool:
     return "detail" not in activity or "reference" not in activity
 
 
+@concerns("onBehalfOf")
 def ctm_1(participant: Element) -> bool:
     """CareTeam.participant.onBehalfOf can only be populated when CareTeam.participant.member is a Practitioner
 
@@ -220,6 +233,7 @@ def ctm_1(participant: Element) -> bool:
     return member is None or not (each := member.split("/")[-2:-1]) or each == ["Practitioner"]
 
 
+@concerns("contained")
 def dom_2(resource: Resource) -> bool:
     """If the resource is contained in another resource, it SHALL NOT contain nested Resources
 
@@ -228,6 +242,7 @@ def dom_2(resource: Resource) -> bool:
     return not any("contained" in each for each in resource.get("contained", ()))
 
 
+@concerns("contained")
 def dom_3(resource: Resource) -> bool:
     """If the resource is contained in another resource, it SHALL be referred to from elsewhere in the resource or SHALL
     refer to the containing resource
@@ -243,6 +258,7 @@ def dom_3(resource: Resource) -> bool:
     return all(f"#{each.get('id')}" in referred or "#" in set(_local_references(each)) for each in contained)
 
 
+@concerns("contained")
 def dom_4(resource: Resource) -> bool:
     """If a resource is contained in another resource, it SHALL NOT have a meta.versionId or a meta.lastUpdated
 
@@ -252,6 +268,7 @@ def dom_4(resource: Resource) -> bool:
     return not any(exists(meta, "versionId") or exists(meta, "lastUpdated") for meta in metas)
 
 
+@concerns("contained")
 def dom_5(resource: Resource) -> bool:
     """If a resource is contained in another resource, it SHALL NOT have a security label
 
@@ -274,6 +291,7 @@ def _local_references(value: Any) -> Iterator[str]:
         yield from _local_references(each)
 
 
+@concerns("authoredOn")
 def inv_1(task: Resource) -> bool:
     """Last modified date must be greater than or equal to authored-on date.
 
@@ -282,6 +300,7 @@ def inv_1(task: Resource) -> bool:
     return "lastModified" not in task or "authoredOn" not in task or not later(task["authoredOn"], task["lastModified"])
 
 
+@concerns("emptyReason")
 def lst_1(list_: Resource) -> bool:
     """A list can only have an emptyReason if it is empty
 
@@ -290,6 +309,7 @@ def lst_1(list_: Resource) -> bool:
     return "emptyReason" not in list_ or "entry" not in list_
 
 
+@concerns("entry")
 def lst_2(list_: Resource) -> bool:
     """The deleted flag can only be used if the mode of the list is "changes"
 
@@ -298,6 +318,7 @@ def lst_2(list_: Resource) -> bool:
     return list_.get("mode") == "changes" or not any(exists(each, "deleted") for each in list_.get("entry", ()))
 
 
+@concerns("entry")
 def lst_3(list_: Resource) -> bool:
     """An entry date can only be used if the mode of the list is "working"
 
@@ -314,6 +335,7 @@ def obs_3(reference_range: Element) -> bool:
     return "low" in reference_range or "high" in reference_range or exists(reference_range, "text")
 
 
+@concerns("dataAbsentReason")
 def obs_6(observation: Resource) -> bool:
     """dataAbsentReason SHALL only be present if Observation.value[x] is not present
 
@@ -322,6 +344,7 @@ def obs_6(observation: Resource) -> bool:
     return "dataAbsentReason" not in observation or not any_of_choice(observation, "value")
 
 
+@concerns("component")
 def obs_7(observation: Resource) -> bool:
     """If Observation.code is the same as an Observation.component.code then the value element associated with the code
     SHALL NOT be present
@@ -342,6 +365,7 @@ def org_1(organization: Resource) -> bool:
     return "identifier" in organization or exists(organization, "name")
 
 
+@concerns("address")
 def org_2(organization: Resource) -> bool:
     """An address of an organization can never be of use 'home'
 
@@ -350,6 +374,7 @@ def org_2(organization: Resource) -> bool:
     return not any(each.get("use") == "home" for each in organization.get("address", ()))
 
 
+@concerns("telecom")
 def org_3(organization: Resource) -> bool:
     """The telecom of an organization can never be of use 'home'
 
@@ -366,6 +391,7 @@ def pat_1(contact: Element) -> bool:
     return "name" in contact or "telecom" in contact or "address" in contact or "organization" in contact
 
 
+@concerns("orderDetail")
 def prr_1(request: Resource) -> bool:
     """orderDetail SHALL only be present if code is present
 
@@ -374,6 +400,7 @@ def prr_1(request: Resource) -> bool:
     return "orderDetail" not in request or "code" in request
 
 
+@concerns("item")
 def qrs_1(item: Element) -> bool:
     """Nested item can't be beneath both item and answer
 
@@ -382,6 +409,7 @@ def qrs_1(item: Element) -> bool:
     return "answer" not in item or "item" not in item
 
 
+@concerns("probabilityRange")
 def ras_1(prediction: Element) -> bool:
     """low and high must be percentages, if present
 
@@ -396,6 +424,7 @@ def ras_1(prediction: Element) -> bool:
     )
 
 
+@concerns("probabilityDecimal")
 def ras_2(prediction: Element) -> bool:
     """Must be <= 100
 
@@ -404,6 +433,7 @@ def ras_2(prediction: Element) -> bool:
     return bool(prediction.get("probabilityDecimal", 0) <= 100)
 
 
+@concerns("query", "_query")
 def sev_1(entity: Element) -> bool:
     """Either a name or a query (NOT both)
 

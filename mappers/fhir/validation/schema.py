@@ -1,16 +1,21 @@
-"""Compiles R4's structures into one pydantic-core schema a resource type: strict typed dicts that Rust walks.
+"""Compiles R4's structures into one pydantic-core schema: strict typed dicts that Rust walks.
 
 Extra elements are forbidden, references know their targets, bound codes their codes. What a typed dict cannot say (a
 required primitive or its companion, one of a choice, the invariants) is a straight-line function, generated for just
 the structures that have any.
 
-`Builder(narrow)` compiles the *narrow* schema: only the elements our mappings emit (``narrow``: structure → elements),
-everything inlined. What it accepts the whole schema accepts too, for every field's schema is the same and it knows
-fewer; what it refuses the whole schema, `Builder()`, decides. It is what makes validation fast: a typed dict looks up
-every element it knows, and Extension alone knows a hundred.
+The *narrow* schema knows only the elements our mappings emit, and requires those they always do. It is what makes
+validation fast: a typed dict looks up every element it knows, and Extension alone knows a hundred. What passes it is
+valid, for its every part is the whole schema's or stricter; what does not, the whole schema decides:
+
+* an element that is always there makes ``{}`` impossible; structures without one ask whether they are empty;
+* extra elements are dropped from what it returns, and the caller compares that with what went in. That costs half of
+  what ``extra_behavior="forbid"`` does.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, SchemaValidator, ValidationError
@@ -30,8 +35,9 @@ from pydantic_core.core_schema import (
 
 from mappers.contract import Element
 from mappers.fhir.validation import bindings, references
-from mappers.fhir.validation.invariants import INVARIANTS, OF_CONTAINED, Invariant, human, key
-from mappers.fhir.validation.primitives import primitive
+from mappers.fhir.validation.datatype_invariants import Invariant
+from mappers.fhir.validation.invariants import INVARIANTS, OF_CONTAINED, concerned, human, key
+from mappers.fhir.validation.primitives import plain_url, primitive
 from mappers.fhir.validation.structures import (
     ANY_RESOURCE,
     RESOURCE_TYPES,
@@ -41,23 +47,32 @@ from mappers.fhir.validation.structures import (
     structure,
 )
 
-Narrow = Mapping[str, Sequence[str]]
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """The elements of a structure that the mappings emit: always, or sometimes."""
+
+    always: frozenset[str]
+    sometimes: frozenset[str]
+
+
+NOTHING = Emitted(frozenset(), frozenset())
 
 _NOT_IN_CONTAINED = frozenset({"contained"})  # dom-2
 
 
 class Builder:
-    """Builds the schemas of resource types; see the module."""
+    """Builds the whole schema, or the narrow one of what is emitted (structure → elements)."""
 
-    def __init__(self, narrow: Narrow | None = None) -> None:
-        self._narrow = narrow
+    def __init__(self, emitted: Mapping[str, Emitted] | None = None) -> None:
+        self._emitted = emitted
         self._definitions: dict[str, CoreSchema] = {}
         self._open: list[str] = []
-        self._recursive: set[str] = set()
 
-    def compiled(self, resource_type: str) -> SchemaValidator:
-        """The validator of a resource type."""
-        root = self._resource(resource_structure(resource_type))
+    def compiled(self, resource_types: Sequence[str]) -> SchemaValidator:
+        """The validator of the types, told apart by ``resourceType``."""
+        choices: dict[Any, CoreSchema] = {each: self._resource(resource_structure(each)) for each in resource_types}
+        root = tagged_union_schema(choices, "resourceType")
         return SchemaValidator(definitions_schema(root, list(self._definitions.values())))
 
     def _resource(self, of: Structure, without: frozenset[str] = frozenset()) -> CoreSchema:
@@ -67,22 +82,24 @@ class Builder:
     def _typed_dict(
         self, of: Structure, fields: dict[str, TypedDictField], without: frozenset[str] = frozenset()
     ) -> CoreSchema:
-        kept = self._narrow.get(of.name, ()) if self._narrow is not None else of.fields
-        names = frozenset(of.fields) & frozenset(kept) - without
+        names = frozenset(of.fields) - without
+        always: frozenset[str] = frozenset()
+        if self._emitted is not None:
+            emitted = self._emitted.get(of.name, NOTHING)
+            # What R4 requires stays required even where no mapping emits it: without it nothing passes.
+            always = emitted.always | {each.name for each in of.fields.values() if each.required}
+            names &= always | emitted.sometimes | frozenset(of.required_primitives)
         valueless = [each for each in of.required_primitives if f"_{each}" in names]
-        needed = set(of.required_primitives) - set(valueless)
-        for name in of.fields:
+        required = always | (set(of.required_primitives) - set(valueless))
+        for name, field in of.fields.items():
             if name in names:
-                field = of.fields[name]
-                required = field.required or name in needed
-                fields[name] = typed_dict_field(self._element(of, field), required=required)
-        if self._narrow is not None:
-            # What is required but not in `narrow` still is: no element of that name can be there.
-            for name in {each.name for each in of.fields.values() if each.required} | needed:
-                if name not in fields:
-                    fields[name] = typed_dict_field(self._element(of, of.fields[name]), required=True)
-        schema: CoreSchema = typed_dict_schema(fields, strict=True, extra_behavior="forbid")
-        check = _check(of, names, valueless)
+                needed = field.required or name in required
+                fields[name] = typed_dict_field(self._element(of, field), required=needed)
+        may_be_empty = self._emitted is not None and not always
+        schema: CoreSchema = typed_dict_schema(
+            fields, strict=True, extra_behavior="forbid" if self._emitted is None else "ignore"
+        )
+        check = _check(of, names, valueless, may_be_empty)
         return no_info_after_validator_function(check, schema) if check else schema
 
     def _element(self, of: Structure, field: Field) -> CoreSchema:
@@ -90,12 +107,16 @@ class Builder:
         if not field.listed:
             return one
         is_primitive = field.primitive is not None or field.name.startswith("_")
-        if is_primitive and self._narrow is None:
+        if is_primitive and self._emitted is None:
             one = nullable_schema(one)  # a place without a value, or without a companion; `empties` looks closer
         return list_schema(one, min_length=1, strict=True)
 
     def _single(self, of: Structure, field: Field) -> CoreSchema:
         path = f"{of.name}.{field.name}"
+        if path == "Reference.reference":
+            return references.reference_text(field.targets)
+        if path == "Reference.type":
+            return references.reference_type(field.targets)
         if field.primitive is not None:
             codes = bindings.codes().get(path)
             return literal_schema(list(codes)) if codes else self._primitive(field.primitive)
@@ -113,7 +134,7 @@ class Builder:
         """Of ``contained``; a Bundle's resources are validated one by one, for each has its own ``#x``."""
         if of.name == "BundleEntry":
             return dict_schema(strict=True)
-        types = [each for each in RESOURCE_TYPES if self._narrow is None or each == "Medication"]
+        types = RESOURCE_TYPES if self._emitted is None else ("Medication",)
         choices: dict[Any, CoreSchema] = {each: self._contained(each) for each in types}
         return tagged_union_schema(choices, "resourceType")
 
@@ -122,43 +143,35 @@ class Builder:
         return self._defined(f"contained {resource_type}", lambda: self._resource(of, _NOT_IN_CONTAINED))
 
     def _primitive(self, name: str) -> CoreSchema:
-        return primitive(name) if self._narrow is not None else self._defined(name, lambda: primitive(name))
+        if self._emitted is None:
+            return self._defined(name, lambda: primitive(name))
+        return plain_url() if name == "url" else primitive(name)
 
     def _complex(self, name: str) -> CoreSchema:
         return self._defined(name, lambda: self._typed_dict(structure(name), {}))
 
     def _reference(self, targets: tuple[str, ...]) -> CoreSchema:
-        of = structure("Reference")
-
-        def build() -> CoreSchema:
-            overridden = {
-                "reference": references.reference_text(targets),
-                "type": references.reference_type(targets),
-            }
-            kept = self._narrow.get(of.name, ()) if self._narrow is not None else of.fields
-            fields = {
-                name: typed_dict_field(overridden.get(name) or self._element(of, field), required=False)
-                for name, field in of.fields.items()
-                if name in kept
-            }
-            return typed_dict_schema(fields, strict=True, extra_behavior="forbid")
-
-        return self._defined(f"Reference {' '.join(targets)}", build)
+        return self._defined(f"Reference {' '.join(targets)}", lambda: self._typed_dict(_reference_to(targets), {}))
 
     def _defined(self, name: str, build: Callable[[], CoreSchema]) -> CoreSchema:
-        """A reference to the definition ``name``; in the narrow schema the definition itself unless it recurs."""
-        if name in self._open:
-            self._recursive.add(name)
-            return definition_reference_schema(name)
-        if name in self._definitions:
-            return definition_reference_schema(name)
-        self._open.append(name)
-        built = build()
-        self._open.pop()
-        if self._narrow is not None and name not in self._recursive:
-            return built
-        self._definitions[name] = {**built, "ref": name}
+        """A reference to the definition ``name``, which is built when first asked for."""
+        if name not in self._open and name not in self._definitions:
+            self._open.append(name)
+            built = build()
+            self._open.pop()
+            self._definitions[name] = {**built, "ref": name}
         return definition_reference_schema(name)
+
+
+@cache
+def _reference_to(targets: tuple[str, ...]) -> Structure:
+    """Reference, with the targets of the element it stands in at the fields that have to know them."""
+    of = structure("Reference")
+    fields = {
+        name: replace(field, targets=targets) if name in {"reference", "type"} else field
+        for name, field in of.fields.items()
+    }
+    return replace(of, fields=fields)
 
 
 def _concept_check(system: str, codes: frozenset[str]) -> Callable[[Element], Element]:
@@ -170,11 +183,23 @@ def _concept_check(system: str, codes: frozenset[str]) -> Callable[[Element], El
     return check
 
 
-def _check(of: Structure, names: frozenset[str], valueless: Sequence[str]) -> Callable[[Element], Element] | None:
+def _check(
+    of: Structure, names: frozenset[str], valueless: Sequence[str], may_be_empty: bool
+) -> Callable[[Element], Element] | None:
     """The generated function of a structure: one expression that decides, and the finding of the errors if it fails."""
     rules = (*INVARIANTS.get(of.name, ()), *(OF_CONTAINED if "contained" in names else ()))
-    scope: dict[str, Any] = {rule.__name__: rule for rule in rules}
-    terms = [f"{rule.__name__}(e)" for rule in rules]
+    scope: dict[str, Any] = {rule.__name__: rule for rule in rules} | {"single_value": _single_value}
+    terms = ["e"] if may_be_empty else []
+    for rule in rules:
+        call = f"{rule.__name__}(e)"
+        concern = concerned(rule, names)
+        if of.name == "Extension":
+            terms.append(f"((len(e) == 2 and 'id' not in e) or ({call} and single_value(e)))")
+        elif concern is None:
+            terms.append(call)
+        elif concern:
+            absent = " and ".join(f"{each!r} not in e" for each in concern)
+            terms.append(f"({absent} or {call})")
     for name in valueless:
         terms.append(f"({name!r} in e or 'extension' in e.get({'_' + name!r}, ()))")
     for choice in of.choices:
@@ -183,9 +208,6 @@ def _check(of: Structure, names: frozenset[str], valueless: Sequence[str]) -> Ca
             terms.append(f"({' + '.join(members)}) < 2")
         if choice.required:
             terms.append(f"({' or '.join(f'{each!r} in e' for each in choice.names if each in names) or 'False'})")
-    if of.name == "Extension":
-        terms.append("(len(e) == 2 or single_value(e))")
-        scope["single_value"] = _single_value
     if not terms:
         return None
     scope["refuse"] = lambda element: _refuse(of, rules, valueless, element)
@@ -220,4 +242,6 @@ def _refuse(of: Structure, rules: Sequence[Invariant], valueless: Sequence[str],
     for rule in rules:
         if not rule(element):
             error(key(rule), human(rule).replace("{", "(").replace("}", ")"))
+    if not errors:
+        error("empty", "An object must have content")
     raise ValidationError.from_exception_data(of.name, errors)
