@@ -1,6 +1,7 @@
 """The consultation of an event, and what both kinds of events make besides it: Patient and Coverage."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mappers import people
@@ -13,7 +14,7 @@ from mappers.identity import Part
 from mappers.instants import Instant
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Consultation:
     """Whose consultation it is: every key starts with the user, then the consultation (mapping.md §4.1)."""
 
@@ -21,16 +22,16 @@ class Consultation:
     user: str
     id: str
 
-    @property
+    @cached_property
     def encounter(self) -> str:
         """Reference of the Encounter, which is also the subject of everything that is remembered (mapping.md §3.2)."""
         return self.context.reference("Encounter", "consultation", self.user, self.id)
 
-    @property
+    @cached_property
     def to_patient(self) -> Element | None:
         return reference(self.context.reference("Patient", "user", self.user))
 
-    @property
+    @cached_property
     def to_encounter(self) -> Element | None:
         return reference(self.encounter)
 
@@ -39,7 +40,7 @@ class Consultation:
         """Event time, as FHIR elements get it."""
         return self.context.time.instant.text
 
-    @property
+    @cached_property
     def time_basis(self) -> Element | None:
         """Companion of a date that stands for one that was not sent."""
         return extended(self.context.value_basis("event-time"))
