@@ -291,6 +291,25 @@ def _changed(value: Any, path: Sequence[str]) -> Any:
     return value | {path[0]: _changed(value[path[0]], path[1:])}
 
 
+@pytest.mark.parametrize("case", ALTIBBI, ids=lambda case: case.name)
+def test_a_kept_leaf_stands_in_an_extension(case: Case) -> None:
+    for result in case.run():
+        if result.outputs:
+            kept = {leaf.pointer for leaf in result.ledger if leaf.treatment == "kept"}
+            assert kept - set(_source_paths([output.resource for output in result.outputs])) == set()
+
+
+def _source_paths(value: Any) -> Iterable[str]:
+    """JSON Pointers of all source-data and source-value extensions."""
+    if isinstance(value, dict):
+        if value.get("url") == "path":
+            yield value["valueString"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _source_paths(each)
+
+
 # -- code tables
 
 
