@@ -118,6 +118,7 @@ class GatewayProcess:
 
     def __init__(self, environ: Mapping[str, str], folder: Path, *options: str) -> None:
         self._lines: list[str] = []
+        self._silent = False
         self._changed = threading.Condition()
         self._process = subprocess.Popen(
             [*FHIRLINE, "gateway", "--port", "0", *options],
@@ -143,8 +144,10 @@ class GatewayProcess:
     def line(self, matches: Callable[[dict[str, Any]], bool], timeout: float = 20.0) -> dict[str, Any]:
         """The first log line that matches, awaited."""
         with self._changed:
-            assert self._changed.wait_for(lambda: any(map(matches, self._parsed())), timeout), "\n".join(self._lines)
-            return next(filter(matches, self._parsed()))
+            self._changed.wait_for(lambda: self._silent or any(map(matches, self._parsed())), timeout)
+            found = next(filter(matches, self._parsed()), None)
+            assert found is not None, "\n".join(self._lines)
+            return found
 
     def event(self, name: str) -> dict[str, Any]:
         return self.line(lambda line: line["event"] == name)
@@ -192,6 +195,9 @@ class GatewayProcess:
             with self._changed:
                 self._lines.append(line.rstrip("\n"))
                 self._changed.notify_all()
+        with self._changed:
+            self._silent = True
+            self._changed.notify_all()
 
     def _parsed(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._lines if line.startswith("{")]

@@ -13,12 +13,14 @@ from typing import Any
 import orjson
 import pytest
 from confluent_kafka import Message
+from pydantic import BaseModel, ValidationError
 
 from config.vendors import load_vendors
 from mappers.envelope import open_envelope
 from mappers.instants import Instant
 from mappers.registry import VENDORS, raw_key
 from streams.embedded import EmbeddedBroker
+from streams.logs import described, without_messages
 from streams.step1_receive.routes import NoRoute, Route, Routes
 from tests.receiving import (
     HEADER,
@@ -419,10 +421,26 @@ def gateway_count(gateway: GatewayProcess) -> int:
     return gateway.logged.count('"client-gone"')
 
 
-def test_broken_chunks(gateway: GatewayProcess) -> None:
-    with raw(gateway, "/webhooks/infermedica", CREDENTIAL + "Transfer-Encoding: chunked\r\n") as connection:
-        connection.sendall(f"{MARKER}\r\n{{}}\r\n0\r\n\r\n".encode())
-        assert status_of(connection) == 400
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ("Transfer-Encoding: chunked\r\n", f"{MARKER}\r\n{{}}\r\n0\r\n\r\n"),
+        (f"{MARKER} and no colon\r\n", "{}"),
+        ("Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"),
+        (f"Content-Length: {MARKER}\r\n", "{}"),
+    ],
+)
+def test_what_is_no_http(gateway: GatewayProcess, headers: str, body: str) -> None:
+    """Refused as everything is, and without being quoted."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+        head = f"POST /webhooks/infermedica HTTP/1.1\r\nHost: x\r\n{CREDENTIAL}{headers}\r\n"
+        connection.sendall((head + body).encode())
+        with connection.makefile("rb") as stream:
+            answer = stream.read()
+    assert answer.split()[1] == b"400"
+    assert orjson.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "bad-request"
+    assert MARKER.encode() not in answer
+    assert MARKER not in gateway.logged
 
 
 def test_nothing_of_a_body_is_logged_or_answered(gateway: GatewayProcess) -> None:
@@ -439,13 +457,33 @@ def test_nothing_of_a_body_is_logged_or_answered(gateway: GatewayProcess) -> Non
                 answer = gateway.post(f"/webhooks/{vendor}", body, **headers)
                 said += answer.body + repr(answer.headers).encode()
     said += gateway.post(f"/webhooks/{MARKER}", {}).body + gateway.post(f"/webhooks/mediquo/{MARKER}", {}).body
-    test_broken_chunks(gateway)
     gateway.post("/webhooks/infermedica", {"last": "one"})
     gateway.line(lambda line: line.get("status") == 202)
     logged = gateway.logged
     assert MARKER.encode() not in said
     assert MARKER not in logged
     assert [secret for secret in SECRETS.values() if secret in logged] == []
+
+
+def test_an_exception_is_logged_by_type_and_place() -> None:
+    """pydantic's message quotes its input, and so does the one of what was raised because of it."""
+
+    class Payload(BaseModel):
+        age: int
+
+    try:
+        try:
+            Payload.model_validate({"age": MARKER})
+        except ValidationError as error:
+            raise ValueError(f"wrong: {MARKER}") from error
+    except ValueError as error:
+        line = without_messages(None, "", {"event": "defect", "exc_info": error})
+    assert MARKER not in repr(line)
+    [outer, inner] = line["exception"]
+    assert outer.startswith("ValueError at ")
+    assert "tests/test_gateway.py:" in outer
+    assert inner.startswith("ValidationError at ")
+    assert described(OSError(2, "No such file")) == "FileNotFoundError: [Errno 2] No such file"
 
 
 def test_the_access_log_says_which_event(gateway: GatewayProcess) -> None:
@@ -476,8 +514,11 @@ def test_healthy_and_ready(broker: EmbeddedBroker, tmp_path: Path) -> None:
         assert gateway.request("GET", "/readyz").json == {"status": "ready"}
         gateway.post("/webhooks/infermedica", SURVEY)
         assert int(port_file.read_text()) == gateway.port
-        gateway.terminate()
-        assert gateway.ended() == 0
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as idle:
+            idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert idle.recv(12) == b"HTTP/1.1 200"
+            gateway.terminate()
+            assert gateway.ended() == 0
 
 
 def test_kafka_goes_and_comes_back(tmp_path: Path) -> None:

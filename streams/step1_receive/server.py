@@ -21,6 +21,7 @@ from streams.step1_receive.raw_producer import RawProducer
 log = structlog.get_logger()
 
 KEEPALIVE = 75.0
+BACKLOG = 1024
 
 
 async def serve(settings: Settings, port_file: Path | None = None) -> None:
@@ -35,26 +36,20 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     requests = Requests()
     app = web.Application(middlewares=[requests.middleware, access_log, refusals])
     gateway.add_routes(app.router)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        keepalive_timeout=KEEPALIVE,
-        shutdown_timeout=1,  # they have been waited for by then
-        auto_decompress=False,
-    )
+    runner = web.AppRunner(app, shutdown_timeout=1)  # the requests have been waited for by then
     await runner.setup()
     try:
-        port = await _listen(runner, settings)
+        listener = await _listen(runner, settings)
         for line in gateway.missing_secrets():
             log.error("not ready", problem=line)
         host = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
+        port = listener.sockets[0].getsockname()[1]
         log.info("gateway listening", url=f"http://{host}:{port}", bootstrap=settings.bootstrap)
         if port_file is not None:
             _write_port(port_file, port)
         await stopped.wait()
         log.info("gateway stopping")
-        for site in list(runner.sites):
-            await site.stop()
+        listener.close()
         await requests.answered(settings.gateway_delivery_timeout + 5)
     finally:
         await runner.cleanup()
@@ -99,16 +94,45 @@ class Requests:
             log.warning("requests given up", at_work=self._at_work)
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> int:
-    """Bind, and say which port it is."""
-    site = web.TCPSite(runner, settings.gateway_host, settings.gateway_port)
+class Protocol(web.RequestHandler):
+    """One connection. What is no HTTP is refused as everything is; aiohttp's own answer would quote it."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        log.warning("no http", status=status, error=type(exc).__name__)
+        if request.writer.output_size:
+            raise ConnectionError("an answer has been begun already")
+        response = Refusal(status, "bad-request", "the request is no valid HTTP").answer()
+        response.force_close()
+        return response
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:
+    """Bind, and take connections from now on."""
+    loop = asyncio.get_running_loop()
+    manager = runner.server
+    assert manager is not None
+
+    def connection() -> Protocol:
+        return Protocol(
+            manager,
+            loop=loop,
+            keepalive_timeout=KEEPALIVE,
+            auto_decompress=False,
+            access_log=None,  # type: ignore[arg-type]  # as documented for web.run_app: no access log of its own
+        )
+
     try:
-        await site.start()
+        return await loop.create_server(connection, settings.gateway_host, settings.gateway_port, backlog=BACKLOG)
     except OSError as error:
         where = f"{settings.gateway_host}:{settings.gateway_port}"
         reason = error.strerror or type(error).__name__
         raise ConfigurationError(f"FHIRLINE_GATEWAY_HOST, FHIRLINE_GATEWAY_PORT: {where}: {reason}") from None
-    return int(runner.addresses[0][1])
 
 
 def _write_port(path: Path, port: int) -> None:
