@@ -40,7 +40,7 @@ class Appointment:
 def appointment(
     reader: Reader, providers: Sequence[Professional], waiting_room: bool = False, guarded: bool = False
 ) -> Appointment | None:
-    """What the event says of its appointment; None where it names none, no ``fold`` where it only names one.
+    """What the event says of its patient's appointment; None where it names none, no ``fold`` where it only names one.
 
     ``guarded``: the event is not about an appointment in the first place, so that ``id`` and ``status`` beside no
     field that only an appointment has are the event's own, not an appointment's.
@@ -66,7 +66,7 @@ def _named(
 ) -> Appointment:
     context = reader.context
     statement = _statement(reader, places, providers, waiting_room)
-    if reader.patient_id is None or statement is None:
+    if statement is None:
         logical = {"type": "Appointment", "identifier": context.identifier("appointment", id)}
         return Appointment(id, id_at, logical, None)
     reader.claim(f"mapped {PARAGRAPH}", id_at)
@@ -230,7 +230,7 @@ def _status(statements: Sequence[Mapping[str, Any]]) -> Status:
         elif "sent" in said:
             status = Status(said["means"], sent, unmapped=said["means"] is None)
         elif "default" in said:
-            status = Status(said["default"], sent, default=True)
+            status = Status(said["default"], default=True)
     return status
 
 

@@ -18,9 +18,9 @@ def book_appointment(_: Payload, context: Context) -> Mapped:
     """A new booking → Appointment, Patient, Practitioners."""
     reader = Reader(context)
     person, providers = patient(reader), professionals(reader)
-    booked = appointment(reader, providers)
     if person is None:
         return reader.result(_practitioners(providers), patient_missing("Appointment"))
+    booked = appointment(reader, providers)
     return reader.result(*_people_and(person, providers, booked, required=True))
 
 
@@ -28,9 +28,9 @@ def appointment_activity(_: Payload, context: Context) -> Mapped:
     """An appointment was created or updated, and a log of it made → Appointment, Task, Patient, Practitioners."""
     reader = Reader(context)
     person, providers = patient(reader), professionals(reader)
-    changed = appointment(reader, providers)
     if person is None:
         return reader.result(_practitioners(providers), patient_missing("Appointment"))
+    changed = appointment(reader, providers)
     made, refused = _people_and(person, providers, changed)
     if task := care_task(reader, changed):
         made.append(task)
@@ -41,11 +41,11 @@ def notification(_: Payload, context: Context) -> Mapped:
     """Something was notified; that a patient joined the waiting room is also said of the Appointment."""
     reader = Reader(context)
     person, providers = patient(reader), professionals(reader)
+    if person is None:
+        return reader.result(_practitioners(providers), patient_missing("Communication"))
     subtype, subtype_at = _subtype(reader)
     waiting_room = _is_waiting_room(context, subtype)
     concerned = appointment(reader, providers, waiting_room, guarded=True)
-    if person is None:
-        return reader.result(_practitioners(providers), patient_missing("Communication"))
     made, refused = _people_and(person, providers, concerned)
     made.append(_communication(reader, concerned, subtype, waiting_room))
     reader.claim(f"mapped {PARAGRAPH}", subtype_at, concerned.id_at if concerned else None)

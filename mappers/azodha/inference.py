@@ -4,6 +4,7 @@ A request is not a fact about the patient: it becomes an AuditEvent, and nothing
 """
 
 import hashlib
+from collections.abc import Sequence
 
 from mappers import MAPPING_VERSION
 from mappers.azodha.payload import Inference
@@ -24,11 +25,7 @@ OBJECT_ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
 
 INPUTS = ("inputData", "goals", "keyFindings")
 """What a model is given: stays in the raw store."""
-RESULTS = {
-    "InferenceToObservations": ("observations", "results"),
-    "InferenceToKeyFindings": ("keyFindings", "findings", "results"),
-    "InferenceToCareTasks": ("careTasks", "tasks", "results"),
-}
+RESULTS = ("observations", "findings", "careTasks", "tasks", "results")
 """What a model has answered, where an event carries it after all: not promoted."""
 
 
@@ -36,11 +33,9 @@ def inference(_: Payload, context: Context) -> Mapped:
     """A model is asked to read a file or a record → AuditEvent."""
     reader = Reader(context)
     made = _request(reader)
-    places = reader.places()
-    results = [f"{place}/{name}" for place in places for name in RESULTS[context.event_type]]
-    results = [pointer for pointer in results if context.raw(pointer) not in (None, "", [], {})]
-    reader.claim(f"withheld {PARAGRAPH}", *results, *(f"{place}/{name}" for place in places for name in INPUTS))
-    return reader.result(made, (), *([Flag("ai-result-not-promoted", tuple(results))] if results else []))
+    names = (*RESULTS, "keyFindings") if context.event_type == "InferenceToKeyFindings" else RESULTS
+    results = _withheld(reader, names)
+    return reader.result(made, (), *([Flag("ai-result-not-promoted", results)] if results else []))
 
 
 def wellbeing_score(_: Payload, context: Context) -> Mapped:
@@ -60,8 +55,17 @@ def wellbeing_score(_: Payload, context: Context) -> Mapped:
 
 def _request(reader: Reader) -> list[Made | Fold]:
     found = reader.find(Inference, reader.places())
+    _withheld(reader, INPUTS)
     engine: list[Made | Fold] = [engine_device(reader.context, found.model.model)] if found.model.model else []
     return [*engine, audit_event(reader, found)]
+
+
+def _withheld(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
+    """Keep what stands under these names out of FHIR; the pointers of what was there."""
+    pointers = (f"{place}/{name}" for place in reader.places() for name in names)
+    found = tuple(pointer for pointer in pointers if reader.context.raw(pointer) not in (None, "", [], {}))
+    reader.claim(f"withheld {PARAGRAPH}", *found)
+    return found
 
 
 def audit_event(reader: Reader, found: Found[Inference]) -> Made:

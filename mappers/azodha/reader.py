@@ -116,7 +116,8 @@ class Reader:
         """``source-data`` of every leaf at or below a pointer; what looks like a secret is left to the ledger."""
         kept = []
         for place, value in leaves_of(self.context.raw(pointer), pointer):
-            if value not in _EMPTY and not secret_leaf(place, value):
+            blank = value in _EMPTY or (isinstance(value, str) and value.isspace())
+            if not blank and not secret_leaf(place, value):
                 self.claim(f"kept {paragraph}", place)
                 kept.append(self.context.source_data(place, value))
         return kept
@@ -154,21 +155,16 @@ class Reader:
 
     def result(self, made: Sequence[Made | Fold], refused: Sequence[Refused] = (), *flags: Flag) -> Mapped:
         """All that the event says. Where nothing is made nothing was mapped, whatever was read."""
-        if made:
-            self._claim_envelope()
-        else:
+        body = self.context.envelope.body
+        if not made:
             self.claims = {place: what for place, what in self.claims.items() if not what.startswith("mapped")}
+        elif sent := event_time(body):
+            self.claim("mapped §3.3", sent[0])
+        if not self.context.envelope.route_event and (name := event_name(body)):
+            self.claim("mapped §2", name[0])
         return Mapped(
             tuple(made), (*map(Flag, self.unconfirmed), *flags), refused=tuple(refused), claims=dict(self.claims)
         )
-
-    def _claim_envelope(self) -> None:
-        """Event name and event time: they show in every resource's meta, and in Provenance."""
-        envelope = self.context.envelope
-        if not envelope.route_event and (name := event_name(envelope.body)):
-            self.claim("mapped §2", name[0])
-        if sent := event_time(envelope.body):
-            self.claim("mapped §3.3", sent[0])
 
 
 def read_leaves(raw: Any, read: Any, pointer: str) -> Iterator[str]:

@@ -18,8 +18,7 @@ def care_task(reader: Reader, about: Appointment | None) -> Made | None:
     mention = reader.find(CareTaskMention, reader.places("careTask", "task"))
     id, id_at = _first(task, mention, "id", "careTaskId", "taskId")
     name, name_at = _first(task, mention, "name", "careTaskName", "taskName")
-    if name is None:
-        name, name_at = _first(task, mention, "type")
+    text, text_at = (name, name_at) if name else _first(task, mention, "type")
     status, status_at = _first(task, mention, "status", "careTaskStatus", "taskStatus")
     if id is None and (name is None or about is None):
         return None
@@ -29,7 +28,7 @@ def care_task(reader: Reader, about: Appointment | None) -> Made | None:
     if status and row is None:
         flags.add("unmapped-status", *filter(None, [status_at]))
     notes = _notes(reader)
-    reader.claim(f"mapped {PARAGRAPH}", id_at, name_at, status_at, about.id_at if about else None)
+    reader.claim(f"mapped {PARAGRAPH}", id_at, text_at, status_at, about.id_at if about else None)
     return last_writer(
         context.resource(
             "Task",
@@ -40,7 +39,7 @@ def care_task(reader: Reader, about: Appointment | None) -> Made | None:
             _status=None if row else data_absent("unsupported" if status else "unknown"),
             businessStatus=codeable_concept(text=status),
             intent="unknown",
-            code=codeable_concept(text=name),
+            code=codeable_concept(text=text),
             focus=about.reference if about else None,
             for_=reference(reader.patient),
             authoredOn=context.time.instant.text,

@@ -13,9 +13,11 @@ def _event_type(body: Body, _: str | None) -> str | None:
 
 
 def _patient_key(body: Body) -> tuple[str, ...] | None:
+    """The patient of an enriched event; a thin one names only its survey (mapping.md §2)."""
     event = SurveyFinished.model_validate(body)
-    survey_id = (event.content and event.content.survey_id) or event.survey_id
-    return ("survey", survey_id) if survey_id else None
+    if event.patient_id:
+        return (event.patient_id,)
+    return ("survey", event.survey[1]) if event.survey else None
 
 
 def _event_time(envelope: Envelope) -> EventTime:

@@ -1,20 +1,33 @@
-"""Infermedica ``survey_finished`` → QuestionnaireResponse (mapping.md §10, stage A: the event alone)."""
+"""Infermedica ``survey_finished`` (mapping.md §10): stage A, the event alone; stage B, enriched with its results."""
 
 from mappers.context import Context, last_writer
 from mappers.contract import Flag, Flags, Made, Mapped, Refused
+from mappers.infermedica.enriched import enriched
 from mappers.infermedica.payload import SurveyFinished
+from mappers.infermedica.survey import Survey
 
 
 def survey_finished(event: SurveyFinished, context: Context) -> Mapped:
-    """A finished survey of which nothing but its id is known yet."""
-    survey_id = (event.content and event.content.survey_id) or event.survey_id
-    if survey_id is None:
-        return Mapped(refused=(Refused("QuestionnaireResponse", Flag("resource-refused", ("/content/survey_id",))),))
-    return Mapped(made=(questionnaire_response(survey_id, context),))
+    """A finished survey. Which stage it is at, its keys tell; a thin event waits where the results will follow."""
+    survey = event.survey
+    is_enriched = bool(event.summarized or event.assessed)
+    claims = {"/event_type": "mapped §2"}
+    if not is_enriched and context.settings.enrichment:
+        claims.update({survey[0]: "ignored §10"} if survey else {})
+        return Mapped(flags=(Flag("awaiting-enrichment"),), claims=claims)
+    if survey is None:
+        refused = Refused("QuestionnaireResponse", Flag("resource-refused", ("/content/survey_id",)))
+        return Mapped(refused=(refused,), claims=claims)
+    survey_at, survey_id = survey
+    claims[survey_at] = "mapped §10"
+    if is_enriched and event.patient_id:
+        return enriched(event, Survey(context, survey_id, event.patient_id, claims))
+    flag = "patient-missing" if is_enriched else "awaiting-enrichment"
+    return Mapped(made=(thin_response(survey_id, context, flag),), claims=claims)
 
 
-def questionnaire_response(survey_id: str, context: Context) -> Made:
-    """No subject, time or items: the event carries none."""
+def thin_response(survey_id: str, context: Context, flag: str) -> Made:
+    """No subject, time or items: the event carries none, or none that a patient could be given."""
     resource = context.resource(
         "QuestionnaireResponse",
         "survey",
@@ -22,4 +35,4 @@ def questionnaire_response(survey_id: str, context: Context) -> Made:
         identifier=context.identifier("survey", survey_id),
         status="completed",
     )
-    return last_writer(resource, Flags(Flag("awaiting-enrichment")))
+    return last_writer(resource, Flags(Flag(flag)))

@@ -1,0 +1,86 @@
+"""An enriched survey → Patient, QuestionnaireResponse, Observations, RiskAssessment (mapping.md §10, stage B)."""
+
+from mappers import people
+from mappers.answers import answer, leaf_items
+from mappers.context import last_writer
+from mappers.contract import Element, Fold, Made, Mapped
+from mappers.fhir.elements import element, reference
+from mappers.infermedica.assessment import assessment, engine_reference
+from mappers.infermedica.evidence import observations
+from mappers.infermedica.payload import SummaryPatient, SurveyFinished
+from mappers.infermedica.survey import Survey
+from mappers.ledger import escape
+from mappers.payload import clean
+from mappers.people import Field
+
+GENDERS = ("male", "female")
+
+
+def enriched(event: SurveyFinished, survey: Survey) -> Mapped:
+    """All that the survey found. What the model ranked stays the model's: never a Condition (mapping.md §1, rule 6)."""
+    made: list[Made | Fold] = []
+    engine = None
+    if event.summarized:
+        summary_at, summary = event.summarized
+        if summary.patient:
+            made.append(patient(summary.patient, f"{summary_at}/patient", survey))
+        made.append(questionnaire_response(summary_at, survey))
+        made.extend(observations(summary, summary_at, survey))
+    if event.assessed:
+        results = assessment(event.assessed[1], event.assessed[0], survey)
+        made.extend(results)
+        engine = engine_reference(survey.context) if results else None
+    return Mapped(made=tuple(made), engine=engine, claims=survey.claims)
+
+
+def patient(sent: SummaryPatient, pointer: str, survey: Survey) -> Fold:
+    """The Patient; an age is no birth date and stays with the answers."""
+    context = survey.context
+    fields = {}
+    if sent.full_name:
+        fields["name.text"] = Field({"name": [{"text": sent.full_name}]})
+    if sent.email:
+        fields["telecom.email"] = Field({"telecom": [{"system": "email", "value": sent.email}]})
+    if sent.phone:
+        fields["telecom.phone"] = Field({"telecom": [{"system": "phone", "value": sent.phone}]})
+    if sent.sex in GENDERS:
+        fields["gender"] = Field({"gender": sent.sex})
+    elif sent.sex:
+        unread = {"extension": [context.source_value(f"{pointer}/sex", sent.sex)]}
+        fields["gender"] = Field({"_gender": unread}, ("unmapped-code",))
+    survey.mapped_fields(pointer, sent, "id", "full_name", "email", "phone", "sex")
+    return people.patient(context, "patient", survey.patient_id, fields)
+
+
+def questionnaire_response(summary_at: str, survey: Survey) -> Made:
+    """Every section of the summary, leaf by leaf; without ``source``, since someone else may have answered."""
+    context = survey.context
+    resource = context.resource(
+        "QuestionnaireResponse",
+        "survey",
+        (survey.id,),
+        identifier=context.identifier("survey", survey.id),
+        status="completed",
+        subject=reference(survey.subject),
+        item=[
+            item
+            for key, value in context.raw(summary_at).items()
+            if (item := _section(key, value, f"{summary_at}/{escape(key)}", survey))
+        ],
+    )
+    return last_writer(resource)
+
+
+def _section(key: str, value: object, pointer: str, survey: Survey) -> Element | None:
+    """One section; None where it says nothing (qrs-1: items or an answer, never both)."""
+    if key == "additional_comment" and (said := answer(value)):
+        survey.mapped(pointer)
+        return element(linkId=key, text=key, answer=[said])
+    leaves = leaf_items(value, pointer)
+    survey.mapped(*(each.pointer for each in leaves))
+    if not leaves:
+        return None
+    name = clean(key) or "-"
+    if not isinstance(value, dict | list):
+        return element(linkId=name, text=name, answer=leaves[0].item["answer"])
+    return element(linkId=name, text=name, item=[each.item for each in leaves])
