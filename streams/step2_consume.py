@@ -1,4 +1,4 @@
-"""Reading ``raw.<vendor>``: one Faust app, one agent a vendor, and when an offset may be committed.
+"""Reading ``raw.<vendor>``: one Faust app, one agent a raw topic, and when an offset may be committed.
 
 The invariant, for each event: **ack only after everything that follows from it has been acknowledged by Kafka.** Faust
 commits only what was acked, so a worker that dies anywhere before that is given the event again. What keeps it:
@@ -29,7 +29,7 @@ from streams.records import OutRecord, RawRecord
 from streams.step3_restore import PartitionState, StateCache, state_record
 from streams.step4_normalize import dead_letter, follow
 from streams.step5_deliver import TOO_LARGE, Deliverer, DeliveryFailed
-from topics.declared import raw_topic, state_topic
+from topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
 
 log = structlog.get_logger("worker")
 
@@ -70,13 +70,19 @@ class Fence:
 
 
 class BatchProcessor:
-    """What a vendor's agent does with a batch: restore, map, deliver; then its events may be acked."""
+    """What the agent of a raw topic does with a batch: restore, map, deliver; then its events may be acked."""
 
     def __init__(
-        self, vendor: str, settings: Settings, normalize: Normalizer, deliverer: Deliverer, fence: Fence
+        self,
+        vendor: str,
+        settings: Settings,
+        normalize: Normalizer,
+        deliverer: Deliverer,
+        fence: Fence,
+        enriched: bool = False,
     ) -> None:
         self.vendor = vendor
-        self.state = StateCache(settings, state_topic(vendor))
+        self.state = StateCache(settings, state_topic(vendor, enriched))
         self._partitions = settings.partitions
         self._normalize = normalize
         self._deliverer = deliverer
@@ -146,7 +152,7 @@ class BatchProcessor:
 
 
 def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str]) -> faust.App:
-    """The Faust app with an agent for each vendor. It reads; nothing is ever sent through Faust."""
+    """The Faust app with an agent for each raw topic. It reads; nothing is ever sent through Faust."""
     app = faust.App(
         settings.group,
         broker=[f"aiokafka://{server}" for server in settings.bootstrap.split(",")],
@@ -170,6 +176,11 @@ def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str])
     deliverer = Deliverer(settings)
     processors = {
         raw_topic(vendor): BatchProcessor(vendor, settings, normalize, deliverer, fence) for vendor in vendors
+    }
+    processors |= {
+        enriched_topic(vendor): BatchProcessor(vendor, settings, normalize, deliverer, fence, enriched=True)
+        for vendor in vendors
+        if vendor in ENRICHED
     }
 
     @app.task  # type: ignore[untyped-decorator]  # Faust's own

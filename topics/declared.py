@@ -100,8 +100,9 @@ def canonical_topic(resource_type: str) -> str:
     return f"fhir.r4.{resource_type}"
 
 
-def state_topic(vendor: str) -> str:
-    return f"normalizer.state.{vendor}"
+def state_topic(vendor: str, enriched: bool = False) -> str:
+    """What folds remember. An enriched topic has one of its own: a partition of state has a single writer."""
+    return f"normalizer.state.{vendor}.enriched" if enriched else f"normalizer.state.{vendor}"
 
 
 def dead_letter_topic(vendor: str) -> str:
@@ -182,6 +183,16 @@ def declared(settings: Settings) -> tuple[Topic, ...]:
                 f"internal: what folds remember of {v}'s events",
             )
             for v in vendors
+        ),
+        *(
+            topic(
+                state_topic(v, enriched=True),
+                "compact",
+                "raw key, subject, register; partition of the enriched record",
+                f"internal: what folds remember of {v}'s enriched events",
+            )
+            for v in vendors
+            if v in ENRICHED
         ),
         topic(
             DEAD_LETTER_STATUS,
