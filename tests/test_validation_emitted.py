@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from mappers.fhir.validation.compiled import emitted, is_plain, narrow_validator
+from mappers.fhir.validation.references import targets
+from mappers.fhir.validation.schema import reference_to
 from mappers.fhir.validation.structures import ANY_RESOURCE, Structure, resource_structure, structure
 from tests.validation_samples import goldens, samples
 
@@ -25,7 +27,7 @@ def test_golden_outputs_pass_the_narrow_schema(approve: bool) -> None:
 def test_every_name_in_the_table_is_an_element() -> None:
     known = {each["resourceType"] for each in samples()}
     for name, elements in emitted().items():
-        fields = (resource_structure(name) if name in known else structure(name)).fields
+        fields = (resource_structure(name) if name in known else structure(name.partition(" ")[0])).fields
         assert elements.always | elements.sometimes <= set(fields), name
 
 
@@ -44,9 +46,12 @@ def _table(resources: list[dict[str, Any]]) -> str:
 def _collect(value: dict[str, Any], of: Structure, found: dict[str, list[set[str]]]) -> None:
     found.setdefault(of.name, []).append(set(value) - {"resourceType"})
     for name, content in value.items():
-        inner = of.fields[name].structure if name != "resourceType" else None
+        field = of.fields[name] if name != "resourceType" else None
+        inner = field.structure if field else None
         for item in content if isinstance(content, list) else [content]:
             if inner == ANY_RESOURCE:
                 _collect(item, resource_structure(item["resourceType"]), found)
+            elif field and inner == "Reference":
+                _collect(item, reference_to(targets(of.name, name, field.targets)), found)
             elif inner and item is not None:
                 _collect(item, structure(inner), found)

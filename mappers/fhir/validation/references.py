@@ -12,6 +12,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import (
     ValidationInfo,
     literal_schema,
+    no_info_plain_validator_function,
     str_schema,
     union_schema,
     with_info_plain_validator_function,
@@ -57,6 +58,7 @@ _ID = r"[A-Za-z0-9\-.]{1,64}"
 _LITERAL = re.compile(rf"(?:https?://\S+/)?([A-Z][A-Za-z]+)/{_ID}(?:/_history/{_ID})?")
 _URN = re.compile(r"urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|urn:oid:[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _ABSOLUTE = re.compile(r"https?://\S+")
+_LOGICAL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:\S+")
 
 
 def targets(structure: str, element: str, declared: Sequence[str]) -> tuple[str, ...]:
@@ -68,10 +70,14 @@ def targets(structure: str, element: str, declared: Sequence[str]) -> tuple[str,
     return tuple(declared)
 
 
+def plain_reference(allowed: Sequence[str]) -> CoreSchema:
+    """``Type/id`` alone, the form that the mappings write to resources that are not contained."""
+    return str_schema(pattern=rf"^(?:{'|'.join(allowed or RESOURCES)})/{_ID}$", strict=True)
+
+
 def reference_text(allowed: Sequence[str]) -> CoreSchema:
     """Schema of ``Reference.reference`` where ``allowed`` (empty: all) are the targets."""
-    types = tuple(allowed or RESOURCES)
-    permitted = frozenset(types)
+    permitted = frozenset(allowed or RESOURCES)
 
     def _other_form(value: object, info: ValidationInfo) -> object:
         if not isinstance(value, str):
@@ -86,16 +92,21 @@ def reference_text(allowed: Sequence[str]) -> CoreSchema:
             return value
         raise PydanticCustomError("reference-syntax", "Neither Type/id nor an absolute URL, a urn or #id")
 
-    relative = str_schema(pattern=rf"^(?:{'|'.join(types)})/{_ID}(?:/_history/{_ID})?$", strict=True)
     other = with_info_plain_validator_function(_other_form)
-    return union_schema([(relative, FAST), (other, OTHER)], mode="left_to_right")
+    return union_schema([(plain_reference(allowed), FAST), (other, OTHER)], mode="left_to_right")
 
 
 def reference_type(allowed: Sequence[str]) -> CoreSchema:
     """Schema of ``Reference.type``: one of the targets, or an absolute URL of a logical model."""
-    absolute = str_schema(pattern=r"^[A-Za-z][A-Za-z0-9+.\-]*:\S+$", strict=True)
+
+    def _logical(value: object) -> object:
+        if isinstance(value, str) and _LOGICAL.fullmatch(value):
+            return value
+        raise PydanticCustomError("reference-target", "The element does not refer to resources of this type")
+
     types = literal_schema(list(allowed or RESOURCES))
-    return union_schema([(types, FAST), (absolute, OTHER)], mode="left_to_right")
+    other = no_info_plain_validator_function(_logical)
+    return union_schema([(types, FAST), (other, OTHER)], mode="left_to_right")
 
 
 def _fragment(value: str, permitted: frozenset[str], contained: dict[str, str]) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, SchemaValidator, ValidationError
 from pydantic_core.core_schema import (
     TypedDictField,
+    any_schema,
     definition_reference_schema,
     definitions_schema,
     dict_schema,
@@ -37,7 +38,7 @@ from mappers.contract import Element
 from mappers.fhir.validation import bindings, references
 from mappers.fhir.validation.datatype_invariants import Invariant
 from mappers.fhir.validation.invariants import INVARIANTS, OF_CONTAINED, concerned, human, key
-from mappers.fhir.validation.primitives import plain_url, primitive
+from mappers.fhir.validation.primitives import plain, primitive
 from mappers.fhir.validation.structures import (
     ANY_RESOURCE,
     RESOURCE_TYPES,
@@ -58,6 +59,9 @@ class Emitted:
 
 NOTHING = Emitted(frozenset(), frozenset())
 
+_CONTAINED = "Medication"
+"""The type of all resources that the mappings put into another."""
+
 _NOT_IN_CONTAINED = frozenset({"contained"})  # dom-2
 
 
@@ -76,7 +80,7 @@ class Builder:
         return SchemaValidator(definitions_schema(root, list(self._definitions.values())))
 
     def _resource(self, of: Structure, without: frozenset[str] = frozenset()) -> CoreSchema:
-        fields = {"resourceType": typed_dict_field(literal_schema([of.name]), required=True)}
+        fields = {"resourceType": typed_dict_field(any_schema(), required=True)}  # the union has seen to it
         return self._typed_dict(of, fields, without)
 
     def _typed_dict(
@@ -113,9 +117,11 @@ class Builder:
 
     def _single(self, of: Structure, field: Field) -> CoreSchema:
         path = f"{of.name}.{field.name}"
-        if path == "Reference.reference":
+        if of.name.startswith("Reference") and field.name == "reference":
+            if self._emitted is not None and _CONTAINED not in field.targets:
+                return references.plain_reference(field.targets)
             return references.reference_text(field.targets)
-        if path == "Reference.type":
+        if of.name.startswith("Reference") and field.name == "type":
             return references.reference_type(field.targets)
         if field.primitive is not None:
             codes = bindings.codes().get(path)
@@ -134,7 +140,7 @@ class Builder:
         """Of ``contained``; a Bundle's resources are validated one by one, for each has its own ``#x``."""
         if of.name == "BundleEntry":
             return dict_schema(strict=True)
-        types = RESOURCE_TYPES if self._emitted is None else ("Medication",)
+        types = RESOURCE_TYPES if self._emitted is None else (_CONTAINED,)
         choices: dict[Any, CoreSchema] = {each: self._contained(each) for each in types}
         return tagged_union_schema(choices, "resourceType")
 
@@ -145,13 +151,14 @@ class Builder:
     def _primitive(self, name: str) -> CoreSchema:
         if self._emitted is None:
             return self._defined(name, lambda: primitive(name))
-        return plain_url() if name == "url" else primitive(name)
+        return plain(name)
 
     def _complex(self, name: str) -> CoreSchema:
         return self._defined(name, lambda: self._typed_dict(structure(name), {}))
 
     def _reference(self, targets: tuple[str, ...]) -> CoreSchema:
-        return self._defined(f"Reference {' '.join(targets)}", lambda: self._typed_dict(_reference_to(targets), {}))
+        of = reference_to(targets)
+        return self._defined(of.name, lambda: self._typed_dict(of, {}))
 
     def _defined(self, name: str, build: Callable[[], CoreSchema]) -> CoreSchema:
         """A reference to the definition ``name``, which is built when first asked for."""
@@ -164,14 +171,14 @@ class Builder:
 
 
 @cache
-def _reference_to(targets: tuple[str, ...]) -> Structure:
-    """Reference, with the targets of the element it stands in at the fields that have to know them."""
+def reference_to(targets: tuple[str, ...]) -> Structure:
+    """Reference as a structure for each set of targets, which two of its fields have to know."""
     of = structure("Reference")
     fields = {
         name: replace(field, targets=targets) if name in {"reference", "type"} else field
         for name, field in of.fields.items()
     }
-    return replace(of, fields=fields)
+    return replace(of, name=f"Reference {' '.join(targets)}".strip(), fields=fields)
 
 
 def _concept_check(system: str, codes: frozenset[str]) -> Callable[[Element], Element]:
