@@ -216,7 +216,13 @@ def _collect(context: Context, made: Made | Fold, remembered: Remembered, into: 
         into.statements.extend(statements)
         built = made.build(registers)
         fresh = {f"{each.resource['resourceType']}/{each.resource['id']}" for each in built}
-        into.drafts.extend((each, False) for each in built)
+        for each in built:
+            key = f"{each.resource['resourceType']}/{each.resource['id']}"
+            last = None if each.targeted else remembered(key).get("stamp")
+            if last and last.stamp > each.stamp:  # carried along, and written anew by a later event
+                into.flags.append(Flag("stale-event", (key,)))
+            else:
+                into.drafts.append((each, False))
         into.targets.extend(made.makes)
         into.flags.extend(flag for each in built if each.targeted for flag in each.flags)
         if stale := tuple(each for each in made.makes if each not in fresh):

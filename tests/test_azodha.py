@@ -222,6 +222,22 @@ def test_the_ledger_accounts_for_every_leaf_and_what_it_keeps_is_there(case: Cas
                 assert b'"path","valueString":' + orjson.dumps(leaf.pointer) in out, leaf.pointer
 
 
+def references(value: Any) -> set[str]:
+    """All literal references at or below a value."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    own = {value["reference"]} if isinstance(value, dict) and isinstance(value.get("reference"), str) else set()
+    return own.union(*map(references, inner))
+
+
+@pytest.mark.parametrize("case", OUR_CASES, ids=lambda case: f"{case.vendor}/{case.name}")
+def test_an_event_carries_all_that_it_refers_to(case: Case) -> None:
+    for result in case.run():
+        stale = {place for flag in result.flags if flag.code == "stale-event" for place in flag.at}
+        keys = [output.key for output in result.outputs]
+        assert len(keys) == len(set(keys))
+        assert references([output.resource for output in result.outputs]) <= {*keys, *stale}
+
+
 JUNK: tuple[Any, ...] = (
     None,
     "",

@@ -4,7 +4,7 @@ Each event is a statement, remembered under ``statement <event key>``. The Appoi
 sorted by stamp, whatever order they came in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from mappers.azodha.payload import AppointmentAttributes, AppointmentFields, App
 from mappers.azodha.people import Professional
 from mappers.azodha.reader import Found, Reader
 from mappers.context import Context
-from mappers.contract import Element, Flag, Fold, Folded, Registers
+from mappers.contract import Element, Entry, Flag, Fold, Folded, Registers
 from mappers.fhir.elements import data_absent, integer, resource
 from mappers.instants import Instant
 
@@ -73,10 +73,11 @@ def _named(
     key = reader.key(id)
     subject = context.reference("Appointment", "appointment", *key)
     patient = reader.patient
+    made = frozenset(each.made.resource["id"] for each in providers if each.made)
     fold = Fold(
         subject,
         {f"{STATEMENT}{context.event_key}": statement},
-        lambda registers: [folded(context, subject, id, patient, registers)],
+        lambda registers: folded(context, subject, id, patient, registers, made),
         makes=(subject,),
     )
     return Appointment(id, id_at, {"reference": subject}, fold)
@@ -130,7 +131,7 @@ def _statement(
             reader.mapped(found, PARAGRAPH, "cancellationReason")
     elif context.event_type == BOOK:
         status["default"] = "booked"
-    says("providers", [dict(each.reference) for each in providers])
+    says("providers", [_remembered(each) for each in providers])
     if not fields and not sent.status and not waiting_room:
         return None
     for each in providers:
@@ -138,13 +139,26 @@ def _statement(
     return {"status": status, "fields": fields, "flags": list(reader.unconfirmed)}
 
 
+def _remembered(provider: Professional) -> dict[str, Any]:
+    """A provider with the Practitioner that was made of it: each later Bundle of the appointment carries it too."""
+    resource = provider.made.resource if provider.made else {}
+    content = {name: value for name, value in resource.items() if name != "meta"}
+    return {"reference": dict(provider.reference), "resource": content or None}
+
+
 def _claim(reader: Reader, found: Found[AppointmentFields], name: str) -> None:
     outer, _, inner = name.partition("/")
     reader.claim(f"mapped {PARAGRAPH}", found.at[outer] + (f"/{inner}" if inner else ""))
 
 
-def folded(context: Context, subject: str, id: str, patient: str, registers: Registers) -> Folded:
-    """The Appointment as it follows from its statements; pure, and of no one event."""
+def folded(
+    context: Context, subject: str, id: str, patient: str, registers: Registers, own: frozenset[str]
+) -> list[Folded]:
+    """The Appointment as it follows from its statements; pure, and of no one event.
+
+    With it the Practitioners that earlier events have made of its providers, but for the event's ``own``: the Bundle
+    carries every resource that it refers to (mapping.md §3.1).
+    """
     entries = sorted((registers[each] for each in registers if each.startswith(STATEMENT)), key=lambda each: each.stamp)
     statements = [entry.value for entry in entries]
     fields = _fields(statements)
@@ -185,10 +199,25 @@ def folded(context: Context, subject: str, id: str, patient: str, registers: Reg
         _end=end_companion,
         minutesDuration=value("minutesDuration"),
         participant=[
-            {"actor": actor, "status": participation} for actor in ({"reference": patient}, *(value("providers") or ()))
+            {"actor": actor, "status": participation}
+            for actor in (
+                {"reference": patient},
+                *(each["reference"] for each in value("providers") or ()),
+            )
         ],
     )
-    return Folded(made, entries[-1].stamp, tuple(Flag(code) for code in sorted(flags)))
+    appointment = Folded(made, entries[-1].stamp, tuple(Flag(code) for code in sorted(flags)))
+    return [appointment, *_carried(entries, own)]
+
+
+def _carried(entries: Sequence[Entry], own: frozenset[str]) -> Iterator[Folded]:
+    """The Practitioners of the providers last sent, as of the event that sent them."""
+    said = [entry for entry in entries if "providers" in entry.value["fields"]]
+    for provider in said[-1].value["fields"]["providers"]["value"] if said else ():
+        if (content := provider["resource"]) and content["id"] not in own:
+            made = {"resourceType": content["resourceType"], "id": content["id"], "meta": {}, **content}
+            flags = tuple(Flag(code) for code in said[-1].value["flags"])
+            yield Folded(made, said[-1].stamp, flags, targeted=False)
 
 
 def _fields(statements: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
