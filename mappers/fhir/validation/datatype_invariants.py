@@ -84,7 +84,7 @@ def cnt_3(count: Element) -> bool:
         (exists(count, "code") or not exists(count, "value"))
         and count.get("system", UCUM) == UCUM
         and count.get("code", "1") == "1"
-        and not isinstance(count.get("value"), float)
+        and count.get("value", 0) % 1 == 0
     )
 
 
