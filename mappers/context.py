@@ -121,7 +121,7 @@ class Context:
         ]
         if issue:
             parts.append({"url": "issue", "valueCode": issue})
-        return {"url": self.naming.extension(name), "extension": parts}
+        return {"extension": parts, "url": self.naming.extension(name)}
 
     # -- the body as sent
 

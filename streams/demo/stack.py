@@ -101,6 +101,21 @@ class Process:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    def wait(self, timeout: float = START_SECONDS) -> int:
+        """Wait for the end; its exit code."""
+        code = self._process.wait(timeout)
+        self._reader.join(STOP_SECONDS)
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to do anything in order."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """SIGTERM, then SIGKILL if it has not ended in time."""
         if self.running:
