@@ -94,7 +94,8 @@ def _leniency(problem: Problem, mutant: dict[str, Any]) -> int | None:
     if problem.code == "string_pattern_mismatch" and isinstance(value, str):
         if value.strip(" \t\r\n") == "" or any(each.isspace() and each not in " \t\r\n" for each in value):
             return 6
-        return 7 if names[-1] == "id" or any(each.isspace() for each in value) or "Base64" in names[-1] else None
+        in_form = names[-1] in {"id", "data", "hash", "valueBase64Binary"} or any(each.isspace() for each in value)
+        return 7 if in_form else None
     return None
 
 

@@ -22,15 +22,17 @@ def fhir_resources(resource: Resource) -> Sequence[Problem]:
     """Validate with fhir.resources' R4B models, the reference (field-identical with R4 4.0.1 for our types)."""
     resource_type = str(resource.get("resourceType"))
     try:
-        _model(resource_type).model_validate(resource)
+        model = _model(resource_type)
+    except (KeyError, ValueError, ImportError):
+        return [Problem("resourceType", "unknown-type", "The resource type is missing or none of R4B's")]
+    try:
+        model.model_validate(resource)
     except ValidationError as error:
         return [
             Problem(".".join([resource_type, *map(str, each["loc"])]), each["type"], _without_value(each["type"]))
             for each in error.errors(include_input=False, include_url=False, include_context=False)
         ]
-    except KeyError:
-        return [Problem(resource_type, "unknown-type", "no such resource type")]
-    except Exception as error:  # noqa: BLE001  # its validators raise what they like at odd types; all of it is a no
+    except Exception as error:  # noqa: BLE001  # its validators raise what they like at odd input; all of it is a no
         return [Problem(resource_type, "not-readable", type(error).__name__)]
     return []
 
