@@ -34,6 +34,17 @@ class Credential(_Strict):
     secrets: tuple[str, ...] = Field(min_length=1)
 
 
+class Instance(_Strict):
+    """A tenant's own instance of a vendor's API (Infermedica), where it is not the one of the ``FHIRLINE_*`` settings.
+
+    ``client_secret`` is the name of the environment variable that holds it (or, with ``_FILE`` behind it, of its file).
+    """
+
+    url: str
+    client_id: str
+    client_secret: str
+
+
 class TenantSettings(_Strict):
     """What mapping depends on besides the event; every field is named where ``mapping.md`` speaks of configuration."""
 
@@ -50,6 +61,7 @@ class TenantSettings(_Strict):
     duration_unit: Literal["d", "wk"] | None = None
     lab_intent: Literal["plan", "order"] = "plan"
     enrichment: bool = False
+    instance: Instance | None = None
     payload_confirmed: tuple[str, ...] = ()
     waiting_room_subtypes: tuple[str, ...] = ()
     credential: Credential | None = None

@@ -53,7 +53,7 @@ def follow(raw: RawRecord, normalize: Normalizer, remembered: Remembered, partit
         records = [*_outputs(raw, envelope, normalized, partitions)]
     except Exception as error:  # noqa: BLE001  # a defect of ours must cost this event a dead letter, not the worker
         where = _where(error)
-        letter = dead_letter(raw, _value(raw, envelope), MAPPING_FAILED, where, event=envelope.event_key)
+        letter = dead_letter(raw, redacted_value(raw, envelope), MAPPING_FAILED, where, event=envelope.event_key)
         return Followed((letter,), error=MAPPING_FAILED)
     code = None
     if normalized.refusals:
@@ -118,7 +118,7 @@ def _refused(raw: RawRecord, envelope: Envelope, refusals: Sequence[Refusal]) ->
     first = refusals[0]
     path = first.problems[0].path if first.problems else first.resource_type
     shown = orjson.dumps(problems[:MAX_PROBLEMS]).decode()
-    return dead_letter(raw, _value(raw, envelope), first.code, path, errors=shown, event=envelope.event_key)
+    return dead_letter(raw, redacted_value(raw, envelope), first.code, path, errors=shown, event=envelope.event_key)
 
 
 def dead_letter(
@@ -163,7 +163,7 @@ def names_a_secret(value: bytes) -> bool:
     return any(folded(name) in text for name in (*secrets().redacted, *secrets().redacted_below))
 
 
-def _value(raw: RawRecord, envelope: Envelope) -> bytes | None:
+def redacted_value(raw: RawRecord, envelope: Envelope) -> bytes | None:
     """The raw value byte for byte; redacted where a foreign producer had not done it."""
     if raw.value is None:
         return None

@@ -22,7 +22,7 @@ class Received:
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None
     headers: Headers
     timestamp_ms: int
     event_key: str

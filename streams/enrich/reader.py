@@ -1,0 +1,171 @@
+"""Reads the thin events, and commits what is finished: per partition, the contiguous prefix of finished offsets.
+
+Why not Faust: surveys finish out of order, by minutes. Faust takes acknowledgements out of order too, but what it then
+commits with gaps at the head of a partition has lost events (engine.md, rule 3), and its agent takes the next batch
+only when the last one is done, which would let one waiting survey hold up all. So this is a plain consumer of
+librdkafka with manual commits; all its calls are made by one thread.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from config.settings import Settings
+from streams.kafka import librdkafka
+
+log = structlog.get_logger("enrich")
+
+POLL_SECONDS = 0.2
+AT_A_TIME = 200
+QUEUE_KBYTES = 16_384
+COMMIT_LOST = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
+
+
+class Assignment:
+    """A partition while it is this process's: which of its offsets are finished.
+
+    The invariant: ``committable`` is never beyond an offset whose outcome (enriched event or dead letter) Kafka has not
+    acknowledged. A new assignment of the same partition is another object, so that what was begun under an earlier one
+    finishes nothing here.
+    """
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.revoked = False
+        self.committed: int | None = None
+        self.committable: int | None = None
+        self._begun: deque[int] = deque()
+        self._finished: set[int] = set()
+
+    def begin(self, offset: int) -> None:
+        """Offsets are begun in their order; they need not be contiguous (transactions leave gaps)."""
+        self._begun.append(offset)
+
+    def finish(self, offset: int) -> None:
+        self._finished.add(offset)
+        while self._begun and self._begun[0] in self._finished:
+            done = self._begun.popleft()
+            self._finished.discard(done)
+            self.committable = done + 1
+
+    def to_commit(self) -> TopicPartition | None:
+        if self.committable is None or self.committable == self.committed:
+            return None
+        return TopicPartition(self.topic, self.partition, self.committable)
+
+
+class Reader:
+    """The consumer. ``on_revoked`` is called, on the event loop, with assignments that ended."""
+
+    def __init__(
+        self, settings: Settings, topic: str, group: str, on_revoked: Callable[[Iterable[Assignment]], None]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, "enrich-consumer")
+        self._on_revoked = on_revoked
+        self._assignments: dict[int, Assignment] = {}
+        self._topic = topic
+        self._paused = False
+        self._consumer = Consumer(
+            librdkafka(
+                settings,
+                **{
+                    "group.id": group,
+                    "client.id": "fhirline-enrich",
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "auto.offset.reset": "earliest",
+                    "session.timeout.ms": int(settings.session_timeout * 1000),
+                    "heartbeat.interval.ms": int(settings.session_timeout * 100),
+                    "max.poll.interval.ms": int(max(300.0, settings.session_timeout) * 1000),
+                    "queued.max.messages.kbytes": QUEUE_KBYTES,
+                    "error_cb": _note,
+                },
+            ),
+            logger=logging.getLogger("librdkafka"),
+        )
+        self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._ended, on_lost=self._lost)
+
+    async def read(self, limit: int) -> list[tuple[Assignment, Message]]:
+        """Records that have arrived, up to ``limit``. With 0, nothing is read, but the group sees us alive."""
+        return await self._loop.run_in_executor(self._thread, self._read, min(limit, AT_A_TIME))
+
+    async def commit(self) -> None:
+        await self._loop.run_in_executor(self._thread, self._commit, None)
+
+    async def close(self) -> None:
+        """Commit what is finished and leave the group."""
+        await self._loop.run_in_executor(self._thread, self._close)
+        self._thread.shutdown()
+
+    def _close(self) -> None:
+        self._commit(None)
+        self._consumer.close()
+
+    def _read(self, limit: int) -> list[tuple[Assignment, Message]]:
+        if limit == 0:
+            # Each time: a partition that has just been assigned is not paused yet.
+            self._consumer.pause(self._consumer.assignment())
+            self._paused = True
+        elif self._paused:
+            self._consumer.resume(self._consumer.assignment())
+            self._paused = False
+        read: list[tuple[Assignment, Message]] = []
+        message = self._consumer.poll(POLL_SECONDS)
+        while message is not None:
+            if (error := message.error()) is not None:
+                if error.fatal():
+                    raise KafkaException(error)
+                log.warning("kafka", error=error.name(), reason=error.str())
+            elif (assignment := self._assignments.get(message.partition() or 0)) is not None:
+                read.append((assignment, message))
+            if len(read) >= limit:
+                break
+            message = self._consumer.poll(0)
+        return read
+
+    def _commit(self, only: Iterable[Assignment] | None) -> None:
+        assignments = list(self._assignments.values() if only is None else only)
+        moved = [(each, place) for each in assignments if (place := each.to_commit())]
+        if not moved:
+            return
+        try:
+            self._consumer.commit(offsets=[place for _, place in moved], asynchronous=False)
+        except KafkaException as error:
+            # What is not committed is read again: so a commit may fail, and the next one carries the same and more.
+            code = error.args[0]
+            level = log.info if code.code() in COMMIT_LOST else log.warning
+            level("offsets not committed", error=code.name())
+            return
+        for assignment, place in moved:
+            assignment.committed = place.offset
+
+    def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        for each in partitions:
+            self._assignments[each.partition] = Assignment(each.topic, each.partition)
+        log.info("partitions assigned", partitions=sorted(self._assignments))
+
+    def _ended(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        ended = [known for each in partitions if (known := self._assignments.get(each.partition))]
+        self._commit(ended)
+        self._forget(ended)
+
+    def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._forget([known for each in partitions if (known := self._assignments.get(each.partition))])
+
+    def _forget(self, ended: list[Assignment]) -> None:
+        for each in ended:
+            each.revoked = True
+            del self._assignments[each.partition]
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._on_revoked, ended)
+
+
+def _note(error: KafkaError) -> None:
+    log.warning("kafka", error=error.name(), reason=error.str(), fatal=error.fatal())

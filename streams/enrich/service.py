@@ -1,0 +1,86 @@
+"""The long-running process: its clients, its signals, its end."""
+
+import asyncio
+import signal
+
+import aiohttp
+import structlog
+
+from config.errors import ConfigurationError
+from config.settings import Settings
+from config.vendors import load_vendors
+from streams.enrich.stage import VENDOR, Stage
+from streams.enrich.survey import Fetcher
+from streams.infermedica.client import CallFailed, Client, Instance
+from streams.infermedica.instances import instance_of
+from streams.logs import log_loop_error
+from streams.step1_receive.credentials import Secrets, environment
+from streams.step1_receive.raw_producer import RawProducer
+
+log = structlog.get_logger("enrich")
+
+SCOPES = "{url}/survey.read {url}/evidence_assessment.read"
+REFUSED = frozenset({400, 401, 403})
+
+
+async def serve(settings: Settings) -> None:
+    """Enrich until SIGTERM or SIGINT. Raises ConfigurationError before anything is read, KafkaUnavailable later."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_loop_error)
+    stopping = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stopping.set)
+    instances = _instances(settings)
+    # No limit of its own: the semaphore of each fetcher is the limit. No cookies: nothing is kept between calls.
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        fetchers: dict[tuple[str, str], Fetcher] = {}
+        of_tenant: dict[str, Fetcher] = {}
+        for tenant, instance in instances.items():
+            place = (instance.url, instance.client_id)
+            if place not in fetchers:
+                client = Client(session, instance, settings.infermedica_timeout, settings.message_max_bytes)
+                await _prove(client, instance)
+                fetchers[place] = Fetcher(client, settings, stopping)
+            of_tenant[tenant] = fetchers[place]
+        producer = RawProducer(settings)
+        try:
+            stage = Stage(settings, producer, lambda tenant: of_tenant.get(tenant) or of_tenant[DEFAULTS])
+            log.info("enriching", tenants=sorted(instances), bootstrap=settings.bootstrap)
+            await stage.run(stopping)
+        finally:
+            await producer.stop()
+    log.info("enrichment stopped")
+
+
+DEFAULTS = "*"
+"""Stands for every tenant that vendors.yaml does not list; no slug."""
+
+
+def _instances(settings: Settings) -> dict[str, Instance]:
+    """The instance of each tenant whose events are enriched; ConfigurationError where there is none."""
+    vendors = load_vendors(settings.vendors_file)
+    if VENDOR not in vendors.names:
+        raise ConfigurationError(f"{settings.vendors_file or 'vendors.yaml'}: vendors.{VENDOR} is missing")
+    vendor = vendors[VENDOR]
+    enriched = [each for each in (DEFAULTS, *vendor.tenants) if vendor.settings(each).enrichment]
+    if not enriched:
+        raise ConfigurationError(
+            f"{settings.vendors_file or 'vendors.yaml'}: no tenant of {VENDOR} has `enrichment: true`; what would be "
+            "passed over now would not be enriched later"
+        )
+    secrets = Secrets(environment())
+    return {tenant: instance_of(settings, tenant, secrets, SCOPES) for tenant in enriched}
+
+
+async def _prove(client: Client, instance: Instance) -> None:
+    """Ask for a token once, so that wrong credentials are a message now and not a dead letter for every survey."""
+    try:
+        await client.token()
+    except CallFailed as failure:
+        if failure.status in REFUSED:
+            raise ConfigurationError(
+                f"{instance.url} refuses the OAuth client credentials ({failure.code}): check client id, secret and "
+                "scopes (FHIRLINE_INFERMEDICA_*, or the tenant's `instance` in vendors.yaml)"
+            ) from None
+        log.warning("instance not ready", url=instance.url, code=failure.code)

@@ -1,0 +1,169 @@
+"""The enrichment stage: thin events in, enriched events or dead letters out (architecture.md, "Enrichment").
+
+The invariant: **an offset is committed only after the event's outcome has been acknowledged by Kafka**, and after that
+of every event before it in its partition (`reader`). So a process that dies, or is told to end, is given the surveys
+again that were not finished, and what it fetches twice is written twice: the same results are the same event, with the
+same event key, and a repeat of an event changes nothing (mapping.md §3.2).
+
+A survey that waits for its retry is a task that sleeps. It holds up no other: it holds no request's slot, reading goes
+on up to ``FHIRLINE_ENRICH_SURVEYS`` surveys in hand, and only its partition's commits wait.
+
+A process whose partitions went to another (a pause, a rebalance) may still write what it had fetched. That is a repeat
+like any other; no fence is needed here, as no state is kept.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+import orjson
+import structlog
+from confluent_kafka import Message
+
+from config.settings import Settings
+from config.vendors import load_vendors
+from mappers.envelope import Envelope, UnreadableBody
+from streams.enrich.reader import Assignment, Reader
+from streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enriched_record, thin_survey
+from streams.records import RawRecord
+from streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
+from streams.step1_receive.raw_record import Received
+from streams.step4_normalize import dead_letter, envelope_of, redacted_value
+from streams.step5_deliver import TOO_LARGE
+from topics.declared import raw_topic
+
+log = structlog.get_logger("enrich")
+
+VENDOR = "infermedica"
+FAILED = "enrichment-failed"
+COMMIT_SECONDS = 0.5
+GRACE_SECONDS = 5.0
+"""How long, once told to end, what is being fetched or written may take; what waits for a retry is abandoned."""
+
+
+class Stage:
+    """Everything in hand. ``fetcher`` gives a tenant's; ``producer`` writes with one acknowledgement awaited each."""
+
+    def __init__(self, settings: Settings, producer: RawProducer, fetcher: Callable[[str], Fetcher]) -> None:
+        self._settings = settings
+        self._vendor = load_vendors(settings.vendors_file)[VENDOR]
+        self._producer = producer
+        self._fetcher = fetcher
+        self._reader = Reader(settings, raw_topic(VENDOR), f"{settings.group}.enrich", self._revoked)
+        self._tasks: dict[asyncio.Task[None], Assignment] = {}
+        self._failure: BaseException | None = None
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until ``stopping`` is set; raises what went wrong for good (Kafka does not acknowledge)."""
+        try:
+            await self._work(stopping)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=GRACE_SECONDS)
+        finally:
+            abandoned = [each for each in self._tasks if each.cancel()]
+            await asyncio.gather(*abandoned, return_exceptions=True)
+            await self._reader.close()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _work(self, stopping: asyncio.Event) -> None:
+        committed = time.monotonic()
+        while not stopping.is_set() and self._failure is None:
+            room = max(0, self._settings.enrich_surveys - len(self._tasks))
+            for assignment, message in await self._reader.read(room):
+                self._begin(assignment, message)
+            if time.monotonic() - committed >= COMMIT_SECONDS:
+                await self._reader.commit()
+                committed = time.monotonic()
+        stopping.set()
+
+    def _begin(self, assignment: Assignment, message: Message) -> None:
+        if assignment.revoked:
+            return
+        raw = raw_record_of(message)
+        assignment.begin(raw.offset)
+        due = self._due(raw)
+        if due is None:
+            assignment.finish(raw.offset)
+            return
+        task = asyncio.create_task(self._survey(raw, *due))
+        self._tasks[task] = assignment
+        task.add_done_callback(lambda done: self._ended(done, assignment, raw.offset))
+
+    def _due(self, raw: RawRecord) -> tuple[Envelope, str] | None:
+        """The event and its survey; None for what is passed over. Unreadable records are the worker's letters."""
+        try:
+            envelope = envelope_of(raw)
+        except UnreadableBody:
+            return None
+        if not self._vendor.settings(envelope.tenant).enrichment:
+            return None
+        survey_id = thin_survey(envelope)
+        return None if survey_id is None else (envelope, survey_id)
+
+    async def _survey(self, raw: RawRecord, envelope: Envelope, survey_id: str) -> None:
+        """Returns once the survey's outcome is acknowledged."""
+        started = time.monotonic()
+        try:
+            results = await self._fetcher(envelope.tenant).results(survey_id)
+            record = enriched_record(envelope, survey_id, results)
+            await self._producer.send(record)
+        except NotEnriched as error:
+            await self._dead_letter(raw, envelope, FAILED, error.pointer, error.code)
+        except RecordTooLarge:
+            await self._dead_letter(raw, envelope, TOO_LARGE, "", TOO_LARGE)
+        except (Abandoned, KafkaUnavailable):
+            raise
+        except Exception as error:  # a defect of ours must cost this survey a letter, not the process
+            log.error("defect", raw=raw.coordinates, exc_info=error)
+            await self._dead_letter(raw, envelope, FAILED, "", type(error).__name__)
+        else:
+            log.info("survey enriched", raw=raw.coordinates, seconds=round(time.monotonic() - started, 3))
+
+    async def _dead_letter(self, raw: RawRecord, envelope: Envelope, code: str, pointer: str, problem: str) -> None:
+        log.warning("dead letter", vendor=VENDOR, raw=raw.coordinates, code=code, path=pointer, problem=problem)
+        shown = orjson.dumps([{"code": code, "path": pointer, "problem": problem}]).decode()
+        for value in (redacted_value(raw, envelope), None):  # without its value where it is itself too large
+            letter = dead_letter(raw, value, code, pointer, shown, envelope.event_key)
+            written = Received(
+                letter.topic, letter.key, letter.value, letter.headers, raw.timestamp_ms, envelope.event_key
+            )
+            try:
+                return await self._producer.send(written)
+            except RecordTooLarge:
+                if value is None:
+                    raise
+
+    def _ended(self, task: asyncio.Task[None], assignment: Assignment, offset: int) -> None:
+        del self._tasks[task]
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            assignment.finish(offset)
+        elif not isinstance(error, Abandoned):
+            self._failure = self._failure or error
+
+    def _revoked(self, ended: Iterable[Assignment]) -> None:
+        """Whoever owns the partition now fetches its surveys; ours are given up."""
+        gone = set(ended)
+        for task, assignment in list(self._tasks.items()):
+            if assignment in gone:
+                task.cancel()
+
+
+def raw_record_of(message: Message) -> RawRecord:
+    """A consumed message as the rest of the pipeline knows it."""
+    timestamp: int = message.timestamp()[1]
+    value, key, sent = message.value(), message.key(), message.headers() or []
+    pairs = sent.items() if isinstance(sent, dict) else sent
+    return RawRecord(
+        VENDOR,
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        max(timestamp, 0),
+        key if key is None else bytes(key),
+        value if value is None else bytes(value),
+        [(name, held) for name, held in pairs if isinstance(held, bytes)],
+    )
