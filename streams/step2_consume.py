@@ -87,6 +87,7 @@ class BatchProcessor:
         self._normalize = normalize
         self._deliverer = deliverer
         self._fence = fence
+        self._restoring = asyncio.Lock()
         self._constants: dict[bytes, bytes | None] = {}  # what has been acknowledged: the same again says nothing new
 
     async def process(self, raws: Sequence[RawRecord]) -> None:
@@ -135,14 +136,23 @@ class BatchProcessor:
                 if await asyncio.to_thread(self._deliverer.deliver, [stripped]):
                     raise DeliveryFailed(f"{bare.topic}: a dead letter without value is too large")
 
+    async def prepare(self) -> None:
+        """Restore what has just been assigned, so that the first batch need not wait for it."""
+        try:
+            await self._restored(set())
+        except Exception as error:  # noqa: BLE001  # without state nothing may be mapped
+            die("state could not be restored", error=type(error).__name__, detail=_safe(error))
+
     async def _restored(self, partitions: set[int]) -> dict[int, PartitionState]:
-        while any(self.state.ready(each) is None for each in partitions):
+        async with self._restoring:
             # All that is assigned and unread, in one go: a consumer's first answer takes longer than most states.
-            missing = partitions | self.state.unread()
-            started = time.monotonic()
-            read = await asyncio.to_thread(self.state.restore, missing)
-            seconds = round(time.monotonic() - started, 3)
-            log.info("state restored", vendor=self.vendor, partitions=sorted(missing), records=read, seconds=seconds)
+            while missing := self.state.unread() | {each for each in partitions if self.state.ready(each) is None}:
+                started = time.monotonic()
+                read = await asyncio.to_thread(self.state.restore, missing)
+                seconds = round(time.monotonic() - started, 3)
+                log.info(
+                    "state restored", topic=self.state.topic, partitions=len(missing), records=read, seconds=seconds
+                )
         return {each: self.state.partition(each) for each in partitions}
 
     def _delivered(self, record: OutRecord, offset: int) -> None:
@@ -183,6 +193,8 @@ def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str])
         if vendor in ENRICHED
     }
 
+    preparing: set[asyncio.Future[None]] = set()  # a loop forgets tasks that nobody holds
+
     @app.task  # type: ignore[untyped-decorator]  # Faust's own
     async def fencing() -> None:
         await fence.tick()
@@ -192,6 +204,8 @@ def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str])
         assigned = args[-1]
         for topic, processor in processors.items():
             processor.state.assigned(each.partition for each in assigned if each.topic == topic)
+            preparing.add(task := asyncio.ensure_future(processor.prepare()))
+            task.add_done_callback(preparing.discard)
         shown = sorted(f"{each.topic}/{each.partition}" for each in assigned if each.topic in processors)
         log.info("partitions assigned", partitions=shown)
 

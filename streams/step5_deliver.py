@@ -53,9 +53,14 @@ class Deliverer:
         """
         failed: list[str] = []
         too_large: list[OutRecord] = []
+        reported = 0
 
         def produce(record: OutRecord) -> None:
+            nonlocal reported
+
             def report(error: KafkaError | None, message: Message) -> None:
+                nonlocal reported
+                reported += 1
                 if error is None:
                     if delivered is not None:
                         delivered(record, message.offset() or 0)
@@ -83,15 +88,18 @@ class Deliverer:
                     if error.args[0].code() not in _TOO_LARGE_CODES:
                         raise DeliveryFailed(f"{record.topic}: {error.args[0].name()}") from None
                     too_large.append(record)
+                    reported += 1
                     return
                 else:
                     return
 
+        expected = 0
         for record in records:
             produce(record)
-        unacknowledged = self._producer.flush(self._timeout)
+            expected += 1
+        self._producer.flush(self._timeout)
         if failed:
             raise DeliveryFailed("; ".join(sorted(set(failed))[:5]))
-        if unacknowledged:
-            raise DeliveryFailed(f"{unacknowledged} records unacknowledged after {self._timeout:g} s")
+        if reported != expected:  # that flush has returned is not enough: each record must have been reported
+            raise DeliveryFailed(f"{expected - reported} records unacknowledged after {self._timeout:g} s")
         return too_large

@@ -16,6 +16,8 @@ from streams.demo.watch import Arrival, Watch
 from streams.demo.webhooks import Sample, samples
 
 WAIT_SECONDS = 30.0
+WIDTH = 140
+"""Columns where no terminal says how many there are (a log, a pipe)."""
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +29,7 @@ def demo() -> None:
 
     Exit 0: everything arrived as expected. Exit 1: something is missing; it is said what. All processes are ended.
     """
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(
         "[bold]fhirline demo[/]: webhooks of four telehealth vendors become FHIR R4 on Kafka. All data synthetic.\n"
     )
@@ -74,17 +76,17 @@ async def _show(stack: Stack, console: Console) -> list[str]:
     if not failures:
         total = sum((arrival.types for _, arrival in rows), Counter[str]())
         console.print(f"\n[bold green]{sum(total.values())} resources from {len(rows)} webhooks, all validated.[/]\n")
-        console.print(_NEXT, highlight=False)
+        console.print(_NEXT, highlight=False, soft_wrap=True)
     return failures
 
 
 def _table(rows: list[tuple[Sample, Arrival]]) -> Table:
     table = Table(title="\nWhat the webhooks became", title_justify="left")
-    table.add_column("vendor")
+    table.add_column("vendor", no_wrap=True)
     table.add_column("event", overflow="fold")
-    table.add_column("resources by type", ratio=1)
+    table.add_column("resources by type", ratio=1, overflow="fold")
     table.add_column("topic/partition/offset", overflow="fold")
-    table.add_column("ms", justify="right")
+    table.add_column("ms", justify="right", no_wrap=True)
     for sample, arrival in rows:
         if arrival.bundle is not None:
             made = ", ".join(f"{count} {name}" for name, count in sorted(arrival.types.items()))
