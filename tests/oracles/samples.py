@@ -1,0 +1,70 @@
+"""What the oracles judge: all that the golden cases make, and what their mutated events make."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mappers.normalize import Memory, Normalized, Normalizer
+from mappers.registry import vendor_mapping
+from tests.cases import Case, cases
+from tests.mutations import mutated
+
+PER_MAPPING = 200
+MOST_SEEDS = 400
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A resource as it leaves, Bundles and OperationOutcomes too."""
+
+    value: bytes
+    narratives: bool
+
+    @property
+    def is_bundle(self) -> bool:
+        return self.value.startswith(b'{"resourceType":"Bundle"')
+
+
+def golden(vendor: str) -> set[Sample]:
+    """All that the vendor's golden cases make, made anew."""
+    return {sample for case in _cases(vendor) for result in case.run() for sample in _samples(case, result)}
+
+
+def generated(vendor: str) -> dict[str, set[Sample]]:
+    """What mutated events make, by event type: at least `PER_MAPPING` resources of each mapping, no two equal.
+
+    A case's events are mutated each by itself and still share state, so that folds see them too. Only what the
+    pipeline lets out is here: what our own validator refuses would never reach anyone.
+    """
+    made: dict[str, set[Sample]] = {event_type: set() for event_type in vendor_mapping(vendor).events}
+    sources = [(case, case.normalizer(), {result.event_type for result in case.run()}) for case in _cases(vendor)]
+    for seed in range(MOST_SEEDS):
+        wanting = {event_type for event_type, samples in made.items() if alone(samples) < PER_MAPPING}
+        for case, normalize, makes in sources:
+            if wanting & makes:
+                _make(case, normalize, random.Random(f"{case.name} {seed}"), made)
+    return made
+
+
+def _make(case: Case, normalize: Normalizer, rng: random.Random, made: dict[str, set[Sample]]) -> None:
+    memory = Memory()
+    for position, body in enumerate(case.events):
+        result = normalize(case.envelope(mutated(body, rng), position), memory)
+        memory.remember(result.statements)
+        made.setdefault(result.event_type, set()).update(_samples(case, result))
+
+
+def alone(samples: set[Sample]) -> int:
+    """How many there are but for Bundles, which only hold the others."""
+    return sum(not sample.is_bundle for sample in samples)
+
+
+def _cases(vendor: str) -> list[Case]:
+    return [case for case in cases() if case.vendor == vendor]
+
+
+def _samples(case: Case, result: Normalized) -> Iterator[Sample]:
+    narratives = bool((case.settings or {}).get("narratives"))
+    for output in (*result.outputs, result.bundle, result.outcome):
+        if output:
+            yield Sample(output.value, narratives)
