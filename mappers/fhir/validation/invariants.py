@@ -7,6 +7,7 @@ units) is no violation.
 
 from typing import Any
 
+from mappers.fhir.validation import container_invariants as of_containers
 from mappers.fhir.validation import datatype_invariants as of_types
 from mappers.fhir.validation import resource_invariants as of_resources
 from mappers.fhir.validation.datatype_invariants import CONCERNS, Invariant
@@ -40,15 +41,15 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
     "AppointmentParticipant": (of_resources.app_1,),
     "AuditEventEntity": (of_resources.sev_1,),
     "Bundle": (
-        of_resources.bdl_1,
-        of_resources.bdl_2,
-        of_resources.bdl_3,
-        of_resources.bdl_4,
-        of_resources.bdl_7,
-        of_resources.bdl_9,
-        of_resources.bdl_10,
+        of_containers.bdl_1,
+        of_containers.bdl_2,
+        of_containers.bdl_3,
+        of_containers.bdl_4,
+        of_containers.bdl_7,
+        of_containers.bdl_9,
+        of_containers.bdl_10,
     ),
-    "BundleEntry": (of_resources.bdl_8,),
+    "BundleEntry": (of_containers.bdl_8,),
     "CarePlanActivity": (of_resources.cpl_3,),
     "CareTeamParticipant": (of_resources.ctm_1,),
     "CompositionSection": (of_resources.cmp_1, of_resources.cmp_2),
@@ -67,7 +68,12 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
 }
 """ref-1, txt-1 and txt-2 are kept by the schemas of `references` and `xhtml`, ele-1 by `empties`."""
 
-OF_CONTAINED: tuple[Invariant, ...] = (of_resources.dom_2, of_resources.dom_3, of_resources.dom_4, of_resources.dom_5)
+OF_CONTAINED: tuple[Invariant, ...] = (
+    of_containers.dom_2,
+    of_containers.dom_3,
+    of_containers.dom_4,
+    of_containers.dom_5,
+)
 """Of every resource that may contain others."""
 
 

@@ -62,6 +62,9 @@ NOTHING = Emitted(frozenset(), frozenset())
 _CONTAINED = "Medication"
 """The type of all resources that the mappings put into another."""
 
+_NEVER_NARROW = {"BundleEntry": frozenset({"resource"})}
+"""Elements that only the whole schema's caller looks into."""
+
 _NOT_IN_CONTAINED = frozenset({"contained"})  # dom-2
 
 
@@ -93,13 +96,14 @@ class Builder:
             # What R4 requires stays required even where no mapping emits it: without it nothing passes.
             always = emitted.always | {each.name for each in of.fields.values() if each.required}
             names &= always | emitted.sometimes | frozenset(of.required_primitives)
+            names -= _NEVER_NARROW.get(of.name, frozenset())
         valueless = [each for each in of.required_primitives if f"_{each}" in names]
         required = always | (set(of.required_primitives) - set(valueless))
         for name, field in of.fields.items():
             if name in names:
                 needed = field.required or name in required
                 fields[name] = typed_dict_field(self._element(of, field), required=needed)
-        may_be_empty = self._emitted is not None and not always
+        may_be_empty = self._emitted is not None and not any(each["required"] for each in fields.values())
         schema: CoreSchema = typed_dict_schema(
             fields, strict=True, extra_behavior="forbid" if self._emitted is None else "ignore"
         )

@@ -1,0 +1,133 @@
+"""Invariants of what holds resources, Bundles and ``contained``, each named by its key (see `invariants`)."""
+
+import orjson
+
+from mappers.contract import Element, Resource
+from mappers.fhir.validation.datatype_invariants import concerns, exists
+
+
+@concerns("total", "_total")
+def bdl_1(bundle: Resource) -> bool:
+    """total only when a search or history
+
+    ``total.empty() or (type = 'searchset') or (type = 'history')``
+    """
+    return not exists(bundle, "total") or bundle.get("type") in {"searchset", "history"}
+
+
+@concerns("entry")
+def bdl_2(bundle: Resource) -> bool:
+    """entry.search only when a search
+
+    ``entry.search.empty() or (type = 'searchset')``
+    """
+    return bundle.get("type") == "searchset" or not [each for each in bundle.get("entry", ()) if "search" in each]
+
+
+@concerns("entry")
+def bdl_3(bundle: Resource) -> bool:
+    """entry.request mandatory for batch/transaction/history, otherwise prohibited
+
+    ``entry.all(request.exists() = (%resource.type = 'batch' or %resource.type = 'transaction' or %resource.type =
+    'history'))``
+    """
+    wanted = bundle.get("type") in {"batch", "transaction", "history"}
+    return not [each for each in bundle.get("entry", ()) if ("request" in each) != wanted]
+
+
+@concerns("entry")
+def bdl_4(bundle: Resource) -> bool:
+    """entry.response mandatory for batch-response/transaction-response/history, otherwise prohibited
+
+    ``entry.all(response.exists() = (%resource.type = 'batch-response' or %resource.type = 'transaction-response' or
+    %resource.type = 'history'))``
+    """
+    wanted = bundle.get("type") in {"batch-response", "transaction-response", "history"}
+    return not [each for each in bundle.get("entry", ()) if ("response" in each) != wanted]
+
+
+@concerns("entry")
+def bdl_7(bundle: Resource) -> bool:
+    """FullUrl must be unique in a bundle, or else entries with the same fullUrl must have different meta.versionId
+
+    ``(type = 'history') or entry.where(fullUrl.exists()).select(fullUrl&resource.meta.versionId).isDistinct()``
+    """
+    if bundle.get("type") == "history":
+        return True
+    entries = [each for each in bundle.get("entry", ()) if "fullUrl" in each]
+    if len({each["fullUrl"] for each in entries}) == len(entries):
+        return True
+    versions = [(each["fullUrl"], each.get("resource", {}).get("meta", {}).get("versionId")) for each in entries]
+    return len(set(versions)) == len(versions)
+
+
+@concerns("fullUrl")
+def bdl_8(entry: Element) -> bool:
+    """fullUrl cannot be a version specific reference
+
+    ``fullUrl.exists() implies fullUrl.contains('/_history/').not()``
+    """
+    return "/_history/" not in entry.get("fullUrl", "")
+
+
+def bdl_9(bundle: Resource) -> bool:
+    """A document must have an identifier with a system and a value
+
+    ``type = 'document' implies (identifier.system.exists() and identifier.value.exists())``
+    """
+    identifier = bundle.get("identifier", {})
+    return bundle.get("type") != "document" or (exists(identifier, "system") and exists(identifier, "value"))
+
+
+def bdl_10(bundle: Resource) -> bool:
+    """A document must have a date
+
+    ``type = 'document' implies (timestamp.hasValue())``
+    """
+    return bundle.get("type") != "document" or "timestamp" in bundle
+
+
+@concerns("contained")
+def dom_2(resource: Resource) -> bool:
+    """If the resource is contained in another resource, it SHALL NOT contain nested Resources
+
+    ``contained.contained.empty()``
+    """
+    return not any("contained" in each for each in resource.get("contained", ()))
+
+
+@concerns("contained")
+def dom_3(resource: Resource) -> bool:
+    """If the resource is contained in another resource, it SHALL be referred to from elsewhere in the resource or SHALL
+    refer to the containing resource
+
+    ``contained.where((('#'+id in (%resource.descendants().reference | %resource.descendants().as(canonical) |
+    %resource.descendants().as(uri) | %resource.descendants().as(url))) or descendants().where(reference =
+    '#').exists() or …).not()).trace('unmatched', id).empty()``
+    """
+    contained = resource.get("contained", ())
+    return not contained or not [each for each in contained if not _is_referred(each, orjson.dumps(resource))]
+
+
+def _is_referred(contained: Resource, whole: bytes) -> bool:
+    """Looks for ``"#id"`` in the bytes: ten times faster than walking; a text that reads just so counts as well."""
+    return f'"#{contained.get("id")}"'.encode() in whole or b'"#"' in orjson.dumps(contained)
+
+
+@concerns("contained")
+def dom_4(resource: Resource) -> bool:
+    """If a resource is contained in another resource, it SHALL NOT have a meta.versionId or a meta.lastUpdated
+
+    ``contained.meta.versionId.empty() and contained.meta.lastUpdated.empty()``
+    """
+    metas = [each.get("meta", {}) for each in resource.get("contained", ())]
+    return not any(exists(meta, "versionId") or exists(meta, "lastUpdated") for meta in metas)
+
+
+@concerns("contained")
+def dom_5(resource: Resource) -> bool:
+    """If a resource is contained in another resource, it SHALL NOT have a security label
+
+    ``contained.meta.security.empty()``
+    """
+    return not any("security" in each.get("meta", {}) for each in resource.get("contained", ()))
