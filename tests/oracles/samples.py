@@ -30,16 +30,19 @@ def golden(vendor: str) -> set[Sample]:
     return {sample for case in _cases(vendor) for result in case.run() for sample in _samples(case, result)}
 
 
-def generated(vendor: str) -> dict[str, set[Sample]]:
-    """What mutated events make, by event type: at least `PER_MAPPING` resources of each mapping, no two equal.
+def generated(vendor: str, least: int = PER_MAPPING) -> dict[str, set[Sample]]:
+    """What mutated events make, by event type: at least ``least`` resources of each mapping, no two equal.
 
     A case's events are mutated each by itself and still share state, so that folds see them too. Only what the
     pipeline lets out is here: what our own validator refuses would never reach anyone.
     """
-    made: dict[str, set[Sample]] = {event_type: set() for event_type in vendor_mapping(vendor).events}
+    mappings = vendor_mapping(vendor).events
+    made: dict[str, set[Sample]] = {event_type: set() for event_type in mappings}
     sources = [(case, case.normalizer(), {result.event_type for result in case.run()}) for case in _cases(vendor)]
     for seed in range(MOST_SEEDS):
-        wanting = {event_type for event_type, samples in made.items() if alone(samples) < PER_MAPPING}
+        wanting = {event_type for event_type in mappings if alone(made[event_type]) < least}
+        if not wanting:
+            break
         for case, normalize, makes in sources:
             if wanting & makes:
                 _make(case, normalize, random.Random(f"{case.name} {seed}"), made)
