@@ -124,6 +124,10 @@ class Settings(BaseSettings):
         float, Field(ge=0, description="Seconds of retrying after which a survey becomes a dead letter")
     ] = 900.0
 
+    cross_check_every: Annotated[
+        int, Field(ge=0, description="With spec: one resource in so many also through fhir.resources; 0: none")
+    ] = 1_000
+
     # Logs
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="Least severity logged")] = (
         "info"

@@ -49,6 +49,8 @@ class DateTime:
     text: str
     companion: Element | None = None
     order: tuple[int, str] | None = None
+    as_date: "Callable[[], DateTime] | None" = None
+    """The same cut to its date, with what was sent beside it; None where it is a date already."""
 
 
 def date_time(
@@ -66,9 +68,13 @@ def date_time(
     """
     if value is None:
         return None
+
+    def cut() -> DateTime:
+        return DateTime(value.strip()[:10], extended(source_value(pointer, value, None)))
+
     if instant := Instant.parse(value):
         changed = source_value(pointer, value, None) if instant.text != value else None
-        return DateTime(instant.text, extended(changed), instant.order)
+        return DateTime(instant.text, extended(changed), instant.order, cut)
     text = value.strip()
     if _DATE.fullmatch(text) and _is_date(text):
         return DateTime(text, extended(source_value(pointer, value, None) if text != value else None))
@@ -100,11 +106,16 @@ def date_time(
     tz_code = None if zone == "UTC" else element(url=TZ_CODE, valueCode=zone)
     companion = extended(tz_code, source_value(pointer, value, None), value_basis("config"))
     instant = Instant.parse(emitted)
-    return DateTime(emitted, companion, instant.order if instant else None)
+    return DateTime(emitted, companion, instant.order if instant else None, cut)
 
 
 def period(start: DateTime | None, end: DateTime | None, flags: Flags, pointer: str) -> Element | None:
-    """A FHIR Period; an end before its start is left out (``per-1``), flag ``period-inverted``."""
+    """A FHIR Period; an end before its start is left out (``per-1``), flag ``period-inverted``.
+
+    A date and a time of the same day can't be compared, which ``per-1`` takes for a no: then both are dates.
+    """
+    if start and end and (start.order is None) != (end.order is None) and start.text[:10] == end.text[:10]:
+        start, end = (each.as_date() if each.as_date else each for each in (start, end))
     if start and end and inverted(start, end):
         flags.add("period-inverted", pointer)
         end = None

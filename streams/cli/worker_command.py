@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Sequence
 
+import structlog
 import typer
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from config.errors import ConfigurationError
 from config.settings import Settings, load_settings
+from mappers.fhir.validation import Disagreement, problems_text
 from mappers.registry import VENDORS
 from streams.kafka import librdkafka
 from topics.declared import declared
@@ -70,7 +72,17 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     except ImportError:  # no wheel for this platform: slower, the same otherwise
         loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    app = build_app(settings, normalizer(settings), vendors)
+    normalize = normalizer(settings, _log_disagreement)
+    normalize.validate({"resourceType": "Patient"})  # compiles the schemas now, not in the first batch
+    app = build_app(settings, normalize, vendors)
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     process.spinner = None  # it writes escape codes, terminal or not
     process.execute_from_commandline()
+
+
+def _log_disagreement(found: Disagreement) -> None:
+    """Our validator and fhir.resources do not agree: a defect of one of them, never a lost event."""
+    log = structlog.get_logger("worker")
+    by = "compiled" if found.compiled else "fhir.resources"
+    problems = problems_text(found.compiled or found.reference)
+    log.warning("validators disagree", resource=found.resource_type, refused_by=by, problems=problems)

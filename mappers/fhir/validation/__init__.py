@@ -28,6 +28,7 @@ __all__ = [
     "both",
     "compiled",
     "fhir_resources",
+    "ignored",
     "no_validation",
     "problems_text",
     "sampled",
