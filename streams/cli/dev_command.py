@@ -45,16 +45,20 @@ def dev(
 
 
 def _how(stack: Stack) -> str:
-    """Everything that somebody needs to use the running stack; its secrets were made for this run alone."""
-    lines = ["\n[bold]Running.[/] Ctrl-C ends it all. Credentials of this run:"]
-    for vendor in VENDORS:
-        for name, value in stack.header(vendor).items():
-            lines.append(f"  {vendor:<12} {name}: {value}")
-    name, value = next(iter(stack.header("altibbi").items()))
-    lines += [
-        "\nTry:",
-        f"  curl -H 'content-type: application/json' -H '{name}: {value}' \\\n"
-        f"       --data @streams/demo/samples/altibbi-status.json {stack.url}/webhooks/altibbi",
-        f"  FHIRLINE_BOOTSTRAP={stack.settings.bootstrap} .venv/bin/fhirline topics list",
-    ]
-    return "\n".join(lines)
+    """Everything that somebody needs to use the running stack. Only secrets that were made for this run are shown."""
+    headers = {vendor: _shown_header(stack, vendor) for vendor in VENDORS}
+    return "\n".join(
+        [
+            "\n[bold]Running.[/] Ctrl-C ends it all. Credentials:",
+            *(f"  {vendor:<12} {header}" for vendor, header in headers.items()),
+            "\nTry:",
+            f"  curl -H 'content-type: application/json' -H \"{headers['altibbi']}\" \\",
+            f"       --data @streams/demo/samples/altibbi-status.json {stack.url}/webhooks/altibbi",
+            f"  FHIRLINE_BOOTSTRAP={stack.settings.bootstrap} .venv/bin/fhirline topics list",
+        ]
+    )
+
+
+def _shown_header(stack: Stack, vendor: str) -> str:
+    name, value = next(iter(stack.header(vendor).items()))
+    return f"{name}: ${stack.own_secrets[vendor]}" if vendor in stack.own_secrets else f"{name}: {value}"

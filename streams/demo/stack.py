@@ -142,6 +142,8 @@ class Stack:
         self._exit = ExitStack()
         self._processes: list[Process] = []
         self.secrets: dict[str, str] = {}
+        self.own_secrets: dict[str, str] = {}
+        """Vendors whose secret came from the environment: vendor → variable. Those are never shown."""
         self.url = ""
         self.settings: Settings = load_settings()
         self.embedded = "bootstrap" not in self.settings.model_fields_set
@@ -194,6 +196,8 @@ class Stack:
                 name = credential.secrets[0]
                 made[name] = os.environ.get(name) or secrets.token_urlsafe(24)
                 self.secrets[vendor] = made[name]
+                if name in os.environ:
+                    self.own_secrets[vendor] = name
         return made
 
     def header(self, vendor: str) -> dict[str, str]:
