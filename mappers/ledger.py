@@ -5,9 +5,10 @@ model names, and what could not be read as what it should be, is *kept* (as ``so
 looks like a secret, *withheld*. Absent values are *ignored* by rule 5.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+import re
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
@@ -43,36 +44,94 @@ class Leaf(NamedTuple):
 ABSENT = "rule 5"
 DECLARED = "model"
 UNRULED = "no rule"
-_ABSENT_VALUES: tuple[object, ...] = (None, "", [], {})
+LOOKS_SECRET = "§7, last row"
+SKIPPED = "says nothing"
+NOT_SUPPORTED = "not-supported"
+_DECLARED = Rule("mapped", DECLARED)
+_NAME = re.compile(r"[A-Za-z_-]{0,40}")
+_DRIFT = (UNRULED, LOOKS_SECRET)
 
 
-def read_ledger(body: Mapping[str, Any], model: BaseModel | None, mapped: Mapped) -> list[Leaf]:
-    """Every leaf of ``body`` with its treatment, in document order."""
+def read_ledger(body: Mapping[str, Any], model: BaseModel | None, mapped: Mapped) -> "Ledger":
+    """The ledger of an event: what is remarkable of it now, the rest when somebody asks."""
+    return Ledger(tuple(_walked(body, model, mapped, every=False)), body, model, mapped)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What became of every leaf, in document order; iterating reads them all.
+
+    ``remarks`` are the leaves that are not simply mapped. They are few, and all that an event's outputs and outcome
+    are made of: the stream computes nothing else, which takes a walk over the body without a row per leaf.
+    """
+
+    remarks: tuple[Leaf, ...]
+    body: Mapping[str, Any] = field(repr=False)
+    model: BaseModel | None = field(repr=False)
+    mapped: Mapped = field(repr=False)
+
+    def __iter__(self) -> Iterator[Leaf]:
+        return iter(_walked(self.body, self.model, self.mapped, every=True))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _walked(body: Mapping[str, Any], model: BaseModel | None, mapped: Mapped, every: bool) -> list[Leaf]:
+    rows = _Rows(every, frozenset(mapped.skipped))
     if mapped.claims is not None:
-        leaves = _claimed(body, "", mapped.claims, False)
+        _claimed(body, "", mapped.claims, False, rows)
     elif model is not None:
-        leaves = _modelled(body, model, "")
+        _read(body, model, "", "", rows)
     else:
-        leaves = _unruled(body, "", False)
-    if not mapped.skipped and not mapped.kept:
-        return list(leaves)
-    return [_as_the_mapping_says(leaf, mapped) for leaf in leaves]
+        rows.append(Leaf("", None, "kept", NOT_SUPPORTED))
+    if not mapped.kept:
+        return rows.leaves
+    kept = frozenset(mapped.kept)
+    return [
+        leaf._replace(homeless=False) if leaf.homeless and _at_or_below(leaf.pointer, kept) else leaf
+        for leaf in rows.leaves
+    ]
 
 
-def _as_the_mapping_says(leaf: Leaf, mapped: Mapped) -> Leaf:
-    if leaf.treatment in ("mapped", "kept") and any(_below(leaf.pointer, each) for each in mapped.skipped):
-        leaf = next(_unruled(leaf.value, leaf.pointer, _secret_pointer(leaf.pointer)))
-    if leaf.homeless and any(_below(leaf.pointer, each) for each in mapped.kept):
-        return leaf._replace(homeless=False)
-    return leaf
-
-
-def _below(pointer: str, prefix: str) -> bool:
-    return pointer == prefix or pointer.startswith(prefix + "/")
+def _at_or_below(pointer: str, places: Set[str]) -> bool:
+    while pointer not in places:
+        pointer, found, _ = pointer.rpartition("/")
+        if not found:
+            return False
+    return True
 
 
 def _secret_pointer(pointer: str) -> bool:
     return any(secret_key(unescape(part)) for part in pointer.split("/")[1:])
+
+
+class _Rows:
+    """The leaves of one walk; ``every``: also those that are mapped. ``skipped`` as `Mapped.skipped`."""
+
+    __slots__ = ("append", "every", "leaves", "skipped", "skipped_keys")
+
+    def __init__(self, every: bool, skipped: Set[str] = frozenset()) -> None:
+        self.every = every
+        self.skipped = skipped
+        self.skipped_keys = {pointer.rpartition("/")[2] for pointer in skipped}
+        self.leaves: list[Leaf] = []
+        self.append = self.leaves.append
+
+    def skip(self, leaves: Iterable[Leaf]) -> None:
+        """Add leaves below a skipped pointer: what the model would have mapped, or kept by a rule, has no home."""
+        for leaf in leaves:
+            if leaf.treatment not in ("mapped", "kept"):
+                self.append(leaf)
+                continue
+            homeless = _without_rule(leaf.value, leaf.pointer, _secret_pointer(leaf.pointer))
+            self.append(homeless if leaf.rule == UNRULED else homeless._replace(rule=SKIPPED))
+
+
+@lru_cache(maxsize=4096)
+def _step(key: str) -> tuple[str, bool]:
+    """A key as a pointer's next step, and whether it looks like a secret's."""
+    return f"/{escape(key)}", secret_key(key)
 
 
 @cache
@@ -84,79 +143,120 @@ def _fields(model: type[BaseModel]) -> dict[str, tuple[str, Rule | None]]:
     }
 
 
-def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str) -> Iterator[Leaf]:
-    fields = _fields(type(model))
+def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Rows) -> None:
+    fields, values, every, skipped_keys = _fields(type(model)), vars(model), rows.every, rows.skipped_keys
     for key, value in raw.items():
-        place = f"{pointer}/{escape(key)}"
-        declared = fields.get(key)
-        if declared is None:
-            yield from _unruled(value, place, secret_key(key))
+        if (declared := fields.get(key)) is None:
+            step, secret = _step(key)
+            _unruled(value, pointer + step, secret, rows)
             continue
         name, rule = declared
-        if rule is not None and rule.treatment == "kept" and getattr(model, name) is None:
-            yield from _unruled(value, place, secret_key(key))  # not what it should be: the mapping could not keep it
-        elif rule is not None:
-            yield from _ruled(value, place, rule)
+        read = values[name]
+        if rule is None:
+            if type(read) is str and not every and value != REDACTED and key not in skipped_keys:
+                continue  # most leaves: a text that was read
+            _read(value, read, pointer + _step(key)[0], key, rows)
+            continue
+        step, secret = _step(key)
+        into = rows if pointer + step not in rows.skipped else _Rows(every=True)
+        if rule.treatment == "kept" and read is None:  # not what it should be: the mapping could not keep it
+            _unruled(value, pointer + step, secret, into)
         else:
-            yield from _read(value, getattr(model, name), place, key)
+            _ruled(value, pointer + step, rule, into)
+        if into is not rows:
+            rows.skip(into.leaves)
 
 
-def _read(raw: Any, read: Any, pointer: str, key: str) -> Iterator[Leaf]:
+def _read(raw: Any, read: Any, pointer: str, key: str, rows: _Rows) -> None:
     """A field without a rule: mapped as far as the model could read it."""
-    if raw in _ABSENT_VALUES and not isinstance(raw, bool | int | float):
-        yield Leaf(pointer, raw, "ignored", ABSENT)
+    if pointer in rows.skipped:
+        below = _Rows(every=True)
+        _read(raw, read, pointer, key, below)
+        rows.skip(below.leaves)
+    elif _absent(raw):
+        rows.append(Leaf(pointer, raw, "ignored", ABSENT))
     elif isinstance(read, BaseModel) and isinstance(raw, dict):
-        yield from _modelled(raw, read, pointer)
+        _modelled(raw, read, pointer, rows)
     elif isinstance(read, tuple):
         if isinstance(raw, list):
             for position, (item, model) in enumerate(zip(raw, read, strict=True)):
-                yield from _read(item, model, f"{pointer}/{position}", key)
+                _read(item, model, f"{pointer}/{position}", key, rows)
         else:
-            yield from _read(raw, read[0] if read else None, pointer, key)
+            _read(raw, read[0] if read else None, pointer, key, rows)
     elif read is None:
-        yield from _unruled(raw, pointer, secret_key(key))
+        _unruled(raw, pointer, secret_key(key), rows)
     else:
-        yield from _ruled(raw, pointer, Rule("mapped", DECLARED))
+        _ruled(raw, pointer, _DECLARED, rows)
 
 
-def _ruled(value: Any, pointer: str, rule: Rule) -> Iterator[Leaf]:
-    for place, leaf in leaves_of(value, pointer):
-        if (leaf in _ABSENT_VALUES and not isinstance(leaf, bool | int | float)) or _blank(leaf):
-            yield Leaf(place, leaf, "ignored", ABSENT)
-        elif leaf == REDACTED:
-            yield Leaf(place, leaf, "withheld", "§7")
-        else:
-            yield Leaf(place, leaf, rule.treatment, rule.paragraph)
+def _ruled(value: Any, pointer: str, rule: Rule, rows: _Rows) -> None:
+    if isinstance(value, dict | list) and value:
+        for place, leaf in leaves_of(value, pointer):
+            _ruled(leaf, place, rule, rows)
+    elif _absent(value) or _blank(value):
+        rows.append(Leaf(pointer, value, "ignored", ABSENT))
+    elif value == REDACTED:
+        rows.append(Leaf(pointer, value, "withheld", "§7"))
+    elif rows.every or rule.treatment != "mapped":
+        rows.append(Leaf(pointer, value, rule.treatment, rule.paragraph))
 
 
-def _unruled(value: Any, pointer: str, secret: bool) -> Iterator[Leaf]:
+def _unruled(value: Any, pointer: str, secret: bool, rows: _Rows) -> None:
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            yield from _unruled(item, f"{pointer}/{escape(key)}", secret or secret_key(key))
+            step, looks_secret = _step(key)
+            _unruled(item, pointer + step, secret or looks_secret, rows)
     elif isinstance(value, list) and value:
         for position, item in enumerate(value):
-            yield from _unruled(item, f"{pointer}/{position}", secret)
-    elif (value in _ABSENT_VALUES and not isinstance(value, bool | int | float)) or _blank(value):
-        yield Leaf(pointer, value, "ignored", ABSENT)
-    elif secret or value == REDACTED or secret_value(value):
-        yield Leaf(pointer, value, "withheld", "§7")
+            _unruled(item, f"{pointer}/{position}", secret, rows)
     else:
-        yield Leaf(pointer, value, "kept", UNRULED, homeless=True)
+        rows.append(_without_rule(value, pointer, secret))
 
 
-def _claimed(value: Any, pointer: str, claims: Mapping[str, str], secret: bool) -> Iterator[Leaf]:
+def _without_rule(value: Any, pointer: str, secret: bool) -> Leaf:
+    """A leaf of which no rule speaks."""
+    if _absent(value) or _blank(value):
+        return Leaf(pointer, value, "ignored", ABSENT)
+    if value == REDACTED:
+        return Leaf(pointer, value, "withheld", "§7")
+    if secret or secret_value(value):
+        return Leaf(pointer, value, "withheld", LOOKS_SECRET)
+    return Leaf(pointer, value, "kept", UNRULED, homeless=True)
+
+
+def _claimed(value: Any, pointer: str, claims: Mapping[str, str], secret: bool, rows: _Rows) -> None:
     """As `_unruled`, but a pointer (or one above it) that was read has the treatment it was read for."""
     if treatment := claims.get(pointer):
-        name, _, paragraph = treatment.partition(" ")
-        yield from _ruled(value, pointer, Rule(name, paragraph or DECLARED))  # type: ignore[arg-type]
+        _ruled(value, pointer, _claim(treatment), rows)
     elif isinstance(value, dict) and value:
         for key, item in value.items():
-            yield from _claimed(item, f"{pointer}/{escape(key)}", claims, secret or secret_key(key))
+            step, looks_secret = _step(key)
+            _claimed(item, pointer + step, claims, secret or looks_secret, rows)
     elif isinstance(value, list) and value:
         for position, item in enumerate(value):
-            yield from _claimed(item, f"{pointer}/{position}", claims, secret)
+            _claimed(item, f"{pointer}/{position}", claims, secret, rows)
     else:
-        yield from _unruled(value, pointer, secret)
+        rows.append(_without_rule(value, pointer, secret))
+
+
+@lru_cache(maxsize=256)
+def _claim(treatment: str) -> Rule:
+    """A claim's text as a rule: claims are constants of the mappings, so that they are few."""
+    name, _, paragraph = treatment.partition(" ")
+    return Rule(name, paragraph or DECLARED)  # type: ignore[arg-type]
+
+
+def drift(remarks: Iterable[Leaf]) -> tuple[str, ...]:
+    """Paths of which no rule speaks, or where something else stands than should: to be counted per vendor.
+
+    Never a value, nor a key that may be one: positions in lists are ``*``, and so is every key that is more than Latin
+    letters, ``_`` and ``-``, or longer than 40. Sorted; each path once, however many of the event's leaves have it.
+    """
+    return tuple(sorted({_general(leaf.pointer) for leaf in remarks if leaf.rule in _DRIFT}))
+
+
+def _general(pointer: str) -> str:
+    return "/".join(part if _NAME.fullmatch(part) else "*" for part in pointer.split("/"))
 
 
 def leaves_of(value: Any, pointer: str = "") -> Iterator[tuple[str, Any]]:
@@ -169,6 +269,10 @@ def leaves_of(value: Any, pointer: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves_of(item, f"{pointer}/{position}")
     else:
         yield pointer, value
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value == "" or value == [] or value == {}
 
 
 def _blank(value: Any) -> bool:

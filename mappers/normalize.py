@@ -18,7 +18,7 @@ from mappers.envelope import Envelope
 from mappers.fhir.validation import Problem, Validator
 from mappers.identity import Naming
 from mappers.instants import Instant
-from mappers.ledger import Leaf, read_ledger
+from mappers.ledger import Ledger, drift, read_ledger
 from mappers.outcome import operation_outcome
 from mappers.payload import Payload
 from mappers.registry import partition_key, vendor_mapping
@@ -78,7 +78,9 @@ class Normalized:
     refusals: tuple[Refusal, ...]
     statements: tuple[Statement, ...]
     flags: tuple[Flag, ...]
-    ledger: tuple[Leaf, ...]
+    ledger: Ledger
+    drift: tuple[str, ...] = ()
+    """Paths of which no rule speaks (`mappers.ledger.drift`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +176,10 @@ def _assembled(
         if output := leave(draft.resource, draft.stamp, constant):
             outputs.append(output)
 
-    ledger = tuple(_ledger(context, model, mapped))
+    ledger = read_ledger(context.envelope.body, model, mapped)
     targets = sorted(set(collected.targets) - invalid, key=standing.target_order)
     if outputs and targets:
-        homeless = [context.source_data(leaf.pointer, leaf.value) for leaf in ledger if leaf.homeless]
+        homeless = [context.source_data(leaf.pointer, leaf.value) for leaf in ledger.remarks if leaf.homeless]
         provenance = standing.provenance(context, targets, homeless, mapped.professional, mapped.engine)
         provenance["meta"] = standing.meta(context, [flag.code for flag in event_flags])
         if output := leave(provenance, context.stamp):
@@ -188,7 +190,7 @@ def _assembled(
     if outputs:
         made_bundle = standing.bundle(context, [(each.key, each.value) for each in outputs])
         bundle = leave(made_bundle, context.stamp, checked=standing.without_resources(made_bundle))
-    outcome = operation_outcome(context, collected.flags, ledger)
+    outcome = operation_outcome(context, collected.flags, ledger.remarks)
     return Normalized(
         context.event_type,
         context.stamp,
@@ -199,14 +201,8 @@ def _assembled(
         tuple(collected.statements),
         tuple(collected.flags),
         ledger,
+        drift(ledger.remarks),
     )
-
-
-def _ledger(context: Context, model: Payload | None, mapped: Mapped) -> Sequence[Leaf]:
-    """The event's ledger; an event without a mapping is one row, kept whole in raw."""
-    if model is None:
-        return [Leaf("", None, "kept", "not-supported")]
-    return read_ledger(context.envelope.body, model, mapped)
 
 
 def _collect(context: Context, made: Made | Fold, remembered: Remembered, into: _Drafts) -> None:

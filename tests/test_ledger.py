@@ -1,0 +1,135 @@
+"""The ledger in the stream's short form, and what of it counts as drift."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mappers.ledger import Leaf, drift, leaves_of
+from mappers.normalize import Memory, Normalized
+from tests.cases import Case, cases
+from tests.mutations import mutated
+
+CASES = {f"{case.vendor}/{case.name}": case for case in cases()}
+IDS = sorted(CASES)
+
+DELIBERATE = {
+    # paths that the vendors document, and that FHIR has no home for
+    "infermedica/enriched-in-content": {"/content/evidence_assessment/conditions/*/common_name"},
+    "infermedica/enriched-published": {
+        "/evidence_assessment/conditions/*/common_name",
+        "/evidence_assessment/triage/serious/*/common_name",
+    },
+    "infermedica/enriched-self-care": {"/evidence_assessment/conditions/*/common_name"},
+    "infermedica/thin-then-enriched": {"/evidence_assessment/conditions/*/common_name"},
+    # a consultation's type says nothing before the consultation, and a block's speciality nothing of the block
+    "mediquo/missing_patient": {"/payload/consultation/type"},
+    "mediquo/newer_appointment_times": {"/payload/consultation/type"},
+    "mediquo/newer_cancelled_chat": {"/payload/consultation/type"},
+    "mediquo/newer_lifecycle": {"/payload/consultation/type"},
+    "mediquo/newer_blocks": {"/payload/professional/speciality"},
+    "mediquo/newer_blocks_refused": {"/payload/professional/speciality"},
+}
+ODD = {
+    # shapes that no vendor documents: they drift, whatever the paths are
+    "altibbi/status_unknown",
+    "altibbi/wrong_types",
+    "infermedica/enriched-assessment-odd",
+    "infermedica/enriched-no-patient-id",
+    "infermedica/enriched-wrong-types",
+    "infermedica/no-survey-id",
+    "mediquo/event_times",
+    "mediquo/newer_created",
+    "mediquo/newer_messages",
+    "mediquo/wrong_types",
+}
+
+
+@pytest.mark.parametrize("name", [name for name in IDS if not name.startswith("azodha/")])
+def test_documented_shapes_do_not_drift(name: str) -> None:
+    """Azodha documents no shape at all."""
+    drifted = {path for result in CASES[name].run() for path in result.drift}
+    if name in ODD:
+        assert drifted
+    else:
+        assert drifted == DELIBERATE.get(name, set())
+
+
+def test_drift_names_neither_values_nor_keys_that_may_be_values() -> None:
+    pointers = {
+        "/payload/extra": "/payload/extra",
+        "/payload/list/0/new-key": "/payload/list/*/new-key",
+        "/payload/list/17/new-key": "/payload/list/*/new-key",
+        "/by_id/4711/x": "/by_id/*/x",
+        "/by_id/Jane Doe/x": "/by_id/*/x",
+        "/by_id/jane.doe@example.org": "/by_id/*",
+        "/by_id/Zoë": "/by_id/*",
+        "/" + "k" * 41: "/*",
+        "/a~1b": "/*",
+        "": "",
+    }
+    for pointer, path in pointers.items():
+        assert drift([Leaf(pointer, "a value", "kept", "no rule", homeless=True)]) == (path,)
+    assert drift([Leaf(pointer, "a value", "kept", "no rule") for pointer in pointers]) == tuple(
+        sorted(set(pointers.values()))
+    )
+    assert (
+        drift(
+            [
+                Leaf("/a", "v", "mapped", "model"),
+                Leaf("/b", "v", "kept", "§9.2.4"),
+                Leaf("/c", None, "ignored", "rule 5"),
+            ]
+        )
+        == ()
+    )
+
+
+def test_drift_is_what_no_rule_names_and_what_is_not_what_it_should_be() -> None:
+    case = CASES["altibbi/status_update"]
+    body = {
+        **case.events[0],
+        "extra": {"note": "x", "signed": "https://x", "empty": None},
+        "insurance_id": ["1"],
+        "accessToken": "x",
+        "secret": "redacted before it is stored",
+    }
+    result = case.normalizer()(case.envelope(body), Memory())
+    assert result.drift == ("/accessToken", "/extra/note", "/extra/signed", "/insurance_id/*")
+
+
+def test_an_unknown_event_is_no_drift() -> None:
+    """It is counted as what it is: an event that is not supported."""
+    case = CASES["altibbi/status_update"]
+    result = case.normalizer()(case.envelope({"type": "news", "x": 1}), Memory())
+    assert result.drift == ()
+    assert [(leaf.pointer, leaf.treatment) for leaf in result.ledger] == [("", "kept")]
+
+
+def remarks_are_the_ledger_but_for_what_is_mapped(result: Normalized) -> None:
+    every = list(result.ledger)
+    assert len(every) == len(result.ledger)
+    assert list(result.ledger.remarks) == [leaf for leaf in every if leaf.treatment != "mapped"]
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_short_form_misses_nothing(name: str) -> None:
+    for result in CASES[name].run():
+        remarks_are_the_ledger_but_for_what_is_mapped(result)
+
+
+def _without_validation(case: Case, body: dict[str, object]) -> Normalized:
+    return case.normalizer(lambda resource: [])(case.envelope(body), Memory())
+
+
+@given(st.sampled_from(IDS), st.integers(0, 50), st.integers(0, 2**32))
+def test_the_short_form_misses_nothing_of_mutated_events(name: str, event: int, seed: int) -> None:
+    case = CASES[name]
+    body = mutated(case.events[event % len(case.events)], random.Random(seed))
+    result = _without_validation(case, body)
+    remarks_are_the_ledger_but_for_what_is_mapped(result)
+    if any(leaf.pointer for leaf in result.ledger):
+        assert [leaf.pointer for leaf in result.ledger] == [
+            pointer for pointer, _ in leaves_of(case.envelope(body).body)
+        ]
