@@ -7,7 +7,7 @@ import typer
 
 from config.errors import ConfigurationError
 
-COMMANDS = ("demo", "dev", "map", "gateway", "worker", "enrich", "topics", "ingest", "settings")
+COMMANDS = ("demo", "dev", "map", "gateway", "worker", "enrich", "topics", "ingest", "infermedica", "settings")
 """Command → module ``streams.cli.<name>_command``, in the order of the help text; each has ``register(app)``."""
 
 app = typer.Typer(

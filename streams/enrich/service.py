@@ -3,7 +3,6 @@
 import asyncio
 import signal
 
-import aiohttp
 import structlog
 
 from config.errors import ConfigurationError
@@ -11,7 +10,7 @@ from config.settings import Settings
 from config.vendors import load_vendors
 from streams.enrich.stage import VENDOR, Stage
 from streams.enrich.survey import Fetcher
-from streams.infermedica.client import CallFailed, Client, Instance
+from streams.infermedica.client import CallFailed, Client, Instance, new_session
 from streams.infermedica.instances import instance_of
 from streams.logs import log_loop_error
 from streams.step1_receive.credentials import Secrets, environment
@@ -31,9 +30,7 @@ async def serve(settings: Settings) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stopping.set)
     instances = _instances(settings)
-    # No limit of its own: the semaphore of each fetcher is the limit. No cookies: nothing is kept between calls.
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+    async with new_session() as session:
         fetchers: dict[tuple[str, str], Fetcher] = {}
         of_tenant: dict[str, Fetcher] = {}
         for tenant, instance in instances.items():

@@ -59,6 +59,11 @@ class CallFailed(Exception):
         self.said = said
 
 
+def new_session() -> aiohttp.ClientSession:
+    """No limit of connections: callers have their own. No cookies: nothing is kept between calls."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+
+
 class Client:
     """Calls of one instance. A token is fetched once for all who need it, and once more where it is refused."""
 
