@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from mappers.fhir.validation.bindings import codes
 from tests.cases import BASE
 from tests.oracles.validators import Finding
 
@@ -52,10 +53,10 @@ def _is_in_order(period: dict[str, Any]) -> bool:
 
 
 def _is_valueless(finding: Finding, resource: dict[str, Any]) -> bool:
-    """Whether what counts as missing is a primitive without a value that says why (mapping.md §5.2): present in R4."""
-    path, _, name = finding.path.rpartition(".")
-    parents = [_at(path, each) for each in _subjects(finding, resource)]
-    return bool(parents) and all(isinstance(each, dict) and _says_why(each.get(f"_{name}")) for each in parents)
+    """Whether what counts as missing is a required code without a value that says why (mapping.md §5.2)."""
+    subjects = _subjects(finding, resource)
+    name = finding.path.rpartition(".")[2]
+    return finding.path in codes() and bool(subjects) and all(_says_why(each.get(f"_{name}")) for each in subjects)
 
 
 def _says_why(extended: Any) -> bool:

@@ -131,6 +131,7 @@ def not_found(system: str, severity: str = "warning") -> Finding:
         (VALUELESS, TASK, False),
         (VALUELESS, TASK | {"_status": {"id": "x"}}, False),
         (VALUELESS, TASK | {"_intent": ABSENT}, False),
+        (replace(VALUELESS, path="Task.authoredOn"), TASK | {"_authoredOn": ABSENT}, False),
         (VALUELESS, transaction(ENCOUNTER, TASK | {"_status": ABSENT}), True),
         (VALUELESS, transaction(TASK, TASK | {"_status": ABSENT}), False),
         (VALUELESS, ENCOUNTER | {"contained": [TASK | {"_status": ABSENT}]}, True),

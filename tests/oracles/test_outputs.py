@@ -18,10 +18,22 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("oracles")]  # t
 def test_every_output_passes_every_oracle(vendor: str) -> None:
     made = generated(vendor)
     assert {event for event in vendor_mapping(vendor).events if alone(made[event]) < PER_MAPPING} == set()
-    samples = sorted(golden(vendor).union(*made.values()), key=lambda each: each.value)
+    mutants = sorted({each for samples in made.values() for each in samples}, key=lambda each: each.value)
+    bundles, others = ([each for each in mutants if each.is_bundle is wanted] for wanted in (True, False))
+    samples = [*golden(vendor), *others, *bundles[::5]]  # what a Bundle holds is judged alone already
     with ThreadPoolExecutor(len(ORACLES)) as asked:  # two of them are processes
         objections = asked.map(lambda oracle: list(_objections(oracle, samples)), ORACLES.values())
         assert {name: found for name, found in zip(ORACLES, objections, strict=True) if found} == {}
+
+
+@pytest.mark.parametrize("oracle", ORACLES.values(), ids=ORACLES)
+def test_a_broken_output_is_objected_to(oracle: Oracle) -> None:
+    sample = next(
+        each for each in sorted(golden("altibbi"), key=lambda each: each.value) if b'"Encounter"' in each.value
+    )
+    broken = orjson.loads(sample.value) | {"status": "done", "class": [], "state": "x"}
+    assert list(_objections(oracle, [sample])) == []
+    assert list(_objections(oracle, [Sample(orjson.dumps(broken), narratives=False)])) != []
 
 
 def _objections(oracle: Oracle, samples: list[Sample]) -> Iterator[tuple[Finding, str]]:
