@@ -139,7 +139,7 @@ TABLES: Mapping[str, type[RowTable]] = {
 
 
 def norm(text: str) -> str:
-    """As ``mappers.identity.norm``: NFC, trimmed, white space collapsed, case-folded."""
+    """Free text as a key: NFC, trimmed, white space collapsed, case-folded (mapping.md §4.1)."""
     return unicodedata.normalize("NFC", " ".join(unicodedata.normalize("NFC", text).split()).casefold())
 
 

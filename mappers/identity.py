@@ -4,14 +4,13 @@ import hashlib
 import unicodedata
 from dataclasses import dataclass, field
 from decimal import Decimal
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, uuid5
+
+from config.terminology import norm
+
+__all__ = ["Naming", "Part", "decimal_text", "escape", "key", "norm"]
 
 Part = str | int | float | None
-
-
-def norm(text: str) -> str:
-    """Free text as a key part: NFC, trimmed, white space collapsed, case-folded (mapping.md §4.1)."""
-    return unicodedata.normalize("NFC", " ".join(unicodedata.normalize("NFC", text).split()).casefold())
 
 
 def escape(part: Part) -> str:
@@ -19,7 +18,8 @@ def escape(part: Part) -> str:
     if part is None:
         return "-"
     text = part if isinstance(part, str) else decimal_text(part)
-    text = unicodedata.normalize("NFC", text)
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
     return text.replace("%", "%25").replace("|", "%7C").replace("/", "%2F") or "-"
 
 
@@ -51,8 +51,9 @@ class Naming:
     def id(self, vendor: str, tenant: str, resource_type: str, kind: str, parts: str) -> str:
         """UUIDv5 of ``v1|vendor|tenant|ResourceType|kind|k1/k2/…`` in the deployment's name space; 36 characters."""
         name = f"v1|{vendor}|{tenant}|{resource_type}|{kind}|{parts}"
-        digest = hashlib.sha1(self._namespace + name.encode(), usedforsecurity=False).digest()
-        return str(UUID(bytes=digest[:16], version=5))
+        digits = hashlib.sha1(self._namespace + name.encode(), usedforsecurity=False).hexdigest()
+        variant = "89ab"[int(digits[16], 16) & 3]  # RFC 9562 §5.5, without the cost of a UUID object
+        return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
     def sid(self, vendor: str, tenant: str, kind: str) -> str:
         """``identifier.system`` of a vendor's own ids (mapping.md §4.2)."""
