@@ -17,7 +17,8 @@ mediquo|acme|Practitioner|professional|hash c8ab06d6-a58c-583d-a1ed-d0e494ec0af3
 mediquo|acme|Encounter|consultation|patient_code/id_consultation 4f39be07-b372-5b96-9409-21f846663147
 mediquo|acme|AllergyIntolerance|allergy|patient_code/allergy-2-id 0fe96729-a81e-52bf-87d1-6cfd04bc91b1
 mediquo|acme|Condition|disease|patient_code/allergy-2-id 490cc3b5-bcd7-57fd-8753-f15331a3227c
-mediquo|acme|MedicationRequest|prescription|patient_code/prescription-1-id/substance_1 b2f8b4fb-c31a-5e90-be7e-d9b5b6782d51
+mediquo|acme|MedicationRequest|prescription|patient_code/prescription-1-id/substance_1 \
+  b2f8b4fb-c31a-5e90-be7e-d9b5b6782d51
 altibbi|acme|Patient|user|1 ed51dc6d-21a2-5226-8e76-f70c1eefdde8
 altibbi|acme|Encounter|consultation|1/72 2b255f9d-8fb0-5341-a3c7-c91e6b6af3cf
 altibbi|acme|MedicationRequest|drug|1/72/pimozide/orap forte tab 4 mg/1 3bc9c52f-3874-5e63-a92b-f3a83f21b196
