@@ -1,0 +1,147 @@
+"""Events per CPU-second of the pure core alone, over the mix: no Kafka, one thread. Prints JSON.
+
+    python -m benchmarks.core [--events N] [--repeat N] [--validation off|spec] [--profile [LINES]] [--kind VENDOR/KIND]
+
+Three stretches of the way, each with and without validation: ``normalize`` is a raw value opened, mapped, validated
+and serialized, what it says remembered (`Normalizer`); ``follow`` adds the records with keys, headers and partitions
+(`step4_normalize.follow`) and the state's encoding, which is all that a worker does for an event but Kafka.
+``--profile`` runs ``follow`` once under cProfile and prints where the time goes; cProfile itself makes small functions
+look dearer than they are, so trust the figures, not the shares.
+"""
+
+import argparse
+import cProfile
+import json
+import pstats
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.mix import SHARES, events, mix
+from config.settings import Settings
+from mappers.normalize import Memory, Normalizer
+from mappers.session import normalizer
+from streams.records import RawRecord
+from streams.step1_receive.raw_record import raw_record
+from streams.step3_restore import PartitionState, state_record
+from streams.step4_normalize import envelope_of, follow
+from topics.declared import BUNDLE, OUTCOME, state_topic
+from topics.partition import partition_for
+
+PARTITIONS = 6
+VALIDATIONS = ("off", "spec")
+
+
+def raws(count: int, kind: str | None = None) -> list[RawRecord]:
+    """The mix as a worker reads it; ``kind`` as in ``altibbi/status`` keeps one kind only, of ``count`` events."""
+    if kind is None:
+        made = mix(count)
+    else:
+        share = next(share for (vendor, name), share in SHARES.items() if f"{vendor}/{name}" == kind)
+        kept = [each for each in events(count * 100 // share * 2) if f"{each.vendor}/{each.kind}" == kind][:count]
+        made = tuple(raw_record(each.vendor, "acme", each.body, each.at, None, 64) for each in kept)
+    return [
+        RawRecord(
+            each.topic.removeprefix("raw."),
+            each.topic,
+            partition_for(each.key.decode(), PARTITIONS),
+            offset,
+            each.timestamp_ms,
+            each.key,
+            each.value,
+            each.headers,
+        )
+        for offset, each in enumerate(made)
+    ]
+
+
+def run_normalize(normalize: Normalizer, of: list[RawRecord]) -> None:
+    memories: dict[tuple[str, int], Memory] = {}
+    for raw in of:
+        memory = memories.setdefault((raw.topic, raw.partition), Memory())
+        memory.remember(normalize(envelope_of(raw), memory).statements)
+
+
+def run_follow(normalize: Normalizer, of: list[RawRecord]) -> None:
+    states: dict[tuple[str, int], PartitionState] = {}
+    for raw in of:
+        state = states.setdefault((raw.topic, raw.partition), PartitionState())
+        followed = follow(raw, normalize, state, PARTITIONS)
+        state.remember(followed.statements)
+        for each in followed.statements:
+            state_record(state_topic(raw.vendor), raw.partition, followed.key, each)
+
+
+WAYS: dict[str, Callable[[Normalizer, list[RawRecord]], None]] = {"normalize": run_normalize, "follow": run_follow}
+
+
+def core(validation: str) -> Normalizer:
+    """The packaged configuration; no ``.env`` is read."""
+    made = normalizer(Settings(validation=validation, _env_file=None))
+    made.validate({"resourceType": "Patient"})  # compiles the schemas now
+    return made
+
+
+def shape(of: list[RawRecord]) -> dict[str, Any]:
+    """What an event of the mix becomes, on average; also asserts that all of it is mapped."""
+    normalize, states = core("spec"), {}
+    records: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for raw in of:
+        state = states.setdefault((raw.topic, raw.partition), PartitionState())
+        followed = follow(raw, normalize, state, PARTITIONS)
+        assert followed.error is None, f"{raw.topic}: {followed.error}"
+        state.remember(followed.statements)
+        for each in followed.records:
+            group = each.topic if each.topic in (BUNDLE, OUTCOME) else "resources"
+            records[group] += 1
+            sizes[group] += len(each.value or b"")
+        records["state"] += len(followed.statements)
+    return {
+        "raw bytes": round(statistics.mean(len(each.value or b"") for each in of)),
+        "records an event": {name: round(number / len(of), 2) for name, number in records.items()},
+        "bytes a record": {name: round(size / records[name]) for name, size in sizes.items()},
+    }
+
+
+def measure(count: int, repeats: int, validations: tuple[str, ...] = VALIDATIONS, kind: str | None = None) -> Any:
+    """Events a CPU-second: per way and validation the runs and their median, interleaved."""
+    of = raws(count, kind)
+    cores = {validation: core(validation) for validation in validations}
+    runs: dict[str, list[float]] = {f"{way} {validation}": [] for way in WAYS for validation in validations}
+    for normalize in cores.values():  # models and caches that are built when first used
+        run_follow(normalize, of[: max(1, count // 10)])
+    for _ in range(repeats):
+        for validation, normalize in cores.items():
+            for name, way in WAYS.items():
+                begun = time.process_time()
+                way(normalize, of)
+                runs[f"{name} {validation}"].append(round(len(of) / (time.process_time() - begun), 1))
+    return {name: {"median": statistics.median(each), "runs": each} for name, each in runs.items()}
+
+
+def profile(count: int, validation: str, lines: int, sort: str, kind: str | None = None) -> None:
+    of, normalize = raws(count, kind), core(validation)
+    run_follow(normalize, of[: max(1, count // 10)])
+    profiler = cProfile.Profile()
+    profiler.runcall(run_follow, normalize, of)
+    pstats.Stats(profiler).strip_dirs().sort_stats(sort).print_stats(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--events", type=int, default=5_000)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--validation", choices=VALIDATIONS, help="only this one (with --profile: spec)")
+    parser.add_argument("--kind", choices=[f"{vendor}/{kind}" for vendor, kind in SHARES], help="only this kind")
+    parser.add_argument("--profile", type=int, nargs="?", const=40, metavar="LINES", help="print a cProfile top list")
+    parser.add_argument("--sort", default="tottime", choices=("tottime", "cumtime"), help="order of the top list")
+    asked = parser.parse_args()
+    if asked.profile:
+        profile(asked.events, asked.validation or "spec", asked.profile, asked.sort, asked.kind)
+    else:
+        chosen = (asked.validation,) if asked.validation else VALIDATIONS
+        found = measure(asked.events, asked.repeat, chosen, asked.kind)
+        print(json.dumps({"events a CPU-second": found, **shape(raws(asked.events, asked.kind))}, indent=1))
