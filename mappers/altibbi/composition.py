@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
+from config import tables
 from mappers.altibbi.children import Child
 from mappers.altibbi.consultation import Consultation
 from mappers.altibbi.post_call import Answers
@@ -103,14 +104,7 @@ def _composition(sections: Sequence[Section], consultation: Consultation) -> Res
         "Composition",
         "recommendation",
         (),
-        text=narrative.narrative(
-            "generated",
-            narrative.paragraphs(TITLE),
-            narrative.paragraphs(f"Patient: {consultation.user}"),
-            narrative.paragraphs(f"Date: {consultation.time} (time of the event)"),
-            narrative.paragraphs(f"Author: {AUTHOR}"),
-            narrative.items(section.title for section in sections),
-        ),
+        text=_narrative(sections, consultation),
         status="final",
         type=codeable_concept(TYPE),
         subject=consultation.to_patient,
@@ -120,6 +114,22 @@ def _composition(sections: Sequence[Section], consultation: Consultation) -> Res
         author=[_author()],
         title=TITLE,
         section=[section.as_element() for section in sections],
+    )
+
+
+def _narrative(sections: Sequence[Section], consultation: Consultation) -> Element | None:
+    """What it is, whose, when, by whom, and what is doubtful about the time; its sections carry the text (§13).
+
+    ``extensions``, because the basis of the date stands in an extension.
+    """
+    return narrative.narrative(
+        "extensions",
+        narrative.paragraphs(TITLE),
+        narrative.paragraphs(f"Patient: {consultation.user}"),
+        narrative.paragraphs(f"Date: {consultation.time} (time of the event; when it was written is not stated)"),
+        narrative.paragraphs(f"Author: {AUTHOR}"),
+        narrative.items(section.title for section in sections),
+        *(narrative.paragraphs(tables.flags().flags[code].text) for code in consultation.context.time.flags),
     )
 
 

@@ -5,14 +5,17 @@ from typing import Any
 
 from mappers.altibbi import transitions
 from mappers.altibbi.consultation import Consultation
-from mappers.altibbi.transitions import CLOSED, LIVE, UNKNOWN, Row, Status, Transition
+from mappers.altibbi.transitions import CLOSED, LIVE, UNKNOWN, Row, Transition
 from mappers.context import Context
 from mappers.contract import Element, Flag, Flags, Fold, Folded, Registers
 from mappers.fhir.elements import ACT_CODE, coding, element, extended, listed, reference
 from mappers.instants import Instant
 
 LATEST = "recommendation"
-"""Register of W, the recommendation of greatest stamp (mapping.md §3.5)."""
+"""Register of W, the recommendation of greatest stamp that says something (mapping.md §3.5)."""
+
+MENTION = "mention"
+"""Register of recommendations that name the consultation and say nothing else."""
 
 VIRTUAL = coding(ACT_CODE, "VR", "virtual")
 
@@ -59,7 +62,8 @@ def encounter(consultation: Consultation, registers: Registers) -> Folded:
         diagnosis=[{"condition": reference(each)} for each in (latest.value["diagnosis"] if latest else ())],
         serviceProvider=reference(context.organization),
     )
-    said = [each.stamp for name, each in registers.items() if name == LATEST or name.startswith(transitions.REGISTER)]
+    own = (LATEST, MENTION, transitions.REGISTER)
+    said = [each.stamp for name, each in registers.items() if name.startswith(own)]
     return Folded(resource, max(said), tuple(flags))
 
 
@@ -67,13 +71,15 @@ def _row(row: Row, context: Context, flags: Flags) -> Element | None:
     """Both ``status`` and ``period`` are 1..1. A word that its code does not tell stands beside it."""
     return element(
         status=row.status.means,
-        _status=None if row.status.curated else extended(_sent(row.status, context)),
+        _status=None if row.status.curated else extended(_sent(row, context)),
         period=_start_end(row.start, row.end, "Encounter.statusHistory.period", flags),
     )
 
 
-def _sent(status: Status, context: Context) -> Element:
-    return context.source_value("/old_status", status.sent, None if status.mapped else "unmapped-status")
+def _sent(row: Row, context: Context) -> Element:
+    """A row that starts with a change is what that one led to; one without a start is what the next one left."""
+    pointer, issue = "/new_status" if row.start else "/old_status", None if row.status.mapped else "unmapped-status"
+    return context.source_value(pointer, row.status.sent, issue)
 
 
 def _period(changes: Sequence[Transition], flags: Flags) -> Element | None:

@@ -1,17 +1,19 @@
 """Altibbi ``recommendation_data`` → what the doctor found and recommends (mapping.md §9.2)."""
 
+from collections.abc import Sequence
+
 from mappers.altibbi.care_plan import follow_up
-from mappers.altibbi.children import Unused, children, says
+from mappers.altibbi.children import Child, Unused, children, says
 from mappers.altibbi.composition import Found, reading_view
 from mappers.altibbi.consultation import Consultation, surroundings, unread_time, without_consultation
-from mappers.altibbi.encounter import LATEST, encounter_fold
+from mappers.altibbi.encounter import LATEST, MENTION, encounter_fold
 from mappers.altibbi.icd10 import diagnoses, symptoms
 from mappers.altibbi.medication import medication_requests
 from mappers.altibbi.payload import Data, Recommendation
 from mappers.altibbi.post_call import answers, questionnaire_response
 from mappers.altibbi.service_request import laboratory, referrals
 from mappers.context import Context
-from mappers.contract import Mapped
+from mappers.contract import Fold, Mapped
 
 
 def recommendation(event: Recommendation, context: Context) -> Mapped:
@@ -32,17 +34,31 @@ def recommendation(event: Recommendation, context: Context) -> Mapped:
     found = Found(symptom, diagnosis, medication, lab, referral, plan, response)
 
     made = [*found, *reading_view(answered, found, consultation)]
-    latest = {LATEST: {"diagnosis": [each.reference for each in diagnosis]}}
+    if made:
+        fold = _latest(made, diagnosis, consultation)
+    else:
+        unused.flags.add(_why_nothing(context.raw("/data")), "/data")
+        fold = encounter_fold(consultation, {MENTION: None})
     return Mapped(
-        made=(
-            *surroundings(event, context),
-            encounter_fold(
-                consultation,
-                {**latest, **says(made, context)},
-                makes=[each.reference for each in made],
-                besides=lambda registers: children(context, registers),
-            ),
-        ),
+        made=(*surroundings(event, context), fold),
         flags=tuple(unused.flags),
         skipped=(*unused.pointers, *unread_time(context)),
     )
+
+
+def _latest(made: Sequence[Child], diagnosis: Sequence[Child], consultation: Consultation) -> Fold:
+    """What this recommendation says; if no later one says something, what earlier ones said besides is absent."""
+    context = consultation.context
+    latest = {LATEST: {"diagnosis": [each.reference for each in diagnosis]}}
+    return encounter_fold(
+        consultation,
+        {**latest, **says(made, context)},
+        makes=[each.reference for each in made],
+        besides=lambda registers: children(context, registers),
+    )
+
+
+def _why_nothing(data: object) -> str:
+    """Absent is not negative (rule 5): a recommendation of nothing replaces none; so does one that cannot be read."""
+    blank = not data or (isinstance(data, str) and data.isspace())
+    return "item-empty" if blank or isinstance(data, dict) else "value-unreadable"
