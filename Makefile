@@ -20,7 +20,7 @@ dev: $(VENV)/demo.installed ## the same stack, left running until Ctrl-C
 
 test: $(VENV)/dev.installed ## lint, types and every test
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 lint: $(VENV)/dev.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy

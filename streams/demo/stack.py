@@ -116,8 +116,8 @@ class Process:
         self._process.kill()
         self._process.wait()
 
-    def stop(self) -> None:
-        """SIGTERM, then SIGKILL if it has not ended in time."""
+    def stop(self) -> int | None:
+        """SIGTERM, then SIGKILL if it has not ended in time; the exit code."""
         if self.running:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -126,6 +126,7 @@ class Process:
                 self._process.kill()
                 self._process.wait()
         self._reader.join(STOP_SECONDS)
+        return self._process.poll()
 
 
 class Stack:

@@ -1,0 +1,142 @@
+"""What cannot be mapped, or not be written, becomes a dead letter; the events around it lose nothing."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from config.settings import Settings
+from mappers.instants import Instant
+from streams.embedded import EmbeddedBroker
+from streams.headers import header
+from streams.kafka import librdkafka, producer_config
+from streams.step1_receive.raw_record import raw_record
+from tests.kafka.brokers import RunningBroker, create_topics
+from tests.test_worker import ENOUGH, running
+from tests.workload import Store, events, produce, undisturbed
+from topics.declared import dead_letter_topic
+from topics.partition import partition_for
+
+RECEIVED_AT = Instant.parse("2024-06-01T12:00:00Z")
+KEY = b"default|survey/s-1"
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    """A broker for one test, with the declared topics."""
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6)
+
+
+class Letters:
+    """The dead letters of a vendor, as far as they have been read."""
+
+    def __init__(self, settings: Settings, vendor: str) -> None:
+        self._consumer = Consumer(librdkafka(settings, **{"group.id": "letters", "auto.offset.reset": "earliest"}))
+        topic = dead_letter_topic(vendor)
+        self._consumer.assign([TopicPartition(topic, each, 0) for each in range(settings.partitions)])
+        self._found: list[Message] = []
+
+    def read(self) -> list[Message]:
+        """All that are there by now."""
+        self._found += [each for each in self._consumer.consume(100, 0.1) if each.error() is None]
+        return self._found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+@contextmanager
+def letters(settings: Settings, vendor: str) -> Iterator[Letters]:
+    found = Letters(settings, vendor)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def test_unreadable_records(settings: Settings) -> None:
+    """Not JSON, no object, no value, cut off, too deep: a letter each; the good record behind them is mapped."""
+    good = orjson.dumps({"event_type": "survey_finished", "content": {"survey_id": "s-1"}})
+    deep = b'{"a":' * 220 + b"1" + b"}" * 220
+    bad = [b"not json", b"[1, 2]", None, b'{"pass_code": 5528,', deep]
+    producer = Producer(producer_config(settings))
+    for value in (*bad, good):
+        producer.produce("raw.infermedica", value, KEY)
+    assert producer.flush(20) == 0
+    store = Store(settings)
+    with letters(settings, "infermedica") as found, running(settings) as worker:
+        end = time.monotonic() + ENOUGH
+        while len(found.read()) < len(bad) or not any("QuestionnaireResponse/" in name for name in store.values):
+            assert time.monotonic() < end, worker.report("is stuck")
+            store.read(0.05)
+        seen = list(found.read())
+    store.close()
+    assert [header(each.headers(), "error-code") for each in seen] == [
+        "not-json",
+        "not-an-object",
+        "empty",
+        "not-json",
+        "too-deep",
+    ]
+    assert [each.value() for each in seen] == [b"not json", b"[1, 2]", None, None, deep], "5528 is withheld"
+    place = f"raw.infermedica/{partition_for(KEY, settings.partitions)}"
+    assert [header(each.headers(), "raw") for each in seen] == [f"{place}/{offset}" for offset in range(len(bad))]
+    assert all(header(each.headers(), "attempt") == "1" for each in seen)
+
+
+def test_an_unknown_event_has_an_outcome_and_no_letter(settings: Settings) -> None:
+    producer = Producer(producer_config(settings))
+    producer.produce(
+        "raw.mediquo", orjson.dumps({"type": "something_new", "payload": {"patient": {"code": "p"}}}), b"k"
+    )
+    assert producer.flush(20) == 0
+    store = Store(settings)
+    with letters(settings, "mediquo") as found, running(settings) as worker:
+        end = time.monotonic() + ENOUGH
+        while not store.values:
+            assert time.monotonic() < end, worker.report("is stuck")
+            store.read(0.05)
+        assert worker.stop() == 0
+        assert found.read() == []
+    (outcome,) = (orjson.loads(value) for value in store.values.values())
+    assert [issue["code"] for issue in outcome["issue"] if issue["severity"] == "warning"] == ["not-supported"]
+    store.close()
+
+
+def test_a_record_too_large_for_kafka(settings: Settings) -> None:
+    """One event's output exceeds what a record may be: that event has a letter, the others their resources.
+
+    Its raw value is as large, so the letter goes without it, and names the raw record that has it.
+    """
+    assert RECEIVED_AT is not None
+    raws = produce(settings, events(40, seed=3))
+    expected = undisturbed(settings, raws)
+    text = "".join(random.Random(1).choices("abcdefghij ", k=200_000))
+    body: dict[str, Any] = {"type": "patient_report_sent", "occurred_on": 1717243500}
+    body["payload"] = {"type": "soap", "patient": {"code": "big"}, "content": {"plan": text}}
+    (large,) = produce(settings, [raw_record("mediquo", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
+    store = Store(settings)
+    with (
+        letters(settings, "mediquo") as found,
+        running(settings, FHIRLINE_MESSAGE_MAX_BYTES="65536") as worker,
+    ):
+        end = time.monotonic() + ENOUGH
+
+        def too_large() -> list[Message]:
+            return [each for each in found.read() if header(each.headers(), "error-code") == "record-too-large"]
+
+        while store.different(expected)["missing"] or not too_large():
+            assert time.monotonic() < end, worker.report("is stuck")
+            assert worker.running, worker.report("has ended")
+            store.read(0.05)
+        assert {header(each.headers(), "raw") for each in too_large()} == {large.coordinates}
+        assert {each.value() for each in too_large()} == {None}
+        assert worker.stop() == 0
+    store.close()
