@@ -24,7 +24,7 @@ from streams.infermedica.client import seconds_until
 from streams.kafka import librdkafka
 from streams.step1_receive.raw_record import Received, raw_record
 from tests.infermedica_server import ASSESSMENT, CLIENT_ID, CLIENT_SECRET, Fault, InfermedicaServer
-from tests.kafka.brokers import RunningBroker, create_topics
+from tests.kafka.brokers import RunningBroker, apache, create_topics
 from tests.receiving import environment
 from tests.workload import produce
 from topics.declared import canonical_topic, dead_letter_topic, enriched_topic, raw_topic
@@ -39,10 +39,19 @@ PERSONAL = ("Jon Smith", "user@example.com", "1231231234", "pollen", "Cholecysto
 
 
 @pytest.fixture
-def own_broker() -> Iterator[RunningBroker]:
-    with EmbeddedBroker() as broker:
-        create_topics(broker.bootstrap)
-        yield RunningBroker("embedded", broker.bootstrap)
+def own_broker(request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
+    """A broker for one test: what its topics hold is counted. Embedded, unless the test asks for both kinds."""
+    if getattr(request, "param", "embedded") == "embedded":
+        with EmbeddedBroker() as broker:
+            create_topics(broker.bootstrap)
+            yield RunningBroker("embedded", broker.bootstrap)
+    else:
+        with apache() as kafka:
+            create_topics(kafka.bootstrap)
+            yield RunningBroker("apache", kafka.bootstrap)
+
+
+both = pytest.mark.parametrize("own_broker", ["embedded", "apache"], indirect=True)
 
 
 @pytest.fixture
@@ -322,6 +331,7 @@ def test_wrong_settings_are_told_at_start(
 # Many surveys
 
 
+@both
 def test_a_slow_survey_holds_up_no_other(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -365,6 +375,7 @@ def test_no_more_surveys_in_hand_than_the_setting_says(
         assert {survey_of(each) for each in reading(ENRICHED).count(5, process)} == set(waiting)
 
 
+@both
 def test_killed_between_fetch_and_commit_nothing_is_lost(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -412,6 +423,22 @@ def test_sigterm_abandons_what_waits_without_committing_it(
         assert [survey_of(each) for each in reading(ENRICHED).count(1, process)] == ["waits"]
 
 
+def test_sigterm_ends_it_with_kafka_away(api: InfermedicaServer, vendors: Path) -> None:
+    """Nothing can be committed then, and nothing is waited for."""
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        running = RunningBroker("embedded", broker.bootstrap)
+        api.complete("s-1")
+        produce(running.settings(), [survey("s-1")])
+        with enriching(running, api, vendors, FHIRLINE_SESSION_TIMEOUT="20") as process:
+            process.wait_for("survey enriched")
+            broker.stop()
+            process.wait_for("kafka")
+            process.stop()
+            assert process.exit_code == 0, process.report("had to be killed")
+
+
+@both
 def test_two_processes_share_the_partitions(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:

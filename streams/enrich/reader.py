@@ -3,11 +3,12 @@
 Why not Faust: surveys finish out of order, by minutes. Faust takes acknowledgements out of order too, but what it then
 commits with gaps at the head of a partition has lost events (engine.md, rule 3), and its agent takes the next batch
 only when the last one is done, which would let one waiting survey hold up all. So this is a plain consumer of
-librdkafka with manual commits; all its calls are made by one thread.
+librdkafka with manual commits; one thread reads, and calls back about partitions.
 """
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ log = structlog.get_logger("enrich")
 POLL_SECONDS = 0.2
 AT_A_TIME = 200
 QUEUE_KBYTES = 16_384
+CLOSE_SECONDS = 5.0
 COMMIT_LOST = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 
 
@@ -72,6 +74,7 @@ class Reader:
         self._assignments: dict[int, Assignment] = {}
         self._topic = topic
         self._paused = False
+        self._committing = False
         self._consumer = Consumer(
             librdkafka(
                 settings,
@@ -86,6 +89,7 @@ class Reader:
                     "max.poll.interval.ms": int(max(300.0, settings.session_timeout) * 1000),
                     "queued.max.messages.kbytes": QUEUE_KBYTES,
                     "error_cb": _note,
+                    "on_commit": self._committed,
                 },
             ),
             logger=logging.getLogger("librdkafka"),
@@ -96,17 +100,29 @@ class Reader:
         """Records that have arrived, up to ``limit``. With 0, nothing is read, but the group sees us alive."""
         return await self._loop.run_in_executor(self._thread, self._read, min(limit, AT_A_TIME))
 
-    async def commit(self) -> None:
-        await self._loop.run_in_executor(self._thread, self._commit, None)
+    def commit(self) -> None:
+        """Begin to commit what is finished, unless the commit before is still under way."""
+        if not self._committing:
+            self._commit(list(self._assignments.values()))
 
     async def close(self) -> None:
-        """Commit what is finished and leave the group."""
-        await self._loop.run_in_executor(self._thread, self._close)
+        """Commit what is finished and leave the group; where Kafka does not answer, its session timeout ends it."""
         self._thread.shutdown()
+        closed = asyncio.Event()
 
-    def _close(self) -> None:
-        self._commit(None)
-        self._consumer.close()
+        def close() -> None:
+            self._commit(list(self._assignments.values()))
+            self._consumer.close()  # waits for the commit
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(closed.set)
+
+        # A thread that may be left behind: librdkafka's wait has no limit of ours.
+        threading.Thread(target=close, name="enrich-close", daemon=True).start()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await closed.wait()
+        except TimeoutError:
+            log.warning("left without an answer of Kafka; what was not committed is read again")
 
     def _read(self, limit: int) -> list[tuple[Assignment, Message]]:
         if limit == 0:
@@ -130,21 +146,25 @@ class Reader:
             message = self._consumer.poll(0)
         return read
 
-    def _commit(self, only: Iterable[Assignment] | None) -> None:
-        assignments = list(self._assignments.values() if only is None else only)
-        moved = [(each, place) for each in assignments if (place := each.to_commit())]
-        if not moved:
+    def _commit(self, assignments: Iterable[Assignment]) -> None:
+        """Never waits: with its coordinator away, librdkafka would wait for as long as a session may be silent."""
+        if places := [place for each in assignments if (place := each.to_commit())]:
+            self._committing = True
+            try:
+                self._consumer.commit(offsets=places, asynchronous=True)
+            except KafkaException as error:
+                self._committed(error.args[0], places)
+
+    def _committed(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
+        """What is not committed is read again: so a commit may fail, and the next one carries the same and more."""
+        self._committing = False
+        if error is not None:
+            level = log.info if error.code() in COMMIT_LOST else log.warning
+            level("offsets not committed", error=error.name())
             return
-        try:
-            self._consumer.commit(offsets=[place for _, place in moved], asynchronous=False)
-        except KafkaException as error:
-            # What is not committed is read again: so a commit may fail, and the next one carries the same and more.
-            code = error.args[0]
-            level = log.info if code.code() in COMMIT_LOST else log.warning
-            level("offsets not committed", error=code.name())
-            return
-        for assignment, place in moved:
-            assignment.committed = place.offset
+        for each in places:
+            if each.error is None and (assignment := self._assignments.get(each.partition)):
+                assignment.committed = each.offset
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         for each in partitions:

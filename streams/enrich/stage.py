@@ -73,7 +73,7 @@ class Stage:
             for assignment, message in await self._reader.read(room):
                 self._begin(assignment, message)
             if time.monotonic() - committed >= COMMIT_SECONDS:
-                await self._reader.commit()
+                self._reader.commit()
                 committed = time.monotonic()
         stopping.set()
 
