@@ -7,7 +7,7 @@ law is that no crash, pause or repeat may show in the last value under any canon
 import copy
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from mappers.session import normalizer
 from streams.kafka import librdkafka, producer_config
 from streams.records import RawRecord
 from streams.step1_receive.raw_record import Received, raw_record
-from streams.step4_normalize import follow
+from streams.step4_normalize import Followed, follow
 from tests.cases import cases
 from topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
 
@@ -103,13 +103,16 @@ def produce(settings: Settings, records: Iterable[Received]) -> list[RawRecord]:
     return sorted(written, key=lambda each: (each.topic, each.partition, each.offset))
 
 
-def undisturbed(settings: Settings, raws: Iterable[RawRecord]) -> dict[str, bytes]:
-    """Topic-and-key → last value, as one run over the raw topics makes it."""
+def undisturbed(
+    settings: Settings, raws: Iterable[RawRecord], seen: Callable[[RawRecord, Followed], None] = lambda *_: None
+) -> dict[str, bytes]:
+    """Topic-and-key → last value, as one run over the raw topics makes it; ``seen`` is told of each step."""
     normalize, memories, store = normalizer(settings), {}, {}
     for raw in raws:
         memory = memories.setdefault((raw.topic, raw.partition), Memory())
         followed = follow(raw, normalize, memory, settings.partitions)
         memory.remember(followed.statements)
+        seen(raw, followed)
         for record in followed.records:
             if not record.topic.startswith("dead-letter."):
                 store[f"{record.topic} {record.key.decode()}"] = record.value

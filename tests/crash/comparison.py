@@ -1,0 +1,228 @@
+"""Raw topics against canonical topics and dead letters: what one undisturbed run makes, and what is there."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import orjson
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from config.settings import Settings
+from config.vendors import load_vendors
+from streams.headers import header
+from streams.kafka import librdkafka
+from streams.records import RawRecord
+from streams.step4_normalize import Followed
+from tests.workload import Store, undisturbed
+from topics.declared import canonical_topic, dead_letter_topic, raw_topic
+
+PATIENCE = 180.0
+"""Seconds without any progress after which a group counts as stuck."""
+
+Place = tuple[str, int]
+
+
+@contextmanager
+def _consumer(settings: Settings, group: str = "comparison") -> Iterator[Consumer]:
+    consumer = Consumer(
+        librdkafka(
+            settings, **{"group.id": group, "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0}
+        )
+    )
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def _places(consumer: Consumer, topics: Iterable[str]) -> list[TopicPartition]:
+    known = consumer.list_topics(timeout=30).topics
+    return [TopicPartition(topic, each, OFFSET_BEGINNING) for topic in topics for each in known[topic].partitions]
+
+
+def read_all(settings: Settings, topics: Iterable[str]) -> Iterator[Message]:
+    """Every record of the topics, each partition to its end."""
+    with _consumer(settings) as consumer:
+        consumer.assign(places := _places(consumer, topics))
+        left = len(places)
+        while left:
+            first = consumer.poll(60)
+            assert first is not None, f"{left} partitions were not read to their end"
+            for message in (first, *consumer.consume(5_000, 0)):
+                if (error := message.error()) is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    left -= 1
+                else:
+                    assert error.retriable(), error
+
+
+def raw_topics(settings: Settings) -> list[str]:
+    return [raw_topic(vendor) for vendor in load_vendors(settings.vendors_file).names]
+
+
+def raw_records(settings: Settings) -> list[RawRecord]:
+    """What lies on the raw topics, by topic, partition and offset."""
+    found = [
+        RawRecord(
+            (topic := message.topic() or "").removeprefix("raw."),
+            topic,
+            message.partition() or 0,
+            message.offset() or 0,
+            message.timestamp()[1],
+            message.key(),
+            message.value(),
+            message.headers() or [],
+        )
+        for message in read_all(settings, raw_topics(settings))
+    ]
+    return sorted(found, key=lambda each: (each.topic, each.partition, each.offset))
+
+
+def committed(settings: Settings) -> dict[Place, int]:
+    """The group's offsets on the raw topics; 0 where it has none."""
+    with _consumer(settings, settings.group) as consumer:
+        places = consumer.committed(_places(consumer, raw_topics(settings)), timeout=30)
+        return {(each.topic, each.partition): max(0, each.offset) for each in places}
+
+
+def ends(settings: Settings, topics: Iterable[str]) -> dict[Place, int]:
+    """End offsets, exact on Apache Kafka only (engine.md)."""
+    with _consumer(settings) as consumer:
+        places = _places(consumer, topics)
+        return {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=30)[1] for p in places}
+
+
+def written(settings: Settings) -> int:
+    """How far the group is, in records: every mapped event has a Provenance."""
+    return sum(ends(settings, [canonical_topic("Provenance")]).values())
+
+
+def wait_for_progress(settings: Settings, records: int) -> None:
+    """Until the group has written so many records more."""
+    wait_until(lambda: settled(lambda: written(settings)), lambda now, first: now >= first + records)
+
+
+def wait_drained(settings: Settings) -> None:
+    """Until the group's lag is 0: everything on the raw topics is committed."""
+
+    def left() -> int:
+        done = committed(settings)
+        return sum(end - done[place] for place, end in ends(settings, raw_topics(settings)).items())
+
+    wait_until(lambda: settled(left), lambda now, _: now == 0)
+
+
+def settled(ask: Callable[[], int]) -> int | None:
+    """None where the cluster does not answer just now."""
+    try:
+        return ask()
+    except KafkaException:
+        return None
+
+
+def wait_until(ask: Callable[[], int | None], reached: Callable[[int, int], bool]) -> None:
+    """Until ``reached(now, first)``; gives up where the figure has stood still for too long."""
+    first = last = None
+    moved = time.monotonic()
+    while True:
+        now = ask()
+        if now is not None:
+            first = now if first is None else first
+            if reached(now, first):
+                return
+            if now != last:
+                last, moved = now, time.monotonic()
+        assert time.monotonic() - moved < PATIENCE, f"stuck at {last}, began at {first}"
+        time.sleep(0.1)
+
+
+class Topics(Store):
+    """The store of the workload, which also counts what was written again for the same raw record."""
+
+    def __post_init__(self) -> None:
+        self._seen: set[tuple[str, str | None]] = set()
+        self.again = 0
+        super().__post_init__()
+
+    def read_to_the_end(self) -> None:
+        self._seen.clear()
+        self.again = 0
+        super().read_to_the_end()
+
+    def _take(self, message: Message) -> None:
+        super()._take(message)
+        if message.error() is None:
+            cause = (f"{message.topic()} {(message.key() or b'').decode()}", header(message.headers(), "raw"))
+            self.again += cause in self._seen
+            self._seen.add(cause)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The figures of a scenario's end. ``letters``: raw records with a dead letter, expected and found."""
+
+    events: int
+    keys: int
+    missing: list[str]
+    differing: list[str]
+    unexpected: list[str]
+    letters: tuple[int, int, int]
+    transitions: tuple[int, int]
+    records: int
+    again: int
+
+    @property
+    def whole(self) -> bool:
+        _, missing, unexpected = self.letters
+        said, found = self.transitions
+        nothing = not (self.missing or self.differing or self.unexpected)
+        return nothing and not missing and not unexpected and said == found
+
+    def __str__(self) -> str:
+        expected, missing, unexpected = self.letters
+        said, found = self.transitions
+        shown = (*self.missing[:3], *self.differing[:3], *self.unexpected[:3])
+        return (
+            f"{self.events} raw events: {self.keys} keys expected, {len(self.missing)} missing, "
+            f"{len(self.differing)} differing, {len(self.unexpected)} unexpected; {expected} dead letters expected, "
+            f"{missing} missing, {unexpected} unexpected; {said} status history rows expected, {found} found; "
+            f"{self.records} records written, {self.again} of them again for the same raw record"
+            + "".join(f"\n    {name}" for name in shown)
+        )
+
+
+def compare(
+    settings: Settings, raws: list[RawRecord], each: Callable[[RawRecord, Followed], None] = lambda *_: None
+) -> Comparison:
+    """What is there against what one undisturbed run over ``raws`` makes. Only after `wait_drained`."""
+    dead: set[str] = set()
+
+    def seen(raw: RawRecord, followed: Followed) -> None:
+        if any(record.topic == dead_letter_topic(raw.vendor) for record in followed.records):
+            dead.add(raw.coordinates)
+        each(raw, followed)
+
+    expected = undisturbed(settings, raws, seen)
+    vendors = load_vendors(settings.vendors_file).names
+    letters = {header(each.headers(), "raw") for each in read_all(settings, map(dead_letter_topic, vendors))}
+    store = Topics(settings)
+    try:
+        store.read_to_the_end()
+        return Comparison(
+            len(raws),
+            len(expected),
+            **store.different(expected),
+            letters=(len(dead), len(dead - letters), len(letters - dead)),
+            transitions=(_rows(expected), _rows(store.values)),
+            records=sum(store.writes.values()),
+            again=store.again,
+        )
+    finally:
+        store.close()
+
+
+def _rows(values: dict[str, bytes]) -> int:
+    encounters = (orjson.loads(value) for name, value in values.items() if "fhir.r4.Encounter " in name)
+    return sum(len(each.get("statusHistory", ())) for each in encounters)

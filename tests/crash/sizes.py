@@ -1,0 +1,40 @@
+"""How much of each scenario: small in `make test`; `make crash` and `make soak` set the environment."""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sizes:
+    long: bool = os.environ.get("CRASH_FORM") == "long"
+    seed: int = int(os.environ.get("CRASH_SEED") or 1)
+    soak: int = int(os.environ.get("CRASH_SOAK") or 0)
+    """Events of the soak; 0: no soak."""
+
+    @property
+    def kills(self) -> int:
+        """Kills of a worker; other repeated disturbances are a share of it."""
+        return int(os.environ.get("CRASH_KILLS") or (20 if self.long else 2))
+
+    @property
+    def events(self) -> int:
+        """Events at least; a steady input goes on until the last disturbance is over."""
+        return int(os.environ.get("CRASH_EVENTS") or (20_000 if self.long else 600))
+
+    @property
+    def rate(self) -> float:
+        """Events a second: a kill costs the group some 8 s, and all that comes in meanwhile is its backlog."""
+        return min(400.0, max(40.0, self.events / (self.kills * 8)))
+
+    @property
+    def outage(self) -> float:
+        """Seconds without any broker."""
+        return 60.0 if self.long else 8.0
+
+    @property
+    def repeats(self) -> int:
+        """How often a disturbance that needs no count is repeated."""
+        return max(1, self.kills // 2) if self.long else 1
+
+
+SIZES = Sizes()

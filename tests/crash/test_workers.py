@@ -1,0 +1,77 @@
+"""Workers that are killed, added, removed and paused under steady input: nothing is lost, nothing stale lands last."""
+
+import random
+import signal
+from collections.abc import Callable
+
+from config.settings import Settings
+from tests.crash.comparison import compare, raw_records, wait_drained, wait_for_progress
+from tests.crash.load import all_vendors, folded, steady
+from tests.crash.sizes import SIZES
+from tests.crash.workers import Workers
+
+SMALL_BATCHES = {"FHIRLINE_BATCH_SIZE": "50"}
+"""More barriers a second, so that random moments fall between the steps of one."""
+
+IN_ORDER = 10.0
+"""Seconds within which a worker leaves in order (engine.md, rule 9)."""
+
+
+def test_one_of_three_killed_at_random_moments(kafka: Settings, show: Callable[..., None]) -> None:
+    """SIGKILL, again and again, under input of all vendors: 0 missing, every last value as in one undisturbed run."""
+    rng = random.Random(SIZES.seed)
+    with Workers(kafka, 3, **SMALL_BATCHES) as workers:
+        with steady(kafka, all_vendors(SIZES.seed), SIZES.events, SIZES.rate):
+            for _ in range(SIZES.kills):
+                wait_for_progress(kafka, rng.randint(1, int(SIZES.rate * 3)))
+                rng.choice(workers.here).kill()
+        wait_drained(kafka)
+    comparison = compare(kafka, raw_records(kafka))
+    show(f"{SIZES.kills} kills of one of three workers", comparison, workers)
+    assert workers.exits[-signal.SIGKILL] >= SIZES.kills
+    assert comparison.whole
+
+
+def test_workers_come_and_go_under_load(kafka: Settings, show: Callable[..., None]) -> None:
+    """Rebalances with folds: no status transition is lost. SIGTERM: a clean leave in time, and nothing lost by it."""
+    rng = random.Random(SIZES.seed)
+    leaves = []
+    with Workers(kafka, 1, **SMALL_BATCHES) as workers:
+        with steady(kafka, folded(SIZES.seed), SIZES.events, SIZES.rate):
+            for _ in range(SIZES.repeats):
+                added = workers.add()
+                added.wait_assigned()
+                wait_for_progress(kafka, rng.randint(1, int(SIZES.rate * 3)))
+                leaves.append(rng.choice(workers.here).leave())
+                wait_for_progress(kafka, rng.randint(1, int(SIZES.rate)))
+        wait_drained(kafka)
+    comparison = compare(kafka, raw_records(kafka))
+    slowest = max(seconds for _, seconds in leaves)
+    show(f"{len(leaves)} workers added, {len(leaves)} removed by SIGTERM, the slowest in {slowest:.1f} s", comparison)
+    assert {code for code, _ in leaves} == {0}, leaves
+    assert slowest < IN_ORDER or not SIZES.long, "only the long form has the machine for itself"
+    assert comparison.transitions[0] > 0
+    assert comparison.whole
+
+
+def test_a_paused_worker_writes_nothing_stale(kafka: Settings, show: Callable[..., None]) -> None:
+    """SIGSTOP in the midst of work until another has its partitions, then SIGCONT: it ends, nothing stale lands."""
+    rng = random.Random(SIZES.seed)
+    with Workers(kafka, 2, **SMALL_BATCHES) as workers:
+        with steady(kafka, folded(SIZES.seed), SIZES.events, SIZES.rate):
+            for _ in range(SIZES.repeats):
+                wait_for_progress(kafka, rng.randint(1, 10))  # something has just been written, and more is on its way
+                place = rng.choice(workers.here)
+                paused = place.signal(signal.SIGSTOP)
+                [other] = [each for each in workers.here if each is not place]
+                workers.wait_owns_all(other)
+                wait_for_progress(kafka, int(SIZES.rate))
+                place.signal(signal.SIGCONT)
+                assert place.wait_ended(paused) == 70, paused.report("should have ended itself")
+                place.wait_restarted(paused)
+                place.wait_assigned()
+        wait_drained(kafka)
+    comparison = compare(kafka, raw_records(kafka))
+    show(f"{SIZES.repeats} pauses beyond the session", comparison, workers)
+    assert workers.exits[70] >= SIZES.repeats
+    assert comparison.whole

@@ -1,0 +1,167 @@
+"""A consumer group's workers under a supervisor that starts again whatever ends, as a deployment's does."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+import orjson
+
+from config.settings import Settings
+from config.vendors import load_vendors
+from streams.demo.stack import Process, StackFailed
+from tests.receiving import environment
+from topics.declared import ENRICHED
+
+BACK_OFF = 0.5
+ENOUGH = 240.0
+FOR_GOOD = 86_400.0
+
+
+class Worker:
+    """A place in the group: a process, and after it ends by itself or by a kill another one, until it is removed."""
+
+    def __init__(self, name: str, group: "Workers") -> None:
+        self.name = name
+        self._group = group
+        self._leaving = threading.Event()
+        self._changed = threading.Condition()
+        self.starts = 0
+        self.process = self._start()
+        self._thread = threading.Thread(target=self._supervise, daemon=True)
+        self._thread.start()
+
+    def _start(self) -> Process:
+        self.starts += 1
+        return Process(self.name, "worker", environment=self._group.environment, echo=self._group.note)
+
+    def _supervise(self) -> None:
+        while True:
+            code = self.process.wait(FOR_GOOD)
+            if self._leaving.wait(BACK_OFF):
+                return
+            with self._changed:
+                self._group.exits[code] += 1
+                self.process = self._start()
+                self._changed.notify_all()
+
+    def wait_assigned(self) -> None:
+        """Until a process of this place has partitions; one that ends before that is replaced."""
+        until = time.monotonic() + ENOUGH
+        while True:
+            process = self.process
+            try:
+                process.wait_for("partitions assigned", timeout=max(0.1, until - time.monotonic()))
+                return
+            except StackFailed:
+                if time.monotonic() > until:
+                    raise
+                self.wait_restarted(process)
+
+    def wait_ended(self, process: Process | None = None) -> int:
+        """Until the process has ended; its exit code."""
+        return (process or self.process).wait(ENOUGH)
+
+    def wait_restarted(self, process: Process) -> None:
+        """Until another process has taken the place of this one."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.process is not process, ENOUGH), process.report(
+                "was not replaced"
+            )
+
+    def kill(self) -> None:
+        """SIGKILL; returns when the next process has started."""
+        process = self.process
+        process.kill()
+        self.wait_restarted(process)
+
+    def signal(self, number: signal.Signals) -> Process:
+        process = self.process
+        os.kill(process.pid, number)
+        return process
+
+    def leave(self) -> tuple[int, float]:
+        """SIGTERM, and no other process after it; its exit code and the seconds it took."""
+        self._leaving.set()
+        started = time.monotonic()
+        self.process.stop()
+        seconds = time.monotonic() - started
+        self._thread.join()
+        self._group.here.remove(self)
+        return self.process.exit_code or 0, seconds
+
+
+class Workers:
+    """The group. ``exits`` counts how processes ended that were replaced (negative: by that signal), ``reasons`` why
+    any of them ended itself with 70."""
+
+    def __init__(self, settings: Settings, count: int = 0, **more: str) -> None:
+        self.environment = environment(
+            settings.bootstrap,
+            FHIRLINE_GROUP=settings.group,
+            FHIRLINE_SESSION_TIMEOUT=f"{settings.session_timeout:g}",
+            FHIRLINE_PARTITIONS=str(settings.partitions),
+            FHIRLINE_REPLICATION_FACTOR=str(settings.replication_factor),
+            **more,
+        )
+        self.exits: Counter[int] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.restored = 0
+        """Records of state topics that were read, by all processes."""
+        self._assigned: dict[str, int] = {}
+        self._partitions = settings.partitions * (len(load_vendors(settings.vendors_file).names) + len(ENRICHED))
+        self.here: list[Worker] = []
+        self._count = count
+        self._names = 0
+
+    def add(self) -> Worker:
+        self._names += 1
+        self.here.append(worker := Worker(f"worker-{self._names}", self))
+        return worker
+
+    def note(self, line: str) -> None:
+        text = line.partition(": ")[2]
+        if not text.startswith("{"):
+            return
+        event = orjson.loads(text)
+        if event.get("event") == "worker ends without committing":
+            self.reasons[f"{event.get('reason')} {event.get('detail', '')}".strip()] += 1
+        if event.get("event") == "partitions assigned":
+            self._assigned[line.partition(": ")[0]] = len(event["partitions"])
+        if event.get("event") == "state restored":
+            self.restored += event["records"]
+
+    def wait_owns_all(self, worker: Worker) -> None:
+        """Until the group has given every partition to this one, whose last assignment names them."""
+        until = time.monotonic() + ENOUGH
+        while self._assigned.get(worker.name, 0) < self._partitions:
+            assert time.monotonic() < until, worker.process.report("does not own all partitions")
+            time.sleep(0.05)
+
+    def __enter__(self) -> Self:
+        try:
+            for _ in range(self._count):
+                self.add()
+            for worker in self.here:
+                worker.wait_assigned()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        for worker in [*self.here]:
+            if worker.process.running:
+                worker.signal(signal.SIGCONT)  # a paused one hears no SIGTERM
+            worker.leave()
+
+    def __str__(self) -> str:
+        ends = ", ".join(f"{count} x {code}" for code, count in sorted(self.exits.items())) or "none"
+        why = "".join(f"\n    {count} x 70: {reason}" for reason, count in self.reasons.items())
+        return f"worker processes ended by themselves or by a kill, and replaced: {ends}{why}"
