@@ -149,3 +149,5 @@ class Mapped:
     kept: tuple[str, ...] = ()
     claims: "Mapping[str, str] | None" = None
     """For readers without fixed paths (Azodha): pointer → treatment, instead of the model's own declaration."""
+    unmapped: "Mapping[str, str]" = field(default_factory=dict)
+    """Words that have no row and that no flag of the event tells (`Flag.table`): pointer → code table."""

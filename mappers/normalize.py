@@ -81,6 +81,8 @@ class Normalized:
     ledger: Ledger
     drift: tuple[str, ...] = ()
     """Paths of which no rule speaks (`mappers.ledger.drift`)."""
+    unmapped: tuple[str, ...] = ()
+    """The code table of each of the event's words that has no row in it (mapping.md §12), sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,15 @@ def _assembled(
         tuple(collected.flags),
         ledger,
         drift(ledger.remarks),
+        _unmapped(mapped, collected.flags),
     )
+
+
+def _unmapped(mapped: Mapped, flags: Sequence[Flag]) -> tuple[str, ...]:
+    """A word counts once, however many resources of the event it stands in."""
+    places = {(flag.table, place) for flag in flags if flag.table for place in flag.at or ("",)}
+    places.update((table, pointer) for pointer, table in mapped.unmapped.items())
+    return tuple(sorted(table for table, _ in places))
 
 
 def _collect(context: Context, made: Made | Fold, remembered: Remembered, into: _Drafts) -> None:

@@ -144,7 +144,7 @@ def _status(said: _Statement, found: Found[AppointmentFields]) -> dict[str, Any]
     context, sent = said.reader.context, found.model
     if sent.status is None:
         return {"default": "booked"} if context.event_type == BOOK else {}
-    row = context.terminology.row("azodha-appointment-status", sent.status)
+    row = said.reader.row("azodha-appointment-status", sent.status, found.at["status"])
     means = row.means["status"] if row else None
     said.mapped(found, "status")
     if sent.cancellationReason and means in CALLED_OFF:

@@ -43,7 +43,7 @@ def patient(reader: Reader) -> Fold | None:
         source = "patientMobileNumber" if sent.patientMobileNumber else "mobileNumber"
         field_of("telecom.phone", {"telecom": [{"system": "phone", "value": phone, "use": "mobile"}]}, source)
     if sent.gender:
-        row = context.terminology.row("azodha-gender", sent.gender)
+        row = reader.row("azodha-gender", sent.gender, found.at["gender"])
         unread = {"_gender": {"extension": [context.source_value(found.at["gender"], sent.gender)]}}
         field_of(
             "gender",

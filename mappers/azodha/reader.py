@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
 
+from config.terminology import Row
 from mappers.answers import secret_leaf
 from mappers.context import Context
 from mappers.contract import Element, Flag, Flags, Fold, Made, Mapped, Refused
@@ -66,6 +67,7 @@ class Reader:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.claims: dict[str, str] = {}
+        self.unmapped: dict[str, str] = {}
         self._patient = patient_id(context.envelope.body)
 
     # -- finding
@@ -122,6 +124,13 @@ class Reader:
                 kept.append(self.context.source_data(place, value))
         return kept
 
+    def row(self, table: str, words: str | None, pointer: str | None) -> Row | None:
+        """The row of a code table for the words at a pointer; words without one are counted (mapping.md §12)."""
+        row = self.context.terminology.row(table, words)
+        if words is not None and row is None:
+            self.unmapped[pointer or ""] = table
+        return row
+
     # -- the patient
 
     @property
@@ -163,7 +172,11 @@ class Reader:
         if not self.context.envelope.route_event and (name := event_name(body)):
             self.claim("mapped §2", name[0])
         return Mapped(
-            tuple(made), (*map(Flag, self.unconfirmed), *flags), refused=tuple(refused), claims=dict(self.claims)
+            tuple(made),
+            (*map(Flag, self.unconfirmed), *flags),
+            refused=tuple(refused),
+            claims=dict(self.claims),
+            unmapped=self.unmapped,
         )
 
 

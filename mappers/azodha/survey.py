@@ -71,7 +71,7 @@ def _status(reader: Reader, found: Found[Assessment]) -> tuple[str | None, Eleme
         return "completed", None
     reader.mapped(found, PARAGRAPH, "status")
     sent = found.model.status
-    if row := context.terminology.row("azodha-assessment-status", sent):
+    if row := reader.row("azodha-assessment-status", sent, found.at.get("status")):
         return row.means["status"], None
     absent = data_absent("unsupported" if sent else "unknown")["extension"]
     return None, {"extension": listed(*absent, context.source_value(found.at["status"], sent) if sent else None)}

@@ -24,7 +24,7 @@ def care_task(reader: Reader, about: Appointment | None) -> Made | None:
         return None
     key = reader.key(id) if id else reader.key(about.id if about else None, norm(name or ""))
     flags = reader.flags()
-    row = context.terminology.row("azodha-task-status", status)
+    row = reader.row("azodha-task-status", status, status_at)
     if status and row is None:
         flags.add("unmapped-status", *filter(None, [status_at]))
     notes = _notes(reader)

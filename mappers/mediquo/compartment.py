@@ -27,7 +27,7 @@ class Compartment:
     """A patient's compartment, of which every key starts with the patient's code (mapping.md §4.1).
 
     Builders read as if the patient were known; `mapped` refuses what they made where that is not so. ``flags`` are the
-    event's own; ``skipped`` the pointers of what was read and left out.
+    event's own; ``skipped`` the pointers of what was read and left out; ``unmapped`` as `Mapped.unmapped`.
     """
 
     context: Context
@@ -35,6 +35,7 @@ class Compartment:
     professionals: Professionals
     flags: Flags = field(default_factory=Flags)
     skipped: list[str] = field(default_factory=list)
+    unmapped: dict[str, str] = field(default_factory=dict)
 
     @property
     def subject(self) -> Element | None:
@@ -75,6 +76,7 @@ class Compartment:
             refused=tuple(refused),
             professional=self.professionals.literal,
             skipped=tuple(skipped) if everything else (WHOLE_EVENT,),
+            unmapped=self.unmapped,
         )
 
 

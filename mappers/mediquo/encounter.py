@@ -83,9 +83,12 @@ def service_type(speciality: Speciality | None, compartment: Compartment) -> Ele
     numbered = speciality.id if speciality.id and _CODE.fullmatch(speciality.id) else None
     if numbered is None:
         compartment.skip(f"{CONSULTATION}/speciality/id")
+    row = context.terminology.row("mediquo-speciality", speciality.name)
+    if speciality.name is not None and row is None:
+        compartment.unmapped[f"{CONSULTATION}/speciality/name"] = "mediquo-speciality"
     return codeable_concept(
         context.coding("mediquo-speciality", numbered) if numbered else None,
-        *context.curated(context.terminology.row("mediquo-speciality", speciality.name)),
+        *context.curated(row),
         text=speciality.name,
     )
 
