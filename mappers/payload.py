@@ -21,6 +21,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from mappers.identity import decimal_text
+
 _UNCLEAN = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 # FHIR's string (R4: `[ \r\n\t\S]+`): no control characters, no exotic white space, something to read.
 _PLAIN = (
@@ -54,6 +56,10 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _number_as_text(value: Any) -> Any:
+    return decimal_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 def _items(value: Any) -> Any:
     return value if isinstance(value, list) else () if value is None else (value,)
 
@@ -65,6 +71,9 @@ Text = Annotated[
     OrAbsent(),
 ]
 """A string, or a number read as one; clean as a FHIR string, otherwise verbatim."""
+
+Shortest = Annotated[Text, BeforeValidator(_number_as_text)]
+"""As `Text`, with numbers in shortest decimal form: 72, 72.0 and ``"72"`` are one id (mapping.md §4.1)."""
 
 Number = Annotated[
     Annotated[Decimal, Field(max_digits=48, decimal_places=18)] | None, BeforeValidator(_number), OrAbsent()

@@ -2,19 +2,8 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
-
-from mappers.identity import decimal_text
 from mappers.ledger import Rule
-from mappers.payload import Items, Maybe, Payload, Text
-
-
-def _number_as_text(value: Any) -> Any:
-    return decimal_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-Shortest = Annotated[Text, BeforeValidator(_number_as_text)]
-"""A text, or a number in shortest decimal form: 72, 72.0 and ``"72"`` are one consultation (mapping.md §4.1)."""
+from mappers.payload import Items, Maybe, Payload, Shortest, Text
 
 
 class Sender(Payload):

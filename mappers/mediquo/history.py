@@ -53,7 +53,7 @@ def allergy_intolerance(each: Distinct[HistoryItem], compartment: Compartment) -
         each.key,
         identifier=_identifier("allergy", each, compartment),
         clinicalStatus={**default, **(codeable_concept(ACTIVE) or {})},
-        code=codeable_concept(text=each.model.name),
+        code=_name(each.model),
         patient=compartment.subject,
         note=listed(annotation(each.model.description)),
     )
@@ -68,7 +68,7 @@ def condition(each: Distinct[HistoryItem], compartment: Compartment) -> Made:
         each.key,
         identifier=_identifier("disease", each, compartment),
         category=[codeable_concept(PROBLEM_LIST_ITEM)],
-        code=codeable_concept(text=each.model.name),
+        code=_name(each.model),
         subject=compartment.subject,
         note=listed(annotation(each.model.description)),
     )
@@ -82,7 +82,7 @@ def medication_statement(each: Distinct[Medication], compartment: Compartment) -
         each.key,
         identifier=_identifier("medication", each, compartment),
         status="unknown",
-        medicationCodeableConcept=codeable_concept(text=each.model.name),
+        medicationCodeableConcept=_name(each.model),
         subject=compartment.subject,
         _effectiveDateTime=data_absent("unknown"),
         note=listed(annotation(each.model.description)),
@@ -133,12 +133,15 @@ def _kind(
 def _sorted_out(
     pointer: str, models: Sequence[HistoryItem | None], sent_as_array: bool, compartment: Compartment
 ) -> tuple[list[Item[HistoryItem]], list[Item[HistoryItem]]]:
-    """The items that name something, and those that deny it (mapping.md §8.1.4); others yield nothing."""
+    """The items that say something, and those that deny it (mapping.md §8.1.4); others yield nothing.
+
+    An item with an id and a description says something, also where its name is not sent.
+    """
     context = compartment.context
     named: list[Item[HistoryItem]] = []
     denials: list[Item[HistoryItem]] = []
     for item in context.items(pointer, models):
-        if item.model.name is None:
+        if item.model.name is None and not (item.model.id and _words(item.model)):
             compartment.flags.add("item-empty", item.pointer)
             compartment.skip(item.pointer)
         elif context.terminology.row("denials", item.model.name) is None:
@@ -155,6 +158,10 @@ def _sorted_out(
 def _key(item: HistoryItem) -> tuple[Part, ...]:
     """The vendor's id; an item without one is known by its name."""
     return (item.id,) if item.id else (None, norm(item.name or ""))
+
+
+def _name(item: HistoryItem) -> Element:
+    return codeable_concept(text=item.name) or data_absent("unknown")
 
 
 def _identifier(kind: str, each: Distinct[Any], compartment: Compartment) -> list[Element] | None:

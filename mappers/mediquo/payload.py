@@ -6,7 +6,7 @@ A field that an event's mapping does not read is not declared for that event, so
 from typing import Annotated, Any
 
 from mappers.ledger import Rule
-from mappers.payload import Items, Maybe, Number, Payload, Text
+from mappers.payload import Items, Maybe, Number, Payload, Shortest, Text
 
 Withheld = Annotated[Text, Rule("withheld", "§7")]
 SourceData = Annotated[Text, Rule("kept", "§8.3")]
@@ -20,27 +20,27 @@ class Event(Payload):
 
 
 class Patient(Payload):
-    code: Text = None
+    code: Shortest = None
 
 
 class Professional(Payload):
     """``hash`` is what the calendar events call the ``id``."""
 
-    id: Text = None
-    hash: Text = None
+    id: Shortest = None
+    hash: Shortest = None
     name: Text = None
     avatar: Text = None
 
 
 class Speciality(Payload):
-    id: Text = None
+    id: Shortest = None
     name: Text = None
 
 
 class ScheduledConsultation(Payload):
     """A consultation as an appointment."""
 
-    id: Text = None
+    id: Shortest = None
     channel: Text = None
     service_type: SourceData = None
     consultation_url: Withheld = None
@@ -63,7 +63,7 @@ class Consultation(ScheduledConsultation):
 class VideoCall(Payload):
     """A consultation to which a room has been assigned; ``url`` opens it."""
 
-    id: Text = None
+    id: Shortest = None
     speciality: Maybe[Speciality] = None
     url: Withheld = None
     consultation_url: Withheld = None
@@ -74,7 +74,7 @@ Content = Annotated[Maybe[dict[str, Any]], Rule("mapped", "§8.1.3")]
 
 
 class Report(Payload):
-    id: Text = None
+    id: Shortest = None
     type: Text = None
     content: Content = None
 
@@ -82,7 +82,7 @@ class Report(Payload):
 class HistoryItem(Payload):
     """An allergy or a disease of the medical history."""
 
-    id: Text = None
+    id: Shortest = None
     name: Text = None
     description: Text = None
 
@@ -98,12 +98,12 @@ class PatientHistory(Patient):
 
 
 class Prescription(Payload):
-    id: Text = None
+    id: Shortest = None
     active_substances: Items[Text] = ()
 
 
 class Derivation(Payload):
-    id: Text = None
+    id: Shortest = None
     description: Text = None
 
 
@@ -170,7 +170,7 @@ class MessageEvent(Event):
 
 
 class BlockPayload(Payload):
-    id: Text = None
+    id: Shortest = None
     name: Text = None
     starts_at: Text = None
     finishes_at: Text = None
