@@ -262,10 +262,10 @@ def _consultation(world: _World) -> Body:
     rng, patient, professional = world.rng, world.patient(), world.rng.randrange(200)
     world.mediquo.append(patient)
 
-    def history(names: tuple[str, ...]) -> list[Body]:
+    def history(letter: str, names: tuple[str, ...]) -> list[Body]:
         return [
             {
-                "id": f"h-{patient}-{names.index(name)}",
+                "id": f"{letter}-{patient}-{names.index(name)}",
                 "name": name,
                 "description": rng.choice((None, "since childhood", "since 2010")),
             }
@@ -288,9 +288,11 @@ def _consultation(world: _World) -> Body:
             ],
             "patient": {
                 "code": f"patient-{patient}",
-                "allergies": history(ALLERGIES),
-                "diseases": history(DISEASES),
-                "medications": [{**each, "posology": "400 mg, at most twice a day"} for each in history(MEDICATIONS)],
+                "allergies": history("a", ALLERGIES),
+                "diseases": history("d", DISEASES),
+                "medications": [
+                    {**each, "posology": "400 mg, at most twice a day"} for each in history("m", MEDICATIONS)
+                ],
             },
             "professional": {
                 "id": f"professional-{professional}",

@@ -1,0 +1,182 @@
+"""A fresh broker with the declared topics, what is put on it, and how far a worker has come."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+
+from benchmarks import machine
+from benchmarks.program import BenchmarkFailed, Program
+from config.settings import Settings
+from streams.embedded import EmbeddedBroker
+from streams.kafka import kafka_python, librdkafka, producer_config
+from streams.step1_receive.raw_record import Received
+from tests.kafka.apache import ApacheKafka
+from topics.cluster import Cluster
+from topics.declared import BUNDLE, RESOURCE_TYPES, canonical_topic, declared
+
+Kind = Literal["apache", "embedded"]
+
+PROGRESS = canonical_topic("Provenance")
+"""Every event of the mix makes one Provenance, the last of its resources: counting these counts events."""
+
+STALLED_SECONDS = 60.0
+
+TopicPlace = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A running broker and the settings that lead to it."""
+
+    settings: Settings
+    pid: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "FHIRLINE_BOOTSTRAP": self.settings.bootstrap,
+            "FHIRLINE_PARTITIONS": str(self.settings.partitions),
+            "FHIRLINE_SESSION_TIMEOUT": f"{self.settings.session_timeout:g}",
+            "FHIRLINE_VALIDATION": self.settings.validation,
+        }
+
+    def preload(self, records: Iterable[Received], now: bool = False) -> dict[TopicPlace, int]:
+        """Write raw records and wait for their acknowledgements; the number in each partition.
+
+        ``now``: with the time of writing as the record's timestamp, not the mix's own.
+        """
+        producer = Producer(producer_config(self.settings, **{"linger.ms": 20}))
+        counted: Counter[TopicPlace] = Counter()
+
+        def delivered(error: object, message: Message) -> None:
+            if error is not None:
+                raise BenchmarkFailed(f"a raw record was not stored: {error}")
+            counted[message.topic() or "", message.partition() or 0] += 1
+
+        expected = 0
+        for each in records:
+            produce(producer, each, delivered, 0 if now else each.timestamp_ms)
+            expected += 1
+        producer.flush(120)
+        if counted.total() != expected:
+            raise BenchmarkFailed(f"{expected - counted.total()} raw records were not stored")
+        return counted
+
+    def lag(self, stored: Mapping[TopicPlace, int], group: str) -> int:
+        """Raw records that the group has not committed."""
+        consumer = Consumer(librdkafka(self.settings, **{"group.id": group}))
+        try:
+            found = consumer.committed([TopicPartition(*place) for place in stored], timeout=30)
+        finally:
+            consumer.close()
+        return sum(stored[each.topic, each.partition] - max(0, each.offset) for each in found)
+
+    def written(self) -> tuple[int, int]:
+        """How many resources, and bundles, lie on the canonical topics (end offsets; Apache Kafka counts exactly)."""
+        consumer = Consumer(librdkafka(self.settings, **{"group.id": "bench.count"}))
+        try:
+            ends = {
+                topic: sum(
+                    consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)[1]
+                    for partition in range(self.settings.partitions)
+                )
+                for topic in (*map(canonical_topic, RESOURCE_TYPES), BUNDLE)
+            }
+        finally:
+            consumer.close()
+        bundles = ends.pop(BUNDLE)
+        return sum(ends.values()), bundles
+
+
+def produce(producer: Producer, each: Received, delivered: Callable[..., None], timestamp: int) -> None:
+    """Hand a raw record to librdkafka, waiting for room where its queue is full. Timestamp 0: now."""
+    while True:
+        try:
+            producer.produce(
+                each.topic,
+                each.value,
+                each.key,
+                timestamp=timestamp,
+                headers=each.headers,  # type: ignore[arg-type]  # a list is invariant in its items
+                on_delivery=delivered,
+            )
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            producer.poll(0)
+            return
+
+
+@contextmanager
+def broker(kind: Kind, partitions: int, cores: frozenset[int] | None = machine.OTHERS) -> Iterator[Broker]:
+    """A broker for one measurement, on the core of all that is not measured: no run inherits another's files."""
+    with machine.on(cores):
+        if kind == "apache":
+            with ApacheKafka() as kafka:
+                yield _ready(kafka.bootstrap, kafka.pid(), partitions, 30)
+        else:
+            with EmbeddedBroker() as embedded:
+                yield _ready(embedded.bootstrap, embedded.pid, partitions, 6)
+
+
+def _ready(bootstrap: str, pid: int, partitions: int, session_timeout: float) -> Broker:
+    settings = Settings(
+        bootstrap=bootstrap, partitions=partitions, session_timeout=session_timeout, validation="spec", _env_file=None
+    )
+    with Cluster(kafka_python(settings), timeout=30) as cluster:
+        applied = cluster.apply(cluster.plan(declared(settings)))
+        if not applied.complete:
+            raise BenchmarkFailed(f"topics could not be made: {applied}")
+    return Broker(settings, pid)
+
+
+class Progress:
+    """Counts events by what arrives on the topic of Provenance, each with the time of its arrival."""
+
+    def __init__(self, of: Broker) -> None:
+        self.count = 0
+        self._consumer = Consumer(
+            librdkafka(
+                of.settings,
+                **{"group.id": "bench.progress", "enable.auto.commit": False, "fetch.wait.max.ms": 10},
+                **{"fetch.message.max.bytes": 4_000_000},
+            )
+        )
+        places = range(of.settings.partitions)
+        self._consumer.assign([TopicPartition(PROGRESS, place, OFFSET_BEGINNING) for place in places])
+
+    def read(self, seconds: float = 0.05) -> list[Message]:
+        """What has arrived; waits for the first so long."""
+        first = self._consumer.poll(seconds)
+        arrived = [] if first is None else [first, *self._consumer.consume(5_000, 0)]
+        arrived = [each for each in arrived if each.error() is None]
+        self.count += len(arrived)
+        return arrived
+
+    def wait_for(self, count: int, programs: Iterable[Program]) -> None:
+        """Read until ``count`` events have arrived; raises where a process ends, or nothing comes any more."""
+        programs, last = list(programs), time.monotonic()
+        while self.count < count:
+            if self.read():
+                last = time.monotonic()
+            for program in programs:
+                program.check()
+            if time.monotonic() - last > STALLED_SECONDS:
+                raise BenchmarkFailed(f"{self.count} of {count} events, and nothing for {STALLED_SECONDS:g} s")
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+@contextmanager
+def progress(of: Broker) -> Iterator[Progress]:
+    made = Progress(of)
+    try:
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,29 @@
+"""The worker with its mapping replaced by prepared bytes: what Faust, batches, barrier and librdkafka cost alone.
+
+Everything else is `fhirline worker`'s own: app, agents, batches, restore, delivery reports, acks, commits.
+"""
+
+from benchmarks.prepared import Prepared
+from config.settings import Settings, load_settings
+from mappers.normalize import Normalizer, Remembered
+from mappers.registry import VENDORS
+from streams import step2_consume
+from streams.cli.worker_command import require_topics, run
+from streams.records import RawRecord
+from streams.step4_normalize import Followed
+
+
+def main() -> None:
+    settings: Settings = load_settings()
+    prepared = Prepared(settings)
+
+    def follow(raw: RawRecord, normalize: Normalizer, remembered: Remembered, partitions: int) -> Followed:
+        return Followed(prepared(raw.topic))
+
+    step2_consume.follow = follow
+    require_topics(settings)
+    run(settings, VENDORS)
+
+
+if __name__ == "__main__":
+    main()

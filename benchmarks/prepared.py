@@ -1,0 +1,48 @@
+"""What a worker would send for the mix, made beforehand: the floors send these bytes without mapping anything."""
+
+from collections import defaultdict
+from itertools import cycle
+
+from benchmarks.core import core
+from benchmarks.mix import mix
+from config.settings import Settings
+from streams.records import OutRecord, RawRecord
+from streams.step3_restore import PartitionState, state_record
+from streams.step4_normalize import follow
+from topics.declared import state_topic
+from topics.partition import partition_for
+
+EVENTS = 2_000
+
+
+class Prepared:
+    """Per raw topic, the outputs of event after event of the mix, over and over: call it once an event.
+
+    Number, sizes, headers and partitions are those of the worker's own outputs, records of state included, and without
+    the constants that it leaves out.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        normalize, states, constants = core("off"), {}, set()
+        made: dict[str, list[tuple[OutRecord, ...]]] = defaultdict(list)
+        for offset, each in enumerate(mix(EVENTS)):
+            vendor, partition = each.topic.removeprefix("raw."), partition_for(each.key.decode(), settings.partitions)
+            place = (vendor, each.topic, partition, offset, each.timestamp_ms)
+            raw = RawRecord(*place, each.key, each.value, each.headers)
+            state = states.setdefault((vendor, partition), PartitionState())
+            followed = follow(raw, normalize, state, settings.partitions)
+            state.remember(followed.statements)
+            records = []
+            for record in followed.records:
+                if record.constant:
+                    if (record.key, record.value) in constants:
+                        continue
+                    constants.add((record.key, record.value))
+                records.append(OutRecord(record.topic, record.key, record.value, record.partition, record.headers))
+            state_of = state_topic(vendor)
+            records += [state_record(state_of, partition, followed.key, statement) for statement in followed.statements]
+            made[each.topic].append(tuple(records))
+        self._next = {topic: cycle(of) for topic, of in made.items()}
+
+    def __call__(self, topic: str) -> tuple[OutRecord, ...]:
+        return next(self._next[topic])
