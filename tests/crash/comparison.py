@@ -62,10 +62,10 @@ def raw_topics(settings: Settings) -> list[str]:
     return [raw_topic(vendor) for vendor in load_vendors(settings.vendors_file).names]
 
 
-def raw_records(settings: Settings) -> list[RawRecord]:
-    """What lies on the raw topics, by topic, partition and offset."""
-    found = [
-        RawRecord(
+def raw_records(settings: Settings) -> Iterator[RawRecord]:
+    """What lies on the raw topics, each partition in its order."""
+    for message in read_all(settings, raw_topics(settings)):
+        yield RawRecord(
             (topic := message.topic() or "").removeprefix("raw."),
             topic,
             message.partition() or 0,
@@ -75,9 +75,6 @@ def raw_records(settings: Settings) -> list[RawRecord]:
             message.value(),
             message.headers() or [],
         )
-        for message in read_all(settings, raw_topics(settings))
-    ]
-    return sorted(found, key=lambda each: (each.topic, each.partition, each.offset))
 
 
 def committed(settings: Settings) -> dict[Place, int]:
@@ -107,11 +104,13 @@ def wait_for_progress(settings: Settings, records: int) -> None:
 def wait_drained(settings: Settings) -> None:
     """Until the group's lag is 0: everything on the raw topics is committed."""
 
-    def left() -> int:
-        done = committed(settings)
-        return sum(end - done[place] for place, end in ends(settings, raw_topics(settings)).items())
+    wait_until(lambda: settled(lambda: lag(settings)), lambda now, _: now == 0)
 
-    wait_until(lambda: settled(left), lambda now, _: now == 0)
+
+def lag(settings: Settings) -> int:
+    """Raw records that the group has not committed."""
+    done = committed(settings)
+    return sum(end - done[place] for place, end in ends(settings, raw_topics(settings)).items())
 
 
 def settled(ask: Callable[[], int]) -> int | None:
@@ -142,7 +141,7 @@ class Topics(Store):
     """The store of the workload, which also counts what was written again for the same raw record."""
 
     def __post_init__(self) -> None:
-        self._seen: set[tuple[str, str | None]] = set()
+        self._seen: set[int] = set()
         self.again = 0
         super().__post_init__()
 
@@ -154,7 +153,7 @@ class Topics(Store):
     def _take(self, message: Message) -> None:
         super()._take(message)
         if message.error() is None:
-            cause = (f"{message.topic()} {(message.key() or b'').decode()}", header(message.headers(), "raw"))
+            cause = hash((message.topic(), message.key(), header(message.headers(), "raw")))
             self.again += cause in self._seen
             self._seen.add(cause)
 
@@ -193,25 +192,25 @@ class Comparison:
         )
 
 
-def compare(
-    settings: Settings, raws: list[RawRecord], each: Callable[[RawRecord, Followed], None] = lambda *_: None
-) -> Comparison:
-    """What is there against what one undisturbed run over ``raws`` makes. Only after `wait_drained`."""
+def compare(settings: Settings) -> Comparison:
+    """What is there against what one undisturbed run over the raw topics makes. Only after `wait_drained`."""
     dead: set[str] = set()
+    events = 0
 
     def seen(raw: RawRecord, followed: Followed) -> None:
+        nonlocal events
+        events += 1
         if any(record.topic == dead_letter_topic(raw.vendor) for record in followed.records):
             dead.add(raw.coordinates)
-        each(raw, followed)
 
-    expected = undisturbed(settings, raws, seen)
+    expected = undisturbed(settings, raw_records(settings), seen)
     vendors = load_vendors(settings.vendors_file).names
     letters = {header(each.headers(), "raw") for each in read_all(settings, map(dead_letter_topic, vendors))}
     store = Topics(settings)
     try:
         store.read_to_the_end()
         return Comparison(
-            len(raws),
+            events,
             len(expected),
             **store.different(expected),
             letters=(len(dead), len(dead - letters), len(letters - dead)),
@@ -221,6 +220,19 @@ def compare(
         )
     finally:
         store.close()
+
+
+def first_that_need(settings: Settings, topic: str, since: dict[Place, int]) -> dict[Place, int]:
+    """For each raw partition the first offset from ``since`` on whose event has a record for ``topic``."""
+    found: dict[Place, int] = {}
+
+    def seen(raw: RawRecord, followed: Followed) -> None:
+        place = (raw.topic, raw.partition)
+        if raw.offset >= since.get(place, 0) and any(record.topic == topic for record in followed.records):
+            found.setdefault(place, raw.offset)
+
+    undisturbed(settings, raw_records(settings), seen)
+    return found
 
 
 def _rows(values: dict[str, bytes]) -> int:

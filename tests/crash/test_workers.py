@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 
 from config.settings import Settings
-from tests.crash.comparison import compare, raw_records, wait_drained, wait_for_progress
+from tests.crash.comparison import compare, wait_drained, wait_for_progress
 from tests.crash.load import all_vendors, folded, steady
 from tests.crash.sizes import SIZES
 from tests.crash.workers import Workers
@@ -26,7 +26,7 @@ def test_one_of_three_killed_at_random_moments(kafka: Settings, show: Callable[.
                 wait_for_progress(kafka, rng.randint(1, int(SIZES.rate * 3)))
                 rng.choice(workers.here).kill()
         wait_drained(kafka)
-    comparison = compare(kafka, raw_records(kafka))
+    comparison = compare(kafka)
     show(f"{SIZES.kills} kills of one of three workers", comparison, workers)
     assert workers.exits[-signal.SIGKILL] >= SIZES.kills
     assert comparison.whole
@@ -45,7 +45,7 @@ def test_workers_come_and_go_under_load(kafka: Settings, show: Callable[..., Non
                 leaves.append(rng.choice(workers.here).leave())
                 wait_for_progress(kafka, rng.randint(1, int(SIZES.rate)))
         wait_drained(kafka)
-    comparison = compare(kafka, raw_records(kafka))
+    comparison = compare(kafka)
     slowest = max(seconds for _, seconds in leaves)
     show(f"{len(leaves)} workers added, {len(leaves)} removed by SIGTERM, the slowest in {slowest:.1f} s", comparison)
     assert {code for code, _ in leaves} == {0}, leaves
@@ -71,7 +71,7 @@ def test_a_paused_worker_writes_nothing_stale(kafka: Settings, show: Callable[..
                 place.wait_restarted(paused)
                 place.wait_assigned()
         wait_drained(kafka)
-    comparison = compare(kafka, raw_records(kafka))
+    comparison = compare(kafka)
     show(f"{SIZES.repeats} pauses beyond the session", comparison, workers)
     assert workers.exits[70] >= SIZES.repeats
     assert comparison.whole

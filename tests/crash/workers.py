@@ -89,7 +89,9 @@ class Worker:
         started = time.monotonic()
         self.process.stop()
         seconds = time.monotonic() - started
-        self._thread.join()
+        while self._thread.is_alive():  # it may just have been starting another one
+            self.process.stop()
+            self._thread.join(0.1)
         self._group.here.remove(self)
         return self.process.exit_code or 0, seconds
 

@@ -1,0 +1,141 @@
+"""Brokers that die and come back: the gateway says 503 rather than lose an event, and the workers resume."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+
+from streams.headers import header
+from streams.step1_receive.raw_record import Received
+from tests.crash.comparison import compare, raw_records, wait_drained, wait_for_progress
+from tests.crash.conftest import SESSION
+from tests.crash.load import all_vendors
+from tests.crash.sizes import SIZES
+from tests.crash.workers import Workers
+from tests.kafka.apache import ApacheKafka
+from tests.kafka.brokers import apache, create_topics, settings_for
+from tests.receiving import GatewayProcess, running_gateway
+
+SENDERS = 4
+PATIENCE = 240.0
+PARTITIONS = 6 if SIZES.long else 2
+
+
+class Senders:
+    """Vendors that keep on sending, whatever they are answered. ``accepted``: event keys of every 202."""
+
+    def __init__(self, gateway: GatewayProcess, rate: float) -> None:
+        self.accepted: list[str] = []
+        self.answers: Counter[int] = Counter()
+        self._gateway = gateway
+        self._pause = SENDERS / rate
+        self._over = threading.Event()
+
+    def send(self, source: Iterator[Received]) -> None:
+        for made in source:
+            if self._over.wait(self._pause):
+                return
+            event = header(made.headers, "event-type")
+            path = f"/webhooks/{made.topic.removeprefix('raw.')}/acme" + (f"/{event}" if event else "")
+            answer = self._gateway.post(path, made.value)
+            if answer.status == 202:
+                self.accepted.append(answer.json["event_key"])
+            self.answers[answer.status] += 1
+
+    def over(self) -> None:
+        self._over.set()
+
+    def wait_for(self, status: int, more: int = 1) -> None:
+        until, wanted = time.monotonic() + PATIENCE, self.answers[status] + more
+        while self.answers[status] < wanted:
+            assert time.monotonic() < until, f"no {status}; {dict(self.answers)}\n{self._gateway.logged[-2000:]}"
+            time.sleep(0.05)
+
+
+@contextmanager
+def sending(gateway: GatewayProcess, rate: float) -> Iterator[Senders]:
+    senders = Senders(gateway, rate)
+    with ThreadPoolExecutor(SENDERS) as threads:
+        sent: list[Future[None]] = [
+            threads.submit(senders.send, all_vendors(SIZES.seed * SENDERS + number)) for number in range(SENDERS)
+        ]
+        try:
+            yield senders
+        finally:
+            senders.over()
+        for each in sent:
+            each.result()
+
+
+def test_brokers_die_and_come_back(show: Callable[..., None], tmp_path: Path) -> None:
+    rng = random.Random(SIZES.seed)
+    with apache(3) as cluster:
+        create_topics(cluster.bootstrap, replication_factor=3, partitions=PARTITIONS)
+        settings = settings_for(cluster.bootstrap, session_timeout=SESSION, replication_factor=3, partitions=PARTITIONS)
+        with (
+            Workers(settings, 2) as workers,
+            running_gateway(cluster.bootstrap, tmp_path, FHIRLINE_GATEWAY_DELIVERY_TIMEOUT="4") as gateway,
+        ):
+            with sending(gateway, rate=min(80.0, SIZES.rate)) as senders:
+                senders.wait_for(202, 20)
+                for _ in range(SIZES.repeats):
+                    killed = rng.choice([*cluster.brokers])
+                    cluster.kill(killed)
+                    senders.wait_for(202, 20)
+                    wait_for_progress(settings, 20)
+                    cluster.start(killed)
+                    wait_in_sync(cluster)
+                dark = outage(cluster, senders)
+                senders.wait_for(202, 20)
+                wait_for_progress(settings, 20)
+            wait_drained(settings)
+            ready = gateway.request("GET", "/readyz").status
+        kept = {header(raw.headers, "event-key") for raw in raw_records(settings)}
+        comparison = compare(settings)
+    lost = sum(key not in kept for key in senders.accepted)
+    show(
+        f"{SIZES.repeats} brokers killed and brought back, then none reachable for {dark:.0f} s",
+        f"answers: {dict(senders.answers)}; accepted with 202: {len(senders.accepted)}, of these not in raw: {lost}",
+        comparison,
+        workers,
+    )
+    assert senders.answers.keys() == {202, 503}
+    assert not lost
+    assert ready == 200
+    assert comparison.whole
+
+
+def outage(cluster: ApacheKafka, senders: Senders) -> float:
+    """SIGSTOP to every broker: connections stay open and nothing answers. Returns the seconds it lasted."""
+    pids = [cluster.pid(each) for each in cluster.brokers]
+    began = time.monotonic()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        while (dark := time.monotonic() - began) < SIZES.outage:
+            senders.wait_for(503)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    return dark
+
+
+def wait_in_sync(cluster: ApacheKafka) -> None:
+    """Until every replica is in sync again: the next kill must not be the second one at once."""
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
+    until = time.monotonic() + PATIENCE
+    while True:
+        found = admin.list_topics(timeout=30).topics.values()
+        behind = sum(len(each.isrs) < len(each.replicas) for topic in found for each in topic.partitions.values())
+        if not behind:
+            return
+        assert time.monotonic() < until, f"{behind} partitions are not in sync"
+        time.sleep(0.2)

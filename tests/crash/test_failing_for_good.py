@@ -1,0 +1,102 @@
+"""A delivery that fails for good: nothing of that batch is committed, and the worker ends instead of limping.
+
+A record that is too large is the third of its kind, and becomes a dead letter: tests/test_worker.py.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from config.settings import Settings
+from streams.kafka import librdkafka
+from tests.crash.comparison import committed, compare, first_that_need, wait_drained
+from tests.crash.conftest import SESSION
+from tests.crash.load import folded
+from tests.crash.sizes import SIZES
+from tests.crash.workers import Workers
+from tests.kafka.brokers import apache, create_topics, settings_for
+from tests.workload import produce
+from topics.declared import canonical_topic
+
+NEEDED = canonical_topic("Encounter")
+EVERYBODY = ("User:ANONYMOUS", "*")
+PATIENCE = 120.0
+
+
+@pytest.fixture
+def guarded() -> Iterator[Settings]:
+    """A broker that checks access lists; nobody has one to begin with, so everybody may do everything."""
+    authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+    with apache(authorizer_class_name=authorizer, allow_everyone_if_no_acl_found="true") as cluster:
+        create_topics(cluster.bootstrap)
+        yield settings_for(cluster.bootstrap, session_timeout=SESSION)
+
+
+def test_nothing_is_committed_over_a_delivery_that_fails(guarded: Settings, show: Callable[..., None]) -> None:
+    admin = AdminClient(librdkafka(guarded))
+    troubles = (
+        ("topic deleted", delete, lambda _: create_topics(guarded.bootstrap)),
+        ("authorization refused", refuse, permit),
+    )
+    with Workers(guarded, 1, FHIRLINE_DELIVERY_TIMEOUT="5", FHIRLINE_BATCH_SIZE="50") as workers:
+        [worker] = workers.here
+        for number, (name, cause, mend) in enumerate(troubles):
+            before, process = committed(guarded), worker.process
+            cause(admin)
+            produce(guarded, islice(folded(SIZES.seed + number), SIZES.events // 3))
+            assert worker.wait_ended(process) == 70, process.report(f"({name}) should have ended itself")
+            needed = first_that_need(guarded, NEEDED, before)
+            after = committed(guarded)
+            mend(admin)
+            over = {place: after[place] for place, offset in needed.items() if after[place] > offset}
+            show(f"{name}: {len(needed)} raw partitions need {NEEDED}, {len(over)} were committed over it")
+            assert needed
+            assert not over
+            wait_drained(guarded)
+    comparison = compare(guarded)
+    show("after both are mended", comparison, workers)
+    assert comparison.whole
+
+
+def delete(admin: AdminClient) -> None:
+    admin.delete_topics([NEEDED], operation_timeout=60)[NEEDED].result()
+    wait_until(lambda: NEEDED not in admin.list_topics(timeout=30).topics)
+
+
+def acl(operation: AclOperation, permission: AclPermissionType) -> tuple[object, ...]:
+    return ResourceType.TOPIC, NEEDED, ResourcePatternType.LITERAL, *EVERYBODY, operation, permission
+
+
+REFUSED = acl(AclOperation.WRITE, AclPermissionType.DENY)
+ALLOWED = acl(AclOperation.ALL, AclPermissionType.ALLOW)
+
+
+def refuse(admin: AdminClient) -> None:
+    """Everything but writing is allowed."""
+    for future in admin.create_acls([AclBinding(*ALLOWED), AclBinding(*REFUSED)]).values():
+        future.result()
+    wait_until(lambda: bool(admin.describe_acls(AclBindingFilter(*REFUSED)).result()))
+
+
+def permit(admin: AdminClient) -> None:
+    for future in admin.delete_acls([AclBindingFilter(*REFUSED)]).values():
+        future.result()
+    wait_until(lambda: not admin.describe_acls(AclBindingFilter(*REFUSED)).result())
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not reached():
+        assert time.monotonic() < until
+        time.sleep(0.1)

@@ -1,0 +1,58 @@
+"""What folds remember: rebuilt from its topic after a restart, and by replay from raw after that topic is gone."""
+
+import time
+from collections.abc import Callable
+from itertools import islice
+
+from confluent_kafka.admin import AdminClient
+
+from config.settings import Settings
+from streams.kafka import librdkafka
+from tests.crash.comparison import compare, raw_topics, wait_drained
+from tests.crash.load import folded
+from tests.crash.sizes import SIZES
+from tests.crash.workers import Workers
+from tests.kafka.brokers import create_topics
+from tests.workload import produce
+from topics.declared import declared
+
+PATIENCE = 120.0
+
+
+def test_state_is_rebuilt_from_its_topic_and_from_raw(kafka: Settings, show: Callable[..., None]) -> None:
+    half = SIZES.events // 2
+    produce(kafka, islice(folded(SIZES.seed), half))
+    with Workers(kafka, 1):
+        wait_drained(kafka)
+    produce(kafka, islice(folded(SIZES.seed + 1), half))
+    with Workers(kafka, 1) as workers:
+        wait_drained(kafka)
+    restarted = compare(kafka)
+    show(f"restarted half-way: {workers.restored} records of state read", restarted)
+    assert workers.restored > 0
+    assert restarted.whole
+
+    forget_all_but_raw(kafka)
+    with Workers(kafka, 1) as workers:
+        wait_drained(kafka)
+    replayed = compare(kafka)
+    show("state and canonical topics deleted, raw read again from its beginning", replayed)
+    assert replayed.whole
+    assert (replayed.events, replayed.keys) == (restarted.events, restarted.keys)
+
+
+def forget_all_but_raw(settings: Settings) -> None:
+    """Delete the group's offsets and every topic but raw, and create them again: what an operator does to replay."""
+    admin = AdminClient(librdkafka(settings))
+    doomed = {topic.name for topic in declared(settings)} - set(raw_topics(settings))
+    futures = [
+        *admin.delete_consumer_groups([settings.group]).values(),
+        *admin.delete_topics(sorted(doomed), operation_timeout=60).values(),
+    ]
+    for future in futures:
+        future.result()
+    until = time.monotonic() + PATIENCE
+    while remaining := doomed & admin.list_topics(timeout=30).topics.keys():
+        assert time.monotonic() < until, remaining
+        time.sleep(0.1)
+    create_topics(settings.bootstrap)
