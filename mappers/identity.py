@@ -10,7 +10,7 @@ from config.terminology import norm
 
 __all__ = ["Naming", "Part", "decimal_text", "escape", "key", "norm"]
 
-Part = str | int | float | None
+Part = str | int | float | Decimal | None
 
 
 def escape(part: Part) -> str:
@@ -23,11 +23,11 @@ def escape(part: Part) -> str:
     return text.replace("%", "%25").replace("|", "%7C").replace("/", "%2F") or "-"
 
 
-def decimal_text(number: int | float) -> str:
+def decimal_text(number: int | float | Decimal) -> str:
     """A JSON number without exponent or trailing zeros: 1.0 → ``1``, 1e3 → ``1000``."""
     if isinstance(number, int):
         return str(number)
-    plain = format(Decimal(repr(number)), "f")
+    plain = format(number if isinstance(number, Decimal) else Decimal(repr(number)), "f")
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 

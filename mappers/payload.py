@@ -44,6 +44,11 @@ def clean(text: str) -> str | None:
     return cleaned if cleaned and not cleaned.isspace() else None
 
 
+def absent(value: Any) -> bool:
+    """Whether a JSON value says nothing: null, blank, an empty list or object (mapping.md §1, rule 5)."""
+    return value is None or value in ("", [], {}) or (isinstance(value, str) and value.isspace())
+
+
 def _blank_is_absent(text: str) -> str | None:
     return text if text and not text.isspace() else None
 

@@ -14,6 +14,7 @@ from mappers.altibbi.post_call import answers, questionnaire_response
 from mappers.altibbi.service_request import laboratory, referrals
 from mappers.context import Context
 from mappers.contract import Fold, Mapped
+from mappers.payload import absent
 
 
 def recommendation(event: Recommendation, context: Context) -> Mapped:
@@ -60,5 +61,4 @@ def _latest(made: Sequence[Child], diagnosis: Sequence[Child], consultation: Con
 
 def _why_nothing(data: object) -> str:
     """Absent is not negative (rule 5): a recommendation of nothing replaces none; so does one that cannot be read."""
-    blank = not data or (isinstance(data, str) and data.isspace())
-    return "item-empty" if blank or isinstance(data, dict) else "value-unreadable"
+    return "item-empty" if absent(data) or isinstance(data, dict) else "value-unreadable"

@@ -20,12 +20,14 @@ from mappers.fhir.elements import (
 from mappers.identity import Part, norm
 from mappers.mediquo.compartment import Compartment
 from mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
+from mappers.payload import absent
 
 ACTIVE = coding("http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical", "active", "Active")
 PROBLEM_LIST_ITEM = coding(
     "http://terminology.hl7.org/CodeSystem/condition-category", "problem-list-item", "Problem List Item"
 )
 UNAVAILABLE = coding("http://terminology.hl7.org/CodeSystem/list-empty-reason", "unavailable", "Unavailable")
+EMPTY = "empty in the source; whether anyone asked is not stated"
 
 
 def history(patient: PatientHistory, compartment: Compartment) -> list[Made]:
@@ -138,6 +140,8 @@ def _sorted_out(
     An item with an id and a description says something, also where its name is not sent.
     """
     context = compartment.context
+    if unread := _unread(pointer, models, context.raw(pointer)):
+        compartment.flags.add("value-unreadable", *unread)
     named: list[Item[HistoryItem]] = []
     denials: list[Item[HistoryItem]] = []
     for item in context.items(pointer, models):
@@ -153,6 +157,16 @@ def _sorted_out(
             compartment.flags.add("denial-text", item.pointer)
             compartment.skip(item.pointer)
     return named, denials
+
+
+def _unread(pointer: str, models: Sequence[HistoryItem | None], raw: Any) -> list[str]:
+    """Where something else than an item was sent: a name alone, say. The ledger keeps it."""
+    sent = raw if isinstance(raw, list) else [raw]
+    return [
+        f"{pointer}/{position}" if isinstance(raw, list) else pointer
+        for position, (model, item) in enumerate(zip(models, sent, strict=False))
+        if model is None and not absent(item)
+    ]
 
 
 def _key(item: HistoryItem) -> tuple[Part, ...]:
@@ -175,7 +189,7 @@ def snapshot(
     context, flags = compartment.context, Flags()
     for denial in denials:
         flags.add("denial-text", denial.pointer)
-    empty = codeable_concept(UNAVAILABLE, text="empty in the source; whether anyone asked is not stated")
+    said = "the source lists nothing that could be read" if context.raw(pointer) else EMPTY
     resource = compartment.resource(
         "List",
         kind.name,
@@ -188,7 +202,7 @@ def snapshot(
         date=context.time.instant.text,
         note=listed(*(annotation(_words(denial.model)) for denial in denials)),
         entry=[{"item": reference(f"{each.resource['resourceType']}/{each.resource['id']}")} for each in made],
-        emptyReason=None if context.raw(pointer) else empty,
+        emptyReason=None if made or denials else codeable_concept(UNAVAILABLE, text=said),
     )
     return last_writer(resource, flags)
 

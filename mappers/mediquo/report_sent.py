@@ -1,11 +1,8 @@
 """MediQuo ``patient_report_sent``: a report on its way to the patient (mapping.md §8.2)."""
 
-from decimal import Decimal
-
 from mappers.context import Context, last_writer
 from mappers.contract import Flags, Made, Mapped
 from mappers.fhir.elements import codeable_concept, coding, element, listed, reference
-from mappers.identity import Part
 from mappers.mediquo.compartment import Compartment, compartment
 from mappers.mediquo.composition import Note, composition_reference, fingerprint, note
 from mappers.mediquo.payload import ReportSent, ReportSentPayload
@@ -21,7 +18,7 @@ def report_sent(event: ReportSent, context: Context) -> Mapped:
         content=payload.content or {},
         pointer="/payload",
         kind="sent",
-        key=(_plain(event.occurred_on), fingerprint(context.raw("/payload/content"))),
+        key=(event.occurred_on, fingerprint(context.raw("/payload/content"))),
     )
     made = note(sent, patient, Flags())
     if payload.content is None:
@@ -51,11 +48,3 @@ def _communication(sent: Note, with_report: bool, patient: Compartment) -> Made:
         payload=listed(element(contentReference=report)),
     )
     return last_writer(resource)
-
-
-def _plain(number: Decimal | None) -> Part:
-    """A number as a key part: shortest decimal form (mapping.md §4.1)."""
-    if number is None:
-        return None
-    plain = format(number, "f")
-    return plain.rstrip("0").rstrip(".") if "." in plain else plain
