@@ -8,7 +8,7 @@ install = $(PYTHON) -m venv $(VENV) && \
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e . && \
 	touch $@
 
-.PHONY: help demo dev test lint lock clean
+.PHONY: help demo dev test crash soak bench lint lock clean
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -21,6 +21,16 @@ dev: $(VENV)/demo.installed ## the same stack, left running until Ctrl-C
 test: $(VENV)/dev.installed ## lint, types and every test
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/pytest -n 2 --dist worksteal
+
+bench: $(VENV)/dev.installed ## every benchmark, on Apache Kafka, into benchmarks/RESULTS.md; BENCH="--only worker" for one
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+crash: $(VENV)/dev.installed ## never losing, the long form: EVENTS=20000 KILLS=20 SEED=1 ONLY=<pytest -k>
+	@CRASH_FORM=long CRASH_EVENTS=$(EVENTS) CRASH_KILLS=$(KILLS) CRASH_SEED=$(SEED) \
+		$(BIN)/pytest tests/crash --durations=0 $(if $(ONLY),-k "$(ONLY)")
+
+soak: $(VENV)/dev.installed ## one worker under a long load, on Linux: EVENTS=1000000 SEED=1
+	@CRASH_SOAK=$(or $(EVENTS),1000000) CRASH_SEED=$(SEED) $(BIN)/pytest tests/crash/test_soak.py
 
 lint: $(VENV)/dev.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy

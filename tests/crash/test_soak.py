@@ -1,0 +1,83 @@
+"""Soak: one worker under a long load keeps its memory and its pace. Only `make soak`."""
+
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from streams.step1_receive.raw_record import Received
+from tests.crash.comparison import committed, compare, lag, settled, wait_drained, wait_until
+from tests.crash.load import all_vendors, steady
+from tests.crash.sizes import SIZES
+from tests.crash.workers import Worker, Workers
+from tests.kafka.brokers import apache, create_topics, settings_for
+
+MAX_LAG = 20_000
+ASK_EVERY = 2_000
+MAX_GROWTH = 0.10
+SAMPLES = 50
+
+
+@pytest.fixture
+def roomy() -> Iterator[Settings]:
+    """A broker that compacts often, so that a million events leave little more than their last values on the disk."""
+    often = {"log_segment_bytes": 33_554_432, "log_cleaner_backoff_ms": 2_000}
+    with apache(**often) as cluster:
+        create_topics(cluster.bootstrap)
+        yield settings_for(cluster.bootstrap, session_timeout=30)
+
+
+@pytest.mark.skipif(not SIZES.soak, reason="the long run: make soak")
+def test_memory_stays_and_lag_returns_to_0(roomy: Settings, show: Callable[..., None]) -> None:
+    """After the first tenth, in which state and caches fill, resident memory grows by less than 10 %."""
+    # Every event is seen in the first tenth: what is remembered is bounded by the events, and must not grow after it.
+    different = list(islice(all_vendors(SIZES.seed), min(20_000, SIZES.soak // 10)))
+    with Workers(roomy, 1) as workers:
+        [worker] = workers.here
+        process = worker.process
+        with steady(roomy, held_back(roomy, cycle(different)), SIZES.soak, rate=1e6):
+            resident = sampled(roomy, worker)
+        wait_drained(roomy)
+        resident.append(resident_mib(worker))
+        assert worker.process is process, process.report("ended")
+        behind = lag(roomy)
+    settled_at, most = resident[len(resident) // 10], max(resident[len(resident) // 10 :])
+    growth = most / settled_at - 1
+    show(
+        f"{SIZES.soak} events through one worker: {settled_at:.0f} MiB resident after the first tenth, at most "
+        f"{most:.0f} MiB after it ({growth:+.1%}), {resident[-1]:.0f} MiB at the end; lag {behind}",
+        "MiB along the way: " + " ".join(f"{each:.0f}" for each in resident),
+    )
+    assert growth < MAX_GROWTH
+    assert behind == 0
+    comparison = compare(roomy)
+    show(comparison, workers)
+    assert comparison.whole
+
+
+def held_back(settings: Settings, source: Iterator[Received]) -> Iterator[Received]:
+    """The input waits while the worker is far behind: it is the worker's memory that is looked at, and no disk's."""
+    while True:
+        yield from islice(source, ASK_EVERY)
+        wait_until(lambda: settled(lambda: lag(settings)), lambda now, _: now < MAX_LAG)
+
+
+def sampled(settings: Settings, worker: Worker) -> list[float]:
+    """Resident memory each time another share of all events is committed."""
+    found: list[float] = []
+    for sample in range(1, SAMPLES + 1):
+        share = SIZES.soak * sample // SAMPLES
+        if sample < SAMPLES:  # the last share is the drain's
+            wait_until(
+                lambda: settled(lambda: sum(committed(settings).values())), lambda now, _, share=share: now >= share
+            )
+        found.append(resident_mib(worker))
+    return found
+
+
+def resident_mib(worker: Worker) -> float:
+    status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+    return int(line.split()[1]) / 1024
