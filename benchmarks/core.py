@@ -86,7 +86,8 @@ def core(validation: str) -> Normalizer:
 
 def shape(of: list[RawRecord]) -> dict[str, Any]:
     """What an event of the mix becomes, on average; also asserts that all of it is mapped."""
-    normalize, states = core("spec"), {}
+    normalize = core("spec")
+    states: dict[tuple[str, int], PartitionState] = {}
     records: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for raw in of:

@@ -20,7 +20,7 @@ def main() -> None:
     def follow(raw: RawRecord, normalize: Normalizer, remembered: Remembered, partitions: int) -> Followed:
         return Followed(prepared(raw.topic))
 
-    step2_consume.follow = follow
+    step2_consume.follow = follow  # type: ignore[attr-defined]  # what is replaced is the worker's own import
     require_topics(settings)
     run(settings, VENDORS)
 

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -23,6 +24,7 @@ from config.vendors import load_vendors
 
 CONNECTIONS = 64
 WARM_UP = 0.1
+TIMEOUT = 300.0
 
 
 def gateway(kind: Kind, count: int, partitions: int) -> Figures:
@@ -74,7 +76,10 @@ async def _send(requests: list[bytes], port: int) -> list[float]:
         for _ in range(min(CONNECTIONS, len(requests)))
     ]
     try:
-        await asyncio.gather(*(connection.done for _, connection in opened))
+        async with asyncio.timeout(TIMEOUT):
+            await asyncio.gather(*(connection.done for _, connection in opened))
+    except TimeoutError:
+        raise BenchmarkFailed(f"the gateway did not answer all webhooks within {TIMEOUT:g} s") from None
     finally:
         for transport, _ in opened:
             transport.close()
@@ -92,8 +97,7 @@ class _Connection(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's own class, which says so nowhere
         self._next()
 
     def _next(self) -> None:

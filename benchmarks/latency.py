@@ -7,6 +7,7 @@ else shares the other.
 """
 
 import time
+from typing import cast
 
 from confluent_kafka import Message, Producer
 
@@ -14,7 +15,7 @@ from benchmarks.broker import Kind, broker, produce, progress
 from benchmarks.mix import mix
 from benchmarks.program import BenchmarkFailed, running
 from benchmarks.throughput import WORKER, Figures, wait_until_assigned
-from streams.headers import EVENT_KEY, header
+from streams.headers import EVENT_KEY, Headers, header
 from streams.kafka import producer_config
 
 WARM_UP = 0.1
@@ -42,7 +43,7 @@ def latency(rate: float, seconds: float, kind: Kind, partitions: int) -> Figures
                 producer.poll(0)
                 due = begun + sent / rate - time.perf_counter() if sent < len(events) else 0.01
                 for message in outputs.read(min(0.01, max(0.0, due))):
-                    key = header(message.headers() or (), EVENT_KEY) or ""
+                    key = header(cast(Headers, message.headers() or []), EVENT_KEY) or ""
                     arrived.setdefault(key, time.perf_counter())
                 if now > begun + len(events) / rate + GIVE_UP_SECONDS:
                     worker.check()

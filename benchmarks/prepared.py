@@ -23,7 +23,9 @@ class Prepared:
     """
 
     def __init__(self, settings: Settings) -> None:
-        normalize, states, constants = core("off"), {}, set()
+        normalize = core("off")
+        states: dict[tuple[str, int], PartitionState] = {}
+        constants: set[tuple[bytes, bytes | None]] = set()
         made: dict[str, list[tuple[OutRecord, ...]]] = defaultdict(list)
         for offset, each in enumerate(mix(EVENTS)):
             vendor, partition = each.topic.removeprefix("raw."), partition_for(each.key.decode(), settings.partitions)
