@@ -15,7 +15,7 @@ What Faust needs besides was found the hard way: engine.md names the failure beh
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import faust
@@ -64,9 +64,22 @@ class Fence:
     def check(self) -> None:
         """Called by the ticker, and again just before producing."""
         now = time.monotonic()
-        paused, self._last = now - (self._last or now), now
+        self._look(now)
+        self._last = now
+
+    def _look(self, now: float) -> None:
+        paused = now - self._last if self._last is not None else 0.0
         if paused > self._limit:
             die("paused longer than the group waits", seconds=round(paused, 1))
+
+    def passing(self, records: Iterable[OutRecord]) -> Iterator[OutRecord]:
+        """The records on their way to the producer: a pause may begin, and end, between any two of them.
+
+        Only looks: this thread must not hide that the loop stands still.
+        """
+        for record in records:
+            self._look(time.monotonic())
+            yield record
 
 
 class BatchProcessor:
@@ -122,7 +135,7 @@ class BatchProcessor:
 
     async def _deliver(self, records: list[OutRecord], sources: dict[int, RawRecord]) -> None:
         """The barrier. A record too large for Kafka becomes its raw record's dead letter, inside the same barrier."""
-        too_large = await asyncio.to_thread(self._deliverer.deliver, records, self._delivered)
+        too_large = await asyncio.to_thread(self._deliverer.deliver, self._fence.passing(records), self._delivered)
         letters = []
         for record in too_large:
             if (raw := sources.get(id(record))) is None:

@@ -21,6 +21,12 @@ _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_
 ANY_PARTITION = -1
 """librdkafka's RD_KAFKA_PARTITION_UA: the partitioner chooses by the key."""
 
+FLUSH_GRACE = 2.0
+"""Seconds beyond the delivery timeout in which librdkafka must have said what became of a record."""
+
+SESSION_SHARE = 0.9
+"""Of the session timeout: how long a record may wait at most. Heartbeats come every tenth (step2)."""
+
 Delivered = Callable[[OutRecord, int], None]
 """Called with a record and its offset when Kafka has acknowledged it."""
 
@@ -33,11 +39,15 @@ class Deliverer:
     """librdkafka's idempotent producer, used batch by batch."""
 
     def __init__(self, settings: Settings) -> None:
-        self._timeout = settings.delivery_timeout
+        # When a paused process continues, librdkafka's own threads may send what they hold before any line of ours
+        # runs: it must have expired by then. The group puts a member out one session after its last heartbeat, which
+        # was at most a tenth of one before the pause; a record that waits no longer than the rest is never sent after.
+        self._timeout = min(settings.delivery_timeout, settings.session_timeout * SESSION_SHARE)
         self._producer = Producer(
             producer_config(
                 settings,
                 **{
+                    "delivery.timeout.ms": int(self._timeout * 1000),
                     "linger.ms": 2,  # a batch is awaited: a longer linger only adds latency
                     "queue.buffering.max.messages": 1_000_000,
                     "queue.buffering.max.kbytes": 1_048_576,
@@ -97,7 +107,7 @@ class Deliverer:
         for record in records:
             produce(record)
             expected += 1
-        self._producer.flush(self._timeout)
+        self._producer.flush(self._timeout + FLUSH_GRACE)
         if failed:
             raise DeliveryFailed("; ".join(sorted(set(failed))[:5]))
         if reported != expected:  # that flush has returned is not enough: each record must have been reported

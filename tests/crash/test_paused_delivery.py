@@ -1,0 +1,64 @@
+"""A process that is paused in the midst of a delivery: what its producer still holds must never be sent afterwards.
+
+librdkafka's threads run before any check of ours when the process continues; by then the partitions may be another's.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from streams.kafka import kafka_python
+from tests.crash.comparison import ends
+from tests.kafka.brokers import RunningBroker
+from topics.cluster import Cluster
+from topics.declared import Topic
+
+SESSION = 3.0
+PATIENCE = 120.0
+RECORDS = 30_000
+SIZE = 10_000
+ON_THEIR_WAY = 5 * 1_200_000 // SIZE
+"""Records that may be in requests which were begun before the pause: at most five, of a megabyte each."""
+
+DELIVER = f"""
+import random
+from config.settings import load_settings
+from streams.records import OutRecord
+from streams.step5_deliver import Deliverer, DeliveryFailed
+value = random.Random(1).randbytes({SIZE})
+try:
+    Deliverer(load_settings()).deliver(OutRecord("paused", b"%d" % each, value) for each in range({RECORDS}))
+except DeliveryFailed:
+    raise SystemExit(70)
+"""
+
+
+def test_nothing_is_sent_after_a_pause(apache_kafka: RunningBroker, show: Callable[..., None]) -> None:
+    settings = apache_kafka.settings()
+    with Cluster(kafka_python(settings)) as cluster:
+        topic = Topic("paused", 1, 1, "delete", 1_048_576, "key", "for a test")
+        assert cluster.apply(cluster.plan([topic])).complete
+    written = lambda: ends(settings, ["paused"])["paused", 0]  # noqa: E731
+    own = {"FHIRLINE_BOOTSTRAP": apache_kafka.bootstrap, "FHIRLINE_SESSION_TIMEOUT": f"{SESSION:g}"}
+    process = subprocess.Popen([sys.executable, "-c", DELIVER], env={**os.environ, **own})
+    try:
+        until = time.monotonic() + PATIENCE
+        while not written():
+            assert time.monotonic() < until
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(SESSION)  # the pause itself: it has to last a session
+        before = written()
+        os.kill(process.pid, signal.SIGCONT)
+        code = process.wait(PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+    after = written()
+    show(f"{before} of {RECORDS} records written before a pause of {SESSION:g} s, {after - before} after it")
+    assert before + ON_THEIR_WAY < RECORDS, "the pause came too late to say anything"
+    assert code == 70
+    assert after - before <= ON_THEIR_WAY
