@@ -34,7 +34,7 @@ def inference(_: Payload, context: Context) -> Mapped:
     reader = Reader(context)
     made = _request(reader)
     names = (*RESULTS, "keyFindings") if context.event_type == "InferenceToKeyFindings" else RESULTS
-    results = _withheld(reader, names)
+    results = _left_in_raw(reader, names)
     return reader.result(made, (), *([Flag("ai-result-not-promoted", results)] if results else []))
 
 
@@ -55,16 +55,16 @@ def wellbeing_score(_: Payload, context: Context) -> Mapped:
 
 def _request(reader: Reader) -> list[Made | Fold]:
     found = reader.find(Inference, reader.places())
-    _withheld(reader, INPUTS)
+    _left_in_raw(reader, INPUTS)
     engine: list[Made | Fold] = [engine_device(reader.context, found.model.model)] if found.model.model else []
     return [*engine, audit_event(reader, found)]
 
 
-def _withheld(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
-    """Keep what stands under these names out of FHIR; the pointers of what was there."""
+def _left_in_raw(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
+    """Ignore by rule what stands under these names: the raw store keeps it; the pointers of what was there."""
     pointers = (f"{place}/{name}" for place in reader.places() for name in names)
     found = tuple(pointer for pointer in pointers if reader.context.raw(pointer) not in (None, "", [], {}))
-    reader.claim(f"withheld {PARAGRAPH}", *found)
+    reader.claim(f"ignored {PARAGRAPH}", *found)
     return found
 
 
