@@ -16,8 +16,9 @@ from mappers.times import EventTime, event_time
 
 def health_record_counter(_: Payload, context: Context) -> Mapped:
     """An administrative count of records: no observation about anybody's health (mapping.md §11.2, row 7)."""
-    claims = {f"/{name}": "ignored §11.2" for name in ("eventName", "patientId", "count")}
-    return Mapped(flags=(Flag("no-clinical-content"),), claims=claims)
+    named = reader.event_name(context.envelope.body)
+    read = [*reader.PATIENT_ID, "/data/count", "/count", *([named[0]] if named else [])]
+    return Mapped(flags=(Flag("no-clinical-content"),), claims=dict.fromkeys(read, "ignored §11.2"))
 
 
 def _event_type(body: Body, route_event: str | None) -> str | None:

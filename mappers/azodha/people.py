@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from mappers.azodha.payload import Contact, PatientFields, Provider, Providers
-from mappers.azodha.reader import Reader
+from mappers.azodha.reader import Reader, text_at
 from mappers.context import Item
 from mappers.contract import Element, Flag, Fold, Made, Refused
 from mappers.fhir.elements import element, listed
@@ -22,7 +22,11 @@ def patient(reader: Reader) -> Fold | None:
     if not reader.patient_id:
         return None
     context = reader.context
-    found = reader.find(PatientFields, reader.places("patient", "appointment", "appointment/patient"))
+    places = reader.places("patient", "appointment", "appointment/patient")
+    own = [place for place in places if not _of_another(reader, place)]
+    if len(own) < len(places):
+        reader.remark("patient-conflict", *(place for place in places if place not in own))
+    found = reader.find(PatientFields, own)
     sent = found.model
     fields: dict[str, Field] = {}
     used: list[str] = []
@@ -64,6 +68,13 @@ def patient_missing(*resource_types: str) -> list[Refused]:
     return [Refused(each, Flag("patient-missing")) for each in resource_types]
 
 
+def _of_another(reader: Reader, place: str) -> bool:
+    """Whether an object names another patient than the event: what it says is nobody else's (mapping.md §1, rule 7)."""
+    names = ("patientId", "id") if place.endswith("/patient") else ("patientId",)
+    named = (text_at(reader.context.envelope.body, f"{place}/{name}") for name in names)
+    return any(sent is not None and sent != reader.patient_id for sent in named)
+
+
 def _is_date(text: str) -> bool:
     try:
         return bool(_DATE.fullmatch(text)) and bool(date.fromisoformat(text))
@@ -90,15 +101,18 @@ def professionals(reader: Reader) -> list[Professional]:
     """Everyone in participants[], providers[] and assignedServiceProviders[]; whoever is named twice is one."""
     found = reader.find(Providers, reader.places("appointment", "assessment", "program", "healthProgram"))
     made: list[Professional] = []
-    known: set[str] = set()
+    known: dict[str, Item[Provider]] = {}
     for name in Providers.model_fields:
         for item in reader.context.items(found.at.get(name, ""), getattr(found.model, name)):
             key = item.model.id or (item.model.email and item.model.email.lower())
-            if key and key in known:
+            if key and (first := known.get(key)):
+                if item.raw == first.raw:
+                    reader.claim("ignored §3.6", item.pointer)
+                    reader.remark("duplicate-collapsed", first.pointer, item.pointer)
                 continue
             if professional := _professional(reader, item, key):
                 made.append(professional)
-                known.update([key] if key else [])
+                known.update({key: item} if key else {})
     return made
 
 

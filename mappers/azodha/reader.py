@@ -44,7 +44,8 @@ def patient_id(body: Body) -> tuple[str, str] | None:
 
 def event_name(body: Body) -> tuple[str, str] | None:
     """(pointer, value) of the event's name, where the body holds one (mapping.md §2)."""
-    return next(((f"/{key}", value) for key in EVENT_NAME if isinstance(value := body.get(key), str) and value), None)
+    named = ((f"/{key}", body.get(key)) for key in EVENT_NAME)
+    return next(((place, value) for place, value in named if isinstance(value, str) and value.strip()), None)
 
 
 def event_time(body: Body) -> tuple[str, Instant] | None:
@@ -67,6 +68,7 @@ class Reader:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.claims: dict[str, str] = {}
+        self.remarks: list[Flag] = []
         self.unmapped: dict[str, str] = {}
         self._patient = patient_id(context.envelope.body)
 
@@ -131,6 +133,10 @@ class Reader:
             self.unmapped[pointer or ""] = table
         return row
 
+    def remark(self, code: str, *at: str) -> None:
+        """A flag of the event as a whole."""
+        self.remarks.append(Flag(code, at))
+
     # -- the patient
 
     @property
@@ -169,11 +175,11 @@ class Reader:
             self.claims = {place: what for place, what in self.claims.items() if not what.startswith("mapped")}
         elif sent := event_time(body):
             self.claim("mapped §3.3", sent[0])
-        if not self.context.envelope.route_event and (name := event_name(body)):
+        if (name := event_name(body)) and name[1] == self.context.event_type:
             self.claim("mapped §2", name[0])
         return Mapped(
             tuple(made),
-            (*map(Flag, self.unconfirmed), *flags),
+            (*map(Flag, self.unconfirmed), *self.remarks, *flags),
             refused=tuple(refused),
             claims=dict(self.claims),
             unmapped=self.unmapped,
