@@ -26,7 +26,7 @@ from mappers.standing import engine_device
 ENGINE = "Infermedica"
 LEVELS = frozenset({"emergency_ambulance", "emergency", "consultation_24", "consultation", "self_care"})
 UNKNOWN = {"coding": [coding(ABSENT_REASON, "unknown", "Unknown")]}
-_ICD10 = re.compile(r"[A-Z][0-9][0-9A-Z](?:\.[0-9A-Z]{1,4})?", re.ASCII)
+_ICD10 = re.compile(r"[A-Z][0-9]{2}(?:\.[0-9A-Z]{1,4})?", re.ASCII)
 
 
 def assessment(sent: EvidenceAssessment, pointer: str, survey: Survey) -> list[Made | Fold]:
