@@ -13,8 +13,9 @@ from config.terminology import Terminology
 from config.vendors import Vendors
 from mappers import standing
 from mappers.context import Context
-from mappers.contract import Entry, Feeding, Flag, Fold, Folded, Made, Mapped, Registers, Resource, Stamp
+from mappers.contract import Element, Entry, Feeding, Flag, Fold, Folded, Made, Mapped, Registers, Resource, Stamp
 from mappers.envelope import Envelope
+from mappers.fhir.narratives import identifiers, narrated
 from mappers.fhir.validation import Problem, Validator
 from mappers.identity import Naming
 from mappers.instants import Instant
@@ -152,6 +153,12 @@ def _assembled(
 
     outputs: list[Output] = []
     invalid: set[str] = set()
+    patients = identifiers(draft.resource for draft, _ in collected.drafts) if context.settings.narratives else {}
+
+    def dressed(resource: Resource, meta: Element) -> Resource:
+        """With meta and, where the tenant wants them, the narrative that follows from all of it (mapping.md §13)."""
+        resource["meta"] = meta
+        return narrated(resource, patients) if context.settings.narratives else resource
 
     def leave(
         resource: Resource, stamp: Stamp, constant: bool = False, checked: Resource | None = None
@@ -167,7 +174,7 @@ def _assembled(
         return Output(resource, key, orjson.dumps(resource), by, stamp, constant)
 
     for draft, constant in collected.drafts:
-        draft.resource["meta"] = standing.meta(
+        meta = standing.meta(
             context,
             [flag.code for flag in draft.flags],
             shared=draft.shared,
@@ -175,7 +182,7 @@ def _assembled(
             security=draft.security,
             source=draft.source,
         )
-        if output := leave(draft.resource, draft.stamp, constant):
+        if output := leave(dressed(draft.resource, meta), draft.stamp, constant):
             outputs.append(output)
 
     ledger = read_ledger(context.envelope.body, model, mapped)
@@ -183,8 +190,8 @@ def _assembled(
     if outputs and targets:
         homeless = [context.source_data(leaf.pointer, leaf.value) for leaf in ledger.remarks if leaf.homeless]
         provenance = standing.provenance(context, targets, homeless, mapped.professional, mapped.engine)
-        provenance["meta"] = standing.meta(context, [flag.code for flag in event_flags])
-        if output := leave(provenance, context.stamp):
+        meta = standing.meta(context, [flag.code for flag in event_flags])
+        if output := leave(dressed(provenance, meta), context.stamp):
             outputs.append(output)
     outputs.sort(key=lambda each: standing.target_order(each.key))
 
@@ -198,7 +205,7 @@ def _assembled(
         context.stamp,
         tuple(outputs),
         bundle,
-        leave(outcome, context.stamp) if outcome else None,
+        leave(dressed(outcome, outcome["meta"]), context.stamp) if outcome else None,
         tuple(refusals),
         tuple(collected.statements),
         tuple(collected.flags),
