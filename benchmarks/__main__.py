@@ -31,6 +31,7 @@ from tests.kafka.jars import Unavailable
 WORKERS = (1, 2, 4)
 NAMES = ("core", "validation", *(way.name for way in WAYS), "gateway", "latency", "workers")
 EXIT_UNAVAILABLE = 2
+APART = Path(__file__).parents[1] / ".cache" / "benchmarks"
 
 
 def asked(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -43,8 +44,11 @@ def asked(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS, help="numbers of workers (1 2 4)")
     parser.add_argument("--only", action="append", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--broker", choices=("apache", "embedded"), default="apache", help="apache")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder of the results")
-    return parser.parse_args(arguments)
+    parser.add_argument("--output", type=Path, help="folder of the results; default: this one if all are run on Apache")
+    options = parser.parse_args(arguments)
+    if options.output is None:  # a part of the benchmarks must not replace the results of all
+        options.output = APART if options.only or options.broker == "embedded" else Path(__file__).parent
+    return options
 
 
 class Run:
@@ -55,8 +59,11 @@ class Run:
         self.kind: Kind = options.broker
         self.runs: Runs = {}
         self._begun = time.monotonic()
+        self._load = os.getloadavg()[0]
 
     def go(self) -> dict[str, Any]:
+        """Measures, and writes what there is after each repeat: a long run may be cut short."""
+        found: dict[str, Any] = {}
         for repeat in range(self.options.repeat):
             for name, measured in self._benchmarks():
                 self._say(f"repeat {repeat + 1} of {self.options.repeat}: {name} ...")
@@ -64,7 +71,9 @@ class Run:
                 for figure, value in figures.items():
                     self.runs.setdefault(name, {}).setdefault(figure, []).append(value)
                 self._say(f"    {', '.join(f'{figure} {value:,.1f}' for figure, value in figures.items())}")
-        return summary(self.runs, self._about())
+            found = summary(self.runs, self._about(repeat + 1))
+            write(found, self.options.output)
+        return found
 
     def _benchmarks(self) -> list[tuple[str, Callable[[], Figures]]]:
         """What is measured, in order. The rate of `latency` is known only when the worker has been measured."""
@@ -96,16 +105,16 @@ class Run:
             known = [throughput(WORKER, self.kind, self.options.events, self.options.partitions)["events/s"]]
         return latency(statistics.median(known) / 2, self.options.seconds, self.kind, self.options.partitions)
 
-    def _about(self) -> dict[str, Any]:
+    def _about(self, repeats: int) -> dict[str, Any]:
         options = self.options
         return {
             "date": datetime.now(UTC).date().isoformat(),
             "commit": commit(),
-            "machine": machine.described(),
+            "machine": {**machine.described(), "load at the start": round(self._load, 2)},
             "versions": machine.versions(),
             "settings": {
                 "broker": options.broker,
-                "repeat": options.repeat,
+                "repeat": repeats,
                 "events": options.events,
                 "partitions": options.partitions,
                 "scaling partitions": options.scaling_partitions,
@@ -140,7 +149,6 @@ def main(arguments: list[str] | None = None) -> int:
         except BenchmarkFailed as error:
             print(error, file=sys.stderr)
             return 1
-    write(found, options.output)
     for goal in found["goals"]:
         print(f"{'met    ' if goal['met'] else 'NOT MET'} {goal['goal']}: {goal['median']}", flush=True)
     print(f"written: {options.output / 'RESULTS.md'}, {options.output / 'results.json'}")

@@ -5,7 +5,8 @@
 * The mappings are fhirline's own functions, so that both say the same; their validation is off.
 * Each resource becomes a fhir.resources model by ``model_validate``, which validates it, and leaves as
   ``model_dump_json()`` by ``await topic.send(key=..., value=...)``, in the order of the Bundle; then Bundle and
-  OperationOutcome. The Bundle's model takes the resources' models as they are: they are not validated again.
+  OperationOutcome. A constant that has gone out before is left out, so that the same records go out as from fhirline.
+  The Bundle's model takes the resources' models as they are: they are not validated again.
 
 In favour of this side: what folds remember is a dict in memory (fhirline writes it to Kafka in the same barrier), no
 event waits for its acknowledgements, and records have no headers. Against it: the mapping serializes what it makes
@@ -30,6 +31,7 @@ from topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, ra
 settings = load_settings(validation="off")
 normalize = normalizer(settings)
 memories: dict[tuple[str, int], Memory] = {}
+sent: dict[str, bytes] = {}
 
 app = faust.App(
     settings.group,
@@ -62,8 +64,12 @@ async def follow(raw: RawRecord) -> None:
         output.key: get_fhir_model_class(output.resource["resourceType"]).model_validate(output.resource)
         for output in mapped.outputs
     }
-    for key, model in models.items():
-        await send(key, model)
+    for output in mapped.outputs:
+        if output.constant and sent.get(output.key) == output.value:
+            continue
+        if output.constant:
+            sent[output.key] = output.value
+        await send(output.key, models[output.key])
     if mapped.bundle:
         entries = [
             {**entry, "resource": model}

@@ -12,7 +12,7 @@ from streams.step4_normalize import follow
 from topics.declared import state_topic
 from topics.partition import partition_for
 
-EVENTS = 2_000
+EVENTS = 1_000
 
 
 class Prepared:

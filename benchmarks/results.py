@@ -59,7 +59,7 @@ TITLES = {
     "floor": "Floor: the worker sending prepared bytes",
     "librdkafka": "librdkafka alone sending prepared bytes",
     "gateway": "`fhirline gateway`, 64 connections, acks=all",
-    "latency": "Latency raw → canonical",
+    "latency": "Latency raw → canonical at half of the worker's rate: raw handed to Kafka until Provenance is consumed",
     "workers-1": "1 worker, nothing pinned",
     "workers-2": "2 workers, nothing pinned",
     "workers-4": "4 workers, nothing pinned",
@@ -104,12 +104,14 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         f"Written by `make bench` on {found['date']} (commit {found['commit']}); `results.json` holds every run.",
         "",
-        f"* Machine: {machine['cpu']}, {cores}, {machine['memory GiB']} GiB; {machine['system']}{java}",
+        f"* Machine: {machine['cpu']}, {cores}, {machine['memory GiB']} GiB; {machine['system']}{java}; "
+        f"load average at the start {machine['load at the start']}",
         f"* Versions: Python {machine['python']}, {', '.join(f'{n} {v}' for n, v in found['versions'].items())}",
         f"* {settings['repeat']} repeats, each with a fresh broker; {settings['events']} events "
         f"(idiomatic a tenth, floor twice, librdkafka four times as many); {settings['partitions']} partitions "
         f"({settings['scaling partitions']} for several workers); validation `spec`.",
         "* " + _pinning(machine),
+        *_changed(settings["changed by the environment"]),
         "* Median (least to greatest of the repeats). CPU-seconds are user and system time of the measured process.",
         "",
         "## Goals",
@@ -144,6 +146,10 @@ def _pinning(machine: Mapping[str, Any]) -> str:
         f"share all {machine['cores']} cores with the broker and the consumer that counts, so that these figures say "
         "that work is divided, not what more cores would give."
     )
+
+
+def _changed(names: Sequence[str]) -> list[str]:
+    return [f"* Not the defaults: the environment set {', '.join(names)}."] if names else []
 
 
 def _mix(mix: Mapping[str, Any]) -> list[str]:
