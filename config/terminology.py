@@ -140,6 +140,8 @@ TABLES: Mapping[str, type[RowTable]] = {
 
 def norm(text: str) -> str:
     """Free text as a key: NFC, trimmed, white space collapsed, case-folded (mapping.md §4.1)."""
+    if text.isascii():  # NFC has nothing to do there
+        return " ".join(text.split()).lower()
     return unicodedata.normalize("NFC", " ".join(unicodedata.normalize("NFC", text).split()).casefold())
 
 

@@ -14,6 +14,7 @@ import orjson
 from config.tables import secrets
 from config.vendors import DEFAULT_TENANT, SLUG
 from mappers import MAPPING_VERSION
+from mappers.contract import Stamp
 from mappers.envelope import Envelope, UnreadableBody, event_key, open_envelope, read_body
 from mappers.identity import escape
 from mappers.instants import Instant
@@ -81,24 +82,22 @@ def envelope_of(raw: RawRecord) -> Envelope:
 
 
 def _outputs(raw: RawRecord, envelope: Envelope, normalized: Normalized, partitions: int) -> Sequence[OutRecord]:
+    common = headers.headers(
+        vendor=envelope.vendor,
+        tenant=envelope.tenant,
+        event_type=normalized.event_type,
+        raw=raw.coordinates,
+        mapping_version=MAPPING_VERSION,
+    )
+    stamped: dict[Stamp, headers.Headers] = {}  # most of an event's records bear its own stamp
+
     def record(topic: str, output: Output) -> OutRecord:
-        stamp = output.stamp
-        return OutRecord(
-            topic,
-            output.key.encode(),
-            output.value,
-            partition_for(output.partition_by, partitions),
-            headers.headers(
-                vendor=envelope.vendor,
-                tenant=envelope.tenant,
-                event_type=normalized.event_type,
-                event_key=stamp.event_key,
-                raw=raw.coordinates,
-                mapping_version=MAPPING_VERSION,
-                occurred_at=stamp.at,
-            ),
-            output.constant,
-        )
+        own = stamped.get(output.stamp)
+        if own is None:
+            own = common + headers.headers(event_key=output.stamp.event_key, occurred_at=output.stamp.at)
+            stamped[output.stamp] = own
+        partition = partition_for(output.partition_by, partitions)
+        return OutRecord(topic, output.key.encode(), output.value, partition, own, output.constant)
 
     records = [record(canonical_topic(output.resource["resourceType"]), output) for output in normalized.outputs]
     if normalized.bundle:

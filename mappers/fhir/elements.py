@@ -18,12 +18,16 @@ ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 
 
+_NUMBERS = (bool, int, float)
+"""Types whose falsy value is a value."""
+
+
 def element(**content: Any) -> Element | None:
     """Any complex element: absent members pruned; None if none is left."""
     pruned = {
         (name[:-1] if name[-1] == "_" else name): value
         for name, value in content.items()
-        if value is not None and value != "" and value != [] and value != {} and value != ()
+        if value or type(value) in _NUMBERS
     }
     return pruned or None
 
@@ -35,15 +39,14 @@ def resource(resource_type: str, id: str, **content: Any) -> Resource:
 
 def listed(*items: Any) -> list[Any] | None:
     """The items that are there, as a list; None if none is."""
-    return [item for item in items if item is not None and item != "" and item != [] and item != {}] or None
+    return [item for item in items if item or type(item) in _NUMBERS] or None
 
 
 def coding(system: str | None, code: str, display: str | None = None) -> Element:
-    return {
-        **({"system": system} if system else {}),
-        "code": code,
-        **({"display": display} if display else {}),
-    }
+    made = {"system": system, "code": code} if system else {"code": code}
+    if display:
+        made["display"] = display
+    return made
 
 
 def codeable_concept(*codings: Element | None, text: str | None = None) -> Element | None:
@@ -51,7 +54,8 @@ def codeable_concept(*codings: Element | None, text: str | None = None) -> Eleme
 
 
 def identifier(system: str, value: str, **content: Any) -> Element:
-    return {**(element(**content) or {}), "system": system, "value": value}
+    named = {"system": system, "value": value}
+    return {**(element(**content) or {}), **named} if content else named
 
 
 def reference(target: str | None, display: str | None = None) -> Element | None:
