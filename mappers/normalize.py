@@ -187,7 +187,8 @@ def _assembled(
 
     ledger = read_ledger(context.envelope.body, model, mapped)
     targets = sorted(set(collected.targets) - invalid, key=standing.target_order)
-    if outputs and targets:
+    published = bool(outputs and targets)
+    if published:
         homeless = [context.source_data(leaf.pointer, leaf.value) for leaf in ledger.remarks if leaf.homeless]
         provenance = standing.provenance(context, targets, homeless, mapped.professional, mapped.engine)
         meta = standing.meta(context, [flag.code for flag in event_flags])
@@ -199,7 +200,7 @@ def _assembled(
     if outputs:
         made_bundle = standing.bundle(context, [(each.key, each.value) for each in outputs])
         bundle = leave(made_bundle, context.stamp, checked=standing.without_resources(made_bundle))
-    outcome = operation_outcome(context, collected.flags, ledger.remarks)
+    outcome = operation_outcome(context, collected.flags, ledger.remarks, published)
     return Normalized(
         context.event_type,
         context.stamp,

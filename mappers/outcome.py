@@ -6,24 +6,29 @@ from config import tables
 from mappers.context import Context
 from mappers.contract import Element, Flag, Resource
 from mappers.fhir.elements import codeable_concept, element
-from mappers.ledger import Leaf
+from mappers.ledger import NOT_SUPPORTED, Leaf
 from mappers.payload import clean
 from mappers.standing import meta
 
+KEPT_IN_RAW = "kept-in-raw"
 _LEDGER_FLAGS = {"kept": "source-data-kept", "withheld": "withheld-secret", "ignored": "ignored-by-rule"}
 
 
-def operation_outcome(context: Context, flags: Iterable[Flag], ledger: Sequence[Leaf]) -> Resource | None:
+def operation_outcome(
+    context: Context, flags: Iterable[Flag], ledger: Sequence[Leaf], published: bool
+) -> Resource | None:
     """One issue per flag and per treatment of leaves; None where there is nothing to say.
 
-    Leaves that are ignored by a rule are listed, but are not by themselves something to say.
+    Leaves that are ignored by a rule are listed, but are not by themselves something to say. ``published``: the event
+    has a Provenance, which holds its leaves without a home; without one they are in the raw event alone.
     """
     places: dict[str, dict[str, None]] = {}
     for flag in flags:
         places.setdefault(flag.code, {}).update(dict.fromkeys(flag.at))
     for leaf in ledger:
         if leaf.treatment in ("kept", "withheld"):
-            places.setdefault(_LEDGER_FLAGS[leaf.treatment], {})[leaf.pointer] = None
+            in_raw = not published and (leaf.homeless or leaf.rule == NOT_SUPPORTED)
+            places.setdefault(KEPT_IN_RAW if in_raw else _LEDGER_FLAGS[leaf.treatment], {})[leaf.pointer] = None
     if not places:
         return None
     for leaf in ledger:
