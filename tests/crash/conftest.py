@@ -14,7 +14,7 @@ MINUTES = 60
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Conditions are awaited with generous limits, of their own; the runner's is for what hangs beyond them."""
-    limit = (120 if SIZES.soak else 45 if SIZES.long else 12) * MINUTES
+    limit = (600 if SIZES.soak else 60 if SIZES.long else 12) * MINUTES
     for item in items:
         if "/crash/" in item.path.as_posix():
             item.add_marker(pytest.mark.timeout(limit))

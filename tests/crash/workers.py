@@ -130,7 +130,8 @@ class Workers:
             return
         event = orjson.loads(text)
         if event.get("event") == "worker ends without committing":
-            self.reasons[f"{event.get('reason')} {event.get('detail', '')}".strip()] += 1
+            errors = sorted({each.rpartition(": ")[2] for each in event.get("detail", "").split("; ")})
+            self.reasons[" ".join([event["reason"], *errors]).strip()] += 1
         if event.get("event") == "partitions assigned":
             self._assigned[line.partition(": ")[0]] = len(event["partitions"])
         if event.get("event") == "state restored":
@@ -166,4 +167,4 @@ class Workers:
     def __str__(self) -> str:
         ends = ", ".join(f"{count} x {code}" for code, count in sorted(self.exits.items())) or "none"
         why = "".join(f"\n    {count} x 70: {reason}" for reason, count in self.reasons.items())
-        return f"worker processes ended by themselves or by a kill, and replaced: {ends}{why}"
+        return f"worker processes that ended and were started again by the supervisor, by exit code: {ends}{why}"
