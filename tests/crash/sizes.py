@@ -19,7 +19,7 @@ class Sizes:
     @property
     def events(self) -> int:
         """Events at least; a steady input goes on until the last disturbance is over."""
-        return int(os.environ.get("CRASH_EVENTS") or (20_000 if self.long else 600))
+        return int(os.environ.get("CRASH_EVENTS") or (20_000 if self.long else 400))
 
     @property
     def rate(self) -> float:
@@ -29,7 +29,7 @@ class Sizes:
     @property
     def outage(self) -> float:
         """Seconds without any broker."""
-        return 60.0 if self.long else 8.0
+        return 60.0 if self.long else 7.0
 
     @property
     def repeats(self) -> int:

@@ -34,9 +34,9 @@ def roomy() -> Iterator[Settings]:
 
 @pytest.mark.skipif(not SIZES.soak, reason="the long run: make soak")
 def test_memory_stays_and_lag_returns_to_0(roomy: Settings, show: Callable[..., None]) -> None:
-    """After the first tenth, in which state and caches fill, resident memory grows by less than 10 %."""
+    """After the first tenth, in which state and caches fill, resident memory grows by less than 10 %; lag is 0."""
     assert SIZES.soak >= 2 * WARM, f"EVENTS={2 * WARM} at least"
-    # Every event is seen before the first measure: what is remembered is bounded by the events, and must not grow after it.
+    # Every event is seen before the first measure: what is remembered is bounded by them, and must not grow after it.
     different = list(islice(all_vendors(SIZES.seed), WARM))
     with Workers(roomy, 1) as workers:
         [worker] = workers.here
