@@ -27,8 +27,8 @@ from mappers.normalize import Normalizer
 from streams.kafka import password, ssl_context
 from streams.records import OutRecord, RawRecord
 from streams.step3_restore import PartitionState, StateCache, state_record
-from streams.step4_normalize import dead_letter, follow
-from streams.step5_deliver import TOO_LARGE, Deliverer, DeliveryFailed
+from streams.step4_normalize import TOO_LARGE, follow, too_large_letter
+from streams.step5_deliver import Deliverer, DeliveryFailed
 from topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
 
 log = structlog.get_logger("worker")
@@ -136,15 +136,15 @@ class BatchProcessor:
     async def _deliver(self, records: list[OutRecord], sources: dict[int, RawRecord]) -> None:
         """The barrier. A record too large for Kafka becomes its raw record's dead letter, inside the same barrier."""
         too_large = await asyncio.to_thread(self._deliverer.deliver, self._fence.passing(records), self._delivered)
-        letters = []
+        letters: dict[str, OutRecord] = {}
         for record in too_large:
             if (raw := sources.get(id(record))) is None:
                 raise DeliveryFailed(f"{record.topic}: a state record is too large")
             log.warning("dead letter", vendor=self.vendor, raw=raw.coordinates, code=TOO_LARGE, topic=record.topic)
-            letters.append(dead_letter(raw, raw.value, TOO_LARGE, record.topic))
+            letters.setdefault(raw.coordinates, too_large_letter(raw, record.topic))
         if letters:
             # A letter that is itself too large goes without its value: the raw record, which it names, has it.
-            for bare in await asyncio.to_thread(self._deliverer.deliver, letters):
+            for bare in await asyncio.to_thread(self._deliverer.deliver, letters.values()):
                 stripped = OutRecord(bare.topic, bare.key, None, None, bare.headers)
                 if await asyncio.to_thread(self._deliverer.deliver, [stripped]):
                     raise DeliveryFailed(f"{bare.topic}: a dead letter without value is too large")

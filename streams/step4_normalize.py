@@ -28,6 +28,7 @@ from topics.partition import partition_for
 
 UNREADABLE_HEADER = "bad-header"
 MAPPING_FAILED = "mapping-failed"
+TOO_LARGE = "record-too-large"
 MAX_PROBLEMS = 20
 
 
@@ -151,6 +152,12 @@ def dead_letter(
             *([] if headers.header(raw.headers, headers.ATTEMPT) else headers.headers(attempt="1")),
         ],
     )
+
+
+def too_large_letter(raw: RawRecord, topic: str) -> OutRecord:
+    """The letter of an event of which a record for ``topic`` exceeds what Kafka takes."""
+    envelope = envelope_of(raw)  # it has been read before: what is too large was made from it
+    return dead_letter(raw, redacted_value(raw, envelope), TOO_LARGE, topic, event=envelope.event_key)
 
 
 _PASSED_ON = frozenset({headers.RECEIVED_AT, headers.TENANT, headers.EVENT_TYPE, headers.ATTEMPT})

@@ -15,7 +15,6 @@ from config.settings import Settings
 from streams.kafka import producer_config
 from streams.records import OutRecord
 
-TOO_LARGE = "record-too-large"
 _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 
 ANY_PARTITION = -1

@@ -28,8 +28,7 @@ from streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enriched_reco
 from streams.records import RawRecord
 from streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from streams.step1_receive.raw_record import Received
-from streams.step4_normalize import dead_letter, envelope_of, redacted_value
-from streams.step5_deliver import TOO_LARGE
+from streams.step4_normalize import TOO_LARGE, dead_letter, envelope_of, redacted_value
 from topics.declared import raw_topic
 
 log = structlog.get_logger("enrich")
