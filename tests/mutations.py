@@ -20,6 +20,7 @@ JUNK: tuple[Any, ...] = (
     [[]],
     {"a": {"b": [1, None, {"c": ""}]}},
     "x" * 5_000,
+    "1 MB " * 200_000,
     "\u202eمرحبا\u200f עולם",
     "<script>alert('x')</script>&amp;]]>",
     "tab\tline\nbreak\r\u0000\u0007\u0085\u00a0\u3000\ufffe",
