@@ -19,6 +19,8 @@ from topics.declared import ENRICHED
 BACK_OFF = 0.5
 ENOUGH = 240.0
 FOR_GOOD = 86_400.0
+TRACEBACK = 1
+"""Exit code of Python itself: a defect, which no restart mends."""
 
 
 class Worker:
@@ -57,7 +59,7 @@ class Worker:
                 process.wait_for("partitions assigned", timeout=max(0.1, until - time.monotonic()))
                 return
             except StackFailed:
-                if time.monotonic() > until:
+                if time.monotonic() > until or process.exit_code == TRACEBACK:
                     raise
                 self.wait_restarted(process)
 
