@@ -16,7 +16,7 @@ from tests.kafka.brokers import RunningBroker
 from topics.cluster import Cluster
 from topics.declared import Topic
 
-SESSION = 3.0
+SESSION = 6.0
 PATIENCE = 120.0
 RECORDS = 30_000
 SIZE = 10_000
@@ -27,10 +27,15 @@ DELIVER = f"""
 import random
 from config.settings import load_settings
 from streams.records import OutRecord
+from streams.step2_consume import Fence
 from streams.step5_deliver import Deliverer, DeliveryFailed
+settings = load_settings()
 value = random.Random(1).randbytes({SIZE})
+records = (OutRecord("paused", b"%d" % each, value) for each in range({RECORDS}))
+fence = Fence(settings.session_timeout)
+fence.check()  # and no ticker, which might end the process before its producer shows what it does
 try:
-    Deliverer(load_settings()).deliver(OutRecord("paused", b"%d" % each, value) for each in range({RECORDS}))
+    Deliverer(settings).deliver(fence.passing(records))
 except DeliveryFailed:
     raise SystemExit(70)
 """

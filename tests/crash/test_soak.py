@@ -17,7 +17,7 @@ from tests.kafka.brokers import apache, create_topics, settings_for
 MAX_LAG = 20_000
 ASK_EVERY = 2_000
 MAX_GROWTH = 0.10
-WARM = 10_000
+WARM = 25_000
 """Events at least, until every code path has been taken once (the models of the cross-check load one by one)."""
 
 SAMPLES = 50
