@@ -8,9 +8,9 @@ install = $(PYTHON) -m venv $(VENV) && \
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e . && \
 	touch $@
 
-.PHONY: help demo dev test crash soak bench lint lock clean
+.PHONY: help demo dev test test-long crash soak bench lint lock clean
 help: ## what there is to make
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/demo.installed ## all four vendors' webhooks to FHIR on Kafka topics, in one minute
 	@$(BIN)/fhirline demo
@@ -18,19 +18,22 @@ demo: $(VENV)/demo.installed ## all four vendors' webhooks to FHIR on Kafka topi
 dev: $(VENV)/demo.installed ## the same stack, left running until Ctrl-C
 	@$(BIN)/fhirline dev
 
-test: $(VENV)/dev.installed ## lint, types and every test
+test: $(VENV)/dev.installed ## lint, types and the tests, on real brokers
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/pytest -n 2 --dist worksteal
+
+test-long: $(VENV)/dev.installed ## what takes minutes: workers and brokers killed, benchmarks in small
+	@$(BIN)/pytest -m long -n 2 --dist worksteal
 
 bench: $(VENV)/dev.installed ## every benchmark, on Apache Kafka, into benchmarks/RESULTS.md; BENCH="--only worker" for one
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 crash: $(VENV)/dev.installed ## never losing, the long form: EVENTS=20000 KILLS=20 SEED=1 ONLY=<pytest -k>
 	@CRASH_FORM=long CRASH_EVENTS=$(EVENTS) CRASH_KILLS=$(KILLS) CRASH_SEED=$(SEED) \
-		$(BIN)/pytest tests/crash --durations=0 $(if $(ONLY),-k "$(ONLY)")
+		$(BIN)/pytest -m long tests/crash --durations=0 $(if $(ONLY),-k "$(ONLY)")
 
 soak: $(VENV)/dev.installed ## one worker under a long load, on Linux: EVENTS=1000000 SEED=1
-	@CRASH_SOAK=$(or $(EVENTS),1000000) CRASH_SEED=$(SEED) $(BIN)/pytest tests/crash/test_soak.py
+	@CRASH_SOAK=$(or $(EVENTS),1000000) CRASH_SEED=$(SEED) $(BIN)/pytest -m long tests/crash/test_soak.py
 
 lint: $(VENV)/dev.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy

@@ -12,6 +12,7 @@ from benchmarks.__main__ import main
 from benchmarks.mix import SHARES, events, mix
 from benchmarks.results import GOALS
 
+pytestmark = pytest.mark.long
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="CPU time of a process is read from /proc")
 
 EVENTS = 400

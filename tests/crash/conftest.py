@@ -18,6 +18,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/crash/" in item.path.as_posix():
             item.add_marker(pytest.mark.timeout(limit))
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture
