@@ -20,7 +20,7 @@ dev: $(VENV)/demo.installed ## the same stack, left running until Ctrl-C
 
 test: $(VENV)/dev.installed ## lint, types and the tests, on real brokers
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/pytest -n 2 --dist worksteal
+	@$(BIN)/pytest -n 4 --dist worksteal
 
 test-long: $(VENV)/dev.installed ## what takes minutes: workers and brokers killed, benchmarks in small
 	@$(BIN)/pytest -m long -n 2 --dist worksteal

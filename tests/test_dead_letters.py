@@ -77,6 +77,7 @@ def test_unreadable_records(settings: Settings) -> None:
             assert time.monotonic() < end, worker.report("is stuck")
             store.read(0.05)
         seen = list(found.read())
+        assert "5528" not in worker.report("said"), "no log line quotes a payload"
     store.close()
     assert [header(each.headers(), "error-code") for each in seen] == [
         "not-json",

@@ -19,9 +19,15 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def _fhirline() -> None:
+    """Keeps commands by their names, also where only one of them has been registered."""
+
+
 def main() -> None:
     """Entry point. A wrong setting, file or table is one line on standard error and exit code 2."""
-    for name in COMMANDS:
+    called = sys.argv[1] if len(sys.argv) > 1 else ""
+    for name in (called,) if called in COMMANDS else COMMANDS:  # a command does not wait for the others' imports
         import_module(f"streams.cli.{name}_command").register(app)
     try:
         app()
