@@ -6,6 +6,7 @@ import time
 from collections import Counter
 
 import aiohttp
+import orjson
 import typer
 from rich.console import Console
 from rich.syntax import Syntax
@@ -107,10 +108,12 @@ def _one_in_full(watch: Watch, console: Console) -> None:
     for key, message in watch.seen.items():
         if key.startswith(b"MedicationRequest/") and b'"altibbi"' in (message.value() or b""):
             console.print(f"\n[bold]{key.decode()}[/] as it lies on {message.topic()}/{message.partition()}:\n")
-            from orjson import OPT_INDENT_2, dumps, loads
-
             console.print(
-                Syntax(dumps(loads(message.value() or b"{}"), option=OPT_INDENT_2).decode(), "json", word_wrap=True)
+                Syntax(
+                    orjson.dumps(orjson.loads(message.value() or b"{}"), option=orjson.OPT_INDENT_2).decode(),
+                    "json",
+                    word_wrap=True,
+                )
             )
             return
 
