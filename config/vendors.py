@@ -55,7 +55,6 @@ class TenantSettings(_Strict):
     snomed: bool = True
     narratives: bool = False
     note_documents: bool = False
-    language: str = "en"
     mrn_system: str | None = None
     icd10_system: str = "http://hl7.org/fhir/sid/icd-10"
     duration_unit: Literal["d", "wk"] | None = None
