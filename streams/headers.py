@@ -14,6 +14,11 @@ ERROR_CODE = "error-code"
 ERROR_PATH = "error-path"
 ERRORS = "errors"
 ATTEMPT = "attempt"
+RAW_TIMESTAMP = "raw-timestamp"
+FIRST_RAW = "first-raw"
+"""Of a redriven raw record, and on into its letter: where the raw record lies that was mapped first."""
+REDRIVE = "redrive"
+"""Of a redriven raw record, and on into its letter: the idempotency key of the redrive."""
 
 Headers = list[tuple[str, bytes]]
 

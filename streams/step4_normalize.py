@@ -160,7 +160,16 @@ def too_large_letter(raw: RawRecord, topic: str) -> OutRecord:
     return dead_letter(raw, redacted_value(raw, envelope), TOO_LARGE, topic, event=envelope.event_key)
 
 
-_PASSED_ON = frozenset({headers.RECEIVED_AT, headers.TENANT, headers.EVENT_TYPE, headers.ATTEMPT})
+_PASSED_ON = frozenset(
+    {
+        headers.RECEIVED_AT,
+        headers.TENANT,
+        headers.EVENT_TYPE,
+        headers.ATTEMPT,
+        headers.FIRST_RAW,
+        headers.REDRIVE,
+    }
+)
 
 
 def names_a_secret(value: bytes) -> bool:

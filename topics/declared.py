@@ -57,7 +57,8 @@ Cleanup = Literal["delete", "compact"]
 FOREVER = -1
 """``retention.ms`` of what nothing can bring back: raw is the source of truth, a dead letter waits for its mender."""
 
-MONTH = 30 * 24 * 3_600_000
+DAY = 24 * 3_600_000
+MONTH = 30 * DAY
 """``retention.ms`` of messages about one event at one time: a replay of raw makes them again."""
 
 RAW_KEY = "tenant|patient key (mapping.md §2)"
@@ -78,6 +79,8 @@ class Topic:
     description: str
     retention: int | None = None
     growable: bool = False
+    compaction_lag: int | None = None
+    """Milliseconds until a replaced value is gone: without a bound, a tombstone waits for more records to come."""
 
     @property
     def config(self) -> Mapping[str, str]:
@@ -85,6 +88,8 @@ class Topic:
         own = {"cleanup.policy": self.cleanup, "max.message.bytes": str(self.max_message_bytes)}
         if self.retention is not None:
             own["retention.ms"] = str(self.retention)
+        if self.compaction_lag is not None:
+            own["max.compaction.lag.ms"] = str(self.compaction_lag)
         return own
 
 
@@ -112,7 +117,8 @@ def dead_letter_topic(vendor: str) -> str:
 def declared(settings: Settings) -> tuple[Topic, ...]:
     """Every topic of this deployment: its vendors, its number of partitions and of replicas."""
 
-    vendors = load_vendors(settings.vendors_file).names
+    configured = load_vendors(settings.vendors_file)
+    vendors = configured.names
 
     def topic(
         name: str,
@@ -134,10 +140,12 @@ def declared(settings: Settings) -> tuple[Topic, ...]:
             description,
             retention,
             growable,
+            settings.compaction_days * DAY if cleanup == "compact" else None,
         )
 
-    def raw(name: str, description: str) -> Topic:
-        return topic(name, "delete", RAW_KEY, description, retention=FOREVER)
+    def raw(name: str, vendor: str, description: str) -> Topic:
+        days = configured[vendor].retention.raw_days
+        return topic(name, "delete", RAW_KEY, f"{description}; {_kept(days)}", retention=_milliseconds(days))
 
     return (
         *(raw(raw_topic(v), f"{v}'s events as received, redacted; kept for good") for v in vendors),
@@ -197,8 +205,8 @@ def declared(settings: Settings) -> tuple[Topic, ...]:
         topic(
             DEAD_LETTER_STATUS,
             "compact",
-            "topic/partition/offset of the letter",
-            "internal: which dead letters are done",
+            "topic/partition/offset of the raw record that was mapped first",
+            "internal: which dead letters were sent again, and which are done",
             partitions=1,
         ),
         topic(
