@@ -136,7 +136,23 @@ class Settings(BaseSettings):
         Literal["auto", "json", "pretty"], Field(description="auto: pretty on a terminal, else JSON")
     ] = "auto"
 
-    @field_validator("base", "server_base")
+    # Metrics and traces
+    metrics_host: Annotated[str, Field(description="Address of /metrics, /healthz and /readyz")] = "127.0.0.1"
+    metrics_port: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=65_535,
+            description="Port of these, one for each process of a host; 0 takes a free one; unset: none, "
+            "but for the gateway, which serves them at its own port",
+        ),
+    ] = None
+    tracing_endpoint: Annotated[
+        str | None,
+        Field(description="Where traces are sent (OTLP over HTTP, http://host:4318/v1/traces); unset: no traces"),
+    ] = None
+
+    @field_validator("base", "server_base", "tracing_endpoint")
     @classmethod
     def _absolute_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
