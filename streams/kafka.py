@@ -4,17 +4,41 @@ import ssl
 from typing import Any
 
 from config.errors import ConfigurationError
-from config.settings import Settings
+from config.secret import secret
+from config.settings import PREFIX, Settings
+
+OAUTHBEARER = "OAUTHBEARER"
+
+
+def uses_oauth(settings: Settings) -> bool:
+    return sasl_mechanism(settings) == OAUTHBEARER
+
+
+def sasl_mechanism(settings: Settings) -> str | None:
+    """The mechanism where SASL is spoken at all; raises ConfigurationError where settings do not go together.
+
+    Checked here for all three clients, since each finds a half-made configuration at another time and in other words.
+    """
+    if not settings.security_protocol.startswith("SASL"):
+        if settings.sasl_mechanism is not None:
+            raise ConfigurationError(
+                f"{PREFIX}SASL_MECHANISM is set, but {PREFIX}SECURITY_PROTOCOL is {settings.security_protocol}: "
+                "set SASL_SSL, or unset the mechanism"
+            )
+        return None
+    if settings.sasl_mechanism is None:
+        raise ConfigurationError(f"{PREFIX}SASL_MECHANISM is not set: {settings.security_protocol} needs it")
+    if settings.sasl_mechanism != OAUTHBEARER:
+        if not settings.sasl_username:
+            raise ConfigurationError(f"{PREFIX}SASL_USERNAME is not set: {settings.sasl_mechanism} needs it")
+        if not password(settings):
+            raise ConfigurationError(f"{PREFIX}SASL_PASSWORD (or _FILE) is not set: {settings.sasl_mechanism} needs it")
+    return settings.sasl_mechanism
 
 
 def password(settings: Settings) -> str | None:
     """The SASL password, from the setting or its file."""
-    if settings.sasl_password_file:
-        try:
-            return settings.sasl_password_file.read_text("utf-8").strip()
-        except OSError as error:
-            raise ConfigurationError(f"FHIRLINE_SASL_PASSWORD_FILE: {error.strerror}") from None
-    return settings.sasl_password.get_secret_value() if settings.sasl_password else None
+    return secret(settings, "sasl_password")
 
 
 def librdkafka(settings: Settings, **more: Any) -> dict[str, Any]:
@@ -22,14 +46,19 @@ def librdkafka(settings: Settings, **more: Any) -> dict[str, Any]:
     config: dict[str, Any] = {
         "bootstrap.servers": settings.bootstrap,
         "security.protocol": settings.security_protocol.lower(),
-        "sasl.mechanism": settings.sasl_mechanism,
+        "sasl.mechanism": sasl_mechanism(settings),
         "sasl.username": settings.sasl_username,
         "sasl.password": password(settings),
         "ssl.ca.location": settings.ssl_ca_file,
         "ssl.certificate.location": settings.ssl_certificate_file,
         "ssl.key.location": settings.ssl_key_file,
+        "ssl.key.password": secret(settings, "ssl_key_password"),
         **more,
     }
+    if uses_oauth(settings):
+        from streams.oauth import token_source
+
+        config["oauth_cb"] = token_source(settings).for_librdkafka
     return {
         name: str(value) if hasattr(value, "__fspath__") else value
         for name, value in config.items()
@@ -58,19 +87,33 @@ def kafka_python(settings: Settings) -> dict[str, Any]:
     config = {
         "bootstrap_servers": settings.bootstrap.split(","),
         "security_protocol": settings.security_protocol,
-        "sasl_mechanism": settings.sasl_mechanism,
+        "sasl_mechanism": sasl_mechanism(settings),
         "sasl_plain_username": settings.sasl_username,
         "sasl_plain_password": password(settings),
-        "ssl_cafile": settings.ssl_ca_file and str(settings.ssl_ca_file),
-        "ssl_certfile": settings.ssl_certificate_file and str(settings.ssl_certificate_file),
-        "ssl_keyfile": settings.ssl_key_file and str(settings.ssl_key_file),
+        "ssl_context": ssl_context(settings) if settings.security_protocol.endswith("SSL") else None,
     }
+    if uses_oauth(settings):
+        from streams.oauth import ForKafkaPython, token_source
+
+        config["sasl_oauth_token_provider"] = ForKafkaPython(token_source(settings))
     return {name: value for name, value in config.items() if value is not None}
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext:
-    """TLS for aiokafka, which wants a context."""
-    context = ssl.create_default_context(cafile=settings.ssl_ca_file)
+    """TLS for kafka-python and aiokafka: the brokers' certificates and host names are checked, always.
+
+    Raises ConfigurationError naming the file that is missing or none.
+    """
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(f"{PREFIX}SSL_CA_FILE: {error.strerror or 'no PEM certificates'}") from None
     if settings.ssl_certificate_file:
-        context.load_cert_chain(settings.ssl_certificate_file, settings.ssl_key_file)
+        key_password = secret(settings, "ssl_key_password")
+        try:
+            context.load_cert_chain(settings.ssl_certificate_file, settings.ssl_key_file, lambda: key_password or "")
+        except OSError as error:
+            raise ConfigurationError(
+                f"{PREFIX}SSL_CERTIFICATE_FILE, {PREFIX}SSL_KEY_FILE: {error.strerror or 'no certificate and its key'}"
+            ) from None
     return context
