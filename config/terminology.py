@@ -151,6 +151,10 @@ class Terminology:
     def __init__(self, tables: Mapping[str, Mapping[str, Row]]) -> None:
         self._tables = tables
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._tables)
+
     def row(self, table: str, words: str | None) -> Row | None:
         """The row of ``table`` for ``words``, None where there is none. KeyError for an unknown table."""
         rows = self._tables[table]

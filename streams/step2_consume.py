@@ -24,7 +24,10 @@ from faust.types.auth import CredentialsT
 
 from config.settings import Settings
 from mappers.normalize import Normalizer
+from streams.headers import EVENT_KEY, header
 from streams.kafka import password, ssl_context
+from streams.metrics.watched import Watched
+from streams.metrics.worker import VendorMetrics, WorkerMetrics
 from streams.records import OutRecord, RawRecord
 from streams.step3_restore import PartitionState, StateCache, state_record
 from streams.step4_normalize import TOO_LARGE, follow, too_large_letter
@@ -92,9 +95,11 @@ class BatchProcessor:
         normalize: Normalizer,
         deliverer: Deliverer,
         fence: Fence,
+        metrics: WorkerMetrics,
         enriched: bool = False,
     ) -> None:
         self.vendor = vendor
+        self._metrics = VendorMetrics(metrics, vendor, normalize.terminology.names)
         self.state = StateCache(settings, state_topic(vendor, enriched))
         self._partitions = settings.partitions
         self._normalize = normalize
@@ -105,6 +110,7 @@ class BatchProcessor:
 
     async def process(self, raws: Sequence[RawRecord]) -> None:
         """Returns once everything that follows from ``raws`` is durable. Raises DeliveryFailed, RestoreFailed."""
+        batch = self._metrics.batch()
         states = await self._restored({raw.partition for raw in raws})
         records: list[OutRecord] = []
         constants: dict[bytes, bytes | None] = {}
@@ -115,9 +121,11 @@ class BatchProcessor:
             state = states[raw.partition]
             followed = follow(raw, self._normalize, state, self._partitions)
             state.remember(followed.statements)
+            batch.event(followed)
             for record in followed.records:
                 if record.constant:
                     if record.value in (self._constants.get(record.key), constants.get(record.key)):
+                        batch.unchanged.append(record.topic)
                         continue
                     constants[record.key] = record.value
                 sources[id(record)] = raw
@@ -126,28 +134,34 @@ class BatchProcessor:
                 state_record(self.state.topic, raw.partition, followed.key, each) for each in followed.statements
             )
             if followed.error:
-                log.warning("dead letter", vendor=self.vendor, raw=raw.coordinates, code=followed.error)
+                _log_letter(raw, followed.records[-1], followed.error)
         self._fence.check()
-        await self._deliver(records, sources)
+        batch.delivered(raws, records, *await self._deliver(records, sources))
         if len(self._constants) > MAX_CONSTANTS:
             self._constants.clear()
         self._constants.update(constants)
 
-    async def _deliver(self, records: list[OutRecord], sources: dict[int, RawRecord]) -> None:
-        """The barrier. A record too large for Kafka becomes its raw record's dead letter, inside the same barrier."""
+    async def _deliver(
+        self, records: list[OutRecord], sources: dict[int, RawRecord]
+    ) -> tuple[Sequence[OutRecord], int]:
+        """The barrier. A record too large for Kafka becomes its raw record's dead letter, inside the same barrier.
+
+        Returns the records that were too large, and how many letters speak of them.
+        """
         too_large = await asyncio.to_thread(self._deliverer.deliver, self._fence.passing(records), self._delivered)
         letters: dict[str, OutRecord] = {}
         for record in too_large:
             if (raw := sources.get(id(record))) is None:
                 raise DeliveryFailed(f"{record.topic}: a state record is too large")
-            log.warning("dead letter", vendor=self.vendor, raw=raw.coordinates, code=TOO_LARGE, topic=record.topic)
-            letters.setdefault(raw.coordinates, too_large_letter(raw, record.topic))
+            letter = letters.setdefault(raw.coordinates, too_large_letter(raw, record.topic))
+            _log_letter(raw, letter, TOO_LARGE, topic=record.topic)
         if letters:
             # A letter that is itself too large goes without its value: the raw record, which it names, has it.
             for bare in await asyncio.to_thread(self._deliverer.deliver, letters.values()):
                 stripped = OutRecord(bare.topic, bare.key, None, None, bare.headers)
                 if await asyncio.to_thread(self._deliverer.deliver, [stripped]):
                     raise DeliveryFailed(f"{bare.topic}: a dead letter without value is too large")
+        return too_large, len(letters)
 
     async def prepare(self) -> None:
         """Restore what has just been assigned, so that the first batch need not wait for it."""
@@ -174,7 +188,7 @@ class BatchProcessor:
             state.delivered(offset)
 
 
-def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str]) -> faust.App:
+def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str], watched: Watched) -> faust.App:
     """The Faust app with an agent for each raw topic. It reads; nothing is ever sent through Faust."""
     app = faust.App(
         settings.group,
@@ -198,19 +212,25 @@ def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str])
     fence = Fence(settings.session_timeout)
     deliverer = Deliverer(settings)
     processors = {
-        raw_topic(vendor): BatchProcessor(vendor, settings, normalize, deliverer, fence) for vendor in vendors
+        raw_topic(vendor): BatchProcessor(vendor, settings, normalize, deliverer, fence, watched.metrics)
+        for vendor in vendors
     }
     processors |= {
-        enriched_topic(vendor): BatchProcessor(vendor, settings, normalize, deliverer, fence, enriched=True)
+        enriched_topic(vendor): BatchProcessor(vendor, settings, normalize, deliverer, fence, watched.metrics, True)
         for vendor in vendors
         if vendor in ENRICHED
     }
+    watched.look_up(app, {topic: processor.state for topic, processor in processors.items()})
 
     preparing: set[asyncio.Future[None]] = set()  # a loop forgets tasks that nobody holds
 
     @app.task  # type: ignore[untyped-decorator]  # Faust's own
     async def fencing() -> None:
         await fence.tick()
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def serving() -> None:
+        await watched.serve()
 
     @app.on_partitions_assigned.connect
     async def on_assigned(*args: Any, **_: Any) -> None:
@@ -251,6 +271,12 @@ def _raw_record(vendor: str, message: Any) -> RawRecord:
         message.value,
         list(message.headers.items() if isinstance(message.headers, dict) else message.headers or ()),
     )
+
+
+def _log_letter(raw: RawRecord, letter: OutRecord, code: str, **more: str) -> None:
+    """``event_key`` is the gateway's: by it an event is followed from its webhook to its dead letter."""
+    event = header(letter.headers, EVENT_KEY)
+    log.warning("dead letter", vendor=raw.vendor, raw=raw.coordinates, event_key=event, code=code, **more)
 
 
 def _safe(error: BaseException) -> str:

@@ -35,6 +35,9 @@ class PartitionState:
 
     def __init__(self) -> None:
         self._subjects: dict[str, dict[str, bytes]] = {}
+        self.registers = 0
+        self.size = 0
+        """Bytes of the registers' values."""
         self.position: int | None = None
         """Offset in the state topic up to which everything has been read; None before the first restore."""
 
@@ -51,7 +54,9 @@ class PartitionState:
         _, subject, register = orjson.loads(key)
         if value is None:
             registers = self._subjects.get(subject, {})
-            registers.pop(register, None)
+            if (known := registers.pop(register, None)) is not None:
+                self.registers -= 1
+                self.size -= len(known)
             if not registers:
                 self._subjects.pop(subject, None)
         else:
@@ -73,9 +78,11 @@ class PartitionState:
         known = registers.get(register)
         if known is None or known == value or not _stamp(orjson.loads(known)) > _stamp(orjson.loads(value)):
             registers[register] = value
+            self.registers += known is None
+            self.size += len(value) - (len(known) if known else 0)
 
     def __len__(self) -> int:
-        return sum(map(len, self._subjects.values()))
+        return self.registers
 
 
 def encode(entry: Entry) -> bytes:
@@ -178,9 +185,9 @@ class StateCache:
             self._restored[partition] = generation
         return read
 
-    def sizes(self) -> dict[int, int]:
-        """Registers per partition, for metrics."""
-        return {partition: len(state) for partition, state in self._partitions.items()}
+    def sizes(self) -> dict[int, tuple[int, int]]:
+        """Registers and the bytes of their values per partition, for metrics."""
+        return {partition: (state.registers, state.size) for partition, state in self._partitions.items()}
 
 
 def _available(consumer: Consumer) -> list[Message]:

@@ -1,18 +1,15 @@
 """``fhirline worker``: one Faust process of the consumer group."""
 
-import logging
 from collections.abc import Sequence
 
 import structlog
 import typer
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from config.errors import ConfigurationError
 from config.settings import Settings, load_settings
 from mappers.fhir.validation import Disagreement, problems_text
 from mappers.registry import VENDORS
-from streams.kafka import librdkafka
+from streams.reach import SECURITY, reach
 from topics.declared import declared
 
 REACH_SECONDS = 10.0
@@ -38,15 +35,11 @@ def worker() -> None:
 
 def require_topics(settings: Settings) -> None:
     """Every declared topic must be there with the partitions that the settings say: keys land by that number."""
-    client = AdminClient(librdkafka(settings, **{"log_level": 0}), logger=logging.getLogger("librdkafka"))
-    try:
-        present = client.list_topics(timeout=REACH_SECONDS).topics
-    except KafkaException as error:
-        reason = error.args[0].str()
-        raise ConfigurationError(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap} does not answer ({reason})") from None
+    present = reach(settings, REACH_SECONDS).topics
+    hidden = "" if settings.security_protocol == "PLAINTEXT" else f" (or grant this user Describe on it: {SECURITY})"
     for topic in declared(settings):
         if topic.name not in present:
-            raise ConfigurationError(f"topic {topic.name} is missing: run `fhirline topics apply`")
+            raise ConfigurationError(f"topic {topic.name} is missing: run `fhirline topics apply`{hidden}")
         if (found := len(present[topic.name].partitions)) != topic.partitions:
             raise ConfigurationError(
                 f"topic {topic.name} has {found} partitions, FHIRLINE_PARTITIONS says {topic.partitions}: "
@@ -62,9 +55,11 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
 
     from mappers.session import normalizer
     from streams.logs import configure_logging
+    from streams.metrics.watched import Watched
     from streams.step2_consume import build_app
 
     configure_logging(settings)
+    watched = Watched(settings)
     try:
         import uvloop
 
@@ -72,9 +67,14 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     except ImportError:  # no wheel for this platform: slower, the same otherwise
         loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    normalize = normalizer(settings, _log_disagreement)
+
+    def disagreed(found: Disagreement) -> None:
+        watched.metrics.disagreed(found)
+        _log_disagreement(found)
+
+    normalize = normalizer(settings, disagreed)
     normalize.validate({"resourceType": "Patient"})  # compiles the schemas now, not in the first batch
-    app = build_app(settings, normalize, vendors)
+    app = build_app(settings, normalize, vendors, watched)
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     process.spinner = None  # it writes escape codes, terminal or not
     process.execute_from_commandline()

@@ -17,6 +17,7 @@ from structlog.contextvars import bind_contextvars
 from config.settings import Settings
 from config.vendors import Vendors
 from mappers.envelope import UnreadableBody
+from streams.metrics.gateway import REFUSAL
 from streams.step1_receive.credentials import Secrets, proven
 from streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from streams.step1_receive.raw_record import Received, now, raw_record
@@ -39,7 +40,9 @@ class Refusal(Exception):
     headers: dict[str, str] = field(default_factory=dict)
 
     def answer(self) -> web.Response:
-        return answer(self.status, {"error": self.code, "detail": self.detail}, self.headers)
+        made = answer(self.status, {"error": self.code, "detail": self.detail}, self.headers)
+        made[REFUSAL] = self.code
+        return made
 
 
 class Gateway:

@@ -8,12 +8,16 @@ from time import perf_counter
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from prometheus_client import CollectorRegistry
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from config.errors import ConfigurationError
 from config.settings import Settings
 from config.vendors import load_vendors
 from streams.logs import log_loop_error
+from streams.metrics.endpoint import Endpoint, bound, metrics_answer
+from streams.metrics.gateway import GatewayMetrics
+from streams.metrics.registry import new_registry
 from streams.step1_receive.application import Gateway, Refusal
 from streams.step1_receive.credentials import Secrets, environment
 from streams.step1_receive.raw_producer import RawProducer
@@ -22,6 +26,8 @@ log = structlog.get_logger()
 
 KEEPALIVE = 75.0
 BACKLOG = 1024
+QUIET = ("/healthz", "/readyz", "/metrics")
+"""Asked for every few seconds: logged at debug level only."""
 
 
 async def serve(settings: Settings, port_file: Path | None = None) -> None:
@@ -34,8 +40,11 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     producer = RawProducer(settings)
     gateway = Gateway(settings, load_vendors(settings.vendors_file), Secrets(environment()), producer)
     requests = Requests()
-    app = web.Application(middlewares=[requests.middleware, access_log, refusals])
+    registry = new_registry("gateway")
+    measures = GatewayMetrics(registry, load_vendors(settings.vendors_file).names)
+    app = web.Application(middlewares=[requests.middleware, access_log, measures.middleware, refusals])
     gateway.add_routes(app.router)
+    endpoint = _endpoint(settings, registry, app, gateway)
     runner = web.AppRunner(app, shutdown_timeout=1)  # the requests have been waited for by then
     await runner.setup()
     try:
@@ -45,6 +54,8 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         host = f"[{settings.gateway_host}]" if ":" in settings.gateway_host else settings.gateway_host
         port = listener.sockets[0].getsockname()[1]
         log.info("gateway listening", url=f"http://{host}:{port}", bootstrap=settings.bootstrap)
+        if endpoint is not None:
+            await endpoint.start()
         if port_file is not None:
             _write_port(port_file, port)
         await stopped.wait()
@@ -53,8 +64,25 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         await requests.answered(settings.gateway_delivery_timeout + 5)
     finally:
         await runner.cleanup()
+        if endpoint is not None:
+            await endpoint.stop()
         left = await producer.stop()
     log.info("gateway stopped", unacknowledged=left)
+
+
+def _endpoint(
+    settings: Settings, registry: CollectorRegistry, app: web.Application, gateway: Gateway
+) -> Endpoint | None:
+    """Metrics at a port of their own where there is one, so that senders cannot read them; else beside the webhooks."""
+    listener = bound(settings)
+    if listener is not None:
+        return Endpoint(listener, registry, gateway.missing_secrets)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return metrics_answer(registry)
+
+    app.router.add_get("/metrics", metrics)
+    return None
 
 
 class Requests:
@@ -153,7 +181,7 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
     resource = request.match_info.route.resource
     bind_contextvars(method=request.method, route=resource.canonical if resource else None)
     response = await handler(request)
-    level = "debug" if resource and resource.canonical in ("/healthz", "/readyz") else "info"
+    level = "debug" if resource and resource.canonical in QUIET else "info"
     milliseconds = round((perf_counter() - started) * 1000, 2)
     getattr(log, level)("request", status=response.status, ms=milliseconds)
     return response

@@ -1,0 +1,37 @@
+"""The enrichment's metrics."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from streams.metrics.labels import LATENCY_BUCKETS
+from streams.metrics.worker import dead_letters
+from streams.step4_normalize import TOO_LARGE
+
+FAILED = "enrichment-failed"
+
+
+class EnrichMetrics:
+    def __init__(self, registry: CollectorRegistry, vendor: str) -> None:
+        surveys = Counter(
+            "fhirline_surveys",
+            "Surveys by what became of them: enriched, dead-letter",
+            ("vendor", "outcome"),
+            registry=registry,
+        )
+        letters = dead_letters(registry)
+        self.enriched = surveys.labels(vendor, "enriched")
+        self.failed = surveys.labels(vendor, "dead-letter")
+        self.letters = {code: letters.labels(vendor, code) for code in (FAILED, TOO_LARGE)}
+        self.seconds = Histogram(
+            "fhirline_survey_seconds",
+            "From reading a thin event to the acknowledgement of its enriched one, retries included",
+            ("vendor",),
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        ).labels(vendor)
+        self.in_hand = Gauge(
+            "fhirline_surveys_in_hand", "Surveys being fetched, or waiting for a retry", registry=registry
+        )
+
+    def dead_letter(self, code: str) -> None:
+        self.failed.inc()
+        self.letters[code].inc()

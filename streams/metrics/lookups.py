@@ -1,0 +1,76 @@
+"""What is looked up when it is asked for: lag and state, per partition. Costs nothing between two scrapes."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Records of a partition that this process has yet to finish (end offset minus committed offset)."""
+
+    topic: str
+    partition: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateSize:
+    """What is remembered of a raw partition: registers, and the bytes of their values."""
+
+    topic: str
+    partition: int
+    registers: int
+    size: int
+
+
+class Lags(Collector):
+    """``topics``: every topic that the group reads and its partitions, so that one that nobody reads can be seen."""
+
+    def __init__(
+        self, registry: CollectorRegistry, group: str, topics: Mapping[str, int], lags: Callable[[], Iterable[Lag]]
+    ) -> None:
+        self._group = group
+        self._topics = topics
+        self._lags = lags
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        lag = GaugeMetricFamily(
+            "fhirline_lag_records",
+            "Records of an assigned partition after the committed offset, as of the last fetch",
+            labels=("group", "topic", "partition"),
+        )
+        for each in self._lags():
+            lag.add_metric((self._group, each.topic, str(each.partition)), each.records)
+        partitions = GaugeMetricFamily(
+            "fhirline_topic_partitions", "Partitions of a topic that the group reads", labels=("group", "topic")
+        )
+        for topic, count in self._topics.items():
+            partitions.add_metric((self._group, topic), count)
+        return iter((lag, partitions))
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing is assigned yet when the registry asks
+
+
+class StateSizes(Collector):
+    def __init__(self, registry: CollectorRegistry, sizes: Callable[[], Iterable[StateSize]]) -> None:
+        self._sizes = sizes
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ("topic", "partition")
+        registers = GaugeMetricFamily("fhirline_state_registers", "Registers remembered of a partition", labels=labels)
+        size = GaugeMetricFamily("fhirline_state_bytes", "Bytes of the registers' values", labels=labels)
+        for each in self._sizes():
+            place = (each.topic, str(each.partition))
+            registers.add_metric(place, each.registers)
+            size.add_metric(place, each.size)
+        return iter((registers, size))
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
