@@ -83,6 +83,21 @@ class Settings(BaseSettings):
         Path | None, Field(description="Folder of code tables that override or extend the packaged ones")
     ] = None
 
+    # Erasure (docs/erasure.md)
+    erasure_key: Annotated[
+        SecretStr | None,
+        Field(description="Secret that erased patients' keys are hashed with; the same everywhere, and for good"),
+    ] = None
+    erasure_key_file: Annotated[Path | None, Field(description="File that holds the erasure key")] = None
+    compaction_days: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=3_650,
+            description="Days until compacted topics hold no value that a later one, or a tombstone, has replaced",
+        ),
+    ] = 7
+
     # Gateway
     gateway_host: Annotated[str, Field(description="Address the gateway listens on")] = "127.0.0.1"
     gateway_port: Annotated[int, Field(ge=0, le=65_535, description="Port; 0 takes a free one")] = 8080

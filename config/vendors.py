@@ -76,11 +76,23 @@ class TenantSettings(_Strict):
         return value
 
 
+class Retention(_Strict):
+    """Days that a vendor's records are kept; ``null``: for good. After that nothing can bring them back.
+
+    ``raw_days``: of the events as received, so also how far back a replay can reach. ``dead_letter_days``: of what
+    could not be mapped.
+    """
+
+    raw_days: int | None = Field(None, ge=1, le=36_500)
+    dead_letter_days: int | None = Field(None, ge=1, le=36_500)
+
+
 class Vendor(_Strict):
-    """One vendor: its display name, its defaults, and the tenants that the gateway accepts."""
+    """One vendor: its display name, its defaults, how long its records stay, and the tenants the gateway accepts."""
 
     name: str
     defaults: TenantSettings
+    retention: Retention = Retention()
     tenants: Mapping[str, Mapping[str, Any] | None]
     _settings: dict[str, TenantSettings] = PrivateAttr(default_factory=dict)
 

@@ -1,6 +1,7 @@
 """The declared topics against a cluster: what differs (`plan`), and making it so (`apply`).
 
-Nothing is ever deleted or shrunk here.
+No topic is ever deleted or shrunk here. A retention that is declared shorter (vendors.yaml) does let the cluster delete
+older records: the plan says so beside it.
 
 A key never moves (README, "Contracts"): with another number of partitions, a key's next record would lie elsewhere than
 its earlier ones, compaction would keep both, and a fold would not find its state. So the number of partitions of an
@@ -20,7 +21,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
 
 from config.errors import ConfigurationError
-from topics.declared import Topic
+from topics.declared import DAY, Topic
 
 TIMEOUT = 10.0
 """Seconds until a cluster that does not answer is given up."""
@@ -106,7 +107,8 @@ def compare(topics: Iterable[Topic], existing: Mapping[str, Existing]) -> Plan:
         for name, value in topic.config.items():
             actual = found.config.get(name)
             if actual is not None and actual != value:
-                differences.append(Difference(topic, name, value, actual, Action.ALTER))
+                reason = _retention(value, actual) if name == "retention.ms" else ""
+                differences.append(Difference(topic, name, value, actual, Action.ALTER, reason))
         if not topic.config.keys() <= found.config.keys():
             untold.append(topic)
     if any(each.what == "partitions" and not each.topic.growable for each in differences):
@@ -133,6 +135,17 @@ def _partitions(topic: Topic, found: Existing) -> Difference:
     else:
         action, reason = Action.REFUSE, "a topic never shrinks: declare as many partitions as it has"
     return Difference(topic, "partitions", str(topic.partitions), str(found.partitions), action, reason)
+
+
+def _retention(declared: str, actual: str) -> str:
+    """A retention in words, and whether records go by it: nothing brings them back."""
+
+    def days(milliseconds: str) -> str:
+        return "for good" if milliseconds == "-1" else f"{int(milliseconds) / DAY:g} days"
+
+    shorter = declared != "-1" and (actual == "-1" or int(declared) < int(actual))
+    deletes = "; older records will be deleted" if shorter else ""
+    return f"kept {days(actual)}, from now on {days(declared)}{deletes}"
 
 
 def _summary(topic: Topic) -> str:

@@ -114,6 +114,15 @@ def dead_letter_topic(vendor: str) -> str:
     return f"dead-letter.{vendor}"
 
 
+def _milliseconds(days: int | None) -> int:
+    """``retention.ms`` of a vendor's setting in ``vendors.yaml``."""
+    return FOREVER if days is None else days * DAY
+
+
+def _kept(days: int | None) -> str:
+    return "kept for good" if days is None else f"kept for {days} days"
+
+
 def declared(settings: Settings) -> tuple[Topic, ...]:
     """Every topic of this deployment: its vendors, its number of partitions and of replicas."""
 
@@ -148,9 +157,9 @@ def declared(settings: Settings) -> tuple[Topic, ...]:
         return topic(name, "delete", RAW_KEY, f"{description}; {_kept(days)}", retention=_milliseconds(days))
 
     return (
-        *(raw(raw_topic(v), f"{v}'s events as received, redacted; kept for good") for v in vendors),
+        *(raw(raw_topic(v), v, f"{v}'s events as received, redacted") for v in vendors),
         *(
-            raw(enriched_topic(v), f"{v}'s thin events, completed by what its API answers")
+            raw(enriched_topic(v), v, f"{v}'s thin events, completed by what its API answers")
             for v in vendors
             if v in ENRICHED
         ),
@@ -177,8 +186,8 @@ def declared(settings: Settings) -> tuple[Topic, ...]:
                 dead_letter_topic(v),
                 "delete",
                 f"the raw record's: {RAW_KEY}",
-                f"what of {v} could not be mapped",
-                retention=FOREVER,
+                f"what of {v} could not be mapped; {_kept(configured[v].retention.dead_letter_days)}",
+                retention=_milliseconds(configured[v].retention.dead_letter_days),
                 growable=True,
             )
             for v in vendors
