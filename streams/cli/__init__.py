@@ -7,8 +7,23 @@ import typer
 
 from config.errors import ConfigurationError
 
-COMMANDS = ("demo", "dev", "map", "gateway", "worker", "enrich", "topics", "ingest", "infermedica", "settings")
-"""Command → module ``streams.cli.<name>_command``, in the order of the help text; each has ``register(app)``."""
+COMMANDS = (
+    "demo",
+    "dev",
+    "map",
+    "gateway",
+    "worker",
+    "enrich",
+    "dead-letters",
+    "topics",
+    "ingest",
+    "infermedica",
+    "settings",
+)
+"""Command → module ``streams.cli.<name>_command``, in the order of the help text; each has ``register(app)``.
+
+A ``-`` in a command's name is a ``_`` in its module's.
+"""
 
 app = typer.Typer(
     name="fhirline",
@@ -28,7 +43,7 @@ def main() -> None:
     """Entry point. A wrong setting, file or table is one line on standard error and exit code 2."""
     called = sys.argv[1] if len(sys.argv) > 1 else ""
     for name in (called,) if called in COMMANDS else COMMANDS:  # a command does not wait for the others' imports
-        import_module(f"streams.cli.{name}_command").register(app)
+        import_module(f"streams.cli.{name.replace('-', '_')}_command").register(app)
     try:
         app()
     except ConfigurationError as error:

@@ -1,0 +1,316 @@
+"""``fhirline dead-letters``: what could not be mapped, and sending it through the mapping again."""
+
+import re
+import secrets
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from config.errors import ConfigurationError
+from streams.cli.dead_letters_options import (
+    AsJson,
+    Codes,
+    EventTypes,
+    Form,
+    Ids,
+    Paths,
+    Reason,
+    Reveal,
+    Since,
+    Statuses,
+    StatusName,
+    Tenants,
+    Until,
+    Vendors,
+    Versions,
+    filter_of,
+)
+from streams.cli.dead_letters_terminal import bar, confirm, print_json, read, table
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from streams.dead_letters.board import Board
+    from streams.dead_letters.letters import Case, Record
+    from streams.dead_letters.redrive import Redriver, Report
+    from streams.dead_letters.selection import Filter
+
+INCOMPLETE = 1
+LOOK_AGAIN = 0.5
+"""Seconds between two looks at what became of redriven events."""
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(
+        name="dead-letters",
+        help="What could not be mapped: list it, look at it, send it through the mapping again, export it. "
+        "Filters given twice mean either; different filters must all hold.",
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    group.command("list")(list_)
+    group.command("show")(show)
+    group.command("redrive")(redrive)
+    group.command("export")(export)
+    app.add_typer(group)
+
+
+def list_(
+    vendor: Vendors = None,
+    tenant: Tenants = None,
+    code: Codes = None,
+    path: Paths = None,
+    mapping_version: Versions = None,
+    event_type: EventTypes = None,
+    status: Statuses = None,
+    since: Since = None,
+    until: Until = None,
+    each: Annotated[bool, typer.Option("--each", help="Every event by itself, with its id, instead of groups")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count the events that became dead letters, by vendor, error code, path and mapping version.
+
+    Statuses: open; redriven (sent again, not mapped yet); failed-again; done. Paths are grouped without their indexes.
+
+    Exit 0: read. Exit 2: a wrong argument or setting, or no cluster answered.
+    """
+    from streams.dead_letters.selection import grouped
+    from streams.dead_letters.view import (
+        CASE_COLUMNS,
+        GROUP_COLUMNS,
+        case_document,
+        case_row,
+        group_document,
+        group_row,
+    )
+
+    meant = filter_of(None, vendor, tenant, code, path, mapping_version, event_type, status, since, until)
+    with _board(_settings(), meant) as board:
+        found = [*filter(meant, read(board))]
+    if each:
+        if as_json:
+            print_json([case_document(case) for case in found])
+        else:
+            table(CASE_COLUMNS, map(case_row, found))
+    elif as_json:
+        print_json([group_document(group) for group in grouped(found)])
+    else:
+        table(GROUP_COLUMNS, map(group_row, grouped(found)))
+
+
+def show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="Of `list --each`: topic/partition/offset")],
+    reveal: Reveal = False,
+    reason: Reason = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one event's metadata and its failing paths; its key and payload only with --reveal.
+
+    Exit 0: shown. Exit 1: there is no such letter (any more). Exit 2: a wrong argument or setting, or no cluster
+    answered.
+    """
+    from streams.dead_letters.audit import revealed
+    from streams.dead_letters.board import records
+    from streams.dead_letters.view import case_document, case_lines, payload_document, payload_text, printable
+
+    because = _because(reveal, reason)
+    meant = filter_of([id])
+    settings = _settings()
+    with _board(settings, meant) as board:
+        case = next(filter(meant, read(board)), None)
+        if case is None:
+            print(f"fhirline dead-letters: no letter {printable(id)}; `list --each` shows the ids", file=sys.stderr)
+            raise typer.Exit(INCOMPLETE)
+        record: Record | None = None
+        if reveal:
+            revealed([case], "show", because)
+            record = next(records(settings, [case.last.place]), None)
+    if as_json:
+        print_json(case_document(case) | (payload_document(record) if record else {}))
+        return
+    for line in case_lines(case):
+        print(line)
+    if record:
+        print(f"{'key':16}{printable((record.key or b'').decode('utf-8', 'replace'))}\n\n{payload_text(record)}")
+
+
+def redrive(
+    id: Ids = None,
+    vendor: Vendors = None,
+    tenant: Tenants = None,
+    code: Codes = None,
+    path: Paths = None,
+    mapping_version: Versions = None,
+    event_type: EventTypes = None,
+    status: Statuses = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the first received first")] = None,
+    rate: Annotated[float, typer.Option(min=0.01, help="Events a second at most")] = 100.0,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="What was sent with this key is not sent again; default: a new one, shown"),
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for what becomes of them; 0: none")] = 30.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent; send nothing")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where no terminal is")] = False,
+) -> None:
+    """Send events through the mapping again, as their vendors' raw records; a running worker maps them.
+
+    Without --status: what is open or has failed again. Harmless whenever it is done: what the patient's later events
+    have written stays. What fails again is listed as failed-again, with the number of its attempts.
+
+    Exit 0: sent, and nothing of it has failed again so far. Exit 1: something could not be sent, or failed again. Exit
+    2: a wrong argument or setting, or no cluster answered.
+    """
+    from streams.dead_letters.redrive import SEND_AGAIN, Redriver
+    from streams.dead_letters.selection import grouped
+    from streams.dead_letters.view import GROUP_COLUMNS, group_row
+
+    statuses = status or [StatusName(each.value) for each in SEND_AGAIN]
+    meant = filter_of(id, vendor, tenant, code, path, mapping_version, event_type, statuses, since, until)
+    key = _idempotency_key(idempotency_key)
+    settings = _settings()
+    with _board(settings, meant) as board:
+        known = read(board)
+        found = [*filter(meant, known)]
+        chosen = [case for case in found if not case.answers(key)][:limit]
+        if sent_before := sum(case.answers(key) for case in known):
+            print(f"{sent_before:,} were sent with this idempotency key before; they are left alone")
+        if dry_run or not chosen:
+            table(GROUP_COLUMNS, map(group_row, grouped(chosen)))
+            print(f"{len(chosen):,} would be sent; nothing was" if chosen else "Nothing to send.")
+            return
+        confirm(f"Send {len(chosen):,} events through the mapping again?", yes)
+        redriver = Redriver(settings, key, rate)
+        redriver.settle(known)
+        report = _send(redriver, chosen, key)
+        became = _wait(board, redriver, report, wait)
+    _summarize(report, became)
+
+
+def export(
+    to: Annotated[Path, typer.Option(help="File (jsonl) or folder (files) to write, mode 0600")],
+    id: Ids = None,
+    vendor: Vendors = None,
+    tenant: Tenants = None,
+    code: Codes = None,
+    path: Paths = None,
+    mapping_version: Versions = None,
+    event_type: EventTypes = None,
+    status: Statuses = None,
+    since: Since = None,
+    until: Until = None,
+    form: Annotated[
+        Form, typer.Option("--format", help="jsonl: an event a line; files: ID.json and, revealed, ID.payload")
+    ] = Form.jsonl,
+    reveal: Reveal = False,
+    reason: Reason = None,
+) -> None:
+    """Write metadata and failing paths into files that only their owner may read; payloads only with --reveal.
+
+    Exit 0: written. Exit 2: a wrong argument or setting, or no cluster answered.
+    """
+    from streams.dead_letters.audit import revealed
+    from streams.dead_letters.board import records
+    from streams.dead_letters.export import to_folder, to_lines
+
+    because = _because(reveal, reason)
+    meant = filter_of(id, vendor, tenant, code, path, mapping_version, event_type, status, since, until)
+    settings = _settings()
+    with _board(settings, meant) as board:
+        found = [*filter(meant, read(board))]
+        written: Iterable[tuple[Case, Record | None]] = ((case, None) for case in found)
+        if reveal:
+            revealed(found, "export", because)
+            lasts = {case.last.place: case for case in found}
+            written = ((lasts[record.place], record) for record in records(settings, lasts.keys()))
+        count = (to_lines if form is Form.jsonl else to_folder)(to, written)
+    print(f"{count:,} written to {to}")
+
+
+def _settings() -> "Settings":
+    from config.settings import load_settings
+    from streams.logs import configure_logging
+
+    settings = load_settings()
+    configure_logging(settings)
+    return settings
+
+
+def _board(settings: "Settings", meant: "Filter") -> "Board":
+    """The board of the vendors that are meant."""
+    from config.vendors import load_vendors
+    from streams.dead_letters.board import Board
+
+    vendors = load_vendors(settings.vendors_file).names
+    if unknown := sorted(set(meant.vendors) - set(vendors)):
+        raise ConfigurationError(f"--vendor: unknown vendor {unknown[0]!r}; known: {', '.join(vendors)}")
+    return Board(settings, meant.vendors or vendors)
+
+
+def _because(reveal: bool, reason: str | None) -> str:
+    if reveal and not (reason and reason.strip()):
+        raise ConfigurationError("--reveal shows patients' data: say why with --reason; it goes into the audit event")
+    return (reason or "").strip()
+
+
+def _idempotency_key(given: str | None) -> str:
+    if given is None:
+        return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    if not re.fullmatch(r"[a-zA-Z0-9._:-]{1,100}", given):
+        raise ConfigurationError("--idempotency-key: up to 100 letters, digits and . _ : -")
+    return given
+
+
+def _send(redriver: "Redriver", chosen: "Sequence[Case]", key: str) -> "Report":
+    from streams.dead_letters.redrive import NotMarked
+
+    print(f"sending {len(chosen):,}, idempotency key {key}", flush=True)
+    try:
+        with bar(len(chosen)) as advance:
+            return redriver.send(chosen, advance)
+    except (KeyboardInterrupt, NotMarked) as error:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        again = f"run it again with --idempotency-key {key}: what is marked as sent is left alone"
+        print(f"fhirline dead-letters: {why} after {len(redriver.report.sent):,} were sent; {again}", file=sys.stderr)
+        raise typer.Exit(INCOMPLETE) from None
+
+
+def _wait(board: "Board", redriver: "Redriver", report: "Report", seconds: float) -> "list[Case]":
+    """What became of what was sent, marked where it is known; after ``seconds`` some may still be on their way."""
+    from streams.dead_letters.letters import Status
+
+    end = time.monotonic() + seconds
+    while report.sent and seconds:
+        became = [case for case in board.read() if case.id in report.sent]
+        if time.monotonic() > end or not any(case.status is Status.REDRIVEN for case in became):
+            redriver.settle(became)
+            return became
+        time.sleep(LOOK_AGAIN)  # offsets are committed now and then: there is nothing that tells of it
+    return []
+
+
+def _summarize(report: "Report", became: "list[Case]") -> None:
+    from streams.dead_letters.letters import Status
+    from streams.dead_letters.view import CASE_COLUMNS, case_row
+
+    for id, why in report.not_sent.items():
+        print(f"fhirline dead-letters: {id} was not sent: {why}", file=sys.stderr)
+    failed = [case for case in became if case.status is Status.FAILED]
+    if failed:
+        table(CASE_COLUMNS, map(case_row, failed))
+    done = sum(case.status is Status.DONE for case in became)
+    counts = (
+        f"{len(report.sent):,} sent",
+        f"{done:,} done",
+        f"{len(failed):,} failed again",
+        f"{len(report.sent) - done - len(failed):,} on their way (`list` shows what becomes of them)",
+        f"{len(report.not_sent):,} not sent",
+    )
+    print(", ".join(counts))
+    raise typer.Exit(INCOMPLETE if failed or report.not_sent else 0)
