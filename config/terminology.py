@@ -138,6 +138,7 @@ TABLES: Mapping[str, type[RowTable]] = {
 """Tables whose rows' ``means`` is checked when they are loaded; those of others may hold anything."""
 
 
+@lru_cache(maxsize=8192)
 def norm(text: str) -> str:
     """Free text as a key: NFC, trimmed, white space collapsed, case-folded (mapping.md §4.1)."""
     if text.isascii():  # NFC has nothing to do there

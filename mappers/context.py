@@ -1,7 +1,8 @@
 """What a mapping function is given besides the payload: names, settings and the event's time. Nothing that changes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -38,11 +39,16 @@ class Context:
     naming: Naming
     terminology: Terminology
     vendor_name: str
+    stamp: Stamp = field(init=False)
+
+    def __post_init__(self) -> None:
+        stamp = Stamp(self.time.ranked.order, self.envelope.event_key, self.time.ranked.text)
+        object.__setattr__(self, "stamp", stamp)
 
     # -- names (mapping.md §4)
 
     def id(self, resource_type: str, kind: str, *parts: Part) -> str:
-        return self.naming.id(self.envelope.vendor, self.envelope.tenant, resource_type, kind, key(*parts))
+        return self.naming.id(self.envelope.vendor, self.envelope.tenant, resource_type, kind, *parts)
 
     def reference(self, resource_type: str, kind: str, *parts: Part) -> str:
         """The literal reference ``Type/id`` as text."""
@@ -76,10 +82,6 @@ class Context:
     def organization(self) -> str:
         """Reference of the vendor's Organization (mapping.md §4.3)."""
         return self.reference("Organization", "vendor", self.envelope.vendor)
-
-    @property
-    def stamp(self) -> Stamp:
-        return Stamp(self.time.ranked.order, self.event_key, self.time.ranked.text)
 
     # -- resources
 
@@ -128,7 +130,7 @@ class Context:
     def raw(self, pointer: str) -> Any:
         """The redacted body's value at a JSON Pointer; None where nothing is."""
         value: Any = self.envelope.body
-        for part in (escaped.replace("~1", "/").replace("~0", "~") for escaped in pointer.split("/")[1:]):
+        for part in _parts(pointer):
             if isinstance(value, dict):
                 value = value.get(part)
             elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
@@ -147,6 +149,12 @@ class Context:
         for position, model in enumerate(models):
             if model is not None:
                 yield Item(f"{pointer}/{position}", model, raw[position])
+
+
+@lru_cache(maxsize=4096)
+def _parts(pointer: str) -> tuple[str, ...]:
+    """A JSON Pointer's reference tokens (RFC 6901 §4)."""
+    return tuple(escaped.replace("~1", "/").replace("~0", "~") for escaped in pointer.split("/")[1:])
 
 
 def one_event(resource: Resource, flags: Flags | None = None, **label: Any) -> Made:

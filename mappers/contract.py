@@ -8,7 +8,7 @@ validation) is the same for all and is added by `mappers.normalize`.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 Resource = dict[str, Any]
 Element = dict[str, Any]
@@ -22,8 +22,7 @@ class Feeding(Enum):
     LAST_WRITER = "last writer"
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(NamedTuple):
     """A data-quality remark: ``code`` is a row of config/flags.yaml, ``at`` JSON Pointers or FHIRPath; no value.
 
     ``table`` is the code table (mapping.md §12) that has no row for the words at ``at``, so that they can be counted.
@@ -64,20 +63,19 @@ class Made:
     security: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Stamp:
+class Stamp(NamedTuple):
     """When and by which event something was said; the greater one wins (mapping.md §3.2).
 
-    ``order`` is the instant's; ``at`` its text, as it goes into the header ``occurred-at``.
+    ``order`` is the instant's; ``at`` its text, as it goes into the header ``occurred-at``. One event's stamps have one
+    text, so that it never decides.
     """
 
     order: tuple[int, str]
     event_key: str
-    at: str = field(compare=False, default="")
+    at: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One register of a subject's state: the value of greatest stamp, or one statement of a grow-only set."""
 
     stamp: Stamp

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from mappers.instants import Instant
-from mappers.redaction import redact
+from mappers.redaction import may_hold_secrets, redact
 
 Body = dict[str, Any]
 MAX_DEPTH = 200
@@ -47,7 +47,9 @@ def open_envelope(
     max_depth: int = MAX_DEPTH,
 ) -> Envelope:
     """Parse and redact a raw value. Raises UnreadableBody (``not-json``, ``not-an-object``, ``too-deep``)."""
-    body = redact(read_body(value, max_depth))
+    body = read_body(value, max_depth)
+    if may_hold_secrets(value if isinstance(value, str) else value.decode()):
+        body = redact(body)
     return Envelope(vendor, tenant, received_at, body, event_key(body), route_event or None)
 
 
@@ -60,7 +62,8 @@ def read_body(value: bytes | str, max_depth: int = MAX_DEPTH) -> Body:
         raise UnreadableBody("not-json", f"the body is not JSON{place}") from None
     if not isinstance(body, dict):
         raise UnreadableBody("not-an-object", "the body is JSON, but not an object")
-    if deeper_than(body, max_depth):
+    text = value if isinstance(value, bytes) else value.encode()
+    if text.count(b"{") + text.count(b"[") > max_depth and deeper_than(body, max_depth):
         raise UnreadableBody("too-deep", f"the body is nested deeper than {max_depth} levels")
     return body
 

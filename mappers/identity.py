@@ -37,9 +37,14 @@ def key(*parts: Part) -> str:
     return "/".join(map(escape, parts))
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=4096, typed=True)
+def _id(namespace: bytes, vendor: str, tenant: str, resource_type: str, kind: str, *parts: Part) -> str:
+    """Cached, since an event names its patient a dozen times; typed, since 1 and True are equal and named apart."""
+    return _uuid5(namespace, f"v1|{vendor}|{tenant}|{resource_type}|{kind}|{key(*parts)}")
+
+
 def _uuid5(namespace: bytes, name: str) -> str:
-    """RFC 9562 §5.5, without the cost of a UUID object. Cached: an event names its patient a dozen times."""
+    """RFC 9562 §5.5, without the cost of a UUID object."""
     digits = hashlib.sha1(namespace + name.encode(), usedforsecurity=False).hexdigest()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
@@ -57,10 +62,9 @@ class Naming:
         object.__setattr__(self, "_namespace", uuid5(NAMESPACE_URL, self.base).bytes)
         object.__setattr__(self, "server_base", self.server_base or self.base)
 
-    def id(self, vendor: str, tenant: str, resource_type: str, kind: str, parts: str) -> str:
+    def id(self, vendor: str, tenant: str, resource_type: str, kind: str, *parts: Part) -> str:
         """UUIDv5 of ``v1|vendor|tenant|ResourceType|kind|k1/k2/…`` in the deployment's name space; 36 characters."""
-        name = f"v1|{vendor}|{tenant}|{resource_type}|{kind}|{parts}"
-        return _uuid5(self._namespace, name)
+        return _id(self._namespace, vendor, tenant, resource_type, kind, *parts)
 
     def sid(self, vendor: str, tenant: str, kind: str) -> str:
         """``identifier.system`` of a vendor's own ids (mapping.md §4.2)."""

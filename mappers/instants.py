@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import Self
 
 _RFC3339 = re.compile(
@@ -25,23 +25,10 @@ class Instant:
     text: str
     order: tuple[int, str]
 
-    @classmethod
-    def parse(cls, value: object) -> Self | None:
+    @staticmethod
+    def parse(value: object) -> "Instant | None":
         """Read an RFC 3339 date-time with a zone; anything else (also a leap second, a date alone) is None."""
-        if not isinstance(value, str) or not (found := _RFC3339.fullmatch(value.strip())):
-            return None
-        date, time, fraction, zulu, sign, hours, minutes = found.groups()
-        try:
-            offset = timedelta(0) if zulu else timedelta(hours=int(hours), minutes=int(minutes))
-            if offset > timedelta(hours=14) or int(minutes or 0) > 59:
-                return None
-            moment = datetime.fromisoformat(f"{date}T{time}").replace(tzinfo=UTC)
-            moment -= -offset if sign == "-" else offset
-        except (ValueError, OverflowError):
-            return None
-        zone = "Z" if zulu else f"{sign}{hours}:{minutes}"
-        text = f"{date}T{time}{'.' + fraction if fraction else ''}{zone}"
-        return cls(text, ((moment - _EPOCH) // _SECOND, (fraction or "").rstrip("0")))
+        return _parsed(value) if isinstance(value, str) else None
 
     @classmethod
     def from_unix(cls, seconds: Decimal) -> Self | None:
@@ -67,6 +54,27 @@ class Instant:
 
     def __hash__(self) -> int:
         return hash(self.order)
+
+
+@lru_cache(maxsize=8192)
+def _parsed(value: str) -> Instant | None:
+    """Cached: a fold reads again what its subject's earlier events said."""
+    found = _RFC3339.fullmatch(value.strip())
+    if not found:
+        return None
+    date, time, fraction, zulu, sign, hours, minutes = found.groups()
+    try:
+        offset = timedelta(0) if zulu else timedelta(hours=int(hours), minutes=int(minutes))
+        if offset > timedelta(hours=14) or int(minutes or 0) > 59:
+            return None
+        moment = datetime.fromisoformat(f"{date}T{time}+00:00")
+        if offset:
+            moment -= -offset if sign == "-" else offset
+    except (ValueError, OverflowError):
+        return None
+    zone = "Z" if zulu else f"{sign}{hours}:{minutes}"
+    text = f"{date}T{time}{'.' + fraction if fraction else ''}{zone}"
+    return Instant(text, ((moment - _EPOCH) // _SECOND, (fraction or "").rstrip("0")))
 
 
 def offset_text(moment: datetime) -> str:

@@ -4,8 +4,9 @@ The pipeline that is the same for every vendor: find the mapping, map, fold with
 Provenance and Bundle. Called by the worker, by replay and by ``fhirline map``; nothing here knows which.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -13,16 +14,19 @@ from config.terminology import Terminology
 from config.vendors import Vendors
 from mappers import standing
 from mappers.context import Context
-from mappers.contract import Element, Entry, Feeding, Flag, Fold, Folded, Made, Mapped, Registers, Resource, Stamp
+from mappers.contract import Element, Entry, Flag, Folded, Mapped, Resource, Stamp
 from mappers.envelope import Envelope
 from mappers.fhir.narratives import identifiers, narrated
 from mappers.fhir.validation import Problem, Validator
+from mappers.folding import Drafts, Memory, Remembered, Statement, collect
 from mappers.identity import Naming
 from mappers.instants import Instant
 from mappers.ledger import Ledger, drift, read_ledger
 from mappers.outcome import operation_outcome
 from mappers.payload import Payload
-from mappers.registry import partition_key, vendor_mapping
+from mappers.registry import raw_key, vendor_mapping
+
+__all__ = ["Memory", "Normalized", "Normalizer", "Output", "Refusal", "Remembered", "Statement"]
 
 OWN_PARTITION = frozenset({"Practitioner", "Organization", "Device", "Schedule", "Slot"})
 """Types that belong to no patient and are partitioned by their own key (mapping.md §2)."""
@@ -30,12 +34,8 @@ OWN_PARTITION = frozenset({"Practitioner", "Organization", "Device", "Schedule",
 UNKNOWN = "unknown"
 """Event type of headers and tags where the payload's own is not a known one: payload text goes nowhere."""
 
-Remembered = Callable[[str], Registers]
-"""State of a subject: register name → entry; empty where nothing is known."""
 
-
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """A resource ready to leave. ``key`` is ``Type/id``; ``partition_by`` what its partition is computed from.
 
     ``constant``: may be left out of its per-type topic where the same bytes have gone out before (mapping.md §3.1).
@@ -47,15 +47,6 @@ class Output:
     partition_by: str
     stamp: Stamp
     constant: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One register to remember: written to the state topic, merged by greatest stamp."""
-
-    subject: str
-    register: str
-    entry: Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +64,8 @@ class Normalized:
 
     event_type: str
     stamp: Stamp
+    raw_key: str
+    """``tenant|<patientKey>``: the key of the event's raw record, and what its registers' keys begin with."""
     outputs: tuple[Output, ...]
     bundle: Output | None
     outcome: Output | None
@@ -94,6 +87,8 @@ class Normalizer:
     naming: Naming
     terminology: Terminology
     validate: Validator
+    _standing: dict[tuple[str, str], tuple[Output, ...]] = field(default_factory=dict, init=False, repr=False)
+    """(vendor, tenant) → Organization and Device, which no event changes: made and validated once."""
 
     def __call__(self, envelope: Envelope, remembered: Remembered) -> Normalized:
         received = f"Event/{envelope.event_key}"
@@ -122,98 +117,137 @@ class Normalizer:
         if context.time.from_received and mapped.made:
             entry = Entry(Stamp(envelope.received_at.order, envelope.event_key, envelope.received_at.text), None)
             statements.append(Statement(received, "received", entry))
-        return _assembled(self, context, mapped, model, remembered, statements)
+        return self._assembled(context, mapped, model, remembered, statements)
+
+    def _assembled(
+        self,
+        context: Context,
+        mapped: Mapped,
+        model: Payload | None,
+        remembered: Remembered,
+        statements: list[Statement],
+    ) -> Normalized:
+        event_flags = [*(Flag(code) for code in context.time.flags if mapped.made), *mapped.flags]
+        drafts = Drafts([], [], [*event_flags, *(each.flag for each in mapped.refused)], statements)
+        for made in mapped.made:
+            collect(context, made, remembered, drafts)
+        leaving = _Leaving(context, self.validate, raw_key(context.envelope), drafts)
+        leaving.refusals.extend(Refusal("resource-refused", each.resource_type, ()) for each in mapped.refused)
+
+        outputs = [*self._constants(context, leaving)] if mapped.made else []
+        made_here = {*drafts.targets, *(each.key for each in outputs)}
+        for draft, constant in drafts.drafts:
+            if output := leaving.drafted(draft, constant):
+                outputs.append(output)
+
+        ledger = read_ledger(context.envelope.body, model, mapped)
+        targets = sorted(made_here - leaving.invalid, key=standing.target_order)
+        published = bool(outputs and targets)
+        if published:
+            homeless = [context.source_data(leaf.pointer, leaf.value) for leaf in ledger.remarks if leaf.homeless]
+            provenance = standing.provenance(context, targets, homeless, mapped.professional, mapped.engine)
+            meta = standing.meta(context, [flag.code for flag in event_flags])
+            if output := leaving.leave(provenance, meta, context.stamp):
+                outputs.append(output)
+        outputs.sort(key=lambda each: standing.target_order(each.key))
+
+        bundle = leaving.bundle(outputs) if outputs else None
+        outcome = operation_outcome(context, drafts.flags, ledger.remarks, published)
+        return Normalized(
+            context.event_type,
+            context.stamp,
+            leaving.raw_key,
+            tuple(outputs),
+            bundle,
+            leaving.leave(outcome, outcome["meta"], context.stamp) if outcome else None,
+            tuple(leaving.refusals),
+            tuple(drafts.statements),
+            tuple(drafts.flags),
+            ledger,
+            drift(ledger.remarks),
+            _unmapped(mapped, drafts.flags),
+        )
+
+    def _constants(self, context: Context, leaving: "_Leaving") -> Iterator[Output]:
+        at = (context.envelope.vendor, context.envelope.tenant)
+        if at not in self._standing:
+            made = (standing.organization(context), standing.mapper_device(context))
+            meta = standing.meta(context, (), shared=True)
+            valid = [each for each in (leaving.leave(one.resource, meta, context.stamp, True) for one in made) if each]
+            if len(valid) < len(made):
+                yield from valid
+                return
+            self._standing[at] = tuple(valid)
+        for each in self._standing[at]:
+            yield each._replace(stamp=context.stamp)
 
 
-@dataclass(slots=True)
-class _Drafts:
-    """What an event's mapping and its folds have made, before meta, validation and Provenance."""
+class _Leaving:
+    """One event's resources on their way out: meta, narrative, validation, bytes. What is invalid becomes a refusal."""
 
-    drafts: list[tuple[Folded, bool]]  # (resource, constant)
-    targets: list[str]
-    flags: list[Flag]
-    statements: list[Statement]
+    __slots__ = (
+        "_context",
+        "_drafts",
+        "_metas",
+        "_partition",
+        "_patients",
+        "_validate",
+        "invalid",
+        "raw_key",
+        "refusals",
+    )
 
+    def __init__(self, context: Context, validate: Validator, raw_key: str, drafts: Drafts) -> None:
+        self.raw_key = raw_key
+        self.refusals: list[Refusal] = []
+        self.invalid: set[str] = set()
+        self._context, self._validate, self._drafts = context, validate, drafts
+        self._partition = f"{context.envelope.vendor}|{raw_key}"
+        narratives = context.settings.narratives
+        self._patients = identifiers(draft.resource for draft, _ in drafts.drafts) if narratives else None
+        self._metas: dict[Any, Element] = {}
 
-def _assembled(
-    normalizer: Normalizer,
-    context: Context,
-    mapped: Mapped,
-    model: Payload | None,
-    remembered: Remembered,
-    statements: list[Statement],
-) -> Normalized:
-    patient_partition = partition_key(context.envelope)
-    event_flags = [*(Flag(code) for code in context.time.flags if mapped.made), *mapped.flags]
-    refusals = [Refusal("resource-refused", each.resource_type, ()) for each in mapped.refused]
-    collected = _Drafts([], [], [*event_flags, *(each.flag for each in mapped.refused)], statements)
-    if mapped.made:
-        for made in (standing.organization(context), standing.mapper_device(context), *mapped.made):
-            _collect(context, made, remembered, collected)
+    def drafted(self, draft: Folded, constant: bool) -> Output | None:
+        """A draft with its meta. Few differ within an event, so that each is made once."""
+        codes = tuple([flag.code for flag in draft.flags])
+        security = tuple([each["code"] for each in draft.security])
+        like = (codes, draft.shared, draft.ai, security, draft.source)
+        meta = self._metas.get(like)
+        if meta is None:
+            meta = self._metas[like] = standing.meta(
+                self._context,
+                codes,
+                shared=draft.shared,
+                ai=draft.ai,
+                security=draft.security,
+                source=draft.source,
+            )
+        return self.leave(draft.resource, meta, draft.stamp, constant)
 
-    outputs: list[Output] = []
-    invalid: set[str] = set()
-    patients = identifiers(draft.resource for draft, _ in collected.drafts) if context.settings.narratives else {}
+    def bundle(self, outputs: Sequence[Output]) -> Output | None:
+        made = standing.bundle(self._context, [(each.key, each.value) for each in outputs])
+        return self._left(made, self._context.stamp, checked=standing.without_resources(made))
 
-    def dressed(resource: Resource, meta: Element) -> Resource:
+    def leave(self, resource: Resource, meta: Element, stamp: Stamp, constant: bool = False) -> Output | None:
         """With meta and, where the tenant wants them, the narrative that follows from all of it (mapping.md §13)."""
         resource["meta"] = meta
-        return narrated(resource, patients) if context.settings.narratives else resource
+        if self._patients is not None:
+            resource = narrated(resource, self._patients)
+        return self._left(resource, stamp, constant)
 
-    def leave(
-        resource: Resource, stamp: Stamp, constant: bool = False, checked: Resource | None = None
+    def _left(
+        self, resource: Resource, stamp: Stamp, constant: bool = False, checked: Resource | None = None
     ) -> Output | None:
         """Validate and serialize; an invalid resource becomes a refusal, the rest of the event goes on."""
-        key = f"{resource['resourceType']}/{resource['id']}"
-        if problems := normalizer.validate(checked or resource):
-            refusals.append(Refusal("resource-invalid", resource["resourceType"], tuple(problems)))
-            collected.flags.append(Flag("resource-invalid", tuple(problem.path for problem in problems)))
-            invalid.add(key)
+        resource_type = resource["resourceType"]
+        key = f"{resource_type}/{resource['id']}"
+        if problems := self._validate(checked or resource):
+            self.refusals.append(Refusal("resource-invalid", resource_type, tuple(problems)))
+            self._drafts.flags.append(Flag("resource-invalid", tuple(problem.path for problem in problems)))
+            self.invalid.add(key)
             return None
-        by = key if resource["resourceType"] in OWN_PARTITION else patient_partition
+        by = key if resource_type in OWN_PARTITION else self._partition
         return Output(resource, key, orjson.dumps(resource), by, stamp, constant)
-
-    for draft, constant in collected.drafts:
-        meta = standing.meta(
-            context,
-            [flag.code for flag in draft.flags],
-            shared=draft.shared,
-            ai=draft.ai,
-            security=draft.security,
-            source=draft.source,
-        )
-        if output := leave(dressed(draft.resource, meta), draft.stamp, constant):
-            outputs.append(output)
-
-    ledger = read_ledger(context.envelope.body, model, mapped)
-    targets = sorted(set(collected.targets) - invalid, key=standing.target_order)
-    published = bool(outputs and targets)
-    if published:
-        homeless = [context.source_data(leaf.pointer, leaf.value) for leaf in ledger.remarks if leaf.homeless]
-        provenance = standing.provenance(context, targets, homeless, mapped.professional, mapped.engine)
-        meta = standing.meta(context, [flag.code for flag in event_flags])
-        if output := leave(dressed(provenance, meta), context.stamp):
-            outputs.append(output)
-    outputs.sort(key=lambda each: standing.target_order(each.key))
-
-    bundle = None
-    if outputs:
-        made_bundle = standing.bundle(context, [(each.key, each.value) for each in outputs])
-        bundle = leave(made_bundle, context.stamp, checked=standing.without_resources(made_bundle))
-    outcome = operation_outcome(context, collected.flags, ledger.remarks, published)
-    return Normalized(
-        context.event_type,
-        context.stamp,
-        tuple(outputs),
-        bundle,
-        leave(dressed(outcome, outcome["meta"]), context.stamp) if outcome else None,
-        tuple(refusals),
-        tuple(collected.statements),
-        tuple(collected.flags),
-        ledger,
-        drift(ledger.remarks),
-        _unmapped(mapped, collected.flags),
-    )
 
 
 def _unmapped(mapped: Mapped, flags: Sequence[Flag]) -> tuple[str, ...]:
@@ -221,69 +255,3 @@ def _unmapped(mapped: Mapped, flags: Sequence[Flag]) -> tuple[str, ...]:
     places = {(flag.table, place) for flag in flags if flag.table for place in flag.at or ("",)}
     places.update((table, pointer) for pointer, table in mapped.unmapped.items())
     return tuple(sorted(table for table, _ in places))
-
-
-def _collect(context: Context, made: Made | Fold, remembered: Remembered, into: _Drafts) -> None:
-    """Fold one resource with what is remembered (mapping.md §3.2) and add what goes out to the drafts."""
-    if isinstance(made, Fold):
-        registers, statements = _merged(made, context.stamp, remembered(made.subject))
-        into.statements.extend(statements)
-        built = made.build(registers)
-        fresh = {f"{each.resource['resourceType']}/{each.resource['id']}" for each in built}
-        for each in built:
-            key = f"{each.resource['resourceType']}/{each.resource['id']}"
-            last = None if each.targeted else remembered(key).get("stamp")
-            if last and last.stamp > each.stamp:  # carried along, and written anew by a later event
-                into.flags.append(Flag("stale-event", (key,)))
-            else:
-                into.drafts.append((each, False))
-        into.targets.extend(made.makes)
-        into.flags.extend(flag for each in built if each.targeted for flag in each.flags)
-        if stale := tuple(each for each in made.makes if each not in fresh):
-            into.flags.append(Flag("stale-event", stale))
-        return
-    key = f"{made.resource['resourceType']}/{made.resource['id']}"
-    into.targets.append(key)
-    if made.feeding is Feeding.LAST_WRITER:
-        last = remembered(key).get("stamp")
-        if last and last.stamp > context.stamp:
-            into.flags.append(Flag("stale-event", (key,)))
-            return
-        into.statements.append(Statement(key, "stamp", Entry(context.stamp, None)))
-    into.flags.extend(made.flags)
-    folded = Folded(made.resource, context.stamp, made.flags, shared=made.shared, ai=made.ai, security=made.security)
-    into.drafts.append((folded, made.feeding is Feeding.CONSTANT))
-
-
-def _merged(fold: Fold, stamp: Stamp, known: Registers) -> tuple[Registers, list[Statement]]:
-    """What the event says, merged into what is known: per register the greatest stamp wins.
-
-    A register that the event wins is written again even where it is known with the same stamp: the memory it is known
-    from may be ahead of what is durable (state.md).
-    """
-    merged: dict[str, Entry] = dict(known)
-    statements = []
-    for register, value in fold.says.items():
-        last = known.get(register)
-        if last is None or not last.stamp > stamp:
-            merged[register] = Entry(stamp, value)
-            statements.append(Statement(fold.subject, register, merged[register]))
-    return merged, statements
-
-
-class Memory:
-    """Remembered state in a dict: for ``fhirline map``, for tests, for the cache of a partition."""
-
-    def __init__(self) -> None:
-        self._subjects: dict[str, dict[str, Entry]] = {}
-
-    def __call__(self, subject: str) -> Mapping[str, Entry]:
-        return self._subjects.get(subject, {})
-
-    def remember(self, statements: Sequence[Statement]) -> None:
-        """Merge statements: per register the greatest stamp wins, in whatever order they come."""
-        for each in statements:
-            registers = self._subjects.setdefault(each.subject, {})
-            last = registers.get(each.register)
-            if last is None or not last.stamp > each.entry.stamp:
-                registers[each.register] = each.entry

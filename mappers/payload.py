@@ -40,8 +40,9 @@ class OrAbsent:
 
 def clean(text: str) -> str | None:
     """``text`` as a FHIR string may hold it: control characters dropped, other white space a space; blank is None."""
-    cleaned = _UNCLEAN.sub(lambda found: " " if unicodedata.category(found[0])[0] == "Z" else "", text)
-    return cleaned if cleaned and not cleaned.isspace() else None
+    if not text.isprintable():  # what is printable has neither control characters nor white space but the space
+        text = _UNCLEAN.sub(lambda found: " " if unicodedata.category(found[0])[0] == "Z" else "", text)
+    return text if text and not text.isspace() else None
 
 
 def absent(value: Any) -> bool:

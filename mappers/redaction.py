@@ -30,6 +30,24 @@ def _treatment(key: str) -> tuple[bool, frozenset[str]]:
     return name in _redacted_keys(), _redacted_below().get(name, frozenset())
 
 
+@cache
+def _parents() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((parent, tuple(keys)) for parent, keys in _redacted_below().items())
+
+
+def may_hold_secrets(text: str) -> bool:
+    """Whether a body's JSON text may hold a key that is redacted: a look that spares most bodies the walk.
+
+    Never a wrong no: a key stands in the text as it is, unless it is written with escapes.
+    """
+    shown = folded(text)
+    return (
+        "\\u" in text
+        or any(key in shown for key in _redacted_keys())
+        or any(parent in shown and any(key in shown for key in keys) for parent, keys in _parents())
+    )
+
+
 def redact(value: Any, below: frozenset[str] = frozenset()) -> Any:
     """``value`` (parsed JSON) with every secret leaf replaced by ``[redacted]``. Idempotent; absent values stay.
 

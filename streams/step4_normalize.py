@@ -5,7 +5,7 @@ delivered in the same barrier as everything else, so that its offset may be comm
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -20,7 +20,6 @@ from mappers.identity import escape
 from mappers.instants import Instant
 from mappers.normalize import Normalized, Normalizer, Output, Refusal, Remembered, Statement
 from mappers.redaction import folded, redact
-from mappers.registry import raw_key
 from streams import headers
 from streams.records import OutRecord, RawRecord
 from topics.declared import BUNDLE, OUTCOME, canonical_topic, dead_letter_topic
@@ -42,15 +41,25 @@ class Followed:
     normalized: Normalized | None = None
     error: str | None = None
     """Stable code of the dead letter, if there is one."""
+    erased: str = ""
+    """The event key, where the patient is erased: then nothing follows (mapping.md §3.5)."""
 
 
-def follow(raw: RawRecord, normalize: Normalizer, remembered: Remembered, partitions: int) -> Followed:
-    """Map one raw record; never raises over what the record holds."""
+def follow(
+    raw: RawRecord,
+    normalize: Normalizer,
+    remembered: Remembered,
+    partitions: int,
+    blocked: Callable[[Envelope], bool] | None = None,
+) -> Followed:
+    """Map one raw record; never raises over what the record holds. Of ``blocked`` patients nothing is made."""
     try:
         envelope = envelope_of(raw)
     except UnreadableBody as error:
         return Followed((dead_letter(raw, raw.value, error.code),), error=error.code)
     try:
+        if blocked is not None and blocked(envelope):
+            return Followed((), erased=envelope.event_key)
         normalized = normalize(envelope, remembered)
         records = [*_outputs(raw, envelope, normalized, partitions)]
     except Exception as error:  # noqa: BLE001  # a defect of ours must cost this event a dead letter, not the worker
@@ -61,7 +70,7 @@ def follow(raw: RawRecord, normalize: Normalizer, remembered: Remembered, partit
     if normalized.refusals:
         code = normalized.refusals[0].code
         records.append(_refused(raw, envelope, normalized.refusals))
-    return Followed(tuple(records), normalized.statements, raw_key(envelope), normalized, code)
+    return Followed(tuple(records), normalized.statements, normalized.raw_key, normalized, code)
 
 
 def envelope_of(raw: RawRecord) -> Envelope:

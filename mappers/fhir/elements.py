@@ -4,6 +4,8 @@ Keyword order is element order: write elements as the FHIR page lists them. A tr
 keywords (``class_``); a leading one is the primitive's companion (``_status``).
 """
 
+import keyword
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -22,19 +24,25 @@ _NUMBERS = (bool, int, float)
 """Types whose falsy value is a value."""
 
 
+_KEYWORDS = {f"{each}_": each for each in keyword.kwlist}
+"""How Python's keywords are written as names: ``class_`` → ``class``."""
+
+
 def element(**content: Any) -> Element | None:
     """Any complex element: absent members pruned; None if none is left."""
-    pruned = {
-        (name[:-1] if name[-1] == "_" else name): value
-        for name, value in content.items()
-        if value or type(value) in _NUMBERS
-    }
-    return pruned or None
+    return _pruned(content) or None
 
 
-def resource(resource_type: str, id: str, **content: Any) -> Resource:
+def resource(resource_type: str, id: str, /, **content: Any) -> Resource:
     """A resource with its place for ``meta``, which `mappers.normalize` fills."""
-    return {"resourceType": resource_type, "id": id, "meta": {}, **(element(**content) or {})}
+    return {"resourceType": resource_type, "id": id, "meta": {}, **_pruned(content)}
+
+
+def _pruned(content: Mapping[str, Any]) -> Element:
+    pruned = {name: value for name, value in content.items() if value or type(value) in _NUMBERS}
+    if _KEYWORDS.keys().isdisjoint(pruned):
+        return pruned
+    return {_KEYWORDS.get(name, name): value for name, value in pruned.items()}
 
 
 def listed(*items: Any) -> list[Any] | None:
@@ -50,7 +58,10 @@ def coding(system: str | None, code: str, display: str | None = None) -> Element
 
 
 def codeable_concept(*codings: Element | None, text: str | None = None) -> Element | None:
-    return element(coding=listed(*codings), text=text)
+    coded = [each for each in codings if each]
+    if not coded:
+        return {"text": text} if text else None
+    return {"coding": coded, "text": text} if text else {"coding": coded}
 
 
 def identifier(system: str, value: str, **content: Any) -> Element:
@@ -60,6 +71,8 @@ def identifier(system: str, value: str, **content: Any) -> Element:
 
 def reference(target: str | None, display: str | None = None) -> Element | None:
     """A literal reference ``Type/id``."""
+    if target and not display:
+        return {"reference": target}
     return element(reference=target, display=display)
 
 
