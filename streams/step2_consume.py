@@ -172,6 +172,9 @@ class BatchProcessor:
 
     async def _restored(self, partitions: set[int]) -> dict[int, PartitionState]:
         async with self._restoring:
+            if self.state.look_due and (behind := await asyncio.to_thread(self.state.behind)):
+                read = await asyncio.to_thread(self.state.restore, behind)
+                log.info("state read on", topic=self.state.topic, partitions=len(behind), records=read)
             # All that is assigned and unread, in one go: a consumer's first answer takes longer than most states.
             while missing := self.state.unread() | {each for each in partitions if self.state.ready(each) is None}:
                 started = time.monotonic()

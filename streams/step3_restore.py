@@ -6,6 +6,8 @@
 * The cache may be ahead of what is durable, never behind: it is merged into while a batch is mapped, and its records go
   out in that batch's barrier. If the barrier fails the process ends, and the cache with it.
 * Merging is by greatest stamp, in any order, any number of times: reading a record again changes nothing.
+* A partition's worker is not its state's only writer: a replay that publishes writes what events say anew. So a worker
+  asks once a second where its state's partitions end, and reads on where that is beyond what it has written itself.
 """
 
 import time
@@ -14,7 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from config.settings import Settings
 from mappers.contract import Entry, Stamp
@@ -24,6 +28,8 @@ from streams.records import OutRecord
 
 RESTORE_BATCH = 5_000
 POLL_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+"""How long another writer's registers may stay unseen by a worker that is at work (`StateCache.behind`)."""
 
 
 class RestoreFailed(Exception):
@@ -118,6 +124,8 @@ class StateCache:
     _partitions: dict[int, PartitionState] = field(default_factory=dict)
     _restored: dict[int, int] = field(default_factory=dict)
     _assigned: frozenset[int] = frozenset()
+    _admin: AdminClient | None = None
+    _looked: float = float("-inf")
 
     def assigned(self, partitions: Iterable[int]) -> None:
         """A new generation: what stays is read on from its position before it is used, what went away is dropped."""
@@ -137,6 +145,31 @@ class StateCache:
 
     def partition(self, partition: int) -> PartitionState:
         return self._partitions[partition]
+
+    @property
+    def look_due(self) -> bool:
+        """Whether `behind` was last asked so long ago that it must be asked again."""
+        return time.monotonic() - self._looked >= LOOK_SECONDS
+
+    def behind(self) -> set[int]:
+        """Restored partitions that hold more than has been read: another writer's records. Blocking, for a thread.
+
+        One request for all. Our own records move the position, so that usually there is nothing to read; where the
+        broker's answer is too low (engine.md), it still is beyond the position if a batch begins behind that.
+        """
+        began = time.monotonic()
+        restored = [each for each in [*self._partitions] if self.ready(each) is not None]
+        known = {each: self._partitions[each].position or 0 for each in restored}
+        if self._admin is None:
+            self._admin = AdminClient(librdkafka(self.settings))
+        asked = {TopicPartition(self.topic, each): OffsetSpec.latest() for each in known}  # type: ignore[no-untyped-call]
+        try:
+            answers = self._admin.list_offsets(asked, request_timeout=self.settings.session_timeout) if asked else {}
+            found = {place.partition for place, end in answers.items() if end.result().offset > known[place.partition]}
+        except KafkaException:
+            found = {*known}  # restore waits for the broker, or gives it up
+        self._looked = began
+        return found
 
     def restore(self, partitions: Iterable[int]) -> int:
         """Read partitions of the state topic from the cache's position to their ends; blocking, for a thread.
