@@ -159,6 +159,11 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="With spec: one resource in so many also through fhir.resources; 0: none")
     ] = 1_000
 
+    # Replay
+    replay_dir: Annotated[
+        Path, Field(description="Folder of replays under way: what they have made, patient data included (mode 0700)")
+    ] = Path("fhirline-data/replays")
+
     # Logs
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="Least severity logged")] = (
         "info"
