@@ -1,0 +1,180 @@
+"""``fhirline forget``: erasure of a patient."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from config.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from streams.erasure.block import Compartment
+    from streams.erasure.find import Found
+    from streams.erasure.report import Report
+    from streams.scan import Progress
+
+NOT_DONE = 1
+"""Exit code where the patient is not erased."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("forget")(forget)
+
+
+def forget(
+    vendor: Annotated[str, typer.Option(help="The vendor whose patient it is")],
+    tenant: Annotated[str, typer.Option(help="Tenant slug")],
+    patient: Annotated[
+        str,
+        typer.Option(
+            help="The vendor's own key: MediQuo patient code, Altibbi user_id, Azodha patientId, Infermedica patient "
+            "id; - reads it from standard input, so that it stands in no shell history"
+        ),
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; do nothing")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where no terminal is")] = False,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Block also a patient of whom there is nothing (else that is an error)")
+    ] = False,
+    lift: Annotated[
+        bool, typer.Option("--lift", help="The other way: let the patient's events in again; brings nothing back")
+    ] = False,
+    settle: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Seconds that workers are given to finish what they had in hand; default: what they may take"
+        ),
+    ] = None,
+    export_report: Annotated[
+        Path | None,
+        typer.Option(help="Also write the report there as JSON, with the keys of all that was erased; mode 0600"),
+    ] = None,
+) -> None:
+    """Erase a patient: tombstones for all resources, a DELETE Bundle, and a block that no replay gets past.
+
+    Needs FHIRLINE_ERASURE_KEY. Workers may go on running. Run it again after a crash, or to be sure: it is harmless.
+    What it cannot take away (raw events, until their retention ends) it says; see docs/erasure.md.
+
+    Exit 0: nothing of the patient is left but what the report says. Exit 1: not erased: nothing is known of such a
+    patient, or somebody goes on writing, or the question was answered with no. Exit 2: a wrong argument or setting, or
+    Kafka does not answer.
+    """
+    from config.settings import load_settings
+    from streams.cli.worker_command import require_topics
+    from streams.erasure.forget import Erasure
+    from streams.erasure.report import lines
+
+    settings = load_settings()
+    of = _compartment(vendor, tenant, sys.stdin.readline() if patient == "-" else patient)
+    require_topics(settings)
+    with _progress() as progress:
+        erasure = Erasure(settings, of, progress)
+        blocked = erasure.blocked()
+        found = erasure.look()
+    try:
+        if lift:
+            if blocked is None:
+                print("fhirline forget: this patient is not erased; there is nothing to lift", file=sys.stderr)
+                raise typer.Exit(NOT_DONE)
+            if dry_run:
+                print("Would be let in again. Nothing was done.")
+                return
+            _confirm("Map this patient's events again, from now on?", yes)
+            erasure.lift(found)
+            print("Let in again: what arrives from now on is mapped. What was passed over comes back by a replay only.")
+            return
+        _say_found(found, blocked is not None)
+        if found.nothing and not (unknown or blocked):
+            print(
+                "fhirline forget: nothing is known of such a patient: is the key the vendor's own, and the tenant "
+                "right? --unknown blocks it all the same",
+                file=sys.stderr,
+            )
+            raise typer.Exit(NOT_DONE)
+        if dry_run:
+            print("Nothing was done.")
+            return
+        _confirm("Erase this patient? It cannot be undone.", yes)
+        report = erasure.erase(found, settle, lambda line: print(line, flush=True))
+    finally:
+        erasure.close()
+    for line in lines(report, settings.compaction_days):
+        print(line)
+    if export_report is not None:
+        _export(report, export_report)
+    if not report.complete:
+        print(
+            f"fhirline forget: {report.left} records came back after each of {report.looks} looks: an older worker, or "
+            "another writer, does not heed the block; end it and run this again",
+            file=sys.stderr,
+        )
+        raise typer.Exit(NOT_DONE)
+
+
+def _compartment(vendor: str, tenant: str, patient: str) -> "Compartment":
+    import re
+
+    from config.vendors import SLUG
+    from mappers.registry import VENDORS
+    from streams.erasure.block import Compartment
+
+    if vendor not in VENDORS:
+        raise ConfigurationError(f"--vendor: unknown vendor {vendor!r}; one of {', '.join(VENDORS)}")
+    if not re.fullmatch(SLUG, tenant):
+        raise ConfigurationError(f"--tenant: must match {SLUG}")
+    if not patient.strip():
+        raise ConfigurationError("--patient: is empty")
+    return Compartment.of(vendor, tenant, patient.strip())
+
+
+def _say_found(found: "Found", blocked: bool) -> None:
+    of_types = ", ".join(f"{count} {name}" for name, count in sorted(found.by_type().items())) or "none"
+    print(f"resources         {len(found.live)} ({of_types})")
+    print(f"folds' memory     {len(found.state)} registers")
+    print(f"raw events        {found.raw_records}")
+    print(f"blocked already   {'yes' if blocked else 'no'}")
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigurationError("--yes: is needed where nobody can be asked")
+    if not typer.confirm(question):
+        raise typer.Exit(NOT_DONE)
+
+
+def _export(report: "Report", to: Path) -> None:
+    """The keys in it are pseudonyms of a person: for its owner's eyes only."""
+    try:
+        with open(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(report.document(), file, indent=2)
+    except OSError as error:
+        raise ConfigurationError(f"--export-report: {to}: {error.strerror}; the erasure itself is done") from None
+    print(f"report            {to}")
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress | None]":
+    """Records read, on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as shown:
+        task, read = shown.add_task("reading"), 0
+
+        def count(topic: str, records: int) -> None:
+            nonlocal read
+            read += records
+            shown.update(task, description=f"{topic}: {read:,} records read")
+
+        yield count

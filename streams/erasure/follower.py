@@ -1,0 +1,80 @@
+"""Following ``normalizer.erased``: what a process that maps must know, and how old its knowledge may be.
+
+The invariant: **no event is mapped on knowledge of the erased that is older than `LOOK_SECONDS`**, and where the topic
+cannot be read, nothing is mapped. So whoever writes a block knows by when every worker heeds it: after that time, and
+the time that a batch already under way may take to be delivered (`settled_after`), nothing of the patient is written
+any more. `forget` keeps looking until then.
+"""
+
+import asyncio
+import time
+
+from config.settings import Settings
+from streams.erasure.block import Erased, hashing
+from streams.scan import Scanner
+from topics.declared import ERASED
+
+LOOK_SECONDS = 2.0
+MAPPING_SECONDS = 5.0
+"""Far longer than a batch takes to be mapped; what stands still for longer is ended by its `Fence`."""
+FLUSH_SECONDS = 2.0
+PAUSE_SHARE = 0.6
+"""Of the session timeout: the longest pause that a worker survives (step2, `Fence`)."""
+
+
+def settled_after(settings: Settings) -> float:
+    """Seconds after which everything has arrived that a worker could still write without heeding a new block."""
+    paused = settings.session_timeout * PAUSE_SHARE
+    return LOOK_SECONDS + max(MAPPING_SECONDS, paused) + settings.delivery_timeout + FLUSH_SECONDS
+
+
+class Follower:
+    """The erased, kept up to date. Blocking: from an event loop, call `refresh` in a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.erased = Erased(hashing(settings))
+        self._settings = settings
+        self._scanner: Scanner | None = None
+        self._position: int | None = None
+        self._seen = float("-inf")
+
+    @property
+    def fresh(self) -> bool:
+        """Whether what is known may still be mapped by."""
+        return time.monotonic() - self._seen < LOOK_SECONDS
+
+    def refresh(self) -> None:
+        """Read on to the topic's end. Raises OtherKey, and ConfigurationError where the topic cannot be read."""
+        began = time.monotonic()
+        if self._scanner is None:
+            self._scanner = Scanner(self._settings)
+        records = []
+        for message in self._scanner.read({(ERASED, 0): self._position}):
+            self._position = (message.offset() or 0) + 1
+            records.append((message.key() or b"", message.value()))
+        self.erased.read(records)
+        self._seen = began
+
+    def close(self) -> None:
+        if self._scanner is not None:
+            self._scanner.close()
+            self._scanner = None
+
+
+class Heeding:
+    """A follower on an event loop: one look at a time, in a thread."""
+
+    def __init__(self, follower: Follower) -> None:
+        self.erased = follower.erased
+        self._follower = follower
+        self._looking = asyncio.Lock()
+
+    @property
+    def fresh(self) -> bool:
+        return self._follower.fresh
+
+    async def look(self) -> None:
+        """Returns once what is known may be mapped by. Raises as `Follower.refresh`."""
+        async with self._looking:
+            if not self.fresh:
+                await asyncio.to_thread(self._follower.refresh)
