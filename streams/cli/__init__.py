@@ -18,6 +18,7 @@ COMMANDS = (
     "topics",
     "ingest",
     "infermedica",
+    "forget",
     "settings",
 )
 """Command → module ``streams.cli.<name>_command``, in the order of the help text; each has ``register(app)``.

@@ -151,7 +151,7 @@ class BatchCounts:
         """One event of the batch has been mapped."""
         normalized = followed.normalized
         if normalized is None:
-            self._events[UNKNOWN, "dead-letter"] += 1
+            self._events[UNKNOWN, "erased" if followed.erased else "dead-letter"] += 1
         else:
             outcome = "partial" if followed.error else "mapped" if normalized.outputs else "nothing"
             self._events[normalized.event_type, outcome] += 1
