@@ -6,7 +6,8 @@ commits only what was acked, so a worker that dies anywhere before that is given
 1. ``noack_take`` acks nothing by itself; `BatchProcessor.process` acks after its barrier, in order.
 2. Nothing raises out of an agent's body: Faust would go on past the failed batch, and commit over it. One event's
    trouble is its dead letter (step4); trouble of the infrastructure ends the process at once, uncommitted (`die`).
-3. A worker that was paused longer than the group waits for it may have lost its partitions to another: `Fence` ends
+3. Nothing is mapped by old knowledge of who is erased (`streams.erasure.follower`).
+4. A worker that was paused longer than the group waits for it may have lost its partitions to another: `Fence` ends
    it before it writes anything stale.
 
 What Faust needs besides was found the hard way: engine.md names the failure behind each setting.
@@ -24,6 +25,7 @@ from faust.types.auth import CredentialsT
 
 from config.settings import Settings
 from mappers.normalize import Normalizer
+from streams.erasure.follower import Follower, Heeding
 from streams.headers import EVENT_KEY, header
 from streams.kafka import password, ssl_context
 from streams.metrics.watched import Watched
@@ -95,6 +97,7 @@ class BatchProcessor:
         normalize: Normalizer,
         deliverer: Deliverer,
         fence: Fence,
+        heeding: Heeding,
         metrics: WorkerMetrics,
         enriched: bool = False,
     ) -> None:
@@ -105,13 +108,14 @@ class BatchProcessor:
         self._normalize = normalize
         self._deliverer = deliverer
         self._fence = fence
+        self._heeding = heeding
         self._restoring = asyncio.Lock()
         self._constants: dict[bytes, bytes | None] = {}  # what has been acknowledged: the same again says nothing new
 
     async def process(self, raws: Sequence[RawRecord]) -> None:
         """Returns once everything that follows from ``raws`` is durable. Raises DeliveryFailed, RestoreFailed."""
         batch = self._metrics.batch()
-        states = await self._restored({raw.partition for raw in raws})
+        states = await self._ready({raw.partition for raw in raws})
         records: list[OutRecord] = []
         constants: dict[bytes, bytes | None] = {}
         sources: dict[int, RawRecord] = {}
@@ -119,7 +123,7 @@ class BatchProcessor:
             if position % BREATHE_EVERY == BREATHE_EVERY - 1:
                 await asyncio.sleep(0)
             state = states[raw.partition]
-            followed = follow(raw, self._normalize, state, self._partitions)
+            followed = follow(raw, self._normalize, state, self._partitions, self._heeding.erased.blocks)
             state.remember(followed.statements)
             batch.event(followed)
             for record in followed.records:
@@ -135,6 +139,8 @@ class BatchProcessor:
             )
             if followed.error:
                 _log_letter(raw, followed.records[-1], followed.error)
+            elif followed.erased:
+                log.info("erased patient passed over", vendor=self.vendor, event_key=followed.erased)
         self._fence.check()
         batch.delivered(raws, records, *await self._deliver(records, sources))
         if len(self._constants) > MAX_CONSTANTS:
@@ -170,6 +176,14 @@ class BatchProcessor:
         except Exception as error:  # noqa: BLE001  # without state nothing may be mapped
             die("state could not be restored", error=type(error).__name__, detail=_safe(error))
 
+    async def _ready(self, partitions: set[int]) -> dict[int, PartitionState]:
+        """States to map by, and knowledge of who is erased that is fresh when the batch begins."""
+        while True:
+            states = await self._restored(partitions)
+            if self._heeding.fresh:
+                return states
+            await self._heeding.look()
+
     async def _restored(self, partitions: set[int]) -> dict[int, PartitionState]:
         async with self._restoring:
             if self.state.look_due and (behind := await asyncio.to_thread(self.state.behind)):
@@ -192,7 +206,10 @@ class BatchProcessor:
 
 
 def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str], watched: Watched) -> faust.App:
-    """The Faust app with an agent for each raw topic. It reads; nothing is ever sent through Faust."""
+    """The Faust app with an agent for each raw topic. It reads; nothing is ever sent through Faust.
+
+    Raises ConfigurationError where patients were erased with another key than this process has.
+    """
     app = faust.App(
         settings.group,
         broker=[f"aiokafka://{server}" for server in settings.bootstrap.split(",")],
@@ -214,12 +231,17 @@ def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str],
     )
     fence = Fence(settings.session_timeout)
     deliverer = Deliverer(settings)
+    follower = Follower(settings)
+    follower.refresh()  # without the key that patients were erased with, nothing begins
+    heeding = Heeding(follower)
     processors = {
-        raw_topic(vendor): BatchProcessor(vendor, settings, normalize, deliverer, fence, watched.metrics)
+        raw_topic(vendor): BatchProcessor(vendor, settings, normalize, deliverer, fence, heeding, watched.metrics)
         for vendor in vendors
     }
     processors |= {
-        enriched_topic(vendor): BatchProcessor(vendor, settings, normalize, deliverer, fence, watched.metrics, True)
+        enriched_topic(vendor): BatchProcessor(
+            vendor, settings, normalize, deliverer, fence, heeding, watched.metrics, True
+        )
         for vendor in vendors
         if vendor in ENRICHED
     }
