@@ -13,7 +13,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from config.errors import ConfigurationError
 from config.settings import PREFIX, Settings
-from streams.kafka import librdkafka
+from streams.kafka import librdkafka, ssl_context
 
 REFUSED = {
     KafkaError._AUTHENTICATION: "SASL_MECHANISM, its user and secret",
@@ -40,6 +40,8 @@ class Away(ConfigurationError):
 
 def reach(settings: Settings, timeout: float) -> ClusterMetadata:
     """The cluster's brokers, and the topics that this user may see. Raises ConfigurationError, or Away."""
+    if settings.security_protocol.endswith("SSL"):
+        ssl_context(settings)  # names the file that is missing or none; librdkafka's words do not
     errors: list[KafkaError] = []
     logged = _Lines()
     logger = logging.Logger("librdkafka.reach")

@@ -34,7 +34,7 @@ def enrich() -> None:
     from streams.step1_receive.raw_producer import KafkaUnavailable
 
     settings = load_settings()
-    require_topics(settings)
+    require_topics(settings, "enrich")
     configure_logging(settings)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+REACH_SECONDS = 3.0
+
 
 def register(app: typer.Typer) -> None:
     app.command("gateway")(gateway)
@@ -22,17 +24,28 @@ def gateway(
     """Receive vendors' webhooks over HTTP and keep them in Kafka's raw topics.
 
     Runs until SIGTERM or Ctrl-C, then answers what is in flight and exits with 0. Logs go to standard error.
+
+    Exit 2: a wrong setting, or Kafka refuses its credentials, certificates or privileges. Where Kafka does not answer,
+    it goes on, and answers 503 until it does.
     """
     import asyncio
 
+    import structlog
     import uvloop
 
     from config.settings import load_settings
     from streams.logs import configure_logging
+    from streams.privileged import require_privileges
+    from streams.reach import Away, reach
     from streams.step1_receive.server import serve
 
     own = {"gateway_host": host, "gateway_port": port}
     settings = load_settings(**{name: value for name, value in own.items() if value is not None})
     configure_logging(settings)
+    try:
+        reach(settings, REACH_SECONDS)
+        require_privileges(settings, "gateway")
+    except Away as away:  # it may come: until then webhooks are answered 503
+        structlog.get_logger().warning("kafka away", reason=str(away))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, port_file))

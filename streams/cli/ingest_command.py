@@ -52,6 +52,7 @@ def ingest(
     """
     from config.settings import load_settings
     from streams.logs import configure_logging
+    from streams.reach import reach
     from streams.step1_receive.files import Ingest, TopicMissing
     from streams.step1_receive.raw_producer import KafkaUnavailable
 
@@ -59,6 +60,7 @@ def ingest(
     configure_logging(settings)
     route = _route(vendor, tenant, event, settings.vendors_file)
     at = _received_at(received_at)
+    reach(settings, settings.delivery_timeout)
     with ExitStack() as stack:
         inputs = [(_name(file), stack.enter_context(_opened(file))) for file in files]
         report = Report(stack.enter_context(_rejects(rejects)) if rejects else None)

@@ -102,7 +102,9 @@ def list_(
 
 def _cluster(settings: Settings, timeout: float) -> Cluster:
     from streams.kafka import kafka_python
+    from streams.reach import reach
 
+    reach(settings, timeout)  # tells more than kafka-python why there is no connection
     return Cluster(kafka_python(settings), timeout)
 
 

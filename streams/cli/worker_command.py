@@ -9,7 +9,8 @@ from config.errors import ConfigurationError
 from config.settings import Settings, load_settings
 from mappers.fhir.validation import Disagreement, problems_text
 from mappers.registry import VENDORS
-from streams.reach import SECURITY, reach
+from streams.privileged import require_privileges
+from streams.reach import reach
 from topics.declared import declared
 
 REACH_SECONDS = 10.0
@@ -29,17 +30,21 @@ def worker() -> None:
     vendors = settings.vendors or VENDORS
     if unknown := sorted(set(vendors) - set(VENDORS)):
         raise ConfigurationError(f"FHIRLINE_VENDORS: unknown vendor {unknown[0]!r}; known: {', '.join(VENDORS)}")
-    require_topics(settings)
+    require_topics(settings, "worker")
     run(settings, vendors)
 
 
-def require_topics(settings: Settings) -> None:
-    """Every declared topic must be there with the partitions that the settings say: keys land by that number."""
+def require_topics(settings: Settings, process: str | None = None) -> None:
+    """Every declared topic must be there with the partitions that the settings say: keys land by that number.
+
+    And ``process`` must have its privileges (topics/privileges.py). Raises ConfigurationError.
+    """
     present = reach(settings, REACH_SECONDS).topics
-    hidden = "" if settings.security_protocol == "PLAINTEXT" else f" (or grant this user Describe on it: {SECURITY})"
+    if process is not None:
+        require_privileges(settings, process)
     for topic in declared(settings):
         if topic.name not in present:
-            raise ConfigurationError(f"topic {topic.name} is missing: run `fhirline topics apply`{hidden}")
+            raise ConfigurationError(f"topic {topic.name} is missing: run `fhirline topics apply`")
         if (found := len(present[topic.name].partitions)) != topic.partitions:
             raise ConfigurationError(
                 f"topic {topic.name} has {found} partitions, FHIRLINE_PARTITIONS says {topic.partitions}: "
