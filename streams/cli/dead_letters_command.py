@@ -30,7 +30,7 @@ from streams.cli.dead_letters_options import (
     Versions,
     filter_of,
 )
-from streams.cli.dead_letters_terminal import bar, confirm, print_json, read, table
+from streams.cli.dead_letters_terminal import bar, confirm, print_json, read, require_answer, table
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from streams.dead_letters.selection import Filter
 
 INCOMPLETE = 1
+REACH_SECONDS = 10.0
 LOOK_AGAIN = 0.5
 """Seconds between two looks at what became of redriven events."""
 
@@ -149,7 +150,9 @@ def redrive(
     status: Statuses = None,
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the first received first")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many with one idempotency key, the first received first")
+    ] = None,
     rate: Annotated[float, typer.Option(min=0.01, help="Events a second at most")] = 100.0,
     idempotency_key: Annotated[
         str | None,
@@ -174,20 +177,26 @@ def redrive(
     statuses = status or [StatusName(each.value) for each in SEND_AGAIN]
     meant = filter_of(id, vendor, tenant, code, path, mapping_version, event_type, statuses, since, until)
     key = _idempotency_key(idempotency_key)
+    if not dry_run:
+        require_answer(yes)
     settings = _settings()
     with _board(settings, meant) as board:
         known = read(board)
-        found = [*filter(meant, known)]
-        chosen = [case for case in found if not case.answers(key)][:limit]
-        if sent_before := sum(case.answers(key) for case in known):
-            print(f"{sent_before:,} were sent with this idempotency key before; they are left alone")
-        if dry_run or not chosen:
+        answered = {case.id for case in known if case.answers(key)}
+        if answered:
+            print(f"{len(answered):,} were sent with this idempotency key before; they are left alone")
+        left = None if limit is None else max(0, limit - len(answered))
+        chosen = [case for case in filter(meant, known) if case.id not in answered][:left]
+        if dry_run:
             table(GROUP_COLUMNS, map(group_row, grouped(chosen)))
-            print(f"{len(chosen):,} would be sent; nothing was" if chosen else "Nothing to send.")
+            print(f"{len(chosen):,} would be sent; nothing was")
             return
-        confirm(f"Send {len(chosen):,} events through the mapping again?", yes)
         redriver = Redriver(settings, key, rate)
         redriver.settle(known)
+        if not chosen:
+            print("Nothing to send.")
+            return
+        confirm(f"Send {len(chosen):,} events through the mapping again?", yes)
         report = _send(redriver, chosen, key)
         became = _wait(board, redriver, report, wait)
     _summarize(report, became)
@@ -246,7 +255,11 @@ def _board(settings: "Settings", meant: "Filter") -> "Board":
     """The board of the vendors that are meant."""
     from config.vendors import load_vendors
     from streams.dead_letters.board import Board
+    from streams.reach import reach
+    from topics.declared import DEAD_LETTER_STATUS
 
+    if DEAD_LETTER_STATUS not in reach(settings, REACH_SECONDS).topics:
+        raise ConfigurationError(f"topic {DEAD_LETTER_STATUS} is missing: run `fhirline topics apply`")
     vendors = load_vendors(settings.vendors_file).names
     if unknown := sorted(set(meant.vendors) - set(vendors)):
         raise ConfigurationError(f"--vendor: unknown vendor {unknown[0]!r}; known: {', '.join(vendors)}")

@@ -39,12 +39,15 @@ def read(board: "Board") -> "list[Case]":
         spinner.stop()
 
 
-def confirm(question: str, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
+def require_answer(yes: bool) -> None:
+    """Raises ConfigurationError where nobody could be asked: better before anything is read than after."""
+    if not yes and not sys.stdin.isatty():
         raise ConfigurationError("--yes is needed where no terminal is that could be asked (or --dry-run)")
-    if not typer.confirm(question, err=True):
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ends the command with exit code 1 where the answer is no."""
+    if not yes and not typer.confirm(question, err=True):
         raise typer.Exit(1)
 
 

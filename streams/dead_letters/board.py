@@ -15,7 +15,6 @@ from kafka.errors import KafkaError
 from config.errors import ConfigurationError
 from config.settings import Settings
 from streams.dead_letters.letters import Case, Letter, Mark, Place, Record, Status, cases, letter_of
-from streams.enrich.stage import FAILED as ENRICHMENT_FAILED
 from streams.kafka import kafka_python
 from streams.scan import Progress, Scanner, headers_of, place_of, timestamp_ms
 from streams.step4_normalize import TOO_LARGE
@@ -95,7 +94,9 @@ class Board:
 
 def _of_enrichment(letter: Letter) -> bool:
     """The worker reads thin events too; its letter of a record too large names the topic that it was for."""
-    return letter.code == ENRICHMENT_FAILED or (letter.code == TOO_LARGE and not letter.path)
+    from streams.enrich.stage import FAILED  # brings an HTTP client with it, which hardly any letter needs
+
+    return letter.code == FAILED or (letter.code == TOO_LARGE and not letter.path)
 
 
 def records(settings: Settings, wanted: Collection[Place]) -> Iterator[Record]:

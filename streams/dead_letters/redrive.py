@@ -19,6 +19,8 @@ not, it is not: the secret would lie in the raw topic twice.
 Crash safety: the mark (status topic) follows the raw record's delivery report. Dying between the two errs towards
 sending twice, which by the first law is once. With the same idempotency key nothing is sent that is marked with it, or
 whose letter says that it answers it.
+
+An erased patient's event is not sent: the worker would pass it over, but the raw topic would hold it once more.
 """
 
 import time
@@ -30,10 +32,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from config.settings import Settings
 from mappers import MAPPING_VERSION
-from mappers.envelope import UnreadableBody
+from mappers.envelope import Envelope, UnreadableBody
 from streams import headers
 from streams.dead_letters.board import records
 from streams.dead_letters.letters import Case, Mark, Place, Record, Status, raw_timestamp, received
+from streams.erasure.follower import Follower
 from streams.headers import Headers
 from streams.kafka import producer_config
 from streams.records import RawRecord
@@ -66,6 +69,12 @@ class Again:
     headers: Headers
     timestamp_ms: int
     attempt: int
+
+    def envelope(self, vendor: str) -> Envelope:
+        """As the worker will read it. Raises UnreadableBody."""
+        return envelope_of(
+            RawRecord(vendor, self.topic, self.partition, 0, self.timestamp_ms, self.key, self.value, self.headers)
+        )
 
 
 def again(case: Case, letter: Record, raw: Record | None, idempotency_key: str) -> Again:
@@ -134,6 +143,7 @@ class Redriver:
         self._key = idempotency_key
         self._every = 1 / rate if rate else 0.0
         self._next = 0.0
+        self._follower = Follower(settings)
         self._producer = Producer(producer_config(settings, **{"linger.ms": 5}))
         self._marks: deque[tuple[str, Mark]] = deque()
         self._unmarked: list[str] = []
@@ -147,6 +157,7 @@ class Redriver:
                 self._send(lasts.pop(letter.place), letter)
                 progress()
         finally:  # also where it is interrupted: what was sent is marked
+            self._follower.close()
             self._flush()
         for case in lasts.values():
             self.report.not_sent[case.id] = "the letter is no longer there"
@@ -178,6 +189,7 @@ class Redriver:
             if letter.value is None and case.last.raw is not None:
                 raw = next(records(self._settings, [case.last.raw]), None)
             record = again(case, letter, raw, self._key)
+            self._heed_erasure(case, record)
         except NotSent as why:
             self.report.not_sent[case.id] = str(why)
             return
@@ -202,6 +214,17 @@ class Redriver:
             on_delivery=delivered,
         )
         self._write_marks()
+
+    def _heed_erasure(self, case: Case, record: Again) -> None:
+        """Raises NotSent where the patient is erased, ConfigurationError where that cannot be told."""
+        if not self._follower.fresh:
+            self._follower.refresh()
+        try:
+            erased = self._follower.erased.blocks(record.envelope(case.last.vendor))
+        except UnreadableBody:
+            return  # names nobody
+        if erased:
+            raise NotSent("its patient is erased")
 
     def _pace(self) -> None:
         while (wait := self._next - time.monotonic()) > 0:

@@ -1,0 +1,291 @@
+"""``fhirline dead-letters`` beside a real worker: what is mended and sent again ends as if nothing had happened."""
+
+import json
+import os
+import random
+import re
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from confluent_kafka import Consumer, Producer, TopicPartition
+from pydantic import SecretStr
+
+from config.settings import Settings
+from config.vendors import load_vendors
+from mappers.instants import Instant
+from mappers.registry import partition_key
+from streams.embedded import EmbeddedBroker
+from streams.erasure.block import Block, hashing
+from streams.headers import header
+from streams.kafka import librdkafka, producer_config
+from streams.records import RawRecord
+from streams.scan import Scanner, headers_of, timestamp_ms
+from streams.step1_receive.raw_record import raw_record
+from streams.step4_normalize import Followed, envelope_of
+from tests.kafka.brokers import RunningBroker, create_topics
+from tests.test_dead_letters import letters
+from tests.test_worker import ENOUGH, NOTHING, own_broker, running
+from tests.workload import Store, events, produce, undisturbed
+from topics.declared import ERASED, raw_topic
+
+__all__ = ["own_broker"]
+
+MARKER = "Xanthippe-7731"
+SLIP = "no uri"
+RECEIVED_AT = Instant.parse("2024-06-01T12:00:00Z")
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    """A broker for one test, with the declared topics."""
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6)
+
+
+def dead_letters(settings: Settings, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"FHIRLINE_BOOTSTRAP": settings.bootstrap, "FHIRLINE_LOG_FORMAT": "json"} | more
+    return subprocess.run(
+        [sys.executable, "-c", "from streams.cli import main; main()", "dead-letters", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=ENOUGH,
+        check=False,
+    )
+
+
+def listed(settings: Settings, *arguments: str) -> list[dict[str, Any]]:
+    said = dead_letters(settings, "list", "--each", "--json", *arguments)
+    assert said.returncode == 0, said.stderr
+    found: list[dict[str, Any]] = json.loads(said.stdout)
+    return found
+
+
+def raw_records(settings: Settings, vendors: Iterable[str]) -> int:
+    with Scanner(settings) as scanner:
+        places = {(raw_topic(vendor), each): None for vendor in vendors for each in range(settings.partitions)}
+        return sum(1 for _ in scanner.read(places))
+
+
+def wait_until_mapped(settings: Settings, raws: Iterable[RawRecord]) -> None:
+    """Until the workers' group has committed all of these."""
+    ends: dict[tuple[str, int], int] = {}
+    for raw in raws:
+        ends[raw.topic, raw.partition] = max(raw.offset + 1, ends.get((raw.topic, raw.partition), 0))
+    asking = Consumer(librdkafka(settings, **{"group.id": settings.group}))
+    end = time.monotonic() + ENOUGH
+    while any(each.offset < ends[each.topic, each.partition] for each in asking.committed([*map(_at, ends)], 10)):
+        assert time.monotonic() < end, "the worker is stuck"
+    asking.close()
+
+
+def _at(place: tuple[str, int]) -> TopicPartition:
+    return TopicPartition(*place)
+
+
+def broken(settings: Settings, folder: Path) -> Settings:
+    """The same with a slip in each code table and in vendors.yaml: a code system that is no URI."""
+    dumped = load_vendors().model_dump(mode="json", exclude_unset=True)
+    dumped["vendors"]["altibbi"]["defaults"]["icd10_system"] = SLIP
+    vendors, tables = folder / "vendors.yaml", folder / "terminology"
+    vendors.write_text(yaml.safe_dump(dumped))
+    tables.mkdir()
+    for table in files("config").joinpath("terminology").iterdir():
+        if table.name.endswith(".yaml") and "codings:" in (text := table.read_text("utf-8")):
+            (tables / table.name).write_text(re.sub(r'system: "?http[^",]*"?', f'system: "{SLIP}"', text))
+    return settings.model_copy(update={"vendors_file": vendors, "terminology_dir": tables})
+
+
+def test_mended_and_redriven_it_is_as_if_nothing_had_happened(own_broker: RunningBroker, tmp_path: Path) -> None:
+    """Events fail, the worker is mended, later events of the same patients are mapped, the failed ones are redriven.
+
+    Canonical topics are then those of all events mapped in order by the mended worker: nothing is missing, and nothing
+    newer was overwritten, although some of what was redriven was older than what was there.
+    """
+    settings = own_broker.settings(session_timeout=6)
+    slipped = broken(settings, tmp_path)
+    made = [each for each in events(200, seed=3) if each.topic in ("raw.altibbi", "raw.mediquo")]
+    half = len(made) // 2
+    early = produce(settings, [*made[:half], large_event()])
+    failing = refused(slipped, early) | {each.coordinates for each in early if b"big" in (each.key or b"")}
+    with running(
+        settings,
+        FHIRLINE_VENDORS_FILE=str(slipped.vendors_file),
+        FHIRLINE_TERMINOLOGY_DIR=str(slipped.terminology_dir),
+        FHIRLINE_MESSAGE_MAX_BYTES="65536",
+    ) as worker:
+        wait_until_mapped(settings, early)
+        assert worker.stop() == 0
+    late = produce(settings, made[half:])
+    again = [each for each in early if each.coordinates in failing]
+    assert stale(settings, [*early, *late], again) > 5, "some redriven event must meet what is newer"
+    expected, for_good = undisturbed(settings, [*early, *late]), refused(settings, again)
+    assert len(failing - for_good) > 10
+    with running(settings) as worker:
+        wait_until_mapped(settings, late)
+        before = listed(settings)
+        ours = [each for each in before if each["id"] in failing]
+        assert failing == {each["id"] for each in ours}
+        assert {each["status"] for each in before} == {"open"}
+        assert [each["bytes"] for each in ours if each["code"] == "record-too-large"] == [None]
+        vendors = load_vendors().names
+        count = raw_records(settings, vendors)
+        shown = dead_letters(settings, "redrive", "--dry-run")
+        assert f"{len(before)} would be sent; nothing was" in shown.stdout, shown.stderr
+        assert dead_letters(settings, "redrive").returncode == 2, "without a terminal it needs --yes"
+        assert raw_records(settings, vendors) == count
+
+        ids = [f"--id={each}" for each in sorted(failing)]
+        for exit_code in (1, 0):  # some fail again; then there is nothing left to send
+            said = dead_letters(settings, "redrive", "--yes", "--idempotency-key=k1", "--rate=1000", *ids)
+            assert said.returncode == exit_code, said.stdout + said.stderr
+            assert raw_records(settings, vendors) == count + len(failing), "the same key sends nothing twice"
+        assert f"{len(failing)} were sent with this idempotency key before" in said.stdout
+        now = {each["id"]: each["status"] for each in listed(settings)}
+        assert {each for each in failing if now[each] == "done"} == failing - for_good, worker.report("said")
+        assert {each for each in failing if now[each] == "failed-again"} == failing & for_good
+    store = Store(settings)
+    store.read_to_the_end()
+    assert store.differences(expected) == NOTHING, store.different(expected)
+    assert all(len(places) == 1 for places in store.partitions.values()), "a key never changes its partition"
+    store.close()
+
+
+def refused(settings: Settings, raws: list[RawRecord]) -> set[str]:
+    """Coordinates of those of which something cannot be mapped with these settings."""
+    found: set[str] = set()
+
+    def note(raw: RawRecord, followed: Followed) -> None:
+        if followed.error:
+            found.add(raw.coordinates)
+
+    undisturbed(settings, raws, note)
+    return found
+
+
+def stale(settings: Settings, mapped: list[RawRecord], again: list[RawRecord]) -> int:
+    """How many resources the redriven events must leave alone."""
+    left: list[int] = []
+
+    def count(_: RawRecord, followed: Followed) -> None:
+        flags = followed.normalized.flags if followed.normalized else ()
+        left.append(sum(len(flag.at) for flag in flags if flag.code == "stale-event"))
+
+    undisturbed(settings, [*mapped, *again], count)
+    return sum(left[len(mapped) :])
+
+
+def large_event() -> Any:
+    """A report whose records are too large for a worker that is told so; its letter goes without the value."""
+    assert RECEIVED_AT is not None
+    text = "".join(random.Random(1).choices("abcdefghij ", k=200_000))
+    body: dict[str, Any] = {"type": "patient_report_sent", "occurred_on": 1717243500}
+    body["payload"] = {"type": "soap", "patient": {"code": "big"}, "content": {"plan": text}}
+    return raw_record("mediquo", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)
+
+
+def test_what_fails_again_says_how_often(settings: Settings) -> None:
+    """A foreign record without headers, in a partition that its key does not name; and what cannot be sent again."""
+    foreign = {"event_type": "survey_finished", "content": {"note": MARKER}}
+    producer = Producer(producer_config(settings))
+    for value in (orjson.dumps(foreign), None, b'{"pass_code": 5528,', f'["{MARKER}"]'.encode()):
+        producer.produce("raw.infermedica", value, b"a-key", 4, timestamp=1_717_000_000_123)
+    assert producer.flush(20) == 0
+    first = "raw.infermedica/4/0"
+    with running(settings) as worker:
+        with letters(settings, "infermedica") as found:
+            end = time.monotonic() + ENOUGH
+            while len(found.read()) < 4:
+                assert time.monotonic() < end, worker.report("is stuck")
+        for attempt in (2, 3):
+            said = dead_letters(settings, "redrive", "--yes", "--code", "resource-refused")
+            assert said.returncode == 1, said.stdout + said.stderr
+            assert "1 sent, 0 done, 1 failed again" in said.stdout
+            (case,) = listed(settings, "--status", "failed-again")
+            assert (case["id"], case["attempts"], len(case["letters"])) == (first, attempt, attempt)
+            assert case["receivedAt"] == "2024-05-29T16:26:40.123Z"
+        said = dead_letters(settings, "redrive", "--yes", "--status", "open", "--rate", "50")
+        assert said.returncode == 1
+        assert "/4/1 was not sent: the raw record has no value" in said.stderr
+        assert "/4/2 was not sent: still unreadable (not-json)" in said.stderr
+        assert "1 sent, 0 done, 1 failed again, 0 on their way" in said.stdout
+        assert MARKER not in worker.report("said")
+    with Scanner(settings) as scanner:
+        sent = [*scanner.read({("raw.infermedica", 4): None})]
+    assert [each.value() for each in sent[4:]] == [sent[0].value(), sent[0].value(), sent[3].value()]
+    assert {timestamp_ms(each) for each in sent} == {1_717_000_000_123}
+    assert [header(headers_of(each), "attempt") for each in sent[4:]] == ["2", "3", "2"]
+    assert {header(headers_of(each), "received-at") for each in sent[4:]} == {"2024-05-29T16:26:40.123Z"}
+
+
+def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: Path) -> None:
+    assert RECEIVED_AT is not None
+    body = {"event_type": "survey_finished", "content": {"note": MARKER}}
+    (raw,) = produce(settings, [raw_record("infermedica", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
+    with running(settings) as worker:
+        wait_until_mapped(settings, [raw])
+        assert worker.stop() == 0
+    plain = [
+        dead_letters(settings, "list"),
+        dead_letters(settings, "show", raw.coordinates),
+        dead_letters(settings, "export", f"--to={tmp_path / 'plain.jsonl'}", "--path=Questionnaire*"),
+    ]
+    assert [each.returncode for each in plain] == [0, 0, 0], plain
+    row = "infermedica\tresource-refused\tQuestionnaireResponse\tmap-1\t1\t1\t0\t0\t0"
+    assert row in plain[0].stdout
+    assert f"payload         {len(raw.value or b'')} bytes, shown with --reveal" in plain[1].stdout
+    assert "1 written" in plain[2].stdout
+    refused = dead_letters(settings, "show", raw.coordinates, "--reveal")
+    assert refused.returncode == 2
+    assert "--reason" in refused.stderr
+    seen = "".join(each.stdout + each.stderr for each in (*plain, refused)) + (tmp_path / "plain.jsonl").read_text()
+    key = (raw.key or b"").decode()
+    assert MARKER not in seen
+    assert key not in seen, "a key names a patient"
+
+    because = ("--reveal", "--reason", "ticket 12")
+    shown = dead_letters(settings, "show", raw.coordinates, *because, FHIRLINE_LOG_LEVEL="error")
+    assert MARKER in shown.stdout
+    exported = dead_letters(settings, "export", f"--to={tmp_path / 'all.jsonl'}", *because)
+    files = dead_letters(settings, "export", f"--to={tmp_path / 'all'}", "--format=files", *because)
+    for said in (shown, exported, files):
+        audits = [json.loads(line) for line in said.stderr.splitlines() if "dead letter revealed" in line]
+        assert [(each["letter"], each["reason"]) for each in audits] == [(raw.coordinates, "ticket 12")]
+        assert audits[0]["who"]
+        assert MARKER not in said.stderr
+    (line,) = map(json.loads, (tmp_path / "all.jsonl").read_text().splitlines())
+    assert (line["payload"], line["key"]) == (body, key)
+    name = raw.coordinates.replace("/", "_")
+    assert (tmp_path / "all" / f"{name}.payload").read_bytes() == raw.value
+    written = [tmp_path / "plain.jsonl", tmp_path / "all.jsonl", *(tmp_path / "all").iterdir()]
+    assert {stat.S_IMODE(each.stat().st_mode) for each in written} == {0o600}
+    missing = dead_letters(settings, "show", "raw.infermedica/0/999")
+    assert (missing.returncode, "no letter" in missing.stderr) == (1, True)
+
+    count = raw_records(settings, ["infermedica"])
+    erased = settings.model_copy(update={"erasure_key": SecretStr("k" * 32)})
+    block_patient(erased, raw)
+    said = dead_letters(settings, "redrive", "--yes", FHIRLINE_ERASURE_KEY="k" * 32)
+    assert (said.returncode, "not sent: its patient is erased" in said.stderr) == (1, True), said.stderr
+    assert raw_records(settings, ["infermedica"]) == count
+
+
+def block_patient(settings: Settings, raw: RawRecord) -> None:
+    """As ``fhirline forget`` begins."""
+    secret = hashing(settings)
+    assert secret is not None
+    producer = Producer(producer_config(settings))
+    block = Block(secret.check, "2024-06-02T00:00:00Z")
+    producer.produce(ERASED, block.encode(), secret.digest(partition_key(envelope_of(raw))).encode())
+    assert producer.flush(20) == 0
