@@ -17,7 +17,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import faust
 import structlog
@@ -35,6 +35,9 @@ from streams.step3_restore import PartitionState, StateCache, state_record
 from streams.step4_normalize import TOO_LARGE, follow, too_large_letter
 from streams.step5_deliver import Deliverer, DeliveryFailed
 from topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
+
+if TYPE_CHECKING:
+    from streams.tracing.spans import Tracing
 
 log = structlog.get_logger("worker")
 
@@ -99,10 +102,12 @@ class BatchProcessor:
         fence: Fence,
         heeding: Heeding,
         metrics: WorkerMetrics,
+        tracing: "Tracing | None" = None,
         enriched: bool = False,
     ) -> None:
         self.vendor = vendor
         self._metrics = VendorMetrics(metrics, vendor, normalize.terminology.names)
+        self._tracing = tracing
         self.state = StateCache(settings, state_topic(vendor, enriched))
         self._partitions = settings.partitions
         self._normalize = normalize
@@ -115,6 +120,7 @@ class BatchProcessor:
     async def process(self, raws: Sequence[RawRecord]) -> None:
         """Returns once everything that follows from ``raws`` is durable. Raises DeliveryFailed, RestoreFailed."""
         batch = self._metrics.batch()
+        spans = self._tracing.batch(raws[0].topic, len(raws)) if self._tracing else None
         states = await self._ready({raw.partition for raw in raws})
         records: list[OutRecord] = []
         constants: dict[bytes, bytes | None] = {}
@@ -123,7 +129,10 @@ class BatchProcessor:
             if position % BREATHE_EVERY == BREATHE_EVERY - 1:
                 await asyncio.sleep(0)
             state = states[raw.partition]
+            span = spans.begin(raw) if spans else None
             followed = follow(raw, self._normalize, state, self._partitions, self._heeding.erased.blocks)
+            if spans and span:
+                followed = spans.carried(followed, span)
             state.remember(followed.statements)
             batch.event(followed)
             for record in followed.records:
@@ -143,6 +152,8 @@ class BatchProcessor:
                 log.info("erased patient passed over", vendor=self.vendor, event_key=followed.erased)
         self._fence.check()
         batch.delivered(raws, records, *await self._deliver(records, sources))
+        if spans:
+            spans.end()
         if len(self._constants) > MAX_CONSTANTS:
             self._constants.clear()
         self._constants.update(constants)
@@ -205,7 +216,13 @@ class BatchProcessor:
             state.delivered(offset)
 
 
-def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str], watched: Watched) -> faust.App:
+def build_app(
+    settings: Settings,
+    normalize: Normalizer,
+    vendors: Sequence[str],
+    watched: Watched,
+    tracing: "Tracing | None" = None,
+) -> faust.App:
     """The Faust app with an agent for each raw topic. It reads; nothing is ever sent through Faust.
 
     Raises ConfigurationError where patients were erased with another key than this process has.
@@ -234,17 +251,14 @@ def build_app(settings: Settings, normalize: Normalizer, vendors: Sequence[str],
     follower = Follower(settings)
     follower.refresh()  # without the key that patients were erased with, nothing begins
     heeding = Heeding(follower)
-    processors = {
-        raw_topic(vendor): BatchProcessor(vendor, settings, normalize, deliverer, fence, heeding, watched.metrics)
-        for vendor in vendors
-    }
-    processors |= {
-        enriched_topic(vendor): BatchProcessor(
-            vendor, settings, normalize, deliverer, fence, heeding, watched.metrics, True
+
+    def batches(vendor: str, enriched: bool = False) -> BatchProcessor:
+        return BatchProcessor(
+            vendor, settings, normalize, deliverer, fence, heeding, watched.metrics, tracing, enriched
         )
-        for vendor in vendors
-        if vendor in ENRICHED
-    }
+
+    processors = {raw_topic(vendor): batches(vendor) for vendor in vendors}
+    processors |= {enriched_topic(vendor): batches(vendor, enriched=True) for vendor in vendors if vendor in ENRICHED}
     watched.look_up(app, {topic: processor.state for topic, processor in processors.items()})
 
     preparing: set[asyncio.Future[None]] = set()  # a loop forgets tasks that nobody holds

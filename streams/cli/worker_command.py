@@ -62,9 +62,10 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     from streams.logs import configure_logging
     from streams.metrics.watched import Watched
     from streams.step2_consume import build_app
+    from streams.tracing import tracing
 
     configure_logging(settings)
-    watched = Watched(settings)
+    watched, tracer = Watched(settings), tracing(settings, "worker")
     try:
         import uvloop
 
@@ -79,10 +80,14 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
 
     normalize = normalizer(settings, disagreed)
     normalize.validate({"resourceType": "Patient"})  # compiles the schemas now, not in the first batch
-    app = build_app(settings, normalize, vendors, watched)
+    app = build_app(settings, normalize, vendors, watched, tracer)
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     process.spinner = None  # it writes escape codes, terminal or not
-    process.execute_from_commandline()
+    try:
+        process.execute_from_commandline()
+    finally:
+        if tracer is not None:
+            tracer.stop()
 
 
 def _log_disagreement(found: Disagreement) -> None:

@@ -6,6 +6,7 @@ librdkafka calls back on the thread that polls it; each outcome is handed to the
 import asyncio
 import logging
 import threading
+from typing import TYPE_CHECKING
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -13,6 +14,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from config.settings import Settings
 from streams.kafka import producer_config
 from streams.step1_receive.raw_record import Received
+
+if TYPE_CHECKING:
+    from streams.tracing.spans import Tracing
 
 log = structlog.get_logger()
 
@@ -67,8 +71,9 @@ class RawProducer:
     the next record goes by a new one. The failed one keeps what it still holds, until each of these is decided too.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracing: "Tracing | None" = None) -> None:
         self._settings = settings
+        self._tracing = tracing
         self._timeout = settings.gateway_delivery_timeout
         self._topics: frozenset[str] = frozenset()
         self._asking = asyncio.Lock()
@@ -86,6 +91,12 @@ class RawProducer:
 
     async def send(self, record: Received) -> None:
         """Write a record and wait for acks=all; raises KafkaUnavailable or RecordTooLarge."""
+        if self._tracing is None:
+            return await self._send(record)
+        with self._tracing.sending(record) as carried:
+            await self._send(carried)
+
+    async def _send(self, record: Received) -> None:
         if record.topic not in self._topics and record.topic not in await self.topics():
             log.error("topic missing", topic=record.topic, remedy="fhirline topics apply")
             raise KafkaUnavailable("topic missing")

@@ -21,6 +21,7 @@ from streams.metrics.registry import new_registry
 from streams.step1_receive.application import Gateway, Refusal
 from streams.step1_receive.credentials import Secrets, environment
 from streams.step1_receive.raw_producer import RawProducer
+from streams.tracing import tracing
 
 log = structlog.get_logger()
 
@@ -37,12 +38,14 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     stopped = asyncio.Event()
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stopped.set)
-    producer = RawProducer(settings)
+    tracer = tracing(settings, "gateway")
+    producer = RawProducer(settings, tracer)
     gateway = Gateway(settings, load_vendors(settings.vendors_file), Secrets(environment()), producer)
     requests = Requests()
     registry = new_registry("gateway")
     measures = GatewayMetrics(registry, load_vendors(settings.vendors_file).names)
-    app = web.Application(middlewares=[requests.middleware, access_log, measures.middleware, refusals])
+    traced = [tracer.middleware] if tracer is not None else []
+    app = web.Application(middlewares=[requests.middleware, access_log, measures.middleware, *traced, refusals])
     gateway.add_routes(app.router)
     endpoint = _endpoint(settings, registry, app, gateway)
     runner = web.AppRunner(app, shutdown_timeout=1)  # the requests have been waited for by then
@@ -67,6 +70,8 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         if endpoint is not None:
             await endpoint.stop()
         left = await producer.stop()
+        if tracer is not None:
+            await asyncio.to_thread(tracer.stop)
     log.info("gateway stopped", unacknowledged=left)
 
 
