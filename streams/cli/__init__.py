@@ -15,6 +15,7 @@ COMMANDS = (
     "worker",
     "enrich",
     "dead-letters",
+    "replay",
     "topics",
     "ingest",
     "infermedica",
