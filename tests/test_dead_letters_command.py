@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from config.settings import Settings
 from config.vendors import load_vendors
 from mappers.instants import Instant
 from mappers.registry import partition_key
+from streams.dead_letters.board import Board
+from streams.dead_letters.letters import Place, Status
+from streams.dead_letters.redrive import Redriver
 from streams.embedded import EmbeddedBroker
 from streams.erasure.block import Block, hashing
 from streams.headers import header
@@ -30,7 +34,7 @@ from streams.kafka import librdkafka, producer_config
 from streams.records import RawRecord
 from streams.scan import Scanner, headers_of, timestamp_ms
 from streams.step1_receive.raw_record import raw_record
-from streams.step4_normalize import Followed, envelope_of
+from streams.step4_normalize import Followed, dead_letter, envelope_of
 from tests.kafka.brokers import RunningBroker, create_topics
 from tests.test_dead_letters import letters
 from tests.test_worker import ENOUGH, NOTHING, own_broker, running
@@ -227,6 +231,53 @@ def test_what_fails_again_says_how_often(settings: Settings) -> None:
     assert {timestamp_ms(each) for each in sent} == {1_717_000_000_123}
     assert [header(headers_of(each), "attempt") for each in sent[4:]] == ["2", "3", "2"]
     assert {header(headers_of(each), "received-at") for each in sent[4:]} == {"2024-05-29T16:26:40.123Z"}
+
+
+def test_done_is_what_every_stage_has_passed(settings: Settings) -> None:
+    """An enrichment's letter: worker and enrichment both read the redriven event. What is done stays so, until news."""
+    assert RECEIVED_AT is not None
+    body = orjson.dumps({"event_type": "survey_finished", "content": {"survey_id": "s-1"}})
+    (raw,) = produce(settings, [raw_record("infermedica", "acme", body, RECEIVED_AT, None, 64)])
+    write_letter(settings, raw)
+
+    def status() -> Status:
+        with Board(settings, ["infermedica"]) as board:
+            (case,) = board.read()
+            return case.status
+
+    with Board(settings, ["infermedica"]) as board:
+        redriver = Redriver(settings, "k1")
+        (place,) = redriver.send(board.read()).sent.values()
+        assert (place.topic, place.partition) == (raw.topic, raw.partition)
+        commit(settings, settings.group, place, place.offset)
+        commit(settings, f"{settings.group}.enrich", place, place.offset + 1)
+        assert status() is Status.REDRIVEN, "a committed offset is the next one to be read"
+        commit(settings, settings.group, place, place.offset + 1)
+        assert status() is Status.DONE
+        redriver.settle(board.read())
+    commit(settings, settings.group, place, 0)
+    assert status() is Status.DONE, "it was marked: a group that begins anew changes nothing"
+    write_letter(settings, raw)
+    assert status() is Status.OPEN
+    again = (("attempt", b"2"), ("first-raw", raw.coordinates.encode()), ("redrive", b"k2"))
+    write_letter(settings, replace(raw, offset=place.offset, headers=[*raw.headers, *again]))
+    with Board(settings, ["infermedica"]) as board:
+        (case,) = board.read()
+    assert (case.status, case.attempts, len(case.letters)) == (Status.FAILED, 2, 3)
+    assert case.answers("k2"), "whoever died before it marked the event need not send it again"
+
+
+def write_letter(settings: Settings, raw: RawRecord) -> None:
+    letter = dead_letter(raw, raw.value, "enrichment-failed", "/summary", event="e")
+    producer = Producer(producer_config(settings))
+    producer.produce(letter.topic, letter.value, letter.key, headers=list(letter.headers))
+    assert producer.flush(20) == 0
+
+
+def commit(settings: Settings, group: str, place: Place, offset: int) -> None:
+    consumer = Consumer(librdkafka(settings, **{"group.id": group}))
+    consumer.commit(offsets=[TopicPartition(place.topic, place.partition, offset)], asynchronous=False)
+    consumer.close()
 
 
 def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: Path) -> None:
