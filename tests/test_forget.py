@@ -3,6 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
+from uuid import uuid4
 
 import orjson
 import pytest
@@ -10,21 +13,27 @@ from confluent_kafka import Producer
 
 from config.settings import Settings
 from mappers.instants import Instant
+from mappers.normalize import Memory
+from mappers.session import normalizer
 from streams.demo.stack import Process
 from streams.embedded import EmbeddedBroker
 from streams.erasure.block import Compartment
 from streams.erasure.find import CANONICAL
+from streams.erasure.follower import Follower
 from streams.erasure.forget import Erasure
 from streams.erasure.report import Report
 from streams.headers import header
 from streams.kafka import producer_config
-from streams.records import RawRecord
+from streams.records import OutRecord, RawRecord
 from streams.scan import Scanner, headers_of, place_of
 from streams.step1_receive.raw_record import Received, raw_record
+from streams.step3_restore import state_record
+from streams.step4_normalize import follow
+from streams.step5_deliver import Deliverer, DeliveryFailed
 from tests.kafka.brokers import RunningBroker, create_topics
 from tests.test_worker import ENOUGH, running, wait_until_as
 from tests.workload import Store, events, produce, undisturbed
-from topics.declared import RESOURCE_TYPES, canonical_topic, declared
+from topics.declared import BUNDLE, ERASED, RESOURCE_TYPES, canonical_topic, declared, state_topic
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KEY = {"FHIRLINE_ERASURE_KEY": SECRET}
@@ -97,6 +106,190 @@ def wait_until(condition: Callable[[], bool], store: Store, worker: Process) -> 
         assert time.monotonic() < end, worker.report("is")
         assert worker.running, worker.report("has ended")
         store.read(0.1)
+
+
+@dataclass
+class Load:
+    """Events of one tenant, mapped and delivered in this process: what a worker would have made of them."""
+
+    settings: Settings
+    tenant: str
+    raws: list[RawRecord] = field(default_factory=list)
+
+    def send(self, records: Iterable[Received], kept: bool = True) -> list[RawRecord]:
+        """Produce raw records and what follows from them. ``kept`` False: as if raw's retention were over."""
+        if kept:
+            raws = [replace(each, vendor=each.topic.split(".")[1]) for each in produce(self.settings, records)]
+        else:
+            raws = [
+                RawRecord(each.topic[4:], each.topic, 0, 10**9 + n, 0, each.key, each.value, each.headers)
+                for n, each in enumerate(records)
+            ]
+        erased = Follower(self.settings)
+        erased.refresh()
+        normalize, memories = normalizer(self.settings), {}
+        out: list[OutRecord] = []
+        for raw in raws:
+            memory = memories.setdefault((raw.topic, raw.partition), Memory())
+            followed = follow(raw, normalize, memory, self.settings.partitions, erased.erased.blocks)
+            memory.remember(followed.statements)
+            state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
+            out += followed.records
+            out += [state_record(state, raw.partition, followed.key, each) for each in followed.statements]
+        Deliverer(self.settings).deliver(out)
+        erased.close()
+        self.raws += raws
+        return raws
+
+    def events(self, count: int, seed: int) -> Iterator[Received]:
+        for each in events(count, seed):
+            route = header(each.headers, "event-type")
+            at = Instant.parse(header(each.headers, "received-at"))
+            assert at
+            yield raw_record(each.topic.removeprefix("raw."), self.tenant, each.value or b"", at, route, 64)
+
+    def patient(self, vendor: str) -> Compartment:
+        return replace(busiest(self.raws)[vendor], tenant=self.tenant)
+
+    def made_of(self, patient: Compartment) -> set[str]:
+        """``topic key`` of the canonical records that follow from the patient's events and belong to nobody else."""
+        made = undisturbed(self.settings, [raw for raw in self.raws if of(raw, [patient])])
+        return {name for name in made if name.partition(" ")[0] in CANONICAL}
+
+    def live(self, names: Iterable[str]) -> set[str]:
+        values = {f"{topic} {key.decode()}": value for (topic, _, key), (value, _) in held(self.settings, *ALL).items()}
+        return {name for name in names if values.get(name) is not None}
+
+
+@pytest.fixture
+def load(embedded: RunningBroker) -> Load:
+    return load_on(embedded)
+
+
+def load_on(broker: RunningBroker) -> Load:
+    """A tenant of its own."""
+    return Load(broker.settings(erasure_key=SECRET, session_timeout=6), f"t-{uuid4().hex[:12]}")
+
+
+@pytest.mark.parametrize(("crash_at", "on"), [(1, "apache_kafka"), (2, "embedded")])
+def test_what_a_crash_left_the_next_run_finishes(
+    crash_at: int, on: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the block; and after the Bundle, before any tombstone."""
+    load = load_on(request.getfixturevalue(on))
+    load.send(load.events(40, seed=3))
+    patient = load.patient("mediquo")
+    mine = load.made_of(patient)
+    assert load.live(mine) == mine
+    calls: Iterator[int] = count()
+
+    def crashing(self: Deliverer, records: Iterable[OutRecord], delivered: object = None) -> object:
+        if next(calls) == crash_at:
+            raise DeliveryFailed("crash")
+        return deliver(self, records, delivered)
+
+    deliver = Deliverer.deliver
+    with monkeypatch.context() as patched:
+        patched.setattr(Deliverer, "deliver", crashing)
+        with pytest.raises(DeliveryFailed, match="crash"):
+            erase(load.settings, patient)
+    assert load.live(mine) == mine
+    late = changed(load.raws, patient, late=True)
+    assert load.made_of(patient) == mine
+    load.send([late])
+    assert load.live(load.made_of(patient)) == mine, "blocked already"
+    report = erase(load.settings, patient)
+    assert (report.complete, report.bundles) == (True, 1)
+    assert not load.live(load.made_of(patient))
+    again = erase(load.settings, patient)
+    assert (again.complete, again.bundles, again.tombstones.total()) == (True, 0, 0)
+    assert again.blocked_at == report.blocked_at
+
+
+def test_where_raw_is_gone_references_and_origins_find_everything(load: Load) -> None:
+    load.send(load.events(150, seed=4), kept=False)
+    for vendor in ("altibbi", "azodha", "mediquo"):
+        patient = load.patient(vendor)
+        mine = load.made_of(patient)
+        report = erase(load.settings, patient)
+        assert report.complete
+        assert report.found_by.keys() <= {"reference", "origin"}
+        assert not load.live(mine), report.found_by
+
+
+def test_what_tells_of_it_is_valid_and_names_nobody(load: Load) -> None:
+    load.send(load.events(60, seed=5))
+    patient = load.patient("altibbi")
+    clear = [f'"{patient.key}"'.encode(), patient.raw_key.encode()]
+    ids = {name.partition(" ")[2] for name in load.made_of(patient)}
+    report = erase(load.settings, patient)
+    told = [
+        (topic, orjson.loads(value))
+        for (topic, _, _), (value, sent) in held(load.settings, BUNDLE, "fhir.r4.Provenance", ERASED).items()
+        if value and header(sent, "event-type") == "erasure" and header(sent, "tenant") == load.tenant
+    ]
+    (bundle,) = [each for topic, each in told if topic == BUNDLE]
+    (provenance,) = [each for topic, each in told if topic != BUNDLE]
+    deletes = [each["request"]["url"] for each in bundle["entry"] if each["request"]["method"] == "DELETE"]
+    assert {*deletes} == ids
+    assert deletes[-1].startswith("Patient/"), "what refers to it goes first"
+    assert bundle["entry"][-1]["resource"] == provenance
+    both = normalizer(load.settings.model_copy(update={"validation": "both"}))
+    assert not both.validate(bundle)
+    assert provenance["activity"]["coding"][0]["code"] == "DELETE"
+    said = orjson.dumps(provenance)
+    assert not any(each in said for each in (*clear, *map(str.encode, ids)))
+    blocks = held(load.settings, ERASED)
+    assert report.digest.encode() in {key for _, _, key in blocks}
+    assert not any(each in key + (value or b"") for each in clear for (_, _, key), (value, _) in blocks.items())
+
+
+def test_what_stays_is_said_with_its_end(load: Load) -> None:
+    raws = load.send(load.events(60, seed=6))
+    patient = load.patient("azodha")
+    report = erase(load.settings, patient)
+    (raw,) = [each for each in report.remaining if each.topic == "raw.azodha"]
+    mine = [each.offset for each in raws if of(each, [patient])]
+    assert (raw.records, raw.first_offset, raw.last_offset) == (len(mine), min(mine), max(mine))
+    assert raw.until == "for good"
+    (bundles,) = [each for each in report.remaining if each.topic == BUNDLE]
+    assert 0 < bundles.records <= len(mine)
+    assert bundles.until[:2] == "20"
+
+
+def test_a_survey_goes_with_its_patient(load: Load) -> None:
+    """Its thin event does not name the patient: blocked too, or it would be mapped, and fetched, again."""
+    thin = {"event_type": "survey_finished", "content": {"survey_id": f"s-{load.tenant}"}}
+    whole = {**thin, "summary": {"patient": {"id": "p-1", "full_name": "X"}}, "evidence_assessment": {}}
+    first = raw_record("infermedica", load.tenant, orjson.dumps(thin), RECEIVED_AT, None, 64)
+    second = raw_record("infermedica", load.tenant, orjson.dumps(whole), RECEIVED_AT, None, 64)
+    load.send([first, replace(second, topic="raw.infermedica.enriched")])
+    patient = Compartment.of("infermedica", load.tenant, "p-1")
+    report = erase(load.settings, patient)
+    assert (report.complete, report.blocks) == (True, 2)
+    assert {each.topic for each in report.remaining} >= {"raw.infermedica", "raw.infermedica.enriched"}
+    (raw,) = load.send([first])
+    made = {name for name in undisturbed(load.settings, [raw]) if name.partition(" ")[0] in CANONICAL}
+    assert len(made) == 2, "QuestionnaireResponse and Provenance"
+    assert not load.live(made)
+
+
+def test_records_of_a_producer_that_is_not_ours_are_found_where_they_lie(load: Load) -> None:
+    """Without our headers, under a key of their own: in another partition than the patient's."""
+    load.send(load.events(60, seed=8))
+    patient = load.patient("mediquo")
+    body = {**orjson.loads(changed(load.raws, patient).value or b""), "foreign": True}
+    elsewhere = [
+        Received(
+            "raw.mediquo", f"{n}".encode(), orjson.dumps({**body, "n": n}), [("tenant", load.tenant.encode())], 1, ""
+        )
+        for n in range(12)
+    ]
+    raws = load.send(elsewhere)
+    assert len({each.partition for each in raws}) > 1
+    report = erase(load.settings, patient)
+    stays = sum(each.records for each in report.remaining if each.topic == "raw.mediquo")
+    assert stays == 12 + sum(of(each, [patient]) for each in load.raws)
 
 
 def test_everything_of_one_patient_goes_and_nothing_else_and_no_replay_brings_it_back(settings: Settings) -> None:
