@@ -226,7 +226,9 @@ class _Leaving:
 
     def bundle(self, outputs: Sequence[Output]) -> Output | None:
         made = standing.bundle(self._context, [(each.key, each.value) for each in outputs])
-        return self._left(made, self._context.stamp, checked=standing.without_resources(made))
+        distinct = len({each.key for each in outputs}) == len(outputs)
+        checked = standing.sample(made) if distinct else standing.without_resources(made)
+        return self._left(made, self._context.stamp, checked=checked)
 
     def leave(self, resource: Resource, meta: Element, stamp: Stamp, constant: bool = False) -> Output | None:
         """With meta and, where the tenant wants them, the narrative that follows from all of it (mapping.md §13)."""

@@ -176,3 +176,13 @@ def without_resources(made: Resource) -> dict[str, Any]:
         **made,
         "entry": [{name: value for name, value in each.items() if name != "resource"} for each in made["entry"]],
     }
+
+
+def sample(made: Resource) -> dict[str, Any]:
+    """A Bundle for validation: with its first entry alone, and that without its resource.
+
+    What an entry holds besides its resource follows from the resource's key by one expression (`bundle`), and the
+    resource, so its type and id, has been validated by itself. That no two keys are equal (``bdl-7``) is the caller's.
+    """
+    first = {name: value for name, value in made["entry"][0].items() if name != "resource"}
+    return {**made, "entry": [first]}

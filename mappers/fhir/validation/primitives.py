@@ -53,7 +53,7 @@ def text(pattern: str) -> CoreSchema:
 
 def plain(name: str) -> CoreSchema:
     """A narrower schema of what is common, where it is faster: ASCII alone."""
-    pattern = _PLAIN.get(name)
+    pattern = PLAIN.get(name)
     return text(pattern) if pattern else primitive(name)
 
 
@@ -97,7 +97,7 @@ _PATTERNS = {
     "time": TIME,
 }
 
-_PLAIN = {
+PLAIN = {
     "code": r"^[!-~]+(?: [!-~]+)*$",
     "uri": r"^[!-~]+$",
     "canonical": r"^[!-~]+$",

@@ -38,6 +38,7 @@ from mappers.contract import Element
 from mappers.fhir.validation import bindings, references
 from mappers.fhir.validation.datatype_invariants import Invariant
 from mappers.fhir.validation.invariants import INVARIANTS, OF_CONTAINED, concerned, human, key
+from mappers.fhir.validation.labels import labelled
 from mappers.fhir.validation.primitives import plain, primitive
 from mappers.fhir.validation.structures import (
     ANY_RESOURCE,
@@ -158,6 +159,8 @@ class Builder:
         return plain(name)
 
     def _complex(self, name: str) -> CoreSchema:
+        if name == "Meta" and self._emitted is not None:
+            return self._defined(name, lambda: labelled(self._typed_dict(structure(name), {})))
         return self._defined(name, lambda: self._typed_dict(structure(name), {}))
 
     def _reference(self, targets: tuple[str, ...]) -> CoreSchema:
