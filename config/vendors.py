@@ -45,6 +45,13 @@ class Instance(_Strict):
     client_secret: str
 
 
+class RateLimit(_Strict):
+    """Requests a second in the long run, and how many may come at once after a rest (default: one second's)."""
+
+    per_second: float = Field(gt=0, le=1_000_000)
+    burst: int | None = Field(None, ge=1, le=1_000_000)
+
+
 class TenantSettings(_Strict):
     """What mapping depends on besides the event; every field is named where ``mapping.md`` speaks of configuration."""
 
@@ -64,6 +71,7 @@ class TenantSettings(_Strict):
     payload_confirmed: tuple[str, ...] = ()
     waiting_room_subtypes: tuple[str, ...] = ()
     credential: Credential | None = None
+    rate_limit: RateLimit | None = None
 
     @field_validator("source_time_zone")
     @classmethod
@@ -93,6 +101,8 @@ class Vendor(_Strict):
     name: str
     defaults: TenantSettings
     retention: Retention = Retention()
+    rate_limit: RateLimit | None = None
+    """Of all its tenants together, beside what a tenant may have of its own."""
     tenants: Mapping[str, Mapping[str, Any] | None]
     _settings: dict[str, TenantSettings] = PrivateAttr(default_factory=dict)
 

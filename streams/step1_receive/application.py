@@ -15,10 +15,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from structlog.contextvars import bind_contextvars
 
 from config.settings import Settings
-from config.vendors import Vendors
+from config.vendors import Credential, Vendors
 from mappers.envelope import UnreadableBody
 from streams.metrics.gateway import REFUSAL
 from streams.step1_receive.credentials import Secrets, proven
+from streams.step1_receive.rate_limit import RateLimits
 from streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from streams.step1_receive.raw_record import Received, now, raw_record
 from streams.step1_receive.routes import NoRoute, Route, Routes
@@ -55,6 +56,7 @@ class Gateway:
         self._secrets = secrets
         self._producer = producer
         self._in_flight = 0
+        self._limits = RateLimits(vendors)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_post("/webhooks/{vendor}", self.receive)
@@ -71,8 +73,15 @@ class Gateway:
             raise Refusal(404, error.code, str(error)) from None
         bind_contextvars(vendor=route.vendor, tenant=route.tenant)
         check_media_type(request)
-        body = await self._body(request)
-        self._check_credential(request, route, body)
+        credential = self._vendors[route.vendor].settings(route.tenant).credential
+        if credential is None or credential.scheme == "static":  # a stranger's body is not even read
+            self._check_credential(request, route, credential, b"")
+            self._check_rate(route)
+            body = await self._body(request)
+        else:
+            body = await self._body(request)
+            self._check_credential(request, route, credential, body)
+            self._check_rate(route)
         record = self._record(route, body)
         bind_contextvars(event_key=record.event_key)
         await self._keep(record)
@@ -131,8 +140,7 @@ class Gateway:
             raise Refusal(CLIENT_GONE, "client-gone", "the connection was closed before the body was whole")
         return bytes(body)
 
-    def _check_credential(self, request: web.Request, route: Route, body: bytes) -> None:
-        credential = self._vendors[route.vendor].settings(route.tenant).credential
+    def _check_credential(self, request: web.Request, route: Route, credential: Credential | None, body: bytes) -> None:
         refused = Refusal(401, "unauthorized", "the credential is missing or wrong")
         if credential is None:
             log.error("no credential configured", setting=f"vendors.yaml: {route.vendor}")
@@ -143,6 +151,12 @@ class Gateway:
         sent = request.headers.getall(credential.header, [])
         if not proven(credential, sent[0] if len(sent) == 1 else None, body, secrets):
             raise refused
+
+    def _check_rate(self, route: Route) -> None:
+        """After the credential: nobody else can use up a vendor's requests."""
+        if wait := self._limits.wait(route.vendor, route.tenant):
+            again = {"Retry-After": str(wait)}
+            raise Refusal(429, "rate-limited", "more requests than vendors.yaml allows; send it again", again)
 
     def _record(self, route: Route, body: bytes) -> Received:
         try:

@@ -1,0 +1,63 @@
+"""Request rates: a token bucket for each tenant, and one for all tenants of a vendor, where vendors.yaml sets them.
+
+In memory, so a limit holds for each gateway process by itself. A bucket is two numbers: taking costs less than a
+microsecond, where the ``limits`` library's moving window cost tens of them a request (and a timer thread).
+"""
+
+import time
+from collections.abc import Callable
+from math import ceil
+
+from config.vendors import RateLimit, Vendors
+
+
+class TokenBucket:
+    """``rate`` requests a second for ever; ``burst`` at once after a rest. Not for threads: the event loop's only."""
+
+    def __init__(self, limit: RateLimit, now: float) -> None:
+        self._rate = limit.per_second
+        self._burst = float(limit.burst or ceil(limit.per_second))
+        self._tokens = self._burst
+        self._at = now
+
+    def wait(self, now: float) -> float:
+        """Seconds until one more request may come; 0.0: now."""
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        return 0.0 if self._tokens >= 1.0 else (1.0 - self._tokens) / self._rate
+
+    def take(self) -> None:
+        self._tokens -= 1.0
+
+
+class RateLimits:
+    """The buckets of every vendor and tenant that has a limit."""
+
+    def __init__(self, vendors: Vendors, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        now = clock()
+        self._buckets: dict[tuple[str, str], tuple[TokenBucket, ...]] = {}
+        for name in vendors.names:
+            vendor = vendors[name]
+            shared = (TokenBucket(vendor.rate_limit, now),) if vendor.rate_limit else ()
+            for tenant in vendor.tenants:
+                limit = vendor.settings(tenant).rate_limit
+                own = (TokenBucket(limit, now),) if limit else ()
+                if own or shared:
+                    self._buckets[name, tenant] = own + shared
+
+    def wait(self, vendor: str, tenant: str) -> int:
+        """0 where the request may come (it is counted then); else whole seconds after which it may be sent again.
+
+        A request that is refused takes nothing from either bucket: one busy tenant costs the others nothing.
+        """
+        buckets = self._buckets.get((vendor, tenant))
+        if buckets is None:
+            return 0
+        now = self._clock()
+        seconds = max(bucket.wait(now) for bucket in buckets)
+        if seconds > 0.0:
+            return ceil(seconds)
+        for bucket in buckets:
+            bucket.take()
+        return 0
