@@ -25,7 +25,7 @@ from mappers.normalize import Memory, Normalizer
 from mappers.session import normalizer
 from streams.records import RawRecord
 from streams.step1_receive.raw_record import raw_record
-from streams.step3_restore import PartitionState, state_record
+from streams.step3_restore import PartitionState
 from streams.step4_normalize import envelope_of, follow
 from topics.declared import BUNDLE, OUTCOME, state_topic
 from topics.partition import partition_for
@@ -69,9 +69,7 @@ def run_follow(normalize: Normalizer, of: list[RawRecord]) -> None:
     for raw in of:
         state = states.setdefault((raw.topic, raw.partition), PartitionState())
         followed = follow(raw, normalize, state, PARTITIONS)
-        state.remember(followed.statements)
-        for each in followed.statements:
-            state_record(state_topic(raw.vendor), raw.partition, followed.key, each)
+        state.told(state_topic(raw.vendor), raw.partition, followed.key, followed.statements)
 
 
 WAYS: dict[str, Callable[[Normalizer, list[RawRecord]], None]] = {"normalize": run_normalize, "follow": run_follow}

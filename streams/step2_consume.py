@@ -31,7 +31,7 @@ from streams.kafka import password, ssl_context
 from streams.metrics.watched import Watched
 from streams.metrics.worker import VendorMetrics, WorkerMetrics
 from streams.records import OutRecord, RawRecord
-from streams.step3_restore import PartitionState, StateCache, state_record
+from streams.step3_restore import PartitionState, StateCache
 from streams.step4_normalize import TOO_LARGE, follow, too_large_letter
 from streams.step5_deliver import Deliverer, DeliveryFailed
 from topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
@@ -133,7 +133,7 @@ class BatchProcessor:
             followed = follow(raw, self._normalize, state, self._partitions, self._heeding.erased.blocks)
             if spans and span:
                 followed = spans.carried(followed, span)
-            state.remember(followed.statements)
+            told = state.told(self.state.topic, raw.partition, followed.key, followed.statements)
             batch.event(followed)
             for record in followed.records:
                 if record.constant:
@@ -143,9 +143,7 @@ class BatchProcessor:
                     constants[record.key] = record.value
                 sources[id(record)] = raw
                 records.append(record)
-            records.extend(
-                state_record(self.state.topic, raw.partition, followed.key, each) for each in followed.statements
-            )
+            records.extend(told)
             if followed.error:
                 _log_letter(raw, followed.records[-1], followed.error)
             elif followed.erased:

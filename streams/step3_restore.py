@@ -11,7 +11,7 @@
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,13 @@ class PartitionState:
     def remember(self, statements: Iterable[Statement]) -> None:
         for each in statements:
             self._merge(each.subject, each.register, encode(each.entry))
+
+    def told(self, topic: str, partition: int, raw_key: str, statements: Sequence[Statement]) -> list[OutRecord]:
+        """Remember what an event says, and give the records that say it: each value is encoded once for both."""
+        records = [state_record(topic, partition, raw_key, each) for each in statements]
+        for each, record in zip(statements, records, strict=True):
+            self._merge(each.subject, each.register, record.value or b"")
+        return records
 
     def read(self, key: bytes, value: bytes | None) -> None:
         """Take in a record of the state topic; a null value forgets the register (erasure)."""
