@@ -19,6 +19,7 @@ COMMANDS = (
     "topics",
     "ingest",
     "infermedica",
+    "trace",
     "forget",
     "settings",
 )

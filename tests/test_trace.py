@@ -1,0 +1,142 @@
+"""From a resource to its raw record and back, on a real broker: every resource, every event."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from config.errors import ConfigurationError
+from mappers.session import normalizer
+from streams import headers
+from streams.cli.trace_command import _kind
+from streams.headers import header
+from streams.records import RawRecord
+from streams.scan import Scanner
+from streams.step1_receive.raw_record import raw_record
+from streams.step4_normalize import Followed
+from streams.trace.find import Tracer
+from streams.trace.view import event_document, event_lines, resource_document, resource_lines
+from tests.kafka.brokers import RunningBroker
+from tests.test_forget import RECEIVED_AT, Load, load_on
+from tests.workload import undisturbed
+
+
+@pytest.fixture(scope="module")
+def load(embedded: RunningBroker) -> Load:
+    """A tenant's events of all vendors, mapped and delivered."""
+    made = load_on(embedded)
+    made.send(made.events(60, seed=21))
+    return made
+
+
+def outputs(load: Load) -> dict[str, tuple[RawRecord, Followed]]:
+    """Event key → its (last) raw record and what followed from it."""
+    seen: dict[str, tuple[RawRecord, Followed]] = {}
+    undisturbed(load.settings, load.raws, lambda raw, made: seen.update({event_of(raw): (raw, made)}))
+    return seen
+
+
+def event_of(raw: RawRecord) -> str:
+    found = header(raw.headers, headers.EVENT_KEY)
+    assert found
+    return found
+
+
+def fhirline(load: Load, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("fhirline"), "trace", *arguments],
+        env={**os.environ, "FHIRLINE_BOOTSTRAP": load.settings.bootstrap, "FHIRLINE_LOG_FORMAT": "json"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_a_resource_leads_to_every_event_that_made_it(load: Load) -> None:
+    patient = load.patient("altibbi")
+    of_patient = {
+        event
+        for event, (raw, followed) in outputs(load).items()
+        if raw.key == patient.raw_key.encode() and followed.normalized and followed.normalized.outputs
+    }
+    name = next(name for name in load.made_of(patient) if " Patient/" in name).partition(" ")[2]
+    with Scanner(load.settings) as scanner:
+        tracer = Tracer(load.settings, scanner)
+        found = tracer.resource(name)
+        assert {each.named["event-key"] for each in found.provenances} == of_patient
+        assert {event_of(raw) for raw in found.raws.values() if raw} == of_patient
+        latest = tracer.latest(found)
+    assert latest
+    assert latest.coordinates == found.history[-1].named["raw"]
+    assert all(each.key == name for each in found.history)
+
+
+def test_an_event_leads_to_all_that_it_made(load: Load) -> None:
+    seen = outputs(load)
+    chosen = [
+        next(event for event, (raw, _) in seen.items() if raw.vendor == vendor) for vendor in ("azodha", "mediquo")
+    ]
+    with Scanner(load.settings) as scanner:
+        tracer = Tracer(load.settings, scanner)
+        for event in chosen:
+            raw, followed = seen[event]
+            found = tracer.event(event)
+            assert raw.coordinates in found.raws
+            made = followed.normalized.outputs if followed.normalized else ()
+            assert {*found.made} == {each.key for each in made if not each.key.startswith("Provenance/")}
+            assert {each.topic for each in found.messages} >= {"fhir.r4.bundle"}
+            at = tracer.raw(raw.coordinates)
+            assert at
+            assert event_document(tracer.event(event, at, [at.vendor])) == event_document(found)
+
+
+def test_an_event_that_came_to_nothing_leads_to_its_dead_letter(load: Load) -> None:
+    body = {"type": "status_update", "user_id": "", "id": 1}
+    (raw,) = load.send([raw_record("altibbi", load.tenant, orjson.dumps(body), RECEIVED_AT, None, 64)])
+    with Scanner(load.settings) as scanner:
+        found = Tracer(load.settings, scanner).event(event_of(raw))
+    assert raw.coordinates in found.raws
+    assert [each.named["error-code"] for each, _ in found.letters] == ["resource-refused"]
+
+
+def test_lines_and_json_hold_no_payload_and_no_patient(load: Load) -> None:
+    patient = load.patient("mediquo")
+    name = next(name for name in load.made_of(patient) if " Composition/" in name).partition(" ")[2]
+    with Scanner(load.settings) as scanner:
+        tracer = Tracer(load.settings, scanner)
+        resource = tracer.resource(name)
+        event = tracer.event(resource.history[-1].named["event-key"])
+    shown = [*resource_lines(resource), *event_lines(event)]
+    shown += [json.dumps(resource_document(resource)), json.dumps(event_document(event))]
+    assert not any(patient.key in each for each in shown)
+
+
+def test_the_command_reveals_only_with_a_reason_which_it_logs(load: Load) -> None:
+    raw = next(raw for raw in load.raws if raw.vendor == "mediquo")
+    without = fhirline(load, raw.coordinates, "--reveal")
+    assert (without.returncode, without.stdout) == (2, "")
+    assert "--reason" in without.stderr
+    told = fhirline(load, raw.coordinates, "--reveal", "--reason", "ticket 7", "--json", "--explain")
+    assert told.returncode == 0, told.stderr
+    document = json.loads(told.stdout)
+    assert json.loads(document["payloads"][raw.coordinates]) == orjson.loads(raw.value or b"")
+    audit = next(json.loads(line) for line in told.stderr.splitlines() if "raw event revealed" in line)
+    assert (audit["reason"], audit["raw"]) == ("ticket 7", raw.coordinates)
+    assert {each["resource"] for each in document["explained"]} >= set(document["made"])
+    naming = normalizer(load.settings).naming
+    nobody = naming.id("mediquo", load.tenant, "Patient", "patient", uuid4().hex)
+    missing = fhirline(load, f"Patient/{nobody}")
+    assert (missing.returncode, missing.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("what", ["Nonsense/1", "x", "raw.nobody/0/0", "0" * 63])
+def test_what_is_no_place_is_refused(what: str) -> None:
+    with pytest.raises(ConfigurationError, match="neither 64 hex digits"):
+        _kind(what, [])
