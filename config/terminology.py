@@ -61,7 +61,7 @@ class RowTable(Table):
 class Frequency(TypedDict):
     """Timing.repeat: ``frequency`` times in ``period`` × ``period_unit``; nothing where only the code is known."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # how pydantic configures a TypedDict
     frequency: Annotated[int, Field(gt=0)]
     period: Annotated[int, Field(gt=0)]
     period_unit: Literal["s", "min", "h", "d", "wk", "mo", "a"]
@@ -80,7 +80,7 @@ class FrequencyTable(RowTable):
 class Dose(TypedDict):
     """What a dose unit, or a dosage form, counts (mapping.md §9.2.4); ``unit`` is how the unit is written."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # how pydantic configures a TypedDict
     dose_class: Annotated[str, Field(pattern=r"^[a-z-]+$")]
     unit: NotRequired[str]
 
@@ -96,7 +96,7 @@ class DoseTable(RowTable):
 
 
 class FollowUp(TypedDict):
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # how pydantic configures a TypedDict
     disposition: Literal["instruction", "no-follow-up"]
 
 
@@ -113,7 +113,7 @@ class FollowUpTable(RowTable):
 class EncounterStatus(TypedDict):
     """``rank`` orders transitions of one instant (mapping.md §9.1.1, "Fold")."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # how pydantic configures a TypedDict
     status: Literal["planned", "arrived", "triaged", "in-progress", "onleave", "finished", "cancelled", "unknown"]
     rank: NotRequired[int]
 

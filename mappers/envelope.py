@@ -75,7 +75,7 @@ def deeper_than(value: object, limit: int) -> bool:
         level = [
             item
             for container in level
-            for item in (container.values() if isinstance(container, dict) else container)  # type: ignore[attr-defined]
+            for item in (container.values() if isinstance(container, dict) else container)  # type: ignore[attr-defined]  # a list or a dict, both from JSON
             if isinstance(item, dict | list)
         ]
         if not level:

@@ -243,7 +243,7 @@ def _claimed(value: Any, pointer: str, claims: Mapping[str, str], secret: bool, 
 def _claim(treatment: str) -> Rule:
     """A claim's text as a rule: claims are constants of the mappings, so that they are few."""
     name, _, paragraph = treatment.partition(" ")
-    return Rule(name, paragraph or DECLARED)  # type: ignore[arg-type]
+    return Rule(name, paragraph or DECLARED)  # type: ignore[arg-type]  # a claim begins with a treatment
 
 
 def drift(remarks: Iterable[Leaf]) -> tuple[str, ...]:

@@ -265,7 +265,7 @@ def build_app(
     async def fencing() -> None:
         await fence.tick()
 
-    @app.task  # type: ignore[untyped-decorator]
+    @app.task  # type: ignore[untyped-decorator]  # Faust's own
     async def serving() -> None:
         await watched.serve()
 

@@ -57,7 +57,7 @@ def test_another_base_is_another_name_space() -> None:
     ],
 )
 def test_components_are_escaped(part: object, escaped: str) -> None:
-    assert escape(part) == escaped  # type: ignore[arg-type]
+    assert escape(part) == escaped  # type: ignore[arg-type]  # parametrized
 
 
 @given(st.lists(st.text(max_size=8), min_size=2, max_size=3), st.lists(st.text(max_size=8), min_size=2, max_size=3))

@@ -30,7 +30,10 @@ def dev(
     stopped = threading.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda *_: stopped.set())
-    say = lambda step: console.print(f"  {step}", style="dim", highlight=False)  # noqa: E731
+
+    def say(step: str) -> None:
+        console.print(f"  {step}", style="dim", highlight=False)
+
     echo = (lambda _: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     try:
         with Stack(say=say, echo=echo, port=port) as stack:

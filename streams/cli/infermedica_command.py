@@ -96,9 +96,10 @@ def create(
     session = Session(tenant)
     _check_url(url)
     wanted = events or ["survey_finished"]
-    with_token: Callable[[Webhooks, str], Awaitable[Webhook]] = lambda webhooks, token: webhooks.create(  # noqa: E731
-        url, wanted, token
-    )
+
+    def with_token(webhooks: Webhooks, token: str) -> Awaitable[Webhook]:
+        return webhooks.create(url, wanted, token)
+
     session.print([session.call_with_token(with_token, token_file, generate)], as_json=as_json)
 
 

@@ -23,7 +23,7 @@ from mappers.fhir.validation.primitives import FAST, OTHER
 ANY = "Resource"
 
 RESOURCES = tuple(
-    (  # noqa: SIM905
+    (
         "Account ActivityDefinition AdverseEvent AllergyIntolerance Appointment AppointmentResponse AuditEvent "
         "Basic Binary BiologicallyDerivedProduct BodyStructure Bundle CapabilityStatement CarePlan CareTeam "
         "CatalogEntry ChargeItem ChargeItemDefinition Claim ClaimResponse ClinicalImpression CodeSystem "

@@ -12,7 +12,7 @@ from fhir_core.types import FhirBase, FhirElementOrResourceBase
 from pydantic import BaseModel
 
 RESOURCE_TYPES = tuple(
-    (  # noqa: SIM905
+    (
         "Organization Device Practitioner Patient Coverage EpisodeOfCare CareTeam Appointment Encounter "
         "AllergyIntolerance Condition MedicationStatement MedicationRequest Medication ServiceRequest Observation "
         "CarePlan QuestionnaireResponse RiskAssessment DocumentReference DiagnosticReport AuditEvent Schedule "

@@ -15,13 +15,13 @@ FLAT_DIV = rf'^<div xmlns="{XHTML}">(?:<p>{_TEXT}</p>|<pre>{_TEXT}</pre>|<ul>(?:
 
 # HTML 4.0 chapters 7-11 (except section 4 of chapter 9) and 15, <a>, images and style attributes; as HAPI lists them.
 _ELEMENTS = frozenset(
-    (  # noqa: SIM905
+    (
         "p br div h1 h2 h3 h4 h5 h6 a span b em i strong small big tt dfn q var abbr acronym cite blockquote hr "
         "address bdo kbd ul ol li dl dt dd pre table caption colgroup col thead tr tfoot tbody th td code samp "
         "img map area "
     ).split()
 )
-_ATTRIBUTES = frozenset("title style class id lang dir accesskey tabindex".split())  # noqa: SIM905
+_ATTRIBUTES = frozenset("title style class id lang dir accesskey tabindex".split())
 _OF_ELEMENT = {
     "a": frozenset(["charset", "type", "name", "href", "hreflang", "rel", "rev", "shape", "coords"]),
     "img": frozenset(["src", "alt", "longdesc", "height", "width", "usemap", "ismap", "name", "border", "align"]),
@@ -32,8 +32,8 @@ _OF_ELEMENT = {
     "ol": frozenset(["start", "type"]),
     "table": frozenset(["summary", "width", "border", "frame", "rules", "cellspacing", "cellpadding"]),
 }
-_CELLS = frozenset("align char charoff valign span width abbr axis headers scope rowspan colspan nowrap".split())  # noqa: SIM905
-_CELL_ELEMENTS = frozenset("col colgroup thead tbody tfoot tr th td".split())  # noqa: SIM905
+_CELLS = frozenset("align char charoff valign span width abbr axis headers scope rowspan colspan nowrap".split())
+_CELL_ELEMENTS = frozenset("col colgroup thead tbody tfoot tr th td".split())
 _FORBIDDEN_SCHEME = re.compile(r"\s*(?:javascript|vbscript|data:text)", re.IGNORECASE)
 
 
