@@ -23,18 +23,20 @@ from pydantic import SecretStr
 from config.settings import Settings
 from config.vendors import load_vendors
 from mappers.instants import Instant
+from mappers.normalize import Memory
 from mappers.registry import partition_key
+from mappers.session import normalizer
 from streams.dead_letters.board import Board
-from streams.dead_letters.letters import Place, Status
+from streams.dead_letters.letters import Case, Place, Status
 from streams.dead_letters.redrive import Redriver
 from streams.embedded import EmbeddedBroker
 from streams.erasure.block import Block, hashing
 from streams.headers import header
 from streams.kafka import librdkafka, producer_config
-from streams.records import RawRecord
+from streams.records import OutRecord, RawRecord
 from streams.scan import Scanner, headers_of, timestamp_ms
 from streams.step1_receive.raw_record import raw_record
-from streams.step4_normalize import Followed, dead_letter, envelope_of
+from streams.step4_normalize import Followed, dead_letter, envelope_of, follow
 from tests.kafka.brokers import RunningBroker, create_topics
 from tests.test_dead_letters import letters
 from tests.test_worker import ENOUGH, NOTHING, own_broker, running
@@ -69,11 +71,9 @@ def dead_letters(settings: Settings, *arguments: str, **more: str) -> subprocess
     )
 
 
-def listed(settings: Settings, *arguments: str) -> list[dict[str, Any]]:
-    said = dead_letters(settings, "list", "--each", "--json", *arguments)
-    assert said.returncode == 0, said.stderr
-    found: list[dict[str, Any]] = json.loads(said.stdout)
-    return found
+def listed(settings: Settings, *statuses: Status) -> list[Case]:
+    with Board(settings, load_vendors().names) as board:
+        return [case for case in board.read() if not statuses or case.status in statuses]
 
 
 def raw_records(settings: Settings, vendors: Iterable[str]) -> int:
@@ -139,10 +139,10 @@ def test_mended_and_redriven_it_is_as_if_nothing_had_happened(own_broker: Runnin
     with running(settings) as worker:
         wait_until_mapped(settings, late)
         before = listed(settings)
-        ours = [each for each in before if each["id"] in failing]
-        assert failing == {each["id"] for each in ours}
-        assert {each["status"] for each in before} == {"open"}
-        assert [each["bytes"] for each in ours if each["code"] == "record-too-large"] == [None]
+        assert failing <= {each.id for each in before}
+        assert {each.status for each in before} == {Status.OPEN}
+        large = [each.last for each in before if each.id in failing and each.last.code == "record-too-large"]
+        assert [each.size for each in large] == [None]
         vendors = load_vendors().names
         count = raw_records(settings, vendors)
         shown = dead_letters(settings, "redrive", "--dry-run")
@@ -156,9 +156,9 @@ def test_mended_and_redriven_it_is_as_if_nothing_had_happened(own_broker: Runnin
             assert said.returncode == exit_code, said.stdout + said.stderr
             assert raw_records(settings, vendors) == count + len(failing), "the same key sends nothing twice"
         assert f"{len(failing)} were sent with this idempotency key before" in said.stdout
-        now = {each["id"]: each["status"] for each in listed(settings)}
-        assert {each for each in failing if now[each] == "done"} == failing - for_good, worker.report("said")
-        assert {each for each in failing if now[each] == "failed-again"} == failing & for_good
+        now = {each.id: each.status for each in listed(settings)}
+        assert {each for each in failing if now[each] is Status.DONE} == failing - for_good, worker.report("said")
+        assert {each for each in failing if now[each] is Status.FAILED} == failing & for_good
     store = Store(settings)
     store.read_to_the_end()
     assert store.differences(expected) == NOTHING, store.different(expected)
@@ -216,9 +216,10 @@ def test_what_fails_again_says_how_often(settings: Settings) -> None:
             said = dead_letters(settings, "redrive", "--yes", "--code", "resource-refused")
             assert said.returncode == 1, said.stdout + said.stderr
             assert "1 sent, 0 done, 1 failed again" in said.stdout
-            (case,) = listed(settings, "--status", "failed-again")
-            assert (case["id"], case["attempts"], len(case["letters"])) == (first, attempt, attempt)
-            assert case["receivedAt"] == "2024-05-29T16:26:40.123Z"
+            (case,) = listed(settings, Status.FAILED)
+            assert (case.id, case.attempts, len(case.letters)) == (first, attempt, attempt)
+            assert case.last.received is not None
+            assert case.last.received.text == "2024-05-29T16:26:40.123Z"
         said = dead_letters(settings, "redrive", "--yes", "--status", "open", "--rate", "50")
         assert said.returncode == 1
         assert "/4/1 was not sent: the raw record has no value" in said.stderr
@@ -268,9 +269,13 @@ def test_done_is_what_every_stage_has_passed(settings: Settings) -> None:
 
 
 def write_letter(settings: Settings, raw: RawRecord) -> None:
-    letter = dead_letter(raw, raw.value, "enrichment-failed", "/summary", event="e")
+    write(settings, dead_letter(raw, raw.value, "enrichment-failed", "/summary", event="e"))
+
+
+def write(settings: Settings, *records: OutRecord) -> None:
     producer = Producer(producer_config(settings))
-    producer.produce(letter.topic, letter.value, letter.key, headers=list(letter.headers))
+    for each in records:
+        producer.produce(each.topic, each.value, each.key, headers=list(each.headers))
     assert producer.flush(20) == 0
 
 
@@ -284,9 +289,8 @@ def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: P
     assert RECEIVED_AT is not None
     body = {"event_type": "survey_finished", "content": {"note": MARKER}}
     (raw,) = produce(settings, [raw_record("infermedica", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
-    with running(settings) as worker:
-        wait_until_mapped(settings, [raw])
-        assert worker.stop() == 0
+    followed = follow(raw, normalizer(settings), Memory(), settings.partitions).records
+    write(settings, *(each for each in followed if each.topic == "dead-letter.infermedica"))
     plain = [
         dead_letters(settings, "list"),
         dead_letters(settings, "show", raw.coordinates),
@@ -336,7 +340,5 @@ def block_patient(settings: Settings, raw: RawRecord) -> None:
     """As ``fhirline forget`` begins."""
     secret = hashing(settings)
     assert secret is not None
-    producer = Producer(producer_config(settings))
     block = Block(secret.check, "2024-06-02T00:00:00Z")
-    producer.produce(ERASED, block.encode(), secret.digest(partition_key(envelope_of(raw))).encode())
-    assert producer.flush(20) == 0
+    write(settings, OutRecord(ERASED, secret.digest(partition_key(envelope_of(raw))).encode(), block.encode()))

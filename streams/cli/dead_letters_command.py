@@ -1,5 +1,6 @@
 """``fhirline dead-letters``: what could not be mapped, and sending it through the mapping again."""
 
+import logging
 import re
 import secrets
 import sys
@@ -248,6 +249,7 @@ def _settings() -> "Settings":
 
     settings = load_settings()
     configure_logging(settings)
+    logging.getLogger("kafka").setLevel(logging.ERROR)  # it warns of its own pace; what fails is raised
     return settings
 
 

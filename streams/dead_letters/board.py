@@ -7,10 +7,9 @@ that is committed is there before its commit; the other way round, a letter writ
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
-from kafka import KafkaAdminClient, TopicPartition
-from kafka.errors import KafkaError
 
 from config.errors import ConfigurationError
 from config.settings import Settings
@@ -19,6 +18,9 @@ from streams.kafka import kafka_python
 from streams.scan import Progress, Scanner, headers_of, place_of, timestamp_ms
 from streams.step4_normalize import TOO_LARGE
 from topics.declared import DEAD_LETTER_STATUS, ENRICHED, dead_letter_topic, raw_topic
+
+if TYPE_CHECKING:
+    from kafka import KafkaAdminClient
 
 
 class Board:
@@ -72,6 +74,9 @@ class Board:
         wanted = sorted({(each.topic, each.partition) for each in places if each})
         if not wanted:
             return
+        from kafka import KafkaAdminClient, TopicPartition  # takes longer to import than most boards to read
+        from kafka.errors import KafkaError
+
         partitions = [TopicPartition(*each) for each in wanted]
         try:
             if self._admin is None:
