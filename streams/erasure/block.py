@@ -113,6 +113,11 @@ class Erased:
                 self._blocks[digest.decode()] = Block.decode(value)
         self._require_the_key()
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells whether the same patients are erased as at another time."""
+        return hashlib.sha256("".join(sorted(self._blocks)).encode()).hexdigest()[:16]
+
     def block(self, compartment: Compartment) -> Block | None:
         """The patient's block, if there is one."""
         return self._blocks.get(self._digest(compartment.partition_key)) if self._digest else None

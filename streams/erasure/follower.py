@@ -9,7 +9,9 @@ any more. `forget` keeps looking until then.
 import asyncio
 import time
 
+from config.errors import ConfigurationError
 from config.settings import Settings
+from mappers.envelope import Envelope
 from streams.erasure.block import Erased, hashing
 from streams.scan import Scanner
 from topics.declared import ERASED
@@ -20,6 +22,10 @@ MAPPING_SECONDS = 5.0
 FLUSH_SECONDS = 2.0
 PAUSE_SHARE = 0.6
 """Of the session timeout: the longest pause that a worker survives (step2, `Fence`)."""
+
+
+class ErasedSince(ConfigurationError):
+    """Mapped events are older than an erasure."""
 
 
 def settled_after(settings: Settings) -> float:
@@ -54,6 +60,22 @@ class Follower:
             records.append((message.key() or b"", message.value()))
         self.erased.read(records)
         self._seen = began
+
+    def blocks(self, envelope: Envelope) -> bool:
+        """`Erased.blocks` on fresh knowledge: for a process that has nothing else to do meanwhile."""
+        self._refresh_if_stale()
+        return self.erased.blocks(envelope)
+
+    def require(self, fingerprint: str) -> None:
+        """Raise ErasedSince where the erased are not those of ``fingerprint`` any more: what was mapped before, and is
+        only written now, would bring back who was erased in between."""
+        self._refresh_if_stale()
+        if self.erased.fingerprint != fingerprint:
+            raise ErasedSince("a patient was erased, or let in again, since this was mapped: begin a new run")
+
+    def _refresh_if_stale(self) -> None:
+        if not self.fresh:
+            self.refresh()
 
     def close(self) -> None:
         if self._scanner is not None:

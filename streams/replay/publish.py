@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Message
 
 from config.settings import Settings
+from streams.erasure.follower import Follower
 from streams.headers import RAW, header
 from streams.records import OutRecord
 from streams.replay.compare import Comparison
@@ -68,14 +69,18 @@ class Publisher:
     jobs: Mapping[str, Job]
     journals: Mapping[str, Journal]
     again: Callable[[], None]
+    erased: str
+    """Who was erased when the journals were begun: nothing of them goes out once somebody else is."""
     prefix: str = ""
     everything: bool = False
     """Send what is the same as well."""
     tombstones: bool = False
     _deliverer: Deliverer = field(init=False)
+    _follower: Follower = field(init=False)
 
     def __post_init__(self) -> None:
         self._deliverer = Deliverer(self.settings)
+        self._follower = Follower(self.settings)
 
     def run(self, advance: Callable[[int], None] = lambda _: None) -> Published:
         """Raises DeliveryFailed; what has gone out by then is whole by itself, and the run can be resumed."""
@@ -171,6 +176,7 @@ class Publisher:
         def delivered(record: OutRecord, offset: int) -> None:
             ours[record.topic, record.partition or 0, record.key] = offset
 
+        self._follower.require(self.erased)
         done.too_large += len(self._deliverer.deliver(records, delivered))
 
 

@@ -27,6 +27,7 @@ from config.settings import Settings
 from mappers.envelope import UnreadableBody
 from mappers.normalize import Normalizer, Remembered
 from mappers.session import normalizer
+from streams.erasure.follower import Follower
 from streams.headers import EVENT_KEY, header
 from streams.records import OutRecord, RawRecord
 from streams.replay.held import HeldIndex, digest, sortable
@@ -94,6 +95,7 @@ class Mapping:
         self._settings = settings
         self._held = held
         self._normalize: Normalizer = normalizer(settings)
+        self._follower = Follower(settings)
 
     def run(self, job: Job, tell: Callable[[Step], None], stopped: Callable[[], bool]) -> bool:
         """Map the job's partition from where its journal ends; whether it came to the end."""
@@ -163,7 +165,7 @@ class Mapping:
 
     def follow(self, raw: RawRecord, remembered: Remembered) -> Followed:
         """All that follows from a raw record: the one place where a replay opens an event to map it."""
-        return follow(raw, self._normalize, remembered, self._settings.partitions)
+        return follow(raw, self._normalize, remembered, self._settings.partitions, self._follower.blocks)
 
     def _keep(self, raw: RawRecord, followed: Followed, batch: Batch) -> None:
         if (normalized := followed.normalized) is None:

@@ -23,6 +23,7 @@ import orjson
 from config.errors import ConfigurationError
 from config.settings import Settings
 from mappers import MAP_SET_VERSION, MAPPING_VERSION
+from streams.erasure.follower import Follower
 from streams.kafka import kafka_python
 from streams.replay.bundles import send
 from streams.replay.compare import Comparison
@@ -64,6 +65,8 @@ class Plan:
     prefix: str
     everything: bool
     mapping: str
+    erased: str
+    """Fingerprint of the erased (`streams.erasure.follower`): a journal holds what was mapped when those were."""
 
     def save(self, folder: Path) -> None:
         told = {**asdict(self), "spans": [asdict(each) for each in self.spans]}
@@ -116,6 +119,8 @@ class Run:
         """Find where the events lie, and make the run's folder. Raises ConfigurationError."""
         if prefix:
             _make_shadows(settings, prefix)
+        follower = Follower(settings)
+        follower.refresh()
         found = spans(settings, selection)
         id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
         folder = settings.replay_dir / id
@@ -123,7 +128,8 @@ class Run:
             folder.mkdir(mode=0o700, parents=True)
         except OSError as error:
             raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {folder}: {error.strerror}") from None
-        plan = Plan(id, selection, found, prefix, everything, mapping_of(settings))
+        plan = Plan(id, selection, found, prefix, everything, mapping_of(settings), follower.erased.fingerprint)
+        follower.close()
         plan.save(folder)
         return cls(settings, folder, plan, jobs, told)
 
@@ -169,6 +175,7 @@ class Run:
             self.jobs,
             journals,
             lambda: self._work(remap, (replace(each, live=True) for each in self.jobs.values())),
+            self.plan.erased,
             self.plan.prefix,
             self.plan.everything,
             tombstones,
