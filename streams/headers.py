@@ -1,24 +1,24 @@
-"""Record headers: their names are a contract (README), their values UTF-8 text and never clinical."""
+"""Record headers as Kafka clients have them. What each is, and who bears it, is declared in `topics.headers`."""
 
 from collections.abc import Iterable
 
-RECEIVED_AT = "received-at"
-TENANT = "tenant"
-EVENT_KEY = "event-key"
-EVENT_TYPE = "event-type"
-VENDOR = "vendor"
-RAW = "raw"
-MAPPING_VERSION = "mapping-version"
-OCCURRED_AT = "occurred-at"
-ERROR_CODE = "error-code"
-ERROR_PATH = "error-path"
-ERRORS = "errors"
-ATTEMPT = "attempt"
-RAW_TIMESTAMP = "raw-timestamp"
-FIRST_RAW = "first-raw"
-"""Of a redriven raw record, and on into its letter: where the raw record lies that was mapped first."""
-REDRIVE = "redrive"
-"""Of a redriven raw record, and on into its letter: the idempotency key of the redrive."""
+from topics import headers as contract
+
+RECEIVED_AT = contract.RECEIVED_AT.name
+TENANT = contract.TENANT.name
+EVENT_KEY = contract.EVENT_KEY.name
+EVENT_TYPE = contract.EVENT_TYPE.name
+VENDOR = contract.VENDOR.name
+RAW = contract.RAW.name
+MAPPING_VERSION = contract.MAPPING_VERSION.name
+OCCURRED_AT = contract.OCCURRED_AT.name
+ERROR_CODE = contract.ERROR_CODE.name
+ERROR_PATH = contract.ERROR_PATH.name
+ERRORS = contract.ERRORS.name
+ATTEMPT = contract.ATTEMPT.name
+RAW_TIMESTAMP = contract.RAW_TIMESTAMP.name
+FIRST_RAW = contract.FIRST_RAW.name
+REDRIVE = contract.REDRIVE.name
 
 Headers = list[tuple[str, bytes]]
 
