@@ -108,7 +108,11 @@ class Settings(BaseSettings):
         float, Field(gt=0, description="Seconds a webhook waits for Kafka's acknowledgement (then 503)")
     ] = 10.0
     gateway_read_timeout: Annotated[
-        float, Field(gt=0, description="Seconds a sender has for its request's body (then 408)")
+        float,
+        Field(
+            gt=0,
+            description="Seconds a sender has for its request's head, and for its body (then 408)",
+        ),
     ] = 30.0
 
     # Worker

@@ -407,6 +407,30 @@ def test_a_body_that_does_not_come(gateway: GatewayProcess) -> None:
         assert status_of(connection) == 408
 
 
+@pytest.mark.parametrize("sent", [b"", b"POST /webhooks/infermedica HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+def test_a_head_that_does_not_come(gateway: GatewayProcess, sent: bytes) -> None:
+    """The connection is closed, though bytes trickle in; else a few thousand of them would be all there can be."""
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+        connection.sendall(sent)
+        connection.settimeout(0.1)
+        closed = False
+        while not closed:
+            try:
+                closed = connection.recv(1) == b""
+            except TimeoutError:
+                if sent:
+                    connection.sendall(b"x")
+            except ConnectionError:
+                closed = True
+    assert gateway.event("no http")["error"] == "no head in time"
+
+
+def test_a_strangers_body_is_not_read(gateway: GatewayProcess) -> None:
+    """A static credential is in the head: who has none is refused before a byte of the body is held for it."""
+    with raw(gateway, "/webhooks/infermedica", f"Content-Length: {MAX_BODY}\r\n") as connection:
+        assert status_of(connection) == 401
+
+
 @pytest.mark.parametrize("framing", ["Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n"])
 def test_a_sender_that_goes_away_leaves_nothing(gateway: GatewayProcess, broker: EmbeddedBroker, framing: str) -> None:
     """A part of a body is never taken for the whole, even where it is JSON."""

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -128,7 +129,38 @@ class Requests:
 
 
 class Protocol(web.RequestHandler):
-    """One connection. What is no HTTP is refused as everything is; aiohttp's own answer would quote it."""
+    """One connection. What is no HTTP is refused as everything is; aiohttp's own answer would quote it.
+
+    ``head_timeout``: seconds until a first request's head must be there; aiohttp itself would wait for ever, so that
+    connections that say nothing could take every file descriptor. Later heads have the keep-alive's time.
+    """
+
+    def __init__(self, *arguments: Any, head_timeout: float, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._head_timeout = head_timeout
+        self._no_head: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._no_head = asyncio.get_running_loop().call_later(self._head_timeout, self._close_silent)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._head_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages or self._current_request is not None:
+            self._head_came()
+
+    def _head_came(self) -> None:
+        if self._no_head is not None:
+            self._no_head.cancel()
+            self._no_head = None
+
+    def _close_silent(self) -> None:
+        log.warning("no http", error="no head in time")
+        self.force_close()
 
     def handle_error(
         self,
@@ -157,7 +189,8 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:
             loop=loop,
             keepalive_timeout=KEEPALIVE,
             auto_decompress=False,
-            access_log=None,  # type: ignore[arg-type]  # as documented for web.run_app: no access log of its own
+            head_timeout=settings.gateway_read_timeout,
+            access_log=None,  # as documented for web.run_app: no access log of its own
         )
 
     try:
