@@ -37,8 +37,8 @@ def sasl_mechanism(settings: Settings) -> str | None:
 
 
 def password(settings: Settings) -> str | None:
-    """The SASL password, from the setting or its file."""
-    return secret(settings, "sasl_password")
+    """The SASL password, from the setting or its file; None for mechanisms that have none."""
+    return None if settings.sasl_mechanism == OAUTHBEARER else secret(settings, "sasl_password")
 
 
 def librdkafka(settings: Settings, **more: Any) -> dict[str, Any]:

@@ -4,8 +4,9 @@ Nobody else would say: a Faust worker that may not join its group waits for ever
 may not see looks like one that is missing. Only asked where users are known at all: a PLAINTEXT listener has none.
 """
 
-from collections.abc import Iterable
-from concurrent.futures import Future
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -18,8 +19,17 @@ from streams.kafka import librdkafka
 from topics.privileges import Grant, grants
 
 TIMEOUT = 10.0
+AGAIN = 0.1
 SHOWN = 5
 UNKNOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
+MOVING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError._WAIT_COORD,
+    }
+)
 DENIED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 
 
@@ -41,16 +51,15 @@ def require_privileges(settings: Settings, process: str) -> None:
 def missing(settings: Settings, wanted: Iterable[Grant]) -> list[Grant]:
     """Those of ``wanted`` that the cluster does not say we have. Raises ConfigurationError where it does not answer."""
     wanted = list(wanted)
-    topics = sorted({each.name for each in wanted if each.resource == "Topic"})
-    groups = sorted({each.name for each in wanted if each.resource == "Group"})
     client = AdminClient(librdkafka(settings, **{"log_level": 0, "error_cb": lambda _: None}))
     how: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": TIMEOUT}
-    answers: dict[tuple[str, str], Future[Any]] = {}
-    for name, answer in client.describe_topics(TopicCollection(topics), **how).items() if topics else ():
-        answers["Topic", name] = answer
-    for group in groups:  # one at a time: of several, librdkafka garbles the one that is denied
-        answers["Group", group] = client.describe_consumer_groups([group], **how)[group]
-    allowed = {resource: _allowed(settings, answer) for resource, answer in answers.items()}
+    asked = dict.fromkeys((each.resource, each.name) for each in wanted)
+    topics = [name for resource, name in asked if resource == "Topic"]
+    answers = client.describe_topics(TopicCollection(topics), **how) if topics else {}
+    allowed = {("Topic", name): _allowed(settings, answer.result) for name, answer in answers.items()}
+    for group in (name for resource, name in asked if resource == "Group"):
+        # One at a time: of several, librdkafka garbles the answer about the one that is denied.
+        allowed["Group", group] = _allowed(settings, partial(_group, client, group, how))
     lacking = []
     for each in wanted:
         operations = allowed[each.resource, each.name]
@@ -59,20 +68,32 @@ def missing(settings: Settings, wanted: Iterable[Grant]) -> list[Grant]:
     return lacking
 
 
-def _allowed(settings: Settings, future: "Future[Any]") -> frozenset[str] | None:
-    """Operations that are allowed on a resource; None where it does not exist, or the cluster does not tell."""
-    try:
-        operations: list[AclOperation] | None = future.result(TIMEOUT + 5).authorized_operations
-    except KafkaException as error:
-        code = error.args[0].code()
-        if code in DENIED:
-            return frozenset()
-        if code in UNKNOWN:
-            return None
-        raise ConfigurationError(
-            f"{PREFIX}BOOTSTRAP: {settings.bootstrap} did not say what this user may do: {error.args[0].str()}"
-        ) from None
-    return None if operations is None else frozenset(kafka_name(each) for each in operations)
+def _group(client: AdminClient, group: str, how: dict[str, Any]) -> Any:
+    return client.describe_consumer_groups([group], **how)[group].result()
+
+
+def _allowed(settings: Settings, ask: Callable[[], Any]) -> frozenset[str] | None:
+    """Operations that are allowed on a resource; None where it does not exist, or the cluster does not tell.
+
+    A group's coordinator may be on its way to another broker, or not there yet: then it is asked again.
+    """
+    until = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            operations: list[AclOperation] | None = ask().authorized_operations
+        except KafkaException as error:
+            found = error.args[0]
+            if found.code() in DENIED:
+                return frozenset()
+            if found.code() in UNKNOWN:
+                return None
+            if found.code() not in MOVING or time.monotonic() > until:
+                raise ConfigurationError(
+                    f"{PREFIX}BOOTSTRAP: {settings.bootstrap} did not say what this user may do: {found.name()}"
+                ) from None
+            time.sleep(AGAIN)
+        else:
+            return None if operations is None else frozenset(kafka_name(each) for each in operations)
 
 
 def kafka_name(operation: AclOperation) -> str:

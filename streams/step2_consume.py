@@ -27,7 +27,7 @@ from config.settings import Settings
 from mappers.normalize import Normalizer
 from streams.erasure.follower import Follower, Heeding
 from streams.headers import EVENT_KEY, header
-from streams.kafka import password, ssl_context
+from streams.kafka import password, ssl_context, uses_oauth
 from streams.metrics.watched import Watched
 from streams.metrics.worker import VendorMetrics, WorkerMetrics
 from streams.records import OutRecord, RawRecord
@@ -327,6 +327,10 @@ def _credentials(settings: Settings) -> CredentialsT | None:
     context = ssl_context(settings) if settings.security_protocol.endswith("SSL") else None
     if not settings.security_protocol.startswith("SASL"):
         return faust.SSLCredentials(context=context)
+    if uses_oauth(settings):
+        from streams.oauth import ForAiokafka, token_source
+
+        return faust.OAuthCredentials(oauth_cb=ForAiokafka(token_source(settings)), ssl_context=context)
     return faust.SASLCredentials(
         username=settings.sasl_username or "",
         password=password(settings) or "",
