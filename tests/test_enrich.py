@@ -19,9 +19,12 @@ from streams.demo.stack import Process
 from streams.embedded import EmbeddedBroker
 from streams.enrich.reader import Assignment
 from streams.enrich.survey import NotEnriched, Patience, enriched_record, result_path, thin_survey
+from streams.erasure.block import Compartment
+from streams.erasure.forget import Erasure
 from streams.headers import header
 from streams.infermedica.client import seconds_until
 from streams.kafka import librdkafka
+from streams.scan import Scanner
 from streams.step1_receive.raw_record import Received, raw_record
 from tests.infermedica_server import ASSESSMENT, CLIENT_ID, CLIENT_SECRET, Fault, InfermedicaServer
 from tests.kafka.brokers import RunningBroker, apache, create_topics
@@ -192,6 +195,34 @@ def test_a_thin_event_becomes_an_enriched_one(
     assert api.scopes == [f"{api.url}/survey.read {api.url}/evidence_assessment.read"]
     printed = "\n".join(process.printed)
     assert not any(each in printed for each in (*PERSONAL, "s/1", "pat|1", CLIENT_SECRET, *api.tokens))
+
+
+def test_nothing_of_an_erased_patient_is_fetched_or_written(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    """A survey is known to be the patient's by its id, where it was erased with the patient; else by what it holds."""
+    key = "0123456789abcdef" * 2
+    settings = own_broker.settings(erasure_key=key, vendors_file=vendors)
+    for erased in (("p-1",), ("survey", "s-1")):
+        erasure = Erasure(settings, Compartment.of("infermedica", TENANT, *erased))
+        assert erasure.erase(erasure.look(), settle=0).complete
+        erasure.close()
+    for survey_id, patient_id in (("s-1", "p-1"), ("s-2", "p-1"), ("s-3", "p-2")):
+        api.complete(survey_id, patient=patient_id)
+        produce(settings, [survey(survey_id)])
+    with enriching(own_broker, api, vendors, FHIRLINE_ERASURE_KEY=key) as process:
+        reading(ENRICHED).count(1, process)
+        end = time.monotonic() + ENOUGH
+        while sum(committed(settings, "raw.infermedica").values()) < 3:
+            assert time.monotonic() < end, process.report("does not commit what it passed over")
+    assert [survey_of(each) for each in held_in(settings, ENRICHED)] == ["s-3"]
+    assert api.asked(result_path("s-1", "summary")) == 0
+    assert len(process.lines("erased patient passed over")) == 2
+
+
+def held_in(settings: Settings, topic: str) -> list[Message]:
+    with Scanner(settings) as scanner:
+        return list(scanner.read({(topic, each): None for each in scanner.partitions(topic)}))
 
 
 def test_a_survey_without_patient_keeps_its_own_key(

@@ -124,7 +124,11 @@ class Erased:
 
     def blocks(self, envelope: Envelope) -> bool:
         """Whether the event's patient is erased. Costs nothing where nobody is."""
-        return bool(self._blocks and self._digest and self._digest(partition_key(envelope)) in self._blocks)
+        return bool(self._blocks) and self.blocks_key(partition_key(envelope))
+
+    def blocks_key(self, partition_key: str) -> bool:
+        """The same, of a patient whose ``vendor|tenant|patient key`` is known."""
+        return bool(self._blocks and self._digest and self._digest(partition_key) in self._blocks)
 
     def _require_the_key(self) -> None:
         if not self._blocks:
