@@ -20,11 +20,14 @@ import orjson
 import structlog
 from confluent_kafka import Message
 
+from config.errors import ConfigurationError
 from config.settings import Settings
 from config.vendors import load_vendors
 from mappers.envelope import Envelope, UnreadableBody
+from mappers.registry import partition_key
 from streams.enrich.reader import Assignment, Reader
 from streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enriched_record, thin_survey
+from streams.erasure.follower import Follower, Heeding
 from streams.records import RawRecord
 from streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from streams.step1_receive.raw_record import Received
@@ -49,6 +52,9 @@ class Stage:
         self._producer = producer
         self._fetcher = fetcher
         self._reader = Reader(settings, raw_topic(VENDOR), f"{settings.group}.enrich", self._revoked)
+        follower = Follower(settings)
+        follower.refresh()  # without the key that patients were erased with, nothing begins
+        self._heeding = Heeding(follower)
         self._tasks: dict[asyncio.Task[None], Assignment] = {}
         self._failure: BaseException | None = None
 
@@ -104,20 +110,32 @@ class Stage:
         """Returns once the survey's outcome is acknowledged."""
         started = time.monotonic()
         try:
+            if await self._erased(partition_key(envelope), envelope):
+                return
             results = await self._fetcher(envelope.tenant).results(survey_id)
             record = enriched_record(envelope, survey_id, results)
+            if await self._erased(f"{VENDOR}|{record.key.decode()}", envelope):  # only now is known whose it is
+                return
             await self._producer.send(record)
         except NotEnriched as error:
             await self._dead_letter(raw, envelope, FAILED, error.pointer, error.code)
         except RecordTooLarge:
             await self._dead_letter(raw, envelope, TOO_LARGE, "", TOO_LARGE)
-        except (Abandoned, KafkaUnavailable):
+        except (Abandoned, KafkaUnavailable, ConfigurationError):
             raise
         except Exception as error:  # a defect of ours must cost this survey a letter, not the process
             log.error("defect", raw=raw.coordinates, exc_info=error)
             await self._dead_letter(raw, envelope, FAILED, "", type(error).__name__)
         else:
             log.info("survey enriched", raw=raw.coordinates, seconds=round(time.monotonic() - started, 3))
+
+    async def _erased(self, patient: str, envelope: Envelope) -> bool:
+        """Whether the patient is erased: then nothing is fetched, and nothing written."""
+        await self._heeding.look()
+        found = self._heeding.erased.blocks_key(patient)
+        if found:
+            log.info("erased patient passed over", vendor=VENDOR, event_key=envelope.event_key)
+        return found
 
     async def _dead_letter(self, raw: RawRecord, envelope: Envelope, code: str, pointer: str, problem: str) -> None:
         log.warning("dead letter", vendor=VENDOR, raw=raw.coordinates, code=code, path=pointer, problem=problem)
