@@ -9,6 +9,7 @@ all opens nothing: then every request is refused.
 import hashlib
 import hmac
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,14 @@ from pathlib import Path
 import structlog
 from dotenv import dotenv_values
 
+from config.secret import warn_if_exposed
 from config.vendors import Credential
 
 log = structlog.get_logger()
+
+SETTLING = 1.0
+"""Seconds for which a file that has just become empty counts as being written: an editor empties it first, and no
+valid request may be refused in between."""
 
 
 def environment() -> dict[str, str]:
@@ -59,6 +65,9 @@ class Secrets:
             if last is not None and version == last.version:
                 return last.secrets
             secrets = tuple(line.strip() for line in Path(path).read_bytes().splitlines() if line.strip())
+            if not secrets and last is not None and time.time() - now.st_mtime < SETTLING:
+                return last.secrets
+            warn_if_exposed(f"{name}_FILE", Path(path))
         except OSError as error:
             secrets, reason = (), error.strerror or type(error).__name__
             version = None
