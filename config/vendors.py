@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, ValidationError, field_validator
 
 from config.errors import ConfigurationError
 
@@ -62,7 +62,8 @@ class TenantSettings(_Strict):
     snomed: bool = True
     narratives: bool = False
     note_documents: bool = False
-    mrn_system: str | None = None
+    mrn_system: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$")] | None = None
+    """An absolute URI: it would stay in what is remembered of each Patient, so that a slip is refused here."""
     icd10_system: str = "http://hl7.org/fhir/sid/icd-10"
     duration_unit: Literal["d", "wk"] | None = None
     lab_intent: Literal["plan", "order"] = "plan"

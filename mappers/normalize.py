@@ -14,7 +14,7 @@ from config.terminology import Terminology
 from config.vendors import Vendors
 from mappers import standing
 from mappers.context import Context
-from mappers.contract import Element, Entry, Flag, Folded, Mapped, Resource, Stamp
+from mappers.contract import Element, Entry, Flag, Folded, Mapped, Refused, Resource, Stamp
 from mappers.envelope import Envelope
 from mappers.fhir.narratives import identifiers, narrated
 from mappers.fhir.validation import Problem, Validator
@@ -132,7 +132,7 @@ class Normalizer:
         for made in mapped.made:
             collect(context, made, remembered, drafts)
         leaving = _Leaving(context, self.validate, raw_key(context.envelope), drafts)
-        leaving.refusals.extend(Refusal("resource-refused", each.resource_type, ()) for each in mapped.refused)
+        leaving.refusals.extend(map(_refusal, mapped.refused))
 
         outputs = [*self._constants(context, leaving)] if mapped.made else []
         made_here = {*drafts.targets, *(each.key for each in outputs)}
@@ -250,6 +250,13 @@ class _Leaving:
             return None
         by = key if resource_type in OWN_PARTITION else self._partition
         return Output(resource, key, orjson.dumps(resource), by, stamp, constant)
+
+
+def _refusal(refused: Refused) -> Refusal:
+    """Named by where the source does not say what the resource needs, as JSON Pointers."""
+    flag = refused.flag
+    problems = (Problem(pointer, flag.code, "Without this the resource cannot be made validly") for pointer in flag.at)
+    return Refusal("resource-refused", refused.resource_type, tuple(problems))
 
 
 def _unmapped(mapped: Mapped, flags: Sequence[Flag]) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ class Stored(Memory):
 
     def remember(self, statements: Sequence[Statement]) -> None:
         super().remember(
-            [replace(each, entry=Entry(each.entry.stamp, _through_json(each.entry.value))) for each in statements]
+            [each._replace(entry=Entry(each.entry.stamp, _through_json(each.entry.value))) for each in statements]
         )
 
 

@@ -75,7 +75,7 @@ def test_no_prompt_and_no_finding_leaves_the_raw_store(name: str, prompts: Any) 
 def as_remembered(statement: Statement) -> Statement:
     """A statement as the state topic gives it back."""
     entry = statement.entry
-    return replace(statement, entry=replace(entry, value=orjson.loads(orjson.dumps(entry.value))))
+    return statement._replace(entry=entry._replace(value=orjson.loads(orjson.dumps(entry.value))))
 
 
 def fold(events: list[dict[str, Any]]) -> bytes:

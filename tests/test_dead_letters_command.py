@@ -297,7 +297,7 @@ def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: P
         dead_letters(settings, "export", f"--to={tmp_path / 'plain.jsonl'}", "--path=Questionnaire*"),
     ]
     assert [each.returncode for each in plain] == [0, 0, 0], plain
-    row = "infermedica\tresource-refused\tQuestionnaireResponse\tmap-1\t1\t1\t0\t0\t0"
+    row = "infermedica\tresource-refused\t/content/survey_id\tmap-1\t1\t1\t0\t0\t0"
     assert row in plain[0].stdout
     assert f"payload         {len(raw.value or b'')} bytes, shown with --reveal" in plain[1].stdout
     assert "1 written" in plain[2].stdout
