@@ -8,7 +8,7 @@ install = $(PYTHON) -m venv $(VENV) && \
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e . && \
 	touch $@
 
-.PHONY: help demo dev test test-long crash soak bench lint lock clean
+.PHONY: help demo dev test test-long crash soak bench audit lint lock clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -34,6 +34,9 @@ crash: $(VENV)/dev.installed ## never losing, the long form: EVENTS=20000 KILLS=
 
 soak: $(VENV)/dev.installed ## one worker under a long load, on Linux: EVENTS=1000000 SEED=1
 	@CRASH_SOAK=$(or $(EVENTS),1000000) CRASH_SEED=$(SEED) $(BIN)/pytest -m long tests/crash/test_soak.py
+
+audit: $(VENV)/dev.installed ## known vulnerabilities of what an installation gets; fails too where a package cannot be audited
+	@$(BIN)/pip-audit --requirement requirements/runtime.lock --require-hashes --disable-pip --strict --progress-spinner off
 
 lint: $(VENV)/dev.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy

@@ -138,3 +138,12 @@ def _names(pattern: str, settings: Settings) -> Iterator[str]:
             yield from (pattern.replace(placeholder, value) for value in values)
             return
     yield pattern
+
+
+def table() -> str:
+    """The table of docs/security.md, in Markdown."""
+    rows = [
+        f"| {each.process} | {each.resource} `{each.pattern}` | {', '.join(each.operations)} | {each.reason} |"
+        for each in PRIVILEGES
+    ]
+    return "\n".join(("| process | on | may | for |", "|---|---|---|---|", *rows))

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tests.kafka.jars import Unavailable, kafka_jars
+from tests.kafka.secured import Security
 
 HOST = "127.0.0.1"
 JVM = ("-Xms64m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
@@ -37,6 +38,7 @@ class Broker:
     controller_port: int
     home: Path
     directory_id: str
+    secure_port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -55,7 +57,8 @@ class Broker:
 class ApacheKafka:
     """A cluster of one or three brokers on free ports, its data in a temporary folder; gone on exit.
 
-    ``properties`` are added to every broker's. Entry returns when all brokers are members, by their own metadata::
+    ``properties`` are added to every broker's. With ``security`` each has a listener of TLS and SASL besides, and ACLs.
+    Entry returns when all brokers are members, by their own metadata::
 
         with ApacheKafka(brokers=3) as kafka:
             kafka.kill(2)      # SIGKILL; start(2) brings it back with its data
@@ -64,11 +67,16 @@ class ApacheKafka:
     ATTEMPTS = 3
 
     def __init__(
-        self, brokers: int = 1, timeout: float = 90.0, properties: Mapping[str, str | int] | None = None
+        self,
+        brokers: int = 1,
+        timeout: float = 90.0,
+        properties: Mapping[str, str | int] | None = None,
+        security: Security | None = None,
     ) -> None:
         self._count = brokers
         self._timeout = timeout
         self._properties = dict(properties or {})
+        self._security = security
         self._home: Path | None = None
         self._classpath = ""
         self._java = ""
@@ -77,6 +85,10 @@ class ApacheKafka:
     @property
     def bootstrap(self) -> str:
         return ",".join(broker.address for broker in self.brokers.values())
+
+    @property
+    def secure_bootstrap(self) -> str:
+        return ",".join(f"{HOST}:{broker.secure_port}" for broker in self.brokers.values())
 
     def pid(self, id: int = 1) -> int:
         process = self.brokers[id].process
@@ -154,15 +166,19 @@ class ApacheKafka:
     def _create(self) -> None:
         """Write each broker's server.properties and format its storage."""
         self._home = Path(tempfile.mkdtemp(prefix="fhirline-kafka-"))
-        ports = free_ports(2 * self._count)
+        ports = free_ports(3 * self._count)
         for id in range(1, self._count + 1):
             home = self._home / str(id)
             home.mkdir()
-            self.brokers[id] = Broker(id, ports.pop(), ports.pop(), home, kafka_uuid())
+            self.brokers[id] = Broker(id, ports.pop(), ports.pop(), home, kafka_uuid(), ports.pop())
+        users: list[str] = []
+        if self._security is not None:
+            self._security.make_certificates()
+            users = self._security.format_arguments()
         cluster = kafka_uuid()
         formatting = []
         for broker in self.brokers.values():
-            properties = server_properties(broker, self.brokers.values()) | self._properties
+            properties = server_properties(broker, self.brokers.values()) | self._secured(broker) | self._properties
             (broker.home / "server.properties").write_text("".join(f"{k}={v}\n" for k, v in properties.items()))
             voters = ",".join(f"{b.id}@{HOST}:{b.controller_port}:{b.directory_id}" for b in self.brokers.values())
             formatting.append(
@@ -171,11 +187,24 @@ class ApacheKafka:
                     "kafka.tools.StorageTool",
                     *("format", "-t", cluster, "-c", str(broker.home / "server.properties")),
                     *(("--standalone",) if self._count == 1 else ("--initial-controllers", voters)),
+                    *users,
                 )
             )
         for broker, process in zip(self.brokers.values(), formatting, strict=True):
             if process.wait(self._timeout):
                 raise NotStarted(f"formatting broker {broker.id} failed:\n{broker.printed()}")
+
+    def _secured(self, broker: Broker) -> dict[str, str | int]:
+        if self._security is None:
+            return {}
+        listener = f"SECURE://{HOST}:{broker.secure_port}"
+        plain = server_properties(broker, self.brokers.values())
+        return {
+            "listeners": f"{plain['listeners']},{listener}",
+            "advertised.listeners": f"{plain['advertised.listeners']},{listener}",
+            "listener.security.protocol.map": f"{plain['listener.security.protocol.map']},SECURE:SASL_SSL",
+            **self._security.properties(),
+        }
 
     def _launch(self, id: int) -> None:
         broker = self.brokers[id]
