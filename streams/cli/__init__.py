@@ -14,6 +14,7 @@ COMMANDS = (
     "gateway",
     "worker",
     "enrich",
+    "status",
     "dead-letters",
     "replay",
     "topics",
