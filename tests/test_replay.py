@@ -1,6 +1,7 @@
 """Replay changes nothing where nothing has changed; where a mapping has, it says what, and publishes just that."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,15 +11,17 @@ from typing import Any
 
 import orjson
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from config.settings import Settings
+from mappers.registry import VENDORS
 from streams.embedded import EmbeddedBroker
-from streams.kafka import librdkafka
+from streams.headers import headers
+from streams.kafka import librdkafka, producer_config
 from tests.kafka.brokers import RunningBroker, create_topics
 from tests.test_worker import ENOUGH, running, wait_until_as
-from tests.workload import Store, events, produce, undisturbed
-from topics.declared import raw_topic
+from tests.workload import MESSAGES, Store, events, produce, undisturbed
+from topics.declared import RESOURCE_TYPES, canonical_topic, raw_topic
 
 SAME, DIFFERS, WRONG = 0, 1, 2
 
@@ -65,13 +68,32 @@ def replay(settings: Settings, folder: Path, *arguments: str, **more: str) -> Re
     return Replayed(done.returncode, done.stdout + done.stderr, lines)
 
 
+def started(settings: Settings, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "from streams.cli import main; main()", "replay", *arguments],
+        env=environment(settings, folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+class Shadows(Store):
+    """What shadow topics hold."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        topics = [f"shadow.{canonical_topic(each)}" for each in RESOURCE_TYPES]
+        self._places = {(topic, number) for topic in topics for number in range(self.settings.partitions)}
+
+
 @pytest.fixture(scope="module")
 def mapped() -> Iterator[Settings]:
     """All vendors' events, late ones and repeats among them, as a live worker has mapped them."""
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
         settings = RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6)
-        live(settings, events(900, seed=11))
+        live(settings, events(500, seed=11))
         yield settings
 
 
@@ -85,6 +107,10 @@ def live(settings: Settings, received: Any, **more: str) -> None:
     store.close()
 
 
+def mapped_events(settings: Settings) -> int:
+    return sum(committed(settings).values())
+
+
 def unchanged(done: Replayed) -> None:
     """Nothing differs. Some events of the workload are refused, again: that alone is exit code 1, and no difference."""
     refused = "x resource-refused" in done.said
@@ -94,12 +120,8 @@ def unchanged(done: Replayed) -> None:
 
 def committed(settings: Settings) -> dict[tuple[str, int], int]:
     consumer = Consumer(librdkafka(settings, **{"group.id": settings.group}))
-    asked = [
-        TopicPartition(raw_topic(vendor), number)
-        for vendor in ("altibbi", "azodha", "mediquo")
-        for number in range(settings.partitions)
-    ]
-    found = {(each.topic, each.partition): each.offset for each in consumer.committed(asked, timeout=20)}
+    asked = [TopicPartition(raw_topic(vendor), number) for vendor in VENDORS for number in range(settings.partitions)]
+    found = {(each.topic, each.partition): max(each.offset, 0) for each in consumer.committed(asked, timeout=20)}
     consumer.close()
     return found
 
@@ -107,9 +129,8 @@ def committed(settings: Settings) -> dict[tuple[str, int], int]:
 def test_replaying_everything_changes_nothing(mapped: Settings, tmp_path: Path) -> None:
     """The law: byte for byte, folds included, in whatever order partitions come."""
     before = committed(mapped)
-    for order in (("--jobs", "1"), ("--jobs", "2")):
-        done = replay(mapped, tmp_path, *order)
-        unchanged(done)
+    for jobs in ("1", "2"):
+        unchanged(replay(mapped, tmp_path, "--jobs", jobs))
     assert committed(mapped) == before
     assert [*(tmp_path / "runs").iterdir()] == [], "a run without differences leaves nothing"
 
@@ -121,10 +142,113 @@ def test_replaying_everything_changes_nothing(mapped: Settings, tmp_path: Path) 
         ("--time", "event", "--since", "2024-03-01T00:00:00Z"),
         ("--vendor", "altibbi", "--partitions", "0,3-5"),
         ("--tenant", "acme", "--event-type", "recommendation_data"),
+        ("--dead-letters",),
     ],
-    ids=["record time", "event time", "partitions", "filters"],
+    ids=["record time", "event time", "partitions", "filters", "dead letters"],
 )
 def test_a_part_changes_nothing(mapped: Settings, tmp_path: Path, part: tuple[str, ...]) -> None:
     """What the range does not hold, its folds know from the state topic."""
     done = replay(mapped, tmp_path, *part)
     unchanged(done)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Settings]:
+    """A broker for one test, and a new mapping that is about to come: a code table's row reads otherwise."""
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / "azodha-gender.yaml").write_text(
+        "version: maps-2\ntitle: test\nrows:\n  - { source: [FEMALE], means: { gender: unknown }, evidence: test }\n"
+    )
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6, terminology_dir=tables)
+
+
+@pytest.mark.parametrize("part", [(), ("--tenant", "acme")], ids=["from nothing", "over what state knows"])
+def test_a_changed_mapping(own: Settings, tmp_path: Path, part: tuple[str, ...]) -> None:
+    """What it changes is named; published under a working worker it ends as if there had been no other mapping.
+
+    Before it, the worker folds over the old mapping's registers; after it, it must fold over the new one's, although
+    it did not write them: a patient's later events say nothing of their gender.
+    """
+    new = {"FHIRLINE_TERMINOLOGY_DIR": str(own.terminology_dir)}
+    raws = produce(own, events(300, seed=21))
+    store = Store(own)
+    with running(own) as worker:
+        wait_until_as(undisturbed(own.model_copy(update={"terminology_dir": None}), raws), store, worker)
+    found = replay(own, tmp_path, *part, **new)
+    assert found.code == DIFFERS
+    assert {(each["kind"], *each["paths"]) for each in found.lines} == {("changed", "gender")}, found.said
+    assert {each["key"].partition("/")[0] for each in found.lines} == {"Patient"}
+    with running(own, **new) as worker:
+        raws += produce(own, events(40, seed=22))
+        arrived = undisturbed(own, raws).keys()
+        while arrived - store.values.keys():
+            assert worker.running, worker.report("has ended")
+            store.read()
+        published = replay(own, tmp_path, "--publish", *part, **new)
+        assert " records and 0 tombstones published" in published.said
+        raws += produce(own, events(40, seed=23))
+        in_order = sorted(raws, key=lambda each: (each.topic, each.partition, each.offset))
+        wait_until_as(undisturbed(own, in_order), store, worker)
+    store.close()
+    unchanged(replay(own, tmp_path, *part, **new))
+
+
+def test_gone_keys_stay_unless_asked(own: Settings, tmp_path: Path) -> None:
+    """A key that the mapping no longer makes is named; a tombstone goes out on demand only, and for a whole vendor."""
+    (raw, *_) = produce(own, [each for each in events(60, seed=31) if each.topic == "raw.mediquo"])
+    written = headers(
+        vendor="mediquo", tenant="acme", raw=raw.coordinates, event_key="e" * 64, occurred_at="2024-01-01T00:00:00Z"
+    )
+    producer = Producer(producer_config(own))
+    producer.produce(canonical_topic("Observation"), b"{}", b"Observation/old", 0, headers=list(written))
+    assert producer.flush(20) == 0
+    assert replay(own, tmp_path, "--publish", "--vendor", "mediquo").code in (SAME, DIFFERS)
+    found = replay(own, tmp_path, "--vendor", "mediquo")
+    assert [(each["kind"], each["key"]) for each in found.lines] == [("gone", "Observation/old")]
+    part = replay(own, tmp_path, "--publish", "--tombstones", "--vendor", "mediquo", "--until", "2024-06-02T00:00:00Z")
+    assert part.code == WRONG
+    assert replay(own, tmp_path, "--publish", "--tombstones", "--vendor", "mediquo").code in (SAME, DIFFERS)
+    store = Store(own)
+    store.read_to_the_end()
+    assert store.values[f"{canonical_topic('Observation')} Observation/old"] == b""
+    store.close()
+
+
+def test_shadow_topics(mapped: Settings, tmp_path: Path) -> None:
+    """They end as the canonical topics are; these, and the state, are left alone."""
+    begun = replay(mapped, tmp_path, "--publish", "--to-prefix", "shadow.")
+    assert " 0 registers of state" in begun.said
+    shadows, canonical = Shadows(mapped), Store(mapped)
+    shadows.read_to_the_end()
+    canonical.read_to_the_end()
+    found = {name.removeprefix("shadow."): value for name, value in shadows.values.items()}
+    assert found == {name: value for name, value in canonical.values.items() if not name.startswith(MESSAGES)}
+    unchanged(replay(mapped, tmp_path, "--to-prefix", "shadow."))
+
+
+def test_stopped_and_resumed(mapped: Settings, tmp_path: Path) -> None:
+    """Killed while it maps, and interrupted by Ctrl-C: each time it goes on, and ends as if nothing had been."""
+    begun = started(mapped, tmp_path, "--jobs", "1")
+    assert begun.stderr is not None
+    for line in begun.stderr:
+        if " done" in line:
+            break
+    begun.kill()
+    begun.wait()
+    (run,) = (tmp_path / "runs").iterdir()
+    again = started(mapped, tmp_path, "--jobs", "1", "--resume", run.name)
+    assert again.stderr is not None
+    said = [next(again.stderr)]
+    while " done" not in said[-1]:
+        said.append(next(again.stderr))
+    assert line not in said, "what was done is not done again"
+    again.send_signal(signal.SIGINT)
+    _, rest = again.communicate(timeout=ENOUGH)
+    assert again.returncode == 130, rest
+    assert f"fhirline replay --resume {run.name}" in rest
+    done = replay(mapped, tmp_path, "--resume", run.name)
+    unchanged(done)
+    assert f"\n{mapped_events(mapped)} events mapped" in done.said

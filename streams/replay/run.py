@@ -166,7 +166,7 @@ class Run:
             self.index.read_on(self._told.held)
         except KeyboardInterrupt:
             raise Interrupted from None
-        self._work(remap, self.jobs.values())
+        self._work(remap, [each for each in self.jobs.values() if each.span.start < each.span.end])
 
     def publisher(self, journals: dict[str, Journal], tombstones: bool) -> Publisher:
         return Publisher(
