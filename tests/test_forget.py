@@ -1,10 +1,15 @@
 """Erasure: everything of one patient goes, nothing of anybody else's, and no replay brings it back."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
+from pathlib import Path
 from uuid import uuid4
 
 import orjson
@@ -17,7 +22,7 @@ from mappers.normalize import Memory
 from mappers.session import normalizer
 from streams.demo.stack import Process
 from streams.embedded import EmbeddedBroker
-from streams.erasure.block import Compartment
+from streams.erasure.block import Block, Compartment, Erased, Hashing, OtherKey
 from streams.erasure.find import CANONICAL
 from streams.erasure.follower import Follower
 from streams.erasure.forget import Erasure
@@ -31,6 +36,7 @@ from streams.step3_restore import state_record
 from streams.step4_normalize import follow
 from streams.step5_deliver import Deliverer, DeliveryFailed
 from tests.kafka.brokers import RunningBroker, create_topics
+from tests.test_replay import replay
 from tests.test_worker import ENOUGH, running, wait_until_as
 from tests.workload import Store, events, produce, undisturbed
 from topics.declared import BUNDLE, ERASED, RESOURCE_TYPES, canonical_topic, declared, state_topic
@@ -68,7 +74,7 @@ def changed(raws: list[RawRecord], patient: Compartment, **more: object) -> Rece
     raw = next(raw for raw in raws if of(raw, [patient]))
     body = orjson.dumps({**orjson.loads(raw.value or b""), **more})
     route = header(raw.headers, "event-type")
-    return raw_record(raw.vendor, "acme", body, RECEIVED_AT, route, 64)
+    return raw_record(raw.vendor, patient.tenant, body, RECEIVED_AT, route, 64)
 
 
 def ordered(raws: Iterable[RawRecord]) -> list[RawRecord]:
@@ -194,9 +200,8 @@ def test_what_a_crash_left_the_next_run_finishes(
         with pytest.raises(DeliveryFailed, match="crash"):
             erase(load.settings, patient)
     assert load.live(mine) == mine
-    late = changed(load.raws, patient, late=True)
-    assert load.made_of(patient) == mine
-    load.send([late])
+    load.send([changed([raw], patient, late=True) for raw in load.raws if of(raw, [patient])])
+    assert load.made_of(patient) > mine
     assert load.live(load.made_of(patient)) == mine, "blocked already"
     report = erase(load.settings, patient)
     assert (report.complete, report.bundles) == (True, 1)
@@ -350,3 +355,83 @@ def clear_state(settings: Settings) -> None:
     for topic, partition, key in held(settings, *topics):
         producer.produce(topic, key=key, partition=partition)
     assert producer.flush(30) == 0
+
+
+def test_no_replay_brings_anybody_back_not_even_one_that_was_mapped_before(settings: Settings, tmp_path: Path) -> None:
+    load = Load(settings, "acme")
+    load.send(load.events(60, seed=12))
+    patient = load.patient("mediquo")
+    load.raws += produce(settings, [changed(load.raws, patient, late=True)])  # not mapped yet: a replay finds it
+    mine = load.made_of(patient)
+    mapped_before = replay(settings, tmp_path, "--vendor", "mediquo", **KEY)
+    assert mapped_before.code == 1, mapped_before.said
+    (run,) = (tmp_path / "runs").iterdir()
+    assert erase(settings, patient).complete
+
+    late = replay(settings, tmp_path, "--resume", run.name, "--publish", **KEY)
+    assert (late.code, "was erased, or let in again, since" in late.said) == (2, True), late.said
+    anew = replay(settings, tmp_path, "--vendor", "mediquo", "--publish", "--all", **KEY)
+    assert "records published" in anew.said, anew.said
+    assert not load.live(mine)
+    without = replay(settings, tmp_path, "--vendor", "mediquo", "--publish")
+    assert (without.code, "FHIRLINE_ERASURE_KEY" in without.said) == (2, True), without.said
+
+
+def fhirline(settings: Settings, *arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("fhirline"), "forget", *arguments],
+        env={**os.environ, "FHIRLINE_BOOTSTRAP": settings.bootstrap, **more},
+        cwd="/",
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_the_command_says_what_it_does_and_never_whose_it_was(load: Load, tmp_path: Path) -> None:
+    load.send(load.events(40, seed=14))
+    patient = load.patient("mediquo")
+    mine = load.made_of(patient)
+    named = ("--vendor", "mediquo", "--tenant", load.tenant, "--patient", "-")
+    key, exported = f"{patient.key}\n", tmp_path / "report.json"
+
+    keyless = fhirline(load.settings, *named, "--yes", stdin=key)
+    assert (keyless.returncode, "FHIRLINE_ERASURE_KEY: not set" in keyless.stderr) == (2, True)
+    dry = fhirline(load.settings, *named, "--dry-run", stdin=key, **KEY)
+    assert (dry.returncode, dry.stdout.splitlines()[-1]) == (0, "Nothing was done."), dry.stderr
+    unasked = fhirline(load.settings, *named, stdin=key, **KEY)
+    assert (unasked.returncode, "--yes" in unasked.stderr) == (2, True)
+    typo = fhirline(load.settings, *named, "--yes", stdin=f"{patient.key}x\n", **KEY)
+    assert (typo.returncode, "nothing is known" in typo.stderr) == (1, True)
+    assert load.live(mine) == mine, "so far nothing was to be done"
+
+    done = fhirline(load.settings, *named, "--yes", "--settle=0", f"--export-report={exported}", stdin=key, **KEY)
+    assert done.returncode == 0, done.stderr
+    assert not load.live(mine)
+    report = json.loads(exported.read_text())
+    assert set(report["keys"]) == {name.partition(" ")[2] for name in mine}
+    assert exported.stat().st_mode & 0o077 == 0
+    for said in (dry.stdout, dry.stderr, done.stdout, done.stderr, exported.read_text()):
+        assert patient.key not in said
+
+    assert fhirline(load.settings, *named, "--lift", "--yes", stdin=key, **KEY).returncode == 0
+    load.raws = load.send([changed([raw], patient, come="back") for raw in load.raws if of(raw, [patient])])
+    assert load.live(load.made_of(patient)) == load.made_of(patient) != set()
+
+
+def test_without_the_key_that_blocks_were_made_with_nothing_is_mapped() -> None:
+    own, other = Hashing(b"a" * 32), Hashing(b"b" * 32)
+    patient = Compartment.of("altibbi", "acme", "1")
+    record = own.digest(patient.partition_key).encode(), Block(own.check, "2024-06-01T12:00:00Z").encode()
+    for hashing in (None, other):
+        with pytest.raises(OtherKey, match="FHIRLINE_ERASURE_KEY: 1 "):
+            Erased(hashing).read([record])
+    erased = Erased(own)
+    erased.read([record])
+    assert erased.block(patient)
+    assert not erased.block(Compartment.of("altibbi", "other", "1"))
+    erased.read([(record[0], None)])
+    assert not erased.block(patient)
+    Erased(None).read([record, (record[0], None)])
