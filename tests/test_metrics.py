@@ -20,6 +20,7 @@ from config.settings import Settings
 from mappers.normalize import Memory
 from mappers.registry import VENDORS
 from mappers.session import normalizer
+from streams.embedded import EmbeddedBroker
 from streams.metrics.endpoint import bound
 from streams.metrics.enrich import EnrichMetrics
 from streams.metrics.labels import OTHER, PATHS
@@ -28,7 +29,11 @@ from streams.metrics.worker import VendorMetrics, WorkerMetrics
 from streams.records import RawRecord
 from streams.step4_normalize import follow
 from tests.cases import cases
-from tests.watching import Watched, get, watched
+from tests.infermedica_server import InfermedicaServer
+from tests.kafka.brokers import RunningBroker, create_topics
+from tests.test_enrich import TENANT, enriching, survey
+from tests.watching import ENOUGH, Watched, get, watched
+from tests.workload import produce
 from topics.declared import raw_topic
 
 GRAFANA = Path(__file__).parents[1] / "docker" / "grafana"
@@ -109,6 +114,31 @@ def test_every_partition_has_its_lag_and_it_ends_at_none(stack: Watched) -> None
 
     told = stack.until(finished)
     assert total(told, "fhirline_topic_partitions") == 30
+
+
+def test_the_enrichment_tells_of_its_surveys(tmp_path: Path) -> None:
+    """One that is completed, one that there is none of."""
+    with EmbeddedBroker() as broker, InfermedicaServer() as api:
+        create_topics(broker.bootstrap)
+        running = RunningBroker("embedded", broker.bootstrap)
+        produce(running.settings(), [survey("s-1"), survey("s-2")])
+        api.complete("s-1")
+        content = yaml.safe_load((GRAFANA.parents[1] / "config" / "vendors.yaml").read_text("utf-8"))
+        content["vendors"]["infermedica"]["tenants"][TENANT] = {"enrichment": True}
+        (tmp_path / "vendors.yaml").write_text(yaml.safe_dump(content), "utf-8")
+        with enriching(running, api, tmp_path / "vendors.yaml", FHIRLINE_METRICS_PORT="0") as process:
+            url = process.wait_for("metrics listening")["url"]
+            end = time.monotonic() + ENOUGH
+            while total(told := get(url)[1], "fhirline_surveys_total") < 2:
+                assert time.monotonic() < end, process.report("is")
+                time.sleep(0.1)
+            assert get(url.replace("/metrics", "/readyz"))[0] == 200
+    assert total(told, "fhirline_surveys_total", outcome="enriched") == 1
+    assert total(told, "fhirline_surveys_total", outcome="dead-letter") == 1
+    assert total(told, "fhirline_dead_letters_total", vendor="infermedica", code="enrichment-failed") == 1
+    assert total(told, "fhirline_survey_seconds_count") == 1
+    groups = {labels["group"] for name, labels, _ in samples(told) if name == "fhirline_topic_partitions"}
+    assert groups == {"fhirline.enrich"}
 
 
 def test_health_and_readiness(stack: Watched) -> None:

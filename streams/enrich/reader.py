@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from config.settings import Settings
 from streams.kafka import librdkafka
+from streams.metrics.lookups import Lag
 
 log = structlog.get_logger("enrich")
 
@@ -56,6 +57,11 @@ class Assignment:
             self._finished.discard(done)
             self.committable = done + 1
 
+    @property
+    def position(self) -> int | None:
+        """The first offset that is not finished; None before anything was begun."""
+        return self._begun[0] if self._begun else self.committable
+
     def to_commit(self) -> TopicPartition | None:
         if self.committable is None or self.committable == self.committed:
             return None
@@ -72,6 +78,7 @@ class Reader:
         self._thread = ThreadPoolExecutor(1, "enrich-consumer")
         self._on_revoked = on_revoked
         self._assignments: dict[int, Assignment] = {}
+        self.joined = False
         self._topic = topic
         self._paused = False
         self._committing = False
@@ -104,6 +111,16 @@ class Reader:
         """Begin to commit what is finished, unless the commit before is still under way."""
         if not self._committing:
             self._commit(list(self._assignments.values()))
+
+    def lags(self) -> list[Lag]:
+        """Of each partition that is ours, from what librdkafka last heard: asks nobody."""
+        found = []
+        for each in list(self._assignments.values()):
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(each.topic, each.partition), cached=True)
+            if end >= 0:  # else nothing has been fetched of it so far
+                position = end if each.position is None else each.position
+                found.append(Lag(each.topic, each.partition, max(0, end - position)))
+        return found
 
     async def close(self) -> None:
         """Commit what is finished and leave the group; where Kafka does not answer, its session timeout ends it."""
@@ -169,6 +186,7 @@ class Reader:
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         for each in partitions:
             self._assignments[each.partition] = Assignment(each.topic, each.partition)
+        self.joined = True
         log.info("partitions assigned", partitions=sorted(self._assignments))
 
     def _ended(self, _: Consumer, partitions: list[TopicPartition]) -> None:

@@ -8,13 +8,19 @@ import structlog
 from config.errors import ConfigurationError
 from config.settings import Settings
 from config.vendors import load_vendors
-from streams.enrich.stage import VENDOR, Stage
+from streams.enrich.stage import CODES, VENDOR, Stage, enrich_group
 from streams.enrich.survey import Fetcher
 from streams.infermedica.client import CallFailed, Client, Instance, new_session
 from streams.infermedica.instances import instance_of
 from streams.logs import log_loop_error
+from streams.metrics.endpoint import Endpoint, bound
+from streams.metrics.enrich import EnrichMetrics
+from streams.metrics.lookups import Lags
+from streams.metrics.registry import new_registry
 from streams.step1_receive.credentials import Secrets, environment
 from streams.step1_receive.raw_producer import RawProducer
+from streams.tracing import tracing
+from topics.declared import raw_topic
 
 log = structlog.get_logger("enrich")
 
@@ -30,6 +36,8 @@ async def serve(settings: Settings) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stopping.set)
     instances = _instances(settings)
+    registry, tracer, listener = new_registry("enrich"), tracing(settings, "enrich"), bound(settings)
+    measures = EnrichMetrics(registry, VENDOR, CODES)
     async with new_session() as session:
         fetchers: dict[tuple[str, str], Fetcher] = {}
         of_tenant: dict[str, Fetcher] = {}
@@ -40,13 +48,24 @@ async def serve(settings: Settings) -> None:
                 await _prove(client, instance)
                 fetchers[place] = Fetcher(client, settings, stopping)
             of_tenant[tenant] = fetchers[place]
-        producer = RawProducer(settings)
+        producer = RawProducer(settings, tracer)
+        endpoint = None
         try:
-            stage = Stage(settings, producer, lambda tenant: of_tenant.get(tenant) or of_tenant[DEFAULTS])
+            stage = Stage(
+                settings, producer, lambda tenant: of_tenant.get(tenant) or of_tenant[DEFAULTS], measures, tracer
+            )
+            Lags(registry, enrich_group(settings), {raw_topic(VENDOR): settings.partitions}, stage.lags)
+            if listener is not None:
+                endpoint = Endpoint(listener, registry, stage.problems)
+                await endpoint.start()
             log.info("enriching", tenants=sorted(instances), bootstrap=settings.bootstrap)
             await stage.run(stopping)
         finally:
+            if endpoint is not None:
+                await endpoint.stop()
             await producer.stop()
+            if tracer is not None:
+                await asyncio.to_thread(tracer.stop)
     log.info("enrichment stopped")
 
 

@@ -15,6 +15,8 @@ like any other; no fence is needed here, as no state is kept.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import orjson
 import structlog
@@ -28,16 +30,22 @@ from mappers.registry import partition_key
 from streams.enrich.reader import Assignment, Reader
 from streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enriched_record, thin_survey
 from streams.erasure.follower import Follower, Heeding
+from streams.metrics.enrich import EnrichMetrics
+from streams.metrics.lookups import Lag
 from streams.records import RawRecord
 from streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from streams.step1_receive.raw_record import Received
 from streams.step4_normalize import TOO_LARGE, dead_letter, envelope_of, redacted_value
 from topics.declared import raw_topic
 
+if TYPE_CHECKING:
+    from streams.tracing.spans import Tracing
+
 log = structlog.get_logger("enrich")
 
 VENDOR = "infermedica"
 FAILED = "enrichment-failed"
+CODES = (FAILED, TOO_LARGE)
 COMMIT_SECONDS = 0.5
 GRACE_SECONDS = 5.0
 """How long, once told to end, what is being fetched or written may take; what waits for a retry is abandoned."""
@@ -46,17 +54,35 @@ GRACE_SECONDS = 5.0
 class Stage:
     """Everything in hand. ``fetcher`` gives a tenant's; ``producer`` writes with one acknowledgement awaited each."""
 
-    def __init__(self, settings: Settings, producer: RawProducer, fetcher: Callable[[str], Fetcher]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        producer: RawProducer,
+        fetcher: Callable[[str], Fetcher],
+        metrics: EnrichMetrics,
+        tracing: "Tracing | None" = None,
+    ) -> None:
         self._settings = settings
         self._vendor = load_vendors(settings.vendors_file)[VENDOR]
         self._producer = producer
         self._fetcher = fetcher
-        self._reader = Reader(settings, raw_topic(VENDOR), f"{settings.group}.enrich", self._revoked)
+        self._metrics = metrics
+        self._tracing = tracing
+        self._reader = Reader(settings, raw_topic(VENDOR), enrich_group(settings), self._revoked)
         follower = Follower(settings)
         follower.refresh()  # without the key that patients were erased with, nothing begins
         self._heeding = Heeding(follower)
         self._tasks: dict[asyncio.Task[None], Assignment] = {}
         self._failure: BaseException | None = None
+        metrics.in_hand.set_function(lambda: len(self._tasks))
+
+    def lags(self) -> list[Lag]:
+        """Of each partition that is this process's now."""
+        return self._reader.lags()
+
+    def problems(self) -> list[str]:
+        """Why nothing is enriched yet."""
+        return [] if self._reader.joined else ["no partitions assigned yet"]
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until ``stopping`` is set; raises what went wrong for good (Kafka does not acknowledge)."""
@@ -108,6 +134,10 @@ class Stage:
 
     async def _survey(self, raw: RawRecord, envelope: Envelope, survey_id: str) -> None:
         """Returns once the survey's outcome is acknowledged."""
+        with self._tracing.event(raw, "enrich") if self._tracing else nullcontext():
+            await self._outcome(raw, envelope, survey_id)
+
+    async def _outcome(self, raw: RawRecord, envelope: Envelope, survey_id: str) -> None:
         started = time.monotonic()
         try:
             if await self._erased(partition_key(envelope), envelope):
@@ -127,7 +157,11 @@ class Stage:
             log.error("defect", raw=raw.coordinates, exc_info=error)
             await self._dead_letter(raw, envelope, FAILED, "", type(error).__name__)
         else:
-            log.info("survey enriched", raw=raw.coordinates, seconds=round(time.monotonic() - started, 3))
+            seconds = time.monotonic() - started
+            self._metrics.enriched.inc()
+            self._metrics.seconds.observe(seconds)
+            event_key = envelope.event_key
+            log.info("survey enriched", raw=raw.coordinates, event_key=event_key, seconds=round(seconds, 3))
 
     async def _erased(self, patient: str, envelope: Envelope) -> bool:
         """Whether the patient is erased: then nothing is fetched, and nothing written."""
@@ -138,7 +172,8 @@ class Stage:
         return found
 
     async def _dead_letter(self, raw: RawRecord, envelope: Envelope, code: str, pointer: str, problem: str) -> None:
-        log.warning("dead letter", vendor=VENDOR, raw=raw.coordinates, code=code, path=pointer, problem=problem)
+        named = {"vendor": VENDOR, "raw": raw.coordinates, "event_key": envelope.event_key}
+        log.warning("dead letter", **named, code=code, path=pointer, problem=problem)
         shown = orjson.dumps([{"code": code, "path": pointer, "problem": problem}]).decode()
         for value in (redacted_value(raw, envelope), None):  # without its value where it is itself too large
             letter = dead_letter(raw, value, code, pointer, shown, envelope.event_key)
@@ -146,7 +181,8 @@ class Stage:
                 letter.topic, letter.key, letter.value, letter.headers, raw.timestamp_ms, envelope.event_key
             )
             try:
-                return await self._producer.send(written)
+                await self._producer.send(written)
+                return self._metrics.dead_letter(code)
             except RecordTooLarge:
                 if value is None:
                     raise
@@ -167,6 +203,11 @@ class Stage:
         for task, assignment in list(self._tasks.items()):
             if assignment in gone:
                 task.cancel()
+
+
+def enrich_group(settings: Settings) -> str:
+    """The consumer group of the enrichment."""
+    return f"{settings.group}.enrich"
 
 
 def raw_record_of(message: Message) -> RawRecord:

@@ -1,16 +1,17 @@
 """The enrichment's metrics."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from streams.metrics.labels import LATENCY_BUCKETS
 from streams.metrics.worker import dead_letters
-from streams.step4_normalize import TOO_LARGE
-
-FAILED = "enrichment-failed"
 
 
 class EnrichMetrics:
-    def __init__(self, registry: CollectorRegistry, vendor: str) -> None:
+    """``codes`` are those of the stage's dead letters."""
+
+    def __init__(self, registry: CollectorRegistry, vendor: str, codes: Iterable[str]) -> None:
         surveys = Counter(
             "fhirline_surveys",
             "Surveys by what became of them: enriched, dead-letter",
@@ -20,7 +21,7 @@ class EnrichMetrics:
         letters = dead_letters(registry)
         self.enriched = surveys.labels(vendor, "enriched")
         self.failed = surveys.labels(vendor, "dead-letter")
-        self.letters = {code: letters.labels(vendor, code) for code in (FAILED, TOO_LARGE)}
+        self.letters = {code: letters.labels(vendor, code) for code in codes}
         self.seconds = Histogram(
             "fhirline_survey_seconds",
             "From reading a thin event to the acknowledgement of its enriched one, retries included",
