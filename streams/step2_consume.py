@@ -24,7 +24,7 @@ import structlog
 from faust.types.auth import CredentialsT
 
 from config.settings import Settings
-from mappers.normalize import Normalizer
+from mappers.normalize import Normalized, Normalizer
 from streams.erasure.follower import Follower, Heeding
 from streams.headers import EVENT_KEY, header
 from streams.kafka import password, ssl_context, uses_oauth
@@ -108,6 +108,7 @@ class BatchProcessor:
         self.vendor = vendor
         self._metrics = VendorMetrics(metrics, vendor, normalize.terminology.names)
         self._tracing = tracing
+        self._telling = settings.log_level == "debug"
         self.state = StateCache(settings, state_topic(vendor, enriched))
         self._partitions = settings.partitions
         self._normalize = normalize
@@ -144,6 +145,8 @@ class BatchProcessor:
                 sources[id(record)] = raw
                 records.append(record)
             records.extend(told)
+            if self._telling and followed.normalized:
+                _log_mapped(raw, followed.normalized)
             if followed.error:
                 _log_letter(raw, followed.records[-1], followed.error)
             elif followed.erased:
@@ -308,6 +311,11 @@ def _raw_record(vendor: str, message: Any) -> RawRecord:
         message.value,
         list(message.headers.items() if isinstance(message.headers, dict) else message.headers or ()),
     )
+
+
+def _log_mapped(raw: RawRecord, normalized: Normalized) -> None:
+    shown = {"raw": raw.coordinates, "event_key": normalized.stamp.event_key, "event_type": normalized.event_type}
+    log.debug("event mapped", vendor=raw.vendor, **shown, resources=len(normalized.outputs))
 
 
 def _log_letter(raw: RawRecord, letter: OutRecord, code: str, **more: str) -> None:

@@ -80,8 +80,8 @@ def get(url: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-def first_record(bootstrap: str, topic: str) -> Message:
-    """The first record that a topic's partitions have, awaited."""
+def first_record(bootstrap: str, topic: str, wanted: Callable[[Message], bool] = lambda _: True) -> Message:
+    """The first record of a topic that is wanted, awaited."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"first-{topic}", "auto.offset.reset": "earliest"})
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
@@ -91,7 +91,8 @@ def first_record(bootstrap: str, topic: str) -> Message:
             message = consumer.poll(1)
             if message is not None:
                 assert message.error() is None
-                return message
+                if wanted(message):
+                    return message
         raise AssertionError(f"nothing arrived on {topic}")
     finally:
         consumer.close()
