@@ -43,8 +43,9 @@ TRACEPARENT = Header("traceparent", "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
 @dataclass(frozen=True, slots=True)
 class HeaderSet:
-    """The headers of a topic's records."""
+    """The headers of a kind of records."""
 
+    name: str
     required: tuple[Header, ...]
     optional: tuple[Header, ...]
 
@@ -53,10 +54,15 @@ class HeaderSet:
         return (*self.required, *self.optional)
 
 
-RAW_RECORD = HeaderSet((), (RECEIVED_AT, TENANT, EVENT_KEY, EVENT_TYPE, ATTEMPT, FIRST_RAW, REDRIVE, TRACEPARENT))
+RAW_RECORD = HeaderSet(
+    "Raw", (), (RECEIVED_AT, TENANT, EVENT_KEY, EVENT_TYPE, ATTEMPT, FIRST_RAW, REDRIVE, TRACEPARENT)
+)
 """All optional: records of other producers need none."""
-CANONICAL_RECORD = HeaderSet((VENDOR, TENANT, EVENT_TYPE, RAW, MAPPING_VERSION, EVENT_KEY, OCCURRED_AT), (TRACEPARENT,))
+CANONICAL_RECORD = HeaderSet(
+    "Canonical", (VENDOR, TENANT, EVENT_TYPE, RAW, MAPPING_VERSION, EVENT_KEY, OCCURRED_AT), (TRACEPARENT,)
+)
 DEAD_LETTER = HeaderSet(
+    "DeadLetter",
     (VENDOR, RAW, MAPPING_VERSION, ERROR_CODE, ERROR_PATH, ERRORS, RAW_TIMESTAMP, ATTEMPT),
     (RECEIVED_AT, TENANT, EVENT_TYPE, EVENT_KEY, FIRST_RAW, REDRIVE, TRACEPARENT),
 )

@@ -1,0 +1,204 @@
+"""What the records of each topic are: key, headers and value, as JSON Schema (draft 7).
+
+The contract of README, "Contracts", in a form that programs read; `topics.asyncapi` makes a document of it, and
+tests/test_asyncapi.py holds every record of a real worker against it. A schema says what a reader may rely on and no
+more: what a FHIR resource may hold is FHIR's own to say, and its schema is named, not copied.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from config.vendors import SLUG
+from topics import examples as synthetic
+from topics.declared import BUNDLE, DEAD_LETTER_STATUS, ERASED, OUTCOME, RESOURCE_TYPES, canonical_topic
+from topics.headers import CANONICAL_RECORD, COORDINATES, DEAD_LETTER, DIGEST, RAW_RECORD, HeaderSet
+
+Schema = Mapping[str, Any]
+
+JSON = "application/json"
+FHIR_JSON = "application/fhir+json"
+FHIR = "https://hl7.org/fhir/R4"
+UUID = "[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+NO_HEADERS = HeaderSet("No", (), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A kind of record. ``name`` is unique; ``examples`` are synthetic."""
+
+    name: str
+    summary: str
+    key: Schema
+    headers: HeaderSet
+    payload: Schema
+    content_type: str = JSON
+    examples: tuple[synthetic.Example, ...] = ()
+
+
+def messages(topic: str) -> tuple[Message, ...]:
+    """What may lie on a declared topic. Raises LookupError for a topic whose records nobody has described."""
+    if topic in _BY_TOPIC:
+        return _BY_TOPIC[topic]
+    for prefix, found in _BY_PREFIX.items():
+        if topic.startswith(prefix):
+            return found
+    raise LookupError(f"{topic}: say in topics/messages.py what its records are")
+
+
+def _text(pattern: str, description: str) -> Schema:
+    return {"type": "string", "pattern": pattern, "description": description}
+
+
+def _resource(resource_type: str, **more: Any) -> Schema:
+    """A resource of ours as far as every reader may rely on it; the rest is FHIR's."""
+    return {
+        "type": "object",
+        "description": f"FHIR R4 {resource_type}",
+        "externalDocs": {"url": f"{FHIR}/{resource_type.lower()}.html"},
+        "x-fhir-schema": f"{FHIR}/fhir.schema.json#/definitions/{resource_type}",
+        "required": ["resourceType", "id", "meta", *more],
+        "properties": {
+            "resourceType": {"const": resource_type},
+            "id": {"type": "string", "pattern": f"^{UUID}$"},
+            "meta": {"type": "object"},
+            **more,
+        },
+    }
+
+
+def _canonical(resource_type: str, summary: str, **more: Any) -> Message:
+    return Message(
+        resource_type,
+        summary,
+        _text(f"^{resource_type}/{UUID}$", "the resource's type and id"),
+        CANONICAL_RECORD,
+        _resource(resource_type, **more),
+        FHIR_JSON,
+        (synthetic.PATIENT,) if resource_type == "Patient" else (),
+    )
+
+
+PATIENT_KEY = r"[^|]+"
+RAW_KEY = _text(
+    f"{SLUG.rstrip('$')}\\|{PATIENT_KEY}$",
+    "tenant|patient key: the vendor's own key of the patient, escaped; event/<event-key> where the event names nobody. "
+    "Other producers may write others",
+)
+
+RAW_EVENT = Message(
+    "RawEvent",
+    "a vendor's event as received, after redaction",
+    RAW_KEY,
+    RAW_RECORD,
+    {"type": "object", "description": "the vendor's JSON object; its fields are the vendor's to say"},
+    examples=(synthetic.RAW_EVENT,),
+)
+TOMBSTONE = Message(
+    "Tombstone",
+    "there is no such resource any more: delete what lies under the key",
+    _text(f"^[A-Z][A-Za-z]+/{UUID}$", "the type and id of the resource that was"),
+    CANONICAL_RECORD,
+    {"type": "null"},
+)
+DEAD_LETTER_MESSAGE = Message(
+    "DeadLetter",
+    "an event of which something could not be mapped",
+    _text("^.+$", "the raw record's; without one: tenant|record/<partition>/<offset>"),
+    DEAD_LETTER,
+    {
+        "description": "the raw record's value byte for byte, redacted, so possibly no JSON; null where it is "
+        "unreadable and names a secret, or too large for Kafka"
+    },
+)
+STATE = Message(
+    "StateRegister",
+    "what a fold remembers: the value of the greatest stamp stays",
+    _text(r'^\[".*",".*",".*"\]$', "JSON array: raw key, subject, register"),
+    NO_HEADERS,
+    {
+        "type": ["object", "null"],
+        "description": "null: erased",
+        "required": ["s", "v"],
+        "properties": {
+            "s": {
+                "type": "array",
+                "description": "stamp: UNIX seconds, digits of the fraction, event key, the instant as text",
+                "items": [{"type": "integer"}, {"type": "string"}, {"type": "string"}, {"type": "string"}],
+                "minItems": 4,
+                "additionalItems": False,
+            },
+            "v": {"description": "the register's own"},
+        },
+    },
+)
+LETTER_STATUS = Message(
+    "DeadLetterStatus",
+    "what became of an event that was a dead letter",
+    _text(COORDINATES, "the raw record that was mapped first"),
+    NO_HEADERS,
+    {
+        "type": ["object", "null"],
+        "required": ["status", "attempts", "redriven", "letter", "idempotencyKey", "mappingVersion"],
+        "properties": {
+            "status": {"enum": ["open", "redriven", "failed-again", "done"]},
+            "attempts": {"type": "integer", "minimum": 1},
+            "redriven": {"type": ["string", "null"], "pattern": COORDINATES},
+            "letter": {"type": "string", "pattern": COORDINATES},
+            "idempotencyKey": {"type": "string"},
+            "mappingVersion": {"type": "string"},
+        },
+    },
+)
+BLOCK = Message(
+    "ErasedPatient",
+    "a patient whose data was erased and whose events are passed over",
+    _text(DIGEST, "HMAC-SHA-256 of the patient's key under FHIRLINE_ERASURE_KEY"),
+    NO_HEADERS,
+    {
+        "type": ["object", "null"],
+        "description": "null: no longer passed over",
+        "required": ["check", "at"],
+        "properties": {"check": {"type": "string"}, "at": {"type": "string"}},
+    },
+)
+
+_ENTRY: Schema = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["request"],
+        "properties": {
+            "request": {"type": "object", "properties": {"method": {"enum": ["PUT", "DELETE"]}}, "required": ["method"]}
+        },
+    },
+}
+
+_BY_TOPIC: Mapping[str, tuple[Message, ...]] = {
+    **{
+        canonical_topic(each): (_canonical(each, f"the latest {each} under its key: upsert by key"), TOMBSTONE)
+        for each in RESOURCE_TYPES
+    },
+    BUNDLE: (
+        _canonical(
+            "Bundle",
+            "all that one event makes, to be carried out by a FHIR server as a whole",
+            type={"const": "transaction"},
+            entry=_ENTRY,
+        ),
+    ),
+    OUTCOME: (
+        _canonical(
+            "OperationOutcome",
+            "what is to be said of one event: flags, leaves kept or withheld, refusals; paths, never values",
+            issue={"type": "array", "minItems": 1},
+        ),
+    ),
+    DEAD_LETTER_STATUS: (LETTER_STATUS,),
+    ERASED: (BLOCK,),
+}
+_BY_PREFIX: Mapping[str, tuple[Message, ...]] = {
+    "raw.": (RAW_EVENT,),
+    "dead-letter.": (DEAD_LETTER_MESSAGE,),
+    "normalizer.state.": (STATE,),
+}
