@@ -3,12 +3,15 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from config.errors import ConfigurationError
 from config.settings import Settings, load_settings
 from topics.cluster import TIMEOUT, Cluster, Difference, Existing, Plan
 from topics.declared import Topic, declared
@@ -23,13 +26,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead 
 def register(app: typer.Typer) -> None:
     topics = typer.Typer(
         name="topics",
-        help="The declared topics against the cluster. Nothing is ever deleted or shrunk.",
+        help="The declared topics against the cluster. No topic is ever deleted or shrunk.",
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     topics.command("plan")(plan)
     topics.command("apply")(apply)
     topics.command("list")(list_)
+    topics.command("asyncapi")(asyncapi)
     app.add_typer(topics)
 
 
@@ -52,6 +56,8 @@ def plan(timeout: Timeout = TIMEOUT, as_json: AsJson = False) -> None:
 
 def apply(timeout: Timeout = TIMEOUT) -> None:
     """Create what is missing and alter what differs. Again: nothing to do.
+
+    A retention set on the cluster by other means is set back to what vendors.yaml declares: see the plan first.
 
     Exit 0: the cluster is as declared. Exit 1: something was refused, or failed; it is said what, and why. Exit 2:
     wrong settings, or no cluster answered.
@@ -98,6 +104,37 @@ def list_(
         planned = f"{topic.partitions} x {topic.replication_factor}"
         rows.append((topic.name, planned, on_cluster, topic.cleanup, topic.key, topic.description))
     _show(("topic", "partitions x replicas", "on the cluster", "cleanup", "key", "holds"), rows)
+
+
+def asyncapi(
+    check: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Print nothing; compare with this file instead", metavar="FILE")
+    ] = None,
+) -> None:
+    """Print the topics' contract as an AsyncAPI 3.0 document (YAML), for these settings. Asks no cluster.
+
+    Exit 0: printed, or FILE is the same. Exit 1: FILE is another. Exit 2: wrong settings, or FILE cannot be read.
+    """
+    from topics.asyncapi import as_yaml, document
+
+    made = as_yaml(document(load_settings()))
+    if check is None:
+        sys.stdout.write(made)
+        return
+    try:
+        held = check.read_text("utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"--check: cannot read {check}: {error.strerror}") from None
+    if held == made:
+        return
+    pairs = zip_longest(held.splitlines(), made.splitlines())
+    line = next((number for number, (has, should) in enumerate(pairs, 1) if has != should), 1)
+    print(
+        f"{check}:{line}: otherwise than topics/ and the settings declare; "
+        f"make it anew: fhirline topics asyncapi > {check}",
+        file=sys.stderr,
+    )
+    raise typer.Exit(DIFFERS)
 
 
 def _cluster(settings: Settings, timeout: float) -> Cluster:
