@@ -13,7 +13,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from config.errors import ConfigurationError
 from config.settings import PREFIX, Settings
-from streams.kafka import librdkafka, ssl_context
+from streams.kafka import librdkafka, ssl_context, uses_oauth
 
 REFUSED = {
     KafkaError._AUTHENTICATION: "SASL_MECHANISM, its user and secret",
@@ -42,6 +42,13 @@ def reach(settings: Settings, timeout: float) -> ClusterMetadata:
     """The cluster's brokers, and the topics that this user may see. Raises ConfigurationError, or Away."""
     if settings.security_protocol.endswith("SSL"):
         ssl_context(settings)  # names the file that is missing or none; librdkafka's words do not
+    if uses_oauth(settings):
+        from streams.oauth import TokenRefused, token_source
+
+        try:
+            token_source(settings).token()  # librdkafka would only say that there is none after ten seconds
+        except TokenRefused as error:
+            raise ConfigurationError(f"{PREFIX}SASL_OAUTH_TOKEN_URL: {error}") from None
     errors: list[KafkaError] = []
     logged = _Lines()
     logger = logging.Logger("librdkafka.reach")

@@ -71,6 +71,8 @@ PRIVILEGES = (
     Privilege("worker", "Topic", LETTERS, ("Write",), "events that could not be mapped"),
     Privilege("enrich", "Topic", EVERY, ("Describe",), "refuses to start where a topic is missing"),
     Privilege("enrich", "Group", "<group>.enrich", ("Read",), "membership, commits"),
+    Privilege("enrich", "Group", "<group>.scan", ("Describe",), "librdkafka asks for its coordinator"),
+    Privilege("enrich", "Topic", ERASED, ("Read",), "whose events are to be passed over"),
     Privilege("enrich", "Topic", "raw.<enriched>", ("Read",), "thin events"),
     Privilege("enrich", "Topic", ENRICHED_RAW, ("Write",), "completed events"),
     Privilege("enrich", "Topic", "dead-letter.<enriched>", ("Write",), "surveys that could not be fetched"),
