@@ -190,11 +190,11 @@ class BatchProcessor:
 
     async def _ready(self, partitions: set[int]) -> dict[int, PartitionState]:
         """States to map by, and knowledge of who is erased that is fresh when the batch begins."""
-        while True:
-            states = await self._restored(partitions)
-            if self._heeding.fresh:
-                return states
+        states = await self._restored(partitions)
+        if not self._heeding.fresh:
             await self._heeding.look()
+            states = await self._restored(partitions)  # a rebalance may have come in between
+        return states
 
     async def _restored(self, partitions: set[int]) -> dict[int, PartitionState]:
         async with self._restoring:
