@@ -15,6 +15,7 @@ COMMANDS = (
     "worker",
     "enrich",
     "status",
+    "doctor",
     "dead-letters",
     "replay",
     "topics",

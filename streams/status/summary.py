@@ -123,7 +123,8 @@ def sources_of(settings: Settings, vendors: Vendors) -> tuple[Source, ...]:
         found.append(Source(vendor, raw_topic(vendor), settings.group))
         if vendor in ENRICHED:
             found.append(Source(vendor, enriched_topic(vendor), settings.group))
-            if any(vendors[vendor].settings(tenant).enrichment for tenant in vendors[vendor].tenants):
+            known = vendors[vendor]
+            if known.defaults.enrichment or any(known.settings(each).enrichment for each in known.tenants):
                 found.append(Source(vendor, raw_topic(vendor), f"{settings.group}.enrich"))
     return tuple(found)
 
