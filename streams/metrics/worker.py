@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache, partial
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client import Counter as CounterMetric
@@ -26,6 +27,9 @@ OLD_SECONDS = 86_400.0
 
 TYPES = {canonical_topic(each): each for each in RESOURCE_TYPES} | {BUNDLE: "Bundle", OUTCOME: "OperationOutcome"}
 _KNOWN_TYPES = frozenset(TYPES.values())
+
+COMPILED = "compiled"
+REFERENCE = "fhir.resources"
 
 
 class WorkerMetrics:
@@ -97,10 +101,6 @@ class WorkerMetrics:
         self.disagreements.labels(kind, COMPILED if found.compiled else REFERENCE).inc()
 
 
-COMPILED = "compiled"
-REFERENCE = "fhir.resources"
-
-
 def dead_letters(registry: CollectorRegistry) -> CounterMetric:
     """Worker and enrichment both write them."""
     return CounterMetric("fhirline_dead_letters", "Dead letters by error code", ("vendor", "code"), registry=registry)
@@ -110,18 +110,22 @@ class VendorMetrics:
     """One vendor's share of `WorkerMetrics`, with what bounds its labels."""
 
     def __init__(self, metrics: WorkerMetrics, vendor: str, tables: Iterable[str]) -> None:
-        self.metrics = metrics
-        self.vendor = vendor
+        # Looking up a series by its labels costs more than counting in it: each is looked up once.
+        self.events = cache(partial(metrics.events.labels, vendor))
+        self.resources = cache(partial(metrics.resources.labels, vendor))
+        self.dead_letters = cache(partial(metrics.dead_letters.labels, vendor))
+        self.unmapped = cache(partial(metrics.unmapped.labels, vendor))
+        self.drift = cache(partial(metrics.drift.labels, vendor))
         self.path = Bounded(PATHS)
         self.table = Bounded(100, tables)
         self.code = Bounded(20, CODES)
         declared = vendor_mapping(vendor)
         for event_type in (*declared.events, *declared.unmapped, UNKNOWN):
-            metrics.events.labels(vendor, event_type, "mapped")
+            self.events(event_type, "mapped")
         for code in CODES:
-            metrics.dead_letters.labels(vendor, code)
+            self.dead_letters(code)
         for table in tables:
-            metrics.unmapped.labels(vendor, table)
+            self.unmapped(table)
         self.latency = metrics.latency.labels(vendor)
         self.old = metrics.old.labels(vendor)
         self.batch_events = metrics.batch_events.labels(vendor)
@@ -168,26 +172,26 @@ class BatchCounts:
         self, raws: Sequence[RawRecord], records: Iterable[OutRecord], too_large: Sequence[OutRecord], letters: int
     ) -> None:
         """All of it has been acknowledged, but ``too_large``, for which ``letters`` dead letters went out."""
-        of, vendor, metrics = self._of, self._of.vendor, self._of.metrics
+        of = self._of
         published = Counter([record.topic for record in records])
         published.subtract([record.topic for record in too_large])
         self._refused.update(TYPES[record.topic] for record in too_large if record.topic in TYPES)
         self._dead[TOO_LARGE] += letters
         for topic, count in published.items():
             if count and topic in TYPES:
-                metrics.resources.labels(vendor, TYPES[topic], "published").inc(count)
+                of.resources(TYPES[topic], "published").inc(count)
         for topic, count in Counter(self.unchanged).items():
-            metrics.resources.labels(vendor, TYPES[topic], "unchanged").inc(count)
+            of.resources(TYPES[topic], "unchanged").inc(count)
         for kind, count in self._refused.items():
-            metrics.resources.labels(vendor, kind if kind in _KNOWN_TYPES else OTHER, "refused").inc(count)
+            of.resources(kind if kind in _KNOWN_TYPES else OTHER, "refused").inc(count)
         for (event_type, outcome), count in self._events.items():
-            metrics.events.labels(vendor, event_type, outcome).inc(count)
+            of.events(event_type, outcome).inc(count)
         for code, count in self._dead.items():
-            metrics.dead_letters.labels(vendor, of.code(code)).inc(count)
+            of.dead_letters(of.code(code)).inc(count)
         for table, count in self._unmapped.items():
-            metrics.unmapped.labels(vendor, of.table(table)).inc(count)
+            of.unmapped(of.table(table)).inc(count)
         for path, count in self._drift.items():
-            metrics.drift.labels(vendor, of.path(path)).inc(count)
+            of.drift(of.path(path)).inc(count)
         self._observe(raws)
 
     def _observe(self, raws: Sequence[RawRecord]) -> None:
