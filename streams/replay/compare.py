@@ -29,9 +29,6 @@ from topics.declared import SHARED, canonical_topic
 EXAMPLES = 3
 """Of a type and kind, how many examples are kept for the report; ``--diff-out`` has all."""
 
-BY_VERSION = frozenset({"agent[].who.reference"})
-"""What of a Provenance follows from the mapping version alone: it names the mapper, whose key the version is."""
-
 
 class Kind(StrEnum):
     """What became of a key."""
@@ -218,11 +215,29 @@ def _of_the_mapper(made: Made) -> bool:
 
 
 def _described(made: Made, source: str, was: str, value: bytes) -> Difference:
-    """A Provenance of another mapping version names another Device; where nothing else differs, nothing has changed."""
-    paths = tuple(sorted(differing(orjson.loads(value), orjson.loads(made.value or b"{}"))))
-    of_another = was != MAPPING_VERSION and made.key.startswith("Provenance/")
-    kind = Kind.BY_VERSION if of_another and BY_VERSION.issuperset(paths) else Kind.CHANGED
+    held, now = orjson.loads(value), orjson.loads(made.value or b"{}")
+    paths = tuple(sorted(differing(held, now)))
+    kind = Kind.BY_VERSION if was != MAPPING_VERSION and renamed(held, now) else Kind.CHANGED
     return Difference(kind, made.key, made.partition, f"{source}/{made.raw_offset}", was, paths)
+
+
+def renamed(was: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether two Provenances differ in nothing but which Device the mapper is: as agent, and among the targets."""
+    old, new = _assembler(was), _assembler(now)
+    if not old or not new:
+        return False
+    brought = orjson.loads(orjson.dumps(was).replace(old.encode(), new.encode()))
+    for each in (brought, now):
+        each["target"] = sorted(each.get("target", ()), key=orjson.dumps)  # in the order of ids
+    return bool(brought == now)
+
+
+def _assembler(resource: dict[str, Any]) -> str:
+    """The mapper's reference, as a Provenance names it; empty in any other resource."""
+    for agent in resource.get("agent", ()) if resource.get("resourceType") == "Provenance" else ():
+        if any(each.get("code") == "assembler" for each in agent.get("type", {}).get("coding", ())):
+            return str(agent.get("who", {}).get("reference", ""))
+    return ""
 
 
 def differing(was: Any, now: Any, at: str = "") -> set[str]:
