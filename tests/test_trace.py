@@ -81,7 +81,12 @@ def test_a_resource_leads_to_every_event_that_made_it(load: Load) -> None:
 def test_an_event_leads_to_all_that_it_made(load: Load) -> None:
     seen = outputs(load)
     chosen = [
-        next(event for event, (raw, _) in seen.items() if raw.vendor == vendor) for vendor in ("azodha", "mediquo")
+        next(
+            event
+            for event, (raw, made) in seen.items()
+            if raw.vendor == vendor and made.normalized and made.normalized.bundle
+        )
+        for vendor in ("azodha", "mediquo")
     ]
     with Scanner(load.settings) as scanner:
         tracer = Tracer(load.settings, scanner)
