@@ -68,7 +68,7 @@ class Lines:
         self._say(f"{offsets:,} raw records in {len(self._ends)} partitions")
 
     def phase(self, name: str) -> None:
-        self._say(f"{self._events:,} events mapped; {name}")
+        self._say(name)
 
     def held(self, records: int) -> None:
         self._held += records
