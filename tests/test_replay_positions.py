@@ -11,6 +11,7 @@ from mappers import MAPPING_VERSION
 from streams.headers import headers
 from streams.kafka import producer_config
 from streams.records import OutRecord
+from streams.replay.compare import report
 from streams.replay.run import Run
 from streams.replay.selection import Selection
 from streams.replay.spans import spans
@@ -100,3 +101,31 @@ def test_a_live_record_between_looking_and_writing_stays(settings: Settings) -> 
         key: value for key, value in canonical.items() if key != name
     }
     store.close()
+
+
+def test_a_letter_s_event_reaches_what_later_events_wrote(settings: Settings) -> None:
+    """An event that was not mapped, mapped now, is a part of what a fold's later events have written since."""
+    raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])
+    with Run.new(settings, Selection(MEDIQUO), 1, Lines()) as run:
+        run.map()
+        with run.journals() as journals:
+            run.publisher(journals, tombstones=False).run()
+            source, late = next(
+                (source, each)
+                for source, held in journals.items()
+                for each in held.made()
+                if each.key.startswith("Patient/") and each.raw_offset > 0
+            )
+    partition = int(source.rpartition("/")[2])
+    letters = [each for each in raws if each.partition == partition and each.offset < late.raw_offset]
+    producer = Producer(producer_config(settings))
+    for each in letters:
+        named = headers(vendor="mediquo", raw=each.coordinates, error_code="mapping-failed", attempt="1")
+        producer.produce("dead-letter.mediquo", each.value, each.key, headers=list(named))
+    assert producer.flush(20) == 0
+    with Run.new(settings, Selection(MEDIQUO, dead_letters=True), 1, Lines()) as run:
+        run.map()
+        with run.journals() as journals:
+            assert sum(each.events for each in journals.values()) == len(letters)
+            assert journals[source].next == run.jobs[source].span.live_from > late.raw_offset
+            assert not report(run.comparison(journals)).differs

@@ -114,8 +114,9 @@ class Mapping:
                 tell(Step(span.source, next, len(batch.seen)))
                 if stopped():
                     return False
-            if end is not None and next < end:  # what is missing up to there is gone: transactions, compaction
-                journal.save(Batch(), end, job.live)
+            if not job.live and next < span.live_from:
+                # Whatever the range left out on the way there, the base knows of: only what comes behind it is live.
+                journal.save(Batch(), span.live_from, job.live)
         return True
 
     def _extent(self, job: Job, journal: Journal) -> tuple[int, int | None]:
