@@ -3,9 +3,10 @@
 Everything else is `fhirline worker`'s own: app, agents, batches, restore, delivery reports, acks, commits.
 """
 
+from typing import Any
+
 from benchmarks.prepared import Prepared
 from config.settings import Settings, load_settings
-from mappers.normalize import Normalizer, Remembered
 from mappers.registry import VENDORS
 from streams import step2_consume
 from streams.cli.worker_command import require_topics, run
@@ -17,7 +18,7 @@ def main() -> None:
     settings: Settings = load_settings()
     prepared = Prepared(settings)
 
-    def follow(raw: RawRecord, normalize: Normalizer, remembered: Remembered, partitions: int) -> Followed:
+    def follow(raw: RawRecord, *_: Any) -> Followed:
         return Followed(prepared(raw.topic))
 
     step2_consume.follow = follow  # type: ignore[attr-defined]  # what is replaced is the worker's own import
