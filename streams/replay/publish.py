@@ -91,7 +91,7 @@ class Publisher:
             return done
         for _ in range(ROUNDS):
             before = (done.records, done.tombstones, done.restored)
-            held = {job.span.source: StateHeld.read(self.settings, job) for job in self.jobs.values()}
+            held = StateHeld.of(self.settings, self.jobs.values())
             self.again()
             if sum([self._registers(job, held[job.span.source], done) for job in self.jobs.values()]):
                 time.sleep(SETTLE)  # nobody tells when a worker has looked
@@ -190,23 +190,29 @@ class StateHeld:
     position: int | None = None
 
     @classmethod
-    def read(cls, settings: Settings, job: Job) -> "StateHeld":
-        held = cls(job.span.state_topic, job.span.partition, {})
-        held._read_on(settings)
+    def of(cls, settings: Settings, jobs: Iterable[Job]) -> dict[str, "StateHeld"]:
+        """The state of each job's raw partition, by source; read by one consumer."""
+        held = {each.span.source: cls(each.span.state_topic, each.span.partition, {}) for each in jobs}
+        places: dict[Place, StateHeld] = {(each.topic, each.partition): each for each in held.values()}
+        with Scanner(settings) as scanner:
+            for message in scanner.read(dict.fromkeys(places)):
+                places[place_of(message)]._take(message)
         return held
 
+    def _take(self, message: Message) -> None:
+        self.position = (message.offset() or 0) + 1
+        key, value = bytes(message.key() or b""), message.value()
+        if value is None:
+            self.values.pop(key, None)
+        else:
+            self.values[key] = bytes(value)
+
     def _read_on(self, settings: Settings) -> list[Message]:
-        place: Place = (self.topic, self.partition)
         found = []
         with Scanner(settings) as scanner:
-            for message in scanner.read({place: self.position}):
-                self.position = (message.offset() or 0) + 1
-                key, value = bytes(message.key() or b""), message.value()
+            for message in scanner.read({(self.topic, self.partition): self.position}):
+                self._take(message)
                 found.append(message)
-                if value is None:
-                    self.values.pop(key, None)
-                else:
-                    self.values[key] = bytes(value)
         return found
 
     def covered(self, settings: Settings, ours: Sent) -> list[OutRecord]:

@@ -33,6 +33,7 @@ from streams.replay.publish import Publisher
 from streams.replay.remap import Job, Step, begin, remap
 from streams.replay.selection import Selection
 from streams.replay.spans import Span, spans
+from streams.scan import Place, Scanner, place_of
 from topics.cluster import Cluster
 from topics.declared import RESOURCE_TYPES, canonical_topic, declared
 
@@ -174,7 +175,7 @@ class Run:
             self.index,
             self.jobs,
             journals,
-            lambda: self._work(remap, (replace(each, live=True) for each in self.jobs.values())),
+            self._map_on,
             self.plan.erased,
             self.plan.prefix,
             self.plan.everything,
@@ -192,6 +193,19 @@ class Run:
         finally:
             for each in opened.values():
                 each.close()
+
+    def _map_on(self) -> None:
+        """Map what has come in behind the spans, and behind that of the last time, where there is anything."""
+        places: dict[Place, tuple[int, Job]] = {}
+        for job in self.jobs.values():
+            with Journal(job.journal) as journal:
+                places[job.span.place] = (max(journal.next or 0, job.span.live_from), job)
+        with Scanner(self.settings) as scanner:
+            upto = {place: next + 1 for place, (next, _) in places.items()}
+            found = {
+                place_of(each) for each in scanner.read({place: next for place, (next, _) in places.items()}, upto)
+            }
+        self._work(remap, [replace(job, live=True) for place, (_, job) in places.items() if place in found])
 
     def bundles(self) -> None:
         """Send the Bundles of the range's events. Raises Interrupted, Failed, DeliveryFailed."""
