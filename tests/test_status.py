@@ -8,8 +8,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from config.errors import ConfigurationError
 from config.settings import Settings
 from config.vendors import load_vendors
 from streams.headers import headers
@@ -17,7 +19,7 @@ from streams.kafka import librdkafka
 from streams.status.groups import Group
 from streams.status.reading import Ends, Reader, Reading
 from streams.status.summary import Source, Status, sources_of, summarize
-from tests.kafka.brokers import RunningBroker, settings_for
+from tests.kafka.brokers import RunningBroker, apache, create_topics, settings_for
 from tests.receiving import FHIRLINE, environment
 from tests.workload import events, produce
 from topics.declared import declared, raw_topic
@@ -165,6 +167,27 @@ def test_only_letters_that_nobody_has_mended_are_open(embedded: RunningBroker) -
     producer.produce("normalizer.dead-letter-status", mark.encode(), b"raw.altibbi/0/987654")
     assert producer.flush(10) == 0
     assert open_ones() == before
+
+
+@pytest.mark.long
+def test_a_broker_that_was_killed_is_found_again() -> None:
+    with apache() as kafka:
+        create_topics(kafka.bootstrap)
+        settings = settings_for(kafka.bootstrap)
+        produce(settings, events(10, seed=8))
+        with Reader(settings, load_vendors().names, (settings.group,), 2) as reader:
+            before = reader.read()
+            kafka.kill(1)
+            with pytest.raises(ConfigurationError, match="FHIRLINE_BOOTSTRAP"):
+                reader.read()
+            kafka.start(1)
+            end = time.monotonic() + ENOUGH
+            while True:
+                try:
+                    assert reader.read().ends == before.ends
+                    return
+                except ConfigurationError:
+                    assert time.monotonic() < end
 
 
 # The command

@@ -1,6 +1,7 @@
 """``fhirline doctor``: what is wrong with this deployment, and what to do about it."""
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -38,6 +39,7 @@ def doctor(
 
     Exit 0: no problem, though there may be warnings. Exit 1: a problem was found.
     """
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what fails is raised, and told as a finding
     began = time.monotonic()
     found = _findings(timeout, online) if not as_json else list(_findings(timeout, online))
     if as_json:

@@ -1,6 +1,7 @@
 """``fhirline status``: what has come in, what of it waits, how fast it moves, and what could not be mapped."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -57,6 +58,9 @@ def status(
     from streams.status.reading import Reader
     from streams.status.summary import sources_of
 
+    logging.getLogger("kafka").setLevel(
+        logging.CRITICAL
+    )  # what fails is raised; a line of its own would tear the table
     settings = load_settings()
     vendors = load_vendors(settings.vendors_file)
     sources = sources_of(settings, vendors)

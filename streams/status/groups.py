@@ -49,9 +49,11 @@ class Groups:
 
     def __init__(self, settings: Settings) -> None:
         self._where = settings.bootstrap
-        self._client = AdminClient(
-            librdkafka(settings, **{"log_level": 0, "error_cb": lambda _: None}), logger=logging.getLogger("librdkafka")
-        )
+        self._config = librdkafka(settings, **{"log_level": 0, "error_cb": lambda _: None})
+        self._client = self._connected()
+
+    def _connected(self) -> AdminClient:
+        return AdminClient(self._config, logger=logging.getLogger("librdkafka"))
 
     def read(self, names: tuple[str, ...]) -> Mapping[str, Group]:
         """Each group by its name. Raises ConfigurationError where the cluster does not answer, or may not."""
@@ -66,6 +68,8 @@ class Groups:
                 code = error.args[0].code()
                 if code == KafkaError.GROUP_ID_NOT_FOUND:
                     return Group(name, NOBODY, 0, frozenset())
+                if code == KafkaError._TIMED_OUT:  # a client does not find a broker again that was killed and is back
+                    self._client = self._connected()
                 if code in MOVING and time.monotonic() < until:
                     time.sleep(AGAIN)  # the coordinator is on its way to another broker, or not there yet
                     continue
