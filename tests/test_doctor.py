@@ -272,6 +272,9 @@ def test_what_the_loss_of_a_broker_would_take() -> None:
         assert level is WARNING
         assert words in text
         assert "raw.mediquo" in text
+    untold = {name: replace(each, config={}) for name, each in whole.items()}
+    [(level, text)] = said(cluster.durability(untold, 3), "durability")
+    assert "is not told" in text  # and nothing is claimed of what was not looked at
     drifted = replace(whole["raw.mediquo"], config={**whole["raw.mediquo"].config, "cleanup.policy": "compact"})
     plan = compare(topics, {**whole, "raw.mediquo": drifted})
     assert said(cluster.topics(plan), "topics")[0][0] is PROBLEM

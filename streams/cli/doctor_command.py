@@ -41,12 +41,13 @@ def doctor(
     """
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what fails is raised, and told as a finding
     began = time.monotonic()
-    found = _findings(timeout, online) if not as_json else list(_findings(timeout, online))
+    findings = _findings(timeout, online)
     if as_json:
-        print(json.dumps({"findings": [_row(each) for each in found]}, indent=2))
-        levels = [str(each.level) for each in found]
+        rows = [_row(each) for each in findings]
+        print(json.dumps({"findings": rows}, indent=2))
+        levels = [each["level"] for each in rows]
     else:
-        levels = list(_told(found))
+        levels = list(_told(findings))
         counts = {level: levels.count(level) for level in STYLES}
         told = f"{counts['problem']} problems, {counts['warning']} warnings, {counts['ok']} ok"
         print(f"\n{told}, in {time.monotonic() - began:.1f} s")

@@ -15,6 +15,7 @@ from config.vendors import load_vendors
 from topics.declared import declared
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.console import Group as Shown
 
     from streams.status.reading import Reader, Reading
@@ -58,9 +59,7 @@ def status(
     from streams.status.reading import Reader
     from streams.status.summary import sources_of
 
-    logging.getLogger("kafka").setLevel(
-        logging.CRITICAL
-    )  # what fails is raised; a line of its own would tear the table
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what fails is raised; its lines would tear the table
     settings = load_settings()
     vendors = load_vendors(settings.vendors_file)
     sources = sources_of(settings, vendors)
@@ -91,14 +90,13 @@ def _summary(settings: Settings, sources: "Sequence[Source]", now: "Reading", be
 
 
 def _live(
-    console: object, settings: Settings, sources: "Sequence[Source]", reader: "Reader", every: float, topics: bool
+    console: "Console", settings: Settings, sources: "Sequence[Source]", reader: "Reader", every: float, topics: bool
 ) -> None:
     """Until Ctrl-C. A cluster that goes away is said below the last figures, and asked again."""
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.live import Live
     from rich.text import Text
 
-    assert isinstance(console, Console)
     before = reader.read()
     shown = _shown(_summary(settings, sources, before, None), topics)
     try:

@@ -89,7 +89,7 @@ def topics(plan: Plan) -> Iterator[Finding]:
         mend = first.reason if first.action is Action.REFUSE else apply
         yield (problem if what in HARMFUL else warning)("topics", text, mend)
     if not plan.differences:
-        untold = f"; of {len(plan.untold)} this broker does not tell every setting" if plan.untold else ""
+        untold = f"; of {len(plan.untold)} this user is not told every setting (DescribeConfigs)" if plan.untold else ""
         yield ok("topics", f"as declared{untold}")
 
 
@@ -132,14 +132,16 @@ def durability(existing: Mapping[str, Existing], brokers: int) -> Iterator[Findi
             f"unclean.leader.election.enable: {several(unclean)}: a replica that lacks events may take over",
             "set unclean.leader.election.enable=false",
         )
-    if not single and not low and not stuck and not unclean:
+    if untold := sorted(replicated.keys() - insync.keys()):
+        yield ok("durability", f"this user is not told min.insync.replicas (DescribeConfigs) of {several(untold)}")
+    elif not single and not low and not stuck and not unclean:
         yield ok("durability", f"acknowledged events survive the loss of a broker, on {brokers} brokers")
 
 
 def broker_settings(settings: Settings, told: Mapping[str, str]) -> Iterator[Finding]:
-    """Settings of a broker; nothing where it tells none (Tansu)."""
+    """Settings of a broker. Tansu tells none, and Apache Kafka none to who has no DescribeConfigs on the cluster."""
     if not told:
-        yield ok("broker settings", "this broker tells none")
+        yield ok("broker settings", "this broker tells this user none (DescribeConfigs on the cluster)")
         return
     if told.get("auto.create.topics.enable") == "true":
         yield warning(

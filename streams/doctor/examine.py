@@ -56,23 +56,34 @@ def at_the_cluster(settings: Settings, timeout: float) -> Iterator[Finding]:
     yield ok("kafka", f"cluster {metadata.cluster_id} answers over {settings.security_protocol}")
     brokers = {id: (str(each.host), each.port) for id, each in metadata.brokers.items()}
     yield from cluster.advertised(brokers, settings.bootstrap.split(","))
-    newest: float | None = None
+    looks = [_brokers(settings, min(brokers), timeout)]
+    if configuration.vendors_file(settings).level is not Level.PROBLEM:  # which topics there are, they say
+        looks += [_topics(settings, len(brokers), timeout), _work(settings, timeout)]
+    for each in looks:
+        yield from _unless_it_fails(each)
+
+
+def _unless_it_fails(findings: Iterator[Finding]) -> Iterator[Finding]:
+    """A cluster that answers one question may refuse another; the next ones are asked all the same."""
     try:
-        yield from _brokers(settings, min(brokers), timeout)
-        yield from _topics(settings, len(brokers), timeout)
-        vendors = load_vendors(settings.vendors_file)
-        sources = sources_of(settings, vendors)
-        groups = tuple(dict.fromkeys(each.group for each in sources))
-        with Reader(settings, vendors.names, groups, timeout) as reader:
-            reading = reader.read()
-        found = summarize(settings.bootstrap, declared(settings), sources, reading, None)
-        for each in found.members:
-            yield work.group(each, "worker" if each.group.name == settings.group else "enrich")
-        yield from work.letters(found)
-        newest = max((each.last_ms / 1000 for each in reading.ends.values() if each.last_ms is not None), default=None)
+        yield from findings
     except ConfigurationError as error:
-        yield problem("kafka", str(error), "see what it names; whatever rests on it was not looked at")
-    yield from machine.clock(time.time(), newest, machine.clock_is_kept())
+        yield problem("kafka", str(error), "mend what it names, and look again: the rest of this was not looked at")
+
+
+def _work(settings: Settings, timeout: float) -> Iterator[Finding]:
+    """Groups, dead letters, and the clock by the newest record."""
+    vendors = load_vendors(settings.vendors_file)
+    sources = sources_of(settings, vendors)
+    groups = tuple(dict.fromkeys(each.group for each in sources))
+    with Reader(settings, vendors.names, groups, timeout) as reader:
+        reading = reader.read()
+    found = summarize(settings.bootstrap, declared(settings), sources, reading, None)
+    for each in found.members:
+        yield work.group(each, "worker" if each.group.name == settings.group else "enrich")
+    yield from work.letters(found)
+    newest = max((each.last_ms / 1000 for each in reading.ends.values() if each.last_ms is not None), default=None)
+    yield from machine.clock(reading.at, newest, machine.clock_is_kept())
 
 
 def _brokers(settings: Settings, broker: int, timeout: float) -> Iterator[Finding]:
