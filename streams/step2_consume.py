@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import faust
 import structlog
+from confluent_kafka import Message
 from faust.types.auth import CredentialsT
 
 from config.settings import Settings
@@ -211,10 +212,9 @@ class BatchProcessor:
                 )
         return {each: self.state.partition(each) for each in partitions}
 
-    def _delivered(self, record: OutRecord, offset: int) -> None:
-        of_state = record.partition is not None and record.topic == self.state.topic
-        if of_state and (state := self.state.ready(record.partition or 0)):
-            state.delivered(offset)
+    def _delivered(self, record: Message) -> None:
+        if record.topic() == self.state.topic and (state := self.state.ready(record.partition() or 0)):
+            state.delivered(record.offset() or 0)
 
 
 def build_app(

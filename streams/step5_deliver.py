@@ -26,8 +26,8 @@ FLUSH_GRACE = 2.0
 SESSION_SHARE = 0.9
 """Of the session timeout: how long a record may wait at most. Heartbeats come every tenth (step2)."""
 
-Delivered = Callable[[OutRecord, int], None]
-"""Called with a record and its offset when Kafka has acknowledged it."""
+Delivered = Callable[[Message], None]
+"""Called with a record as Kafka has acknowledged it, with its partition and offset."""
 
 
 class DeliveryFailed(Exception):
@@ -60,55 +60,67 @@ class Deliverer:
         Returns the records that are too large for Kafka, which the caller must dead-letter in the same barrier.
         Raises DeliveryFailed where any other record was not acknowledged.
         """
-        failed: list[str] = []
-        too_large: list[OutRecord] = []
-        reported = 0
-
-        def produce(record: OutRecord) -> None:
-            nonlocal reported
-
-            def report(error: KafkaError | None, message: Message) -> None:
-                nonlocal reported
-                reported += 1
-                if error is None:
-                    if delivered is not None:
-                        delivered(record, message.offset() or 0)
-                elif error.code() in _TOO_LARGE_CODES:
-                    too_large.append(record)
-                else:
-                    failed.append(f"{record.topic}: {error.name()}")
-
-            partition = ANY_PARTITION if record.partition is None else record.partition
-            while True:
-                try:
-                    self._producer.produce(
-                        record.topic,
-                        record.value,
-                        record.key,
-                        partition,
-                        on_delivery=report,
-                        headers=record.headers,  # type: ignore[arg-type]  # a list is invariant in its items
-                    )
-                except BufferError:
-                    self._producer.poll(0.1)  # waits for room: delivery reports free it
-                    if failed:
-                        return
-                except KafkaException as error:
-                    if error.args[0].code() not in _TOO_LARGE_CODES:
-                        raise DeliveryFailed(f"{record.topic}: {error.args[0].name()}") from None
-                    too_large.append(record)
-                    reported += 1
-                    return
-                else:
-                    return
-
-        expected = 0
+        reports = _Reports(delivered)
+        sent: list[OutRecord] = []
         for record in records:
-            produce(record)
-            expected += 1
+            sent.append(record)
+            self._produce(record, reports)
         self._producer.flush(self._timeout + FLUSH_GRACE)
-        if failed:
-            raise DeliveryFailed("; ".join(sorted(set(failed))[:5]))
-        if reported != expected:  # that flush has returned is not enough: each record must have been reported
-            raise DeliveryFailed(f"{expected - reported} records unacknowledged after {self._timeout:g} s")
-        return too_large
+        if reports.failed:
+            raise DeliveryFailed("; ".join(sorted(set(reports.failed))[:5]))
+        if reports.count != len(sent):  # that flush has returned is not enough: each record must have been reported
+            raise DeliveryFailed(f"{len(sent) - reports.count} records unacknowledged after {self._timeout:g} s")
+        return [each for each in sent if reports.too_large and _known(each) in reports.too_large]
+
+    def _produce(self, record: OutRecord, reports: "_Reports") -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    ANY_PARTITION if record.partition is None else record.partition,
+                    reports.take,
+                    headers=record.headers,  # type: ignore[arg-type]  # a list is invariant in its items
+                )
+            except BufferError:
+                self._producer.poll(0.1)  # waits for room: delivery reports free it
+                if reports.failed:
+                    return
+            except KafkaException as error:
+                if error.args[0].code() not in _TOO_LARGE_CODES:
+                    raise DeliveryFailed(f"{record.topic}: {error.args[0].name()}") from None
+                reports.too_large.add(_known(record))
+                reports.count += 1
+                return
+            else:
+                return
+
+
+class _Reports:
+    """What Kafka has said of a batch's records: one object for all, for thousands a second would keep the garbage
+    collector at work."""
+
+    __slots__ = ("_delivered", "count", "failed", "take", "too_large")
+
+    def __init__(self, delivered: Delivered | None) -> None:
+        self.count = 0
+        self.failed: list[str] = []
+        self.too_large: set[tuple[str, bytes, bytes | None]] = set()
+        self._delivered = delivered
+        self.take = self._take
+
+    def _take(self, error: KafkaError | None, message: Message) -> None:
+        self.count += 1
+        if error is None:
+            if self._delivered is not None:
+                self._delivered(message)
+        elif error.code() in _TOO_LARGE_CODES:
+            self.too_large.add((message.topic() or "", bytes(message.key() or b""), message.value()))
+        else:
+            self.failed.append(f"{message.topic()}: {error.name()}")
+
+
+def _known(record: OutRecord) -> tuple[str, bytes, bytes | None]:
+    """What a record is known by when only Kafka's report of it is at hand."""
+    return record.topic, record.key, record.value

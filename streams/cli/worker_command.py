@@ -81,6 +81,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     normalize = normalizer(settings, disagreed)
     normalize.validate({"resourceType": "Patient"})  # compiles the schemas now, not in the first batch
     app = build_app(settings, normalize, vendors, watched, tracer)
+    spare_the_collector()
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     process.spinner = None  # it writes escape codes, terminal or not
     try:
@@ -88,6 +89,18 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     finally:
         if tracer is not None:
             tracer.stop()
+
+
+def spare_the_collector() -> None:
+    """Keep the garbage collector from what was made at start: models, schemas and tables, half a million objects.
+
+    A look at everything would take a tenth of a second, in which no event moves. Looking much less often was tried and
+    costs more than it saves: batches of 50,000 objects leave the processor's caches (benchmarks/NOTES.md).
+    """
+    import gc
+
+    gc.collect()
+    gc.freeze()
 
 
 def _log_disagreement(found: Disagreement) -> None:

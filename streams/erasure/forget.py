@@ -31,7 +31,7 @@ from streams.kafka import kafka_python
 from streams.records import OutRecord
 from streams.scan import Progress, Scanner
 from streams.step1_receive.raw_record import now
-from streams.step5_deliver import Deliverer
+from streams.step5_deliver import Delivered, Deliverer
 from topics.cluster import Cluster
 from topics.declared import ERASED, declared
 
@@ -112,7 +112,7 @@ class Erasure:
         block = known or Block(self._hashing.check, now().text)
         offsets: dict[bytes, int] = {}
         records = [self._block_record(each, block) for each in found.compartments.values()]
-        self._deliver(records, lambda record, offset: offsets.__setitem__(record.key, offset))
+        self._deliver(records, lambda record: offsets.__setitem__(bytes(record.key() or b""), record.offset() or 0))
         report.blocked_at, report.blocks = block.at, len(records)
         at = Instant.parse(block.at)
         assert at is not None
@@ -141,7 +141,7 @@ class Erasure:
         digest = self._hashing.digest(of.partition_key)
         return OutRecord(ERASED, digest.encode(), block.encode() if block else None, 0)
 
-    def _deliver(self, records: list[OutRecord], delivered: Callable[[OutRecord, int], None] = lambda *_: None) -> None:
+    def _deliver(self, records: list[OutRecord], delivered: Delivered | None = None) -> None:
         if too_large := self._deliverer.deliver(records, delivered):
             raise ConfigurationError(
                 f"FHIRLINE_MESSAGE_MAX_BYTES: {too_large[0].topic} takes no record as large as a DELETE Bundle"

@@ -173,8 +173,8 @@ class Publisher:
         return self.prefix + canonical_topic(key.partition("/")[0])
 
     def _deliver(self, records: Iterable[OutRecord], ours: Sent, done: Published) -> None:
-        def delivered(record: OutRecord, offset: int) -> None:
-            ours[record.topic, record.partition or 0, record.key] = offset
+        def delivered(record: Message) -> None:
+            ours[record.topic() or "", record.partition() or 0, bytes(record.key() or b"")] = record.offset() or 0
 
         self._follower.require(self.erased)
         done.too_large += len(self._deliverer.deliver(records, delivered))
