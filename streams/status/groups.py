@@ -11,24 +11,15 @@ from confluent_kafka.admin import AdminClient
 from config.errors import ConfigurationError
 from config.settings import PREFIX, Settings
 from streams.kafka import librdkafka
+from streams.privileged import MOVING
+from streams.scan import Place
 
 TIMEOUT = 10.0
 ATTEMPT = 3.0
 """Seconds of one question: where there is no coordinator yet, librdkafka waits to their end."""
 AGAIN = 0.1
-MOVING = frozenset(
-    {
-        KafkaError._TIMED_OUT,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError._WAIT_COORD,
-    }
-)
+AWAITED = MOVING | {KafkaError._TIMED_OUT}
 NOBODY = "none"
-
-Place = tuple[str, int]
-"""A topic and one of its partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +61,7 @@ class Groups:
                     return Group(name, NOBODY, 0, frozenset())
                 if code == KafkaError._TIMED_OUT:  # a client does not find a broker again that was killed and is back
                     self._client = self._connected()
-                if code in MOVING and time.monotonic() < until:
+                if code in AWAITED and time.monotonic() < until:
                     time.sleep(AGAIN)  # the coordinator is on its way to another broker, or not there yet
                     continue
                 raise ConfigurationError(

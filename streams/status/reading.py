@@ -14,7 +14,8 @@ from config.errors import ConfigurationError
 from config.settings import PREFIX, Settings
 from streams.kafka import kafka_python
 from streams.reach import reach
-from streams.status.groups import AGAIN, Group, Groups, Place
+from streams.scan import Place
+from streams.status.groups import AGAIN, Group, Groups
 from topics.declared import Topic, dead_letter_topic, declared
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ T = TypeVar("T")
 CLUSTER = "embedded-"
 """How the embedded broker's cluster ids begin (streams/embedded.py)."""
 
-LETTERS_READ = 100_000
+LETTERS_READ = 20_000
 """As many letters are looked through for those still open; beyond that, only the number of all is told."""
 
 

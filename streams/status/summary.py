@@ -6,7 +6,8 @@ from typing import Any
 
 from config.settings import Settings
 from config.vendors import Vendors
-from streams.status.groups import Group, Place
+from streams.scan import Place
+from streams.status.groups import Group
 from streams.status.reading import Ends, Reading
 from topics.declared import ENRICHED, Topic, dead_letter_topic, enriched_topic, raw_topic
 
