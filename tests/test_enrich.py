@@ -406,7 +406,7 @@ def test_no_more_surveys_in_hand_than_the_setting_says(
         assert {survey_of(each) for each in reading(ENRICHED).count(5, process)} == set(waiting)
 
 
-@both
+@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
 def test_killed_between_fetch_and_commit_nothing_is_lost(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:

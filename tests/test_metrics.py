@@ -287,13 +287,14 @@ def test_every_alert_says_what_to_do() -> None:
 
 
 def test_what_is_provisioned_is_there() -> None:
-    compose = yaml.safe_load((GRAFANA / "compose.yaml").read_text("utf-8"))
+    compose = yaml.safe_load((GRAFANA.parent / "compose.yaml").read_text("utf-8"))
     config = yaml.safe_load((GRAFANA / "prometheus" / "prometheus.yml").read_text("utf-8"))
     assert config["rule_files"] == ["rules/*.yml"]
     assert all(job["job_name"].startswith("fhirline-") for job in config["scrape_configs"])
-    port = int(compose["x-metrics"]["FHIRLINE_METRICS_PORT"])
-    assert {target["port"] for job in config["scrape_configs"] for target in job["dns_sd_configs"]} == {port}
-    mounts = [each.split(":") for service in compose["services"].values() for each in service.get("volumes", ())]
+    [port] = re.findall(r"FHIRLINE_METRICS_PORT=(\d+)", (GRAFANA.parent / "Dockerfile").read_text("utf-8"))
+    assert {target["port"] for job in config["scrape_configs"] for target in job["dns_sd_configs"]} == {int(port)}
+    volumes = [each for service in compose["services"].values() for each in service.get("volumes", ())]
+    mounts = [each.split(":") for each in volumes if isinstance(each, str)]
     assert all((GRAFANA.parent / source).exists() for source, *_ in mounts if source.startswith("."))
     provider = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "fhirline.yaml").read_text("utf-8"))
     assert provider["providers"][0]["options"]["path"] in {target for _, target, *_ in mounts}

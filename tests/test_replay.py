@@ -167,7 +167,13 @@ def own(tmp_path: Path) -> Iterator[Settings]:
         yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6, terminology_dir=tables)
 
 
-@pytest.mark.parametrize("part", [(), ("--tenant", "acme")], ids=["from nothing", "over what state knows"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param((), id="from nothing"),
+        pytest.param(("--tenant", "acme"), id="over what state knows", marks=pytest.mark.long),
+    ],
+)
 def test_a_changed_mapping(own: Settings, tmp_path: Path, part: tuple[str, ...]) -> None:
     """What it changes is named; published under a working worker it ends as if there had been no other mapping.
 
@@ -213,6 +219,7 @@ def test_another_version_of_the_mapper_is_no_change_of_a_provenance(monkeypatch:
     assert not renamed(was[0], {**now[0], "target": now[0]["target"][:-1]})
 
 
+@pytest.mark.long
 def test_gone_keys_stay_unless_asked(own: Settings, tmp_path: Path) -> None:
     """A key that the mapping no longer makes is named; a tombstone goes out on demand only, and for a whole vendor."""
     (raw, *others) = produce(own, [each for each in events(60, seed=31) if each.topic == "raw.mediquo"])
@@ -237,6 +244,7 @@ def test_gone_keys_stay_unless_asked(own: Settings, tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.long
 def test_shadow_topics(mapped: Settings, tmp_path: Path) -> None:
     """They end as the canonical topics are; these, and the state, are left alone."""
     begun = replay(mapped, tmp_path, "--publish", "--to-prefix", "shadow.")

@@ -103,6 +103,7 @@ def test_a_live_record_between_looking_and_writing_stays(settings: Settings) -> 
     store.close()
 
 
+@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
 def test_a_letter_s_event_reaches_what_later_events_wrote(settings: Settings) -> None:
     """An event that was not mapped, mapped now, is a part of what a fold's later events have written since."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])

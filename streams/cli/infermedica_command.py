@@ -97,7 +97,7 @@ def create(
     _check_url(url)
     wanted = events or ["survey_finished"]
 
-    def with_token(webhooks: Webhooks, token: str) -> Awaitable[Webhook]:
+    def with_token(webhooks: "Webhooks", token: str) -> Awaitable["Webhook"]:
         return webhooks.create(url, wanted, token)
 
     session.print([session.call_with_token(with_token, token_file, generate)], as_json=as_json)

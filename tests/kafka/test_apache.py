@@ -10,6 +10,7 @@ from topics.cluster import Cluster
 from topics.declared import Topic
 
 
+@pytest.mark.long
 def test_a_killed_broker_comes_back_with_its_data() -> None:
     topic = Topic("kept", 2, 1, "delete", 1_048_576, "key", "for a test")
     with apache(num_network_threads=2) as kafka:
