@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from mappers.instants import Instant
-from mappers.redaction import may_hold_secrets, redact
+from mappers.redaction import redact
 
 Body = dict[str, Any]
 MAX_DEPTH = 200
@@ -47,9 +47,7 @@ def open_envelope(
     max_depth: int = MAX_DEPTH,
 ) -> Envelope:
     """Parse and redact a raw value. Raises UnreadableBody (``not-json``, ``not-an-object``, ``too-deep``)."""
-    body = read_body(value, max_depth)
-    if may_hold_secrets(value if isinstance(value, str) else value.decode()):
-        body = redact(body)
+    body = redact(read_body(value, max_depth))
     return Envelope(vendor, tenant, received_at, body, event_key(body), route_event or None)
 
 

@@ -30,22 +30,12 @@ def _treatment(key: str) -> tuple[bool, frozenset[str]]:
     return name in _redacted_keys(), _redacted_below().get(name, frozenset())
 
 
-@cache
-def _parents() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple((parent, tuple(keys)) for parent, keys in _redacted_below().items())
+_PLAIN: dict[frozenset[str], set[str]] = {}
+"""Keys that were found neither secret nor above a secret, by what is redacted below where they stand: nearly all keys
+are, so that they are looked up and no more."""
 
-
-def may_hold_secrets(text: str) -> bool:
-    """Whether a body's JSON text may hold a key that is redacted: a look that spares most bodies the walk.
-
-    Never a wrong no: a key stands in the text as it is, unless it is written with escapes.
-    """
-    shown = folded(text)
-    return (
-        "\\u" in text
-        or any(key in shown for key in _redacted_keys())
-        or any(parent in shown and any(key in shown for key in keys) for parent, keys in _parents())
-    )
+_MOST = 10_000
+_CONTAINERS = (dict, list)
 
 
 def redact(value: Any, below: frozenset[str] = frozenset()) -> Any:
@@ -55,23 +45,34 @@ def redact(value: Any, below: frozenset[str] = frozenset()) -> Any:
     """
     if isinstance(value, dict):
         changed = {}
+        plain = _PLAIN.get(below, ())
         for key, item in value.items():
-            if item is None or isinstance(item, bool | int | float | str):
-                if item in (None, ""):
-                    continue
-                secret = _treatment(key)[0] or (below and folded(key) in below)
-                new = REDACTED if secret else item
+            if key not in plain:
+                new = _judged(key, item, below)
+            elif isinstance(item, _CONTAINERS):
+                new = redact(item, below)
             else:
-                secret, further = _treatment(key)
-                secret = secret or (bool(below) and folded(key) in below)
-                new = _blank_out(item) if secret else redact(item, below | further if further else below)
+                continue
             if new is not item:
                 changed[key] = new
         return {**value, **changed} if changed else value
     if isinstance(value, list):
-        items = [redact(item, below) for item in value]
+        items = [redact(item, below) if isinstance(item, _CONTAINERS) else item for item in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
+
+
+def _judged(key: str, item: Any, below: frozenset[str]) -> Any:
+    """An item under a key that is secret, stands above secrets, or has not been met here before."""
+    secret, further = _treatment(key)
+    if secret or folded(key) in below:
+        return _blank_out(item)
+    if further:
+        return redact(item, below | further)
+    known = _PLAIN.setdefault(below, set())
+    if len(known) < _MOST:
+        known.add(key)
+    return redact(item, below)
 
 
 def _blank_out(value: Any) -> Any:
