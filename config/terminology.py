@@ -138,9 +138,17 @@ TABLES: Mapping[str, type[RowTable]] = {
 """Tables whose rows' ``means`` is checked when they are loaded; those of others may hold anything."""
 
 
-@lru_cache(maxsize=8192)
 def norm(text: str) -> str:
     """Free text as a key: NFC, trimmed, white space collapsed, case-folded (mapping.md §4.1)."""
+    return _norm(text) if len(text) <= LONGEST_CACHED else _norm.__wrapped__(text)
+
+
+LONGEST_CACHED = 200
+"""Names come again; what is longer is prose, and would fill the memory."""
+
+
+@lru_cache(maxsize=8192)
+def _norm(text: str) -> str:
     if text.isascii():  # NFC has nothing to do there
         return " ".join(text.split()).lower()
     return unicodedata.normalize("NFC", " ".join(unicodedata.normalize("NFC", text).split()).casefold())

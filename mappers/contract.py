@@ -67,13 +67,31 @@ class Made(NamedTuple):
 class Stamp(NamedTuple):
     """When and by which event something was said; the greater one wins (mapping.md §3.2).
 
-    ``order`` is the instant's; ``at`` its text, as it goes into the header ``occurred-at``. One event's stamps have one
-    text, so that it never decides.
+    ``order`` is the instant's; ``at`` its text, as it goes into the header ``occurred-at``. The text never decides:
+    another mapping may write the same instant otherwise, and what it says of the event must replace what was said.
     """
 
     order: tuple[int, str]
     event_key: str
     at: str = ""
+
+    def __gt__(self, other: tuple[Any, ...]) -> bool:
+        return self[:2] > other[:2]
+
+    def __lt__(self, other: tuple[Any, ...]) -> bool:
+        return self[:2] < other[:2]
+
+    def __ge__(self, other: tuple[Any, ...]) -> bool:
+        return self[:2] >= other[:2]
+
+    def __le__(self, other: tuple[Any, ...]) -> bool:
+        return self[:2] <= other[:2]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stamp) and self[:2] == other[:2]
+
+    def __hash__(self) -> int:
+        return hash(self[:2])
 
 
 class Entry(NamedTuple):

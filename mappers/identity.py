@@ -28,6 +28,8 @@ def decimal_text(number: int | float | Decimal) -> str:
     """A JSON number without exponent or trailing zeros: 1.0 → ``1``, 1e3 → ``1000``."""
     if isinstance(number, int):
         return str(number)
+    if not number:
+        return "0"  # also -0: equal numbers have one name
     plain = format(number if isinstance(number, Decimal) else Decimal(repr(number)), "f")
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 

@@ -210,7 +210,7 @@ class _Leaving:
     def drafted(self, draft: Folded, constant: bool) -> Output | None:
         """A draft with its meta. Few differ within an event, so that each is made once."""
         codes = tuple([flag.code for flag in draft.flags])
-        security = tuple([each["code"] for each in draft.security])
+        security = tuple([(each["system"], each["code"]) for each in draft.security])
         like = (codes, draft.shared, draft.ai, security, draft.source)
         meta = self._metas.get(like)
         if meta is None:

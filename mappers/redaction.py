@@ -34,7 +34,7 @@ _PLAIN: dict[frozenset[str], set[str]] = {}
 """Keys that were found neither secret nor above a secret, by what is redacted below where they stand: nearly all keys
 are, so that they are looked up and no more."""
 
-_MOST = 10_000
+_MOST, _LONGEST = 10_000, 100
 _CONTAINERS = (dict, list)
 
 
@@ -70,7 +70,7 @@ def _judged(key: str, item: Any, below: frozenset[str]) -> Any:
     if further:
         return redact(item, below | further)
     known = _PLAIN.setdefault(below, set())
-    if len(known) < _MOST:
+    if len(known) < _MOST and len(key) <= _LONGEST:
         known.add(key)
     return redact(item, below)
 

@@ -31,6 +31,7 @@ from streams.headers import EVENT_KEY, header
 from streams.kafka import password, ssl_context, uses_oauth
 from streams.metrics.watched import Watched
 from streams.metrics.worker import VendorMetrics, WorkerMetrics
+from streams.prompt_transport import PromptTransport
 from streams.records import OutRecord, RawRecord
 from streams.step3_restore import PartitionState, StateCache
 from streams.step4_normalize import TOO_LARGE, follow, too_large_letter
@@ -153,6 +154,8 @@ class BatchProcessor:
             elif followed.erased:
                 log.info("erased patient passed over", vendor=self.vendor, event_key=followed.erased)
         self._fence.check()
+        if any(self.state.ready(each) is not state for each, state in states.items()):
+            die("partitions went away under a batch")  # stale output would land behind their new owner's
         batch.delivered(raws, records, *await self._deliver(records, sources))
         if spans:
             spans.end()
@@ -191,11 +194,11 @@ class BatchProcessor:
 
     async def _ready(self, partitions: set[int]) -> dict[int, PartitionState]:
         """States to map by, and knowledge of who is erased that is fresh when the batch begins."""
-        states = await self._restored(partitions)
-        if not self._heeding.fresh:
+        while True:
+            states = await self._restored(partitions)
+            if self._heeding.fresh:  # restoring takes what time it takes
+                return states
             await self._heeding.look()
-            states = await self._restored(partitions)  # a rebalance may have come in between
-        return states
 
     async def _restored(self, partitions: set[int]) -> dict[int, PartitionState]:
         async with self._restoring:
@@ -247,6 +250,7 @@ def build_app(
         topic_disable_leader=True,
         web_enabled=False,
     )
+    app.transport = PromptTransport(app.conf.broker_consumer, app)
     fence = Fence(settings.session_timeout)
     deliverer = Deliverer(settings)
     follower = Follower(settings)
@@ -267,6 +271,10 @@ def build_app(
     @app.task  # type: ignore[untyped-decorator]  # Faust's own
     async def fencing() -> None:
         await fence.tick()
+
+    @app.task  # type: ignore[untyped-decorator]  # Faust's own
+    async def following() -> None:
+        await heeding.keep()
 
     @app.task  # type: ignore[untyped-decorator]  # Faust's own
     async def serving() -> None:

@@ -32,6 +32,10 @@ LOOK_SECONDS = 1.0
 """How long another writer's registers may stay unseen by a worker that is at work (`StateCache.behind`)."""
 
 
+LOOK_TIMEOUT = 5.0
+"""Seconds for that question's answer; without one, the state is read on, as if there were something."""
+
+
 class RestoreFailed(Exception):
     """The state topic could not be read to its end."""
 
@@ -144,7 +148,7 @@ class StateCache:
 
     def ready(self, partition: int) -> PartitionState | None:
         """The partition's state if it has been restored in this generation."""
-        return self._partitions[partition] if self._restored.get(partition) == self.generation else None
+        return self._partitions.get(partition) if self._restored.get(partition) == self.generation else None
 
     def unread(self) -> set[int]:
         """Assigned partitions that have not been restored in this generation."""
@@ -171,7 +175,7 @@ class StateCache:
             self._admin = AdminClient(librdkafka(self.settings))
         asked = {TopicPartition(self.topic, each): OffsetSpec.latest() for each in known}  # type: ignore[no-untyped-call]
         try:
-            answers = self._admin.list_offsets(asked, request_timeout=self.settings.session_timeout) if asked else {}
+            answers = self._admin.list_offsets(asked, request_timeout=LOOK_TIMEOUT) if asked else {}
             found = {place.partition for place, end in answers.items() if end.result().offset > known[place.partition]}
         except KafkaException:
             found = {*known}  # restore waits for the broker, or gives it up
@@ -184,7 +188,8 @@ class StateCache:
         Returns the number of records read. Raises RestoreFailed.
         """
         generation = self.generation
-        states = {partition: self._partitions.get(partition) or PartitionState() for partition in partitions}
+        known = self._partitions
+        states = {each: known[each] if each in known else PartitionState() for each in partitions}
         unread = set(states)
         read = 0
         consumer = Consumer(
@@ -227,7 +232,7 @@ class StateCache:
 
     def sizes(self) -> dict[int, tuple[int, int]]:
         """Registers and the bytes of their values per partition, for metrics."""
-        return {partition: (state.registers, state.size) for partition, state in self._partitions.items()}
+        return {partition: (state.registers, state.size) for partition, state in [*self._partitions.items()]}
 
 
 def _available(consumer: Consumer) -> list[Message]:

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import orjson
 
+from config.errors import ConfigurationError
 from config.tables import secrets
 from config.vendors import DEFAULT_TENANT, SLUG
 from mappers import MAPPING_VERSION
@@ -62,6 +63,8 @@ def follow(
             return Followed((), erased=envelope.event_key)
         normalized = normalize(envelope, remembered)
         records = [*_outputs(raw, envelope, normalized, partitions)]
+    except ConfigurationError:  # who is erased cannot be told: no event may be mapped, and no letter hide that
+        raise
     except Exception as error:  # noqa: BLE001  # a defect of ours must cost this event a dead letter, not the worker
         where = _where(error)
         letter = dead_letter(raw, redacted_value(raw, envelope), MAPPING_FAILED, where, event=envelope.event_key)

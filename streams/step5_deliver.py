@@ -70,7 +70,10 @@ class Deliverer:
             raise DeliveryFailed("; ".join(sorted(set(reports.failed))[:5]))
         if reports.count != len(sent):  # that flush has returned is not enough: each record must have been reported
             raise DeliveryFailed(f"{len(sent) - reports.count} records unacknowledged after {self._timeout:g} s")
-        return [each for each in sent if reports.too_large and _known(each) in reports.too_large]
+        too_large = [each for each in sent if _known(each) in reports.too_large] if reports.too_large else []
+        if len({_known(each) for each in too_large}) < len(reports.too_large):
+            raise DeliveryFailed("a record that is too large is none of those sent")  # it would go without a letter
+        return too_large
 
     def _produce(self, record: OutRecord, reports: "_Reports") -> None:
         while True:

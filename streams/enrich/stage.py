@@ -172,6 +172,8 @@ class Stage:
         return found
 
     async def _dead_letter(self, raw: RawRecord, envelope: Envelope, code: str, pointer: str, problem: str) -> None:
+        if await self._erased(partition_key(envelope), envelope):  # perhaps while the survey waited for a retry
+            return
         named = {"vendor": VENDOR, "raw": raw.coordinates, "event_key": envelope.event_key}
         log.warning("dead letter", **named, code=code, path=pointer, problem=problem)
         shown = orjson.dumps([{"code": code, "path": pointer, "problem": problem}]).decode()

@@ -8,6 +8,7 @@ any more. `forget` keeps looking until then.
 
 import asyncio
 import time
+from contextlib import suppress
 
 from config.errors import ConfigurationError
 from config.settings import Settings
@@ -31,7 +32,12 @@ class ErasedSince(ConfigurationError):
 def settled_after(settings: Settings) -> float:
     """Seconds after which everything has arrived that a worker could still write without heeding a new block."""
     paused = settings.session_timeout * PAUSE_SHARE
-    return LOOK_SECONDS + max(MAPPING_SECONDS, paused) + settings.delivery_timeout + FLUSH_SECONDS
+    return (
+        LOOK_SECONDS
+        + max(MAPPING_SECONDS, paused)
+        + max(settings.delivery_timeout, settings.gateway_delivery_timeout)
+        + FLUSH_SECONDS
+    )
 
 
 class Follower:
@@ -55,11 +61,12 @@ class Follower:
         if self._scanner is None:
             self._scanner = Scanner(self._settings)
         records = []
-        for message in self._scanner.read({(ERASED, 0): self._position}):
-            self._position = (message.offset() or 0) + 1
+        position = self._position
+        for message in self._scanner.read({(ERASED, 0): position}):
+            position = (message.offset() or 0) + 1
             records.append((message.key() or b"", message.value()))
         self.erased.read(records)
-        self._seen = began
+        self._position, self._seen = position, began
 
     def blocks(self, envelope: Envelope) -> bool:
         """`Erased.blocks` on fresh knowledge: for a process that has nothing else to do meanwhile."""
@@ -94,6 +101,15 @@ class Heeding:
     @property
     def fresh(self) -> bool:
         return self._follower.fresh
+
+    async def keep(self) -> None:
+        """Look again before what is known grows old, so that no batch waits for a look."""
+        while True:
+            async with self._looking:
+                # Otherwise what is known grows old, and the next batch, which may not be mapped by it, hears why.
+                with suppress(ConfigurationError):
+                    await asyncio.to_thread(self._follower.refresh)
+            await asyncio.sleep(LOOK_SECONDS / 2)
 
     async def look(self) -> None:
         """Returns once what is known may be mapped by. Raises as `Follower.refresh`."""

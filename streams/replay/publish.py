@@ -76,6 +76,8 @@ class Publisher:
     """Send what is the same as well."""
     tombstones: bool = False
     _deliverer: Deliverer = field(init=False)
+    _refused: set[str] = field(default_factory=set, init=False)
+    """Keys whose records are larger than Kafka takes: another round would not make them smaller."""
     _follower: Follower = field(init=False)
 
     def __post_init__(self) -> None:
@@ -136,6 +138,8 @@ class Publisher:
             batch.clear()
 
         for each in comparison.candidates(everything):
+            if each.made.key in self._refused:
+                continue
             batch.append(each.made.record(self._topic(each.made.key)))
             done.records += 1
             if len(batch) == AT_A_TIME:
@@ -177,7 +181,9 @@ class Publisher:
             ours[record.topic() or "", record.partition() or 0, bytes(record.key() or b"")] = record.offset() or 0
 
         self._follower.require(self.erased)
-        done.too_large += len(self._deliverer.deliver(records, delivered))
+        refused = self._deliverer.deliver(records, delivered)
+        self._refused.update(each.key.decode() for each in refused)
+        done.too_large += len(refused)
 
 
 @dataclass(slots=True)
