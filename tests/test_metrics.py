@@ -204,7 +204,7 @@ EXPRESSIONS = [
     *(rule["expr"] for rule in RULES),
 ]
 WORDS = frozenset(
-    "sum max min avg count rate increase deriv changes histogram_quantile topk vector max_over_time "
+    "sum max min avg count absent rate increase deriv changes histogram_quantile topk vector max_over_time "
     "by without on ignoring group_left group_right and or unless offset".split()
 )
 """PromQL's own, as far as they are used."""
