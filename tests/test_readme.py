@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from config.settings import PREFIX, Settings
-from streams.cli import COMMANDS
+from streams.cli import COMMANDS, settings_command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -15,6 +17,15 @@ def test_every_setting_it_names_exists() -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields} | SECRETS
     named = set(re.findall(r"FHIRLINE_[A-Z_]+[A-Z]", README))
     assert named - known == set()
+
+
+def test_settings_are_lines_with_tabs_for_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where there is no .env file
+    settings_command.settings()
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [name for name, _, _ in rows] == [PREFIX + name.upper() for name in Settings.model_fields]
 
 
 def test_every_command_is_told_of() -> None:

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from config.errors import ConfigurationError
 from config.settings import Settings
 from config.vendors import load_vendors
+from streams.cli import status_command
 from streams.headers import headers
 from streams.kafka import librdkafka
 from streams.status.groups import Group
@@ -79,6 +80,16 @@ def test_a_group_far_ahead_or_behind_of_what_is_kept_has_no_odd_lag() -> None:
     now = reading(1, ends, {("raw.mediquo", 0): 4, ("raw.mediquo", 1): 9})
     [row] = summarize("k", [], [Source("mediquo", "raw.mediquo", "workers")], now, None).inflows
     assert row.lag == 2  # retention has taken records that were never committed; on Tansu an end may be too low
+
+
+def test_counts_are_plain_digits_for_programs_and_have_commas_for_readers(capsys: pytest.CaptureFixture[str]) -> None:
+    ends = {("raw.mediquo", 0): Ends(0, 184_220)}
+    found = summarize("k", [], [Source("mediquo", "raw.mediquo", "workers")], reading(1, ends, {}), None)
+    status_command._print(found, topics=False)
+    row = capsys.readouterr().out.splitlines()[1].split("\t")
+    assert row[3:7] == ["184220", "?", "184220", "184220"]
+    _, rows = next(status_command._tables(found, False, ","))
+    assert rows[0][3:7] == ("184,220", "?", "184,220", "184,220")
 
 
 # On real brokers

@@ -124,7 +124,7 @@ def _shown(found: "Status", topics: bool) -> "Shown":
 
     clock = time.strftime("%H:%M:%S", time.localtime(found.at))
     parts: list[RichTable | Text] = [Text(f"{found.bootstrap}, {clock}", style="dim")]
-    for columns, rows in _tables(found, topics):
+    for columns, rows in _tables(found, topics, ","):
         table = RichTable(box=box.SIMPLE_HEAD)
         for name in columns:
             table.add_column(name, justify="left" if name in LEFT else "right")
@@ -138,7 +138,7 @@ def _shown(found: "Status", topics: bool) -> "Shown":
 
 def _print(found: "Status", topics: bool) -> None:
     """One line a row, tab between the fields, for other programs; an empty line between two tables."""
-    for number, (columns, rows) in enumerate(_tables(found, topics)):
+    for number, (columns, rows) in enumerate(_tables(found, topics, "")):
         if number:
             print()
         for row in (columns, *rows):
@@ -151,8 +151,9 @@ LEFT = ("vendor", "topic", "group", "state")
 INFLOW = ("vendor", "topic", "group", "records", "per s", "lag", "largest", "last event", "dead letters")
 
 
-def _tables(found: "Status", topics: bool) -> Iterator[Table]:
-    yield INFLOW, list(_inflows(found.inflows))
+def _tables(found: "Status", topics: bool, thousands: str) -> Iterator[Table]:
+    """``thousands`` stands between them: a comma for readers, nothing for programs."""
+    yield INFLOW, list(_inflows(found.inflows, thousands))
     rows = [
         (
             each.group.name,
@@ -164,22 +165,26 @@ def _tables(found: "Status", topics: bool) -> Iterator[Table]:
     ]
     yield ("group", "state", "members", "partitions with a member"), list(rows)
     volumes = [*found.canonical, *found.others] if topics else [_together(found.canonical)]
-    yield ("topic", "records", "per s"), [(each.topic, _count(each.records), _rate(each.rate)) for each in volumes]
+    yield (
+        ("topic", "records", "per s"),
+        [(each.topic, _count(each.records, thousands), _rate(each.rate, thousands)) for each in volumes],
+    )
 
 
-def _inflows(inflows: "Iterable[Inflow]") -> Iterator[Sequence[str]]:
+def _inflows(inflows: "Iterable[Inflow]", thousands: str) -> Iterator[Sequence[str]]:
     told: set[str] = set()
     for each in inflows:
-        letters = f"{each.letters:,} in all" if each.dead_letters is None else f"{each.dead_letters:,}"
+        all_letters = f"{_count(each.letters, thousands)} in all"
+        letters = all_letters if each.dead_letters is None else _count(each.dead_letters, thousands)
         yield (
             each.vendor,
             each.topic,
             each.group,
-            "missing" if each.records is None else _count(each.records),
-            _rate(each.rate),
-            _count(each.lag),
-            _count(each.lag_most),
-            _age(each.age),
+            "missing" if each.records is None else _count(each.records, thousands),
+            _rate(each.rate, thousands),
+            _count(each.lag, thousands),
+            _count(each.lag_most, thousands),
+            _age(each.age, thousands),
             "" if each.vendor in told else letters,
         )
         told.add(each.vendor)
@@ -193,21 +198,21 @@ def _together(volumes: "Sequence[Volume]") -> "Volume":
     return Volume(name, sum(each.records or 0 for each in volumes), sum(rates) if rates else None)
 
 
-def _count(value: int | None) -> str:
-    return UNKNOWN if value is None else f"{value:,}"
+def _count(value: int | None, thousands: str) -> str:
+    return UNKNOWN if value is None else f"{value:{thousands}}"
 
 
-def _rate(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:,.1f}"
+def _rate(value: float | None, thousands: str) -> str:
+    return UNKNOWN if value is None else f"{value:{thousands}.1f}"
 
 
-def _age(seconds: float | None) -> str:
+def _age(seconds: float | None, thousands: str) -> str:
     """In the largest unit that fits; a timestamp of the future is a clock's fault, and said."""
     if seconds is None:
         return "never"
     if seconds < -1:
-        return f"{-seconds:,.0f} s ahead"
+        return f"{-seconds:{thousands}.0f} s ahead"
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= size:
-            return f"{seconds / size:,.0f} {unit} ago"
+            return f"{seconds / size:{thousands}.0f} {unit} ago"
     return f"{max(seconds, 0):.0f} s ago"
