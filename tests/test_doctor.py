@@ -245,6 +245,9 @@ def test_missing_topics() -> None:
     [(level, text)] = said(found, "topics")
     assert level is PROBLEM
     assert "missing: raw.altibbi" in text
+    secured = settings_for(NOWHERE, security_protocol="SSL")
+    [(_, text)] = said(cluster.topics(compare(declared(secured), {}), secured), "topics")
+    assert "missing, or not to be seen by this Kafka user: raw.altibbi" in text
 
 
 def test_what_the_loss_of_a_broker_would_take() -> None:
@@ -277,7 +280,7 @@ def test_what_the_loss_of_a_broker_would_take() -> None:
     assert "is not told" in text  # and nothing is claimed of what was not looked at
     drifted = replace(whole["raw.mediquo"], config={**whole["raw.mediquo"].config, "cleanup.policy": "compact"})
     plan = compare(topics, {**whole, "raw.mediquo": drifted})
-    assert said(cluster.topics(plan), "topics")[0][0] is PROBLEM
+    assert said(cluster.topics(plan, settings_for(NOWHERE)), "topics")[0][0] is PROBLEM
 
 
 def test_partitions_that_nobody_reads() -> None:

@@ -35,7 +35,7 @@ def doctor(
     """Check settings, vendors' credentials, tables, ports, cluster, topics, groups and clock, and say what to mend.
 
     Changes nothing, writes nothing to Kafka, joins no group, shows no secret. Run it where gateway and workers run,
-    with their environment.
+    with their environment, as the operator's Kafka user: what another user may not see would be taken for missing.
 
     Exit 0: no problem, though there may be warnings. Exit 1: a problem was found.
     """

@@ -76,12 +76,16 @@ def kafka_version(found: tuple[int, ...]) -> Finding:
     return ok("version", f"the brokers are as Kafka {text}")
 
 
-def topics(plan: Plan) -> Iterator[Finding]:
-    """What of the topics is otherwise than declared. `fhirline topics plan` has every line of it."""
+def topics(plan: Plan, settings: Settings) -> Iterator[Finding]:
+    """What of the topics is otherwise than declared. `fhirline topics plan` has every line of it.
+
+    A cluster with ACLs tells a user only of topics that it may Describe: to it, the others are not there.
+    """
     apply = "run `fhirline topics plan`, then `fhirline topics apply`"
     missing = [each for each in plan.differences if each.what == "topic"]
     if missing:
-        yield problem("topics", f"missing: {_names(missing)}", apply)
+        unseen = "" if settings.security_protocol == "PLAINTEXT" else ", or not to be seen by this Kafka user"
+        yield problem("topics", f"missing{unseen}: {_names(missing)}", apply)
     for what in dict.fromkeys(each.what for each in plan.differences if each.what != "topic"):
         found = [each for each in plan.differences if each.what == what]
         first = found[0]

@@ -115,6 +115,6 @@ def _topics(settings: Settings, brokers: int, timeout: float) -> Iterator[Findin
     wanted = declared(settings)
     with Cluster(kafka_python(settings), timeout) as found:
         existing = found.read(wanted)
-    yield from cluster.topics(compare(wanted, existing))
+    yield from cluster.topics(compare(wanted, existing), settings)
     if existing:
         yield from cluster.durability(existing, brokers)
