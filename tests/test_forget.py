@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -420,6 +421,36 @@ def test_the_command_says_what_it_does_and_never_whose_it_was(load: Load, tmp_pa
     assert fhirline(load.settings, *named, "--lift", "--yes", stdin=key, **KEY).returncode == 0
     load.raws = load.send([changed([raw], patient, come="back") for raw in load.raws if of(raw, [patient])])
     assert load.live(load.made_of(patient)) == load.made_of(patient) != set()
+
+
+def test_on_a_terminal_the_key_is_asked_for_and_not_shown() -> None:
+    main, other = pty.openpty()
+    asking = subprocess.Popen(
+        [sys.executable, "-c", "from streams.cli.forget_command import _asked; print(_asked())"],
+        stdin=other,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # without a terminal of its own but this one
+    )
+    try:
+        prompt = b"patient key: "
+        assert asking.stderr
+        assert asking.stderr.read(len(prompt)) == prompt
+        os.write(main, b"PATIENT-IN-HAND\n")
+        out, error = asking.communicate(timeout=ENOUGH)
+        assert out == b"PATIENT-IN-HAND\n", error
+        assert b"PATIENT-IN-HAND" not in error
+        os.set_blocking(main, False)
+        try:
+            shown = os.read(main, 1000)
+        except BlockingIOError:
+            shown = b""
+        assert b"PATIENT-IN-HAND" not in shown
+    finally:
+        asking.kill()
+        asking.wait()
+        os.close(main)
+        os.close(other)
 
 
 def test_without_the_key_that_blocks_were_made_with_nothing_is_mapped() -> None:

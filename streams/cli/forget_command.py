@@ -33,7 +33,7 @@ def forget(
         str,
         typer.Option(
             help="The vendor's own key: MediQuo patient code, Altibbi user_id, Azodha patientId, Infermedica patient "
-            "id; - reads it from standard input, so that it stands in no shell history"
+            "id; - asks for it, or reads it from standard input: so it stands in no shell history"
         ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; do nothing")] = False,
@@ -70,7 +70,7 @@ def forget(
     from streams.erasure.report import lines
 
     settings = load_settings()
-    of = _compartment(vendor, tenant, sys.stdin.readline() if patient == "-" else patient)
+    of = _compartment(vendor, tenant, _asked() if patient == "-" else patient)
     require_topics(settings)
     with _progress() as progress:
         erasure = Erasure(settings, of, progress)
@@ -114,6 +114,15 @@ def forget(
             file=sys.stderr,
         )
         raise typer.Exit(NOT_DONE)
+
+
+def _asked() -> str:
+    """The patient's key from standard input; on a terminal it is asked for, and not shown while it is typed."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline()
+    from getpass import getpass
+
+    return getpass("patient key: ", sys.stderr)
 
 
 def _compartment(vendor: str, tenant: str, patient: str) -> "Compartment":
