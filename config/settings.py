@@ -71,9 +71,7 @@ class Settings(BaseSettings):
     # Identity
     base: Annotated[
         str,
-        Field(
-            description="BASE of identifier systems and resource ids (mapping.md §4.1); fixed for a deployment's life"
-        ),
+        Field(description="BASE of identifier systems and resource ids; fixed for a deployment's life"),
     ] = "https://fhirline.example.org"
     server_base: Annotated[str | None, Field(description="Base of Bundle.entry.fullUrl; default: BASE")] = None
     vendors_file: Annotated[

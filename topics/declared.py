@@ -61,7 +61,7 @@ DAY = 24 * 3_600_000
 MONTH = 30 * DAY
 """``retention.ms`` of messages about one event at one time: a replay of raw makes them again."""
 
-RAW_KEY = "tenant|patient key (mapping.md §2)"
+RAW_KEY = "tenant|patient key"
 PATIENT = "partition by vendor|tenant|patient key"
 OWN = "partition by the key"
 
