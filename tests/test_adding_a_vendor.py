@@ -91,6 +91,7 @@ def carried_out(tree: Path, block: Block) -> str:
     return "".join(shown)
 
 
+@pytest.mark.long
 def test_the_document_can_be_followed(tree: Path, approve: bool) -> None:
     document = DOCUMENT.read_text("utf-8")
     for block in [*blocks(document)]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from config.vendors import load_vendors
@@ -46,6 +47,7 @@ def test_every_webhook_arrives_and_every_process_ends() -> None:
     assert left_over("arrives") == []
 
 
+@pytest.mark.long
 def test_what_is_missing_is_said_and_is_a_failure(tmp_path: Path) -> None:
     """A gateway that does not know the tenant: exit 1, the reason, and nothing left running."""
     vendors = load_vendors().model_dump(mode="json")

@@ -469,7 +469,7 @@ def test_sigterm_ends_it_with_kafka_away(api: InfermedicaServer, vendors: Path) 
             assert process.exit_code == 0, process.report("had to be killed")
 
 
-@both
+@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
 def test_two_processes_share_the_partitions(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:

@@ -285,6 +285,7 @@ def test_a_mistake_in_the_settings_is_one_line_and_exit_2(cluster: Cluster, mist
             process.stop()
 
 
+@pytest.mark.long
 def test_all_three_clients_come_by_oauthbearer(cluster: Cluster, tmp_path: Path) -> None:
     """kafka-python (topics), librdkafka (ingest, worker) and aiokafka (worker), with tokens of one small endpoint.
 

@@ -142,9 +142,9 @@ def test_replaying_everything_changes_nothing(mapped: Settings, tmp_path: Path) 
 @pytest.mark.parametrize(
     "part",
     [
-        ("--since", "2024-06-01T12:02:00Z", "--until", "2024-06-01T12:05:00Z"),
+        pytest.param(("--since", "2024-06-01T12:02:00Z", "--until", "2024-06-01T12:05:00Z"), marks=pytest.mark.long),
         ("--time", "event", "--since", "2024-03-01T00:00:00Z", "--tenant", "acme", "--partitions", "0,3-5"),
-        ("--dead-letters",),
+        pytest.param(("--dead-letters",), marks=pytest.mark.long),
     ],
     ids=["record time", "filters", "dead letters"],
 )

@@ -65,6 +65,7 @@ def settings(own_broker: RunningBroker, tmp_path: Path) -> Settings:
     return own_broker.settings(replay_dir=tmp_path)
 
 
+@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
 def test_a_live_record_between_looking_and_writing_stays(settings: Settings) -> None:
     """The replay's records come to lie behind it, and cover it; it is written again."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])

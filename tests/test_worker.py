@@ -91,6 +91,7 @@ def test_killed_at_random_moments_nothing_is_lost(
         store.close()
 
 
+@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
 def test_sigterm_leaves_in_order(own_broker: RunningBroker) -> None:
     """Under load: exit 0, well within the supervisor's patience, and the next worker completes the rest."""
     settings = own_broker.settings(session_timeout=6)
