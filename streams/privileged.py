@@ -48,6 +48,18 @@ def require_privileges(settings: Settings, process: str) -> None:
         )
 
 
+def taken_away(settings: Settings, process: str) -> str:
+    """What ``process`` lacks now, in words; empty where it lacks nothing, and where the cluster does not answer: that
+    passes, and is not what is asked here."""
+    if settings.security_protocol == "PLAINTEXT":
+        return ""
+    try:
+        lacking = missing(settings, grants(process, settings))
+    except ConfigurationError:
+        return ""
+    return ", ".join(f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking[:SHOWN])
+
+
 def missing(settings: Settings, wanted: Iterable[Grant]) -> list[Grant]:
     """Those of ``wanted`` that the cluster does not say we have. Raises ConfigurationError where it does not answer."""
     wanted = list(wanted)

@@ -31,6 +31,7 @@ from streams.headers import EVENT_KEY, header
 from streams.kafka import password, ssl_context, uses_oauth
 from streams.metrics.watched import Watched
 from streams.metrics.worker import VendorMetrics, WorkerMetrics
+from streams.privileged import taken_away
 from streams.prompt_transport import PromptTransport
 from streams.records import OutRecord, RawRecord
 from streams.step3_restore import PartitionState, StateCache
@@ -48,6 +49,9 @@ EXIT_FAILED = 70
 
 TICK = 0.1
 PAUSE_SHARE = 0.6
+PRIVILEGES_EVERY = 15.0
+"""Seconds between two looks at whether this process still may do what it does."""
+
 MAX_CONSTANTS = 100_000
 BREATHE_EVERY = 50
 """Events mapped at a stretch before heartbeats and fetches get their turn."""
@@ -271,6 +275,14 @@ def build_app(
     @app.task  # type: ignore[untyped-decorator]  # Faust's own
     async def fencing() -> None:
         await fence.tick()
+
+    @app.task  # type: ignore[untyped-decorator]  # Faust's own
+    async def allowed() -> None:
+        """Faust may wait for ever, in silence, once it may not join its group any more."""
+        while True:
+            await asyncio.sleep(PRIVILEGES_EVERY)
+            if lacking := await asyncio.to_thread(taken_away, settings, "worker"):
+                die("authorization was taken away", lacking=lacking)
 
     @app.task  # type: ignore[untyped-decorator]  # Faust's own
     async def following() -> None:
