@@ -2,7 +2,7 @@
 
 A fetch asks a broker for all partitions that have nothing buffered. One that gets drained while such a fetch is out has
 to wait for it, and on quiet partitions that is until the wait is over: events then lie for up to 1.5 s although the
-worker is idle (99th percentile of raw → canonical at half load: 1 to 2 s).
+worker is idle.
 """
 
 from typing import Any
