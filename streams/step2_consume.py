@@ -158,7 +158,7 @@ class BatchProcessor:
             elif followed.erased:
                 log.info("erased patient passed over", vendor=self.vendor, event_key=followed.erased)
         self._fence.check()
-        if any(self.state.ready(each) is not state for each, state in states.items()):
+        if any(self.state.held(each) is not state for each, state in states.items()):
             die("partitions went away under a batch")  # stale output would land behind their new owner's
         batch.delivered(raws, records, *await self._deliver(records, sources))
         if spans:

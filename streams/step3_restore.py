@@ -150,6 +150,10 @@ class StateCache:
         """The partition's state if it has been restored in this generation."""
         return self._partitions.get(partition) if self._restored.get(partition) == self.generation else None
 
+    def held(self, partition: int) -> PartitionState | None:
+        """The partition's state, of whatever generation; another one, or none, where it has been away in between."""
+        return self._partitions.get(partition)
+
     def unread(self) -> set[int]:
         """Assigned partitions that have not been restored in this generation."""
         return {each for each in self._assigned if self.ready(each) is None}
