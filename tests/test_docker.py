@@ -35,7 +35,8 @@ TOP = Path(__file__).parent.parent
 DOCKER = TOP / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("topics", "gateway", "worker", "enrich")
+OURS = ("topics", "gateway", "worker", "enrich", "tools")
+END_BY_THEMSELVES = ("topics", "tools")
 EXAMPLE = (DOCKER / ".env.example").read_text("utf-8")
 VARIABLE = re.compile(r"\$\{(\w+)(?::([?-])([^}]*))?\}")
 ENOUGH = 60.0
@@ -80,10 +81,11 @@ def test_the_compose_file_is_one() -> None:
 def test_profiles() -> None:
     by_profile = {
         profile: {name for name, service in SERVICES.items() if profile in service["profiles"]}
-        for profile in ("core", "full", "enrich")
+        for profile in ("core", "full", "enrich", "tools")
     }
     core = {"kafka", "topics", "gateway", "worker"}
-    assert by_profile == {"core": core, "full": core | {"prometheus", "grafana", "kafka-ui"}, "enrich": {"enrich"}}
+    full = core | {"prometheus", "grafana", "kafka-ui"}
+    assert by_profile == {"core": core, "full": full, "enrich": {"enrich"}, "tools": {"tools"}}
     for name, service in SERVICES.items():  # nobody waits for a service that its own profile leaves out
         for needed in service.get("depends_on", {}):
             assert name == "enrich" or set(service["profiles"]) <= set(SERVICES[needed]["profiles"]), (name, needed)
@@ -99,8 +101,9 @@ def test_each_service_may_do_as_little_as_possible() -> None:
             assert VARIABLE.sub(r"\3", port).startswith("127.0.0.1:"), (name, port)
     for name in OURS:
         assert SERVICES[name]["read_only"] is True
-        assert SERVICES[name]["restart"] == ("no" if name == "topics" else "unless-stopped")
-    assert "ports" not in SERVICES["worker"]  # any number of them on one host
+        assert SERVICES[name]["restart"] == ("no" if name in END_BY_THEMSELVES else "unless-stopped")
+    for name in ("worker", "tools"):  # any number of them on one host
+        assert "ports" not in SERVICES[name]
     assert [rest for name, rest in DOCKERFILE if name == "USER"][-1] == "10001:10001"
 
 
@@ -164,11 +167,12 @@ def test_the_comments_name_services_profiles_and_commands_that_exist() -> None:
     for line in compose:
         for profile in re.findall(r"--profile (\S+)", line):
             assert any(profile in service["profiles"] for service in SERVICES.values())
-        for service in re.findall(r"--scale (\w+)=|--no-deps (\w+)", line):
+        for service in re.findall(r"--scale (\w+)=|run --rm (\w+)", line):
             assert "".join(service) in SERVICES
-    commands = re.findall(r"--no-deps \w+ ([a-z-]+)|\(fhirline ([a-z-]+)\)", text)
+    commands = re.findall(r"run --rm \w+ ([a-z-]+)|\(fhirline ([a-z-]+)\)", text)
     assert {"".join(each) for each in commands} == {"doctor", "forget"}
-    assert set(COMMANDS) >= {"doctor", "forget", *(SERVICES[name]["command"][0] for name in OURS)}
+    run = {SERVICES[name]["command"][0] for name in OURS if name != "tools"}
+    assert set(COMMANDS) >= {"doctor", "forget"} | run
 
 
 # The image
@@ -269,6 +273,19 @@ def test_the_images_steps_bring_a_fhirline_that_runs(tmp_path: Path) -> None:
 # Every command of ours, as the containers run it
 
 
+def environment_of(name: str, bootstrap: str, env: Mapping[str, str]) -> dict[str, str]:
+    """A process's environment by the image, the service and ``env`` (which stands for .env), and nothing of ours."""
+    given = SERVICES[name]["environment"]
+    bare = {each: value for each, value in environment(bootstrap).items() if not each.startswith(PREFIX)}
+    return {
+        **bare,
+        **{name: value for name, value in IMAGE.items() if name.startswith(PREFIX)},
+        **{name: fill(value, env) for name, value in given.items() if value is not None},
+        **{name: env[name] for name, value in given.items() if value is None and name in env},
+        "FHIRLINE_BOOTSTRAP": bootstrap,
+    }
+
+
 class Container:
     """A service's command with the image's and the service's environment; ports are free ones of this machine."""
 
@@ -276,20 +293,13 @@ class Container:
         service = SERVICES[name]
         metrics, listens = free_ports(2)
         self._ports = {IMAGE["FHIRLINE_METRICS_PORT"]: metrics, "8080": listens}
-        own = {
-            **{name: value for name, value in IMAGE.items() if name.startswith(PREFIX)},
-            **{name: fill(value, env) for name, value in service["environment"].items() if value is not None},
-            **{name: env[name] for name, value in service["environment"].items() if value is None and name in env},
-        }
-        own |= {
-            "FHIRLINE_BOOTSTRAP": bootstrap,
+        own = environment_of(name, bootstrap, env) | {
             "FHIRLINE_METRICS_PORT": str(metrics),
             "FHIRLINE_GATEWAY_PORT": str(listens),
             "FHIRLINE_SESSION_TIMEOUT": "6",
         }
-        bare = {each: value for each, value in environment(bootstrap).items() if not each.startswith(PREFIX)}
         assert image("ENTRYPOINT") == ["fhirline"]
-        self.process = Process(name, *service["command"], environment=bare | own, echo=lambda _: None)
+        self.process = Process(name, *service["command"], environment=own, echo=lambda _: None)
         self._healthchecks = [service["healthcheck"].get("test"), ["CMD", *image("HEALTHCHECK")]]
 
     def healthy(self) -> list[bool]:
@@ -324,37 +334,84 @@ def fill(value: object, env: Mapping[str, str]) -> str:
     return VARIABLE.sub(one, str(value))
 
 
-def test_every_command_runs_and_becomes_healthy(tmp_path: Path) -> None:
-    """From an empty broker: the topics are applied, then gateway, worker and enrichment work and stop in order."""
-    secret = "Zx81-qmRt7-Lw2"
+@pytest.fixture
+def enriching(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """An empty broker, and what a .env says of a deployment with a tenant whose events are enriched."""
     vendors = yaml.safe_load((TOP / "config" / "vendors.yaml").read_text("utf-8"))
     vendors["vendors"]["infermedica"]["tenants"]["acme"] = {"enrichment": True}
     (tmp_path / "vendors.yaml").write_text(yaml.safe_dump(vendors), "utf-8")
-    asked = {name: f"{secret}-{name}" for name in re.findall(r"^(\w+)=$", EXAMPLE, re.MULTILINE)}
+    asked = {name: f"Zx81-qmRt7-Lw2-{name}" for name in re.findall(r"^(\w+)=$", EXAMPLE, re.MULTILINE)}
     with EmbeddedBroker() as broker, InfermedicaServer() as api:
-        env = {
-            **asked,
-            "FHIRLINE_BASE": "https://fhir.clinic.example",
-            "FHIRLINE_VENDORS_FILE": str(tmp_path / "vendors.yaml"),
-            "FHIRLINE_INFERMEDICA_URL": api.url,
-            "FHIRLINE_INFERMEDICA_CLIENT_ID": CLIENT_ID,
-            "FHIRLINE_INFERMEDICA_CLIENT_SECRET": CLIENT_SECRET,
-        }
-        early = Container("gateway", broker.bootstrap, **env)
-        try:
-            early.process.wait_for("metrics listening")
-            assert early.healthy() == [False, True]  # it lives, but without topics it has nowhere to keep an event
-            Container("topics", broker.bootstrap, **env).process.finish()
-            early.become_healthy()
-        finally:
-            assert early.process.stop() == 0
-        running = [Container(name, broker.bootstrap, **env) for name in ("worker", "enrich")]
-        try:
-            for each in running:
-                each.become_healthy()
-        finally:
-            codes = [each.process.stop() for each in running]
-        assert codes == [0, 0]
+        yield (
+            broker.bootstrap,
+            {
+                **asked,
+                "FHIRLINE_BASE": "https://fhir.clinic.example",
+                "FHIRLINE_VENDORS_FILE": str(tmp_path / "vendors.yaml"),
+                "FHIRLINE_INFERMEDICA_URL": api.url,
+                "FHIRLINE_INFERMEDICA_CLIENT_ID": CLIENT_ID,
+                "FHIRLINE_INFERMEDICA_CLIENT_SECRET": CLIENT_SECRET,
+            },
+        )
+
+
+def test_every_command_runs_and_becomes_healthy(enriching: tuple[str, dict[str, str]]) -> None:
+    """From an empty broker: the topics are applied, then gateway, worker and enrichment work and stop in order."""
+    bootstrap, env = enriching
+    early = Container("gateway", bootstrap, **env)
+    try:
+        early.process.wait_for("metrics listening")
+        assert early.healthy() == [False, True]  # it lives, but without topics it has nowhere to keep an event
+        Container("topics", bootstrap, **env).process.finish()
+        early.become_healthy()
+    finally:
+        assert early.process.stop() == 0
+    running = [Container(name, bootstrap, **env) for name in ("worker", "enrich")]
+    try:
+        for each in running:
+            each.become_healthy()
+    finally:
+        codes = [each.process.stop() for each in running]
+    assert codes == [0, 0]
+
+
+def test_an_operators_commands_run_one_after_another(enriching: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    """Each `docker compose run tools …` is a new container; a folder stands for the volume, which is what remains."""
+    bootstrap, env = enriching
+    service = SERVICES["tools"]
+    [mount] = [each.partition(":")[2] for each in service["volumes"] if each.startswith("tools:")]
+    assert service["working_dir"] == mount
+    made = next(rest for name, rest in DOCKERFILE if name == "RUN" and "useradd" in rest)
+    assert f"install --directory --owner fhirline --group fhirline --mode 0700 {mount}" in made
+    volume = tmp_path / "volume"
+    volume.mkdir(mode=0o700)
+
+    def ran(code: int, *command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", "from streams.cli import main; main()", *command],
+            env={
+                name: value.replace(mount, str(volume))
+                for name, value in environment_of("tools", bootstrap, env).items()
+            },
+            cwd=volume,
+            capture_output=True,
+            text=True,
+            timeout=ENOUGH,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    ran(0, "topics", "apply")
+    assert "tenant acme" in ran(0, "doctor", "--online")
+    events = tmp_path / "events.ndjson"
+    sample = TOP / "streams" / "demo" / "samples" / "mediquo-report.json"
+    events.write_text(json.dumps(json.loads(sample.read_text("utf-8"))), "utf-8")  # on one line
+    ran(0, "ingest", "mediquo", str(events))
+    found = ran(1, "replay", "--vendor", "mediquo", "--jobs", "1", "--diff-out", "changes.jsonl")
+    assert (volume / "changes.jsonl").stat().st_size
+    [id] = re.findall(r"fhirline replay --resume (\S+) --publish", found)
+    ran(0, "replay", "--resume", id, "--publish", "--jobs", "1")
 
 
 def test_the_image_without_a_command_says_what_there_is() -> None:

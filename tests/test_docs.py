@@ -146,7 +146,7 @@ def test_every_command_it_mentions_exists(page: Path) -> None:
 
 
 def shown(text: str) -> Iterator[list[str]]:
-    """The words behind each ``fhirline`` of the console blocks."""
+    """The words behind each ``fhirline`` of the console blocks, also where compose.yaml's ``tools`` stands for it."""
     for block in re.findall(r"^ *```console\n(.*?)^ *```$", text, re.M | re.S):
         for line in re.findall(r"^ *\$ (.+)$", block, re.M):
             lexer = shlex.shlex(line, posix=True, punctuation_chars="|&><;")
@@ -159,6 +159,8 @@ def shown(text: str) -> Iterator[list[str]]:
                     continue
                 if command[:1] == ["fhirline"]:
                     yield command[1:]
+                elif command[:2] == ["docker", "compose"] and "tools" in command and "--entrypoint" not in command:
+                    yield command[command.index("tools") + 1 :]
                 command = [] if word[0] != ">" else ["a file"]
 
 
@@ -208,10 +210,11 @@ def test_what_is_not_there_is_found() -> None:
 ```console
 $ fhirline status --onze | cat && fhirline nothing   # --x
 $ fhirline topics plan > x
+$ docker compose run --rm -T tools status --onze
 ```
 `fhirline topics plan\\|x` and `fhirline topics plan\\|apply`
 """
-    for words, right in zip(shown(page), (False, False, True), strict=True):
+    for words, right in zip(shown(page), (False, False, True, False), strict=True):
         if right:
             parse(words)
         else:
