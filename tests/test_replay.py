@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from config.settings import Settings
 from mappers import standing
 from mappers.registry import VENDORS
+from streams.cli import replay_command
 from streams.embedded import EmbeddedBroker
 from streams.headers import headers
 from streams.kafka import librdkafka, producer_config
@@ -282,3 +283,24 @@ def test_stopped_and_resumed(mapped: Settings, tmp_path: Path) -> None:
     done = replay(mapped, tmp_path, "--resume", run.name)
     unchanged(done)
     assert f"\n{mapped_events(mapped)} events mapped" in done.said
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [
+        (None, 8),
+        ("max 100000", 8),
+        ("100000 100000", 1),
+        ("150000 100000", 2),
+        ("50000 100000", 1),
+        ("990000 10000", 8),
+    ],
+)
+def test_a_containers_limit_bounds_the_processes(
+    limit: str | None, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process a core of a large machine is more than the container's memory holds."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    if limit:
+        (tmp_path / "cpu.max").write_text(f"{limit}\n", "ascii")
+    assert replay_command._cores(tmp_path / "cpu.max") == cores

@@ -1,9 +1,11 @@
 """``fhirline replay``: raw events mapped again, compared with what the topics hold, and published if asked to."""
 
+import os
 import re
 import sys
 from contextlib import ExitStack
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, NoReturn
 
@@ -21,6 +23,9 @@ DIFFERS = 1
 """Exit code where something differs, or events failed, or not all could be published."""
 
 INTERRUPTED = 130
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of CPU in a period and the period, or ``max`` and the period (Linux, Control Group v2)."""
+
 RANGE = partial(typer.Option, rich_help_panel="Range")
 WHAT = partial(typer.Option, rich_help_panel="What to do")
 
@@ -73,7 +78,9 @@ def replay(
         bool,
         WHAT("--bundles", help="With --publish: also the range's transaction Bundles"),
     ] = False,
-    jobs: Annotated[int | None, WHAT(min=1, max=256, help="Processes at once; default: one a core")] = None,
+    jobs: Annotated[
+        int | None, WHAT(min=1, max=256, help="Processes at once; default: one a core (of a container: by its limit)")
+    ] = None,
 ) -> None:
     """Map a range of raw.* again, beside the live workers: show what would change (--diff, the default), or write it.
 
@@ -83,8 +90,6 @@ def replay(
     Exit 0: nothing differs, or all is published. Exit 1: something differs (--diff), or events failed, or not all could
     be published. Exit 2: a wrong argument or setting. Exit 130: interrupted.
     """
-    import os
-
     from config.settings import load_settings
     from streams.logs import configure_logging
     from streams.replay.run import Failed, Interrupted, Run
@@ -93,7 +98,7 @@ def replay(
 
     settings = load_settings()
     configure_logging(settings)
-    processes = jobs or os.cpu_count() or 1
+    processes = jobs or _cores()
     chosen = _selection(vendor, tenant, since, until, time, partitions, patient, event_type, dead_letters)
     _check(diff, diff_out, to_prefix, tombstones, bundles, everything)
     with ExitStack() as stack:
@@ -156,6 +161,16 @@ def _publish(run: "Run", told: "Teller", tombstones: bool, bundles: bool) -> boo
     if not incomplete:
         run.remove()
     return incomplete
+
+
+def _cores(limit: Path = CPU_LIMIT) -> int:
+    """Cores to use: the machine's, or as many as a container's limit lets it use; its memory is dealt out alike."""
+    cores = os.cpu_count() or 1
+    try:
+        quota, period = (int(each) for each in limit.read_text("ascii").split())
+    except (OSError, ValueError):  # no control group, or one without a limit
+        return cores
+    return max(1, min(cores, ceil(quota / period)))
 
 
 def _selection(
