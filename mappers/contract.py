@@ -163,6 +163,8 @@ class Mapped:
     """Reference of the Device whose AI results the event carries."""
     skipped: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    keyed: tuple[str, ...] = ()
+    """With ``claims``: pointers of what is read whole, whatever its keys are. They may be data: drift shows none."""
     claims: "Mapping[str, str] | None" = None
     """For readers without fixed paths (Azodha): pointer → treatment, instead of the model's own declaration."""
     unmapped: "Mapping[str, str]" = field(default_factory=dict)

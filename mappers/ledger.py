@@ -5,7 +5,6 @@ model names, and what could not be read as what it should be, is *kept* (as ``so
 looks like a secret, *withheld*. Absent values are *ignored* by rule 5.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -48,8 +47,6 @@ LOOKS_SECRET = "§7, last row"
 SKIPPED = "says nothing"
 NOT_SUPPORTED = "not-supported"
 _DECLARED = Rule("mapped", DECLARED)
-_NAME = re.compile(r"[A-Za-z_-]{0,40}")
-_DRIFT = (UNRULED, LOOKS_SECRET)
 
 
 def read_ledger(body: Mapping[str, Any], model: BaseModel | None, mapped: Mapped) -> "Ledger":
@@ -135,7 +132,7 @@ def _step(key: str) -> tuple[str, bool]:
 
 
 @cache
-def _fields(model: type[BaseModel]) -> dict[str, tuple[str, Rule | None]]:
+def fields(model: type[BaseModel]) -> dict[str, tuple[str, Rule | None]]:
     """JSON name → (attribute, rule) of a payload model."""
     return {
         field.alias or name: (name, next((each for each in field.metadata if isinstance(each, Rule)), None))
@@ -144,9 +141,9 @@ def _fields(model: type[BaseModel]) -> dict[str, tuple[str, Rule | None]]:
 
 
 def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Rows) -> None:
-    fields, values, every, skipped_keys = _fields(type(model)), vars(model), rows.every, rows.skipped_keys
+    known, values, every, skipped_keys = fields(type(model)), vars(model), rows.every, rows.skipped_keys
     for key, value in raw.items():
-        if (declared := fields.get(key)) is None:
+        if (declared := known.get(key)) is None:
             step, secret = _step(key)
             _unruled(value, pointer + step, secret, rows)
             continue
@@ -244,19 +241,6 @@ def _claim(treatment: str) -> Rule:
     """A claim's text as a rule: claims are constants of the mappings, so that they are few."""
     name, _, paragraph = treatment.partition(" ")
     return Rule(name, paragraph or DECLARED)  # type: ignore[arg-type]  # a claim begins with a treatment
-
-
-def drift(remarks: Iterable[Leaf]) -> tuple[str, ...]:
-    """Paths of which no rule speaks, or where something else stands than should: to be counted per vendor.
-
-    Never a value, nor a key that may be one: positions in lists are ``*``, and so is every key that is more than Latin
-    letters, ``_`` and ``-``, or longer than 40. Sorted; each path once, however many of the event's leaves have it.
-    """
-    return tuple(sorted({_general(leaf.pointer) for leaf in remarks if leaf.rule in _DRIFT}))
-
-
-def _general(pointer: str) -> str:
-    return "/".join(part if _NAME.fullmatch(part) else "*" for part in pointer.split("/"))
 
 
 def leaves_of(value: Any, pointer: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,13 +15,14 @@ from config.vendors import Vendors
 from mappers import standing
 from mappers.context import Context
 from mappers.contract import Element, Entry, Flag, Folded, Mapped, Refused, Resource, Stamp
+from mappers.drift import drift
 from mappers.envelope import Envelope
 from mappers.fhir.narratives import identifiers, narrated
 from mappers.fhir.validation import Problem, Validator
 from mappers.folding import Drafts, Memory, Remembered, Statement, collect
 from mappers.identity import Naming
 from mappers.instants import Instant
-from mappers.ledger import Ledger, drift, read_ledger
+from mappers.ledger import Ledger, read_ledger
 from mappers.outcome import operation_outcome
 from mappers.payload import Payload
 from mappers.registry import raw_key, vendor_mapping
@@ -74,7 +75,7 @@ class Normalized:
     flags: tuple[Flag, ...]
     ledger: Ledger
     drift: tuple[str, ...] = ()
-    """Paths of which no rule speaks (`mappers.ledger.drift`)."""
+    """Paths of which no rule speaks (`mappers.drift`)."""
     unmapped: tuple[str, ...] = ()
     """The code table of each of the event's words that has no row in it (mapping.md §12), sorted."""
 
@@ -164,7 +165,7 @@ class Normalizer:
             tuple(drafts.statements),
             tuple(drafts.flags),
             ledger,
-            drift(ledger.remarks),
+            drift(ledger),
             _unmapped(mapped, drafts.flags),
         )
 

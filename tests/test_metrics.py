@@ -80,7 +80,7 @@ def test_an_event_is_counted_from_webhook_to_canonical(stack: Watched) -> None:
     told = stack.until(lambda text: total(text, "fhirline_events_total", vendor="altibbi") == before + 1)
     assert total(told, "fhirline_resources_total", vendor="altibbi", outcome="published") > 3
     assert total(told, "fhirline_unmapped_codes_total", vendor="altibbi") > 0
-    assert total(told, "fhirline_drift_total", path="/something_new/at/*/deep") == 1
+    assert total(told, "fhirline_drift_total", path="/something_new") == 1
     assert total(told, "fhirline_raw_to_canonical_seconds_count", vendor="altibbi") >= 1
     assert total(told, "fhirline_batch_events_sum", vendor="altibbi") >= 1
     assert total(told, "fhirline_state_bytes", topic="normalizer.state.altibbi") > 100

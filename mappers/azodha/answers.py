@@ -31,6 +31,7 @@ def items(reader: Reader, answers_at: str | None, questionnaire_at: str | None) 
     labels = _labels(reader, questionnaire_at)
     if answers_at is None:
         return []
+    reader.keyed.append(answers_at)
     made: list[Element] = []
     for pointer, value in _parts(reader.context.raw(answers_at), answers_at):
         made.extend(_pair(reader, pointer, value, labels) or _keyed(reader, pointer, value, labels))

@@ -68,6 +68,7 @@ class Reader:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.claims: dict[str, str] = {}
+        self.keyed: list[str] = []
         self.remarks: list[Flag] = []
         self.unmapped: dict[str, str] = {}
         self._patient = patient_id(context.envelope.body)
@@ -119,6 +120,7 @@ class Reader:
     def keep(self, pointer: str, paragraph: str) -> list[Element]:
         """``source-data`` of every leaf at or below a pointer; what looks like a secret is left to the ledger."""
         kept = []
+        self.keyed.append(pointer)
         for place, value in leaves_of(self.context.raw(pointer), pointer):
             blank = value in _EMPTY or (isinstance(value, str) and value.isspace())
             if not blank and not secret_leaf(place, value):
@@ -181,6 +183,7 @@ class Reader:
             tuple(made),
             (*map(Flag, self.unconfirmed), *self.remarks, *flags),
             refused=tuple(refused),
+            keyed=tuple(self.keyed),
             claims=dict(self.claims),
             unmapped=self.unmapped,
         )
