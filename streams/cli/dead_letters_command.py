@@ -6,6 +6,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,24 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from config.errors import ConfigurationError
-from streams.cli.dead_letters_options import (
-    AsJson,
-    Codes,
-    EventTypes,
-    Form,
-    Ids,
-    Paths,
-    Reason,
-    Reveal,
-    Since,
-    Statuses,
-    StatusName,
-    Tenants,
-    Until,
-    Vendors,
-    Versions,
-    filter_of,
-)
+from streams.cli.dead_letters_options import AsJson, Form, Reason, Reveal, filter_of, filtered
 from streams.cli.dead_letters_terminal import bar, confirm, print_json, read, require_answer, table
 
 if TYPE_CHECKING:
@@ -54,23 +38,15 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    group.command("list")(list_)
+    group.command("list")(filtered(list_, "id"))
     group.command("show")(show)
-    group.command("redrive")(redrive)
-    group.command("export")(export)
+    group.command("redrive")(filtered(redrive))
+    group.command("export")(filtered(export))
     app.add_typer(group)
 
 
 def list_(
-    vendor: Vendors = None,
-    tenant: Tenants = None,
-    code: Codes = None,
-    path: Paths = None,
-    mapping_version: Versions = None,
-    event_type: EventTypes = None,
-    status: Statuses = None,
-    since: Since = None,
-    until: Until = None,
+    meant: "Filter",
     each: Annotated[bool, typer.Option("--each", help="Every event by itself, with its id, instead of groups")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +66,6 @@ def list_(
         group_row,
     )
 
-    meant = filter_of(None, vendor, tenant, code, path, mapping_version, event_type, status, since, until)
     with _board(_settings(), meant) as board:
         found = [*filter(meant, read(board))]
     if each:
@@ -141,16 +116,7 @@ def show(
 
 
 def redrive(
-    id: Ids = None,
-    vendor: Vendors = None,
-    tenant: Tenants = None,
-    code: Codes = None,
-    path: Paths = None,
-    mapping_version: Versions = None,
-    event_type: EventTypes = None,
-    status: Statuses = None,
-    since: Since = None,
-    until: Until = None,
+    meant: "Filter",
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many with one idempotency key, the first received first")
     ] = None,
@@ -175,8 +141,8 @@ def redrive(
     from streams.dead_letters.selection import grouped
     from streams.dead_letters.view import GROUP_COLUMNS, group_row
 
-    statuses = status or [StatusName(each.value) for each in SEND_AGAIN]
-    meant = filter_of(id, vendor, tenant, code, path, mapping_version, event_type, statuses, since, until)
+    if not meant.statuses:
+        meant = replace(meant, statuses=SEND_AGAIN)
     key = _idempotency_key(idempotency_key)
     if not dry_run:
         require_answer(yes)
@@ -204,17 +170,8 @@ def redrive(
 
 
 def export(
+    meant: "Filter",
     to: Annotated[Path, typer.Option(help="File (jsonl) or folder (files) to write, mode 0600")],
-    id: Ids = None,
-    vendor: Vendors = None,
-    tenant: Tenants = None,
-    code: Codes = None,
-    path: Paths = None,
-    mapping_version: Versions = None,
-    event_type: EventTypes = None,
-    status: Statuses = None,
-    since: Since = None,
-    until: Until = None,
     form: Annotated[
         Form, typer.Option("--format", help="jsonl: an event a line; files: ID.json and, revealed, ID.payload")
     ] = Form.jsonl,
@@ -230,7 +187,6 @@ def export(
     from streams.dead_letters.export import to_folder, to_lines
 
     because = _because(reveal, reason)
-    meant = filter_of(id, vendor, tenant, code, path, mapping_version, event_type, status, since, until)
     settings = _settings()
     with _board(settings, meant) as board:
         found = [*filter(meant, read(board))]

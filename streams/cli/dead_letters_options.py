@@ -1,7 +1,10 @@
 """The options of ``fhirline dead-letters`` that choose letters."""
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,21 +31,6 @@ class Form(StrEnum):
     files = "files"
 
 
-Ids = Annotated[list[str] | None, typer.Option("--id", metavar="ID", help="Only this one (of `list --each`)")]
-Vendors = Annotated[list[str] | None, typer.Option("--vendor", metavar="VENDOR", help="Only of this vendor")]
-Tenants = Annotated[list[str] | None, typer.Option("--tenant", metavar="TENANT", help="Only of this tenant")]
-Codes = Annotated[list[str] | None, typer.Option("--code", metavar="CODE", help="Only with this error code")]
-Paths = Annotated[
-    list[str] | None,
-    typer.Option("--path", metavar="PATH", help="Only where this path fails; * stands for anything"),
-]
-Versions = Annotated[
-    list[str] | None, typer.Option("--mapping-version", metavar="VERSION", help="Only what this version refused")
-]
-EventTypes = Annotated[list[str] | None, typer.Option("--event-type", metavar="TYPE", help="Only of this event type")]
-Statuses = Annotated[list[StatusName] | None, typer.Option("--status", help="Only what this has become of")]
-Since = Annotated[str | None, typer.Option(metavar="TIME", help="Only events received then or later (RFC 3339)")]
-Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only events received before (RFC 3339)")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of the table")]
 Reveal = Annotated[
     bool, typer.Option("--reveal", help="With key and payload, patients' data; an audit event is logged")
@@ -51,33 +39,54 @@ Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why it is reve
 
 
 def filter_of(
-    ids: list[str] | None,
-    vendors: list[str] | None = None,
-    tenants: list[str] | None = None,
-    codes: list[str] | None = None,
-    paths: list[str] | None = None,
-    versions: list[str] | None = None,
-    event_types: list[str] | None = None,
-    statuses: list[StatusName] | None = None,
-    since: str | None = None,
-    until: str | None = None,
+    id: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this one (of `list --each`)")] = None,
+    vendor: Annotated[list[str] | None, typer.Option(metavar="VENDOR", help="Only of this vendor")] = None,
+    tenant: Annotated[list[str] | None, typer.Option(metavar="TENANT", help="Only of this tenant")] = None,
+    code: Annotated[list[str] | None, typer.Option(metavar="CODE", help="Only with this error code")] = None,
+    path: Annotated[
+        list[str] | None, typer.Option(metavar="PATH", help="Only where this path fails; * stands for anything")
+    ] = None,
+    mapping_version: Annotated[
+        list[str] | None, typer.Option(metavar="VERSION", help="Only what this version refused")
+    ] = None,
+    event_type: Annotated[list[str] | None, typer.Option(metavar="TYPE", help="Only of this event type")] = None,
+    status: Annotated[list[StatusName] | None, typer.Option(help="Only what this has become of")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only events received then or later (RFC 3339)")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only events received before (RFC 3339)")] = None,
 ) -> "Filter":
     """The filter that the options say; imports what it needs when it is called."""
     from streams.dead_letters.letters import Status
     from streams.dead_letters.selection import Filter
 
     return Filter(
-        frozenset(ids or ()),
-        frozenset(vendors or ()),
-        frozenset(tenants or ()),
-        frozenset(codes or ()),
-        frozenset(paths or ()),
-        frozenset(versions or ()),
-        frozenset(event_types or ()),
-        frozenset(Status(each.value) for each in statuses or ()),
+        frozenset(id or ()),
+        frozenset(vendor or ()),
+        frozenset(tenant or ()),
+        frozenset(code or ()),
+        frozenset(path or ()),
+        frozenset(mapping_version or ()),
+        frozenset(event_type or ()),
+        frozenset(Status(each.value) for each in status or ()),
         _instant("--since", since),
         _instant("--until", until),
     )
+
+
+def filtered(command: Callable[..., None], *without: str) -> Callable[..., None]:
+    """``command`` with `filter_of`'s options, but for ``without``, before its own; it gets the Filter as ``meant``."""
+    options = [each for name, each in signature(filter_of).parameters.items() if name not in without]
+    own = [each for name, each in signature(command).parameters.items() if name != "meant"]
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        meant = filter_of(**{each.name: given.pop(each.name) for each in options})
+        command(meant=meant, **given)
+
+    called.__signature__ = Signature(sorted([*options, *own], key=lambda each: each.default is not Parameter.empty))  # type: ignore[attr-defined]
+    called.__annotations__ = {each.name: each.annotation for each in (*options, *own)}
+    return called
 
 
 def _instant(option: str, given: str | None) -> "Instant | None":
