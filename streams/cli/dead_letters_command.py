@@ -90,9 +90,8 @@ def show(
     Exit 0: shown. Exit 1: there is no such letter (any more). Exit 2: a wrong argument or setting, or no cluster
     answered.
     """
-    from streams.dead_letters.audit import revealed
     from streams.dead_letters.board import records
-    from streams.dead_letters.view import case_document, case_lines, payload_document, payload_text, printable
+    from streams.dead_letters.view import case_document, case_lines, payload_document, payload_text, printable, revealed
 
     because = _because(reveal, reason)
     meant = filter_of([id])
@@ -112,7 +111,7 @@ def show(
     for line in case_lines(case):
         print(line)
     if record:
-        print(f"{'key':16}{printable((record.key or b'').decode('utf-8', 'replace'))}\n\n{payload_text(record)}")
+        print(f"{'key':16}{printable((record.key or b'').decode('utf-8', 'replace'))}\n\n{payload_text(record.value)}")
 
 
 def redrive(
@@ -182,9 +181,9 @@ def export(
 
     Exit 0: written. Exit 2: a wrong argument or setting, or no cluster answered.
     """
-    from streams.dead_letters.audit import revealed
     from streams.dead_letters.board import records
     from streams.dead_letters.export import to_folder, to_lines
+    from streams.dead_letters.view import revealed
 
     because = _because(reveal, reason)
     settings = _settings()

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from mappers.instants import Instant
+from streams.audit import audit
 from streams.dead_letters.letters import Case, Record, Status
 from streams.dead_letters.selection import Group
 
@@ -110,15 +111,23 @@ def payload_document(record: Record) -> dict[str, Any]:
         return {**held, "payloadBase64": b64encode(record.value).decode()}
 
 
-def payload_text(record: Record) -> str:
+def payload_text(value: bytes | None) -> str:
     """A payload for a terminal: nothing in it may steer that."""
-    if record.value is None:
+    if value is None:
         return "(none)"
     try:
-        text = orjson.dumps(orjson.loads(record.value), option=orjson.OPT_INDENT_2).decode()
+        text = orjson.dumps(orjson.loads(value), option=orjson.OPT_INDENT_2).decode()
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        text = record.value.decode("utf-8", "backslashreplace")
+        text = value.decode("utf-8", "backslashreplace")
     return "\n".join(map(printable, text.split("\n")))
+
+
+def revealed(cases: Iterable[Case], how: str, reason: str) -> None:
+    """Audit who sees which letters' payloads, and why; ``how``: ``show`` or ``export``. To be called before it."""
+    for case in cases:
+        last = case.last
+        about = {"letter": case.id, "vendor": last.vendor, "tenant": last.tenant, "event_key": last.event_key}
+        audit("dead letter revealed", by=how, reason=reason, **about)
 
 
 def printable(text: str) -> str:

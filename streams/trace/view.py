@@ -1,15 +1,13 @@
 """What was found, as lines and as JSON. Payloads are not in here, but for `payload`, which the caller has to log."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-import structlog
 
 from streams import headers
-from streams.dead_letters.audit import who
+from streams.audit import audit
 from streams.headers import header
 from streams.records import RawRecord
 from streams.trace.find import EventTrace, Record, ResourceTrace, event_key_of
@@ -134,16 +132,7 @@ def payload(raw: RawRecord) -> str:
 
 
 def revealed(raws: Iterable[RawRecord], reason: str) -> None:
-    """Log who sees which payload, and why, before it is shown. Never filtered by FHIRLINE_LOG_LEVEL."""
-    unfiltered = structlog.make_filtering_bound_logger(0)
-    log = structlog.wrap_logger(structlog.WriteLogger(sys.stderr), wrapper_class=unfiltered).bind(logger="audit")
+    """Audit who sees which payload, and why; to be called before it is shown."""
     for raw in raws:
-        log.info(
-            "raw event revealed",
-            raw=raw.coordinates,
-            vendor=raw.vendor,
-            event_key=event_key_of(raw),
-            by="trace",
-            who=who(),
-            reason=reason,
-        )
+        about = {"raw": raw.coordinates, "vendor": raw.vendor, "event_key": event_key_of(raw)}
+        audit("raw event revealed", by="trace", reason=reason, **about)
