@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import orjson
 import pytest
+from confluent_kafka import Producer
 
 from config.errors import ConfigurationError
 from mappers.session import normalizer
@@ -24,6 +25,7 @@ from streams.trace.view import event_document, event_lines, resource_document, r
 from tests.kafka.brokers import RunningBroker
 from tests.test_forget import RECEIVED_AT, Load, load_on
 from tests.workload import undisturbed
+from topics.declared import raw_topic
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,22 @@ def test_the_command_reveals_only_with_a_reason_which_it_logs(load: Load) -> Non
     nobody = naming.id("mediquo", load.tenant, "Patient", "patient", uuid4().hex)
     missing = fhirline(load, f"Patient/{nobody}")
     assert (missing.returncode, missing.stdout) == (1, "")
+
+
+def test_no_payload_steers_the_terminal(load: Load) -> None:
+    """A raw topic takes records of other producers, which no gateway has looked at."""
+    places: list[str] = []
+    producer = Producer({"bootstrap.servers": load.settings.bootstrap})
+    producer.produce(
+        raw_topic("mediquo"),
+        '{"type": "news", "note": "\x9b31m"}'.encode(),  # JSON need not escape U+009B, which terminals obey
+        on_delivery=lambda _, sent: places.append(f"{sent.topic()}/{sent.partition()}/{sent.offset()}"),
+    )
+    producer.flush(10)
+    told = fhirline(load, places[0], "--reveal", "--reason", "ticket 8")
+    assert told.returncode == 0, told.stderr
+    assert "\\x9b31m" in told.stdout
+    assert "\x9b" not in told.stdout
 
 
 @pytest.mark.parametrize("what", ["Nonsense/1", "x", "raw.nobody/0/0", "0" * 63])

@@ -50,6 +50,7 @@ def trace(
     """
     from config.settings import load_settings
     from streams.cli.worker_command import require_topics
+    from streams.dead_letters.view import payload_text
     from streams.logs import configure_logging
     from streams.scan import Scanner
     from streams.trace import view
@@ -91,7 +92,7 @@ def trace(
         for each in explained:
             print(f"  {each['resource']}\t{each['path']}\t{each['source']}")
     for raw in raws if reveal else ():
-        print(f"\n{raw.coordinates}\n{view.payload(raw)}")
+        print(f"\n{raw.coordinates}\n{payload_text(raw.value)}")
 
 
 def _kind(what: str, vendors: list[str]) -> str:
