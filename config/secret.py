@@ -9,7 +9,9 @@ from typing import Literal
 from config.errors import ConfigurationError
 from config.settings import PREFIX, Settings
 
-Secret = Literal["sasl_password", "sasl_oauth_client_secret", "ssl_key_password", "erasure_key"]
+Secret = Literal[
+    "sasl_password", "sasl_oauth_client_secret", "ssl_key_password", "erasure_key", "infermedica_client_secret"
+]
 
 
 def secret(settings: Settings, name: Secret) -> str | None:

@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit
 
 from config.errors import ConfigurationError
+from config.secret import secret
 from config.settings import PREFIX, Settings
 from config.vendors import TenantSettings, load_vendors
 from streams.infermedica.client import Instance
@@ -26,14 +27,14 @@ def instance_of(settings: Settings, tenant: str, secrets: Secrets, scopes: str |
     if own := tenant_settings(settings, tenant).instance:
         name = own.client_secret
 
-        def secret() -> str:
+        def own_secret() -> str:
             held = secrets.valid([name])
             if not held:
                 raise ConfigurationError(f"{name} (or {name}_FILE) is not set: the OAuth client secret of {tenant}")
             return held[-1].decode()
 
-        secret()
-        return Instance(_url(own.url, f"vendors.yaml: instance of {tenant}"), own.client_id, secret, scopes)
+        own_secret()
+        return Instance(_url(own.url, f"vendors.yaml: instance of {tenant}"), own.client_id, own_secret, scopes)
     missing = [
         name
         for name, value in (
@@ -48,23 +49,13 @@ def instance_of(settings: Settings, tenant: str, secrets: Secrets, scopes: str |
     ]
     if missing:
         raise ConfigurationError(f"{PREFIX}{missing[0]} is not set: Infermedica's API needs it")
-    _secret(settings)
+
+    def settings_secret() -> str:
+        return secret(settings, "infermedica_client_secret") or ""
+
+    settings_secret()
     url = _url(settings.infermedica_url or "", f"{PREFIX}INFERMEDICA_URL")
-    return Instance(url, settings.infermedica_client_id or "", lambda: _secret(settings), scopes)
-
-
-def _secret(settings: Settings) -> str:
-    if path := settings.infermedica_client_secret_file:
-        try:
-            held = path.read_text("utf-8").strip()
-        except OSError as error:
-            raise ConfigurationError(f"{PREFIX}INFERMEDICA_CLIENT_SECRET_FILE: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ConfigurationError(f"{PREFIX}INFERMEDICA_CLIENT_SECRET_FILE: not UTF-8") from None
-        if not held:
-            raise ConfigurationError(f"{PREFIX}INFERMEDICA_CLIENT_SECRET_FILE: the file is empty")
-        return held
-    return settings.infermedica_client_secret.get_secret_value() if settings.infermedica_client_secret else ""
+    return Instance(url, settings.infermedica_client_id or "", settings_secret, scopes)
 
 
 def _url(url: str, where: str) -> str:
