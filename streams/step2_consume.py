@@ -53,7 +53,7 @@ PRIVILEGES_EVERY = 15.0
 """Seconds between two looks at whether this process still may do what it does."""
 
 MAX_CONSTANTS = 100_000
-BREATHE_EVERY = 50
+BREATHE_EVERY = 10
 """Events mapped at a stretch before heartbeats and fetches get their turn."""
 
 
@@ -89,7 +89,7 @@ class Fence:
     def passing(self, records: Iterable[OutRecord]) -> Iterator[OutRecord]:
         """The records on their way to the producer: a pause may begin, and end, between any two of them.
 
-        Only looks: this thread must not hide that the loop stands still.
+        Only looks: what sends must not hide that the loop stands still.
         """
         for record in records:
             self._look(time.monotonic())
@@ -174,7 +174,7 @@ class BatchProcessor:
 
         Returns the records that were too large, and how many letters speak of them.
         """
-        too_large = await asyncio.to_thread(self._deliverer.deliver, self._fence.passing(records), self._delivered)
+        too_large = await self._deliverer.deliver_beside(self._fence.passing(records), self._delivered)
         letters: dict[str, OutRecord] = {}
         for record in too_large:
             if (raw := sources.get(id(record))) is None:
@@ -183,9 +183,9 @@ class BatchProcessor:
             _log_letter(raw, letter, TOO_LARGE, topic=record.topic)
         if letters:
             # A letter that is itself too large goes without its value: the raw record, which it names, has it.
-            for bare in await asyncio.to_thread(self._deliverer.deliver, letters.values()):
+            for bare in await self._deliverer.deliver_beside(letters.values()):
                 stripped = OutRecord(bare.topic, bare.key, None, None, bare.headers)
-                if await asyncio.to_thread(self._deliverer.deliver, [stripped]):
+                if await self._deliverer.deliver_beside([stripped]):
                     raise DeliveryFailed(f"{bare.topic}: a dead letter without value is too large")
         return too_large, len(letters)
 

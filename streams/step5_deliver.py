@@ -7,7 +7,9 @@ keys. So a failed barrier loses nothing as long as nobody commits, and the sures
 (engine.md, rules 2 to 4).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -20,8 +22,14 @@ _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_
 ANY_PARTITION = -1
 """librdkafka's RD_KAFKA_PARTITION_UA: the partitioner chooses by the key."""
 
-FLUSH_GRACE = 2.0
+REPORT_GRACE = 2.0
 """Seconds beyond the delivery timeout in which librdkafka must have said what became of a record."""
+
+POLL_SECONDS = 0.002
+"""Between two looks at what has been reported: as long as records linger before they go out."""
+
+BREATHE_EVERY = 500
+"""Records sent at a stretch before heartbeats and fetches get their turn."""
 
 SESSION_SHARE = 0.9
 """Of the session timeout: how long a record may wait at most. Heartbeats come every tenth (step2)."""
@@ -55,61 +63,80 @@ class Deliverer:
         )
 
     def deliver(self, records: Iterable[OutRecord], delivered: Delivered | None = None) -> Sequence[OutRecord]:
-        """Write the records and wait for every acknowledgement; blocking, for a thread.
+        """Write the records and wait for every acknowledgement; blocking, for a command.
 
         Returns the records that are too large for Kafka, which the caller must dead-letter in the same barrier.
         Raises DeliveryFailed where any other record was not acknowledged.
         """
         reports = _Reports(delivered)
-        sent: list[OutRecord] = []
-        for record in records:
-            sent.append(record)
-            self._produce(record, reports)
-        self._producer.flush(self._timeout + FLUSH_GRACE)
-        if reports.failed:
-            raise DeliveryFailed("; ".join(sorted(set(reports.failed))[:5]))
-        if reports.count != len(sent):  # that flush has returned is not enough: each record must have been reported
-            raise DeliveryFailed(f"{len(sent) - reports.count} records unacknowledged after {self._timeout:g} s")
-        too_large = [each for each in sent if _known(each) in reports.too_large] if reports.too_large else []
-        if len({_known(each) for each in too_large}) < len(reports.too_large):
-            raise DeliveryFailed("a record that is too large is none of those sent")  # it would go without a letter
-        return too_large
+        for pause in self._delivering(records, reports):
+            self._producer.poll(pause)
+        return reports.refused()
 
-    def _produce(self, record: OutRecord, reports: "_Reports") -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    ANY_PARTITION if record.partition is None else record.partition,
-                    reports.take,
-                    headers=record.headers,  # type: ignore[arg-type]  # a list is invariant in its items
-                )
-            except BufferError:
-                self._producer.poll(0.1)  # waits for room: delivery reports free it
-                if reports.failed:
-                    return
-            except KafkaException as error:
-                if error.args[0].code() not in _TOO_LARGE_CODES:
-                    raise DeliveryFailed(f"{record.topic}: {error.args[0].name()}") from None
-                reports.too_large.add(_known(record))
-                reports.count += 1
-                return
-            else:
-                return
+    async def deliver_beside(
+        self, records: Iterable[OutRecord], delivered: Delivered | None = None
+    ) -> Sequence[OutRecord]:
+        """As `deliver`, on the worker's event loop, which goes on beside it.
+
+        On purpose without a thread: every delivery report calls Python, so a thread would wait for the interpreter, up
+        to 5 ms while another batch is mapped, for each of an event's twenty records.
+        """
+        reports = _Reports(delivered)
+        for pause in self._delivering(records, reports):
+            await asyncio.sleep(pause)
+            self._producer.poll(0)
+        return reports.refused()
+
+    def _delivering(self, records: Iterable[OutRecord], reports: "_Reports") -> Iterator[float]:
+        """Sends everything and ends when Kafka has said of each record what became of it.
+
+        Yields seconds to wait for reports, which the caller then takes by polling.
+        """
+        for number, record in enumerate(records, 1):
+            while not self._sent(record, reports):
+                yield POLL_SECONDS  # reports make room in the queue
+            if number % BREATHE_EVERY == 0:
+                yield 0.0
+        given_up = time.monotonic() + self._timeout + REPORT_GRACE
+        while reports.count != len(reports.sent):
+            if time.monotonic() > given_up:
+                unknown = len(reports.sent) - reports.count
+                raise DeliveryFailed(f"{unknown} records unacknowledged after {self._timeout:g} s")
+            yield POLL_SECONDS
+
+    def _sent(self, record: OutRecord, reports: "_Reports") -> bool:
+        """Whether librdkafka has taken the record; not while its queue is full. Raises DeliveryFailed."""
+        try:
+            self._producer.produce(
+                record.topic,
+                record.value,
+                record.key,
+                ANY_PARTITION if record.partition is None else record.partition,
+                reports.take,
+                headers=record.headers,  # type: ignore[arg-type]  # a list is invariant in its items
+            )
+        except BufferError:
+            return False
+        except KafkaException as error:
+            if error.args[0].code() not in _TOO_LARGE_CODES:
+                raise DeliveryFailed(f"{record.topic}: {error.args[0].name()}") from None
+            reports.too_large.add(_known(record))
+            reports.count += 1
+        reports.sent.append(record)
+        return True
 
 
 class _Reports:
     """What Kafka has said of a batch's records: one object for all, for thousands a second would keep the garbage
     collector at work."""
 
-    __slots__ = ("_delivered", "count", "failed", "take", "too_large")
+    __slots__ = ("_delivered", "_failed", "count", "sent", "take", "too_large")
 
     def __init__(self, delivered: Delivered | None) -> None:
+        self.sent: list[OutRecord] = []
         self.count = 0
-        self.failed: list[str] = []
         self.too_large: set[tuple[str, bytes, bytes | None]] = set()
+        self._failed: set[str] = set()
         self._delivered = delivered
         self.take = self._take
 
@@ -121,7 +148,16 @@ class _Reports:
         elif error.code() in _TOO_LARGE_CODES:
             self.too_large.add((message.topic() or "", bytes(message.key() or b""), message.value()))
         else:
-            self.failed.append(f"{message.topic()}: {error.name()}")
+            self._failed.add(f"{message.topic()}: {error.name()}")
+
+    def refused(self) -> Sequence[OutRecord]:
+        """The records that are too large. Raises DeliveryFailed where others were not acknowledged either."""
+        if self._failed:
+            raise DeliveryFailed("; ".join(sorted(self._failed)[:5]))
+        too_large = [each for each in self.sent if _known(each) in self.too_large] if self.too_large else []
+        if len({_known(each) for each in too_large}) < len(self.too_large):
+            raise DeliveryFailed("a record that is too large is none of those sent")  # it would go without a letter
+        return too_large
 
 
 def _known(record: OutRecord) -> tuple[str, bytes, bytes | None]:
