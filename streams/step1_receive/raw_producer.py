@@ -1,11 +1,12 @@
 """Writes raw records, one acknowledgement awaited for each: "received" is said only once Kafka has the event for good.
 
-librdkafka calls back on the thread that polls it; each outcome is handed to the event loop as its record's future.
+librdkafka calls back where it is polled, which is the event loop: a thread of its own would have to wait for the
+interpreter, and to wake the loop, for each record.
 """
 
 import asyncio
 import logging
-import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,6 +27,10 @@ GRACE = 2.0
 """Seconds beyond the delivery timeout in which librdkafka must have said what became of a record."""
 QUEUE_KBYTES = 262_144
 """What waits for Kafka at most; beyond it a sender is better told to come again."""
+POLL_SECONDS = 0.001
+"""Between two looks at what was acknowledged, while anything is on its way."""
+IDLE_SECONDS = 0.1
+"""Between two looks at librdkafka's other news, while nothing is."""
 
 
 class KafkaUnavailable(Exception):
@@ -81,7 +86,7 @@ class RawProducer:
 
     async def stop(self) -> int:
         """Wait for what is on its way; how many records were still not acknowledged."""
-        return await asyncio.to_thread(self._link.close, self._timeout)
+        return await self._link.close(self._timeout)
 
     async def topics(self) -> frozenset[str]:
         """Every topic there is now; raises KafkaUnavailable. One request at a time, whoever asks."""
@@ -103,7 +108,7 @@ class RawProducer:
         link = self._link
         try:
             async with asyncio.timeout(self._timeout + GRACE):
-                error = await _acknowledged(link.producer, record)
+                error = await link.acknowledged(record)
         except BufferError:
             raise KafkaUnavailable("_QUEUE_FULL") from None
         except TimeoutError:
@@ -123,56 +128,63 @@ class RawProducer:
 
 
 class _Link:
-    """A producer and the thread that polls it."""
+    """A producer and the task that polls it."""
 
     def __init__(self, producer: Producer) -> None:
         self.producer = producer
-        self._retired = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name="raw-producer", daemon=True)
-        self._thread.start()
+        self._busy = asyncio.Event()
+        self._retired = False
+        self._polling = asyncio.create_task(self._poll())
+
+    async def acknowledged(self, record: Received) -> KafkaError | None:
+        """The broker's answer: None for "written", else the error. Raises BufferError where the local queue is full."""
+        outcome: asyncio.Future[KafkaError | None] = asyncio.get_running_loop().create_future()
+
+        def report(error: KafkaError | None, _: Message) -> None:
+            if not outcome.done():  # it is, where the sender has gone
+                outcome.set_result(error)
+
+        try:
+            self.producer.produce(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                headers=list(record.headers),
+                timestamp=record.timestamp_ms,
+                on_delivery=report,
+            )
+        except KafkaException as error:
+            refused: KafkaError = error.args[0]
+            return refused
+        self._busy.set()
+        return await outcome
 
     def retire(self) -> None:
-        """Nothing more will be given to it: its thread ends when everything it holds is decided."""
-        self._retired.set()
+        """Nothing more will be given to it: its task ends when everything it holds is decided."""
+        self._retired = True
+        self._busy.set()
 
-    def close(self, timeout: float) -> int:
-        left = self.producer.flush(timeout)
-        if left:
-            self.producer.purge()
+    async def close(self, within: float) -> int:
+        """Wait for what it holds, ``within`` seconds at most, and give the rest up; how many records that were."""
         self.retire()
-        self._thread.join()
+        await asyncio.wait([self._polling], timeout=within)
+        if left := len(self.producer):
+            self.producer.purge()
+        await self._polling
         return left
 
-    def _poll(self) -> None:
-        while not self._retired.is_set() or len(self.producer):
-            self.producer.poll(0.1)
-
-
-async def _acknowledged(producer: Producer, record: Received) -> KafkaError | None:
-    """The broker's answer: None for "written", else the error. Raises BufferError where the local queue is full."""
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[KafkaError | None] = loop.create_future()
-
-    def settle(error: KafkaError | None) -> None:
-        if not outcome.done():
-            outcome.set_result(error)
-
-    def report(error: KafkaError | None, _: Message) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, error)
-
-    try:
-        producer.produce(
-            record.topic,
-            value=record.value,
-            key=record.key,
-            headers=list(record.headers),
-            timestamp=record.timestamp_ms,
-            on_delivery=report,
-        )
-    except KafkaException as error:
-        settle(error.args[0])
-    return await outcome
+    async def _poll(self) -> None:
+        while True:
+            self.producer.poll(0)
+            if len(self.producer):
+                await asyncio.sleep(POLL_SECONDS)
+            elif self._retired:
+                return
+            else:
+                self._busy.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(IDLE_SECONDS):
+                        await self._busy.wait()
 
 
 def _note(error: KafkaError) -> None:
