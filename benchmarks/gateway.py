@@ -23,12 +23,13 @@ from benchmarks.throughput import Figures
 from config.vendors import load_vendors
 
 CONNECTIONS = 64
-WARM_UP = 0.1
+WARM_UP = 2_000
+"""Webhooks, at most as many as count, that do not count: the fresh broker's JVM compiles its code."""
 TIMEOUT = 300.0
 
 
 def gateway(kind: Kind, count: int, partitions: int) -> Figures:
-    """One run of ``count`` webhooks of the mix; the first tenth does not count."""
+    """One run of ``count`` webhooks of the mix, after the warm-up."""
     held = {vendor: secrets.token_urlsafe(24) for vendor in load_vendors().names}
     credentials = {vendor: load_vendors()[vendor].defaults.credential for vendor in held}
     environment = {each.secrets[0]: held[vendor] for vendor, each in credentials.items() if each}
@@ -41,8 +42,8 @@ def gateway(kind: Kind, count: int, partitions: int) -> Figures:
         command = (*fhirline("gateway"), "--port", "0", "--port-file", str(port_file))
         with running("gateway", command, {**kafka.environment, **environment}) as process:
             process.wait_until(lambda: port_file.exists() and port_file.read_text().strip() != "", "listening")
-            requests = [_request(each.vendor, each.body, proofs[each.vendor]) for each in events(count)]
-            warm_up = max(1, int(count * WARM_UP))
+            warm_up = min(WARM_UP, count)
+            requests = [_request(each.vendor, each.body, proofs[each.vendor]) for each in events(warm_up + count)]
             port = int(port_file.read_text())
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_send(requests[:warm_up], port))

@@ -18,15 +18,16 @@ from benchmarks.throughput import WORKER, Figures, wait_until_assigned
 from streams.headers import EVENT_KEY, Headers, header
 from streams.kafka import producer_config
 
-WARM_UP = 0.1
-"""Share of the events, at the beginning, that do not count."""
+WARM_UP_SECONDS = 15.0
+"""At the same rate, not counted: the fresh broker's JVM compiles its code, and what queues up by then is worked off."""
 
 GIVE_UP_SECONDS = 60.0
 
 
 def latency(rate: float, seconds: float, kind: Kind, partitions: int) -> Figures:
-    """Events at ``rate`` a second, evenly spaced, for so many seconds."""
-    events = mix(max(20, int(rate * seconds)))
+    """Events at ``rate`` a second, evenly spaced, for so many seconds after the warm-up."""
+    warm_up = int(rate * WARM_UP_SECONDS)
+    events = mix(warm_up + max(20, int(rate * seconds)))
     handed: dict[str, float] = {}
     arrived: dict[str, float] = {}
     with broker(kind, partitions) as kafka, progress(kafka) as outputs:
@@ -50,7 +51,7 @@ def latency(rate: float, seconds: float, kind: Kind, partitions: int) -> Figures
                     raise BenchmarkFailed(f"{len(arrived)} of {len(events)} events arrived")
             took, after = time.perf_counter() - begun, worker.usage()
         producer.flush(10)
-    counted = [each.event_key for each in events[int(len(events) * WARM_UP) :]]
+    counted = [each.event_key for each in events[warm_up:]]
     waited = sorted((arrived[key] - handed[key]) * 1000 for key in counted)
     return {
         "rate events/s": len(events) / took,
