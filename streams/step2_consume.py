@@ -26,7 +26,7 @@ from faust.types.auth import CredentialsT
 
 from config.settings import Settings
 from mappers.normalize import Normalized, Normalizer
-from streams.erasure.follower import Follower, Heeding
+from streams.erasure.follower import PAUSE_SHARE, Follower, Heeding
 from streams.headers import EVENT_KEY, header
 from streams.kafka import password, ssl_context, uses_oauth
 from streams.metrics.watched import Watched
@@ -48,7 +48,6 @@ EXIT_FAILED = 70
 """Exit code of a worker that could not keep the invariant any more (sysexits: internal software error)."""
 
 TICK = 0.1
-PAUSE_SHARE = 0.6
 PRIVILEGES_EVERY = 15.0
 """Seconds between two looks at whether this process still may do what it does."""
 
