@@ -4,8 +4,9 @@ import pytest
 from hypothesis import settings
 
 from tests.kafka.brokers import apache_kafka, broker, embedded
+from tests.kafka.users import cluster
 
-__all__ = ["apache_kafka", "broker", "embedded"]
+__all__ = ["apache_kafka", "broker", "cluster", "embedded"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,134 +3,30 @@
 import re
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-import yaml
 from confluent_kafka import Consumer, TopicPartition
 
 from config.settings import PREFIX, Settings
-from streams.demo.stack import Process
 from streams.kafka import librdkafka
 from tests.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
-from tests.kafka.apache import ApacheKafka
-from tests.kafka.brokers import unavailable
-from tests.kafka.jars import Unavailable
-from tests.kafka.secured import Acls, Security
-from tests.receiving import environment, running_gateway
+from tests.kafka.users import GROUP, PARTITIONS, PASSWORDS, Cluster, Command, command
+from tests.receiving import running_gateway
 from tests.token_server import TokenServer
 from tests.workload import events, produce
 from topics.declared import BUNDLE, canonical_topic, enriched_topic, raw_topic, state_topic
-from topics.privileges import PROCESSES, Grant, grants, table
+from topics.privileges import PROCESSES, Grant, table
 
 ENOUGH = 60.0
-PASSWORDS = {process: f"password-of-{process}" for process in (*PROCESSES, "stranger")}
 WRONG = "a-wrong-password"
-PARTITIONS = 2
-GROUP = "secured"
 DOCUMENTATION = (Path(__file__).parents[1] / "docs" / "security.md").read_text("utf-8")
 SAMPLES = Path(__file__).parents[1] / "streams" / "demo" / "samples"
 
 
-@dataclass
-class Cluster:
-    """The secured cluster, where users come by its secure listener only."""
-
-    kafka: ApacheKafka
-    security: Security
-    acls: Acls
-    folder: Path
-    settings: Settings
-    """A settings object of the super user: names topics and groups, and reads what is on them."""
-
-    def environ(self, user: str, **more: str) -> dict[str, str]:
-        """Of a process that comes as ``user``; the password is in a file."""
-        password = self.folder / f"{user}.password"
-        password.write_text(f"{PASSWORDS[user]}\n")
-        password.chmod(0o600)
-        own = {
-            "FHIRLINE_SECURITY_PROTOCOL": "SASL_SSL",
-            "FHIRLINE_SASL_MECHANISM": "SCRAM-SHA-512",
-            "FHIRLINE_SASL_USERNAME": user,
-            "FHIRLINE_SASL_PASSWORD_FILE": str(password),
-            "FHIRLINE_SSL_CA_FILE": str(self.security.ca),
-            "FHIRLINE_PARTITIONS": str(PARTITIONS),
-            "FHIRLINE_GROUP": GROUP,
-            "FHIRLINE_SESSION_TIMEOUT": "6",
-            "FHIRLINE_VENDORS_FILE": str(self.settings.vendors_file),
-        }
-        return environment(self.kafka.secure_bootstrap, **{**own, **more})
-
-    @contextmanager
-    def without(self, user: str, grant: Grant) -> Iterator[None]:
-        self.acls.revoke(user, grant)
-        try:
-            yield
-        finally:
-            self.acls.grant(user, [grant])
-
-
-class Command(Process):
-    """A process with all that it printed."""
-
-    def __init__(self, *arguments: str, environ: dict[str, str]) -> None:
-        self.printed: list[str] = []
-        super().__init__(arguments[0], *arguments, environment=environ, echo=self.printed.append)
-
-    @property
-    def output(self) -> str:
-        return "\n".join(self.printed)
-
-    def said(self) -> list[str]:
-        """What it told the operator in plain words."""
-        return [line.partition(": ")[2] for line in self.printed if line.partition(": ")[2].startswith("fhirline")]
-
-
-@contextmanager
-def command(*arguments: str, environ: dict[str, str]) -> Iterator[Command]:
-    process = Command(*arguments, environ=environ)
-    try:
-        yield process
-    finally:
-        process.stop()
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Topics made by ``fhirline topics apply`` with its own privileges; every process has its own, nobody has more."""
-    folder = tmp_path_factory.mktemp("secured")
-    security = Security(folder, PASSWORDS)
-    vendors = yaml.safe_load((Path(__file__).parents[1] / "config" / "vendors.yaml").read_text("utf-8"))
-    vendors["vendors"]["infermedica"]["tenants"]["clinic"] = {"enrichment": True}
-    (folder / "vendors.yaml").write_text(yaml.safe_dump(vendors), "utf-8")
-    try:
-        with ApacheKafka(security=security) as kafka:
-            settings = Settings(
-                _env_file=None,
-                bootstrap=kafka.bootstrap,
-                partitions=PARTITIONS,
-                group=GROUP,
-                vendors_file=folder / "vendors.yaml",
-            )
-            acls = Acls(kafka.bootstrap)
-            for process in PROCESSES:
-                acls.grant(process, grants(process, settings))
-            cluster = Cluster(kafka, security, acls, folder, settings)
-            for _ in range(2):  # the second finds nothing to do: it may read what it has made
-                with command("topics", "apply", environ=cluster.environ("topics")) as topics:
-                    assert topics.wait() == 0, topics.output
-            assert "Nothing to do" in topics.output
-            yield cluster
-    except Unavailable as error:
-        unavailable(error)
-
-
-def awaited(settings: Settings, topic: str, count: int, by: "Command") -> list[Any]:
+def awaited(settings: Settings, topic: str, count: int, by: Command) -> list[Any]:
     """The first records of a topic, which ``by`` must write, read by the super user."""
     consumer = Consumer(
         librdkafka(settings, **{"group.id": f"test.{time.monotonic_ns()}", "auto.offset.reset": "earliest"})
