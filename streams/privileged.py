@@ -41,11 +41,21 @@ def require_privileges(settings: Settings, process: str) -> None:
     if lacking:
         shown = ", ".join(f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking[:SHOWN])
         more = f" (and {len(lacking) - SHOWN} more)" if len(lacking) > SHOWN else ""
-        who = f"user {settings.sasl_username}" if settings.sasl_username else "this client"
         raise ConfigurationError(
-            f"{PREFIX}BOOTSTRAP: {who} lacks privileges at {settings.bootstrap}: {shown}{more}; "
+            f"{PREFIX}BOOTSTRAP: {_user(settings)} lacks privileges at {settings.bootstrap}: {shown}{more}; "
             f"what {process} needs is in docs/security.md"
         )
+
+
+def denied(settings: Settings, error: KafkaError, topic: str, group: str) -> str:
+    """What a consumer was refused by an error of ``DENIED``, in words: Read on its topic, or Describe on its group."""
+    on_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+    what = f"Describe on group {group}" if on_group else f"Read on topic {topic}"
+    return f"{_user(settings)} lacks privileges at {settings.bootstrap}: {what}; see docs/security.md"
+
+
+def _user(settings: Settings) -> str:
+    return f"user {settings.sasl_username}" if settings.sasl_username else "this client"
 
 
 def taken_away(settings: Settings, process: str) -> str:

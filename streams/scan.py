@@ -14,6 +14,7 @@ from config.errors import ConfigurationError
 from config.settings import Settings
 from streams.headers import Headers
 from streams.kafka import librdkafka
+from streams.privileged import DENIED, denied
 from streams.records import RawRecord
 
 Place = tuple[str, int]
@@ -39,11 +40,12 @@ class Scanner:
     def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
         self._settings = settings
         self._progress = progress
+        self._group = f"{settings.group}.scan"  # librdkafka wants one; nothing is ever committed
         self._consumer = Consumer(
             librdkafka(
                 settings,
                 **{
-                    "group.id": f"{settings.group}.scan",  # librdkafka wants one; nothing is ever committed
+                    "group.id": self._group,
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,
                     "enable.partition.eof": True,
@@ -70,6 +72,8 @@ class Scanner:
             found = self._consumer.list_topics(topic, timeout=SILENCE_SECONDS).topics[topic]
         except KafkaException as error:
             raise self._unanswered(error.args[0].str()) from None
+        if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise self._denied(found.error, topic)  # else it would pass for one that is not there, and nothing be found
         return range(len(found.partitions))
 
     def read(self, places: Mapping[Place, int | None], upto: Mapping[Place, int] | None = None) -> Iterator[Message]:
@@ -96,6 +100,8 @@ class Scanner:
                         unread.discard(place)
                     elif error.code() in _MISSING:
                         raise ConfigurationError(f"topic {place[0]} is missing: run `fhirline topics apply`")
+                    elif error.code() in DENIED:
+                        raise self._denied(error, place[0])
                     elif not error.retriable():
                         raise self._unanswered(f"{place[0]}/{place[1]}: {error.name()}")
                 elif place in unread:
@@ -121,6 +127,9 @@ class Scanner:
     def _available(self) -> list[Message]:
         first = self._consumer.poll(POLL_SECONDS)
         return [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
+
+    def _denied(self, error: KafkaError, topic: str) -> ConfigurationError:
+        return ConfigurationError(f"FHIRLINE_BOOTSTRAP: {denied(self._settings, error, topic, self._group)}")
 
     def _unanswered(self, reason: str) -> ConfigurationError:
         return ConfigurationError(f"FHIRLINE_BOOTSTRAP: {self._settings.bootstrap} does not answer ({reason})")

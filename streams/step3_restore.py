@@ -24,6 +24,7 @@ from config.settings import Settings
 from mappers.contract import Entry, Stamp
 from mappers.normalize import Statement
 from streams.kafka import librdkafka
+from streams.privileged import DENIED, denied
 from streams.records import OutRecord
 
 RESTORE_BATCH = 5_000
@@ -192,6 +193,7 @@ class StateCache:
         Returns the number of records read. Raises RestoreFailed.
         """
         generation = self.generation
+        group = f"{self.settings.group}.state"  # librdkafka wants one; nothing is ever committed
         known = self._partitions
         states = {each: known[each] if each in known else PartitionState() for each in partitions}
         unread = set(states)
@@ -200,7 +202,7 @@ class StateCache:
             librdkafka(
                 self.settings,
                 **{
-                    "group.id": f"{self.settings.group}.state",  # librdkafka wants one; nothing is ever committed
+                    "group.id": group,
                     "enable.auto.commit": False,
                     "enable.partition.eof": True,
                     "auto.offset.reset": "earliest",
@@ -215,6 +217,8 @@ class StateCache:
                 for message in _available(consumer):
                     silent_since = time.monotonic()
                     error, partition = message.error(), message.partition() or 0
+                    if error is not None and error.code() in DENIED:  # of the group: names no partition
+                        raise RestoreFailed(denied(self.settings, error, self.topic, group))
                     state, offset = states[partition], message.offset() or 0
                     if error is None:
                         state.read(message.key() or b"", message.value())

@@ -1,8 +1,9 @@
 """The least that each process may do on a cluster with ACLs. Kafka's own words for resources and operations.
 
-One table for three readers: docs/security.md shows it, operators grant it, and tests/test_kafka_security.py runs every
-process with exactly this and nothing else. Write and Read imply Describe. An idempotent producer needs no right of its
-own on Kafka 2.8 and later (KIP-679); older clusters also want IdempotentWrite on the cluster.
+One table for three readers: docs/security.md shows it, operators grant it, and tests/test_kafka_security.py and
+test_operator_privileges.py run every process with exactly this and nothing else. Write and Read imply Describe. An
+idempotent producer needs no right of its own on Kafka 2.8 and later (KIP-679); older clusters also want IdempotentWrite
+on the cluster.
 """
 
 from collections.abc import Iterator
@@ -87,15 +88,18 @@ PRIVILEGES = (
     ),
     Privilege("operator", "Topic", RAW, ("Read", "Write"), "replay, trace, forget; Write: redriven letters"),
     Privilege("operator", "Topic", ENRICHED_RAW, ("Read", "Write"), "replay, trace, forget; Write: redriven letters"),
-    Privilege("operator", "Topic", LETTERS, ("Read",), "dead letters"),
+    Privilege("operator", "Topic", LETTERS, ("Read",), "dead letters, trace, forget"),
     Privilege("operator", "Topic", DEAD_LETTER_STATUS, ("Read", "Write"), "which letters are done"),
-    Privilege("operator", "Topic", CANONICAL, ("Read", "Write"), "replay's comparison and output, tombstones"),
-    Privilege("operator", "Topic", BUNDLE, ("Read", "Write"), "replay's output"),
-    Privilege("operator", "Topic", OUTCOME, ("Read", "Write"), "replay's output, trace"),
+    Privilege(
+        "operator", "Topic", CANONICAL, ("Read", "Write"), "trace, replay, forget; Write: replay's output, tombstones"
+    ),
+    Privilege("operator", "Topic", BUNDLE, ("Read", "Write"), "trace, forget; Write: replay's and DELETE Bundles"),
+    Privilege("operator", "Topic", OUTCOME, ("Read",), "trace, forget"),
     Privilege("operator", "Topic", STATE, ("Read", "Write"), "replay, forget"),
     Privilege("operator", "Topic", ENRICHED_STATE, ("Read", "Write"), "replay, forget"),
-    Privilege("operator", "Topic", ERASED, ("Read", "Write"), "forget"),
-    Privilege("operator", "Group", "<group>.scan", ("Describe",), "as of <group>.state"),
+    Privilege("operator", "Topic", ERASED, ("Read", "Write"), "forget; Read: replay, redriven letters"),
+    Privilege("operator", "Group", "<group>.scan", ("Describe",), "as of the worker's <group>.state"),
+    Privilege("operator", "Group", "<group>.state", ("Describe",), "replay of a part: what folds remember of the rest"),
     Privilege("operator", "Group", "<group>", ("Describe",), "lag of the workers"),
     Privilege("operator", "Group", "<group>.enrich", ("Describe",), "lag of the enrichment"),
 )

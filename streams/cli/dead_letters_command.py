@@ -134,11 +134,12 @@ def redrive(
     have written stays. What fails again is listed as failed-again, with the number of its attempts.
 
     Exit 0: sent, and nothing of it has failed again so far. Exit 1: something could not be sent, or failed again. Exit
-    2: a wrong argument or setting, or no cluster answered.
+    2: a wrong argument or setting, a privilege that is missing, or no cluster answered.
     """
     from streams.dead_letters.redrive import SEND_AGAIN, Redriver
     from streams.dead_letters.selection import grouped
     from streams.dead_letters.view import GROUP_COLUMNS, group_row
+    from streams.privileged import require_privileges
 
     if not meant.statuses:
         meant = replace(meant, statuses=SEND_AGAIN)
@@ -147,6 +148,8 @@ def redrive(
         require_answer(yes)
     settings = _settings()
     with _board(settings, meant) as board:
+        if not dry_run:  # an event that was sent and could not be marked would be sent again
+            require_privileges(settings, "operator")
         known = read(board)
         answered = {case.id for case in known if case.answers(key)}
         if answered:

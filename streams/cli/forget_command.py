@@ -61,17 +61,18 @@ def forget(
     What it cannot take away (raw events, until their retention ends) it says; see docs/erasure.md.
 
     Exit 0: nothing of the patient is left but what the report says. Exit 1: not erased: nothing is known of such a
-    patient, or somebody goes on writing, or the question was answered with no. Exit 2: a wrong argument or setting, or
-    Kafka does not answer.
+    patient, or somebody goes on writing, or not all could be written, or the question was answered with no. Exit 2: a
+    wrong argument or setting, a privilege that is missing, or Kafka does not answer.
     """
     from config.settings import load_settings
     from streams.cli.worker_command import require_topics
     from streams.erasure.forget import Erasure
     from streams.erasure.report import lines
+    from streams.step5_deliver import DeliveryFailed
 
     settings = load_settings()
     of = _compartment(vendor, tenant, _asked() if patient == "-" else patient)
-    require_topics(settings)
+    require_topics(settings, "operator")
     with _progress() as progress:
         erasure = Erasure(settings, of, progress)
         blocked = erasure.blocked()
@@ -101,6 +102,9 @@ def forget(
             return
         _confirm("Erase this patient? It cannot be undone.", yes)
         report = erasure.erase(found, settle, lambda line: print(line, flush=True))
+    except DeliveryFailed as error:
+        print(f"fhirline forget: {error}; not done yet: mend that, and run this again", file=sys.stderr)
+        raise typer.Exit(NOT_DONE) from None
     finally:
         erasure.close()
     for line in lines(report, settings.compaction_days):

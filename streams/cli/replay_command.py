@@ -23,6 +23,7 @@ DIFFERS = 1
 """Exit code where something differs, or events failed, or not all could be published."""
 
 INTERRUPTED = 130
+REACH_SECONDS = 10.0
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds of CPU in a period and the period, or ``max`` and the period (Linux, Control Group v2)."""
 
@@ -88,12 +89,16 @@ def replay(
     joined nor moved. Ctrl-C stops after the batches in hand; --resume goes on. docs/replay.md has the runbook.
 
     Exit 0: nothing differs, or all is published. Exit 1: something differs (--diff), or events failed, or not all could
-    be published. Exit 2: a wrong argument or setting. Exit 130: interrupted.
+    be published. Exit 2: a wrong argument or setting, a privilege that is missing, or no cluster answered. Exit 130:
+    interrupted.
     """
     from config.settings import load_settings
     from streams.logs import configure_logging
+    from streams.privileged import require_privileges
+    from streams.reach import reach
     from streams.replay.run import Failed, Interrupted, Run
     from streams.replay.told import teller
+    from streams.step3_restore import RestoreFailed
     from streams.step5_deliver import DeliveryFailed
 
     settings = load_settings()
@@ -101,6 +106,9 @@ def replay(
     processes = jobs or _cores()
     chosen = _selection(vendor, tenant, since, until, time, partitions, patient, event_type, dead_letters)
     _check(diff, diff_out, to_prefix, tombstones, bundles, everything)
+    reach(settings, REACH_SECONDS)
+    if not diff:
+        require_privileges(settings, "operator")
     with ExitStack() as stack:
         told = stack.enter_context(teller())
         if resume is not None:
@@ -126,7 +134,7 @@ def replay(
             differs = _diff(run, told, diff_out) if diff else _publish(run, told, tombstones, bundles)
         except (Interrupted, KeyboardInterrupt):
             _end(told, f"interrupted; go on with: {again}", INTERRUPTED)
-        except (Failed, DeliveryFailed) as error:
+        except (Failed, DeliveryFailed, RestoreFailed) as error:
             _end(told, f"{error}; go on with: {again}", DIFFERS)
     raise typer.Exit(DIFFERS if differs else 0)
 

@@ -42,9 +42,10 @@ def require_topics(settings: Settings, process: str | None = None) -> None:
     present = reach(settings, REACH_SECONDS).topics
     if process is not None:
         require_privileges(settings, process)
+    unseen = "" if settings.security_protocol == "PLAINTEXT" else ", or this Kafka user may not see it"
     for topic in declared(settings):
         if topic.name not in present:
-            raise ConfigurationError(f"topic {topic.name} is missing: run `fhirline topics apply`")
+            raise ConfigurationError(f"topic {topic.name} is missing{unseen}: run `fhirline topics apply`")
         if (found := len(present[topic.name].partitions)) != topic.partitions:
             raise ConfigurationError(
                 f"topic {topic.name} has {found} partitions, FHIRLINE_PARTITIONS says {topic.partitions}: "

@@ -1,13 +1,14 @@
 """Checks of the cluster: whether it can be reached, what it is, and whether its topics keep what they are given."""
 
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from config.settings import PREFIX, Settings
 from streams.doctor.finding import Finding, Level, ok, problem, several, warning
 from topics.cluster import Action, Difference, Existing, Plan
+from topics.privileges import Grant
 
 SECONDS = 3.0
 OLDEST = (2, 5)
@@ -74,6 +75,14 @@ def kafka_version(found: tuple[int, ...]) -> Finding:
         oldest = ".".join(map(str, OLDEST))
         return problem("version", f"the brokers are as Kafka {text}", f"upgrade them to {oldest} or later")
     return ok("version", f"the brokers are as Kafka {text}")
+
+
+def privileges(lacking: Sequence[Grant]) -> Finding:
+    """What the operator's commands need and this user has not. Of topics that do not exist nothing is known."""
+    if lacking:
+        shown = several([f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking])
+        return problem("privileges", f"this Kafka user lacks {shown}", "grant what docs/security.md has for operator")
+    return ok("privileges", "this Kafka user has all that the operator's commands need")
 
 
 def topics(plan: Plan, settings: Settings) -> Iterator[Finding]:

@@ -9,11 +9,13 @@ from config.vendors import load_vendors
 from streams.doctor import cluster, configuration, machine, work
 from streams.doctor.finding import Finding, Level, ok, problem
 from streams.kafka import kafka_python
+from streams.privileged import missing
 from streams.reach import reach
 from streams.status.reading import Reader
 from streams.status.summary import sources_of, summarize
 from topics.cluster import Cluster, compare
 from topics.declared import declared
+from topics.privileges import grants
 
 
 def examine(settings: Settings, environment: Mapping[str, str], timeout: float, online: bool) -> Iterator[Finding]:
@@ -58,7 +60,7 @@ def at_the_cluster(settings: Settings, timeout: float) -> Iterator[Finding]:
     yield from cluster.advertised(brokers, settings.bootstrap.split(","))
     looks = [_brokers(settings, min(brokers), timeout)]
     if configuration.vendors_file(settings).level is not Level.PROBLEM:  # which topics there are, they say
-        looks += [_topics(settings, len(brokers), timeout), _work(settings, timeout)]
+        looks += [_privileges(settings), _topics(settings, len(brokers), timeout), _work(settings, timeout)]
     for each in looks:
         yield from _unless_it_fails(each)
 
@@ -109,6 +111,12 @@ def _brokers(settings: Settings, broker: int, timeout: float) -> Iterator[Findin
         yield from cluster.broker_settings(settings, told)
     finally:
         admin.close()
+
+
+def _privileges(settings: Settings) -> Iterator[Finding]:
+    """Whether the operator's commands would be refused anything; asked where Kafka knows users."""
+    if settings.security_protocol != "PLAINTEXT":
+        yield cluster.privileges(missing(settings, grants("operator", settings)))
 
 
 def _topics(settings: Settings, brokers: int, timeout: float) -> Iterator[Finding]:
