@@ -10,6 +10,7 @@
   asks once a second where its state's partitions end, and reads on where that is beyond what it has written itself.
 """
 
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,8 +38,17 @@ LOOK_TIMEOUT = 5.0
 """Seconds for that question's answer; without one, the state is read on, as if there were something."""
 
 
+FRAMING = 1_024
+"""Bytes that a record may take on its way besides key and value: less than a hundred by Kafka's protocol (record and
+batch of format 2), and a round number above."""
+
+
 class RestoreFailed(Exception):
     """The state topic could not be read to its end."""
+
+
+class RegisterTooLarge(Exception):
+    """A register is larger than a record may be: what an event says could not be remembered whole."""
 
 
 class PartitionState:
@@ -60,9 +70,18 @@ class PartitionState:
         for each in statements:
             self._merge(each.subject, each.register, encode(each.entry))
 
-    def told(self, topic: str, partition: int, raw_key: str, statements: Sequence[Statement]) -> list[OutRecord]:
-        """Remember what an event says, and give the records that say it: each value is encoded once for both."""
+    def told(
+        self, topic: str, partition: int, raw_key: str, statements: Sequence[Statement], largest: int = sys.maxsize
+    ) -> list[OutRecord]:
+        """Remember what an event says, and give the records that say it: each value is encoded once for both.
+
+        Raises RegisterTooLarge where one of them is larger than ``largest`` bytes. A register repeats an id in its key
+        and in its value, so one may be although its raw record is not. Then nothing is remembered: no event's fold may
+        hold what is not durable.
+        """
         records = [state_record(topic, partition, raw_key, each) for each in statements]
+        if any(len(each.key) + len(each.value or b"") + FRAMING > largest for each in records):
+            raise RegisterTooLarge
         for each, record in zip(statements, records, strict=True):
             self._merge(each.subject, each.register, record.value or b"")
         return records

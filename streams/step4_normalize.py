@@ -172,6 +172,14 @@ def too_large_letter(raw: RawRecord, topic: str) -> OutRecord:
     return dead_letter(raw, redacted_value(raw, envelope), TOO_LARGE, topic, event=envelope.event_key)
 
 
+def not_remembered(raw: RawRecord, topic: str) -> Followed:
+    """What follows from an event of which a register exceeds what Kafka takes: its letter alone.
+
+    Nothing else of it goes out. What later events fold would contradict it, and the letter is sent again as a whole.
+    """
+    return Followed((too_large_letter(raw, topic),), error=TOO_LARGE)
+
+
 _PASSED_ON = frozenset(
     {
         headers.RECEIVED_AT,

@@ -2,9 +2,11 @@
 
 import itertools
 
+import pytest
+
 from mappers.contract import Entry, Stamp
 from mappers.normalize import Memory, Statement
-from streams.step3_restore import PartitionState, state_record
+from streams.step3_restore import PartitionState, RegisterTooLarge, state_record
 
 SAID = [
     Statement("Patient/1", "field name.text", Entry(Stamp((seconds, fraction), key, "t"), {"said": position}))
@@ -40,3 +42,12 @@ def test_the_position_moves_only_over_contiguous_deliveries() -> None:
     for offset in (7, 9, 10):
         state.delivered(offset)
     assert state.position == 8
+
+
+def test_of_an_event_with_a_register_too_large_nothing_is_remembered() -> None:
+    """Nor its small registers: the event becomes a dead letter, whole."""
+    state, large = PartitionState(), Statement("Patient/1", "field name", Entry(SAID[0].entry.stamp, "x" * 2_000))
+    with pytest.raises(RegisterTooLarge):
+        state.told("state", 0, "acme|1", [SAID[0], large], largest=3_000)
+    assert (len(state), state.size) == (0, 0)
+    assert len(state.told("state", 0, "acme|1", [SAID[0], large], largest=4_000)) == len(state) == 2

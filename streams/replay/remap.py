@@ -35,8 +35,8 @@ from streams.replay.journal import Batch, Journal, Made
 from streams.replay.selection import Selection
 from streams.replay.spans import Span
 from streams.scan import Scanner, raw_record
-from streams.step3_restore import PartitionState, StateCache, state_record
-from streams.step4_normalize import Followed, envelope_of, follow
+from streams.step3_restore import PartitionState, RegisterTooLarge, StateCache
+from streams.step4_normalize import Followed, envelope_of, follow, not_remembered
 from topics.declared import BUNDLE, canonical_topic
 
 AT_A_TIME = 500
@@ -149,11 +149,14 @@ class Mapping:
             if not job.live and not job.selects(raw):
                 continue
             followed = self.follow(raw, state)
-            state.remember(followed.statements)
+            try:
+                told = state.told(
+                    "", raw.partition, followed.key, followed.statements, self._settings.message_max_bytes
+                )
+            except RegisterTooLarge:
+                followed, told = not_remembered(raw, job.span.state_topic), []
             batch.seen.append(raw.offset)
-            for each in followed.statements:
-                record = state_record("", raw.partition, followed.key, each)
-                batch.registers[record.key] = record.value or b""
+            batch.registers.update((record.key, record.value or b"") for record in told)
             if followed.error:
                 batch.failed.append((raw.offset, followed.error, _event_key(followed)))
             self._keep(raw, followed, batch)
