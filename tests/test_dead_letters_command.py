@@ -26,6 +26,7 @@ from mappers.instants import Instant
 from mappers.normalize import Memory
 from mappers.registry import partition_key
 from mappers.session import normalizer
+from streams.audit import who
 from streams.dead_letters.board import Board
 from streams.dead_letters.letters import Case, Place, Status
 from streams.dead_letters.redrive import Redriver
@@ -320,7 +321,7 @@ def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: P
     assert MARKER not in seen
     assert key not in seen, "a key names a patient"
 
-    because = ("--reveal", "--reason", "ticket 12")
+    because = ("--reveal", "--reason", "ticket 12", "--as", "a clerk")
     shown = dead_letters(settings, "show", raw.coordinates, *because, FHIRLINE_LOG_LEVEL="error")
     assert MARKER in shown.stdout
     exported = dead_letters(settings, "export", f"--to={tmp_path / 'all.jsonl'}", *because)
@@ -328,7 +329,7 @@ def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: P
     for said in (shown, exported, files):
         audits = [json.loads(line) for line in said.stderr.splitlines() if "dead letter revealed" in line]
         assert [(each["letter"], each["reason"]) for each in audits] == [(raw.coordinates, "ticket 12")]
-        assert audits[0]["who"]
+        assert (audits[0]["who"], audits[0]["as"]) == (who(), "a clerk")
         assert MARKER not in said.stderr
     (line,) = map(json.loads, (tmp_path / "all.jsonl").read_text().splitlines())
     assert (line["payload"], line["key"]) == (body, key)

@@ -21,6 +21,7 @@ from config.settings import Settings
 from mappers.instants import Instant
 from mappers.normalize import Memory
 from mappers.session import normalizer
+from streams.audit import who
 from streams.demo.stack import Process
 from streams.embedded import EmbeddedBroker
 from streams.erasure.block import Block, Compartment, Erased, Hashing, OtherKey
@@ -409,8 +410,14 @@ def test_the_command_says_what_it_does_and_never_whose_it_was(load: Load, tmp_pa
     assert (typo.returncode, "nothing is known" in typo.stderr) == (1, True)
     assert load.live(mine) == mine, "so far nothing was to be done"
 
-    done = fhirline(load.settings, *named, "--yes", "--settle=0", f"--export-report={exported}", stdin=key, **KEY)
+    because = ("--reason", "ticket 9", "--as", "a clerk")
+    asked = (*named, "--yes", "--settle=0", f"--export-report={exported}", *because)
+    done = fhirline(load.settings, *asked, stdin=key, **KEY)
     assert done.returncode == 0, done.stderr
+    (audit,) = (json.loads(line) for line in done.stderr.splitlines() if "patient erased" in line)
+    assert (audit["reason"], audit["as"]) == ("ticket 9", "a clerk")
+    assert (audit["patient"], audit["who"]) == (json.loads(exported.read_text())["digest"], who())
+    assert not any("patient erased" in said.stderr for said in (keyless, dry, unasked, typo))
     assert not load.live(mine)
     report = json.loads(exported.read_text())
     assert set(report["keys"]) == {name.partition(" ")[2] for name in mine}

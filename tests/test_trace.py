@@ -135,12 +135,12 @@ def test_the_command_reveals_only_with_a_reason_which_it_logs(load: Load) -> Non
     without = fhirline(load, raw.coordinates, "--reveal")
     assert (without.returncode, without.stdout) == (2, "")
     assert "--reason" in without.stderr
-    told = fhirline(load, raw.coordinates, "--reveal", "--reason", "ticket 7", "--json", "--explain")
+    told = fhirline(load, raw.coordinates, "--reveal", "--reason", "ticket 7", "--as", "a clerk", "--json", "--explain")
     assert told.returncode == 0, told.stderr
     document = json.loads(told.stdout)
     assert json.loads(document["payloads"][raw.coordinates]) == orjson.loads(raw.value or b"")
     audit = next(json.loads(line) for line in told.stderr.splitlines() if "raw event revealed" in line)
-    assert (audit["reason"], audit["raw"]) == ("ticket 7", raw.coordinates)
+    assert (audit["reason"], audit["raw"], audit["as"]) == ("ticket 7", raw.coordinates, "a clerk")
     assert {each["resource"] for each in document["explained"]} >= set(document["made"])
     naming = normalizer(load.settings).naming
     nobody = naming.id("mediquo", load.tenant, "Patient", "patient", uuid4().hex)

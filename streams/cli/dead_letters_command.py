@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from config.errors import ConfigurationError
+from streams.cli.audit_option import As
 from streams.cli.dead_letters_options import AsJson, Form, Reason, Reveal, filter_of, filtered
 from streams.cli.dead_letters_terminal import bar, confirm, print_json, read, require_answer, table
 
@@ -83,6 +84,7 @@ def show(
     id: Annotated[str, typer.Argument(metavar="ID", help="Of `list --each`: topic/partition/offset")],
     reveal: Reveal = False,
     reason: Reason = None,
+    name: As = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one event's metadata and its failing paths; its key and payload only with --reveal.
@@ -103,7 +105,7 @@ def show(
             raise typer.Exit(INCOMPLETE)
         record: Record | None = None
         if reveal:
-            revealed([case], "show", because)
+            revealed([case], "show", because, name)
             record = next(records(settings, [case.last.place]), None)
     if as_json:
         print_json(case_document(case) | (payload_document(record) if record else {}))
@@ -179,6 +181,7 @@ def export(
     ] = Form.jsonl,
     reveal: Reveal = False,
     reason: Reason = None,
+    name: As = None,
 ) -> None:
     """Write metadata and failing paths into files that only their owner may read; payloads only with --reveal.
 
@@ -194,7 +197,7 @@ def export(
         found = [*filter(meant, read(board))]
         written: Iterable[tuple[Case, Record | None]] = ((case, None) for case in found)
         if reveal:
-            revealed(found, "export", because)
+            revealed(found, "export", because, name)
             lasts = {case.last.place: case for case in found}
             written = ((lasts[record.place], record) for record in records(settings, lasts.keys()))
         count = (to_lines if form is Form.jsonl else to_folder)(to, written)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from config.errors import ConfigurationError
+from streams.cli.audit_option import As
 
 if TYPE_CHECKING:
     from streams.erasure.block import Compartment
@@ -50,6 +51,8 @@ def forget(
             min=0, help="Seconds that workers are given to finish what they had in hand; default: what they may take"
         ),
     ] = None,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; goes into the audit event")] = None,
+    name: As = None,
     export_report: Annotated[
         Path | None,
         typer.Option(help="Also write the report there as JSON, with the keys of all that was erased; mode 0600"),
@@ -58,25 +61,30 @@ def forget(
     """Erase a patient: tombstones for all resources, a DELETE Bundle, and a block that no replay gets past.
 
     Needs FHIRLINE_ERASURE_KEY. Workers may go on running. Run it again after a crash, or to be sure: it is harmless.
-    What it cannot take away (raw events, until their retention ends) it says; see docs/erasure.md.
+    What it cannot take away (raw events, until their retention ends) it says; see docs/erasure.md. The log has an audit
+    event of who did it, which names the patient by the block's hash alone.
 
     Exit 0: nothing of the patient is left but what the report says. Exit 1: not erased: nothing is known of such a
     patient, or somebody goes on writing, or not all could be written, or the question was answered with no. Exit 2: a
     wrong argument or setting, a privilege that is missing, or Kafka does not answer.
     """
     from config.settings import load_settings
+    from streams.audit import audit
     from streams.cli.worker_command import require_topics
     from streams.erasure.forget import Erasure
     from streams.erasure.report import lines
+    from streams.logs import configure_logging
     from streams.step5_deliver import DeliveryFailed
 
     settings = load_settings()
+    configure_logging(settings)
     of = _compartment(vendor, tenant, _asked() if patient == "-" else patient)
     require_topics(settings, "operator")
     with _progress() as progress:
         erasure = Erasure(settings, of, progress)
         blocked = erasure.blocked()
         found = erasure.look()
+    told = {"vendor": vendor, "tenant": tenant, "patient": erasure.digest, "reason": (reason or "").strip()}
     try:
         if lift:
             if blocked is None:
@@ -86,6 +94,7 @@ def forget(
                 print("Would be let in again. Nothing was done.")
                 return
             _confirm("Map this patient's events again, from now on?", yes)
+            audit("erasure lifted", by="forget", name=name, **told)
             erasure.lift(found)
             print("Let in again: what arrives from now on is mapped. What was passed over comes back by a replay only.")
             return
@@ -101,6 +110,7 @@ def forget(
             print("Nothing was done.")
             return
         _confirm("Erase this patient? It cannot be undone.", yes)
+        audit("patient erased", by="forget", name=name, **told)
         report = erasure.erase(found, settle, lambda line: print(line, flush=True))
     except DeliveryFailed as error:
         print(f"fhirline forget: {error}; not done yet: mend that, and run this again", file=sys.stderr)

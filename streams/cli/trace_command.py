@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from config.errors import ConfigurationError
+from streams.cli.audit_option import As
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -38,6 +39,7 @@ def trace(
         bool, typer.Option("--reveal", help="With the raw payload: patients' data; logged as an audit event")
     ] = False,
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why it is revealed; goes into the log")] = None,
+    name: As = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of lines")] = False,
 ) -> None:
     """Show which raw record a resource came from, and what an event was made into: places and headers, no values.
@@ -79,7 +81,7 @@ def trace(
         raws = [raw for raw in found.raws.values() if raw is not None]
         explained = _explained(settings, tracer, latest, what if kind == "resource" else None) if explain else []
     if reveal:
-        view.revealed(raws, (reason or "").strip())
+        view.revealed(raws, (reason or "").strip(), name)
     if as_json:
         more: dict[str, Any] = {"explained": explained} if explain else {}
         more |= {"payloads": {raw.coordinates: view.payload(raw) for raw in raws}} if reveal else {}

@@ -122,12 +122,12 @@ def payload_text(value: bytes | None) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def revealed(cases: Iterable[Case], how: str, reason: str) -> None:
+def revealed(cases: Iterable[Case], how: str, reason: str, name: str | None) -> None:
     """Audit who sees which letters' payloads, and why; ``how``: ``show`` or ``export``. To be called before it."""
     for case in cases:
         last = case.last
         about = {"letter": case.id, "vendor": last.vendor, "tenant": last.tenant, "event_key": last.event_key}
-        audit("dead letter revealed", by=how, reason=reason, **about)
+        audit("dead letter revealed", by=how, name=name, reason=reason, **about)
 
 
 def printable(text: str) -> str:

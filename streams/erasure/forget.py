@@ -63,6 +63,11 @@ class Erasure:
         self._normalize: Normalizer = normalizer(settings)
         self._deliverer = Deliverer(settings)
 
+    @property
+    def digest(self) -> str:
+        """What the patient is called where the key must not be: the keyed hash that is the key of the block."""
+        return self._hashing.digest(self.patient.partition_key)
+
     def close(self) -> None:
         self._follower.close()
         self._scanner.close()
@@ -78,7 +83,7 @@ class Erasure:
 
     def erase(self, found: Found, settle: float | None = None, say: Say = lambda _: None) -> Report:
         """Block, tell, take away, look again. ``settle``: seconds that workers are given (None: what they may take)."""
-        report = Report(self.patient.vendor, self.patient.tenant, self._hashing.digest(self.patient.partition_key))
+        report = Report(self.patient.vendor, self.patient.tenant, self.digest)
         departure = self._block(found, report)
         settled = time.monotonic() + (settled_after(self._settings) if settle is None else settle)
         say("blocked; taking away what there is")

@@ -131,8 +131,8 @@ def payload(raw: RawRecord) -> str:
         return (raw.value or b"").decode("utf-8", "backslashreplace")
 
 
-def revealed(raws: Iterable[RawRecord], reason: str) -> None:
-    """Audit who sees which payload, and why; to be called before it is shown."""
+def revealed(raws: Iterable[RawRecord], reason: str, name: str | None) -> None:
+    """Log who sees which payload, and why, before it is shown."""
     for raw in raws:
-        about = {"raw": raw.coordinates, "vendor": raw.vendor, "event_key": event_key_of(raw)}
-        audit("raw event revealed", by="trace", reason=reason, **about)
+        told = {"raw": raw.coordinates, "vendor": raw.vendor, "event_key": event_key_of(raw)}
+        audit("raw event revealed", by="trace", name=name, reason=reason, **told)
