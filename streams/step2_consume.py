@@ -34,10 +34,10 @@ from streams.metrics.worker import VendorMetrics, WorkerMetrics
 from streams.privileged import taken_away
 from streams.prompt_transport import PromptTransport
 from streams.records import OutRecord, RawRecord
-from streams.step3_restore import PartitionState, StateCache
-from streams.step4_normalize import TOO_LARGE, follow, too_large_letter
+from streams.step3_restore import PartitionState, RegisterTooLarge, StateCache
+from streams.step4_normalize import TOO_LARGE, follow, not_remembered, too_large_letter
 from streams.step5_deliver import Deliverer, DeliveryFailed
-from topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
+from topics.declared import ENRICHED, dead_letter_topic, enriched_topic, raw_topic, state_topic
 
 if TYPE_CHECKING:
     from streams.tracing.spans import Tracing
@@ -116,6 +116,7 @@ class BatchProcessor:
         self._telling = settings.log_level == "debug"
         self.state = StateCache(settings, state_topic(vendor, enriched))
         self._partitions = settings.partitions
+        self._largest = settings.message_max_bytes
         self._normalize = normalize
         self._deliverer = deliverer
         self._fence = fence
@@ -137,9 +138,12 @@ class BatchProcessor:
             state = states[raw.partition]
             span = spans.begin(raw) if spans else None
             followed = follow(raw, self._normalize, state, self._partitions, self._heeding.erased.blocks)
+            try:
+                told = state.told(self.state.topic, raw.partition, followed.key, followed.statements, self._largest)
+            except RegisterTooLarge:
+                followed, told = not_remembered(raw, self.state.topic), []
             if spans and span:
                 followed = spans.carried(followed, span)
-            told = state.told(self.state.topic, raw.partition, followed.key, followed.statements)
             batch.event(followed)
             for record in followed.records:
                 if record.constant:
@@ -177,8 +181,10 @@ class BatchProcessor:
         letters: dict[str, OutRecord] = {}
         for record in too_large:
             if (raw := sources.get(id(record))) is None:
-                raise DeliveryFailed(f"{record.topic}: a state record is too large")
-            letter = letters.setdefault(raw.coordinates, too_large_letter(raw, record.topic))
+                # `told` lets none through that the settings allow: the topic was made with less, and mending it helps.
+                raise DeliveryFailed(f"{record.topic}: takes less than FHIRLINE_MESSAGE_MAX_BYTES: `fhirline doctor`")
+            own = record.topic == dead_letter_topic(raw.vendor)  # it says already what is wrong
+            letter = letters.setdefault(raw.coordinates, record if own else too_large_letter(raw, record.topic))
             _log_letter(raw, letter, TOO_LARGE, topic=record.topic)
         if letters:
             # A letter that is itself too large goes without its value: the raw record, which it names, has it.

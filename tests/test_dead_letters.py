@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,9 +18,10 @@ from streams.headers import header
 from streams.kafka import librdkafka, producer_config
 from streams.step1_receive.raw_record import raw_record
 from tests.kafka.brokers import RunningBroker, create_topics
-from tests.test_worker import ENOUGH, running
+from tests.test_replay import replay
+from tests.test_worker import ENOUGH, running, wait_until_as
 from tests.workload import Store, events, produce, undisturbed
-from topics.declared import dead_letter_topic
+from topics.declared import dead_letter_topic, state_topic
 from topics.partition import partition_for
 
 RECEIVED_AT = Instant.parse("2024-06-01T12:00:00Z")
@@ -140,4 +142,44 @@ def test_a_record_too_large_for_kafka(settings: Settings) -> None:
         assert {header(each.headers(), "raw") for each in too_large()} == {large.coordinates}
         assert {each.value() for each in too_large()} == {None}
         assert worker.stop() == 0
+    store.close()
+
+
+def test_a_register_too_large_for_kafka(settings: Settings, tmp_path: Path) -> None:
+    """What could not be remembered is not published either: all is as if the event had never come, but for its letter.
+
+    The patient's later event would else be folded with a name that no restart, and no other worker, knows of. A replay
+    finds the same.
+    """
+    assert RECEIVED_AT is not None
+    limit = {"FHIRLINE_MESSAGE_MAX_BYTES": "65536"}
+    name = "".join(random.Random(1).choices("abcdefghij ", k=70_000))
+    large, small = (
+        raw_record(
+            "azodha", "acme", orjson.dumps({"eventName": "UploadedFileAndTest", "data": data}), RECEIVED_AT, None, 64
+        )
+        for data in (
+            {"patient": {"id": "big", "lastName": name}, "file": {"id": 1, "name": "a.pdf"}},
+            {"patient": {"id": "big", "gender": "FEMALE"}, "file": {"id": 2, "name": "b.pdf"}},
+        )
+    )
+    raws = produce(settings, [large, *events(40, seed=3), small])
+    (refused,) = (each for each in raws if each.value == large.value)
+    expected = undisturbed(settings, [each for each in raws if each is not refused])
+    store = Store(settings)
+    with letters(settings, "azodha") as found, running(settings, **limit) as worker:
+        wait_until_as(expected, store, worker)
+        end = time.monotonic() + ENOUGH
+        while not (told := [each for each in found.read() if each.key() == refused.key]):
+            assert time.monotonic() < end, worker.report("is stuck")
+        assert worker.stop() == 0
+    (letter,) = told
+    assert [header(letter.headers(), name) for name in ("error-code", "error-path", "raw")] == [
+        "record-too-large",
+        state_topic("azodha"),
+        refused.coordinates,
+    ]
+    replayed = replay(settings, tmp_path, "--vendor", "azodha", **limit)
+    assert replayed.lines == [], replayed.said
+    assert "1 x record-too-large" in replayed.said
     store.close()
