@@ -8,6 +8,8 @@ import fcntl
 import os
 import queue
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -216,23 +218,21 @@ class Run:
         shutil.rmtree(self.folder)
 
     def _work(self, task: Callable[[Job], bool], jobs: Iterable[Job]) -> None:
-        waiting: set[Future[bool]] = {self._pool.submit(task, each) for each in jobs}
-        finished: set[Future[bool]] = set()
-        try:
-            while waiting:
-                done, waiting = wait(waiting, LOOK_SECONDS, FIRST_EXCEPTION)
-                finished |= done
-                self._tell()
-                for each in done:
-                    each.result()
-        except KeyboardInterrupt:
-            self._stop.set()
-            wait(waiting)
-            self._tell()
-            raise Interrupted from None
-        except BrokenProcessPool:
-            raise Failed("a mapping process was killed (out of memory?): fewer --jobs need less of it") from None
+        with _ctrl_c() as pressed:
+            try:
+                waiting: set[Future[bool]] = {self._pool.submit(task, each) for each in jobs}
+                while waiting:
+                    done, waiting = wait(waiting, LOOK_SECONDS, FIRST_EXCEPTION)
+                    self._tell()
+                    for each in done:
+                        each.result()
+                    if pressed.is_set():
+                        self._stop.set()  # the batches in hand are the last ones
+            except BrokenProcessPool:
+                raise Failed("a mapping process was killed (out of memory?): fewer --jobs need less of it") from None
         self._tell()
+        if pressed.is_set():
+            raise Interrupted
 
     def _tell(self) -> None:
         tell: Callable[[Step], None] = self._told.step
@@ -241,6 +241,18 @@ class Run:
                 tell(self._steps.get_nowait())
             except queue.Empty:
                 return
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Ctrl-C as an event. Raised in the midst of an executor's `wait`, a KeyboardInterrupt may leave a future's lock
+    held, for which the executor's own thread then waits for ever."""
+    pressed = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _locked(folder: Path) -> int:
