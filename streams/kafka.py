@@ -1,11 +1,14 @@
 """Client configuration for librdkafka, kafka-python and aiokafka, from the same settings."""
 
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from config.errors import ConfigurationError
 from config.secret import secret
 from config.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from faust.types.auth import CredentialsT
 
 OAUTHBEARER = "OAUTHBEARER"
 
@@ -97,6 +100,27 @@ def kafka_python(settings: Settings) -> dict[str, Any]:
 
         config["sasl_oauth_token_provider"] = ForKafkaPython(token_source(settings))
     return {name: value for name, value in config.items() if value is not None}
+
+
+def faust_credentials(settings: Settings) -> "CredentialsT | None":
+    """What Faust gives to aiokafka."""
+    import faust
+
+    if settings.security_protocol == "PLAINTEXT":
+        return None
+    context = ssl_context(settings) if settings.security_protocol.endswith("SSL") else None
+    if not settings.security_protocol.startswith("SASL"):
+        return faust.SSLCredentials(context=context)
+    if uses_oauth(settings):
+        from streams.oauth import ForAiokafka, token_source
+
+        return faust.OAuthCredentials(oauth_cb=ForAiokafka(token_source(settings)), ssl_context=context)
+    return faust.SASLCredentials(
+        username=settings.sasl_username or "",
+        password=password(settings) or "",
+        ssl_context=context,
+        mechanism=settings.sasl_mechanism,
+    )
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext:

@@ -3,7 +3,7 @@
 The invariant, for each event: **ack only after everything that follows from it has been acknowledged by Kafka.** Faust
 commits only what was acked, so a worker that dies anywhere before that is given the event again. What keeps it:
 
-1. ``noack_take`` acks nothing by itself; `BatchProcessor.process` acks after its barrier, in order.
+1. ``noack_take`` acks nothing by itself; the agent does, in order, once `BatchProcessor.process` is past its barrier.
 2. Nothing raises out of an agent's body: Faust would go on past the failed batch, and commit over it. One event's
    trouble is its dead letter (step4); trouble of the infrastructure ends the process at once, uncommitted (`die`).
 3. Nothing is mapped by old knowledge of who is erased (`streams.erasure.follower`).
@@ -14,21 +14,20 @@ What Faust needs besides was found the hard way: engine.md names the failure beh
 """
 
 import asyncio
-import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import faust
 import structlog
 from confluent_kafka import Message
-from faust.types.auth import CredentialsT
 
 from config.settings import Settings
 from mappers.normalize import Normalized, Normalizer
-from streams.erasure.follower import PAUSE_SHARE, Follower, Heeding
+from streams.erasure.follower import Follower, Heeding
+from streams.fence import Fence, die
 from streams.headers import EVENT_KEY, header
-from streams.kafka import password, ssl_context, uses_oauth
+from streams.kafka import faust_credentials
 from streams.metrics.watched import Watched
 from streams.metrics.worker import VendorMetrics, WorkerMetrics
 from streams.privileged import taken_away
@@ -44,55 +43,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("worker")
 
-EXIT_FAILED = 70
-"""Exit code of a worker that could not keep the invariant any more (sysexits: internal software error)."""
-
-TICK = 0.1
 PRIVILEGES_EVERY = 15.0
 """Seconds between two looks at whether this process still may do what it does."""
 
 MAX_CONSTANTS = 100_000
 BREATHE_EVERY = 10
 """Events mapped at a stretch before heartbeats and fetches get their turn."""
-
-
-def die(reason: str, **details: Any) -> NoReturn:
-    """End the process at once, committing nothing; the supervisor starts it again, and the batch is read again."""
-    log.critical("worker ends without committing", reason=reason, **details)
-    os._exit(EXIT_FAILED)
-
-
-class Fence:
-    """Ends a worker whose loop stood still so long that its partitions may have another owner (state.md)."""
-
-    def __init__(self, session_timeout: float) -> None:
-        self._limit = session_timeout * PAUSE_SHARE
-        self._last: float | None = None
-
-    async def tick(self) -> None:
-        while True:
-            self.check()
-            await asyncio.sleep(TICK)
-
-    def check(self) -> None:
-        """Called by the ticker, and again just before producing."""
-        now = time.monotonic()
-        self._look(now)
-        self._last = now
-
-    def _look(self, now: float) -> None:
-        paused = now - self._last if self._last is not None else 0.0
-        if paused > self._limit:
-            die("paused longer than the group waits", seconds=round(paused, 1))
-
-    def passing(self, records: Iterable[OutRecord]) -> Iterator[OutRecord]:
-        """The records on their way to the producer: a pause may begin, and end, between any two of them.
-
-        Only looks: what sends must not hide that the loop stands still.
-        """
-        for record in records:
-            self._look(time.monotonic())
-            yield record
 
 
 class BatchProcessor:
@@ -243,7 +199,7 @@ def build_app(
     app = faust.App(
         settings.group,
         broker=[f"aiokafka://{server}" for server in settings.bootstrap.split(",")],
-        broker_credentials=_credentials(settings),
+        broker_credentials=faust_credentials(settings),
         processing_guarantee="at_least_once",
         key_serializer="raw",
         value_serializer="raw",
@@ -352,21 +308,3 @@ def _log_letter(raw: RawRecord, letter: OutRecord, code: str, **more: str) -> No
 def _safe(error: BaseException) -> str:
     """Messages of our own errors name topics and codes; anybody else's may quote a payload."""
     return str(error) if type(error).__module__.startswith("streams.") else "see the type"
-
-
-def _credentials(settings: Settings) -> CredentialsT | None:
-    if settings.security_protocol == "PLAINTEXT":
-        return None
-    context = ssl_context(settings) if settings.security_protocol.endswith("SSL") else None
-    if not settings.security_protocol.startswith("SASL"):
-        return faust.SSLCredentials(context=context)
-    if uses_oauth(settings):
-        from streams.oauth import ForAiokafka, token_source
-
-        return faust.OAuthCredentials(oauth_cb=ForAiokafka(token_source(settings)), ssl_context=context)
-    return faust.SASLCredentials(
-        username=settings.sasl_username or "",
-        password=password(settings) or "",
-        ssl_context=context,
-        mechanism=settings.sasl_mechanism,
-    )

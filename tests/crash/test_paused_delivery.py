@@ -27,7 +27,7 @@ DELIVER = f"""
 import random
 from config.settings import load_settings
 from streams.records import OutRecord
-from streams.step2_consume import Fence
+from streams.fence import Fence
 from streams.step5_deliver import Deliverer, DeliveryFailed
 settings = load_settings()
 value = random.Random(1).randbytes({SIZE})

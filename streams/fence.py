@@ -1,0 +1,58 @@
+"""When a worker must end at once: nothing is committed then, and its supervisor starts it again."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+import structlog
+
+from streams.erasure.follower import PAUSE_SHARE
+from streams.records import OutRecord
+
+log = structlog.get_logger("worker")
+
+EXIT_FAILED = 70
+"""Exit code of a worker that could not keep the invariant any more (sysexits: internal software error)."""
+
+TICK = 0.1
+
+
+def die(reason: str, **details: Any) -> NoReturn:
+    """End the process at once, committing nothing; the supervisor starts it again, and the batch is read again."""
+    log.critical("worker ends without committing", reason=reason, **details)
+    os._exit(EXIT_FAILED)
+
+
+class Fence:
+    """Ends a worker whose loop stood still so long that its partitions may have another owner (state.md)."""
+
+    def __init__(self, session_timeout: float) -> None:
+        self._limit = session_timeout * PAUSE_SHARE
+        self._last: float | None = None
+
+    async def tick(self) -> None:
+        while True:
+            self.check()
+            await asyncio.sleep(TICK)
+
+    def check(self) -> None:
+        """Called by the ticker, and again just before producing."""
+        now = time.monotonic()
+        self._look(now)
+        self._last = now
+
+    def _look(self, now: float) -> None:
+        paused = now - self._last if self._last is not None else 0.0
+        if paused > self._limit:
+            die("paused longer than the group waits", seconds=round(paused, 1))
+
+    def passing(self, records: Iterable[OutRecord]) -> Iterator[OutRecord]:
+        """The records on their way to the producer: a pause may begin, and end, between any two of them.
+
+        Only looks: what sends must not hide that the loop stands still.
+        """
+        for record in records:
+            self._look(time.monotonic())
+            yield record
