@@ -5,7 +5,7 @@ in one partition number, which its Provenance tells: that is looked for under th
 tenant would give it, before anything larger is read.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,8 @@ class EventTrace:
     written: list[Record] = field(default_factory=list)
     """Canonical records whose last value this event wrote, or contributed the greatest stamp to."""
     made: list[str] = field(default_factory=list)
-    """Targets of its Provenance: what its mapping made, whoever has written it since."""
+    """Targets of its Provenance: what its mapping made, whoever has written it since. Where byte-equal events came for
+    several tenants, and so have one key, of each tenant's."""
     messages: list[Record] = field(default_factory=list)
     """Bundles and outcomes."""
     letters: list[tuple[Record, Any]] = field(default_factory=list)
@@ -138,12 +139,9 @@ class Tracer:
         """Everything about an event. ``place``: a raw record of it that is known already; ``vendors``: of whom only."""
         found = EventTrace(event_key)
         chosen = tuple(vendors) or self._vendors.names
-        provenance = self._provenance(event_key, chosen)
-        if provenance is not None:
-            found.made = targets(provenance.value() or b"{}")
-            places = self._beside(provenance.partition() or 0)
-        else:  # nothing canonical without a Provenance (mapping.md §5.3); an outcome there may be
-            places = {*self._places([OUTCOME])}
+        provenances = self._provenances(event_key, chosen)
+        found.made = [*dict.fromkeys(target for each in provenances for target in targets(each.value() or b"{}"))]
+        places = self._beside({each.partition() or 0 for each in provenances})
         for each in self._read(places):
             record = record_of(each)
             if record.named.get(headers.EVENT_KEY) == event_key or (
@@ -156,18 +154,18 @@ class Tracer:
         self._raws(found, place, chosen)
         return found
 
-    def _provenance(self, event_key: str, vendors: Iterable[str]) -> Message | None:
+    def _provenances(self, event_key: str, vendors: Iterable[str]) -> list[Message]:
         """The event's, under the id that it has for whichever vendor and tenant (mapping.md §4.1, §5.3)."""
         wanted = {
             f"Provenance/{self._naming.id(vendor, tenant, 'Provenance', 'event', key(event_key))}".encode()
             for vendor in vendors
             for tenant in self._vendors[vendor].tenants
         }
-        last = None
+        last: dict[bytes, Message] = {}
         for each in self._read(self._places([PROVENANCE])):
             if each.key() in wanted or header(headers_of(each), headers.EVENT_KEY) == event_key:
-                last = each if each.value() is not None else None
-        return last
+                last[each.key() or b""] = each
+        return [each for _, each in sorted(last.items()) if each.value() is not None]
 
     def _letters(self, found: EventTrace, vendors: Iterable[str]) -> None:
         letters = [
@@ -192,6 +190,7 @@ class Tracer:
         if not found.raws:
             for raw in self._look_through(found.event_key, vendors):
                 found.raws[raw.coordinates] = raw
+        found.raws = dict(sorted(found.raws.items()))  # whichever of them the question began with
 
     def _look_through(self, event_key: str, vendors: Iterable[str]) -> Iterator[RawRecord]:
         topics = [raw_topic(each) for each in vendors] + [enriched_topic(each) for each in vendors if each in ENRICHED]
@@ -217,11 +216,16 @@ class Tracer:
             return [(topic, number) for topic in topics]
         return [(topic, each) for topic in topics for each in self._scanner.partitions(topic)]
 
-    def _beside(self, number: int) -> set[Place]:
-        """Where an event's records lie: its patient's partition, and of types without a patient anywhere."""
+    def _beside(self, numbers: Set[int]) -> set[Place]:
+        """Where an event's records lie: its Provenance's partition, and of types without a patient anywhere.
+
+        Nothing canonical is there without a Provenance (mapping.md §5.3); an outcome may be.
+        """
+        if not numbers:
+            return {*self._places([OUTCOME])}
         shared = [canonical_topic(each) for each in OWN_PARTITION]
-        own = {(topic, number) for topic in (*map(canonical_topic, RESOURCE_TYPES), BUNDLE, OUTCOME)}
-        return own | {*self._places(shared)}
+        topics = (*map(canonical_topic, RESOURCE_TYPES), BUNDLE, OUTCOME)
+        return {(topic, number) for topic in topics for number in numbers} | {*self._places(shared)}
 
 
 def record_of(message: Message) -> Record:
