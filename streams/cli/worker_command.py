@@ -60,6 +60,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     import faust
 
     from mappers.session import normalizer
+    from streams.collector import spare_the_collector
     from streams.logs import configure_logging
     from streams.metrics.watched import Watched
     from streams.step2_consume import build_app
@@ -90,18 +91,6 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     finally:
         if tracer is not None:
             tracer.stop()
-
-
-def spare_the_collector() -> None:
-    """Keep the garbage collector from what was made at start: models, schemas and tables, half a million objects.
-
-    A look at everything would take a tenth of a second, in which no event moves. Looking much less often was tried and
-    costs more than it saves: batches of 50,000 objects leave the processor's caches (benchmarks/NOTES.md).
-    """
-    import gc
-
-    gc.collect()
-    gc.freeze()
 
 
 def _log_disagreement(found: Disagreement) -> None:

@@ -8,6 +8,7 @@ import structlog
 from config.errors import ConfigurationError
 from config.settings import Settings
 from config.vendors import load_vendors
+from streams.collector import spare_the_collector
 from streams.enrich.stage import CODES, VENDOR, Stage, enrich_group
 from streams.enrich.survey import Fetcher
 from streams.infermedica.client import CallFailed, Client, Instance, new_session
@@ -58,6 +59,7 @@ async def serve(settings: Settings) -> None:
             if listener is not None:
                 endpoint = Endpoint(listener, registry, stage.problems)
                 await endpoint.start()
+            spare_the_collector()
             log.info("enriching", tenants=sorted(instances), bootstrap=settings.bootstrap)
             await stage.run(stopping)
         finally:

@@ -27,6 +27,7 @@ from config.settings import Settings
 from mappers.envelope import UnreadableBody
 from mappers.normalize import Normalizer, Remembered
 from mappers.session import normalizer
+from streams.collector import spare_the_collector
 from streams.erasure.follower import Follower
 from streams.headers import EVENT_KEY, header
 from streams.records import OutRecord, RawRecord
@@ -229,6 +230,7 @@ def begin(settings: Settings, index: Path, vendors: tuple[str, ...], prefix: str
     assert parent is not None
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
     mapping = Mapping(settings, HeldIndex(index, settings, vendors, prefix))
+    spare_the_collector()
     _processes.append(Process(settings, mapping, steps.put, stop.is_set))
 
 

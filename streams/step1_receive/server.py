@@ -15,6 +15,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from config.errors import ConfigurationError
 from config.settings import Settings
 from config.vendors import load_vendors
+from streams.collector import spare_the_collector
 from streams.logs import log_loop_error
 from streams.metrics.endpoint import Endpoint, bound, metrics_answer
 from streams.metrics.gateway import GatewayMetrics
@@ -51,6 +52,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     endpoint = _endpoint(settings, registry, app, gateway)
     runner = web.AppRunner(app, shutdown_timeout=1)  # the requests have been waited for by then
     await runner.setup()
+    spare_the_collector()
     try:
         listener = await _listen(runner, settings)
         for line in gateway.missing_secrets():
