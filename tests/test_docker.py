@@ -375,6 +375,7 @@ def test_every_command_runs_and_becomes_healthy(enriching: tuple[str, dict[str, 
     assert codes == [0, 0]
 
 
+@pytest.mark.long
 def test_an_operators_commands_run_one_after_another(enriching: tuple[str, dict[str, str]], tmp_path: Path) -> None:
     """Each `docker compose run tools …` is a new container; a folder stands for the volume, which is what remains."""
     bootstrap, env = enriching

@@ -34,6 +34,8 @@ from topics.declared import (
 )
 from topics.privileges import Grant
 
+pytestmark = pytest.mark.long  # a secured cluster and every command
+
 OPERATOR = "operator"
 ENOUGH = 60.0
 SAMPLES = Path(__file__).parents[1] / "streams" / "demo" / "samples"

@@ -262,6 +262,7 @@ def test_shadow_topics(mapped: Settings, tmp_path: Path) -> None:
     unchanged(replay(mapped, tmp_path, "--to-prefix", "shadow."))
 
 
+@pytest.mark.long
 def test_what_is_the_same_goes_out_again_only_where_all_is_asked_for(mapped: Settings, tmp_path: Path) -> None:
     """For a reader that must be filled anew: every key of the range once more, in the same bytes.
 
