@@ -3,6 +3,7 @@
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from tests.receiving import running_gateway
 from tests.token_server import TokenServer
 from tests.workload import events, produce
 from topics.declared import BUNDLE, canonical_topic, enriched_topic, raw_topic, state_topic
-from topics.privileges import PROCESSES, Grant, table
+from topics.privileges import PROCESSES, Grant, overview, table
 
 ENOUGH = 60.0
 WRONG = "a-wrong-password"
-DOCUMENTATION = (Path(__file__).parents[1] / "docs" / "security.md").read_text("utf-8")
-SAMPLES = Path(__file__).parents[1] / "streams" / "demo" / "samples"
+ROOT = Path(__file__).parents[1]
+DOCUMENTATION = (ROOT / "docs" / "security.md").read_text("utf-8")
+SAMPLES = ROOT / "streams" / "demo" / "samples"
 
 
 def awaited(settings: Settings, topic: str, count: int, by: Command) -> list[Any]:
@@ -223,10 +225,11 @@ def test_all_three_clients_come_by_oauthbearer(cluster: Cluster, tmp_path: Path)
         assert "answered 401: check client id, secret and scope" in line
 
 
-def test_the_documentation_shows_the_privileges_that_are_tested_here() -> None:
+@pytest.mark.parametrize(("page", "made"), [("docs/security.md", table), ("README.md", overview)])
+def test_the_documentation_shows_the_privileges_that_are_tested_here(page: str, made: Callable[[], str]) -> None:
     """Made from the same table; ``python -c "from topics.privileges import table; print(table())"`` makes it anew."""
-    shown = DOCUMENTATION.partition("<!-- privileges -->\n")[2].partition("\n<!-- /privileges -->")[0]
-    assert shown == table()
+    shown = (ROOT / page).read_text("utf-8").partition("<!-- privileges -->\n")[2]
+    assert shown.partition("\n<!-- /privileges -->")[0] == made()
 
 
 def test_every_setting_that_the_documentation_names_exists() -> None:
