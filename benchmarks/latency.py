@@ -18,7 +18,7 @@ from benchmarks.throughput import WORKER, Figures, wait_until_assigned
 from streams.headers import EVENT_KEY, Headers, header
 from streams.kafka import producer_config
 
-WARM_UP_SECONDS = 15.0
+WARM_UP_SECONDS = 30.0
 """At the same rate, not counted: the fresh broker's JVM compiles its code, and what queues up by then is worked off."""
 
 GIVE_UP_SECONDS = 60.0
