@@ -30,6 +30,7 @@ from tests.kafka.jars import Unavailable
 
 WORKERS = (1, 2, 4)
 NAMES = ("core", "validation", *(way.name for way in WAYS), "gateway", "latency", "workers")
+TAKEN = "taken by the host, share of a core"
 EXIT_UNAVAILABLE = 2
 APART = Path(__file__).parents[1] / ".cache" / "benchmarks"
 
@@ -67,7 +68,9 @@ class Run:
         for repeat in range(self.options.repeat):
             for name, measured in self._benchmarks():
                 self._say(f"repeat {repeat + 1} of {self.options.repeat}: {name} ...")
+                taken, begun = machine.taken(), time.monotonic()
                 figures = measured()
+                figures[TAKEN] = (machine.taken() - taken) / (time.monotonic() - begun)
                 for figure, value in figures.items():
                     self.runs.setdefault(name, {}).setdefault(figure, []).append(value)
                 self._say(f"    {', '.join(f'{figure} {value:,.1f}' for figure, value in figures.items())}")

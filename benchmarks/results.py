@@ -112,7 +112,9 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"({settings['scaling partitions']} for several workers); validation `spec`.",
         "* " + _pinning(machine),
         *_changed(settings["changed by the environment"]),
-        "* Median (least to greatest of the repeats). CPU-seconds are user and system time of the measured process.",
+        "* Median (least to greatest of the repeats). CPU-seconds are user and system time of the measured process. "
+        "Where a virtual machine's host took more than a few per cent of a core, latencies and rates say more of it "
+        "than of fhirline.",
         "",
         "## Goals",
         "",

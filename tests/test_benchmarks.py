@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import core
-from benchmarks.__main__ import main
+from benchmarks.__main__ import TAKEN, main
 from benchmarks.mix import SHARES, events, mix
 from benchmarks.results import GOALS
 
@@ -58,6 +58,7 @@ def test_figures_are_there(only: str, tmp_path: Path, monkeypatch: pytest.Monkey
     found = json.loads((tmp_path / "results.json").read_text("utf-8"))
     measured = found["benchmarks"]
     assert {name.partition("-")[0] for name in measured} == {only}
+    assert all(0 <= figures[TAKEN]["median"] < 1 for figures in measured.values())
     for name, figures in measured.items():
         assert len(figures) >= 4, name
         for figure, value in figures.items():
