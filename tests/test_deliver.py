@@ -1,0 +1,66 @@
+"""The barrier, on a real broker: nothing is taken for delivered that Kafka has not acknowledged, in either form."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Message
+
+from streams.kafka import kafka_python
+from streams.records import OutRecord
+from streams.step5_deliver import BREATHE_EVERY, Delivered, Deliverer, DeliveryFailed
+from tests.kafka.brokers import RunningBroker, settings_for
+from topics.cluster import Cluster
+from topics.declared import Topic
+
+Deliver = Callable[[Deliverer, Sequence[OutRecord], Delivered | None], Sequence[OutRecord]]
+
+FORMS: dict[str, Deliver] = {
+    "blocking": lambda by, records, delivered: by.deliver(records, delivered),
+    "beside": lambda by, records, delivered: asyncio.run(by.deliver_beside(records, delivered)),
+}
+
+
+@pytest.fixture(scope="module")
+def topic(embedded: RunningBroker) -> str:
+    name = f"delivered-{uuid4().hex[:8]}"
+    with Cluster(kafka_python(embedded.settings())) as cluster:
+        made = Topic(name, 1, 1, "delete", 1_048_576, "key", "for a test")
+        assert cluster.apply(cluster.plan([made])).complete
+    return name
+
+
+def records(topic: str, mark: str, count: int = 2 * BREATHE_EVERY + 1) -> list[OutRecord]:
+    return [OutRecord(topic, f"{mark}/{number}".encode(), b"x" * 100, 0) for number in range(count)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_it_ends_when_every_record_is_acknowledged(embedded: RunningBroker, topic: str, form: str) -> None:
+    acknowledged: list[Message] = []
+    sent = records(topic, form)
+    assert FORMS[form](Deliverer(embedded.settings()), sent, acknowledged.append) == []
+    assert [each.key() for each in acknowledged] == [each.key for each in sent]
+    assert len({each.offset() for each in acknowledged}) == len(sent)
+
+
+def test_each_of_two_at_once_hears_of_its_own_records_alone(embedded: RunningBroker, topic: str) -> None:
+    deliverer = Deliverer(embedded.settings())
+    heard: dict[str, list[Message]] = {"one": [], "other": []}
+
+    async def both() -> None:
+        await asyncio.gather(*(deliverer.deliver_beside(records(topic, mark), heard[mark].append) for mark in heard))
+
+    asyncio.run(both())
+    for mark, acknowledged in heard.items():
+        assert [each.key() for each in acknowledged] == [each.key for each in records(topic, mark)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_an_acknowledgement_it_fails(form: str) -> None:
+    with socket.socket() as nobody:  # bound and not listening: no broker can come there meanwhile
+        nobody.bind(("127.0.0.1", 0))
+        settings = settings_for(f"127.0.0.1:{nobody.getsockname()[1]}", delivery_timeout=1.0)
+        with pytest.raises(DeliveryFailed, match=r"_MSG_TIMED_OUT|unacknowledged"):
+            FORMS[form](Deliverer(settings), records("delivered", form, 3), None)
