@@ -3,8 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any, NoReturn, TypeVar
 
 import structlog
 
@@ -13,16 +13,35 @@ from streams.records import OutRecord
 
 log = structlog.get_logger("worker")
 
+Item = TypeVar("Item")
+
 EXIT_FAILED = 70
 """Exit code of a worker that could not keep the invariant any more (sysexits: internal software error)."""
 
 TICK = 0.1
+
+BREATHE_AFTER = 0.03
+"""Seconds of work at a stretch, after which heartbeats, fetches and the fence's ticker get their turn."""
 
 
 def die(reason: str, **details: Any) -> NoReturn:
     """End the process at once, committing nothing; the supervisor starts it again, and the batch is read again."""
     log.critical("worker ends without committing", reason=reason, **details)
     os._exit(EXIT_FAILED)
+
+
+async def breathing(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """The items, with a turn for everything else on the loop as often as it is due: a slow batch is no pause.
+
+    By the clock, not by the number of items: what an item costs depends on its size, on the validation and on the
+    machine, and a batch that counts as a pause is read again, and counts as one again, for ever.
+    """
+    breathed = time.monotonic()
+    for item in items:
+        if time.monotonic() - breathed > BREATHE_AFTER:
+            await asyncio.sleep(0)
+            breathed = time.monotonic()
+        yield item
 
 
 class Fence:

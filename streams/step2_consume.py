@@ -25,7 +25,7 @@ from confluent_kafka import Message
 from config.settings import Settings
 from mappers.normalize import Normalized, Normalizer
 from streams.erasure.follower import Follower, Heeding
-from streams.fence import Fence, die
+from streams.fence import Fence, breathing, die
 from streams.headers import EVENT_KEY, header
 from streams.kafka import faust_credentials
 from streams.metrics.watched import Watched
@@ -47,8 +47,6 @@ PRIVILEGES_EVERY = 15.0
 """Seconds between two looks at whether this process still may do what it does."""
 
 MAX_CONSTANTS = 100_000
-BREATHE_EVERY = 10
-"""Events mapped at a stretch before heartbeats and fetches get their turn."""
 
 
 class BatchProcessor:
@@ -88,9 +86,7 @@ class BatchProcessor:
         records: list[OutRecord] = []
         constants: dict[bytes, bytes | None] = {}
         sources: dict[int, RawRecord] = {}
-        for position, raw in enumerate(raws):
-            if position % BREATHE_EVERY == BREATHE_EVERY - 1:
-                await asyncio.sleep(0)
+        async for raw in breathing(raws):
             state = states[raw.partition]
             span = spans.begin(raw) if spans else None
             followed = follow(raw, self._normalize, state, self._partitions, self._heeding.erased.blocks)

@@ -78,7 +78,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         "FHIRLINE_LOG_LEVEL": "debug",
         "FHIRLINE_VALIDATION": "both",  # so that disagreements are logged too; slow, therefore:
         "FHIRLINE_BATCH_SIZE": "10",
-        "FHIRLINE_SESSION_TIMEOUT": "10",
+        "FHIRLINE_SESSION_TIMEOUT": "30",  # and so that no machine stands still for so long
         "FHIRLINE_MAX_BODY_BYTES": str(MAX_BODY),
         "FHIRLINE_MAX_DEPTH": "20",
     }

@@ -45,11 +45,18 @@ class Watched:
     def until(self, enough: Callable[[str], bool]) -> str:
         """The worker's metrics, asked for until they are as they should be."""
         end = time.monotonic() + ENOUGH
-        while not enough(metrics := get(f"{self.worker_url}/metrics")[1]):
+        while not enough(metrics := self._worker_metrics()):
             assert time.monotonic() < end, f"{metrics}\n{self.worker.report('is')}"
-            assert self.worker.running, self.worker.report("has ended")
             time.sleep(0.1)
         return metrics
+
+    def _worker_metrics(self) -> str:
+        """Of a worker that has ended its own last lines are the error."""
+        try:
+            return get(f"{self.worker_url}/metrics")[1]
+        except urllib.error.URLError:
+            self.worker.wait(10)
+            raise AssertionError(self.worker.report("has ended")) from None
 
 
 @contextmanager
