@@ -233,7 +233,21 @@ def test_names_are_found_in_an_expression() -> None:
     assert named(expression) == ({"x_bucket", "y", "z"}, {"x_bucket": {"a", "b"}, "z": set()}, {"le", "a", "d", "e"})
 
 
+def everything_happens(stack: Watched) -> None:
+    """Events of a vendor that no other test counts: one that is mapped, one with a word unknown, one unreadable."""
+    for case in (each for each in cases() if each.vendor == "azodha"):
+        route = f"/{case.route_event}" if case.route_event else ""
+        assert stack.gateway.post(f"/webhooks/azodha/acme{route}", case.events[0]).status == 202
+    producer = Producer({"bootstrap.servers": stack.broker.bootstrap})
+    producer.produce(raw_topic("azodha"), b"{not json", b"k")
+    assert producer.flush(20) == 0
+    happened = ("resources", "unmapped_codes", "dead_letters")
+    stack.until(lambda text: all(total(text, f"fhirline_{each}_total", vendor="azodha") for each in happened))
+    stack.until(lambda text: "fhirline_lag_records{" in text)  # as of the worker's last fetch
+
+
 def test_everything_that_dashboard_and_alerts_ask_for_is_told(stack: Watched) -> None:
+    everything_happens(stack)
     exposed: dict[str, set[str]] = {name: set() for name in OF_PROMETHEUS}
     enrich = new_registry("enrich")
     EnrichMetrics(enrich, "infermedica", ("enrichment-failed",))
