@@ -31,6 +31,12 @@ class Instant:
         return _parsed(value) if isinstance(value, str) else None
 
     @classmethod
+    def at(cls, moment: datetime) -> Self:
+        """An aware moment in UTC, cut to the millisecond."""
+        text = moment.isoformat(timespec="milliseconds").removesuffix("+00:00")
+        return cls(f"{text}Z", ((moment - _EPOCH) // _SECOND, text[-3:].rstrip("0")))
+
+    @classmethod
     def from_unix(cls, seconds: Decimal) -> Self | None:
         """Read UNIX seconds (fractions kept); None outside the years 1 to 9999."""
         try:

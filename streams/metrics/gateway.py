@@ -1,6 +1,7 @@
 """The gateway's metrics, counted by a middleware around everything else."""
 
 from collections.abc import Iterable
+from functools import cache
 from time import perf_counter
 
 from aiohttp import web
@@ -37,11 +38,16 @@ class GatewayMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        self.in_flight = Gauge("fhirline_webhooks_in_flight", "Webhooks at work", registry=registry)
+        in_flight = Gauge("fhirline_webhooks_in_flight", "Webhooks at work", registry=registry)
+        in_flight.set_function(lambda: self._at_work)
+        self._at_work = 0
+        # Found again for each webhook: prometheus-client takes a lock, and a text of each label, to find one.
+        self._webhooks = cache(self.webhooks.labels)
+        self._latency = cache(self.latency.labels)
         for vendor in self._vendors:
-            self.webhooks.labels(vendor, "202", ACCEPTED)
-            self.webhooks.labels(vendor, "503", "kafka-unavailable")
-            self.latency.labels(vendor)
+            self._webhooks(vendor, "202", ACCEPTED)
+            self._webhooks(vendor, "503", "kafka-unavailable")
+            self._latency(vendor)
 
     @property
     def middleware(self) -> Middleware:
@@ -51,8 +57,11 @@ class GatewayMetrics:
             if resource is None or not resource.canonical.startswith(WEBHOOKS):
                 return await handler(request)
             started = perf_counter()
-            with self.in_flight.track_inprogress():
+            self._at_work += 1
+            try:
                 response = await handler(request)
+            finally:
+                self._at_work -= 1
             self._answered(request.match_info["vendor"], response, perf_counter() - started)
             return response
 
@@ -61,6 +70,6 @@ class GatewayMetrics:
     def _answered(self, vendor: str, response: web.StreamResponse, seconds: float) -> None:
         known = vendor if vendor in self._vendors else UNKNOWN
         code = response.get(REFUSAL)
-        self.webhooks.labels(known, str(response.status), self._code(code) if code else ACCEPTED).inc()
+        self._webhooks(known, str(response.status), self._code(code) if code else ACCEPTED).inc()
         if code is None:
-            self.latency.labels(known).observe(seconds)
+            self._latency(known).observe(seconds)

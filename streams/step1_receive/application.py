@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import orjson
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from structlog.contextvars import bind_contextvars
 
@@ -57,6 +57,11 @@ class Gateway:
         self._producer = producer
         self._in_flight = 0
         self._limits = RateLimits(vendors)
+        self._credentials = {
+            (vendor, tenant): vendors[vendor].settings(tenant).credential
+            for vendor in vendors.names
+            for tenant in vendors[vendor].tenants
+        }
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_post("/webhooks/{vendor}", self.receive)
@@ -73,7 +78,7 @@ class Gateway:
             raise Refusal(404, error.code, str(error)) from None
         bind_contextvars(vendor=route.vendor, tenant=route.tenant)
         check_media_type(request)
-        credential = self._vendors[route.vendor].settings(route.tenant).credential
+        credential = self._credentials[route.vendor, route.tenant]
         if credential is None or credential.scheme == "static":  # a stranger's body is not even read
             self._check_credential(request, route, credential, b"")
             self._check_rate(route)
@@ -107,14 +112,12 @@ class Gateway:
     def missing_secrets(self) -> list[str]:
         """A line for each vendor or tenant that nobody can send to, naming the setting that is missing."""
         lines: dict[str, None] = {}
-        for name in self._vendors.names:
-            for tenant in self._vendors[name].tenants:
-                credential = self._vendors[name].settings(tenant).credential
-                if credential is None:
-                    lines[f"vendors.yaml: {name}: no credential; all its webhooks are refused"] = None
-                elif not self._secrets.valid(credential.secrets):
-                    settings = " or ".join(credential.secrets)
-                    lines[f"{settings} (or _FILE): no secret; all webhooks of {name} are refused"] = None
+        for (name, _), credential in self._credentials.items():
+            if credential is None:
+                lines[f"vendors.yaml: {name}: no credential; all its webhooks are refused"] = None
+            elif not self._secrets.valid(credential.secrets):
+                settings = " or ".join(credential.secrets)
+                lines[f"{settings} (or _FILE): no secret; all webhooks of {name} are refused"] = None
         return list(lines)
 
     async def _body(self, request: web.Request) -> bytes:
@@ -123,22 +126,23 @@ class Gateway:
         too_large = Refusal(413, "body-too-large", f"the body is larger than {limit} bytes")
         if (request.content_length or 0) > limit:
             raise too_large
-        body = bytearray()
         try:
-            async with asyncio.timeout(self._settings.gateway_read_timeout):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > limit:
-                        raise too_large
+            if request.content.is_eof():  # most bodies come with their head: nothing to wait for
+                body = request.content.read_nowait()
+            else:
+                async with asyncio.timeout(self._settings.gateway_read_timeout):
+                    body = await arriving(request.content, limit)
         except TimeoutError:
             raise Refusal(408, "too-slow", "the body did not arrive in time") from None
         except (web.RequestPayloadError, HttpProcessingError):
             raise Refusal(400, "bad-request", "the body's transfer encoding is broken") from None
         except ConnectionError:
             raise Refusal(CLIENT_GONE, "client-gone", "the connection was closed before the body was whole") from None
+        if len(body) > limit:
+            raise too_large
         if request.content_length not in (None, len(body)):
             raise Refusal(CLIENT_GONE, "client-gone", "the connection was closed before the body was whole")
-        return bytes(body)
+        return body
 
     def _check_credential(self, request: web.Request, route: Route, credential: Credential | None, body: bytes) -> None:
         refused = Refusal(401, "unauthorized", "the credential is missing or wrong")
@@ -179,6 +183,16 @@ class Gateway:
             raise Refusal(503, "kafka-unavailable", "the event could not be kept; send it again", again) from None
         finally:
             self._in_flight -= 1
+
+
+async def arriving(content: StreamReader, limit: int) -> bytes:
+    """A body as it arrives: all of it, or as much as shows that it is larger than ``limit`` bytes."""
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            break
+    return bytes(body)
 
 
 def check_media_type(request: web.Request) -> None:

@@ -107,12 +107,9 @@ class RawProducer:
             raise KafkaUnavailable("topic missing")
         link = self._link
         try:
-            async with asyncio.timeout(self._timeout + GRACE):
-                error = await link.acknowledged(record)
+            error = await link.acknowledged(record, self._timeout + GRACE)
         except BufferError:
             raise KafkaUnavailable("_QUEUE_FULL") from None
-        except TimeoutError:
-            error = KafkaError(KafkaError._TIMED_OUT)
         if error is None:
             return
         if error.code() in TOO_LARGE:
@@ -136,11 +133,15 @@ class _Link:
         self._retired = False
         self._polling = asyncio.create_task(self._poll())
 
-    async def acknowledged(self, record: Received) -> KafkaError | None:
-        """The broker's answer: None for "written", else the error. Raises BufferError where the local queue is full."""
-        outcome: asyncio.Future[KafkaError | None] = asyncio.get_running_loop().create_future()
+    async def acknowledged(self, record: Received, within: float) -> KafkaError | None:
+        """The broker's answer: None for "written", else the error; an error too where it says nothing ``within`` s.
 
-        def report(error: KafkaError | None, _: Message) -> None:
+        Raises BufferError where the local queue is full.
+        """
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[KafkaError | None] = loop.create_future()
+
+        def report(error: KafkaError | None, _: Message | None = None) -> None:
             if not outcome.done():  # it is, where the sender has gone
                 outcome.set_result(error)
 
@@ -157,7 +158,11 @@ class _Link:
             refused: KafkaError = error.args[0]
             return refused
         self._busy.set()
-        return await outcome
+        silence = loop.call_later(within, report, KafkaError(KafkaError._TIMED_OUT))
+        try:
+            return await outcome
+        finally:
+            silence.cancel()
 
     def retire(self) -> None:
         """Nothing more will be given to it: its task ends when everything it holds is decided."""
