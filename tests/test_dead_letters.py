@@ -21,7 +21,7 @@ from tests.kafka.brokers import RunningBroker, create_topics
 from tests.test_replay import replay
 from tests.test_worker import ENOUGH, running, wait_until_as
 from tests.workload import Store, events, produce, undisturbed
-from topics.declared import dead_letter_topic, state_topic
+from topics.declared import BUNDLE, dead_letter_topic, state_topic
 from topics.partition import partition_for
 
 RECEIVED_AT = Instant.parse("2024-06-01T12:00:00Z")
@@ -153,33 +153,34 @@ def test_a_register_too_large_for_kafka(settings: Settings, tmp_path: Path) -> N
     """
     assert RECEIVED_AT is not None
     limit = {"FHIRLINE_MESSAGE_MAX_BYTES": "65536"}
-    name = "".join(random.Random(1).choices("abcdefghij ", k=70_000))
-    large, small = (
-        raw_record(
-            "azodha", "acme", orjson.dumps({"eventName": "UploadedFileAndTest", "data": data}), RECEIVED_AT, None, 64
-        )
-        for data in (
-            {"patient": {"id": "big", "lastName": name}, "file": {"id": 1, "name": "a.pdf"}},
-            {"patient": {"id": "big", "gender": "FEMALE"}, "file": {"id": 2, "name": "b.pdf"}},
-        )
+    drawn = random.Random(1).choices
+    name, long_id = "".join(drawn("abcdefghij ", k=70_000)), "".join(drawn("abcdefghij", k=40_000))
+    files = (
+        {"patient": {"id": "big", "lastName": name}, "file": {"id": 1, "name": "a.pdf"}},
+        {"patient": {"id": long_id}, "file": {"id": 2, "name": "b.pdf"}},  # of which a Bundle would be small enough
+        {"patient": {"id": "big", "gender": "FEMALE"}, "file": {"id": 3, "name": "c.pdf"}},
     )
-    raws = produce(settings, [large, *events(40, seed=3), small])
-    (refused,) = (each for each in raws if each.value == large.value)
-    expected = undisturbed(settings, [each for each in raws if each is not refused])
+    bodies = [orjson.dumps({"eventName": "UploadedFileAndTest", "data": file}) for file in files]
+    *large, small = (raw_record("azodha", "acme", body, RECEIVED_AT, None, 64) for body in bodies)
+    raws = produce(settings, [*large, *events(40, seed=3), small])
+    refused = [each for each in raws if each.value in {each.value for each in large}]
+    expected = undisturbed(settings, [each for each in raws if each not in refused])
     store = Store(settings)
     with letters(settings, "azodha") as found, running(settings, **limit) as worker:
         wait_until_as(expected, store, worker)
         end = time.monotonic() + ENOUGH
-        while not (told := [each for each in found.read() if each.key() == refused.key]):
+        keys = {each.key for each in refused}
+        while len(told := [each for each in found.read() if each.key() in keys]) < len(refused):
             assert time.monotonic() < end, worker.report("is stuck")
         assert worker.stop() == 0
-    (letter,) = told
-    assert [header(letter.headers(), name) for name in ("error-code", "error-path", "raw")] == [
-        "record-too-large",
-        state_topic("azodha"),
-        refused.coordinates,
-    ]
+    told_of = {tuple(header(each.headers(), name) for name in ("error-code", "error-path", "raw")) for each in told}
+    assert told_of == {("record-too-large", state_topic("azodha"), each.coordinates) for each in refused}
     replayed = replay(settings, tmp_path, "--vendor", "azodha", **limit)
     assert replayed.lines == [], replayed.said
-    assert "1 x record-too-large" in replayed.said
+    assert "2 x record-too-large" in replayed.said
+    published = replay(settings, tmp_path, "--publish", "--bundles", "--vendor", "azodha", **limit)
+    assert "2 x record-too-large" in published.said
+    store.read_to_the_end()
+    bundles = {name for name in store.values if name.startswith(BUNDLE)}
+    assert bundles == {name for name in expected if name.startswith(BUNDLE)}
     store.close()

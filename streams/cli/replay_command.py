@@ -163,7 +163,7 @@ def _publish(run: "Run", told: "Teller", tombstones: bool, bundles: bool) -> boo
         told.phase("publishing")
         published = run.publisher(journals, tombstones).run(told.published)
         if bundles:
-            run.bundles()
+            published.too_large += run.bundles()
         told.close()
         incomplete = show_published(published, journals)
     if not incomplete:

@@ -13,23 +13,26 @@ from streams.step5_deliver import Deliverer
 from topics.declared import BUNDLE
 
 
-def send(job: Job) -> bool:
-    """A task. Whether it came to the end of the job's span; repeated, it sends the same."""
+def send(job: Job) -> int:
+    """A task: how many Bundles are larger than Kafka takes; their events' letters say so. Repeated, it sends the same.
+
+    Ends early where it is told to stop.
+    """
     here = in_process()
     span = job.span
     deliverer = Deliverer(here.settings)
     state = here.mapping.final(job)
     pending: list[OutRecord] = []
+    too_large = 0
     with Scanner(here.settings) as scanner:
         for message in scanner.read({span.place: span.start}, {span.place: span.end}):
             raw = raw_record(span.vendor, message)
             if job.selects(raw):
-                followed = here.mapping.follow(raw, state)
+                followed, _ = here.mapping.map(raw, job, state)
                 pending.extend(each for each in followed.records if each.topic == BUNDLE)
             if len(pending) >= AT_A_TIME:
-                deliverer.deliver(pending)
+                too_large += len(deliverer.deliver(pending))
                 pending = []
                 if here.stopped():
-                    return False
-    deliverer.deliver(pending)
-    return True
+                    break
+    return too_large + len(deliverer.deliver(pending))

@@ -25,7 +25,7 @@ from confluent_kafka import Message
 
 from config.settings import Settings
 from mappers.envelope import UnreadableBody
-from mappers.normalize import Normalizer, Remembered
+from mappers.normalize import Normalizer
 from mappers.session import normalizer
 from streams.collector import spare_the_collector
 from streams.erasure.follower import Follower
@@ -149,13 +149,7 @@ class Mapping:
             raw = raw_record(job.span.vendor, message)
             if not job.live and not job.selects(raw):
                 continue
-            followed = self.follow(raw, state)
-            try:
-                told = state.told(
-                    "", raw.partition, followed.key, followed.statements, self._settings.message_max_bytes
-                )
-            except RegisterTooLarge:
-                followed, told = not_remembered(raw, job.span.state_topic), []
+            followed, told = self.map(raw, job, state)
             batch.seen.append(raw.offset)
             batch.registers.update((record.key, record.value or b"") for record in told)
             if followed.error:
@@ -168,9 +162,17 @@ class Mapping:
                     batch.made[place] = replace(made, value=None, headers=None)
         return batch
 
-    def follow(self, raw: RawRecord, remembered: Remembered) -> Followed:
-        """All that follows from a raw record: the one place where a replay opens an event to map it."""
-        return follow(raw, self._normalize, remembered, self._settings.partitions, self._follower.blocks)
+    def map(self, raw: RawRecord, job: Job, state: PartitionState) -> tuple[Followed, list[OutRecord]]:
+        """All that follows from a raw record, and the registers that remember it: as a worker would, and only here.
+
+        ``state`` remembers it too, which changes nothing where it already does.
+        """
+        followed = follow(raw, self._normalize, state, self._settings.partitions, self._follower.blocks)
+        largest = self._settings.message_max_bytes
+        try:
+            return followed, state.told("", raw.partition, followed.key, followed.statements, largest)
+        except RegisterTooLarge:
+            return not_remembered(raw, job.span.state_topic), []
 
     def _keep(self, raw: RawRecord, followed: Followed, batch: Batch) -> None:
         if (normalized := followed.normalized) is None:

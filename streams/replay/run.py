@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -38,6 +38,8 @@ from streams.replay.spans import Span, spans
 from streams.scan import Place, Scanner, place_of
 from topics.cluster import Cluster
 from topics.declared import RESOURCE_TYPES, canonical_topic, declared
+
+Result = TypeVar("Result")
 
 LOOK_SECONDS = 0.2
 
@@ -209,23 +211,27 @@ class Run:
             }
         self._work(remap, [replace(job, live=True) for place, (_, job) in places.items() if place in found])
 
-    def bundles(self) -> None:
-        """Send the Bundles of the range's events. Raises Interrupted, Failed, DeliveryFailed."""
-        self._work(send, self.jobs.values())
+    def bundles(self) -> int:
+        """Send the Bundles of the range's events. Raises Interrupted, Failed, DeliveryFailed.
+
+        Returns how many were larger than Kafka takes.
+        """
+        return sum(self._work(send, self.jobs.values()))
 
     def remove(self) -> None:
         """The folder, when nothing of it is wanted any more."""
         shutil.rmtree(self.folder)
 
-    def _work(self, task: Callable[[Job], bool], jobs: Iterable[Job]) -> None:
+    def _work(self, task: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
+        """What the task has made of each job, in no order."""
+        made: list[Result] = []
         with _ctrl_c() as pressed:
             try:
-                waiting: set[Future[bool]] = {self._pool.submit(task, each) for each in jobs}
+                waiting: set[Future[Result]] = {self._pool.submit(task, each) for each in jobs}
                 while waiting:
                     done, waiting = wait(waiting, LOOK_SECONDS, FIRST_EXCEPTION)
                     self._tell()
-                    for each in done:
-                        each.result()
+                    made.extend(each.result() for each in done)
                     if pressed.is_set():
                         self._stop.set()  # the batches in hand are the last ones
             except BrokenProcessPool:
@@ -233,6 +239,7 @@ class Run:
         self._tell()
         if pressed.is_set():
             raise Interrupted
+        return made
 
     def _tell(self) -> None:
         tell: Callable[[Step], None] = self._told.step
