@@ -35,8 +35,8 @@ crash: $(VENV)/dev.installed ## never losing, the long form: EVENTS=20000 KILLS=
 soak: $(VENV)/dev.installed ## one worker under a long load, on Linux: EVENTS=1000000 SEED=1
 	@CRASH_SOAK=$(or $(EVENTS),1000000) CRASH_SEED=$(SEED) $(BIN)/pytest -m long tests/crash/test_soak.py
 
-audit: $(VENV)/dev.installed ## known vulnerabilities of what an installation gets; fails too where a package cannot be audited
-	@$(BIN)/pip-audit --requirement requirements/runtime.lock --require-hashes --disable-pip --strict --progress-spinner off
+audit: $(VENV)/dev.installed ## known vulnerabilities of what an installation gets; AUDIT="-s osv --osv-url URL" asks another database
+	@$(BIN)/pip-audit $(AUDIT) --requirement requirements/runtime.lock --require-hashes --disable-pip --strict --progress-spinner off
 
 lint: $(VENV)/dev.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy

@@ -34,7 +34,7 @@ from streams.privileged import taken_away
 from streams.prompt_transport import PromptTransport
 from streams.records import OutRecord, RawRecord
 from streams.step3_restore import PartitionState, RegisterTooLarge, StateCache
-from streams.step4_normalize import TOO_LARGE, follow, not_remembered, too_large_letter
+from streams.step4_normalize import TOO_LARGE, follow, not_remembered, smaller_letters, too_large_letter
 from streams.step5_deliver import Deliverer, DeliveryFailed
 from topics.declared import ENRICHED, dead_letter_topic, enriched_topic, raw_topic, state_topic
 
@@ -131,19 +131,21 @@ class BatchProcessor:
         """
         too_large = await self._deliverer.deliver_beside(self._fence.passing(records), self._delivered)
         letters: dict[str, OutRecord] = {}
+        of: dict[int, RawRecord] = {}
         for record in too_large:
             if (raw := sources.get(id(record))) is None:
                 # `told` lets none through that the settings allow: the topic was made with less, and mending it helps.
                 raise DeliveryFailed(f"{record.topic}: takes less than FHIRLINE_MESSAGE_MAX_BYTES: `fhirline doctor`")
             own = record.topic == dead_letter_topic(raw.vendor)  # it says already what is wrong
             letter = letters.setdefault(raw.coordinates, record if own else too_large_letter(raw, record.topic))
+            of[id(letter)] = raw
             _log_letter(raw, letter, TOO_LARGE, topic=record.topic)
-        if letters:
-            # A letter that is itself too large goes without its value: the raw record, which it names, has it.
-            for bare in await self._deliverer.deliver_beside(letters.values()):
-                stripped = OutRecord(bare.topic, bare.key, None, None, bare.headers)
-                if await self._deliverer.deliver_beside([stripped]):
-                    raise DeliveryFailed(f"{bare.topic}: a dead letter without value is too large")
+        for large in await self._deliverer.deliver_beside(letters.values()):
+            for smaller in smaller_letters(of[id(large)], large):
+                if not await self._deliverer.deliver_beside([smaller]):
+                    break
+            else:
+                raise DeliveryFailed(f"{large.topic}: takes less than a dead letter without key and value")
         return too_large, len(letters)
 
     async def prepare(self) -> None:

@@ -197,10 +197,11 @@ class StateCache:
         known = {each: self._partitions[each].position or 0 for each in restored}
         if self._admin is None:
             self._admin = AdminClient(librdkafka(self.settings))
-        asked = {TopicPartition(self.topic, each): OffsetSpec.latest() for each in known}  # type: ignore[no-untyped-call]
+        end = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no types
+        asked = {TopicPartition(self.topic, each): end for each in known}
         try:
             answers = self._admin.list_offsets(asked, request_timeout=LOOK_TIMEOUT) if asked else {}
-            found = {place.partition for place, end in answers.items() if end.result().offset > known[place.partition]}
+            found = {at.partition for at, answer in answers.items() if answer.result().offset > known[at.partition]}
         except KafkaException:
             found = {*known}  # restore waits for the broker, or gives it up
         self._looked = began

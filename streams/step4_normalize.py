@@ -5,8 +5,8 @@ delivered in the same barrier as everything else, so that its offset may be comm
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import orjson
@@ -170,6 +170,17 @@ def too_large_letter(raw: RawRecord, topic: str) -> OutRecord:
     """The letter of an event of which a record for ``topic`` exceeds what Kafka takes."""
     envelope = envelope_of(raw)  # it has been read before: what is too large was made from it
     return dead_letter(raw, redacted_value(raw, envelope), TOO_LARGE, topic, event=envelope.event_key)
+
+
+def smaller_letters(raw: RawRecord, letter: OutRecord) -> Iterator[OutRecord]:
+    """A letter that is itself too large, in ever less room: without its value, then without the raw key and headers.
+
+    The raw record, which each of them names, has what is left out.
+    """
+    yield replace(letter, value=None)
+    own = (headers.ERROR_CODE, headers.ERROR_PATH, headers.EVENT_KEY)
+    code, path, event = (headers.header(letter.headers, name) or "" for name in own)
+    yield dead_letter(replace(raw, key=None, headers=[]), None, code, path, event=event)
 
 
 def not_remembered(raw: RawRecord, topic: str) -> Followed:

@@ -125,6 +125,10 @@ def test_a_record_too_large_for_kafka(settings: Settings) -> None:
     body: dict[str, Any] = {"type": "patient_report_sent", "occurred_on": 1717243500}
     body["payload"] = {"type": "soap", "patient": {"code": "big"}, "content": {"plan": text}}
     (large,) = produce(settings, [raw_record("mediquo", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
+    producer = Producer(producer_config(settings))  # one that is not ours, with a key and a header as large
+    producer.produce("raw.mediquo", b"{not json", b"k" * 70_000)
+    producer.produce("raw.mediquo", b"{not json", b"k", headers=[("event-type", b"h" * 70_000)])
+    assert producer.flush(20) == 0
     store = Store(settings)
     with (
         letters(settings, "mediquo") as found,
@@ -135,12 +139,19 @@ def test_a_record_too_large_for_kafka(settings: Settings) -> None:
         def too_large() -> list[Message]:
             return [each for each in found.read() if header(each.headers(), "error-code") == "record-too-large"]
 
-        while store.different(expected)["missing"] or not too_large():
+        def bare() -> list[Message]:
+            return [each for each in found.read() if header(each.headers(), "error-code") == "not-json"]
+
+        while store.different(expected)["missing"] or not too_large() or len(bare()) < 2:
             assert time.monotonic() < end, worker.report("is stuck")
             assert worker.running, worker.report("has ended")
             store.read(0.05)
         assert {header(each.headers(), "raw") for each in too_large()} == {large.coordinates}
         assert {each.value() for each in too_large()} == {None}
+        for letter in bare():
+            at = header(letter.headers(), "raw") or ""
+            assert (letter.key() or b"").decode() == at.replace("raw.mediquo", "default|record")
+            assert letter.value() is None
         assert worker.stop() == 0
     store.close()
 

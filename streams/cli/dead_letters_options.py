@@ -84,7 +84,8 @@ def filtered(command: Callable[..., None], *without: str) -> Callable[..., None]
         meant = filter_of(**{each.name: given.pop(each.name) for each in options})
         command(meant=meant, **given)
 
-    called.__signature__ = Signature(sorted([*options, *own], key=lambda each: each.default is not Parameter.empty))  # type: ignore[attr-defined]
+    shown = Signature(sorted([*options, *own], key=lambda each: each.default is not Parameter.empty))
+    called.__signature__ = shown  # type: ignore[attr-defined]  # where typer looks for it
     called.__annotations__ = {each.name: each.annotation for each in (*options, *own)}
     return called
 

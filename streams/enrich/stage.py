@@ -15,7 +15,7 @@ like any other; no fence is needed here, as no state is kept.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import orjson
@@ -35,7 +35,7 @@ from streams.metrics.lookups import Lag
 from streams.records import RawRecord
 from streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from streams.step1_receive.raw_record import Received
-from streams.step4_normalize import TOO_LARGE, dead_letter, envelope_of, redacted_value
+from streams.step4_normalize import TOO_LARGE, dead_letter, envelope_of, redacted_value, smaller_letters
 from topics.declared import raw_topic
 
 if TYPE_CHECKING:
@@ -177,17 +177,13 @@ class Stage:
         named = {"vendor": VENDOR, "raw": raw.coordinates, "event_key": envelope.event_key}
         log.warning("dead letter", **named, code=code, path=pointer, problem=problem)
         shown = orjson.dumps([{"code": code, "path": pointer, "problem": problem}]).decode()
-        for value in (redacted_value(raw, envelope), None):  # without its value where it is itself too large
-            letter = dead_letter(raw, value, code, pointer, shown, envelope.event_key)
-            written = Received(
-                letter.topic, letter.key, letter.value, letter.headers, raw.timestamp_ms, envelope.event_key
-            )
-            try:
+        letter = dead_letter(raw, redacted_value(raw, envelope), code, pointer, shown, envelope.event_key)
+        for each in (letter, *smaller_letters(raw, letter)):
+            written = Received(each.topic, each.key, each.value, each.headers, raw.timestamp_ms, envelope.event_key)
+            with suppress(RecordTooLarge):
                 await self._producer.send(written)
                 return self._metrics.dead_letter(code)
-            except RecordTooLarge:
-                if value is None:
-                    raise
+        raise RecordTooLarge
 
     def _ended(self, task: asyncio.Task[None], assignment: Assignment, offset: int) -> None:
         del self._tasks[task]

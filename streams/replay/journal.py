@@ -142,4 +142,4 @@ class Journal:
 
 def _made(row: Iterable[object]) -> Made:
     key, partition, stamp, raw_offset, own, constant, digest, value, headers = row
-    return Made(key, partition, stamp, raw_offset, bool(own), bool(constant), digest, value, headers)  # type: ignore[arg-type]
+    return Made(key, partition, stamp, raw_offset, bool(own), bool(constant), digest, value, headers)  # type: ignore[arg-type]  # as it was saved
