@@ -12,6 +12,7 @@ import typer
 from config.errors import ConfigurationError
 from config.settings import Settings, load_settings
 from config.vendors import load_vendors
+from streams.interrupt import ctrl_c
 from topics.declared import declared
 
 if TYPE_CHECKING:
@@ -97,15 +98,19 @@ def _live(
     from rich.live import Live
     from rich.text import Text
 
-    before = reader.read()
+    with ctrl_c() as pressed:
+        before = reader.read()
+    if pressed.is_set():
+        return
     shown = _shown(_summary(settings, sources, before, None), topics)
     try:
         with Live(shown, console=console, auto_refresh=False, screen=topics, vertical_overflow="visible") as live:
-            while True:
+            while not pressed.is_set():
                 live.refresh()
-                time.sleep(every)
+                time.sleep(every)  # where Ctrl-C is raised
                 try:
-                    now = reader.read()
+                    with ctrl_c() as pressed:
+                        now = reader.read()
                 except ConfigurationError as error:
                     live.update(Group(shown, Text(str(error), style="red")))
                     continue

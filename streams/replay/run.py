@@ -8,8 +8,6 @@ import fcntl
 import os
 import queue
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +24,7 @@ from config.errors import ConfigurationError
 from config.settings import Settings
 from mappers import MAP_SET_VERSION, MAPPING_VERSION
 from streams.erasure.follower import Follower
+from streams.interrupt import ctrl_c
 from streams.kafka import kafka_python
 from streams.replay.bundles import send
 from streams.replay.compare import Comparison
@@ -225,7 +224,7 @@ class Run:
     def _work(self, task: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
         """What the task has made of each job, in no order."""
         made: list[Result] = []
-        with _ctrl_c() as pressed:
+        with ctrl_c() as pressed:
             try:
                 waiting: set[Future[Result]] = {self._pool.submit(task, each) for each in jobs}
                 while waiting:
@@ -248,18 +247,6 @@ class Run:
                 tell(self._steps.get_nowait())
             except queue.Empty:
                 return
-
-
-@contextmanager
-def _ctrl_c() -> Iterator[threading.Event]:
-    """Ctrl-C as an event. Raised in the midst of an executor's `wait`, a KeyboardInterrupt may leave a future's lock
-    held, for which the executor's own thread then waits for ever."""
-    pressed = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _locked(folder: Path) -> int:
