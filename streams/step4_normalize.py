@@ -21,6 +21,7 @@ from mappers.identity import escape
 from mappers.instants import Instant
 from mappers.normalize import Normalized, Normalizer, Output, Refusal, Remembered, Statement
 from mappers.redaction import folded, redact
+from mappers.registry import raw_key
 from streams import headers
 from streams.records import OutRecord, RawRecord
 from topics.declared import BUNDLE, OUTCOME, canonical_topic, dead_letter_topic
@@ -30,6 +31,8 @@ UNREADABLE_HEADER = "bad-header"
 MAPPING_FAILED = "mapping-failed"
 TOO_LARGE = "record-too-large"
 MAX_PROBLEMS = 20
+SHORT = 1_024
+"""Bytes of a key or header that fit into any letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Followed:
     records: tuple[OutRecord, ...]
     statements: tuple[Statement, ...] = ()
     key: str = ""
+    """``tenant|patient key`` (`mappers.registry.raw_key`); empty where the event could not be opened, or is erased."""
     normalized: Normalized | None = None
     error: str | None = None
     """Stable code of the dead letter, if there is one."""
@@ -58,9 +62,11 @@ def follow(
         envelope = envelope_of(raw)
     except UnreadableBody as error:
         return Followed((dead_letter(raw, raw.value, error.code),), error=error.code)
+    key = ""
     try:
         if blocked is not None and blocked(envelope):
             return Followed((), erased=envelope.event_key)
+        key = raw_key(envelope)
         normalized = normalize(envelope, remembered)
         records = [*_outputs(raw, envelope, normalized, partitions)]
     except ConfigurationError:  # who is erased cannot be told: no event may be mapped, and no letter hide that
@@ -68,12 +74,12 @@ def follow(
     except Exception as error:  # noqa: BLE001  # a defect of ours must cost this event a dead letter, not the worker
         where = _where(error)
         letter = dead_letter(raw, redacted_value(raw, envelope), MAPPING_FAILED, where, event=envelope.event_key)
-        return Followed((letter,), error=MAPPING_FAILED)
+        return Followed((letter,), key=key, error=MAPPING_FAILED)
     code = None
     if normalized.refusals:
         code = normalized.refusals[0].code
         records.append(_refused(raw, envelope, normalized.refusals))
-    return Followed(tuple(records), normalized.statements, normalized.raw_key, normalized, code)
+    return Followed(tuple(records), normalized.statements, key, normalized, code)
 
 
 def envelope_of(raw: RawRecord) -> Envelope:
@@ -173,14 +179,19 @@ def too_large_letter(raw: RawRecord, topic: str) -> OutRecord:
 
 
 def smaller_letters(raw: RawRecord, letter: OutRecord) -> Iterator[OutRecord]:
-    """A letter that is itself too large, in ever less room: without its value, then without the raw key and headers.
+    """A letter that is itself too large, in ever less room: without its value, then without a key or header that is
+    longer than `SHORT`.
 
-    The raw record, which each of them names, has what is left out.
+    The raw record, which each of them names, has what is left out. What tells whose event it is (the tenant), when it
+    came and of which case it is stays: those are short wherever they say anything.
     """
     yield replace(letter, value=None)
     own = (headers.ERROR_CODE, headers.ERROR_PATH, headers.EVENT_KEY)
     code, path, event = (headers.header(letter.headers, name) or "" for name in own)
-    yield dead_letter(replace(raw, key=None, headers=[]), None, code, path, event=event)
+    last = {name: held for name, held in raw.headers if name in _PASSED_ON}
+    short = [(name, held) for name, held in last.items() if held and len(held) <= SHORT]
+    key = raw.key if raw.key and len(raw.key) <= SHORT else None
+    yield dead_letter(replace(raw, key=key, headers=short), None, code, path, event=event)
 
 
 def not_remembered(raw: RawRecord, topic: str) -> Followed:

@@ -127,7 +127,8 @@ def test_a_record_too_large_for_kafka(settings: Settings) -> None:
     (large,) = produce(settings, [raw_record("mediquo", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
     producer = Producer(producer_config(settings))  # one that is not ours, with a key and a header as large
     producer.produce("raw.mediquo", b"{not json", b"k" * 70_000)
-    producer.produce("raw.mediquo", b"{not json", b"k", headers=[("event-type", b"h" * 70_000)])
+    told = [("tenant", b"clinic"), ("received-at", b"2024-06-01T12:00:00Z"), ("attempt", b"2")]
+    producer.produce("raw.mediquo", b"{not json", b"clinic|k", headers=[*told, ("event-type", b"h" * 70_000)])
     assert producer.flush(20) == 0
     store = Store(settings)
     with (
@@ -148,10 +149,13 @@ def test_a_record_too_large_for_kafka(settings: Settings) -> None:
             store.read(0.05)
         assert {header(each.headers(), "raw") for each in too_large()} == {large.coordinates}
         assert {each.value() for each in too_large()} == {None}
-        for letter in bare():
-            at = header(letter.headers(), "raw") or ""
-            assert (letter.key() or b"").decode() == at.replace("raw.mediquo", "default|record")
-            assert letter.value() is None
+        without_key, without_header = sorted(bare(), key=lambda each: (each.key() or b"").startswith(b"clinic"))
+        assert without_key.value() is without_header.value() is None
+        at = header(without_key.headers(), "raw") or ""
+        assert (without_key.key() or b"").decode() == at.replace("raw.mediquo", "default|record")
+        assert without_header.key() == b"clinic|k"
+        assert {*told} < {*(without_header.headers() or ())}, "whose it is, and of which case, is not lost"
+        assert header(without_header.headers(), "event-type") is None
         assert worker.stop() == 0
     store.close()
 
