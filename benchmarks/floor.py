@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.prepared import Prepared
 from config.settings import Settings, load_settings
 from mappers.registry import VENDORS
-from streams import step2_consume
+from streams import batch
 from streams.cli.worker_command import require_topics, run
 from streams.records import RawRecord
 from streams.step4_normalize import Followed
@@ -21,7 +21,7 @@ def main() -> None:
     def follow(raw: RawRecord, *_: Any) -> Followed:
         return Followed(prepared(raw.topic))
 
-    step2_consume.follow = follow  # type: ignore[attr-defined]  # what is replaced is the worker's own import
+    batch.follow = follow  # type: ignore[attr-defined]  # what is replaced is the worker's own import
     require_topics(settings)
     run(settings, VENDORS)
 

@@ -30,6 +30,12 @@ def die(reason: str, **details: Any) -> NoReturn:
     os._exit(EXIT_FAILED)
 
 
+def die_of(reason: str, error: BaseException) -> NoReturn:
+    """`die` of an error. Messages of our own errors name topics and codes; anybody else's may quote a payload."""
+    own = type(error).__module__.startswith("streams.")
+    die(reason, error=type(error).__name__, detail=str(error) if own else "see the type")
+
+
 async def breathing(items: Iterable[Item]) -> AsyncIterator[Item]:
     """The items, with a turn for everything else on the loop as often as it is due: a slow batch is no pause.
 

@@ -14,29 +14,24 @@ What Faust needs besides was found the hard way: engine.md names the failure beh
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import faust
 import structlog
-from confluent_kafka import Message
 
 from config.settings import Settings
-from mappers.normalize import Normalized, Normalizer
+from mappers.normalize import Normalizer
+from streams.batch import BatchProcessor
 from streams.erasure.follower import Follower, Heeding
-from streams.fence import Fence, breathing, die
-from streams.headers import EVENT_KEY, header
+from streams.fence import Fence, die, die_of
 from streams.kafka import faust_credentials
 from streams.metrics.watched import Watched
-from streams.metrics.worker import VendorMetrics, WorkerMetrics
 from streams.privileged import taken_away
 from streams.prompt_transport import PromptTransport
-from streams.records import OutRecord, RawRecord
-from streams.step3_restore import PartitionState, RegisterTooLarge, StateCache
-from streams.step4_normalize import TOO_LARGE, follow, not_remembered, smaller_letters, too_large_letter
-from streams.step5_deliver import Deliverer, DeliveryFailed
-from topics.declared import ENRICHED, dead_letter_topic, enriched_topic, raw_topic, state_topic
+from streams.records import RawRecord
+from streams.step5_deliver import Deliverer
+from topics.declared import ENRICHED, enriched_topic, raw_topic
 
 if TYPE_CHECKING:
     from streams.tracing.spans import Tracing
@@ -45,142 +40,6 @@ log = structlog.get_logger("worker")
 
 PRIVILEGES_EVERY = 15.0
 """Seconds between two looks at whether this process still may do what it does."""
-
-MAX_CONSTANTS = 100_000
-
-
-class BatchProcessor:
-    """What the agent of a raw topic does with a batch: restore, map, deliver; then its events may be acked."""
-
-    def __init__(
-        self,
-        vendor: str,
-        settings: Settings,
-        normalize: Normalizer,
-        deliverer: Deliverer,
-        fence: Fence,
-        heeding: Heeding,
-        metrics: WorkerMetrics,
-        tracing: "Tracing | None" = None,
-        enriched: bool = False,
-    ) -> None:
-        self.vendor = vendor
-        self._metrics = VendorMetrics(metrics, vendor, normalize.terminology.names)
-        self._tracing = tracing
-        self._telling = settings.log_level == "debug"
-        self.state = StateCache(settings, state_topic(vendor, enriched))
-        self._partitions = settings.partitions
-        self._largest = settings.message_max_bytes
-        self._normalize = normalize
-        self._deliverer = deliverer
-        self._fence = fence
-        self._heeding = heeding
-        self._restoring = asyncio.Lock()
-        self._constants: dict[bytes, bytes | None] = {}  # what has been acknowledged: the same again says nothing new
-
-    async def process(self, raws: Sequence[RawRecord]) -> None:
-        """Returns once everything that follows from ``raws`` is durable. Raises DeliveryFailed, RestoreFailed."""
-        batch = self._metrics.batch()
-        spans = self._tracing.batch(raws[0].topic, len(raws)) if self._tracing else None
-        states = await self._ready({raw.partition for raw in raws})
-        records: list[OutRecord] = []
-        constants: dict[bytes, bytes | None] = {}
-        sources: dict[int, RawRecord] = {}
-        async for raw in breathing(raws):
-            state = states[raw.partition]
-            span = spans.begin(raw) if spans else None
-            followed = follow(raw, self._normalize, state, self._partitions, self._heeding.erased.blocks)
-            try:
-                told = state.told(self.state.topic, raw.partition, followed.key, followed.statements, self._largest)
-            except RegisterTooLarge:
-                followed, told = not_remembered(raw, self.state.topic), []
-            if spans and span:
-                followed = spans.carried(followed, span)
-            batch.event(followed)
-            for record in followed.records:
-                if record.constant:
-                    if record.value in (self._constants.get(record.key), constants.get(record.key)):
-                        batch.unchanged.append(record.topic)
-                        continue
-                    constants[record.key] = record.value
-                sources[id(record)] = raw
-                records.append(record)
-            records.extend(told)
-            if self._telling and followed.normalized:
-                _log_mapped(raw, followed.normalized)
-            if followed.error:
-                _log_letter(raw, followed.records[-1], followed.error)
-            elif followed.erased:
-                log.info("erased patient passed over", vendor=self.vendor, event_key=followed.erased)
-        self._fence.check()
-        if any(self.state.held(each) is not state for each, state in states.items()):
-            die("partitions went away under a batch")  # stale output would land behind their new owner's
-        batch.delivered(raws, records, *await self._deliver(records, sources))
-        if spans:
-            spans.end()
-        if len(self._constants) > MAX_CONSTANTS:
-            self._constants.clear()
-        self._constants.update(constants)
-
-    async def _deliver(
-        self, records: list[OutRecord], sources: dict[int, RawRecord]
-    ) -> tuple[Sequence[OutRecord], int]:
-        """The barrier. A record too large for Kafka becomes its raw record's dead letter, inside the same barrier.
-
-        Returns the records that were too large, and how many letters speak of them.
-        """
-        too_large = await self._deliverer.deliver_beside(self._fence.passing(records), self._delivered)
-        letters: dict[str, OutRecord] = {}
-        of: dict[int, RawRecord] = {}
-        for record in too_large:
-            if (raw := sources.get(id(record))) is None:
-                # `told` lets none through that the settings allow: the topic was made with less, and mending it helps.
-                raise DeliveryFailed(f"{record.topic}: takes less than FHIRLINE_MESSAGE_MAX_BYTES: `fhirline doctor`")
-            own = record.topic == dead_letter_topic(raw.vendor)  # it says already what is wrong
-            letter = letters.setdefault(raw.coordinates, record if own else too_large_letter(raw, record.topic))
-            of[id(letter)] = raw
-            _log_letter(raw, letter, TOO_LARGE, topic=record.topic)
-        for large in await self._deliverer.deliver_beside(letters.values()):
-            for smaller in smaller_letters(of[id(large)], large):
-                if not await self._deliverer.deliver_beside([smaller]):
-                    break
-            else:
-                raise DeliveryFailed(f"{large.topic}: takes less than a dead letter without key and value")
-        return too_large, len(letters)
-
-    async def prepare(self) -> None:
-        """Restore what has just been assigned, so that the first batch need not wait for it."""
-        try:
-            await self._restored(set())
-        except Exception as error:  # noqa: BLE001  # without state nothing may be mapped
-            die("state could not be restored", error=type(error).__name__, detail=_safe(error))
-
-    async def _ready(self, partitions: set[int]) -> dict[int, PartitionState]:
-        """States to map by, and knowledge of who is erased that is fresh when the batch begins."""
-        while True:
-            states = await self._restored(partitions)
-            if self._heeding.fresh:  # restoring takes what time it takes
-                return states
-            await self._heeding.look()
-
-    async def _restored(self, partitions: set[int]) -> dict[int, PartitionState]:
-        async with self._restoring:
-            if self.state.look_due and (behind := await asyncio.to_thread(self.state.behind)):
-                read = await asyncio.to_thread(self.state.restore, behind)
-                log.info("state read on", topic=self.state.topic, partitions=len(behind), records=read)
-            # All that is assigned and unread, in one go: a consumer's first answer takes longer than most states.
-            while missing := self.state.unread() | {each for each in partitions if self.state.ready(each) is None}:
-                started = time.monotonic()
-                read = await asyncio.to_thread(self.state.restore, missing)
-                seconds = round(time.monotonic() - started, 3)
-                log.info(
-                    "state restored", topic=self.state.topic, partitions=len(missing), records=read, seconds=seconds
-                )
-        return {each: self.state.partition(each) for each in partitions}
-
-    def _delivered(self, record: Message) -> None:
-        if record.topic() == self.state.topic and (state := self.state.ready(record.partition() or 0)):
-            state.delivered(record.offset() or 0)
 
 
 def build_app(
@@ -276,7 +135,7 @@ def _add_agent(app: faust.App, topic: str, processor: BatchProcessor, settings: 
                     await stream.ack(event)
             except Exception as error:  # noqa: BLE001  # rule 2 above
                 # A cancellation is none: Faust stops the agent in the midst of a batch, of which nothing is acked yet.
-                die("a batch could not be delivered", error=type(error).__name__, detail=_safe(error))
+                die_of("a batch could not be delivered", error)
 
 
 def _raw_record(vendor: str, message: Any) -> RawRecord:
@@ -290,19 +149,3 @@ def _raw_record(vendor: str, message: Any) -> RawRecord:
         message.value,
         list(message.headers.items() if isinstance(message.headers, dict) else message.headers or ()),
     )
-
-
-def _log_mapped(raw: RawRecord, normalized: Normalized) -> None:
-    shown = {"raw": raw.coordinates, "event_key": normalized.stamp.event_key, "event_type": normalized.event_type}
-    log.debug("event mapped", vendor=raw.vendor, **shown, resources=len(normalized.outputs))
-
-
-def _log_letter(raw: RawRecord, letter: OutRecord, code: str, **more: str) -> None:
-    """``event_key`` is the gateway's: by it an event is followed from its webhook to its dead letter."""
-    event = header(letter.headers, EVENT_KEY)
-    log.warning("dead letter", vendor=raw.vendor, raw=raw.coordinates, event_key=event, code=code, **more)
-
-
-def _safe(error: BaseException) -> str:
-    """Messages of our own errors name topics and codes; anybody else's may quote a payload."""
-    return str(error) if type(error).__module__.startswith("streams.") else "see the type"

@@ -1,9 +1,10 @@
 """Following ``normalizer.erased``: what a process that maps must know, and how old its knowledge may be.
 
-The invariant: **no event is mapped on knowledge of the erased that is older than `LOOK_SECONDS`**, and where the topic
-cannot be read, nothing is mapped. So whoever writes a block knows by when every worker heeds it: after that time, and
-the time that a batch already under way may take to be delivered (`settled_after`), nothing of the patient is written
-any more. `forget` keeps looking until then.
+The invariant: **nothing is delivered on knowledge of the erased that is older than `LOOK_SECONDS`**, and where the
+topic cannot be read, nothing is. A worker looks before it maps a batch, which may take long, and again before it
+delivers it. So whoever writes a block knows by when every worker heeds it: after that time, and the time that a
+delivery already under way may take (`settled_after`), nothing of the patient is written any more. `forget` keeps
+looking until then.
 """
 
 import asyncio
@@ -18,8 +19,9 @@ from streams.scan import Scanner
 from topics.declared import ERASED
 
 LOOK_SECONDS = 2.0
-MAPPING_SECONDS = 5.0
-"""Far longer than a batch takes to be mapped; what stands still for longer is ended by its `Fence`."""
+HANDING_SECONDS = 5.0
+"""Far longer than a batch's records take on their way into the producer; a worker that stands still for longer is ended
+by its `Fence`."""
 FLUSH_SECONDS = 2.0
 PAUSE_SHARE = 0.6
 """Of the session timeout: the longest pause that a worker survives (step2, `Fence`)."""
@@ -34,7 +36,7 @@ def settled_after(settings: Settings) -> float:
     paused = settings.session_timeout * PAUSE_SHARE
     return (
         LOOK_SECONDS
-        + max(MAPPING_SECONDS, paused)
+        + max(HANDING_SECONDS, paused)
         + max(settings.delivery_timeout, settings.gateway_delivery_timeout)
         + FLUSH_SECONDS
     )
