@@ -171,9 +171,9 @@ def test_with_exactly_its_privileges_every_command_of_the_operator_works(deploym
 
     topics = (canonical_topic("Patient"), raw_topic("altibbi"), enriched_topic("infermedica"))
     before = Counter({topic: deployment.written(topic) for topic in topics})
+    deployment.worked(("replay", "--publish", "--all", *of_tenant))
     deployment.worked(
         ("dead-letters", "redrive", "--yes", "--wait", "0", *(f"--id={each.coordinates}" for each in refused)),
-        ("replay", "--publish", "--all", *of_tenant),
     )
     after = Counter({topic: deployment.written(topic) for topic in topics})
     assert after - before == dict.fromkeys(topics, 1)

@@ -8,6 +8,7 @@ from confluent_kafka import Producer
 
 from config.settings import Settings
 from mappers import MAPPING_VERSION
+from mappers.instants import Instant
 from streams.headers import headers
 from streams.kafka import producer_config
 from streams.records import OutRecord
@@ -16,6 +17,7 @@ from streams.replay.run import Run
 from streams.replay.selection import Selection
 from streams.replay.spans import spans
 from streams.replay.told import Lines
+from streams.step1_receive.raw_record import raw_record
 from streams.step5_deliver import Deliverer
 from tests.kafka.brokers import RunningBroker
 from tests.test_worker import own_broker
@@ -102,6 +104,26 @@ def test_a_live_record_between_looking_and_writing_stays(settings: Settings) -> 
         key: value for key, value in canonical.items() if key != name
     }
     store.close()
+
+
+@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+def test_what_a_live_event_fails_of_is_no_failure_of_the_range(settings: Settings) -> None:
+    """It is mapped too, so that nothing goes out that it has changed; its letter is the live worker's to write."""
+    raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.altibbi"])
+    received = Instant.parse("2024-07-01T12:00:00Z")
+    assert received
+    nobody = b'{"type": "status_update", "user_id": "", "id": 1}'
+    with Run.new(settings, Selection(("altibbi",)), 1, Lines()) as run:
+        run.map()
+        with run.journals() as journals:
+            before = {source: (each.events, dict(each.failures())) for source, each in journals.items()}
+        (late,) = produce(settings, [raw_record("altibbi", "acme", nobody, received, None, 64)])
+        with run.journals() as journals:
+            run.publisher(journals, tombstones=False).run()
+        with run.journals() as journals:
+            assert journals[f"{late.topic}/{late.partition}"].has_failed(late.offset)
+            assert {source: (each.events, dict(each.failures())) for source, each in journals.items()} == before
+            assert sum(each.events for each in journals.values()) == len(raws)
 
 
 @pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)

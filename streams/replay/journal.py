@@ -23,8 +23,8 @@ CREATE TABLE IF NOT EXISTS made (
     PRIMARY KEY (key, partition)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS register (key BLOB PRIMARY KEY, value BLOB, live INT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS seen (offset INTEGER PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS failed (offset INTEGER PRIMARY KEY, code TEXT, event_key TEXT);
+CREATE TABLE IF NOT EXISTS seen (offset INTEGER PRIMARY KEY, live INT);
+CREATE TABLE IF NOT EXISTS failed (offset INTEGER PRIMARY KEY, code TEXT, event_key TEXT, live INT);
 CREATE TABLE IF NOT EXISTS progress (id INTEGER PRIMARY KEY CHECK (id = 0), next INT);
 """
 
@@ -100,9 +100,11 @@ class Journal:
                 "INSERT OR REPLACE INTO register VALUES (?, ?, ?)",
                 ((key, value, live) for key, value in batch.registers.items()),
             )
-            database.executemany("INSERT OR REPLACE INTO seen VALUES (?)", ((each,) for each in batch.seen))
+            database.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", ((each, live) for each in batch.seen))
             database.executemany("DELETE FROM failed WHERE offset = ?", ((each,) for each in batch.seen))
-            database.executemany("INSERT OR REPLACE INTO failed VALUES (?, ?, ?)", batch.failed)
+            database.executemany(
+                "INSERT OR REPLACE INTO failed VALUES (?, ?, ?, ?)", ((*each, live) for each in batch.failed)
+            )
             database.execute("INSERT OR REPLACE INTO progress (id, next) VALUES (0, ?)", (next,))
 
     def registers(self, live: bool = True) -> Iterator[tuple[bytes, bytes]]:
@@ -128,16 +130,19 @@ class Journal:
         return self._database.execute("SELECT 1 FROM failed WHERE offset = ?", (offset,)).fetchone() is not None
 
     def failures(self) -> Iterator[tuple[str, int]]:
-        """Error codes of the events that could not be mapped (whole), and how many."""
-        yield from self._database.execute("SELECT code, COUNT(*) FROM failed GROUP BY code")
+        """Error codes of the range's events that could not be mapped (whole), and how many.
+
+        A live event's letter is its worker's to write, and nothing that this run has missed.
+        """
+        yield from self._database.execute("SELECT code, COUNT(*) FROM failed WHERE live = 0 GROUP BY code")
 
     def failed_events(self) -> frozenset[str]:
         return frozenset(key for (key,) in self._database.execute("SELECT event_key FROM failed"))
 
     @property
     def events(self) -> int:
-        """Raw records that were mapped."""
-        return int(self._database.execute("SELECT COUNT(*) FROM seen").fetchone()[0])
+        """Raw records of the range that were mapped."""
+        return int(self._database.execute("SELECT COUNT(*) FROM seen WHERE live = 0").fetchone()[0])
 
 
 def _made(row: Iterable[object]) -> Made:
