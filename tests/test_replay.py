@@ -304,7 +304,8 @@ def test_stopped_and_resumed(mapped: Settings, tmp_path: Path) -> None:
     begun.kill()
     begun.wait()
     (run,) = (tmp_path / "runs").iterdir()
-    again = started(mapped, tmp_path, "--jobs", "1", "--resume", run.name)
+    options = ("--publish", "--tombstones", "--bundles")
+    again = started(mapped, tmp_path, "--jobs", "1", "--resume", run.name, *options)
     assert again.stderr is not None
     said = [next(again.stderr)]
     while " done" not in said[-1]:
@@ -313,7 +314,7 @@ def test_stopped_and_resumed(mapped: Settings, tmp_path: Path) -> None:
     again.send_signal(signal.SIGINT)
     _, rest = again.communicate(timeout=ENOUGH)
     assert again.returncode == 130, rest
-    assert f"fhirline replay --resume {run.name}" in rest
+    assert " ".join((f"fhirline replay --resume {run.name}", *options)) in rest
     done = replay(mapped, tmp_path, "--resume", run.name)
     unchanged(done)
     assert f"\n{mapped_events(mapped)} events mapped" in done.said

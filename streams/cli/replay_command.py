@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 DIFFERS = 1
 """Exit code where something differs, or events failed, or not all could be published."""
 
+UNUSABLE = 2
+"""Exit code where a privilege is missing or Kafka does not answer, as of a wrong argument."""
+
 INTERRUPTED = 130
 REACH_SECONDS = 10.0
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
@@ -128,14 +131,17 @@ def replay(
                 "--tombstones: needs all of a vendor's events; a part cannot know that no other event makes a key"
             )
         told.spans(run.plan.spans)
-        again = f"fhirline replay --resume {run.plan.id}{'' if diff else ' --publish'}"
+        options = (("--publish", not diff), ("--tombstones", tombstones), ("--bundles", bundles))
+        again = " ".join((f"fhirline replay --resume {run.plan.id}", *(name for name, given in options if given)))
         try:
             run.map()
             differs = _diff(run, told, diff_out) if diff else _publish(run, told, tombstones, bundles)
         except (Interrupted, KeyboardInterrupt):
             _end(told, f"interrupted; go on with: {again}", INTERRUPTED)
-        except (Failed, DeliveryFailed, RestoreFailed) as error:
+        except (Failed, DeliveryFailed) as error:
             _end(told, f"{error}; go on with: {again}", DIFFERS)
+        except RestoreFailed as error:  # nothing was mapped in vain: a privilege, or the cluster
+            _end(told, f"{error}; go on with: {again}", UNUSABLE)
     raise typer.Exit(DIFFERS if differs else 0)
 
 

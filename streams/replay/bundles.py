@@ -14,11 +14,13 @@ from topics.declared import BUNDLE
 
 
 def send(job: Job) -> int:
-    """A task: how many Bundles are larger than Kafka takes; their events' letters say so. Repeated, it sends the same.
+    """A task: how many Bundles are larger than Kafka takes. Repeated, it sends the same.
 
     Ends early where it is told to stop.
     """
     here = in_process()
+    if here.stopped():
+        return 0
     span = job.span
     deliverer = Deliverer(here.settings)
     state = here.mapping.final(job)

@@ -100,6 +100,8 @@ class Mapping:
 
     def run(self, job: Job, tell: Callable[[Step], None], stopped: Callable[[], bool]) -> bool:
         """Map the job's partition from where its journal ends; whether it came to the end."""
+        if stopped():
+            return False
         span = job.span
         with Journal(job.journal) as journal, Scanner(self._settings) as scanner:
             start, end = self._extent(job, journal)
