@@ -2,14 +2,19 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 import pytest
+import uvloop
 from confluent_kafka import Message
 
 from streams.kafka import kafka_python
 from streams.records import OutRecord
+from streams.step1_receive import raw_producer
+from streams.step1_receive.raw_producer import RawProducer
+from streams.step1_receive.raw_record import Received
 from streams.step5_deliver import BREATHE_EVERY, Delivered, Deliverer, DeliveryFailed
 from tests.kafka.brokers import RunningBroker, settings_for
 from topics.cluster import Cluster
@@ -64,3 +69,23 @@ def test_without_an_acknowledgement_it_fails(form: str) -> None:
         settings = settings_for(f"127.0.0.1:{nobody.getsockname()[1]}", delivery_timeout=1.0)
         with pytest.raises(DeliveryFailed, match=r"_MSG_TIMED_OUT|unacknowledged"):
             FORMS[form](Deliverer(settings), records("delivered", form, 3), None)
+
+
+def test_a_pause_of_the_gateway_is_no_silence_of_kafka(
+    embedded: RunningBroker, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the gateway's own loop, which takes up what is overdue before anything else: Kafka's answer lies ready."""
+    monkeypatch.setattr(raw_producer, "GRACE", 0.0)
+    timeout = 1.0
+    record = Received(topic, b"key", b"{}", [], int(time.time() * 1000), "an event")
+
+    async def paused() -> None:
+        producer = RawProducer(embedded.settings(gateway_delivery_timeout=timeout))
+        await producer.send(record)  # topics and connection are there from now on
+        sending = asyncio.ensure_future(producer.send(record))
+        await asyncio.sleep(0)  # until it waits for the acknowledgement
+        time.sleep(timeout + 0.5)  # noqa: ASYNC251  # the whole process stands still
+        await sending
+        assert await producer.stop() == 0
+
+    uvloop.run(paused())

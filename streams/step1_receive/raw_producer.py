@@ -145,6 +145,10 @@ class _Link:
             if not outcome.done():  # it is, where the sender has gone
                 outcome.set_result(error)
 
+        def give_up() -> None:
+            self.producer.poll(0)  # after a pause of the whole process, the answer lies ready
+            report(KafkaError(KafkaError._TIMED_OUT))
+
         try:
             self.producer.produce(
                 record.topic,
@@ -158,7 +162,7 @@ class _Link:
             refused: KafkaError = error.args[0]
             return refused
         self._busy.set()
-        silence = loop.call_later(within, report, KafkaError(KafkaError._TIMED_OUT))
+        silence = loop.call_later(within, give_up)
         try:
             return await outcome
         finally:
