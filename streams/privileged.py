@@ -65,7 +65,7 @@ def taken_away(settings: Settings, process: str) -> str:
         return ""
     try:
         lacking = missing(settings, grants(process, settings))
-    except ConfigurationError:
+    except (ConfigurationError, KafkaException):  # also a file of certificates that is being replaced
         return ""
     return ", ".join(f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking[:SHOWN])
 
