@@ -103,6 +103,12 @@ def test_an_event_leads_to_all_that_it_made(load: Load, embedded: RunningBroker)
             assert {*found.raws} == {own.coordinates, other.coordinates}
             assert {*found.made} == {key for key in made if not key.startswith("Provenance/")}
             assert [each.topic for each in found.messages].count("fhir.r4.bundle") == 2
+            explained = [
+                json.loads(fhirline(load, raw.coordinates, "--explain", "--json").stdout) for raw in (own, other)
+            ]
+            for each, normalized in zip(explained, followed, strict=True):
+                assert normalized
+                assert {of["resource"] for of in each["explained"]} == {output.key for output in normalized.outputs}
             at = tracer.raw(own.coordinates)
             assert at
             assert event_document(tracer.event(event_of(own), at, [at.vendor])) == event_document(found)
@@ -154,14 +160,18 @@ def test_no_payload_steers_the_terminal(load: Load) -> None:
     producer = Producer({"bootstrap.servers": load.settings.bootstrap})
     producer.produce(
         raw_topic("mediquo"),
-        '{"type": "news", "note": "\x9b31m"}'.encode(),  # JSON need not escape U+009B, which terminals obey
+        '{"type": "news", "note": "\x9b31m\x7f"}'.encode(),  # JSON need not escape U+009B, which terminals obey
+        headers=[("received-at", b"\x1b[31m")],
         on_delivery=lambda _, sent: places.append(f"{sent.topic()}/{sent.partition()}/{sent.offset()}"),
     )
     producer.flush(10)
-    told = fhirline(load, places[0], "--reveal", "--reason", "ticket 8")
-    assert told.returncode == 0, told.stderr
+    told, document = (fhirline(load, places[0], "--reveal", "--reason", "ticket 8", *how) for how in ((), ("--json",)))
+    assert (told.returncode, document.returncode) == (0, 0), told.stderr + document.stderr
     assert "\\x9b31m" in told.stdout
-    assert "\x9b" not in told.stdout
+    assert "received-at=\\x1b[31m" in told.stdout
+    assert "\x9b31m\x7f" in json.loads(document.stdout)["payloads"][places[0]]
+    for shown in (told.stdout, document.stdout):
+        assert all(each.isprintable() for each in shown.replace("\n", ""))
 
 
 @pytest.mark.parametrize("what", ["Nonsense/1", "x", "raw.nobody/0/0", "0" * 63])

@@ -93,7 +93,8 @@ def show(
     answered.
     """
     from streams.dead_letters.board import records
-    from streams.dead_letters.view import case_document, case_lines, payload_document, payload_text, printable, revealed
+    from streams.dead_letters.view import case_document, case_lines, payload_document, payload_text, revealed
+    from streams.terminal import printable
 
     because = _because(reveal, reason)
     meant = filter_of([id])

@@ -1,6 +1,5 @@
 """How ``fhirline dead-letters`` speaks to a terminal, and to other programs where there is none."""
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -71,7 +70,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from streams.dead_letters.view import printable
+    from streams.terminal import printable
 
     console = Console()
     if console.is_terminal:
@@ -86,4 +85,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=True))
+    from streams.terminal import json_text
+
+    print(json_text(document))

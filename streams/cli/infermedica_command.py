@@ -1,7 +1,6 @@
 """``fhirline infermedica webhooks``: where an Infermedica instance sends its webhooks."""
 
 import asyncio
-import json
 import re
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from rich.text import Text
 from config.errors import ConfigurationError
 from config.settings import Settings, load_settings
 from config.vendors import DEFAULT_TENANT
+from streams.terminal import json_text
 
 if TYPE_CHECKING:
     from streams.infermedica.client import CallFailed
@@ -212,7 +212,7 @@ class Session:
         ]
         if as_json:
             shown = [{"id": id_, "url": url, "subscribed_events": events} for id_, url, events in rows]
-            print(json.dumps(shown[0] if one else shown, indent=2, ensure_ascii=False))
+            print(json_text(shown[0] if one else shown))
         else:
             _show(("id", "url", "events"), [(id_, url, ", ".join(events)) for id_, url, events in rows])
 

@@ -1,6 +1,5 @@
 """``fhirline trace``: from a resource to the raw record that made it, and back."""
 
-import json
 import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,6 +54,7 @@ def trace(
     from streams.dead_letters.view import payload_text
     from streams.logs import configure_logging
     from streams.scan import Scanner
+    from streams.terminal import json_text
     from streams.trace import view
     from streams.trace.find import Tracer
 
@@ -74,7 +74,7 @@ def trace(
         else:
             found = _event(tracer, what, kind, vendor or [])
             document, lines, known = view.event_document(found), view.event_lines(found), not found.nothing
-            latest = next((raw for raw in found.raws.values() if raw is not None), None)
+            latest = found.raws.get(what) or next((raw for raw in found.raws.values() if raw is not None), None)
         if not known:
             print(f"fhirline trace: there is no {kind} {what}", file=sys.stderr)
             raise typer.Exit(NOT_FOUND)
@@ -85,7 +85,7 @@ def trace(
     if as_json:
         more: dict[str, Any] = {"explained": explained} if explain else {}
         more |= {"payloads": {raw.coordinates: view.payload(raw) for raw in raws}} if reveal else {}
-        print(json.dumps(document | more, indent=2, ensure_ascii=False))
+        print(json_text(document | more))
         return
     for line in lines:
         print(line)

@@ -10,6 +10,7 @@ from mappers.instants import Instant
 from streams.audit import audit
 from streams.dead_letters.letters import Case, Record, Status
 from streams.dead_letters.selection import Group
+from streams.terminal import printable
 
 GROUP_COLUMNS = (
     "vendor", "code", "path", "mapping", "events", *(each.value for each in Status), "first received", "last received"
@@ -128,11 +129,6 @@ def revealed(cases: Iterable[Case], how: str, reason: str, name: str | None) -> 
         last = case.last
         about = {"letter": case.id, "vendor": last.vendor, "tenant": last.tenant, "event_key": last.event_key}
         audit("dead letter revealed", by=how, name=name, reason=reason, **about)
-
-
-def printable(text: str) -> str:
-    """Text with everything that a terminal would obey written as an escape."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _time(at: Instant | None) -> str:

@@ -10,6 +10,7 @@ from streams import headers
 from streams.audit import audit
 from streams.headers import header
 from streams.records import RawRecord
+from streams.terminal import printable
 from streams.trace.find import EventTrace, Record, ResourceTrace, event_key_of
 
 SHOWN = 50
@@ -98,9 +99,10 @@ def _lines(records: list[Record]) -> Iterator[str]:
     if not records:
         yield "  -"
     for each in records[-SHOWN:]:
-        named = "  ".join(f"{name}={value}" for name, value in sorted(each.named.items()) if name != headers.ERRORS)
+        told = (f"{name}={value}" for name, value in sorted(each.named.items()) if name != headers.ERRORS)
+        named = printable("  ".join(told))
         what = "tombstone" if each.size is None else f"{each.size} bytes"
-        yield f"  {each.key}  {each.coordinates}  {instant(each.timestamp_ms)}  {what}  {named}"
+        yield f"  {printable(each.key)}  {each.coordinates}  {instant(each.timestamp_ms)}  {what}  {named}"
     if (more := len(records) - SHOWN) > 0:
         yield f"  and {more} before these: --json has all"
 
@@ -113,8 +115,9 @@ def _raw_lines(raws: dict[str, RawRecord | None]) -> Iterator[str]:
             yield f"  {place}  gone: its topic's retention is over"
             continue
         told = raw_document(place, raw)
-        named = "  ".join(f"{name}={value}" for name, value in sorted(told["headers"].items()))
-        yield f"  {place}  {told['timestamp']}  {told['bytes']} bytes  event-key={told['eventKey'] or '-'}  {named}"
+        named = printable("  ".join(f"{name}={value}" for name, value in sorted(told["headers"].items())))
+        event = printable(told["eventKey"] or "-")
+        yield f"  {place}  {told['timestamp']}  {told['bytes']} bytes  event-key={event}  {named}"
     if (more := len(raws) - SHOWN) > 0:
         yield f"  and {more} more: --json has all"
 
