@@ -122,7 +122,9 @@ class Settings(BaseSettings):
         Field(description='Vendors a worker reads, as JSON (["mediquo"]); default: all'),
     ] = None
     batch_size: Annotated[int, Field(ge=1, le=10_000, description="Events in a batch at most")] = 500
-    batch_within: Annotated[float, Field(gt=0, le=5, description="Seconds a batch waits to fill")] = 0.005
+    batch_within: Annotated[
+        float, Field(gt=0, le=5, description="Seconds a batch waits to fill; an idle worker wakes as often")
+    ] = 0.005
     session_timeout: Annotated[float, Field(ge=3, le=300, description="Seconds of silence until a worker is out")] = (
         30.0
     )
