@@ -1,6 +1,7 @@
 """A worker's batch, on a real broker: what happens while it is being mapped is neither overlooked nor met half-way."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -81,6 +82,12 @@ class Worker:
         )
         self.processor.state.assigned(range(self.settings.partitions))
 
+    def close(self) -> None:
+        """Before its broker goes: a producer that is left would go on looking for it."""
+        self.follower.close()
+        del self.processor
+        gc.collect()
+
     def letters(self, code: str) -> float | None:
         return self.registry.get_sample_value("fhirline_dead_letters_total", {"vendor": "mediquo", "code": code})
 
@@ -91,7 +98,7 @@ def worker() -> Iterator[Worker]:
         create_topics(broker.bootstrap)
         worker = Worker(RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6, erasure_key=SECRET))
         yield worker
-        worker.follower.close()
+        worker.close()
 
 
 def of_one_patient(settings: Settings) -> list[RawRecord]:

@@ -160,6 +160,7 @@ def test_a_record_too_large_for_kafka(settings: Settings) -> None:
     store.close()
 
 
+@pytest.mark.long
 def test_a_register_too_large_for_kafka(settings: Settings, tmp_path: Path) -> None:
     """What could not be remembered is not published either: all is as if the event had never come, but for its letter.
 

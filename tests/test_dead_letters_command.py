@@ -211,6 +211,7 @@ def large_event() -> Any:
     return raw_record("mediquo", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)
 
 
+@pytest.mark.long
 def test_what_fails_again_says_how_often(settings: Settings) -> None:
     """A foreign record without headers, in a partition that its key does not name; and what cannot be sent again."""
     foreign = {"event_type": "survey_finished", "content": {"note": MARKER}}

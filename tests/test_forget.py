@@ -393,6 +393,7 @@ def fhirline(settings: Settings, *arguments: str, stdin: str = "", **more: str) 
     )
 
 
+@pytest.mark.long
 def test_the_command_says_what_it_does_and_never_whose_it_was(load: Load, tmp_path: Path) -> None:
     load.send(load.events(40, seed=14))
     patient = load.patient("mediquo")

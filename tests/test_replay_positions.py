@@ -106,7 +106,8 @@ def test_a_live_record_between_looking_and_writing_stays(settings: Settings) -> 
     store.close()
 
 
-@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+@pytest.mark.long
+@pytest.mark.parametrize("own_broker", ["apache"], indirect=True)
 def test_what_a_live_event_fails_of_is_no_failure_of_the_range(settings: Settings) -> None:
     """It is mapped too, so that nothing goes out that it has changed; its letter is the live worker's to write."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.altibbi"])

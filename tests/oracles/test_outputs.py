@@ -13,8 +13,13 @@ from tests.oracles.validators import ORACLES, Finding, Oracle
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("oracles")]  # the first run installs them
 
+SLOW = ("azodha", "mediquo")
+"""Vendors of whom there is the most to validate: of the others `make test` makes sure, of these `make test-long`."""
 
-@pytest.mark.parametrize("vendor", VENDORS)
+
+@pytest.mark.parametrize(
+    "vendor", [pytest.param(each, marks=pytest.mark.long if each in SLOW else ()) for each in VENDORS]
+)
 def test_every_output_passes_every_oracle(vendor: str) -> None:
     made = generated(vendor)
     assert {event for event in vendor_mapping(vendor).events if alone(made[event]) < PER_MAPPING} == set()
