@@ -94,7 +94,7 @@ class BatchProcessor:
         self,
         raws: Sequence[RawRecord],
         states: Mapping[int, PartitionState],
-        into: "_Mapped",
+        into: _Mapped,
         spans: "BatchSpans | None",
     ) -> None:
         async for raw in breathing(raws):
@@ -136,7 +136,7 @@ class BatchProcessor:
         if any(self._heeding.erased.blocks_key(f"{self.vendor}|{each}") for each in patients):
             die("a patient was erased under a batch")
 
-    async def _deliver(self, mapped: "_Mapped") -> tuple[Sequence[OutRecord], int]:
+    async def _deliver(self, mapped: _Mapped) -> tuple[Sequence[OutRecord], int]:
         """The barrier. A record too large for Kafka becomes its raw record's dead letter, inside the same barrier.
 
         Returns the records that were too large, and how many letters speak of them that are not counted yet.
