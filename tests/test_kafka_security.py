@@ -13,7 +13,9 @@ from confluent_kafka import Consumer, TopicPartition
 
 from config.settings import PREFIX, Settings
 from streams.kafka import librdkafka
+from streams.privileged import taken_away
 from tests.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
+from tests.kafka.brokers import settings_for
 from tests.kafka.users import GROUP, PARTITIONS, PASSWORDS, Cluster, Command, command
 from tests.receiving import running_gateway
 from tests.token_server import TokenServer
@@ -236,3 +238,8 @@ def test_every_setting_that_the_documentation_names_exists() -> None:
     named = set(re.findall(r"FHIRLINE_[A-Z_]+[A-Z]", DOCUMENTATION))
     assert len(named) > 15
     assert named <= {PREFIX + name.upper() for name in Settings.model_fields}
+
+
+def test_certificates_that_are_being_replaced_take_no_privilege_away(tmp_path: Path) -> None:
+    settings = settings_for("127.0.0.1:9", security_protocol="SSL", ssl_ca_file=tmp_path / "gone.pem")
+    assert taken_away(settings, "worker") == ""

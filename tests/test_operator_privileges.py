@@ -150,6 +150,9 @@ def test_without_a_privilege_it_is_named(deployment: Deployment) -> None:
             assert f"user {OPERATOR} lacks privileges" in refused.output
             for named in (group, state, letters, azodha, patient):
                 assert named in refused.output, refused.output
+        (compared,) = deployment.ran(("replay", "--tenant", deployment.load.tenant, "--jobs", "1"))
+        assert compared.wait() == 2, "1 would say that something differs: " + compared.output
+        assert f"user {OPERATOR} lacks privileges" in compared.output
     assert deployment.written(*topics) == before
 
 
