@@ -1,9 +1,10 @@
 """Reading ``raw.<vendor>``: one Faust app, one agent a raw topic, and when an offset may be committed.
 
-The invariant, for each event: **ack only after everything that follows from it has been acknowledged by Kafka.** Faust
-commits only what was acked, so a worker that dies anywhere before that is given the event again. What keeps it:
+The invariant, for each event: **ack only after everything that follows from it has been acknowledged by Kafka.** Only
+what was acked is committed, so a worker that dies anywhere before that is given the event again. What keeps it:
 
 1. ``noack_take`` acks nothing by itself; the agent does, in order, once `BatchProcessor.process` is past its barrier.
+   What is committed then is what `Positions` knows to be delivered, with no record passed over before it.
 2. Nothing raises out of an agent's body: Faust would go on past the failed batch, and commit over it. One event's
    trouble is its dead letter (step4); trouble of the infrastructure ends the process at once, uncommitted (`die`).
 3. Nothing is mapped by old knowledge of who is erased (`streams.erasure.follower`).
@@ -24,11 +25,12 @@ from config.settings import Settings
 from mappers.normalize import Normalizer
 from streams.batch import BatchProcessor
 from streams.erasure.follower import Follower, Heeding
+from streams.faust_transport import WorkerTransport
 from streams.fence import Fence, die, die_of
 from streams.kafka import faust_credentials
 from streams.metrics.watched import Watched
+from streams.positions import Positions
 from streams.privileged import taken_away
-from streams.prompt_transport import PromptTransport
 from streams.records import RawRecord
 from streams.step5_deliver import Deliverer
 from topics.declared import ENRICHED, enriched_topic, raw_topic
@@ -72,7 +74,8 @@ def build_app(
         topic_disable_leader=True,
         web_enabled=False,
     )
-    app.transport = PromptTransport(app.conf.broker_consumer, app)
+    positions = Positions(settings)
+    app.transport = WorkerTransport(app.conf.broker_consumer, app, positions)
     fence = Fence(settings.session_timeout)
     deliverer = Deliverer(settings)
     follower = Follower(settings)
@@ -113,6 +116,7 @@ def build_app(
     @app.on_partitions_assigned.connect
     async def on_assigned(*args: Any, **_: Any) -> None:
         assigned = args[-1]
+        positions.assigned((each.topic, each.partition) for each in assigned)
         for topic, processor in processors.items():
             processor.state.assigned(each.partition for each in assigned if each.topic == topic)
             preparing.add(task := asyncio.ensure_future(processor.prepare()))
@@ -120,17 +124,24 @@ def build_app(
         shown = sorted(f"{each.topic}/{each.partition}" for each in assigned if each.topic in processors)
         log.info("partitions assigned", partitions=shown)
 
+    @app.on_partitions_revoked.connect
+    async def on_revoked(*_: Any, **__: Any) -> None:
+        """Faust has waited for every batch in hand by now, and has committed what they came to."""
+        positions.revoked()
+
     for topic, processor in processors.items():
-        _add_agent(app, topic, processor, settings)
+        _add_agent(app, topic, processor, positions, settings)
     return app
 
 
-def _add_agent(app: faust.App, topic: str, processor: BatchProcessor, settings: Settings) -> None:
+def _add_agent(app: faust.App, topic: str, processor: BatchProcessor, positions: Positions, settings: Settings) -> None:
     @app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=topic)
     async def agent(stream: Any) -> None:
         async for events in stream.noack_take(settings.batch_size, within=settings.batch_within):
             try:
-                await processor.process([_raw_record(processor.vendor, event.message) for event in events])
+                raws = await positions.complete([_raw_record(processor.vendor, event.message) for event in events])
+                await processor.process(raws)
+                positions.delivered(raws)
                 for event in events:
                     await stream.ack(event)
             except Exception as error:  # noqa: BLE001  # rule 2 above

@@ -115,6 +115,8 @@ class Workers:
         self.reasons: Counter[str] = Counter()
         self.restored = 0
         """Records of state topics that were read, by all processes."""
+        self.passed_over = 0
+        """Records that Faust had lost on their way to an agent, and that were read again (`streams.positions`)."""
         self._assigned: dict[str, int] = {}
         self._partitions = settings.partitions * (len(load_vendors(settings.vendors_file).names) + len(ENRICHED))
         self.here: list[Worker] = []
@@ -138,6 +140,8 @@ class Workers:
             self._assigned[line.partition(": ")[0]] = len(event["partitions"])
         if event.get("event") == "state restored":
             self.restored += event["records"]
+        if event.get("event") == "records that were passed over are read":
+            self.passed_over += event["records"]
 
     def wait_owns_all(self, worker: Worker) -> None:
         """Until the group has given every partition to this one, whose last assignment names them."""
@@ -169,4 +173,5 @@ class Workers:
     def __str__(self) -> str:
         ends = ", ".join(f"{count} x {code}" for code, count in sorted(self.exits.items())) or "none"
         why = "".join(f"\n    {count} x 70: {reason}" for reason, count in self.reasons.items())
-        return f"worker processes that ended and were started again by the supervisor, by exit code: {ends}{why}"
+        lost = f"\n  records that Faust lost on the way to an agent, and that were read again: {self.passed_over}"
+        return f"worker processes that ended and were started again by the supervisor, by exit code: {ends}{why}{lost}"
