@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import structlog
-from aiokafka.abc import AbstractTokenProvider as AiokafkaProvider  # type: ignore[import-untyped]  # has no types
+from aiokafka.abc import AbstractTokenProvider as AiokafkaProvider  # has no types
 from kafka.net.sasl.oauth import AbstractTokenProvider as KafkaPythonProvider
 
 from config.errors import ConfigurationError

@@ -8,7 +8,8 @@ here, and Faust is told (`streams.faust_transport`):
 1. A partition begins where the group has committed, which Kafka itself is asked.
 2. The next event must be the next record. Where it is a later one, Kafka is asked for what lies between. Most often
    that is nothing (it is gone by retention, or was a transaction's marker); what there is takes its place in the batch.
-3. What may be committed is the offset after the last event that has been delivered, and nothing else.
+3. Where nothing comes although there are records, no event behind them would tell: the worker goes back to them.
+4. What may be committed is the offset after the last event that has been delivered, and nothing else.
 """
 
 import asyncio
@@ -45,6 +46,9 @@ class Positions:
         self._assigned: frozenset[Place] = frozenset()
         self._next: dict[Place, int] = {}
         self._delivered: dict[Place, int] = {}
+        self._in_hand: set[str] = set()
+        """Topics of which a batch is being mapped or delivered."""
+        self._behind: dict[Place, int] = {}
         self._asking = asyncio.Lock()
 
     def assigned(self, places: Iterable[Place]) -> None:
@@ -56,16 +60,15 @@ class Positions:
         self._assigned = frozenset()
         self._next.clear()
         self._delivered.clear()
+        self._behind.clear()
 
     async def complete(self, raws: Sequence[RawRecord]) -> Sequence[RawRecord]:
         """A batch as it is to be mapped: with all records before or within it that did not come.
 
         Raises PassedOver, PositionsUnknown, and ConfigurationError where Kafka does not answer.
         """
-        async with self._asking:
-            if unknown := {_place(raw) for raw in raws} - self._next.keys():
-                unknown |= self._assigned - self._next.keys()
-                self._next |= await asyncio.to_thread(committed, self._settings, unknown)
+        self._in_hand.update(raw.topic for raw in raws)
+        await self._begin({_place(raw) for raw in raws})
         gaps = self._gaps(raws)
         if not gaps:
             return raws
@@ -80,6 +83,39 @@ class Positions:
                 whole.append(due.popleft())
             whole.append(raw)
         return whole
+
+    async def standing(self, ends: Mapping[Place, int]) -> dict[Place, int]:
+        """Where to read on: partitions that end (``ends``) behind where we are, as they did at the call before, while
+        nothing of their topic was in hand. Raises PositionsUnknown."""
+        await self._begin(self._assigned)
+        behind = {
+            place: due
+            for place, due in self._next.items()
+            if ends.get(place, 0) > due and place[0] not in self._in_hand
+        }
+        stood = {place: due for place, due in behind.items() if self._behind.get(place) == due}
+        self._behind = behind
+        there = await asyncio.to_thread(self._there, stood, ends) if stood else set()
+        for place in stood.keys() - there:
+            if self._next.get(place) == stood[place]:
+                self._next[place] = ends[place]
+        return {place: due for place, due in stood.items() if place in there}
+
+    def _there(self, stood: Mapping[Place, int], ends: Mapping[Place, int]) -> set[Place]:
+        """Partitions that have a record from their offset on, not only a transaction's marker; for a thread."""
+        with Scanner(self._settings) as scanner:
+            return {
+                place
+                for place, due in stood.items()
+                if next(scanner.read({place: due}, {place: ends[place]}), None) is not None
+            }
+
+    async def _begin(self, needed: Iterable[Place]) -> None:
+        """Where partitions begin that nothing is known of yet, all that are assigned at once."""
+        async with self._asking:
+            if not self._next.keys() >= {*needed}:
+                unknown = {*needed, *self._assigned} - self._next.keys()
+                self._next |= await asyncio.to_thread(committed, self._settings, unknown)
 
     def _gaps(self, raws: Iterable[RawRecord]) -> dict[Place, tuple[int, int]]:
         """For each partition in which offsets are missing, the first of these, and the first after the last of them."""
@@ -97,6 +133,7 @@ class Positions:
         """Everything that follows from these is durable."""
         for raw in raws:
             place = _place(raw)
+            self._in_hand.discard(raw.topic)
             if place in self._next:  # else it was forgotten under the batch, and is read again
                 self._next[place] = self._delivered[place] = max(self._next[place], raw.offset + 1)
 

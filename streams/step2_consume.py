@@ -16,7 +16,7 @@ What Faust needs besides was found the hard way: engine.md names the failure beh
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import faust
 import structlog
@@ -25,7 +25,7 @@ from config.settings import Settings
 from mappers.normalize import Normalizer
 from streams.batch import BatchProcessor
 from streams.erasure.follower import Follower, Heeding
-from streams.faust_transport import WorkerTransport
+from streams.faust_transport import WorkerConsumer, WorkerTransport
 from streams.fence import Fence, die, die_of
 from streams.kafka import faust_credentials
 from streams.metrics.watched import Watched
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from streams.tracing.spans import Tracing
 
 log = structlog.get_logger("worker")
+
+READ_ON_EVERY = 5.0
+"""Seconds between two looks at whether a partition stands still although there are records."""
 
 PRIVILEGES_EVERY = 15.0
 """Seconds between two looks at whether this process still may do what it does."""
@@ -104,6 +107,12 @@ def build_app(
             await asyncio.sleep(PRIVILEGES_EVERY)
             if lacking := await asyncio.to_thread(taken_away, settings, "worker"):
                 die("authorization was taken away", lacking=lacking)
+
+    @app.task  # type: ignore[untyped-decorator]  # Faust's own
+    async def reading_on() -> None:
+        while True:
+            await asyncio.sleep(READ_ON_EVERY)
+            await cast(WorkerConsumer, app.consumer).read_on()
 
     @app.task  # type: ignore[untyped-decorator]  # Faust's own
     async def following() -> None:

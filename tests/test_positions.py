@@ -226,3 +226,42 @@ def test_headers_and_key_of_what_is_read_are_the_agents(log: Log) -> None:
     assert whole[0] == log.records[3]
     assert whole[0].headers == [("tenant", b"acme")]
     assert whole[1].value == b"as the agent has it"
+
+
+def test_a_partition_that_stands_still_is_read_on(log: Log) -> None:
+    """Only where it stood at the look before, nothing of its topic is in hand, and there is a record."""
+    of, positions = log.records, Positions(log.settings)
+    ends = {log.place: of[9].offset + 1, (ELSEWHERE, 2): log.others[0].offset}
+    positions.assigned([log.place, (ELSEWHERE, 2)])
+
+    async def looks() -> list[dict[Place, int]]:
+        found = [await positions.standing(ends), await positions.standing(ends)]  # at of[3], seen twice
+        await positions.complete(of[3:5])
+        found += [await positions.standing(ends), await positions.standing(ends)]  # in hand
+        positions.delivered(of[3:5])
+        found += [await positions.standing(ends), await positions.standing(ends)]  # at of[5], seen twice
+        return found
+
+    here = {log.place: of[5].offset}
+    assert asyncio.run(looks()) == [{}, {log.place: of[3].offset}, {}, {}, {}, here]
+
+
+def test_a_transactions_marker_is_nothing_to_read_on_to(apache_kafka: RunningBroker) -> None:
+    settings = apache_kafka.settings(group=f"positions-{uuid.uuid4()}", session_timeout=6)
+    producer = Producer(producer_config(settings, **{"transactional.id": f"foreign-{uuid.uuid4()}"}))
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce("raw.infermedica", b"value", b"key", 4)
+    producer.commit_transaction(30)
+    with Scanner(settings) as scanner:
+        [*_, last] = [raw_record("infermedica", each) for each in scanner.read({("raw.infermedica", 4): None})]
+    commit(settings, last)
+    positions = Positions(settings)
+    complete(positions, [last])
+
+    async def looks() -> list[dict[Place, int]]:
+        ends = {("raw.infermedica", 4): last.offset + 2}
+        return [await positions.standing(ends) for _ in range(3)]
+
+    assert asyncio.run(looks()) == [{}, {}, {}]
+    assert positions.committable("raw.infermedica", 4) == last.offset + 1
