@@ -1,15 +1,18 @@
 """Faust's aiokafka driver, but for how long a fetch waits, what is committed, and where it goes back to."""
 
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import structlog
 from aiokafka.errors import IllegalStateError
+from confluent_kafka import KafkaException
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
-from streams.positions import Positions, PositionsUnknown
+from config.errors import ConfigurationError
+from streams.gaps import PositionsUnknown
+from streams.positions import Fetched, Positions
 from streams.scan import Place
 
 log = structlog.get_logger("worker")
@@ -29,17 +32,23 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # read when it starts; the driver has no setting for it
         return consumer
 
-    async def ends(self) -> dict[Place, int]:
-        """End offsets of the assigned partitions, as far as fetches have told them. Raises ConsumerNotStarted."""
-        return cast(dict[Place, int], await self.call_thread(self._ends))
+    async def fetched(self) -> dict[Place, Fetched]:
+        """Where each assigned partition is that has been fetched from. Raises ConsumerNotStarted."""
+        return cast(dict[Place, Fetched], await self.call_thread(self._fetched))
 
-    async def _ends(self) -> dict[Place, int]:
-        consumer = self._ensure_consumer()
-        return {(each.topic, each.partition): consumer.highwater(each) or 0 for each in consumer.assignment()}
+    async def _fetched(self) -> dict[Place, Fetched]:
+        if (subscription := self._ensure_consumer()._subscription.subscription) is None:
+            return {}
+        states = {each: subscription.assignment.state_value(each) for each in subscription.assignment.tps}
+        return {
+            (each.topic, each.partition): Fetched(state.position, state.highwater)
+            for each, state in states.items()
+            if state.has_valid_position and state.highwater is not None
+        }
 
 
 class WorkerConsumer(Consumer):
-    """Commits what `Positions` says. Of Faust's own acks it only needs to know that there are some."""
+    """Commits what `Positions` says. Of Faust's own acks it only needs to know that there are none in hand."""
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -49,23 +58,45 @@ class WorkerConsumer(Consumer):
         return cast(WorkerTransport, self.transport).positions
 
     async def read_on(self) -> None:
-        """Go back to where records came to no agent, and none behind them either. To be called now and then."""
-        thread = cast(_ConsumerThread, self._thread)
-        with suppress(ConsumerNotStarted, IllegalStateError, TimeoutError, PositionsUnknown):  # then the next time
-            if not self.flow_active:  # partitions are about to come or go
-                return
-            if standing := await self._positions.standing(await thread.ends()):
+        """Go back to where records came to no agent, and none behind them either. To be called now and then.
+
+        Raises LogEndsBefore.
+        """
+        if not self.flow_active:  # partitions are about to come or go
+            return
+        try:
+            standing = await self._positions.standing(await cast(_ConsumerThread, self._thread).fetched())
+            if standing:
                 shown = sorted(f"{topic}/{partition}/{offset}" for (topic, partition), offset in standing.items())
                 log.warning("reading on where nothing came", raw=shown)
                 await self.seek_wait({TP(*place): offset for place, offset in standing.items()})
+        except (ConsumerNotStarted, IllegalStateError):
+            return  # not yet, or not any more
+        except (ConfigurationError, KafkaException, PositionsUnknown, TimeoutError) as error:
+            log.warning("partitions could not be looked at", error=type(error).__name__, detail=str(error))
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        """Partitions of which something is to be committed, also where Faust has forgotten that it was acked."""
+        places = (TP(*place) for place in self._positions.to_commit())
+        return (each for each in places if topics is None or each in topics or each.topic in topics)
 
     def _new_offset(self, tp: TP) -> int | None:
         self._acked[tp].clear()
         self._acked_index[tp].clear()
-        return self._positions.committable(tp.topic, tp.partition)
+        return self._positions.committable((tp.topic, tp.partition))
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        """Always: `Positions` names nothing that is committed already."""
+        return True
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        done: bool = await super()._commit(offsets)
+        if done:
+            self._positions.committed({(tp.topic, tp.partition): offset for tp, offset in offsets.items()})
+        return done
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """What lies in a gap is looked into before the event behind it is mapped (`Positions.complete`)."""
+        """Not kept, for nothing asks for it: what lies in a gap is looked into by `Positions.complete`."""
 
 
 class WorkerTransport(Transport):

@@ -31,8 +31,8 @@ def die(reason: str, **details: Any) -> NoReturn:
 
 
 def die_of(reason: str, error: BaseException) -> NoReturn:
-    """`die` of an error. Messages of our own errors name topics and codes; anybody else's may quote a payload."""
-    own = type(error).__module__.startswith("streams.")
+    """`die` of an error. Messages of our own errors name topics, settings and codes; others may quote a payload."""
+    own = type(error).__module__.startswith(("streams.", "config."))
     die(reason, error=type(error).__name__, detail=str(error) if own else "see the type")
 
 

@@ -6,8 +6,8 @@ first commit it looks for no gap at all; without its compiled streams it even ac
 here, and Faust is told (`streams.faust_transport`):
 
 1. A partition begins where the group has committed, which Kafka itself is asked.
-2. The next event must be the next record. Where it is a later one, Kafka is asked for what lies between. Most often
-   that is nothing (it is gone by retention, or was a transaction's marker); what there is takes its place in the batch.
+2. The next event must be the next record. Where it is a later one, Kafka is asked for what lies between: nothing, where
+   a transaction's marker took the offset; what there is takes its place in the batch.
 3. Where nothing comes although there are records, no event behind them would tell: the worker goes back to them.
 4. What may be committed is the offset after the last event that has been delivered, and nothing else.
 """
@@ -15,40 +15,49 @@ here, and Faust is told (`streams.faust_transport`):
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from config.settings import Settings
-from streams.kafka import librdkafka
+from streams.gaps import begins_behind, committed, holding, missing
 from streams.records import RawRecord
-from streams.scan import Place, Scanner, place_of, raw_record
+from streams.scan import Place
 
 log = structlog.get_logger("worker")
 
-MOST = 10_000
-"""Records that are read for a batch's gaps. More were not lost on Faust's way to the agent: the worker begins anew."""
+
+class Fetched(NamedTuple):
+    """Of a partition: up to where records have been fetched, and where it ends as far as fetches have told."""
+
+    position: int
+    end: int
 
 
-class PassedOver(Exception):
-    """More records than `MOST` never reached the agent. The message names topics and partitions."""
-
-
-class PositionsUnknown(Exception):
-    """Kafka did not say what the group has committed."""
+class LogEndsBefore(Exception):
+    """Partitions end before what has been committed: what comes now would be passed over. The message names them."""
 
 
 class Positions:
-    """The next offset of each raw partition that this process has met since it was given its partitions."""
+    """The next offset of each raw partition, since this process was given its partitions. For the event loop only."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._assigned: frozenset[Place] = frozenset()
+        self._assignment = 0
         self._next: dict[Place, int] = {}
         self._delivered: dict[Place, int] = {}
+        self._committed: dict[Place, int] = {}
+        self._batches: dict[str, int] = {}
+        """By topic, how many batches were begun."""
         self._in_hand: set[str] = set()
         """Topics of which a batch is being mapped or delivered."""
-        self._behind: dict[Place, int] = {}
+        self._seen: dict[Place, tuple[int, int]] = {}
+        """At the last look, what stood behind its end: the next offset, and the batches of its topic until then."""
+        self._short: dict[Place, int] = {}
+        """At the last look, what ended before the next offset."""
+        self._empty: dict[Place, int] = {}
+        """Up to where a partition holds no record behind the next offset, only transactions' markers."""
         self._asking = asyncio.Lock()
 
     def assigned(self, places: Iterable[Place]) -> None:
@@ -58,64 +67,102 @@ class Positions:
     def revoked(self) -> None:
         """The partitions go away, and nothing is in hand any more: whoever has them next begins where Kafka says."""
         self._assigned = frozenset()
-        self._next.clear()
-        self._delivered.clear()
-        self._behind.clear()
+        self._assignment += 1
+        for each in (self._next, self._delivered, self._committed, self._seen, self._short, self._empty):
+            each.clear()
 
     async def complete(self, raws: Sequence[RawRecord]) -> Sequence[RawRecord]:
         """A batch as it is to be mapped: with all records before or within it that did not come.
 
-        Raises PassedOver, PositionsUnknown, and ConfigurationError where Kafka does not answer.
+        Raises PassedOver, PositionsUnknown, and ConfigurationError where Kafka does not answer (`streams.gaps`).
         """
-        self._in_hand.update(raw.topic for raw in raws)
+        for topic in {raw.topic for raw in raws}:
+            self._in_hand.add(topic)
+            self._batches[topic] = self._batches.get(topic, 0) + 1
         await self._begin({_place(raw) for raw in raws})
         gaps = self._gaps(raws)
         if not gaps:
             return raws
-        missing = await asyncio.to_thread(self._between, raws, gaps)
-        for place, records in missing.items():
+        found = await asyncio.to_thread(missing, self._settings, raws, gaps)
+        for place, records in found.items():
             shown = {"topic": place[0], "partition": place[1], "first": records[0].offset, "records": len(records)}
             log.warning("records that were passed over are read", **shown)
+        due = {place: deque(records) for place, records in found.items()}
         whole: list[RawRecord] = []
         for raw in raws:
-            due = missing.get(_place(raw))
-            while due and due[0].offset < raw.offset:
-                whole.append(due.popleft())
+            before = due.get(_place(raw))
+            while before and before[0].offset < raw.offset:
+                whole.append(before.popleft())
             whole.append(raw)
         return whole
 
-    async def standing(self, ends: Mapping[Place, int]) -> dict[Place, int]:
-        """Where to read on: partitions that end (``ends``) behind where we are, as they did at the call before, while
-        nothing of their topic was in hand. Raises PositionsUnknown."""
-        await self._begin(self._assigned)
-        behind = {
-            place: due
-            for place, due in self._next.items()
-            if ends.get(place, 0) > due and place[0] not in self._in_hand
-        }
-        stood = {place: due for place, due in behind.items() if self._behind.get(place) == due}
-        self._behind = behind
-        there = await asyncio.to_thread(self._there, stood, ends) if stood else set()
-        for place in stood.keys() - there:
-            if self._next.get(place) == stood[place]:
-                self._next[place] = ends[place]
-        return {place: due for place, due in stood.items() if place in there}
+    def delivered(self, raws: Iterable[RawRecord]) -> None:
+        """Everything that follows from these is durable."""
+        for raw in raws:
+            place, after = _place(raw), raw.offset + 1
+            self._in_hand.discard(raw.topic)
+            if place in self._next:  # else it was forgotten under the batch, and is read again
+                self._next[place] = max(self._next[place], after)
+                self._delivered[place] = max(self._delivered.get(place, 0), after)
 
-    def _there(self, stood: Mapping[Place, int], ends: Mapping[Place, int]) -> set[Place]:
-        """Partitions that have a record from their offset on, not only a transaction's marker; for a thread."""
-        with Scanner(self._settings) as scanner:
-            return {
-                place
-                for place, due in stood.items()
-                if next(scanner.read({place: due}, {place: ends[place]}), None) is not None
-            }
+    def committable(self, place: Place) -> int | None:
+        """The offset to commit; None where nothing has been delivered that is not committed."""
+        after = self._delivered.get(place, 0)
+        return after if after > self._committed.get(place, 0) else None
+
+    def to_commit(self) -> list[Place]:
+        """Partitions of which something is to be committed."""
+        return [place for place in self._delivered if self.committable(place) is not None]
+
+    def committed(self, offsets: Mapping[Place, int]) -> None:
+        """Kafka has taken these."""
+        self._committed.update(offsets)
+
+    async def standing(self, fetched: Mapping[Place, Fetched]) -> dict[Place, int]:
+        """Where to read on: partitions of which records were fetched that never came, and that there are.
+
+        Where it was so at the call before too, and no batch of the topic was there between the two. Raises
+        PositionsUnknown, ConfigurationError, and LogEndsBefore, each of which may be the cluster's passing state.
+        """
+        assignment = self._assignment
+        await self._begin(self._assigned)
+        await self._raise_if_short({place: at.end for place, at in fetched.items()})
+        seen = {
+            place: (due, self._batches.get(place[0], 0))
+            for place, due in self._next.items()
+            if place in fetched
+            and fetched[place].end > max(due, self._empty.get(place, 0))
+            and fetched[place].position > due  # else it has only to wait until it is fetched
+            and place[0] not in self._in_hand
+        }
+        stood = {place: at[0] for place, at in seen.items() if self._seen.get(place) == at}
+        self._seen = seen
+        ends = {place: fetched[place].end for place in stood}
+        there = await asyncio.to_thread(holding, self._settings, stood, ends) if stood else set()
+        if assignment != self._assignment:
+            return {}
+        self._empty |= {place: ends[place] for place in stood.keys() - there}
+        still = (place for place in there if self._next.get(place) == stood[place] and place[0] not in self._in_hand)
+        return {place: stood[place] for place in still}
+
+    async def _raise_if_short(self, ends: Mapping[Place, int]) -> None:
+        """A log that was cut off, or made anew, below what is committed. Where it was so at the look before too."""
+        short = {place: due for place, due in self._next.items() if 0 < ends.get(place, 0) < due}
+        stood = {place: due for place, due in short.items() if self._short.get(place) == due}
+        self._short = short
+        if stood and (cut := await asyncio.to_thread(begins_behind, self._settings, stood)):
+            raise LogEndsBefore(", ".join(f"{topic}/{partition} before {at}" for (topic, partition), at in cut.items()))
 
     async def _begin(self, needed: Iterable[Place]) -> None:
         """Where partitions begin that nothing is known of yet, all that are assigned at once."""
         async with self._asking:
-            if not self._next.keys() >= {*needed}:
-                unknown = {*needed, *self._assigned} - self._next.keys()
-                self._next |= await asyncio.to_thread(committed, self._settings, unknown)
+            if self._next.keys() >= {*needed}:
+                return
+            assignment = self._assignment
+            found = await asyncio.to_thread(committed, self._settings, {*needed, *self._assigned} - self._next.keys())
+            if assignment == self._assignment:
+                self._next |= found
+                self._committed |= found
 
     def _gaps(self, raws: Iterable[RawRecord]) -> dict[Place, tuple[int, int]]:
         """For each partition in which offsets are missing, the first of these, and the first after the last of them."""
@@ -128,52 +175,6 @@ class Positions:
                 gaps[place] = gaps.get(place, (due,))[0], raw.offset
             reached[place] = max(due, raw.offset + 1)
         return gaps
-
-    def delivered(self, raws: Iterable[RawRecord]) -> None:
-        """Everything that follows from these is durable."""
-        for raw in raws:
-            place = _place(raw)
-            self._in_hand.discard(raw.topic)
-            if place in self._next:  # else it was forgotten under the batch, and is read again
-                self._next[place] = self._delivered[place] = max(self._next[place], raw.offset + 1)
-
-    def committable(self, topic: str, partition: int) -> int | None:
-        """The offset to commit; None where nothing has been delivered yet."""
-        return self._delivered.get((topic, partition))
-
-    def _between(
-        self, raws: Iterable[RawRecord], gaps: Mapping[Place, tuple[int, int]]
-    ) -> dict[Place, deque[RawRecord]]:
-        """The records that lie in the gaps of a batch, by partition; blocking, for a thread."""
-        here = {(_place(raw), raw.offset) for raw in raws}
-        vendors = {raw.topic: raw.vendor for raw in raws}
-        first = {place: due for place, (due, _) in gaps.items()}
-        beyond = {place: end for place, (_, end) in gaps.items()}
-        missing: dict[Place, deque[RawRecord]] = {}
-        with Scanner(self._settings) as scanner:
-            for number, message in enumerate(scanner.read(first, beyond), 1):
-                if number > MOST:
-                    raise PassedOver(f"{', '.join(f'{topic}/{partition}' for topic, partition in gaps)}")
-                place, offset = place_of(message), message.offset()
-                if (place, offset) not in here:
-                    missing.setdefault(place, deque()).append(raw_record(vendors[place[0]], message))
-        return missing
-
-
-def committed(settings: Settings, places: Iterable[Place]) -> dict[Place, int]:
-    """What the group has committed, 0 where nothing; blocking, for a thread. Raises PositionsUnknown."""
-    consumer = Consumer(librdkafka(settings, **{"group.id": settings.group, "log_level": 0}))
-    try:
-        asked = [TopicPartition(*each) for each in places]
-        answered = consumer.committed(asked, timeout=settings.session_timeout)
-    except KafkaException as error:
-        raise PositionsUnknown(f"{settings.group}: {error.args[0].name()}") from None
-    finally:
-        consumer.close()
-    for each in answered:
-        if each.error is not None:
-            raise PositionsUnknown(f"{settings.group}: {each.topic}/{each.partition}: {each.error.name()}")
-    return {(each.topic, each.partition): max(0, each.offset) for each in answered}
 
 
 def _place(raw: RawRecord) -> Place:

@@ -50,6 +50,7 @@ class Scanner:
                     "enable.auto.offset.store": False,
                     "enable.partition.eof": True,
                     "auto.offset.reset": "earliest",
+                    "isolation.level": "read_uncommitted",  # as the worker reads
                     "fetch.wait.max.ms": 10,
                     "log_level": 0,  # what goes wrong is raised
                 },
@@ -76,10 +77,21 @@ class Scanner:
             raise self._denied(found.error, topic)  # else it would pass for one that is not there, and nothing be found
         return range(len(found.partitions))
 
-    def read(self, places: Mapping[Place, int | None], upto: Mapping[Place, int] | None = None) -> Iterator[Message]:
+    def first(self, topic: str, partition: int) -> int:
+        """The first offset that is kept."""
+        try:
+            first, _ = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=SILENCE_SECONDS)
+        except KafkaException as error:
+            raise self._unanswered(error.args[0].str()) from None
+        return first
+
+    def read(
+        self, places: Mapping[Place, int | None], upto: Mapping[Place, int] | None = None, whole: bool = False
+    ) -> Iterator[Message]:
         """Every record from each place's offset (None: from its beginning) to the partition's end.
 
-        ``upto``: offsets at which a partition is done before its end.
+        ``upto``: offsets at which a partition is done before its end. ``whole``: the log is known to reach so far, and
+        an earlier end is that of a leader which does not know it yet: it is waited for.
         """
         if not places:
             return
@@ -97,7 +109,8 @@ class Scanner:
                 error = message.error()
                 if error is not None:
                     if error.code() == KafkaError._PARTITION_EOF:
-                        unread.discard(place)
+                        if not whole or (message.offset() or 0) >= upto.get(place, 0):
+                            unread.discard(place)
                     elif error.code() in _MISSING:
                         raise ConfigurationError(f"topic {place[0]} is missing: run `fhirline topics apply`")
                     elif error.code() in DENIED:

@@ -29,7 +29,7 @@ from streams.faust_transport import WorkerConsumer, WorkerTransport
 from streams.fence import Fence, die, die_of
 from streams.kafka import faust_credentials
 from streams.metrics.watched import Watched
-from streams.positions import Positions
+from streams.positions import LogEndsBefore, Positions
 from streams.privileged import taken_away
 from streams.records import RawRecord
 from streams.step5_deliver import Deliverer
@@ -112,7 +112,10 @@ def build_app(
     async def reading_on() -> None:
         while True:
             await asyncio.sleep(READ_ON_EVERY)
-            await cast(WorkerConsumer, app.consumer).read_on()
+            try:
+                await cast(WorkerConsumer, app.consumer).read_on()
+            except LogEndsBefore as error:  # Faust would drop what comes until the old end is reached, and commit then
+                die_of("the log ends before what is committed", error)
 
     @app.task  # type: ignore[untyped-decorator]  # Faust's own
     async def following() -> None:
@@ -135,7 +138,7 @@ def build_app(
 
     @app.on_partitions_revoked.connect
     async def on_revoked(*_: Any, **__: Any) -> None:
-        """Faust has waited for every batch in hand by now, and has committed what they came to."""
+        """Faust has waited for every batch in hand by now, and has tried to commit what they came to."""
         positions.revoked()
 
     for topic, processor in processors.items():

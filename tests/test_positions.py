@@ -2,21 +2,26 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
 
 import faust
 import pytest
+import structlog
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
+from config.errors import ConfigurationError
 from config.settings import Settings
+from streams import gaps, scan
 from streams import positions as module
 from streams.faust_transport import WorkerTransport
+from streams.gaps import PassedOver, PositionsUnknown
 from streams.kafka import librdkafka, producer_config
-from streams.positions import PassedOver, Positions, PositionsUnknown
+from streams.positions import Fetched, LogEndsBefore, Positions
 from streams.records import RawRecord
 from streams.scan import Place, Scanner, raw_record
 from tests.kafka.brokers import RunningBroker
@@ -75,6 +80,14 @@ def commit(settings: Settings, at: RawRecord) -> None:
     consumer.close()
 
 
+def delete_before(first: RawRecord, settings: Settings) -> None:
+    """As retention does."""
+    cluster = AdminClient(librdkafka(settings))
+    place = TopicPartition(first.topic, first.partition, first.offset)
+    for deleted in cluster.delete_records([place]).values():
+        deleted.result(30)
+
+
 def complete(positions: Positions, *batches: Sequence[RawRecord]) -> list[Sequence[RawRecord]]:
     """What each batch becomes; each is delivered before the next."""
 
@@ -110,7 +123,7 @@ def test_passed_over_between_two_batches(log: Log) -> None:
 def test_what_comes_again_is_mapped_again_and_moves_nothing_back(log: Log) -> None:
     of, positions = log.records, Positions(log.settings)
     assert complete(positions, of[3:8], of[1:4], [of[8]]) == [of[3:8], of[1:4], [of[8]]]
-    assert positions.committable(*log.place) == of[8].offset + 1
+    assert positions.committable(log.place) == of[8].offset + 1
 
 
 def test_a_group_that_has_committed_nothing_begins_at_the_beginning(log: Log) -> None:
@@ -124,10 +137,10 @@ def test_a_group_that_has_committed_nothing_begins_at_the_beginning(log: Log) ->
 def test_only_what_is_delivered_may_be_committed(log: Log) -> None:
     of, positions = log.records, Positions(log.settings)
     asyncio.run(positions.complete(of[3:6]))
-    assert positions.committable(*log.place) is None
+    assert positions.committable(log.place) is None
     positions.delivered(of[3:6])
-    assert positions.committable(*log.place) == of[5].offset + 1
-    assert positions.committable(ELSEWHERE, 2) is None
+    assert positions.committable(log.place) == of[5].offset + 1
+    assert positions.committable((ELSEWHERE, 2)) is None
 
 
 def test_a_batch_that_outlives_its_assignment_commits_nothing(log: Log) -> None:
@@ -136,7 +149,7 @@ def test_a_batch_that_outlives_its_assignment_commits_nothing(log: Log) -> None:
     asyncio.run(positions.complete(of[3:6]))
     positions.revoked()
     positions.delivered(of[3:6])
-    assert positions.committable(*log.place) is None
+    assert positions.committable(log.place) is None
     commit(log.settings, of[8])  # another member's
     assert complete(positions, [of[9]]) == [of[8:10]]
 
@@ -157,31 +170,25 @@ def test_all_that_is_assigned_is_asked_for_at_once(log: Log, monkeypatch: pytest
 
 
 def test_too_much_that_was_passed_over_is_no_mishap(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST", 4)
+    monkeypatch.setattr(gaps, "MOST", 4)
     positions = Positions(log.settings)
     with pytest.raises(PassedOver, match=f"{TOPIC}/2"):
         complete(positions, [log.records[9]])
-    assert positions.committable(*log.place) is None
+    assert positions.committable(log.place) is None
 
 
 def test_offsets_that_hold_no_record_are_no_loss(apache_kafka: RunningBroker) -> None:
     """A transaction's end takes an offset; what was deleted left its offsets behind."""
     settings = apache_kafka.settings(group=f"positions-{uuid.uuid4()}", session_timeout=6)
-    producer = Producer(producer_config(settings, **{"transactional.id": f"foreign-{uuid.uuid4()}"}))
-    producer.init_transactions(30)
-    for value in (b"first", b"second"):
-        producer.begin_transaction()
-        producer.produce("raw.azodha", value, b"key", 1)
-        producer.commit_transaction(30)
-    with Scanner(settings) as scanner:
-        first, second = [raw_record("azodha", each) for each in scanner.read({("raw.azodha", 1): None})][-2:]
+    with transaction(settings, "raw.azodha", 1, 1) as [first]:
+        pass
+    with transaction(settings, "raw.azodha", 1, 1) as [second]:
+        pass
     assert second.offset == first.offset + 2
     commit(settings, first)
     assert complete(Positions(settings), [first], [second]) == [[first], [second]]
 
-    cluster = AdminClient(librdkafka(settings))
-    for deleted in cluster.delete_records([TopicPartition("raw.azodha", 1, second.offset)]).values():
-        deleted.result(30)
+    delete_before(second, settings)
     settings = settings.model_copy(update={"group": f"new-{uuid.uuid4()}"})
     assert complete(Positions(settings), [second]) == [[second]]
 
@@ -203,21 +210,30 @@ def test_faust_commits_what_is_delivered_and_nothing_else(app: faust.App, log: L
     of, positions = log.records, Positions(log.settings)
     asyncio.run(positions.complete(of[3:4]))
 
-    async def would_commit() -> list[int | None]:
+    async def would_commit() -> list[dict[TP, int]]:
         transport = WorkerTransport(app.conf.broker_consumer, app, positions)
         unused = {"on_partitions_revoked": print, "on_partitions_assigned": print}
         consumer = cast(faust.transport.consumer.Consumer, transport.create_consumer(print, **unused))
         place, found = TP(*log.place), []
+
+        def committable() -> dict[TP, int]:
+            made: dict[TP, int] = consumer._filter_committable_offsets(consumer._filter_tps_with_pending_acks(None))
+            return made
+
         consumer._committed_offset[place] = of[3].offset
         await consumer._add_gap(place, of[3].offset, of[6].offset)
         consumer._acked[place] = [each.offset for each in of[3:9]]
-        found.append(consumer._new_offset(place))
+        found.append(committable())
         positions.delivered(of[3:5])
-        found.append(consumer._new_offset(place))
+        found.append(committable())
         assert not consumer._acked[place], "what is acked is kept for ever"
+        found.append(committable())  # Faust believes that it has committed, and Kafka has not taken it
+        positions.committed({log.place: of[5].offset})
+        found.append(committable())
         return found
 
-    assert asyncio.run(would_commit()) == [None, of[4].offset + 1]
+    both = {TP(*log.place): of[4].offset + 1}
+    assert asyncio.run(would_commit()) == [{}, both, both, {}]
 
 
 def test_headers_and_key_of_what_is_read_are_the_agents(log: Log) -> None:
@@ -228,40 +244,153 @@ def test_headers_and_key_of_what_is_read_are_the_agents(log: Log) -> None:
     assert whole[1].value == b"as the agent has it"
 
 
+def fetched(*ends: tuple[Place, int]) -> dict[Place, Fetched]:
+    """All that there is has been fetched."""
+    return {place: Fetched(end, end) for place, end in ends}
+
+
 def test_a_partition_that_stands_still_is_read_on(log: Log) -> None:
-    """Only where it stood at the look before, nothing of its topic is in hand, and there is a record."""
+    """Only where it stood at the look before, no batch of its topic was there since, and there is a record."""
     of, positions = log.records, Positions(log.settings)
-    ends = {log.place: of[9].offset + 1, (ELSEWHERE, 2): log.others[0].offset}
+    at = fetched((log.place, of[9].offset + 1), ((ELSEWHERE, 2), log.others[0].offset))
     positions.assigned([log.place, (ELSEWHERE, 2)])
 
     async def looks() -> list[dict[Place, int]]:
-        found = [await positions.standing(ends), await positions.standing(ends)]  # at of[3], seen twice
+        found = [await positions.standing(at), await positions.standing(at)]  # at of[3], seen twice
         await positions.complete(of[3:5])
-        found += [await positions.standing(ends), await positions.standing(ends)]  # in hand
+        found += [await positions.standing(at), await positions.standing(at)]  # in hand
         positions.delivered(of[3:5])
-        found += [await positions.standing(ends), await positions.standing(ends)]  # at of[5], seen twice
+        found += [await positions.standing(at)]  # at of[5], for the first time
+        await positions.complete(of[1:2])
+        positions.delivered(of[1:2])
+        found += [await positions.standing(at), await positions.standing(at)]  # there was another batch
         return found
 
     here = {log.place: of[5].offset}
-    assert asyncio.run(looks()) == [{}, {log.place: of[3].offset}, {}, {}, {}, here]
+    assert asyncio.run(looks()) == [{}, {log.place: of[3].offset}, {}, {}, {}, {}, here]
+
+
+def test_what_is_not_fetched_yet_does_not_stand_still(log: Log) -> None:
+    positions = Positions(log.settings)
+    positions.assigned([log.place])
+
+    async def looks() -> list[dict[Place, int]]:
+        at = {log.place: Fetched(log.records[3].offset, log.records[9].offset + 1)}
+        return [await positions.standing(at) for _ in range(3)]
+
+    assert asyncio.run(looks()) == [{}, {}, {}]
+
+
+@contextmanager
+def transaction(settings: Settings, topic: str, partition: int, count: int) -> Iterator[list[RawRecord]]:
+    """A foreign producer's records, committed when the context ends: then the log has a marker behind them."""
+    producer = Producer(producer_config(settings, **{"transactional.id": f"foreign-{uuid.uuid4()}"}))
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for number in range(count):
+        producer.produce(topic, str(number).encode(), b"key", partition)
+    producer.flush(30)
+    with Scanner(settings) as scanner:
+        written = [raw_record(topic.removeprefix("raw."), each) for each in scanner.read({(topic, partition): None})]
+    yield written[-count:]
+    producer.commit_transaction(30)
 
 
 def test_a_transactions_marker_is_nothing_to_read_on_to(apache_kafka: RunningBroker) -> None:
     settings = apache_kafka.settings(group=f"positions-{uuid.uuid4()}", session_timeout=6)
-    producer = Producer(producer_config(settings, **{"transactional.id": f"foreign-{uuid.uuid4()}"}))
-    producer.init_transactions(30)
-    producer.begin_transaction()
-    producer.produce("raw.infermedica", b"value", b"key", 4)
-    producer.commit_transaction(30)
-    with Scanner(settings) as scanner:
-        [*_, last] = [raw_record("infermedica", each) for each in scanner.read({("raw.infermedica", 4): None})]
+    place = ("raw.infermedica", 4)
+    with transaction(settings, *place, 1) as [last]:
+        pass
     commit(settings, last)
     positions = Positions(settings)
     complete(positions, [last])
 
     async def looks() -> list[dict[Place, int]]:
-        ends = {("raw.infermedica", 4): last.offset + 2}
-        return [await positions.standing(ends) for _ in range(3)]
+        return [await positions.standing(fetched((place, last.offset + 2))) for _ in range(3)]
 
     assert asyncio.run(looks()) == [{}, {}, {}]
-    assert positions.committable("raw.infermedica", 4) == last.offset + 1
+    assert positions.committable(place) == last.offset + 1
+
+
+def test_an_open_transaction_hides_nothing(apache_kafka: RunningBroker) -> None:
+    """The worker maps what is written; so that is what may not be passed over."""
+    settings = apache_kafka.settings(group=f"positions-{uuid.uuid4()}", session_timeout=6)
+    place = ("raw.infermedica", 5)
+    with transaction(settings, *place, 10) as of:
+        commit(settings, of[0])
+        assert complete(Positions(settings), [of[5]]) == [of[:6]]
+
+        positions = Positions(settings)
+        positions.assigned([place])
+
+        async def looks() -> list[dict[Place, int]]:
+            return [await positions.standing(fetched((place, of[9].offset + 1))) for _ in range(2)]
+
+        assert asyncio.run(looks()) == [{}, {place: of[0].offset}]
+        complete(positions, [of[0]])
+        assert positions.committable(place) == of[1].offset
+
+
+def test_an_end_before_what_is_known_to_be_there_is_not_believed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a leader which has just become one."""
+    monkeypatch.setattr(scan, "SILENCE_SECONDS", 2.0)
+    beyond = {log.place: log.records[9].offset + 5}
+    with Scanner(log.settings) as scanner:
+        assert len(list(scanner.read({log.place: log.records[0].offset}, beyond))) == 10
+        with pytest.raises(ConfigurationError, match="does not answer"):
+            list(scanner.read({log.place: log.records[0].offset}, beyond, whole=True))
+
+
+def test_a_log_that_ends_before_what_is_committed_is_no_quiet_one(apache_kafka: RunningBroker) -> None:
+    """Faust would drop every record until the old end is reached, and commit from there on."""
+    settings = apache_kafka.settings(group=f"positions-{uuid.uuid4()}", session_timeout=6)
+    [*_, last] = write(settings, TOPIC, 3)
+    place, end = (TOPIC, 2), last.offset + 1
+    commit(settings, replace(last, offset=end + 1_000))
+    positions = Positions(settings)
+    positions.assigned([place])
+
+    async def looks() -> None:
+        assert await positions.standing(fetched((place, end))) == {}
+        await positions.standing(fetched((place, end)))
+
+    with pytest.raises(LogEndsBefore, match=f"{TOPIC}/2 before {end + 1_000}"):
+        asyncio.run(looks())
+
+
+def test_an_end_that_is_only_heard_of_late_is_no_short_log(log: Log) -> None:
+    """Committed at the end, and a broker that tells an earlier one."""
+    end = log.records[9].offset + 1
+    commit(log.settings, replace(log.records[9], offset=end))
+    positions = Positions(log.settings)
+    positions.assigned([log.place])
+
+    async def looks() -> list[dict[Place, int]]:
+        return [await positions.standing(fetched((log.place, end - 3))) for _ in range(3)]
+
+    assert asyncio.run(looks()) == [{}, {}, {}]
+
+
+def test_an_answer_for_an_assignment_that_is_over_counts_for_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    positions = Positions(log.settings)
+
+    def committed(settings: Settings, places: set[Place]) -> dict[Place, int]:
+        found = gaps.committed(settings, places)
+        positions.revoked()
+        return found
+
+    monkeypatch.setattr(module, "committed", committed)
+    assert complete(positions, log.records[3:5]) == [log.records[3:5]]
+    assert positions.committable(log.place) is None
+
+
+def test_records_deleted_before_they_were_mapped_are_told(apache_kafka: RunningBroker) -> None:
+    settings = apache_kafka.settings(group=f"positions-{uuid.uuid4()}", session_timeout=6)
+    of = write(settings, "raw.azodha", 6)
+    commit(settings, of[1])
+    delete_before(of[4], settings)
+    with structlog.testing.capture_logs() as lines:
+        assert complete(Positions(settings), [of[4]], [of[5]]) == [[of[4]], [of[5]]]
+    [told] = [line for line in lines if line["log_level"] == "error"]
+    assert told["event"] == "records were deleted before they were mapped"
+    assert (told["first"], told["kept_from"]) == (of[1].offset, of[4].offset)

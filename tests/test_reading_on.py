@@ -2,23 +2,28 @@
 
 import asyncio
 import gc
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
+import faust
 import pytest
+import structlog
 
 from config.settings import Settings
 from mappers.session import normalizer
 from streams import batch, fence, step2_consume
-from streams.faust_transport import WorkerConsumer
+from streams.faust_transport import WorkerConsumer, WorkerTransport
 from streams.metrics.watched import Watched
+from streams.positions import Fetched, Positions
 from streams.step2_consume import build_app
-from tests.crash.comparison import lag, settled
+from tests.crash.comparison import compare, wait_drained
 from tests.kafka.brokers import apache, create_topics, settings_for
-from tests.workload import Store, events, produce, undisturbed
+from tests.test_positions import commit
+from tests.workload import events, produce
 
 VENDOR = "mediquo"
-NOTHING = {"missing": 0, "differing": 0, "unexpected": 0}
 ENOUGH = 90.0
 
 Place = tuple[str, int]
@@ -33,16 +38,26 @@ LOST: dict[str, Lost] = {
 }
 
 
+class Ends:
+    """Why the worker would have ended: the app runs in the test's own process, which must not."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+        self.first = threading.Event()
+
+    def die(self, reason: str, **details: Any) -> NoReturn:
+        self.reasons.append(f"{reason} {details}")
+        self.first.set()
+        raise asyncio.CancelledError  # ends the task, and leaves the app to the test
+
+
 @pytest.fixture(autouse=True)
-def _no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app runs in the test's own process, which must not end."""
-
-    def die(reason: str, **details: Any) -> NoReturn:
-        raise AssertionError(f"{reason} {details}")
-
+def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
+    made = Ends()
     for module in (batch, fence, step2_consume):
-        monkeypatch.setattr(module, "die", die)
+        monkeypatch.setattr(module, "die", made.die)
     monkeypatch.setattr(step2_consume, "READ_ON_EVERY", 0.5)
+    return made
 
 
 class Losing:
@@ -63,11 +78,14 @@ class Losing:
         return True
 
 
-@pytest.mark.parametrize("what", LOST)
-def test_what_faust_loses_is_mapped(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "what",
+    ["between", "last", pytest.param("first", marks=pytest.mark.long), pytest.param("all", marks=pytest.mark.long)],
+)
+def test_what_faust_loses_is_mapped(what: str, ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     with apache() as kafka:
         create_topics(kafka.bootstrap)
-        settings = settings_for(kafka.bootstrap, session_timeout=6)
+        settings = settings_for(kafka.bootstrap, session_timeout=30)
         raws = produce(settings, (each for each in events(400, seed=3) if each.topic == f"raw.{VENDOR}"))
         last = {(raw.topic, raw.partition): raw.offset for raw in raws}
         losing = Losing(LOST[what], last)
@@ -77,25 +95,62 @@ def test_what_faust_loses_is_mapped(what: str, monkeypatch: pytest.MonkeyPatch) 
             return losing.left(await get(consumer, **asked))
 
         monkeypatch.setattr(WorkerConsumer, "_getmany", getmany)
-        expected = undisturbed(settings, raws)
-        store = Store(settings)
-        try:
-            asyncio.run(_run_until_mapped(settings, store, expected))
-        finally:
-            store.close()
-            gc.collect()  # the app's producer ends before its broker does
+        asyncio.run(_run_until_mapped(settings))
+        gc.collect()  # the app's producer ends before its broker does
+        comparison = compare(settings)
+        assert not ends.reasons
+        assert comparison.whole, comparison
         lost = sum(LOST[what](place, offset, last) for place in last for offset in range(last[place] + 1))
         assert len(losing.lost) == lost > 0
 
 
-async def _run_until_mapped(settings: Settings, store: Store, expected: dict[str, bytes]) -> None:
+async def _run_until_mapped(settings: Settings) -> None:
     app = build_app(settings, normalizer(settings), [VENDOR], Watched(settings))
     await app.start()
     try:
-        async with asyncio.timeout(ENOUGH):
-            while store.differences(expected) != NOTHING or await asyncio.to_thread(settled, lambda: lag(settings)):
-                await asyncio.to_thread(store.read, 0.2)
-    except TimeoutError:
-        pytest.fail(f"{store.differences(expected)}, lag {lag(settings)}")
+        await asyncio.to_thread(wait_drained, settings)
     finally:
         await app.stop()
+
+
+def test_a_log_that_ends_before_what_is_committed_ends_the_worker(ends: Ends) -> None:
+    """Faust itself would drop all that comes until the log is as long as it was, without a word."""
+    with apache() as kafka:
+        create_topics(kafka.bootstrap)
+        settings = settings_for(kafka.bootstrap, session_timeout=30)
+        raws = produce(settings, (each for each in events(100, seed=3) if each.topic == f"raw.{VENDOR}"))
+        commit(settings, replace(raws[-1], offset=raws[-1].offset + 1_000))
+
+        async def run_until_it_ends() -> None:
+            app = build_app(settings, normalizer(settings), [VENDOR], Watched(settings))
+            await app.start()
+            try:
+                assert await asyncio.to_thread(ends.first.wait, ENOUGH)
+            finally:
+                await app.stop()
+
+        asyncio.run(run_until_it_ends())
+        gc.collect()
+    assert ends.reasons[0].startswith("the log ends before what is committed")
+    assert f"{raws[-1].topic}/{raws[-1].partition} before {raws[-1].offset + 1_000}" in ends.reasons[0]
+
+
+def test_a_look_that_fails_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for("127.0.0.1:1", session_timeout=3.0)
+    app = faust.App("reading-on", broker="aiokafka://127.0.0.1:1", web_enabled=False)
+
+    async def fetched(_: object) -> dict[Place, Fetched]:
+        return {}
+
+    async def look() -> None:
+        positions = Positions(settings)
+        positions.assigned([(f"raw.{VENDOR}", 0)])  # where it begins cannot be asked
+        transport = WorkerTransport(app.conf.broker_consumer, app, positions)
+        unused = {"on_partitions_revoked": print, "on_partitions_assigned": print}
+        consumer = transport.create_consumer(print, **unused)
+        monkeypatch.setattr(type(consumer._thread), "fetched", fetched)
+        await consumer.read_on()
+
+    with structlog.testing.capture_logs() as lines:
+        asyncio.run(look())
+    assert [line["event"] for line in lines] == ["partitions could not be looked at"]
