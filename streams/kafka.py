@@ -70,11 +70,16 @@ def librdkafka(settings: Settings, **more: Any) -> dict[str, Any]:
 
 
 def producer_config(settings: Settings, **more: Any) -> dict[str, Any]:
-    """Every producer of ours (engine.md, rules 5 and 6): idempotent, acks=all, Kafka's own murmur2."""
+    """Every producer of ours (engine.md, rules 5 and 6): idempotent, acks=all, Kafka's own murmur2.
+
+    One request at a time to each broker: with several on their way, the first records of a producer may be lost, or
+    stuck until they time out, while a partition gets its leader (`streams.acknowledged`). Price: benchmarks/NOTES.md.
+    """
     return librdkafka(
         settings,
         **{
             "enable.idempotence": True,
+            "max.in.flight.requests.per.connection": 1,
             "acks": "all",
             "partitioner": "murmur2_random",
             "message.max.bytes": settings.message_max_bytes,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from config.settings import Settings
+from streams.acknowledged import refusal
 from streams.kafka import producer_config
 from streams.records import OutRecord
 
@@ -142,6 +143,7 @@ class _Reports:
 
     def _take(self, error: KafkaError | None, message: Message) -> None:
         self.count += 1
+        error = refusal(error, message)
         if error is None:
             if self._delivered is not None:
                 self._delivered(message)

@@ -18,6 +18,7 @@ from config.settings import Settings
 from mappers.instants import Instant
 from mappers.normalize import Memory
 from mappers.session import normalizer
+from streams.acknowledged import refusal
 from streams.kafka import librdkafka, producer_config
 from streams.records import RawRecord
 from streams.step1_receive.raw_record import Received, raw_record
@@ -82,9 +83,10 @@ def produce(settings: Settings, records: Iterable[Received]) -> list[RawRecord]:
 
     def report(made: Received) -> Any:
         def delivered(error: KafkaError | None, message: Message) -> None:
+            error = refusal(error, message)
             assert error is None, error
             vendor = made.topic.removeprefix("raw.")
-            place = (message.partition() or 0, message.offset() or 0)
+            place = (message.partition() or 0, message.offset() or 0)  # 0 is said to be 0, see `refusal`
             written.append(RawRecord(vendor, made.topic, *place, made.timestamp_ms, made.key, made.value, made.headers))
 
         return delivered

@@ -34,6 +34,7 @@ from config.settings import Settings
 from mappers import MAPPING_VERSION
 from mappers.envelope import Envelope, UnreadableBody
 from streams import headers
+from streams.acknowledged import refusal
 from streams.dead_letters.board import records
 from streams.dead_letters.letters import Case, Mark, Place, Record, Status, raw_timestamp, received
 from streams.erasure.follower import Follower
@@ -196,7 +197,7 @@ class Redriver:
         self._pace()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is not None:
+            if (error := refusal(error, message)) is not None:
                 self.report.not_sent[case.id] = f"Kafka did not take it ({error.name()})"
                 return
             place = Place(record.topic, record.partition, message.offset() or 0)
@@ -248,8 +249,8 @@ class Redriver:
         while self._marks:
             id, mark = self._marks.popleft()
 
-            def delivered(error: KafkaError | None, _: Message, id: str = id) -> None:
-                if error is not None:
+            def delivered(error: KafkaError | None, message: Message, id: str = id) -> None:
+                if (error := refusal(error, message)) is not None:
                     self._unmarked.append(f"{id}: {error.name()}")
 
             self._produce(DEAD_LETTER_STATUS, mark.encode(), id.encode(), on_delivery=delivered)

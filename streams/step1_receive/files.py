@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from config.settings import Settings
 from mappers.envelope import UnreadableBody
 from mappers.instants import Instant
+from streams.acknowledged import refusal
 from streams.step1_receive.raw_producer import TOO_LARGE, KafkaUnavailable, existing_topics, raw_producer
 from streams.step1_receive.raw_record import now, raw_record
 from streams.step1_receive.routes import Route
@@ -121,7 +122,8 @@ class Ingest:
         except UnreadableBody as error:
             return self._reject(line, error.code, str(error))
 
-        def report(error: KafkaError | None, _: Message) -> None:
+        def report(error: KafkaError | None, message: Message) -> None:
+            error = refusal(error, message)
             if error is None:
                 self.count.taken += 1
             elif error.code() in TOO_LARGE:

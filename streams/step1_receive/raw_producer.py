@@ -13,6 +13,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from config.settings import Settings
+from streams.acknowledged import refusal
 from streams.kafka import producer_config
 from streams.step1_receive.raw_record import Received
 
@@ -141,9 +142,9 @@ class _Link:
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[KafkaError | None] = loop.create_future()
 
-        def report(error: KafkaError | None, _: Message | None = None) -> None:
+        def report(error: KafkaError | None, message: Message | None = None) -> None:
             if not outcome.done():  # it is, where the sender has gone
-                outcome.set_result(error)
+                outcome.set_result(refusal(error, message))
 
         def give_up() -> None:
             self.producer.poll(0)  # after a pause of the whole process, the answer lies ready
