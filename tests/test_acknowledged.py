@@ -24,7 +24,6 @@ from streams.step5_deliver import Deliverer, DeliveryFailed
 from tests.crash.comparison import read_all
 from tests.kafka.brokers import apache, create_topics, settings_for
 from tests.kafka.late_leader import LateLeader
-from tests.test_deliver import FORMS
 
 TOPIC = "raw.mediquo"
 LARGE = 600_000
@@ -64,26 +63,22 @@ def out(key: bytes) -> OutRecord:
     return OutRecord(TOPIC, key, os.urandom(LARGE), 0)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_what_is_turned_away_is_written_before_what_comes_behind(
-    leader: tuple[LateLeader, Settings], form: str
-) -> None:
+def test_what_is_turned_away_is_written_before_what_comes_behind(leader: tuple[LateLeader, Settings]) -> None:
     late, settings = leader
     sent, acknowledged = keys(), list[Message]()
     late.turn_away()
-    assert FORMS[form](Deliverer(settings), [out(each) for each in sent], acknowledged.append) == []
+    assert asyncio.run(Deliverer(settings).deliver_beside([out(each) for each in sent], acknowledged.append)) == []
     assert late.turned_away == 1
     assert [each.key() for each in acknowledged] == there(settings, sent) == sent
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.usefixtures("several_at_a_time")
-def test_nothing_is_delivered_that_kafka_does_not_place(leader: tuple[LateLeader, Settings], form: str) -> None:
+def test_nothing_is_delivered_that_kafka_does_not_place(leader: tuple[LateLeader, Settings]) -> None:
     late, settings = leader
     sent = keys()
     late.turn_away()
     with pytest.raises(DeliveryFailed, match=rf"^{TOPIC}: OUT_OF_ORDER_SEQUENCE_NUMBER$"):
-        FORMS[form](Deliverer(settings), [out(each) for each in sent], None)
+        asyncio.run(Deliverer(settings).deliver_beside([out(each) for each in sent]))
     assert there(settings, sent) == sent[1:]
 
 

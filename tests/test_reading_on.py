@@ -34,6 +34,9 @@ LOST: dict[str, Lost] = {
     "first": lambda place, offset, last: offset == 0,
     "between": lambda place, offset, last: offset in (2, 3),
     "last": lambda place, offset, last: offset >= last[place] - 1,
+    "between and last": lambda place, offset, last: (
+        LOST["between"](place, offset, last) or LOST["last"](place, offset, last)
+    ),
     "all": lambda place, offset, last: True,
 }
 
@@ -80,7 +83,7 @@ class Losing:
 
 @pytest.mark.parametrize(
     "what",
-    ["between", "last", pytest.param("first", marks=pytest.mark.long), pytest.param("all", marks=pytest.mark.long)],
+    ["between and last", *(pytest.param(each, marks=pytest.mark.long) for each in ("first", "between", "last", "all"))],
 )
 def test_what_faust_loses_is_mapped(what: str, ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     with apache() as kafka:
@@ -116,6 +119,7 @@ async def _run_until_mapped(settings: Settings) -> None:
         await app.stop()
 
 
+@pytest.mark.long
 def test_a_log_that_ends_before_what_is_committed_ends_the_worker(ends: Ends) -> None:
     """Faust itself would drop all that comes until the log is as long as it was, without a word."""
     with apache() as kafka:

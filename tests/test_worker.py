@@ -63,14 +63,14 @@ def test_killed_at_random_moments_nothing_is_lost(
     """SIGKILL in the midst of batches, again and again: the same last value under every key, folds included."""
     settings = own_broker.settings(session_timeout=6)
     kills, rng = 2, random.Random(7)
-    raws = produce(settings, events(1_000, seed=1))
+    raws = produce(settings, events(400, seed=1))
     expected = undisturbed(settings, raws)
     store = Store(settings)
     try:
         for kill in range(kills):
             with running(settings, FHIRLINE_BATCH_SIZE="50") as worker:
                 seen, end = sum(store.writes.values()), time.monotonic() + ENOUGH
-                moment = seen + rng.randint(200, 2_500)
+                moment = seen + rng.randint(100, 1_000)
                 while sum(store.writes.values()) < moment:
                     assert time.monotonic() < end, f"kill {kill}\n{worker.report('is stuck')}"
                     store.read(0.05)
@@ -95,7 +95,7 @@ def test_killed_at_random_moments_nothing_is_lost(
 def test_sigterm_leaves_in_order(own_broker: RunningBroker) -> None:
     """Under load: exit 0, well within the supervisor's patience, and the next worker completes the rest."""
     settings = own_broker.settings(session_timeout=6)
-    raws = produce(settings, events(600, seed=5))
+    raws = produce(settings, events(300, seed=5))
     expected = undisturbed(settings, raws)
     store = Store(settings)
     try:

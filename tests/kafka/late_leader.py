@@ -10,7 +10,7 @@ from tests.kafka.apache import HOST
 
 PRODUCE = 0
 NOT_LEADER_OR_FOLLOWER = 6
-BEHIND = 0.5
+BEHIND = 2.0
 """Seconds in which a client that sends more than one request at a time sends the next: one that does not, will not."""
 
 
@@ -28,13 +28,13 @@ class LateLeader:
         self.turned_away = 0
         self._broker = 0
         self._armed = False
+        self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="late leader")
 
     def __enter__(self) -> "LateLeader":
         self._thread.start()
-        server = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, HOST, 0), self._loop).result()
-        self.port = server.sockets[0].getsockname()[1]
+        self.port = asyncio.run_coroutine_threadsafe(self._begin(), self._loop).result()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -49,7 +49,13 @@ class LateLeader:
     def turn_away(self) -> None:
         self._armed, self.turned_away = True, 0
 
+    async def _begin(self) -> int:
+        self._server = await asyncio.start_server(self._serve, HOST, 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
     async def _end(self) -> None:
+        assert self._server is not None
+        self._server.close()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -78,20 +84,24 @@ class LateLeader:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 frame = await _frame(client)
-                if self._armed and _key(frame) == PRODUCE:
-                    self._armed = False
-                    next_one = asyncio.create_task(_frame(client))
-                    await asyncio.wait([next_one], timeout=BEHIND)
-                    _send(to_client, _refused(frame))
-                    self.turned_away += 1
-                    frame = await next_one
-                _send(to_broker, frame)
+                if not (self._armed and _key(frame) == PRODUCE):
+                    _send(to_broker, frame)
+                    continue
+                self._armed = False
+                behind = asyncio.create_task(_pass(client, to_broker, until=PRODUCE))
+                await asyncio.wait([behind], timeout=BEHIND)
+                _send(to_client, _refused(frame))
+                self.turned_away += 1
+                await behind
 
 
-async def _pass(broker: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, until: int | None = None) -> None:
+    """Pass frames on; of requests, up to one of a kind."""
     with suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
-            _send(to_client, await _frame(broker))
+            _send(writer, frame := await _frame(reader))
+            if _key(frame) == until:
+                return
 
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:
