@@ -61,6 +61,7 @@ class Run:
         self.runs: Runs = {}
         self._begun = time.monotonic()
         self._load = os.getloadavg()[0]
+        self._commit = commit()  # before the results are written, which would make it a changed one
 
     def go(self) -> dict[str, Any]:
         """Measures, and writes what there is after each repeat: a long run may be cut short."""
@@ -112,7 +113,7 @@ class Run:
         options = self.options
         return {
             "date": datetime.now(UTC).date().isoformat(),
-            "commit": commit(),
+            "commit": self._commit,
             "machine": {**machine.described(), "load at the start": round(self._load, 2)},
             "versions": machine.versions(),
             "settings": {
