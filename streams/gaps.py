@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from config.settings import Settings
 from streams.kafka import librdkafka
+from streams.privileged import taken_away
 from streams.records import RawRecord
 from streams.scan import Place, Scanner, place_of, raw_record
 
@@ -34,7 +35,10 @@ def committed(settings: Settings, places: Iterable[Place]) -> dict[Place, int]:
         asked = [TopicPartition(*each) for each in places]
         answered = consumer.committed(asked, timeout=settings.session_timeout)
     except KafkaException as error:
-        raise PositionsUnknown(f"{settings.group}: {error.args[0].name()}") from None
+        # librdkafka asks on and on for a coordinator that it may not know: only that time is up comes of it.
+        lacking = taken_away(settings, "worker")
+        why = f"authorization was taken away: {lacking}" if lacking else error.args[0].name()
+        raise PositionsUnknown(f"{settings.group}: {why}") from None
     finally:
         consumer.close()
     for each in answered:

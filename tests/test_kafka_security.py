@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from config.settings import PREFIX, Settings
+from streams.gaps import PositionsUnknown, committed
 from streams.kafka import librdkafka
 from streams.privileged import taken_away
 from tests.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
@@ -131,6 +132,16 @@ def test_a_worker_that_loses_a_privilege_ends(cluster: Cluster, lost: Grant) -> 
             produce(cluster.settings, events(50, seed=3))
             assert ended(worker) != 0, worker.output
     assert "AUTHORIZATION" in worker.output.upper()
+
+
+@pytest.mark.long
+def test_what_the_group_has_committed_is_not_known_without_its_privilege_and_that_is_said(cluster: Cluster) -> None:
+    """A worker's first batch may be the first to notice."""
+    lost, place = Grant("Group", GROUP, "Read"), (raw_topic("mediquo"), 0)
+    settings = cluster.settings_of("worker")
+    with cluster.without("worker", lost), pytest.raises(PositionsUnknown, match=f"Read on group {GROUP}"):
+        committed(settings, [place])
+    assert committed(settings, [place])[place] >= 0
 
 
 def ended(process: Command) -> int | None:

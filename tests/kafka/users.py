@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from config.settings import Settings
+from config.settings import PREFIX, Settings
 from streams.demo.stack import Process
 from tests.kafka.apache import ApacheKafka
 from tests.kafka.brokers import unavailable
@@ -50,6 +50,11 @@ class Cluster:
             "FHIRLINE_VENDORS_FILE": str(self.settings.vendors_file),
         }
         return environment(self.kafka.secure_bootstrap, **{**own, **more})
+
+    def settings_of(self, user: str) -> Settings:
+        """What a process that comes as ``user`` reads from its `environ`."""
+        given = {name: value for name, value in self.environ(user).items() if name.startswith(PREFIX)}
+        return Settings(_env_file=None, **{name.removeprefix(PREFIX).lower(): value for name, value in given.items()})
 
     @contextmanager
     def without(self, user: str, *lacking: Grant) -> Iterator[None]:
