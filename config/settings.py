@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     ] = None
     batch_size: Annotated[int, Field(ge=1, le=10_000, description="Events in a batch at most")] = 500
     batch_within: Annotated[
-        float, Field(gt=0, le=5, description="Seconds a batch waits to fill; an idle worker wakes as often")
+        float, Field(gt=0, le=5, description="Seconds that the first event of a batch waits for others")
     ] = 0.005
     session_timeout: Annotated[float, Field(ge=3, le=300, description="Seconds of silence until a worker is out")] = (
         30.0

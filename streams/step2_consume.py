@@ -3,7 +3,7 @@
 The invariant, for each event: **ack only after everything that follows from it has been acknowledged by Kafka.** Only
 what was acked is committed, so a worker that dies anywhere before that is given the event again. What keeps it:
 
-1. ``noack_take`` acks nothing by itself; the agent does, in order, once `BatchProcessor.process` is past its barrier.
+1. `at_hand` acks nothing by itself; the agent does, in order, once `BatchProcessor.process` is past its barrier.
    What is committed then is what `Positions` knows to be delivered, with no record passed over before it.
 2. Nothing raises out of an agent's body: Faust would go on past the failed batch, and commit over it. One event's
    trouble is its dead letter (step4); trouble of the infrastructure ends the process at once, uncommitted (`die`).
@@ -33,6 +33,7 @@ from streams.positions import LogEndsBefore, Positions
 from streams.privileged import taken_away
 from streams.records import RawRecord
 from streams.step5_deliver import Deliverer
+from streams.taking import at_hand
 from topics.declared import ENRICHED, enriched_topic, raw_topic
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def build_app(
 def _add_agent(app: faust.App, topic: str, processor: BatchProcessor, positions: Positions, settings: Settings) -> None:
     @app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=topic)
     async def agent(stream: Any) -> None:
-        async for events in stream.noack_take(settings.batch_size, within=settings.batch_within):
+        async for events in at_hand(stream, settings.batch_size, settings.batch_within):
             try:
                 raws = await positions.complete([_raw_record(processor.vendor, event.message) for event in events])
                 await processor.process(raws)
