@@ -32,6 +32,7 @@ WORKERS = (1, 2, 4)
 NAMES = ("core", "validation", *(way.name for way in WAYS), "gateway", "latency", "workers")
 TAKEN = "taken by the host, share of a core"
 EXIT_UNAVAILABLE = 2
+EXIT_INTERRUPTED = 130
 APART = Path(__file__).parents[1] / ".cache" / "benchmarks"
 
 
@@ -49,6 +50,8 @@ def asked(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.output is None:  # a part of the benchmarks must not replace the results of all
         options.output = APART if options.only or options.broker == "embedded" else Path(__file__).parent
+    if options.output.exists() and not options.output.is_dir():
+        parser.error(f"--output {options.output}: is a file; name a folder")
     return options
 
 
@@ -153,6 +156,9 @@ def main(arguments: list[str] | None = None) -> int:
         except BenchmarkFailed as error:
             print(error, file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print("interrupted; the repeats that are done are written", file=sys.stderr)
+            return EXIT_INTERRUPTED
     for goal in found["goals"]:
         print(f"{'met    ' if goal['met'] else 'NOT MET'} {goal['goal']}: {goal['median']}", flush=True)
     print(f"written: {options.output / 'RESULTS.md'}, {options.output / 'results.json'}")

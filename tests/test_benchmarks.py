@@ -4,18 +4,50 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from benchmarks import core
 from benchmarks.__main__ import TAKEN, main
 from benchmarks.mix import SHARES, events, mix
-from benchmarks.results import GOALS
+from benchmarks.results import GOALS, markdown
 
 pytestmark = pytest.mark.long
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="CPU time of a process is read from /proc")
 
 EVENTS = 400
+
+
+PUBLISHED = Path(__file__).parents[1] / "benchmarks"
+
+
+def test_what_is_published_is_made_of_its_results_and_notes() -> None:
+    """Nobody writes a figure into it, and notes that are changed reach it."""
+    results = json.loads((PUBLISHED / "results.json").read_text("utf-8"))
+    assert (PUBLISHED / "RESULTS.md").read_text("utf-8") == markdown(results)
+
+
+def test_output_that_is_a_file_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(SystemExit, match="2"):
+        main(["--output", str(file)])
+    assert f"--output {file}: is a file; name a folder" in capsys.readouterr().err
+
+
+def test_interrupted_in_its_first_part_it_says_so_and_measures_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(core, "measure", interrupted)
+    assert main(["--output", str(tmp_path / "results")]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
 
 
 def test_mix_is_seeded_and_holds_its_shares() -> None:

@@ -10,7 +10,7 @@ from typing import cast
 import faust
 import pytest
 import structlog
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
@@ -18,6 +18,7 @@ from config.errors import ConfigurationError
 from config.settings import Settings
 from streams import gaps, scan
 from streams import positions as module
+from streams.acknowledged import refusal
 from streams.faust_transport import WorkerTransport
 from streams.gaps import PassedOver, PositionsUnknown
 from streams.kafka import librdkafka, producer_config
@@ -57,16 +58,15 @@ def write(settings: Settings, topic: str, count: int) -> list[RawRecord]:
     """Records that say their number, on partition 2, as they lie there."""
     producer = Producer(producer_config(settings))
     offsets: list[int] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if refusal(error, message) is None:
+            offsets.append(cast(int, message.offset()))
+
     for number in range(count):
-        producer.produce(
-            topic,
-            str(number).encode(),
-            b"key",
-            2,
-            on_delivery=lambda _, message: offsets.append(message.offset() or 0),
-            headers=[("tenant", b"acme")],
-        )
+        producer.produce(topic, str(number).encode(), b"key", 2, on_delivery=delivered, headers=[("tenant", b"acme")])
     assert producer.flush(30) == 0
+    assert len(offsets) == count
     with Scanner(settings) as scanner:
         found = [raw_record(topic.removeprefix("raw."), each) for each in scanner.read({(topic, 2): min(offsets)})]
     assert [each.value for each in found] == [str(number).encode() for number in range(count)]
