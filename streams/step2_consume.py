@@ -150,16 +150,16 @@ def build_app(
 def _add_agent(app: faust.App, topic: str, processor: BatchProcessor, positions: Positions, settings: Settings) -> None:
     @app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=topic)
     async def agent(stream: Any) -> None:
-        async for events in at_hand(stream, settings.batch_size, settings.batch_within):
-            try:
+        try:
+            async for events in at_hand(stream, settings.batch_size, settings.batch_within):
                 raws = await positions.complete([_raw_record(processor.vendor, event.message) for event in events])
                 await processor.process(raws)
                 positions.delivered(raws)
                 for event in events:
                     await stream.ack(event)
-            except Exception as error:  # noqa: BLE001  # rule 2 above
-                # A cancellation is none: Faust stops the agent in the midst of a batch, of which nothing is acked yet.
-                die_of("a batch could not be delivered", error)
+        except Exception as error:  # noqa: BLE001  # rule 2 above, also for what the stream itself raises
+            # A cancellation is none: Faust stops the agent in the midst of a batch, of which nothing is acked yet.
+            die_of("a batch could not be delivered", error)
 
 
 def _raw_record(vendor: str, message: Any) -> RawRecord:
