@@ -1,5 +1,7 @@
 """Shared by all tests. ``--approve`` writes the golden files anew from what the mappings make now."""
 
+import signal
+
 import pytest
 from hypothesis import settings
 
@@ -7,6 +9,11 @@ from tests.kafka.brokers import apache_kafka, broker, embedded
 from tests.kafka.users import cluster
 
 __all__ = ["apache_kafka", "broker", "cluster", "embedded"]
+
+# A shell starts what runs in the background with Ctrl-C ignored, and what a test starts would inherit that: no Ctrl-C
+# that a test sends would reach it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
