@@ -20,6 +20,14 @@ from streams.records import OutRecord
 
 _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 
+PRODUCERS = 6
+"""Producers at most; a topic always has the same one. A producer sends a broker one request at a time, each for one
+partition, and the records of one event go to a dozen: by one producer they would wait for each other
+(benchmarks/NOTES.md). What must stay in order, the records of a partition, never has two."""
+
+QUEUED_KBYTES = 1_048_576
+"""What all of them hold at most on its way."""
+
 ANY_PARTITION = -1
 """librdkafka's RD_KAFKA_PARTITION_UA: the partitioner chooses by the key."""
 
@@ -44,24 +52,24 @@ class DeliveryFailed(Exception):
 
 
 class Deliverer:
-    """librdkafka's idempotent producer, used batch by batch."""
+    """librdkafka's idempotent producers, used batch by batch. The second and further ones are made when needed."""
 
     def __init__(self, settings: Settings) -> None:
         # When a paused process continues, librdkafka's own threads may send what they hold before any line of ours
         # runs: it must have expired by then. The group puts a member out one session after its last heartbeat, which
         # was at most a tenth of one before the pause; a record that waits no longer than the rest is never sent after.
         self._timeout = min(settings.delivery_timeout, settings.session_timeout * SESSION_SHARE)
-        self._producer = Producer(
-            producer_config(
-                settings,
-                **{
-                    "delivery.timeout.ms": int(self._timeout * 1000),
-                    "linger.ms": 2,  # a batch is awaited: a longer linger only adds latency
-                    "queue.buffering.max.messages": 1_000_000,
-                    "queue.buffering.max.kbytes": 1_048_576,
-                },
-            )
+        self._config = producer_config(
+            settings,
+            **{
+                "delivery.timeout.ms": int(self._timeout * 1000),
+                "linger.ms": 2,  # a batch is awaited: a longer linger only adds latency
+                "queue.buffering.max.messages": 1_000_000,
+                "queue.buffering.max.kbytes": QUEUED_KBYTES // PRODUCERS,
+            },
         )
+        self._producers = [Producer(self._config)]
+        self._of_topic: dict[str, Producer] = {}
 
     def deliver(self, records: Iterable[OutRecord], delivered: Delivered | None = None) -> Sequence[OutRecord]:
         """Write the records and wait for every acknowledgement; blocking, for a command.
@@ -71,7 +79,7 @@ class Deliverer:
         """
         reports = _Reports(delivered)
         for pause in self._delivering(records, reports):
-            self._producer.poll(pause)
+            self._poll(pause)
         return reports.refused()
 
     async def deliver_beside(
@@ -85,7 +93,7 @@ class Deliverer:
         reports = _Reports(delivered)
         for pause in self._delivering(records, reports):
             await asyncio.sleep(pause)
-            self._producer.poll(0)
+            self._poll(0)
         return reports.refused()
 
     def _delivering(self, records: Iterable[OutRecord], reports: "_Reports") -> Iterator[float]:
@@ -105,10 +113,25 @@ class Deliverer:
                 raise DeliveryFailed(f"{unknown} records unacknowledged after {self._timeout:g} s")
             yield POLL_SECONDS
 
+    def _poll(self, seconds: float) -> None:
+        """Take delivery reports; waits for some, at most so long, from the first producer alone."""
+        for each in self._producers[1:]:
+            each.poll(0)
+        self._producers[0].poll(seconds)
+
+    def _producer(self, topic: str) -> Producer:
+        """The topic's producer: topics take turns, in the order in which they are first written to."""
+        if (producer := self._of_topic.get(topic)) is None:
+            turn = len(self._of_topic) % PRODUCERS
+            if turn == len(self._producers):
+                self._producers.append(Producer(self._config))
+            producer = self._of_topic[topic] = self._producers[turn]
+        return producer
+
     def _sent(self, record: OutRecord, reports: "_Reports") -> bool:
         """Whether librdkafka has taken the record; not while its queue is full. Raises DeliveryFailed."""
         try:
-            self._producer.produce(
+            self._producer(record.topic).produce(
                 record.topic,
                 record.value,
                 record.key,

@@ -8,14 +8,15 @@ from uuid import uuid4
 
 import pytest
 import uvloop
-from confluent_kafka import Message
+from confluent_kafka import Message, Producer
 
+from streams import step5_deliver
 from streams.kafka import kafka_python
 from streams.records import OutRecord
 from streams.step1_receive import raw_producer
 from streams.step1_receive.raw_producer import RawProducer
 from streams.step1_receive.raw_record import Received
-from streams.step5_deliver import BREATHE_EVERY, Delivered, Deliverer, DeliveryFailed
+from streams.step5_deliver import BREATHE_EVERY, PRODUCERS, Delivered, Deliverer, DeliveryFailed
 from tests.kafka.brokers import RunningBroker, settings_for
 from topics.cluster import Cluster
 from topics.declared import Topic
@@ -28,13 +29,17 @@ FORMS: dict[str, Deliver] = {
 }
 
 
+def new_topics(on: RunningBroker, count: int) -> list[str]:
+    names = [f"delivered-{uuid4().hex[:8]}" for _ in range(count)]
+    with Cluster(kafka_python(on.settings())) as cluster:
+        made = [Topic(name, 1, 1, "delete", 1_048_576, "key", "for a test") for name in names]
+        assert cluster.apply(cluster.plan(made)).complete
+    return names
+
+
 @pytest.fixture(scope="module")
 def topic(embedded: RunningBroker) -> str:
-    name = f"delivered-{uuid4().hex[:8]}"
-    with Cluster(kafka_python(embedded.settings())) as cluster:
-        made = Topic(name, 1, 1, "delete", 1_048_576, "key", "for a test")
-        assert cluster.apply(cluster.plan([made])).complete
-    return name
+    return new_topics(embedded, 1)[0]
 
 
 def records(topic: str, mark: str, count: int = 2 * BREATHE_EVERY + 1) -> list[OutRecord]:
@@ -60,6 +65,29 @@ def test_each_of_two_at_once_hears_of_its_own_records_alone(embedded: RunningBro
     asyncio.run(both())
     for mark, acknowledged in heard.items():
         assert [each.key() for each in acknowledged] == [each.key for each in records(topic, mark)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_topics_share_producers_and_each_keeps_its_order(
+    apache_kafka: RunningBroker, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producers: list[Producer] = []
+    monkeypatch.setattr(step5_deliver, "Producer", lambda config: producers.append(Producer(config)) or producers[-1])
+    topics = new_topics(apache_kafka, PRODUCERS + 2)
+    deliverer = Deliverer(apache_kafka.settings())
+    lie: dict[str, list[tuple[int, bytes]]] = {each: [] for each in topics}
+
+    def delivered(message: Message) -> None:
+        lie[message.topic() or ""].append((message.offset() or 0, bytes(message.key() or b"")))
+
+    assert FORMS[form](deliverer, records(topics[0], form), delivered) == []
+    assert len(producers) == 1
+    sent = [record for together in zip(*(records(each, form) for each in topics), strict=True) for record in together]
+    lie[topics[0]].clear()
+    assert FORMS[form](deliverer, sent, delivered) == []
+    assert len(producers) == PRODUCERS
+    for each in topics:
+        assert [key for _, key in sorted(lie[each])] == [record.key for record in records(each, form)]
 
 
 @pytest.mark.parametrize("form", FORMS)
