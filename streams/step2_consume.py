@@ -32,7 +32,7 @@ from streams.metrics.watched import Watched
 from streams.positions import LogEndsBefore, Positions
 from streams.privileged import taken_away
 from streams.records import RawRecord
-from streams.step5_deliver import Deliverer
+from streams.step5_deliver import PRODUCERS, Deliverer
 from streams.taking import at_hand
 from topics.declared import ENRICHED, enriched_topic, raw_topic
 
@@ -81,7 +81,7 @@ def build_app(
     positions = Positions(settings)
     app.transport = WorkerTransport(app.conf.broker_consumer, app, positions)
     fence = Fence(settings.session_timeout)
-    deliverer = Deliverer(settings)
+    deliverer = Deliverer(settings, PRODUCERS)
     follower = Follower(settings)
     follower.refresh()  # without the key that patients were erased with, nothing begins
     heeding = Heeding(follower)

@@ -10,6 +10,7 @@ keys. So a failed barrier loses nothing as long as nobody commits, and the sures
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -21,9 +22,8 @@ from streams.records import OutRecord
 _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 
 PRODUCERS = 6
-"""Producers at most; a topic always has the same one. A producer sends a broker one request at a time, each for one
-partition, and the records of one event go to a dozen: by one producer they would wait for each other
-(benchmarks/NOTES.md). What must stay in order, the records of a partition, never has two."""
+"""A worker's producers. Each sends a broker one request at a time, which is for one partition, and the records of an
+event go to some twenty: by one producer they would wait for each other (benchmarks/NOTES.md)."""
 
 QUEUED_KBYTES = 1_048_576
 """What all of them hold at most on its way."""
@@ -52,23 +52,27 @@ class DeliveryFailed(Exception):
 
 
 class Deliverer:
-    """librdkafka's idempotent producers, used batch by batch. The second and further ones are made when needed."""
+    """librdkafka's idempotent producers, used batch by batch. A topic always has the same one: what must stay in order,
+    the records of a partition, is never shared by two."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, producers: int = 1) -> None:
         # When a paused process continues, librdkafka's own threads may send what they hold before any line of ours
         # runs: it must have expired by then. The group puts a member out one session after its last heartbeat, which
         # was at most a tenth of one before the pause; a record that waits no longer than the rest is never sent after.
         self._timeout = min(settings.delivery_timeout, settings.session_timeout * SESSION_SHARE)
-        self._config = producer_config(
+        config = producer_config(
             settings,
             **{
                 "delivery.timeout.ms": int(self._timeout * 1000),
                 "linger.ms": 2,  # a batch is awaited: a longer linger only adds latency
                 "queue.buffering.max.messages": 1_000_000,
-                "queue.buffering.max.kbytes": QUEUED_KBYTES // PRODUCERS,
+                "queue.buffering.max.kbytes": QUEUED_KBYTES // producers,
             },
         )
-        self._producers = [Producer(self._config)]
+        # With OAUTHBEARER each stands still for a second until it has its first token: now, and all at once, for an
+        # event loop that stood still so long would end its worker (fence.py).
+        with ThreadPoolExecutor(producers) as together:
+            self._producers = tuple(together.map(lambda _: Producer(config), range(producers)))
         self._of_topic: dict[str, Producer] = {}
 
     def deliver(self, records: Iterable[OutRecord], delivered: Delivered | None = None) -> Sequence[OutRecord]:
@@ -122,9 +126,7 @@ class Deliverer:
     def _producer(self, topic: str) -> Producer:
         """The topic's producer: topics take turns, in the order in which they are first written to."""
         if (producer := self._of_topic.get(topic)) is None:
-            turn = len(self._of_topic) % PRODUCERS
-            if turn == len(self._producers):
-                self._producers.append(Producer(self._config))
+            turn = len(self._of_topic) % len(self._producers)
             producer = self._of_topic[topic] = self._producers[turn]
         return producer
 
