@@ -56,7 +56,8 @@ def wait_until_as(expected: dict[str, bytes], store: Store, worker: Process) -> 
         store.read()
 
 
-@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+@pytest.mark.long  # tests/crash kills workers too, and always
+@pytest.mark.parametrize("own_broker", ["embedded", "apache"], indirect=True)
 def test_killed_at_random_moments_nothing_is_lost(
     own_broker: RunningBroker, capsys: pytest.CaptureFixture[str]
 ) -> None:
