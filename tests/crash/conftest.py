@@ -1,5 +1,6 @@
 """Shared by the crash tests: Apache Kafka for one test, whose topics are compared whole, and figures that are shown."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,6 +11,9 @@ from tests.kafka.brokers import apache, create_topics, settings_for
 
 SESSION = 6
 MINUTES = 60
+
+FIGURES = "figures"
+"""Property of a report, by which figures come from a process of pytest-xdist, whose own output nobody sees."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,10 +35,23 @@ def kafka() -> Iterator[Settings]:
 
 @pytest.fixture
 def show(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Callable[[object], None]:
-    """Print figures whether or not the test fails."""
+    """Print figures whether or not the test fails: at once, or in the summary where several processes run tests."""
 
     def printed(*lines: object) -> None:
-        with capsys.disabled():
-            print(f"\n{request.node.name} (seed {SIZES.seed}):", *lines, sep="\n  ", flush=True)
+        text = "\n  ".join(map(str, (f"{request.node.name} (seed {SIZES.seed}):", *lines)))
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            request.node.user_properties.append((FIGURES, text))
+        else:
+            with capsys.disabled():
+                print(f"\n{text}", flush=True)
 
     return printed
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport) and report.when == "call":
+                for name, text in report.user_properties:
+                    if name == FIGURES:
+                        terminalreporter.write_line(str(text))
