@@ -26,7 +26,7 @@ from benchmarks.latency import latency
 from benchmarks.program import BenchmarkFailed
 from benchmarks.results import CPU, Runs, summary, write
 from benchmarks.throughput import WAYS, WORKER, Figures, scaling, throughput
-from tests.kafka.jars import Unavailable
+from tests.support.kafka.jars import Unavailable
 
 WORKERS = (1, 2, 4)
 NAMES = ("core", "validation", *(way.name for way in WAYS), "gateway", "latency", "workers")

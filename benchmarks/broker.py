@@ -11,13 +11,13 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, Topic
 
 from benchmarks import machine
 from benchmarks.program import BenchmarkFailed, Program
-from config.settings import Settings
-from streams.embedded import EmbeddedBroker
-from streams.kafka import kafka_python, librdkafka, producer_config
-from streams.step1_receive.raw_record import Received
-from tests.kafka.apache import ApacheKafka
-from topics.cluster import Cluster
-from topics.declared import BUNDLE, RESOURCE_TYPES, canonical_topic, declared
+from fhirline.config.settings import Settings
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.clients import kafka_python, librdkafka, producer_config
+from fhirline.streams.step1_receive.raw_record import Received
+from fhirline.topics.cluster import Cluster
+from fhirline.topics.declared import BUNDLE, RESOURCE_TYPES, canonical_topic, declared
+from tests.support.kafka.apache import ApacheKafka
 
 Kind = Literal["apache", "embedded"]
 

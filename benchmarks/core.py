@@ -20,15 +20,15 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.mix import SHARES, events, mix
-from config.settings import Settings
-from mappers.normalize import Memory, Normalizer
-from mappers.session import normalizer
-from streams.records import RawRecord
-from streams.step1_receive.raw_record import raw_record
-from streams.step3_restore import PartitionState
-from streams.step4_normalize import envelope_of, follow
-from topics.declared import BUNDLE, OUTCOME, state_topic
-from topics.partition import partition_for
+from fhirline.config.settings import Settings
+from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.normalize import Memory, Normalizer
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step3_restore.state import PartitionState
+from fhirline.streams.step4_normalize.follow import envelope_of, follow
+from fhirline.topics.declared import BUNDLE, OUTCOME, state_topic
+from fhirline.topics.partition import partition_for
 
 PARTITIONS = 6
 VALIDATIONS = ("off", "spec")

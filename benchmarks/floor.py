@@ -6,12 +6,12 @@ Everything else is `fhirline worker`'s own: app, agents, batches, restore, deliv
 from typing import Any
 
 from benchmarks.prepared import Prepared
-from config.settings import Settings, load_settings
-from mappers.registry import VENDORS
-from streams import batch
-from streams.cli.worker_command import require_topics, run
-from streams.records import RawRecord
-from streams.step4_normalize import Followed
+from fhirline.config.settings import Settings, load_settings
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.cli.worker import require_topics, run
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.step2_consume.app import batch
+from fhirline.streams.step4_normalize.follow import Followed
 
 
 def main() -> None:

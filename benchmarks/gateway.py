@@ -20,7 +20,7 @@ from benchmarks.latency import percentile
 from benchmarks.mix import TENANT, events
 from benchmarks.program import BenchmarkFailed, fhirline, running
 from benchmarks.throughput import Figures
-from config.vendors import load_vendors
+from fhirline.config.vendors import load_vendors
 
 CONNECTIONS = 64
 WARM_UP = 2_000

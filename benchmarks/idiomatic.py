@@ -20,13 +20,13 @@ from typing import Any
 import faust
 from fhir.resources.R4B import get_fhir_model_class
 
-from config.settings import load_settings
-from mappers.normalize import Memory
-from mappers.registry import VENDORS
-from mappers.session import normalizer
-from streams.records import RawRecord
-from streams.step4_normalize import envelope_of
-from topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, raw_topic
+from fhirline.config.settings import load_settings
+from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.step4_normalize.follow import envelope_of
+from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, raw_topic
 
 settings = load_settings(validation="off")
 normalize = normalizer(settings)

@@ -15,8 +15,8 @@ from benchmarks.broker import Kind, broker, produce, progress
 from benchmarks.mix import mix
 from benchmarks.program import BenchmarkFailed, running
 from benchmarks.throughput import WORKER, Figures, wait_until_assigned
-from streams.headers import EVENT_KEY, Headers, header
-from streams.kafka import producer_config
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.headers import EVENT_KEY, Headers, header
 
 WARM_UP_SECONDS = 30.0
 """At the same rate, not counted: the fresh broker's JVM compiles its code, and what queues up by then is worked off."""

@@ -10,10 +10,10 @@ from types import FrameType
 from confluent_kafka import Consumer, KafkaError, Message, Producer
 
 from benchmarks.prepared import Prepared
-from config.settings import load_settings
-from mappers.registry import VENDORS
-from streams.kafka import librdkafka, producer_config
-from topics.declared import raw_topic
+from fhirline.config.settings import load_settings
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.topics.declared import raw_topic
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from mappers.instants import Instant
-from streams.step1_receive.raw_record import Received, raw_record
+from fhirline.mappers.instants import Instant
+from fhirline.streams.step1_receive.raw_record import Received, raw_record
 
 Body = dict[str, Any]
 

@@ -5,12 +5,12 @@ from itertools import cycle
 
 from benchmarks.core import core
 from benchmarks.mix import mix
-from config.settings import Settings
-from streams.records import OutRecord, RawRecord
-from streams.step3_restore import PartitionState, state_record
-from streams.step4_normalize import follow
-from topics.declared import state_topic
-from topics.partition import partition_for
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.step3_restore.state import PartitionState, state_record
+from fhirline.streams.step4_normalize.follow import follow
+from fhirline.topics.declared import state_topic
+from fhirline.topics.partition import partition_for
 
 EVENTS = 1_000
 

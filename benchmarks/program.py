@@ -25,7 +25,7 @@ class BenchmarkFailed(RuntimeError):
 
 
 def fhirline(command: str) -> tuple[str, ...]:
-    return (sys.executable, "-c", "from streams.cli import main; main()", command)
+    return (sys.executable, "-c", "from fhirline.streams.cli import main; main()", command)
 
 
 def module(name: str) -> tuple[str, ...]:

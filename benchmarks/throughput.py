@@ -10,9 +10,9 @@ from benchmarks import machine
 from benchmarks.broker import Broker, Kind, Progress, broker, progress
 from benchmarks.mix import mix
 from benchmarks.program import BenchmarkFailed, Program, fhirline, module, running
-from mappers.registry import VENDORS
-from streams.step1_receive.raw_record import Received
-from topics.declared import raw_topic
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.step1_receive.raw_record import Received
+from fhirline.topics.declared import raw_topic
 
 Figures = dict[str, float]
 

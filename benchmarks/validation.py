@@ -25,9 +25,9 @@ from typing import Any
 import orjson
 from fhir.resources.R4B import get_fhir_model_class
 
-from mappers.fhir.validation import validator
-from mappers.fhir.validation.compiled import is_plain
-from tests.validation_samples import goldens, samples
+from fhirline.mappers.fhir.validation import validator
+from fhirline.mappers.fhir.validation.compiled import is_plain
+from tests.support.validation_samples import goldens, samples
 
 EACH = 3
 """Resources of a type at most, in the mix that the goals are for."""

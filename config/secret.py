@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from config.errors import ConfigurationError
-from config.settings import PREFIX, Settings
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import PREFIX, Settings
 
 Secret = Literal[
     "sasl_password", "sasl_oauth_client_secret", "ssl_key_password", "erasure_key", "infermedica_client_secret"

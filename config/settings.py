@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError
 
 PREFIX = "FHIRLINE_"
 Validation = Literal["spec", "fhir.resources", "both", "off"]

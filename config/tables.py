@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError
 
 
 class Table(BaseModel):
@@ -25,7 +25,7 @@ def read_table(name: str, model: type[T], path: Path | None = None) -> T:
     """Load table ``name`` (packaged, or at ``path``) as ``model``; raise ConfigurationError with file:line."""
     shown = str(path or name)
     try:
-        text = path.read_text("utf-8") if path else (files("config") / name).read_text("utf-8")
+        text = path.read_text("utf-8") if path else (files("fhirline.config") / name).read_text("utf-8")
         return model.model_validate(yaml.safe_load(text))
     except OSError as error:
         raise ConfigurationError(f"{shown}: cannot be read: {error.strerror}") from None

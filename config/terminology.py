@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, NotRequired, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
-from config.errors import ConfigurationError
-from config.tables import Table, read_table
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.tables import Table, read_table
 
 
 class _Strict(BaseModel):
@@ -176,7 +176,9 @@ def load_terminology(folder: Path | None = None) -> Terminology:
 
     Raises ConfigurationError naming file and line, also for a file in ``folder`` that overrides no table.
     """
-    packaged = {each.name for each in (files("config") / "terminology").iterdir() if each.name.endswith(".yaml")}
+    packaged = {
+        each.name for each in (files("fhirline.config") / "terminology").iterdir() if each.name.endswith(".yaml")
+    }
     if folder and (strange := sorted(each.name for each in folder.glob("*.y*ml") if each.name not in packaged)):
         known = ", ".join(sorted(packaged))
         raise ConfigurationError(f"FHIRLINE_TERMINOLOGY_DIR: {strange[0]}: no such table; tables are {known}")

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, ValidationError, field_validator
 
-from config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError
 
 SLUG = r"^[a-z0-9-]{1,32}$"
 DEFAULT_TENANT = "default"
@@ -141,7 +141,7 @@ class Vendors(_Strict):
 def load_vendors(path: Path | None = None) -> Vendors:
     """Read and check a vendors file (default: the packaged one); raise ConfigurationError naming file and place."""
     try:
-        text = path.read_text("utf-8") if path else (files("config") / "vendors.yaml").read_text("utf-8")
+        text = path.read_text("utf-8") if path else (files("fhirline.config") / "vendors.yaml").read_text("utf-8")
         loaded = Vendors.model_validate(yaml.safe_load(text))
         for vendor in loaded.vendors.values():
             for tenant in vendor.tenants:

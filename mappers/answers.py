@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mappers.contract import Element
-from mappers.fhir.elements import element
-from mappers.ledger import leaves_of, unescape
-from mappers.payload import clean
-from mappers.redaction import REDACTED, secret_key, secret_value
+from fhirline.mappers.fhir.elements import element
+from fhirline.mappers.payload import clean
+from fhirline.mappers.pipeline.ledger import leaves_of, unescape
+from fhirline.mappers.pipeline.redaction import REDACTED, secret_key, secret_value
+from fhirline.mappers.results import Element
 
 _LARGEST = 2**31 - 1
 

@@ -7,14 +7,14 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
-from config.terminology import Row, Terminology
-from config.vendors import TenantSettings
-from mappers.contract import Element, Feeding, Flags, Made, Resource, Stamp
-from mappers.envelope import Envelope
-from mappers.fhir import elements
-from mappers.identity import Naming, Part, key
-from mappers.payload import clean
-from mappers.times import DateTime, EventTime, date_time
+from fhirline.config.terminology import Row, Terminology
+from fhirline.config.vendors import TenantSettings
+from fhirline.mappers.fhir import elements
+from fhirline.mappers.identity import Naming, Part, key
+from fhirline.mappers.payload import clean
+from fhirline.mappers.pipeline.envelope import Envelope
+from fhirline.mappers.results import Element, Feeding, Flags, Made, Resource, Stamp
+from fhirline.mappers.times import DateTime, EventTime, date_time
 
 Model = TypeVar("Model")
 

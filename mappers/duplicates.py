@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic
 
-from mappers.context import Item, Model
-from mappers.contract import Flags
-from mappers.envelope import canonical
-from mappers.identity import Part
+from fhirline.mappers.context import Item, Model
+from fhirline.mappers.identity import Part
+from fhirline.mappers.pipeline.envelope import canonical
+from fhirline.mappers.results import Flags
 
 
 @dataclass(frozen=True, slots=True)

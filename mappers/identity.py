@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import lru_cache
 from uuid import NAMESPACE_URL, uuid5
 
-from config.terminology import norm
+from fhirline.config.terminology import norm
 
 __all__ = ["Naming", "Part", "decimal_text", "escape", "key", "norm"]
 

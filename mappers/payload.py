@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from mappers.identity import decimal_text
+from fhirline.mappers.identity import decimal_text
 
 _UNCLEAN = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 # FHIR's string (R4: `[ \r\n\t\S]+`): no control characters, no exotic white space, something to read.

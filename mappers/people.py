@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mappers.context import Context, last_writer
-from mappers.contract import Element, Flag, Flags, Fold, Folded, Made, Registers
-from mappers.fhir import elements
+from fhirline.mappers.context import Context, last_writer
+from fhirline.mappers.fhir import elements
+from fhirline.mappers.results import Element, Flag, Flags, Fold, Folded, Made, Registers
 
 TELECOM = "telecom."
 

@@ -10,12 +10,12 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from mappers.context import Context
-from mappers.contract import Mapped
-from mappers.envelope import Body, Envelope
-from mappers.identity import escape, key
-from mappers.payload import Payload
-from mappers.times import EventTime
+from fhirline.mappers.context import Context
+from fhirline.mappers.identity import escape, key
+from fhirline.mappers.payload import Payload
+from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.results import Mapped
+from fhirline.mappers.times import EventTime
 
 VENDORS = ("altibbi", "azodha", "infermedica", "mediquo")
 
@@ -50,7 +50,7 @@ def vendor_mapping(vendor: str) -> VendorMapping:
     """The declaration of ``vendor``; KeyError for an unknown one."""
     if vendor not in VENDORS:
         raise KeyError(vendor)
-    declared = import_module(f"mappers.{vendor}").VENDOR
+    declared = import_module(f"fhirline.mappers.{vendor}").VENDOR
     assert isinstance(declared, VendorMapping)
     return declared
 

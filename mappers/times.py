@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from mappers.contract import Element, Flags
-from mappers.fhir.elements import element, extended
-from mappers.instants import Instant, offset_text
+from fhirline.mappers.fhir.elements import element, extended
+from fhirline.mappers.instants import Instant, offset_text
+from fhirline.mappers.results import Element, Flags
 
 TZ_CODE = "http://hl7.org/fhir/StructureDefinition/tz-code"
 FUTURE = timedelta(minutes=5)

@@ -5,8 +5,8 @@ import signal
 import pytest
 from hypothesis import settings
 
-from tests.kafka.brokers import apache_kafka, broker, embedded
-from tests.kafka.users import cluster
+from tests.support.kafka.brokers import apache_kafka, broker, embedded
+from tests.support.kafka.users import cluster
 
 __all__ = ["apache_kafka", "broker", "cluster", "embedded"]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from config.settings import Settings
-from topics.declared import Topic, declared
-from topics.headers import HeaderSet
-from topics.messages import Message, messages
-from topics.privileges import grants
+from fhirline.config.settings import Settings
+from fhirline.topics.declared import Topic, declared
+from fhirline.topics.headers import HeaderSet
+from fhirline.topics.messages import Message, messages
+from fhirline.topics.privileges import grants
 
 Document = dict[str, Any]
 

@@ -20,8 +20,8 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
 
-from config.errors import ConfigurationError
-from topics.declared import DAY, Topic
+from fhirline.config.errors import ConfigurationError
+from fhirline.topics.declared import DAY, Topic
 
 TIMEOUT = 10.0
 """Seconds until a cluster that does not answer is given up."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from config.settings import Settings
-from config.vendors import load_vendors
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
 
 BUNDLE = "fhir.r4.bundle"
 OUTCOME = "normalizer.outcome"

@@ -6,7 +6,7 @@ internal topics bear none.
 
 from dataclasses import dataclass
 
-from config.vendors import SLUG
+from fhirline.config.vendors import SLUG
 
 _INSTANT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$"
 COORDINATES = r"^[a-zA-Z0-9._-]+/[0-9]+/[0-9]+$"

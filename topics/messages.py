@@ -1,18 +1,18 @@
 """What the records of each topic are: key, headers and value, as JSON Schema (draft 7).
 
 The contract of README, "Contracts", in a form that programs read; `topics.asyncapi` makes a document of it, and
-tests/test_asyncapi.py holds every record of a real worker against it. A schema says what a reader may rely on and no
-more: what a FHIR resource may hold is FHIR's own to say, and its schema is named, not copied.
+tests/topics/test_asyncapi.py holds every record of a real worker against it. A schema says what a reader may
+rely on and no more: what a FHIR resource may hold is FHIR's own to say, and its schema is named, not copied.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from config.vendors import SLUG
-from topics import examples as synthetic
-from topics.declared import BUNDLE, DEAD_LETTER_STATUS, ERASED, OUTCOME, RESOURCE_TYPES, canonical_topic
-from topics.headers import CANONICAL_RECORD, COORDINATES, DEAD_LETTER, DIGEST, RAW_RECORD, HeaderSet
+from fhirline.config.vendors import SLUG
+from fhirline.topics import examples as synthetic
+from fhirline.topics.declared import BUNDLE, DEAD_LETTER_STATUS, ERASED, OUTCOME, RESOURCE_TYPES, canonical_topic
+from fhirline.topics.headers import CANONICAL_RECORD, COORDINATES, DEAD_LETTER, DIGEST, RAW_RECORD, HeaderSet
 
 Schema = Mapping[str, Any]
 

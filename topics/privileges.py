@@ -1,6 +1,6 @@
 """The least that each process may do on a cluster with ACLs. Kafka's own words for resources and operations.
 
-One table for three readers: docs/security.md shows it, operators grant it, and tests/test_kafka_security.py and
+One table for three readers: docs/security.md shows it, operators grant it, and tests/streams/kafka/test_security.py and
 test_operator_privileges.py run every process with exactly this and nothing else. Write and Read imply Describe. An
 idempotent producer needs no right of its own on Kafka 2.8 and later (KIP-679); older clusters also want IdempotentWrite
 on the cluster.
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from config.settings import Settings
-from config.vendors import load_vendors
-from topics.declared import (
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.topics.declared import (
     BUNDLE,
     DEAD_LETTER_STATUS,
     ENRICHED,

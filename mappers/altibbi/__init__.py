@@ -1,12 +1,12 @@
 """Altibbi: the status of a consultation changed, or its doctor recommends (mapping.md §9)."""
 
-from mappers.altibbi.payload import Recommendation, Sender, StatusUpdate
-from mappers.altibbi.recommendation import recommendation
-from mappers.altibbi.status_update import status_update
-from mappers.envelope import Body, Envelope
-from mappers.instants import Instant
-from mappers.registry import EventMapping, VendorMapping
-from mappers.times import EventTime, event_time
+from fhirline.mappers.altibbi.payload import Recommendation, Sender, StatusUpdate
+from fhirline.mappers.altibbi.recommendation import recommendation
+from fhirline.mappers.altibbi.status_update import status_update
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.registry import EventMapping, VendorMapping
+from fhirline.mappers.times import EventTime, event_time
 
 
 def _event_type(body: Body, _: str | None) -> str | None:

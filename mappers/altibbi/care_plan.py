@@ -1,11 +1,11 @@
 """Altibbi follow-up labels → one CarePlan (mapping.md §9.2.7)."""
 
-from mappers.altibbi.children import Child, Unused
-from mappers.altibbi.consultation import Consultation
-from mappers.altibbi.payload import Data, Named
-from mappers.contract import Element, Flags
-from mappers.duplicates import Distinct, collapsed
-from mappers.fhir.elements import annotation
+from fhirline.mappers.altibbi.children import Child, Unused
+from fhirline.mappers.altibbi.consultation import Consultation
+from fhirline.mappers.altibbi.payload import Data, Named
+from fhirline.mappers.duplicates import Distinct, collapsed
+from fhirline.mappers.fhir.elements import annotation
+from fhirline.mappers.results import Element, Flags
 
 TABLE = "follow-up"
 

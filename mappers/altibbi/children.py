@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mappers.altibbi.encounter import LATEST
-from mappers.context import Context, Item
-from mappers.contract import Flag, Flags, Folded, Registers, Resource
+from fhirline.mappers.altibbi.encounter import LATEST
+from fhirline.mappers.context import Context, Item
+from fhirline.mappers.results import Flag, Flags, Folded, Registers, Resource
 
 REGISTER = "child "
 ABSENT = "absent-from-latest-source"

@@ -4,14 +4,14 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
-from config import tables
-from mappers.altibbi.children import Child
-from mappers.altibbi.consultation import Consultation
-from mappers.altibbi.post_call import Answers
-from mappers.contract import Element, Resource
-from mappers.fhir import narrative
-from mappers.fhir.elements import LOINC, codeable_concept, coding, data_absent, element, reference
-from mappers.identity import norm
+from fhirline.config import tables
+from fhirline.mappers.altibbi.children import Child
+from fhirline.mappers.altibbi.consultation import Consultation
+from fhirline.mappers.altibbi.post_call import Answers
+from fhirline.mappers.fhir import narrative
+from fhirline.mappers.fhir.elements import LOINC, codeable_concept, coding, data_absent, element, reference
+from fhirline.mappers.identity import norm
+from fhirline.mappers.results import Element, Resource
 
 TITLE = "Altibbi medical recommendation"
 AUTHOR = "Altibbi doctor (not supplied)"

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from mappers import people
-from mappers.altibbi.coverage import coverage
-from mappers.altibbi.payload import Event
-from mappers.context import Context
-from mappers.contract import Element, Flag, Fold, Made, Mapped, Refused, Resource
-from mappers.fhir.elements import extended, reference
-from mappers.identity import Part
-from mappers.instants import Instant
+from fhirline.mappers import people
+from fhirline.mappers.altibbi.coverage import coverage
+from fhirline.mappers.altibbi.payload import Event
+from fhirline.mappers.context import Context
+from fhirline.mappers.fhir.elements import extended, reference
+from fhirline.mappers.identity import Part
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.results import Element, Flag, Fold, Made, Mapped, Refused, Resource
 
 
 @dataclass(frozen=True)

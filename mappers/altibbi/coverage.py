@@ -1,8 +1,8 @@
 """Altibbi insurance → Coverage (mapping.md §9.1.2)."""
 
-from mappers.context import Context, constant
-from mappers.contract import Element, Made
-from mappers.fhir.elements import data_absent, listed, reference
+from fhirline.mappers.context import Context, constant
+from fhirline.mappers.fhir.elements import data_absent, listed, reference
+from fhirline.mappers.results import Element, Made
 
 
 def coverage(user: str, insurance_id: str | None, policy_number: str | None, context: Context) -> Made | None:

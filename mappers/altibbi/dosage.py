@@ -3,12 +3,12 @@
 import re
 from decimal import Decimal
 
-from config.terminology import Row
-from mappers.altibbi.payload import FdaDrug
-from mappers.context import Context
-from mappers.contract import Element
-from mappers.duplicates import Distinct
-from mappers.fhir.elements import UCUM, codeable_concept, decimal, element, listed
+from fhirline.config.terminology import Row
+from fhirline.mappers.altibbi.payload import FdaDrug
+from fhirline.mappers.context import Context
+from fhirline.mappers.duplicates import Distinct
+from fhirline.mappers.fhir.elements import UCUM, codeable_concept, decimal, element, listed
+from fhirline.mappers.results import Element
 
 FREQUENCY, UNIT, ROUTE, FORM = "frequency", "dose-unit", "route", "form"
 DURATION_UNITS = {"d": "day", "wk": "week"}

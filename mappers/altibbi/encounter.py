@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mappers.altibbi import transitions
-from mappers.altibbi.consultation import Consultation
-from mappers.altibbi.transitions import CLOSED, LIVE, UNKNOWN, Row, Transition
-from mappers.context import Context
-from mappers.contract import Element, Flag, Flags, Fold, Folded, Registers
-from mappers.fhir.elements import ACT_CODE, coding, element, extended, listed, reference
-from mappers.instants import Instant
+from fhirline.mappers.altibbi import transitions
+from fhirline.mappers.altibbi.consultation import Consultation
+from fhirline.mappers.altibbi.transitions import CLOSED, LIVE, UNKNOWN, Row, Transition
+from fhirline.mappers.context import Context
+from fhirline.mappers.fhir.elements import ACT_CODE, coding, element, extended, listed, reference
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.results import Element, Flag, Flags, Fold, Folded, Registers
 
 LATEST = "recommendation"
 """Register of W, the recommendation of greatest stamp that says something (mapping.md §3.5)."""

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from mappers.altibbi.children import Child, Unused
-from mappers.altibbi.consultation import Consultation
-from mappers.altibbi.payload import Coded, Data
-from mappers.context import Context, Item
-from mappers.contract import Element
-from mappers.duplicates import Distinct, distinct
-from mappers.fhir.elements import LOINC, codeable_concept, coding, element, listed
-from mappers.identity import norm
+from fhirline.mappers.altibbi.children import Child, Unused
+from fhirline.mappers.altibbi.consultation import Consultation
+from fhirline.mappers.altibbi.payload import Coded, Data
+from fhirline.mappers.context import Context, Item
+from fhirline.mappers.duplicates import Distinct, distinct
+from fhirline.mappers.fhir.elements import LOINC, codeable_concept, coding, element, listed
+from fhirline.mappers.identity import norm
+from fhirline.mappers.results import Element
 
 ICD10 = re.compile(r"[A-Z][0-9]{2}(\.[0-9A-Z]{1,4})?", re.ASCII)
 ENCOUNTER_DIAGNOSIS = coding(

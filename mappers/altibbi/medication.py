@@ -3,17 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from config import tables
-from mappers.altibbi.children import Child, Unused
-from mappers.altibbi.consultation import Consultation
-from mappers.altibbi.dosage import dosage
-from mappers.altibbi.payload import Data, FdaDrug
-from mappers.context import Context
-from mappers.contract import Element, Resource
-from mappers.duplicates import Distinct, collapsed
-from mappers.fhir.elements import codeable_concept, element, extended, listed
-from mappers.identity import norm
-from mappers.ledger import leaves_of
+from fhirline.config import tables
+from fhirline.mappers.altibbi.children import Child, Unused
+from fhirline.mappers.altibbi.consultation import Consultation
+from fhirline.mappers.altibbi.dosage import dosage
+from fhirline.mappers.altibbi.payload import Data, FdaDrug
+from fhirline.mappers.context import Context
+from fhirline.mappers.duplicates import Distinct, collapsed
+from fhirline.mappers.fhir.elements import codeable_concept, element, extended, listed
+from fhirline.mappers.identity import norm
+from fhirline.mappers.pipeline.ledger import leaves_of
+from fhirline.mappers.results import Element, Resource
 
 DISPENSE = "/data/dispense"
 FORM = "form"

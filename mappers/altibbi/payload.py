@@ -2,8 +2,8 @@
 
 from typing import Annotated, Any
 
-from mappers.ledger import Rule
-from mappers.payload import Items, Maybe, Payload, Shortest, Text
+from fhirline.mappers.payload import Items, Maybe, Payload, Shortest, Text
+from fhirline.mappers.pipeline.ledger import Rule
 
 
 class Sender(Payload):

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from mappers.altibbi.children import Child, Unused
-from mappers.altibbi.consultation import Consultation
-from mappers.altibbi.payload import Data
-from mappers.fhir.elements import element
+from fhirline.mappers.altibbi.children import Child, Unused
+from fhirline.mappers.altibbi.consultation import Consultation
+from fhirline.mappers.altibbi.payload import Data
+from fhirline.mappers.fhir.elements import element
 
 UNNAMED = "-"
 """``linkId`` of answers that came without a question."""

@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 
-from mappers.altibbi.care_plan import follow_up
-from mappers.altibbi.children import Child, Unused, children, says
-from mappers.altibbi.composition import Found, reading_view
-from mappers.altibbi.consultation import Consultation, surroundings, unread_time, without_consultation
-from mappers.altibbi.encounter import LATEST, MENTION, encounter_fold
-from mappers.altibbi.icd10 import diagnoses, symptoms
-from mappers.altibbi.medication import medication_requests
-from mappers.altibbi.payload import Data, Recommendation
-from mappers.altibbi.post_call import answers, questionnaire_response
-from mappers.altibbi.service_request import laboratory, referrals
-from mappers.context import Context
-from mappers.contract import Fold, Mapped
-from mappers.payload import absent
+from fhirline.mappers.altibbi.care_plan import follow_up
+from fhirline.mappers.altibbi.children import Child, Unused, children, says
+from fhirline.mappers.altibbi.composition import Found, reading_view
+from fhirline.mappers.altibbi.consultation import Consultation, surroundings, unread_time, without_consultation
+from fhirline.mappers.altibbi.encounter import LATEST, MENTION, encounter_fold
+from fhirline.mappers.altibbi.icd10 import diagnoses, symptoms
+from fhirline.mappers.altibbi.medication import medication_requests
+from fhirline.mappers.altibbi.payload import Data, Recommendation
+from fhirline.mappers.altibbi.post_call import answers, questionnaire_response
+from fhirline.mappers.altibbi.service_request import laboratory, referrals
+from fhirline.mappers.context import Context
+from fhirline.mappers.payload import absent
+from fhirline.mappers.results import Fold, Mapped
 
 
 def recommendation(event: Recommendation, context: Context) -> Mapped:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from mappers.altibbi.children import Child, Unused
-from mappers.altibbi.consultation import Consultation
-from mappers.altibbi.payload import Data, Named
-from mappers.context import Item
-from mappers.duplicates import Distinct, distinct
-from mappers.fhir.elements import codeable_concept
-from mappers.identity import norm
+from fhirline.mappers.altibbi.children import Child, Unused
+from fhirline.mappers.altibbi.consultation import Consultation
+from fhirline.mappers.altibbi.payload import Data, Named
+from fhirline.mappers.context import Item
+from fhirline.mappers.duplicates import Distinct, distinct
+from fhirline.mappers.fhir.elements import codeable_concept
+from fhirline.mappers.identity import norm
 
 
 def laboratory(data: Data, consultation: Consultation, unused: Unused) -> list[Child]:

@@ -1,11 +1,11 @@
 """Altibbi ``status_update`` → Encounter, Patient, Coverage (mapping.md §9.1)."""
 
-from mappers.altibbi.consultation import Consultation, surroundings, unread_time, without_consultation
-from mappers.altibbi.encounter import status_fold
-from mappers.altibbi.payload import StatusUpdate
-from mappers.altibbi.transitions import TABLE
-from mappers.context import Context
-from mappers.contract import Flag, Mapped
+from fhirline.mappers.altibbi.consultation import Consultation, surroundings, unread_time, without_consultation
+from fhirline.mappers.altibbi.encounter import status_fold
+from fhirline.mappers.altibbi.payload import StatusUpdate
+from fhirline.mappers.altibbi.transitions import TABLE
+from fhirline.mappers.context import Context
+from fhirline.mappers.results import Flag, Mapped
 
 
 def status_update(event: StatusUpdate, context: Context) -> Mapped:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from config.terminology import Terminology
-from mappers.contract import Registers
-from mappers.instants import Instant
+from fhirline.config.terminology import Terminology
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.results import Registers
 
 REGISTER = "transition "
 TABLE = "altibbi-status"

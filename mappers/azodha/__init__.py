@@ -1,17 +1,17 @@
 """Azodha: twelve events whose payloads nobody has published (mapping.md §11)."""
 
-from mappers.azodha import reader
-from mappers.azodha.booking import appointment_activity, book_appointment, notification
-from mappers.azodha.inference import inference, wellbeing_score
-from mappers.azodha.program import health_program_activated
-from mappers.azodha.survey import survey_assessment
-from mappers.azodha.uploaded_file import uploaded_file_and_test
-from mappers.context import Context
-from mappers.contract import Flag, Mapped
-from mappers.envelope import Body, Envelope
-from mappers.payload import Payload
-from mappers.registry import EventMapping, VendorMapping
-from mappers.times import EventTime, event_time
+from fhirline.mappers.azodha import reader
+from fhirline.mappers.azodha.booking import appointment_activity, book_appointment, notification
+from fhirline.mappers.azodha.inference import inference, wellbeing_score
+from fhirline.mappers.azodha.program import health_program_activated
+from fhirline.mappers.azodha.survey import survey_assessment
+from fhirline.mappers.azodha.uploaded_file import uploaded_file_and_test
+from fhirline.mappers.context import Context
+from fhirline.mappers.payload import Payload
+from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.registry import EventMapping, VendorMapping
+from fhirline.mappers.results import Flag, Mapped
+from fhirline.mappers.times import EventTime, event_time
 
 
 def health_record_counter(_: Payload, context: Context) -> Mapped:

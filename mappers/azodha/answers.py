@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mappers.answers import answer, label, leaf_items, secret_leaf
-from mappers.azodha.payload import Question, Response
-from mappers.azodha.reader import Reader
-from mappers.contract import Element
-from mappers.fhir.elements import element
-from mappers.ledger import escape, leaves_of
+from fhirline.mappers.answers import answer, label, leaf_items, secret_leaf
+from fhirline.mappers.azodha.payload import Question, Response
+from fhirline.mappers.azodha.reader import Reader
+from fhirline.mappers.fhir.elements import element
+from fhirline.mappers.pipeline.ledger import escape, leaves_of
+from fhirline.mappers.results import Element
 
 PARAGRAPH = "§11.3"
 QUESTION_IDS = ("linkId", "questionId", "id")

@@ -4,19 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mappers.azodha import clock
-from mappers.azodha.appointment_fold import CALLED_OFF, KEPT, STATEMENT, folded
-from mappers.azodha.payload import (
+from fhirline.mappers.azodha import clock
+from fhirline.mappers.azodha.appointment_fold import CALLED_OFF, KEPT, STATEMENT, folded
+from fhirline.mappers.azodha.payload import (
     AppointmentAttributes,
     AppointmentFields,
     AppointmentId,
     AppointmentType,
     Identified,
 )
-from mappers.azodha.people import Professional
-from mappers.azodha.reader import Found, Reader
-from mappers.contract import Element, Fold
-from mappers.fhir.elements import integer
+from fhirline.mappers.azodha.people import Professional
+from fhirline.mappers.azodha.reader import Found, Reader
+from fhirline.mappers.fhir.elements import integer
+from fhirline.mappers.results import Element, Fold
 
 PARAGRAPH = "§11.4"
 BOOK = "BookAppointment"

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mappers.azodha import clock
-from mappers.context import Context
-from mappers.contract import Element, Entry, Flag, Folded, Registers
-from mappers.fhir.elements import data_absent, resource
-from mappers.instants import Instant
+from fhirline.mappers.azodha import clock
+from fhirline.mappers.context import Context
+from fhirline.mappers.fhir.elements import data_absent, resource
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.results import Element, Entry, Flag, Folded, Registers
 
 STATEMENT = "statement "
 KEPT = ("locationType", "patientLocation", "workflow", "resources")

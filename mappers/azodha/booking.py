@@ -1,14 +1,14 @@
 """Azodha's three events about appointments (mapping.md §11.2, rows 1, 5 and 8)."""
 
-from mappers.azodha.appointment import Appointment, appointment
-from mappers.azodha.payload import EventMetadata
-from mappers.azodha.people import Professional, patient, patient_missing, professionals
-from mappers.azodha.reader import Reader, text_at
-from mappers.azodha.task import care_task
-from mappers.context import Context, one_event
-from mappers.contract import Flag, Fold, Made, Mapped, Refused
-from mappers.fhir.elements import codeable_concept, coding, element, listed, reference
-from mappers.payload import Payload
+from fhirline.mappers.azodha.appointment import Appointment, appointment
+from fhirline.mappers.azodha.payload import EventMetadata
+from fhirline.mappers.azodha.people import Professional, patient, patient_missing, professionals
+from fhirline.mappers.azodha.reader import Reader, text_at
+from fhirline.mappers.azodha.task import care_task
+from fhirline.mappers.context import Context, one_event
+from fhirline.mappers.fhir.elements import codeable_concept, coding, element, listed, reference
+from fhirline.mappers.payload import Payload
+from fhirline.mappers.results import Flag, Fold, Made, Mapped, Refused
 
 COMMUNICATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/communication-category"
 PARAGRAPH = "§11.4"

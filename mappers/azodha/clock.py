@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from mappers.azodha.payload import AppointmentFields
-from mappers.azodha.reader import Found, Reader
-from mappers.context import Context
-from mappers.contract import Element, Flags
-from mappers.fhir.elements import data_absent
-from mappers.instants import Instant
-from mappers.times import date_time
+from fhirline.mappers.azodha.payload import AppointmentFields
+from fhirline.mappers.azodha.reader import Found, Reader
+from fhirline.mappers.context import Context
+from fhirline.mappers.fhir.elements import data_absent
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.results import Element, Flags
+from fhirline.mappers.times import date_time
 
 _TIME = r"(\d{2}:\d{2})(:\d{2}(?:\.\d{1,18})?)?(?:([Zz])|([+-]\d{2}):?(\d{2}))?"
 _TIME_ALONE = re.compile(_TIME, re.ASCII)

@@ -6,17 +6,17 @@ A request is not a fact about the patient: it becomes an AuditEvent, and nothing
 import hashlib
 from collections.abc import Sequence
 
-from mappers import MAPPING_VERSION
-from mappers.azodha.payload import Inference
-from mappers.azodha.people import patient, patient_missing
-from mappers.azodha.reader import Found, Reader
-from mappers.azodha.score import scores
-from mappers.context import Context, one_event
-from mappers.contract import Element, Flag, Fold, Made, Mapped, Refused
-from mappers.fhir.elements import coding, element, listed, reference
-from mappers.ledger import leaves_of
-from mappers.payload import Payload
-from mappers.standing import engine_device
+from fhirline.mappers import MAPPING_VERSION
+from fhirline.mappers.azodha.payload import Inference
+from fhirline.mappers.azodha.people import patient, patient_missing
+from fhirline.mappers.azodha.reader import Found, Reader
+from fhirline.mappers.azodha.score import scores
+from fhirline.mappers.context import Context, one_event
+from fhirline.mappers.fhir.elements import coding, element, listed, reference
+from fhirline.mappers.payload import Payload
+from fhirline.mappers.pipeline.common_resources import engine_device
+from fhirline.mappers.pipeline.ledger import leaves_of
+from fhirline.mappers.results import Element, Flag, Fold, Made, Mapped, Refused
 
 PARAGRAPH = "§11.6"
 LIFECYCLE = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle"

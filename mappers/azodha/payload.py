@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from mappers.payload import Items, Maybe, Number, OrAbsent, Payload, Text, clean
+from fhirline.mappers.payload import Items, Maybe, Number, OrAbsent, Payload, Text, clean
 
 
 class PatientFields(Payload):

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from mappers.azodha.payload import Contact, PatientFields, Provider, Providers
-from mappers.azodha.reader import Reader, text_at
-from mappers.context import Item
-from mappers.contract import Element, Flag, Fold, Made, Refused
-from mappers.fhir.elements import element, listed
-from mappers.people import Field, practitioner
-from mappers.people import patient as folded_patient
+from fhirline.mappers.azodha.payload import Contact, PatientFields, Provider, Providers
+from fhirline.mappers.azodha.reader import Reader, text_at
+from fhirline.mappers.context import Item
+from fhirline.mappers.fhir.elements import element, listed
+from fhirline.mappers.people import Field, practitioner
+from fhirline.mappers.people import patient as folded_patient
+from fhirline.mappers.results import Element, Flag, Fold, Made, Refused
 
 PARAGRAPH = "§11.1"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from mappers.azodha.payload import NamedProgram, Program
-from mappers.azodha.people import Professional, patient, patient_missing, professionals
-from mappers.azodha.reader import Reader
-from mappers.context import Context, last_writer, one_event
-from mappers.contract import Fold, Made, Mapped
-from mappers.fhir.elements import codeable_concept, element, listed, reference
-from mappers.identity import Part, norm
-from mappers.payload import Payload
+from fhirline.mappers.azodha.payload import NamedProgram, Program
+from fhirline.mappers.azodha.people import Professional, patient, patient_missing, professionals
+from fhirline.mappers.azodha.reader import Reader
+from fhirline.mappers.context import Context, last_writer, one_event
+from fhirline.mappers.fhir.elements import codeable_concept, element, listed, reference
+from fhirline.mappers.identity import Part, norm
+from fhirline.mappers.payload import Payload
+from fhirline.mappers.results import Fold, Made, Mapped
 
 PARAGRAPH = "§11.8"
 

@@ -11,15 +11,15 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
 
-from config.terminology import Row
-from mappers.answers import secret_leaf
-from mappers.context import Context
-from mappers.contract import Element, Flag, Flags, Fold, Made, Mapped, Refused
-from mappers.envelope import Body
-from mappers.identity import Part
-from mappers.instants import Instant
-from mappers.ledger import escape, leaves_of
-from mappers.payload import Payload, Text
+from fhirline.config.terminology import Row
+from fhirline.mappers.answers import secret_leaf
+from fhirline.mappers.context import Context
+from fhirline.mappers.identity import Part
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.payload import Payload, Text
+from fhirline.mappers.pipeline.envelope import Body
+from fhirline.mappers.pipeline.ledger import escape, leaves_of
+from fhirline.mappers.results import Element, Flag, Flags, Fold, Made, Mapped, Refused
 
 PATIENT_ID = ("/patientId", "/data/patientId", "/data/patient/id", "/data/appointment/patientId")
 EVENT_TIME = ("timestamp", "createdAt", "occurredAt")

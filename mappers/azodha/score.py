@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from mappers import standing
-from mappers.azodha.payload import Inference, Score
-from mappers.azodha.reader import Reader
-from mappers.context import last_writer, one_event
-from mappers.contract import Made
-from mappers.fhir.elements import UCUM, codeable_concept, coding, decimal, listed, reference
-from mappers.instants import Instant
+from fhirline.mappers.azodha.payload import Inference, Score
+from fhirline.mappers.azodha.reader import Reader
+from fhirline.mappers.context import last_writer, one_event
+from fhirline.mappers.fhir.elements import UCUM, codeable_concept, coding, decimal, listed, reference
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline import common_resources
+from fhirline.mappers.results import Made
 
 OBSERVATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 COMPUTED = ("computedAt", "calculatedAt")
@@ -61,7 +61,7 @@ def scores(reader: Reader) -> list[ScoreObservation]:
             device=reference(context.reference("Device", "engine", model)) if model else None,
             derivedFrom=[response] if response_id else None,
         )
-        label = {"ai": bool(model), "security": (standing.DEVICE_ASSERTED,)}
+        label = {"ai": bool(model), "security": (common_resources.DEVICE_ASSERTED,)}
         claims = (found.at[name], *([found.at[computed_name]] if computed_name else []))
         made.append(ScoreObservation(make(observation, reader.flags(), **label), claims))
     return made

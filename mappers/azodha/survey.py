@@ -1,14 +1,14 @@
 """Azodha ``SurveyAssessment`` → QuestionnaireResponse (mapping.md §11.3)."""
 
-from mappers.azodha.answers import items
-from mappers.azodha.payload import Assessment, EventMetadata
-from mappers.azodha.people import patient, patient_missing, professionals
-from mappers.azodha.reader import Found, Reader
-from mappers.context import Context, last_writer, one_event
-from mappers.contract import Element, Flag, Fold, Made, Mapped, Refused
-from mappers.fhir.elements import data_absent, listed, reference
-from mappers.instants import Instant
-from mappers.payload import Payload
+from fhirline.mappers.azodha.answers import items
+from fhirline.mappers.azodha.payload import Assessment, EventMetadata
+from fhirline.mappers.azodha.people import patient, patient_missing, professionals
+from fhirline.mappers.azodha.reader import Found, Reader
+from fhirline.mappers.context import Context, last_writer, one_event
+from fhirline.mappers.fhir.elements import data_absent, listed, reference
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.payload import Payload
+from fhirline.mappers.results import Element, Flag, Fold, Made, Mapped, Refused
 
 PARAGRAPH = "§11.3"
 COMPLETED = "ASSESSMENT_COMPLETED"

@@ -1,12 +1,12 @@
 """Azodha's care tasks → Task (mapping.md §11.5)."""
 
-from mappers.azodha.appointment import Appointment
-from mappers.azodha.payload import Activity, ActivityLog, CareTask, CareTaskMention
-from mappers.azodha.reader import Found, Reader
-from mappers.context import last_writer
-from mappers.contract import Element, Made
-from mappers.fhir.elements import codeable_concept, data_absent, listed, reference
-from mappers.identity import norm
+from fhirline.mappers.azodha.appointment import Appointment
+from fhirline.mappers.azodha.payload import Activity, ActivityLog, CareTask, CareTaskMention
+from fhirline.mappers.azodha.reader import Found, Reader
+from fhirline.mappers.context import last_writer
+from fhirline.mappers.fhir.elements import codeable_concept, data_absent, listed, reference
+from fhirline.mappers.identity import norm
+from fhirline.mappers.results import Element, Made
 
 PARAGRAPH = "§11.5"
 

@@ -2,13 +2,13 @@
 
 import re
 
-from mappers.azodha.payload import File, FileKind
-from mappers.azodha.people import patient, patient_missing, professionals
-from mappers.azodha.reader import Reader
-from mappers.context import Context, last_writer
-from mappers.contract import Flag, Fold, Made, Mapped, Refused
-from mappers.fhir.elements import codeable_concept, data_absent, element, listed, reference
-from mappers.payload import Payload
+from fhirline.mappers.azodha.payload import File, FileKind
+from fhirline.mappers.azodha.people import patient, patient_missing, professionals
+from fhirline.mappers.azodha.reader import Reader
+from fhirline.mappers.context import Context, last_writer
+from fhirline.mappers.fhir.elements import codeable_concept, data_absent, element, listed, reference
+from fhirline.mappers.payload import Payload
+from fhirline.mappers.results import Flag, Fold, Made, Mapped, Refused
 
 PARAGRAPH = "§11.9"
 STORAGE = ("url", "fileUrl", "downloadUrl", "signedUrl", "presignedUrl")

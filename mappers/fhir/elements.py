@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from mappers.contract import Element, Resource
+from fhirline.mappers.results import Element, Resource
 
 DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 
@@ -34,7 +34,7 @@ def element(**content: Any) -> Element | None:
 
 
 def resource(resource_type: str, id: str, /, **content: Any) -> Resource:
-    """A resource with its place for ``meta``, which `mappers.normalize` fills."""
+    """A resource with its place for ``meta``, which `mappers.pipeline.normalize` fills."""
     return {"resourceType": resource_type, "id": id, "meta": {}, **_pruned(content)}
 
 

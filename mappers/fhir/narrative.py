@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from html import escape
 
-from mappers.contract import Element
-from mappers.payload import clean
+from fhirline.mappers.payload import clean
+from fhirline.mappers.results import Element
 
 XHTML = "http://www.w3.org/1999/xhtml"
 

@@ -7,10 +7,10 @@ extensions, and every data-quality flag in plain words; in this order.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from config import tables
-from mappers.contract import Element, Resource
-from mappers.fhir.elements import DATA_ABSENT
-from mappers.fhir.narrative import items, narrative, paragraphs
+from fhirline.config import tables
+from fhirline.mappers.fhir.elements import DATA_ABSENT
+from fhirline.mappers.fhir.narrative import items, narrative, paragraphs
+from fhirline.mappers.results import Element, Resource
 
 Patients = Mapping[str, str]
 """``Patient/<id>`` → its identifiers, in words."""

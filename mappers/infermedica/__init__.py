@@ -1,10 +1,10 @@
 """Infermedica Intake: a patient finished a survey (mapping.md §10)."""
 
-from mappers.envelope import Body, Envelope
-from mappers.infermedica.payload import SurveyFinished
-from mappers.infermedica.survey_finished import survey_finished
-from mappers.registry import EventMapping, VendorMapping
-from mappers.times import EventTime, event_time
+from fhirline.mappers.infermedica.payload import SurveyFinished
+from fhirline.mappers.infermedica.survey_finished import survey_finished
+from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.registry import EventMapping, VendorMapping
+from fhirline.mappers.times import EventTime, event_time
 
 
 def _event_type(body: Body, _: str | None) -> str | None:

@@ -6,9 +6,8 @@ All of it is asserted by software: preliminary, labelled, and never a Condition,
 import re
 from decimal import Decimal
 
-from mappers.context import Context, Item, last_writer
-from mappers.contract import Element, Flags, Fold, Made
-from mappers.fhir.elements import (
+from fhirline.mappers.context import Context, Item, last_writer
+from fhirline.mappers.fhir.elements import (
     annotation,
     codeable_concept,
     coding,
@@ -17,11 +16,12 @@ from mappers.fhir.elements import (
     listed,
     reference,
 )
-from mappers.infermedica.concept import concept
-from mappers.infermedica.evidence import ABSENT_REASON, OBSERVATION_CATEGORY
-from mappers.infermedica.payload import EvidenceAssessment, RankedCondition, SeriousEvidence, Triage
-from mappers.infermedica.survey import Survey
-from mappers.standing import engine_device
+from fhirline.mappers.infermedica.concept import concept
+from fhirline.mappers.infermedica.evidence import ABSENT_REASON, OBSERVATION_CATEGORY
+from fhirline.mappers.infermedica.payload import EvidenceAssessment, RankedCondition, SeriousEvidence, Triage
+from fhirline.mappers.infermedica.survey import Survey
+from fhirline.mappers.pipeline.common_resources import engine_device
+from fhirline.mappers.results import Element, Flags, Fold, Made
 
 ENGINE = "Infermedica"
 LEVELS = frozenset({"emergency_ambulance", "emergency", "consultation_24", "consultation", "self_care"})

@@ -2,9 +2,9 @@
 
 import re
 
-from mappers.context import Context
-from mappers.contract import Element
-from mappers.fhir.elements import codeable_concept
+from fhirline.mappers.context import Context
+from fhirline.mappers.fhir.elements import codeable_concept
+from fhirline.mappers.results import Element
 
 _CODE = re.compile(r"[^\s]+(\s[^\s]+)*")
 

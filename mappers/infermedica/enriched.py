@@ -1,17 +1,17 @@
 """An enriched survey → Patient, QuestionnaireResponse, Observations, RiskAssessment (mapping.md §10, stage B)."""
 
-from mappers import people
-from mappers.answers import answer, leaf_items
-from mappers.context import last_writer
-from mappers.contract import Element, Fold, Made, Mapped
-from mappers.fhir.elements import element, reference
-from mappers.infermedica.assessment import assessment, engine_reference
-from mappers.infermedica.evidence import observations
-from mappers.infermedica.payload import SummaryPatient, SurveyFinished
-from mappers.infermedica.survey import Survey
-from mappers.ledger import escape
-from mappers.payload import clean
-from mappers.people import Field
+from fhirline.mappers import people
+from fhirline.mappers.answers import answer, leaf_items
+from fhirline.mappers.context import last_writer
+from fhirline.mappers.fhir.elements import element, reference
+from fhirline.mappers.infermedica.assessment import assessment, engine_reference
+from fhirline.mappers.infermedica.evidence import observations
+from fhirline.mappers.infermedica.payload import SummaryPatient, SurveyFinished
+from fhirline.mappers.infermedica.survey import Survey
+from fhirline.mappers.payload import clean
+from fhirline.mappers.people import Field
+from fhirline.mappers.pipeline.ledger import escape
+from fhirline.mappers.results import Element, Fold, Made, Mapped
 
 GENDERS = ("male", "female")
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from mappers.context import Item, last_writer
-from mappers.contract import Element, Made
-from mappers.duplicates import Distinct, distinct
-from mappers.fhir.elements import codeable_concept, coding, listed, reference
-from mappers.infermedica.concept import concept
-from mappers.infermedica.payload import Evidence, Summary
-from mappers.infermedica.survey import Survey
-from mappers.standing import OBSERVATION_VALUE
+from fhirline.mappers.context import Item, last_writer
+from fhirline.mappers.duplicates import Distinct, distinct
+from fhirline.mappers.fhir.elements import codeable_concept, coding, listed, reference
+from fhirline.mappers.infermedica.concept import concept
+from fhirline.mappers.infermedica.payload import Evidence, Summary
+from fhirline.mappers.infermedica.survey import Survey
+from fhirline.mappers.pipeline.common_resources import OBSERVATION_VALUE
+from fhirline.mappers.results import Element, Made
 
 OBSERVATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 ABSENT_REASON = "http://terminology.hl7.org/CodeSystem/data-absent-reason"

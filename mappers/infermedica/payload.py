@@ -1,6 +1,6 @@
 """Infermedica's webhook body and the enriched event (vendor-payloads.md §2.1 to §2.3)."""
 
-from mappers.payload import Items, Maybe, Number, Payload, Text
+from fhirline.mappers.payload import Items, Maybe, Number, Payload, Text
 
 
 class SummaryPatient(Payload):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mappers.context import Context
+from fhirline.mappers.context import Context
 
 PARAGRAPH = "§10"
 

@@ -1,10 +1,10 @@
 """Infermedica ``survey_finished`` (mapping.md §10): stage A, the event alone; stage B, enriched with its results."""
 
-from mappers.context import Context, last_writer
-from mappers.contract import Flag, Flags, Made, Mapped, Refused
-from mappers.infermedica.enriched import enriched
-from mappers.infermedica.payload import SurveyFinished
-from mappers.infermedica.survey import Survey
+from fhirline.mappers.context import Context, last_writer
+from fhirline.mappers.infermedica.enriched import enriched
+from fhirline.mappers.infermedica.payload import SurveyFinished
+from fhirline.mappers.infermedica.survey import Survey
+from fhirline.mappers.results import Flag, Flags, Made, Mapped, Refused
 
 
 def survey_finished(event: SurveyFinished, context: Context) -> Mapped:

@@ -2,13 +2,12 @@
 
 from datetime import timedelta
 
-from mappers.envelope import Body, Envelope
-from mappers.instants import Instant
-from mappers.mediquo.appointment import appointment_event
-from mappers.mediquo.calendar import block
-from mappers.mediquo.consultation_finished import consultation_finished
-from mappers.mediquo.messages import message
-from mappers.mediquo.payload import (
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.mediquo.appointment import appointment_event
+from fhirline.mappers.mediquo.calendar import block
+from fhirline.mappers.mediquo.consultation_finished import consultation_finished
+from fhirline.mappers.mediquo.messages import message
+from fhirline.mappers.mediquo.payload import (
     AppointmentEvent,
     BlockEvent,
     ConsultationFinished,
@@ -18,11 +17,12 @@ from mappers.mediquo.payload import (
     ReportSent,
     VideoCallAssigned,
 )
-from mappers.mediquo.professional import professional_key
-from mappers.mediquo.report_sent import report_sent
-from mappers.mediquo.video_call import video_call_assigned
-from mappers.registry import EventMapping, VendorMapping
-from mappers.times import EventTime, event_time
+from fhirline.mappers.mediquo.professional import professional_key
+from fhirline.mappers.mediquo.report_sent import report_sent
+from fhirline.mappers.mediquo.video_call import video_call_assigned
+from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.registry import EventMapping, VendorMapping
+from fhirline.mappers.times import EventTime, event_time
 
 _YEAR_2000 = (946_684_800, "")
 _AHEAD = timedelta(hours=24)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mappers.context import Context, last_writer
-from mappers.contract import Element, Flag, Flags, Made, Mapped, Refused
-from mappers.fhir.elements import data_absent, element, listed
-from mappers.mediquo.compartment import Compartment, compartment
-from mappers.mediquo.encounter import CONSULTATION, consultation_source_data, service_type, vendor_concept
-from mappers.mediquo.payload import AppointmentEvent, AppointmentPayload, ScheduledConsultation
-from mappers.times import DateTime, inverted
+from fhirline.mappers.context import Context, last_writer
+from fhirline.mappers.fhir.elements import data_absent, element, listed
+from fhirline.mappers.mediquo.compartment import Compartment, compartment
+from fhirline.mappers.mediquo.encounter import CONSULTATION, consultation_source_data, service_type, vendor_concept
+from fhirline.mappers.mediquo.payload import AppointmentEvent, AppointmentPayload, ScheduledConsultation
+from fhirline.mappers.results import Element, Flag, Flags, Made, Mapped, Refused
+from fhirline.mappers.times import DateTime, inverted
 
 
 def appointment_event(status: str) -> Callable[[AppointmentEvent, Context], Mapped]:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-from mappers.context import Context, constant, last_writer
-from mappers.contract import Flag, Flags, Made, Mapped, Refused
-from mappers.fhir.elements import listed, reference
-from mappers.mediquo.appointment import moment
-from mappers.mediquo.compartment import WHOLE_EVENT, timestamp_unsaid
-from mappers.mediquo.payload import BlockEvent, BlockPayload
-from mappers.mediquo.professional import PROFESSIONAL, professional_key, professionals
-from mappers.times import inverted
+from fhirline.mappers.context import Context, constant, last_writer
+from fhirline.mappers.fhir.elements import listed, reference
+from fhirline.mappers.mediquo.appointment import moment
+from fhirline.mappers.mediquo.compartment import WHOLE_EVENT, timestamp_unsaid
+from fhirline.mappers.mediquo.payload import BlockEvent, BlockPayload
+from fhirline.mappers.mediquo.professional import PROFESSIONAL, professional_key, professionals
+from fhirline.mappers.results import Flag, Flags, Made, Mapped, Refused
+from fhirline.mappers.times import inverted
 
 
 def block(status: str) -> Callable[[BlockEvent, Context], Mapped]:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mappers import people
-from mappers.context import Context
-from mappers.contract import Element, Flag, Flags, Made, Mapped, Refused, Resource
-from mappers.fhir.elements import reference
-from mappers.identity import Part
-from mappers.ledger import escape
-from mappers.mediquo.payload import Patient, Professional
-from mappers.mediquo.professional import PROFESSIONAL, Professionals, professionals
+from fhirline.mappers import people
+from fhirline.mappers.context import Context
+from fhirline.mappers.fhir.elements import reference
+from fhirline.mappers.identity import Part
+from fhirline.mappers.mediquo.payload import Patient, Professional
+from fhirline.mappers.mediquo.professional import PROFESSIONAL, Professionals, professionals
+from fhirline.mappers.pipeline.ledger import escape
+from fhirline.mappers.results import Element, Flag, Flags, Made, Mapped, Refused, Resource
 
 CODE = "/payload/patient/code"
 WHOLE_EVENT = ""

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from config import tables
-from mappers.context import Context, last_writer
-from mappers.contract import Element, Flags, Made
-from mappers.envelope import canonical
-from mappers.fhir.elements import LOINC, codeable_concept, coding, data_absent, element, listed, reference
-from mappers.fhir.narrative import items, narrative, paragraphs
-from mappers.identity import Part, norm
-from mappers.mediquo.compartment import Compartment
-from mappers.mediquo.sections import Section, sections
+from fhirline.config import tables
+from fhirline.mappers.context import Context, last_writer
+from fhirline.mappers.fhir.elements import LOINC, codeable_concept, coding, data_absent, element, listed, reference
+from fhirline.mappers.fhir.narrative import items, narrative, paragraphs
+from fhirline.mappers.identity import Part, norm
+from fhirline.mappers.mediquo.compartment import Compartment
+from fhirline.mappers.mediquo.sections import Section, sections
+from fhirline.mappers.pipeline.envelope import canonical
+from fhirline.mappers.results import Element, Flags, Made
 
 TELEHEALTH_NOTE = coding(LOINC, "75496-0", "Telehealth Note")
 CONSULT_NOTE = coding(LOINC, "11488-4", "Consult note")

@@ -2,23 +2,23 @@
 
 from collections.abc import Iterator
 
-from mappers.context import Context
-from mappers.contract import Made, Mapped, Refused
-from mappers.duplicates import distinct
-from mappers.identity import Part
-from mappers.mediquo.appointment import appointment, unidentified
-from mappers.mediquo.compartment import Compartment, compartment
-from mappers.mediquo.composition import Note, fingerprint, note
-from mappers.mediquo.encounter import CONSULTATION, finished_encounter
-from mappers.mediquo.history import history
-from mappers.mediquo.payload import (
+from fhirline.mappers.context import Context
+from fhirline.mappers.duplicates import distinct
+from fhirline.mappers.identity import Part
+from fhirline.mappers.mediquo.appointment import appointment, unidentified
+from fhirline.mappers.mediquo.compartment import Compartment, compartment
+from fhirline.mappers.mediquo.composition import Note, fingerprint, note
+from fhirline.mappers.mediquo.encounter import CONSULTATION, finished_encounter
+from fhirline.mappers.mediquo.history import history
+from fhirline.mappers.mediquo.payload import (
     Consultation,
     ConsultationFinished,
     FinishedPayload,
     PatientHistory,
     Report,
 )
-from mappers.mediquo.prescriptions import medication_requests, referral
+from fhirline.mappers.mediquo.prescriptions import medication_requests, referral
+from fhirline.mappers.results import Made, Mapped, Refused
 
 
 def consultation_finished(event: ConsultationFinished, context: Context) -> Mapped:

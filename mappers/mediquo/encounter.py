@@ -3,12 +3,12 @@
 import re
 from collections.abc import Sequence
 
-from mappers.context import Context, last_writer
-from mappers.contract import Element, Flags, Made
-from mappers.fhir.elements import ACT_CODE, PARTICIPATION, codeable_concept, coding, element, listed, reference
-from mappers.mediquo.compartment import Compartment, source_data
-from mappers.mediquo.payload import Consultation, ScheduledConsultation, Speciality, VideoCall
-from mappers.times import period
+from fhirline.mappers.context import Context, last_writer
+from fhirline.mappers.fhir.elements import ACT_CODE, PARTICIPATION, codeable_concept, coding, element, listed, reference
+from fhirline.mappers.mediquo.compartment import Compartment, source_data
+from fhirline.mappers.mediquo.payload import Consultation, ScheduledConsultation, Speciality, VideoCall
+from fhirline.mappers.results import Element, Flags, Made
+from fhirline.mappers.times import period
 
 CONSULTATION = "/payload/consultation"
 

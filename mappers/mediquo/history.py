@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mappers.context import Item, last_writer
-from mappers.contract import Element, Flags, Made
-from mappers.duplicates import Distinct, distinct
-from mappers.fhir.elements import (
+from fhirline.mappers.context import Item, last_writer
+from fhirline.mappers.duplicates import Distinct, distinct
+from fhirline.mappers.fhir.elements import (
     LOINC,
     annotation,
     codeable_concept,
@@ -17,10 +16,11 @@ from mappers.fhir.elements import (
     listed,
     reference,
 )
-from mappers.identity import Part, norm
-from mappers.mediquo.compartment import Compartment
-from mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
-from mappers.payload import absent
+from fhirline.mappers.identity import Part, norm
+from fhirline.mappers.mediquo.compartment import Compartment
+from fhirline.mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
+from fhirline.mappers.payload import absent
+from fhirline.mappers.results import Element, Flags, Made
 
 ACTIVE = coding("http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical", "active", "Active")
 PROBLEM_LIST_ITEM = coding(

@@ -3,10 +3,10 @@
 The vendor's guide and its sample disagree on the name, so on the direction: neither sender nor recipient is stated.
 """
 
-from mappers.context import Context, one_event
-from mappers.contract import Mapped
-from mappers.mediquo.compartment import compartment
-from mappers.mediquo.payload import MessageEvent, MessagePayload
+from fhirline.mappers.context import Context, one_event
+from fhirline.mappers.mediquo.compartment import compartment
+from fhirline.mappers.mediquo.payload import MessageEvent, MessagePayload
+from fhirline.mappers.results import Mapped
 
 
 def message(event: MessageEvent, context: Context) -> Mapped:

@@ -5,8 +5,8 @@ A field that an event's mapping does not read is not declared for that event, so
 
 from typing import Annotated, Any
 
-from mappers.ledger import Rule
-from mappers.payload import Items, Maybe, Number, Payload, Shortest, Text
+from fhirline.mappers.payload import Items, Maybe, Number, Payload, Shortest, Text
+from fhirline.mappers.pipeline.ledger import Rule
 
 Withheld = Annotated[Text, Rule("withheld", "§7")]
 SourceData = Annotated[Text, Rule("kept", "§8.3")]

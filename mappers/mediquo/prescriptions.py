@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from mappers.context import last_writer
-from mappers.contract import Element, Flag, Flags, Made, Refused
-from mappers.duplicates import Distinct, distinct
-from mappers.fhir.elements import SNOMED, codeable_concept, coding, data_absent, listed, reference
-from mappers.identity import Part, norm
-from mappers.mediquo.compartment import Compartment
-from mappers.mediquo.payload import Derivation, FinishedPayload, Prescription
+from fhirline.mappers.context import last_writer
+from fhirline.mappers.duplicates import Distinct, distinct
+from fhirline.mappers.fhir.elements import SNOMED, codeable_concept, coding, data_absent, listed, reference
+from fhirline.mappers.identity import Part, norm
+from fhirline.mappers.mediquo.compartment import Compartment
+from fhirline.mappers.mediquo.payload import Derivation, FinishedPayload, Prescription
+from fhirline.mappers.results import Element, Flag, Flags, Made, Refused
 
 PRESCRIPTIONS = "/payload/prescriptions"
 DERIVATION = "/payload/derivation"

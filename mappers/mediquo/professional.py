@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass
 
-from mappers import people
-from mappers.context import Context
-from mappers.contract import Element, Made
-from mappers.fhir.elements import element, reference
-from mappers.mediquo.payload import Professional
+from fhirline.mappers import people
+from fhirline.mappers.context import Context
+from fhirline.mappers.fhir.elements import element, reference
+from fhirline.mappers.mediquo.payload import Professional
+from fhirline.mappers.results import Element, Made
 
 PROFESSIONAL = "/payload/professional"
 

@@ -1,11 +1,11 @@
 """MediQuo ``patient_report_sent``: a report on its way to the patient (mapping.md §8.2)."""
 
-from mappers.context import Context, last_writer
-from mappers.contract import Flags, Made, Mapped
-from mappers.fhir.elements import codeable_concept, coding, element, listed, reference
-from mappers.mediquo.compartment import Compartment, compartment
-from mappers.mediquo.composition import Note, composition_reference, fingerprint, note
-from mappers.mediquo.payload import ReportSent, ReportSentPayload
+from fhirline.mappers.context import Context, last_writer
+from fhirline.mappers.fhir.elements import codeable_concept, coding, element, listed, reference
+from fhirline.mappers.mediquo.compartment import Compartment, compartment
+from fhirline.mappers.mediquo.composition import Note, composition_reference, fingerprint, note
+from fhirline.mappers.mediquo.payload import ReportSent, ReportSentPayload
+from fhirline.mappers.results import Flags, Made, Mapped
 
 NOTIFICATION = coding("http://terminology.hl7.org/CodeSystem/communication-category", "notification", "Notification")
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import orjson
 
-from mappers.contract import Element, Flags
-from mappers.fhir.elements import LOINC, coding
-from mappers.fhir.narrative import paragraphs, preformatted
-from mappers.ledger import escape
-from mappers.payload import clean
-from mappers.redaction import REDACTED
+from fhirline.mappers.fhir.elements import LOINC, coding
+from fhirline.mappers.fhir.narrative import paragraphs, preformatted
+from fhirline.mappers.payload import clean
+from fhirline.mappers.pipeline.ledger import escape
+from fhirline.mappers.pipeline.redaction import REDACTED
+from fhirline.mappers.results import Element, Flags
 
 SOAP: Mapping[str, tuple[str, Element]] = {
     "subjective": ("Subjective", coding(LOINC, "61150-9", "Subjective Narrative")),

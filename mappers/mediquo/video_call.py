@@ -1,11 +1,11 @@
 """MediQuo ``patient_immediate_video_call_assigned`` → Encounter ``planned`` (mapping.md §8.3)."""
 
-from mappers.context import Context
-from mappers.contract import Mapped
-from mappers.mediquo.appointment import unidentified
-from mappers.mediquo.compartment import compartment
-from mappers.mediquo.encounter import CONSULTATION, planned_encounter
-from mappers.mediquo.payload import VideoCall, VideoCallAssigned, VideoCallPayload
+from fhirline.mappers.context import Context
+from fhirline.mappers.mediquo.appointment import unidentified
+from fhirline.mappers.mediquo.compartment import compartment
+from fhirline.mappers.mediquo.encounter import CONSULTATION, planned_encounter
+from fhirline.mappers.mediquo.payload import VideoCall, VideoCallAssigned, VideoCallPayload
+from fhirline.mappers.results import Mapped
 
 
 def video_call_assigned(event: VideoCallAssigned, context: Context) -> Mapped:

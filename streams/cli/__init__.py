@@ -5,7 +5,7 @@ from importlib import import_module
 
 import typer
 
-from config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError
 
 COMMANDS = (
     "demo",
@@ -48,7 +48,7 @@ def main() -> None:
     """Entry point. A wrong setting, file or table is one line on standard error and exit code 2."""
     called = sys.argv[1] if len(sys.argv) > 1 else ""
     for name in (called,) if called in COMMANDS else COMMANDS:  # a command does not wait for the others' imports
-        import_module(f"streams.cli.{name.replace('-', '_')}_command").register(app)
+        import_module(f"fhirline.streams.cli.{name.replace('-', '_')}").register(app)
     try:
         app()
     except ConfigurationError as error:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from mappers.instants import Instant
-    from streams.dead_letters.selection import Filter
+    from fhirline.mappers.instants import Instant
+    from fhirline.streams.operate.dead_letters.selection import Filter
 
 
 class StatusName(StrEnum):
-    """`streams.dead_letters.letters.Status`, named here so that ``--help`` need not import what reads Kafka."""
+    """`streams.operate.dead_letters.cases.Status`, named here so that ``--help`` need not import what reads Kafka."""
 
     open = "open"
     redriven = "redriven"
@@ -57,8 +57,8 @@ def filter_of(
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Only events received before (RFC 3339)")] = None,
 ) -> "Filter":
     """The filter that the options say; imports what it needs when it is called."""
-    from streams.dead_letters.letters import Status
-    from streams.dead_letters.selection import Filter
+    from fhirline.streams.operate.dead_letters.cases import Status
+    from fhirline.streams.operate.dead_letters.selection import Filter
 
     return Filter(
         frozenset(id or ()),
@@ -91,7 +91,7 @@ def filtered(command: Callable[..., None], *without: str) -> Callable[..., None]
 
 
 def _instant(option: str, given: str | None) -> "Instant | None":
-    from mappers.instants import Instant
+    from fhirline.mappers.instants import Instant
 
     if given is None:
         return None

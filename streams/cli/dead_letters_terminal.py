@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from streams.dead_letters.board import Board
-    from streams.dead_letters.letters import Case
+    from fhirline.streams.operate.dead_letters.board import Board
+    from fhirline.streams.operate.dead_letters.cases import Case
 
 PATIENCE = 2.0
 """Seconds after which reading shows that it is at work."""
@@ -70,7 +70,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from streams.terminal import printable
+    from fhirline.streams.observe.terminal import printable
 
     console = Console()
     if console.is_terminal:
@@ -85,6 +85,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_json(document: Any) -> None:
-    from streams.terminal import json_text
+    from fhirline.streams.observe.terminal import json_text
 
     print(json_text(document))

@@ -16,10 +16,10 @@ from typing import Any, Self
 
 import orjson
 
-from config.settings import PREFIX, Settings, load_settings
-from config.vendors import load_vendors
-from mappers.registry import VENDORS
-from streams.embedded import EmbeddedBroker
+from fhirline.config.settings import PREFIX, Settings, load_settings
+from fhirline.config.vendors import load_vendors
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 
 START_SECONDS = 45.0
 STOP_SECONDS = 15.0
@@ -41,7 +41,7 @@ class Process:
         self._changed = threading.Condition()
         self._echo = echo
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from streams.cli import main; main()", *arguments],
+            [sys.executable, "-c", "from fhirline.streams.cli import main; main()", *arguments],
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

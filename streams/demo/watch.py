@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
-from config.settings import Settings
-from mappers.registry import VENDORS
-from streams.headers import EVENT_KEY, header
-from streams.kafka import librdkafka
-from topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, dead_letter_topic
+from fhirline.config.settings import Settings
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.headers import EVENT_KEY, header
+from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, dead_letter_topic
 
 POLL_SECONDS = 0.2
 

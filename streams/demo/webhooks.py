@@ -23,7 +23,7 @@ class Sample:
 
     @cached_property
     def body(self) -> Any:
-        return orjson.loads((files("streams.demo") / "samples" / self.file).read_bytes())
+        return orjson.loads((files("fhirline.streams.demo") / "samples" / self.file).read_bytes())
 
     @property
     def path(self) -> str:
@@ -41,5 +41,5 @@ class Sample:
 
 def samples() -> list[Sample]:
     """In the order in which they are sent (``samples/manifest.yaml``)."""
-    manifest = yaml.safe_load((files("streams.demo") / "samples" / "manifest.yaml").read_text("utf-8"))
+    manifest = yaml.safe_load((files("fhirline.streams.demo") / "samples" / "manifest.yaml").read_text("utf-8"))
     return [Sample(**each) for each in manifest]

@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from config.settings import Settings
-from streams.kafka import librdkafka
-from streams.metrics.lookups import Lag
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.observe.metrics.lookups import Lag
 
 log = structlog.get_logger("enrich")
 

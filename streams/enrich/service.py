@@ -5,23 +5,23 @@ import signal
 
 import structlog
 
-from config.errors import ConfigurationError
-from config.settings import Settings
-from config.vendors import load_vendors
-from streams.collector import spare_the_collector
-from streams.enrich.stage import CODES, VENDOR, Stage, enrich_group
-from streams.enrich.survey import Fetcher
-from streams.infermedica.client import CallFailed, Client, Instance, new_session
-from streams.infermedica.instances import instance_of
-from streams.logs import log_loop_error
-from streams.metrics.endpoint import Endpoint, bound
-from streams.metrics.enrich import EnrichMetrics
-from streams.metrics.lookups import Lags
-from streams.metrics.registry import new_registry
-from streams.step1_receive.credentials import Secrets, environment
-from streams.step1_receive.raw_producer import RawProducer
-from streams.tracing import tracing
-from topics.declared import raw_topic
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.streams.enrich.infermedica.client import CallFailed, Client, Instance, new_session
+from fhirline.streams.enrich.infermedica.instances import instance_of
+from fhirline.streams.enrich.metrics import EnrichMetrics
+from fhirline.streams.enrich.stage import CODES, VENDOR, Stage, enrich_group
+from fhirline.streams.enrich.survey import Fetcher
+from fhirline.streams.observe.gc_tuning import spare_the_collector
+from fhirline.streams.observe.logs import log_loop_error
+from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
+from fhirline.streams.observe.metrics.lookups import Lags
+from fhirline.streams.observe.metrics.registry import new_registry
+from fhirline.streams.observe.tracing import tracing
+from fhirline.streams.step1_receive.credentials import Secrets, environment
+from fhirline.streams.step1_receive.raw_producer import RawProducer
+from fhirline.topics.declared import raw_topic
 
 log = structlog.get_logger("enrich")
 

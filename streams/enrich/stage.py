@@ -22,24 +22,30 @@ import orjson
 import structlog
 from confluent_kafka import Message
 
-from config.errors import ConfigurationError
-from config.settings import Settings
-from config.vendors import load_vendors
-from mappers.envelope import Envelope, UnreadableBody
-from mappers.registry import partition_key
-from streams.enrich.reader import Assignment, Reader
-from streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enriched_record, thin_survey
-from streams.erasure.follower import Follower, Heeding
-from streams.metrics.enrich import EnrichMetrics
-from streams.metrics.lookups import Lag
-from streams.records import RawRecord
-from streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
-from streams.step1_receive.raw_record import Received
-from streams.step4_normalize import TOO_LARGE, dead_letter, envelope_of, redacted_value, smaller_letters
-from topics.declared import raw_topic
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
+from fhirline.mappers.registry import partition_key
+from fhirline.streams.enrich.metrics import EnrichMetrics
+from fhirline.streams.enrich.reader import Assignment, Reader
+from fhirline.streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enriched_record, thin_survey
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.observe.metrics.lookups import Lag
+from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
+from fhirline.streams.step1_receive.raw_record import Received
+from fhirline.streams.step3_restore.erased import Follower, Heeding
+from fhirline.streams.step4_normalize.follow import (
+    TOO_LARGE,
+    dead_letter,
+    envelope_of,
+    redacted_value,
+    smaller_letters,
+)
+from fhirline.topics.declared import raw_topic
 
 if TYPE_CHECKING:
-    from streams.tracing.spans import Tracing
+    from fhirline.streams.observe.tracing.spans import Tracing
 
 log = structlog.get_logger("enrich")
 

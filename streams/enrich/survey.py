@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 import orjson
 
-from config.settings import Settings
-from mappers.envelope import MAX_DEPTH, Body, Envelope, UnreadableBody
-from mappers.infermedica.payload import SurveyFinished
-from streams.infermedica.client import CallFailed, Client
-from streams.step1_receive.raw_record import Received, raw_record
-from topics.declared import enriched_topic
+from fhirline.config.settings import Settings
+from fhirline.mappers.infermedica.payload import SurveyFinished
+from fhirline.mappers.pipeline.envelope import MAX_DEPTH, Body, Envelope, UnreadableBody
+from fhirline.streams.enrich.infermedica.client import CallFailed, Client
+from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.topics.declared import enriched_topic
 
 RESULTS = ("summary", "evidence_assessment")
 """The two GET calls of a survey; each is also the key of its answer in the enriched event."""

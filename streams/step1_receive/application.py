@@ -14,16 +14,16 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from structlog.contextvars import bind_contextvars
 
-from config.settings import Settings
-from config.vendors import Credential, Vendors
-from mappers.envelope import UnreadableBody
-from streams.metrics.gateway import REFUSAL
-from streams.step1_receive.credentials import Secrets, proven
-from streams.step1_receive.rate_limit import RateLimits
-from streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
-from streams.step1_receive.raw_record import Received, now, raw_record
-from streams.step1_receive.routes import NoRoute, Route, Routes
-from topics.declared import raw_topic
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import Credential, Vendors
+from fhirline.mappers.pipeline.envelope import UnreadableBody
+from fhirline.streams.step1_receive.credentials import Secrets, proven
+from fhirline.streams.step1_receive.metrics import REFUSAL
+from fhirline.streams.step1_receive.rate_limit import RateLimits
+from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
+from fhirline.streams.step1_receive.raw_record import Received, now, raw_record
+from fhirline.streams.step1_receive.routes import NoRoute, Route, Routes
+from fhirline.topics.declared import raw_topic
 
 log = structlog.get_logger()
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import structlog
 from dotenv import dotenv_values
 
-from config.secret import warn_if_exposed
-from config.vendors import Credential
+from fhirline.config.secret import warn_if_exposed
+from fhirline.config.vendors import Credential
 
 log = structlog.get_logger()
 

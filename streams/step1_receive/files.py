@@ -10,14 +10,14 @@ from typing import BinaryIO
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from config.settings import Settings
-from mappers.envelope import UnreadableBody
-from mappers.instants import Instant
-from streams.acknowledged import refusal
-from streams.step1_receive.raw_producer import TOO_LARGE, KafkaUnavailable, existing_topics, raw_producer
-from streams.step1_receive.raw_record import now, raw_record
-from streams.step1_receive.routes import Route
-from topics.declared import raw_topic
+from fhirline.config.settings import Settings
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.envelope import UnreadableBody
+from fhirline.streams.kafka.delivery_report import refusal
+from fhirline.streams.step1_receive.raw_producer import TOO_LARGE, KafkaUnavailable, existing_topics, raw_producer
+from fhirline.streams.step1_receive.raw_record import now, raw_record
+from fhirline.streams.step1_receive.routes import Route
+from fhirline.topics.declared import raw_topic
 
 WINDOW = 10_000
 """Lines on their way at most: each is remembered until it is acknowledged, so that it can still be rejected."""

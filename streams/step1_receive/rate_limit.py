@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from math import ceil
 
-from config.vendors import RateLimit, Vendors
+from fhirline.config.vendors import RateLimit, Vendors
 
 
 class TokenBucket:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from config.settings import Settings
-from streams.acknowledged import refusal
-from streams.kafka import producer_config
-from streams.step1_receive.raw_record import Received
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.delivery_report import refusal
+from fhirline.streams.step1_receive.raw_record import Received
 
 if TYPE_CHECKING:
-    from streams.tracing.spans import Tracing
+    from fhirline.streams.observe.tracing.spans import Tracing
 
 log = structlog.get_logger()
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 
 import orjson
 
-from mappers.envelope import open_envelope
-from mappers.instants import Instant
-from mappers.registry import raw_key
-from streams.headers import Headers, headers
-from topics.declared import raw_topic
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.envelope import open_envelope
+from fhirline.mappers.registry import raw_key
+from fhirline.streams.kafka.headers import Headers, headers
+from fhirline.topics.declared import raw_topic
 
 
 @dataclass(frozen=True, slots=True)

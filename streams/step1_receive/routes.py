@@ -7,9 +7,9 @@ event: tenants are lower-case slugs and events are written in CamelCase, so none
 
 from dataclasses import dataclass
 
-from config.errors import ConfigurationError
-from config.vendors import DEFAULT_TENANT, Vendors
-from mappers.registry import VENDORS, vendor_mapping
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.vendors import DEFAULT_TENANT, Vendors
+from fhirline.mappers.registry import VENDORS, vendor_mapping
 
 BY_EVENT = frozenset({"azodha"})
 """Vendors that are given one URL an event."""

@@ -12,18 +12,18 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from config.errors import ConfigurationError
-from config.settings import Settings
-from config.vendors import load_vendors
-from streams.collector import spare_the_collector
-from streams.logs import log_loop_error
-from streams.metrics.endpoint import Endpoint, bound, metrics_answer
-from streams.metrics.gateway import GatewayMetrics
-from streams.metrics.registry import new_registry
-from streams.step1_receive.application import Gateway, Refusal
-from streams.step1_receive.credentials import Secrets, environment
-from streams.step1_receive.raw_producer import RawProducer
-from streams.tracing import tracing
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.streams.observe.gc_tuning import spare_the_collector
+from fhirline.streams.observe.logs import log_loop_error
+from fhirline.streams.observe.metrics.endpoint import Endpoint, bound, metrics_answer
+from fhirline.streams.observe.metrics.registry import new_registry
+from fhirline.streams.observe.tracing import tracing
+from fhirline.streams.step1_receive.application import Gateway, Refusal
+from fhirline.streams.step1_receive.credentials import Secrets, environment
+from fhirline.streams.step1_receive.metrics import GatewayMetrics
+from fhirline.streams.step1_receive.raw_producer import RawProducer
 
 log = structlog.get_logger()
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from config.settings import Settings
-from config.vendors import load_vendors
-from streams.headers import header
-from streams.kafka import librdkafka
-from streams.records import RawRecord
-from streams.step4_normalize import Followed
-from tests.workload import Store, undisturbed
-from topics.declared import canonical_topic, dead_letter_topic, raw_topic
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.headers import header
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.step4_normalize.follow import Followed
+from fhirline.topics.declared import canonical_topic, dead_letter_topic, raw_topic
+from tests.support.workload import Store, undisturbed
 
 PATIENCE = 180.0
 """Seconds without any progress after which a group counts as stuck."""

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from config.settings import Settings
+from fhirline.config.settings import Settings
 from tests.crash.sizes import SIZES
-from tests.kafka.brokers import apache, create_topics, settings_for
+from tests.support.kafka.brokers import apache, create_topics, settings_for
 
 SESSION = 6
 MINUTES = 60

@@ -11,10 +11,10 @@ from itertools import chain, count
 
 import orjson
 
-from config.settings import Settings
-from mappers.instants import Instant
-from streams.step1_receive.raw_record import Received, raw_record
-from tests.workload import events, produce
+from fhirline.config.settings import Settings
+from fhirline.mappers.instants import Instant
+from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from tests.support.workload import events, produce
 
 ROUND = 200
 WORDS = ("new", "checking_medical_profile", "in_progress", "closed")

@@ -13,16 +13,16 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 
-from streams.headers import header
-from streams.step1_receive.raw_record import Received
+from fhirline.streams.kafka.headers import header
+from fhirline.streams.step1_receive.raw_record import Received
 from tests.crash.comparison import compare, raw_records, wait_drained, wait_for_progress
 from tests.crash.conftest import SESSION
 from tests.crash.load import all_vendors
 from tests.crash.sizes import SIZES
 from tests.crash.workers import Workers
-from tests.kafka.apache import ApacheKafka
-from tests.kafka.brokers import apache, create_topics, settings_for
-from tests.receiving import GatewayProcess, running_gateway
+from tests.support.kafka.apache import ApacheKafka
+from tests.support.kafka.brokers import apache, create_topics, settings_for
+from tests.support.receiving import GatewayProcess, running_gateway
 
 SENDERS = 4
 PATIENCE = 240.0

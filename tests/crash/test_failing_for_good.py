@@ -1,6 +1,7 @@
 """A delivery that fails for good: nothing of that batch is committed, and the worker ends instead of limping.
 
-A record that is too large is the third of its kind, and becomes a dead letter: tests/test_worker.py.
+A record that is too large is the third of its kind, and becomes a dead letter:
+tests/streams/step2_consume/test_worker.py.
 """
 
 import time
@@ -18,16 +19,16 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from config.settings import Settings
-from streams.kafka import librdkafka
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.clients import librdkafka
+from fhirline.topics.declared import canonical_topic
 from tests.crash.comparison import committed, compare, first_that_need, wait_drained
 from tests.crash.conftest import SESSION
 from tests.crash.load import folded
 from tests.crash.sizes import SIZES
 from tests.crash.workers import Workers
-from tests.kafka.brokers import apache, create_topics, settings_for
-from tests.workload import produce
-from topics.declared import canonical_topic
+from tests.support.kafka.brokers import apache, create_topics, settings_for
+from tests.support.workload import produce
 
 NEEDED = canonical_topic("Encounter")
 EVERYBODY = ("User:ANONYMOUS", "*")

@@ -10,11 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from streams.kafka import kafka_python
+from fhirline.streams.kafka.clients import kafka_python
+from fhirline.topics.cluster import Cluster
+from fhirline.topics.declared import Topic
 from tests.crash.comparison import ends
-from tests.kafka.brokers import RunningBroker
-from topics.cluster import Cluster
-from topics.declared import Topic
+from tests.support.kafka.brokers import RunningBroker
 
 SESSION = 6.0
 PATIENCE = 120.0
@@ -25,10 +25,10 @@ ON_THEIR_WAY = 5 * 1_200_000 // SIZE
 
 DELIVER = f"""
 import random
-from config.settings import load_settings
-from streams.records import OutRecord
-from streams.fence import Fence
-from streams.step5_deliver import Deliverer, DeliveryFailed
+from fhirline.config.settings import load_settings
+from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.step2_consume.fencing import Fence
+from fhirline.streams.step5_publish.publish import Deliverer, DeliveryFailed
 settings = load_settings()
 value = random.Random(1).randbytes({SIZE})
 records = (OutRecord("paused", b"%d" % each, value) for each in range({RECORDS}))

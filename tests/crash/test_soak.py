@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Settings
-from streams.step1_receive.raw_record import Received
+from fhirline.config.settings import Settings
+from fhirline.streams.step1_receive.raw_record import Received
 from tests.crash.comparison import committed, compare, lag, settled, wait_drained, wait_until
 from tests.crash.load import all_vendors, steady
 from tests.crash.sizes import SIZES
 from tests.crash.workers import Worker, Workers
-from tests.kafka.brokers import apache, create_topics, settings_for
+from tests.support.kafka.brokers import apache, create_topics, settings_for
 
 MAX_LAG = 20_000
 ASK_EVERY = 2_000

@@ -6,15 +6,15 @@ from itertools import islice
 
 from confluent_kafka.admin import AdminClient
 
-from config.settings import Settings
-from streams.kafka import librdkafka
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.clients import librdkafka
+from fhirline.topics.declared import declared
 from tests.crash.comparison import compare, raw_topics, wait_drained
 from tests.crash.load import folded
 from tests.crash.sizes import SIZES
 from tests.crash.workers import Workers
-from tests.kafka.brokers import create_topics
-from tests.workload import produce
-from topics.declared import declared
+from tests.support.kafka.brokers import create_topics
+from tests.support.workload import produce
 
 PATIENCE = 120.0
 

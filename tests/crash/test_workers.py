@@ -4,7 +4,7 @@ import random
 import signal
 from collections.abc import Callable
 
-from config.settings import Settings
+from fhirline.config.settings import Settings
 from tests.crash.comparison import compare, wait_drained, wait_for_progress
 from tests.crash.load import all_vendors, folded, steady
 from tests.crash.sizes import SIZES

@@ -10,11 +10,11 @@ from typing import Self
 
 import orjson
 
-from config.settings import Settings
-from config.vendors import load_vendors
-from streams.demo.stack import Process, StackFailed
-from tests.receiving import environment
-from topics.declared import ENRICHED
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.streams.demo.stack import Process, StackFailed
+from fhirline.topics.declared import ENRICHED
+from tests.support.receiving import environment
 
 BACK_OFF = 0.5
 ENOUGH = 240.0
@@ -116,7 +116,8 @@ class Workers:
         self.restored = 0
         """Records of state topics that were read, by all processes."""
         self.passed_over = 0
-        """Records that Faust had lost on their way to an agent, and that were read again (`streams.positions`)."""
+        """Records that Faust had lost on their way to an agent, and that were read again
+        (`streams.step2_consume.faust.offsets`)."""
         self._assigned: dict[str, int] = {}
         self._partitions = settings.partitions * (len(load_vendors(settings.vendors_file).names) + len(ENRICHED))
         self.here: list[Worker] = []

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from mappers.fhir.validation.bindings import codes
-from tests.cases import BASE
+from fhirline.mappers.fhir.validation.bindings import codes
 from tests.oracles.validators import Finding
+from tests.support.cases import BASE
 
 DATA_ABSENT_REASON = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 

@@ -11,8 +11,10 @@ from typing import NoReturn
 
 import pytest
 
+from tests.support.paths import ROOT
+
 MANIFESTS = tuple(Path(__file__).with_name(name) for name in ("package.json", "package-lock.json"))
-CACHE = Path(__file__).parents[2] / ".cache" / "oracles"
+CACHE = ROOT / ".cache" / "oracles"
 MINUTES = 10
 
 
@@ -30,8 +32,9 @@ def unavailable(reason: object) -> NoReturn:
 def node_modules() -> Path:
     """The folder of the packages that ``package-lock.json`` names; npm makes it if it is not there.
 
-    As with Apache Kafka's jars (`tests.kafka.jars`): one of two runs installs, the other waits for the lock, and the
-    folder appears whole under a name that says its content. The lock file names no registry: the machine's own is used.
+    As with Apache Kafka's jars (`tests.support.kafka.jars`): one of two runs installs, the other waits for the lock,
+    and the folder appears whole under a name that says its content. The lock file names no registry:
+    the machine's own is used.
     """
     packages = CACHE / hashlib.sha256(b"".join(path.read_bytes() for path in MANIFESTS)).hexdigest()[:16]
     if shutil.which("node") is None:

@@ -4,10 +4,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mappers.normalize import Memory, Normalized, Normalizer
-from mappers.registry import vendor_mapping
-from tests.cases import Case, cases
-from tests.mutations import mutated
+from fhirline.mappers.pipeline.normalize import Memory, Normalized, Normalizer
+from fhirline.mappers.registry import vendor_mapping
+from tests.support.cases import Case, cases
+from tests.support.mutations import mutated
 
 PER_MAPPING = 200
 MOST_SEEDS = 400

@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.cases import BASE
 from tests.oracles.allowed import DATA_ABSENT_REASON, allowed
 from tests.oracles.validators import ORACLES, Finding
+from tests.support.cases import BASE
 
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
 TEXT = {"status": "generated", "div": '<div xmlns="http://www.w3.org/1999/xhtml">All of it</div>'}

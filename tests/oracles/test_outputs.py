@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import orjson
 import pytest
 
-from mappers.registry import VENDORS, vendor_mapping
+from fhirline.mappers.registry import VENDORS, vendor_mapping
 from tests.oracles.allowed import allowed
 from tests.oracles.samples import PER_MAPPING, Sample, alone, generated, golden
 from tests.oracles.validators import ORACLES, Finding, Oracle

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 import pytest
 
-from mappers.normalize import Normalized
-from mappers.registry import VENDORS
-from tests.cases import Case, cases
+from fhirline.mappers.pipeline.normalize import Normalized
+from fhirline.mappers.registry import VENDORS
 from tests.oracles.samples import generated
+from tests.support.cases import Case, cases
 
 ABSOLUTE = re.compile(r"^(?P<base>https?://.+)/(?P<key>[A-Z]\w+/[A-Za-z0-9.-]{1,64})$")
 

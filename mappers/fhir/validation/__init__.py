@@ -7,10 +7,9 @@ not enforce: required bindings, reference targets, invariants, JSON types, empti
 
 from collections.abc import Sequence
 
-from mappers.contract import Resource
-from mappers.fhir.validation.compiled import compiled
-from mappers.fhir.validation.problems import Problem, Validator, as_json, problems_text
-from mappers.fhir.validation.reference_model import (
+from fhirline.mappers.fhir.validation.compiled import compiled
+from fhirline.mappers.fhir.validation.problems import Problem, Validator, as_json, problems_text
+from fhirline.mappers.fhir.validation.reference_model import (
     Disagreement,
     OnDisagreement,
     both,
@@ -18,6 +17,7 @@ from mappers.fhir.validation.reference_model import (
     ignored,
     sampled,
 )
+from fhirline.mappers.results import Resource
 
 __all__ = [
     "Disagreement",

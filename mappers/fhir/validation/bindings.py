@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from mappers.contract import Element
+from fhirline.mappers.results import Element
 
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
 
@@ -38,7 +38,7 @@ CONCEPTS: dict[str, tuple[str, frozenset[str]]] = {
 @cache
 def codes() -> dict[str, list[str]]:
     """The code elements with a required binding, by ``<structure>.<element>``."""
-    loaded: dict[str, list[str]] = orjson.loads((files("config") / "r4-required-bindings.json").read_bytes())
+    loaded: dict[str, list[str]] = orjson.loads((files("fhirline.config") / "r4-required-bindings.json").read_bytes())
     return loaded
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 from pydantic_core import SchemaValidator, ValidationError
 
-from mappers.contract import Resource
-from mappers.fhir.validation.empties import empties
-from mappers.fhir.validation.primitives import FAST, OTHER
-from mappers.fhir.validation.problems import Problem
-from mappers.fhir.validation.schema import Builder, Emitted
-from mappers.fhir.validation.structures import RESOURCE_TYPES
+from fhirline.mappers.fhir.validation.empties import empties
+from fhirline.mappers.fhir.validation.primitives import FAST, OTHER
+from fhirline.mappers.fhir.validation.problems import Problem
+from fhirline.mappers.fhir.validation.schema import Builder, Emitted
+from fhirline.mappers.fhir.validation.structures import RESOURCE_TYPES
+from fhirline.mappers.results import Resource
 
 _QUIET = {
     "union_tag_invalid": "No such resource type",
@@ -39,7 +39,7 @@ def is_plain(resource: Resource) -> bool:
 @cache
 def emitted() -> Mapping[str, Emitted]:
     """The elements that our mappings emit, by structure: ``config/emitted-elements.json``."""
-    loaded = orjson.loads((files("config") / "emitted-elements.json").read_bytes())
+    loaded = orjson.loads((files("fhirline.config") / "emitted-elements.json").read_bytes())
     return {
         name: Emitted(frozenset(elements["always"]), frozenset(elements["sometimes"]))
         for name, elements in loaded.items()

@@ -2,8 +2,8 @@
 
 import orjson
 
-from mappers.contract import Element, Resource
-from mappers.fhir.validation.datatype_invariants import concerns, exists
+from fhirline.mappers.fhir.validation.datatype_invariants import concerns, exists
+from fhirline.mappers.results import Element, Resource
 
 
 @concerns("total", "_total")

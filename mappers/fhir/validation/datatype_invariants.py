@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from mappers.contract import Element
+from fhirline.mappers.results import Element
 
 UCUM = "http://unitsofmeasure.org"
 

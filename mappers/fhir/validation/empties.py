@@ -6,8 +6,8 @@ The narrow schema lets none of them through, so only what the whole schema has a
 from collections.abc import Iterator
 from typing import Any
 
-from mappers.contract import Resource
-from mappers.fhir.validation.problems import Problem
+from fhirline.mappers.fhir.validation.problems import Problem
+from fhirline.mappers.results import Resource
 
 
 def empties(resource: Resource) -> list[Problem]:

@@ -7,10 +7,10 @@ units) is no violation.
 
 from typing import Any
 
-from mappers.fhir.validation import container_invariants as of_containers
-from mappers.fhir.validation import datatype_invariants as of_types
-from mappers.fhir.validation import resource_invariants as of_resources
-from mappers.fhir.validation.datatype_invariants import CONCERNS, Invariant
+from fhirline.mappers.fhir.validation import container_invariants as of_containers
+from fhirline.mappers.fhir.validation import datatype_invariants as of_types
+from fhirline.mappers.fhir.validation import resource_invariants as of_resources
+from fhirline.mappers.fhir.validation.datatype_invariants import CONCERNS, Invariant
 
 INVARIANTS: dict[str, tuple[Invariant, ...]] = {
     "Age": (of_types.age_1, of_types.qty_3),

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 from pydantic_core import CoreSchema, core_schema
 
-from mappers.contract import Element
-from mappers.fhir.validation.primitives import PLAIN
+from fhirline.mappers.fhir.validation.primitives import PLAIN
+from fhirline.mappers.results import Element
 
 MOST = 10_000
 """Label sets that are remembered: vendors times event types times flags that come together."""

@@ -14,7 +14,7 @@ from pydantic_core.core_schema import (
     union_schema,
 )
 
-from mappers.fhir.validation.xhtml import FLAT_DIV, checked_div
+from fhirline.mappers.fhir.validation.xhtml import FLAT_DIV, checked_div
 
 _YEAR = r"(?:[0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
 _LEAP_YEAR = r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mappers.contract import Resource
+from fhirline.mappers.results import Resource
 
 
 @dataclass(frozen=True, slots=True)

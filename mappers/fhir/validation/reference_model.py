@@ -6,8 +6,8 @@ from functools import cache
 
 from pydantic import BaseModel, ValidationError
 
-from mappers.contract import Resource
-from mappers.fhir.validation.problems import Problem, Validator
+from fhirline.mappers.fhir.validation.problems import Problem, Validator
+from fhirline.mappers.results import Resource
 
 
 @cache

@@ -18,7 +18,7 @@ from pydantic_core.core_schema import (
     with_info_plain_validator_function,
 )
 
-from mappers.fhir.validation.primitives import FAST, OTHER
+from fhirline.mappers.fhir.validation.primitives import FAST, OTHER
 
 ANY = "Resource"
 

@@ -1,7 +1,7 @@
 """Invariants of R4's resources, each named by its key (`invariants` says what a docstring holds)."""
 
-from mappers.contract import Element, Resource
-from mappers.fhir.validation.datatype_invariants import UCUM, any_of_choice, concerns, exists, later
+from fhirline.mappers.fhir.validation.datatype_invariants import UCUM, any_of_choice, concerns, exists, later
+from fhirline.mappers.results import Element, Resource
 
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
 

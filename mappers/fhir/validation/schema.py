@@ -34,13 +34,12 @@ from pydantic_core.core_schema import (
     typed_dict_schema,
 )
 
-from mappers.contract import Element
-from mappers.fhir.validation import bindings, references
-from mappers.fhir.validation.datatype_invariants import Invariant
-from mappers.fhir.validation.invariants import INVARIANTS, OF_CONTAINED, concerned, human, key
-from mappers.fhir.validation.labels import labelled
-from mappers.fhir.validation.primitives import plain, primitive
-from mappers.fhir.validation.structures import (
+from fhirline.mappers.fhir.validation import bindings, references
+from fhirline.mappers.fhir.validation.datatype_invariants import Invariant
+from fhirline.mappers.fhir.validation.invariants import INVARIANTS, OF_CONTAINED, concerned, human, key
+from fhirline.mappers.fhir.validation.labels import labelled
+from fhirline.mappers.fhir.validation.primitives import plain, primitive
+from fhirline.mappers.fhir.validation.structures import (
     ANY_RESOURCE,
     RESOURCE_TYPES,
     Field,
@@ -48,6 +47,7 @@ from mappers.fhir.validation.structures import (
     resource_structure,
     structure,
 )
+from fhirline.mappers.results import Element
 
 
 @dataclass(frozen=True, slots=True)

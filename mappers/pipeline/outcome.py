@@ -1,0 +1,52 @@
+"""The OperationOutcome of an event: everything that is to be said of it, never a patient's data (mapping.md §6)."""
+
+from collections.abc import Iterable, Sequence
+
+from fhirline.config import tables
+from fhirline.mappers.context import Context
+from fhirline.mappers.fhir.elements import codeable_concept, element
+from fhirline.mappers.payload import clean
+from fhirline.mappers.pipeline.common_resources import meta
+from fhirline.mappers.pipeline.ledger import NOT_SUPPORTED, Leaf
+from fhirline.mappers.results import Element, Flag, Resource
+
+KEPT_IN_RAW = "kept-in-raw"
+_LEDGER_FLAGS = {"kept": "source-data-kept", "withheld": "withheld-secret", "ignored": "ignored-by-rule"}
+
+
+def operation_outcome(
+    context: Context, flags: Iterable[Flag], ledger: Sequence[Leaf], published: bool
+) -> Resource | None:
+    """One issue per flag and per treatment of leaves; None where there is nothing to say.
+
+    Leaves that are ignored by a rule are listed, but are not by themselves something to say. ``published``: the event
+    has a Provenance, which holds its leaves without a home; without one they are in the raw event alone.
+    """
+    places: dict[str, dict[str, None]] = {}
+    for flag in flags:
+        places.setdefault(flag.code, {}).update(dict.fromkeys(flag.at))
+    for leaf in ledger:
+        if leaf.treatment in ("kept", "withheld"):
+            in_raw = not published and (leaf.homeless or leaf.rule == NOT_SUPPORTED)
+            places.setdefault(KEPT_IN_RAW if in_raw else _LEDGER_FLAGS[leaf.treatment], {})[leaf.pointer] = None
+    if not places:
+        return None
+    for leaf in ledger:
+        if leaf.treatment == "ignored":
+            places.setdefault(_LEDGER_FLAGS["ignored"], {})[leaf.pointer] = None
+    return context.resource(
+        "OperationOutcome",
+        "outcome",
+        (context.event_key,),
+        issue=[_issue(context, code, tuple(at)) for code, at in sorted(places.items())],
+    ) | {"meta": meta(context, ())}
+
+
+def _issue(context: Context, code: str, at: Sequence[str]) -> Element | None:
+    remark = tables.flags().flags[code]
+    return element(
+        severity=remark.severity,
+        code=remark.code,
+        details=codeable_concept(context.coding("data-quality", code), text=remark.text),
+        expression=[place for place in map(clean, at) if place],
+    )

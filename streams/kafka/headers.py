@@ -1,0 +1,40 @@
+"""Record headers as Kafka clients have them. What each is, and who bears it, is declared in `topics.headers`."""
+
+from collections.abc import Iterable
+
+from fhirline.topics import headers as contract
+
+RECEIVED_AT = contract.RECEIVED_AT.name
+TENANT = contract.TENANT.name
+EVENT_KEY = contract.EVENT_KEY.name
+EVENT_TYPE = contract.EVENT_TYPE.name
+VENDOR = contract.VENDOR.name
+RAW = contract.RAW.name
+MAPPING_VERSION = contract.MAPPING_VERSION.name
+OCCURRED_AT = contract.OCCURRED_AT.name
+ERROR_CODE = contract.ERROR_CODE.name
+ERROR_PATH = contract.ERROR_PATH.name
+ERRORS = contract.ERRORS.name
+ATTEMPT = contract.ATTEMPT.name
+RAW_TIMESTAMP = contract.RAW_TIMESTAMP.name
+FIRST_RAW = contract.FIRST_RAW.name
+REDRIVE = contract.REDRIVE.name
+
+Headers = list[tuple[str, bytes]]
+
+
+def headers(**values: str) -> Headers:
+    """Headers from keywords, ``_`` in a name standing for ``-``."""
+    return [(name.replace("_", "-"), value.encode()) for name, value in values.items()]
+
+
+def header(of: Iterable[tuple[str, bytes | None]] | None, name: str) -> str | None:
+    """The last value of a header as text; None where it is missing, empty or not UTF-8."""
+    found = None
+    for key, value in of or ():
+        if key == name and value:
+            try:
+                found = value.decode()
+            except UnicodeDecodeError:
+                found = None
+    return found

@@ -1,0 +1,165 @@
+"""The spans. Only imported where tracing is on.
+
+A sender's own ``traceparent`` is not taken over: whoever sends a webhook must not choose what is sampled here, nor join
+others' traces. Exceptions are never recorded, because their messages may quote a payload.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from fhirline.streams.kafka.headers import EVENT_KEY, Headers, header
+from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.step1_receive.raw_record import Received
+from fhirline.streams.step4_normalize.follow import Followed
+
+TRACEPARENT = "traceparent"
+WEBHOOKS = "/webhooks/"
+_W3C = TraceContextTextMapPropagator()
+
+
+class Tracing:
+    """Makes spans and sends them from a thread of its own; what cannot be sent is dropped, never waited for."""
+
+    def __init__(self, service: str, exporter: SpanExporter) -> None:
+        own = {} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: f"fhirline-{service}"}
+        self._provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("fhirline")
+
+    def stop(self) -> None:
+        """Send what is waiting, as long as the exporter's timeout allows."""
+        self._provider.shutdown()
+
+    @property
+    def middleware(self) -> Middleware:
+        """A span for each webhook."""
+
+        @web.middleware
+        async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
+            resource = request.match_info.route.resource
+            if resource is None or not resource.canonical.startswith(WEBHOOKS):
+                return await handler(request)
+            named = {"http.request.method": request.method, "http.route": resource.canonical}
+            with self._current(f"{request.method} {resource.canonical}", SpanKind.SERVER, Context(), named) as span:
+                response = await handler(request)
+                span.set_attribute("http.response.status_code", response.status)
+                if response.status >= 500:
+                    span.set_status(Status(StatusCode.ERROR))
+                return response
+
+        return traced
+
+    @contextmanager
+    def sending(self, record: Received) -> Iterator[Received]:
+        """A span below the current one; yields the record with its ``traceparent``."""
+        named = {**_kafka(record.topic, "send"), "fhirline.event_key": record.event_key}
+        with self._current(f"send {record.topic}", SpanKind.PRODUCER, None, named) as span:
+            yield replace(record, headers=carried(record.headers, span))
+
+    @contextmanager
+    def event(self, raw: RawRecord, operation: str) -> Iterator[None]:
+        """A span of what is done with a raw record, in the trace that its header names."""
+        with self._current(f"{operation} {raw.topic}", SpanKind.CONSUMER, _trace_of(raw), _place(raw)):
+            yield
+
+    def batch(self, topic: str, events: int) -> "BatchSpans":
+        named = {**_kafka(topic, "process"), "messaging.batch.message_count": events}
+        return BatchSpans(self, self.start(f"batch {topic}", SpanKind.INTERNAL, Context(), named))
+
+    def start(
+        self, name: str, kind: SpanKind, context: Context, attributes: dict[str, Any], links: Sequence[Link] = ()
+    ) -> Span:
+        return self._tracer.start_span(name, context, kind, attributes, links)
+
+    @contextmanager
+    def _current(
+        self, name: str, kind: SpanKind, context: Context | None, attributes: dict[str, Any]
+    ) -> Iterator[Span]:
+        with self._tracer.start_as_current_span(
+            name, context, kind, attributes, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield span
+            except BaseException as error:
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+                raise
+
+
+class BatchSpans:
+    """A batch of the worker: one span for it, and one in each event's own trace, which links to it."""
+
+    def __init__(self, of: Tracing, batch: Span) -> None:
+        self._of = of
+        self._batch = batch
+        self._link = [Link(batch.get_span_context())]
+        self._events: list[Span] = []
+
+    def begin(self, raw: RawRecord) -> Span:
+        """The span of an event, from its mapping to the acknowledgement of all that follows."""
+        span = self._of.start(f"process {raw.topic}", SpanKind.CONSUMER, _trace_of(raw), _place(raw), self._link)
+        self._events.append(span)
+        return span
+
+    def carried(self, followed: Followed, span: Span) -> Followed:
+        """The same, each record with the span's ``traceparent``."""
+        if normalized := followed.normalized:
+            span.set_attribute("fhirline.event_type", normalized.event_type)
+        if followed.records and (event := header(followed.records[0].headers, EVENT_KEY)):
+            span.set_attribute("fhirline.event_key", event)
+        span.add_event("mapped", {"fhirline.records": len(followed.records)})
+        if followed.error:
+            span.set_status(Status(StatusCode.ERROR, followed.error))
+        return replace(followed, records=tuple(_with(each, span) for each in followed.records))
+
+    def end(self) -> None:
+        """All of it has been acknowledged."""
+        for span in (*self._events, self._batch):
+            span.end()
+
+
+def carried(headers: Headers, span: Span) -> Headers:
+    """Headers with the ``traceparent`` of a span; without where OTEL_SDK_DISABLED has switched the SDK off."""
+    fields: dict[str, str] = {}
+    _W3C.inject(fields, set_span_in_context(span))
+    own = [(name, held) for name, held in headers if name != TRACEPARENT]
+    return [*own, (TRACEPARENT, fields[TRACEPARENT].encode())] if fields else own
+
+
+def _with(record: OutRecord, span: Span) -> OutRecord:
+    return replace(record, headers=carried(record.headers, span))
+
+
+def _trace_of(raw: RawRecord) -> Context:
+    """Of a record without a ``traceparent``, or with one that is none: a trace of its own begins."""
+    sent = header(raw.headers, TRACEPARENT)
+    return _W3C.extract({TRACEPARENT: sent}, Context()) if sent else Context()
+
+
+def _kafka(topic: str, operation: str) -> dict[str, Any]:
+    """OpenTelemetry's semantic conventions for messaging."""
+    return {
+        "messaging.system": "kafka",
+        "messaging.destination.name": topic,
+        "messaging.operation.name": operation,
+    }
+
+
+def _place(raw: RawRecord) -> dict[str, Any]:
+    return {
+        **_kafka(raw.topic, "process"),
+        "messaging.destination.partition.id": str(raw.partition),
+        "messaging.kafka.offset": raw.offset,
+        "fhirline.vendor": raw.vendor,
+    }

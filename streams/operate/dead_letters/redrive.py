@@ -1,0 +1,266 @@
+"""Sending dead letters through the mapping again.
+
+How: the event is written to its raw topic once more, into the partition where it lay before. It is not mapped here,
+because a partition of state has a single writer, the worker that owns the raw partition (state.md): a process mapping
+beside it would read state that is not there yet, and write over what is newer. As one more raw record the event takes
+its turn, and three laws make that harmless whenever it happens:
+
+* Byte-equal deliveries are one event (mapping.md §3.2): the redriven record carries the value, tenant, route event and
+  time of receipt of the first, so its event key and its stamp are the first one's. ``received-at`` is always written,
+  since a foreign record's stood in its timestamp, which a topic may be configured to set anew.
+* Folds take statements in any order, and of a last-writer resource the greatest stamp stays: events of the patient that
+  came after the failed one are not overwritten, neither on their topics nor by the event's Bundle.
+* What fails again is a letter with the next ``attempt``, of the same case (header ``first-raw``).
+
+The value is the letter's, which is redacted; the raw record of a foreign producer need not be. A letter without a value
+(unreadable and naming a secret, or too large) is sent from the raw record, redacted, if that can be read by now; if
+not, it is not: the secret would lie in the raw topic twice.
+
+Crash safety: the mark (status topic) follows the raw record's delivery report. Dying between the two errs towards
+sending twice, which by the first law is once. With the same idempotency key nothing is sent that is marked with it, or
+whose letter says that it answers it.
+
+An erased patient's event is not sent: the worker would pass it over, but the raw topic would hold it once more.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from fhirline.config.settings import Settings
+from fhirline.mappers import MAPPING_VERSION
+from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
+from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.delivery_report import refusal
+from fhirline.streams.kafka.headers import Headers
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.operate.dead_letters.board import records
+from fhirline.streams.operate.dead_letters.cases import Case, Mark, Place, Record, Status, raw_timestamp, received
+from fhirline.streams.step3_restore.erased import Follower
+from fhirline.streams.step4_normalize.follow import envelope_of, redacted_value
+from fhirline.topics.declared import DEAD_LETTER_STATUS, enriched_topic, raw_topic
+
+SEND_AGAIN = frozenset({Status.OPEN, Status.FAILED})
+"""What a redrive takes unless it is told otherwise: what is on its way or done needs none."""
+
+FLUSH_GRACE = 2.0
+"""Seconds beyond the delivery timeout in which librdkafka must have said what became of a record."""
+
+
+class NotMarked(Exception):
+    """Events were sent, and Kafka did not take their marks: the same key would send them again, which does no harm."""
+
+
+class NotSent(Exception):
+    """A letter that cannot be redriven; the message says why, without any of its payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A raw record to be written once more. ``timestamp_ms``: the first one's."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    timestamp_ms: int
+    attempt: int
+
+    def envelope(self, vendor: str) -> Envelope:
+        """As the worker will read it. Raises UnreadableBody."""
+        return envelope_of(
+            RawRecord(vendor, self.topic, self.partition, 0, self.timestamp_ms, self.key, self.value, self.headers)
+        )
+
+
+def again(case: Case, letter: Record, raw: Record | None, idempotency_key: str) -> Again:
+    """The raw record of a case's last letter; ``raw``: the one it came from, asked for where it has no value.
+
+    Raises NotSent.
+    """
+    last = case.last
+    if last.raw is None or last.raw.topic not in (raw_topic(last.vendor), enriched_topic(last.vendor)):
+        raise NotSent("the letter does not say which raw record of its vendor it is of")
+    at = received(letter)
+    kept = {headers.RECEIVED_AT, headers.TENANT, headers.EVENT_TYPE, headers.EVENT_KEY}
+    kept -= {headers.RECEIVED_AT} if at else set()
+    attempt = case.attempts + 1
+    return Again(
+        last.raw.topic,
+        last.raw.partition,
+        letter.key,
+        letter.value if letter.value is not None else _from_raw(case, raw),
+        [
+            *((name, held) for name, held in letter.headers if name in kept),
+            *(headers.headers(received_at=at.text) if at else []),
+            *headers.headers(attempt=str(attempt), first_raw=case.id, redrive=idempotency_key),
+        ],
+        max(1, raw_timestamp(letter)),  # librdkafka takes 0 for "now"
+        attempt,
+    )
+
+
+def _from_raw(case: Case, raw: Record | None) -> bytes:
+    if raw is None:
+        raise NotSent("the letter goes without its value, and the raw record is no longer there")
+    if raw.value is None:
+        raise NotSent("the raw record has no value: there is nothing to map")
+    found = RawRecord(
+        case.last.vendor,
+        raw.place.topic,
+        raw.place.partition,
+        raw.place.offset,
+        raw.timestamp_ms,
+        raw.key,
+        raw.value,
+        raw.headers,
+    )
+    try:
+        value = redacted_value(found, envelope_of(found))
+    except UnreadableBody as error:
+        raise NotSent(f"still unreadable ({error.code}), and it may hold a secret: not written twice") from None
+    assert value is not None
+    return value
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of each case: marked as sent, or why it was not sent."""
+
+    sent: dict[str, Place] = field(default_factory=dict)
+    not_sent: dict[str, str] = field(default_factory=dict)
+
+
+class Redriver:
+    """The producer. ``rate``: events a second at most, evenly, so that the vendors' own need not stand behind them."""
+
+    def __init__(self, settings: Settings, idempotency_key: str, rate: float | None = None) -> None:
+        self._settings = settings
+        self._key = idempotency_key
+        self._every = 1 / rate if rate else 0.0
+        self._next = 0.0
+        self._follower = Follower(settings)
+        self._producer = Producer(producer_config(settings, **{"linger.ms": 5}))
+        self._marks: deque[tuple[str, Mark]] = deque()
+        self._unmarked: list[str] = []
+        self.report = Report()
+
+    def send(self, cases: Sequence[Case], progress: Callable[[], None] = lambda: None) -> Report:
+        """Write each case's event to its raw topic, and mark it; returns when all is acknowledged or refused."""
+        lasts = {case.last.place: case for case in cases}
+        try:
+            for letter in records(self._settings, lasts.keys()):
+                self._send(lasts.pop(letter.place), letter)
+                progress()
+        finally:  # also where it is interrupted: what was sent is marked
+            self._follower.close()
+            self._flush()
+        for case in lasts.values():
+            self.report.not_sent[case.id] = "the letter is no longer there"
+        return self.report
+
+    def settle(self, cases: Iterable[Case]) -> None:
+        """Mark what is known to be done, or to have failed again, so that nobody need find it out anew."""
+        for case in cases:
+            if case.mark and case.status in (Status.DONE, Status.FAILED) and case.status is not case.mark.status:
+                old = case.mark
+                self._marks.append(
+                    (
+                        case.id,
+                        Mark(
+                            case.status,
+                            case.attempts,
+                            old.redriven,
+                            case.last.place,
+                            old.idempotency_key,
+                            case.last.mapping_version if case.status is Status.FAILED else old.mapping_version,
+                        ),
+                    )
+                )
+        self._flush()
+
+    def _send(self, case: Case, letter: Record) -> None:
+        try:
+            raw = None
+            if letter.value is None and case.last.raw is not None:
+                raw = next(records(self._settings, [case.last.raw]), None)
+            record = again(case, letter, raw, self._key)
+            self._heed_erasure(case, record)
+        except NotSent as why:
+            self.report.not_sent[case.id] = str(why)
+            return
+        self._pace()
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if (error := refusal(error, message)) is not None:
+                self.report.not_sent[case.id] = f"Kafka did not take it ({error.name()})"
+                return
+            place = Place(record.topic, record.partition, message.offset() or 0)
+            self.report.sent[case.id] = place
+            mark = Mark(Status.REDRIVEN, record.attempt, place, case.last.place, self._key, MAPPING_VERSION)
+            self._marks.append((case.id, mark))
+
+        self._produce(
+            record.topic,
+            record.value,
+            record.key,
+            record.partition,
+            timestamp=record.timestamp_ms,
+            headers=record.headers,
+            on_delivery=delivered,
+        )
+        self._write_marks()
+
+    def _heed_erasure(self, case: Case, record: Again) -> None:
+        """Raises NotSent where the patient is erased, ConfigurationError where that cannot be told."""
+        if not self._follower.fresh:
+            self._follower.refresh()
+        try:
+            erased = self._follower.erased.blocks(record.envelope(case.last.vendor))
+        except UnreadableBody:
+            return  # names nobody
+        if erased:
+            raise NotSent("its patient is erased")
+
+    def _pace(self) -> None:
+        while (wait := self._next - time.monotonic()) > 0:
+            self._producer.poll(wait)  # delivery reports meanwhile
+            self._write_marks()
+        self._next = max(self._next, time.monotonic()) + self._every
+
+    def _produce(self, *record: object, **more: object) -> None:
+        while True:
+            try:
+                self._producer.produce(*record, **more)  # type: ignore[arg-type]  # as the two callers give them
+            except BufferError:
+                self._producer.poll(0.1)  # waits for room: delivery reports free it
+            except KafkaException as error:
+                more["on_delivery"](error.args[0], None)  # type: ignore[operator]  # too large for this producer
+                return
+            else:
+                return
+
+    def _write_marks(self) -> None:
+        while self._marks:
+            id, mark = self._marks.popleft()
+
+            def delivered(error: KafkaError | None, message: Message, id: str = id) -> None:
+                if (error := refusal(error, message)) is not None:
+                    self._unmarked.append(f"{id}: {error.name()}")
+
+            self._produce(DEAD_LETTER_STATUS, mark.encode(), id.encode(), on_delivery=delivered)
+
+    def _flush(self) -> None:
+        """Raises NotMarked."""
+        for _ in range(2):  # the reports of the records, then those of their marks
+            self._producer.flush(self._settings.delivery_timeout + FLUSH_GRACE)
+            self._write_marks()
+        left = self._producer.flush(self._settings.delivery_timeout + FLUSH_GRACE)
+        if self._unmarked or left:
+            first = self._unmarked[0] if self._unmarked else f"{left} unacknowledged"
+            raise NotMarked(f"{DEAD_LETTER_STATUS}: {first}")

@@ -1,0 +1,128 @@
+"""All checks, in the order in which one thing rests on another: what cannot be looked at any more is left out."""
+
+import time
+from collections.abc import Iterator, Mapping
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import PREFIX, Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.streams.kafka.acl_check import missing
+from fhirline.streams.kafka.clients import kafka_python
+from fhirline.streams.kafka.connect import reach
+from fhirline.streams.operate.doctor import cluster, configuration, machine, work
+from fhirline.streams.operate.doctor.finding import Finding, Level, ok, problem
+from fhirline.streams.operate.status.reading import Reader
+from fhirline.streams.operate.status.summary import sources_of, summarize
+from fhirline.topics.cluster import Cluster, compare
+from fhirline.topics.declared import declared
+from fhirline.topics.privileges import grants
+
+
+def examine(settings: Settings, environment: Mapping[str, str], timeout: float, online: bool) -> Iterator[Finding]:
+    """Every finding. ``timeout``: seconds for a cluster that does not answer. ``online``: also asks vendors' APIs."""
+    yield from local(settings, environment)
+    if online:
+        from fhirline.streams.operate.doctor.instances import reached
+
+        yield from reached(settings)
+    yield from at_the_cluster(settings, timeout)
+
+
+def local(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """What this machine tells without asking anybody else."""
+    yield configuration.changed_settings(settings)
+    yield configuration.identity(settings)
+    yield (found := configuration.vendors_file(settings))
+    if found.level is not Level.PROBLEM:
+        vendors = load_vendors(settings.vendors_file)
+        yield configuration.unknown_variables(vendors, environment)
+        yield from configuration.credentials(vendors, environment)
+        yield configuration.time_zones(vendors)
+        yield from configuration.enrichment(settings, vendors)
+    yield from configuration.secret_files(settings)
+    yield configuration.tables(settings)
+    yield machine.gateway_port(settings)
+    yield machine.metrics_port(settings)
+    yield machine.replay_folder(settings)
+
+
+def at_the_cluster(settings: Settings, timeout: float) -> Iterator[Finding]:
+    """From the connection up to the groups. Without a cluster only this machine's own word about its clock is left."""
+    yield from cluster.bootstrap(settings)
+    try:
+        metadata = reach(settings, timeout)
+    except ConfigurationError as error:
+        yield problem("kafka", str(error).removeprefix(f"{PREFIX}BOOTSTRAP: "), "mend the settings that it names")
+        yield from machine.clock(time.time(), None, machine.clock_is_kept())
+        return
+    yield ok("kafka", f"cluster {metadata.cluster_id} answers over {settings.security_protocol}")
+    brokers = {id: (str(each.host), each.port) for id, each in metadata.brokers.items()}
+    yield from cluster.advertised(brokers, settings.bootstrap.split(","))
+    looks = [_brokers(settings, min(brokers), timeout)]
+    if configuration.vendors_file(settings).level is not Level.PROBLEM:  # which topics there are, they say
+        looks += [_privileges(settings), _topics(settings, len(brokers), timeout), _work(settings, timeout)]
+    for each in looks:
+        yield from _unless_it_fails(each)
+
+
+def _unless_it_fails(findings: Iterator[Finding]) -> Iterator[Finding]:
+    """A cluster that answers one question may refuse another; the next ones are asked all the same."""
+    try:
+        yield from findings
+    except ConfigurationError as error:
+        yield problem("kafka", str(error), "mend what it names, and look again: the rest of this was not looked at")
+
+
+def _work(settings: Settings, timeout: float) -> Iterator[Finding]:
+    """Groups, dead letters, and the clock by the newest record."""
+    vendors = load_vendors(settings.vendors_file)
+    sources = sources_of(settings, vendors)
+    groups = tuple(dict.fromkeys(each.group for each in sources))
+    with Reader(settings, vendors.names, groups, timeout) as reader:
+        reading = reader.read()
+    found = summarize(settings.bootstrap, declared(settings), sources, reading, None)
+    for each in found.members:
+        yield work.group(each, "worker" if each.group.name == settings.group else "enrich")
+    yield from work.letters(found)
+    newest = max((each.last_ms / 1000 for each in reading.ends.values() if each.last_ms is not None), default=None)
+    yield from machine.clock(reading.at, newest, machine.clock_is_kept())
+
+
+def _brokers(settings: Settings, broker: int, timeout: float) -> Iterator[Finding]:
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    milliseconds = int(timeout * 1000)
+    try:
+        admin = KafkaAdminClient(
+            **kafka_python(settings),
+            client_id="fhirline-doctor",
+            bootstrap_timeout_ms=milliseconds,
+            request_timeout_ms=milliseconds,
+        )
+    except KafkaError as error:
+        raise ConfigurationError(f"{PREFIX}BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
+    try:
+        yield cluster.kafka_version(tuple(admin.get_broker_version_data(broker).broker_version))
+        told = cluster.broker_settings_of(admin, broker)
+    except KafkaError as error:
+        yield ok("broker settings", f"not told to this user ({type(error).__name__})")
+    else:
+        yield from cluster.broker_settings(settings, told)
+    finally:
+        admin.close()
+
+
+def _privileges(settings: Settings) -> Iterator[Finding]:
+    """Whether the operator's commands would be refused anything; asked where Kafka knows users."""
+    if settings.security_protocol != "PLAINTEXT":
+        yield cluster.privileges(missing(settings, grants("operator", settings)))
+
+
+def _topics(settings: Settings, brokers: int, timeout: float) -> Iterator[Finding]:
+    wanted = declared(settings)
+    with Cluster(kafka_python(settings), timeout) as found:
+        existing = found.read(wanted)
+    yield from cluster.topics(compare(wanted, existing), settings)
+    if existing:
+        yield from cluster.durability(existing, brokers)

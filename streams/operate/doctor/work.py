@@ -1,0 +1,36 @@
+"""Checks of what is at work: the consumer groups, and what waits for somebody."""
+
+from collections.abc import Iterator
+
+from fhirline.streams.operate.doctor.finding import Finding, ok, warning
+from fhirline.streams.operate.status.summary import Members, Status
+
+STABLE = "stable"
+
+
+def group(found: Members, command: str) -> Finding:
+    """A group's state: that somebody is in it, and every partition is somebody's."""
+    name, members = found.group.name, found.group.members
+    if not members:
+        return warning("groups", f"{name}: nobody is in it, so nothing is read", f"start `fhirline {command}`")
+    if found.group.state != STABLE:
+        return warning(
+            "groups", f"{name}: {found.group.state}, {members} members", "look again; workers come or go just now"
+        )
+    if found.unassigned:
+        return warning(
+            "groups",
+            f"{name}: {found.unassigned} of {found.partitions} partitions have no member",
+            f"see the {command}s' logs, and whether FHIRLINE_VENDORS leaves a vendor to nobody",
+        )
+    return ok("groups", f"{name}: {members} members, each of {found.partitions} partitions has one")
+
+
+def letters(found: Status) -> Iterator[Finding]:
+    """Dead letters wait for somebody who mends what they name."""
+    open_ones = {each.vendor: each.dead_letters for each in found.inflows if each.letters}
+    waiting = [f"{vendor} {'many' if count is None else count}" for vendor, count in open_ones.items() if count != 0]
+    if waiting:
+        yield warning("dead letters", f"open: {', '.join(waiting)}", "see `fhirline dead-letters list`")
+    else:
+        yield ok("dead letters", "none is open")

@@ -1,0 +1,145 @@
+"""What an erasure writes: tombstones, a DELETE transaction Bundle, and a Provenance of it (mapping.md §3.5). Pure.
+
+None of it says whose data it was: the Provenance names the erased patient by the keyed hash alone. It is the same bytes
+however often it is made, since its time is the block's. Resource ids stand where they must, in keys and DELETE entries.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from fhirline.mappers import MAPPING_VERSION
+from fhirline.mappers.context import Context
+from fhirline.mappers.fhir.elements import codeable_concept, coding, reference
+from fhirline.mappers.fhir.validation import problems_text
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline import common_resources
+from fhirline.mappers.pipeline.envelope import Envelope
+from fhirline.mappers.pipeline.normalize import Normalizer
+from fhirline.mappers.results import Resource
+from fhirline.mappers.times import EventTime
+from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.reader import Place
+from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.operate.erasure.find import ERASURE
+from fhirline.streams.step3_restore.block import Compartment
+from fhirline.topics.declared import BUNDLE, ERASED, canonical_topic
+from fhirline.topics.partition import partition_for
+
+ENTRIES = 1_000
+"""Resources that one DELETE Bundle names at most: a transaction is one unit of work for the server that takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """One patient's: ``digest`` is the key of its block, ``offset`` where that lies, ``at`` its time."""
+
+    normalize: Normalizer
+    patient: Compartment
+    digest: str
+    offset: int
+    at: Instant
+    partitions: int
+
+    def tombstones(self, live: Iterable[tuple[Place, str]]) -> list[OutRecord]:
+        """A null value under each key, where the key lies."""
+        return [OutRecord(topic, key.encode(), None, number, self._headers()) for (topic, number), key in live]
+
+    def messages(self, keys: Iterable[str]) -> list[OutRecord]:
+        """DELETE Bundles of ``keys``, what refers to others first, and the Provenance on its own topic."""
+        ordered = sorted(keys, key=common_resources.target_order, reverse=True)
+        if not ordered:
+            return []
+        context = self._context()
+        made = [(f"{each['resourceType']}/{each['id']}", self._valid(each)) for each in self._resources(context)]
+        parts = [ordered[start : start + ENTRIES] for start in range(0, len(ordered), ENTRIES)]
+        bundles = [self._bundle(context, part, made if part is parts[-1] else ()) for part in parts]
+        records = [self._record(BUNDLE, f"Bundle/{id}", value) for id, value in bundles]
+        key, provenance = made[-1]
+        return [*records, self._record(canonical_topic("Provenance"), key, provenance)]
+
+    def _record(self, topic: str, key: str, value: bytes) -> OutRecord:
+        partition = partition_for(self.patient.partition_key, self.partitions)
+        return OutRecord(topic, key.encode(), value, partition, self._headers())
+
+    def _headers(self) -> headers.Headers:
+        return headers.headers(
+            vendor=self.patient.vendor,
+            tenant=self.patient.tenant,
+            event_type=ERASURE,
+            raw=f"{ERASED}/0/{self.offset}",
+            mapping_version=MAPPING_VERSION,
+            event_key=self.digest,
+            occurred_at=self.at.text,
+        )
+
+    def _context(self) -> Context:
+        """An erasure as if it were an event of the vendor's: nothing in its body, known by the hash."""
+        vendor = self.normalize.vendors[self.patient.vendor]
+        return Context(
+            Envelope(self.patient.vendor, self.patient.tenant, self.at, {}, self.digest),
+            ERASURE,
+            EventTime(self.at, self.at, False),
+            vendor.settings(self.patient.tenant),
+            self.normalize.naming,
+            self.normalize.terminology,
+            vendor.name,
+        )
+
+    def _resources(self, context: Context) -> list[Resource]:
+        """What the Bundle must hold to stand alone: whom the Provenance names as agents, and the Provenance."""
+        shared = [common_resources.organization(context).resource, common_resources.mapper_device(context).resource]
+        made = [{**each, "meta": common_resources.meta(context, (), shared=True)} for each in shared]
+        return [*made, {**provenance(context), "meta": common_resources.meta(context, ())}]
+
+    def _bundle(self, context: Context, keys: Sequence[str], put: Sequence[tuple[str, bytes]]) -> tuple[str, bytes]:
+        """A transaction: a server carries out its DELETEs before its PUTs (FHIR R4, http.html#trules)."""
+        which = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
+        id = context.id("Bundle", ERASURE, self.digest, which)
+        bundle = {
+            "resourceType": "Bundle",
+            "id": id,
+            "meta": common_resources.meta(context, ()),
+            "type": "transaction",
+            "entry": [
+                *({"request": {"method": "DELETE", "url": key}} for key in keys),
+                *common_resources.bundle(context, put)["entry"],
+            ],
+        }
+        return id, self._valid(bundle, common_resources.without_resources(bundle))
+
+    def _valid(self, resource: Resource, checked: Resource | None = None) -> bytes:
+        if problems := self.normalize.validate(checked or resource):
+            raise InvalidDeparture(f"{resource['resourceType']} of an erasure: {problems_text(problems)}")
+        return orjson.dumps(resource)
+
+
+class InvalidDeparture(Exception):
+    """A defect of ours: what tells of an erasure is no valid FHIR."""
+
+
+def provenance(context: Context) -> Resource:
+    """Who was erased, as a hash: a logical reference, for the resources themselves are gone."""
+    return context.resource(
+        "Provenance",
+        ERASURE,
+        (context.event_key,),
+        target=[{"type": "Patient", "identifier": context.identifier("erased", context.event_key)}],
+        occurredDateTime=context.time.instant.text,
+        recorded=context.envelope.received_at.text,
+        activity=codeable_concept(
+            coding(common_resources.DATA_OPERATION, "DELETE", "delete"), text="erasure of a patient's record"
+        ),
+        agent=[
+            {
+                "type": codeable_concept(coding(common_resources.PARTICIPANT_TYPE, "assembler")),
+                "who": reference(context.reference("Device", "mapper", MAPPING_VERSION)),
+            },
+            {
+                "type": codeable_concept(coding(common_resources.PARTICIPANT_TYPE, "custodian")),
+                "who": reference(context.organization),
+            },
+        ],
+    )

@@ -1,0 +1,93 @@
+"""Which raw events a replay takes."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+from fhirline.mappers.identity import escape
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.envelope import Envelope
+from fhirline.mappers.registry import compartment, vendor_mapping
+from fhirline.streams.kafka.records import RawRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A range of ``raw.*``. ``since`` (inclusive) and ``until`` (exclusive) are RFC 3339 instants, by ``time``.
+
+    ``time``: ``record`` is the record's timestamp, which the gateway sets to the receipt; ``event`` is the event's own
+    time (mapping.md §3.3). ``patient`` is the vendor's key of one patient, as in a raw record's key behind the tenant.
+    """
+
+    vendors: tuple[str, ...]
+    tenant: str | None = None
+    since: str | None = None
+    until: str | None = None
+    time: Literal["record", "event"] = "record"
+    partitions: tuple[int, ...] | None = None
+    patient: str | None = None
+    event_types: tuple[str, ...] = ()
+    dead_letters: bool = False
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether it takes every event of its partitions: then folds are made from nothing."""
+        return not (self.since or self.until or self.tenant or self.patient or self.event_types or self.dead_letters)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it takes every event of its vendors: only then a key that nothing makes is known to be gone."""
+        return self.rebuilds and self.partitions is None
+
+    def takes(self, raw: RawRecord) -> bool:
+        """By what the record says without being opened."""
+        if self.time == "event":
+            return True
+        since, until = _milliseconds(self.since), _milliseconds(self.until)
+        return (since is None or raw.timestamp_ms >= since) and (until is None or raw.timestamp_ms < until)
+
+    @property
+    def opens(self) -> bool:
+        """Whether `wants` has anything to ask."""
+        timed = self.time == "event" and (self.since or self.until)
+        return bool(self.tenant or self.patient or self.event_types or timed)
+
+    def wants(self, envelope: Envelope) -> bool:
+        """By what the event says. A record that cannot be opened is nobody's: no filter takes it."""
+        if self.tenant and envelope.tenant != self.tenant:
+            return False
+        if self.patient:
+            key = compartment(envelope.vendor, envelope.body, envelope.event_key)
+            if key not in (self.patient, escape(self.patient)):
+                return False
+        declared = vendor_mapping(envelope.vendor)
+        if self.event_types and declared.event_type(envelope.body, envelope.route_event) not in self.event_types:
+            return False
+        if self.time == "event":
+            at = declared.event_time(envelope).ranked
+            since, until = Instant.parse(self.since), Instant.parse(self.until)
+            return (since is None or not at < since) and (until is None or at < until)
+        return True
+
+    @property
+    def since_ms(self) -> int | None:
+        """Where reading may begin, by record time."""
+        return _milliseconds(self.since) if self.time == "record" else None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, held: dict[str, Any]) -> Self:
+        told: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in held.items()
+        }
+        return cls(**told)
+
+
+def _milliseconds(text: str | None) -> int | None:
+    """The first whole millisecond not before the instant: a record's timestamp has no finer digits."""
+    if (instant := Instant.parse(text)) is None:
+        return None
+    seconds, fraction = instant.order
+    digits = fraction.ljust(3, "0")
+    return seconds * 1000 + int(digits[:3]) + (1 if digits[3:].strip("0") else 0)

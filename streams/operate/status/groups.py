@@ -1,0 +1,77 @@
+"""Consumer groups as their coordinator describes them; nobody joins one to look at it."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import PREFIX, Settings
+from fhirline.streams.kafka.acl_check import MOVING
+from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.reader import Place
+
+TIMEOUT = 10.0
+ATTEMPT = 3.0
+"""Seconds of one question: where there is no coordinator yet, librdkafka waits to their end."""
+AGAIN = 0.1
+AWAITED = MOVING | {KafkaError._TIMED_OUT}
+NOBODY = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """``state`` in Kafka's words, in lower case; ``none`` where nobody has ever joined.
+
+    ``assigned``: the partitions that a member has now.
+    """
+
+    name: str
+    state: str
+    members: int
+    assigned: frozenset[Place]
+
+
+class Groups:
+    """Asks for groups. Not kafka-python: it takes Tansu's answer for an unknown ACL operation, and fails."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._where = settings.bootstrap
+        self._config = librdkafka(settings, **{"log_level": 0, "error_cb": lambda _: None})
+        self._client = self._connected()
+
+    def _connected(self) -> AdminClient:
+        return AdminClient(self._config, logger=logging.getLogger("librdkafka"))
+
+    def read(self, names: tuple[str, ...]) -> Mapping[str, Group]:
+        """Each group by its name. Raises ConfigurationError where the cluster does not answer, or may not."""
+        return {name: self._one(name) for name in names}
+
+    def _one(self, name: str) -> Group:
+        until = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                found = self._client.describe_consumer_groups([name], request_timeout=ATTEMPT)[name].result()
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code == KafkaError.GROUP_ID_NOT_FOUND:
+                    return Group(name, NOBODY, 0, frozenset())
+                if code == KafkaError._TIMED_OUT:  # a client does not find a broker again that was killed and is back
+                    self._client = self._connected()
+                if code in AWAITED and time.monotonic() < until:
+                    time.sleep(AGAIN)  # the coordinator is on its way to another broker, or not there yet
+                    continue
+                raise ConfigurationError(
+                    f"{PREFIX}BOOTSTRAP: {self._where} did not describe group {name}: {error.args[0].name()}"
+                ) from None
+            assigned = (each.assignment.topic_partitions for each in found.members if each.assignment)
+            state = found.state.name.lower().replace("_", " ")
+            return Group(
+                name,
+                NOBODY if state in ("dead", "unknown") and not found.members else state,
+                len(found.members),
+                frozenset((place.topic, place.partition) for places in assigned for place in places),
+            )

@@ -1,0 +1,178 @@
+"""One look at the cluster: offsets, committed offsets, groups and open letters. No group is joined, no payload shown.
+
+Ends are end offsets, so what lies between first and end is an upper bound of the records of a compacted topic. On the
+embedded broker ends are too low (engine.md): what it says is for trying.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import PREFIX, Settings
+from fhirline.streams.kafka.clients import kafka_python
+from fhirline.streams.kafka.connect import reach
+from fhirline.streams.kafka.reader import Place
+from fhirline.streams.operate.status.groups import AGAIN, Group, Groups
+from fhirline.topics.declared import Topic, dead_letter_topic, declared
+
+if TYPE_CHECKING:
+    from fhirline.streams.operate.dead_letters.board import Board
+
+T = TypeVar("T")
+
+CLUSTER = "embedded-"
+"""How the embedded broker's cluster ids begin (streams/demo/embedded_broker.py)."""
+
+LETTERS_READ = 20_000
+"""As many letters are looked through for those still open; beyond that, only the number of all is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Of one partition: its first and end offsets, and the latest timestamp in it, UNIX milliseconds."""
+
+    first: int
+    end: int
+    last_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """``at``: UNIX seconds of this machine; ``seconds``: a clock that only goes forward, for rates.
+
+    ``committed``: group → place → next offset to read. ``open_letters``: vendor → letters that wait for a mender, None
+    where there are too many to look through. ``exact``: whether end offsets are (not on the embedded broker).
+    """
+
+    at: float
+    seconds: float
+    ends: Mapping[Place, Ends]
+    committed: Mapping[str, Mapping[Place, int]]
+    groups: Mapping[str, Group]
+    open_letters: Mapping[str, int | None] = field(default_factory=dict)
+    exact: bool = True
+
+
+class Reader:
+    """Keeps its connections between looks. Raises ConfigurationError where Kafka does not answer::
+
+    with Reader(settings, vendors, groups) as reader:
+        reading = reader.read()
+    """
+
+    def __init__(self, settings: Settings, vendors: tuple[str, ...], groups: tuple[str, ...], timeout: float) -> None:
+        self._settings = settings
+        self._vendors = vendors
+        self._names = groups
+        self._timeout = timeout
+        self._topics: tuple[Topic, ...] = declared(settings)
+        self._exact = True
+        self._admin: Any = None
+        self._groups: Groups | None = None
+        self._board: Board | None = None
+
+    def __enter__(self) -> Self:
+        from kafka import KafkaAdminClient
+        from kafka.errors import KafkaError
+
+        cluster = reach(self._settings, self._timeout).cluster_id or ""
+        self._exact = not cluster.startswith(CLUSTER)
+        milliseconds = int(self._timeout * 1000)
+        try:
+            self._admin = KafkaAdminClient(
+                **kafka_python(self._settings),
+                client_id="fhirline-status",
+                bootstrap_timeout_ms=milliseconds,
+                request_timeout_ms=milliseconds,
+            )
+        except KafkaError as error:
+            raise self._unanswered(error) from None
+        self._groups = Groups(self._settings)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._admin.close()
+        if self._board is not None:
+            self._board.__exit__(kind, error, at)
+
+    def read(self) -> Reading:
+        """What there is now. Committed offsets come first: so no lag is too small by what came in between."""
+        assert self._groups is not None
+        committed = self._answer(self._committed)
+        at, seconds = time.time(), time.monotonic()
+        ends = self._answer(self._ends)
+        groups = self._groups.read(self._names)
+        return Reading(at, seconds, ends, committed, groups, self._open_letters(ends), self._exact)
+
+    def _answer(self, ask: Callable[[], T]) -> T:
+        """The cluster's answer; it is asked again where a coordinator or a leader is on its way to another broker."""
+        from kafka.errors import KafkaError
+
+        until = time.monotonic() + self._timeout
+        while True:
+            try:
+                return ask()
+            except KafkaError as error:
+                if not error.retriable or time.monotonic() > until:
+                    raise self._unanswered(error) from None
+            time.sleep(AGAIN)
+
+    def _committed(self) -> dict[str, dict[Place, int]]:
+        answered = {name: self._admin.list_group_offsets({name: None})[name] for name in self._names}
+        return {
+            name: {(place.topic, place.partition): held.offset for place, held in found.items() if held.offset >= 0}
+            for name, found in answered.items()
+        }
+
+    def _ends(self) -> dict[Place, Ends]:
+        from kafka.admin import OffsetSpec
+
+        wanted = {topic.name for topic in self._topics}
+        places = [
+            (topic["name"], each["partition_index"])
+            for topic in self._admin.describe_topics()
+            if topic["name"] in wanted
+            for each in topic["partitions"]
+        ]
+        first = self._offsets(places, OffsetSpec.EARLIEST)
+        end = self._offsets(places, OffsetSpec.LATEST)
+        raw = [each for each in places if each[0].startswith("raw.") and end[each].offset > first[each].offset]
+        # Tansu tells the time with the end, and hangs up when asked for it; Apache Kafka only tells when asked.
+        untold = [each for each in raw if end[each].timestamp < 0]
+        last = {**end, **self._offsets(untold, OffsetSpec.MAX_TIMESTAMP)}
+        told = {each: last[each].timestamp for each in raw if last[each].timestamp >= 0}
+        return {each: Ends(first[each].offset, end[each].offset, told.get(each)) for each in places}
+
+    def _offsets(self, places: Iterable[Place], spec: Any) -> dict[Place, Any]:
+        from kafka import TopicPartition
+
+        asked = {TopicPartition(*each): spec for each in places}
+        answered = self._admin.list_partition_offsets(asked) if asked else {}
+        return {(place.topic, place.partition): found for place, found in answered.items()}
+
+    def _open_letters(self, ends: Mapping[Place, Ends]) -> dict[str, int | None]:
+        letters = {
+            vendor: sum(each.end - each.first for place, each in ends.items() if place[0] == dead_letter_topic(vendor))
+            for vendor in self._vendors
+        }
+        if not any(letters.values()):
+            return dict.fromkeys(self._vendors, 0)
+        if sum(letters.values()) > LETTERS_READ:
+            return dict.fromkeys(self._vendors)
+        from fhirline.streams.operate.dead_letters.board import Board
+        from fhirline.streams.operate.dead_letters.cases import Status
+
+        if self._board is None:
+            self._board = Board(self._settings, self._vendors).__enter__()
+        found = [each.last.vendor for each in self._board.read() if each.status is not Status.DONE]
+        return {vendor: found.count(vendor) for vendor in self._vendors}
+
+    def _unanswered(self, error: Exception) -> ConfigurationError:
+        return ConfigurationError(
+            f"{PREFIX}BOOTSTRAP: {self._settings.bootstrap} does not answer: {type(error).__name__}: {error}".rstrip(
+                ": "
+            )
+        )

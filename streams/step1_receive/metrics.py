@@ -1,0 +1,75 @@
+"""The gateway's metrics, counted by a middleware around everything else."""
+
+from collections.abc import Iterable
+from functools import cache
+from time import perf_counter
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from fhirline.streams.observe.metrics.labels import LATENCY_BUCKETS, UNKNOWN, Bounded
+
+ACCEPTED = "accepted"
+REFUSAL = "refusal"
+"""Where an answer says which error code it carries."""
+
+WEBHOOKS = "/webhooks/"
+CODES = 40
+"""Error codes are our own constants, fewer than that."""
+
+
+class GatewayMetrics:
+    """``vendors`` are those of vendors.yaml; a request for any other is one for an unknown vendor."""
+
+    def __init__(self, registry: CollectorRegistry, vendors: Iterable[str]) -> None:
+        self._vendors = frozenset(vendors)
+        self._code = Bounded(CODES)
+        self.webhooks = Counter(
+            "fhirline_webhooks",
+            "Webhooks by what they were answered: accepted, or the error code of the refusal",
+            ("vendor", "status", "outcome"),
+            registry=registry,
+        )
+        self.latency = Histogram(
+            "fhirline_receive_to_raw_seconds",
+            "From a webhook's arrival to its answer, after Kafka's acknowledgement; of accepted ones",
+            ("vendor",),
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        in_flight = Gauge("fhirline_webhooks_in_flight", "Webhooks at work", registry=registry)
+        in_flight.set_function(lambda: self._at_work)
+        self._at_work = 0
+        # Found again for each webhook: prometheus-client takes a lock, and a text of each label, to find one.
+        self._webhooks = cache(self.webhooks.labels)
+        self._latency = cache(self.latency.labels)
+        for vendor in self._vendors:
+            self._webhooks(vendor, "202", ACCEPTED)
+            self._webhooks(vendor, "503", "kafka-unavailable")
+            self._latency(vendor)
+
+    @property
+    def middleware(self) -> Middleware:
+        @web.middleware
+        async def measured(request: web.Request, handler: Handler) -> web.StreamResponse:
+            resource = request.match_info.route.resource
+            if resource is None or not resource.canonical.startswith(WEBHOOKS):
+                return await handler(request)
+            started = perf_counter()
+            self._at_work += 1
+            try:
+                response = await handler(request)
+            finally:
+                self._at_work -= 1
+            self._answered(request.match_info["vendor"], response, perf_counter() - started)
+            return response
+
+        return measured
+
+    def _answered(self, vendor: str, response: web.StreamResponse, seconds: float) -> None:
+        known = vendor if vendor in self._vendors else UNKNOWN
+        code = response.get(REFUSAL)
+        self._webhooks(known, str(response.status), self._code(code) if code else ACCEPTED).inc()
+        if code is None:
+            self._latency(known).observe(seconds)

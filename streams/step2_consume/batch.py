@@ -1,0 +1,213 @@
+"""What the agent of a raw topic does with a batch: state, mapping, delivery. Returns when its events may be acked."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+from confluent_kafka import Message
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
+from fhirline.streams.kafka.headers import EVENT_KEY, header
+from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.step2_consume.fencing import Fence, breathing, die, die_of
+from fhirline.streams.step2_consume.metrics import BatchCounts, VendorMetrics, WorkerMetrics
+from fhirline.streams.step3_restore.erased import Heeding
+from fhirline.streams.step3_restore.state import PartitionState, RegisterTooLarge, StateCache
+from fhirline.streams.step4_normalize.follow import (
+    TOO_LARGE,
+    follow,
+    not_remembered,
+    smaller_letters,
+    too_large_letter,
+)
+from fhirline.streams.step5_publish.publish import Deliverer, DeliveryFailed
+from fhirline.topics.declared import dead_letter_topic, state_topic
+
+if TYPE_CHECKING:
+    from fhirline.streams.observe.tracing.spans import BatchSpans, Tracing
+
+log = structlog.get_logger("worker")
+
+MAX_CONSTANTS = 100_000
+
+
+@dataclass(slots=True)
+class _Mapped:
+    """What a batch has come to, before it is delivered."""
+
+    counts: BatchCounts
+    records: list[OutRecord] = field(default_factory=list)
+    constants: dict[bytes, bytes | None] = field(default_factory=dict)
+    sources: dict[int, RawRecord] = field(default_factory=dict)
+    """The raw record of each record, by its ``id()``; registers have none."""
+    patients: set[str] = field(default_factory=set)
+    """``tenant|patient key`` of each event that could be opened."""
+
+
+class BatchProcessor:
+    """What the agent of a raw topic does with a batch: restore, map, deliver; then its events may be acked."""
+
+    def __init__(
+        self,
+        vendor: str,
+        settings: Settings,
+        normalize: Normalizer,
+        deliverer: Deliverer,
+        fence: Fence,
+        heeding: Heeding,
+        metrics: WorkerMetrics,
+        tracing: "Tracing | None" = None,
+        enriched: bool = False,
+    ) -> None:
+        self.vendor = vendor
+        self._metrics = VendorMetrics(metrics, vendor, normalize.terminology.names)
+        self._tracing = tracing
+        self._telling = settings.log_level == "debug"
+        self.state = StateCache(settings, state_topic(vendor, enriched))
+        self._partitions = settings.partitions
+        self._largest = settings.message_max_bytes
+        self._normalize = normalize
+        self._deliverer = deliverer
+        self._fence = fence
+        self._heeding = heeding
+        self._registers = asyncio.Lock()
+        """Whoever reads or changes registers has it: a thread that restores must not meet the mapping of a batch."""
+        self._constants: dict[bytes, bytes | None] = {}  # what has been acknowledged: the same again says nothing new
+
+    async def process(self, raws: Sequence[RawRecord]) -> None:
+        """Returns once everything that follows from ``raws`` is durable. Raises DeliveryFailed, RestoreFailed."""
+        mapped = _Mapped(self._metrics.batch())
+        spans = self._tracing.batch(raws[0].topic, len(raws)) if self._tracing else None
+        async with self._registers:
+            states = await self._ready({raw.partition for raw in raws})
+            await self._map(raws, states, mapped, spans)
+        await self._still_heeded(mapped.patients)
+        self._fence.check()
+        if any(self.state.held(each) is not state for each, state in states.items()):
+            die("partitions went away under a batch")  # stale output would land behind their new owner's
+        mapped.counts.delivered(raws, mapped.records, *await self._deliver(mapped))
+        if spans:
+            spans.end()
+        if len(self._constants) > MAX_CONSTANTS:
+            self._constants.clear()
+        self._constants.update(mapped.constants)
+
+    async def _map(
+        self,
+        raws: Sequence[RawRecord],
+        states: Mapping[int, PartitionState],
+        into: _Mapped,
+        spans: "BatchSpans | None",
+    ) -> None:
+        async for raw in breathing(raws):
+            state = states[raw.partition]
+            span = spans.begin(raw) if spans else None
+            followed = follow(raw, self._normalize, state, self._partitions, self._heeding.erased.blocks)
+            if followed.key:
+                into.patients.add(followed.key)
+            try:
+                told = state.told(self.state.topic, raw.partition, followed.key, followed.statements, self._largest)
+            except RegisterTooLarge:
+                followed, told = not_remembered(raw, self.state.topic), []
+            if spans and span:
+                followed = spans.carried(followed, span)
+            into.counts.event(followed)
+            for record in followed.records:
+                if record.constant:
+                    if record.value in (self._constants.get(record.key), into.constants.get(record.key)):
+                        into.counts.unchanged.append(record.topic)
+                        continue
+                    into.constants[record.key] = record.value
+                into.sources[id(record)] = raw
+                into.records.append(record)
+            into.records.extend(told)
+            if self._telling and followed.normalized:
+                _log_mapped(raw, followed.normalized)
+            if followed.error:
+                _log_letter(raw, followed.records[-1], followed.error)
+            elif followed.erased:
+                log.info("erased patient passed over", vendor=self.vendor, event_key=followed.erased)
+
+    async def _still_heeded(self, patients: Iterable[str]) -> None:
+        """A batch may take long to be mapped, and whoever is erased meanwhile must not come back with it.
+
+        It is read again then, and their events are passed over.
+        """
+        if not self._heeding.fresh:
+            await self._heeding.look()
+        if any(self._heeding.erased.blocks_key(f"{self.vendor}|{each}") for each in patients):
+            die("a patient was erased under a batch")
+
+    async def _deliver(self, mapped: _Mapped) -> tuple[Sequence[OutRecord], int]:
+        """The barrier. A record too large for Kafka becomes its raw record's dead letter, inside the same barrier.
+
+        Returns the records that were too large, and how many letters speak of them that are not counted yet.
+        """
+        too_large = await self._deliverer.deliver_beside(self._fence.passing(mapped.records), self._delivered)
+        letters: dict[str, OutRecord] = {}
+        said_already = 0
+        of: dict[int, RawRecord] = {}
+        for record in too_large:
+            if (raw := mapped.sources.get(id(record))) is None:
+                # `told` lets none through that the settings allow: the topic was made with less, and mending it helps.
+                raise DeliveryFailed(f"{record.topic}: takes less than FHIRLINE_MESSAGE_MAX_BYTES: `fhirline doctor`")
+            own = record.topic == dead_letter_topic(raw.vendor)  # it says already what is wrong
+            said_already += own
+            letter = letters.setdefault(raw.coordinates, record if own else too_large_letter(raw, record.topic))
+            of[id(letter)] = raw
+            if not own:
+                _log_letter(raw, letter, TOO_LARGE, topic=record.topic)
+        for large in await self._deliverer.deliver_beside(letters.values()):
+            for smaller in smaller_letters(of[id(large)], large):
+                if not await self._deliverer.deliver_beside([smaller]):
+                    break
+            else:
+                raise DeliveryFailed(f"{large.topic}: takes less than a dead letter without key and value")
+        return too_large, len(letters) - said_already
+
+    async def prepare(self) -> None:
+        """Restore what has just been assigned, so that the first batch need not wait for it."""
+        try:
+            async with self._registers:
+                await self._restored(set())
+        except Exception as error:  # noqa: BLE001  # without state nothing may be mapped
+            die_of("state could not be restored", error)
+
+    async def _ready(self, partitions: set[int]) -> dict[int, PartitionState]:
+        """States to map by, and knowledge of who is erased that is fresh when the batch begins."""
+        while True:
+            states = await self._restored(partitions)
+            if self._heeding.fresh:  # restoring takes what time it takes
+                return states
+            await self._heeding.look()
+
+    async def _restored(self, partitions: set[int]) -> dict[int, PartitionState]:
+        if self.state.look_due and (behind := await asyncio.to_thread(self.state.behind)):
+            read = await asyncio.to_thread(self.state.restore, behind)
+            log.info("state read on", topic=self.state.topic, partitions=len(behind), records=read)
+        # All that is assigned and unread, in one go: a consumer's first answer takes longer than most states.
+        while missing := self.state.unread() | {each for each in partitions if self.state.ready(each) is None}:
+            started = time.monotonic()
+            read = await asyncio.to_thread(self.state.restore, missing)
+            seconds = round(time.monotonic() - started, 3)
+            log.info("state restored", topic=self.state.topic, partitions=len(missing), records=read, seconds=seconds)
+        return {each: self.state.partition(each) for each in partitions}
+
+    def _delivered(self, record: Message) -> None:
+        if record.topic() == self.state.topic and (state := self.state.ready(record.partition() or 0)):
+            state.delivered(record.offset() or 0)
+
+
+def _log_mapped(raw: RawRecord, normalized: Normalized) -> None:
+    shown = {"raw": raw.coordinates, "event_key": normalized.stamp.event_key, "event_type": normalized.event_type}
+    log.debug("event mapped", vendor=raw.vendor, **shown, resources=len(normalized.outputs))
+
+
+def _log_letter(raw: RawRecord, letter: OutRecord, code: str, **more: str) -> None:
+    """``event_key`` is the gateway's: by it an event is followed from its webhook to its dead letter."""
+    event = header(letter.headers, EVENT_KEY)
+    log.warning("dead letter", vendor=raw.vendor, raw=raw.coordinates, event_key=event, code=code, **more)

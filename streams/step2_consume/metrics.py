@@ -1,0 +1,208 @@
+"""The worker's metrics: what became of events and resources, how late, and what the vendors' payloads had of new."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache, partial
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import Counter as CounterMetric
+
+from fhirline.mappers.fhir.validation import Disagreement
+from fhirline.mappers.pipeline.normalize import UNKNOWN
+from fhirline.mappers.registry import vendor_mapping
+from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.observe.metrics.labels import BATCH_BUCKETS, LATENCY_BUCKETS, OTHER, PATHS, Bounded
+from fhirline.streams.step4_normalize.follow import MAPPING_FAILED, TOO_LARGE, UNREADABLE_HEADER, Followed
+from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
+
+CODES = (
+    *("empty", "not-json", "not-an-object", "too-deep", UNREADABLE_HEADER),
+    *(MAPPING_FAILED, TOO_LARGE, "resource-invalid", "resource-refused"),
+)
+"""Error codes of the worker's dead letters (README)."""
+
+OLD_SECONDS = 86_400.0
+"""An event received longer ago is a backfill or a replay, not a late one: it has no latency of ours to be measured."""
+
+TYPES = {canonical_topic(each): each for each in RESOURCE_TYPES} | {BUNDLE: "Bundle", OUTCOME: "OperationOutcome"}
+_KNOWN_TYPES = frozenset(TYPES.values())
+
+COMPILED = "compiled"
+REFERENCE = "fhir.resources"
+
+
+class WorkerMetrics:
+    """The metrics of all vendors. Series that are few exist from the start, at 0, so that a first rise is seen."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.events = CounterMetric(
+            "fhirline_events",
+            "Raw events by what became of them: mapped, nothing (nothing to publish), partial (some of it is a dead "
+            "letter), dead-letter",
+            ("vendor", "event_type", "outcome"),
+            registry=registry,
+        )
+        self.resources = CounterMetric(
+            "fhirline_resources",
+            "Resources: published, unchanged (a constant one that had gone out before), refused (a dead letter's)",
+            ("vendor", "resource_type", "outcome"),
+            registry=registry,
+        )
+        self.dead_letters = dead_letters(registry)
+        self.unmapped = CounterMetric(
+            "fhirline_unmapped_codes",
+            "Words of vendors that have no row in their code table",
+            ("vendor", "table"),
+            registry=registry,
+        )
+        self.drift = CounterMetric(
+            "fhirline_drift",
+            "Events with something at a path of which no rule speaks, or something else than should be there",
+            ("vendor", "path"),
+            registry=registry,
+        )
+        self.disagreements = CounterMetric(
+            "fhirline_validator_disagreements",
+            "Resources on which the compiled validator and fhir.resources disagree, by which of them refused",
+            ("resource_type", "refused_by"),
+            registry=registry,
+        )
+        self.latency = Histogram(
+            "fhirline_raw_to_canonical_seconds",
+            "From an event's receipt (the raw record's timestamp) to Kafka's acknowledgement of all that follows; "
+            "without events older than a day",
+            ("vendor",),
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.old = CounterMetric(
+            "fhirline_old_events",
+            "Events received more than a day before they were mapped: backfills and replays, of no latency",
+            ("vendor",),
+            registry=registry,
+        )
+        self.batch_events = Histogram(
+            "fhirline_batch_events", "Events in a batch", ("vendor",), buckets=BATCH_BUCKETS, registry=registry
+        )
+        self.batch_seconds = Histogram(
+            "fhirline_batch_seconds",
+            "From a batch's begin to the acknowledgement of all that follows from it",
+            ("vendor",),
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        for each in _KNOWN_TYPES:
+            for side in (COMPILED, REFERENCE):
+                self.disagreements.labels(each, side)
+
+    def disagreed(self, found: Disagreement) -> None:
+        kind = found.resource_type if found.resource_type in _KNOWN_TYPES else OTHER
+        self.disagreements.labels(kind, COMPILED if found.compiled else REFERENCE).inc()
+
+
+def dead_letters(registry: CollectorRegistry) -> CounterMetric:
+    """Worker and enrichment both write them."""
+    return CounterMetric("fhirline_dead_letters", "Dead letters by error code", ("vendor", "code"), registry=registry)
+
+
+class VendorMetrics:
+    """One vendor's share of `WorkerMetrics`, with what bounds its labels."""
+
+    def __init__(self, metrics: WorkerMetrics, vendor: str, tables: Iterable[str]) -> None:
+        # Looking up a series by its labels costs more than counting in it: each is looked up once.
+        self.events = cache(partial(metrics.events.labels, vendor))
+        self.resources = cache(partial(metrics.resources.labels, vendor))
+        self.dead_letters = cache(partial(metrics.dead_letters.labels, vendor))
+        self.unmapped = cache(partial(metrics.unmapped.labels, vendor))
+        self.drift = cache(partial(metrics.drift.labels, vendor))
+        self.path = Bounded(PATHS)
+        self.table = Bounded(100, tables)
+        self.code = Bounded(20, CODES)
+        declared = vendor_mapping(vendor)
+        for event_type in (*declared.events, *declared.unmapped, UNKNOWN):
+            self.events(event_type, "mapped")
+        for code in CODES:
+            self.dead_letters(code)
+        for table in tables:
+            self.unmapped(table)
+        self.latency = metrics.latency.labels(vendor)
+        self.old = metrics.old.labels(vendor)
+        self.batch_events = metrics.batch_events.labels(vendor)
+        self.batch_seconds = metrics.batch_seconds.labels(vendor)
+
+    def batch(self) -> "BatchCounts":
+        return BatchCounts(self)
+
+
+class BatchCounts:
+    """What one batch adds, told when the batch has been acknowledged: what is read again after a crash counts once."""
+
+    __slots__ = ("_dead", "_drift", "_events", "_of", "_refused", "_started", "_unmapped", "unchanged")
+
+    def __init__(self, of: VendorMetrics) -> None:
+        self._of = of
+        self._started = time.monotonic()
+        self._events: Counter[tuple[str, str]] = Counter()
+        self._dead: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._unmapped: Counter[str] = Counter()
+        self._drift: Counter[str] = Counter()
+        self.unchanged: list[str] = []
+        """Topics of the constant records that are left out."""
+
+    def event(self, followed: Followed) -> None:
+        """One event of the batch has been mapped."""
+        normalized = followed.normalized
+        if normalized is None:
+            self._events[UNKNOWN, "erased" if followed.erased else "dead-letter"] += 1
+        else:
+            outcome = "partial" if followed.error else "mapped" if normalized.outputs else "nothing"
+            self._events[normalized.event_type, outcome] += 1
+            if normalized.unmapped:
+                self._unmapped.update(normalized.unmapped)
+            if normalized.drift:
+                self._drift.update(normalized.drift)
+            for each in normalized.refusals:
+                self._refused[each.resource_type] += 1
+        if followed.error:
+            self._dead[followed.error] += 1
+
+    def delivered(
+        self, raws: Sequence[RawRecord], records: Iterable[OutRecord], too_large: Sequence[OutRecord], letters: int
+    ) -> None:
+        """All of it has been acknowledged, but ``too_large``, for which ``letters`` dead letters went out."""
+        of = self._of
+        published = Counter([record.topic for record in records])
+        published.subtract([record.topic for record in too_large])
+        self._refused.update(TYPES[record.topic] for record in too_large if record.topic in TYPES)
+        self._dead[TOO_LARGE] += letters
+        for topic, count in published.items():
+            if count and topic in TYPES:
+                of.resources(TYPES[topic], "published").inc(count)
+        for topic, count in Counter(self.unchanged).items():
+            of.resources(TYPES[topic], "unchanged").inc(count)
+        for kind, count in self._refused.items():
+            of.resources(kind if kind in _KNOWN_TYPES else OTHER, "refused").inc(count)
+        for (event_type, outcome), count in self._events.items():
+            of.events(event_type, outcome).inc(count)
+        for code, count in self._dead.items():
+            of.dead_letters(of.code(code)).inc(count)
+        for table, count in self._unmapped.items():
+            of.unmapped(of.table(table)).inc(count)
+        for path, count in self._drift.items():
+            of.drift(of.path(path)).inc(count)
+        self._observe(raws)
+
+    def _observe(self, raws: Sequence[RawRecord]) -> None:
+        of, now, old = self._of, time.time(), 0
+        for raw in raws:
+            age = now - raw.timestamp_ms / 1000
+            if age > OLD_SECONDS:
+                old += 1
+            else:
+                of.latency.observe(max(0.0, age))  # two machines' clocks: an event may come from the future
+        if old:
+            of.old.inc(old)
+        of.batch_events.observe(len(raws))
+        of.batch_seconds.observe(time.monotonic() - self._started)

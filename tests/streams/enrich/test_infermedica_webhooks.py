@@ -1,0 +1,320 @@
+"""``fhirline infermedica webhooks`` against a local server that implements the vendor's guide, errors included."""
+
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, Fault, InfermedicaServer
+from tests.support.receiving import FHIRLINE, create_raw_topics, environment, running_gateway
+
+CONFIG = "/api/v2/config/webhook"
+GATEWAY = "https://gateway.example.org/webhooks/infermedica"
+TOKEN = "zGORr7q1I4egIr0c0eKXD7CMpIcjFooJ"  # the guide's own example
+SURVEY = {"event_type": "survey_finished", "content": {"survey_id": "s-1"}}
+
+
+@pytest.fixture
+def api() -> Iterator[InfermedicaServer]:
+    with InfermedicaServer() as server:
+        yield server
+
+
+class Run:
+    """``fhirline infermedica webhooks ...``, run to its end."""
+
+    def __init__(self, api: InfermedicaServer, folder: Path, *arguments: str, stdin: str = "", **environ: str) -> None:
+        own = {
+            "FHIRLINE_INFERMEDICA_URL": api.url,
+            "FHIRLINE_INFERMEDICA_CLIENT_ID": CLIENT_ID,
+            "FHIRLINE_INFERMEDICA_CLIENT_SECRET": CLIENT_SECRET,
+            "FHIRLINE_INFERMEDICA_TOKEN": TOKEN,
+            "FHIRLINE_INFERMEDICA_TIMEOUT": "1",
+        }
+        done = subprocess.run(
+            [*FHIRLINE, "infermedica", "webhooks", *arguments],
+            env={name: held for name, held in environment("127.0.0.1:9", **{**own, **environ}).items() if held},
+            cwd=folder,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+        for secret in (TOKEN, CLIENT_SECRET, *api.tokens):
+            assert secret not in self.out + self.err, "no secret is ever printed"
+
+    @property
+    def json(self) -> dict[str, object]:
+        assert self.code == 0, self.err
+        loaded: dict[str, object] = json.loads(self.out)
+        return loaded
+
+
+def created(api: InfermedicaServer, folder: Path) -> str:
+    return str(Run(api, folder, "create", GATEWAY, "--json").json["id"])
+
+
+def test_every_documented_call(api: InfermedicaServer, tmp_path: Path) -> None:
+    """Create, list, show, update, rotate, delete: what is sent is what the guide says, and no token is shown."""
+    made = Run(
+        api, tmp_path, "create", GATEWAY, "--event", "survey_finished", "--event", "survey_created", "--json"
+    ).json
+    id_ = str(made["id"])
+    assert made == {"id": id_, "url": GATEWAY, "subscribed_events": ["survey_finished", "survey_created"]}
+    assert api.webhooks[id_].authorization_token == TOKEN
+    assert json.loads(Run(api, tmp_path, "list", "--json").out) == [made]
+    assert Run(api, tmp_path, "show", id_, "--json").json == made
+
+    moved = Run(api, tmp_path, "update", id_, "--url", f"{GATEWAY}/acme", "--json").json
+    assert moved == {**made, "url": f"{GATEWAY}/acme"}
+    narrowed = Run(api, tmp_path, "update", id_, "--event", "survey_finished", "--json").json
+    assert narrowed == {**moved, "subscribed_events": ["survey_finished"]}
+
+    rotated = Run(api, tmp_path, "rotate-token", id_, "--json", FHIRLINE_INFERMEDICA_TOKEN="another-token-0123456789")
+    assert rotated.json == narrowed
+    assert "another-token" not in rotated.out + rotated.err
+    assert api.webhooks[id_].authorization_token == "another-token-0123456789"
+
+    assert Run(api, tmp_path, "delete", id_, "--yes", "--json").json == narrowed
+    assert json.loads(Run(api, tmp_path, "list", "--json").out) == []
+    asked = [(method, path, body) for method, path, body in api.requests if path.startswith(CONFIG)]
+    one = f"{CONFIG}/{id_}"
+    both = ["survey_finished", "survey_created"]
+    assert asked == [
+        ("POST", CONFIG, {"url": GATEWAY, "authorization_token": TOKEN, "subscribed_events": both}),
+        ("GET", CONFIG, None),
+        ("GET", one, None),
+        ("PATCH", one, {"url": f"{GATEWAY}/acme"}),
+        ("PATCH", one, {"subscribed_events": ["survey_finished"]}),
+        ("PATCH", one, {"authorization_token": "another-token-0123456789"}),
+        ("DELETE", one, None),
+        ("GET", CONFIG, None),
+    ]
+
+
+def test_survey_finished_is_what_is_subscribed_to(api: InfermedicaServer, tmp_path: Path) -> None:
+    assert api.webhooks[created(api, tmp_path)].subscribed_events == ["survey_finished"]
+
+
+def test_lines_for_programs_and_a_table_for_people(api: InfermedicaServer, tmp_path: Path) -> None:
+    id_ = created(api, tmp_path)
+    run = Run(api, tmp_path, "list")
+    assert run.out.splitlines() == ["id\turl\tevents", f"{id_}\t{GATEWAY}\tsurvey_finished"]
+    leader, follower = pty.openpty()
+    try:
+        own = {
+            "FHIRLINE_INFERMEDICA_URL": api.url,
+            "FHIRLINE_INFERMEDICA_CLIENT_ID": CLIENT_ID,
+            "FHIRLINE_INFERMEDICA_CLIENT_SECRET": CLIENT_SECRET,
+            "COLUMNS": "200",
+            "TERM": "xterm",
+        }
+        command = [*FHIRLINE, "infermedica", "webhooks", "list"]
+        subprocess.run(command, env=environment("-", **own), cwd=tmp_path, stdout=follower, timeout=60, check=True)
+        shown = os.read(leader, 65_536).decode()
+    finally:
+        os.close(leader)
+        os.close(follower)
+    assert "┃" in shown
+    assert id_ in shown
+
+
+# The token
+
+
+def test_tokens_that_the_vendor_echoes_are_not_printed(api: InfermedicaServer, tmp_path: Path) -> None:
+    """The create call's answer holds the token by the guide, a conflict's here too; others must not, and might."""
+    id_ = created(api, tmp_path)
+    api.echo_tokens = True
+    api.webhooks[id_].authorization_token = "0ld-t0ken-that-nobody-here-knows"
+    for arguments in (["list"], ["show", id_], ["show", id_, "--json"]):
+        run = Run(api, tmp_path, *arguments)
+        assert id_ in run.out
+        assert "0ld-t0ken" not in run.out + run.err
+    api.faults[CONFIG].append(Fault(400, body=b'{"detail": "0ld-t0ken-that-nobody-here-knows is in use\\u001b[2J"}'))
+    run = Run(api, tmp_path, "create", GATEWAY)
+    assert run.code == 1
+    assert "[...] is in use" in run.err
+    assert "0ld-t0ken" not in run.err
+    assert "\x1b" not in run.err, "no control characters either"
+    api.webhooks[id_].url = f"{GATEWAY}?token={TOKEN}"
+    assert "token=[redacted]" in Run(api, tmp_path, "delete", id_, "--yes").out
+
+
+def test_a_token_comes_from_the_file_that_the_gateway_reads(api: InfermedicaServer, tmp_path: Path) -> None:
+    """Its last line is the newest; ``--token-file`` is another."""
+    file, other = tmp_path / "token", tmp_path / "other"
+    file.write_text("older-token-0000\nnewer-token-1111\n\n", "utf-8")
+    other.write_text("given-token-2222", "utf-8")
+    for each in (file, other):
+        each.chmod(0o600)
+    by_file = {"FHIRLINE_INFERMEDICA_TOKEN": "", "FHIRLINE_INFERMEDICA_TOKEN_FILE": str(file)}
+    id_ = str(Run(api, tmp_path, "create", GATEWAY, "--json", **by_file).json["id"])
+    assert api.webhooks[id_].authorization_token == "newer-token-1111"
+    run = Run(api, tmp_path, "rotate-token", id_, "--token-file", str(other), **by_file)
+    assert (run.code, run.err) == (0, "")
+    assert api.webhooks[id_].authorization_token == "given-token-2222"
+    file.chmod(0o644)
+    assert "can be read by others" in Run(api, tmp_path, "rotate-token", id_, **by_file).err
+
+
+def test_a_token_is_rotated_without_a_gap(api: InfermedicaServer, tmp_path: Path) -> None:
+    """A running gateway takes the old token and the new one, at once and without a restart."""
+    file = tmp_path / "token"
+    by_file = {"FHIRLINE_INFERMEDICA_TOKEN": "", "FHIRLINE_INFERMEDICA_TOKEN_FILE": str(file)}
+    id_ = str(Run(api, tmp_path, "create", GATEWAY, "--generate", "--json", **by_file).json["id"])
+    old = api.webhooks[id_].authorization_token
+    assert file.read_text("utf-8") == f"{old}\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    with EmbeddedBroker() as broker:
+        create_raw_topics(broker)
+        with running_gateway(broker.bootstrap, tmp_path, **by_file) as gateway:
+
+            def received(token: str) -> int:
+                return gateway.post("/webhooks/infermedica", SURVEY, x_webhook_infermedica_token=token).status
+
+            assert received(old) == 202
+            run = Run(api, tmp_path, "rotate-token", id_, "--generate", **by_file)
+            assert run.code == 0, run.err
+            new = api.webhooks[id_].authorization_token
+            assert new != old
+            assert len(new) >= 40
+            assert new not in run.out + run.err
+            assert file.read_text("utf-8").split() == [old, new]
+            assert [received(each) for each in (old, new, "neither")] == [202, 202, 401]
+
+
+@pytest.mark.parametrize("fault", [None, Fault(401), Fault(409)])
+def test_a_new_token_that_was_refused_leaves_the_file(
+    api: InfermedicaServer, tmp_path: Path, fault: Fault | None
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN, "utf-8")
+    path = f"{CONFIG}/nobody"
+    if fault:
+        api.faults[path].extend([fault, fault])
+    run = Run(api, tmp_path, "rotate-token", "nobody", "--generate", "--token-file", str(file))
+    assert run.code == 1
+    assert file.read_text("utf-8") == TOKEN
+    assert api.asked(path) == (2 if fault and fault.status == 401 else 1), "401: once more with a new access token"
+
+
+def test_a_new_token_that_may_have_been_taken_stays(api: InfermedicaServer, tmp_path: Path) -> None:
+    id_ = created(api, tmp_path)
+    file = tmp_path / "token"
+    file.write_text(TOKEN, "utf-8")
+    for fault in (Fault(503), Fault(hang=True)):
+        api.faults[f"{CONFIG}/{id_}"].append(fault)
+        run = Run(api, tmp_path, "rotate-token", id_, "--generate", "--token-file", str(file))
+        assert run.code == 1
+        assert "may have taken it" in run.err
+    assert len(file.read_text("utf-8").split()) == 3
+    assert Run(api, tmp_path, "rotate-token", id_, "--token-file", str(file)).code == 0
+    assert api.webhooks[id_].authorization_token == file.read_text("utf-8").split()[-1]
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (Fault(401), "the client may not do this (401)"),
+        (Fault(403), "the client may not do this (403)"),
+        (Fault(404), "there is no such configuration (404)"),
+        (Fault(409), "it conflicts with a configuration that exists (409)"),
+        (Fault(429, {"Retry-After": "7"}), "too many requests (429): try again in 7 s"),
+        (Fault(418), "the instance refuses the request (http-418, 418); it says: fault 418"),
+        (Fault(302, {"Location": "http://127.0.0.1:9/"}), "the instance refuses the request (http-302, 302)"),
+        (Fault(500), "the instance has an error (500)"),
+        (Fault(200, body=b"<html>"), "the instance refuses the request (not-json, 200)"),
+        (Fault(200, body=b"[1]"), "the answer is no webhook configuration"),
+        (Fault(hang=True), "no answer (timeout)"),
+    ],
+)
+def test_errors_say_what_to_do(api: InfermedicaServer, tmp_path: Path, fault: Fault, told: str) -> None:
+    api.faults[f"{CONFIG}/w-1"].extend([fault, fault])
+    run = Run(api, tmp_path, "show", "w-1")
+    assert (run.code, run.out) == (1, "")
+    assert run.err.startswith(f"fhirline infermedica: {api.url}: ")
+    assert told in run.err
+    assert len(run.err.splitlines()) == 1
+
+
+def test_a_second_configuration_of_a_url_conflicts(api: InfermedicaServer, tmp_path: Path) -> None:
+    created(api, tmp_path)
+    run = Run(api, tmp_path, "create", GATEWAY)
+    assert run.code == 1
+    assert "(409)" in run.err
+    assert "[redacted]" in run.err, "the server quotes the token"
+
+
+def test_nobody_answers(api: InfermedicaServer, tmp_path: Path) -> None:
+    run = Run(api, tmp_path, "list", FHIRLINE_INFERMEDICA_URL="http://127.0.0.1:9")
+    assert (run.code, run.out) == (1, "")
+    assert "no answer (token-unreachable)" in run.err
+
+
+def test_refused_credentials(api: InfermedicaServer, tmp_path: Path) -> None:
+    api.client_secret = "another"
+    run = Run(api, tmp_path, "list")
+    assert run.code == 1
+    assert "the OAuth client credentials are refused (401)" in run.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "told"),
+    [
+        (["update", "w-1"], {}, "nothing to update"),
+        (["create", "gateway/webhooks"], {}, "the URL must be absolute"),
+        (["create", GATEWAY], {"FHIRLINE_INFERMEDICA_TOKEN": ""}, "FHIRLINE_INFERMEDICA_TOKEN_FILE are not set"),
+        (["create", GATEWAY], {"FHIRLINE_INFERMEDICA_TOKEN": "naïve"}, "cannot stand in an HTTP header"),
+        (["create", GATEWAY, "--token-file", "missing"], {}, "missing: holds no token"),
+        (["rotate-token", "w-1", "--generate"], {}, "--generate needs a file"),
+        (["rotate-token", "..", "--generate", "--token-file", "new"], {}, "the webhook's id is none"),
+        (["create", GATEWAY, "--generate", "--token-file", "no/folder"], {}, "no/folder: No such file"),
+        (["list"], {"FHIRLINE_INFERMEDICA_URL": ""}, "FHIRLINE_INFERMEDICA_URL is not set"),
+        (["list"], {"FHIRLINE_INFERMEDICA_URL": "http://example.org"}, "must be https://"),
+        (["list", "--no-such-option"], {}, "No such option"),
+    ],
+)
+def test_wrong_arguments_are_told_before_anything_is_asked(
+    api: InfermedicaServer, tmp_path: Path, arguments: list[str], environ: dict[str, str], told: str
+) -> None:
+    run = Run(api, tmp_path, *arguments, **environ)
+    assert (run.code, run.out) == (2, "")
+    assert told in run.err
+    assert not any(path.startswith(CONFIG) for _, path, _ in api.requests)
+    assert not [line for each in tmp_path.iterdir() for line in each.read_text("utf-8").split()], (
+        "no token stays behind"
+    )
+
+
+def test_delete_asks(api: InfermedicaServer, tmp_path: Path) -> None:
+    id_ = created(api, tmp_path)
+    for answer in ("n\n", ""):
+        run = Run(api, tmp_path, "delete", id_, stdin=answer)
+        assert (run.code, run.out.strip()) == (1, "")
+        assert f"Delete the configuration that sends webhooks to {GATEWAY}?" in run.err
+        assert id_ in api.webhooks
+    assert Run(api, tmp_path, "delete", id_, stdin="y\n").code == 0
+    assert not api.webhooks
+
+
+def test_ids_are_one_segment_of_the_path(api: InfermedicaServer, tmp_path: Path) -> None:
+    assert Run(api, tmp_path, "show", "../surveys/s-1?x=#").code == 1
+    assert api.requests[-1][1] == f"{CONFIG}/..%2Fsurveys%2Fs-1%3Fx%3D%23"
+
+
+def test_scopes_are_asked_for_where_set(api: InfermedicaServer, tmp_path: Path) -> None:
+    assert Run(api, tmp_path, "list").code == 0
+    assert Run(api, tmp_path, "list", FHIRLINE_INFERMEDICA_SCOPES="{url}/webhook.read {url}/x").code == 0
+    assert api.scopes == ["", f"{api.url}/webhook.read {api.url}/x"]
+    assert api.requests[0][2] == {"grant_type": "client_credentials"}

@@ -1,0 +1,103 @@
+"""A broker that becomes the leader between two batches of a producer that it does not know yet (KAFKA-15591).
+
+Apache Kafka takes the second batch although it never saw the first, and librdkafka then reports both as written.
+"""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.step1_receive import raw_producer
+from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer
+from fhirline.streams.step1_receive.raw_record import Received
+from fhirline.streams.step5_publish import publish as step5_deliver
+from fhirline.streams.step5_publish.publish import Deliverer, DeliveryFailed
+from tests.crash.comparison import read_all
+from tests.support.kafka.brokers import apache, create_topics, settings_for
+from tests.support.kafka.late_leader import LateLeader
+
+TOPIC = "raw.mediquo"
+LARGE = 600_000
+"""Bytes of a record, of which no two go into one batch."""
+
+
+@pytest.fixture(scope="module")
+def leader() -> Iterator[tuple[LateLeader, Settings]]:
+    with LateLeader() as late, apache(advertised_listeners=f"PLAINTEXT://127.0.0.1:{late.port}") as kafka:
+        late.behind(kafka.brokers[1].port)
+        create_topics(kafka.bootstrap)
+        settings = settings_for(kafka.bootstrap)
+        Deliverer(settings).deliver([out(b"before")])  # only then does the broker lead the partition in truth
+        yield late, settings
+
+
+@pytest.fixture
+def several_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As librdkafka would send by itself."""
+
+    def config(settings: Settings, **more: Any) -> dict[str, Any]:
+        return producer_config(settings, **more, **{"max.in.flight.requests.per.connection": 5})
+
+    monkeypatch.setattr(step5_deliver, "producer_config", config)
+    monkeypatch.setattr(raw_producer, "producer_config", config)
+
+
+def keys(count: int = 3) -> list[bytes]:
+    return [f"{secrets.token_hex(4)}/{number}".encode() for number in range(count)]
+
+
+def there(settings: Settings, sent: list[bytes]) -> list[bytes]:
+    return [key for each in read_all(settings, [TOPIC]) if (key := bytes(each.key() or b"")) in sent]
+
+
+def out(key: bytes) -> OutRecord:
+    return OutRecord(TOPIC, key, os.urandom(LARGE), 0)
+
+
+def test_what_is_turned_away_is_written_before_what_comes_behind(leader: tuple[LateLeader, Settings]) -> None:
+    late, settings = leader
+    sent, acknowledged = keys(), list[Message]()
+    late.turn_away()
+    assert asyncio.run(Deliverer(settings).deliver_beside([out(each) for each in sent], acknowledged.append)) == []
+    assert late.turned_away == 1
+    assert [each.key() for each in acknowledged] == there(settings, sent) == sent
+
+
+@pytest.mark.usefixtures("several_at_a_time")
+def test_nothing_is_delivered_that_kafka_does_not_place(leader: tuple[LateLeader, Settings]) -> None:
+    late, settings = leader
+    sent = keys()
+    late.turn_away()
+    with pytest.raises(DeliveryFailed, match=rf"^{TOPIC}: OUT_OF_ORDER_SEQUENCE_NUMBER$"):
+        asyncio.run(Deliverer(settings).deliver_beside([out(each) for each in sent]))
+    assert there(settings, sent) == sent[1:]
+
+
+def test_a_gateway_takes_nothing_in_that_kafka_does_not_place(
+    leader: tuple[LateLeader, Settings], several_at_a_time: None
+) -> None:
+    late, settings = leader
+    key = keys(1)[0]
+
+    async def send() -> list[BaseException | None]:
+        producer = RawProducer(settings)
+        await producer.topics()
+        late.turn_away()
+        records = [Received(TOPIC, key, os.urandom(LARGE), [], int(time.time() * 1000), "an event") for _ in range(3)]
+        answers = await asyncio.gather(*(producer.send(each) for each in records), return_exceptions=True)
+        await producer.stop()
+        return answers
+
+    answers = asyncio.run(send())
+    assert isinstance(answers[0], KafkaUnavailable), answers
+    assert answers[1:] == [None, None]
+    assert there(settings, [key]) == [key, key]

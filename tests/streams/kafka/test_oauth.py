@@ -1,0 +1,104 @@
+"""Tokens for OAUTHBEARER: fetched once, renewed in time, and errors that say what to mend and no secret."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.clients import oauth
+from fhirline.streams.kafka.oauth import TokenRefused, TokenSource, token_source
+from tests.support.token_server import TokenServer
+
+SECRET = "a:secret/with+signs%"
+
+
+class Time:
+    """The clock of the module under test: a token's life is not waited for."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    made = Time()
+    monkeypatch.setattr(oauth, "time", made)
+    return made
+
+
+def test_a_token_serves_until_three_quarters_of_its_life(clock: Time) -> None:
+    with TokenServer({"ours": SECRET}, life=100) as server:
+        source = TokenSource(server.url, "ours", lambda: SECRET, "kafka write")
+        first, expires_at = source.token()
+        assert expires_at == clock.now + 100
+        clock.now += 74
+        assert source.token() == (first, expires_at)
+        clock.now += 2
+        second, _ = source.token()
+        assert second != first
+        assert (server.asked, server.scopes) == (2, ["kafka write"] * 2)
+
+
+def test_while_the_endpoint_is_away_the_token_at_hand_serves(clock: Time) -> None:
+    with TokenServer({"ours": SECRET}, life=100) as server:
+        source = TokenSource(server.url, "ours", lambda: SECRET)
+        first, _ = source.token()
+        server.down = True
+        clock.now += 90
+        assert source.token()[0] == first
+        clock.now += 11
+        with pytest.raises(TokenRefused, match=f"{server.url} answered 503"):
+            source.token()
+        server.down = False
+        assert source.token()[0] != first
+
+
+def test_a_secret_is_changed_in_its_file_while_running(tmp_path: Path, clock: Time) -> None:
+    file = tmp_path / "secret"
+    file.write_text("old")
+    file.chmod(0o600)
+    with TokenServer({"ours": "old"}, life=100) as server:
+        source = token_source(settings(server.url, sasl_oauth_client_secret_file=file))
+        source.token()
+        server.clients["ours"] = "new"
+        file.write_text("new\n")
+        clock.now += 80
+        source.token()
+        assert server.asked == 2
+
+
+def test_what_is_refused_is_said_without_the_secret() -> None:
+    with TokenServer({"ours": SECRET}) as server:
+        with pytest.raises(TokenRefused) as refused:
+            TokenSource(server.url, "ours", lambda: "wrong-secret").token()
+        assert str(refused.value) == f"{server.url} answered 401: check client id, secret and scope"
+    with pytest.raises(TokenRefused, match="Connection refused"):
+        TokenSource(server.url, "ours", lambda: SECRET).token()
+
+
+def settings(url: str | None, **more: Any) -> Settings:
+    given = {"sasl_oauth_token_url": url, "sasl_oauth_client_id": "ours", "sasl_oauth_client_secret": SECRET, **more}
+    kafka = {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}
+    return Settings(_env_file=None, **kafka, **given)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"url": None}, "FHIRLINE_SASL_OAUTH_TOKEN_URL is not set"),
+        ({"url": "http://idp.example/token"}, "FHIRLINE_SASL_OAUTH_TOKEN_URL: must be https"),
+        ({"sasl_oauth_client_id": None}, "FHIRLINE_SASL_OAUTH_CLIENT_ID is not set"),
+        ({"sasl_oauth_client_secret": None}, r"FHIRLINE_SASL_OAUTH_CLIENT_SECRET \(or _FILE\) is not set"),
+        ({"sasl_oauth_client_secret_file": Path("/nowhere")}, "FHIRLINE_SASL_OAUTH_CLIENT_SECRET_FILE: No such file"),
+        ({"sasl_oauth_ca_file": Path("/nowhere")}, "FHIRLINE_SASL_OAUTH_CA_FILE: No such file"),
+    ],
+)
+def test_a_setting_that_is_missing_or_wrong_is_named(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named) as error:
+        token_source(settings(**{"url": "https://idp.example/token", **wrong}))
+    assert SECRET not in str(error.value)

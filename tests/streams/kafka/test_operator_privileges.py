@@ -1,0 +1,185 @@
+"""The operator's commands against Apache Kafka with TLS, SCRAM and ACLs, as a user with exactly the operator's row."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+import orjson
+import pytest
+from pydantic import SecretStr
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.operate.dead_letters.board import Board
+from fhirline.streams.operate.status.reading import Reader
+from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step3_restore.state import RestoreFailed, StateCache
+from fhirline.topics.declared import (
+    BUNDLE,
+    ERASED,
+    canonical_topic,
+    dead_letter_topic,
+    enriched_topic,
+    raw_topic,
+    state_topic,
+)
+from fhirline.topics.privileges import Grant
+from tests.streams.operate.test_forget import RECEIVED_AT, SECRET, Load
+from tests.streams.operate.test_trace import event_of
+from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET
+from tests.support.kafka.users import GROUP, PARTITIONS, Cluster, Command, command
+from tests.support.paths import SAMPLES
+
+pytestmark = pytest.mark.long  # a secured cluster and every command
+
+OPERATOR = "operator"
+ENOUGH = 60.0
+
+
+@dataclass
+class Deployment:
+    """What a worker has left: a tenant's events, mapped, and two that became dead letters, one of them enriched."""
+
+    cluster: Cluster
+    load: Load
+    letters: Sequence[RawRecord]
+    replays: str
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Of a deployment that lacks nothing, so that ``doctor`` has no other problem to tell of."""
+        vendors = ("MEDIQUO_SECRET", "INFERMEDICA_TOKEN", "ALTIBBI_SECRET", "AZODHA_SECRET")
+        return self.cluster.environ(
+            OPERATOR,
+            FHIRLINE_ERASURE_KEY=SECRET,
+            FHIRLINE_REPLAY_DIR=self.replays,
+            FHIRLINE_VALIDATION="off",  # half of a process's start; what is validated, others test
+            FHIRLINE_GATEWAY_PORT="0",
+            FHIRLINE_INFERMEDICA_URL="https://infermedica.example",
+            FHIRLINE_INFERMEDICA_CLIENT_ID=CLIENT_ID,
+            FHIRLINE_INFERMEDICA_CLIENT_SECRET=CLIENT_SECRET,
+            **{f"FHIRLINE_{each}": uuid4().hex for each in vendors},
+        )
+
+    @property
+    def event(self) -> str:
+        """An event that was mapped."""
+        return event_of(next(raw for raw in self.load.raws if raw.vendor == "mediquo"))
+
+    def forget(self) -> tuple[str, ...]:
+        patient = self.load.patient("mediquo")
+        return "forget", "--vendor", patient.vendor, "--tenant", patient.tenant, "--patient", patient.key, "--yes"
+
+    def written(self, *topics: str) -> int:
+        with Scanner(self.cluster.settings) as scanner:
+            return sum(1 for _ in scanner.read({(t, n): None for t in topics for n in scanner.partitions(t)}))
+
+    def ran(self, *commands: Sequence[str]) -> list[Command]:
+        """The commands, run beside each other to their ends."""
+        with ExitStack() as stack:
+            running = [stack.enter_context(command(*each, environ=self.environ)) for each in commands]
+            for each in running:
+                each.wait(ENOUGH)
+        return running
+
+    def worked(self, *commands: Sequence[str]) -> list[str]:
+        """What the commands printed; each of them ended well."""
+        ended = self.ran(*commands)
+        for each in ended:
+            assert each.wait() == 0, each.output
+        return [each.output for each in ended]
+
+
+@pytest.fixture(scope="module")
+def deployment(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    load = Load(
+        cluster.settings.model_copy(update={"erasure_key": SecretStr(SECRET), "validation": "off"}),
+        f"t-{uuid4().hex[:12]}",
+    )
+    load.send(
+        raw_record("mediquo", load.tenant, (SAMPLES / f"mediquo-{name}.json").read_bytes(), RECEIVED_AT, None, 64)
+        for name in ("consultation", "report")
+    )
+    nobody = {"type": "status_update", "user_id": "", "id": 1}, {"event_type": "survey_finished", "content": {}}
+    altibbi, survey = (
+        raw_record(vendor, f"{load.tenant}-refused", orjson.dumps(body), RECEIVED_AT, None, 64)
+        for vendor, body in zip(("altibbi", "infermedica"), nobody, strict=True)
+    )
+    refused = load.send([altibbi, replace(survey, topic=enriched_topic("infermedica"))])
+    return Deployment(cluster, load, refused, str(tmp_path_factory.mktemp("replays")))
+
+
+def test_without_a_privilege_it_is_named(deployment: Deployment) -> None:
+    """Whoever only looks does without what the others need; who writes begins nothing that could not be finished."""
+    lacking = [
+        Grant("Group", GROUP, "Describe"),
+        Grant("Group", f"{GROUP}.state", "Describe"),
+        Grant("Topic", dead_letter_topic("altibbi"), "Read"),
+        Grant("Topic", state_topic("azodha"), "Read"),
+        Grant("Topic", canonical_topic("Patient"), "Write"),
+    ]
+    group, state, letters, azodha, patient = (
+        f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking
+    )
+    cluster = deployment.cluster
+    settings = cluster.security.settings(cluster.kafka.secure_bootstrap, OPERATOR, group=GROUP, partitions=PARTITIONS)
+    looks: list[tuple[Callable[[], object], str]] = [
+        (lambda: Reader(settings, ("mediquo",), (GROUP,), ENOUGH).__enter__().read(), GROUP),
+        (lambda: Board(settings, ["altibbi"]).read(), letters),
+        (lambda: [*Scanner(settings).read({(state_topic("azodha"), 0): None})], azodha),
+        (lambda: StateCache(settings, state_topic("mediquo")).restore([0]), state),
+    ]
+    topics = (raw_topic("altibbi"), ERASED, BUNDLE)
+    before = deployment.written(*topics)
+    with cluster.without(OPERATOR, *lacking):
+        for look, named in looks:
+            with pytest.raises((ConfigurationError, RestoreFailed)) as told:
+                look()
+            assert named in str(told.value)
+        for refused in deployment.ran(
+            ("dead-letters", "redrive", "--yes", "--id", deployment.letters[0].coordinates),
+            ("replay", "--publish", "--jobs", "1"),
+            deployment.forget(),
+        ):
+            assert refused.wait() == 2, refused.output
+            assert f"user {OPERATOR} lacks privileges" in refused.output
+            for named in (group, state, letters, azodha, patient):
+                assert named in refused.output, refused.output
+        (compared,) = deployment.ran(("replay", "--tenant", deployment.load.tenant, "--jobs", "1"))
+        assert compared.wait() == 2, "1 would say that something differs: " + compared.output
+        assert f"user {OPERATOR} lacks privileges" in compared.output
+    assert deployment.written(*topics) == before
+
+
+def test_with_exactly_its_privileges_every_command_of_the_operator_works(deployment: Deployment) -> None:
+    refused = deployment.letters
+    of_tenant = ("--tenant", deployment.load.tenant, "--jobs", "1")
+    status, doctor, show, trace, diff = deployment.worked(
+        ("status", "--once", "--every", "0.2"),
+        ("doctor",),
+        ("dead-letters", "show", refused[0].coordinates, "--reveal", "--reason", "a test"),
+        ("trace", deployment.event),
+        ("replay", *of_tenant),
+    )
+    assert re.search(r"altibbi\traw.altibbi\tsecured\t[1-9]", status), status
+    assert "this Kafka user has all that the operator's commands need" in doctor
+    assert '"status_update"' in show
+    assert "fhir.r4.bundle/" in trace
+    assert "2 events mapped" in diff
+
+    topics = (canonical_topic("Patient"), raw_topic("altibbi"), enriched_topic("infermedica"))
+    before = Counter({topic: deployment.written(topic) for topic in topics})
+    deployment.worked(("replay", "--publish", "--all", *of_tenant))
+    deployment.worked(
+        ("dead-letters", "redrive", "--yes", "--wait", "0", *(f"--id={each.coordinates}" for each in refused)),
+    )
+    after = Counter({topic: deployment.written(topic) for topic in topics})
+    assert after - before == dict.fromkeys(topics, 1)
+    listed, forgotten = deployment.worked(("dead-letters", "list", "--each"), (*deployment.forget(), "--settle", "0"))
+    assert [f"{each.coordinates}\tredriven" in listed for each in refused] == [True, True]
+    assert "looked again      1 times; left over: 0" in forgotten
+    assert deployment.written(ERASED) > 0

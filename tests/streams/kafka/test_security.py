@@ -1,0 +1,256 @@
+"""TLS, SASL and ACLs against Apache Kafka: each process with exactly the privileges that docs/security.md lists."""
+
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from fhirline.config.settings import PREFIX, Settings
+from fhirline.streams.kafka.acl_check import taken_away
+from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.step2_consume.faust.offset_gaps import PositionsUnknown, committed
+from fhirline.topics.declared import BUNDLE, canonical_topic, enriched_topic, raw_topic, state_topic
+from fhirline.topics.privileges import PROCESSES, Grant, overview, table
+from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
+from tests.support.kafka.brokers import settings_for
+from tests.support.kafka.users import GROUP, PARTITIONS, PASSWORDS, Cluster, Command, command
+from tests.support.paths import ROOT
+from tests.support.receiving import running_gateway
+from tests.support.token_server import TokenServer
+from tests.support.workload import events, produce
+
+ENOUGH = 60.0
+WRONG = "a-wrong-password"
+DOCUMENTATION = (ROOT / "docs" / "security.md").read_text("utf-8")
+SAMPLES = ROOT / "streams" / "demo" / "samples"
+
+
+def awaited(settings: Settings, topic: str, count: int, by: Command) -> list[Any]:
+    """The first records of a topic, which ``by`` must write, read by the super user."""
+    consumer = Consumer(
+        librdkafka(settings, **{"group.id": f"test.{time.monotonic_ns()}", "auto.offset.reset": "earliest"})
+    )
+    found: list[Any] = []
+    try:
+        consumer.subscribe([topic])
+        end = time.monotonic() + ENOUGH
+        while len(found) < count:
+            assert by.running, by.output
+            assert time.monotonic() < end, f"{topic}: {len(found)} records\n{by.output}"
+            message = consumer.poll(0.2)
+            if message is not None and message.error() is None:
+                found.append(orjson.loads(message.value() or b"null"))
+        return found
+    finally:
+        consumer.close()
+
+
+def written(settings: Settings, topic: str) -> int:
+    """How many records a topic holds."""
+    consumer = Consumer(librdkafka(settings, **{"group.id": "test.count"}))
+    try:
+        places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+        return sum(consumer.get_watermark_offsets(place, timeout=20)[1] for place in places)
+    finally:
+        consumer.close()
+
+
+def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_path: Path) -> None:
+    """Webhook → gateway → worker → resources; file → ingest; survey → enrich → worker; each as a user of its own."""
+    file = tmp_path / "events.ndjson"
+    file.write_bytes(orjson.dumps(orjson.loads((SAMPLES / "altibbi-recommendation.json").read_bytes())))
+    with InfermedicaServer() as api:
+        api.complete("s-1")
+        enrichment = {
+            "FHIRLINE_INFERMEDICA_URL": api.url,
+            "FHIRLINE_INFERMEDICA_CLIENT_ID": CLIENT_ID,
+            "FHIRLINE_INFERMEDICA_CLIENT_SECRET": CLIENT_SECRET,
+        }
+        with (
+            command("worker", environ=cluster.environ("worker")) as worker,
+            command("enrich", environ=cluster.environ("enrich", **enrichment)) as enrich,
+            command("ingest", "altibbi", str(file), environ=cluster.environ("ingest")) as ingest,
+            running_gateway(cluster.kafka.secure_bootstrap, tmp_path, **cluster.environ("gateway")) as gateway,
+        ):
+            assert ingest.wait() == 0, ingest.output
+            assert gateway.request("GET", "/readyz").json == {"status": "ready"}
+            mediquo = orjson.loads((SAMPLES / "mediquo-consultation.json").read_bytes())
+            assert gateway.post("/webhooks/mediquo", mediquo).status == 202
+            survey = {"event_type": "survey_finished", "content": {"survey_id": "s-1"}}
+            assert gateway.post("/webhooks/infermedica/clinic", survey).status == 202
+            awaited(cluster.settings, enriched_topic("infermedica"), 1, enrich)
+            bundles = awaited(cluster.settings, BUNDLE, 3, worker)
+            assert all(each["resourceType"] == "Bundle" for each in bundles)
+            assert awaited(cluster.settings, canonical_topic("RiskAssessment"), 1, worker)  # of the enriched survey
+            for process in (worker, enrich):
+                assert process.running, process.output
+                assert process.stop() == 0, process.output
+            for output in (worker.output, enrich.output, gateway.logged):
+                assert "AUTHORIZATION" not in output.upper(), output
+
+
+@pytest.mark.parametrize(
+    ("process", "lacking"),
+    [
+        ("worker", Grant("Group", GROUP, "Read")),
+        ("worker", Grant("Topic", BUNDLE, "Write")),
+        ("enrich", Grant("Group", f"{GROUP}.enrich", "Read")),
+        ("gateway", Grant("Topic", raw_topic("mediquo"), "Write")),
+    ],
+    ids=lambda each: each if isinstance(each, str) else f"{each.operation} {each.name}",
+)
+def test_with_one_privilege_less_it_does_not_start_and_names_it(cluster: Cluster, process: str, lacking: Grant) -> None:
+    """A worker that may not join its group would else wait for ever without a word."""
+    with cluster.without(process, lacking), command(process, environ=cluster.environ(process)) as refused:
+        assert refused.wait() == 2, refused.output
+    [line] = refused.said()
+    assert f"user {process} lacks privileges" in line
+    assert f"{lacking.operation} on {lacking.resource.lower()} {lacking.name};" in line
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "lost",
+    [
+        Grant("Topic", raw_topic("mediquo"), "Read"),
+        Grant("Group", GROUP, "Read"),
+        Grant("Topic", state_topic("mediquo"), "Write"),
+    ],
+    ids=lambda each: f"{each.operation} {each.name}",
+)
+def test_a_worker_that_loses_a_privilege_ends(cluster: Cluster, lost: Grant) -> None:
+    """And does not limp on with the rest."""
+    with command("worker", environ=cluster.environ("worker")) as worker:
+        worker.wait_for("partitions assigned")
+        with cluster.without("worker", lost):
+            produce(cluster.settings, events(50, seed=3))
+            assert ended(worker) != 0, worker.output
+    assert "AUTHORIZATION" in worker.output.upper()
+
+
+@pytest.mark.long
+def test_what_the_group_has_committed_is_not_known_without_its_privilege_and_that_is_said(cluster: Cluster) -> None:
+    """A worker's first batch may be the first to notice."""
+    lost, place = Grant("Group", GROUP, "Read"), (raw_topic("mediquo"), 0)
+    settings = cluster.settings_of("worker")
+    with cluster.without("worker", lost), pytest.raises(PositionsUnknown, match=f"Read on group {GROUP}"):
+        committed(settings, [place])
+    assert committed(settings, [place])[place] >= 0
+
+
+def ended(process: Command) -> int | None:
+    """The exit code; 0 where it goes on and on."""
+    try:
+        return process.wait()
+    except subprocess.TimeoutExpired:
+        return 0
+
+
+def test_topics_apply_says_what_it_was_refused(cluster: Cluster) -> None:
+    with command("topics", "apply", environ=cluster.environ("stranger")) as refused:
+        assert refused.wait() == 1, refused.output
+    assert len(refused.said()) > 40
+    assert all("create failed: TopicAuthorizationFailed" in line for line in refused.said())
+
+
+MISTAKES = {
+    "another CA": ({"FHIRLINE_SSL_CA_FILE": "other-ca.pem"}, "certificate verify failed"),
+    "no CA": ({"FHIRLINE_SSL_CA_FILE": "missing.pem"}, "FHIRLINE_SSL_CA_FILE"),
+    "wrong password": (
+        {"FHIRLINE_SASL_PASSWORD_FILE": "wrong"},
+        "invalid credentials with SASL mechanism",
+    ),
+    "password file missing": ({"FHIRLINE_SASL_PASSWORD_FILE": "nowhere"}, "FHIRLINE_SASL_PASSWORD_FILE: No such file"),
+    "no TLS": ({"FHIRLINE_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, "FHIRLINE_SECURITY_PROTOCOL"),
+    "mechanism left out": ({"FHIRLINE_SASL_MECHANISM": ""}, "FHIRLINE_SASL_MECHANISM"),
+    "another mechanism": ({"FHIRLINE_SASL_MECHANISM": "SCRAM-SHA-256"}, "FHIRLINE_SASL_MECHANISM"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_settings_is_one_line_and_exit_2(cluster: Cluster, mistake: str) -> None:
+    """At once: not after Kafka's own patience, which is endless; and no secret is in it. Any process says the same."""
+    (cluster.folder / "wrong").write_text(WRONG)
+    changed, told = MISTAKES[mistake]
+    files = {name: str(cluster.folder / value) for name, value in changed.items() if name.endswith("_FILE")}
+    starts = [["gateway", "--port", "0"], ["topics", "plan"]]
+    if mistake == "wrong password":
+        starts += [["worker"], ["enrich"], ["ingest", "altibbi", "/dev/null"]]
+    running = [Command(*start, environ=cluster.environ(start[0], **{**changed, **files})) for start in starts]
+    try:
+        for process in running:
+            assert process.wait() == 2, process.output
+            [line] = process.said()
+            assert told in line, process.output
+            assert "Traceback" not in process.output
+            for secret in (*PASSWORDS.values(), WRONG):
+                assert secret not in process.output
+    finally:
+        for process in running:
+            process.stop()
+
+
+@pytest.mark.long
+def test_all_three_clients_come_by_oauthbearer(cluster: Cluster, tmp_path: Path) -> None:
+    """kafka-python (topics), librdkafka (ingest, worker) and aiokafka (worker), with tokens of one small endpoint.
+
+    That a source of tokens renews them in time is test_oauth's.
+    """
+    secret = tmp_path / "client-secret"
+    secret.write_text("an-oauth-secret")
+    secret.chmod(0o600)
+    file = tmp_path / "events.ndjson"
+    survey = orjson.loads((SAMPLES / "mediquo-report.json").read_bytes())
+    file.write_bytes(orjson.dumps(survey))
+    with TokenServer(dict.fromkeys(PROCESSES, "an-oauth-secret"), life=120.0) as tokens:
+
+        def by_token(user: str) -> dict[str, str]:
+            oauth = {
+                "FHIRLINE_SASL_MECHANISM": "OAUTHBEARER",
+                "FHIRLINE_SASL_OAUTH_TOKEN_URL": tokens.url,
+                "FHIRLINE_SASL_OAUTH_CLIENT_ID": user,
+                "FHIRLINE_SASL_OAUTH_CLIENT_SECRET_FILE": str(secret),
+            }
+            scram = ("FHIRLINE_SASL_USERNAME", "FHIRLINE_SASL_PASSWORD_FILE")
+            return {name: value for name, value in cluster.environ(user, **oauth).items() if name not in scram}
+
+        with command("topics", "plan", environ=by_token("topics")) as plan:
+            assert plan.wait() == 0, plan.output
+        with command("worker", environ=by_token("worker")) as worker:
+            worker.wait_for("partitions assigned")
+            before = written(cluster.settings, BUNDLE)
+            with command("ingest", "mediquo", str(file), environ=by_token("ingest")) as ingest:
+                assert ingest.wait() == 0, ingest.output
+            awaited(cluster.settings, BUNDLE, before + 1, worker)
+            assert worker.stop() == 0, worker.output
+        for output in (plan.output, worker.output, ingest.output):
+            assert "an-oauth-secret" not in output
+        tokens.clients["worker"] = "another"
+        with command("worker", environ=by_token("worker")) as refused:
+            assert refused.wait() == 2, refused.output
+        [line] = refused.said()
+        assert "answered 401: check client id, secret and scope" in line
+
+
+@pytest.mark.parametrize(("page", "made"), [("docs/security.md", table), ("README.md", overview)])
+def test_the_documentation_shows_the_privileges_that_are_tested_here(page: str, made: Callable[[], str]) -> None:
+    """Made from the same table; ``python -c "from topics.privileges import table; print(table())"`` makes it anew."""
+    shown = (ROOT / page).read_text("utf-8").partition("<!-- privileges -->\n")[2]
+    assert shown.partition("\n<!-- /privileges -->")[0] == made()
+
+
+def test_every_setting_that_the_documentation_names_exists() -> None:
+    named = set(re.findall(r"FHIRLINE_[A-Z_]+[A-Z]", DOCUMENTATION))
+    assert len(named) > 15
+    assert named <= {PREFIX + name.upper() for name in Settings.model_fields}
+
+
+def test_certificates_that_are_being_replaced_take_no_privilege_away(tmp_path: Path) -> None:
+    settings = settings_for("127.0.0.1:9", security_protocol="SSL", ssl_ca_file=tmp_path / "gone.pem")
+    assert taken_away(settings, "worker") == ""

@@ -1,0 +1,332 @@
+"""What Prometheus is told: by real processes, in bounded labels; and what dashboard and alerts ask for is there."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from confluent_kafka import Producer
+from prometheus_client.parser import text_string_to_metric_families
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import Settings
+from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.enrich.metrics import EnrichMetrics
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.observe.metrics.endpoint import bound
+from fhirline.streams.observe.metrics.labels import OTHER, PATHS
+from fhirline.streams.observe.metrics.registry import new_registry
+from fhirline.streams.step2_consume.metrics import VendorMetrics, WorkerMetrics
+from fhirline.streams.step4_normalize.follow import follow
+from fhirline.topics.declared import raw_topic
+from tests.streams.enrich.test_enrich import TENANT, enriching, survey
+from tests.support.cases import cases
+from tests.support.infermedica_server import InfermedicaServer
+from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.paths import DOCKER
+from tests.support.watching import ENOUGH, Watched, get, watched
+from tests.support.workload import produce
+
+GRAFANA = DOCKER / "grafana"
+OPERATIONS = (
+    *("lag-grows", "dead-letters-grow", "a-vendor-changes-its-payload", "codes-without-a-row", "the-gateway-refuses"),
+    *("a-worker-ends", "validators-disagree", "state-grows"),
+)
+"""Headings of docs/operations.md."""
+
+MANY = PATHS + 50
+
+Sample = tuple[str, dict[str, str], float]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(tmp_path_factory.mktemp("metrics")) as running:
+        yield running
+
+
+def samples(text: str) -> list[Sample]:
+    return [
+        (each.name, dict(each.labels), each.value)
+        for family in text_string_to_metric_families(text)
+        for each in family.samples
+    ]
+
+
+def total(text: str, name: str, **labels: str) -> float:
+    """The sum of the samples that have these labels."""
+    return sum(value for found, own, value in samples(text) if found == name and labels.items() <= own.items())
+
+
+# --- what is counted --------------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_counted_from_webhook_to_canonical(stack: Watched) -> None:
+    case = next(each for each in cases() if (each.vendor, each.name) == ("altibbi", "unmapped_codes"))
+    before = total(get(f"{stack.worker_url}/metrics")[1], "fhirline_events_total", vendor="altibbi")
+    body = {**case.events[0], "something_new": {"at": [1, {"deep": 2}]}}
+    assert stack.gateway.post("/webhooks/altibbi", body).status == 202
+    assert stack.gateway.post("/webhooks/altibbi", body, x_webhook_secret="wrong").status == 401
+    assert stack.gateway.post("/webhooks/nobody", body).status == 404
+    told = stack.until(lambda text: total(text, "fhirline_events_total", vendor="altibbi") == before + 1)
+    assert total(told, "fhirline_resources_total", vendor="altibbi", outcome="published") > 3
+    assert total(told, "fhirline_unmapped_codes_total", vendor="altibbi") > 0
+    assert total(told, "fhirline_drift_total", path="/something_new") == 1
+    assert total(told, "fhirline_raw_to_canonical_seconds_count", vendor="altibbi") >= 1
+    assert total(told, "fhirline_batch_events_sum", vendor="altibbi") >= 1
+    assert total(told, "fhirline_state_bytes", topic="normalizer.state.altibbi") > 100
+    received = stack.scraped()["gateway"]
+    for status, vendor, outcome in (
+        *(("202", "altibbi", "accepted"), ("401", "altibbi", "unauthorized")),
+        ("404", "unknown", "unknown-vendor"),
+    ):
+        assert total(received, "fhirline_webhooks_total", status=status, vendor=vendor, outcome=outcome) == 1
+    assert total(received, "fhirline_receive_to_raw_seconds_count", vendor="altibbi") == 1
+    assert total(received, "fhirline_receive_to_raw_seconds_sum", vendor="altibbi") > 0
+
+
+def test_a_dead_letter_is_counted_by_its_code_and_an_old_event_has_no_latency(stack: Watched) -> None:
+    producer = Producer({"bootstrap.servers": stack.broker.bootstrap})
+    a_week_ago = int((time.time() - 7 * 86_400) * 1000)
+    producer.produce(raw_topic("mediquo"), b"{not json", b"k", timestamp=a_week_ago)
+    assert producer.flush(20) == 0
+    told = stack.until(lambda text: total(text, "fhirline_dead_letters_total", vendor="mediquo", code="not-json") == 1)
+    assert total(told, "fhirline_events_total", vendor="mediquo", outcome="dead-letter", event_type="unknown") == 1
+    assert total(told, "fhirline_old_events_total", vendor="mediquo") == 1
+    assert total(told, "fhirline_raw_to_canonical_seconds_count", vendor="mediquo") == 0
+
+
+def test_every_partition_has_its_lag_and_it_ends_at_none(stack: Watched) -> None:
+    """30 partitions, those that nothing was ever written to among them."""
+
+    def finished(text: str) -> bool:
+        lags = [value for name, _, value in samples(text) if name == "fhirline_lag_records"]
+        return len(lags) == 30 and not any(lags)
+
+    told = stack.until(finished)
+    assert total(told, "fhirline_topic_partitions") == 30
+
+
+def test_the_enrichment_tells_of_its_surveys(tmp_path: Path) -> None:
+    """One that is completed, one that there is none of."""
+    with EmbeddedBroker() as broker, InfermedicaServer() as api:
+        create_topics(broker.bootstrap)
+        running = RunningBroker("embedded", broker.bootstrap)
+        produce(running.settings(), [survey("s-1"), survey("s-2")])
+        api.complete("s-1")
+        content = yaml.safe_load((GRAFANA.parents[1] / "config" / "vendors.yaml").read_text("utf-8"))
+        content["vendors"]["infermedica"]["tenants"][TENANT] = {"enrichment": True}
+        (tmp_path / "vendors.yaml").write_text(yaml.safe_dump(content), "utf-8")
+        with enriching(running, api, tmp_path / "vendors.yaml", FHIRLINE_METRICS_PORT="0") as process:
+            url = process.wait_for("metrics listening")["url"]
+            end = time.monotonic() + ENOUGH
+            while total(told := get(url)[1], "fhirline_surveys_total") < 2:
+                assert time.monotonic() < end, process.report("is")
+                time.sleep(0.1)
+            assert get(url.replace("/metrics", "/readyz"))[0] == 200
+    assert total(told, "fhirline_surveys_total", outcome="enriched") == 1
+    assert total(told, "fhirline_surveys_total", outcome="dead-letter") == 1
+    assert total(told, "fhirline_dead_letters_total", vendor="infermedica", code="enrichment-failed") == 1
+    assert total(told, "fhirline_survey_seconds_count") == 1
+    groups = {labels["group"] for name, labels, _ in samples(told) if name == "fhirline_topic_partitions"}
+    assert groups == {"fhirline.enrich"}
+
+
+def test_health_and_readiness(stack: Watched) -> None:
+    stack.until(lambda _: get(f"{stack.worker_url}/readyz")[0] == 200)
+    assert get(f"{stack.worker_url}/healthz") == (200, '{"status": "ok"}')
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with bound(Settings(metrics_port=0, _env_file=None)) as held:
+        port = held.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"FHIRLINE_METRICS_PORT: 127.0.0.1:{port}: .*port of its own"):
+            bound(Settings(metrics_port=port, _env_file=None))
+    assert bound(Settings(_env_file=None)) is None
+
+
+# --- labels are bounded -----------------------------------------------------------------------------------------------
+
+
+def test_a_vendor_who_invents_names_makes_no_series_without_end() -> None:
+    """Event types, fields, codes and resource types that nobody has declared, hundreds of each."""
+    normalize, registry = normalizer(Settings(_env_file=None)), new_registry("worker")
+    of = VendorMetrics(WorkerMetrics(registry), "mediquo", normalize.terminology.names)
+    for number in range(MANY):
+        name = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        body = {"event": f"invented_{name}", "event_type": name, "consultation": {f"field{name}": {name: number}}}
+        case = next(each for each in cases() if each.vendor == "mediquo")
+        for value in (orjson.dumps({**case.events[0], f"new{name}": number}), orjson.dumps(body), b"{" + name.encode()):
+            raw = RawRecord("mediquo", "raw.mediquo", 0, number, 0, None, value, [("event-type", name.encode())])
+            followed = follow(raw, normalize, Memory(), 6)
+            batch = of.batch()
+            batch.event(followed)
+            batch.delivered([raw], followed.records, [], 0)
+    found: dict[str, dict[str, set[str]]] = {}
+    for family in registry.collect():
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                found.setdefault(family.name, {}).setdefault(label, set()).add(value)
+    paths = found["fhirline_drift"]["path"]
+    assert len(paths) == PATHS + 1
+    assert OTHER in paths
+    assert sum(metric.value for metric in _samples(registry, "fhirline_drift_total")) >= MANY, "counted all the same"
+    assert len(found["fhirline_events"]["event_type"]) < 40
+    assert found["fhirline_events"]["vendor"] <= set(VENDORS)
+    assert len(found["fhirline_resources"]["resource_type"]) < 40
+    assert len(found["fhirline_dead_letters"]["code"]) < 30
+    assert len(found["fhirline_unmapped_codes"]["table"]) < 30
+
+
+def _samples(registry: Any, name: str) -> list[Any]:
+    return [sample for family in registry.collect() for sample in family.samples if sample.name == name]
+
+
+# --- dashboard and alerts ---------------------------------------------------------------------------------------------
+
+DASHBOARD = json.loads((GRAFANA / "dashboards" / "fhirline.json").read_text("utf-8"))
+RULES = [
+    rule
+    for group in yaml.safe_load((GRAFANA / "prometheus" / "rules" / "fhirline.yml").read_text("utf-8"))["groups"]
+    for rule in group["rules"]
+]
+EXPRESSIONS = [
+    *(target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())),
+    *(rule["expr"] for rule in RULES),
+]
+WORDS = frozenset(
+    "sum max min avg count absent rate increase deriv changes histogram_quantile topk vector max_over_time "
+    "by without on ignoring group_left group_right and or unless offset".split()
+)
+"""PromQL's own, as far as they are used."""
+
+OWN_LABELS = frozenset({"job", "instance", "le"})
+OF_PROMETHEUS = frozenset({"up"})
+
+
+def named(expression: str) -> tuple[set[str], dict[str, set[str]], set[str]]:
+    """Metrics, the labels that each is selected by, and the labels that results are grouped by."""
+    bare = re.sub(r'"[^"]*"', '""', expression)
+    selected: dict[str, set[str]] = {}
+    for metric, inside in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", bare):
+        selected.setdefault(metric, set()).update(re.findall(r"(\w+)\s*[=!]", inside))
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
+    grouping = r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)"
+    grouped = {label for inside in re.findall(grouping, bare) for label in re.findall(r"\w+", inside)}
+    bare = re.sub(grouping, " ", bare)
+    bare = re.sub(r"\boffset\s+\w+", " ", bare)
+    return set(re.findall(r"(?<![\w.])[a-zA-Z_:][\w:]*", bare)) - WORDS, selected, grouped
+
+
+def test_names_are_found_in_an_expression() -> None:
+    first = 'sum by (le, a) (rate(x_bucket{a=~"$a", b!="by(c)"}[5m] offset 1w))'
+    expression = f"{first} / on (d) group_left (e) max(y) > 2e9 or z{{}}"
+    assert named(expression) == ({"x_bucket", "y", "z"}, {"x_bucket": {"a", "b"}, "z": set()}, {"le", "a", "d", "e"})
+
+
+def everything_happens(stack: Watched) -> None:
+    """Events of a vendor that no other test counts: one that is mapped, one with a word unknown, one unreadable."""
+    for case in (each for each in cases() if each.vendor == "azodha"):
+        route = f"/{case.route_event}" if case.route_event else ""
+        assert stack.gateway.post(f"/webhooks/azodha/acme{route}", case.events[0]).status == 202
+    producer = Producer({"bootstrap.servers": stack.broker.bootstrap})
+    producer.produce(raw_topic("azodha"), b"{not json", b"k")
+    assert producer.flush(20) == 0
+    happened = ("resources", "unmapped_codes", "dead_letters")
+    stack.until(lambda text: all(total(text, f"fhirline_{each}_total", vendor="azodha") for each in happened))
+    stack.until(lambda text: "fhirline_lag_records{" in text)  # as of the worker's last fetch
+
+
+def test_everything_that_dashboard_and_alerts_ask_for_is_told(stack: Watched) -> None:
+    everything_happens(stack)
+    exposed: dict[str, set[str]] = {name: set() for name in OF_PROMETHEUS}
+    enrich = new_registry("enrich")
+    EnrichMetrics(enrich, "infermedica", ("enrichment-failed",))
+    families = [*(f for text in stack.scraped().values() for f in text_string_to_metric_families(text))]
+    for family in (*families, *enrich.collect()):
+        for sample in family.samples:
+            exposed.setdefault(sample.name, set()).update(sample.labels)
+    # A vendor's drift has no series before the first: its name stands in the scrape, its labels in the family.
+    drift = WorkerMetrics(new_registry("worker")).drift
+    assert drift._name in {family.name for family in families}
+    exposed.setdefault("fhirline_drift_total", set()).update(drift._labelnames)
+    variables = [each["query"]["query"] for each in DASHBOARD["templating"]["list"] if each["type"] == "query"]
+    for expression in EXPRESSIONS:
+        metrics, selected, grouped = named(expression)
+        assert metrics, expression
+        assert metrics - exposed.keys() == set(), expression
+        for metric, labels in selected.items():
+            assert labels - exposed[metric] - OWN_LABELS == set(), expression
+        assert grouped - set().union(*(exposed[each] for each in metrics)) - OWN_LABELS == set(), expression
+    for query in variables:
+        metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", query).groups()
+        assert label in exposed[metric]
+    asked = {name for expression in EXPRESSIONS for name in named(expression)[0]}
+    own = {family.name for family in (*families, *enrich.collect()) if family.name.startswith("fhirline_")}
+    assert {name for name in own if not any(each.startswith(name) for each in asked)} == set(), "shown nowhere"
+
+
+def test_the_dashboard_is_one() -> None:
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+        if panel["type"] != "row":
+            assert panel["description"]
+            assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
+
+
+def test_every_alert_says_what_to_do() -> None:
+    for rule in RULES:
+        page, _, anchor = rule["annotations"]["runbook"].partition("#")
+        assert (page, anchor in OPERATIONS) == ("docs/operations.md", True), rule["alert"]
+        assert rule["annotations"]["summary"]
+        assert rule["labels"]["severity"] in ("info", "warning", "critical")
+    assert {rule["annotations"]["runbook"].partition("#")[2] for rule in RULES} == set(OPERATIONS)
+    assert len({rule["alert"] for rule in RULES}) == len(RULES)
+
+
+def test_what_is_provisioned_is_there() -> None:
+    compose = yaml.safe_load((GRAFANA.parent / "compose.yaml").read_text("utf-8"))
+    config = yaml.safe_load((GRAFANA / "prometheus" / "prometheus.yml").read_text("utf-8"))
+    assert config["rule_files"] == ["rules/*.yml"]
+    assert all(job["job_name"].startswith("fhirline-") for job in config["scrape_configs"])
+    [port] = re.findall(r"FHIRLINE_METRICS_PORT=(\d+)", (GRAFANA.parent / "Dockerfile").read_text("utf-8"))
+    assert {target["port"] for job in config["scrape_configs"] for target in job["dns_sd_configs"]} == {int(port)}
+    volumes = [each for service in compose["services"].values() for each in service.get("volumes", ())]
+    mounts = [each.split(":") for each in volumes if isinstance(each, str)]
+    assert all((GRAFANA.parent / source).exists() for source, *_ in mounts if source.startswith("."))
+    provider = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "fhirline.yaml").read_text("utf-8"))
+    assert provider["providers"][0]["options"]["path"] in {target for _, target, *_ in mounts}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Prometheus) is not installed")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "config", "prometheus.yml"),
+        ("test", "rules", "rules.test.yml"),
+        ("test", "rules", "rules.weeks.test.yml"),
+    ],
+    ids=lambda arguments: arguments[-1],
+)
+def test_promtool_agrees(arguments: tuple[str, ...]) -> None:
+    ran = subprocess.run(
+        ["promtool", *arguments], cwd=GRAFANA / "prometheus", check=False, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -1,0 +1,202 @@
+"""What cannot be mapped, or not be written, becomes a dead letter; the events around it lose nothing."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.instants import Instant
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.streams.kafka.headers import header
+from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.topics.declared import BUNDLE, dead_letter_topic, state_topic
+from fhirline.topics.partition import partition_for
+from tests.streams.operate.test_replay import replay
+from tests.streams.step2_consume.test_worker import ENOUGH, running, wait_until_as
+from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.workload import Store, events, produce, undisturbed
+
+RECEIVED_AT = Instant.parse("2024-06-01T12:00:00Z")
+KEY = b"default|survey/s-1"
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    """A broker for one test, with the declared topics."""
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6)
+
+
+class Letters:
+    """The dead letters of a vendor, as far as they have been read."""
+
+    def __init__(self, settings: Settings, vendor: str) -> None:
+        self._consumer = Consumer(librdkafka(settings, **{"group.id": "letters", "auto.offset.reset": "earliest"}))
+        topic = dead_letter_topic(vendor)
+        self._consumer.assign([TopicPartition(topic, each, 0) for each in range(settings.partitions)])
+        self._found: list[Message] = []
+
+    def read(self) -> list[Message]:
+        """All that are there by now."""
+        self._found += [each for each in self._consumer.consume(100, 0.1) if each.error() is None]
+        return self._found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+@contextmanager
+def letters(settings: Settings, vendor: str) -> Iterator[Letters]:
+    found = Letters(settings, vendor)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def test_unreadable_records(settings: Settings) -> None:
+    """Not JSON, no object, no value, cut off, too deep: a letter each; the good record behind them is mapped."""
+    good = orjson.dumps({"event_type": "survey_finished", "content": {"survey_id": "s-1"}})
+    deep = b'{"a":' * 220 + b"1" + b"}" * 220
+    bad = [b"not json", b"[1, 2]", None, b'{"pass_code": 5528,', deep]
+    producer = Producer(producer_config(settings))
+    for value in (*bad, good):
+        producer.produce("raw.infermedica", value, KEY)
+    assert producer.flush(20) == 0
+    store = Store(settings)
+    with letters(settings, "infermedica") as found, running(settings) as worker:
+        end = time.monotonic() + ENOUGH
+        while len(found.read()) < len(bad) or not any("QuestionnaireResponse/" in name for name in store.values):
+            assert time.monotonic() < end, worker.report("is stuck")
+            store.read(0.05)
+        seen = list(found.read())
+        assert "5528" not in worker.report("said"), "no log line quotes a payload"
+    store.close()
+    assert [header(each.headers(), "error-code") for each in seen] == [
+        "not-json",
+        "not-an-object",
+        "empty",
+        "not-json",
+        "too-deep",
+    ]
+    assert [each.value() for each in seen] == [b"not json", b"[1, 2]", None, None, deep], "5528 is withheld"
+    place = f"raw.infermedica/{partition_for(KEY, settings.partitions)}"
+    assert [header(each.headers(), "raw") for each in seen] == [f"{place}/{offset}" for offset in range(len(bad))]
+    assert all(header(each.headers(), "attempt") == "1" for each in seen)
+
+
+def test_an_unknown_event_has_an_outcome_and_no_letter(settings: Settings) -> None:
+    producer = Producer(producer_config(settings))
+    producer.produce(
+        "raw.mediquo", orjson.dumps({"type": "something_new", "payload": {"patient": {"code": "p"}}}), b"k"
+    )
+    assert producer.flush(20) == 0
+    store = Store(settings)
+    with letters(settings, "mediquo") as found, running(settings) as worker:
+        end = time.monotonic() + ENOUGH
+        while not store.values:
+            assert time.monotonic() < end, worker.report("is stuck")
+            store.read(0.05)
+        assert worker.stop() == 0
+        assert found.read() == []
+    (outcome,) = (orjson.loads(value) for value in store.values.values())
+    assert [issue["code"] for issue in outcome["issue"] if issue["severity"] == "warning"] == ["not-supported"]
+    store.close()
+
+
+def test_a_record_too_large_for_kafka(settings: Settings) -> None:
+    """One event's output exceeds what a record may be: that event has a letter, the others their resources.
+
+    Its raw value is as large, so the letter goes without it, and names the raw record that has it.
+    """
+    assert RECEIVED_AT is not None
+    raws = produce(settings, events(40, seed=3))
+    expected = undisturbed(settings, raws)
+    text = "".join(random.Random(1).choices("abcdefghij ", k=200_000))
+    body: dict[str, Any] = {"type": "patient_report_sent", "occurred_on": 1717243500}
+    body["payload"] = {"type": "soap", "patient": {"code": "big"}, "content": {"plan": text}}
+    (large,) = produce(settings, [raw_record("mediquo", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
+    producer = Producer(producer_config(settings))  # one that is not ours, with a key and a header as large
+    producer.produce("raw.mediquo", b"{not json", b"k" * 70_000)
+    told = [("tenant", b"clinic"), ("received-at", b"2024-06-01T12:00:00Z"), ("attempt", b"2")]
+    producer.produce("raw.mediquo", b"{not json", b"clinic|k", headers=[*told, ("event-type", b"h" * 70_000)])
+    assert producer.flush(20) == 0
+    store = Store(settings)
+    with (
+        letters(settings, "mediquo") as found,
+        running(settings, FHIRLINE_MESSAGE_MAX_BYTES="65536") as worker,
+    ):
+        end = time.monotonic() + ENOUGH
+
+        def too_large() -> list[Message]:
+            return [each for each in found.read() if header(each.headers(), "error-code") == "record-too-large"]
+
+        def bare() -> list[Message]:
+            return [each for each in found.read() if header(each.headers(), "error-code") == "not-json"]
+
+        while store.different(expected)["missing"] or not too_large() or len(bare()) < 2:
+            assert time.monotonic() < end, worker.report("is stuck")
+            assert worker.running, worker.report("has ended")
+            store.read(0.05)
+        assert {header(each.headers(), "raw") for each in too_large()} == {large.coordinates}
+        assert {each.value() for each in too_large()} == {None}
+        without_key, without_header = sorted(bare(), key=lambda each: (each.key() or b"").startswith(b"clinic"))
+        assert without_key.value() is without_header.value() is None
+        at = header(without_key.headers(), "raw") or ""
+        assert (without_key.key() or b"").decode() == at.replace("raw.mediquo", "default|record")
+        assert without_header.key() == b"clinic|k"
+        assert {*told} < {*(without_header.headers() or ())}, "whose it is, and of which case, is not lost"
+        assert header(without_header.headers(), "event-type") is None
+        assert worker.stop() == 0
+    store.close()
+
+
+@pytest.mark.long
+def test_a_register_too_large_for_kafka(settings: Settings, tmp_path: Path) -> None:
+    """What could not be remembered is not published either: all is as if the event had never come, but for its letter.
+
+    The patient's later event would else be folded with a name that no restart, and no other worker, knows of. A replay
+    finds the same.
+    """
+    assert RECEIVED_AT is not None
+    limit = {"FHIRLINE_MESSAGE_MAX_BYTES": "65536"}
+    drawn = random.Random(1).choices
+    name, long_id = "".join(drawn("abcdefghij ", k=70_000)), "".join(drawn("abcdefghij", k=40_000))
+    files = (
+        {"patient": {"id": "big", "lastName": name}, "file": {"id": 1, "name": "a.pdf"}},
+        {"patient": {"id": long_id}, "file": {"id": 2, "name": "b.pdf"}},  # of which a Bundle would be small enough
+        {"patient": {"id": "big", "gender": "FEMALE"}, "file": {"id": 3, "name": "c.pdf"}},
+    )
+    bodies = [orjson.dumps({"eventName": "UploadedFileAndTest", "data": file}) for file in files]
+    *large, small = (raw_record("azodha", "acme", body, RECEIVED_AT, None, 64) for body in bodies)
+    raws = produce(settings, [*large, *events(40, seed=3), small])
+    refused = [each for each in raws if each.value in {each.value for each in large}]
+    expected = undisturbed(settings, [each for each in raws if each not in refused])
+    store = Store(settings)
+    with letters(settings, "azodha") as found, running(settings, **limit) as worker:
+        wait_until_as(expected, store, worker)
+        end = time.monotonic() + ENOUGH
+        keys = {each.key for each in refused}
+        while len(told := [each for each in found.read() if each.key() in keys]) < len(refused):
+            assert time.monotonic() < end, worker.report("is stuck")
+        assert worker.stop() == 0
+    told_of = {tuple(header(each.headers(), name) for name in ("error-code", "error-path", "raw")) for each in told}
+    assert told_of == {("record-too-large", state_topic("azodha"), each.coordinates) for each in refused}
+    replayed = replay(settings, tmp_path, "--vendor", "azodha", **limit)
+    assert replayed.lines == [], replayed.said
+    assert "2 x record-too-large" in replayed.said
+    published = replay(settings, tmp_path, "--publish", "--bundles", "--vendor", "azodha", **limit)
+    assert "2 x record-too-large" in published.said
+    store.read_to_the_end()
+    bundles = {name for name in store.values if name.startswith(BUNDLE)}
+    assert bundles == {name for name in expected if name.startswith(BUNDLE)}
+    store.close()

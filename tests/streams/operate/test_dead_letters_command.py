@@ -1,0 +1,357 @@
+"""``fhirline dead-letters`` beside a real worker: what is mended and sent again ends as if nothing had happened."""
+
+import json
+import os
+import random
+import re
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from confluent_kafka import Consumer, Producer, TopicPartition
+from pydantic import SecretStr
+
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.mappers.registry import partition_key
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.streams.kafka.headers import header
+from fhirline.streams.kafka.reader import Scanner, headers_of, timestamp_ms
+from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.observe.audit import who
+from fhirline.streams.operate.dead_letters.board import Board
+from fhirline.streams.operate.dead_letters.cases import Case, Place, Status
+from fhirline.streams.operate.dead_letters.redrive import Redriver
+from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step3_restore.block import Block, hashing
+from fhirline.streams.step4_normalize.follow import Followed, dead_letter, envelope_of, follow
+from fhirline.topics.declared import ERASED, raw_topic
+from tests.crash.comparison import settled
+from tests.streams.operate.test_dead_letters import letters
+from tests.streams.step2_consume.test_worker import ENOUGH, NOTHING, own_broker, running
+from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.workload import Store, events, produce, undisturbed
+
+__all__ = ["own_broker"]
+
+MARKER = "Xanthippe-7731"
+SLIP = "no uri"
+RECEIVED_AT = Instant.parse("2024-06-01T12:00:00Z")
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    """A broker for one test, with the declared topics."""
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6)
+
+
+def dead_letters(settings: Settings, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"FHIRLINE_BOOTSTRAP": settings.bootstrap, "FHIRLINE_LOG_FORMAT": "json"} | more
+    return subprocess.run(
+        [sys.executable, "-c", "from fhirline.streams.cli import main; main()", "dead-letters", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=ENOUGH,
+        check=False,
+    )
+
+
+def listed(settings: Settings, *statuses: Status) -> list[Case]:
+    with Board(settings, load_vendors().names) as board:
+        return [case for case in board.read() if not statuses or case.status in statuses]
+
+
+def raw_records(settings: Settings, vendors: Iterable[str]) -> int:
+    with Scanner(settings) as scanner:
+        places = {(raw_topic(vendor), each): None for vendor in vendors for each in range(settings.partitions)}
+        return sum(1 for _ in scanner.read(places))
+
+
+def wait_until_mapped(settings: Settings, raws: Iterable[RawRecord]) -> None:
+    """Until the workers' group has committed all of these."""
+    ends: dict[tuple[str, int], int] = {}
+    for raw in raws:
+        ends[raw.topic, raw.partition] = max(raw.offset + 1, ends.get((raw.topic, raw.partition), 0))
+    asking = Consumer(librdkafka(settings, **{"group.id": settings.group}))
+    end = time.monotonic() + ENOUGH
+
+    def behind() -> int:
+        return sum(each.offset < ends[each.topic, each.partition] for each in asking.committed([*map(_at, ends)], 10))
+
+    while settled(behind) != 0:  # a coordinator may be on its way
+        assert time.monotonic() < end, "the worker is stuck"
+    asking.close()
+
+
+def _at(place: tuple[str, int]) -> TopicPartition:
+    return TopicPartition(*place)
+
+
+def broken(settings: Settings, folder: Path) -> Settings:
+    """The same with a slip in each code table and in vendors.yaml: a code system that is no URI."""
+    dumped = load_vendors().model_dump(mode="json", exclude_unset=True)
+    dumped["vendors"]["altibbi"]["defaults"]["icd10_system"] = SLIP
+    vendors, tables = folder / "vendors.yaml", folder / "terminology"
+    vendors.write_text(yaml.safe_dump(dumped))
+    tables.mkdir()
+    for table in files("fhirline.config").joinpath("terminology").iterdir():
+        if table.name.endswith(".yaml") and "codings:" in (text := table.read_text("utf-8")):
+            (tables / table.name).write_text(re.sub(r'system: "?http[^",]*"?', f'system: "{SLIP}"', text))
+    return settings.model_copy(update={"vendors_file": vendors, "terminology_dir": tables})
+
+
+on_apache_in_the_long_tests = pytest.mark.parametrize(
+    "own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True
+)
+
+
+@on_apache_in_the_long_tests
+def test_mended_and_redriven_it_is_as_if_nothing_had_happened(own_broker: RunningBroker, tmp_path: Path) -> None:
+    """Events fail, the worker is mended, later events of the same patients are mapped, the failed ones are redriven.
+
+    Canonical topics are then those of all events mapped in order by the mended worker: nothing is missing, and nothing
+    newer was overwritten, although some of what was redriven was older than what was there.
+    """
+    settings = own_broker.settings(session_timeout=6)
+    slipped = broken(settings, tmp_path)
+    made = [each for each in events(200, seed=3) if each.topic in ("raw.altibbi", "raw.mediquo")]
+    half = len(made) // 2
+    early = produce(settings, [*made[:half], large_event()])
+    failing = refused(slipped, early) | {each.coordinates for each in early if b"big" in (each.key or b"")}
+    with running(
+        settings,
+        FHIRLINE_VENDORS_FILE=str(slipped.vendors_file),
+        FHIRLINE_TERMINOLOGY_DIR=str(slipped.terminology_dir),
+        FHIRLINE_MESSAGE_MAX_BYTES="65536",
+    ) as worker:
+        wait_until_mapped(settings, early)
+        assert worker.stop() == 0
+    late = produce(settings, made[half:])
+    again = [each for each in early if each.coordinates in failing]
+    assert stale(settings, [*early, *late], again) > 5, "some redriven event must meet what is newer"
+    expected, for_good = undisturbed(settings, [*early, *late]), refused(settings, again)
+    assert len(failing - for_good) > 10
+    with running(settings) as worker:
+        wait_until_mapped(settings, late)
+        before = listed(settings)
+        assert failing <= {each.id for each in before}
+        assert {each.status for each in before} == {Status.OPEN}
+        large = [each.last for each in before if each.id in failing and each.last.code == "record-too-large"]
+        assert [each.size for each in large] == [None]
+        vendors = load_vendors().names
+        count = raw_records(settings, vendors)
+        shown = dead_letters(settings, "redrive", "--dry-run")
+        assert f"{len(before)} would be sent; nothing was" in shown.stdout, shown.stderr
+        assert dead_letters(settings, "redrive").returncode == 2, "without a terminal it needs --yes"
+        assert raw_records(settings, vendors) == count
+
+        ids = [f"--id={each}" for each in sorted(failing)]
+        for exit_code in (1, 0):  # some fail again; then there is nothing left to send
+            said = dead_letters(settings, "redrive", "--yes", "--idempotency-key=k1", "--rate=1000", *ids)
+            assert said.returncode == exit_code, said.stdout + said.stderr
+            assert raw_records(settings, vendors) == count + len(failing), "the same key sends nothing twice"
+        assert f"{len(failing)} were sent with this idempotency key before" in said.stdout
+        now = {each.id: each.status for each in listed(settings)}
+        assert {each for each in failing if now[each] is Status.DONE} == failing - for_good, worker.report("said")
+        assert {each for each in failing if now[each] is Status.FAILED} == failing & for_good
+    store = Store(settings)
+    store.read_to_the_end()
+    assert store.differences(expected) == NOTHING, store.different(expected)
+    assert all(len(places) == 1 for places in store.partitions.values()), "a key never changes its partition"
+    store.close()
+
+
+def refused(settings: Settings, raws: list[RawRecord]) -> set[str]:
+    """Coordinates of those of which something cannot be mapped with these settings."""
+    found: set[str] = set()
+
+    def note(raw: RawRecord, followed: Followed) -> None:
+        if followed.error:
+            found.add(raw.coordinates)
+
+    undisturbed(settings, raws, note)
+    return found
+
+
+def stale(settings: Settings, mapped: list[RawRecord], again: list[RawRecord]) -> int:
+    """How many resources the redriven events must leave alone."""
+    left: list[int] = []
+
+    def count(_: RawRecord, followed: Followed) -> None:
+        flags = followed.normalized.flags if followed.normalized else ()
+        left.append(sum(len(flag.at) for flag in flags if flag.code == "stale-event"))
+
+    undisturbed(settings, [*mapped, *again], count)
+    return sum(left[len(mapped) :])
+
+
+def large_event() -> Any:
+    """A report whose records are too large for a worker that is told so; its letter goes without the value."""
+    assert RECEIVED_AT is not None
+    text = "".join(random.Random(1).choices("abcdefghij ", k=200_000))
+    body: dict[str, Any] = {"type": "patient_report_sent", "occurred_on": 1717243500}
+    body["payload"] = {"type": "soap", "patient": {"code": "big"}, "content": {"plan": text}}
+    return raw_record("mediquo", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)
+
+
+@pytest.mark.long
+def test_what_fails_again_says_how_often(settings: Settings) -> None:
+    """A foreign record without headers, in a partition that its key does not name; and what cannot be sent again."""
+    foreign = {"event_type": "survey_finished", "content": {"note": MARKER}}
+    producer = Producer(producer_config(settings))
+    for value in (orjson.dumps(foreign), None, b'{"pass_code": 5528,', f'["{MARKER}"]'.encode()):
+        producer.produce("raw.infermedica", value, b"a-key", 4, timestamp=1_717_000_000_123)
+    assert producer.flush(20) == 0
+    first = "raw.infermedica/4/0"
+    with running(settings) as worker:
+        with letters(settings, "infermedica") as found:
+            end = time.monotonic() + ENOUGH
+            while len(found.read()) < 4:
+                assert time.monotonic() < end, worker.report("is stuck")
+        for attempt in (2, 3):
+            said = dead_letters(settings, "redrive", "--yes", "--code", "resource-refused")
+            assert said.returncode == 1, said.stdout + said.stderr
+            assert "1 sent, 0 done, 1 failed again" in said.stdout
+            (case,) = listed(settings, Status.FAILED)
+            assert (case.id, case.attempts, len(case.letters)) == (first, attempt, attempt)
+            assert case.last.received is not None
+            assert case.last.received.text == "2024-05-29T16:26:40.123Z"
+        said = dead_letters(settings, "redrive", "--yes", "--status", "open", "--rate", "50")
+        assert said.returncode == 1
+        assert "/4/1 was not sent: the raw record has no value" in said.stderr
+        assert "/4/2 was not sent: still unreadable (not-json)" in said.stderr
+        assert "1 sent, 0 done, 1 failed again, 0 on their way" in said.stdout
+        assert MARKER not in worker.report("said")
+    with Scanner(settings) as scanner:
+        sent = [*scanner.read({("raw.infermedica", 4): None})]
+    assert [each.value() for each in sent[4:]] == [sent[0].value(), sent[0].value(), sent[3].value()]
+    assert {timestamp_ms(each) for each in sent} == {1_717_000_000_123}
+    assert [header(headers_of(each), "attempt") for each in sent[4:]] == ["2", "3", "2"]
+    assert {header(headers_of(each), "received-at") for each in sent[4:]} == {"2024-05-29T16:26:40.123Z"}
+
+
+def test_done_is_what_every_stage_has_passed(settings: Settings) -> None:
+    """An enrichment's letter: worker and enrichment both read the redriven event. What is done stays so, until news."""
+    assert RECEIVED_AT is not None
+    body = orjson.dumps({"event_type": "survey_finished", "content": {"survey_id": "s-1"}})
+    (raw,) = produce(settings, [raw_record("infermedica", "acme", body, RECEIVED_AT, None, 64)])
+    write_letter(settings, raw)
+
+    def status() -> Status:
+        with Board(settings, ["infermedica"]) as board:
+            (case,) = board.read()
+            return case.status
+
+    with Board(settings, ["infermedica"]) as board:
+        redriver = Redriver(settings, "k1")
+        (place,) = redriver.send(board.read()).sent.values()
+        assert (place.topic, place.partition) == (raw.topic, raw.partition)
+        commit(settings, settings.group, place, place.offset)
+        commit(settings, f"{settings.group}.enrich", place, place.offset + 1)
+        assert status() is Status.REDRIVEN, "a committed offset is the next one to be read"
+        commit(settings, settings.group, place, place.offset + 1)
+        assert status() is Status.DONE
+        redriver.settle(board.read())
+    commit(settings, settings.group, place, 0)
+    assert status() is Status.DONE, "it was marked: a group that begins anew changes nothing"
+    write_letter(settings, raw)
+    assert status() is Status.OPEN
+    again = (("attempt", b"2"), ("first-raw", raw.coordinates.encode()), ("redrive", b"k2"))
+    write_letter(settings, replace(raw, offset=place.offset, headers=[*raw.headers, *again]))
+    with Board(settings, ["infermedica"]) as board:
+        (case,) = board.read()
+    assert (case.status, case.attempts, len(case.letters)) == (Status.FAILED, 2, 3)
+    assert case.answers("k2"), "whoever died before it marked the event need not send it again"
+
+
+def write_letter(settings: Settings, raw: RawRecord) -> None:
+    write(settings, dead_letter(raw, raw.value, "enrichment-failed", "/summary", event="e"))
+
+
+def write(settings: Settings, *records: OutRecord) -> None:
+    producer = Producer(producer_config(settings))
+    for each in records:
+        producer.produce(each.topic, each.value, each.key, headers=list(each.headers))
+    assert producer.flush(20) == 0
+
+
+def commit(settings: Settings, group: str, place: Place, offset: int) -> None:
+    consumer = Consumer(librdkafka(settings, **{"group.id": group}))
+    consumer.commit(offsets=[TopicPartition(place.topic, place.partition, offset)], asynchronous=False)
+    consumer.close()
+
+
+def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: Path) -> None:
+    assert RECEIVED_AT is not None
+    body = {"event_type": "survey_finished", "content": {"note": MARKER}}
+    (raw,) = produce(settings, [raw_record("infermedica", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
+    followed = follow(raw, normalizer(settings), Memory(), settings.partitions).records
+    write(settings, *(each for each in followed if each.topic == "dead-letter.infermedica"))
+    plain = [
+        dead_letters(settings, "list"),
+        dead_letters(settings, "show", raw.coordinates),
+        dead_letters(settings, "export", f"--to={tmp_path / 'plain.jsonl'}", "--path=/content/*"),
+    ]
+    assert [each.returncode for each in plain] == [0, 0, 0], plain
+    row = "infermedica\tresource-refused\t/content/survey_id\tmap-1\t1\t1\t0\t0\t0"
+    assert row in plain[0].stdout
+    assert f"payload         {len(raw.value or b'')} bytes, shown with --reveal" in plain[1].stdout
+    assert "1 written" in plain[2].stdout
+    refused = dead_letters(settings, "show", raw.coordinates, "--reveal")
+    assert refused.returncode == 2
+    assert "--reason" in refused.stderr
+    seen = "".join(each.stdout + each.stderr for each in (*plain, refused)) + (tmp_path / "plain.jsonl").read_text()
+    key = (raw.key or b"").decode()
+    assert MARKER not in seen
+    assert key not in seen, "a key names a patient"
+
+    because = ("--reveal", "--reason", "ticket 12", "--as", "a clerk")
+    shown = dead_letters(settings, "show", raw.coordinates, *because, FHIRLINE_LOG_LEVEL="error")
+    assert MARKER in shown.stdout
+    exported = dead_letters(settings, "export", f"--to={tmp_path / 'all.jsonl'}", *because)
+    files = dead_letters(settings, "export", f"--to={tmp_path / 'all'}", "--format=files", *because)
+    for said in (shown, exported, files):
+        audits = [json.loads(line) for line in said.stderr.splitlines() if "dead letter revealed" in line]
+        assert [(each["letter"], each["reason"]) for each in audits] == [(raw.coordinates, "ticket 12")]
+        assert (audits[0]["who"], audits[0]["as"]) == (who(), "a clerk")
+        assert MARKER not in said.stderr
+    (line,) = map(json.loads, (tmp_path / "all.jsonl").read_text().splitlines())
+    assert (line["payload"], line["key"]) == (body, key)
+    name = raw.coordinates.replace("/", "_")
+    assert (tmp_path / "all" / f"{name}.payload").read_bytes() == raw.value
+    written = [tmp_path / "plain.jsonl", tmp_path / "all.jsonl", *(tmp_path / "all").iterdir()]
+    assert {stat.S_IMODE(each.stat().st_mode) for each in written} == {0o600}
+    missing = dead_letters(settings, "show", "raw.infermedica/0/999")
+    assert (missing.returncode, "no letter" in missing.stderr) == (1, True)
+
+    count = raw_records(settings, ["infermedica"])
+    erased = settings.model_copy(update={"erasure_key": SecretStr("k" * 32)})
+    block_patient(erased, raw)
+    said = dead_letters(settings, "redrive", "--yes", FHIRLINE_ERASURE_KEY="k" * 32)
+    assert (said.returncode, "not sent: its patient is erased" in said.stderr) == (1, True), said.stderr
+    assert raw_records(settings, ["infermedica"]) == count
+
+
+def block_patient(settings: Settings, raw: RawRecord) -> None:
+    """As ``fhirline forget`` begins."""
+    secret = hashing(settings)
+    assert secret is not None
+    block = Block(secret.check, "2024-06-02T00:00:00Z")
+    write(settings, OutRecord(ERASED, secret.digest(partition_key(envelope_of(raw))).encode(), block.encode()))

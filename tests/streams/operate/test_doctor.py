@@ -1,0 +1,329 @@
+"""``fhirline doctor``: each check against the very thing that is broken, and against one that is not."""
+
+import json
+import subprocess
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fhirline.config.vendors import Vendors, load_vendors
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.operate.doctor import cluster, configuration, instances, machine, work
+from fhirline.streams.operate.doctor.examine import at_the_cluster, examine
+from fhirline.streams.operate.doctor.finding import Finding, Level
+from fhirline.streams.operate.status.groups import Group
+from fhirline.streams.operate.status.summary import Members
+from fhirline.topics.cluster import Existing, compare
+from fhirline.topics.declared import declared
+from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
+from tests.support.kafka.apache import free_ports
+from tests.support.kafka.brokers import RunningBroker, settings_for
+from tests.support.paths import CONFIG
+from tests.support.receiving import FHIRLINE, environment, running_gateway
+
+OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
+NOWHERE = "127.0.0.1:9"
+GOOD = "k7Vw2p0ZrJx9Qm4NtB6s"
+VARIABLES = ("MEDIQUO_SECRET", "INFERMEDICA_TOKEN", "ALTIBBI_SECRET", "AZODHA_SECRET")
+SECRETS = {f"FHIRLINE_{name}": GOOD for name in VARIABLES}
+
+
+def said(findings: Iterable[Finding], check: str) -> list[tuple[Level, str]]:
+    """Level and text of a check's findings. Whatever is not as it should be says what to do."""
+    found = [each for each in findings if each.check == check]
+    assert all(each.mend for each in found if each.level is not OK)
+    return [(each.level, each.text) for each in found]
+
+
+def changed_vendors(folder: Path, **infermedica: Any) -> Path:
+    """The packaged file with other defaults for Infermedica."""
+    content = yaml.safe_load((CONFIG / "vendors.yaml").read_text("utf-8"))
+    content["vendors"]["infermedica"]["defaults"] |= infermedica
+    path = folder / "vendors.yaml"
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+# Configuration
+
+
+def test_a_mistyped_variable_is_named() -> None:
+    known = {**SECRETS, "FHIRLINE_PARTITIONS": "6", "FHIRLINE_MEDIQUO_SECRET_FILE": "x", "PATH": "x"}
+    assert configuration.unknown_variables(load_vendors(), known).level is OK
+    found = configuration.unknown_variables(load_vendors(), {**known, "FHIRLINE_PARTITION": "6"})
+    assert (found.level, "FHIRLINE_PARTITION" in found.text) == (WARNING, True)
+
+
+def test_what_differs_from_the_defaults_is_shown_without_secrets() -> None:
+    found = configuration.changed_settings(settings_for("kafka:9092", sasl_password="do-not-show", partitions=12))
+    assert "FHIRLINE_PARTITIONS=12" in found.text
+    assert "FHIRLINE_SASL_PASSWORD=" in found.text
+    assert "do-not-show" not in found.text
+
+
+def only(vendor: str) -> Vendors:
+    return Vendors(vendors={vendor: load_vendors()[vendor]})
+
+
+@pytest.mark.parametrize(
+    ("secret", "level", "words"),
+    [
+        (None, PROBLEM, "is not set"),
+        ("change-me-please-change-me", PROBLEM, "placeholder"),
+        ("short", WARNING, "fewer than 16"),
+        (GOOD, OK, "a secret for header x-webhook-signature"),
+    ],
+)
+def test_a_vendors_secret(secret: str | None, level: Level, words: str) -> None:
+    held = {"FHIRLINE_MEDIQUO_SECRET": secret} if secret else {}
+    [(found, text)] = said(configuration.credentials(only("mediquo"), held), "credentials")
+    assert found is level
+    assert words in text
+    assert not secret or secret not in text
+
+
+def test_a_file_of_secrets_is_there_and_nobody_elses(tmp_path: Path) -> None:
+    path = tmp_path / "mediquo"
+    held = {"FHIRLINE_MEDIQUO_SECRET_FILE": str(path)}
+    missing = list(configuration.credentials(only("mediquo"), held))
+    assert said(missing, "secret files")[0][0] is PROBLEM
+    assert said(missing, "credentials")[0][0] is PROBLEM
+    path.write_text(f"{GOOD}\n{GOOD}2\n", "utf-8")
+    path.chmod(0o644)
+    exposed = list(configuration.credentials(only("mediquo"), held))
+    assert said(exposed, "secret files")[0][0] is WARNING
+    path.chmod(0o600)
+    [kept] = configuration.credentials(only("mediquo"), held)
+    assert (kept.level, "2 secrets" in kept.text) == (OK, True)
+    assert GOOD not in repr([missing, exposed, kept])
+
+
+def test_a_settings_secret_file(tmp_path: Path) -> None:
+    path = tmp_path / "sasl"
+    settings = settings_for(NOWHERE, sasl_password_file=path)
+    levels = []
+    for content, mode in ((None, 0), ("", 0o600), ("s3cret", 0o640), ("s3cret", 0o600)):
+        if content is not None:
+            path.write_text(content, "utf-8")
+            path.chmod(mode)
+        levels.append(said(configuration.secret_files(settings), "secret files")[0][0])
+    assert levels == [PROBLEM, PROBLEM, WARNING, OK]
+
+
+def test_broken_files_are_named_with_their_place(tmp_path: Path) -> None:
+    vendors = tmp_path / "vendors.yaml"
+    vendors.write_text("vendors: {mediquo: {name: 1, defaults: {}, tenants: {UPPER: }}}", "utf-8")
+    (tmp_path / "form.yaml").write_text('version: "1"\nrows:\n  - nonsense: true\n', "utf-8")
+    settings = settings_for(NOWHERE, vendors_file=vendors, terminology_dir=tmp_path / "tables")
+    found = configuration.vendors_file(settings)
+    assert (found.level, str(vendors) in found.text) == (PROBLEM, True)
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "form.yaml").rename(tmp_path / "tables" / "form.yaml")
+    assert configuration.tables(settings).level is PROBLEM
+    assert "form.yaml:" in configuration.tables(settings).text
+    assert configuration.tables(settings_for(NOWHERE)).level is OK
+
+
+def test_an_enriched_tenant_needs_an_instance_that_takes_its_credentials(tmp_path: Path) -> None:
+    path = changed_vendors(tmp_path, enrichment=True)
+    bare = settings_for(NOWHERE, vendors_file=path)
+    assert {level for level, _ in said(configuration.enrichment(bare, load_vendors(path)), "enrichment")} == {PROBLEM}
+    with InfermedicaServer() as api:
+        own = {"infermedica_url": api.url, "infermedica_client_id": CLIENT_ID, "vendors_file": path}
+        right = settings_for(NOWHERE, **own, infermedica_client_secret=CLIENT_SECRET)
+        assert {each.level for each in configuration.enrichment(right, load_vendors(path))} == {OK}
+        assert {each.level for each in instances.reached(right)} == {OK}
+        wrong = settings_for(NOWHERE, **own, infermedica_client_secret="wrong-secret")
+        refused = list(instances.reached(wrong))
+        assert {each.level for each in refused} == {PROBLEM}
+        assert "wrong-secret" not in repr(refused)
+    assert {each.level for each in instances.reached(right)} == {PROBLEM}  # nobody is there any more
+
+
+# This machine
+
+
+def test_ports_free_served_by_us_and_by_another(embedded: RunningBroker, tmp_path: Path) -> None:
+    free, other = free_ports(2)
+    assert machine.gateway_port(settings_for(NOWHERE, gateway_port=free)).level is OK
+    assert machine.metrics_port(settings_for(NOWHERE, metrics_port=free, gateway_port=other)).level is OK
+    assert machine.metrics_port(settings_for(NOWHERE, metrics_port=free, gateway_port=free)).level is PROBLEM
+    assert machine.metrics_port(settings_for(NOWHERE)).level is OK
+    brokers = int(embedded.bootstrap.rpartition(":")[2])
+    for check, port in ((machine.gateway_port, "gateway_port"), (machine.metrics_port, "metrics_port")):
+        found = check(settings_for(NOWHERE, **{port: brokers}))
+        assert (found.level, "another program" in found.text) == (PROBLEM, True)
+    with running_gateway(embedded.bootstrap, tmp_path) as gateway:
+        ours = settings_for(NOWHERE, gateway_port=gateway.port, metrics_port=gateway.port, metrics_host="localhost")
+        assert "is ready" in machine.gateway_port(ours).text
+        assert machine.metrics_port(ours).level is OK
+
+
+def test_a_gateway_that_is_not_ready_says_what_it_lacks(tmp_path: Path) -> None:
+    with EmbeddedBroker() as broker, running_gateway(broker.bootstrap, tmp_path) as gateway:  # no topics there
+        found = machine.gateway_port(settings_for(NOWHERE, gateway_port=gateway.port))
+    assert (found.level, "raw.altibbi" in found.text) == (PROBLEM, True)
+
+
+def test_who_may_look_into_the_folder_of_replays(tmp_path: Path) -> None:
+    folder = tmp_path / "replays"
+    settings = settings_for(NOWHERE, replay_dir=folder)
+    assert "GB free" in machine.replay_folder(settings).text
+    folder.mkdir(mode=0o755)
+    assert machine.replay_folder(settings).level is WARNING
+    folder.chmod(0o700)
+    assert machine.replay_folder(settings).level is not PROBLEM
+    folder.rmdir()
+    folder.write_text("", "utf-8")
+    assert machine.replay_folder(settings).level is PROBLEM
+
+
+def test_clocks_that_do_not_agree() -> None:
+    def levels(newest: float | None, kept: bool | None) -> list[Level]:
+        return [level for level, _ in said(machine.clock(1_000.0, newest, kept), "clock")]
+
+    assert levels(1_060.0, True) == [WARNING, OK]
+    assert levels(1_001.0, None) == [OK]
+    assert levels(None, False) == [OK, WARNING]
+
+
+# The cluster
+
+
+def test_addresses_are_told_apart(embedded: RunningBroker) -> None:
+    [closed] = free_ports(1)
+    for wrong, words in (
+        (f"127.0.0.1:{closed}", "refused"),
+        ("no-such-host.invalid:9092", "no such host"),
+        ("kafka", "no host:port"),
+    ):
+        [(level, text)] = said(cluster.bootstrap(settings_for(wrong)), "bootstrap")
+        assert level is PROBLEM
+        assert words in text
+        both = said(cluster.bootstrap(settings_for(f"{embedded.bootstrap},{wrong}")), "bootstrap")
+        assert [level for level, _ in both] == [OK, WARNING]  # the other one will do
+
+
+def test_another_protocol_than_the_brokers_is_no_broker_that_is_away(apache_kafka: RunningBroker) -> None:
+    tls = apache_kafka.settings(security_protocol="SSL")
+    found = list(at_the_cluster(tls, 30))
+    [(level, text)] = said(found, "kafka")
+    assert level is PROBLEM
+    assert "no Kafka broker answered" not in text
+    assert "SECURITY_PROTOCOL" in text
+    assert said(found, "bootstrap")[0][0] is OK
+    assert not said(found, "topics")  # nothing is said about what could not be looked at
+    away = list(at_the_cluster(settings_for(NOWHERE), 0.5))
+    assert "no Kafka broker answered" in said(away, "kafka")[0][1]
+
+
+def test_an_address_that_a_broker_gives_out_and_nobody_can_reach() -> None:
+    [closed] = free_ports(1)
+    [(level, text)] = said(cluster.advertised({7: ("127.0.0.1", closed)}, ["kafka:9092"]), "brokers")
+    assert level is PROBLEM
+    assert "broker 7" in text
+
+
+def test_a_healthy_cluster_and_one_that_is_declared_otherwise(apache_kafka: RunningBroker) -> None:
+    good = list(at_the_cluster(apache_kafka.settings(group="doctor"), 10))
+    for check in ("bootstrap", "kafka", "brokers", "version", "broker settings", "topics", "durability"):
+        assert [level for level, _ in said(good, check)] == [OK], (check, good)
+    assert said(good, "groups") == [(WARNING, "doctor: nobody is in it, so nothing is read")]
+    otherwise = apache_kafka.settings(group="doctor", partitions=7, message_max_bytes=200_000_000)
+    found = list(at_the_cluster(otherwise, 10))
+    problems = [text for level, text in said(found, "topics") if level is PROBLEM]
+    assert [text.split(" ", 1)[0] for text in problems] == ["partitions", "max.message.bytes"]
+    assert said(found, "broker settings")[0][0] is PROBLEM  # socket.request.max.bytes is 100 MiB
+
+
+def test_missing_topics() -> None:
+    with EmbeddedBroker() as broker:
+        found = list(at_the_cluster(settings_for(broker.bootstrap), 10))
+    [(level, text)] = said(found, "topics")
+    assert level is PROBLEM
+    assert "missing: raw.altibbi" in text
+    secured = settings_for(NOWHERE, security_protocol="SSL")
+    [(_, text)] = said(cluster.topics(compare(declared(secured), {}), secured), "topics")
+    assert "missing, or not to be seen by this Kafka user: raw.altibbi" in text
+
+
+def test_what_the_loss_of_a_broker_would_take() -> None:
+    topics = declared(settings_for(NOWHERE, replication_factor=3))
+    kept = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
+    whole = {each.name: Existing(each.name, 6, 3, {**each.config, **kept}) for each in topics}
+
+    def with_raw(replicas: int, **config: str) -> list[tuple[Level, str]]:
+        named = {name.replace("_", "."): value for name, value in config.items()}
+        raw = replace(
+            whole["raw.mediquo"],
+            replication_factor=replicas,
+            config={**whole["raw.mediquo"].config, **named},
+        )
+        return said(cluster.durability({**whole, "raw.mediquo": raw}, 3), "durability")
+
+    assert [level for level, _ in with_raw(3)] == [OK]
+    for found, words in (
+        (with_raw(1), "one replica"),
+        (with_raw(3, min_insync_replicas="1"), "acks=all may mean one"),
+        (with_raw(2), "with a broker away, all stops"),
+        (with_raw(3, unclean_leader_election_enable="true"), "lacks events"),
+    ):
+        [(level, text)] = found
+        assert level is WARNING
+        assert words in text
+        assert "raw.mediquo" in text
+    untold = {name: replace(each, config={}) for name, each in whole.items()}
+    [(level, text)] = said(cluster.durability(untold, 3), "durability")
+    assert "is not told" in text  # and nothing is claimed of what was not looked at
+    drifted = replace(whole["raw.mediquo"], config={**whole["raw.mediquo"].config, "cleanup.policy": "compact"})
+    plan = compare(topics, {**whole, "raw.mediquo": drifted})
+    assert said(cluster.topics(plan, settings_for(NOWHERE)), "topics")[0][0] is PROBLEM
+
+
+def test_partitions_that_nobody_reads() -> None:
+    group = Group("fhirline", "stable", 2, frozenset())
+    assert work.group(Members(group, 24, 0), "worker").level is OK
+    assert "3 of 24 partitions" in work.group(Members(group, 24, 3), "worker").text
+    moving = replace(group, state="preparing rebalancing")
+    assert work.group(Members(moving, 24, 24), "worker").level is WARNING
+
+
+# The command
+
+
+def run(bootstrap: str, folder: Path, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*FHIRLINE, "doctor", *options],
+        env={**environment(bootstrap), **more},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_exit_code_says_whether_there_is_a_problem(embedded: RunningBroker, tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    own = {**SECRETS, "FHIRLINE_BASE": "https://fhir.clinic.example", "FHIRLINE_GATEWAY_PORT": str(port)}
+    healthy = run(embedded.bootstrap, tmp_path, **own)
+    assert healthy.returncode == 0, healthy.stdout
+    assert "\n0 problems, " in healthy.stdout
+    broken = run(embedded.bootstrap, tmp_path, "--json", **{**own, "FHIRLINE_PARTITIONS": "7"})
+    assert broken.returncode == 1
+    found = json.loads(broken.stdout)["findings"]
+    assert {"topics"} == {each["check"] for each in found if each["level"] == "problem"}
+    assert GOOD not in healthy.stdout + broken.stdout
+    unreadable = run(embedded.bootstrap, tmp_path, FHIRLINE_PARTITIONS="many")
+    assert unreadable.returncode == 1
+    assert "FHIRLINE_PARTITIONS" in unreadable.stdout
+
+
+def test_no_check_is_ever_left_without_a_word(embedded: RunningBroker) -> None:
+    found = list(examine(embedded.settings(), SECRETS, 10, online=True))
+    assert len({each.check for each in found}) >= 18
+    assert all(each.text for each in found)

@@ -1,0 +1,477 @@
+"""Erasure: everything of one patient goes, nothing of anybody else's, and no replay brings it back."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+import pytest
+from confluent_kafka import Producer
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.demo.stack import Process
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.headers import header
+from fhirline.streams.kafka.reader import Scanner, headers_of, place_of
+from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.observe.audit import who
+from fhirline.streams.operate.erasure.find import CANONICAL
+from fhirline.streams.operate.erasure.forget import Erasure
+from fhirline.streams.operate.erasure.report import Report
+from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.streams.step3_restore.block import Block, Compartment, Erased, Hashing, OtherKey
+from fhirline.streams.step3_restore.erased import Follower
+from fhirline.streams.step3_restore.state import state_record
+from fhirline.streams.step4_normalize.follow import follow
+from fhirline.streams.step5_publish.publish import Deliverer, DeliveryFailed
+from fhirline.topics.declared import BUNDLE, ERASED, RESOURCE_TYPES, canonical_topic, declared, state_topic
+from tests.streams.operate.test_replay import replay
+from tests.streams.step2_consume.test_worker import ENOUGH, running, wait_until_as
+from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.workload import Store, events, produce, undisturbed
+
+SECRET = "0123456789abcdef0123456789abcdef"
+KEY = {"FHIRLINE_ERASURE_KEY": SECRET}
+RECEIVED_AT = Instant("2024-07-01T12:00:00Z", (1_719_835_200, ""))
+ALL = tuple(canonical_topic(each) for each in RESOURCE_TYPES)
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    """A broker for one test: what its topics hold is compared whole."""
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6, erasure_key=SECRET)
+
+
+def busiest(raws: list[RawRecord]) -> dict[str, Compartment]:
+    """Vendor → the patient of whom there are most events."""
+    counted: dict[str, Counter[str]] = {}
+    for raw in raws:
+        key = (raw.key or b"").decode().partition("|")[2]
+        if "/" not in key:  # an event that names no patient
+            counted.setdefault(raw.vendor, Counter())[key] += 1
+    return {vendor: Compartment(vendor, "acme", of.most_common(1)[0][0]) for vendor, of in counted.items()}
+
+
+def of(raw: RawRecord, patients: Iterable[Compartment]) -> bool:
+    return any(raw.vendor == each.vendor and raw.key == each.raw_key.encode() for each in patients)
+
+
+def changed(raws: list[RawRecord], patient: Compartment, **more: object) -> Received:
+    """An event that was never sent before, like one of the patient's."""
+    raw = next(raw for raw in raws if of(raw, [patient]))
+    body = orjson.dumps({**orjson.loads(raw.value or b""), **more})
+    route = header(raw.headers, "event-type")
+    return raw_record(raw.vendor, patient.tenant, body, RECEIVED_AT, route, 64)
+
+
+def ordered(raws: Iterable[RawRecord]) -> list[RawRecord]:
+    return sorted(raws, key=lambda each: (each.topic, each.partition, each.offset))
+
+
+Held = dict[tuple[str, int, bytes], tuple[bytes | None, list[tuple[str, bytes]]]]
+"""(topic, partition, key) → value and headers of the last record under it."""
+
+
+def held(settings: Settings, *topics: str) -> Held:
+    with Scanner(settings) as scanner:
+        places = {(topic, number): None for topic in topics for number in scanner.partitions(topic)}
+        return {
+            (*place_of(each), bytes(each.key() or b"")): (each.value(), headers_of(each))
+            for each in scanner.read(places)
+        }
+
+
+def tombstones(of: Held) -> set[str]:
+    return {f"{topic} {key.decode()}" for (topic, _, key), (value, _) in of.items() if value is None}
+
+
+def erase(settings: Settings, patient: Compartment, settle: float = 0) -> Report:
+    erasure = Erasure(settings, patient)
+    try:
+        return erasure.erase(erasure.look(), settle)
+    finally:
+        erasure.close()
+
+
+def wait_until(condition: Callable[[], bool], store: Store, worker: Process) -> None:
+    end = time.monotonic() + ENOUGH
+    while not condition():
+        assert time.monotonic() < end, worker.report("is")
+        assert worker.running, worker.report("has ended")
+        store.read(0.1)
+
+
+@dataclass
+class Load:
+    """Events of one tenant, mapped and delivered in this process: what a worker would have made of them."""
+
+    settings: Settings
+    tenant: str
+    raws: list[RawRecord] = field(default_factory=list)
+
+    def send(self, records: Iterable[Received], kept: bool = True) -> list[RawRecord]:
+        """Produce raw records and what follows from them. ``kept`` False: as if raw's retention were over."""
+        if kept:
+            raws = [replace(each, vendor=each.topic.split(".")[1]) for each in produce(self.settings, records)]
+        else:
+            raws = [
+                RawRecord(each.topic[4:], each.topic, 0, 10**9 + n, 0, each.key, each.value, each.headers)
+                for n, each in enumerate(records)
+            ]
+        erased = Follower(self.settings)
+        erased.refresh()
+        normalize, memories = normalizer(self.settings), {}
+        out: list[OutRecord] = []
+        for raw in raws:
+            memory = memories.setdefault((raw.topic, raw.partition), Memory())
+            followed = follow(raw, normalize, memory, self.settings.partitions, erased.erased.blocks)
+            memory.remember(followed.statements)
+            state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
+            out += followed.records
+            out += [state_record(state, raw.partition, followed.key, each) for each in followed.statements]
+        Deliverer(self.settings).deliver(out)
+        erased.close()
+        self.raws += raws
+        return raws
+
+    def events(self, count: int, seed: int) -> Iterator[Received]:
+        for each in events(count, seed):
+            route = header(each.headers, "event-type")
+            at = Instant.parse(header(each.headers, "received-at"))
+            assert at
+            yield raw_record(each.topic.removeprefix("raw."), self.tenant, each.value or b"", at, route, 64)
+
+    def patient(self, vendor: str) -> Compartment:
+        return replace(busiest(self.raws)[vendor], tenant=self.tenant)
+
+    def made_of(self, patient: Compartment) -> set[str]:
+        """``topic key`` of the canonical records that follow from the patient's events and belong to nobody else."""
+        made = undisturbed(self.settings, [raw for raw in self.raws if of(raw, [patient])])
+        return {name for name in made if name.partition(" ")[0] in CANONICAL}
+
+    def live(self, names: Iterable[str]) -> set[str]:
+        values = {f"{topic} {key.decode()}": value for (topic, _, key), (value, _) in held(self.settings, *ALL).items()}
+        return {name for name in names if values.get(name) is not None}
+
+
+@pytest.fixture
+def load(embedded: RunningBroker) -> Load:
+    return load_on(embedded)
+
+
+def load_on(broker: RunningBroker) -> Load:
+    """A tenant of its own."""
+    return Load(broker.settings(erasure_key=SECRET, session_timeout=6), f"t-{uuid4().hex[:12]}")
+
+
+@pytest.mark.parametrize(("crash_at", "on"), [(1, "apache_kafka"), (2, "embedded")])
+def test_what_a_crash_left_the_next_run_finishes(
+    crash_at: int, on: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the block; and after the Bundle, before any tombstone."""
+    load = load_on(request.getfixturevalue(on))
+    load.send(load.events(40, seed=3))
+    patient = load.patient("mediquo")
+    mine = load.made_of(patient)
+    assert load.live(mine) == mine
+    calls: Iterator[int] = count()
+
+    def crashing(self: Deliverer, records: Iterable[OutRecord], delivered: object = None) -> object:
+        if next(calls) == crash_at:
+            raise DeliveryFailed("crash")
+        return deliver(self, records, delivered)
+
+    deliver = Deliverer.deliver
+    with monkeypatch.context() as patched:
+        patched.setattr(Deliverer, "deliver", crashing)
+        with pytest.raises(DeliveryFailed, match="crash"):
+            erase(load.settings, patient)
+    assert load.live(mine) == mine
+    load.send([changed([raw], patient, late=True) for raw in load.raws if of(raw, [patient])])
+    assert load.made_of(patient) > mine
+    assert load.live(load.made_of(patient)) == mine, "blocked already"
+    report = erase(load.settings, patient)
+    assert (report.complete, report.bundles) == (True, 1)
+    assert not load.live(load.made_of(patient))
+    again = erase(load.settings, patient)
+    assert (again.complete, again.bundles, again.tombstones.total()) == (True, 0, 0)
+    assert again.blocked_at == report.blocked_at
+
+
+def test_where_raw_is_gone_references_and_origins_find_everything(load: Load) -> None:
+    load.send(load.events(150, seed=4), kept=False)
+    for vendor in ("altibbi", "azodha", "mediquo"):
+        patient = load.patient(vendor)
+        mine = load.made_of(patient)
+        report = erase(load.settings, patient)
+        assert report.complete
+        assert report.found_by.keys() <= {"reference", "origin"}
+        assert not load.live(mine), report.found_by
+
+
+def test_what_tells_of_it_is_valid_and_names_nobody(load: Load) -> None:
+    load.send(load.events(60, seed=5))
+    patient = load.patient("altibbi")
+    clear = [f'"{patient.key}"'.encode(), patient.raw_key.encode()]
+    ids = {name.partition(" ")[2] for name in load.made_of(patient)}
+    report = erase(load.settings, patient)
+    told = [
+        (topic, orjson.loads(value))
+        for (topic, _, _), (value, sent) in held(load.settings, BUNDLE, "fhir.r4.Provenance", ERASED).items()
+        if value and header(sent, "event-type") == "erasure" and header(sent, "tenant") == load.tenant
+    ]
+    (bundle,) = [each for topic, each in told if topic == BUNDLE]
+    (provenance,) = [each for topic, each in told if topic != BUNDLE]
+    deletes = [each["request"]["url"] for each in bundle["entry"] if each["request"]["method"] == "DELETE"]
+    assert {*deletes} == ids
+    assert deletes[-1].startswith("Patient/"), "what refers to it goes first"
+    assert bundle["entry"][-1]["resource"] == provenance
+    both = normalizer(load.settings.model_copy(update={"validation": "both"}))
+    assert not both.validate(bundle)
+    assert provenance["activity"]["coding"][0]["code"] == "DELETE"
+    said = orjson.dumps(provenance)
+    assert not any(each in said for each in (*clear, *map(str.encode, ids)))
+    blocks = held(load.settings, ERASED)
+    assert report.digest.encode() in {key for _, _, key in blocks}
+    assert not any(each in key + (value or b"") for each in clear for (_, _, key), (value, _) in blocks.items())
+
+
+def test_what_stays_is_said_with_its_end(load: Load) -> None:
+    raws = load.send(load.events(60, seed=6))
+    patient = load.patient("azodha")
+    report = erase(load.settings, patient)
+    (raw,) = [each for each in report.remaining if each.topic == "raw.azodha"]
+    mine = [each.offset for each in raws if of(each, [patient])]
+    assert (raw.records, raw.first_offset, raw.last_offset) == (len(mine), min(mine), max(mine))
+    assert raw.until == "for good"
+    (bundles,) = [each for each in report.remaining if each.topic == BUNDLE]
+    assert 0 < bundles.records <= len(mine)
+    assert bundles.until[:2] == "20"
+
+
+def test_a_survey_goes_with_its_patient(load: Load) -> None:
+    """Its thin event does not name the patient: blocked too, or it would be mapped, and fetched, again."""
+    thin = {"event_type": "survey_finished", "content": {"survey_id": f"s-{load.tenant}"}}
+    whole = {**thin, "summary": {"patient": {"id": "p-1", "full_name": "X"}}, "evidence_assessment": {}}
+    first = raw_record("infermedica", load.tenant, orjson.dumps(thin), RECEIVED_AT, None, 64)
+    second = raw_record("infermedica", load.tenant, orjson.dumps(whole), RECEIVED_AT, None, 64)
+    load.send([first, replace(second, topic="raw.infermedica.enriched")])
+    patient = Compartment.of("infermedica", load.tenant, "p-1")
+    report = erase(load.settings, patient)
+    assert (report.complete, report.blocks) == (True, 2)
+    assert {each.topic for each in report.remaining} >= {"raw.infermedica", "raw.infermedica.enriched"}
+    (raw,) = load.send([first])
+    made = {name for name in undisturbed(load.settings, [raw]) if name.partition(" ")[0] in CANONICAL}
+    assert len(made) == 2, "QuestionnaireResponse and Provenance"
+    assert not load.live(made)
+
+
+def test_records_of_a_producer_that_is_not_ours_are_found_where_they_lie(load: Load) -> None:
+    """Without our headers, under a key of their own: in another partition than the patient's."""
+    load.send(load.events(60, seed=8))
+    patient = load.patient("mediquo")
+    body = {**orjson.loads(changed(load.raws, patient).value or b""), "foreign": True}
+    elsewhere = [
+        Received(
+            "raw.mediquo", f"{n}".encode(), orjson.dumps({**body, "n": n}), [("tenant", load.tenant.encode())], 1, ""
+        )
+        for n in range(12)
+    ]
+    raws = load.send(elsewhere)
+    assert len({each.partition for each in raws}) > 1
+    report = erase(load.settings, patient)
+    stays = sum(each.records for each in report.remaining if each.topic == "raw.mediquo")
+    assert stays == 12 + sum(of(each, [patient]) for each in load.raws)
+
+
+def test_everything_of_one_patient_goes_and_nothing_else_and_no_replay_brings_it_back(settings: Settings) -> None:
+    raws = produce(settings, events(300, seed=11))
+    store = Store(settings)
+    patients = busiest(raws)
+    assert patients.keys() == {"altibbi", "azodha", "mediquo"}
+    with running(settings, **KEY) as worker:
+        wait_until_as(undisturbed(settings, raws), store, worker)
+        before = held(settings, *ALL)
+        gone: set[str] = set()
+        for patient in patients.values():
+            report = erase(settings, patient)
+            made = undisturbed(settings, [raw for raw in raws if of(raw, [patient])])
+            mine = {name for name in made if name.partition(" ")[0] in CANONICAL}
+            assert report.complete
+            assert set(report.keys) == {name.partition(" ")[2] for name in mine}
+            assert report.tombstones.total() == len(mine)
+            assert report.found_by == {"raw": len(mine)}
+            gone |= mine
+        after = held(settings, *ALL)
+        assert tombstones(after) == gone
+        assert all(
+            after[place] == was for place, was in before.items() if f"{place[0]} {place[2].decode()}" not in gone
+        ), "somebody else's record"
+        assert {place[0] for place in after.keys() - before.keys()} == {"fhir.r4.Provenance"}
+
+        late = [changed(raws, each, late=True) for each in patients.values()]
+        others = [changed(raws, patients["altibbi"], user_id=f"{number}") for number in range(7_000, 7_012)]
+        raws = ordered([*raws, *produce(settings, [*late, *others])])
+        left = undisturbed(settings, [raw for raw in raws if not of(raw, patients.values())])
+        wait_until(lambda: left.items() <= values(store, left).items(), store, worker)
+    assert tombstones(held(settings, *ALL)) == gone, "nothing is made of a late event of an erased patient"
+
+    clear_state(settings)
+    written = Counter(store.writes)
+    again = settings.model_copy(update={"group": "again"})
+    with running(again, **KEY) as worker:
+        wait_until(lambda: all(store.writes[name] > written[name] for name in left), store, worker)
+        logged = worker.report("")
+    assert tombstones(held(settings, *ALL)) == gone
+    store.close()
+    state = held(settings, *(f"normalizer.state.{vendor}" for vendor in patients))
+    for (_, _, key), (value, _) in state.items():
+        assert value is None or orjson.loads(key)[0] not in {each.raw_key for each in patients.values()}
+    assert "erased patient passed over" in logged
+
+
+def values(store: Store, of: Iterable[str]) -> dict[str, bytes]:
+    """What the store has under these names; of messages, which a repeat makes anew, only that they are there."""
+    return {name: store.values[name] for name in of if name in store.values}
+
+
+def clear_state(settings: Settings) -> None:
+    """As if the topics of state had been deleted: everything is folded anew."""
+    topics = [each.name for each in declared(settings) if each.name.startswith("normalizer.state.")]
+    producer = Producer(producer_config(settings))
+    for topic, partition, key in held(settings, *topics):
+        producer.produce(topic, key=key, partition=partition)
+    assert producer.flush(30) == 0
+
+
+@pytest.mark.long
+def test_no_replay_brings_anybody_back_not_even_one_that_was_mapped_before(settings: Settings, tmp_path: Path) -> None:
+    load = Load(settings, "acme")
+    load.send(load.events(60, seed=12))
+    patient = load.patient("mediquo")
+    load.raws += produce(settings, [changed(load.raws, patient, late=True)])  # not mapped yet: a replay finds it
+    mine = load.made_of(patient)
+    mapped_before = replay(settings, tmp_path, "--vendor", "mediquo", **KEY)
+    assert mapped_before.code == 1, mapped_before.said
+    (run,) = (tmp_path / "runs").iterdir()
+    assert erase(settings, patient).complete
+
+    late = replay(settings, tmp_path, "--resume", run.name, "--publish", **KEY)
+    assert (late.code, "was erased, or let in again, since" in late.said) == (2, True), late.said
+    anew = replay(settings, tmp_path, "--vendor", "mediquo", "--publish", "--all", **KEY)
+    assert "tombstones published" in anew.said, anew.said
+    assert not load.live(mine)
+    without = replay(settings, tmp_path, "--vendor", "mediquo", "--publish")
+    assert (without.code, "FHIRLINE_ERASURE_KEY" in without.said) == (2, True), without.said
+
+
+def fhirline(settings: Settings, *arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("fhirline"), "forget", *arguments],
+        env={**os.environ, "FHIRLINE_BOOTSTRAP": settings.bootstrap, **more},
+        cwd="/",
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.long
+def test_the_command_says_what_it_does_and_never_whose_it_was(load: Load, tmp_path: Path) -> None:
+    load.send(load.events(40, seed=14))
+    patient = load.patient("mediquo")
+    mine = load.made_of(patient)
+    named = ("--vendor", "mediquo", "--tenant", load.tenant, "--patient", "-")
+    key, exported = f"{patient.key}\n", tmp_path / "report.json"
+
+    keyless = fhirline(load.settings, *named, "--yes", stdin=key)
+    assert (keyless.returncode, "FHIRLINE_ERASURE_KEY: not set" in keyless.stderr) == (2, True)
+    dry = fhirline(load.settings, *named, "--dry-run", stdin=key, **KEY)
+    assert (dry.returncode, dry.stdout.splitlines()[-1]) == (0, "Nothing was done."), dry.stderr
+    unasked = fhirline(load.settings, *named, stdin=key, **KEY)
+    assert (unasked.returncode, "--yes" in unasked.stderr) == (2, True)
+    typo = fhirline(load.settings, *named, "--yes", stdin=f"{patient.key}x\n", **KEY)
+    assert (typo.returncode, "nothing is known" in typo.stderr) == (1, True)
+    assert load.live(mine) == mine, "so far nothing was to be done"
+
+    because = ("--reason", "ticket 9", "--as", "a clerk")
+    asked = (*named, "--yes", "--settle=0", f"--export-report={exported}", *because)
+    done = fhirline(load.settings, *asked, stdin=key, **KEY)
+    assert done.returncode == 0, done.stderr
+    (audit,) = (json.loads(line) for line in done.stderr.splitlines() if "patient erased" in line)
+    assert (audit["reason"], audit["as"]) == ("ticket 9", "a clerk")
+    assert (audit["patient"], audit["who"]) == (json.loads(exported.read_text())["digest"], who())
+    assert not any("patient erased" in said.stderr for said in (keyless, dry, unasked, typo))
+    assert not load.live(mine)
+    report = json.loads(exported.read_text())
+    assert set(report["keys"]) == {name.partition(" ")[2] for name in mine}
+    assert exported.stat().st_mode & 0o077 == 0
+    for said in (dry.stdout, dry.stderr, done.stdout, done.stderr, exported.read_text()):
+        assert patient.key not in said
+
+    assert fhirline(load.settings, *named, "--lift", "--yes", stdin=key, **KEY).returncode == 0
+    load.raws = load.send([changed([raw], patient, come="back") for raw in load.raws if of(raw, [patient])])
+    assert load.live(load.made_of(patient)) == load.made_of(patient) != set()
+
+
+def test_on_a_terminal_the_key_is_asked_for_and_not_shown() -> None:
+    main, other = pty.openpty()
+    asking = subprocess.Popen(
+        [sys.executable, "-c", "from streams.cli.forget import _asked; print(_asked())"],
+        stdin=other,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # without a terminal of its own but this one
+    )
+    try:
+        prompt = b"patient key: "
+        assert asking.stderr
+        assert asking.stderr.read(len(prompt)) == prompt
+        os.write(main, b"PATIENT-IN-HAND\n")
+        out, error = asking.communicate(timeout=ENOUGH)
+        assert out == b"PATIENT-IN-HAND\n", error
+        assert b"PATIENT-IN-HAND" not in error
+        os.set_blocking(main, False)
+        try:
+            shown = os.read(main, 1000)
+        except BlockingIOError:
+            shown = b""
+        assert b"PATIENT-IN-HAND" not in shown
+    finally:
+        asking.kill()
+        asking.wait()
+        os.close(main)
+        os.close(other)
+
+
+def test_without_the_key_that_blocks_were_made_with_nothing_is_mapped() -> None:
+    own, other = Hashing(b"a" * 32), Hashing(b"b" * 32)
+    patient = Compartment.of("altibbi", "acme", "1")
+    record = own.digest(patient.partition_key).encode(), Block(own.check, "2024-06-01T12:00:00Z").encode()
+    for hashing in (None, other):
+        with pytest.raises(OtherKey, match="FHIRLINE_ERASURE_KEY: 1 "):
+            Erased(hashing).read([record])
+    erased = Erased(own)
+    erased.read([record])
+    assert erased.block(patient)
+    assert not erased.block(Compartment.of("altibbi", "other", "1"))
+    erased.read([(record[0], None)])
+    assert not erased.block(patient)
+    Erased(None).read([record, (record[0], None)])

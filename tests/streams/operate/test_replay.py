@@ -1,0 +1,341 @@
+"""Replay changes nothing where nothing has changed; where a mapping has, it says what, and publishes just that."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.pipeline import common_resources
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.cli import replay as replay_command
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.streams.kafka.headers import headers
+from fhirline.streams.kafka.reader import Scanner, raw_record
+from fhirline.streams.operate.replay.compare import renamed
+from fhirline.topics.declared import BUNDLE, RESOURCE_TYPES, canonical_topic, raw_topic
+from tests.streams.step2_consume.test_worker import ENOUGH, running, wait_until_as
+from tests.support.cases import cases
+from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.workload import MESSAGES, UNSHARED, Store, events, produce, undisturbed
+
+SAME, DIFFERS, WRONG = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """How a replay ended, what it printed, and what ``--diff-out`` has."""
+
+    code: int
+    said: str
+    lines: list[dict[str, Any]]
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for each in self.lines:
+            found[each["kind"]] = found.get(each["kind"], 0) + 1
+        return found
+
+
+def environment(settings: Settings, folder: Path, **more: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "FHIRLINE_BOOTSTRAP": settings.bootstrap,
+        "FHIRLINE_GROUP": settings.group,
+        "FHIRLINE_REPLAY_DIR": str(folder / "runs"),
+        **more,
+    }
+
+
+def replay(settings: Settings, folder: Path, *arguments: str, **more: str) -> Replayed:
+    out = folder / "differences.jsonl"
+    out.unlink(missing_ok=True)
+    jobs = () if "--jobs" in arguments else ("--jobs", "1")  # a process more costs seconds, on a test's few events
+    writes = () if "--publish" in arguments else ("--diff-out", str(out))
+    done = subprocess.run(
+        [sys.executable, "-c", "from fhirline.streams.cli import main; main()", "replay", *arguments, *jobs, *writes],
+        env=environment(settings, folder, **more),
+        capture_output=True,
+        text=True,
+        timeout=ENOUGH,
+        check=False,
+    )
+    lines = [orjson.loads(line) for line in out.read_bytes().splitlines()] if out.exists() else []
+    return Replayed(done.returncode, done.stdout + done.stderr, lines)
+
+
+def started(settings: Settings, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "from fhirline.streams.cli import main; main()", "replay", *arguments],
+        env=environment(settings, folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+class Shadows(Store):
+    """What shadow topics hold."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        topics = [f"shadow.{canonical_topic(each)}" for each in RESOURCE_TYPES]
+        self._places = {(topic, number) for topic in topics for number in range(self.settings.partitions)}
+
+
+@pytest.fixture(scope="module")
+def mapped() -> Iterator[Settings]:
+    """All vendors' events, late ones and repeats among them, as a live worker has mapped them."""
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        settings = RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6)
+        live(settings, events(500, seed=11))
+        yield settings
+
+
+def live(settings: Settings, received: Any, **more: str) -> None:
+    """Have a worker map events, to the end."""
+    expected = undisturbed(settings, produce(settings, received))
+    store = Store(settings)
+    with running(settings, **more) as worker:
+        wait_until_as(expected, store, worker)
+        assert worker.stop() == 0
+    store.close()
+
+
+def mapped_events(settings: Settings) -> int:
+    return sum(committed(settings).values())
+
+
+def unchanged(done: Replayed) -> None:
+    """Nothing differs. Some events of the workload are refused, again: that alone is exit code 1, and no difference."""
+    refused = "x resource-refused" in done.said
+    assert (done.code, done.lines) == (DIFFERS if refused else SAME, []), done.said
+    assert "\n0 events mapped" not in done.said
+
+
+def committed(settings: Settings) -> dict[tuple[str, int], int]:
+    consumer = Consumer(librdkafka(settings, **{"group.id": settings.group}))
+    asked = [TopicPartition(raw_topic(vendor), number) for vendor in VENDORS for number in range(settings.partitions)]
+    found = {(each.topic, each.partition): max(each.offset, 0) for each in consumer.committed(asked, timeout=20)}
+    consumer.close()
+    return found
+
+
+def test_replaying_everything_changes_nothing(mapped: Settings, tmp_path: Path) -> None:
+    """The law: byte for byte, folds included, in whatever order partitions come."""
+    before = committed(mapped)
+    for jobs in ("1", "2"):
+        unchanged(replay(mapped, tmp_path, "--jobs", jobs))
+    assert committed(mapped) == before
+    assert [*(tmp_path / "runs").iterdir()] == [], "a run without differences leaves nothing"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(("--since", "2024-06-01T12:02:00Z", "--until", "2024-06-01T12:05:00Z"), marks=pytest.mark.long),
+        ("--time", "event", "--since", "2024-03-01T00:00:00Z", "--tenant", "acme", "--partitions", "0,3-5"),
+        pytest.param(("--dead-letters",), marks=pytest.mark.long),
+    ],
+    ids=["record time", "filters", "dead letters"],
+)
+def test_a_part_changes_nothing(mapped: Settings, tmp_path: Path, part: tuple[str, ...]) -> None:
+    """What the range does not hold, its folds know from the state topic."""
+    done = replay(mapped, tmp_path, *part)
+    unchanged(done)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Settings]:
+    """A broker for one test, and a new mapping that is about to come: a code table's row reads otherwise."""
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / "azodha-gender.yaml").write_text(
+        "version: maps-2\ntitle: test\nrows:\n  - { source: [FEMALE], means: { gender: unknown }, evidence: test }\n"
+    )
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6, terminology_dir=tables)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param((), id="from nothing"),
+        pytest.param(("--tenant", "acme"), id="over what state knows", marks=pytest.mark.long),
+    ],
+)
+def test_a_changed_mapping(own: Settings, tmp_path: Path, part: tuple[str, ...]) -> None:
+    """What it changes is named; published under a working worker it ends as if there had been no other mapping.
+
+    Before it, the worker folds over the old mapping's registers; after it, it must fold over the new one's, although
+    it did not write them: a patient's later events say nothing of their gender.
+    """
+    new = {"FHIRLINE_TERMINOLOGY_DIR": str(own.terminology_dir)}
+    raws = produce(own, events(200, seed=21))
+    store = Store(own)
+    with running(own) as worker:
+        wait_until_as(undisturbed(own.model_copy(update={"terminology_dir": None}), raws), store, worker)
+    found = replay(own, tmp_path, *part, **new)
+    assert found.code == DIFFERS
+    assert {(each["kind"], *each["paths"]) for each in found.lines} == {("changed", "gender")}, found.said
+    assert {each["key"].partition("/")[0] for each in found.lines} == {"Patient"}
+    with running(own, **new) as worker:
+        raws += produce(own, events(30, seed=22))
+        arrived = undisturbed(own, raws).keys()
+        while arrived - store.values.keys():
+            assert worker.running, worker.report("has ended")
+            store.read()
+        published = replay(own, tmp_path, "--publish", *part, **new)
+        assert " records and 0 tombstones published" in published.said
+        raws += produce(own, events(30, seed=23))
+        in_order = sorted(raws, key=lambda each: (each.topic, each.partition, each.offset))
+        wait_until_as(undisturbed(own, in_order), store, worker)
+    store.close()
+    unchanged(replay(own, tmp_path, *part, **new))
+
+
+def test_another_version_of_the_mapper_is_no_change_of_a_provenance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its Device is named as agent and as target; anything else that differs is a change."""
+
+    def provenances() -> list[dict[str, Any]]:
+        made = [output.resource for case in cases() for result in case.run() for output in result.outputs]
+        return [orjson.loads(orjson.dumps(each)) for each in made if each["resourceType"] == "Provenance"]
+
+    was = provenances()
+    monkeypatch.setattr(common_resources, "MAPPING_VERSION", "map-next")
+    now = provenances()
+    assert all(one != other and renamed(one, other) for one, other in zip(was, now, strict=True))
+    assert not renamed(was[0], {**now[0], "recorded": "2030-01-01T00:00:00Z"})
+    assert not renamed(was[0], {**now[0], "target": now[0]["target"][:-1]})
+
+
+@pytest.mark.long
+def test_gone_keys_stay_unless_asked(own: Settings, tmp_path: Path) -> None:
+    """A key that the mapping no longer makes is named; a tombstone goes out on demand only, and for a whole vendor."""
+    (raw, *others) = produce(own, [each for each in events(60, seed=31) if each.topic == "raw.mediquo"])
+    written = headers(
+        vendor="mediquo", tenant="acme", raw=raw.coordinates, event_key="e" * 64, occurred_at="2024-01-01T00:00:00Z"
+    )
+    producer = Producer(producer_config(own))
+    producer.produce(canonical_topic("Observation"), b"{}", b"Observation/old", 0, headers=list(written))
+    assert producer.flush(20) == 0
+    first = replay(own, tmp_path, "--publish", "--bundles", "--vendor", "mediquo")
+    assert " 0 records of live events put back" in first.said
+    found = replay(own, tmp_path, "--vendor", "mediquo")
+    assert [(each["kind"], each["key"]) for each in found.lines] == [("gone", "Observation/old")]
+    part = replay(own, tmp_path, "--publish", "--tombstones", "--vendor", "mediquo", "--until", "2024-06-02T00:00:00Z")
+    assert part.code == WRONG
+    assert replay(own, tmp_path, "--publish", "--tombstones", "--vendor", "mediquo").code in (SAME, DIFFERS)
+    store = Store(own)
+    store.read_to_the_end()
+    assert store.values[f"{canonical_topic('Observation')} Observation/old"] == b""
+    expected = undisturbed(own, [raw, *others])
+    assert {name for name in expected if name.startswith(BUNDLE)} <= store.values.keys()
+    store.close()
+
+
+@pytest.mark.long
+def test_shadow_topics(mapped: Settings, tmp_path: Path) -> None:
+    """They end as the canonical topics are; these, and the state, are left alone."""
+    begun = replay(mapped, tmp_path, "--publish", "--to-prefix", "shadow.")
+    assert " 0 registers of state" in begun.said
+    shadows, canonical = Shadows(mapped), Store(mapped)
+    shadows.read_to_the_end()
+    canonical.read_to_the_end()
+    found = {name.removeprefix("shadow."): value for name, value in shadows.values.items()}
+    wanted = {name: value for name, value in canonical.values.items() if not name.startswith(MESSAGES)}
+    assert found.keys() == wanted.keys()
+    assert [name for name in found if found[name] != wanted[name] and UNSHARED[0] not in name] == []
+    unchanged(replay(mapped, tmp_path, "--to-prefix", "shadow."))
+
+
+@pytest.mark.long
+def test_what_is_the_same_goes_out_again_only_where_all_is_asked_for(mapped: Settings, tmp_path: Path) -> None:
+    """For a reader that must be filled anew: every key of the range once more, in the same bytes.
+
+    Records are counted, not end offsets, which are too low on this broker (engine.md).
+    """
+    with Scanner(mapped) as scanner:
+        raws = [
+            raw_record("mediquo", each)
+            for each in scanner.read({(raw_topic("mediquo"), number): None for number in range(mapped.partitions)})
+        ]
+    expected = {name for name in undisturbed(mapped, raws) if not name.startswith(MESSAGES)}
+    store = Store(mapped)
+
+    def written() -> tuple[Counter[str], dict[str, bytes]]:
+        store.read_to_the_end()
+        return store.writes.copy(), store.values.copy()
+
+    before, values = written()
+    some = replay(mapped, tmp_path, "--publish", "--vendor", "mediquo")
+    assert "\n0 records and 0 tombstones published" in f"\n{some.said}"
+    assert written() == (before, values)
+    everything = replay(mapped, tmp_path, "--publish", "--all", "--vendor", "mediquo")
+    after, same = written()
+    again = after - before
+    assert f"\n{again.total():,} records and 0 tombstones published" in f"\n{everything.said}"
+    assert {*again.values()} == {1}
+    assert {name for name in again if UNSHARED[0] not in name} == expected
+    assert same == values
+    store.close()
+
+
+def test_stopped_and_resumed(mapped: Settings, tmp_path: Path) -> None:
+    """Killed while it maps, and interrupted by Ctrl-C: each time it goes on, and ends as if nothing had been."""
+    begun = started(mapped, tmp_path, "--jobs", "1")
+    assert begun.stderr is not None
+    for line in begun.stderr:
+        if " done" in line:
+            break
+    begun.kill()
+    begun.wait()
+    (run,) = (tmp_path / "runs").iterdir()
+    options = ("--publish", "--tombstones", "--bundles")
+    again = started(mapped, tmp_path, "--jobs", "1", "--resume", run.name, *options)
+    assert again.stderr is not None
+    said = [next(again.stderr)]
+    while " done" not in said[-1]:
+        said.append(next(again.stderr))
+    assert line not in said, "what was done is not done again"
+    again.send_signal(signal.SIGINT)
+    _, rest = again.communicate(timeout=ENOUGH)
+    assert again.returncode == 130, rest
+    assert " ".join((f"fhirline replay --resume {run.name}", *options)) in rest
+    done = replay(mapped, tmp_path, "--resume", run.name)
+    unchanged(done)
+    assert f"\n{mapped_events(mapped)} events mapped" in done.said
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [
+        (None, 8),
+        ("max 100000", 8),
+        ("100000 100000", 1),
+        ("150000 100000", 2),
+        ("50000 100000", 1),
+        ("990000 10000", 8),
+    ],
+)
+def test_a_containers_limit_bounds_the_processes(
+    limit: str | None, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process a core of a large machine is more than the container's memory holds."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    if limit:
+        (tmp_path / "cpu.max").write_text(f"{limit}\n", "ascii")
+    assert replay_command._cores(tmp_path / "cpu.max") == cores

@@ -1,0 +1,156 @@
+"""Where a range lies, and what happens between looking and writing, on real brokers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from fhirline.config.settings import Settings
+from fhirline.mappers import MAPPING_VERSION
+from fhirline.mappers.instants import Instant
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.headers import headers
+from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.operate.replay.compare import report
+from fhirline.streams.operate.replay.offset_ranges import spans
+from fhirline.streams.operate.replay.progress import Lines
+from fhirline.streams.operate.replay.run import Run
+from fhirline.streams.operate.replay.selection import Selection
+from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step5_publish.publish import Deliverer
+from fhirline.topics.declared import canonical_topic
+from tests.streams.step2_consume.test_worker import own_broker
+from tests.support.kafka.brokers import RunningBroker
+from tests.support.workload import Store, events, produce, undisturbed
+
+__all__ = ["own_broker"]
+
+NOON = 1_717_243_200_000
+MEDIQUO = ("mediquo",)
+
+
+def test_a_span_begins_at_its_time_and_has_an_end(own_broker: RunningBroker) -> None:
+    """By timestamp where it begins, also where no record is that late; the end is the last record's, in any batch."""
+    settings = own_broker.settings()
+    producer = Producer(producer_config(settings, **{"linger.ms": 50}))
+    for second in range(10):
+        producer.produce("raw.mediquo", b"{}", b"k", 2, timestamp=NOON + second * 1000)
+    assert producer.flush(20) == 0
+    found = {each.partition: each for each in spans(settings, Selection(MEDIQUO, since="2024-06-01T12:00:04.500Z"))}
+    assert found[2].end == found[2].live_from == 10
+    assert found[2].complete
+    assert found[0].start == found[0].end == 0
+    late = {each.partition: each for each in spans(settings, Selection(MEDIQUO, since="2024-06-01T12:01:00Z"))}
+    if own_broker.kind == "apache":
+        assert (found[2].start, late[2].start, late[2].end) == (5, 10, 10)
+    else:  # Tansu goes by the time of writing, which is no earlier: the range leaves records out one by one
+        assert found[2].start <= 5
+
+
+class Meanwhile(Deliverer):
+    """A live worker writes a key of the replay's, just before the replay's records leave for the same topic."""
+
+    def __init__(self, settings: Settings, live: OutRecord) -> None:
+        super().__init__(settings)
+        self._live = [live]
+
+    def deliver(self, records: Any, delivered: Any = None) -> Any:
+        ours = list(records)
+        if self._live and any(each.topic == self._live[0].topic for each in ours):
+            super().deliver([self._live.pop()])
+        return super().deliver(ours, delivered)
+
+
+@pytest.fixture
+def settings(own_broker: RunningBroker, tmp_path: Path) -> Settings:
+    return own_broker.settings(replay_dir=tmp_path)
+
+
+@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+def test_a_live_record_between_looking_and_writing_stays(settings: Settings) -> None:
+    """The replay's records come to lie behind it, and cover it; it is written again."""
+    raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])
+    expected = undisturbed(settings, raws)
+    with Run.new(settings, Selection(MEDIQUO), 1, Lines()) as run:
+        run.map()
+        with run.journals() as journals:
+            publisher = run.publisher(journals, tombstones=False)
+            source, made = next(
+                (source, made)
+                for source, journal in journals.items()
+                for made in journal.made()
+                if made.key.startswith("Patient/")
+            )
+            live = headers(
+                vendor="mediquo",
+                tenant="acme",
+                raw=f"{source}/999",
+                mapping_version=MAPPING_VERSION,
+                event_key="f" * 64,
+                occurred_at="2030-01-01T00:00:00Z",
+            )
+            topic = canonical_topic("Patient")
+            lived = OutRecord(topic, made.key.encode(), b'{"resourceType":"Patient"}', made.partition, live)
+            publisher._deliverer = Meanwhile(settings, lived)
+            done = publisher.run()
+    assert done.restored == 1
+    store = Store(settings)
+    store.read_to_the_end()
+    name = f"{topic} {made.key}"
+    assert store.values.pop(name) == lived.value
+    canonical = {key: value for key, value in expected.items() if key.startswith("fhir.r4.") and "bundle" not in key}
+    assert {key: store.values.get(key) for key in canonical if key != name} == {
+        key: value for key, value in canonical.items() if key != name
+    }
+    store.close()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("own_broker", ["apache"], indirect=True)
+def test_what_a_live_event_fails_of_is_no_failure_of_the_range(settings: Settings) -> None:
+    """It is mapped too, so that nothing goes out that it has changed; its letter is the live worker's to write."""
+    raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.altibbi"])
+    received = Instant.parse("2024-07-01T12:00:00Z")
+    assert received
+    nobody = b'{"type": "status_update", "user_id": "", "id": 1}'
+    with Run.new(settings, Selection(("altibbi",)), 1, Lines()) as run:
+        run.map()
+        with run.journals() as journals:
+            before = {source: (each.events, dict(each.failures())) for source, each in journals.items()}
+        (late,) = produce(settings, [raw_record("altibbi", "acme", nobody, received, None, 64)])
+        with run.journals() as journals:
+            run.publisher(journals, tombstones=False).run()
+        with run.journals() as journals:
+            assert journals[f"{late.topic}/{late.partition}"].has_failed(late.offset)
+            assert {source: (each.events, dict(each.failures())) for source, each in journals.items()} == before
+            assert sum(each.events for each in journals.values()) == len(raws)
+
+
+@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+def test_a_letter_s_event_reaches_what_later_events_wrote(settings: Settings) -> None:
+    """An event that was not mapped, mapped now, is a part of what a fold's later events have written since."""
+    raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])
+    with Run.new(settings, Selection(MEDIQUO), 1, Lines()) as run:
+        run.map()
+        with run.journals() as journals:
+            run.publisher(journals, tombstones=False).run()
+            source, late = next(
+                (source, each)
+                for source, held in journals.items()
+                for each in held.made()
+                if each.key.startswith("Patient/") and each.raw_offset > 0
+            )
+    partition = int(source.rpartition("/")[2])
+    letters = [each for each in raws if each.partition == partition and each.offset < late.raw_offset]
+    producer = Producer(producer_config(settings))
+    for each in letters:
+        named = headers(vendor="mediquo", raw=each.coordinates, error_code="mapping-failed", attempt="1")
+        producer.produce("dead-letter.mediquo", each.value, each.key, headers=list(named))
+    assert producer.flush(20) == 0
+    with Run.new(settings, Selection(MEDIQUO, dead_letters=True), 1, Lines()) as run:
+        run.map()
+        with run.journals() as journals:
+            assert sum(each.events for each in journals.values()) == len(letters)
+            assert journals[source].next == run.jobs[source].span.live_from > late.raw_offset
+            assert not report(run.comparison(journals)).differs

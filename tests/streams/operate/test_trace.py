@@ -1,0 +1,180 @@
+"""From a resource to its raw record and back, on a real broker: every resource, every event."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+import pytest
+from confluent_kafka import Producer
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.streams.cli.trace import _kind
+from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.headers import header
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.operate.trace.find import Tracer
+from fhirline.streams.operate.trace.view import event_document, event_lines, resource_document, resource_lines
+from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step4_normalize.follow import Followed
+from fhirline.topics.declared import raw_topic
+from tests.streams.operate.test_forget import RECEIVED_AT, Load, load_on
+from tests.support.kafka.brokers import RunningBroker
+from tests.support.workload import undisturbed
+
+
+@pytest.fixture(scope="module")
+def load(embedded: RunningBroker) -> Load:
+    """A tenant's events of all vendors, mapped and delivered."""
+    made = load_on(embedded)
+    made.send(made.events(60, seed=21))
+    return made
+
+
+SHARED = ("Coverage", "Device", "Organization", "Patient", "Practitioner")
+"""Types that several events feed, or none."""
+
+
+def outputs(load: Load) -> dict[str, tuple[RawRecord, Followed]]:
+    """Event key → its (last) raw record and what followed from it."""
+    seen: dict[str, tuple[RawRecord, Followed]] = {}
+    undisturbed(load.settings, load.raws, lambda raw, made: seen.update({event_of(raw): (raw, made)}))
+    return seen
+
+
+def event_of(raw: RawRecord) -> str:
+    found = header(raw.headers, headers.EVENT_KEY)
+    assert found
+    return found
+
+
+def fhirline(load: Load, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).with_name("fhirline"), "trace", *arguments],
+        env={**os.environ, "FHIRLINE_BOOTSTRAP": load.settings.bootstrap, "FHIRLINE_LOG_FORMAT": "json"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_a_resource_leads_to_every_event_that_made_it(load: Load) -> None:
+    patient = load.patient("altibbi")
+    of_patient = {
+        event
+        for event, (raw, followed) in outputs(load).items()
+        if raw.key == patient.raw_key.encode() and followed.normalized and followed.normalized.outputs
+    }
+    name = next(name for name in load.made_of(patient) if " Patient/" in name).partition(" ")[2]
+    with Scanner(load.settings) as scanner:
+        tracer = Tracer(load.settings, scanner)
+        found = tracer.resource(name)
+        assert {each.named["event-key"] for each in found.provenances} == of_patient
+        assert {event_of(raw) for raw in found.raws.values() if raw} == of_patient
+        latest = tracer.latest(found)
+    assert latest
+    assert latest.coordinates == found.history[-1].named["raw"]
+    assert all(each.key == name for each in found.history)
+
+
+def test_an_event_leads_to_all_that_it_made(load: Load, embedded: RunningBroker) -> None:
+    """Also where another tenant was sent the same bytes, and its event has the same key."""
+    tenants = (load_on(embedded), load_on(embedded))  # nothing is known there, so that all that is made goes out
+    examples = {raw.vendor: raw for raw, made in outputs(load).values() if made.normalized and made.normalized.bundle}
+    with Scanner(load.settings) as scanner:
+        tracer = Tracer(load.settings, scanner)
+        for vendor in ("azodha", "mediquo"):
+            body = orjson.dumps({**orjson.loads(examples[vendor].value or b""), "only_here": uuid4().hex})
+            route = header(examples[vendor].headers, headers.EVENT_TYPE)
+            own, other = (
+                each.send([raw_record(vendor, each.tenant, body, RECEIVED_AT, route, 64)])[0] for each in tenants
+            )
+            followed = [outputs(each)[event_of(own)][1].normalized for each in tenants]
+            made = {output.key for each in followed if each for output in each.outputs}
+            assert sum(key.startswith("Provenance/") for key in made) == 2
+            found = tracer.event(event_of(own))
+            assert {*found.raws} == {own.coordinates, other.coordinates}
+            assert {*found.made} == {key for key in made if not key.startswith("Provenance/")}
+            assert [each.topic for each in found.messages].count("fhir.r4.bundle") == 2
+            explained = [
+                json.loads(fhirline(load, raw.coordinates, "--explain", "--json").stdout) for raw in (own, other)
+            ]
+            for each, normalized in zip(explained, followed, strict=True):
+                assert normalized
+                assert {of["resource"] for of in each["explained"]} == {output.key for output in normalized.outputs}
+            at = tracer.raw(own.coordinates)
+            assert at
+            assert event_document(tracer.event(event_of(own), at, [at.vendor])) == event_document(found)
+
+
+def test_an_event_that_came_to_nothing_leads_to_its_dead_letter(load: Load) -> None:
+    body = {"type": "status_update", "user_id": "", "id": 1}
+    (raw,) = load.send([raw_record("altibbi", load.tenant, orjson.dumps(body), RECEIVED_AT, None, 64)])
+    with Scanner(load.settings) as scanner:
+        found = Tracer(load.settings, scanner).event(event_of(raw))
+    assert raw.coordinates in found.raws
+    assert [each.named["error-code"] for each, _ in found.letters] == ["resource-refused"]
+
+
+def test_lines_and_json_hold_no_payload_and_no_patient(load: Load) -> None:
+    patient = load.patient("mediquo")
+    made = sorted(name.partition(" ")[2] for name in load.made_of(patient))
+    name = next(each for each in made if each.partition("/")[0] not in SHARED)
+    with Scanner(load.settings) as scanner:
+        tracer = Tracer(load.settings, scanner)
+        resource = tracer.resource(name)
+        event = tracer.event(resource.history[-1].named["event-key"])
+    shown = [*resource_lines(resource), *event_lines(event)]
+    shown += [json.dumps(resource_document(resource)), json.dumps(event_document(event))]
+    assert not any(patient.key in each for each in shown)
+
+
+def test_the_command_reveals_only_with_a_reason_which_it_logs(load: Load) -> None:
+    raw = next(raw for raw in load.raws if raw.vendor == "mediquo")
+    without = fhirline(load, raw.coordinates, "--reveal")
+    assert (without.returncode, without.stdout) == (2, "")
+    assert "--reason" in without.stderr
+    told = fhirline(load, raw.coordinates, "--reveal", "--reason", "ticket 7", "--as", "a clerk", "--json", "--explain")
+    assert told.returncode == 0, told.stderr
+    document = json.loads(told.stdout)
+    assert json.loads(document["payloads"][raw.coordinates]) == orjson.loads(raw.value or b"")
+    audit = next(json.loads(line) for line in told.stderr.splitlines() if "raw event revealed" in line)
+    assert (audit["reason"], audit["raw"], audit["as"]) == ("ticket 7", raw.coordinates, "a clerk")
+    assert {each["resource"] for each in document["explained"]} >= set(document["made"])
+    naming = normalizer(load.settings).naming
+    nobody = naming.id("mediquo", load.tenant, "Patient", "patient", uuid4().hex)
+    missing = fhirline(load, f"Patient/{nobody}")
+    assert (missing.returncode, missing.stdout) == (1, "")
+
+
+def test_no_payload_steers_the_terminal(load: Load) -> None:
+    """A raw topic takes records of other producers, which no gateway has looked at."""
+    places: list[str] = []
+    producer = Producer({"bootstrap.servers": load.settings.bootstrap})
+    producer.produce(
+        raw_topic("mediquo"),
+        '{"type": "news", "note": "\x9b31m\x7f"}'.encode(),  # JSON need not escape U+009B, which terminals obey
+        headers=[("received-at", b"\x1b[31m")],
+        on_delivery=lambda _, sent: places.append(f"{sent.topic()}/{sent.partition()}/{sent.offset()}"),
+    )
+    producer.flush(10)
+    told, document = (fhirline(load, places[0], "--reveal", "--reason", "ticket 8", *how) for how in ((), ("--json",)))
+    assert (told.returncode, document.returncode) == (0, 0), told.stderr + document.stderr
+    assert "\\x9b31m" in told.stdout
+    assert "received-at=\\x1b[31m" in told.stdout
+    assert "\x9b31m\x7f" in json.loads(document.stdout)["payloads"][places[0]]
+    for shown in (told.stdout, document.stdout):
+        assert all(each.isprintable() for each in shown.replace("\n", ""))
+
+
+@pytest.mark.parametrize("what", ["Nonsense/1", "x", "raw.nobody/0/0", "0" * 63])
+def test_what_is_no_place_is_refused(what: str) -> None:
+    with pytest.raises(ConfigurationError, match="neither 64 hex digits"):
+        _kind(what, [])

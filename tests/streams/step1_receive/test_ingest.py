@@ -1,0 +1,264 @@
+"""``fhirline ingest`` as a process, with a real broker: the gateway's records out, every line accounted for."""
+
+import os
+import pty
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+
+from fhirline.mappers.instants import Instant
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.step1_receive.files import lines
+from fhirline.streams.step1_receive.raw_record import raw_record
+from tests.support.receiving import FHIRLINE, create_raw_topics, environment, headers_of, running_gateway, stored
+
+PAST = "2021-03-04T05:06:07.089+01:00"
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker() as running:
+        create_raw_topics(running)
+        yield running
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+def ingest(broker: EmbeddedBroker, folder: Path, *arguments: str, stdin: bytes = b"", **environ: str) -> Ended:
+    done = subprocess.run(
+        [*FHIRLINE, "ingest", *arguments],
+        input=stdin,
+        capture_output=True,
+        cwd=folder,
+        env=environment(broker.bootstrap, **environ),
+        timeout=60,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def survey(survey_id: object) -> bytes:
+    return orjson.dumps({"event_type": "survey_finished", "content": {"survey_id": survey_id}})
+
+
+def kept(broker: EmbeddedBroker, vendor: str, tenant: str) -> list[tuple[bytes, bytes, dict[str, str], int]]:
+    """(key, value, headers, timestamp) of a tenant's records. Each test has a tenant or vendor of its own."""
+    return [
+        (m.key(), m.value(), headers_of(m), m.timestamp()[1])
+        for m in stored(broker.bootstrap, vendor)
+        if headers_of(m)["tenant"] == tenant
+    ]
+
+
+def test_a_line_becomes_the_record_that_the_gateway_makes(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    body = {"user_id": 5, "data": {"dispense": {"pass_code": "4711", "url": "https://rx"}}}
+    (tmp_path / "events.ndjson").write_bytes(orjson.dumps(body) + b"\n")
+    done = ingest(broker, tmp_path, "altibbi", "events.ndjson", "--tenant", "acme", "--received-at", PAST)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "1 lines: 1 in the topic, 0 rejected, 0 blank\n"
+    with running_gateway(broker.bootstrap, tmp_path) as gateway:
+        event_key = gateway.post("/webhooks/altibbi/acme", body).json["event_key"]
+    [ingested, received] = sorted(kept(broker, "altibbi", "acme"), key=lambda each: each[3])
+    assert ingested[:2] == received[:2]
+    assert b"4711" not in ingested[1]
+    assert ingested[2] == {"received-at": PAST, "tenant": "acme", "event-key": event_key}
+    assert {**received[2], "received-at": PAST} == ingested[2]
+    past = Instant.parse(PAST)
+    assert past is not None
+    assert ingested[3] == past.order[0] * 1000 + 89
+
+
+def test_azodhas_event_is_said_by_an_option(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    line = b'{"patientId": "p-1"}'
+    done = ingest(broker, tmp_path, "azodha", "-", "--event", "BookAppointment", stdin=line)
+    assert done.code == 0
+    [(key, value, headers, _)] = kept(broker, "azodha", "default")
+    assert (key, value, headers["event-type"]) == (b"default|p-1", b'{"patientId":"p-1"}', "BookAppointment")
+
+
+def test_a_bad_line_is_reported_and_stops_nothing(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    bad = {2: b'{"secret name": ', 4: b'["secret name"]', 5: b"\xff\xfe", 7: b'{"a":' + b"[" * 99 + b"]" * 99 + b"}"}
+    first = [bad.get(number, b"" if number == 6 else survey(f"bad-{number}")) for number in range(1, 9)]
+    (tmp_path / "first.ndjson").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(first))
+    (tmp_path / "second.ndjson").write_bytes(b"no json\n" + survey("bad-second") + b"\n")
+    done = ingest(broker, tmp_path, "infermedica", "first.ndjson", "second.ndjson", "--rejects", "rejects.ndjson")
+    assert done.code == 1
+    assert done.out == "10 lines: 4 in the topic, 5 rejected, 1 blank\n"
+    places = [(line.split(": ")[0], line.rpartition("(")[2]) for line in done.err.splitlines()]
+    assert places == [
+        ("first.ndjson:2", "not-json)"),
+        ("first.ndjson:4", "not-an-object)"),
+        ("first.ndjson:5", "not-json)"),
+        ("first.ndjson:7", "too-deep)"),
+        ("second.ndjson:1", "not-json)"),
+    ]
+    assert "secret name" not in done.err + done.out
+    assert (tmp_path / "rejects.ndjson").read_bytes().splitlines() == [*bad.values(), b"no json"]
+    assert stat.S_IMODE((tmp_path / "rejects.ndjson").stat().st_mode) == 0o600
+    taken = {key for key, *_ in kept(broker, "infermedica", "default")}
+    assert taken == {f"default|survey/bad-{n}".encode() for n in (1, 3, 8, "second")}
+
+
+def test_rejected_lines_can_be_mended_and_put_again(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    """Twice the same line is twice the same event: who is not sure runs it again."""
+    options = ("mediquo", "-", "--tenant", "acme", "--received-at", PAST)
+    line = b'{"type": "x", "payload": {"patient": {"code": "p-1"}}}\n'
+    assert (
+        ingest(
+            broker,
+            tmp_path,
+            *options,
+            stdin=line + line[:9],
+        ).code
+        == 1
+    )
+    assert ingest(broker, tmp_path, *options, stdin=line).code == 0
+    [first, again] = kept(broker, "mediquo", "acme")
+    assert first == again
+
+
+def test_lines_too_large(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    """By the limit of a line, and by what Kafka takes: a record is larger than its line."""
+    limit = 65_536
+    much = [limit - 18 - 60, limit - 18 - 1, 10 * limit]
+    content = b"".join(b'{"event_type": "' + b"x" * size + b'"}\n' for size in much) + survey("after")
+    done = ingest(
+        broker, tmp_path, "infermedica", "-", "--tenant", "acme", stdin=content, FHIRLINE_MESSAGE_MAX_BYTES=str(limit)
+    )
+    assert (done.code, done.out) == (1, "4 lines: 1 in the topic, 3 rejected, 0 blank\n")
+    said = [line.rpartition("(")[2] for line in done.err.splitlines()]
+    assert said == ["record-too-large)", "record-too-large)", "too-large)"]
+    assert [key for key, *_ in kept(broker, "infermedica", "acme")] == [b"acme|survey/after"]
+
+
+def test_many_lines(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    """More than are on their way at once; order within a patient stays."""
+    count = 25_000
+    content = b"".join(b'{"user_id":"many-%d","n":%d}\n' % (n % 7, n) for n in range(count))
+    done = ingest(broker, tmp_path, "altibbi", "-", stdin=content)
+    assert (done.code, done.out) == (0, "25,000 lines: 25,000 in the topic, 0 rejected, 0 blank\n")
+    by_key: dict[bytes, list[int]] = {}
+    for key, value, *_ in kept(broker, "altibbi", "default"):
+        by_key.setdefault(key, []).append(orjson.loads(value)["n"])
+    assert sum(map(len, by_key.values())) == count
+    assert all(numbers == sorted(numbers) for numbers in by_key.values())
+    assert len(by_key) == 7
+
+
+def test_success_is_not_claimed_when_kafka_goes_away(tmp_path: Path) -> None:
+    with EmbeddedBroker() as broker:
+        create_raw_topics(broker)
+        process = subprocess.Popen(
+            [*FHIRLINE, "ingest", "infermedica", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            env=environment(broker.bootstrap, FHIRLINE_DELIVERY_TIMEOUT="2"),
+        )
+        assert process.stdin is not None
+        try:
+            process.stdin.write((survey(1) + b"\n") * 20_000)  # more than may be on their way, so some are kept
+            process.stdin.flush()
+            while not stored(broker.bootstrap, "infermedica"):
+                assert process.poll() is None
+            broker.stop()
+            out, err = process.communicate((survey(2) + b"\n") * 5, timeout=30)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    assert process.returncode == 1
+    assert b"Kafka did not take an event" in err
+    assert b"lines: " in out
+    taken = int(out.split(b"lines: ")[1].split(b" in the topic")[0].replace(b",", b""))
+    assert taken <= 20_000, "what was put after Kafka had gone cannot be in the topic"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nobody", "-"), "VENDOR"),
+        (("mediquo", "-", "--tenant", "stranger"), "--tenant"),
+        (("mediquo", "-", "--event", "BookAppointment"), "--event"),
+        (("azodha", "-", "--event", "Nothing"), "--event: one of AppointmentToCareTaskActivityLog"),
+        (("mediquo", "-", "--received-at", "2024-01-01"), "--received-at"),
+        (("mediquo", "-", "--received-at", "9000-01-01T00:00:00Z"), "--received-at"),
+        (("mediquo", "missing.ndjson"), "missing.ndjson"),
+        (("mediquo", "-", "--rejects", "no/such/folder"), "--rejects"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(
+    broker: EmbeddedBroker, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = ingest(broker, tmp_path, *arguments, stdin=b"{}\n")
+    assert (done.code, done.out) == (2, "")
+    [line] = done.err.splitlines()
+    assert line.startswith(f"fhirline: {said}")
+
+
+def test_a_topic_is_never_made_by_the_way(tmp_path: Path) -> None:
+    with EmbeddedBroker() as empty:
+        done = ingest(empty, tmp_path, "mediquo", "-", stdin=b"{}\n")
+        assert done.code == 2
+        assert done.err == "fhirline: topic raw.mediquo does not exist; run: fhirline topics apply\n"
+    gone = ingest(empty, tmp_path, "mediquo", "-", stdin=b"{}\n", FHIRLINE_DELIVERY_TIMEOUT="1")
+    assert gone.code == 2
+    assert any(line.startswith("fhirline: FHIRLINE_BOOTSTRAP: ") for line in gone.err.splitlines())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_on_a_terminal_there_is_a_progress_bar(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    (tmp_path / "events.ndjson").write_bytes((survey(3) + b"\n") * 50 + b"bad\n")
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*FHIRLINE, "ingest", "infermedica", "events.ndjson"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            cwd=tmp_path,
+            env=environment(broker.bootstrap, TERM="xterm-256color", COLUMNS="120"),
+        )
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 65_536):
+                shown += part
+        except OSError:  # Linux: the other end is closed
+            pass
+        out, _ = process.communicate(timeout=30)
+    finally:
+        os.close(ours)
+    assert process.returncode == 1
+    assert out == b"51 lines: 50 in the topic, 1 rejected, 0 blank\n"
+    assert b"events.ndjson:51: " in shown
+    assert b"50 in the topic, 1 rejected" in shown
+
+
+def test_no_more_of_a_line_is_read_than_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    path.write_bytes(b"x" * 100_000 + b"\nab\r\n" + b"y" * 10 + b"\n" + b"z" * 11)
+    with path.open("rb") as stream:
+        found = [(line.number, line.content, line.size) for line in lines("one", stream, 10)]
+    assert found == [(1, None, 100_001), (2, b"ab", 4), (3, b"y" * 10, 11), (4, None, 11)]
+
+
+def test_the_record_is_a_function_of_the_line_and_the_time(tmp_path: Path) -> None:
+    at = Instant.parse("1969-12-31T23:59:59Z")
+    assert at is not None
+    made = raw_record("infermedica", "acme", survey(9), at, None, 64)
+    assert made == raw_record("infermedica", "acme", survey(9), at, None, 64)
+    assert made.timestamp_ms == 1  # Kafka knows no earlier time; the header does
+    assert ("received-at", b"1969-12-31T23:59:59Z") in made.headers

@@ -1,0 +1,167 @@
+"""Batches of what has come: how large, how long they wait, and what is taken beyond them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import pytest
+
+from fhirline.streams.step2_consume.faust.batching import at_hand
+
+WITHIN = 0.05
+
+
+class Stream:
+    """Stands for Faust's: its events are numbers, taken from a queue until None ends it."""
+
+    def __init__(self, *events: int | None) -> None:
+        self.enable_acks = True
+        self.taken = 0
+        self.begun = asyncio.Event()
+        self.closed = False
+        self.queue: asyncio.Queue[int | None] = asyncio.Queue()
+        for each in events:
+            self.queue.put_nowait(each)
+
+    async def events(self) -> AsyncIterator[int]:
+        self.begun.set()
+        try:
+            while (event := await self.queue.get()) is not None:
+                self.taken += 1
+                yield event
+        finally:
+            self.closed = True
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await test
+
+    asyncio.run(bounded())
+
+
+async def others_ended() -> None:
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_what_has_come_is_taken_in_order_up_to_the_most_until_the_stream_ends(most: int) -> None:
+    async def test() -> None:
+        stream = Stream(*range(6), None)
+        found = [batch async for batch in at_hand(stream, most, WITHIN)]
+        assert found == [[*range(first, first + most)] for first in range(0, 6, most)]
+        assert stream.closed
+        assert not stream.enable_acks
+
+    run(test())
+
+
+def test_what_is_in_hand_when_the_stream_ends_is_not_begun() -> None:
+    """It is not acked either, so it is read again."""
+
+    async def test() -> None:
+        assert [batch async for batch in at_hand(Stream(1, 2, 3, None), 2, WITHIN)] == [[1, 2]]
+
+    run(test())
+
+
+def test_a_batch_that_is_not_full_goes_on_its_way_without_waiting_for_more_than_its_time() -> None:
+    """However steadily others come: a stream that never rests would else fill every batch."""
+
+    async def test() -> None:
+        stream = Stream(0)
+
+        async def trickle() -> None:
+            for number in range(1, 1000):
+                await asyncio.sleep(WITHIN / 5)
+                stream.queue.put_nowait(number)
+
+        trickling = asyncio.ensure_future(trickle())
+        batches = at_hand(stream, 1000, WITHIN)
+        first, second = await anext(batches), await anext(batches)
+        trickling.cancel()
+        await batches.aclose()
+        assert first + second == list(range(len(first) + len(second)))
+        assert len(first) + len(second) < 1000
+
+    run(test())
+
+
+def test_while_a_batch_is_worked_on_one_event_more_is_taken_at_most() -> None:
+    """What stays in Faust's queue counts as not begun: other workers get it where partitions go away."""
+
+    async def test() -> None:
+        stream = Stream(*range(10))
+        batches = at_hand(stream, 3, WITHIN)
+        assert await anext(batches) == [0, 1, 2]
+        await asyncio.sleep(WITHIN)
+        assert stream.taken == 4
+        assert await anext(batches) == [3, 4, 5]
+        await batches.aclose()
+
+    run(test())
+
+
+def test_who_waits_for_the_first_event_sets_no_timer() -> None:
+    async def test() -> None:
+        stream = Stream()
+        loop = asyncio.get_running_loop()
+        timers: list[float] = []
+        at = loop.call_at
+
+        def call_at(when: float, *args: Any, **named: Any) -> asyncio.TimerHandle:
+            timers.append(when)
+            return at(when, *args, **named)
+
+        loop.call_at = call_at  # type: ignore[method-assign]
+        waiting = asyncio.ensure_future(anext(at_hand(stream, 3, WITHIN)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not timers
+        stream.queue.put_nowait(1)
+        assert await waiting == [1]
+        assert len(timers) == 1  # the one event's time
+
+    run(test())
+
+
+def test_whoever_stops_waiting_leaves_nothing_behind() -> None:
+    async def test() -> None:
+        stream = Stream()
+        waiting = asyncio.ensure_future(anext(at_hand(stream, 3, WITHIN)))
+        await stream.begun.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await others_ended()
+        assert stream.closed
+
+    run(test())
+
+
+def test_whoever_stops_in_the_midst_of_a_batch_leaves_nothing_behind_either() -> None:
+    async def test() -> None:
+        stream = Stream(1)
+        batches = at_hand(stream, 3, WITHIN)
+        assert await anext(batches) == [1]
+        await batches.aclose()
+        await others_ended()
+        assert stream.closed
+
+    run(test())
+
+
+def test_an_error_of_the_stream_is_raised() -> None:
+    class Broken(Stream):
+        async def events(self) -> AsyncIterator[int]:
+            yield 1
+            raise ValueError("the stream's own")
+
+    async def test() -> None:
+        with pytest.raises(ValueError, match="the stream's own"):
+            async for _ in at_hand(Broken(), 3, WITHIN):
+                pass
+
+    run(test())

@@ -1,0 +1,163 @@
+"""A worker's Faust app, run here, whose consumer loses records on purpose: they are mapped all the same."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NoReturn
+
+import faust
+import pytest
+import structlog
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.streams import batch, fence, step2_consume
+from fhirline.streams.step2_consume.app import build_app
+from fhirline.streams.step2_consume.endpoint import Watched
+from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
+from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
+from tests.crash.comparison import compare, raw_records, wait_drained
+from tests.streams.step2_consume.faust.test_offsets import commit
+from tests.support.kafka.brokers import apache, create_topics, settings_for
+from tests.support.workload import events, produce
+
+VENDOR = "mediquo"
+ENOUGH = 90.0
+
+Place = tuple[str, int]
+Lost = Callable[[Place, int, Mapping[Place, int]], bool]
+"""Whether the record at an offset of a partition is lost; ``last`` is each partition's last offset."""
+
+LOST: dict[str, Lost] = {
+    "first": lambda place, offset, last: offset == 0,
+    "between": lambda place, offset, last: offset in (2, 3),
+    "last": lambda place, offset, last: offset >= last[place] - 1,
+    "between and last": lambda place, offset, last: (
+        LOST["between"](place, offset, last) or LOST["last"](place, offset, last)
+    ),
+    "all": lambda place, offset, last: True,
+}
+
+
+class Ends:
+    """Why the worker would have ended: the app runs in the test's own process, which must not."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+        self.first = threading.Event()
+
+    def die(self, reason: str, **details: Any) -> NoReturn:
+        self.reasons.append(f"{reason} {details}")
+        self.first.set()
+        raise asyncio.CancelledError  # ends the task, and leaves the app to the test
+
+
+@pytest.fixture(autouse=True)
+def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
+    made = Ends()
+    for module in (batch, fence, step2_consume):
+        monkeypatch.setattr(module, "die", made.die)
+    monkeypatch.setattr(step2_consume, "READ_ON_EVERY", 0.5)
+    return made
+
+
+class Losing:
+    """What is left of fetched records where each of the lost ones gets lost once."""
+
+    def __init__(self, lost: Lost, last: Mapping[Place, int]) -> None:
+        self.lost: set[tuple[Place, int]] = set()
+        self._is_lost, self._last = lost, last
+
+    def left(self, fetched: Mapping[Any, Sequence[Any]] | None) -> dict[Any, list[Any]]:
+        return {tp: [each for each in records if not self._loses(each)] for tp, records in (fetched or {}).items()}
+
+    def _loses(self, record: Any) -> bool:
+        place, offset = (record.topic, record.partition), record.offset
+        if (place, offset) in self.lost or not self._is_lost(place, offset, self._last):
+            return False
+        self.lost.add((place, offset))
+        return True
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["between and last", *(pytest.param(each, marks=pytest.mark.long) for each in ("first", "between", "last", "all"))],
+)
+def test_what_faust_loses_is_mapped(what: str, ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    with apache() as kafka:
+        create_topics(kafka.bootstrap)
+        settings = settings_for(kafka.bootstrap, session_timeout=30)
+        raws = produce(settings, (each for each in events(400, seed=3) if each.topic == f"raw.{VENDOR}"))
+        last = {(raw.topic, raw.partition): raw.offset for raw in raws}
+        losing = Losing(LOST[what], last)
+        get = WorkerConsumer._getmany
+
+        async def getmany(consumer: WorkerConsumer, **asked: Any) -> dict[Any, list[Any]]:
+            return losing.left(await get(consumer, **asked))
+
+        monkeypatch.setattr(WorkerConsumer, "_getmany", getmany)
+        asyncio.run(_run_until_mapped(settings))
+        gc.collect()  # the app's producer ends before its broker does
+        # What was acknowledged must lie there: else the comparison, which reads it again, would hide its loss.
+        places = sorted((raw.topic, raw.partition, raw.offset) for raw in raws)
+        assert places == sorted((raw.topic, raw.partition, raw.offset) for raw in raw_records(settings))
+        comparison = compare(settings)
+        assert not ends.reasons
+        assert comparison.whole, comparison
+        lost = sum(LOST[what](place, offset, last) for place in last for offset in range(last[place] + 1))
+        assert len(losing.lost) == lost > 0
+
+
+async def _run_until_mapped(settings: Settings) -> None:
+    app = build_app(settings, normalizer(settings), [VENDOR], Watched(settings))
+    await app.start()
+    try:
+        await asyncio.to_thread(wait_drained, settings)
+    finally:
+        await app.stop()
+
+
+@pytest.mark.long
+def test_a_log_that_ends_before_what_is_committed_ends_the_worker(ends: Ends) -> None:
+    """Faust itself would drop all that comes until the log is as long as it was, without a word."""
+    with apache() as kafka:
+        create_topics(kafka.bootstrap)
+        settings = settings_for(kafka.bootstrap, session_timeout=30)
+        raws = produce(settings, (each for each in events(100, seed=3) if each.topic == f"raw.{VENDOR}"))
+        commit(settings, replace(raws[-1], offset=raws[-1].offset + 1_000))
+
+        async def run_until_it_ends() -> None:
+            app = build_app(settings, normalizer(settings), [VENDOR], Watched(settings))
+            await app.start()
+            try:
+                assert await asyncio.to_thread(ends.first.wait, ENOUGH)
+            finally:
+                await app.stop()
+
+        asyncio.run(run_until_it_ends())
+        gc.collect()
+    assert ends.reasons[0].startswith("the log ends before what is committed")
+    assert f"{raws[-1].topic}/{raws[-1].partition} before {raws[-1].offset + 1_000}" in ends.reasons[0]
+
+
+def test_a_look_that_fails_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for("127.0.0.1:1", session_timeout=3.0)
+    app = faust.App("reading-on", broker="aiokafka://127.0.0.1:1", web_enabled=False)
+
+    async def fetched(_: object) -> dict[Place, Fetched]:
+        return {}
+
+    async def look() -> None:
+        positions = Positions(settings)
+        positions.assigned([(f"raw.{VENDOR}", 0)])  # where it begins cannot be asked
+        transport = WorkerTransport(app.conf.broker_consumer, app, positions)
+        unused = {"on_partitions_revoked": print, "on_partitions_assigned": print}
+        consumer = transport.create_consumer(print, **unused)
+        monkeypatch.setattr(type(consumer._thread), "fetched", fetched)
+        await consumer.read_on()
+
+    with structlog.testing.capture_logs() as lines:
+        asyncio.run(look())
+    assert [line["event"] for line in lines] == ["partitions could not be looked at"]

@@ -1,0 +1,177 @@
+"""A worker's batch, on a real broker: what happens while it is being mapped is neither overlooked nor met half-way."""
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import pytest
+from confluent_kafka import Producer
+from prometheus_client import CollectorRegistry
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.step2_consume.app import batch
+from fhirline.streams.step2_consume.batch import BatchProcessor
+from fhirline.streams.step2_consume.fencing import BREATHE_AFTER, Fence
+from fhirline.streams.step2_consume.metrics import WorkerMetrics
+from fhirline.streams.step3_restore.block import Block, Compartment, Hashing
+from fhirline.streams.step3_restore.erased import Follower, Heeding
+from fhirline.streams.step4_normalize.follow import TOO_LARGE
+from fhirline.streams.step5_publish.publish import Deliverer
+from fhirline.topics.declared import ERASED, canonical_topic
+from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.workload import events, produce
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+class Ended(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(autouse=True)
+def _ends_by_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(reason: str, **details: Any) -> NoReturn:
+        raise Ended(reason)
+
+    monkeypatch.setattr(batch, "die", die)
+
+
+@dataclass
+class Meanwhile:
+    """The mapping; ``happens`` are called before the event of their number is mapped."""
+
+    normalize: Normalizer
+    happens: dict[int, Callable[[], None]] = field(default_factory=dict)
+    events: int = 0
+
+    def __call__(self, *event: Any) -> Normalized:
+        if happens := self.happens.get(self.events):
+            happens()
+        self.events += 1
+        return self.normalize(*event)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.normalize, name)
+
+
+@dataclass
+class Worker:
+    settings: Settings
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        self.meanwhile = Meanwhile(normalizer(self.settings))
+        self.follower = Follower(self.settings)
+        self.processor = BatchProcessor(
+            "mediquo",
+            self.settings,
+            self.meanwhile,  # type: ignore[arg-type]  # it is one in all that is asked of it
+            Deliverer(self.settings),
+            Fence(self.settings.session_timeout),
+            Heeding(self.follower),
+            WorkerMetrics(self.registry),
+        )
+        self.processor.state.assigned(range(self.settings.partitions))
+
+    def close(self) -> None:
+        """Before its broker goes: a producer that is left would go on looking for it."""
+        self.follower.close()
+        del self.processor
+        gc.collect()
+
+    def letters(self, code: str) -> float | None:
+        return self.registry.get_sample_value("fhirline_dead_letters_total", {"vendor": "mediquo", "code": code})
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        worker = Worker(RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6, erasure_key=SECRET))
+        yield worker
+        worker.close()
+
+
+def of_one_patient(settings: Settings) -> list[RawRecord]:
+    """Events of the patient of whom there are most."""
+    raws = produce(settings, [each for each in events(60, seed=3) if each.topic == "raw.mediquo"])
+    keys = [each.key for each in raws]
+    busiest = max(keys, key=keys.count)
+    found = [each for each in raws if each.key == busiest]
+    assert len(found) > 1
+    return found
+
+
+def written(settings: Settings, topic: str) -> int:
+    with Scanner(settings) as scanner:
+        return sum(1 for _ in scanner.read(dict.fromkeys((topic, each) for each in scanner.partitions(topic))))
+
+
+def test_who_is_erased_while_a_batch_is_mapped_does_not_come_back_with_it(worker: Worker) -> None:
+    raws = of_one_patient(worker.settings)
+    _, _, patient = (raws[0].key or b"").decode().partition("|")
+
+    def erase() -> None:
+        """After all of the patient's events but the last have been mapped; and then mapping takes its time."""
+        hashing = Hashing(SECRET.encode())
+        digest = hashing.digest(Compartment("mediquo", "acme", patient).partition_key)
+        producer = Producer(producer_config(worker.settings))
+        producer.produce(ERASED, Block(hashing.check, "2024-07-01T12:00:00Z").encode(), digest.encode(), 0)
+        assert producer.flush(20) == 0
+        while worker.follower.fresh:
+            time.sleep(0.05)
+
+    worker.meanwhile.happens[len(raws) - 1] = erase
+    with pytest.raises(Ended, match="erased under a batch"):
+        asyncio.run(worker.processor.process(raws))
+    asyncio.run(worker.processor.process(raws))  # read again
+    assert worker.meanwhile.events == len(raws)
+    assert written(worker.settings, canonical_topic("Provenance")) == 0
+
+
+def test_nothing_is_restored_while_a_batch_is_mapped(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that reads registers would meet the mapping, which reads and changes the same."""
+    raws = of_one_patient(worker.settings)
+    state = worker.processor.state
+    restored: list[int] = []
+    restore = state.restore
+
+    def counted(partitions: Any) -> int:
+        restored.append(worker.meanwhile.events)
+        return restore(partitions)
+
+    monkeypatch.setattr(state, "restore", counted)
+    preparing: list[asyncio.Task[None]] = []
+
+    def rebalance() -> None:
+        state.assigned(range(worker.settings.partitions))
+        preparing.append(asyncio.ensure_future(worker.processor.prepare()))
+
+    worker.meanwhile.happens[0] = rebalance
+    for each in range(1, len(raws)):
+        worker.meanwhile.happens[each] = lambda: time.sleep(2 * BREATHE_AFTER)  # so that other tasks get their turn
+
+    async def run() -> None:
+        await worker.processor.process(raws)
+        await asyncio.gather(*preparing)
+
+    asyncio.run(run())
+    assert restored == [0, len(raws)]
+
+
+def test_a_letter_that_is_itself_too_large_is_one_letter(worker: Worker) -> None:
+    (raw,) = of_one_patient(worker.settings)[:1]
+    limit = worker.settings.message_max_bytes
+    bad = RawRecord(raw.vendor, raw.topic, raw.partition, 10_000, raw.timestamp_ms, b"k" * limit, b"{not json", [])
+    asyncio.run(worker.processor.process([bad]))
+    assert (worker.letters("not-json"), worker.letters(TOO_LARGE)) == (1, 0)
+    assert written(worker.settings, "dead-letter.mediquo") == 1

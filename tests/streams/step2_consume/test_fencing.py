@@ -1,0 +1,76 @@
+"""When a worker counts as paused, and when it is only slow."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+import pytest
+
+from fhirline.streams.step2_consume.app import fencing as fence
+from fhirline.streams.step2_consume.fencing import BREATHE_AFTER, TICK, Fence, breathing
+
+SESSION = 1.0
+ITEM = BREATHE_AFTER * 2
+"""Seconds of work on one item; a batch of them takes twice as long as a worker may stand still."""
+
+ITEMS = int(2 * SESSION / ITEM)
+
+
+class Ended(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(autouse=True)
+def _ends_by_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(reason: str, **details: Any) -> NoReturn:
+        raise Ended(reason)
+
+    monkeypatch.setattr(fence, "die", die)
+
+
+def work(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+async def slow_batch(worker: Fence) -> None:
+    async for _ in breathing(range(ITEMS)):
+        work(ITEM)
+    worker.check()
+
+
+async def batch_without_breath(worker: Fence) -> None:
+    for _ in range(ITEMS):
+        work(ITEM)
+    worker.check()
+
+
+async def pause_between_two_records(worker: Fence) -> None:
+    records: list[Any] = [object(), object()]
+    for _ in worker.passing(records):
+        work(SESSION)
+
+
+def fenced(batch: Callable[[Fence], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        worker = Fence(SESSION)
+        ticker = asyncio.ensure_future(worker.tick())
+        await asyncio.sleep(TICK)
+        try:
+            await batch(worker)
+        finally:
+            ticker.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_slow_batch_is_no_pause() -> None:
+    fenced(slow_batch)
+
+
+@pytest.mark.parametrize("batch", [batch_without_breath, pause_between_two_records])
+def test_a_loop_that_stood_still_ends_the_worker(batch: Callable[[Fence], Coroutine[Any, Any, None]]) -> None:
+    with pytest.raises(Ended, match="paused"):
+        fenced(batch)

@@ -1,0 +1,121 @@
+"""The worker against a real broker: everything arrives where it should, whatever happens to the worker."""
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from fhirline.config.settings import Settings
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.demo.stack import Process
+from tests.support.kafka.brokers import RunningBroker, apache, create_topics
+from tests.support.workload import Store, events, produce, undisturbed
+
+NOTHING = {"missing": 0, "differing": 0, "unexpected": 0}
+ENOUGH = 120.0
+
+
+@contextmanager
+def running(settings: Settings, **more: str) -> Iterator[Process]:
+    environment = {
+        **os.environ,
+        "FHIRLINE_BOOTSTRAP": settings.bootstrap,
+        "FHIRLINE_GROUP": settings.group,
+        "FHIRLINE_SESSION_TIMEOUT": f"{settings.session_timeout:g}",
+        "FHIRLINE_LOG_FORMAT": "json",
+        **more,
+    }
+    process = Process("worker", "worker", environment=environment, echo=lambda _: None)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+@pytest.fixture(params=["embedded", "apache"])
+def own_broker(request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
+    """A broker for one test: what its topics hold is compared whole."""
+    if request.param == "embedded":
+        with EmbeddedBroker() as broker:
+            create_topics(broker.bootstrap)
+            yield RunningBroker("embedded", broker.bootstrap)
+    else:
+        with apache() as kafka:
+            create_topics(kafka.bootstrap)
+            yield RunningBroker("apache", kafka.bootstrap)
+
+
+def wait_until_as(expected: dict[str, bytes], store: Store, worker: Process) -> None:
+    end = time.monotonic() + ENOUGH
+    while store.differences(expected) != NOTHING:
+        assert time.monotonic() < end, f"{store.different(expected)}\n{worker.report('is')}"
+        assert worker.running, worker.report("has ended")
+        store.read()
+
+
+@pytest.mark.long  # tests/crash kills workers too, and always
+@pytest.mark.parametrize("own_broker", ["embedded", "apache"], indirect=True)
+def test_killed_at_random_moments_nothing_is_lost(
+    own_broker: RunningBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL in the midst of batches, again and again: the same last value under every key, folds included."""
+    settings = own_broker.settings(session_timeout=6)
+    kills, rng = 2, random.Random(7)
+    raws = produce(settings, events(400, seed=1))
+    expected = undisturbed(settings, raws)
+    store = Store(settings)
+    try:
+        for kill in range(kills):
+            with running(settings, FHIRLINE_BATCH_SIZE="50") as worker:
+                seen, end = sum(store.writes.values()), time.monotonic() + ENOUGH
+                moment = seen + rng.randint(100, 1_000)
+                while sum(store.writes.values()) < moment:
+                    assert time.monotonic() < end, f"kill {kill}\n{worker.report('is stuck')}"
+                    store.read(0.05)
+                worker.kill()
+        with running(settings) as worker:
+            wait_until_as(expected, store, worker)
+        store.read_to_the_end()
+        assert store.differences(expected) == NOTHING
+        assert all(len(places) == 1 for places in store.partitions.values()), "a key never changes its partition"
+        again = sum(count - 1 for count in store.writes.values())
+        with capsys.disabled():
+            print(
+                f"\n{own_broker.kind}: {len(raws)} raw events, {kills} kills: {len(expected)} keys, "
+                f"{store.differences(expected)}, "
+                f"{again} of {sum(store.writes.values())} records written again (updates and repeats)"
+            )
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+def test_sigterm_leaves_in_order(own_broker: RunningBroker) -> None:
+    """Under load: exit 0, well within the supervisor's patience, and the next worker completes the rest."""
+    settings = own_broker.settings(session_timeout=6)
+    raws = produce(settings, events(300, seed=5))
+    expected = undisturbed(settings, raws)
+    store = Store(settings)
+    try:
+        with running(settings, FHIRLINE_BATCH_SIZE="20") as worker:
+            end = time.monotonic() + ENOUGH
+            while not store.writes:
+                assert time.monotonic() < end, worker.report("is stuck")
+                store.read(0.05)
+            worker.stop()
+            assert worker.exit_code == 0, worker.report("did not end in order")
+        with running(settings) as worker:
+            wait_until_as(expected, store, worker)
+    finally:
+        store.close()
+
+
+def test_missing_topics_are_named_at_start() -> None:
+    with EmbeddedBroker() as broker:
+        settings = RunningBroker("embedded", broker.bootstrap).settings()
+        with running(settings) as worker:
+            assert worker.wait() == 2
+            assert "is missing: run `fhirline topics apply`" in worker.report("said")

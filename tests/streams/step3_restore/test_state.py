@@ -1,0 +1,53 @@
+"""The cache of a partition's state: records in any order, any number of times, end in the same registers."""
+
+import itertools
+
+import pytest
+
+from fhirline.mappers.pipeline.normalize import Memory, Statement
+from fhirline.mappers.results import Entry, Stamp
+from fhirline.streams.step3_restore.state import PartitionState, RegisterTooLarge, state_record
+
+SAID = [
+    Statement("Patient/1", "field name.text", Entry(Stamp((seconds, fraction), key, "t"), {"said": position}))
+    for position, (seconds, fraction, key) in enumerate([(5, "", "b"), (5, "", "a"), (9, "25", "a"), (9, "3", "a")])
+]
+
+
+def test_the_greatest_stamp_stays_in_whatever_order_records_are_read() -> None:
+    """A stale writer's record may lie behind a newer one in the topic (state.md)."""
+    for order in itertools.permutations([*SAID, SAID[0]]):
+        restored, memory = PartitionState(), Memory()
+        for each in order:
+            record = state_record("state", 0, "acme|1", each)
+            assert record.value is not None
+            restored.read(record.key, record.value)
+            memory.remember([each])
+        assert restored("Patient/1") == memory("Patient/1") == {"field name.text": SAID[3].entry}
+
+
+def test_a_null_forgets_a_register() -> None:
+    state = PartitionState()
+    record = state_record("state", 0, "acme|1", SAID[0])
+    assert record.value is not None
+    state.read(record.key, record.value)
+    state.read(record.key, None)
+    assert (state("Patient/1"), len(state)) == ({}, 0)
+
+
+def test_the_position_moves_only_over_contiguous_deliveries() -> None:
+    """Another writer's records between our own must be read, not skipped."""
+    state = PartitionState()
+    state.position = 7
+    for offset in (7, 9, 10):
+        state.delivered(offset)
+    assert state.position == 8
+
+
+def test_of_an_event_with_a_register_too_large_nothing_is_remembered() -> None:
+    """Nor its small registers: the event becomes a dead letter, whole."""
+    state, large = PartitionState(), Statement("Patient/1", "field name", Entry(SAID[0].entry.stamp, "x" * 2_000))
+    with pytest.raises(RegisterTooLarge):
+        state.told("state", 0, "acme|1", [SAID[0], large], largest=3_000)
+    assert (len(state), state.size) == (0, 0)
+    assert len(state.told("state", 0, "acme|1", [SAID[0], large], largest=4_000)) == len(state) == 2

@@ -1,0 +1,117 @@
+"""The barrier, on a real broker: nothing is taken for delivered that Kafka has not acknowledged, in either form."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Sequence
+from uuid import uuid4
+
+import pytest
+import uvloop
+from confluent_kafka import Message, Producer
+
+from fhirline.streams.kafka.clients import kafka_python
+from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.step1_receive import raw_producer
+from fhirline.streams.step1_receive.raw_producer import RawProducer
+from fhirline.streams.step1_receive.raw_record import Received
+from fhirline.streams.step5_publish import publish as step5_deliver
+from fhirline.streams.step5_publish.publish import BREATHE_EVERY, PRODUCERS, Delivered, Deliverer, DeliveryFailed
+from fhirline.topics.cluster import Cluster
+from fhirline.topics.declared import Topic
+from tests.support.kafka.brokers import RunningBroker, settings_for
+
+Deliver = Callable[[Deliverer, Sequence[OutRecord], Delivered | None], Sequence[OutRecord]]
+
+FORMS: dict[str, Deliver] = {
+    "blocking": lambda by, records, delivered: by.deliver(records, delivered),
+    "beside": lambda by, records, delivered: asyncio.run(by.deliver_beside(records, delivered)),
+}
+
+
+def new_topics(on: RunningBroker, count: int) -> list[str]:
+    names = [f"delivered-{uuid4().hex[:8]}" for _ in range(count)]
+    with Cluster(kafka_python(on.settings())) as cluster:
+        made = [Topic(name, 1, 1, "delete", 1_048_576, "key", "for a test") for name in names]
+        assert cluster.apply(cluster.plan(made)).complete
+    return names
+
+
+@pytest.fixture(scope="module")
+def topic(embedded: RunningBroker) -> str:
+    return new_topics(embedded, 1)[0]
+
+
+def records(topic: str, mark: str, count: int = 2 * BREATHE_EVERY + 1) -> list[OutRecord]:
+    return [OutRecord(topic, f"{mark}/{number}".encode(), b"x" * 100, 0) for number in range(count)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_it_ends_when_every_record_is_acknowledged(embedded: RunningBroker, topic: str, form: str) -> None:
+    acknowledged: list[Message] = []
+    sent = records(topic, form)
+    assert FORMS[form](Deliverer(embedded.settings()), sent, acknowledged.append) == []
+    assert [each.key() for each in acknowledged] == [each.key for each in sent]
+    assert len({each.offset() for each in acknowledged}) == len(sent)
+
+
+def test_each_of_two_at_once_hears_of_its_own_records_alone(embedded: RunningBroker, topic: str) -> None:
+    deliverer = Deliverer(embedded.settings())
+    heard: dict[str, list[Message]] = {"one": [], "other": []}
+
+    async def both() -> None:
+        await asyncio.gather(*(deliverer.deliver_beside(records(topic, mark), heard[mark].append) for mark in heard))
+
+    asyncio.run(both())
+    for mark, acknowledged in heard.items():
+        assert [each.key() for each in acknowledged] == [each.key for each in records(topic, mark)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_topics_share_producers_and_each_keeps_its_order(
+    apache_kafka: RunningBroker, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producers: list[Producer] = []
+    monkeypatch.setattr(step5_deliver, "Producer", lambda config: producers.append(Producer(config)) or producers[-1])
+    topics = new_topics(apache_kafka, PRODUCERS + 2)
+    deliverer = Deliverer(apache_kafka.settings(), PRODUCERS)
+    assert len(producers) == PRODUCERS  # and none later, on an event loop that must not stand still
+    lie: dict[str, list[tuple[int, bytes]]] = {each: [] for each in topics}
+
+    def delivered(message: Message) -> None:
+        lie[message.topic() or ""].append((message.offset() or 0, bytes(message.key() or b"")))
+
+    sent = [record for together in zip(*(records(each, form) for each in topics), strict=True) for record in together]
+    assert FORMS[form](deliverer, sent, delivered) == []
+    assert len(producers) == PRODUCERS
+    for each in topics:
+        assert [key for _, key in sorted(lie[each])] == [record.key for record in records(each, form)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_an_acknowledgement_it_fails(form: str) -> None:
+    with socket.socket() as nobody:  # bound and not listening: no broker can come there meanwhile
+        nobody.bind(("127.0.0.1", 0))
+        settings = settings_for(f"127.0.0.1:{nobody.getsockname()[1]}", delivery_timeout=1.0)
+        with pytest.raises(DeliveryFailed, match=r"_MSG_TIMED_OUT|unacknowledged"):
+            FORMS[form](Deliverer(settings), records("delivered", form, 3), None)
+
+
+def test_a_pause_of_the_gateway_is_no_silence_of_kafka(
+    embedded: RunningBroker, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the gateway's own loop, which takes up what is overdue before anything else: Kafka's answer lies ready."""
+    monkeypatch.setattr(raw_producer, "GRACE", 0.0)
+    timeout = 1.0
+    record = Received(topic, b"key", b"{}", [], int(time.time() * 1000), "an event")
+
+    async def paused() -> None:
+        producer = RawProducer(embedded.settings(gateway_delivery_timeout=timeout))
+        await producer.send(record)  # topics and connection are there from now on
+        sending = asyncio.ensure_future(producer.send(record))
+        await asyncio.sleep(0)  # until it waits for the acknowledgement
+        time.sleep(timeout + 0.5)  # noqa: ASYNC251  # the whole process stands still
+        await sending
+        assert await producer.stop() == 0
+
+    uvloop.run(paused())

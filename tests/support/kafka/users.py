@@ -1,0 +1,122 @@
+"""A secured cluster on which every process is a user of its own, with exactly its privileges (topics/privileges.py)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fhirline.config.settings import PREFIX, Settings
+from fhirline.streams.demo.stack import Process
+from fhirline.topics.privileges import PROCESSES, Grant, grants
+from tests.support.kafka.apache import ApacheKafka
+from tests.support.kafka.brokers import unavailable
+from tests.support.kafka.jars import Unavailable
+from tests.support.kafka.secured import Acls, Security
+from tests.support.paths import CONFIG
+from tests.support.receiving import environment
+
+PASSWORDS = {process: f"password-of-{process}" for process in (*PROCESSES, "stranger")}
+PARTITIONS = 2
+GROUP = "secured"
+
+
+@dataclass
+class Cluster:
+    """The secured cluster, where users come by its secure listener only."""
+
+    kafka: ApacheKafka
+    security: Security
+    acls: Acls
+    folder: Path
+    settings: Settings
+    """A settings object of the super user: names topics and groups, and reads what is on them."""
+
+    def environ(self, user: str, **more: str) -> dict[str, str]:
+        """Of a process that comes as ``user``; the password is in a file."""
+        password = self.folder / f"{user}.password"
+        password.write_text(f"{PASSWORDS[user]}\n")
+        password.chmod(0o600)
+        own = {
+            "FHIRLINE_SECURITY_PROTOCOL": "SASL_SSL",
+            "FHIRLINE_SASL_MECHANISM": "SCRAM-SHA-512",
+            "FHIRLINE_SASL_USERNAME": user,
+            "FHIRLINE_SASL_PASSWORD_FILE": str(password),
+            "FHIRLINE_SSL_CA_FILE": str(self.security.ca),
+            "FHIRLINE_PARTITIONS": str(PARTITIONS),
+            "FHIRLINE_GROUP": GROUP,
+            "FHIRLINE_SESSION_TIMEOUT": "6",
+            "FHIRLINE_VENDORS_FILE": str(self.settings.vendors_file),
+        }
+        return environment(self.kafka.secure_bootstrap, **{**own, **more})
+
+    def settings_of(self, user: str) -> Settings:
+        """What a process that comes as ``user`` reads from its `environ`."""
+        given = {name: value for name, value in self.environ(user).items() if name.startswith(PREFIX)}
+        return Settings(_env_file=None, **{name.removeprefix(PREFIX).lower(): value for name, value in given.items()})
+
+    @contextmanager
+    def without(self, user: str, *lacking: Grant) -> Iterator[None]:
+        for grant in lacking:
+            self.acls.revoke(user, grant)
+        try:
+            yield
+        finally:
+            self.acls.grant(user, lacking)
+
+
+class Command(Process):
+    """A process with all that it printed."""
+
+    def __init__(self, *arguments: str, environ: dict[str, str]) -> None:
+        self.printed: list[str] = []
+        super().__init__(arguments[0], *arguments, environment=environ, echo=self.printed.append)
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.printed)
+
+    def said(self) -> list[str]:
+        """What it told the operator in plain words."""
+        return [line.partition(": ")[2] for line in self.printed if line.partition(": ")[2].startswith("fhirline")]
+
+
+@contextmanager
+def command(*arguments: str, environ: dict[str, str]) -> Iterator[Command]:
+    process = Command(*arguments, environ=environ)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Topics made by ``fhirline topics apply`` with its own privileges; every process has its own, nobody has more."""
+    folder = tmp_path_factory.mktemp("secured")
+    security = Security(folder, PASSWORDS)
+    vendors = yaml.safe_load((CONFIG / "vendors.yaml").read_text("utf-8"))
+    vendors["vendors"]["infermedica"]["tenants"]["clinic"] = {"enrichment": True}
+    (folder / "vendors.yaml").write_text(yaml.safe_dump(vendors), "utf-8")
+    try:
+        with ApacheKafka(security=security) as kafka:
+            settings = Settings(
+                _env_file=None,
+                bootstrap=kafka.bootstrap,
+                partitions=PARTITIONS,
+                group=GROUP,
+                vendors_file=folder / "vendors.yaml",
+            )
+            acls = Acls(kafka.bootstrap)
+            for process in PROCESSES:
+                acls.grant(process, grants(process, settings))
+            cluster = Cluster(kafka, security, acls, folder, settings)
+            for _ in range(2):  # the second finds nothing to do: it may read what it has made
+                with command("topics", "apply", environ=cluster.environ("topics")) as topics:
+                    assert topics.wait() == 0, topics.output
+            assert "Nothing to do" in topics.output
+            yield cluster
+    except Unavailable as error:
+        unavailable(error)

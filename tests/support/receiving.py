@@ -1,0 +1,233 @@
+"""Shared by the tests of gateway and ingest: raw topics on the embedded broker, and the gateway as a process."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+from confluent_kafka import Consumer, KafkaError, Message
+from kafka.admin import KafkaAdminClient, NewTopic
+
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.topics.declared import raw_topic
+from tests.support.paths import CONFIG
+
+PARTITIONS = 3
+FHIRLINE = [sys.executable, "-c", "from fhirline.streams.cli import main; main()"]
+SECRETS = {vendor: f"secret-of-{vendor}" for vendor in VENDORS}
+HEADER = {
+    "mediquo": "x-webhook-signature",
+    "infermedica": "x-webhook-infermedica-token",
+    "altibbi": "x-webhook-secret",
+    "azodha": "x-webhook-secret",
+}
+SURVEY = {"event_type": "survey_finished", "content": {"survey_id": "s-1"}}
+
+
+def create_raw_topics(broker: EmbeddedBroker) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    try:
+        admin.create_topics([NewTopic(raw_topic(vendor), PARTITIONS, 1) for vendor in VENDORS])
+    finally:
+        admin.close()
+
+
+def stored(bootstrap: str, vendor: str) -> list[Message]:
+    """Every record of a raw topic, each partition read to its end."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "reader",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        topic = consumer.list_topics(raw_topic(vendor), timeout=10).topics[raw_topic(vendor)]
+        from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+        consumer.assign([TopicPartition(raw_topic(vendor), each, OFFSET_BEGINNING) for each in topic.partitions])
+        found, left = [], set(topic.partitions)
+        while left:
+            message = consumer.poll(10)
+            assert message is not None, f"partitions {left} were not read to their end"
+            error = message.error()
+            if error is None:
+                found.append(message)
+            else:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                left.discard(message.partition())
+        return found
+    finally:
+        consumer.close()
+
+
+def headers_of(message: Message) -> dict[str, str]:
+    return {name: value.decode() for name, value in message.headers() or []}
+
+
+def record_of(bootstrap: str, vendor: str, event_key: str) -> Message:
+    """The one record of an event."""
+    [found] = [each for each in stored(bootstrap, vendor) if headers_of(each)["event-key"] == event_key]
+    return found
+
+
+def vendors_file(folder: Path) -> Path:
+    """The packaged vendors with one tenant more: ``signed``, whose webhooks are signed by HMAC, for each vendor."""
+    packaged = CONFIG / "vendors.yaml"
+    content = yaml.safe_load(packaged.read_text("utf-8"))
+    for vendor in content["vendors"].values():
+        vendor["tenants"]["signed"] = {
+            "credential": {
+                "header": "x-hub-signature-256",
+                "scheme": "hmac-sha256",
+                "prefix": "sha256=",
+                "secrets": ["TEST_SIGNING_OLD", "TEST_SIGNING_NEW"],
+            }
+        }
+        vendor["tenants"]["keyless"] = {"credential": {"header": "x-key", "secrets": ["TEST_NOT_SET_ANYWHERE"]}}
+    path = folder / "vendors.yaml"
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+def environment(bootstrap: str, **more: str) -> dict[str, str]:
+    """The environment of a process of ours: nothing of the developer's own settings."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("FHIRLINE_")}
+    secrets = {
+        "FHIRLINE_MEDIQUO_SECRET": SECRETS["mediquo"],
+        "FHIRLINE_INFERMEDICA_TOKEN": SECRETS["infermedica"],
+        "FHIRLINE_ALTIBBI_SECRET": SECRETS["altibbi"],
+        "FHIRLINE_AZODHA_SECRET": SECRETS["azodha"],
+    }
+    return {**outside, **secrets, "FHIRLINE_BOOTSTRAP": bootstrap, "FHIRLINE_LOG_FORMAT": "json", **more}
+
+
+class GatewayProcess:
+    """``fhirline gateway`` on a free port; ``logged`` is all of its standard error so far."""
+
+    def __init__(self, environ: Mapping[str, str], folder: Path, *options: str) -> None:
+        self._lines: list[str] = []
+        self._silent = False
+        self._changed = threading.Condition()
+        self._process = subprocess.Popen(
+            [*FHIRLINE, "gateway", "--port", "0", *options],
+            env=dict(environ),
+            cwd=folder,  # no .env of the developer's
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def logged(self) -> str:
+        with self._changed:
+            return "\n".join(self._lines)
+
+    def line(self, matches: Callable[[dict[str, Any]], bool], timeout: float = 20.0) -> dict[str, Any]:
+        """The first log line that matches, awaited."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._silent or any(map(matches, self._parsed())), timeout)
+            found = next(filter(matches, self._parsed()), None)
+            assert found is not None, "\n".join(self._lines)
+            return found
+
+    def event(self, name: str) -> dict[str, Any]:
+        return self.line(lambda line: line["event"] == name)
+
+    @property
+    def port(self) -> int:
+        return int(self.event("gateway listening")["url"].rpartition(":")[2])
+
+    def terminate(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+
+    def ended(self, timeout: float = 20.0) -> int:
+        """Wait until it has ended; its exit code."""
+        code = self._process.wait(timeout)
+        self._reader.join(timeout)
+        return code
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self.ended()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+    def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> "Answer":
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            return Answer(response.status, response.read(), {k.lower(): v for k, v in response.getheaders()})
+        finally:
+            connection.close()
+
+    def post(self, path: str, body: Any, **headers: str) -> "Answer":
+        """POST with the credential of the path's vendor, unless ``headers`` say otherwise (``_`` stands for ``-``)."""
+        vendor = path.split("/")[2]
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {"content-type": "application/json", HEADER.get(vendor, "x"): SECRETS.get(vendor, ""), **named}
+        return self.request("POST", path, content, {name: value for name, value in sent.items() if value})
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            with self._changed:
+                self._lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._silent = True
+            self._changed.notify_all()
+
+    def _parsed(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._lines if line.startswith("{")]
+
+
+class Answer:
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+    @property
+    def json(self) -> dict[str, Any]:
+        assert self.headers["content-type"].startswith("application/json")
+        parsed = orjson.loads(self.body)
+        assert isinstance(parsed, dict)
+        return parsed
+
+    @property
+    def refused(self) -> tuple[int, str]:
+        """Status and code; and each refusal has a sentence."""
+        assert self.json["detail"]
+        return self.status, self.json["error"]
+
+
+@contextmanager
+def running_gateway(bootstrap: str, folder: Path, *options: str, **environ: str) -> Iterator[GatewayProcess]:
+    process = GatewayProcess(environment(bootstrap, **environ), folder, *options)
+    try:
+        yield process
+    finally:
+        process.stop()

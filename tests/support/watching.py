@@ -1,0 +1,105 @@
+"""Shared by the tests of metrics, logs and traces: gateway and worker as processes on the embedded broker."""
+
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
+
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.demo.stack import Process
+from tests.support.kafka.brokers import create_topics
+from tests.support.receiving import GatewayProcess, environment, running_gateway
+
+ENOUGH = 60.0
+
+
+class Watched:
+    """A gateway and a worker, each with an endpoint for its metrics; ``logged`` is every line of both so far."""
+
+    def __init__(self, broker: EmbeddedBroker, gateway: GatewayProcess, worker: Process, lines: list[str]) -> None:
+        self.broker = broker
+        self.gateway = gateway
+        self.worker = worker
+        self._lines = lines
+
+    @property
+    def logged(self) -> str:
+        return "\n".join([self.gateway.logged, *self._lines])
+
+    @property
+    def worker_url(self) -> str:
+        url: str = self.worker.wait_for("metrics listening")["url"]
+        return url.removesuffix("/metrics")
+
+    def scraped(self) -> dict[str, str]:
+        """The metrics of both."""
+        return {
+            "gateway": self.gateway.request("GET", "/metrics").body.decode(),
+            "worker": get(f"{self.worker_url}/metrics")[1],
+        }
+
+    def until(self, enough: Callable[[str], bool]) -> str:
+        """The worker's metrics, asked for until they are as they should be."""
+        end = time.monotonic() + ENOUGH
+        while not enough(metrics := self._worker_metrics()):
+            assert time.monotonic() < end, f"{metrics}\n{self.worker.report('is')}"
+            time.sleep(0.1)
+        return metrics
+
+    def _worker_metrics(self) -> str:
+        """Of a worker that has ended its own last lines are the error."""
+        try:
+            return get(f"{self.worker_url}/metrics")[1]
+        except urllib.error.URLError:
+            self.worker.wait(10)
+            raise AssertionError(self.worker.report("has ended")) from None
+
+
+@contextmanager
+def watched(folder: Path, **more: str) -> Iterator[Watched]:
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        own = {"FHIRLINE_SESSION_TIMEOUT": "6", **more}
+        lines: list[str] = []
+        worker = Process(
+            "worker",
+            "worker",
+            environment=environment(broker.bootstrap, FHIRLINE_METRICS_PORT="0", **own),
+            echo=lines.append,
+        )
+        try:
+            with running_gateway(broker.bootstrap, folder, **own) as gateway:
+                worker.wait_for("partitions assigned")
+                yield Watched(broker, gateway, worker, lines)
+        finally:
+            worker.stop()
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def first_record(bootstrap: str, topic: str, wanted: Callable[[Message], bool] = lambda _: True) -> Message:
+    """The first record of a topic that is wanted, awaited."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"first-{topic}", "auto.offset.reset": "earliest"})
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, each, OFFSET_BEGINNING) for each in partitions])
+        end = time.monotonic() + ENOUGH
+        while time.monotonic() < end:
+            message = consumer.poll(1)
+            if message is not None:
+                assert message.error() is None
+                if wanted(message):
+                    return message
+        raise AssertionError(f"nothing arrived on {topic}")
+    finally:
+        consumer.close()

@@ -1,0 +1,186 @@
+"""Raw events of all vendors for tests of the worker, what must become of them, and what topics hold.
+
+The expectation is the pure core's own, run once and undisturbed over the raw records in their partitions' order: the
+law is that no crash, pause or repeat may show in the last value under any canonical key.
+"""
+
+import copy
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.streams.kafka.delivery_report import refusal
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.streams.step4_normalize.follow import Followed, follow
+from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
+from tests.support.cases import cases
+
+PATIENTS = 40
+RECEIVED_AT = 1_717_243_200  # 2024-06-01T12:00:00Z
+MESSAGES = (BUNDLE, OUTCOME)
+"""Messages about one event at one time, not state: an event that is read again may make others (mapping.md §3.1)."""
+
+UNSHARED = ("Practitioner/",)
+"""Practitioner has no single writer until its own stage exists (mapping.md §3.2)."""
+
+
+def events(count: int, seed: int) -> Iterator[Received]:
+    """``count`` events of all golden cases, spread over patients, shuffled, some delivered twice."""
+    rng = random.Random(seed)
+    pool = [
+        (case.vendor, case.route_event, body)
+        for case in cases()
+        for body in case.events
+        if not _enriched(body)  # comes on a topic of its own, under another key than the thin event of its survey
+    ]
+    for position in range(count):
+        vendor, route_event, body = rng.choice(pool)
+        renamed = _of_patient(copy.deepcopy(body), rng.randrange(PATIENTS))
+        received = Instant.parse(f"2024-06-01T12:{position // 60 % 60:02}:{position % 60:02}Z")
+        assert received is not None
+        made = raw_record(vendor, "acme", orjson.dumps(renamed), received, route_event, 64)
+        yield made
+        if rng.random() < 0.05:
+            yield made
+
+
+def _enriched(body: dict[str, Any]) -> bool:
+    return any("summary" in part for part in (body, body.get("content") or ()))
+
+
+_IDS = frozenset({"code", "user_id", "patientId", "survey_id"})
+
+
+def _of_patient(value: Any, number: int) -> Any:
+    """The same body for another patient: every field that names one gets a number behind it."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key in _IDS and isinstance(item, str | int) and not isinstance(item, bool) and item != "":
+                value[key] = item * 1000 + number if isinstance(item, int) else f"{item}-{number}"
+            else:
+                _of_patient(item, number)
+    elif isinstance(value, list):
+        for item in value:
+            _of_patient(item, number)
+    return value
+
+
+def produce(settings: Settings, records: Iterable[Received]) -> list[RawRecord]:
+    """Write raw records; returns them as they lie on the topics, by partition and offset."""
+    producer = Producer(producer_config(settings))
+    written: list[RawRecord] = []
+
+    def report(made: Received) -> Any:
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            error = refusal(error, message)
+            assert error is None, error
+            vendor = made.topic.removeprefix("raw.")
+            place = (message.partition() or 0, message.offset() or 0)  # 0 is said to be 0, see `refusal`
+            written.append(RawRecord(vendor, made.topic, *place, made.timestamp_ms, made.key, made.value, made.headers))
+
+        return delivered
+
+    for made in records:
+        producer.produce(
+            made.topic,
+            made.value,
+            made.key,
+            timestamp=made.timestamp_ms,
+            headers=list(made.headers),
+            on_delivery=report(made),
+        )
+        producer.poll(0)
+    assert producer.flush(30) == 0
+    return sorted(written, key=lambda each: (each.topic, each.partition, each.offset))
+
+
+def undisturbed(
+    settings: Settings, raws: Iterable[RawRecord], seen: Callable[[RawRecord, Followed], None] = lambda *_: None
+) -> dict[str, bytes]:
+    """Topic-and-key → last value, as one run over the raw topics makes it; ``seen`` is told of each step."""
+    normalize, memories, store = normalizer(settings), {}, {}
+    for raw in raws:
+        memory = memories.setdefault((raw.topic, raw.partition), Memory())
+        followed = follow(raw, normalize, memory, settings.partitions)
+        memory.remember(followed.statements)
+        seen(raw, followed)
+        for record in followed.records:
+            if not record.topic.startswith("dead-letter."):
+                store[f"{record.topic} {record.key.decode()}"] = record.value
+    return {name: value for name, value in store.items() if not any(each in name for each in UNSHARED)}
+
+
+@dataclass
+class Store:
+    """What the canonical topics hold: last value per key, and how often each was written."""
+
+    settings: Settings
+    values: dict[str, bytes] = field(default_factory=dict)
+    writes: Counter[str] = field(default_factory=Counter)
+    partitions: dict[str, set[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._consumer = Consumer(
+            librdkafka(
+                self.settings, **{"group.id": "tests", "enable.auto.commit": False, "enable.partition.eof": True}
+            )
+        )
+        topics = [BUNDLE, OUTCOME, *map(canonical_topic, RESOURCE_TYPES)]
+        self._places = {(topic, number) for topic in topics for number in range(self.settings.partitions)}
+        self._consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in self._places])
+        self._ended: set[tuple[str, int]] = set()
+
+    def read(self, seconds: float = 0.5) -> None:
+        """Take in what has arrived."""
+        for message in [self._consumer.poll(seconds), *self._consumer.consume(5_000, 0)]:
+            if message is not None:
+                self._take(message)
+
+    def read_to_the_end(self) -> None:
+        self._ended.clear()
+        self._consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in self._places])
+        self.values.clear()
+        self.writes.clear()
+        while self._ended != self._places:
+            self.read()
+
+    def _take(self, message: Message) -> None:
+        place = (message.topic() or "", message.partition() or 0)
+        if (error := message.error()) is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._ended.add(place)
+            return
+        name = f"{place[0]} {(message.key() or b'').decode()}"
+        self.values[name] = message.value() or b""
+        self.writes[name] += 1
+        self.partitions.setdefault(name, set()).add(place[1])
+
+    def differences(self, expected: dict[str, bytes]) -> dict[str, int]:
+        """How many keys are missing, differ, or should not be; all 0 is what the law asks."""
+        return {kind: len(names) for kind, names in self.different(expected).items()}
+
+    def different(self, expected: dict[str, bytes]) -> dict[str, list[str]]:
+        shared = {name: value for name, value in self.values.items() if not any(each in name for each in UNSHARED)}
+        return {
+            "missing": sorted(expected.keys() - shared.keys()),
+            "differing": sorted(
+                name
+                for name in expected.keys() & shared.keys()
+                if shared[name] != expected[name] and not name.startswith(MESSAGES)
+            ),
+            "unexpected": sorted(name for name in shared.keys() - expected.keys() if not name.startswith(MESSAGES)),
+        }
+
+    def close(self) -> None:
+        self._consumer.close()

@@ -1,0 +1,254 @@
+"""The contract as an AsyncAPI document: it is valid, it is what topics/ declares, and every record keeps to it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import orjson
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner, Result
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import PREFIX, Settings
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.streams.cli import topics as topics_command
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.reader import Scanner, headers_of
+from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.streams.step4_normalize.follow import follow
+from fhirline.topics import examples
+from fhirline.topics.asyncapi import as_yaml, document
+from fhirline.topics.declared import declared
+from fhirline.topics.messages import messages
+from tests.oracles.packages import Unavailable, node_modules, unavailable
+from tests.streams.step2_consume.test_worker import running, wait_until_as
+from tests.support.kafka.brokers import RunningBroker, create_topics, settings_for
+from tests.support.paths import ROOT
+from tests.support.workload import RECEIVED_AT, Store, events, produce, undisturbed
+
+COMMITTED = ROOT / "docs" / "asyncapi.yaml"
+CONTRACT: dict[str, Any] = yaml.safe_load(COMMITTED.read_text("utf-8"))
+
+
+def fhirline(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return subprocess.run(
+        [sys.executable, "-c", "from fhirline.streams.cli import main; main()", *arguments],
+        env={**clean, **more},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+# The document
+
+
+def test_the_committed_document_is_what_is_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where there is no .env file
+    for name in [each for each in os.environ if each.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+    app, runner = typer.Typer(), CliRunner()
+    topics_command.register(app)
+
+    def check(file: Path) -> Result:
+        return runner.invoke(app, ["topics", "asyncapi", "--check", str(file)])
+
+    same = check(COMMITTED)
+    assert (same.exit_code, same.output) == (0, ""), same.output
+    other = tmp_path / "asyncapi.yaml"
+    other.write_text(COMMITTED.read_text("utf-8").replace("partitions: 6", "partitions: 7", 1), "utf-8")
+    assert check(other).exit_code == 1
+    number = int(check(other).stderr.removeprefix(f"{other}:").partition(":")[0])
+    assert other.read_text("utf-8").splitlines()[number - 1].strip() == "partitions: 7"
+    assert runner.invoke(app, ["topics", "asyncapi"]).stdout == COMMITTED.read_text("utf-8")
+    assert isinstance(check(tmp_path / "none").exception, ConfigurationError)
+
+
+def test_it_is_valid_asyncapi() -> None:
+    """By AsyncAPI's own JSON Schema, from its npm package."""
+    try:
+        schema = node_modules() / "@asyncapi" / "specs" / "schemas" / "3.0.0.json"
+    except Unavailable as error:
+        unavailable(error)
+    validator = jsonschema_rs.validator_for(json.loads(schema.read_text("utf-8")))
+    assert [str(each) for each in validator.iter_errors(CONTRACT)] == []
+    broken = {**CONTRACT, "channels": {**CONTRACT["channels"], "more": {"adress": "more"}}}
+    assert not validator.is_valid(broken)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    for reference in references(CONTRACT):
+        place = CONTRACT
+        for part in reference.removeprefix("#/").split("/"):
+            place = place[part]
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if set(value) == {"$ref"}:
+            yield value["$ref"]
+        for each in value.values():
+            yield from references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from references(each)
+
+
+def test_channels_and_configuration_are_those_of_the_declared_topics() -> None:
+    settings = settings_for("127.0.0.1:9", partitions=3, replication_factor=2, message_max_bytes=100_000)
+    channels = yaml.safe_load(as_yaml(document(settings)))["channels"]
+    topics = {each.name: each for each in declared(settings)}
+    assert channels.keys() == topics.keys()
+    for name, topic in topics.items():
+        kafka = channels[name]["bindings"]["kafka"]
+        assert (kafka["topic"], kafka["partitions"], kafka["replicas"]) == (name, topic.partitions, 2)
+        told = {key: ",".join(v) if isinstance(v, list) else str(v) for key, v in kafka["topicConfiguration"].items()}
+        assert told == dict(topic.config)
+        assert ("x-internal" in channels[name]) == name.startswith(("normalizer.state", "normalizer.d", "normalizer.e"))
+        assert ("FHIRLINE_PARTITIONS" in channels[name]["description"]) == (topic.partitions == 3)
+
+
+def test_a_topic_that_nobody_described_stops_the_document() -> None:
+    with pytest.raises(LookupError, match="say in topics/messages"):
+        messages("fhir.r5.Patient")
+
+
+def test_the_example_event_makes_the_example_resource() -> None:
+    sent = examples.RAW_EVENT
+    received = Instant.parse(sent["headers"]["received-at"])
+    assert received
+    made = raw_record("altibbi", "acme", orjson.dumps(sent["payload"]), received, None, 64)
+    assert as_text(made.headers) == sent["headers"]
+    raw = RawRecord("altibbi", made.topic, 0, 0, made.timestamp_ms, made.key, made.value, made.headers)
+    records = follow(raw, normalizer(settings_for("127.0.0.1:9")), Memory(), 6).records
+    patient = next(each for each in records if each.topic == "fhir.r4.Patient")
+    assert orjson.loads(patient.value or b"") == examples.PATIENT["payload"]
+    assert as_text(patient.headers) == examples.PATIENT["headers"]
+
+
+def as_text(headers: list[tuple[str, bytes]]) -> dict[str, str]:
+    return {name: value.decode() for name, value in headers}
+
+
+# The records
+
+SECRET = "0123456789abcdef0123456789abcdef"
+NOT_JSON = Received("raw.mediquo", b"acme|x", b"{", [], RECEIVED_AT * 1000, "")
+FOREIGN = Received(
+    "raw.altibbi",
+    b"default|4711",
+    orjson.dumps({"type": "status_update", "user_id": 4711, "consultation_id": 1, "new_status": "closed"}),
+    [],
+    RECEIVED_AT * 1000,
+    "",
+)
+"""A record of another producer: no headers."""
+
+
+def test_every_record_of_a_worker_keeps_to_the_contract() -> None:
+    """Events of all vendors, letters, a redrive and an erasure; then every record of every topic is looked at."""
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        settings = RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6, erasure_key=SECRET)
+        raws = produce(settings, [*events(150, seed=3), NOT_JSON, FOREIGN])
+        store = Store(settings)
+        environment = {"FHIRLINE_BOOTSTRAP": broker.bootstrap, "FHIRLINE_ERASURE_KEY": SECRET}
+        try:
+            with running(settings, **environment) as worker:
+                wait_until_as(undisturbed(settings, raws), store, worker)
+                redrive = ("dead-letters", "redrive", "--code", "resource-refused", "--wait", "30", "--yes")
+                patient = ("--vendor", "altibbi", "--tenant", "default", "--patient", "4711")
+                assert fhirline(*redrive, **environment).returncode == 1, "it fails again"
+                assert fhirline("forget", *patient, "--settle", "0", "--yes", **environment).returncode == 0
+        finally:
+            store.close()
+        seen, problems = inspected(settings)
+    assert problems == [f"{NOT_JSON.topic} RawEvent: value: not JSON"], "the one that broke it on purpose"
+    kinds = {"RawEvent", "DeadLetter", "StateRegister", "DeadLetterStatus", "ErasedPatient", "Tombstone", "Bundle"}
+    assert kinds | {"OperationOutcome", "Patient", "Encounter", "Provenance"} <= seen
+
+
+def inspected(settings: Settings) -> tuple[set[str], list[str]]:
+    """Which kinds of messages there are on the topics, and how records differ from what the contract says of them."""
+    seen, problems = set(), []
+    with Scanner(settings) as scanner:
+        places = {(each.name, number): None for each in declared(settings) for number in scanner.partitions(each.name)}
+        for record in scanner.read(places):
+            topic, key, value = record.topic() or "", (record.key() or b"").decode(), record.value()
+            name = kind(topic, value)
+            seen.add(name)
+            sent = as_text(headers_of(record))
+            problems += [f"{topic} {name}: {each}" for each in found(name, key, sent, value)]
+    return seen, problems
+
+
+def kind(topic: str, value: bytes | None) -> str:
+    names = list(CONTRACT["channels"][topic]["messages"])
+    return "Tombstone" if value is None and "Tombstone" in names else str(names[0])
+
+
+def found(name: str, key: str, headers: Mapping[str, str], value: bytes | None) -> Iterator[str]:
+    """What of a record is otherwise than its message says."""
+    message = CONTRACT["components"]["messages"][name]
+    yield from violations("key", f"{name}/bindings/kafka/key", key)
+    if "headers" in message:
+        yield from violations("headers", f"{name}/headers", headers)
+        declared_headers = CONTRACT["components"]["schemas"][message["headers"]["$ref"].rpartition("/")[2]]
+        yield from (f"undeclared header {each}" for each in headers.keys() - declared_headers["properties"].keys())
+    elif headers:
+        yield f"undeclared headers {sorted(headers)}"
+    if "type" in message["payload"]:
+        try:
+            yield from violations("value", f"{name}/payload", None if value is None else json.loads(value))
+        except json.JSONDecodeError:
+            yield "value: not JSON"
+
+
+VALIDATORS: dict[str, Any] = {}
+
+
+def violations(what: str, place: str, instance: object) -> Iterator[str]:
+    if place not in VALIDATORS:
+        schema = {"$ref": f"#/components/messages/{place}", "components": CONTRACT["components"]}
+        VALIDATORS[place] = jsonschema_rs.validator_for(
+            {
+                "$schema": "http://json-schema.org/draft-07/schema#",
+                "allOf": [schema],
+                "components": schema["components"],
+            }
+        )
+    yield from (f"{what}: {each.message}" for each in VALIDATORS[place].iter_errors(instance))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("Patient", {"key": "Encounter/ed51dc6d-21a2-5226-8e76-f70c1eefdde8"}),
+        ("Patient", {"headers": {"vendor": "altibbi"}}),
+        ("Patient", {"headers": {**examples.PATIENT["headers"], "name": "x"}}),
+        ("Patient", {"headers": {**examples.PATIENT["headers"], "raw": "raw.altibbi"}}),
+        ("Patient", {"value": b'{"resourceType":"Person","id":"1"}'}),
+        ("Tombstone", {"value": b"{}"}),
+    ],
+)
+def test_what_breaks_the_contract_is_found(name: str, change: dict[str, Any]) -> None:
+    kept = {
+        "key": "Patient/ed51dc6d-21a2-5226-8e76-f70c1eefdde8",
+        "headers": examples.PATIENT["headers"],
+        "value": None if name == "Tombstone" else orjson.dumps(examples.PATIENT["payload"]),
+    }
+    assert [*found(name, **kept)] == []
+    assert [*found(name, **{**kept, **change})] != []

@@ -1,0 +1,366 @@
+"""The declared topics: their contracts, their partitions, and `fhirline topics` against real brokers."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Message, Producer
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka import KafkaProducer
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.mappers.pipeline.normalize import OWN_PARTITION
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.clients import kafka_python, producer_config
+from fhirline.topics.cluster import Action, Cluster, Existing, compare
+from fhirline.topics.declared import (
+    BUNDLE,
+    ENRICHED,
+    FOREVER,
+    OUTCOME,
+    RESOURCE_TYPES,
+    SHARED,
+    Topic,
+    canonical_topic,
+    dead_letter_topic,
+    declared,
+    raw_topic,
+    state_topic,
+)
+from fhirline.topics.partition import murmur2, partition_for
+from tests.support.kafka.brokers import RunningBroker, settings_for
+
+NOWHERE = "127.0.0.1:9"
+PARTITIONS = 5
+
+
+def topic(name: str, **more: object) -> Topic:
+    made = Topic(name, PARTITIONS, 1, "compact", 1_048_576, "key", "for a test")
+    return replace(made, **more)  # type: ignore[arg-type]  # any of its fields
+
+
+def as_declared(of: Topic) -> Existing:
+    return Existing(of.name, of.partitions, of.replication_factor, of.config)
+
+
+# What is declared
+
+
+def test_every_topic_is_declared_once_and_says_what_its_key_is() -> None:
+    topics = declared(settings_for(NOWHERE))
+    names = [each.name for each in topics]
+    assert len(names) == len(set(names))
+    assert all(each.key and each.description for each in topics)
+    for vendor in VENDORS:
+        assert {raw_topic(vendor), state_topic(vendor), dead_letter_topic(vendor)} <= set(names)
+    assert {canonical_topic(each) for each in RESOURCE_TYPES} | {BUNDLE, OUTCOME, "raw.infermedica.enriched"} <= set(
+        names
+    )
+
+
+def test_topics_that_belong_together_have_one_number_of_partitions() -> None:
+    topics = {each.name: each for each in declared(settings_for(NOWHERE, partitions=12, replication_factor=3))}
+    together = [name for name in topics if name.startswith(("raw.", "fhir.r4.", "normalizer.state."))]
+    assert len(together) == len(RESOURCE_TYPES) + 1 + 2 * (len(VENDORS) + len(ENRICHED))
+    assert {topics[name].partitions for name in together} == {12}
+    assert {each.replication_factor for each in topics.values()} == {3}
+
+
+def test_nothing_that_cannot_be_made_again_is_ever_deleted() -> None:
+    for each in declared(settings_for(NOWHERE)):
+        kept_whole = each.name.startswith(("raw.", "dead-letter."))
+        compacted = each.name.startswith("normalizer.") or each.name.startswith("fhir.r4.")
+        if kept_whole:
+            assert (each.cleanup, each.retention) == ("delete", FOREVER), each.name
+        elif each.name in (BUNDLE, OUTCOME):
+            assert (each.cleanup, each.growable) == ("delete", each.name == OUTCOME)
+        else:
+            assert compacted
+            assert (each.cleanup, each.growable) == ("compact", False), each.name
+
+
+def test_records_as_large_as_a_producer_may_send_fit() -> None:
+    settings = settings_for(NOWHERE, message_max_bytes=123_456)
+    assert {each.config["max.message.bytes"] for each in declared(settings)} == {"123456"}
+    assert producer_config(settings)["message.max.bytes"] == 123_456
+
+
+def test_topics_and_mappers_agree_on_what_belongs_to_no_patient() -> None:
+    assert SHARED == OWN_PARTITION
+    assert set(RESOURCE_TYPES) >= SHARED
+
+
+# Partitions of keys
+
+
+@pytest.mark.parametrize(
+    ("data", "hashed"),
+    [  # Apache Kafka, clients, UtilsTest.testMurmur2
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_murmur2_is_kafkas(data: bytes, hashed: int) -> None:
+    assert murmur2(data) == hashed % 2**32
+
+
+@given(st.text(), st.integers(1, 10_000))
+def test_text_is_partitioned_as_its_utf8_bytes(key: str, partitions: int) -> None:
+    assert partition_for(key, partitions) == partition_for(key.encode(), partitions) < partitions
+
+
+def test_every_client_puts_a_key_where_we_say(broker: RunningBroker) -> None:
+    """What librdkafka and kafka-python choose by themselves, as the broker has acknowledged it."""
+    name = f"test.partitions.{uuid4()}"
+    keys = [f"mediquo|default|{'x' * (n % 9)}é{n}".encode() for n in range(60)]
+    expected = {key: partition_for(key, PARTITIONS) for key in keys}
+    assert len(set(expected.values())) == PARTITIONS
+    settings = broker.settings()
+    with Cluster(kafka_python(settings)) as cluster:
+        assert cluster.apply(cluster.plan([topic(name)])).complete
+
+    chosen: dict[bytes | None, int | None] = {}
+
+    def delivered(error: object, message: Message) -> None:
+        assert error is None
+        chosen[message.key()] = message.partition()
+
+    producer = Producer(producer_config(settings))
+    for key in keys:
+        producer.produce(name, key=key, value=b"1", on_delivery=delivered)
+    assert producer.flush(30) == 0
+    assert chosen == expected
+
+    other = KafkaProducer(bootstrap_servers=broker.bootstrap)
+    try:
+        sent = {key: other.send(name, key=key, value=b"2") for key in keys}
+        assert {key: each.get(timeout=30).partition for key, each in sent.items()} == expected
+    finally:
+        other.close()
+
+
+# What differs: pure
+
+
+def test_nothing_differs_where_all_is_as_declared() -> None:
+    topics = declared(settings_for(NOWHERE))
+    plan = compare(topics, {each.name: as_declared(each) for each in topics})
+    assert not plan.differences
+    assert not plan.untold
+
+
+@pytest.mark.parametrize("name", [raw_topic("mediquo"), canonical_topic("Patient"), state_topic("altibbi"), BUNDLE])
+def test_fewer_partitions_of_a_keyed_topic_are_a_conflict_that_says_why(name: str) -> None:
+    topics = [each for each in declared(settings_for(NOWHERE, partitions=6)) if each.name == name]
+    plan = compare(topics, {name: replace(as_declared(topics[0]), partitions=4)})
+    (found,) = plan.differences
+    assert (found.what, found.declared, found.actual, found.action) == ("partitions", "6", "4", Action.REFUSE)
+    assert "a key never moves" in found.reason
+    assert "FHIRLINE_PARTITIONS=4" in found.reason
+
+
+def test_fewer_partitions_of_a_topic_nobody_reads_by_key_are_added() -> None:
+    topics = [each for each in declared(settings_for(NOWHERE, partitions=6)) if each.name == OUTCOME]
+    plan = compare(topics, {OUTCOME: replace(as_declared(topics[0]), partitions=4)})
+    assert [each.action for each in plan.differences] == [Action.GROW]
+
+
+def test_a_number_that_keyed_topics_contradict_makes_no_partition_anywhere() -> None:
+    """FHIRLINE_PARTITIONS set to 7 by mistake: what was grown or created with it could never be taken back."""
+    topics = declared(settings_for(NOWHERE, partitions=7))
+    six = {each.name: replace(as_declared(each), partitions=6) for each in topics if each.name != "raw.mediquo"}
+    plan = compare(topics, six)
+    assert plan.refused == plan.differences
+    assert {each.reason for each in plan.differences if each.topic.name in ("raw.mediquo", OUTCOME)} == {
+        "waits until FHIRLINE_PARTITIONS is what keyed topics have"
+    }
+
+
+def test_settings_that_a_broker_does_not_tell_are_no_difference() -> None:
+    one = topic("one")
+    plan = compare([one], {"one": replace(as_declared(one), config={})})
+    assert not plan.differences
+    assert plan.untold == (one,)
+
+
+# What differs: real brokers
+
+
+def test_apply_creates_once_and_then_finds_nothing_to_do(broker: RunningBroker) -> None:
+    name = f"test.create.{uuid4()}"
+    topics = [topic(f"{name}.compact"), topic(f"{name}.delete", cleanup="delete", retention=FOREVER)]
+    with Cluster(kafka_python(broker.settings())) as cluster:
+        plan = cluster.plan(topics)
+        assert [each.action for each in plan.differences] == [Action.CREATE, Action.CREATE]
+        assert cluster.apply(plan).complete
+        assert cluster.apply(plan).complete, "a plan that somebody else has carried out is no failure"
+        assert cluster.read(topics).keys() == {each.name for each in topics}
+        again = cluster.plan(topics)
+        assert not again.differences
+        if broker.kind == "apache":
+            assert not again.untold
+        applied = cluster.apply(again)
+        assert applied.complete
+        assert not applied.done
+
+
+def test_a_setting_that_differs_is_found_and_altered(broker: RunningBroker) -> None:
+    earlier = topic(f"test.setting.{uuid4()}", cleanup="delete", retention=1_000)
+    now = replace(earlier, cleanup="compact", retention=None, max_message_bytes=2_097_152)
+    with Cluster(kafka_python(broker.settings())) as cluster:
+        cluster.apply(cluster.plan([earlier]))
+        plan = cluster.plan([now])
+        assert {(each.what, each.actual, each.declared, each.action) for each in plan.differences} == {
+            ("cleanup.policy", "delete", "compact", Action.ALTER),
+            ("max.message.bytes", "1048576", "2097152", Action.ALTER),
+        }
+        assert cluster.apply(plan).complete
+        assert not cluster.plan([now]).differences
+        if broker.kind == "apache":
+            assert cluster.read([now])[now.name].config["retention.ms"] == "1000", "others' settings stay"
+
+
+@pytest.mark.parametrize("wanted", [PARTITIONS - 2, PARTITIONS + 2])
+def test_a_keyed_topic_keeps_its_partitions(broker: RunningBroker, wanted: int) -> None:
+    made = topic(f"test.fixed.{uuid4()}")
+    with Cluster(kafka_python(broker.settings())) as cluster:
+        cluster.apply(cluster.plan([made]))
+        plan = cluster.plan([replace(made, partitions=wanted)])
+        applied = cluster.apply(plan)
+        assert [each.what for each in applied.refused] == ["partitions"]
+        assert not applied.complete
+        assert not applied.done
+        assert cluster.read([made])[made.name].partitions == PARTITIONS
+
+
+def test_a_growable_topic_grows_and_never_shrinks(broker: RunningBroker) -> None:
+    made = topic(f"test.growing.{uuid4()}", growable=True)
+    with Cluster(kafka_python(broker.settings())) as cluster:
+        cluster.apply(cluster.plan([made]))
+        applied = cluster.apply(cluster.plan([replace(made, partitions=PARTITIONS + 2)]))
+        if broker.kind == "embedded":  # it has no CreatePartitions
+            assert [reason for _, reason in applied.failed] == ["this broker does not offer it"]
+            return
+        assert applied.complete
+        assert cluster.read([made])[made.name].partitions == PARTITIONS + 2
+        (found,) = cluster.plan([made]).differences
+        assert found.action is Action.REFUSE
+        assert "never shrinks" in found.reason
+        assert cluster.apply(cluster.plan([made])).refused == (found,)
+        assert cluster.read([made])[made.name].partitions == PARTITIONS + 2
+
+
+def test_what_the_cluster_refuses_is_told_in_its_words(apache_kafka: RunningBroker) -> None:
+    impossible = topic(f"test.replicas.{uuid4()}", replication_factor=3)
+    possible = topic(f"test.replicas.{uuid4()}")
+    with Cluster(kafka_python(apache_kafka.settings())) as cluster:
+        applied = cluster.apply(cluster.plan([impossible, possible]))
+        assert [each.topic for each in applied.done] == [possible]
+        ((failed, reason),) = applied.failed
+        assert failed.topic == impossible
+        assert reason.startswith("InvalidReplicationFactor: ")
+
+
+def test_a_cluster_that_does_not_answer_is_one_clear_line() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            pytest.raises(ConfigurationError, match=rf"FHIRLINE_BOOTSTRAP: no Kafka broker answered at {address}"),
+            Cluster({"bootstrap_servers": [address]}, timeout=0.3),
+        ):
+            pytest.fail("something answered")
+
+
+# The command line
+
+
+def fhirline(*arguments: str, bootstrap: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run ``fhirline topics`` as a process of its own, away from any ``.env`` file."""
+    ours: Mapping[str, str] = {name: value for name, value in os.environ.items() if not name.startswith("FHIRLINE_")}
+    return subprocess.run(
+        [Path(sys.executable).with_name("fhirline"), "topics", *arguments],
+        env={**ours, "FHIRLINE_BOOTSTRAP": bootstrap, **settings},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def empty() -> Iterator[str]:
+    """A broker without any topic."""
+    with EmbeddedBroker() as broker:
+        yield broker.bootstrap
+
+
+def test_plan_apply_plan(empty: str) -> None:
+    where = empty
+    before = fhirline("plan", "--json", bootstrap=where)
+    assert before.returncode == 1, before.stderr
+    missing = {each["topic"] for each in json.loads(before.stdout)["differences"] if each["action"] == "create"}
+    assert missing == {each.name for each in declared(settings_for(where))}
+    done = fhirline("apply", bootstrap=where)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith(f"{len(missing)} done, 0 failed, 0 refused")
+    after = fhirline("plan", bootstrap=where)
+    assert (after.returncode, after.stdout, after.stderr) == (0, "Nothing to do: the cluster is as declared.\n", "")
+    again = fhirline("apply", bootstrap=where)
+    assert (again.returncode, again.stdout) == (0, "Nothing to do: the cluster is as declared.\n")
+
+
+def test_a_conflict_is_left_alone_and_said(broker: RunningBroker) -> None:
+    result = fhirline("apply", bootstrap=broker.bootstrap, FHIRLINE_PARTITIONS="7", FHIRLINE_REPLICATION_FACTOR="1")
+    assert result.returncode == 1
+    assert "raw.mediquo: partitions 6, declared 7, left alone: a key never moves" in result.stderr
+    with Cluster(kafka_python(broker.settings())) as cluster:
+        topics = declared(broker.settings())
+        read = cluster.read(topics)
+    assert {each.partitions for each in read.values()} == {6, 1}
+
+
+def test_list_says_what_is_declared_and_what_is_there(broker: RunningBroker) -> None:
+    lines = fhirline("list", bootstrap=broker.bootstrap).stdout.splitlines()
+    rows = {line.split("\t")[0]: line.split("\t") for line in lines[1:]}
+    assert rows.keys() == {each.name for each in declared(broker.settings())}
+    assert rows["fhir.r4.Patient"][1:4] == ["6 x 1", "6 x 1", "compact"]
+    listed = json.loads(fhirline("list", "--json", bootstrap=broker.bootstrap).stdout)
+    assert next(each for each in listed if each["topic"] == "raw.mediquo")["cluster"]["partitions"] == 6
+
+
+def test_list_offline_asks_no_cluster() -> None:
+    result = fhirline("list", "--offline", bootstrap=NOWHERE)
+    assert result.returncode == 0
+    assert "not asked" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["plan", "apply", "list"])
+def test_unreachable_is_one_line_and_exit_code_2(command: str) -> None:
+    result = fhirline(command, "--timeout", "0.3", bootstrap=NOWHERE)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"fhirline: FHIRLINE_BOOTSTRAP: no Kafka broker answered at {NOWHERE} within 0.3 s")
+    assert result.stderr.count("\n") == 1
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    assert fhirline("plan", "--nonsense", bootstrap=NOWHERE).returncode == 2
+    wrong = fhirline("plan", bootstrap=NOWHERE, FHIRLINE_PARTITIONS="none")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("fhirline: FHIRLINE_PARTITIONS: ")
