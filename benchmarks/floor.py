@@ -10,7 +10,7 @@ from fhirline.config.settings import Settings, load_settings
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.cli.worker import require_topics, run
 from fhirline.streams.kafka.records import RawRecord
-from fhirline.streams.step2_consume.app import batch
+from fhirline.streams.step2_consume import batch
 from fhirline.streams.step4_normalize.follow import Followed
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.clients import oauth
+from fhirline.streams.kafka import oauth
 from fhirline.streams.kafka.oauth import TokenRefused, TokenSource, token_source
 from tests.support.token_server import TokenServer
 

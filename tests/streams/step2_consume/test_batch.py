@@ -18,7 +18,7 @@ from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import RawRecord
-from fhirline.streams.step2_consume.app import batch
+from fhirline.streams.step2_consume import batch
 from fhirline.streams.step2_consume.batch import BatchProcessor
 from fhirline.streams.step2_consume.fencing import BREATHE_AFTER, Fence
 from fhirline.streams.step2_consume.metrics import WorkerMetrics

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from fhirline.streams.step2_consume.app import fencing as fence
+from fhirline.streams.step2_consume import fencing as fence
 from fhirline.streams.step2_consume.fencing import BREATHE_AFTER, TICK, Fence, breathing
 
 SESSION = 1.0

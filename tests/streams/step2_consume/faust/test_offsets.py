@@ -13,15 +13,16 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
-from fhirline.streams.step2_consume.app.faust import offsets as module
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
-from fhirline.streams import gaps, scan
+from fhirline.streams.kafka import reader
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.delivery_report import refusal
 from fhirline.streams.kafka.reader import Place, Scanner, raw_record
 from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.step2_consume.faust import offset_gaps
+from fhirline.streams.step2_consume.faust import offsets as module
 from fhirline.streams.step2_consume.faust.offset_gaps import PassedOver, PositionsUnknown
 from fhirline.streams.step2_consume.faust.offsets import Fetched, LogEndsBefore, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerTransport
@@ -170,7 +171,7 @@ def test_all_that_is_assigned_is_asked_for_at_once(log: Log, monkeypatch: pytest
 
 
 def test_too_much_that_was_passed_over_is_no_mishap(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gaps, "MOST", 4)
+    monkeypatch.setattr(offset_gaps, "MOST", 4)
     positions = Positions(log.settings)
     with pytest.raises(PassedOver, match=f"{TOPIC}/2"):
         complete(positions, [log.records[9]])
@@ -333,7 +334,7 @@ def test_an_open_transaction_hides_nothing(apache_kafka: RunningBroker) -> None:
 
 def test_an_end_before_what_is_known_to_be_there_is_not_believed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """As that of a leader which has just become one."""
-    monkeypatch.setattr(scan, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(reader, "SILENCE_SECONDS", 2.0)
     beyond = {log.place: log.records[9].offset + 5}
     with Scanner(log.settings) as scanner:
         assert len(list(scanner.read({log.place: log.records[0].offset}, beyond))) == 10
@@ -375,7 +376,7 @@ def test_an_answer_for_an_assignment_that_is_over_counts_for_nothing(log: Log, m
     positions = Positions(log.settings)
 
     def committed(settings: Settings, places: set[Place]) -> dict[Place, int]:
-        found = gaps.committed(settings, places)
+        found = offset_gaps.committed(settings, places)
         positions.revoked()
         return found
 

@@ -13,7 +13,7 @@ import structlog
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import normalizer
-from fhirline.streams import batch, fence, step2_consume
+from fhirline.streams.step2_consume import app, batch, fencing
 from fhirline.streams.step2_consume.app import build_app
 from fhirline.streams.step2_consume.endpoint import Watched
 from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
@@ -57,9 +57,9 @@ class Ends:
 @pytest.fixture(autouse=True)
 def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
     made = Ends()
-    for module in (batch, fence, step2_consume):
+    for module in (batch, fencing, app):
         monkeypatch.setattr(module, "die", made.die)
-    monkeypatch.setattr(step2_consume, "READ_ON_EVERY", 0.5)
+    monkeypatch.setattr(app, "READ_ON_EVERY", 0.5)
     return made
 
 
