@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks.mix import SHARES, events, mix
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import normalizer
-from fhirline.mappers.pipeline.normalize import Memory, Normalizer
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.state import PartitionState
 from fhirline.streams.step4_normalize.follow import envelope_of, follow
@@ -34,7 +34,7 @@ PARTITIONS = 6
 VALIDATIONS = ("off", "spec")
 
 
-def raws(count: int, kind: str | None = None) -> list[RawRecord]:
+def raws(count: int, kind: str | None = None) -> list[ConsumerRecord]:
     """The mix as a worker reads it; ``kind`` as in ``altibbi/status`` keeps one kind only, of ``count`` events."""
     if kind is None:
         made = mix(count)
@@ -43,7 +43,7 @@ def raws(count: int, kind: str | None = None) -> list[RawRecord]:
         kept = [each for each in events(count * 100 // share * 2) if f"{each.vendor}/{each.kind}" == kind][:count]
         made = tuple(raw_record(each.vendor, "acme", each.body, each.at, None, 64) for each in kept)
     return [
-        RawRecord(
+        ConsumerRecord(
             each.topic.removeprefix("raw."),
             each.topic,
             partition_for(each.key.decode(), PARTITIONS),
@@ -57,14 +57,14 @@ def raws(count: int, kind: str | None = None) -> list[RawRecord]:
     ]
 
 
-def run_normalize(normalize: Normalizer, of: list[RawRecord]) -> None:
-    memories: dict[tuple[str, int], Memory] = {}
+def run_normalize(normalize: Normalizer, of: list[ConsumerRecord]) -> None:
+    memories: dict[tuple[str, int], InMemoryState] = {}
     for raw in of:
-        memory = memories.setdefault((raw.topic, raw.partition), Memory())
+        memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
         memory.remember(normalize(envelope_of(raw), memory).statements)
 
 
-def run_follow(normalize: Normalizer, of: list[RawRecord]) -> None:
+def run_follow(normalize: Normalizer, of: list[ConsumerRecord]) -> None:
     states: dict[tuple[str, int], PartitionState] = {}
     for raw in of:
         state = states.setdefault((raw.topic, raw.partition), PartitionState())
@@ -72,7 +72,7 @@ def run_follow(normalize: Normalizer, of: list[RawRecord]) -> None:
         state.told(state_topic(raw.vendor), raw.partition, followed.key, followed.statements)
 
 
-WAYS: dict[str, Callable[[Normalizer, list[RawRecord]], None]] = {"normalize": run_normalize, "follow": run_follow}
+WAYS: dict[str, Callable[[Normalizer, list[ConsumerRecord]], None]] = {"normalize": run_normalize, "follow": run_follow}
 
 
 def core(validation: str) -> Normalizer:
@@ -82,7 +82,7 @@ def core(validation: str) -> Normalizer:
     return made
 
 
-def shape(of: list[RawRecord]) -> dict[str, Any]:
+def shape(of: list[ConsumerRecord]) -> dict[str, Any]:
     """What an event of the mix becomes, on average; also asserts that all of it is mapped."""
     normalize = core("spec")
     states: dict[tuple[str, int], PartitionState] = {}

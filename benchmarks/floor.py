@@ -9,7 +9,7 @@ from benchmarks.prepared import Prepared
 from fhirline.config.settings import Settings, load_settings
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.cli.worker import require_topics, run
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step2_consume import batch
 from fhirline.streams.step4_normalize.follow import Followed
 
@@ -18,7 +18,7 @@ def main() -> None:
     settings: Settings = load_settings()
     prepared = Prepared(settings)
 
-    def follow(raw: RawRecord, *_: Any) -> Followed:
+    def follow(raw: ConsumerRecord, *_: Any) -> Followed:
         return Followed(prepared(raw.topic))
 
     batch.follow = follow  # type: ignore[attr-defined]  # what is replaced is the worker's own import

@@ -22,15 +22,15 @@ from fhir.resources.R4B import get_fhir_model_class
 
 from fhirline.config.settings import load_settings
 from fhirline.mappers.pipeline.factory import normalizer
-from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step4_normalize.follow import envelope_of
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, raw_topic
 
 settings = load_settings(validation="off")
 normalize = normalizer(settings)
-memories: dict[tuple[str, int], Memory] = {}
+memories: dict[tuple[str, int], InMemoryState] = {}
 sent: dict[str, bytes] = {}
 
 app = faust.App(
@@ -56,8 +56,8 @@ async def send(key: str, model: Any) -> None:
     await OUT[key.partition("/")[0]].send(key=key.encode(), value=model.model_dump_json().encode())
 
 
-async def follow(raw: RawRecord) -> None:
-    memory = memories.setdefault((raw.topic, raw.partition), Memory())
+async def follow(raw: ConsumerRecord) -> None:
+    memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
     mapped = normalize(envelope_of(raw), memory)
     memory.remember(mapped.statements)
     models = {
@@ -88,7 +88,7 @@ def add_agent(vendor: str) -> None:
         async for event in stream.events():
             message = event.message
             await follow(
-                RawRecord(
+                ConsumerRecord(
                     vendor,
                     message.topic,
                     message.partition,

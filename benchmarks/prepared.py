@@ -6,7 +6,7 @@ from itertools import cycle
 from benchmarks.core import core
 from benchmarks.mix import mix
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step3_restore.state import PartitionState, state_record
 from fhirline.streams.step4_normalize.follow import follow
 from fhirline.topics.declared import state_topic
@@ -26,11 +26,11 @@ class Prepared:
         normalize = core("off")
         states: dict[tuple[str, int], PartitionState] = {}
         constants: set[tuple[bytes, bytes | None]] = set()
-        made: dict[str, list[tuple[OutRecord, ...]]] = defaultdict(list)
+        made: dict[str, list[tuple[ProducerRecord, ...]]] = defaultdict(list)
         for offset, each in enumerate(mix(EVENTS)):
             vendor, partition = each.topic.removeprefix("raw."), partition_for(each.key.decode(), settings.partitions)
             place = (vendor, each.topic, partition, offset, each.timestamp_ms)
-            raw = RawRecord(*place, each.key, each.value, each.headers)
+            raw = ConsumerRecord(*place, each.key, each.value, each.headers)
             state = states.setdefault((vendor, partition), PartitionState())
             followed = follow(raw, normalize, state, settings.partitions)
             state.remember(followed.statements)
@@ -40,11 +40,11 @@ class Prepared:
                     if (record.key, record.value) in constants:
                         continue
                     constants.add((record.key, record.value))
-                records.append(OutRecord(record.topic, record.key, record.value, record.partition, record.headers))
+                records.append(ProducerRecord(record.topic, record.key, record.value, record.partition, record.headers))
             state_of = state_topic(vendor)
             records += [state_record(state_of, partition, followed.key, statement) for statement in followed.statements]
             made[each.topic].append(tuple(records))
         self._next = {topic: cycle(of) for topic, of in made.items()}
 
-    def __call__(self, topic: str) -> tuple[OutRecord, ...]:
+    def __call__(self, topic: str) -> tuple[ProducerRecord, ...]:
         return next(self._next[topic])

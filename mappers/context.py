@@ -13,7 +13,7 @@ from fhirline.mappers.fhir import elements
 from fhirline.mappers.identity import Naming, Part, key
 from fhirline.mappers.payload import clean
 from fhirline.mappers.pipeline.envelope import Envelope
-from fhirline.mappers.results import Element, Feeding, Flags, Made, Resource, Stamp
+from fhirline.mappers.results import Element, Flags, MergeStrategy, NewResource, Resource, Version
 from fhirline.mappers.times import DateTime, EventTime, date_time
 
 Model = TypeVar("Model")
@@ -39,11 +39,11 @@ class Context:
     naming: Naming
     terminology: Terminology
     vendor_name: str
-    stamp: Stamp = field(init=False)
+    version: Version = field(init=False)
 
     def __post_init__(self) -> None:
-        stamp = Stamp(self.time.ranked.order, self.envelope.event_key, self.time.ranked.text)
-        object.__setattr__(self, "stamp", stamp)
+        version = Version(self.time.ranked.order, self.envelope.event_key, self.time.ranked.text)
+        object.__setattr__(self, "version", version)
 
     # -- names (mapping.md §4)
 
@@ -157,16 +157,16 @@ def _parts(pointer: str) -> tuple[str, ...]:
     return tuple(escaped.replace("~1", "/").replace("~0", "~") for escaped in pointer.split("/")[1:])
 
 
-def one_event(resource: Resource, flags: Flags | None = None, **label: Any) -> Made:
+def one_event(resource: Resource, flags: Flags | None = None, **label: Any) -> NewResource:
     """A resource keyed by this event alone (mapping.md §3.2)."""
-    return Made(resource, Feeding.ONE_EVENT, tuple(flags or ()), **label)
+    return NewResource(resource, MergeStrategy.ONE_EVENT, tuple(flags or ()), **label)
 
 
-def last_writer(resource: Resource, flags: Flags | None = None, **label: Any) -> Made:
-    """A resource keyed by vendor ids: whole, as the event of greatest stamp made it."""
-    return Made(resource, Feeding.LAST_WRITER, tuple(flags or ()), **label)
+def last_writer(resource: Resource, flags: Flags | None = None, **label: Any) -> NewResource:
+    """A resource keyed by vendor ids: whole, as the event of greatest version made it."""
+    return NewResource(resource, MergeStrategy.LAST_WRITER, tuple(flags or ()), **label)
 
 
-def constant(resource: Resource, flags: Flags | None = None) -> Made:
+def constant(resource: Resource, flags: Flags | None = None) -> NewResource:
     """A resource of identity and configuration only."""
-    return Made(resource, Feeding.CONSTANT, tuple(flags or ()), shared=True)
+    return NewResource(resource, MergeStrategy.CONSTANT, tuple(flags or ()), event_independent=True)

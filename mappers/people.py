@@ -6,7 +6,7 @@ from typing import Any
 
 from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.fhir import elements
-from fhirline.mappers.results import Element, Flag, Flags, Fold, Folded, Made, Registers
+from fhirline.mappers.results import BuiltResource, Element, Flag, Flags, Fold, NewResource, StateEntries
 
 TELECOM = "telecom."
 
@@ -57,7 +57,7 @@ def patient(
         identifiers.append(
             elements.identifier(context.settings.mrn_system, vendor_key, type=elements.codeable_concept(mrn))
         )
-    says: dict[str, Any] = {
+    updates: dict[str, Any] = {
         f"identifier {each['system']}|{each['value']}": {
             "elements": {"identifier": [each]},
             "flags": list(flags),
@@ -65,11 +65,11 @@ def patient(
         for each in identifiers
     }
     for name, field in (fields or {}).items():
-        says[f"field {name}"] = {"elements": dict(field.elements), "flags": list(field.flags)}
-    return Fold(subject, says, lambda registers: [person(subject, registers)], makes=(subject,))
+        updates[f"field {name}"] = {"elements": dict(field.elements), "flags": list(field.flags)}
+    return Fold(subject, updates, lambda registers: [person(subject, registers)], targets=(subject,))
 
 
-def person(subject: str, registers: Registers) -> Folded:
+def person(subject: str, registers: StateEntries) -> BuiltResource:
     """A Patient or Practitioner as it follows from its registers."""
     resource_type, _, id = subject.partition("/")
     content: dict[str, Any] = {}
@@ -83,9 +83,9 @@ def person(subject: str, registers: Registers) -> Folded:
             else:
                 content[element] = value
     ordered = {name: content[name] for name in PERSON_ORDER if name in content}
-    return Folded(
+    return BuiltResource(
         elements.resource(resource_type, id, **ordered),
-        max(entry.stamp for entry in registers.values()),
+        max(entry.version for entry in registers.values()),
         tuple(Flag(code) for code in sorted(flags)),
     )
 
@@ -98,7 +98,7 @@ def practitioner(
     photo: Element | None = None,
     identifiers: Sequence[Element] = (),
     flags: Flags | None = None,
-) -> Made:
+) -> NewResource:
     """A Practitioner who was named (mapping.md §4.3), in the event's own view (§3.2, last paragraph)."""
     resource = context.resource(
         "Practitioner",
@@ -110,4 +110,4 @@ def practitioner(
         telecom=list(telecom),
         photo=elements.listed(photo),
     )
-    return last_writer(resource, flags, shared=True)
+    return last_writer(resource, flags, event_independent=True)

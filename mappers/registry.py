@@ -14,7 +14,7 @@ from fhirline.mappers.context import Context
 from fhirline.mappers.identity import escape, key
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline.envelope import Body, Envelope
-from fhirline.mappers.results import Mapped
+from fhirline.mappers.results import MappingResult
 from fhirline.mappers.times import EventTime
 
 VENDORS = ("altibbi", "azodha", "infermedica", "mediquo")
@@ -25,7 +25,7 @@ class EventMapping:
     """One event type: how its body is read, and the pure function that maps it."""
 
     model: type[Payload]
-    map: Callable[[Any, Context], Mapped]
+    map: Callable[[Any, Context], MappingResult]
 
 
 @dataclass(frozen=True, slots=True)

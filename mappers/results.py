@@ -1,7 +1,7 @@
 """What a mapping returns, and what folding makes of it.
 
-A mapping says of each resource *how it comes about* (mapping.md §3.2): `Made` once and whole by this event, or as a
-`Fold` over statements that several events have made. Everything else (meta, Provenance, Bundle, outcome, order,
+A mapping says of each resource *how it comes about* (mapping.md §3.2): `NewResource` once and whole by this event, or
+as a `Fold` over statements that several events have made. Everything else (meta, Provenance, Bundle, outcome, order,
 validation) is the same for all and is added by `mappers.pipeline.normalize`.
 
 What every event makes by the dozen is a named tuple, the rest frozen dataclasses: those cost three times as much.
@@ -16,7 +16,7 @@ Resource = dict[str, Any]
 Element = dict[str, Any]
 
 
-class Feeding(Enum):
+class MergeStrategy(Enum):
     """How many events feed a resource (mapping.md §3.2)."""
 
     ONE_EVENT = "one event"
@@ -50,21 +50,21 @@ class Flags:
         return iter(self._flags)
 
 
-class Made(NamedTuple):
+class NewResource(NamedTuple):
     """A resource that this event makes whole.
 
     ``shared``: its meta names no single event (mapping.md §5.1). ``ai`` puts the AI label on it.
     """
 
     resource: Resource
-    feeding: Feeding
+    strategy: MergeStrategy
     flags: tuple[Flag, ...] = ()
-    shared: bool = False
+    event_independent: bool = False
     ai: bool = False
     security: tuple[Element, ...] = ()
 
 
-class Stamp(NamedTuple):
+class Version(NamedTuple):
     """When and by which event something was said; the greater one wins (mapping.md §3.2).
 
     ``order`` is the instant's; ``at`` its text, as it goes into the header ``occurred-at``. The text never decides:
@@ -88,35 +88,35 @@ class Stamp(NamedTuple):
         return self[:2] <= other[:2]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Stamp) and self[:2] == other[:2]
+        return isinstance(other, Version) and self[:2] == other[:2]
 
     def __hash__(self) -> int:
         return hash(self[:2])
 
 
 class Entry(NamedTuple):
-    """One register of a subject's state: the value of greatest stamp, or one statement of a grow-only set."""
+    """One register of a subject's state: the value of greatest version, or one statement of a grow-only set."""
 
-    stamp: Stamp
+    version: Version
     value: Any
 
 
-Registers = Mapping[str, Entry]
+StateEntries = Mapping[str, Entry]
 """All that is remembered of one subject, by register name."""
 
 
-class Folded(NamedTuple):
-    """A resource as it follows from the registers; ``stamp`` is the greatest that contributed.
+class BuiltResource(NamedTuple):
+    """A resource as it follows from the registers; ``version`` is the greatest that contributed.
 
     ``targeted``: the event's own mapping makes it, so that Provenance names it (mapping.md §5.3).
     ``shared``: fed by several events, so that its meta names none (mapping.md §5.1).
     """
 
     resource: Resource
-    stamp: Stamp
+    version: Version
     flags: tuple[Flag, ...] = ()
     targeted: bool = True
-    shared: bool = True
+    event_independent: bool = True
     ai: bool = False
     security: tuple[Element, ...] = ()
     source: tuple[str, str] | None = None
@@ -125,16 +125,16 @@ class Folded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A subject fed by several events: what this one says (``says``: register → value), and how all of it reads.
+    """A subject fed by several events: what this one says (``updates``: register → value), and how all of it reads.
 
     ``build`` is a pure function of the merged registers. ``subject`` is ``<ResourceType>/<id>``.
-    ``makes`` are the references that this event's own mapping makes (targets of Provenance, even where stale).
+    ``targets`` are the references that this event's own mapping makes (targets of Provenance, even where stale).
     """
 
     subject: str
-    says: Mapping[str, Any]
-    build: Callable[[Registers], Sequence[Folded]]
-    makes: tuple[str, ...] = ()
+    updates: Mapping[str, Any]
+    build: Callable[[StateEntries], Sequence[BuiltResource]]
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,22 +146,22 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapped:
+class MappingResult:
     """All that one event says.
 
-    ``skipped``: JSON Pointers below which nothing was mapped although the model knows the fields (an item without a
+    ``omitted``: JSON Pointers below which nothing was mapped although the model knows the fields (an item without a
     name, say); the ledger keeps those leaves. ``kept``: pointers whose values the mapping itself put into a
     ``source-data`` or ``source-value`` extension. ``withheld`` and ``ignored``: pointers treated so by a rule.
     """
 
-    made: tuple[Made | Fold, ...] = ()
+    made: tuple[NewResource | Fold, ...] = ()
     flags: tuple[Flag, ...] = ()
     refused: tuple[Refused, ...] = ()
     professional: str | None = None
     """Reference of the Practitioner who authored the event's content (Provenance agent, mapping.md §5.3)."""
     engine: str | None = None
     """Reference of the Device whose AI results the event carries."""
-    skipped: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     keyed: tuple[str, ...] = ()
     """With ``claims``: pointers of what is read whole, whatever its keys are. They may be data: drift shows none."""

@@ -113,7 +113,7 @@ DEAD_LETTER_MESSAGE = Message(
 )
 STATE = Message(
     "StateRegister",
-    "what a fold remembers: the value of the greatest stamp stays",
+    "what a fold remembers: the value of the greatest version stays",
     _text(r'^\[".*",".*",".*"\]$', "JSON array: raw key, subject, register"),
     NO_HEADERS,
     {
@@ -123,7 +123,7 @@ STATE = Message(
         "properties": {
             "s": {
                 "type": "array",
-                "description": "stamp: UNIX seconds, digits of the fraction, event key, the instant as text",
+                "description": "version: UNIX seconds, digits of the fraction, event key, the instant as text",
                 "items": [{"type": "integer"}, {"type": "string"}, {"type": "string"}, {"type": "string"}],
                 "minItems": 4,
                 "additionalItems": False,

@@ -10,7 +10,7 @@ from typing import Any
 
 from fhirline.mappers.altibbi.encounter import LATEST
 from fhirline.mappers.context import Context, Item
-from fhirline.mappers.results import Flag, Flags, Folded, Registers, Resource
+from fhirline.mappers.results import BuiltResource, Flag, Flags, Resource, StateEntries
 
 REGISTER = "child "
 ABSENT = "absent-from-latest-source"
@@ -47,8 +47,8 @@ class Unused:
         return False
 
 
-def says(children: Sequence[Child], context: Context) -> Mapping[str, Any]:
-    """Registers of the children: plain JSON, since they are remembered beyond this process."""
+def updates(children: Sequence[Child], context: Context) -> Mapping[str, Any]:
+    """State entries of the children: plain JSON, since they are remembered beyond this process."""
     return {
         f"{REGISTER}{child.reference}": {
             "resource": {name: value for name, value in child.resource.items() if name != "meta"},
@@ -59,31 +59,31 @@ def says(children: Sequence[Child], context: Context) -> Mapping[str, Any]:
     }
 
 
-def children(context: Context, registers: Registers) -> list[Folded]:
+def children(context: Context, registers: StateEntries) -> list[BuiltResource]:
     """The event's own children as they now read and, if it is the latest recommendation, those it left out.
 
     A child that a newer recommendation has made again is not this event's to write.
     """
-    latest = registers[LATEST].stamp
+    latest = registers[LATEST].version
     found = []
     for name in sorted(each for each in registers if each.startswith(REGISTER)):
         entry = registers[name]
-        own = entry.stamp == context.stamp
-        if own or (latest == context.stamp and entry.stamp < latest):
+        own = entry.version == context.version
+        if own or (latest == context.version and entry.version < latest):
             resource: Resource = {"resourceType": "", "id": "", "meta": {}, **entry.value["resource"]}
             flags = [Flag(each["code"], tuple(each["at"]), each["table"]) for each in entry.value["flags"]]
-            if entry.stamp < latest:
+            if entry.version < latest:
                 flags.append(Flag(ABSENT, (name.removeprefix(REGISTER),)))
                 if resource["resourceType"] in UNKNOWN_WHERE_ABSENT:
                     resource["status"] = "unknown"
             event_key, event_type = entry.value["source"]
             found.append(
-                Folded(
+                BuiltResource(
                     resource,
-                    max(entry.stamp, latest),
+                    max(entry.version, latest),
                     tuple(flags),
                     targeted=own,
-                    shared=False,
+                    event_independent=False,
                     source=(event_key, event_type),
                 )
             )

@@ -11,7 +11,7 @@ from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import extended, reference
 from fhirline.mappers.identity import Part
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.results import Element, Flag, Fold, Made, Mapped, Refused, Resource
+from fhirline.mappers.results import Element, Flag, Fold, MappingResult, NewResource, Refused, Resource
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Consultation:
         return self.context.resource(resource_type, kind, (self.user, self.id, *parts), **content)
 
 
-def surroundings(event: Event, context: Context) -> tuple[Made | Fold, ...]:
+def surroundings(event: Event, context: Context) -> tuple[NewResource | Fold, ...]:
     """Patient and Coverage (mapping.md §9.1.2), as far as the event names them."""
     if event.user_id is None:
         return ()
@@ -58,7 +58,7 @@ def surroundings(event: Event, context: Context) -> tuple[Made | Fold, ...]:
     return (people.patient(context, "user", event.user_id), *([cover] if cover else ()))
 
 
-def without_consultation(event: Event, context: Context) -> Mapped:
+def without_consultation(event: Event, context: Context) -> MappingResult:
     """An event that lacks the user's or the consultation's id: nothing can hang on a consultation (rule 10)."""
     refused = []
     if event.user_id is None:
@@ -66,11 +66,11 @@ def without_consultation(event: Event, context: Context) -> Mapped:
     if event.consultation_id is None:
         refused.append(Refused("Encounter", Flag("resource-refused", ("/consultation_id",))))
     told = () if event.user_id is None else ("user_id", "type", "insurance_id", "policy_number", "datetime")
-    skipped = [f"/{name}" for name in type(event).model_fields if name not in told]
-    return Mapped(
+    omitted = [f"/{name}" for name in type(event).model_fields if name not in told]
+    return MappingResult(
         made=surroundings(event, context),
         refused=tuple(refused),
-        skipped=(*skipped, *unread_time(context)),
+        omitted=(*omitted, *unread_time(context)),
     )
 
 

@@ -2,10 +2,10 @@
 
 from fhirline.mappers.context import Context, constant
 from fhirline.mappers.fhir.elements import data_absent, listed, reference
-from fhirline.mappers.results import Element, Made
+from fhirline.mappers.results import Element, NewResource
 
 
-def coverage(user: str, insurance_id: str | None, policy_number: str | None, context: Context) -> Made | None:
+def coverage(user: str, insurance_id: str | None, policy_number: str | None, context: Context) -> NewResource | None:
     """A record of cover that names neither insurer nor period; each pair of numbers is one of its own."""
     if insurance_id is None and policy_number is None:
         return None

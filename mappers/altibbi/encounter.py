@@ -9,10 +9,10 @@ from fhirline.mappers.altibbi.transitions import CLOSED, LIVE, UNKNOWN, Row, Tra
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import ACT_CODE, coding, element, extended, listed, reference
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.results import Element, Flag, Flags, Fold, Folded, Registers
+from fhirline.mappers.results import BuiltResource, Element, Flag, Flags, Fold, StateEntries
 
 LATEST = "recommendation"
-"""Register of W, the recommendation of greatest stamp that says something (mapping.md §3.5)."""
+"""Register of W, the recommendation of greatest version that says something (mapping.md §3.5)."""
 
 MENTION = "mention"
 """Register of recommendations that name the consultation and say nothing else."""
@@ -28,20 +28,20 @@ def status_fold(consultation: Consultation, old: str | None, new: str | None) ->
 
 def encounter_fold(
     consultation: Consultation,
-    says: Mapping[str, Any],
-    makes: Sequence[str] = (),
-    besides: Callable[[Registers], Sequence[Folded]] = lambda _: (),
+    updates: Mapping[str, Any],
+    targets: Sequence[str] = (),
+    also_build: Callable[[StateEntries], Sequence[BuiltResource]] = lambda _: (),
 ) -> Fold:
     """The consultation as one subject; ``besides`` builds what else an event makes of its registers."""
     return Fold(
         consultation.encounter,
-        says,
-        lambda registers: [encounter(consultation, registers), *besides(registers)],
-        (consultation.encounter, *makes),
+        updates,
+        lambda registers: [encounter(consultation, registers), *also_build(registers)],
+        (consultation.encounter, *targets),
     )
 
 
-def encounter(consultation: Consultation, registers: Registers) -> Folded:
+def encounter(consultation: Consultation, registers: StateEntries) -> BuiltResource:
     """The Encounter as it follows from the registers, whichever event asks."""
     context = consultation.context
     changes = transitions.transitions(registers, context.terminology)
@@ -63,8 +63,8 @@ def encounter(consultation: Consultation, registers: Registers) -> Folded:
         serviceProvider=reference(context.organization),
     )
     own = (LATEST, MENTION, transitions.REGISTER)
-    said = [each.stamp for name, each in registers.items() if name.startswith(own)]
-    return Folded(resource, max(said), tuple(flags))
+    said = [each.version for name, each in registers.items() if name.startswith(own)]
+    return BuiltResource(resource, max(said), tuple(flags))
 
 
 def _row(row: Row, context: Context, flags: Flags) -> Element | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fhirline.mappers.altibbi.care_plan import follow_up
-from fhirline.mappers.altibbi.children import Child, Unused, children, says
+from fhirline.mappers.altibbi.children import Child, Unused, children, updates
 from fhirline.mappers.altibbi.composition import Found, reading_view
 from fhirline.mappers.altibbi.consultation import Consultation, surroundings, unread_time, without_consultation
 from fhirline.mappers.altibbi.encounter import LATEST, MENTION, encounter_fold
@@ -14,10 +14,10 @@ from fhirline.mappers.altibbi.post_call import answers, questionnaire_response
 from fhirline.mappers.altibbi.service_request import laboratory, referrals
 from fhirline.mappers.context import Context
 from fhirline.mappers.payload import absent
-from fhirline.mappers.results import Fold, Mapped
+from fhirline.mappers.results import Fold, MappingResult
 
 
-def recommendation(event: Recommendation, context: Context) -> Mapped:
+def recommendation(event: Recommendation, context: Context) -> MappingResult:
     """Everything that one recommendation says; every part of it is optional."""
     if event.user_id is None or event.consultation_id is None:
         return without_consultation(event, context)
@@ -40,10 +40,10 @@ def recommendation(event: Recommendation, context: Context) -> Mapped:
     else:
         unused.flags.add(_why_nothing(context.raw("/data")), "/data")
         fold = encounter_fold(consultation, {MENTION: None})
-    return Mapped(
+    return MappingResult(
         made=(*surroundings(event, context), fold),
         flags=tuple(unused.flags),
-        skipped=(*unused.pointers, *unread_time(context)),
+        omitted=(*unused.pointers, *unread_time(context)),
     )
 
 
@@ -53,9 +53,9 @@ def _latest(made: Sequence[Child], diagnosis: Sequence[Child], consultation: Con
     latest = {LATEST: {"diagnosis": [each.reference for each in diagnosis]}}
     return encounter_fold(
         consultation,
-        {**latest, **says(made, context)},
-        makes=[each.reference for each in made],
-        besides=lambda registers: children(context, registers),
+        {**latest, **updates(made, context)},
+        targets=[each.reference for each in made],
+        also_build=lambda registers: children(context, registers),
     )
 
 

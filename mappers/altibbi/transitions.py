@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from fhirline.config.terminology import Terminology
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.results import Registers
+from fhirline.mappers.results import StateEntries
 
 REGISTER = "transition "
 TABLE = "altibbi-status"
@@ -52,7 +52,7 @@ class Row:
     end: Instant | None
 
 
-def transitions(registers: Registers, terminology: Terminology) -> list[Transition]:
+def transitions(registers: StateEntries, terminology: Terminology) -> list[Transition]:
     """T: one entry per distinct (old, new, instant), with the least event key that sent it, in order."""
     found: dict[tuple[str | None, str, tuple[int, str]], Transition] = {}
     for name, entry in registers.items():
@@ -61,13 +61,13 @@ def transitions(registers: Registers, terminology: Terminology) -> list[Transiti
         old, new, at = entry.value["old"], entry.value["new"], Instant.parse(entry.value["at"])
         assert at is not None  # written by ourselves
         known = found.get((old, new, at.order))
-        if known is None or entry.stamp.event_key < known.event_key:
+        if known is None or entry.version.event_key < known.event_key:
             found[old, new, at.order] = Transition(
                 Status.of(old, terminology) if old is not None else None,
                 Status.of(new, terminology),
                 at,
-                entry.stamp.order,
-                entry.stamp.event_key,
+                entry.version.order,
+                entry.version.event_key,
             )
     return sorted(found.values(), key=lambda each: (each.ranked, each.new.rank, each.new.sent, each.event_key))
 

@@ -10,15 +10,15 @@ from fhirline.mappers.context import Context
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline.envelope import Body, Envelope
 from fhirline.mappers.registry import EventMapping, VendorMapping
-from fhirline.mappers.results import Flag, Mapped
+from fhirline.mappers.results import Flag, MappingResult
 from fhirline.mappers.times import EventTime, event_time
 
 
-def health_record_counter(_: Payload, context: Context) -> Mapped:
+def health_record_counter(_: Payload, context: Context) -> MappingResult:
     """An administrative count of records: no observation about anybody's health (mapping.md §11.2, row 7)."""
     named = reader.event_name(context.envelope.body)
     read = [*reader.PATIENT_ID, "/data/count", "/count", *([named[0]] if named else [])]
-    return Mapped(flags=(Flag("no-clinical-content"),), claims=dict.fromkeys(read, "ignored §11.2"))
+    return MappingResult(flags=(Flag("no-clinical-content"),), claims=dict.fromkeys(read, "ignored §11.2"))
 
 
 def _event_type(body: Body, route_event: str | None) -> str | None:

@@ -74,7 +74,7 @@ def _named(
         subject,
         {f"{STATEMENT}{context.event_key}": statement},
         lambda registers: folded(context, subject, id, patient, registers, made),
-        makes=(subject,),
+        targets=(subject,),
     )
     return Appointment(id, id_at, {"reference": subject}, fold)
 
@@ -86,7 +86,7 @@ class _Statement:
         self.reader = reader
         self.fields: dict[str, dict[str, Any]] = {}
 
-    def says(self, name: str, value: Any, *flags: str) -> None:
+    def updates(self, name: str, value: Any, *flags: str) -> None:
         if value not in (None, []):
             self.fields[name] = {"value": value, "flags": list(flags)}
 
@@ -103,17 +103,17 @@ def _statement(
     attributed = reader.within(places, "attributes")
     for name, source in (("start", "startTime"), ("end", "endTime")):
         if instant := clock.instant(reader, found, source):
-            said.says(name, dict(instant.value), *instant.flags)
+            said.updates(name, dict(instant.value), *instant.flags)
             said.mapped(found, *instant.names)
     _kind(said, found)
     attributes = reader.find(AppointmentAttributes, attributed)
     if complaint := attributes.model.chiefComplaint:
-        said.says("reasonCode", [{"text": complaint}])
+        said.updates("reasonCode", [{"text": complaint}])
         said.mapped(attributes)
     for name in KEPT:
         if pointer := reader.locate(name, attributed):
-            said.says(name, reader.keep(pointer, PARAGRAPH))
-    said.says("providers", [_remembered(each) for each in providers])
+            said.updates(name, reader.keep(pointer, PARAGRAPH))
+    said.updates("providers", [_remembered(each) for each in providers])
     status = _status(said, found)
     if not said.fields and "sent" not in status and not waiting_room:
         return None
@@ -128,9 +128,9 @@ def _kind(said: _Statement, found: Found[AppointmentFields]) -> None:
     minutes, minutes_at = integer(kind.durationInMinutes, least=1), f"{at}/durationInMinutes"
     if minutes is None:
         minutes, minutes_at = integer(found.model.durationInMinutes, least=1), found.at.get("durationInMinutes", "")
-    said.says("minutesDuration", minutes)
-    said.says("appointmentType", {"text": kind.name} if kind.name else None)
-    said.says("description", kind.description)
+    said.updates("minutesDuration", minutes)
+    said.updates("appointmentType", {"text": kind.name} if kind.name else None)
+    said.updates("description", kind.description)
     said.reader.claim(
         f"mapped {PARAGRAPH}",
         minutes_at if minutes else None,
@@ -148,7 +148,7 @@ def _status(said: _Statement, found: Found[AppointmentFields]) -> dict[str, Any]
     means = row.means["status"] if row else None
     said.mapped(found, "status")
     if sent.cancellationReason and means in CALLED_OFF:
-        said.says("cancelationReason", {"text": sent.cancellationReason})
+        said.updates("cancelationReason", {"text": sent.cancellationReason})
         said.mapped(found, "cancellationReason")
     return {"sent": sent.status, "means": means}
 

@@ -1,7 +1,7 @@
 """Azodha's Appointment as it follows from all that was said of it (mapping.md §11.4).
 
 Each event's statement is remembered under ``statement <event key>``. The Appointment is a function of the statements
-sorted by stamp, whatever order they came in.
+sorted by version, whatever order they came in.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from fhirline.mappers.azodha import clock
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import data_absent, resource
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.results import Element, Entry, Flag, Folded, Registers
+from fhirline.mappers.results import BuiltResource, Element, Entry, Flag, StateEntries
 
 STATEMENT = "statement "
 KEPT = ("locationType", "patientLocation", "workflow", "resources")
@@ -22,14 +22,16 @@ CALLED_OFF = ("cancelled", "noshow")
 
 
 def folded(
-    context: Context, subject: str, id: str, patient: str, registers: Registers, own: frozenset[str]
-) -> list[Folded]:
+    context: Context, subject: str, id: str, patient: str, registers: StateEntries, own: frozenset[str]
+) -> list[BuiltResource]:
     """The Appointment as it follows from its statements; pure, and of no one event.
 
     With it the Practitioners that earlier events have made of its providers, but for the event's ``own``: the Bundle
     carries every resource that it refers to (mapping.md §3.1).
     """
-    entries = sorted((registers[each] for each in registers if each.startswith(STATEMENT)), key=lambda each: each.stamp)
+    entries = sorted(
+        (registers[each] for each in registers if each.startswith(STATEMENT)), key=lambda each: each.version
+    )
     statements = [entry.value for entry in entries]
     fields = _fields(statements)
     status = _status(statements)
@@ -76,18 +78,18 @@ def folded(
             )
         ],
     )
-    appointment = Folded(made, entries[-1].stamp, tuple(Flag(code) for code in sorted(flags)))
+    appointment = BuiltResource(made, entries[-1].version, tuple(Flag(code) for code in sorted(flags)))
     return [appointment, *_carried(entries, own)]
 
 
-def _carried(entries: Sequence[Entry], own: frozenset[str]) -> Iterator[Folded]:
+def _carried(entries: Sequence[Entry], own: frozenset[str]) -> Iterator[BuiltResource]:
     """The Practitioners of the providers last sent, as of the event that sent them."""
     said = [entry for entry in entries if "providers" in entry.value["fields"]]
     for provider in said[-1].value["fields"]["providers"]["value"] if said else ():
         if (content := provider["resource"]) and content["id"] not in own:
             made = {"resourceType": content["resourceType"], "id": content["id"], "meta": {}, **content}
             flags = tuple(Flag(code) for code in said[-1].value["flags"])
-            yield Folded(made, said[-1].stamp, flags, targeted=False)
+            yield BuiltResource(made, said[-1].version, flags, targeted=False)
 
 
 def _fields(statements: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -8,13 +8,13 @@ from fhirline.mappers.azodha.task import care_task
 from fhirline.mappers.context import Context, one_event
 from fhirline.mappers.fhir.elements import codeable_concept, coding, element, listed, reference
 from fhirline.mappers.payload import Payload
-from fhirline.mappers.results import Flag, Fold, Made, Mapped, Refused
+from fhirline.mappers.results import Flag, Fold, MappingResult, NewResource, Refused
 
 COMMUNICATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/communication-category"
 PARAGRAPH = "§11.4"
 
 
-def book_appointment(_: Payload, context: Context) -> Mapped:
+def book_appointment(_: Payload, context: Context) -> MappingResult:
     """A new booking → Appointment, Patient, Practitioners."""
     reader = Reader(context)
     person, providers = patient(reader), professionals(reader)
@@ -24,7 +24,7 @@ def book_appointment(_: Payload, context: Context) -> Mapped:
     return reader.result(*_people_and(person, providers, booked, required=True))
 
 
-def appointment_activity(_: Payload, context: Context) -> Mapped:
+def appointment_activity(_: Payload, context: Context) -> MappingResult:
     """An appointment was created or updated, and a log of it made → Appointment, Task, Patient, Practitioners."""
     reader = Reader(context)
     person, providers = patient(reader), professionals(reader)
@@ -37,7 +37,7 @@ def appointment_activity(_: Payload, context: Context) -> Mapped:
     return reader.result(made, refused)
 
 
-def notification(_: Payload, context: Context) -> Mapped:
+def notification(_: Payload, context: Context) -> MappingResult:
     """Something was notified; that a patient joined the waiting room is also said of the Appointment."""
     reader = Reader(context)
     person, providers = patient(reader), professionals(reader)
@@ -54,19 +54,19 @@ def notification(_: Payload, context: Context) -> Mapped:
 
 def _people_and(
     person: Fold, providers: list[Professional], about: Appointment | None, required: bool = False
-) -> tuple[list[Made | Fold], list[Refused]]:
-    made: list[Made | Fold] = [*_practitioners(providers), person]
+) -> tuple[list[NewResource | Fold], list[Refused]]:
+    made: list[NewResource | Fold] = [*_practitioners(providers), person]
     if about and about.fold:
         made.append(about.fold)
     unnamed = [Refused("Appointment", Flag("resource-refused"))] if required and about is None else []
     return made, unnamed
 
 
-def _practitioners(providers: list[Professional]) -> list[Made | Fold]:
+def _practitioners(providers: list[Professional]) -> list[NewResource | Fold]:
     return [each.made for each in providers if each.made]
 
 
-def _communication(reader: Reader, about: Appointment | None, subtype: str | None, waiting_room: bool) -> Made:
+def _communication(reader: Reader, about: Appointment | None, subtype: str | None, waiting_room: bool) -> NewResource:
     """The notification itself; its sentence holds nothing that identifies or reaches anybody."""
     context = reader.context
     sentence = "The patient joined the virtual waiting room." if waiting_room else "A notification was sent."

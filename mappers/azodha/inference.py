@@ -16,7 +16,7 @@ from fhirline.mappers.fhir.elements import coding, element, listed, reference
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline.common_resources import engine_device
 from fhirline.mappers.pipeline.ledger import leaves_of
-from fhirline.mappers.results import Element, Flag, Fold, Made, Mapped, Refused
+from fhirline.mappers.results import Element, Flag, Fold, MappingResult, NewResource, Refused
 
 PARAGRAPH = "§11.6"
 LIFECYCLE = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle"
@@ -29,7 +29,7 @@ RESULTS = ("observations", "findings", "careTasks", "tasks", "results")
 """What a model has answered, where an event carries it after all: not promoted."""
 
 
-def inference(_: Payload, context: Context) -> Mapped:
+def inference(_: Payload, context: Context) -> MappingResult:
     """A model is asked to read a file or a record → AuditEvent."""
     reader = Reader(context)
     made = _request(reader)
@@ -38,7 +38,7 @@ def inference(_: Payload, context: Context) -> Mapped:
     return reader.result(made, (), *([Flag("ai-result-not-promoted", results)] if results else []))
 
 
-def wellbeing_score(_: Payload, context: Context) -> Mapped:
+def wellbeing_score(_: Payload, context: Context) -> MappingResult:
     """A score is to be computed → AuditEvent; an Observation only of a score that is there."""
     reader = Reader(context)
     made = _request(reader)
@@ -53,10 +53,10 @@ def wellbeing_score(_: Payload, context: Context) -> Mapped:
     return reader.result(made, refused)
 
 
-def _request(reader: Reader) -> list[Made | Fold]:
+def _request(reader: Reader) -> list[NewResource | Fold]:
     found = reader.find(Inference, reader.places())
     _left_in_raw(reader, INPUTS)
-    engine: list[Made | Fold] = [engine_device(reader.context, found.model.model)] if found.model.model else []
+    engine: list[NewResource | Fold] = [engine_device(reader.context, found.model.model)] if found.model.model else []
     return [*engine, audit_event(reader, found)]
 
 
@@ -68,7 +68,7 @@ def _left_in_raw(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
-def audit_event(reader: Reader, found: Found[Inference]) -> Made:
+def audit_event(reader: Reader, found: Found[Inference]) -> NewResource:
     """Who asked which model, about whom, with which prompts; the prompts' words only as hashes (mapping.md §7)."""
     context, sent = reader.context, found.model
     reader.mapped(found, PARAGRAPH, *(name for name in found.at if name != "prompts"))

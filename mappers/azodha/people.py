@@ -11,7 +11,7 @@ from fhirline.mappers.context import Item
 from fhirline.mappers.fhir.elements import element, listed
 from fhirline.mappers.people import Field, practitioner
 from fhirline.mappers.people import patient as folded_patient
-from fhirline.mappers.results import Element, Flag, Fold, Made, Refused
+from fhirline.mappers.results import Element, Flag, Fold, NewResource, Refused
 
 PARAGRAPH = "§11.1"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -93,7 +93,7 @@ class Professional:
     reference: Element
     role: str | None
     role_at: str
-    made: Made | None = None
+    made: NewResource | None = None
     claims: tuple[str, ...] = field(default=())
 
 

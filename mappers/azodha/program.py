@@ -9,22 +9,22 @@ from fhirline.mappers.context import Context, last_writer, one_event
 from fhirline.mappers.fhir.elements import codeable_concept, element, listed, reference
 from fhirline.mappers.identity import Part, norm
 from fhirline.mappers.payload import Payload
-from fhirline.mappers.results import Fold, Made, Mapped
+from fhirline.mappers.results import Fold, MappingResult, NewResource
 
 PARAGRAPH = "§11.8"
 
 
-def health_program_activated(_: Payload, context: Context) -> Mapped:
+def health_program_activated(_: Payload, context: Context) -> MappingResult:
     """A patient was enrolled in a health program → EpisodeOfCare, CareTeam, Patient, Practitioners."""
     reader = Reader(context)
     person, providers = patient(reader), professionals(reader)
-    made: list[Made | Fold] = [each.made for each in providers if each.made]
+    made: list[NewResource | Fold] = [each.made for each in providers if each.made]
     if person is None:
         return reader.result(made, patient_missing("EpisodeOfCare"))
     return reader.result([*made, person, *_enrolment(reader, providers)])
 
 
-def _enrolment(reader: Reader, providers: Sequence[Professional]) -> list[Made]:
+def _enrolment(reader: Reader, providers: Sequence[Professional]) -> list[NewResource]:
     """The guide names neither an id nor a name of the program: without either, each event is an enrolment."""
     context = reader.context
     named = reader.find(NamedProgram, reader.places("program", "healthProgram", bare=False))

@@ -19,7 +19,7 @@ from fhirline.mappers.instants import Instant
 from fhirline.mappers.payload import Payload, Text
 from fhirline.mappers.pipeline.envelope import Body
 from fhirline.mappers.pipeline.ledger import escape, leaves_of
-from fhirline.mappers.results import Element, Flag, Flags, Fold, Made, Mapped, Refused
+from fhirline.mappers.results import Element, Flag, Flags, Fold, MappingResult, NewResource, Refused
 
 PATIENT_ID = ("/patientId", "/data/patientId", "/data/patient/id", "/data/appointment/patientId")
 EVENT_TIME = ("timestamp", "createdAt", "occurredAt")
@@ -170,7 +170,9 @@ class Reader:
         """Flags of a new resource."""
         return Flags(*map(Flag, self.unconfirmed))
 
-    def result(self, made: Sequence[Made | Fold], refused: Sequence[Refused] = (), *flags: Flag) -> Mapped:
+    def result(
+        self, made: Sequence[NewResource | Fold], refused: Sequence[Refused] = (), *flags: Flag
+    ) -> MappingResult:
         """All that the event says. Where nothing is made nothing was mapped, whatever was read."""
         body = self.context.envelope.body
         if not made:
@@ -179,7 +181,7 @@ class Reader:
             self.claim("mapped §3.3", sent[0])
         if (name := event_name(body)) and name[1] == self.context.event_type:
             self.claim("mapped §2", name[0])
-        return Mapped(
+        return MappingResult(
             tuple(made),
             (*map(Flag, self.unconfirmed), *self.remarks, *flags),
             refused=tuple(refused),

@@ -8,7 +8,7 @@ from fhirline.mappers.context import last_writer, one_event
 from fhirline.mappers.fhir.elements import UCUM, codeable_concept, coding, decimal, listed, reference
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline import common_resources
-from fhirline.mappers.results import Made
+from fhirline.mappers.results import NewResource
 
 OBSERVATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 COMPUTED = ("computedAt", "calculatedAt")
@@ -19,7 +19,7 @@ NAMES = ("wellbeingScore", "score")
 class ScoreObservation:
     """An Observation, and the pointers it was made of."""
 
-    made: Made
+    made: NewResource
     claims: tuple[str, ...]
 
 

@@ -8,18 +8,18 @@ from fhirline.mappers.context import Context, last_writer, one_event
 from fhirline.mappers.fhir.elements import data_absent, listed, reference
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.payload import Payload
-from fhirline.mappers.results import Element, Flag, Fold, Made, Mapped, Refused
+from fhirline.mappers.results import Element, Flag, Fold, MappingResult, NewResource, Refused
 
 PARAGRAPH = "§11.3"
 COMPLETED = "ASSESSMENT_COMPLETED"
 RESPONSE_TIMES = ("completedAt", "submittedAt", "respondedAt")
 
 
-def survey_assessment(_: Payload, context: Context) -> Mapped:
+def survey_assessment(_: Payload, context: Context) -> MappingResult:
     """An assessment was answered → QuestionnaireResponse, Patient, Practitioners."""
     reader = Reader(context)
     person, providers = patient(reader), professionals(reader)
-    made: list[Made | Fold] = [each.made for each in providers if each.made]
+    made: list[NewResource | Fold] = [each.made for each in providers if each.made]
     if person is None:
         return reader.result(made, patient_missing("QuestionnaireResponse"))
     made.append(person)
@@ -28,7 +28,7 @@ def survey_assessment(_: Payload, context: Context) -> Mapped:
     return reader.result(made, [Refused("QuestionnaireResponse", Flag("resource-refused"))])
 
 
-def questionnaire_response(reader: Reader) -> Made | None:
+def questionnaire_response(reader: Reader) -> NewResource | None:
     """The answers; None where nothing of an assessment is sent.
 
     ``assessment.id`` may name the form: the response's own id, else the event, keeps a second answering apart.

@@ -6,12 +6,12 @@ from fhirline.mappers.azodha.reader import Found, Reader
 from fhirline.mappers.context import last_writer
 from fhirline.mappers.fhir.elements import codeable_concept, data_absent, listed, reference
 from fhirline.mappers.identity import norm
-from fhirline.mappers.results import Element, Made
+from fhirline.mappers.results import Element, NewResource
 
 PARAGRAPH = "§11.5"
 
 
-def care_task(reader: Reader, about: Appointment | None) -> Made | None:
+def care_task(reader: Reader, about: Appointment | None) -> NewResource | None:
     """The Task; None where neither its id nor a name (with an appointment to be keyed by) is sent."""
     context = reader.context
     task = reader.find(CareTask, reader.places("careTask", "task", bare=False))

@@ -8,7 +8,7 @@ from fhirline.mappers.azodha.reader import Reader
 from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.fhir.elements import codeable_concept, data_absent, element, listed, reference
 from fhirline.mappers.payload import Payload
-from fhirline.mappers.results import Flag, Fold, Made, Mapped, Refused
+from fhirline.mappers.results import Flag, Fold, MappingResult, NewResource, Refused
 
 PARAGRAPH = "§11.9"
 STORAGE = ("url", "fileUrl", "downloadUrl", "signedUrl", "presignedUrl")
@@ -16,11 +16,11 @@ KEPT = ("isArchived", "archived", "archivalStatus", "clientDetails")
 _MIME = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:; ?[\w!#$&^.+-]+=[\w!#$&^.+\"-]+)*", re.ASCII)
 
 
-def uploaded_file_and_test(_: Payload, context: Context) -> Mapped:
+def uploaded_file_and_test(_: Payload, context: Context) -> MappingResult:
     """A file was uploaded → DocumentReference, Patient, Practitioners; of completed tests no result is described."""
     reader = Reader(context)
     person, providers = patient(reader), professionals(reader)
-    made: list[Made | Fold] = [each.made for each in providers if each.made]
+    made: list[NewResource | Fold] = [each.made for each in providers if each.made]
     if person is None:
         return reader.result(made, patient_missing("DocumentReference"))
     made.append(person)
@@ -29,7 +29,7 @@ def uploaded_file_and_test(_: Payload, context: Context) -> Mapped:
     return reader.result(made, [Refused("DocumentReference", Flag("resource-refused"))])
 
 
-def document_reference(reader: Reader) -> Made | None:
+def document_reference(reader: Reader) -> NewResource | None:
     """The file as far as it may be known: where it is stored is not public. None without an id.
 
     Archiving does not supersede a document, so that it is ``current`` in any case; what was read out of the file may be

@@ -21,7 +21,7 @@ from fhirline.mappers.infermedica.evidence import ABSENT_REASON, OBSERVATION_CAT
 from fhirline.mappers.infermedica.payload import EvidenceAssessment, RankedCondition, SeriousEvidence, Triage
 from fhirline.mappers.infermedica.survey import Survey
 from fhirline.mappers.pipeline.common_resources import engine_device
-from fhirline.mappers.results import Element, Flags, Fold, Made
+from fhirline.mappers.results import Element, Flags, Fold, NewResource
 
 ENGINE = "Infermedica"
 LEVELS = frozenset({"emergency_ambulance", "emergency", "consultation_24", "consultation", "self_care"})
@@ -29,7 +29,7 @@ UNKNOWN = {"coding": [coding(ABSENT_REASON, "unknown", "Unknown")]}
 _ICD10 = re.compile(r"[A-Z][0-9]{2}(?:\.[0-9A-Z]{1,4})?", re.ASCII)
 
 
-def assessment(sent: EvidenceAssessment, pointer: str, survey: Survey) -> list[Made | Fold]:
+def assessment(sent: EvidenceAssessment, pointer: str, survey: Survey) -> list[NewResource | Fold]:
     """RiskAssessment and triage Observation with their engine; empty where neither is sent."""
     results = [
         differential(sent, pointer, survey),
@@ -43,7 +43,7 @@ def engine_reference(context: Context) -> str:
     return context.reference("Device", "engine", ENGINE)
 
 
-def differential(sent: EvidenceAssessment, pointer: str, survey: Survey) -> Made | None:
+def differential(sent: EvidenceAssessment, pointer: str, survey: Survey) -> NewResource | None:
     """One RiskAssessment of all ranked conditions."""
     context, flags = survey.context, Flags()
     items = context.items(f"{pointer}/conditions", sent.conditions)
@@ -110,7 +110,7 @@ def _percentage(probability: Decimal | None, pointer: str, survey: Survey, flags
     return exact if exact is not None else float(percentage)
 
 
-def triage(sent: Triage, pointer: str, survey: Survey) -> Made | None:
+def triage(sent: Triage, pointer: str, survey: Survey) -> NewResource | None:
     """The triage level as an Observation; what to do about it is a consumer's business."""
     context = survey.context
     items = context.items(f"{pointer}/serious", sent.serious)

@@ -11,14 +11,14 @@ from fhirline.mappers.infermedica.survey import Survey
 from fhirline.mappers.payload import clean
 from fhirline.mappers.people import Field
 from fhirline.mappers.pipeline.ledger import escape
-from fhirline.mappers.results import Element, Fold, Made, Mapped
+from fhirline.mappers.results import Element, Fold, MappingResult, NewResource
 
 GENDERS = ("male", "female")
 
 
-def enriched(event: SurveyFinished, survey: Survey) -> Mapped:
+def enriched(event: SurveyFinished, survey: Survey) -> MappingResult:
     """All that the survey found. What the model ranked stays the model's: never a Condition (mapping.md §1, rule 6)."""
-    made: list[Made | Fold] = []
+    made: list[NewResource | Fold] = []
     engine = None
     if event.summarized:
         summary_at, summary = event.summarized
@@ -30,7 +30,7 @@ def enriched(event: SurveyFinished, survey: Survey) -> Mapped:
         results = assessment(event.assessed[1], event.assessed[0], survey)
         made.extend(results)
         engine = engine_reference(survey.context) if results else None
-    return Mapped(made=tuple(made), engine=engine, claims=survey.claims)
+    return MappingResult(made=tuple(made), engine=engine, claims=survey.claims)
 
 
 def patient(sent: SummaryPatient, pointer: str, survey: Survey) -> Fold:
@@ -52,7 +52,7 @@ def patient(sent: SummaryPatient, pointer: str, survey: Survey) -> Fold:
     return people.patient(context, "patient", survey.patient_id, fields)
 
 
-def questionnaire_response(summary_at: str, survey: Survey) -> Made:
+def questionnaire_response(summary_at: str, survey: Survey) -> NewResource:
     """Every section of the summary, leaf by leaf; without ``source``, since someone else may have answered."""
     context = survey.context
     resource = context.resource(

@@ -9,7 +9,7 @@ from fhirline.mappers.infermedica.concept import concept
 from fhirline.mappers.infermedica.payload import Evidence, Summary
 from fhirline.mappers.infermedica.survey import Survey
 from fhirline.mappers.pipeline.common_resources import OBSERVATION_VALUE
-from fhirline.mappers.results import Element, Made
+from fhirline.mappers.results import Element, NewResource
 
 OBSERVATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 ABSENT_REASON = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
@@ -23,7 +23,7 @@ ANSWERS: dict[str, Element] = {
 }
 
 
-def observations(summary: Summary, summary_at: str, survey: Survey) -> Iterator[Made]:
+def observations(summary: Summary, summary_at: str, survey: Survey) -> Iterator[NewResource]:
     """One Observation per concept; where the lists disagree on one, all of them (mapping.md §3.6)."""
     items = [
         Item(item.pointer, item.model, {"list": None if item.model.choice_id else name, "item": item.raw})
@@ -38,7 +38,7 @@ def observations(summary: Summary, summary_at: str, survey: Survey) -> Iterator[
             yield _observation(each, ANSWERS.get(choice, {"valueString": choice}), survey)
 
 
-def _observation(each: Distinct[Evidence], answer: Element, survey: Survey) -> Made:
+def _observation(each: Distinct[Evidence], answer: Element, survey: Survey) -> NewResource:
     context = survey.context
     return last_writer(
         context.resource(

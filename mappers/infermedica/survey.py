@@ -9,7 +9,7 @@ PARAGRAPH = "§10"
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """``id`` is the vendor's; ``claims`` are the ledger's (`Mapped.claims`)."""
+    """``id`` is the vendor's; ``claims`` are the ledger's (`MappingResult.claims`)."""
 
     context: Context
     id: str

@@ -8,14 +8,14 @@ from fhirline.mappers.fhir.elements import data_absent, element, listed
 from fhirline.mappers.mediquo.compartment import Compartment, compartment
 from fhirline.mappers.mediquo.encounter import CONSULTATION, consultation_source_data, service_type, vendor_concept
 from fhirline.mappers.mediquo.payload import AppointmentEvent, AppointmentPayload, ScheduledConsultation
-from fhirline.mappers.results import Element, Flag, Flags, Made, Mapped, Refused
+from fhirline.mappers.results import Element, Flag, Flags, MappingResult, NewResource, Refused
 from fhirline.mappers.times import DateTime, inverted
 
 
-def appointment_event(status: str) -> Callable[[AppointmentEvent, Context], Mapped]:
+def appointment_event(status: str) -> Callable[[AppointmentEvent, Context], MappingResult]:
     """The mapping of the events after which an appointment has ``status``."""
 
-    def mapping(event: AppointmentEvent, context: Context) -> Mapped:
+    def mapping(event: AppointmentEvent, context: Context) -> MappingResult:
         payload = event.payload or AppointmentPayload()
         patient = compartment(payload.patient, payload.professional, context)
         consultation = payload.consultation or ScheduledConsultation()
@@ -32,7 +32,7 @@ def unidentified(resource_type: str) -> Refused:
     return Refused(resource_type, Flag("resource-refused", (f"{CONSULTATION}/id",)))
 
 
-def appointment(consultation: ScheduledConsultation, status: str, compartment: Compartment) -> Made:
+def appointment(consultation: ScheduledConsultation, status: str, compartment: Compartment) -> NewResource:
     context, flags = compartment.context, Flags()
     start_at, end_at = f"{CONSULTATION}/scheduled_start_date", f"{CONSULTATION}/scheduled_end_date"
     start = context.date_time(consultation.scheduled_start_date, start_at, flags)

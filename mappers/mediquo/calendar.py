@@ -8,32 +8,32 @@ from fhirline.mappers.mediquo.appointment import moment
 from fhirline.mappers.mediquo.compartment import WHOLE_EVENT, timestamp_unsaid
 from fhirline.mappers.mediquo.payload import BlockEvent, BlockPayload
 from fhirline.mappers.mediquo.professional import PROFESSIONAL, professional_key, professionals
-from fhirline.mappers.results import Flag, Flags, Made, Mapped, Refused
+from fhirline.mappers.results import Flag, Flags, MappingResult, NewResource, Refused
 from fhirline.mappers.times import inverted
 
 
-def block(status: str) -> Callable[[BlockEvent, Context], Mapped]:
+def block(status: str) -> Callable[[BlockEvent, Context], MappingResult]:
     """The mapping of the events after which a block's slot has ``status``."""
 
-    def mapping(event: BlockEvent, context: Context) -> Mapped:
+    def mapping(event: BlockEvent, context: Context) -> MappingResult:
         payload = event.payload or BlockPayload()
         sent = professionals(payload.professional, context)
         unsaid = (*timestamp_unsaid(context), *sent.unsaid)
         key = professional_key(payload.professional)
         if sent.practitioner is None or key is None:
-            return Mapped(
+            return MappingResult(
                 refused=tuple(
                     Refused(each, Flag("resource-refused", (PROFESSIONAL,))) for each in ("Schedule", "Slot")
                 ),
-                skipped=(WHOLE_EVENT,),
+                omitted=(WHOLE_EVENT,),
             )
         people = (sent.practitioner, schedule(key, sent.literal, context))
         made = slot(payload, key, status, context)
-        return Mapped(
+        return MappingResult(
             made=people if isinstance(made, Refused) else (*people, made),
             refused=(made,) if isinstance(made, Refused) else (),
             professional=sent.literal,
-            skipped=(*unsaid, *(_BLOCK if isinstance(made, Refused) else ())),
+            omitted=(*unsaid, *(_BLOCK if isinstance(made, Refused) else ())),
         )
 
     return mapping
@@ -42,12 +42,12 @@ def block(status: str) -> Callable[[BlockEvent, Context], Mapped]:
 _BLOCK = tuple(f"/payload/{name}" for name in BlockPayload.model_fields if name != "professional")
 
 
-def schedule(key: str, practitioner: str | None, context: Context) -> Made:
+def schedule(key: str, practitioner: str | None, context: Context) -> NewResource:
     """The calendar of a professional: identity only, so the same from every event."""
     return constant(context.resource("Schedule", "professional", (key,), actor=[reference(practitioner)]))
 
 
-def slot(payload: BlockPayload, key: str, status: str, context: Context) -> Made | Refused:
+def slot(payload: BlockPayload, key: str, status: str, context: Context) -> NewResource | Refused:
     """A blocked time. ``start`` and ``end`` are required instants: without both, and in order, none is made."""
     flags = Flags()
     start = context.date_time(payload.starts_at, "/payload/starts_at", flags)

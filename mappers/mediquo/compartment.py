@@ -10,7 +10,7 @@ from fhirline.mappers.identity import Part
 from fhirline.mappers.mediquo.payload import Patient, Professional
 from fhirline.mappers.mediquo.professional import PROFESSIONAL, Professionals, professionals
 from fhirline.mappers.pipeline.ledger import escape
-from fhirline.mappers.results import Element, Flag, Flags, Made, Mapped, Refused, Resource
+from fhirline.mappers.results import Element, Flag, Flags, MappingResult, NewResource, Refused, Resource
 
 CODE = "/payload/patient/code"
 WHOLE_EVENT = ""
@@ -27,14 +27,14 @@ class Compartment:
     """A patient's compartment, of which every key starts with the patient's code (mapping.md §4.1).
 
     Builders read as if the patient were known; `mapped` refuses what they made where that is not so. ``flags`` are the
-    event's own; ``skipped`` the pointers of what was read and left out; ``unmapped`` as `Mapped.unmapped`.
+    event's own; ``omitted`` the pointers of what was read and left out; ``unmapped`` as `MappingResult.unmapped`.
     """
 
     context: Context
     code: str | None
     professionals: Professionals
     flags: Flags = field(default_factory=Flags)
-    skipped: list[str] = field(default_factory=list)
+    omitted: list[str] = field(default_factory=list)
     unmapped: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -49,33 +49,33 @@ class Compartment:
         return self.context.resource(resource_type, kind, (self.code, *parts), **content)
 
     def skip(self, *pointers: str) -> None:
-        self.skipped.extend(pointers)
+        self.omitted.extend(pointers)
 
-    def mapped(self, made: Sequence[Made], refused: Sequence[Refused] = ()) -> Mapped:
+    def mapped(self, made: Sequence[NewResource], refused: Sequence[Refused] = ()) -> MappingResult:
         """The event's Patient, Practitioner and ``made``; without a patient just the Practitioner (§12.5)."""
         context, practitioner = self.context, self.professionals.practitioner
-        skipped = [*timestamp_unsaid(context), *self.professionals.unsaid]
+        omitted = [*timestamp_unsaid(context), *self.professionals.unsaid]
         types = {each.resource["resourceType"] for each in made}
         if self.code is None:
             flags: tuple[Flag, ...] = (Flag("patient-missing", (CODE,)),)
             types.update(each.resource_type for each in refused)
             refused = [Refused(each, Flag("resource-refused", (CODE,))) for each in sorted(types)]
-            skipped += _all_but_the_professional(context.raw("/payload"))
+            omitted += _all_but_the_professional(context.raw("/payload"))
             made, types = (), set()
         else:
             flags = tuple(self.flags)
-            skipped += self.skipped
-            skipped += (place for each in made for flag in each.flags if flag.code in _UNSAID for place in flag.at)
+            omitted += self.omitted
+            omitted += (place for each in made for flag in each.flags if flag.code in _UNSAID for place in flag.at)
         if practitioner is None and not types & _NAMES_PROFESSIONAL:
-            skipped.append(PROFESSIONAL)
+            omitted.append(PROFESSIONAL)
         patient = people.patient(context, "patient", self.code) if self.code else None
         everything = tuple(each for each in (patient, practitioner, *made) if each is not None)
-        return Mapped(
+        return MappingResult(
             made=everything,
             flags=flags,
             refused=tuple(refused),
             professional=self.professionals.literal,
-            skipped=tuple(skipped) if everything else (WHOLE_EVENT,),
+            omitted=tuple(omitted) if everything else (WHOLE_EVENT,),
             unmapped=self.unmapped,
         )
 

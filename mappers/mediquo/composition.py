@@ -14,7 +14,7 @@ from fhirline.mappers.identity import Part, norm
 from fhirline.mappers.mediquo.compartment import Compartment
 from fhirline.mappers.mediquo.sections import Section, sections
 from fhirline.mappers.pipeline.envelope import canonical
-from fhirline.mappers.results import Element, Flags, Made
+from fhirline.mappers.results import Element, Flags, NewResource
 
 TELEHEALTH_NOTE = coding(LOINC, "75496-0", "Telehealth Note")
 CONSULT_NOTE = coding(LOINC, "11488-4", "Consult note")
@@ -41,7 +41,7 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(canonical(content)).hexdigest()
 
 
-def note(sent: Note, compartment: Compartment, flags: Flags) -> list[Made]:
+def note(sent: Note, compartment: Compartment, flags: Flags) -> list[NewResource]:
     """The Composition, with its twin where the tenant wants one; nothing where no section has text."""
     soap = sent.type is not None and norm(sent.type) == "soap"
     parts = sections(sent.content, f"{sent.pointer}/content", soap, flags)
@@ -53,7 +53,9 @@ def note(sent: Note, compartment: Compartment, flags: Flags) -> list[Made]:
     return made
 
 
-def composition(sent: Note, parts: Sequence[Section], soap: bool, compartment: Compartment, flags: Flags) -> Made:
+def composition(
+    sent: Note, parts: Sequence[Section], soap: bool, compartment: Compartment, flags: Flags
+) -> NewResource:
     context = compartment.context
     resource = compartment.resource(
         "Composition",
@@ -87,7 +89,7 @@ def composition(sent: Note, parts: Sequence[Section], soap: bool, compartment: C
 
 def document_reference(
     sent: Note, parts: Sequence[Section], soap: bool, compartment: Compartment, flags: Flags
-) -> Made:
+) -> NewResource:
     """The same note as plain text, for EHRs that take no Composition (tenant setting ``note_documents``)."""
     context = compartment.context
     text = "\n\n".join("\n".join(listed(each.title, each.text) or []) for each in parts)

@@ -18,10 +18,10 @@ from fhirline.mappers.mediquo.payload import (
     Report,
 )
 from fhirline.mappers.mediquo.prescriptions import medication_requests, referral
-from fhirline.mappers.results import Made, Mapped, Refused
+from fhirline.mappers.results import MappingResult, NewResource, Refused
 
 
-def consultation_finished(event: ConsultationFinished, context: Context) -> Mapped:
+def consultation_finished(event: ConsultationFinished, context: Context) -> MappingResult:
     payload = event.payload or FinishedPayload()
     patient = compartment(payload.patient, payload.professional, context)
     consultation = payload.consultation or Consultation()
@@ -38,7 +38,7 @@ def consultation_finished(event: ConsultationFinished, context: Context) -> Mapp
     return patient.mapped(made, refused)
 
 
-def _visit(consultation: Consultation, patient: Compartment) -> tuple[list[Made], list[Refused]]:
+def _visit(consultation: Consultation, patient: Compartment) -> tuple[list[NewResource], list[Refused]]:
     """The Encounter, and the Appointment that it fulfils where one was scheduled."""
     scheduled = bool(consultation.scheduled_start_date or consultation.scheduled_end_date)
     if consultation.id is None:
@@ -52,7 +52,7 @@ def _visit(consultation: Consultation, patient: Compartment) -> tuple[list[Made]
     return [fulfilled, finished_encounter(consultation, reference, patient)], []
 
 
-def _reports(payload: FinishedPayload, encounter: str | None, patient: Compartment) -> Iterator[Made]:
+def _reports(payload: FinishedPayload, encounter: str | None, patient: Compartment) -> Iterator[NewResource]:
     """One note a report; the vendor's table says object, its sample array: either, or none."""
     context = patient.context
 

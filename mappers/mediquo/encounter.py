@@ -7,7 +7,7 @@ from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.fhir.elements import ACT_CODE, PARTICIPATION, codeable_concept, coding, element, listed, reference
 from fhirline.mappers.mediquo.compartment import Compartment, source_data
 from fhirline.mappers.mediquo.payload import Consultation, ScheduledConsultation, Speciality, VideoCall
-from fhirline.mappers.results import Element, Flags, Made
+from fhirline.mappers.results import Element, Flags, NewResource
 from fhirline.mappers.times import period
 
 CONSULTATION = "/payload/consultation"
@@ -18,7 +18,7 @@ PRIMARY_PERFORMER = coding(PARTICIPATION, "PPRF", "primary performer")
 _CODE = re.compile(r"[^\s]+( [^\s]+)*")
 
 
-def finished_encounter(consultation: Consultation, appointment: str | None, compartment: Compartment) -> Made:
+def finished_encounter(consultation: Consultation, appointment: str | None, compartment: Compartment) -> NewResource:
     """A consultation that took place; ``appointment`` is the reference of the one it fulfils."""
     context, flags = compartment.context, Flags()
     start = context.date_time(consultation.start_date, f"{CONSULTATION}/start_date", flags)
@@ -38,7 +38,7 @@ def finished_encounter(consultation: Consultation, appointment: str | None, comp
     )
 
 
-def planned_encounter(call: VideoCall, compartment: Compartment) -> Made:
+def planned_encounter(call: VideoCall, compartment: Compartment) -> NewResource:
     """A video call that has a room and has not begun (mapping.md §8.3); the finished consultation replaces it."""
     return _encounter(call, compartment, Flags(), status="planned")
 
@@ -53,7 +53,7 @@ def _encounter(
     type: list[Element] | None = None,
     appointment: list[Element] | None = None,
     period: Element | None = None,
-) -> Made:
+) -> NewResource:
     context = compartment.context
     performer = element(type=[codeable_concept(PRIMARY_PERFORMER)], individual=compartment.professional)
     resource = compartment.resource(

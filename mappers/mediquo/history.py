@@ -20,7 +20,7 @@ from fhirline.mappers.identity import Part, norm
 from fhirline.mappers.mediquo.compartment import Compartment
 from fhirline.mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
 from fhirline.mappers.payload import absent
-from fhirline.mappers.results import Element, Flags, Made
+from fhirline.mappers.results import Element, Flags, NewResource
 
 ACTIVE = coding("http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical", "active", "Active")
 PROBLEM_LIST_ITEM = coding(
@@ -30,11 +30,11 @@ UNAVAILABLE = coding("http://terminology.hl7.org/CodeSystem/list-empty-reason", 
 EMPTY = "empty in the source; whether anyone asked is not stated"
 
 
-def history(patient: PatientHistory, compartment: Compartment) -> list[Made]:
+def history(patient: PatientHistory, compartment: Compartment) -> list[NewResource]:
     """Each item, and per array the List of what it held (mapping.md §8.1.8)."""
     allergy_ids = {each.id for each in patient.allergies if each and each.id and not each.id.isdecimal()}
 
-    def diagnosed(each: Distinct[HistoryItem], compartment: Compartment) -> Made:
+    def diagnosed(each: Distinct[HistoryItem], compartment: Compartment) -> NewResource:
         if each.model.id in allergy_ids:
             each.flags.add("suspicious-id", f"{each.pointer}/id")
         return condition(each, compartment)
@@ -46,7 +46,7 @@ def history(patient: PatientHistory, compartment: Compartment) -> list[Made]:
     ]
 
 
-def allergy_intolerance(each: Distinct[HistoryItem], compartment: Compartment) -> Made:
+def allergy_intolerance(each: Distinct[HistoryItem], compartment: Compartment) -> NewResource:
     """``active`` is not said, but required (``ait-1``) and the safe side (mapping.md §8.1.4)."""
     default = {"extension": [compartment.context.value_basis("default")]}
     resource = compartment.resource(
@@ -62,7 +62,7 @@ def allergy_intolerance(each: Distinct[HistoryItem], compartment: Compartment) -
     return last_writer(resource, each.flags)
 
 
-def condition(each: Distinct[HistoryItem], compartment: Compartment) -> Made:
+def condition(each: Distinct[HistoryItem], compartment: Compartment) -> NewResource:
     """Without ``clinicalStatus``: history may be resolved, and ``active`` is no safe default (mapping.md §8.1.5)."""
     resource = compartment.resource(
         "Condition",
@@ -77,7 +77,7 @@ def condition(each: Distinct[HistoryItem], compartment: Compartment) -> Made:
     return last_writer(resource, each.flags)
 
 
-def medication_statement(each: Distinct[Medication], compartment: Compartment) -> Made:
+def medication_statement(each: Distinct[Medication], compartment: Compartment) -> NewResource:
     resource = compartment.resource(
         "MedicationStatement",
         "medication",
@@ -120,9 +120,9 @@ MEDICATIONS = Kind(
 def _kind(
     kind: Kind,
     models: Sequence[Any],
-    build: Callable[[Distinct[Any], Compartment], Made],
+    build: Callable[[Distinct[Any], Compartment], NewResource],
     compartment: Compartment,
-) -> Iterator[Made]:
+) -> Iterator[NewResource]:
     pointer = f"/payload/patient/{kind.name}"
     sent_as_array = isinstance(compartment.context.raw(pointer), list)
     named, denials = _sorted_out(pointer, models, sent_as_array, compartment)
@@ -183,8 +183,12 @@ def _identifier(kind: str, each: Distinct[Any], compartment: Compartment) -> lis
 
 
 def snapshot(
-    kind: Kind, pointer: str, made: Sequence[Made], denials: Sequence[Item[HistoryItem]], compartment: Compartment
-) -> Made:
+    kind: Kind,
+    pointer: str,
+    made: Sequence[NewResource],
+    denials: Sequence[Item[HistoryItem]],
+    compartment: Compartment,
+) -> NewResource:
     """What one array held at the time of the event. Never ``nilknown``: absence of an item is no negative finding."""
     context, flags = compartment.context, Flags()
     for denial in denials:

@@ -6,10 +6,10 @@ The vendor's guide and its sample disagree on the name, so on the direction: nei
 from fhirline.mappers.context import Context, one_event
 from fhirline.mappers.mediquo.compartment import compartment
 from fhirline.mappers.mediquo.payload import MessageEvent, MessagePayload
-from fhirline.mappers.results import Mapped
+from fhirline.mappers.results import MappingResult
 
 
-def message(event: MessageEvent, context: Context) -> Mapped:
+def message(event: MessageEvent, context: Context) -> MappingResult:
     payload = event.payload or MessagePayload()
     patient = compartment(payload.patient, payload.professional, context)
     communication = patient.resource(

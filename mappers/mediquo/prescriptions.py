@@ -8,7 +8,7 @@ from fhirline.mappers.fhir.elements import SNOMED, codeable_concept, coding, dat
 from fhirline.mappers.identity import Part, norm
 from fhirline.mappers.mediquo.compartment import Compartment
 from fhirline.mappers.mediquo.payload import Derivation, FinishedPayload, Prescription
-from fhirline.mappers.results import Element, Flag, Flags, Made, Refused
+from fhirline.mappers.results import Element, Flag, Flags, NewResource, Refused
 
 PRESCRIPTIONS = "/payload/prescriptions"
 DERIVATION = "/payload/derivation"
@@ -17,7 +17,9 @@ PATIENT_REFERRAL = coding(SNOMED, "3457005", "Patient referral")
 WITHOUT_SUBSTANCES: Element = {**data_absent("unknown"), "text": "Prescription without listed substances"}
 
 
-def medication_requests(payload: FinishedPayload, encounter: str | None, compartment: Compartment) -> Iterator[Made]:
+def medication_requests(
+    payload: FinishedPayload, encounter: str | None, compartment: Compartment
+) -> Iterator[NewResource]:
     """One request a substance, tied by ``groupIdentifier``: true whether they are several medicines or one."""
     consultation_id = payload.consultation.id if payload.consultation else None
 
@@ -37,7 +39,7 @@ def medication_requests(payload: FinishedPayload, encounter: str | None, compart
 
 def _substances(
     prescription: Distinct[Prescription], id_parts: int, encounter: str | None, compartment: Compartment
-) -> Iterator[Made]:
+) -> Iterator[NewResource]:
     """Substances that are equal but for case and white space are one; the first spelling stands."""
     spellings: dict[str, list[tuple[int, str]]] = {}
     for position, substance in enumerate(prescription.model.active_substances):
@@ -71,7 +73,7 @@ def medication_request(
     encounter: str | None,
     compartment: Compartment,
     flags: Flags,
-) -> Made:
+) -> NewResource:
     context, prescription_id = compartment.context, prescription.model.id
     resource = compartment.resource(
         "MedicationRequest",
@@ -92,7 +94,7 @@ def medication_request(
 
 def referral(
     derivation: Derivation | None, consultation_id: str | None, encounter: str | None, compartment: Compartment
-) -> list[Made] | Refused:
+) -> list[NewResource] | Refused:
     """A derivation of the consultation. Refused where neither it nor the consultation has an id."""
     context = compartment.context
     if derivation is None or (derivation.id is None and derivation.description is None):

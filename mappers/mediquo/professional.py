@@ -7,7 +7,7 @@ from fhirline.mappers import people
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import element, reference
 from fhirline.mappers.mediquo.payload import Professional
-from fhirline.mappers.results import Element, Made
+from fhirline.mappers.results import Element, NewResource
 
 PROFESSIONAL = "/payload/professional"
 
@@ -23,7 +23,7 @@ class Professionals:
     ``unsaid``: JSON Pointers of what the practitioner and the mention leave out.
     """
 
-    practitioner: Made | None
+    practitioner: NewResource | None
     mention: Element | None
     literal: str | None
     unsaid: tuple[str, ...]

@@ -5,12 +5,12 @@ from fhirline.mappers.fhir.elements import codeable_concept, coding, element, li
 from fhirline.mappers.mediquo.compartment import Compartment, compartment
 from fhirline.mappers.mediquo.composition import Note, composition_reference, fingerprint, note
 from fhirline.mappers.mediquo.payload import ReportSent, ReportSentPayload
-from fhirline.mappers.results import Flags, Made, Mapped
+from fhirline.mappers.results import Flags, MappingResult, NewResource
 
 NOTIFICATION = coding("http://terminology.hl7.org/CodeSystem/communication-category", "notification", "Notification")
 
 
-def report_sent(event: ReportSent, context: Context) -> Mapped:
+def report_sent(event: ReportSent, context: Context) -> MappingResult:
     payload = event.payload or ReportSentPayload()
     patient = compartment(payload.patient, None, context)
     sent = Note(
@@ -29,7 +29,7 @@ def report_sent(event: ReportSent, context: Context) -> Mapped:
     return patient.mapped([*made, _communication(sent, bool(made), patient)])
 
 
-def _communication(sent: Note, with_report: bool, patient: Compartment) -> Made:
+def _communication(sent: Note, with_report: bool, patient: Compartment) -> NewResource:
     """That the report was sent; by whom is not said.
 
     Last writer, as the note: the key tells events apart only by time and content, and two may differ elsewhere.

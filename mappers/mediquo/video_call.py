@@ -5,10 +5,10 @@ from fhirline.mappers.mediquo.appointment import unidentified
 from fhirline.mappers.mediquo.compartment import compartment
 from fhirline.mappers.mediquo.encounter import CONSULTATION, planned_encounter
 from fhirline.mappers.mediquo.payload import VideoCall, VideoCallAssigned, VideoCallPayload
-from fhirline.mappers.results import Mapped
+from fhirline.mappers.results import MappingResult
 
 
-def video_call_assigned(event: VideoCallAssigned, context: Context) -> Mapped:
+def video_call_assigned(event: VideoCallAssigned, context: Context) -> MappingResult:
     payload = event.payload or VideoCallPayload()
     patient = compartment(payload.patient, payload.professional, context)
     call = payload.consultation or VideoCall()

@@ -9,7 +9,7 @@ from fhirline.mappers import MAP_SET_VERSION, MAPPING_VERSION
 from fhirline.mappers.context import Context, constant
 from fhirline.mappers.fhir import elements
 from fhirline.mappers.fhir.elements import codeable_concept, coding, element, reference
-from fhirline.mappers.results import Element, Made, Resource
+from fhirline.mappers.results import Element, NewResource, Resource
 
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 OBSERVATION_VALUE = "http://terminology.hl7.org/CodeSystem/v3-ObservationValue"
@@ -40,7 +40,7 @@ _RANK = {
 }
 
 
-def organization(context: Context) -> Made:
+def organization(context: Context) -> NewResource:
     """The vendor (mapping.md §4.3)."""
     vendor = context.envelope.vendor
     return constant(
@@ -54,7 +54,7 @@ def organization(context: Context) -> Made:
     )
 
 
-def mapper_device(context: Context) -> Made:
+def mapper_device(context: Context) -> NewResource:
     """This mapper at its mapping version (mapping.md §4.3): not its release, each Provenance refers to it."""
     return constant(
         context.resource(
@@ -67,7 +67,7 @@ def mapper_device(context: Context) -> Made:
     )
 
 
-def engine_device(context: Context, model: str) -> Made:
+def engine_device(context: Context, model: str) -> NewResource:
     """An AI engine: Infermedica's, or the model that an Azodha event names (mapping.md §4.3)."""
     return constant(context.resource("Device", "engine", (model,), deviceName=[{"name": model, "type": "model-name"}]))
 
@@ -76,7 +76,7 @@ def meta(
     context: Context,
     tags: Sequence[str],
     *,
-    shared: bool = False,
+    event_independent: bool = False,
     ai: bool = False,
     security: Sequence[Element] = (),
     source: tuple[str, str] | None = None,
@@ -86,7 +86,7 @@ def meta(
     event_key, event_type = source or (context.event_key, context.event_type)
     uri = f"{naming.base}/source/{envelope.vendor}/{envelope.tenant}"
     tag = [coding(naming.code_system("vendor"), envelope.vendor)]
-    if not shared:
+    if not event_independent:
         uri = f"{uri}#{event_key[:16]}"
         tag.append(coding(naming.code_system("event-type"), event_type))
     if ai:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel
 
 from fhirline.mappers.pipeline.redaction import REDACTED, secret_key, secret_value
-from fhirline.mappers.results import Mapped
+from fhirline.mappers.results import MappingResult
 
 Treatment = Literal["mapped", "kept", "withheld", "ignored"]
 
@@ -37,7 +37,7 @@ class Leaf(NamedTuple):
     value: Any
     treatment: Treatment
     rule: str
-    homeless: bool = False
+    unplaced: bool = False
 
 
 ABSENT = "rule 5"
@@ -49,7 +49,7 @@ NOT_SUPPORTED = "not-supported"
 _DECLARED = Rule("mapped", DECLARED)
 
 
-def read_ledger(body: Mapping[str, Any], model: BaseModel | None, mapped: Mapped) -> "Ledger":
+def read_ledger(body: Mapping[str, Any], model: BaseModel | None, mapped: MappingResult) -> "Ledger":
     """The ledger of an event: what is remarkable of it now, the rest when somebody asks."""
     return Ledger(tuple(_walked(body, model, mapped, every=False)), body, model, mapped)
 
@@ -65,7 +65,7 @@ class Ledger:
     remarks: tuple[Leaf, ...]
     body: Mapping[str, Any] = field(repr=False)
     model: BaseModel | None = field(repr=False)
-    mapped: Mapped = field(repr=False)
+    mapped: MappingResult = field(repr=False)
 
     def __iter__(self) -> Iterator[Leaf]:
         return iter(_walked(self.body, self.model, self.mapped, every=True))
@@ -74,8 +74,8 @@ class Ledger:
         return sum(1 for _ in self)
 
 
-def _walked(body: Mapping[str, Any], model: BaseModel | None, mapped: Mapped, every: bool) -> list[Leaf]:
-    rows = _Rows(every, frozenset(mapped.skipped))
+def _walked(body: Mapping[str, Any], model: BaseModel | None, mapped: MappingResult, every: bool) -> list[Leaf]:
+    rows = _Rows(every, frozenset(mapped.omitted))
     if mapped.claims is not None:
         _claimed(body, "", mapped.claims, False, rows)
     elif model is not None:
@@ -86,7 +86,7 @@ def _walked(body: Mapping[str, Any], model: BaseModel | None, mapped: Mapped, ev
         return rows.leaves
     kept = frozenset(mapped.kept)
     return [
-        leaf._replace(homeless=False) if leaf.homeless and _at_or_below(leaf.pointer, kept) else leaf
+        leaf._replace(unplaced=False) if leaf.unplaced and _at_or_below(leaf.pointer, kept) else leaf
         for leaf in rows.leaves
     ]
 
@@ -104,14 +104,14 @@ def _secret_pointer(pointer: str) -> bool:
 
 
 class _Rows:
-    """The leaves of one walk; ``every``: also those that are mapped. ``skipped`` as `Mapped.skipped`."""
+    """The leaves of one walk; ``every``: also those that are mapped. ``omitted`` as `MappingResult.skipped`."""
 
-    __slots__ = ("append", "every", "leaves", "skipped", "skipped_keys")
+    __slots__ = ("append", "every", "leaves", "omitted", "skipped_keys")
 
-    def __init__(self, every: bool, skipped: Set[str] = frozenset()) -> None:
+    def __init__(self, every: bool, omitted: Set[str] = frozenset()) -> None:
         self.every = every
-        self.skipped = skipped
-        self.skipped_keys = {pointer.rpartition("/")[2] for pointer in skipped}
+        self.omitted = omitted
+        self.skipped_keys = {pointer.rpartition("/")[2] for pointer in omitted}
         self.leaves: list[Leaf] = []
         self.append = self.leaves.append
 
@@ -121,8 +121,8 @@ class _Rows:
             if leaf.treatment not in ("mapped", "kept"):
                 self.append(leaf)
                 continue
-            homeless = _without_rule(leaf.value, leaf.pointer, _secret_pointer(leaf.pointer))
-            self.append(homeless if leaf.rule == UNRULED else homeless._replace(rule=SKIPPED))
+            unplaced = _without_rule(leaf.value, leaf.pointer, _secret_pointer(leaf.pointer))
+            self.append(unplaced if leaf.rule == UNRULED else unplaced._replace(rule=SKIPPED))
 
 
 @lru_cache(maxsize=4096)
@@ -155,7 +155,7 @@ def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Row
             _read(value, read, pointer + _step(key)[0], key, rows)
             continue
         step, secret = _step(key)
-        into = rows if pointer + step not in rows.skipped else _Rows(every=True)
+        into = rows if pointer + step not in rows.omitted else _Rows(every=True)
         if rule.treatment == "kept" and read is None:  # not what it should be: the mapping could not keep it
             _unruled(value, pointer + step, secret, into)
         else:
@@ -166,7 +166,7 @@ def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Row
 
 def _read(raw: Any, read: Any, pointer: str, key: str, rows: _Rows) -> None:
     """A field without a rule: mapped as far as the model could read it."""
-    if pointer in rows.skipped:
+    if pointer in rows.omitted:
         below = _Rows(every=True)
         _read(raw, read, pointer, key, below)
         rows.skip(below.leaves)
@@ -218,7 +218,7 @@ def _without_rule(value: Any, pointer: str, secret: bool) -> Leaf:
         return Leaf(pointer, value, "withheld", "§7")
     if secret or secret_value(value):
         return Leaf(pointer, value, "withheld", LOOKS_SECRET)
-    return Leaf(pointer, value, "kept", UNRULED, homeless=True)
+    return Leaf(pointer, value, "kept", UNRULED, unplaced=True)
 
 
 def _claimed(value: Any, pointer: str, claims: Mapping[str, str], secret: bool, rows: _Rows) -> None:

@@ -21,7 +21,7 @@ from fhirline.mappers.identity import Naming
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import Body, Envelope
 from fhirline.mappers.pipeline.ledger import escape, unescape
-from fhirline.mappers.pipeline.normalize import Memory, Normalizer, Remembered
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer, State
 from fhirline.mappers.results import Resource
 
 RULE = "rule"
@@ -72,7 +72,7 @@ class Lineage:
         return ", ".join(self.sources) + (f", given {', '.join(self.given)}" if self.given else "")
 
 
-def lineage(normalizer: Normalizer, envelope: Envelope, remembered: Remembered) -> list[Lineage]:
+def lineage(normalizer: Normalizer, envelope: Envelope, remembered: State) -> list[Lineage]:
     """Every leaf of every resource that the event makes, in the resources' order."""
     trial = _Trial(replace(normalizer, validate=lambda resource: []), envelope, remembered)
     trial.body()
@@ -123,7 +123,7 @@ class _Evidence:
 class _Trial:
     """One event, mapped over and over."""
 
-    def __init__(self, normalizer: Normalizer, envelope: Envelope, remembered: Remembered) -> None:
+    def __init__(self, normalizer: Normalizer, envelope: Envelope, remembered: State) -> None:
         self.normalizer, self.envelope, self.remembered = normalizer, envelope, remembered
         self.taken = {_text(value) for _, value in _places(envelope.body)}
         self.written: dict[bytes, Resource] = {}
@@ -183,7 +183,7 @@ class _Trial:
         name = normalizer.vendors[envelope.vendor].name
         vendors = _with(normalizer.vendors, envelope.vendor, name=f"{name} x", settings=now)
         self._around(f"{CONFIGURATION} vendor's name", name, normalizer=replace(normalizer, vendors=vendors))
-        self._around(EARLIER, "", remembered=Memory())
+        self._around(EARLIER, "", remembered=InMemoryState())
 
     def _around(
         self,
@@ -191,7 +191,7 @@ class _Trial:
         text: str,
         envelope: Envelope | None = None,
         normalizer: Normalizer | None = None,
-        remembered: Remembered | None = None,
+        remembered: State | None = None,
     ) -> None:
         made = self._made(normalizer or self.normalizer, envelope or self.envelope, remembered or self.remembered)
         for key, path, gone in _differences(self.base, made):
@@ -202,7 +202,7 @@ class _Trial:
         made = self._made(self.normalizer, replace(self.envelope, body=body), self.remembered)
         return _differences(self.base, made)
 
-    def _made(self, normalizer: Normalizer, envelope: Envelope, remembered: Remembered) -> dict[str, Resource]:
+    def _made(self, normalizer: Normalizer, envelope: Envelope, remembered: State) -> dict[str, Resource]:
         """Resources as they are written; equal bytes are one object, so that most comparisons cost nothing."""
         made: dict[str, Resource] = {}
         for output in normalizer(envelope, remembered).outputs:

@@ -20,14 +20,14 @@ from fhirline.mappers.instants import Instant
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline import common_resources
 from fhirline.mappers.pipeline.envelope import Envelope
-from fhirline.mappers.pipeline.folding import Drafts, Memory, Remembered, Statement, collect
+from fhirline.mappers.pipeline.folding import DraftSet, InMemoryState, State, StateUpdate, collect
 from fhirline.mappers.pipeline.ledger import Ledger, read_ledger
 from fhirline.mappers.pipeline.outcome import operation_outcome
 from fhirline.mappers.pipeline.schema_drift import drift
 from fhirline.mappers.registry import raw_key, vendor_mapping
-from fhirline.mappers.results import Element, Entry, Flag, Folded, Mapped, Refused, Resource, Stamp
+from fhirline.mappers.results import BuiltResource, Element, Entry, Flag, MappingResult, Refused, Resource, Version
 
-__all__ = ["Memory", "Normalized", "Normalizer", "Output", "Refusal", "Remembered", "Statement"]
+__all__ = ["InMemoryState", "Normalized", "Normalizer", "Output", "Refusal", "State", "StateUpdate"]
 
 OWN_PARTITION = frozenset({"Practitioner", "Organization", "Device", "Schedule", "Slot"})
 """Types that belong to no patient and are partitioned by their own key (mapping.md §2)."""
@@ -46,7 +46,7 @@ class Output(NamedTuple):
     key: str
     value: bytes
     partition_by: str
-    stamp: Stamp
+    version: Version
     constant: bool = False
 
 
@@ -64,14 +64,14 @@ class Normalized:
     """Everything that follows from one event."""
 
     event_type: str
-    stamp: Stamp
+    version: Version
     raw_key: str
     """``tenant|<patientKey>``: the key of the event's raw record, and what its registers' keys begin with."""
     outputs: tuple[Output, ...]
     bundle: Output | None
     outcome: Output | None
     refusals: tuple[Refusal, ...]
-    statements: tuple[Statement, ...]
+    statements: tuple[StateUpdate, ...]
     flags: tuple[Flag, ...]
     ledger: Ledger
     drift: tuple[str, ...] = ()
@@ -91,10 +91,10 @@ class Normalizer:
     _standing: dict[tuple[str, str], tuple[Output, ...]] = field(default_factory=dict, init=False, repr=False)
     """(vendor, tenant) → Organization and Device, which no event changes: made and validated once."""
 
-    def __call__(self, envelope: Envelope, remembered: Remembered) -> Normalized:
+    def __call__(self, envelope: Envelope, remembered: State) -> Normalized:
         received = f"Event/{envelope.event_key}"
         if first := remembered(received).get("received"):
-            envelope = envelope.received_first(Instant(first.stamp.at, first.stamp.order))
+            envelope = envelope.received_first(Instant(first.version.at, first.version.order))
         declared = vendor_mapping(envelope.vendor)
         event_type = declared.event_type(envelope.body, envelope.route_event)
         mapping = declared.events.get(event_type) if event_type else None
@@ -110,26 +110,26 @@ class Normalizer:
             vendor.name,
         )
         if mapping is None:
-            mapped, model = Mapped(flags=(Flag("not-supported"),)), None
+            mapped, model = MappingResult(flags=(Flag("not-supported"),)), None
         else:
             model = mapping.model.model_validate(envelope.body)
             mapped = mapping.map(model, context)
         statements = []
         if context.time.from_received and mapped.made:
-            entry = Entry(Stamp(envelope.received_at.order, envelope.event_key, envelope.received_at.text), None)
-            statements.append(Statement(received, "received", entry))
+            entry = Entry(Version(envelope.received_at.order, envelope.event_key, envelope.received_at.text), None)
+            statements.append(StateUpdate(received, "received", entry))
         return self._assembled(context, mapped, model, remembered, statements)
 
     def _assembled(
         self,
         context: Context,
-        mapped: Mapped,
+        mapped: MappingResult,
         model: Payload | None,
-        remembered: Remembered,
-        statements: list[Statement],
+        remembered: State,
+        statements: list[StateUpdate],
     ) -> Normalized:
         event_flags = [*(Flag(code) for code in context.time.flags if mapped.made), *mapped.flags]
-        drafts = Drafts([], [], [*event_flags, *(each.flag for each in mapped.refused)], statements)
+        drafts = DraftSet([], [], [*event_flags, *(each.flag for each in mapped.refused)], statements)
         for made in mapped.made:
             collect(context, made, remembered, drafts)
         leaving = _Leaving(context, self.validate, raw_key(context.envelope), drafts)
@@ -145,10 +145,10 @@ class Normalizer:
         targets = sorted(made_here - leaving.invalid, key=common_resources.target_order)
         published = bool(outputs and targets)
         if published:
-            homeless = [context.source_data(leaf.pointer, leaf.value) for leaf in ledger.remarks if leaf.homeless]
-            provenance = common_resources.provenance(context, targets, homeless, mapped.professional, mapped.engine)
+            unplaced = [context.source_data(leaf.pointer, leaf.value) for leaf in ledger.remarks if leaf.unplaced]
+            provenance = common_resources.provenance(context, targets, unplaced, mapped.professional, mapped.engine)
             meta = common_resources.meta(context, [flag.code for flag in event_flags])
-            if output := leaving.leave(provenance, meta, context.stamp):
+            if output := leaving.leave(provenance, meta, context.version):
                 outputs.append(output)
         outputs.sort(key=lambda each: common_resources.target_order(each.key))
 
@@ -156,11 +156,11 @@ class Normalizer:
         outcome = operation_outcome(context, drafts.flags, ledger.remarks, published)
         return Normalized(
             context.event_type,
-            context.stamp,
+            context.version,
             leaving.raw_key,
             tuple(outputs),
             bundle,
-            leaving.leave(outcome, outcome["meta"], context.stamp) if outcome else None,
+            leaving.leave(outcome, outcome["meta"], context.version) if outcome else None,
             tuple(leaving.refusals),
             tuple(drafts.statements),
             tuple(drafts.flags),
@@ -173,14 +173,16 @@ class Normalizer:
         at = (context.envelope.vendor, context.envelope.tenant)
         if at not in self._standing:
             made = (common_resources.organization(context), common_resources.mapper_device(context))
-            meta = common_resources.meta(context, (), shared=True)
-            valid = [each for each in (leaving.leave(one.resource, meta, context.stamp, True) for one in made) if each]
+            meta = common_resources.meta(context, (), event_independent=True)
+            valid = [
+                each for each in (leaving.leave(one.resource, meta, context.version, True) for one in made) if each
+            ]
             if len(valid) < len(made):
                 yield from valid
                 return
             self._standing[at] = tuple(valid)
         for each in self._standing[at]:
-            yield each._replace(stamp=context.stamp)
+            yield each._replace(version=context.version)
 
 
 class _Leaving:
@@ -198,7 +200,7 @@ class _Leaving:
         "refusals",
     )
 
-    def __init__(self, context: Context, validate: Validator, raw_key: str, drafts: Drafts) -> None:
+    def __init__(self, context: Context, validate: Validator, raw_key: str, drafts: DraftSet) -> None:
         self.raw_key = raw_key
         self.refusals: list[Refusal] = []
         self.invalid: set[str] = set()
@@ -208,38 +210,38 @@ class _Leaving:
         self._patients = identifiers(draft.resource for draft, _ in drafts.drafts) if narratives else None
         self._metas: dict[Any, Element] = {}
 
-    def drafted(self, draft: Folded, constant: bool) -> Output | None:
+    def drafted(self, draft: BuiltResource, constant: bool) -> Output | None:
         """A draft with its meta. Few differ within an event, so that each is made once."""
         codes = tuple([flag.code for flag in draft.flags])
         security = tuple([(each["system"], each["code"]) for each in draft.security])
-        like = (codes, draft.shared, draft.ai, security, draft.source)
+        like = (codes, draft.event_independent, draft.ai, security, draft.source)
         meta = self._metas.get(like)
         if meta is None:
             meta = self._metas[like] = common_resources.meta(
                 self._context,
                 codes,
-                shared=draft.shared,
+                event_independent=draft.event_independent,
                 ai=draft.ai,
                 security=draft.security,
                 source=draft.source,
             )
-        return self.leave(draft.resource, meta, draft.stamp, constant)
+        return self.leave(draft.resource, meta, draft.version, constant)
 
     def bundle(self, outputs: Sequence[Output]) -> Output | None:
         made = common_resources.bundle(self._context, [(each.key, each.value) for each in outputs])
         distinct = len({each.key for each in outputs}) == len(outputs)
         checked = common_resources.sample(made) if distinct else common_resources.without_resources(made)
-        return self._left(made, self._context.stamp, checked=checked)
+        return self._left(made, self._context.version, checked=checked)
 
-    def leave(self, resource: Resource, meta: Element, stamp: Stamp, constant: bool = False) -> Output | None:
+    def leave(self, resource: Resource, meta: Element, version: Version, constant: bool = False) -> Output | None:
         """With meta and, where the tenant wants them, the narrative that follows from all of it (mapping.md §13)."""
         resource["meta"] = meta
         if self._patients is not None:
             resource = narrated(resource, self._patients)
-        return self._left(resource, stamp, constant)
+        return self._left(resource, version, constant)
 
     def _left(
-        self, resource: Resource, stamp: Stamp, constant: bool = False, checked: Resource | None = None
+        self, resource: Resource, version: Version, constant: bool = False, checked: Resource | None = None
     ) -> Output | None:
         """Validate and serialize; an invalid resource becomes a refusal, the rest of the event goes on."""
         resource_type = resource["resourceType"]
@@ -250,7 +252,7 @@ class _Leaving:
             self.invalid.add(key)
             return None
         by = key if resource_type in OWN_PARTITION else self._partition
-        return Output(resource, key, orjson.dumps(resource), by, stamp, constant)
+        return Output(resource, key, orjson.dumps(resource), by, version, constant)
 
 
 def _refusal(refused: Refused) -> Refusal:
@@ -260,7 +262,7 @@ def _refusal(refused: Refused) -> Refusal:
     return Refusal("resource-refused", refused.resource_type, tuple(problems))
 
 
-def _unmapped(mapped: Mapped, flags: Sequence[Flag]) -> tuple[str, ...]:
+def _unmapped(mapped: MappingResult, flags: Sequence[Flag]) -> tuple[str, ...]:
     """A word counts once, however many resources of the event it stands in."""
     places = {(flag.table, place) for flag in flags if flag.table for place in flag.at or ("",)}
     places.update((table, pointer) for pointer, table in mapped.unmapped.items())

@@ -27,7 +27,7 @@ def operation_outcome(
         places.setdefault(flag.code, {}).update(dict.fromkeys(flag.at))
     for leaf in ledger:
         if leaf.treatment in ("kept", "withheld"):
-            in_raw = not published and (leaf.homeless or leaf.rule == NOT_SUPPORTED)
+            in_raw = not published and (leaf.unplaced or leaf.rule == NOT_SUPPORTED)
             places.setdefault(KEPT_IN_RAW if in_raw else _LEDGER_FLAGS[leaf.treatment], {})[leaf.pointer] = None
     if not places:
         return None

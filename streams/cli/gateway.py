@@ -35,7 +35,7 @@ def gateway(
 
     from fhirline.config.settings import load_settings
     from fhirline.streams.kafka.acl_check import require_privileges
-    from fhirline.streams.kafka.connect import Away, reach
+    from fhirline.streams.kafka.connect import KafkaUnreachable, reach
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.step1_receive.server import serve
 
@@ -45,7 +45,7 @@ def gateway(
     try:
         reach(settings, REACH_SECONDS)
         require_privileges(settings, "gateway")
-    except Away as away:  # it may come: until then webhooks are answered 503
+    except KafkaUnreachable as away:  # it may come: until then webhooks are answered 503
         structlog.get_logger().warning("kafka away", reason=str(away))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, port_file))

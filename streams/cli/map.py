@@ -17,7 +17,7 @@ from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, open_envelope
 from fhirline.mappers.pipeline.lineage import Lineage, lineage
-from fhirline.mappers.pipeline.normalize import Memory, Normalized
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from fhirline.mappers.registry import VENDORS, vendor_mapping
 
 UNMAPPED = 2
@@ -70,7 +70,7 @@ def map_(
     at = Instant.parse(received_at) if received_at is not None else None
     if received_at is not None and at is None:
         raise ConfigurationError("--received-at: not an RFC 3339 instant with a zone, such as 2024-01-01T00:00:00Z")
-    normalize, memory, counted, failed = normalizer(load_settings()), Memory(), Counts(), False
+    normalize, memory, counted, failed = normalizer(load_settings()), InMemoryState(), Counts(), False
     for name, body in _bodies(files or ["-"], ndjson):
         try:
             envelope = _envelope(vendor, tenant, body, at, event)
@@ -128,9 +128,9 @@ def _report(result: Normalized, name: str, outcome: bool) -> bool:
         sys.stdout.flush()
         sys.stderr.buffer.write(result.outcome.value + b"\n")
         sys.stderr.flush()
-    for refusal in result.refusals:
-        paths = ", ".join(f"{each.path} ({each.code})" for each in refusal.problems) or "see --outcome"
-        print(f"fhirline map: {name}: {refusal.resource_type} {refusal.code}: {paths}", file=sys.stderr)
+    for delivery_error in result.refusals:
+        paths = ", ".join(f"{each.path} ({each.code})" for each in delivery_error.problems) or "see --outcome"
+        print(f"fhirline map: {name}: {delivery_error.resource_type} {delivery_error.code}: {paths}", file=sys.stderr)
     codes = {flag.code for flag in result.flags}
     if "not-supported" in codes:
         print(f"fhirline map: {name}: event type not supported; nothing was mapped", file=sys.stderr)

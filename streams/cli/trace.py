@@ -11,7 +11,7 @@ from fhirline.streams.cli.audit_option import As
 
 if TYPE_CHECKING:
     from fhirline.config.settings import Settings
-    from fhirline.streams.kafka.records import RawRecord
+    from fhirline.streams.kafka.records import ConsumerRecord
     from fhirline.streams.operate.trace.find import EventTrace, ResourceTrace, Tracer
 
 NOT_FOUND = 1
@@ -129,17 +129,17 @@ def _event(tracer: "Tracer", what: str, kind: str, vendors: list[str]) -> "Event
 
 
 def _explained(
-    settings: "Settings", tracer: "Tracer", raw: "RawRecord | None", resource: str | None
+    settings: "Settings", tracer: "Tracer", raw: "ConsumerRecord | None", resource: str | None
 ) -> list[dict[str, str]]:
     """Lineage of the elements by the mapping as it is now, with what earlier events of the same key left."""
     from fhirline.mappers.pipeline.factory import normalizer
     from fhirline.mappers.pipeline.lineage import lineage
-    from fhirline.mappers.pipeline.normalize import Memory
+    from fhirline.mappers.pipeline.normalize import InMemoryState
     from fhirline.streams.step4_normalize.follow import envelope_of, follow
 
     if raw is None:
         return []
-    normalize, memory = normalizer(settings), Memory()
+    normalize, memory = normalizer(settings), InMemoryState()
     for each in tracer.earlier(raw):
         memory.remember(follow(each, normalize, memory, settings.partitions).statements)
     return [

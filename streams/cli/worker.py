@@ -64,10 +64,10 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.observe.tracing import tracing
     from fhirline.streams.step2_consume.app import build_app
-    from fhirline.streams.step2_consume.endpoint import Watched
+    from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 
     configure_logging(settings)
-    watched, tracer = Watched(settings), tracing(settings, "worker")
+    watched, tracer = WorkerEndpoint(settings), tracing(settings, "worker")
     try:
         import uvloop
 

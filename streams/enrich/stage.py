@@ -30,7 +30,7 @@ from fhirline.mappers.registry import partition_key
 from fhirline.streams.enrich.metrics import EnrichMetrics
 from fhirline.streams.enrich.reader import Assignment, Reader
 from fhirline.streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enriched_record, thin_survey
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.observe.metrics.lookups import Lag
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from fhirline.streams.step1_receive.raw_record import Received
@@ -127,7 +127,7 @@ class Stage:
         self._tasks[task] = assignment
         task.add_done_callback(lambda done: self._ended(done, assignment, raw.offset))
 
-    def _due(self, raw: RawRecord) -> tuple[Envelope, str] | None:
+    def _due(self, raw: ConsumerRecord) -> tuple[Envelope, str] | None:
         """The event and its survey; None for what is passed over. Unreadable records are the worker's letters."""
         try:
             envelope = envelope_of(raw)
@@ -138,12 +138,12 @@ class Stage:
         survey_id = thin_survey(envelope)
         return None if survey_id is None else (envelope, survey_id)
 
-    async def _survey(self, raw: RawRecord, envelope: Envelope, survey_id: str) -> None:
+    async def _survey(self, raw: ConsumerRecord, envelope: Envelope, survey_id: str) -> None:
         """Returns once the survey's outcome is acknowledged."""
         with self._tracing.event(raw, "enrich") if self._tracing else nullcontext():
             await self._outcome(raw, envelope, survey_id)
 
-    async def _outcome(self, raw: RawRecord, envelope: Envelope, survey_id: str) -> None:
+    async def _outcome(self, raw: ConsumerRecord, envelope: Envelope, survey_id: str) -> None:
         started = time.monotonic()
         try:
             if await self._erased(partition_key(envelope), envelope):
@@ -177,7 +177,9 @@ class Stage:
             log.info("erased patient passed over", vendor=VENDOR, event_key=envelope.event_key)
         return found
 
-    async def _dead_letter(self, raw: RawRecord, envelope: Envelope, code: str, pointer: str, problem: str) -> None:
+    async def _dead_letter(
+        self, raw: ConsumerRecord, envelope: Envelope, code: str, pointer: str, problem: str
+    ) -> None:
         if await self._erased(partition_key(envelope), envelope):  # perhaps while the survey waited for a retry
             return
         named = {"vendor": VENDOR, "raw": raw.coordinates, "event_key": envelope.event_key}
@@ -214,12 +216,12 @@ def enrich_group(settings: Settings) -> str:
     return f"{settings.group}.enrich"
 
 
-def raw_record_of(message: Message) -> RawRecord:
+def raw_record_of(message: Message) -> ConsumerRecord:
     """A consumed message as the rest of the pipeline knows it."""
     timestamp: int = message.timestamp()[1]
     value, key, sent = message.value(), message.key(), message.headers() or []
     pairs = sent.items() if isinstance(sent, dict) else sent
-    return RawRecord(
+    return ConsumerRecord(
         VENDOR,
         message.topic() or "",
         message.partition() or 0,

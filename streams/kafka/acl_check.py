@@ -58,7 +58,7 @@ def _user(settings: Settings) -> str:
     return f"user {settings.sasl_username}" if settings.sasl_username else "this client"
 
 
-def taken_away(settings: Settings, process: str) -> str:
+def missing_acls(settings: Settings, process: str) -> str:
     """What ``process`` lacks now, in words; empty where it lacks nothing, and where the cluster does not answer: that
     passes, and is not what is asked here."""
     if settings.security_protocol == "PLAINTEXT":

@@ -34,12 +34,12 @@ ATTEMPT = 0.25
 """Seconds between two looks at what librdkafka has found out."""
 
 
-class Away(ConfigurationError):
+class KafkaUnreachable(ConfigurationError):
     """Nobody answered in time; a broker may still be starting. Credentials or certificates were not refused."""
 
 
 def reach(settings: Settings, timeout: float) -> ClusterMetadata:
-    """The cluster's brokers, and the topics that this user may see. Raises ConfigurationError, or Away."""
+    """The cluster's brokers, and the topics that this user may see. Raises ConfigurationError, or KafkaUnreachable."""
     if settings.security_protocol.endswith("SSL"):
         ssl_context(settings)  # names the file that is missing or none; librdkafka's words do not
     if uses_oauth(settings):
@@ -81,7 +81,7 @@ def reach(settings: Settings, timeout: float) -> ClusterMetadata:
         if left <= 0:
             break
     told = [each for each in errors if each.code() != KafkaError._ALL_BROKERS_DOWN] or [last]
-    raise Away(
+    raise KafkaUnreachable(
         f"{PREFIX}BOOTSTRAP: no Kafka broker answered at {settings.bootstrap} within {timeout:g} s: {_words(told[-1])} "
         f"(is it running, and are {PREFIX}SECURITY_PROTOCOL and the SASL settings its own?)"
     )

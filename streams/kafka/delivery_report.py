@@ -16,7 +16,7 @@ NOWHERE = KafkaError(
 )
 
 
-def refusal(error: KafkaError | None, message: Message | None) -> KafkaError | None:
+def delivery_error(error: KafkaError | None, message: Message | None) -> KafkaError | None:
     """For delivery reports: why a record is not known to be written; None where it is, and `message` has its offset."""
     if error is None and (message is None or message.offset() is None):
         return NOWHERE

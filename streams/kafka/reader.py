@@ -15,7 +15,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import DENIED, denied
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import Headers
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 
 Place = tuple[str, int]
 """A topic and one of its partitions."""
@@ -168,10 +168,10 @@ def timestamp_ms(message: Message) -> int:
     return max(int(message.timestamp()[1]), 0)
 
 
-def raw_record(vendor: str, message: Message) -> RawRecord:
+def raw_record(vendor: str, message: Message) -> ConsumerRecord:
     """A message of a raw topic as the pipeline knows it."""
     key, value = message.key(), message.value()
-    return RawRecord(
+    return ConsumerRecord(
         vendor,
         *place_of(message),
         message.offset() or 0,

@@ -6,7 +6,7 @@ from fhirline.streams.kafka.headers import Headers
 
 
 @dataclass(frozen=True, slots=True)
-class RawRecord:
+class ConsumerRecord:
     """A record of ``raw.<vendor>`` as it was read. ``timestamp_ms`` is the record's own, UNIX milliseconds."""
 
     vendor: str
@@ -25,7 +25,7 @@ class RawRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class OutRecord:
+class ProducerRecord:
     """A record to be written. ``partition`` None leaves the choice to the key (murmur2)."""
 
     topic: str

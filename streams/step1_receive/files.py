@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import UnreadableBody
-from fhirline.streams.kafka.delivery_report import refusal
+from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.step1_receive.raw_producer import TOO_LARGE, KafkaUnavailable, existing_topics, raw_producer
 from fhirline.streams.step1_receive.raw_record import now, raw_record
 from fhirline.streams.step1_receive.routes import Route
@@ -123,7 +123,7 @@ class Ingest:
             return self._reject(line, error.code, str(error))
 
         def report(error: KafkaError | None, message: Message) -> None:
-            error = refusal(error, message)
+            error = delivery_error(error, message)
             if error is None:
                 self.count.taken += 1
             elif error.code() in TOO_LARGE:

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import producer_config
-from fhirline.streams.kafka.delivery_report import refusal
+from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.step1_receive.raw_record import Received
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class _Link:
 
         def report(error: KafkaError | None, message: Message | None = None) -> None:
             if not outcome.done():  # it is, where the sender has gone
-                outcome.set_result(refusal(error, message))
+                outcome.set_result(delivery_error(error, message))
 
         def give_up() -> None:
             self.producer.poll(0)  # after a pause of the whole process, the answer lies ready

@@ -232,9 +232,9 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
     """Every refusal as JSON, our own and aiohttp's; a defect of ours is logged by type and place, and is a 500."""
     try:
         return await handler(request)
-    except Refusal as refusal:
-        bind_contextvars(error=refusal.code)
-        return refusal.answer()
+    except Refusal as delivery_error:
+        bind_contextvars(error=delivery_error.code)
+        return delivery_error.answer()
     except web.HTTPMethodNotAllowed as error:
         allow = {"Allow": ",".join(sorted(error.allowed_methods))}
         return Refusal(405, "method-not-allowed", "another method is meant for this path", allow).answer()

@@ -3,10 +3,11 @@
 The invariant, for each event: **ack only after everything that follows from it has been acknowledged by Kafka.** Only
 what was acked is committed, so a worker that dies anywhere before that is given the event again. What keeps it:
 
-1. `at_hand` acks nothing by itself; the agent does, in order, once `BatchProcessor.process` is past its barrier.
+1. `take_batches` acks nothing by itself; the agent does, in order, once `BatchProcessor.process` is past its barrier.
    What is committed then is what `Positions` knows to be delivered, with no record passed over before it.
 2. Nothing raises out of an agent's body: Faust would go on past the failed batch, and commit over it. One event's
-   trouble is its dead letter (step4); trouble of the infrastructure ends the process at once, uncommitted (`die`).
+   trouble is its dead letter (step4); trouble of the infrastructure ends the process at once, uncommitted
+   (`exit_uncommitted`).
 3. Nothing is mapped by old knowledge of who is erased (`streams.step3_restore.erased`).
 4. A worker that was paused longer than the group waits for it may have lost its partitions to another: `Fence` ends
    it before it writes anything stale.
@@ -23,15 +24,15 @@ import structlog
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import Normalizer
-from fhirline.streams.kafka.acl_check import taken_away
+from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import faust_credentials
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step2_consume.batch import BatchProcessor
-from fhirline.streams.step2_consume.endpoint import Watched
-from fhirline.streams.step2_consume.faust.batching import at_hand
+from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
+from fhirline.streams.step2_consume.faust.batching import take_batches
 from fhirline.streams.step2_consume.faust.offsets import LogEndsBefore, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
-from fhirline.streams.step2_consume.fencing import Fence, die, die_of
+from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on
 from fhirline.streams.step3_restore.erased import Follower, Heeding
 from fhirline.streams.step5_publish.publish import PRODUCERS, Deliverer
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic
@@ -52,7 +53,7 @@ def build_app(
     settings: Settings,
     normalize: Normalizer,
     vendors: Sequence[str],
-    watched: Watched,
+    watched: WorkerEndpoint,
     tracing: "Tracing | None" = None,
 ) -> faust.App:
     """The Faust app with an agent for each raw topic. It reads; nothing is ever sent through Faust.
@@ -106,8 +107,8 @@ def build_app(
         """Faust may wait for ever, in silence, once it may not join its group any more."""
         while True:
             await asyncio.sleep(PRIVILEGES_EVERY)
-            if lacking := await asyncio.to_thread(taken_away, settings, "worker"):
-                die("authorization was taken away", lacking=lacking)
+            if lacking := await asyncio.to_thread(missing_acls, settings, "worker"):
+                exit_uncommitted("authorization was taken away", lacking=lacking)
 
     @app.task  # type: ignore[untyped-decorator]  # Faust's own
     async def reading_on() -> None:
@@ -116,7 +117,7 @@ def build_app(
             try:
                 await cast(WorkerConsumer, app.consumer).read_on()
             except LogEndsBefore as error:  # Faust would drop what comes until the old end is reached, and commit then
-                die_of("the log ends before what is committed", error)
+                exit_uncommitted_on("the log ends before what is committed", error)
 
     @app.task  # type: ignore[untyped-decorator]  # Faust's own
     async def following() -> None:
@@ -151,7 +152,7 @@ def _add_agent(app: faust.App, topic: str, processor: BatchProcessor, positions:
     @app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=topic)
     async def agent(stream: Any) -> None:
         try:
-            async for events in at_hand(stream, settings.batch_size, settings.batch_within):
+            async for events in take_batches(stream, settings.batch_size, settings.batch_within):
                 raws = await positions.complete([_raw_record(processor.vendor, event.message) for event in events])
                 await processor.process(raws)
                 positions.delivered(raws)
@@ -159,11 +160,11 @@ def _add_agent(app: faust.App, topic: str, processor: BatchProcessor, positions:
                     await stream.ack(event)
         except Exception as error:  # noqa: BLE001  # rule 2 above, also for what the stream itself raises
             # A cancellation is none: Faust stops the agent in the midst of a batch, of which nothing is acked yet.
-            die_of("a batch could not be delivered", error)
+            exit_uncommitted_on("a batch could not be delivered", error)
 
 
-def _raw_record(vendor: str, message: Any) -> RawRecord:
-    return RawRecord(
+def _raw_record(vendor: str, message: Any) -> ConsumerRecord:
+    return ConsumerRecord(
         vendor,
         message.topic,
         message.partition,

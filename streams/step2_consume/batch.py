@@ -12,8 +12,8 @@ from confluent_kafka import Message
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
 from fhirline.streams.kafka.headers import EVENT_KEY, header
-from fhirline.streams.kafka.records import OutRecord, RawRecord
-from fhirline.streams.step2_consume.fencing import Fence, breathing, die, die_of
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
+from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on, yielding_to_loop
 from fhirline.streams.step2_consume.metrics import BatchCounts, VendorMetrics, WorkerMetrics
 from fhirline.streams.step3_restore.erased import Heeding
 from fhirline.streams.step3_restore.state import PartitionState, RegisterTooLarge, StateCache
@@ -40,9 +40,9 @@ class _Mapped:
     """What a batch has come to, before it is delivered."""
 
     counts: BatchCounts
-    records: list[OutRecord] = field(default_factory=list)
+    records: list[ProducerRecord] = field(default_factory=list)
     constants: dict[bytes, bytes | None] = field(default_factory=dict)
-    sources: dict[int, RawRecord] = field(default_factory=dict)
+    sources: dict[int, ConsumerRecord] = field(default_factory=dict)
     """The raw record of each record, by its ``id()``; registers have none."""
     patients: set[str] = field(default_factory=set)
     """``tenant|patient key`` of each event that could be opened."""
@@ -78,7 +78,7 @@ class BatchProcessor:
         """Whoever reads or changes registers has it: a thread that restores must not meet the mapping of a batch."""
         self._constants: dict[bytes, bytes | None] = {}  # what has been acknowledged: the same again says nothing new
 
-    async def process(self, raws: Sequence[RawRecord]) -> None:
+    async def process(self, raws: Sequence[ConsumerRecord]) -> None:
         """Returns once everything that follows from ``raws`` is durable. Raises DeliveryFailed, RestoreFailed."""
         mapped = _Mapped(self._metrics.batch())
         spans = self._tracing.batch(raws[0].topic, len(raws)) if self._tracing else None
@@ -88,7 +88,7 @@ class BatchProcessor:
         await self._still_heeded(mapped.patients)
         self._fence.check()
         if any(self.state.held(each) is not state for each, state in states.items()):
-            die("partitions went away under a batch")  # stale output would land behind their new owner's
+            exit_uncommitted("partitions went away under a batch")  # stale output would land behind their new owner's
         mapped.counts.delivered(raws, mapped.records, *await self._deliver(mapped))
         if spans:
             spans.end()
@@ -98,12 +98,12 @@ class BatchProcessor:
 
     async def _map(
         self,
-        raws: Sequence[RawRecord],
+        raws: Sequence[ConsumerRecord],
         states: Mapping[int, PartitionState],
         into: _Mapped,
         spans: "BatchSpans | None",
     ) -> None:
-        async for raw in breathing(raws):
+        async for raw in yielding_to_loop(raws):
             state = states[raw.partition]
             span = spans.begin(raw) if spans else None
             followed = follow(raw, self._normalize, state, self._partitions, self._heeding.erased.blocks)
@@ -140,17 +140,17 @@ class BatchProcessor:
         if not self._heeding.fresh:
             await self._heeding.look()
         if any(self._heeding.erased.blocks_key(f"{self.vendor}|{each}") for each in patients):
-            die("a patient was erased under a batch")
+            exit_uncommitted("a patient was erased under a batch")
 
-    async def _deliver(self, mapped: _Mapped) -> tuple[Sequence[OutRecord], int]:
+    async def _deliver(self, mapped: _Mapped) -> tuple[Sequence[ProducerRecord], int]:
         """The barrier. A record too large for Kafka becomes its raw record's dead letter, inside the same barrier.
 
         Returns the records that were too large, and how many letters speak of them that are not counted yet.
         """
         too_large = await self._deliverer.deliver_beside(self._fence.passing(mapped.records), self._delivered)
-        letters: dict[str, OutRecord] = {}
+        letters: dict[str, ProducerRecord] = {}
         said_already = 0
-        of: dict[int, RawRecord] = {}
+        of: dict[int, ConsumerRecord] = {}
         for record in too_large:
             if (raw := mapped.sources.get(id(record))) is None:
                 # `told` lets none through that the settings allow: the topic was made with less, and mending it helps.
@@ -175,7 +175,7 @@ class BatchProcessor:
             async with self._registers:
                 await self._restored(set())
         except Exception as error:  # noqa: BLE001  # without state nothing may be mapped
-            die_of("state could not be restored", error)
+            exit_uncommitted_on("state could not be restored", error)
 
     async def _ready(self, partitions: set[int]) -> dict[int, PartitionState]:
         """States to map by, and knowledge of who is erased that is fresh when the batch begins."""
@@ -202,12 +202,12 @@ class BatchProcessor:
             state.delivered(record.offset() or 0)
 
 
-def _log_mapped(raw: RawRecord, normalized: Normalized) -> None:
-    shown = {"raw": raw.coordinates, "event_key": normalized.stamp.event_key, "event_type": normalized.event_type}
+def _log_mapped(raw: ConsumerRecord, normalized: Normalized) -> None:
+    shown = {"raw": raw.coordinates, "event_key": normalized.version.event_key, "event_type": normalized.event_type}
     log.debug("event mapped", vendor=raw.vendor, **shown, resources=len(normalized.outputs))
 
 
-def _log_letter(raw: RawRecord, letter: OutRecord, code: str, **more: str) -> None:
+def _log_letter(raw: ConsumerRecord, letter: ProducerRecord, code: str, **more: str) -> None:
     """``event_key`` is the gateway's: by it an event is followed from its webhook to its dead letter."""
     event = header(letter.headers, EVENT_KEY)
     log.warning("dead letter", vendor=raw.vendor, raw=raw.coordinates, event_key=event, code=code, **more)

@@ -14,7 +14,7 @@ from fhirline.streams.step2_consume.metrics import WorkerMetrics
 from fhirline.streams.step3_restore.state import StateCache
 
 
-class Watched:
+class WorkerEndpoint:
     """Made before the Faust app, which it then looks into; raises ConfigurationError where the port is taken."""
 
     def __init__(self, settings: Settings) -> None:

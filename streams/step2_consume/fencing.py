@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 import structlog
 
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step3_restore.erased import PAUSE_SHARE
 
 log = structlog.get_logger("worker")
@@ -24,19 +24,22 @@ BREATHE_AFTER = 0.03
 """Seconds of work at a stretch, after which heartbeats, fetches and the fence's ticker get their turn."""
 
 
-def die(reason: str, **details: Any) -> NoReturn:
+def exit_uncommitted(reason: str, **details: Any) -> NoReturn:
     """End the process at once, committing nothing; the supervisor starts it again, and the batch is read again."""
     log.critical("worker ends without committing", reason=reason, **details)
     os._exit(EXIT_FAILED)
 
 
-def die_of(reason: str, error: BaseException) -> NoReturn:
-    """`die` of an error. Messages of our own errors name topics, settings and codes; others may quote a payload."""
-    own = type(error).__module__.startswith("fhirline.")
-    die(reason, error=type(error).__name__, detail=str(error) if own else "see the type")
+def exit_uncommitted_on(reason: str, error: BaseException) -> NoReturn:
+    """`exit_uncommitted` of an error.
+
+    Messages of our own errors name topics, settings and codes; others may quote a payload.
+    """
+    own = type(error).__module__.startswith(("fhirline.streams.", "fhirline.config."))
+    exit_uncommitted(reason, error=type(error).__name__, detail=str(error) if own else "see the type")
 
 
-async def breathing(items: Iterable[Item]) -> AsyncIterator[Item]:
+async def yielding_to_loop(items: Iterable[Item]) -> AsyncIterator[Item]:
     """The items, with a turn for everything else on the loop as often as it is due: a slow batch is no pause.
 
     By the clock, not by the number of items: what an item costs depends on its size, on the validation and on the
@@ -71,9 +74,9 @@ class Fence:
     def _look(self, now: float) -> None:
         paused = now - self._last if self._last is not None else 0.0
         if paused > self._limit:
-            die("paused longer than the group waits", seconds=round(paused, 1))
+            exit_uncommitted("paused longer than the group waits", seconds=round(paused, 1))
 
-    def passing(self, records: Iterable[OutRecord]) -> Iterator[OutRecord]:
+    def passing(self, records: Iterable[ProducerRecord]) -> Iterator[ProducerRecord]:
         """The records on their way to the producer: a pause may begin, and end, between any two of them.
 
         Only looks: what sends must not hide that the loop stands still.

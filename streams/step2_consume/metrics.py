@@ -11,7 +11,7 @@ from prometheus_client import Counter as CounterMetric
 from fhirline.mappers.fhir.validation import Disagreement
 from fhirline.mappers.pipeline.normalize import UNKNOWN
 from fhirline.mappers.registry import vendor_mapping
-from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.observe.metrics.labels import BATCH_BUCKETS, LATENCY_BUCKETS, OTHER, PATHS, Bounded
 from fhirline.streams.step4_normalize.follow import MAPPING_FAILED, TOO_LARGE, UNREADABLE_HEADER, Followed
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
@@ -169,7 +169,11 @@ class BatchCounts:
             self._dead[followed.error] += 1
 
     def delivered(
-        self, raws: Sequence[RawRecord], records: Iterable[OutRecord], too_large: Sequence[OutRecord], letters: int
+        self,
+        raws: Sequence[ConsumerRecord],
+        records: Iterable[ProducerRecord],
+        too_large: Sequence[ProducerRecord],
+        letters: int,
     ) -> None:
         """All of it has been acknowledged, but ``too_large``, for which ``letters`` dead letters went out."""
         of = self._of
@@ -194,7 +198,7 @@ class BatchCounts:
             of.drift(of.path(path)).inc(count)
         self._observe(raws)
 
-    def _observe(self, raws: Sequence[RawRecord]) -> None:
+    def _observe(self, raws: Sequence[ConsumerRecord]) -> None:
         of, now, old = self._of, time.time(), 0
         for raw in raws:
             age = now - raw.timestamp_ms / 1000

@@ -5,7 +5,7 @@
   end, with a plain consumer and no group, whenever the group's generation has changed.
 * The cache may be ahead of what is durable, never behind: it is merged into while a batch is mapped, and its records go
   out in that batch's barrier. If the barrier fails the process ends, and the cache with it.
-* Merging is by greatest stamp, in any order, any number of times: reading a record again changes nothing.
+* Merging is by greatest version, in any order, any number of times: reading a record again changes nothing.
 * A partition's worker is not its state's only writer: a replay that publishes writes what events say anew. So a worker
   asks once a second where its state's partitions end, and reads on where that is beyond what it has written itself.
 """
@@ -22,11 +22,11 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from fhirline.config.settings import Settings
-from fhirline.mappers.pipeline.normalize import Statement
-from fhirline.mappers.results import Entry, Stamp
+from fhirline.mappers.pipeline.normalize import StateUpdate
+from fhirline.mappers.results import Entry, Version
 from fhirline.streams.kafka.acl_check import DENIED, denied
 from fhirline.streams.kafka.clients import librdkafka
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.records import ProducerRecord
 
 RESTORE_BATCH = 5_000
 POLL_SECONDS = 1.0
@@ -66,13 +66,13 @@ class PartitionState:
         registers = self._subjects.get(subject)
         return {name: decode(value) for name, value in registers.items()} if registers else {}
 
-    def remember(self, statements: Iterable[Statement]) -> None:
+    def remember(self, statements: Iterable[StateUpdate]) -> None:
         for each in statements:
             self._merge(each.subject, each.register, encode(each.entry))
 
     def told(
-        self, topic: str, partition: int, raw_key: str, statements: Sequence[Statement], largest: int = sys.maxsize
-    ) -> list[OutRecord]:
+        self, topic: str, partition: int, raw_key: str, statements: Sequence[StateUpdate], largest: int = sys.maxsize
+    ) -> list[ProducerRecord]:
         """Remember what an event says, and give the records that say it: each value is encoded once for both.
 
         Raises RegisterTooLarge where one of them is larger than ``largest`` bytes. A register repeats an id in its key
@@ -124,9 +124,9 @@ class PartitionState:
 
 def encode(entry: Entry) -> bytes:
     """A register's value in the state topic: ``{"s": [seconds, fraction, event key, text], "v": value}``."""
-    stamp = entry.stamp
+    version = entry.version
     # bytes(): orjson keeps over-allocated buffers, ten times the memory for small values (state.md).
-    return bytes(bytearray(orjson.dumps({"s": [*stamp.order, stamp.event_key, stamp.at], "v": entry.value})))
+    return bytes(bytearray(orjson.dumps({"s": [*version.order, version.event_key, version.at], "v": entry.value})))
 
 
 def decode(value: bytes) -> Entry:
@@ -134,15 +134,15 @@ def decode(value: bytes) -> Entry:
     return Entry(_stamp(held), held["v"])
 
 
-def _stamp(held: Mapping[str, Any]) -> Stamp:
+def _stamp(held: Mapping[str, Any]) -> Version:
     seconds, fraction, event_key, at = held["s"]
-    return Stamp((seconds, fraction), event_key, at)
+    return Version((seconds, fraction), event_key, at)
 
 
-def state_record(topic: str, partition: int, raw_key: str, statement: Statement) -> OutRecord:
+def state_record(topic: str, partition: int, raw_key: str, statement: StateUpdate) -> ProducerRecord:
     """The record of a statement. Its key begins with the raw record's, so that a patient's registers can be found."""
     key = orjson.dumps([raw_key, statement.subject, statement.register])
-    return OutRecord(topic, key, encode(statement.entry), partition)
+    return ProducerRecord(topic, key, encode(statement.entry), partition)
 
 
 @dataclass
@@ -259,7 +259,7 @@ class StateCache:
         return read
 
     def sizes(self) -> dict[int, tuple[int, int]]:
-        """Registers and the bytes of their values per partition, for metrics."""
+        """State entries and the bytes of their values per partition, for metrics."""
         return {partition: (state.registers, state.size) for partition, state in [*self._partitions.items()]}
 
 

@@ -18,12 +18,12 @@ from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.identity import escape
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, event_key, open_envelope, read_body
-from fhirline.mappers.pipeline.normalize import Normalized, Normalizer, Output, Refusal, Remembered, Statement
+from fhirline.mappers.pipeline.normalize import Normalized, Normalizer, Output, Refusal, State, StateUpdate
 from fhirline.mappers.pipeline.redaction import folded, redact
 from fhirline.mappers.registry import raw_key
-from fhirline.mappers.results import Stamp
+from fhirline.mappers.results import Version
 from fhirline.streams.kafka import headers
-from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.topics.declared import BUNDLE, OUTCOME, canonical_topic, dead_letter_topic
 from fhirline.topics.partition import partition_for
 
@@ -39,8 +39,8 @@ SHORT = 1_024
 class Followed:
     """All that follows from one raw record."""
 
-    records: tuple[OutRecord, ...]
-    statements: tuple[Statement, ...] = ()
+    records: tuple[ProducerRecord, ...]
+    statements: tuple[StateUpdate, ...] = ()
     key: str = ""
     """``tenant|patient key`` (`mappers.registry.raw_key`); empty where the event could not be opened, or is erased."""
     normalized: Normalized | None = None
@@ -51,9 +51,9 @@ class Followed:
 
 
 def follow(
-    raw: RawRecord,
+    raw: ConsumerRecord,
     normalize: Normalizer,
-    remembered: Remembered,
+    remembered: State,
     partitions: int,
     blocked: Callable[[Envelope], bool] | None = None,
 ) -> Followed:
@@ -82,7 +82,7 @@ def follow(
     return Followed(tuple(records), normalized.statements, key, normalized, code)
 
 
-def envelope_of(raw: RawRecord) -> Envelope:
+def envelope_of(raw: ConsumerRecord) -> Envelope:
     """The envelope of a raw record, also of one from another producer, without our headers (architecture.md).
 
     Then the record's timestamp and the default tenant stand in.
@@ -100,7 +100,9 @@ def envelope_of(raw: RawRecord) -> Envelope:
     return open_envelope(raw.vendor, tenant, raw.value, received, route_event)
 
 
-def _outputs(raw: RawRecord, envelope: Envelope, normalized: Normalized, partitions: int) -> Sequence[OutRecord]:
+def _outputs(
+    raw: ConsumerRecord, envelope: Envelope, normalized: Normalized, partitions: int
+) -> Sequence[ProducerRecord]:
     common = headers.headers(
         vendor=envelope.vendor,
         tenant=envelope.tenant,
@@ -108,15 +110,15 @@ def _outputs(raw: RawRecord, envelope: Envelope, normalized: Normalized, partiti
         raw=raw.coordinates,
         mapping_version=MAPPING_VERSION,
     )
-    stamped: dict[Stamp, headers.Headers] = {}  # most of an event's records bear its own stamp
+    stamped: dict[Version, headers.Headers] = {}  # most of an event's records bear its own version
 
-    def record(topic: str, output: Output) -> OutRecord:
-        own = stamped.get(output.stamp)
+    def record(topic: str, output: Output) -> ProducerRecord:
+        own = stamped.get(output.version)
         if own is None:
-            own = common + headers.headers(event_key=output.stamp.event_key, occurred_at=output.stamp.at)
-            stamped[output.stamp] = own
+            own = common + headers.headers(event_key=output.version.event_key, occurred_at=output.version.at)
+            stamped[output.version] = own
         partition = partition_for(output.partition_by, partitions)
-        return OutRecord(topic, output.key.encode(), output.value, partition, own, output.constant)
+        return ProducerRecord(topic, output.key.encode(), output.value, partition, own, output.constant)
 
     records = [record(canonical_topic(output.resource["resourceType"]), output) for output in normalized.outputs]
     if normalized.bundle:
@@ -126,13 +128,18 @@ def _outputs(raw: RawRecord, envelope: Envelope, normalized: Normalized, partiti
     return records
 
 
-def _refused(raw: RawRecord, envelope: Envelope, refusals: Sequence[Refusal]) -> OutRecord:
+def _refused(raw: ConsumerRecord, envelope: Envelope, refusals: Sequence[Refusal]) -> ProducerRecord:
     """One letter for all that an event's mapping could not make: redriving maps the event again, whole."""
     problems = [
-        {"code": refusal.code, "resource": refusal.resource_type, "path": problem.path, "problem": problem.code}
-        for refusal in refusals
-        for problem in refusal.problems
-    ] or [{"code": refusal.code, "resource": refusal.resource_type} for refusal in refusals]
+        {
+            "code": delivery_error.code,
+            "resource": delivery_error.resource_type,
+            "path": problem.path,
+            "problem": problem.code,
+        }
+        for delivery_error in refusals
+        for problem in delivery_error.problems
+    ] or [{"code": delivery_error.code, "resource": delivery_error.resource_type} for delivery_error in refusals]
     first = refusals[0]
     path = first.problems[0].path if first.problems else first.resource_type
     shown = orjson.dumps(problems[:MAX_PROBLEMS]).decode()
@@ -140,8 +147,8 @@ def _refused(raw: RawRecord, envelope: Envelope, refusals: Sequence[Refusal]) ->
 
 
 def dead_letter(
-    raw: RawRecord, value: bytes | None, code: str, path: str = "", errors: str = "", event: str = ""
-) -> OutRecord:
+    raw: ConsumerRecord, value: bytes | None, code: str, path: str = "", errors: str = "", event: str = ""
+) -> ProducerRecord:
     """A dead letter: the raw value as it was, and in the headers a stable code, a path, and where it came from.
 
     The headers never hold a value of the payload. A value that could not be parsed, so not redacted, and that names a
@@ -150,7 +157,7 @@ def dead_letter(
     if value is not None and code in ("not-json", "too-deep") and names_a_secret(value):
         value = None
     tenant = headers.header(raw.headers, headers.TENANT) or DEFAULT_TENANT
-    return OutRecord(
+    return ProducerRecord(
         dead_letter_topic(raw.vendor),
         raw.key or f"{escape(tenant)}|record/{raw.partition}/{raw.offset}".encode(),
         value,
@@ -172,13 +179,13 @@ def dead_letter(
     )
 
 
-def too_large_letter(raw: RawRecord, topic: str) -> OutRecord:
+def too_large_letter(raw: ConsumerRecord, topic: str) -> ProducerRecord:
     """The letter of an event of which a record for ``topic`` exceeds what Kafka takes."""
     envelope = envelope_of(raw)  # it has been read before: what is too large was made from it
     return dead_letter(raw, redacted_value(raw, envelope), TOO_LARGE, topic, event=envelope.event_key)
 
 
-def smaller_letters(raw: RawRecord, letter: OutRecord) -> Iterator[OutRecord]:
+def smaller_letters(raw: ConsumerRecord, letter: ProducerRecord) -> Iterator[ProducerRecord]:
     """A letter that is itself too large, in ever less room: without its value, then without a key or header that is
     longer than `SHORT`.
 
@@ -194,7 +201,7 @@ def smaller_letters(raw: RawRecord, letter: OutRecord) -> Iterator[OutRecord]:
     yield dead_letter(replace(raw, key=key, headers=short), None, code, path, event=event)
 
 
-def not_remembered(raw: RawRecord, topic: str) -> Followed:
+def not_remembered(raw: ConsumerRecord, topic: str) -> Followed:
     """What follows from an event of which a register exceeds what Kafka takes: its letter alone.
 
     Nothing else of it goes out. What later events fold would contradict it, and the letter is sent again as a whole.
@@ -220,7 +227,7 @@ def names_a_secret(value: bytes) -> bool:
     return any(folded(name) in text for name in (*secrets().redacted, *secrets().redacted_below))
 
 
-def redacted_value(raw: RawRecord, envelope: Envelope) -> bytes | None:
+def redacted_value(raw: ConsumerRecord, envelope: Envelope) -> bytes | None:
     """The raw value byte for byte; redacted where a foreign producer had not done it."""
     if raw.value is None:
         return None

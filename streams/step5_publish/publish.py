@@ -16,8 +16,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import producer_config
-from fhirline.streams.kafka.delivery_report import refusal
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.delivery_report import delivery_error
+from fhirline.streams.kafka.records import ProducerRecord
 
 _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 
@@ -75,7 +75,9 @@ class Deliverer:
             self._producers = tuple(together.map(lambda _: Producer(config), range(producers)))
         self._of_topic: dict[str, Producer] = {}
 
-    def deliver(self, records: Iterable[OutRecord], delivered: Delivered | None = None) -> Sequence[OutRecord]:
+    def deliver(
+        self, records: Iterable[ProducerRecord], delivered: Delivered | None = None
+    ) -> Sequence[ProducerRecord]:
         """Write the records and wait for every acknowledgement; blocking, for a command.
 
         Returns the records that are too large for Kafka, which the caller must dead-letter in the same barrier.
@@ -87,8 +89,8 @@ class Deliverer:
         return reports.refused()
 
     async def deliver_beside(
-        self, records: Iterable[OutRecord], delivered: Delivered | None = None
-    ) -> Sequence[OutRecord]:
+        self, records: Iterable[ProducerRecord], delivered: Delivered | None = None
+    ) -> Sequence[ProducerRecord]:
         """As `deliver`, on the worker's event loop, which goes on beside it.
 
         On purpose without a thread: every delivery report calls Python, so a thread would wait for the interpreter, up
@@ -100,7 +102,7 @@ class Deliverer:
             self._poll(0)
         return reports.refused()
 
-    def _delivering(self, records: Iterable[OutRecord], reports: "_Reports") -> Iterator[float]:
+    def _delivering(self, records: Iterable[ProducerRecord], reports: "_Reports") -> Iterator[float]:
         """Sends everything and ends when Kafka has said of each record what became of it.
 
         Yields seconds to wait for reports, which the caller then takes by polling.
@@ -130,7 +132,7 @@ class Deliverer:
             producer = self._of_topic[topic] = self._producers[turn]
         return producer
 
-    def _sent(self, record: OutRecord, reports: "_Reports") -> bool:
+    def _sent(self, record: ProducerRecord, reports: "_Reports") -> bool:
         """Whether librdkafka has taken the record; not while its queue is full. Raises DeliveryFailed."""
         try:
             self._producer(record.topic).produce(
@@ -159,7 +161,7 @@ class _Reports:
     __slots__ = ("_delivered", "_failed", "count", "sent", "take", "too_large")
 
     def __init__(self, delivered: Delivered | None) -> None:
-        self.sent: list[OutRecord] = []
+        self.sent: list[ProducerRecord] = []
         self.count = 0
         self.too_large: set[tuple[str, bytes, bytes | None]] = set()
         self._failed: set[str] = set()
@@ -168,7 +170,7 @@ class _Reports:
 
     def _take(self, error: KafkaError | None, message: Message) -> None:
         self.count += 1
-        error = refusal(error, message)
+        error = delivery_error(error, message)
         if error is None:
             if self._delivered is not None:
                 self._delivered(message)
@@ -177,7 +179,7 @@ class _Reports:
         else:
             self._failed.add(f"{message.topic()}: {error.name()}")
 
-    def refused(self) -> Sequence[OutRecord]:
+    def refused(self) -> Sequence[ProducerRecord]:
         """The records that are too large. Raises DeliveryFailed where others were not acknowledged either."""
         if self._failed:
             raise DeliveryFailed("; ".join(sorted(self._failed)[:5]))
@@ -187,6 +189,6 @@ class _Reports:
         return too_large
 
 
-def _known(record: OutRecord) -> tuple[str, bytes, bytes | None]:
+def _known(record: ProducerRecord) -> tuple[str, bytes, bytes | None]:
     """What a record is known by when only Kafka's report of it is at hand."""
     return record.topic, record.key, record.value

@@ -12,7 +12,7 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import header
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step4_normalize.follow import Followed
 from fhirline.topics.declared import canonical_topic, dead_letter_topic, raw_topic
 from tests.support.workload import Store, undisturbed
@@ -62,10 +62,10 @@ def raw_topics(settings: Settings) -> list[str]:
     return [raw_topic(vendor) for vendor in load_vendors(settings.vendors_file).names]
 
 
-def raw_records(settings: Settings) -> Iterator[RawRecord]:
+def raw_records(settings: Settings) -> Iterator[ConsumerRecord]:
     """What lies on the raw topics, each partition in its order."""
     for message in read_all(settings, raw_topics(settings)):
-        yield RawRecord(
+        yield ConsumerRecord(
             (topic := message.topic() or "").removeprefix("raw."),
             topic,
             message.partition() or 0,
@@ -197,7 +197,7 @@ def compare(settings: Settings) -> Comparison:
     dead: set[str] = set()
     events = 0
 
-    def seen(raw: RawRecord, followed: Followed) -> None:
+    def seen(raw: ConsumerRecord, followed: Followed) -> None:
         nonlocal events
         events += 1
         if any(record.topic == dead_letter_topic(raw.vendor) for record in followed.records):
@@ -226,7 +226,7 @@ def first_that_need(settings: Settings, topic: str, since: dict[Place, int]) -> 
     """For each raw partition the first offset from ``since`` on whose event has a record for ``topic``."""
     found: dict[Place, int] = {}
 
-    def seen(raw: RawRecord, followed: Followed) -> None:
+    def seen(raw: ConsumerRecord, followed: Followed) -> None:
         place = (raw.topic, raw.partition)
         if raw.offset >= since.get(place, 0) and any(record.topic == topic for record in followed.records):
             found.setdefault(place, raw.offset)

@@ -26,12 +26,12 @@ ON_THEIR_WAY = 5 * 1_200_000 // SIZE
 DELIVER = f"""
 import random
 from fhirline.config.settings import load_settings
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step2_consume.fencing import Fence
 from fhirline.streams.step5_publish.publish import Deliverer, DeliveryFailed
 settings = load_settings()
 value = random.Random(1).randbytes({SIZE})
-records = (OutRecord("paused", b"%d" % each, value) for each in range({RECORDS}))
+records = (ProducerRecord("paused", b"%d" % each, value) for each in range({RECORDS}))
 fence = Fence(settings.session_timeout)
 fence.check()  # and no ticker, which might end the process before its producer shows what it does
 try:

@@ -19,7 +19,7 @@ from fhirline.config.terminology import load_terminology
 from fhirline.mappers.fhir.validation import no_validation
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import Envelope, open_envelope
-from fhirline.mappers.pipeline.normalize import Memory, Normalized, Normalizer, Statement
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, Normalizer, StateUpdate
 from fhirline.mappers.results import Entry
 from tests.support.cases import Case, cases, shown
 
@@ -34,12 +34,12 @@ def mapper() -> Normalizer:
     return Case("altibbi", "", ()).normalizer(no_validation)
 
 
-class Stored(Memory):
+class Stored(InMemoryState):
     """Memory as the state topic gives it back: every value went through JSON."""
 
-    def remember(self, statements: Sequence[Statement]) -> None:
+    def remember(self, statements: Sequence[StateUpdate]) -> None:
         super().remember(
-            [each._replace(entry=Entry(each.entry.stamp, _through_json(each.entry.value))) for each in statements]
+            [each._replace(entry=Entry(each.entry.version, _through_json(each.entry.value))) for each in statements]
         )
 
 
@@ -68,7 +68,7 @@ def last_written(results: Iterable[Normalized]) -> dict[str, tuple[Any, Any]]:
         for output in result.outputs:
             resource = orjson.loads(output.value)
             resource.pop("recorded", None)
-            store[output.key] = (orjson.dumps(resource), None if output.constant else output.stamp)
+            store[output.key] = (orjson.dumps(resource), None if output.constant else output.version)
     return store
 
 
@@ -182,8 +182,8 @@ def test_a_child_that_the_latest_recommendation_left_out_says_so_in_any_order() 
     ]
     stores = [last_written(run(order)) for order in itertools.permutations(events)]
     assert all(store == stores[0] for store in stores)
-    assert {stamp for key, (_, stamp) in stores[0].items() if key.startswith("MedicationRequest/")} == {
-        run(events)[-1].stamp
+    assert {version for key, (_, version) in stores[0].items() if key.startswith("MedicationRequest/")} == {
+        run(events)[-1].version
     }
     last = [orjson.loads(value) for value, _ in stores[0].values()]
     drugs = {
@@ -266,7 +266,7 @@ def _references(value: Any) -> Iterable[str]:
 
 def _leaves(case: Case) -> Iterable[Any]:
     for position, body in enumerate(case.events):
-        result = case.normalizer(no_validation)(case.envelope(body, position), Memory())
+        result = case.normalizer(no_validation)(case.envelope(body, position), InMemoryState())
         if result.outputs:
             for leaf in result.ledger:
                 if leaf.treatment == "mapped":
@@ -278,7 +278,7 @@ def test_a_mapped_leaf_shows_in_the_output(case: Case, position: int, pointer: s
     normalize, before = case.normalizer(no_validation), case.envelope(case.events[position], position)
     body = _changed(before.body, pointer.split("/")[1:])
     after = replace(before, body=body)  # under the same event key
-    one, other = ([output.value for output in normalize(each, Memory()).outputs] for each in (before, after))
+    one, other = ([output.value for output in normalize(each, InMemoryState()).outputs] for each in (before, after))
     assert one != other
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fhirline.mappers.pipeline.envelope import event_key
 from fhirline.mappers.pipeline.ledger import leaves_of
-from fhirline.mappers.pipeline.normalize import Memory, Normalized, Statement
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, StateUpdate
 from fhirline.mappers.registry import raw_key
 from tests.support.cases import Case, cases
 
@@ -72,7 +72,7 @@ def test_no_prompt_and_no_finding_leaves_the_raw_store(name: str, prompts: Any) 
     assert not any(b"SECRET" in output.value for output in result.outputs)
 
 
-def as_remembered(statement: Statement) -> Statement:
+def as_remembered(statement: StateUpdate) -> StateUpdate:
     """A statement as the state topic gives it back."""
     entry = statement.entry
     return statement._replace(entry=entry._replace(value=orjson.loads(orjson.dumps(entry.value))))
@@ -80,7 +80,7 @@ def as_remembered(statement: Statement) -> Statement:
 
 def fold(events: list[dict[str, Any]]) -> bytes:
     case = Case("azodha", "fold", tuple(events))
-    normalize, memory, stored = case.normalizer(), Memory(), b""
+    normalize, memory, stored = case.normalizer(), InMemoryState(), b""
     for body in events:
         result = normalize(case.envelope(body), memory)
         memory.remember([as_remembered(each) for each in result.statements])
@@ -171,7 +171,7 @@ def test_an_echoed_score_is_no_observation() -> None:
     patient = {"id": "patient123", "wellbeingScore": 5, "score": 7}
     result = one({"eventName": "SurveyAssessment", "data": {"patient": patient, "assessment": {"id": 1}}})
     assert of_type(result, "Observation") == []
-    assert {leaf.pointer for leaf in result.ledger if leaf.homeless} == {
+    assert {leaf.pointer for leaf in result.ledger if leaf.unplaced} == {
         "/data/patient/wellbeingScore",
         "/data/patient/score",
     }
@@ -199,14 +199,14 @@ def test_what_is_called_mapped_shows_in_the_output(case: Case) -> None:
     """Perturb each leaf that the ledger calls mapped, under the same event key: something else must come out."""
     normalize = case.normalizer()
     for envelope in case.envelopes():
-        before = normalize(envelope, Memory())
+        before = normalize(envelope, InMemoryState())
         for leaf in before.ledger:
             if leaf.treatment != "mapped" or leaf.value is None:
                 continue
             new: Any = not leaf.value if isinstance(leaf.value, bool) else f"{leaf.value}~changed"
             if isinstance(leaf.value, int | float) and not isinstance(leaf.value, bool):
                 new = leaf.value / 2 + 3
-            after = normalize(replace(envelope, body=rewritten(envelope.body, leaf.pointer, new)), Memory())
+            after = normalize(replace(envelope, body=rewritten(envelope.body, leaf.pointer, new)), InMemoryState())
             assert said(after) != said(before), f"{leaf.pointer} is called mapped, but nothing depends on it"
 
 
@@ -267,6 +267,6 @@ def test_junk_anywhere_is_survived(case: Case) -> None:
         for number, pointer in enumerate(sorted(pointers - {""})):
             for new in (JUNK[number % len(JUNK)], JUNK[(number * 7 + 3) % len(JUNK)]):
                 body = rewritten(envelope.body, pointer, new)
-                result = normalize(replace(envelope, body=body, event_key=event_key(body)), Memory())
+                result = normalize(replace(envelope, body=body, event_key=event_key(body)), InMemoryState())
                 assert [each for each in result.refusals if each.code == "resource-invalid"] == []
                 assert result.outputs or result.outcome

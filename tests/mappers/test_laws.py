@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.ledger import leaves_of
-from fhirline.mappers.pipeline.normalize import Memory, Normalized, Normalizer
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, Normalizer
 from fhirline.streams.kafka.headers import header, headers
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step4_normalize.follow import Followed, follow
 from tests.support.cases import Case, cases
 from tests.support.mutations import mutated
@@ -36,13 +36,13 @@ def normalizer(case: Case) -> Normalizer:
     return _normalizer(CASES.index(case))
 
 
-def followed(case: Case, body: dict[str, Any], memory: Memory | None = None) -> Followed:
+def followed(case: Case, body: dict[str, Any], memory: InMemoryState | None = None) -> Followed:
     """What the worker makes of a body: everything that would leave the process."""
     received = headers(
         received_at=case.received_at, tenant="acme", **({"event_type": case.route_event} if case.route_event else {})
     )
-    raw = RawRecord(case.vendor, f"raw.{case.vendor}", 0, 0, 0, b"k", orjson.dumps(body), received)
-    return follow(raw, normalizer(case), memory or Memory(), 6)
+    raw = ConsumerRecord(case.vendor, f"raw.{case.vendor}", 0, 0, 0, b"k", orjson.dumps(body), received)
+    return follow(raw, normalizer(case), memory or InMemoryState(), 6)
 
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.vendor}/{case.name}")
@@ -139,7 +139,7 @@ def test_any_order_of_arrival_ends_in_the_same_store(case: Case) -> None:
 
 def final_store(case: Case, envelopes: list[Envelope]) -> dict[str, bytes]:
     """The last value under each canonical key; Practitioner left out until its own stage exists (mapping.md §3.2)."""
-    normalize, memory, store = normalizer(case), Memory(), {}
+    normalize, memory, store = normalizer(case), InMemoryState(), {}
     for envelope in envelopes:
         result = normalize(envelope, memory)
         memory.remember(result.statements)
@@ -148,11 +148,11 @@ def final_store(case: Case, envelopes: list[Envelope]) -> dict[str, bytes]:
 
 
 def test_state_survives_its_topic() -> None:
-    """Registers read back from their records are what was remembered: folds do not depend on the process."""
+    """State entries read back from their records are what was remembered: folds do not depend on the process."""
     from fhirline.streams.step3_restore.state import PartitionState, state_record
 
     for case in CASES:
-        normalize, kept, restored = normalizer(case), Memory(), PartitionState()
+        normalize, kept, restored = normalizer(case), InMemoryState(), PartitionState()
         for envelope in case.envelopes():
             result = normalize(envelope, kept)
             again = normalize(envelope, restored)

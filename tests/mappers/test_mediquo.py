@@ -12,7 +12,7 @@ from fhirline.mappers.fhir.validation import no_validation
 from fhirline.mappers.mediquo import VENDOR
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.ledger import unescape
-from fhirline.mappers.pipeline.normalize import Memory, Normalized
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from tests.support.cases import Case, cases
 
 MEDIQUO = {case.name: case for case in cases() if case.vendor == "mediquo"}
@@ -108,12 +108,12 @@ def test_what_the_ledger_calls_mapped_is_in_the_output(case: Case) -> None:
     normalize = case.normalizer(no_validation)
 
     def outputs(envelope: Envelope) -> list[bytes]:
-        return [each.value for each in normalize(envelope, Memory()).outputs]
+        return [each.value for each in normalize(envelope, InMemoryState()).outputs]
 
     unseen = []
     for envelope in case.envelopes():
         made = outputs(envelope)
-        for leaf in normalize(envelope, Memory()).ledger:
+        for leaf in normalize(envelope, InMemoryState()).ledger:
             if leaf.treatment == "mapped" and outputs(_changed(envelope, leaf.pointer)) == made:
                 unseen.append(leaf.pointer)
     assert unseen == []
@@ -125,7 +125,7 @@ def test_what_the_ledger_calls_kept_is_in_the_output(case: Case) -> None:
     normalize = case.normalizer(no_validation)
     lost = []
     for envelope in case.envelopes():
-        result = normalize(envelope, Memory())
+        result = normalize(envelope, InMemoryState())
         paths = set(_source_paths([each.resource for each in result.outputs]))
         kept = {leaf.pointer for leaf in result.ledger if leaf.treatment == "kept"} if result.outputs else set()
         lost += sorted(kept - paths)

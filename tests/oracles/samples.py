@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fhirline.mappers.pipeline.normalize import Memory, Normalized, Normalizer
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, Normalizer
 from fhirline.mappers.registry import vendor_mapping
 from tests.support.cases import Case, cases
 from tests.support.mutations import mutated
@@ -50,7 +50,7 @@ def generated(vendor: str, least: int = PER_MAPPING) -> dict[str, set[Sample]]:
 
 
 def _make(case: Case, normalize: Normalizer, rng: random.Random, made: dict[str, set[Sample]]) -> None:
-    memory = Memory()
+    memory = InMemoryState()
     for position, body in enumerate(case.events):
         result = normalize(case.envelope(mutated(body, rng), position), memory)
         memory.remember(result.statements)

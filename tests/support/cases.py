@@ -18,7 +18,7 @@ from fhirline.mappers.fhir.validation import Validator, validator
 from fhirline.mappers.identity import Naming
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import Envelope, open_envelope
-from fhirline.mappers.pipeline.normalize import Memory, Normalized, Normalizer
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, Normalizer
 from tests.support.paths import GOLDEN
 
 BASE = "https://fhirline.example.org"
@@ -59,7 +59,7 @@ class Case:
         )
 
     def run(self) -> list[Normalized]:
-        normalize, memory, results = self.normalizer(), Memory(), []
+        normalize, memory, results = self.normalizer(), InMemoryState(), []
         for envelope in self.envelopes():
             results.append(normalize(envelope, memory))
             memory.remember(results[-1].statements)

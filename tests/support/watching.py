@@ -17,7 +17,7 @@ from tests.support.receiving import GatewayProcess, environment, running_gateway
 ENOUGH = 60.0
 
 
-class Watched:
+class WorkerEndpoint:
     """A gateway and a worker, each with an endpoint for its metrics; ``logged`` is every line of both so far."""
 
     def __init__(self, broker: EmbeddedBroker, gateway: GatewayProcess, worker: Process, lines: list[str]) -> None:
@@ -60,7 +60,7 @@ class Watched:
 
 
 @contextmanager
-def watched(folder: Path, **more: str) -> Iterator[Watched]:
+def watched(folder: Path, **more: str) -> Iterator[WorkerEndpoint]:
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
         own = {"FHIRLINE_SESSION_TIMEOUT": "6", **more}
@@ -74,7 +74,7 @@ def watched(folder: Path, **more: str) -> Iterator[Watched]:
         try:
             with running_gateway(broker.bootstrap, folder, **own) as gateway:
                 worker.wait_for("partitions assigned")
-                yield Watched(broker, gateway, worker, lines)
+                yield WorkerEndpoint(broker, gateway, worker, lines)
         finally:
             worker.stop()
 

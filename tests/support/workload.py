@@ -17,10 +17,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Pro
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.factory import normalizer
-from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.kafka.clients import librdkafka, producer_config
-from fhirline.streams.kafka.delivery_report import refusal
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.delivery_report import delivery_error
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step1_receive.raw_record import Received, raw_record
 from fhirline.streams.step4_normalize.follow import Followed, follow
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
@@ -76,18 +76,20 @@ def _of_patient(value: Any, number: int) -> Any:
     return value
 
 
-def produce(settings: Settings, records: Iterable[Received]) -> list[RawRecord]:
+def produce(settings: Settings, records: Iterable[Received]) -> list[ConsumerRecord]:
     """Write raw records; returns them as they lie on the topics, by partition and offset."""
     producer = Producer(producer_config(settings))
-    written: list[RawRecord] = []
+    written: list[ConsumerRecord] = []
 
     def report(made: Received) -> Any:
         def delivered(error: KafkaError | None, message: Message) -> None:
-            error = refusal(error, message)
+            error = delivery_error(error, message)
             assert error is None, error
             vendor = made.topic.removeprefix("raw.")
             place = (message.partition() or 0, message.offset() or 0)  # 0 is said to be 0, see `refusal`
-            written.append(RawRecord(vendor, made.topic, *place, made.timestamp_ms, made.key, made.value, made.headers))
+            written.append(
+                ConsumerRecord(vendor, made.topic, *place, made.timestamp_ms, made.key, made.value, made.headers)
+            )
 
         return delivered
 
@@ -106,12 +108,14 @@ def produce(settings: Settings, records: Iterable[Received]) -> list[RawRecord]:
 
 
 def undisturbed(
-    settings: Settings, raws: Iterable[RawRecord], seen: Callable[[RawRecord, Followed], None] = lambda *_: None
+    settings: Settings,
+    raws: Iterable[ConsumerRecord],
+    seen: Callable[[ConsumerRecord, Followed], None] = lambda *_: None,
 ) -> dict[str, bytes]:
     """Topic-and-key → last value, as one run over the raw topics makes it; ``seen`` is told of each step."""
     normalize, memories, store = normalizer(settings), {}, {}
     for raw in raws:
-        memory = memories.setdefault((raw.topic, raw.partition), Memory())
+        memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
         followed = follow(raw, normalize, memory, settings.partitions)
         memory.remember(followed.statements)
         seen(raw, followed)

@@ -19,11 +19,11 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.factory import normalizer
-from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.cli import topics as topics_command
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.reader import Scanner, headers_of
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step1_receive.raw_record import Received, raw_record
 from fhirline.streams.step4_normalize.follow import follow
 from fhirline.topics import examples
@@ -132,8 +132,8 @@ def test_the_example_event_makes_the_example_resource() -> None:
     assert received
     made = raw_record("altibbi", "acme", orjson.dumps(sent["payload"]), received, None, 64)
     assert as_text(made.headers) == sent["headers"]
-    raw = RawRecord("altibbi", made.topic, 0, 0, made.timestamp_ms, made.key, made.value, made.headers)
-    records = follow(raw, normalizer(settings_for("127.0.0.1:9")), Memory(), 6).records
+    raw = ConsumerRecord("altibbi", made.topic, 0, 0, made.timestamp_ms, made.key, made.value, made.headers)
+    records = follow(raw, normalizer(settings_for("127.0.0.1:9")), InMemoryState(), 6).records
     patient = next(each for each in records if each.topic == "fhir.r4.Patient")
     assert orjson.loads(patient.value or b"") == examples.PATIENT["payload"]
     assert as_text(patient.headers) == examples.PATIENT["headers"]

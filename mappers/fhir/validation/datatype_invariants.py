@@ -40,8 +40,8 @@ def later(one: str, other: str) -> bool:
         return one > other
     if "T" in one and "T" in other:
         return _instant(one) > _instant(other)
-    shared = min(len(one.partition("T")[0]), len(other.partition("T")[0]))
-    return one[:shared] > other[:shared]
+    event_independent = min(len(one.partition("T")[0]), len(other.partition("T")[0]))
+    return one[:event_independent] > other[:event_independent]
 
 
 def _instant(text: str) -> datetime:

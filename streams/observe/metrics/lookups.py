@@ -64,7 +64,9 @@ class StateSizes(Collector):
 
     def collect(self) -> Iterator[Metric]:
         labels = ("topic", "partition")
-        registers = GaugeMetricFamily("fhirline_state_registers", "Registers remembered of a partition", labels=labels)
+        registers = GaugeMetricFamily(
+            "fhirline_state_registers", "State entries remembered of a partition", labels=labels
+        )
         size = GaugeMetricFamily("fhirline_state_bytes", "Bytes of the registers' values", labels=labels)
         for each in self._sizes():
             place = (each.topic, str(each.partition))

@@ -20,7 +20,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, set_sp
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from fhirline.streams.kafka.headers import EVENT_KEY, Headers, header
-from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step1_receive.raw_record import Received
 from fhirline.streams.step4_normalize.follow import Followed
 
@@ -69,7 +69,7 @@ class Tracing:
             yield replace(record, headers=carried(record.headers, span))
 
     @contextmanager
-    def event(self, raw: RawRecord, operation: str) -> Iterator[None]:
+    def event(self, raw: ConsumerRecord, operation: str) -> Iterator[None]:
         """A span of what is done with a raw record, in the trace that its header names."""
         with self._current(f"{operation} {raw.topic}", SpanKind.CONSUMER, _trace_of(raw), _place(raw)):
             yield
@@ -106,7 +106,7 @@ class BatchSpans:
         self._link = [Link(batch.get_span_context())]
         self._events: list[Span] = []
 
-    def begin(self, raw: RawRecord) -> Span:
+    def begin(self, raw: ConsumerRecord) -> Span:
         """The span of an event, from its mapping to the acknowledgement of all that follows."""
         span = self._of.start(f"process {raw.topic}", SpanKind.CONSUMER, _trace_of(raw), _place(raw), self._link)
         self._events.append(span)
@@ -137,11 +137,11 @@ def carried(headers: Headers, span: Span) -> Headers:
     return [*own, (TRACEPARENT, fields[TRACEPARENT].encode())] if fields else own
 
 
-def _with(record: OutRecord, span: Span) -> OutRecord:
+def _with(record: ProducerRecord, span: Span) -> ProducerRecord:
     return replace(record, headers=carried(record.headers, span))
 
 
-def _trace_of(raw: RawRecord) -> Context:
+def _trace_of(raw: ConsumerRecord) -> Context:
     """Of a record without a ``traceparent``, or with one that is none: a trace of its own begins."""
     sent = header(raw.headers, TRACEPARENT)
     return _W3C.extract({TRACEPARENT: sent}, Context()) if sent else Context()
@@ -156,7 +156,7 @@ def _kafka(topic: str, operation: str) -> dict[str, Any]:
     }
 
 
-def _place(raw: RawRecord) -> dict[str, Any]:
+def _place(raw: ConsumerRecord) -> dict[str, Any]:
     return {
         **_kafka(raw.topic, "process"),
         "messaging.destination.partition.id": str(raw.partition),

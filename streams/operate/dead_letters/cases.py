@@ -173,7 +173,7 @@ class Case:
         return marked or any(each.redrive == idempotency_key for each in self.letters)
 
 
-Mapped = Callable[[Case], bool]
+MappingResult = Callable[[Case], bool]
 """Whether the stages that read a case's redriven record have committed offsets beyond it."""
 
 
@@ -231,7 +231,7 @@ def _event_type(vendor: str, value: bytes | None, route_event: str | None) -> st
     return found if found and (found in declared.events or found in declared.unmapped) else UNKNOWN
 
 
-def cases(letters: Iterable[Letter], marks: Mapping[str, Mark], mapped: Mapped) -> list[Case]:
+def cases(letters: Iterable[Letter], marks: Mapping[str, Mark], mapped: MappingResult) -> list[Case]:
     """The letters by case, in the order in which they were received, each with its status."""
     collected: defaultdict[str, list[Letter]] = defaultdict(list)
     for letter in letters:
@@ -243,7 +243,7 @@ def cases(letters: Iterable[Letter], marks: Mapping[str, Mark], mapped: Mapped) 
     return sorted(found, key=lambda each: (each.last.received or Instant("", (0, "")), each.id))
 
 
-def _with_status(id: str, letters: tuple[Letter, ...], mark: Mark | None, mapped: Mapped) -> Case:
+def _with_status(id: str, letters: tuple[Letter, ...], mark: Mark | None, mapped: MappingResult) -> Case:
     last = letters[-1]
     case = Case(id, letters, mark, Status.FAILED if last.attempt > 1 else Status.OPEN)
     if mark is None:

@@ -6,10 +6,10 @@ beside it would read state that is not there yet, and write over what is newer. 
 its turn, and three laws make that harmless whenever it happens:
 
 * Byte-equal deliveries are one event (mapping.md §3.2): the redriven record carries the value, tenant, route event and
-  time of receipt of the first, so its event key and its stamp are the first one's. ``received-at`` is always written,
+  time of receipt of the first, so its event key and its version are the first one's. ``received-at`` is always written,
   since a foreign record's stood in its timestamp, which a topic may be configured to set anew.
-* Folds take statements in any order, and of a last-writer resource the greatest stamp stays: events of the patient that
-  came after the failed one are not overwritten, neither on their topics nor by the event's Bundle.
+* Folds take statements in any order, and of a last-writer resource the greatest version stays: events of the patient
+  that came after the failed one are not overwritten, neither on their topics nor by the event's Bundle.
 * What fails again is a letter with the next ``attempt``, of the same case (header ``first-raw``).
 
 The value is the letter's, which is redacted; the raw record of a foreign producer need not be. A letter without a value
@@ -35,9 +35,9 @@ from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.clients import producer_config
-from fhirline.streams.kafka.delivery_report import refusal
+from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.headers import Headers
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case, Mark, Place, Record, Status, raw_timestamp, received
 from fhirline.streams.step3_restore.erased import Follower
@@ -74,7 +74,7 @@ class Again:
     def envelope(self, vendor: str) -> Envelope:
         """As the worker will read it. Raises UnreadableBody."""
         return envelope_of(
-            RawRecord(vendor, self.topic, self.partition, 0, self.timestamp_ms, self.key, self.value, self.headers)
+            ConsumerRecord(vendor, self.topic, self.partition, 0, self.timestamp_ms, self.key, self.value, self.headers)
         )
 
 
@@ -110,7 +110,7 @@ def _from_raw(case: Case, raw: Record | None) -> bytes:
         raise NotSent("the letter goes without its value, and the raw record is no longer there")
     if raw.value is None:
         raise NotSent("the raw record has no value: there is nothing to map")
-    found = RawRecord(
+    found = ConsumerRecord(
         case.last.vendor,
         raw.place.topic,
         raw.place.partition,
@@ -197,7 +197,7 @@ class Redriver:
         self._pace()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            if (error := refusal(error, message)) is not None:
+            if (error := delivery_error(error, message)) is not None:
                 self.report.not_sent[case.id] = f"Kafka did not take it ({error.name()})"
                 return
             place = Place(record.topic, record.partition, message.offset() or 0)
@@ -250,7 +250,7 @@ class Redriver:
             id, mark = self._marks.popleft()
 
             def delivered(error: KafkaError | None, message: Message, id: str = id) -> None:
-                if (error := refusal(error, message)) is not None:
+                if (error := delivery_error(error, message)) is not None:
                     self._unmarked.append(f"{id}: {error.name()}")
 
             self._produce(DEAD_LETTER_STATUS, mark.encode(), id.encode(), on_delivery=delivered)

@@ -23,12 +23,12 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.azodha import reader
 from fhirline.mappers.infermedica.payload import SurveyFinished
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
-from fhirline.mappers.pipeline.normalize import Memory, Normalizer
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.mappers.registry import raw_key
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Place, Scanner, headers_of, place_of, raw_record, timestamp_ms
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step3_restore.block import Compartment
 from fhirline.streams.step4_normalize.follow import envelope_of, follow
 from fhirline.topics.declared import (
@@ -120,7 +120,7 @@ class Finder:
     def look(self) -> Found:
         """Everything there is. Raises ConfigurationError where Kafka does not answer."""
         found, places = self.found, self._raw_places()
-        raws: dict[str, RawRecord] = {}
+        raws: dict[str, ConsumerRecord] = {}
         while places:  # a producer that is not ours may have put records elsewhere: their resources tell where
             raws |= self._read_raw(places)
             found.mapped = self._map(raws.values())
@@ -140,11 +140,11 @@ class Finder:
         keys = self.found.compartments
         return {(topic, partition_for(key, self._settings.partitions)) for topic in topics for key in keys}
 
-    def _read_raw(self, places: Iterable[Place]) -> dict[str, RawRecord]:
+    def _read_raw(self, places: Iterable[Place]) -> dict[str, ConsumerRecord]:
         """The patient's raw records in these partitions; once more where an alias showed only on the way."""
         while True:
             aliases = dict(self.found.compartments)
-            raws: dict[str, RawRecord] = {}
+            raws: dict[str, ConsumerRecord] = {}
             for place in places:
                 self.found.remains.pop(place, None)
             for message in self._scanner.read(dict.fromkeys(places)):
@@ -162,7 +162,7 @@ class Finder:
                 return raws
             places = {*places, *self._raw_places()}
 
-    def _own(self, record: RawRecord) -> Envelope | None:
+    def _own(self, record: ConsumerRecord) -> Envelope | None:
         """The event, if it is the patient's. A record of ours says so by its key; another producer's is opened."""
         ours = header(record.headers, headers.EVENT_KEY) is not None
         if ours and (record.key or b"").decode("utf-8", "replace") not in self.found.compartments:
@@ -173,12 +173,12 @@ class Finder:
             return None
         return envelope if raw_key(envelope) in self.found.compartments else None
 
-    def _map(self, raws: Iterable[RawRecord]) -> frozenset[str]:
+    def _map(self, raws: Iterable[ConsumerRecord]) -> frozenset[str]:
         """The keys of what today's mapping makes of the records, in their partitions' order."""
         keys: set[str] = set()
-        memories: dict[Place, Memory] = {}
+        memories: dict[Place, InMemoryState] = {}
         for raw in sorted(raws, key=lambda each: (each.topic, each.partition, each.offset)):
-            memory = memories.setdefault((raw.topic, raw.partition), Memory())
+            memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
             followed = follow(raw, self._normalize, memory, self._settings.partitions)
             memory.remember(followed.statements)
             keys |= {each.key.decode() for each in followed.records if each.topic in CANONICAL}

@@ -24,7 +24,7 @@ from fhirline.mappers.pipeline.factory import normalizer
 from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.reader import Progress, Scanner
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.erasure.find import Finder, Found
 from fhirline.streams.operate.erasure.records import Departure
 from fhirline.streams.operate.erasure.report import Report, remaining, retention_of
@@ -136,17 +136,17 @@ class Erasure:
             report.bundles += len(told) - 1
             self._deliver(told)
         tombstones = departure.tombstones(found.live)
-        self._deliver([*tombstones, *(OutRecord(place[0], key, None, place[1]) for place, key in found.state)])
+        self._deliver([*tombstones, *(ProducerRecord(place[0], key, None, place[1]) for place, key in found.state)])
         report.tombstones += found.by_type()
         report.found_by += found.by_way()
         report.state += len(found.state)
         report.keys = sorted({*report.keys, *(key for _, key in found.live)})
 
-    def _block_record(self, of: Compartment, block: Block | None) -> OutRecord:
+    def _block_record(self, of: Compartment, block: Block | None) -> ProducerRecord:
         digest = self._hashing.digest(of.partition_key)
-        return OutRecord(ERASED, digest.encode(), block.encode() if block else None, 0)
+        return ProducerRecord(ERASED, digest.encode(), block.encode() if block else None, 0)
 
-    def _deliver(self, records: list[OutRecord], delivered: Delivered | None = None) -> None:
+    def _deliver(self, records: list[ProducerRecord], delivered: Delivered | None = None) -> None:
         if too_large := self._deliverer.deliver(records, delivered):
             raise ConfigurationError(
                 f"FHIRLINE_MESSAGE_MAX_BYTES: {too_large[0].topic} takes no record as large as a DELETE Bundle"

@@ -22,7 +22,7 @@ from fhirline.mappers.results import Resource
 from fhirline.mappers.times import EventTime
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.reader import Place
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.erasure.find import ERASURE
 from fhirline.streams.step3_restore.block import Compartment
 from fhirline.topics.declared import BUNDLE, ERASED, canonical_topic
@@ -43,11 +43,11 @@ class Departure:
     at: Instant
     partitions: int
 
-    def tombstones(self, live: Iterable[tuple[Place, str]]) -> list[OutRecord]:
+    def tombstones(self, live: Iterable[tuple[Place, str]]) -> list[ProducerRecord]:
         """A null value under each key, where the key lies."""
-        return [OutRecord(topic, key.encode(), None, number, self._headers()) for (topic, number), key in live]
+        return [ProducerRecord(topic, key.encode(), None, number, self._headers()) for (topic, number), key in live]
 
-    def messages(self, keys: Iterable[str]) -> list[OutRecord]:
+    def messages(self, keys: Iterable[str]) -> list[ProducerRecord]:
         """DELETE Bundles of ``keys``, what refers to others first, and the Provenance on its own topic."""
         ordered = sorted(keys, key=common_resources.target_order, reverse=True)
         if not ordered:
@@ -60,9 +60,9 @@ class Departure:
         key, provenance = made[-1]
         return [*records, self._record(canonical_topic("Provenance"), key, provenance)]
 
-    def _record(self, topic: str, key: str, value: bytes) -> OutRecord:
+    def _record(self, topic: str, key: str, value: bytes) -> ProducerRecord:
         partition = partition_for(self.patient.partition_key, self.partitions)
-        return OutRecord(topic, key.encode(), value, partition, self._headers())
+        return ProducerRecord(topic, key.encode(), value, partition, self._headers())
 
     def _headers(self) -> headers.Headers:
         return headers.headers(
@@ -91,7 +91,7 @@ class Departure:
     def _resources(self, context: Context) -> list[Resource]:
         """What the Bundle must hold to stand alone: whom the Provenance names as agents, and the Provenance."""
         shared = [common_resources.organization(context).resource, common_resources.mapper_device(context).resource]
-        made = [{**each, "meta": common_resources.meta(context, (), shared=True)} for each in shared]
+        made = [{**each, "meta": common_resources.meta(context, (), event_independent=True)} for each in shared]
         return [*made, {**provenance(context), "meta": common_resources.meta(context, ())}]
 
     def _bundle(self, context: Context, keys: Sequence[str], put: Sequence[tuple[str, bytes]]) -> tuple[str, bytes]:

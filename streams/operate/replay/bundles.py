@@ -7,7 +7,7 @@ what a later event has written.
 """
 
 from fhirline.streams.kafka.reader import Scanner, raw_record
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.replay.remap import AT_A_TIME, Job, in_process
 from fhirline.streams.step5_publish.publish import Deliverer
 from fhirline.topics.declared import BUNDLE
@@ -24,7 +24,7 @@ def send(job: Job) -> int:
     span = job.span
     deliverer = Deliverer(here.settings)
     state = here.mapping.final(job)
-    pending: list[OutRecord] = []
+    pending: list[ProducerRecord] = []
     too_large = 0
     with Scanner(here.settings) as scanner:
         for message in scanner.read({span.place: span.start}, {span.place: span.end}):

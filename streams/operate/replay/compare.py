@@ -2,9 +2,9 @@
 
 Only the last value of a key is compared, and only with a record that it may replace:
 
-* never one of a greater stamp: a range knows nothing of what came after it (mapping.md §3.2);
+* never one of a greater version: a range knows nothing of what came after it (mapping.md §3.2);
 * never one that a raw record behind the replay's position wrote: a live event, of which the replay has not heard. For a
-  fold the stamp alone would not tell, since a late event writes it with the greatest stamp of all its events;
+  fold the version alone would not tell, since a late event writes it with the greatest version of all its events;
 * never one that the same event wrote when it was delivered again, outside the range: they may differ in the time of
   receipt, and the last delivery's stays;
 * of a resource that several raw partitions write (Practitioner; constants), the one that lies there is compared with
@@ -22,7 +22,7 @@ import orjson
 from fhirline.config.settings import Settings
 from fhirline.mappers import MAPPING_VERSION
 from fhirline.streams.kafka.reader import Scanner, place_of
-from fhirline.streams.operate.replay.journal import Journal, Made
+from fhirline.streams.operate.replay.journal import Journal, RemappedRecord
 from fhirline.streams.operate.replay.topic_index import Held, HeldIndex
 from fhirline.topics.declared import SHARED, canonical_topic
 
@@ -92,7 +92,7 @@ class Candidate:
     """A made record that differs from what its topic holds, and may take its place; ``source`` made it."""
 
     kind: Kind
-    made: Made
+    made: RemappedRecord
     source: str
     held: Held | None
 
@@ -101,7 +101,7 @@ class Candidate:
         return self.made.key, self.made.partition
 
 
-def judge(made: Made, source: str, held: Held | None, journal: Journal) -> Kind:
+def judge(made: RemappedRecord, source: str, held: Held | None, journal: Journal) -> Kind:
     """What a made record is to the one that its topic holds; the reasons stand above."""
     if held is None:
         return Kind.NEW
@@ -109,9 +109,9 @@ def judge(made: Made, source: str, held: Held | None, journal: Journal) -> Kind:
         return Kind.SAME
     if made.constant:
         return Kind.CHANGED
-    if held.source != source or held.stamp > made.stamp or held.raw_offset >= (journal.next or 0):
+    if held.source != source or held.version > made.version or held.raw_offset >= (journal.next or 0):
         return Kind.KEPT
-    again = made.own and held.stamp == made.stamp and held.raw_offset > made.raw_offset
+    again = made.own and held.version == made.version and held.raw_offset > made.raw_offset
     return Kind.KEPT if again and not journal.has_seen(held.raw_offset) else Kind.CHANGED
 
 
@@ -127,7 +127,7 @@ class Comparison:
         """(resource type, kind) → keys that need no record: the same, or kept."""
 
     def candidates(self, everything: bool = False) -> Iterator[Candidate]:
-        """What would go out, one a key: of several partitions' new ones that of the greatest stamp.
+        """What would go out, one a key: of several partitions' new ones that of the greatest version.
 
         ``everything``: also what is the same. A record whose value was not kept, since the topic held it then, is none:
         whoever has written another one since has heard of more.
@@ -143,7 +143,7 @@ class Comparison:
                 if made.value is None and kind in wanted:
                     kind = Kind.KEPT
                 if resource_type in SHARED:
-                    rank = (_OF_SHARED.index(kind), made.stamp, kind, source)
+                    rank = (_OF_SHARED.index(kind), made.version, kind, source)
                     shared[place] = max(rank, shared.get(place, rank))
                 elif kind in wanted:
                     yield Candidate(kind, made, source, held)
@@ -167,7 +167,7 @@ class Comparison:
                     continue
                 if any(each.get(held.key, held.partition) for each in self._journals.values()):
                     continue
-                if not (held.key.startswith("Device/") and held.version != MAPPING_VERSION):
+                if not (held.key.startswith("Device/") and held.mapping_version != MAPPING_VERSION):
                     yield held
 
     def described(self, candidates: Iterable[Candidate]) -> Iterator[Difference]:
@@ -184,7 +184,14 @@ class Comparison:
                 yield Difference(Kind.BY_VERSION if of_the_mapper else Kind.NEW, *each.place, _raw(each))
             else:
                 topic = self._prefix + canonical_topic(each.made.key.partition("/")[0])
-                row = (topic, each.made.partition, each.held.offset, each.made.key, each.source, each.held.version)
+                row = (
+                    topic,
+                    each.made.partition,
+                    each.held.offset,
+                    each.made.key,
+                    each.source,
+                    each.held.mapping_version,
+                )
                 database.execute("INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?)", row)
         grouped = "SELECT topic, partition, MIN(offset), MAX(offset) FROM wanted GROUP BY topic, partition"
         extents = database.execute(grouped).fetchall()
@@ -209,12 +216,12 @@ def _raw(candidate: Candidate) -> str:
     return f"{candidate.source}/{candidate.made.raw_offset}"
 
 
-def _of_the_mapper(made: Made) -> bool:
+def _of_the_mapper(made: RemappedRecord) -> bool:
     names = orjson.loads(made.value or b"{}").get("deviceName", ())
     return any(each.get("name") == "fhirline" for each in names)
 
 
-def _described(made: Made, source: str, was: str, value: bytes) -> Difference:
+def _described(made: RemappedRecord, source: str, was: str, value: bytes) -> Difference:
     held, now = orjson.loads(value), orjson.loads(made.value or b"{}")
     paths = tuple(sorted(differing(held, now)))
     kind = Kind.BY_VERSION if was != MAPPING_VERSION and renamed(held, now) else Kind.CHANGED
@@ -292,6 +299,6 @@ def report(comparison: Comparison, out: BinaryIO | None = None) -> Report:
     for difference in comparison.described(comparison.candidates()):
         tell(difference)
     for held in comparison.gone():
-        tell(Difference(Kind.GONE, held.key, held.partition, f"{held.source}/{held.raw_offset}", held.version))
+        tell(Difference(Kind.GONE, held.key, held.partition, f"{held.source}/{held.raw_offset}", held.mapping_version))
     made.settle(comparison.settled)
     return made

@@ -15,11 +15,11 @@ from pathlib import Path
 import orjson
 
 from fhirline.streams.kafka.headers import Headers
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.records import ProducerRecord
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS made (
-    key TEXT, partition INT, stamp TEXT, raw_offset INT, own INT, constant INT, digest BLOB, value BLOB, headers BLOB,
+    key TEXT, partition INT, version TEXT, raw_offset INT, own INT, constant INT, digest BLOB, value BLOB, headers BLOB,
     PRIMARY KEY (key, partition)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS register (key BLOB PRIMARY KEY, value BLOB, live INT) WITHOUT ROWID;
@@ -30,16 +30,16 @@ CREATE TABLE IF NOT EXISTS progress (id INTEGER PRIMARY KEY CHECK (id = 0), next
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class RemappedRecord:
     """A record as the mapping of today makes it; ``value`` and ``headers`` only where the topic holds other bytes.
 
-    ``own``: made whole by the event that gives it its stamp (not carried along, not folded). ``constant``: of identity
-    and configuration only, whichever event shows it.
+    ``own``: made whole by the event that gives it its version (not carried along, not folded). ``constant``: of
+    identity and configuration only, whichever event shows it.
     """
 
     key: str
     partition: int
-    stamp: str
+    version: str
     raw_offset: int
     own: bool
     constant: bool
@@ -47,16 +47,16 @@ class Made:
     value: bytes | None
     headers: bytes | None
 
-    def record(self, topic: str) -> OutRecord:
+    def record(self, topic: str) -> ProducerRecord:
         held: Headers = [(name, text.encode()) for name, text in orjson.loads(self.headers or b"[]")]
-        return OutRecord(topic, self.key.encode(), self.value, self.partition, held)
+        return ProducerRecord(topic, self.key.encode(), self.value, self.partition, held)
 
 
 @dataclass(slots=True)
 class Batch:
     """What a batch of raw events has made, its last values only."""
 
-    made: dict[tuple[str, int], Made] = field(default_factory=dict)
+    made: dict[tuple[str, int], RemappedRecord] = field(default_factory=dict)
     registers: dict[bytes, bytes] = field(default_factory=dict)
     seen: list[int] = field(default_factory=list)
     failed: list[tuple[int, str, str]] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Journal:
             database.executemany(
                 "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (m.key, m.partition, m.stamp, m.raw_offset, m.own, m.constant, m.digest, m.value, m.headers)
+                    (m.key, m.partition, m.version, m.raw_offset, m.own, m.constant, m.digest, m.value, m.headers)
                     for m in batch.made.values()
                 ),
             )
@@ -115,11 +115,11 @@ class Journal:
     def has_register(self, key: bytes) -> bool:
         return self._database.execute("SELECT 1 FROM register WHERE key = ?", (key,)).fetchone() is not None
 
-    def made(self) -> Iterator[Made]:
+    def made(self) -> Iterator[RemappedRecord]:
         for row in self._database.execute("SELECT * FROM made ORDER BY key, partition"):
             yield _made(row)
 
-    def get(self, key: str, partition: int) -> Made | None:
+    def get(self, key: str, partition: int) -> RemappedRecord | None:
         row = self._database.execute("SELECT * FROM made WHERE key = ? AND partition = ?", (key, partition)).fetchone()
         return _made(row) if row else None
 
@@ -145,6 +145,6 @@ class Journal:
         return int(self._database.execute("SELECT COUNT(*) FROM seen WHERE live = 0").fetchone()[0])
 
 
-def _made(row: Iterable[object]) -> Made:
-    key, partition, stamp, raw_offset, own, constant, digest, value, headers = row
-    return Made(key, partition, stamp, raw_offset, bool(own), bool(constant), digest, value, headers)  # type: ignore[arg-type]  # as it was saved
+def _made(row: Iterable[object]) -> RemappedRecord:
+    key, partition, version, raw_offset, own, constant, digest, value, headers = row
+    return RemappedRecord(key, partition, version, raw_offset, bool(own), bool(constant), digest, value, headers)  # type: ignore[arg-type]  # as it was saved

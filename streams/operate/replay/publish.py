@@ -3,12 +3,12 @@
 Nothing locks: Kafka has no compare-and-set. What takes its place, for state and canonical topics alike:
 
 1. **Look, then write.** The topics are read to their ends just before; a record goes out only where it may replace the
-   one that lies there (`compare.judge`). Never over a greater stamp, never over a live event's.
+   one that lies there (`compare.judge`). Never over a greater version, never over a live event's.
 2. **Look back.** Afterwards the stretch between that look and our own records is read. Where a live worker's record of
    the same key lies in it, ours has covered it: it is written again, as it was, until no such stretch is left.
-3. **State first.** Registers go to the state topic before anything canonical, and live workers read on there at most
-   a second later (step3, `StateCache.behind`): from then on they fold over what the replay has found. What they had
-   folded over the old registers meanwhile, the next round finds: the events that came in since the replay began are
+3. **State first.** State entries go to the state topic before anything canonical, and live workers read on there at
+   most a second later (step3, `StateCache.behind`): from then on they fold over what the replay has found. What they
+   had folded over the old registers meanwhile, the next round finds: the events that came in since the replay began are
    mapped as well, and where a worker's record of them reads otherwise, it is put right. Rounds go on until one has
    nothing left to write.
 
@@ -27,7 +27,7 @@ from confluent_kafka import Message
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.headers import RAW, header
 from fhirline.streams.kafka.reader import Place, Scanner, headers_of, place_of
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.replay.compare import Comparison
 from fhirline.streams.operate.replay.journal import Journal
 from fhirline.streams.operate.replay.remap import Job
@@ -111,14 +111,14 @@ class Publisher:
         records = []
         for key, value in journal.registers(live=False):
             known = held.values.get(key)
-            if known != value and (known is None or not decode(known).stamp > decode(value).stamp):
-                records.append(OutRecord(held.topic, key, value, held.partition))
+            if known != value and (known is None or not decode(known).version > decode(value).version):
+                records.append(ProducerRecord(held.topic, key, value, held.partition))
         if job.rebuilds:
             # State was read before the raw topic's end: what it held then and no event says now, nobody says.
             failed = journal.failed_events()
             for key, value in held.values.items():
-                if not journal.has_register(key) and decode(value).stamp.event_key not in failed:
-                    records.append(OutRecord(held.topic, key, None, held.partition))
+                if not journal.has_register(key) and decode(value).version.event_key not in failed:
+                    records.append(ProducerRecord(held.topic, key, None, held.partition))
         while records:
             ours: Sent = {}
             self._deliver(records, ours, done)
@@ -130,7 +130,7 @@ class Publisher:
     def _canonical(self, done: Published, advance: Callable[[int], None], everything: bool = False) -> None:
         comparison = Comparison(self.settings, self.index, self.journals, self.prefix)
         ours: Sent = {}
-        batch: list[OutRecord] = []
+        batch: list[ProducerRecord] = []
 
         def send() -> None:
             self._deliver(batch, ours, done)
@@ -146,7 +146,7 @@ class Publisher:
                 send()
         if self.tombstones:
             for held in comparison.gone():
-                batch.append(OutRecord(self._topic(held.key), held.key.encode(), None, held.partition))
+                batch.append(ProducerRecord(self._topic(held.key), held.key.encode(), None, held.partition))
                 done.tombstones += 1
         send()
         while ours and (covered := self._covered(ours)):
@@ -154,14 +154,14 @@ class Publisher:
             self._deliver(covered, ours, done)
             done.restored += len(covered)
 
-    def _covered(self, ours: Sent) -> list[OutRecord]:
+    def _covered(self, ours: Sent) -> list[ProducerRecord]:
         """Records of live events that lie between our look and our own record of the same key."""
-        found: dict[tuple[str, int, bytes], OutRecord] = {}
+        found: dict[tuple[str, int, bytes], ProducerRecord] = {}
 
         def look(message: Message) -> None:
             place = (*place_of(message), bytes(message.key() or b""))
             if (message.offset() or 0) < ours.get(place, -1) and self._is_live(message):
-                found[place] = OutRecord(place[0], place[2], message.value(), place[1], headers_of(message))
+                found[place] = ProducerRecord(place[0], place[2], message.value(), place[1], headers_of(message))
 
         self.index.read_on(each=look)
         return [*found.values()]
@@ -176,7 +176,7 @@ class Publisher:
     def _topic(self, key: str) -> str:
         return self.prefix + canonical_topic(key.partition("/")[0])
 
-    def _deliver(self, records: Iterable[OutRecord], ours: Sent, done: Published) -> None:
+    def _deliver(self, records: Iterable[ProducerRecord], ours: Sent, done: Published) -> None:
         def delivered(record: Message) -> None:
             ours[record.topic() or "", record.partition() or 0, bytes(record.key() or b"")] = record.offset() or 0
 
@@ -221,8 +221,8 @@ class StateHeld:
                 found.append(message)
         return found
 
-    def covered(self, settings: Settings, ours: Sent) -> list[OutRecord]:
-        """Registers of a greater stamp that our own records came to lie behind: compaction would lose them."""
+    def covered(self, settings: Settings, ours: Sent) -> list[ProducerRecord]:
+        """State entries of a greater version that our own records came to lie behind: compaction would lose them."""
         before: dict[bytes, bytes | None] = {}
         found = []
         for message in self._read_on(settings):
@@ -235,7 +235,7 @@ class StateHeld:
             elif (
                 message.offset() == own
                 and (live := before.get(key)) is not None
-                and (value is None or decode(live).stamp > decode(bytes(value)).stamp)
+                and (value is None or decode(live).version > decode(bytes(value)).version)
             ):
-                found.append(OutRecord(self.topic, key, live, self.partition))
+                found.append(ProducerRecord(self.topic, key, live, self.partition))
         return found

@@ -1,11 +1,11 @@
 """Mapping a raw partition anew, in its order, into its journal. Runs in a process of its own, one partition a task.
 
 What folds remember at the start (the base) is the state topic's registers, so that a range knows what all other events
-have said; its own events' statements are merged on top. Of equal stamps the later one wins: so what an event says today
-replaces what the old mapping had it say, and a register that a *later* event won stays that event's. Where the range is
-everything, the base is nothing, so that registers show that no event fills any more.
+have said; its own events' statements are merged on top. Of equal versions the later one wins: so what an event says
+today replaces what the old mapping had it say, and a register that a *later* event won stays that event's. Where the
+range is everything, the base is nothing, so that registers show that no event fills any more.
 
-For a last-writer resource the base holds the greatest stamp ever written, so a range makes it only where its writer
+For a last-writer resource the base holds the greatest version ever written, so a range makes it only where its writer
 lies in the range. Folded resources (Patient, Altibbi's children, Azodha's appointments) are built of all registers, and
 the last one that a range makes is built when all of its events have been mapped anew.
 """
@@ -29,9 +29,9 @@ from fhirline.mappers.pipeline.factory import normalizer
 from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.headers import EVENT_KEY, header
 from fhirline.streams.kafka.reader import Scanner, raw_record
-from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.observe.gc_tuning import spare_the_collector
-from fhirline.streams.operate.replay.journal import Batch, Journal, Made
+from fhirline.streams.operate.replay.journal import Batch, Journal, RemappedRecord
 from fhirline.streams.operate.replay.offset_ranges import Span
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.operate.replay.topic_index import HeldIndex, digest, sortable
@@ -66,7 +66,7 @@ class Job:
         """Whether folds begin with nothing. Not where the partition's first records are gone: state knows of them."""
         return self.selection.rebuilds and self.span.complete
 
-    def selects(self, raw: RawRecord) -> bool:
+    def selects(self, raw: ConsumerRecord) -> bool:
         """Whether the range takes a record of the span. One that cannot be opened is taken where nothing is asked."""
         if self.span.offsets is not None and raw.offset not in self.span.offsets:
             return False
@@ -135,7 +135,7 @@ class Mapping:
             return self._state(job, journal)
 
     def _state(self, job: Job, journal: Journal) -> PartitionState:
-        """The base, and on top what the journal's events have said: of equal stamps the one read last wins."""
+        """The base, and on top what the journal's events have said: of equal versions the one read last wins."""
         state = PartitionState()
         if not job.rebuilds:
             cache = StateCache(self._settings, job.span.state_topic)
@@ -164,7 +164,7 @@ class Mapping:
                     batch.made[place] = replace(made, value=None, headers=None)
         return batch
 
-    def map(self, raw: RawRecord, job: Job, state: PartitionState) -> tuple[Followed, list[OutRecord]]:
+    def map(self, raw: ConsumerRecord, job: Job, state: PartitionState) -> tuple[Followed, list[ProducerRecord]]:
         """All that follows from a raw record, and the registers that remember it: as a worker would, and only here.
 
         ``state`` remembers it too, which changes nothing where it already does.
@@ -176,18 +176,18 @@ class Mapping:
         except RegisterTooLarge:
             return not_remembered(raw, job.span.state_topic), []
 
-    def _keep(self, raw: RawRecord, followed: Followed, batch: Batch) -> None:
+    def _keep(self, raw: ConsumerRecord, followed: Followed, batch: Batch) -> None:
         if (normalized := followed.normalized) is None:
             return
         canonical = (each for each in followed.records if each.topic.startswith(_CANONICAL) and each.topic != BUNDLE)
         for output, record in zip(normalized.outputs, canonical, strict=True):
             assert record.value is not None
             assert record.partition is not None
-            own = output.stamp == normalized.stamp and "#" in output.resource["meta"]["source"]
+            own = output.version == normalized.version and "#" in output.resource["meta"]["source"]
             place = (output.key, record.partition)
-            batch.made[place] = Made(
+            batch.made[place] = RemappedRecord(
                 *place,
-                sortable(output.stamp),
+                sortable(output.version),
                 raw.offset,
                 own,
                 output.constant,
@@ -199,7 +199,7 @@ class Mapping:
 
 def _event_key(followed: Followed) -> str:
     """Of an event that failed: as its letter names it."""
-    letters: list[OutRecord] = [each for each in followed.records if each.topic.startswith("dead-letter.")]
+    letters: list[ProducerRecord] = [each for each in followed.records if each.topic.startswith("dead-letter.")]
     return next((found for each in letters if (found := header(each.headers, EVENT_KEY))), "")
 
 

@@ -7,7 +7,7 @@ from fhirline.mappers.identity import escape
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.registry import compartment, vendor_mapping
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Selection:
         """Whether it takes every event of its vendors: only then a key that nothing makes is known to be gone."""
         return self.rebuilds and self.partitions is None
 
-    def takes(self, raw: RawRecord) -> bool:
+    def takes(self, raw: ConsumerRecord) -> bool:
         """By what the record says without being opened."""
         if self.time == "event":
             return True

@@ -14,14 +14,14 @@ from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.results import Stamp
+from fhirline.mappers.results import Version
 from fhirline.streams.kafka.headers import EVENT_KEY, MAPPING_VERSION, OCCURRED_AT, RAW, VENDOR, header
 from fhirline.streams.kafka.reader import Place, Scanner, headers_of, place_of
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS held (
-    key TEXT, partition INT, offset INT, digest BLOB, source TEXT, raw_offset INT, stamp TEXT, version TEXT,
+    key TEXT, partition INT, offset INT, digest BLOB, source TEXT, raw_offset INT, version TEXT, version TEXT,
     PRIMARY KEY (key, partition)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS position (topic TEXT, partition INT, next INT, PRIMARY KEY (topic, partition));
@@ -33,7 +33,7 @@ _EPOCH = 10**12
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A canonical record. ``source`` and ``raw_offset`` are its header ``raw``; ``stamp`` as `sortable` makes it."""
+    """A canonical record. ``source`` and ``raw_offset`` are its header ``raw``; ``version`` as `sortable` makes it."""
 
     key: str
     partition: int
@@ -41,8 +41,8 @@ class Held:
     digest: bytes
     source: str
     raw_offset: int
-    stamp: str
     version: str
+    mapping_version: str
 
 
 def digest(value: bytes) -> bytes:
@@ -50,10 +50,10 @@ def digest(value: bytes) -> bytes:
     return hashlib.blake2b(value, digest_size=16).digest()
 
 
-def sortable(stamp: Stamp) -> str:
-    """A stamp as text that sorts as stamps compare: seconds, fraction digits, event key (mapping.md §3.2)."""
-    seconds, fraction = stamp.order
-    return f"{seconds + _EPOCH:013d}{fraction} {stamp.event_key}"  # a space is less than any digit
+def sortable(version: Version) -> str:
+    """A version as text that sorts as versions compare: seconds, fraction digits, event key (mapping.md §3.2)."""
+    seconds, fraction = version.order
+    return f"{seconds + _EPOCH:013d}{fraction} {version.event_key}"  # a space is less than any digit
 
 
 class HeldIndex:
@@ -153,6 +153,6 @@ class HeldIndex:
 
 
 def _stamp(at: str | None, event_key: str | None) -> str:
-    """The stamp that a record's headers tell; a record without them is older than any."""
+    """The version that a record's headers tell; a record without them is older than any."""
     instant = Instant.parse(at)
-    return sortable(Stamp(instant.order, event_key or "")) if instant else ""
+    return sortable(Version(instant.order, event_key or "")) if instant else ""

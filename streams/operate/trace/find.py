@@ -21,7 +21,7 @@ from fhirline.mappers.pipeline.normalize import OWN_PARTITION
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Place, Scanner, headers_of, place_of, raw_record, timestamp_ms
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step4_normalize.follow import envelope_of
 from fhirline.topics.declared import (
     BUNDLE,
@@ -66,7 +66,7 @@ class ResourceTrace:
     history: list[Record] = field(default_factory=list)
     provenances: list[Record] = field(default_factory=list)
     """Every event that made it, its latest or not."""
-    raws: dict[str, RawRecord | None] = field(default_factory=dict)
+    raws: dict[str, ConsumerRecord | None] = field(default_factory=dict)
     """Coordinates → the raw record; None where it is gone."""
 
 
@@ -75,9 +75,9 @@ class EventTrace:
     """An event's raw records (a retry is another one) and all that was written for it."""
 
     event_key: str
-    raws: dict[str, RawRecord | None] = field(default_factory=dict)
+    raws: dict[str, ConsumerRecord | None] = field(default_factory=dict)
     written: list[Record] = field(default_factory=list)
-    """Canonical records whose last value this event wrote, or contributed the greatest stamp to."""
+    """Canonical records whose last value this event wrote, or contributed the greatest version to."""
     made: list[str] = field(default_factory=list)
     """Targets of its Provenance: what its mapping made, whoever has written it since. Where byte-equal events came for
     several tenants, and so have one key, of each tenant's."""
@@ -102,7 +102,7 @@ class Tracer:
 
     # -- from a resource
 
-    def latest(self, found: ResourceTrace) -> RawRecord | None:
+    def latest(self, found: ResourceTrace) -> ConsumerRecord | None:
         """The raw record that the resource's last value came from."""
         origin = found.history[-1].named.get(headers.RAW, "") if found.history else ""
         return found.raws.get(origin)
@@ -127,7 +127,7 @@ class Tracer:
                 found.raws[origin] = self.raw(origin)
         return found
 
-    def raw(self, coordinates: str) -> RawRecord | None:
+    def raw(self, coordinates: str) -> ConsumerRecord | None:
         """The raw record at ``topic/partition/offset``; None where it is gone."""
         topic, number, offset = coordinates.rsplit("/", 2)
         message = self._scanner.at(topic, int(number), int(offset))
@@ -135,7 +135,7 @@ class Tracer:
 
     # -- from an event
 
-    def event(self, event_key: str, place: RawRecord | None = None, vendors: Iterable[str] = ()) -> EventTrace:
+    def event(self, event_key: str, place: ConsumerRecord | None = None, vendors: Iterable[str] = ()) -> EventTrace:
         """Everything about an event. ``place``: a raw record of it that is known already; ``vendors``: of whom only."""
         found = EventTrace(event_key)
         chosen = tuple(vendors) or self._vendors.names
@@ -178,7 +178,7 @@ class Tracer:
             known = {each.key(): each.value() for each in self._read([(DEAD_LETTER_STATUS, 0)]) if each.key() in wanted}
             found.letters = [(each, orjson.loads(known.get(each.coordinates.encode()) or b"null")) for each in letters]
 
-    def _raws(self, found: EventTrace, place: RawRecord | None, vendors: Iterable[str]) -> None:
+    def _raws(self, found: EventTrace, place: ConsumerRecord | None, vendors: Iterable[str]) -> None:
         """By coordinates where a record names them; else by looking through the raw topics."""
         if place is not None:
             found.raws[place.coordinates] = place
@@ -192,14 +192,14 @@ class Tracer:
                 found.raws[raw.coordinates] = raw
         found.raws = dict(sorted(found.raws.items()))  # whichever of them the question began with
 
-    def _look_through(self, event_key: str, vendors: Iterable[str]) -> Iterator[RawRecord]:
+    def _look_through(self, event_key: str, vendors: Iterable[str]) -> Iterator[ConsumerRecord]:
         topics = [raw_topic(each) for each in vendors] + [enriched_topic(each) for each in vendors if each in ENRICHED]
         for each in self._read(self._places(topics)):
             raw = raw_record((each.topic() or "").split(".")[1], each)
             if event_key_of(raw) == event_key:
                 yield raw
 
-    def earlier(self, raw: RawRecord) -> Iterator[RawRecord]:
+    def earlier(self, raw: ConsumerRecord) -> Iterator[ConsumerRecord]:
         """The records of the same key before this one: what its folds knew."""
         place = (raw.topic, raw.partition)
         for each in self._scanner.read({place: None}, {place: raw.offset}):
@@ -246,7 +246,7 @@ def targets(provenance: bytes) -> list[str]:
     return [each["reference"] for each in named if "reference" in each]
 
 
-def event_key_of(raw: RawRecord) -> str | None:
+def event_key_of(raw: ConsumerRecord) -> str | None:
     """The event's key: the gateway's header, else computed; None of what is no event."""
     if told := header(raw.headers, headers.EVENT_KEY):
         return told

@@ -8,7 +8,7 @@ import orjson
 
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.observe.audit import audit
 from fhirline.streams.observe.terminal import printable
 from fhirline.streams.operate.trace.find import EventTrace, Record, ResourceTrace, event_key_of
@@ -31,7 +31,7 @@ def record_document(record: Record) -> dict[str, Any]:
     }
 
 
-def raw_document(coordinates: str, raw: RawRecord | None) -> dict[str, Any]:
+def raw_document(coordinates: str, raw: ConsumerRecord | None) -> dict[str, Any]:
     """A raw record without key and value: both may name the patient."""
     if raw is None:
         return {"record": coordinates, "gone": True}
@@ -107,7 +107,7 @@ def _lines(records: list[Record]) -> Iterator[str]:
         yield f"  and {more} before these: --json has all"
 
 
-def _raw_lines(raws: dict[str, RawRecord | None]) -> Iterator[str]:
+def _raw_lines(raws: dict[str, ConsumerRecord | None]) -> Iterator[str]:
     if not raws:
         yield "  -"
     for place, raw in list(raws.items())[:SHOWN]:
@@ -126,7 +126,7 @@ def _status(status: Any) -> str:
     return str(status.get("status", "?")) if isinstance(status, dict) else "open"
 
 
-def payload(raw: RawRecord) -> str:
+def payload(raw: ConsumerRecord) -> str:
     """The event as it was received; as text where it is no JSON."""
     try:
         return orjson.dumps(orjson.loads(raw.value or b""), option=orjson.OPT_INDENT_2).decode()
@@ -134,7 +134,7 @@ def payload(raw: RawRecord) -> str:
         return (raw.value or b"").decode("utf-8", "backslashreplace")
 
 
-def revealed(raws: Iterable[RawRecord], reason: str, name: str | None) -> None:
+def revealed(raws: Iterable[ConsumerRecord], reason: str, name: str | None) -> None:
     """Log who sees which payload, and why, before it is shown."""
     for raw in raws:
         told = {"raw": raw.coordinates, "vendor": raw.vendor, "event_key": event_key_of(raw)}

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 
-async def at_hand(stream: Any, most: int, within: float) -> AsyncIterator[list[Any]]:
+async def take_batches(stream: Any, most: int, within: float) -> AsyncIterator[list[Any]]:
     """Lists of 1 to ``most`` events of an agent's ``stream``; ends with it.
 
     ``within``: seconds that the first of a batch waits for others. While a batch is worked on, one event is taken

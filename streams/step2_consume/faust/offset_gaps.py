@@ -9,10 +9,10 @@ import structlog
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.acl_check import taken_away
+from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.reader import Place, Scanner, place_of, raw_record
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 
 log = structlog.get_logger("worker")
 
@@ -36,7 +36,7 @@ def committed(settings: Settings, places: Iterable[Place]) -> dict[Place, int]:
         answered = consumer.committed(asked, timeout=settings.session_timeout)
     except KafkaException as error:
         # librdkafka asks on and on for a coordinator that it may not know: only that time is up comes of it.
-        lacking = taken_away(settings, "worker")
+        lacking = missing_acls(settings, "worker")
         why = f"authorization was taken away: {lacking}" if lacking else error.args[0].name()
         raise PositionsUnknown(f"{settings.group}: {why}") from None
     finally:
@@ -48,14 +48,14 @@ def committed(settings: Settings, places: Iterable[Place]) -> dict[Place, int]:
 
 
 def missing(
-    settings: Settings, raws: Sequence[RawRecord], gaps: Mapping[Place, tuple[int, int]]
-) -> dict[Place, list[RawRecord]]:
+    settings: Settings, raws: Sequence[ConsumerRecord], gaps: Mapping[Place, tuple[int, int]]
+) -> dict[Place, list[ConsumerRecord]]:
     """The records that lie in the gaps of a batch (first offset, offset of the event behind). Raises PassedOver."""
     here = {(raw.topic, raw.partition, raw.offset) for raw in raws}
     vendors = {raw.topic: raw.vendor for raw in raws}
     first = {place: due for place, (due, _) in gaps.items()}
     beyond = {place: end for place, (_, end) in gaps.items()}
-    found: dict[Place, list[RawRecord]] = {}
+    found: dict[Place, list[ConsumerRecord]] = {}
     with Scanner(settings) as scanner:
         for number, message in enumerate(scanner.read(first, beyond, whole=True), 1):
             if number > MOST:

@@ -21,7 +21,7 @@ import structlog
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.reader import Place
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step2_consume.faust.offset_gaps import begins_behind, committed, holding, missing
 
 log = structlog.get_logger("worker")
@@ -71,7 +71,7 @@ class Positions:
         for each in (self._next, self._delivered, self._committed, self._seen, self._short, self._empty):
             each.clear()
 
-    async def complete(self, raws: Sequence[RawRecord]) -> Sequence[RawRecord]:
+    async def complete(self, raws: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """A batch as it is to be mapped: with all records before or within it that did not come.
 
         Raises PassedOver, PositionsUnknown, and ConfigurationError where Kafka does not answer
@@ -89,7 +89,7 @@ class Positions:
             shown = {"topic": place[0], "partition": place[1], "first": records[0].offset, "records": len(records)}
             log.warning("records that were passed over are read", **shown)
         due = {place: deque(records) for place, records in found.items()}
-        whole: list[RawRecord] = []
+        whole: list[ConsumerRecord] = []
         for raw in raws:
             before = due.get(_place(raw))
             while before and before[0].offset < raw.offset:
@@ -97,7 +97,7 @@ class Positions:
             whole.append(raw)
         return whole
 
-    def delivered(self, raws: Iterable[RawRecord]) -> None:
+    def delivered(self, raws: Iterable[ConsumerRecord]) -> None:
         """Everything that follows from these is durable."""
         for raw in raws:
             place, after = _place(raw), raw.offset + 1
@@ -165,7 +165,7 @@ class Positions:
                 self._next |= found
                 self._committed |= found
 
-    def _gaps(self, raws: Iterable[RawRecord]) -> dict[Place, tuple[int, int]]:
+    def _gaps(self, raws: Iterable[ConsumerRecord]) -> dict[Place, tuple[int, int]]:
         """For each partition in which offsets are missing, the first of these, and the first after the last of them."""
         gaps: dict[Place, tuple[int, int]] = {}
         reached: dict[Place, int] = {}
@@ -178,5 +178,5 @@ class Positions:
         return gaps
 
 
-def _place(raw: RawRecord) -> Place:
+def _place(raw: ConsumerRecord) -> Place:
     return raw.topic, raw.partition

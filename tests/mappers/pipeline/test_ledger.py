@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhirline.mappers.pipeline.ledger import leaves_of
-from fhirline.mappers.pipeline.normalize import Memory, Normalized
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from tests.support.cases import Case, cases
 from tests.support.mutations import mutated
 
@@ -71,8 +71,8 @@ def drift_of(name: str, change: Callable[[dict[str, Any]], None]) -> tuple[str, 
     case = CASES[name]
     before, after = deepcopy(case.events[0]), deepcopy(case.events[0])
     change(after)
-    known = case.normalizer()(case.envelope(before), Memory()).drift
-    return tuple(path for path in case.normalizer()(case.envelope(after), Memory()).drift if path not in known)
+    known = case.normalizer()(case.envelope(before), InMemoryState()).drift
+    return tuple(path for path in case.normalizer()(case.envelope(after), InMemoryState()).drift if path not in known)
 
 
 STATUS = "altibbi/status_update"
@@ -132,7 +132,7 @@ def test_what_a_mapping_reads_whole_has_keys_that_may_be_data() -> None:
 def test_an_unknown_event_is_no_drift() -> None:
     """It is counted as what it is: an event that is not supported."""
     case = CASES["altibbi/status_update"]
-    result = case.normalizer()(case.envelope({"type": "news", "x": 1}), Memory())
+    result = case.normalizer()(case.envelope({"type": "news", "x": 1}), InMemoryState())
     assert result.drift == ()
     assert [(leaf.pointer, leaf.treatment) for leaf in result.ledger] == [("", "kept")]
 
@@ -150,7 +150,7 @@ def test_the_short_form_misses_nothing(name: str) -> None:
 
 
 def _without_validation(case: Case, body: dict[str, object]) -> Normalized:
-    return case.normalizer(lambda resource: [])(case.envelope(body), Memory())
+    return case.normalizer(lambda resource: [])(case.envelope(body), InMemoryState())
 
 
 @given(st.sampled_from(IDS), st.integers(0, 50), st.integers(0, 2**32))

@@ -8,7 +8,7 @@ import pytest
 
 from fhirline.mappers.pipeline.ledger import leaves_of
 from fhirline.mappers.pipeline.lineage import Lineage, lineage
-from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.mappers.pipeline.normalize import InMemoryState
 from tests.support.cases import Case, cases
 
 CASES = {f"{case.vendor}/{case.name}": case for case in cases()}
@@ -71,7 +71,7 @@ KNOWN: Mapping[str, Mapping[str, set[str]]] = {
 
 
 def of_first(case: Case) -> list[Lineage]:
-    return lineage(case.normalizer(), case.envelopes()[0], Memory())
+    return lineage(case.normalizer(), case.envelopes()[0], InMemoryState())
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -91,7 +91,7 @@ def test_every_value_comes_from_somewhere(name: str) -> None:
     """Each leaf once, with a source; the body's own words from where they stand in the body."""
     case = CASES[name]
     envelope = case.envelopes()[0]
-    outputs = {each.key: orjson.loads(each.value) for each in case.normalizer()(envelope, Memory()).outputs}
+    outputs = {each.key: orjson.loads(each.value) for each in case.normalizer()(envelope, InMemoryState()).outputs}
     found = of_first(case)
     leaves = {
         (key, _path(resource["resourceType"], pointer)): value
@@ -114,7 +114,7 @@ def _path(resource_type: str, pointer: str) -> str:
 
 def test_what_earlier_events_left_is_told() -> None:
     case = CASES["altibbi/recommendation_before_status"]
-    normalize, memory, told = case.normalizer(), Memory(), []
+    normalize, memory, told = case.normalizer(), InMemoryState(), []
     for envelope in case.envelopes():
         told = [each for each in lineage(normalize, envelope, memory) if each.path.startswith("Encounter.diagnosis")]
         memory.remember(normalize(envelope, memory).statements)

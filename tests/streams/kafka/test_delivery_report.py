@@ -15,7 +15,7 @@ from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import producer_config
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive import raw_producer
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer
 from fhirline.streams.step1_receive.raw_record import Received
@@ -59,8 +59,8 @@ def there(settings: Settings, sent: list[bytes]) -> list[bytes]:
     return [key for each in read_all(settings, [TOPIC]) if (key := bytes(each.key() or b"")) in sent]
 
 
-def out(key: bytes) -> OutRecord:
-    return OutRecord(TOPIC, key, os.urandom(LARGE), 0)
+def out(key: bytes) -> ProducerRecord:
+    return ProducerRecord(TOPIC, key, os.urandom(LARGE), 0)
 
 
 def test_what_is_turned_away_is_written_before_what_comes_behind(leader: tuple[LateLeader, Settings]) -> None:

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.status.reading import Reader
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -46,7 +46,7 @@ class Deployment:
 
     cluster: Cluster
     load: Load
-    letters: Sequence[RawRecord]
+    letters: Sequence[ConsumerRecord]
     replays: str
 
     @property

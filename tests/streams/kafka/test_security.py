@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from fhirline.config.settings import PREFIX, Settings
-from fhirline.streams.kafka.acl_check import taken_away
+from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.step2_consume.faust.offset_gaps import PositionsUnknown, committed
 from fhirline.topics.declared import BUNDLE, canonical_topic, enriched_topic, raw_topic, state_topic
@@ -253,4 +253,4 @@ def test_every_setting_that_the_documentation_names_exists() -> None:
 
 def test_certificates_that_are_being_replaced_take_no_privilege_away(tmp_path: Path) -> None:
     settings = settings_for("127.0.0.1:9", security_protocol="SSL", ssl_ca_file=tmp_path / "gone.pem")
-    assert taken_away(settings, "worker") == ""
+    assert missing_acls(settings, "worker") == ""

@@ -16,7 +16,7 @@ from fhirline.topics.declared import BUNDLE, dead_letter_topic, raw_topic
 from tests.support.cases import Case, cases
 from tests.support.mutations import mutated
 from tests.support.receiving import HEADER, SECRETS
-from tests.support.watching import ENOUGH, Watched, first_record, watched
+from tests.support.watching import ENOUGH, WorkerEndpoint, first_record, watched
 
 MARKED = re.compile(r"zq\d{6}qz", re.I)
 """A marker is a word like any other: it survives cutting, folding and escaping."""
@@ -73,7 +73,7 @@ def markers() -> Markers:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerEndpoint]:
     own = {
         "FHIRLINE_LOG_LEVEL": "debug",
         "FHIRLINE_VALIDATION": "both",  # so that disagreements are logged too; slow, therefore:
@@ -86,7 +86,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield running
 
 
-def test_no_value_of_a_payload_is_logged_or_measured(stack: Watched, markers: Markers) -> None:
+def test_no_value_of_a_payload_is_logged_or_measured(stack: WorkerEndpoint, markers: Markers) -> None:
     rng, kept = random.Random(11), 0
     for case in cases():
         path = f"/webhooks/{case.vendor}/acme" + (f"/{case.route_event}" if case.route_event else "")
@@ -114,7 +114,7 @@ def test_no_value_of_a_payload_is_logged_or_measured(stack: Watched, markers: Ma
         assert secret not in logged + scraped
 
 
-def straight_to_kafka(stack: Watched, markers: Markers) -> int:
+def straight_to_kafka(stack: WorkerEndpoint, markers: Markers) -> int:
     """What a foreign producer may put there: no JSON, no object, strange headers and keys; one letter each."""
     producer = Producer({"bootstrap.servers": stack.broker.bootstrap})
     values = [
@@ -132,7 +132,7 @@ def straight_to_kafka(stack: Watched, markers: Markers) -> int:
     return len(values)
 
 
-def refused_requests(stack: Watched, markers: Markers) -> None:
+def refused_requests(stack: WorkerEndpoint, markers: Markers) -> None:
     """Markers in everything that a request has."""
     new, proof = markers.new, {HEADER["mediquo"]: SECRETS["mediquo"], "content-type": "application/json"}
     name = new("body")
@@ -154,7 +154,7 @@ def refused_requests(stack: Watched, markers: Markers) -> None:
         assert not markers.found(answer.body.decode())
 
 
-def test_one_event_id_leads_from_webhook_to_dead_letter(stack: Watched) -> None:
+def test_one_event_id_leads_from_webhook_to_dead_letter(stack: WorkerEndpoint) -> None:
     case = next(each for each in cases() if each.vendor == "altibbi" and each.run()[0].refusals)
     answer = stack.gateway.post("/webhooks/altibbi", {**case.events[0], "only": "here"})
     event_key = answer.json["event_key"]

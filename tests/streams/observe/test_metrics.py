@@ -18,11 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import normalizer
-from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.enrich.metrics import EnrichMetrics
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.observe.metrics.endpoint import bound
 from fhirline.streams.observe.metrics.labels import OTHER, PATHS
 from fhirline.streams.observe.metrics.registry import new_registry
@@ -34,7 +34,7 @@ from tests.support.cases import cases
 from tests.support.infermedica_server import InfermedicaServer
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.paths import DOCKER
-from tests.support.watching import ENOUGH, Watched, get, watched
+from tests.support.watching import ENOUGH, WorkerEndpoint, get, watched
 from tests.support.workload import produce
 
 GRAFANA = DOCKER / "grafana"
@@ -50,7 +50,7 @@ Sample = tuple[str, dict[str, str], float]
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerEndpoint]:
     with watched(tmp_path_factory.mktemp("metrics")) as running:
         yield running
 
@@ -71,7 +71,7 @@ def total(text: str, name: str, **labels: str) -> float:
 # --- what is counted --------------------------------------------------------------------------------------------------
 
 
-def test_an_event_is_counted_from_webhook_to_canonical(stack: Watched) -> None:
+def test_an_event_is_counted_from_webhook_to_canonical(stack: WorkerEndpoint) -> None:
     case = next(each for each in cases() if (each.vendor, each.name) == ("altibbi", "unmapped_codes"))
     before = total(get(f"{stack.worker_url}/metrics")[1], "fhirline_events_total", vendor="altibbi")
     body = {**case.events[0], "something_new": {"at": [1, {"deep": 2}]}}
@@ -95,7 +95,7 @@ def test_an_event_is_counted_from_webhook_to_canonical(stack: Watched) -> None:
     assert total(received, "fhirline_receive_to_raw_seconds_sum", vendor="altibbi") > 0
 
 
-def test_a_dead_letter_is_counted_by_its_code_and_an_old_event_has_no_latency(stack: Watched) -> None:
+def test_a_dead_letter_is_counted_by_its_code_and_an_old_event_has_no_latency(stack: WorkerEndpoint) -> None:
     producer = Producer({"bootstrap.servers": stack.broker.bootstrap})
     a_week_ago = int((time.time() - 7 * 86_400) * 1000)
     producer.produce(raw_topic("mediquo"), b"{not json", b"k", timestamp=a_week_ago)
@@ -106,7 +106,7 @@ def test_a_dead_letter_is_counted_by_its_code_and_an_old_event_has_no_latency(st
     assert total(told, "fhirline_raw_to_canonical_seconds_count", vendor="mediquo") == 0
 
 
-def test_every_partition_has_its_lag_and_it_ends_at_none(stack: Watched) -> None:
+def test_every_partition_has_its_lag_and_it_ends_at_none(stack: WorkerEndpoint) -> None:
     """30 partitions, those that nothing was ever written to among them."""
 
     def finished(text: str) -> bool:
@@ -142,7 +142,7 @@ def test_the_enrichment_tells_of_its_surveys(tmp_path: Path) -> None:
     assert groups == {"fhirline.enrich"}
 
 
-def test_health_and_readiness(stack: Watched) -> None:
+def test_health_and_readiness(stack: WorkerEndpoint) -> None:
     stack.until(lambda _: get(f"{stack.worker_url}/readyz")[0] == 200)
     assert get(f"{stack.worker_url}/healthz") == (200, '{"status": "ok"}')
 
@@ -167,8 +167,8 @@ def test_a_vendor_who_invents_names_makes_no_series_without_end() -> None:
         body = {"event": f"invented_{name}", "event_type": name, "consultation": {f"field{name}": {name: number}}}
         case = next(each for each in cases() if each.vendor == "mediquo")
         for value in (orjson.dumps({**case.events[0], f"new{name}": number}), orjson.dumps(body), b"{" + name.encode()):
-            raw = RawRecord("mediquo", "raw.mediquo", 0, number, 0, None, value, [("event-type", name.encode())])
-            followed = follow(raw, normalize, Memory(), 6)
+            raw = ConsumerRecord("mediquo", "raw.mediquo", 0, number, 0, None, value, [("event-type", name.encode())])
+            followed = follow(raw, normalize, InMemoryState(), 6)
             batch = of.batch()
             batch.event(followed)
             batch.delivered([raw], followed.records, [], 0)
@@ -234,7 +234,7 @@ def test_names_are_found_in_an_expression() -> None:
     assert named(expression) == ({"x_bucket", "y", "z"}, {"x_bucket": {"a", "b"}, "z": set()}, {"le", "a", "d", "e"})
 
 
-def everything_happens(stack: Watched) -> None:
+def everything_happens(stack: WorkerEndpoint) -> None:
     """Events of a vendor that no other test counts: one that is mapped, one with a word unknown, one unreadable."""
     for case in (each for each in cases() if each.vendor == "azodha"):
         route = f"/{case.route_event}" if case.route_event else ""
@@ -247,7 +247,7 @@ def everything_happens(stack: Watched) -> None:
     stack.until(lambda text: "fhirline_lag_records{" in text)  # as of the worker's last fetch
 
 
-def test_everything_that_dashboard_and_alerts_ask_for_is_told(stack: Watched) -> None:
+def test_everything_that_dashboard_and_alerts_ask_for_is_told(stack: WorkerEndpoint) -> None:
     everything_happens(stack)
     exposed: dict[str, set[str]] = {name: set() for name in OF_PROMETHEUS}
     enrich = new_registry("enrich")

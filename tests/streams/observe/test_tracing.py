@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.headers import header
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.observe.tracing import tracing
 from fhirline.streams.observe.tracing.spans import _trace_of
 from tests.support.cases import cases
@@ -114,7 +114,7 @@ def carries(headers: list[tuple[str, bytes]] | None) -> tuple[str, str]:
 
 @pytest.mark.parametrize("sent", ["", "not one", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "x" * 10_000, "ff-1-1-1"])
 def test_a_header_that_names_no_trace_begins_one(sent: str) -> None:
-    raw = RawRecord("altibbi", "raw.altibbi", 0, 0, 0, None, None, [("traceparent", sent.encode())])
+    raw = ConsumerRecord("altibbi", "raw.altibbi", 0, 0, 0, None, None, [("traceparent", sent.encode())])
     assert not _trace_of(raw)
 
 

@@ -24,13 +24,13 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.factory import normalizer
-from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import partition_key
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner, headers_of, timestamp_ms
-from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.observe.audit import who
 from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.dead_letters.cases import Case, Place, Status
@@ -84,7 +84,7 @@ def raw_records(settings: Settings, vendors: Iterable[str]) -> int:
         return sum(1 for _ in scanner.read(places))
 
 
-def wait_until_mapped(settings: Settings, raws: Iterable[RawRecord]) -> None:
+def wait_until_mapped(settings: Settings, raws: Iterable[ConsumerRecord]) -> None:
     """Until the workers' group has committed all of these."""
     ends: dict[tuple[str, int], int] = {}
     for raw in raws:
@@ -178,11 +178,11 @@ def test_mended_and_redriven_it_is_as_if_nothing_had_happened(own_broker: Runnin
     store.close()
 
 
-def refused(settings: Settings, raws: list[RawRecord]) -> set[str]:
+def refused(settings: Settings, raws: list[ConsumerRecord]) -> set[str]:
     """Coordinates of those of which something cannot be mapped with these settings."""
     found: set[str] = set()
 
-    def note(raw: RawRecord, followed: Followed) -> None:
+    def note(raw: ConsumerRecord, followed: Followed) -> None:
         if followed.error:
             found.add(raw.coordinates)
 
@@ -190,11 +190,11 @@ def refused(settings: Settings, raws: list[RawRecord]) -> set[str]:
     return found
 
 
-def stale(settings: Settings, mapped: list[RawRecord], again: list[RawRecord]) -> int:
+def stale(settings: Settings, mapped: list[ConsumerRecord], again: list[ConsumerRecord]) -> int:
     """How many resources the redriven events must leave alone."""
     left: list[int] = []
 
-    def count(_: RawRecord, followed: Followed) -> None:
+    def count(_: ConsumerRecord, followed: Followed) -> None:
         flags = followed.normalized.flags if followed.normalized else ()
         left.append(sum(len(flag.at) for flag in flags if flag.code == "stale-event"))
 
@@ -281,11 +281,11 @@ def test_done_is_what_every_stage_has_passed(settings: Settings) -> None:
     assert case.answers("k2"), "whoever died before it marked the event need not send it again"
 
 
-def write_letter(settings: Settings, raw: RawRecord) -> None:
+def write_letter(settings: Settings, raw: ConsumerRecord) -> None:
     write(settings, dead_letter(raw, raw.value, "enrichment-failed", "/summary", event="e"))
 
 
-def write(settings: Settings, *records: OutRecord) -> None:
+def write(settings: Settings, *records: ProducerRecord) -> None:
     producer = Producer(producer_config(settings))
     for each in records:
         producer.produce(each.topic, each.value, each.key, headers=list(each.headers))
@@ -302,7 +302,7 @@ def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: P
     assert RECEIVED_AT is not None
     body = {"event_type": "survey_finished", "content": {"note": MARKER}}
     (raw,) = produce(settings, [raw_record("infermedica", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
-    followed = follow(raw, normalizer(settings), Memory(), settings.partitions).records
+    followed = follow(raw, normalizer(settings), InMemoryState(), settings.partitions).records
     write(settings, *(each for each in followed if each.topic == "dead-letter.infermedica"))
     plain = [
         dead_letters(settings, "list"),
@@ -349,9 +349,9 @@ def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: P
     assert raw_records(settings, ["infermedica"]) == count
 
 
-def block_patient(settings: Settings, raw: RawRecord) -> None:
+def block_patient(settings: Settings, raw: ConsumerRecord) -> None:
     """As ``fhirline forget`` begins."""
     secret = hashing(settings)
     assert secret is not None
     block = Block(secret.check, "2024-06-02T00:00:00Z")
-    write(settings, OutRecord(ERASED, secret.digest(partition_key(envelope_of(raw))).encode(), block.encode()))
+    write(settings, ProducerRecord(ERASED, secret.digest(partition_key(envelope_of(raw))).encode(), block.encode()))

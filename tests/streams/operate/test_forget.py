@@ -20,13 +20,13 @@ from confluent_kafka import Producer
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.factory import normalizer
-from fhirline.mappers.pipeline.normalize import Memory
+from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner, headers_of, place_of
-from fhirline.streams.kafka.records import OutRecord, RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.observe.audit import who
 from fhirline.streams.operate.erasure.find import CANONICAL
 from fhirline.streams.operate.erasure.forget import Erasure
@@ -57,7 +57,7 @@ def settings() -> Iterator[Settings]:
         yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6, erasure_key=SECRET)
 
 
-def busiest(raws: list[RawRecord]) -> dict[str, Compartment]:
+def busiest(raws: list[ConsumerRecord]) -> dict[str, Compartment]:
     """Vendor → the patient of whom there are most events."""
     counted: dict[str, Counter[str]] = {}
     for raw in raws:
@@ -67,11 +67,11 @@ def busiest(raws: list[RawRecord]) -> dict[str, Compartment]:
     return {vendor: Compartment(vendor, "acme", of.most_common(1)[0][0]) for vendor, of in counted.items()}
 
 
-def of(raw: RawRecord, patients: Iterable[Compartment]) -> bool:
+def of(raw: ConsumerRecord, patients: Iterable[Compartment]) -> bool:
     return any(raw.vendor == each.vendor and raw.key == each.raw_key.encode() for each in patients)
 
 
-def changed(raws: list[RawRecord], patient: Compartment, **more: object) -> Received:
+def changed(raws: list[ConsumerRecord], patient: Compartment, **more: object) -> Received:
     """An event that was never sent before, like one of the patient's."""
     raw = next(raw for raw in raws if of(raw, [patient]))
     body = orjson.dumps({**orjson.loads(raw.value or b""), **more})
@@ -79,7 +79,7 @@ def changed(raws: list[RawRecord], patient: Compartment, **more: object) -> Rece
     return raw_record(raw.vendor, patient.tenant, body, RECEIVED_AT, route, 64)
 
 
-def ordered(raws: Iterable[RawRecord]) -> list[RawRecord]:
+def ordered(raws: Iterable[ConsumerRecord]) -> list[ConsumerRecord]:
     return sorted(raws, key=lambda each: (each.topic, each.partition, each.offset))
 
 
@@ -122,23 +122,23 @@ class Load:
 
     settings: Settings
     tenant: str
-    raws: list[RawRecord] = field(default_factory=list)
+    raws: list[ConsumerRecord] = field(default_factory=list)
 
-    def send(self, records: Iterable[Received], kept: bool = True) -> list[RawRecord]:
+    def send(self, records: Iterable[Received], kept: bool = True) -> list[ConsumerRecord]:
         """Produce raw records and what follows from them. ``kept`` False: as if raw's retention were over."""
         if kept:
             raws = [replace(each, vendor=each.topic.split(".")[1]) for each in produce(self.settings, records)]
         else:
             raws = [
-                RawRecord(each.topic[4:], each.topic, 0, 10**9 + n, 0, each.key, each.value, each.headers)
+                ConsumerRecord(each.topic[4:], each.topic, 0, 10**9 + n, 0, each.key, each.value, each.headers)
                 for n, each in enumerate(records)
             ]
         erased = Follower(self.settings)
         erased.refresh()
         normalize, memories = normalizer(self.settings), {}
-        out: list[OutRecord] = []
+        out: list[ProducerRecord] = []
         for raw in raws:
-            memory = memories.setdefault((raw.topic, raw.partition), Memory())
+            memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
             followed = follow(raw, normalize, memory, self.settings.partitions, erased.erased.blocks)
             memory.remember(followed.statements)
             state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
@@ -191,7 +191,7 @@ def test_what_a_crash_left_the_next_run_finishes(
     assert load.live(mine) == mine
     calls: Iterator[int] = count()
 
-    def crashing(self: Deliverer, records: Iterable[OutRecord], delivered: object = None) -> object:
+    def crashing(self: Deliverer, records: Iterable[ProducerRecord], delivered: object = None) -> object:
         if next(calls) == crash_at:
             raise DeliveryFailed("crash")
         return deliver(self, records, delivered)

@@ -11,7 +11,7 @@ from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.instants import Instant
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import headers
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.replay.compare import report
 from fhirline.streams.operate.replay.offset_ranges import spans
 from fhirline.streams.operate.replay.progress import Lines
@@ -51,7 +51,7 @@ def test_a_span_begins_at_its_time_and_has_an_end(own_broker: RunningBroker) -> 
 class Meanwhile(Deliverer):
     """A live worker writes a key of the replay's, just before the replay's records leave for the same topic."""
 
-    def __init__(self, settings: Settings, live: OutRecord) -> None:
+    def __init__(self, settings: Settings, live: ProducerRecord) -> None:
         super().__init__(settings)
         self._live = [live]
 
@@ -91,7 +91,7 @@ def test_a_live_record_between_looking_and_writing_stays(settings: Settings) -> 
                 occurred_at="2030-01-01T00:00:00Z",
             )
             topic = canonical_topic("Patient")
-            lived = OutRecord(topic, made.key.encode(), b'{"resourceType":"Patient"}', made.partition, live)
+            lived = ProducerRecord(topic, made.key.encode(), b'{"resourceType":"Patient"}', made.partition, live)
             publisher._deliverer = Meanwhile(settings, lived)
             done = publisher.run()
     assert done.restored == 1

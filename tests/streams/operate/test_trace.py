@@ -17,7 +17,7 @@ from fhirline.streams.cli.trace import _kind
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.operate.trace.find import Tracer
 from fhirline.streams.operate.trace.view import event_document, event_lines, resource_document, resource_lines
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -40,14 +40,14 @@ SHARED = ("Coverage", "Device", "Organization", "Patient", "Practitioner")
 """Types that several events feed, or none."""
 
 
-def outputs(load: Load) -> dict[str, tuple[RawRecord, Followed]]:
+def outputs(load: Load) -> dict[str, tuple[ConsumerRecord, Followed]]:
     """Event key → its (last) raw record and what followed from it."""
-    seen: dict[str, tuple[RawRecord, Followed]] = {}
+    seen: dict[str, tuple[ConsumerRecord, Followed]] = {}
     undisturbed(load.settings, load.raws, lambda raw, made: seen.update({event_of(raw): (raw, made)}))
     return seen
 
 
-def event_of(raw: RawRecord) -> str:
+def event_of(raw: ConsumerRecord) -> str:
     found = header(raw.headers, headers.EVENT_KEY)
     assert found
     return found

@@ -17,7 +17,7 @@ from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step2_consume import batch
 from fhirline.streams.step2_consume.batch import BatchProcessor
 from fhirline.streams.step2_consume.fencing import BREATHE_AFTER, Fence
@@ -39,10 +39,10 @@ class Ended(Exception):
 
 @pytest.fixture(autouse=True)
 def _ends_by_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(reason: str, **details: Any) -> NoReturn:
+    def exit_uncommitted(reason: str, **details: Any) -> NoReturn:
         raise Ended(reason)
 
-    monkeypatch.setattr(batch, "die", die)
+    monkeypatch.setattr(batch, "exit_uncommitted", exit_uncommitted)
 
 
 @dataclass
@@ -101,7 +101,7 @@ def worker() -> Iterator[Worker]:
         worker.close()
 
 
-def of_one_patient(settings: Settings) -> list[RawRecord]:
+def of_one_patient(settings: Settings) -> list[ConsumerRecord]:
     """Events of the patient of whom there are most."""
     raws = produce(settings, [each for each in events(60, seed=3) if each.topic == "raw.mediquo"])
     keys = [each.key for each in raws]
@@ -171,7 +171,7 @@ def test_nothing_is_restored_while_a_batch_is_mapped(worker: Worker, monkeypatch
 def test_a_letter_that_is_itself_too_large_is_one_letter(worker: Worker) -> None:
     (raw,) = of_one_patient(worker.settings)[:1]
     limit = worker.settings.message_max_bytes
-    bad = RawRecord(raw.vendor, raw.topic, raw.partition, 10_000, raw.timestamp_ms, b"k" * limit, b"{not json", [])
+    bad = ConsumerRecord(raw.vendor, raw.topic, raw.partition, 10_000, raw.timestamp_ms, b"k" * limit, b"{not json", [])
     asyncio.run(worker.processor.process([bad]))
     assert (worker.letters("not-json"), worker.letters(TOO_LARGE)) == (1, 0)
     assert written(worker.settings, "dead-letter.mediquo") == 1

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 
 from fhirline.streams.step2_consume import fencing as fence
-from fhirline.streams.step2_consume.fencing import BREATHE_AFTER, TICK, Fence, breathing
+from fhirline.streams.step2_consume.fencing import BREATHE_AFTER, TICK, Fence, yielding_to_loop
 
 SESSION = 1.0
 ITEM = BREATHE_AFTER * 2
@@ -23,10 +23,10 @@ class Ended(Exception):
 
 @pytest.fixture(autouse=True)
 def _ends_by_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(reason: str, **details: Any) -> NoReturn:
+    def exit_uncommitted(reason: str, **details: Any) -> NoReturn:
         raise Ended(reason)
 
-    monkeypatch.setattr(fence, "die", die)
+    monkeypatch.setattr(fence, "exit_uncommitted", exit_uncommitted)
 
 
 def work(seconds: float) -> None:
@@ -36,7 +36,7 @@ def work(seconds: float) -> None:
 
 
 async def slow_batch(worker: Fence) -> None:
-    async for _ in breathing(range(ITEMS)):
+    async for _ in yielding_to_loop(range(ITEMS)):
         work(ITEM)
     worker.check()
 

@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 
-from fhirline.mappers.pipeline.normalize import Memory, Statement
-from fhirline.mappers.results import Entry, Stamp
+from fhirline.mappers.pipeline.normalize import InMemoryState, StateUpdate
+from fhirline.mappers.results import Entry, Version
 from fhirline.streams.step3_restore.state import PartitionState, RegisterTooLarge, state_record
 
 SAID = [
-    Statement("Patient/1", "field name.text", Entry(Stamp((seconds, fraction), key, "t"), {"said": position}))
+    StateUpdate("Patient/1", "field name.text", Entry(Version((seconds, fraction), key, "t"), {"said": position}))
     for position, (seconds, fraction, key) in enumerate([(5, "", "b"), (5, "", "a"), (9, "25", "a"), (9, "3", "a")])
 ]
 
@@ -17,7 +17,7 @@ SAID = [
 def test_the_greatest_stamp_stays_in_whatever_order_records_are_read() -> None:
     """A stale writer's record may lie behind a newer one in the topic (state.md)."""
     for order in itertools.permutations([*SAID, SAID[0]]):
-        restored, memory = PartitionState(), Memory()
+        restored, memory = PartitionState(), InMemoryState()
         for each in order:
             record = state_record("state", 0, "acme|1", each)
             assert record.value is not None
@@ -46,7 +46,7 @@ def test_the_position_moves_only_over_contiguous_deliveries() -> None:
 
 def test_of_an_event_with_a_register_too_large_nothing_is_remembered() -> None:
     """Nor its small registers: the event becomes a dead letter, whole."""
-    state, large = PartitionState(), Statement("Patient/1", "field name", Entry(SAID[0].entry.stamp, "x" * 2_000))
+    state, large = PartitionState(), StateUpdate("Patient/1", "field name", Entry(SAID[0].entry.version, "x" * 2_000))
     with pytest.raises(RegisterTooLarge):
         state.told("state", 0, "acme|1", [SAID[0], large], largest=3_000)
     assert (len(state), state.size) == (0, 0)

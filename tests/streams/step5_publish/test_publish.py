@@ -11,7 +11,7 @@ import uvloop
 from confluent_kafka import Message, Producer
 
 from fhirline.streams.kafka.clients import kafka_python
-from fhirline.streams.kafka.records import OutRecord
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive import raw_producer
 from fhirline.streams.step1_receive.raw_producer import RawProducer
 from fhirline.streams.step1_receive.raw_record import Received
@@ -21,7 +21,7 @@ from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import Topic
 from tests.support.kafka.brokers import RunningBroker, settings_for
 
-Deliver = Callable[[Deliverer, Sequence[OutRecord], Delivered | None], Sequence[OutRecord]]
+Deliver = Callable[[Deliverer, Sequence[ProducerRecord], Delivered | None], Sequence[ProducerRecord]]
 
 FORMS: dict[str, Deliver] = {
     "blocking": lambda by, records, delivered: by.deliver(records, delivered),
@@ -42,8 +42,8 @@ def topic(embedded: RunningBroker) -> str:
     return new_topics(embedded, 1)[0]
 
 
-def records(topic: str, mark: str, count: int = 2 * BREATHE_EVERY + 1) -> list[OutRecord]:
-    return [OutRecord(topic, f"{mark}/{number}".encode(), b"x" * 100, 0) for number in range(count)]
+def records(topic: str, mark: str, count: int = 2 * BREATHE_EVERY + 1) -> list[ProducerRecord]:
+    return [ProducerRecord(topic, f"{mark}/{number}".encode(), b"x" * 100, 0) for number in range(count)]
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fhirline.streams.step2_consume.faust.batching import at_hand
+from fhirline.streams.step2_consume.faust.batching import take_batches
 
 WITHIN = 0.05
 
@@ -50,7 +50,7 @@ async def others_ended() -> None:
 def test_what_has_come_is_taken_in_order_up_to_the_most_until_the_stream_ends(most: int) -> None:
     async def test() -> None:
         stream = Stream(*range(6), None)
-        found = [batch async for batch in at_hand(stream, most, WITHIN)]
+        found = [batch async for batch in take_batches(stream, most, WITHIN)]
         assert found == [[*range(first, first + most)] for first in range(0, 6, most)]
         assert stream.closed
         assert not stream.enable_acks
@@ -62,7 +62,7 @@ def test_what_is_in_hand_when_the_stream_ends_is_not_begun() -> None:
     """It is not acked either, so it is read again."""
 
     async def test() -> None:
-        assert [batch async for batch in at_hand(Stream(1, 2, 3, None), 2, WITHIN)] == [[1, 2]]
+        assert [batch async for batch in take_batches(Stream(1, 2, 3, None), 2, WITHIN)] == [[1, 2]]
 
     run(test())
 
@@ -79,7 +79,7 @@ def test_a_batch_that_is_not_full_goes_on_its_way_without_waiting_for_more_than_
                 stream.queue.put_nowait(number)
 
         trickling = asyncio.ensure_future(trickle())
-        batches = at_hand(stream, 1000, WITHIN)
+        batches = take_batches(stream, 1000, WITHIN)
         first, second = await anext(batches), await anext(batches)
         trickling.cancel()
         await batches.aclose()
@@ -94,7 +94,7 @@ def test_while_a_batch_is_worked_on_one_event_more_is_taken_at_most() -> None:
 
     async def test() -> None:
         stream = Stream(*range(10))
-        batches = at_hand(stream, 3, WITHIN)
+        batches = take_batches(stream, 3, WITHIN)
         assert await anext(batches) == [0, 1, 2]
         await asyncio.sleep(WITHIN)
         assert stream.taken == 4
@@ -116,7 +116,7 @@ def test_who_waits_for_the_first_event_sets_no_timer() -> None:
             return at(when, *args, **named)
 
         loop.call_at = call_at  # type: ignore[method-assign]
-        waiting = asyncio.ensure_future(anext(at_hand(stream, 3, WITHIN)))
+        waiting = asyncio.ensure_future(anext(take_batches(stream, 3, WITHIN)))
         for _ in range(10):
             await asyncio.sleep(0)
         assert not timers
@@ -130,7 +130,7 @@ def test_who_waits_for_the_first_event_sets_no_timer() -> None:
 def test_whoever_stops_waiting_leaves_nothing_behind() -> None:
     async def test() -> None:
         stream = Stream()
-        waiting = asyncio.ensure_future(anext(at_hand(stream, 3, WITHIN)))
+        waiting = asyncio.ensure_future(anext(take_batches(stream, 3, WITHIN)))
         await stream.begun.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -144,7 +144,7 @@ def test_whoever_stops_waiting_leaves_nothing_behind() -> None:
 def test_whoever_stops_in_the_midst_of_a_batch_leaves_nothing_behind_either() -> None:
     async def test() -> None:
         stream = Stream(1)
-        batches = at_hand(stream, 3, WITHIN)
+        batches = take_batches(stream, 3, WITHIN)
         assert await anext(batches) == [1]
         await batches.aclose()
         await others_ended()
@@ -161,7 +161,7 @@ def test_an_error_of_the_stream_is_raised() -> None:
 
     async def test() -> None:
         with pytest.raises(ValueError, match="the stream's own"):
-            async for _ in at_hand(Broken(), 3, WITHIN):
+            async for _ in take_batches(Broken(), 3, WITHIN):
                 pass
 
     run(test())

@@ -18,9 +18,9 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka import reader
 from fhirline.streams.kafka.clients import librdkafka, producer_config
-from fhirline.streams.kafka.delivery_report import refusal
+from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.reader import Place, Scanner, raw_record
-from fhirline.streams.kafka.records import RawRecord
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step2_consume.faust import offset_gaps
 from fhirline.streams.step2_consume.faust import offsets as module
 from fhirline.streams.step2_consume.faust.offset_gaps import PassedOver, PositionsUnknown
@@ -37,8 +37,8 @@ class Log:
     """Ten new records on a partition, some of them committed by the group, and more on another topic's."""
 
     settings: Settings
-    records: list[RawRecord]
-    others: list[RawRecord]
+    records: list[ConsumerRecord]
+    others: list[ConsumerRecord]
 
     @property
     def place(self) -> Place:
@@ -55,13 +55,13 @@ def log(request: pytest.FixtureRequest) -> Log:
     return written
 
 
-def write(settings: Settings, topic: str, count: int) -> list[RawRecord]:
+def write(settings: Settings, topic: str, count: int) -> list[ConsumerRecord]:
     """Records that say their number, on partition 2, as they lie there."""
     producer = Producer(producer_config(settings))
     offsets: list[int] = []
 
     def delivered(error: KafkaError | None, message: Message) -> None:
-        if refusal(error, message) is None:
+        if delivery_error(error, message) is None:
             offsets.append(cast(int, message.offset()))
 
     for number in range(count):
@@ -74,14 +74,14 @@ def write(settings: Settings, topic: str, count: int) -> list[RawRecord]:
     return found
 
 
-def commit(settings: Settings, at: RawRecord) -> None:
+def commit(settings: Settings, at: ConsumerRecord) -> None:
     """The group goes on with ``at``."""
     consumer = Consumer(librdkafka(settings, **{"group.id": settings.group}))
     consumer.commit(offsets=[TopicPartition(at.topic, at.partition, at.offset)], asynchronous=False)
     consumer.close()
 
 
-def delete_before(first: RawRecord, settings: Settings) -> None:
+def delete_before(first: ConsumerRecord, settings: Settings) -> None:
     """As retention does."""
     cluster = AdminClient(librdkafka(settings))
     place = TopicPartition(first.topic, first.partition, first.offset)
@@ -89,10 +89,10 @@ def delete_before(first: RawRecord, settings: Settings) -> None:
         deleted.result(30)
 
 
-def complete(positions: Positions, *batches: Sequence[RawRecord]) -> list[Sequence[RawRecord]]:
+def complete(positions: Positions, *batches: Sequence[ConsumerRecord]) -> list[Sequence[ConsumerRecord]]:
     """What each batch becomes; each is delivered before the next."""
 
-    async def all_of_them() -> list[Sequence[RawRecord]]:
+    async def all_of_them() -> list[Sequence[ConsumerRecord]]:
         made = []
         for batch in batches:
             made.append(whole := await positions.complete(batch))
@@ -283,7 +283,7 @@ def test_what_is_not_fetched_yet_does_not_stand_still(log: Log) -> None:
 
 
 @contextmanager
-def transaction(settings: Settings, topic: str, partition: int, count: int) -> Iterator[list[RawRecord]]:
+def transaction(settings: Settings, topic: str, partition: int, count: int) -> Iterator[list[ConsumerRecord]]:
     """A foreign producer's records, committed when the context ends: then the log has a marker behind them."""
     producer = Producer(producer_config(settings, **{"transactional.id": f"foreign-{uuid.uuid4()}"}))
     producer.init_transactions(30)

@@ -15,7 +15,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import normalizer
 from fhirline.streams.step2_consume import app, batch, fencing
 from fhirline.streams.step2_consume.app import build_app
-from fhirline.streams.step2_consume.endpoint import Watched
+from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from tests.crash.comparison import compare, raw_records, wait_drained
@@ -48,7 +48,7 @@ class Ends:
         self.reasons: list[str] = []
         self.first = threading.Event()
 
-    def die(self, reason: str, **details: Any) -> NoReturn:
+    def exit_uncommitted(self, reason: str, **details: Any) -> NoReturn:
         self.reasons.append(f"{reason} {details}")
         self.first.set()
         raise asyncio.CancelledError  # ends the task, and leaves the app to the test
@@ -58,7 +58,7 @@ class Ends:
 def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
     made = Ends()
     for module in (batch, fencing, app):
-        monkeypatch.setattr(module, "die", made.die)
+        monkeypatch.setattr(module, "exit_uncommitted", made.exit_uncommitted)
     monkeypatch.setattr(app, "READ_ON_EVERY", 0.5)
     return made
 
@@ -111,7 +111,7 @@ def test_what_faust_loses_is_mapped(what: str, ends: Ends, monkeypatch: pytest.M
 
 
 async def _run_until_mapped(settings: Settings) -> None:
-    app = build_app(settings, normalizer(settings), [VENDOR], Watched(settings))
+    app = build_app(settings, normalizer(settings), [VENDOR], WorkerEndpoint(settings))
     await app.start()
     try:
         await asyncio.to_thread(wait_drained, settings)
@@ -129,7 +129,7 @@ def test_a_log_that_ends_before_what_is_committed_ends_the_worker(ends: Ends) ->
         commit(settings, replace(raws[-1], offset=raws[-1].offset + 1_000))
 
         async def run_until_it_ends() -> None:
-            app = build_app(settings, normalizer(settings), [VENDOR], Watched(settings))
+            app = build_app(settings, normalizer(settings), [VENDOR], WorkerEndpoint(settings))
             await app.start()
             try:
                 assert await asyncio.to_thread(ends.first.wait, ENOUGH)
