@@ -20,6 +20,9 @@ def register(app: typer.Typer) -> None:
 
 def dev(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the gateway; 0 takes a free one")] = 8080,
+    kafka_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of the embedded broker; 0 takes a free one")
+    ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Without the processes' log lines")] = False,
 ) -> None:
     """Start broker, gateway and worker and leave them running until Ctrl-C; then end them all.
@@ -36,7 +39,7 @@ def dev(
 
     echo = (lambda _: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     try:
-        with Stack(say=say, echo=echo, port=port) as stack:
+        with Stack(say=say, echo=echo, port=port, kafka_port=kafka_port) as stack:
             if not stopped.is_set():
                 console.print(_how(stack), highlight=False, soft_wrap=True)
             while not stopped.wait(CHECK_SECONDS):

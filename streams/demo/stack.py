@@ -19,7 +19,7 @@ import orjson
 from fhirline.config.settings import PREFIX, Settings, load_settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.demo.embedded_broker import BrokerDied, EmbeddedBroker
 
 START_SECONDS = 45.0
 STOP_SECONDS = 15.0
@@ -136,10 +136,17 @@ class Stack:
     every log line.
     """
 
-    def __init__(self, say: Callable[[str], None], echo: Callable[[str], None] = lambda _: None, port: int = 0) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        echo: Callable[[str], None] = lambda _: None,
+        port: int = 0,
+        kafka_port: int = 0,
+    ) -> None:
         self._say = say
         self._echo = echo
         self._port = port
+        self._kafka_port = kafka_port
         self._exit = ExitStack()
         self._processes: list[Process] = []
         self.secrets: dict[str, str] = {}
@@ -166,7 +173,10 @@ class Stack:
         if not self.embedded:
             self._say(f"Kafka        {self.settings.bootstrap} (FHIRLINE_BOOTSTRAP)")
         else:
-            broker = self._exit.enter_context(EmbeddedBroker())
+            try:
+                broker = self._exit.enter_context(EmbeddedBroker(self._kafka_port))
+            except BrokerDied as error:
+                raise StackFailed(str(error)) from None
             environment[f"{PREFIX}BOOTSTRAP"] = broker.bootstrap
             environment[f"{PREFIX}SESSION_TIMEOUT"] = EMBEDDED_SESSION
             self.settings = load_settings(bootstrap=broker.bootstrap, session_timeout=float(EMBEDDED_SESSION))
