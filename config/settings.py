@@ -1,6 +1,6 @@
 """Settings of every process, from ``FHIRLINE_*`` environment variables or an ``.env`` file.
 
-Every field is documented by its description; ``fhirline settings`` prints them, and the README's table is made from it.
+Every field is documented by its description; ``fhirline settings`` prints them, and docs/settings.md lists them.
 """
 
 from pathlib import Path

@@ -18,7 +18,7 @@ from fhirline.topics.privileges import grants
 Document = dict[str, Any]
 
 VERSION = "1.0.0"
-"""The contract's version: goes up with it, its first number where a reader has to change (README, "Contracts")."""
+"""The contract's version: goes up with it, its first number where a reader has to change (docs/contracts.md)."""
 
 BINDING = "0.5.0"
 """Version of AsyncAPI's Kafka bindings."""

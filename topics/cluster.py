@@ -3,7 +3,7 @@
 No topic is ever deleted or shrunk here. A retention that is declared shorter (vendors.yaml) does let the cluster delete
 older records: the plan says so beside it.
 
-A key never moves (README, "Contracts"): with another number of partitions, a key's next record would lie elsewhere than
+A key never moves (docs/contracts.md): with another number of partitions, a key's next record would lie elsewhere than
 its earlier ones, compaction would keep both, and a fold would not find its state. So the number of partitions of an
 existing topic is changed only where records do not belong together by key; anywhere else a difference is a conflict
 that is reported, with what to do about it, and left alone.

@@ -1,4 +1,4 @@
-"""Every topic, declared once: partitions, cleanup, and the contract of its key (README, "Contracts").
+"""Every topic, declared once: partitions, cleanup, and the contract of its key (docs/contracts.md).
 
 Topics whose records belong together by partition number (raw, state, ``fhir.r4.*``) have one number of partitions,
 ``FHIRLINE_PARTITIONS``, for good: another number would send a key elsewhere than its earlier records.

@@ -1,6 +1,6 @@
 """What the records of each topic are: key, headers and value, as JSON Schema (draft 7).
 
-The contract of README, "Contracts", in a form that programs read; `topics.asyncapi` makes a document of it, and
+The contract of docs/contracts.md, in a form that programs read; `topics.asyncapi` makes a document of it, and
 tests/topics/test_asyncapi.py holds every record of a real worker against it. A schema says what a reader may
 rely on and no more: what a FHIR resource may hold is FHIR's own to say, and its schema is named, not copied.
 """

@@ -159,17 +159,3 @@ def table() -> str:
         for each in PRIVILEGES
     ]
     return "\n".join(("| process | on | may | for |", "|---|---|---|---|", *rows))
-
-
-def overview() -> str:
-    """The table of the README, in Markdown: a row a process, what it may do by operation."""
-    rows = []
-    for process in PROCESSES:
-        may: dict[str, list[str]] = {}
-        for each in PRIVILEGES:
-            if each.process == process:
-                group = "group " if each.resource == "Group" else ""
-                may.setdefault(", ".join(each.operations), []).append(f"{group}`{each.pattern}`")
-        needs = "; ".join(f"**{done}** {', '.join(on)}" for done, on in may.items())
-        rows.append(f"| {process} | {needs} |")
-    return "\n".join(("| process | needs |", "|---|---|", *rows))

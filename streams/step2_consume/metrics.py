@@ -20,7 +20,7 @@ CODES = (
     *("empty", "not-json", "not-an-object", "too-deep", UNREADABLE_HEADER),
     *(MAPPING_FAILED, TOO_LARGE, "resource-invalid", "resource-refused"),
 )
-"""Error codes of the worker's dead letters (README)."""
+"""Error codes of the worker's dead letters (docs/contracts.md)."""
 
 OLD_SECONDS = 86_400.0
 """An event received longer ago is a backfill or a replay, not a late one: it has no latency of ours to be measured."""

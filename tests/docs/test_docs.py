@@ -17,8 +17,10 @@ from fhirline.config.terminology import RowTable
 from fhirline.streams.cli import COMMANDS
 from fhirline.streams.enrich.stage import FAILED
 from fhirline.streams.step2_consume.metrics import CODES
-from tests.docs.test_readme import ROOT, SECRETS
+from tests.support.console import blocks, commands
+from tests.support.paths import ROOT
 
+SECRETS = {"FHIRLINE_MEDIQUO_SECRET", "FHIRLINE_INFERMEDICA_TOKEN", "FHIRLINE_ALTIBBI_SECRET", "FHIRLINE_AZODHA_SECRET"}
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 RULES = ROOT / "docker" / "grafana" / "prometheus" / "rules" / "fhirline.yml"
@@ -147,21 +149,21 @@ def test_every_command_it_mentions_exists(page: Path) -> None:
 
 def shown(text: str) -> Iterator[list[str]]:
     """The words behind each ``fhirline`` of the console blocks, also where compose.yaml's ``tools`` stands for it."""
-    for block in re.findall(r"^ *```console\n(.*?)^ *```$", text, re.M | re.S):
-        for line in re.findall(r"^ *\$ (.+)$", block, re.M):
-            lexer = shlex.shlex(line, posix=True, punctuation_chars="|&><;")
-            lexer.commenters = "#"
-            lexer.whitespace_split = True
-            command: list[str] = []
-            for word in [*lexer, ";"]:
-                if word[0] not in "|&><;":
+    for line in (command for block in blocks(text, "console") for command, _ in commands(block)):
+        lexer = shlex.shlex(line.partition("<<")[0].replace("\\\n", " "), posix=True, punctuation_chars="|&><;")
+        lexer.commenters = "#"
+        lexer.whitespace_split = True
+        command: list[str] = []
+        for word in [*lexer, ";"]:
+            if word[0] not in "|&><;":
+                if command or not re.match(r"\w+=", word):  # a variable for this command alone
                     command.append(word)
-                    continue
-                if command[:1] == ["fhirline"]:
-                    yield command[1:]
-                elif command[:2] == ["docker", "compose"] and "tools" in command and "--entrypoint" not in command:
-                    yield command[command.index("tools") + 1 :]
-                command = [] if word[0] != ">" else ["a file"]
+                continue
+            if command and Path(command[0]).name == "fhirline":
+                yield command[1:]
+            elif command[:2] == ["docker", "compose"] and "tools" in command and "--entrypoint" not in command:
+                yield command[command.index("tools") + 1 :]
+            command = [] if word[0] != ">" else ["a file"]
 
 
 def mentioned(text: str) -> Iterator[list[str]]:

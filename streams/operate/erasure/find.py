@@ -9,7 +9,7 @@ finds what another misses:
 * **reference**: canonical records that refer to ``Patient/<id>``, and each Provenance of a resource found.
 
 Only the patient's own partitions are read: all that follows from a patient's events shares one partition number
-(README, "Contracts"). Types that belong to no patient (Practitioner, Organization, Device, …) are left out.
+(docs/contracts.md). Types that belong to no patient (Practitioner, Organization, Device, …) are left out.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What `fhirline trace` finds: records by key, by event, by place (README, "Contracts": canonical headers).
+"""What `fhirline trace` finds: records by key, by event, by place (docs/contracts.md: canonical headers).
 
 A canonical record names its raw record in a header, so that one is read directly. The other way, an event's records lie
 in one partition number, which its Provenance tells: that is looked for under the id that every configured vendor and
