@@ -1,4 +1,4 @@
-"""Record headers: their names and forms are a contract (docs/contracts.md); their values are UTF-8 text and never clinical.
+"""Record headers. Names and forms are a contract (docs/contracts.md); values are UTF-8 text and never clinical.
 
 Which headers a record bears follows from its topic: `RAW_RECORD`, `CANONICAL_RECORD` and `DEAD_LETTER`; records of
 internal topics bear none.

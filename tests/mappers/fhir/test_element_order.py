@@ -1,4 +1,4 @@
-"""Canonical values are in FHIR's element order: a contract (docs/contracts.md), which comparing parsed JSON would not notice."""
+"""Canonical values are in FHIR's element order, a contract (docs/contracts.md) that parsed JSON would not show."""
 
 from collections.abc import Iterator
 from functools import cache
