@@ -43,10 +43,10 @@ audit: $(VENV)/dev.installed ## known vulnerabilities of what an installation ge
 lint: $(VENV)/dev.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 
-lock: $(VENV)/dev.installed ## resolve requirements/*.lock again from pyproject.toml
+lock: $(VENV)/dev.installed ## resolve requirements/*.lock again from pyproject.toml; UPGRADE="--upgrade-package NAME" raises a pin
 	@for lock in "runtime --extra tracing" "demo --extra embedded" "dev --extra embedded --extra tracing --extra dev"; do set -- $$lock; name=$$1; shift; \
 		$(BIN)/uv pip compile --quiet pyproject.toml requirements/build.in $$@ --universal --python-version 3.11 \
-			--generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements/$$name.lock || exit 1; done
+			--generate-hashes --no-emit-index-url --no-header --no-annotate $(UPGRADE) -o requirements/$$name.lock || exit 1; done
 
 clean: ## forget the environment
 	rm -rf $(VENV)
