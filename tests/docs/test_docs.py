@@ -1,4 +1,4 @@
-"""Every page of docs/, and the README: what it names exists, where it links to is there, what it shows can be typed."""
+"""Every page that is read: what it names exists, where it links to is there, what it shows can be typed."""
 
 import re
 import shlex
@@ -21,14 +21,21 @@ from tests.support.console import blocks, commands
 from tests.support.paths import ROOT
 
 SECRETS = {"FHIRLINE_MEDIQUO_SECRET", "FHIRLINE_INFERMEDICA_TOKEN", "FHIRLINE_ALTIBBI_SECRET", "FHIRLINE_AZODHA_SECRET"}
-DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [ROOT / "README.md", *DOCS]
+CHANGELOG = ROOT / "CHANGELOG.md"
+"""Its links are tested, not its names: it also describes what is gone."""
+TOP_LEVEL = {*ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md")} - {CHANGELOG}
+PAGES = [*sorted(TOP_LEVEL), *sorted((ROOT / "docs").rglob("*.md"))]
 RULES = ROOT / "docker" / "grafana" / "prometheus" / "rules" / "fhirline.yml"
 OPERATIONS = ROOT / "docs" / "operations.md"
 OF_THE_EXAMPLE = {"FHIRLINE_EXAMPLEDOC_SECRET"}
 """Of the vendor that docs/adding-a-vendor.md adds."""
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+def shown_as(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=shown_as)
 
 
 def source(*tops: str) -> str:
@@ -94,7 +101,7 @@ def test_its_code_table_is_one() -> None:
 # Where it links to
 
 
-@every_page
+@pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=shown_as)
 def test_every_link_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text("utf-8")))
     assert [each for each in links if "://" not in each and not leads_somewhere(page, each)] == []
