@@ -72,7 +72,7 @@ def _merged(fold: Fold, version: Version, known: StateEntries) -> tuple[StateEnt
     """What the event says, merged into what is known: per register the greatest version wins.
 
     A register that the event wins is written again even where it is known with the same version: the memory it is known
-    from may be ahead of what is durable (state.md).
+    from may be ahead of what is durable (state.md §4).
     """
     merged: dict[str, Entry] = dict(known)
     statements = []

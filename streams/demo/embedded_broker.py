@@ -1,6 +1,6 @@
-"""A real Kafka-compatible broker in a process of its own, for trying and testing: Tansu, in memory only (engine.md).
+"""A real Kafka-compatible broker in a process of its own, for trying and testing: Tansu, in memory only (faust.md §6).
 
-Nothing it holds survives it. What it does otherwise than Apache Kafka is listed in engine.md, "The embedded broker".
+Nothing it holds survives it. What it does otherwise than Apache Kafka is listed in faust.md §6.
 """
 
 import os

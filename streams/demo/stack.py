@@ -24,7 +24,7 @@ from fhirline.streams.demo.embedded_broker import BrokerDied, EmbeddedBroker
 START_SECONDS = 45.0
 STOP_SECONDS = 15.0
 EMBEDDED_SESSION = "6"
-"""Seconds; the embedded broker's group join takes half of it (engine.md)."""
+"""Seconds; the embedded broker's group join takes half of it (faust.md §6)."""
 
 
 class StackFailed(Exception):

@@ -1,7 +1,7 @@
 """Reads the thin events, and commits what is finished: per partition, the contiguous prefix of finished offsets.
 
 Why not Faust: surveys finish out of order, by minutes. Faust takes acknowledgements out of order too, but what it then
-commits with gaps at the head of a partition has lost events (engine.md, rule 3), and its agent takes the next batch
+commits with gaps at the head of a partition has lost events (faust.md §2.3), and its agent takes the next batch
 only when the last one is done, which would let one waiting survey hold up all. So this is a plain consumer of
 librdkafka with manual commits; one thread reads, and calls back about partitions.
 """

@@ -1,4 +1,4 @@
-"""The enrichment stage: thin events in, enriched events or dead letters out (architecture.md, "Enrichment").
+"""The enrichment stage: thin events in, enriched events or dead letters out (architecture.md §4).
 
 The invariant: **an offset is committed only after the event's outcome has been acknowledged by Kafka**, and after that
 of every event before it in its partition (`reader`). So a process that dies, or is told to end, is given the surveys

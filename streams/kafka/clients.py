@@ -70,7 +70,7 @@ def librdkafka(settings: Settings, **more: Any) -> dict[str, Any]:
 
 
 def producer_config(settings: Settings, **more: Any) -> dict[str, Any]:
-    """Every producer of ours (engine.md, rules 5 and 6): idempotent, acks=all, Kafka's own murmur2.
+    """Every producer of ours (faust.md §2.5, §2.9): idempotent, acks=all, Kafka's own murmur2.
 
     One request at a time to each broker: with several on their way, the first records of a producer may be lost, or
     stuck until they time out, while a partition gets its leader (`streams.kafka.delivery_report`).

@@ -1,4 +1,4 @@
-"""What counts as Kafka's word that a record is written: an acknowledgement that says where it lies.
+"""What counts as Kafka's word that a record is written: an acknowledgement that says where it lies (faust.md §2.6).
 
 librdkafka also takes a batch for written when one behind it in the same partition was acknowledged, since brokers
 refuse what is out of order ("implicitly acked"). But from a producer that it does not know yet in a partition, a broker

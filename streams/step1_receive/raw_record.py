@@ -1,4 +1,4 @@
-"""The raw record: a vendor's event as it is kept for good (architecture.md, "One event, step by step").
+"""The raw record: a vendor's event as it is kept for good (architecture.md §3.2).
 
 Value: the vendor's JSON, redacted (mapping.md §7). Key: ``tenant|<patient key>`` (§2). What is known besides goes into
 headers: ``received-at``, ``tenant``, ``event-key``, and the event of the ingress route (Azodha) as ``event-type``.

@@ -12,7 +12,7 @@ what was acked is committed, so a worker that dies anywhere before that is given
 4. A worker that was paused longer than the group waits for it may have lost its partitions to another: `Fence` ends
    it before it writes anything stale.
 
-What Faust needs besides was found the hard way: engine.md names the failure behind each setting.
+faust.md §4.2 names the failure behind each setting of Faust.
 """
 
 import asyncio

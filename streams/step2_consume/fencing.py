@@ -54,7 +54,7 @@ async def yielding_to_loop(items: Iterable[Item]) -> AsyncIterator[Item]:
 
 
 class Fence:
-    """Ends a worker whose loop stood still so long that its partitions may have another owner (state.md)."""
+    """Ends a worker whose loop stood still so long that its partitions may have another owner (state.md §6)."""
 
     def __init__(self, session_timeout: float) -> None:
         self._limit = session_timeout * PAUSE_SHARE

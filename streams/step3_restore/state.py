@@ -125,7 +125,7 @@ class PartitionState:
 def encode(entry: Entry) -> bytes:
     """A register's value in the state topic: ``{"s": [seconds, fraction, event key, text], "v": value}``."""
     version = entry.version
-    # bytes(): orjson keeps over-allocated buffers, ten times the memory for small values (state.md).
+    # bytes(): orjson keeps over-allocated buffers, ten times the memory for small values (state.md §8).
     return bytes(bytearray(orjson.dumps({"s": [*version.order, version.event_key, version.at], "v": entry.value})))
 
 
@@ -190,7 +190,7 @@ class StateCache:
         """Restored partitions that hold more than has been read: another writer's records. Blocking, for a thread.
 
         One request for all. Our own records move the position, so that usually there is nothing to read; where the
-        broker's answer is too low (engine.md), it still is beyond the position if a batch begins behind that.
+        broker's answer is too low (faust.md §6), it still is beyond the position if a batch begins behind that.
         """
         began = time.monotonic()
         restored = [each for each in [*self._partitions] if self.ready(each) is not None]

@@ -1,6 +1,6 @@
 """A raw record in, the records that follow from it out. Pure: no Kafka client, no clock.
 
-Nothing raises out of here (engine.md, rule 3): whatever goes wrong with one event becomes its dead letter, which is
+Nothing raises out of here (faust.md §2.3): whatever goes wrong with one event becomes its dead letter, which is
 delivered in the same barrier as everything else, so that its offset may be committed without losing it.
 """
 
@@ -83,7 +83,7 @@ def follow(
 
 
 def envelope_of(raw: ConsumerRecord) -> Envelope:
-    """The envelope of a raw record, also of one from another producer, without our headers (architecture.md).
+    """The envelope of a raw record, also of one from another producer, without our headers (architecture.md §3.2).
 
     Then the record's timestamp and the default tenant stand in.
     """

@@ -4,7 +4,7 @@ An offset may be committed once every record that follows from its event (resour
 state) has been acknowledged by all in-sync replicas. Until then the raw record is the only copy, and not committing is
 what keeps it: after a restart the batch is read again and, mapping being pure, the same bytes go out under the same
 keys. So a failed barrier loses nothing as long as nobody commits, and the surest way not to commit is to end
-(engine.md, rules 2 to 4).
+(faust.md §2.2 to §2.4).
 """
 
 import asyncio

@@ -85,7 +85,7 @@ def committed(settings: Settings) -> dict[Place, int]:
 
 
 def ends(settings: Settings, topics: Iterable[str]) -> dict[Place, int]:
-    """End offsets, exact on Apache Kafka only (engine.md)."""
+    """End offsets, exact on Apache Kafka only (faust.md §6)."""
     with _consumer(settings) as consumer:
         places = _places(consumer, topics)
         return {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=30)[1] for p in places}

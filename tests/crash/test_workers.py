@@ -14,7 +14,7 @@ SMALL_BATCHES = {"FHIRLINE_BATCH_SIZE": "50"}
 """More barriers a second, so that random moments fall between the steps of one."""
 
 IN_ORDER = 10.0
-"""Seconds within which a worker leaves in order (engine.md, rule 9)."""
+"""Seconds within which a worker leaves in order (faust.md §4.3)."""
 
 
 def test_one_of_three_killed_at_random_moments(kafka: Settings, show: Callable[..., None]) -> None:

@@ -1,4 +1,4 @@
-"""Three validators that are not ours (validation.md, independent oracles), each asked about all resources at once.
+"""Three validators that are not ours (validation.md §7), each asked about all resources at once.
 
 None alone suffices: Medplum knows R4's structure and invariants, npm's ``fhir`` its bindings, the official JSON Schema
 its names, codes and formats.

@@ -1,4 +1,4 @@
-"""Every resource is validated before it leaves (validation.md). A validator returns problems; none means valid.
+"""Every resource is validated before it leaves (validation.md §1). A validator returns problems; none means valid.
 
 ``spec`` (the default) is compiled from fhir.resources' own models into one pydantic-core schema and adds what those do
 not enforce: required bindings, reference targets, invariants, JSON types, empties. See `compiled` for how it goes,

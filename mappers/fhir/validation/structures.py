@@ -1,4 +1,4 @@
-"""R4's structures as fhir.resources' R4B models declare them, less what R4B added (validation.md, "R4, R4B, R5")."""
+"""R4's structures as fhir.resources' R4B models declare them, less what R4B added (validation.md §6)."""
 
 import typing
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Sending dead letters through the mapping again.
 
 How: the event is written to its raw topic once more, into the partition where it lay before. It is not mapped here,
-because a partition of state has a single writer, the worker that owns the raw partition (state.md): a process mapping
+because only the worker that owns a raw partition maps into its state (state.md §7): a process mapping
 beside it would read state that is not there yet, and write over what is newer. As one more raw record the event takes
 its turn, and three laws make that harmless whenever it happens:
 

@@ -1,8 +1,8 @@
 """Where the selected events lie: a span of offsets for each partition of each raw topic.
 
 kafka-python answers by timestamp and where partitions begin; the end is fixed once, at the start, so that a replay
-under live input ends. An end offset that was asked for is too low on the embedded broker (engine.md), so from there on
-the partition is read to its end: a few records, on any broker.
+under live input ends. An end offset that was asked for is too low on the embedded broker (faust.md §6), so from there
+on the partition is read to its end: a few records, on any broker.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,7 @@ from fhirline.streams.operate.replay.selection import Selection
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
 
 NO_TIMESTAMP = -1
-"""Tansu's answer for a time after the last record, with offset 0; Apache Kafka answers None (engine.md)."""
+"""Tansu's answer for a time after the last record, with offset 0; Apache Kafka answers None (faust.md §6)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One look at the cluster: offsets, committed offsets, groups and open letters. No group is joined, no payload shown.
 
 Ends are end offsets, so what lies between first and end is an upper bound of the records of a compacted topic. On the
-embedded broker ends are too low (engine.md): what it says is for trying.
+embedded broker ends are too low (faust.md §6): what it says is for trying.
 """
 
 import time

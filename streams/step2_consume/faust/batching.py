@@ -1,4 +1,4 @@
-"""Events of a raw topic, as many at a time as have come, none of them acked.
+"""Events of a raw topic, as many at a time as have come, none of them acked (faust.md §3.2).
 
 What Faust's own ``noack_take`` does by a timer that never rests: each agent wakes every few milliseconds whether
 anything has come or not. Here nothing wakes but what comes.

@@ -3,7 +3,7 @@
 Faust commits what it takes for acked, and where partitions come and go it can be wrong: an offset that it dropped on
 the way to the agent counts as a gap in the log once a later one comes, and is committed over; before a partition's
 first commit it looks for no gap at all; without its compiled streams it even acks what it skips. So all that is known
-here, and Faust is told (`streams.step2_consume.faust.transport`):
+here, and Faust is told (`streams.step2_consume.faust.transport`; faust.md §3.3 to §3.6):
 
 1. A partition begins where the group has committed, which Kafka itself is asked.
 2. The next event must be the next record. Where it is a later one, Kafka is asked for what lies between: nothing, where

@@ -1,4 +1,4 @@
-"""Faust's aiokafka driver, but for how long a fetch waits, what is committed, and where it goes back to."""
+"""Faust's aiokafka driver, with its own fetch wait, commits, and a way back to lost records (faust.md §3)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, cast

@@ -23,7 +23,7 @@ LENIENCIES = {
     9: "contained in contained, extensions with both or neither",
     10: "unknown contained resource types",
 }
-"""What fhir.resources does not enforce (validation.md)."""
+"""What fhir.resources does not enforce (validation.md §2)."""
 
 _OF_CODE = {
     "literal_error": 1,

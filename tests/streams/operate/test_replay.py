@@ -266,7 +266,7 @@ def test_shadow_topics(mapped: Settings, tmp_path: Path) -> None:
 def test_what_is_the_same_goes_out_again_only_where_all_is_asked_for(mapped: Settings, tmp_path: Path) -> None:
     """For a reader that must be filled anew: every key of the range once more, in the same bytes.
 
-    Records are counted, not end offsets, which are too low on this broker (engine.md).
+    Records are counted, not end offsets, which are too low on this broker (faust.md §6).
     """
     with Scanner(mapped) as scanner:
         raws = [

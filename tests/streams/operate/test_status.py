@@ -107,7 +107,7 @@ def test_a_look_at_a_cluster(broker: RunningBroker) -> None:
         before = earlier[vendor].records
         assert row.records is not None
         assert before is not None
-        if broker.kind == "apache":  # elsewhere ends are too low (engine.md)
+        if broker.kind == "apache":  # elsewhere ends are too low (faust.md §6)
             assert row.records - before == came
             newest = max((each.timestamp_ms for each in written if each.vendor == vendor), default=None)
             assert newest is None or row.age is not None

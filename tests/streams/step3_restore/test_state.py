@@ -15,7 +15,7 @@ SAID = [
 
 
 def test_the_greatest_stamp_stays_in_whatever_order_records_are_read() -> None:
-    """A stale writer's record may lie behind a newer one in the topic (state.md)."""
+    """A stale writer's record may lie behind a newer one in the topic (state.md §1)."""
     for order in itertools.permutations([*SAID, SAID[0]]):
         restored, memory = PartitionState(), InMemoryState()
         for each in order:
