@@ -4,17 +4,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+import confluent_kafka
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer
 
 from benchmarks import machine
 from benchmarks.program import BenchmarkFailed, Program
 from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import kafka_python, librdkafka, producer_config
-from fhirline.streams.step1_receive.raw_record import Received
+from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, partition_of, produce
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import BUNDLE, RESOURCE_TYPES, canonical_topic, declared
 from tests.support.kafka.apache import ApacheKafka
@@ -25,8 +26,6 @@ PROGRESS = canonical_topic("Provenance")
 """Every event of the mix makes one Provenance, the last of its resources: counting these counts events."""
 
 STALLED_SECONDS = 60.0
-
-TopicPlace = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -45,36 +44,36 @@ class Broker:
             "FHIRLINE_VALIDATION": self.settings.validation,
         }
 
-    def preload(self, records: Iterable[Received], now: bool = False) -> dict[TopicPlace, int]:
+    def preload(self, records: Iterable[ProducerRecord], now: bool = False) -> dict[TopicPartition, int]:
         """Write raw records and wait for their acknowledgements; the number in each partition.
 
         ``now``: with the time of writing as the record's timestamp, not the mix's own.
         """
         producer = Producer(producer_config(self.settings, **{"linger.ms": 20}))
-        counted: Counter[TopicPlace] = Counter()
+        counted: Counter[TopicPartition] = Counter()
 
         def delivered(error: object, message: Message) -> None:
             if error is not None:
                 raise BenchmarkFailed(f"a raw record was not stored: {error}")
-            counted[message.topic() or "", message.partition() or 0] += 1
+            counted[partition_of(message)] += 1
 
         expected = 0
         for each in records:
-            produce(producer, each, delivered, 0 if now else each.timestamp_ms)
+            send(producer, each, delivered, now)
             expected += 1
         producer.flush(120)
         if counted.total() != expected:
             raise BenchmarkFailed(f"{expected - counted.total()} raw records were not stored")
         return counted
 
-    def lag(self, stored: Mapping[TopicPlace, int], group: str) -> int:
+    def lag(self, stored: Mapping[TopicPartition, int], group: str) -> int:
         """Raw records that the group has not committed."""
         consumer = Consumer(librdkafka(self.settings, **{"group.id": group}))
         try:
-            found = consumer.committed([TopicPartition(*place) for place in stored], timeout=30)
+            found = consumer.committed([confluent_kafka.TopicPartition(*partition) for partition in stored], timeout=30)
         finally:
             consumer.close()
-        return sum(stored[each.topic, each.partition] - max(0, each.offset) for each in found)
+        return sum(stored[TopicPartition(each.topic, each.partition)] - max(0, each.offset) for each in found)
 
     def written(self) -> tuple[int, int]:
         """How many resources, and bundles, lie on the canonical topics (end offsets; Apache Kafka counts exactly)."""
@@ -82,7 +81,7 @@ class Broker:
         try:
             ends = {
                 topic: sum(
-                    consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)[1]
+                    consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, partition), timeout=30)[1]
                     for partition in range(self.settings.partitions)
                 )
                 for topic in (*map(canonical_topic, RESOURCE_TYPES), BUNDLE)
@@ -93,18 +92,15 @@ class Broker:
         return sum(ends.values()), bundles
 
 
-def produce(producer: Producer, each: Received, delivered: Callable[..., None], timestamp: int) -> None:
-    """Hand a raw record to librdkafka, waiting for room where its queue is full. Timestamp 0: now."""
+def send(producer: Producer, record: ProducerRecord, delivered: Callable[..., None], now: bool = True) -> None:
+    """Hand a raw record to librdkafka, waiting for room where its queue is full.
+
+    ``now``: with the time of writing as its timestamp, not its own.
+    """
+    record = replace(record, timestamp_ms=None) if now else record
     while True:
         try:
-            producer.produce(
-                each.topic,
-                each.value,
-                each.key,
-                timestamp=timestamp,
-                headers=each.headers,  # type: ignore[arg-type]  # a list is invariant in its items
-                on_delivery=delivered,
-            )
+            produce(producer, record, delivered)
         except BufferError:
             producer.poll(0.1)
         else:
@@ -148,7 +144,7 @@ class Progress:
             )
         )
         places = range(of.settings.partitions)
-        self._consumer.assign([TopicPartition(PROGRESS, place, OFFSET_BEGINNING) for place in places])
+        self._consumer.assign([confluent_kafka.TopicPartition(PROGRESS, place, OFFSET_BEGINNING) for place in places])
 
     def read(self, seconds: float = 0.05) -> list[Message]:
         """What has arrived; waits for the first so long."""

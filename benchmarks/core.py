@@ -42,19 +42,7 @@ def raws(count: int, kind: str | None = None) -> list[ConsumerRecord]:
         share = next(share for (vendor, name), share in SHARES.items() if f"{vendor}/{name}" == kind)
         kept = [each for each in events(count * 100 // share * 2) if f"{each.vendor}/{each.kind}" == kind][:count]
         made = tuple(raw_record(each.vendor, "acme", each.body, each.at, None, 64) for each in kept)
-    return [
-        ConsumerRecord(
-            each.topic.removeprefix("raw."),
-            each.topic,
-            partition_for(each.key.decode(), PARTITIONS),
-            offset,
-            each.timestamp_ms,
-            each.key,
-            each.value,
-            each.headers,
-        )
-        for offset, each in enumerate(made)
-    ]
+    return [record.at(partition_for(record.key.decode(), PARTITIONS), offset) for offset, record in enumerate(made)]
 
 
 def run_normalize(normalize: Normalizer, of: list[ConsumerRecord]) -> None:

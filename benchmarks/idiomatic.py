@@ -24,7 +24,7 @@ from fhirline.config.settings import load_settings
 from fhirline.mappers.pipeline.factory import normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import ConsumerRecord, from_faust
 from fhirline.streams.step4_normalize.follow import envelope_of
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, raw_topic
 
@@ -86,19 +86,7 @@ def add_agent(vendor: str) -> None:
     @app.agent(app.topic(raw_topic(vendor), key_serializer="raw", value_serializer="raw"), name=raw_topic(vendor))
     async def agent(stream: Any) -> None:
         async for event in stream.events():
-            message = event.message
-            await follow(
-                ConsumerRecord(
-                    vendor,
-                    message.topic,
-                    message.partition,
-                    message.offset,
-                    round(message.timestamp * 1000),
-                    message.key,
-                    message.value,
-                    list(message.headers),
-                )
-            )
+            await follow(from_faust(event.message))
 
 
 for each in VENDORS:

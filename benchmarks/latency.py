@@ -11,7 +11,7 @@ from typing import cast
 
 from confluent_kafka import Message, Producer
 
-from benchmarks.broker import Kind, broker, produce, progress
+from benchmarks.broker import Kind, broker, progress, send
 from benchmarks.mix import mix
 from benchmarks.program import BenchmarkFailed, running
 from benchmarks.throughput import WORKER, Figures, wait_until_assigned
@@ -39,7 +39,7 @@ def latency(rate: float, seconds: float, kind: Kind, partitions: int) -> Figures
                 now = time.perf_counter()
                 while sent < len(events) and now >= begun + sent / rate:
                     handed[events[sent].event_key] = time.perf_counter()
-                    produce(producer, events[sent], _delivered, 0)
+                    send(producer, events[sent], _delivered)
                     sent += 1
                 producer.poll(0)
                 due = begun + sent / rate - time.perf_counter() if sent < len(events) else 0.01

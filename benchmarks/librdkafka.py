@@ -13,6 +13,7 @@ from benchmarks.prepared import Prepared
 from fhirline.config.settings import load_settings
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.streams.kafka.records import produce
 from fhirline.topics.declared import raw_topic
 
 
@@ -46,15 +47,7 @@ def main() -> None:
             if message.error() is not None:
                 raise SystemExit(f"cannot read: {message.error()}")
             for record in prepared(message.topic() or ""):
-                partition = -1 if record.partition is None else record.partition
-                producer.produce(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    partition,
-                    on_delivery=delivered,
-                    headers=record.headers,  # type: ignore[arg-type]  # a list is invariant in its items
-                )
+                produce(producer, record, delivered)
         if messages:
             left = producer.flush(settings.delivery_timeout)
             if failed or left:

@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 
 from fhirline.mappers.instants import Instant
-from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.step1_receive.raw_record import raw_record
 
 Body = dict[str, Any]
 
@@ -95,7 +96,7 @@ SENTENCES = (
 
 
 @lru_cache(maxsize=2)
-def mix(count: int, seed: int = SEED) -> tuple[Received, ...]:
+def mix(count: int, seed: int = SEED) -> tuple[ProducerRecord, ...]:
     """``count`` raw records of the mix; the same for the same seed."""
     return tuple(
         raw_record(event.vendor, TENANT, event.body, event.at, None, MAX_DEPTH) for event in events(count, seed)

@@ -6,7 +6,7 @@ from itertools import cycle
 from benchmarks.core import core
 from benchmarks.mix import mix
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step3_restore.state import PartitionState, state_record
 from fhirline.streams.step4_normalize.follow import follow
 from fhirline.topics.declared import state_topic
@@ -29,8 +29,7 @@ class Prepared:
         made: dict[str, list[tuple[ProducerRecord, ...]]] = defaultdict(list)
         for offset, each in enumerate(mix(EVENTS)):
             vendor, partition = each.topic.removeprefix("raw."), partition_for(each.key.decode(), settings.partitions)
-            place = (vendor, each.topic, partition, offset, each.timestamp_ms)
-            raw = ConsumerRecord(*place, each.key, each.value, each.headers)
+            raw = each.at(partition, offset)
             state = states.setdefault((vendor, partition), PartitionState())
             followed = follow(raw, normalize, state, settings.partitions)
             state.remember(followed.statements)

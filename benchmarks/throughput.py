@@ -11,7 +11,7 @@ from benchmarks.broker import Broker, Kind, Progress, broker, progress
 from benchmarks.mix import mix
 from benchmarks.program import BenchmarkFailed, Program, fhirline, module, running
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.step1_receive.raw_record import Received
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.topics.declared import raw_topic
 
 Figures = dict[str, float]
@@ -40,7 +40,7 @@ WAYS = (
 )
 
 
-def endless(count: int, most: int) -> Iterator[Received]:
+def endless(count: int, most: int) -> Iterator[ProducerRecord]:
     """``count`` events of a mix of ``most``, again from its beginning where that is not enough."""
     return islice(cycle(mix(min(count, most))), count)
 

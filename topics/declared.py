@@ -114,6 +114,11 @@ def dead_letter_topic(vendor: str) -> str:
     return f"dead-letter.{vendor}"
 
 
+def vendor_of(topic: str) -> str:
+    """The vendor of a raw, an enriched or a dead-letter topic."""
+    return topic.split(".", 2)[1]
+
+
 def _milliseconds(days: int | None) -> int:
     """``retention.ms`` of a vendor's setting in ``vendors.yaml``."""
     return FOREVER if days is None else days * DAY

@@ -20,8 +20,9 @@ from fhirline.streams.cli.dead_letters_terminal import bar, confirm, print_json,
 
 if TYPE_CHECKING:
     from fhirline.config.settings import Settings
+    from fhirline.streams.kafka.records import ConsumerRecord
     from fhirline.streams.operate.dead_letters.board import Board
-    from fhirline.streams.operate.dead_letters.cases import Case, Record
+    from fhirline.streams.operate.dead_letters.cases import Case
     from fhirline.streams.operate.dead_letters.redrive import Redriver, Report
     from fhirline.streams.operate.dead_letters.selection import Filter
 
@@ -110,10 +111,10 @@ def show(
         if case is None:
             print(f"fhirline dead-letters: no letter {printable(id)}; `list --each` shows the ids", file=sys.stderr)
             raise typer.Exit(INCOMPLETE)
-        record: Record | None = None
+        record: ConsumerRecord | None = None
         if reveal:
             revealed([case], "show", because, name)
-            record = next(records(settings, [case.last.place]), None)
+            record = next(records(settings, [case.last.position]), None)
     if as_json:
         print_json(case_document(case) | (payload_document(record) if record else {}))
         return
@@ -202,11 +203,11 @@ def export(
     settings = _settings()
     with _board(settings, meant) as board:
         found = [*filter(meant, read(board))]
-        written: Iterable[tuple[Case, Record | None]] = ((case, None) for case in found)
+        written: Iterable[tuple[Case, ConsumerRecord | None]] = ((case, None) for case in found)
         if reveal:
             revealed(found, "export", because, name)
-            lasts = {case.last.place: case for case in found}
-            written = ((lasts[record.place], record) for record in records(settings, lasts.keys()))
+            lasts = {case.last.position: case for case in found}
+            written = ((lasts[record.position], record) for record in records(settings, lasts.keys()))
         count = (to_lines if form is Form.jsonl else to_folder)(to, written)
     print(f"{count:,} written to {to}")
 

@@ -84,7 +84,7 @@ def trace(
         view.revealed(raws, (reason or "").strip(), name)
     if as_json:
         more: dict[str, Any] = {"explained": explained} if explain else {}
-        more |= {"payloads": {raw.coordinates: view.payload(raw) for raw in raws}} if reveal else {}
+        more |= {"payloads": {str(raw.position): view.payload(raw) for raw in raws}} if reveal else {}
         print(json_text(document | more))
         return
     for line in lines:
@@ -94,7 +94,7 @@ def trace(
         for each in explained:
             print(f"  {each['resource']}\t{each['path']}\t{each['source']}")
     for raw in raws if reveal else ():
-        print(f"\n{raw.coordinates}\n{payload_text(raw.value)}")
+        print(f"\n{raw.position}\n{payload_text(raw.value)}")
 
 
 def _kind(what: str, vendors: list[str]) -> str:

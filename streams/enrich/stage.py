@@ -16,6 +16,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -30,10 +31,9 @@ from fhirline.mappers.registry import partition_key
 from fhirline.streams.enrich.metrics import EnrichMetrics
 from fhirline.streams.enrich.reader import Assignment, Reader
 from fhirline.streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enriched_record, thin_survey
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
 from fhirline.streams.observe.metrics.lookups import Lag
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
-from fhirline.streams.step1_receive.raw_record import Received
 from fhirline.streams.step3_restore.erased import Follower, Heeding
 from fhirline.streams.step4_normalize.follow import (
     TOO_LARGE,
@@ -117,7 +117,7 @@ class Stage:
     def _begin(self, assignment: Assignment, message: Message) -> None:
         if assignment.revoked:
             return
-        raw = raw_record_of(message)
+        raw = from_confluent(message)
         assignment.begin(raw.offset)
         due = self._due(raw)
         if due is None:
@@ -160,14 +160,14 @@ class Stage:
         except (Abandoned, KafkaUnavailable, ConfigurationError):
             raise
         except Exception as error:  # a defect of ours must cost this survey a letter, not the process
-            log.error("defect", raw=raw.coordinates, exc_info=error)
+            log.error("defect", raw=str(raw.position), exc_info=error)
             await self._dead_letter(raw, envelope, FAILED, "", type(error).__name__)
         else:
             seconds = time.monotonic() - started
             self._metrics.enriched.inc()
             self._metrics.seconds.observe(seconds)
             event_key = envelope.event_key
-            log.info("survey enriched", raw=raw.coordinates, event_key=event_key, seconds=round(seconds, 3))
+            log.info("survey enriched", raw=str(raw.position), event_key=event_key, seconds=round(seconds, 3))
 
     async def _erased(self, patient: str, envelope: Envelope) -> bool:
         """Whether the patient is erased: then nothing is fetched, and nothing written."""
@@ -182,14 +182,13 @@ class Stage:
     ) -> None:
         if await self._erased(partition_key(envelope), envelope):  # perhaps while the survey waited for a retry
             return
-        named = {"vendor": VENDOR, "raw": raw.coordinates, "event_key": envelope.event_key}
+        named = {"vendor": VENDOR, "raw": str(raw.position), "event_key": envelope.event_key}
         log.warning("dead letter", **named, code=code, path=pointer, problem=problem)
         shown = orjson.dumps([{"code": code, "path": pointer, "problem": problem}]).decode()
         letter = dead_letter(raw, redacted_value(raw, envelope), code, pointer, shown, envelope.event_key)
         for each in (letter, *smaller_letters(raw, letter)):
-            written = Received(each.topic, each.key, each.value, each.headers, raw.timestamp_ms, envelope.event_key)
             with suppress(RecordTooLarge):
-                await self._producer.send(written)
+                await self._producer.send(replace(each, timestamp_ms=raw.timestamp_ms))
                 return self._metrics.dead_letter(code)
         raise RecordTooLarge
 
@@ -214,20 +213,3 @@ class Stage:
 def enrich_group(settings: Settings) -> str:
     """The consumer group of the enrichment."""
     return f"{settings.group}.enrich"
-
-
-def raw_record_of(message: Message) -> ConsumerRecord:
-    """A consumed message as the rest of the pipeline knows it."""
-    timestamp: int = message.timestamp()[1]
-    value, key, sent = message.value(), message.key(), message.headers() or []
-    pairs = sent.items() if isinstance(sent, dict) else sent
-    return ConsumerRecord(
-        VENDOR,
-        message.topic() or "",
-        message.partition() or 0,
-        message.offset() or 0,
-        max(timestamp, 0),
-        key if key is None else bytes(key),
-        value if value is None else bytes(value),
-        [(name, held) for name, held in pairs if isinstance(held, bytes)],
-    )

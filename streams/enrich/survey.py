@@ -13,7 +13,8 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.infermedica.payload import SurveyFinished
 from fhirline.mappers.pipeline.envelope import MAX_DEPTH, Body, Envelope, UnreadableBody
 from fhirline.streams.enrich.infermedica.client import CallFailed, Client
-from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.topics.declared import enriched_topic
 
 RESULTS = ("summary", "evidence_assessment")
@@ -121,7 +122,7 @@ def thin_survey(envelope: Envelope) -> str | None:
     return event.survey[1]
 
 
-def enriched_record(envelope: Envelope, survey_id: str, results: Mapping[str, Any]) -> Received:
+def enriched_record(envelope: Envelope, survey_id: str, results: Mapping[str, Any]) -> ProducerRecord:
     """The enriched event: received when its thin event was, under its patient's key. Raises NotEnriched."""
     sent = envelope.body.get("content")
     content = sent if isinstance(sent, dict) else {}

@@ -8,17 +8,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+import confluent_kafka
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import DENIED, denied
 from fhirline.streams.kafka.clients import librdkafka
-from fhirline.streams.kafka.headers import Headers
-from fhirline.streams.kafka.records import ConsumerRecord
-
-Place = tuple[str, int]
-"""A topic and one of its partitions."""
+from fhirline.streams.kafka.records import RecordPosition, TopicPartition, partition_of
 
 BATCH = 5_000
 POLL_SECONDS = 1.0
@@ -33,7 +30,7 @@ class Scanner:
     """A consumer without a group. Raises ConfigurationError where Kafka does not answer or a topic is missing::
 
     with Scanner(settings) as scanner:
-        for message in scanner.read({("raw.mediquo", 3): None}):
+        for message in scanner.read({TopicPartition("raw.mediquo", 3): None}):
             ...
     """
 
@@ -77,63 +74,78 @@ class Scanner:
             raise self._denied(found.error, topic)  # else it would pass for one that is not there, and nothing be found
         return range(len(found.partitions))
 
+    def topic_partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
+        """The partitions of several topics; none of a topic that does not exist."""
+        return [TopicPartition(topic, number) for topic in topics for number in self.partitions(topic)]
+
     def first(self, topic: str, partition: int) -> int:
         """The first offset that is kept."""
         try:
-            first, _ = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=SILENCE_SECONDS)
+            first, _ = self._consumer.get_watermark_offsets(
+                confluent_kafka.TopicPartition(topic, partition), timeout=SILENCE_SECONDS
+            )
         except KafkaException as error:
             raise self._unanswered(error.args[0].str()) from None
         return first
 
     def read(
-        self, places: Mapping[Place, int | None], upto: Mapping[Place, int] | None = None, whole: bool = False
+        self,
+        starts: Mapping[TopicPartition, int | None],
+        ends: Mapping[TopicPartition, int] | None = None,
+        whole: bool = False,
     ) -> Iterator[Message]:
-        """Every record from each place's offset (None: from its beginning) to the partition's end.
+        """Read every record of some partitions, from an offset (None: the beginning) to the partition's end.
 
-        ``upto``: offsets at which a partition is done before its end. ``whole``: the log is known to reach so far, and
-        an earlier end is that of a leader which does not know it yet: it is waited for.
+        ``ends``: offsets before which a partition is left although it goes on. ``whole``: the log is known to reach
+        that far. A leader that reports an earlier end does not know the log yet, and is asked again.
+
+        Yields messages, not converted: most callers choose by key or header, and a scan may read millions.
         """
-        if not places:
+        if not starts:
             return
-        upto = upto or {}
+        ends = ends or {}
         self._consumer.assign(
-            [TopicPartition(*place, OFFSET_BEGINNING if offset is None else offset) for place, offset in places.items()]
+            [
+                confluent_kafka.TopicPartition(*partition, OFFSET_BEGINNING if offset is None else offset)
+                for partition, offset in starts.items()
+            ]
         )
-        unread = set(places)
+        unread = set(starts)
         silent_since = time.monotonic()
         while unread:
             counted: dict[str, int] = {}
             for message in self._available():
                 silent_since = time.monotonic()
-                place = (message.topic() or "", message.partition() or 0)
+                partition = partition_of(message)
                 error = message.error()
                 if error is not None:
                     if error.code() == KafkaError._PARTITION_EOF:
-                        if not whole or (message.offset() or 0) >= upto.get(place, 0):
-                            unread.discard(place)
+                        if not whole or (message.offset() or 0) >= ends.get(partition, 0):
+                            unread.discard(partition)
                     elif error.code() in _MISSING:
-                        raise ConfigurationError(f"topic {place[0]} is missing: run `fhirline topics apply`")
+                        raise ConfigurationError(f"topic {partition.topic} is missing: run `fhirline topics apply`")
                     elif error.code() in DENIED:
-                        raise self._denied(error, place[0])
+                        raise self._denied(error, partition.topic)
                     elif not error.retriable():
-                        raise self._unanswered(f"{place[0]}/{place[1]}: {error.name()}")
-                elif place in unread:
-                    counted[place[0]] = counted.get(place[0], 0) + 1
-                    if (message.offset() or 0) < upto.get(place, _NEVER):
+                        raise self._unanswered(f"{partition}: {error.name()}")
+                elif partition in unread:
+                    counted[partition.topic] = counted.get(partition.topic, 0) + 1
+                    if (message.offset() or 0) < ends.get(partition, _NEVER):
                         yield message
                     else:
-                        unread.discard(place)
+                        unread.discard(partition)
             if self._progress is not None:
                 for topic, count in counted.items():
                     self._progress(topic, count)
             if time.monotonic() - silent_since > SILENCE_SECONDS:
                 raise self._unanswered(f"nothing for {SILENCE_SECONDS:g} s")
 
-    def at(self, topic: str, partition: int, offset: int) -> Message | None:
-        """The record at one place; None where it is gone (retention) or was never there."""
-        if partition not in self.partitions(topic):
+    def at(self, position: RecordPosition) -> Message | None:
+        """Read the record at one position; None where retention has deleted it, or it never existed."""
+        partition, offset = position.topic_partition, position.offset
+        if partition.partition not in self.partitions(partition.topic):
             return None
-        for message in self.read({(topic, partition): offset}, {(topic, partition): offset + 1}):
+        for message in self.read({partition: offset}, {partition: offset + 1}):
             return message if message.offset() == offset else None
         return None
 
@@ -150,33 +162,3 @@ class Scanner:
 
 _MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 _NEVER = 1 << 62
-
-
-def place_of(message: Message) -> Place:
-    return message.topic() or "", message.partition() or 0
-
-
-def headers_of(message: Message) -> Headers:
-    """The record's headers that have a value."""
-    sent = message.headers() or []
-    pairs: Iterable[tuple[str, object]] = sent.items() if isinstance(sent, dict) else sent
-    return [(name, held) for name, held in pairs if isinstance(held, bytes)]
-
-
-def timestamp_ms(message: Message) -> int:
-    """UNIX milliseconds; 0 where the record has none."""
-    return max(int(message.timestamp()[1]), 0)
-
-
-def raw_record(vendor: str, message: Message) -> ConsumerRecord:
-    """A message of a raw topic as the pipeline knows it."""
-    key, value = message.key(), message.value()
-    return ConsumerRecord(
-        vendor,
-        *place_of(message),
-        message.offset() or 0,
-        timestamp_ms(message),
-        None if key is None else bytes(key),
-        None if value is None else bytes(value),
-        headers_of(message),
-    )

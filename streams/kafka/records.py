@@ -1,15 +1,67 @@
-"""Records on their way: what is read from a raw topic, what leaves for the others."""
+"""Kafka's two kinds of records, and where a record lies; one converter for each client library.
 
+``ConsumerRecord`` is a record that was read, ``ProducerRecord`` one that is to be written. The only other form is
+`operate.trace.find.RecordSummary`, which has no value: trace collects thousands of records and shows no payload.
+"""
+
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from fhirline.streams.kafka.headers import Headers
+from fhirline.streams.kafka.headers import EVENT_KEY, Headers, header
+from fhirline.topics.declared import vendor_of
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message, Producer
+
+ANY_PARTITION = -1
+"""librdkafka's RD_KAFKA_PARTITION_UA: the partitioner chooses by the key."""
+
+_POSITION = re.compile(r"([a-zA-Z0-9._-]{1,249})/(\d{1,9})/(\d{1,18})")
+
+
+class TopicPartition(NamedTuple):
+    """A topic and one of its partitions."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}"
+
+
+class RecordPosition(NamedTuple):
+    """Where a record lies. Its text is ``topic/partition/offset``, the form of the header ``raw``.
+
+    >>> str(RecordPosition("raw.mediquo", 3, 17))
+    'raw.mediquo/3/17'
+    >>> RecordPosition.parse("raw.mediquo/3/17")
+    RecordPosition(topic='raw.mediquo', partition=3, offset=17)
+    """
+
+    topic: str
+    partition: int
+    offset: int
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self | None:
+        """Read the text form; None where the text has another form."""
+        found = _POSITION.fullmatch(text or "")
+        return cls(found[1], int(found[2]), int(found[3])) if found else None
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerRecord:
-    """A record of ``raw.<vendor>`` as it was read. ``timestamp_ms`` is the record's own, UNIX milliseconds."""
+    """A record as it was read from a topic. ``timestamp_ms``: the record's own, UNIX milliseconds, 0 for none."""
 
-    vendor: str
     topic: str
     partition: int
     offset: int
@@ -19,18 +71,102 @@ class ConsumerRecord:
     headers: Headers
 
     @property
-    def coordinates(self) -> str:
-        """``topic/partition/offset``, the value of the header ``raw``."""
-        return f"{self.topic}/{self.partition}/{self.offset}"
+    def vendor(self) -> str:
+        """The vendor whose topic this is; for raw, enriched and dead-letter topics only."""
+        return vendor_of(self.topic)
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
+
+    @property
+    def position(self) -> RecordPosition:
+        return RecordPosition(self.topic, self.partition, self.offset)
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerRecord:
-    """A record to be written. ``partition`` None leaves the choice to the key (murmur2)."""
+    """A record to be written.
+
+    ``partition`` None: chosen by the key (murmur2). ``timestamp_ms`` None: the time of writing. ``constant``: the same
+    bytes whichever event makes it, so that a worker need not write it again.
+    """
 
     topic: str
     key: bytes
     value: bytes | None
     partition: int | None = None
     headers: Headers = field(default_factory=list)
+    timestamp_ms: int | None = None
     constant: bool = False
+
+    @property
+    def event_key(self) -> str:
+        """The header ``event-key``; empty where there is none."""
+        return header(self.headers, EVENT_KEY) or ""
+
+    def at(self, partition: int, offset: int) -> ConsumerRecord:
+        """The record as a consumer reads it at this position."""
+        return ConsumerRecord(self.topic, partition, offset, self.timestamp_ms or 0, self.key, self.value, self.headers)
+
+
+def from_confluent(message: "Message") -> ConsumerRecord:
+    """Convert a confluent-kafka message that bears no error."""
+    key, value = message.key(), message.value()
+    return ConsumerRecord(
+        *position_of(message),
+        timestamp_ms(message),
+        None if key is None else bytes(key),
+        None if value is None else bytes(value),
+        headers_of(message),
+    )
+
+
+def from_faust(message: Any) -> ConsumerRecord:
+    """Convert the message of a Faust event, as its aiokafka driver makes it (timestamps in seconds)."""
+    sent = message.headers
+    return ConsumerRecord(
+        message.topic,
+        message.partition,
+        message.offset,
+        round((message.timestamp or 0) * 1000),
+        message.key,
+        message.value,
+        list(sent.items() if isinstance(sent, dict) else sent or ()),
+    )
+
+
+def produce(producer: "Producer", record: ProducerRecord, on_delivery: Callable[..., None] | None = None) -> None:
+    """Hand a record to librdkafka. Raises BufferError while its queue is full, KafkaException where it refuses."""
+    producer.produce(
+        record.topic,
+        record.value,
+        record.key,
+        ANY_PARTITION if record.partition is None else record.partition,
+        on_delivery,
+        timestamp=record.timestamp_ms or 0,  # librdkafka takes 0 for the time of writing
+        headers=record.headers,  # type: ignore[arg-type]  # a list is invariant in its items
+    )
+
+
+# Parts of a confluent-kafka message, for scans that convert few of the messages they read.
+
+
+def partition_of(message: "Message") -> TopicPartition:
+    return TopicPartition(message.topic() or "", message.partition() or 0)
+
+
+def position_of(message: "Message") -> RecordPosition:
+    return RecordPosition(message.topic() or "", message.partition() or 0, message.offset() or 0)
+
+
+def headers_of(message: "Message") -> Headers:
+    """The message's headers that have a value."""
+    sent = message.headers() or []
+    pairs = sent.items() if isinstance(sent, dict) else sent
+    return [(name, value) for name, value in pairs if isinstance(value, bytes)]
+
+
+def timestamp_ms(message: "Message") -> int:
+    """UNIX milliseconds; 0 where the message has none."""
+    return max(int(message.timestamp()[1]), 0)

@@ -17,11 +17,12 @@ from structlog.contextvars import bind_contextvars
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import Credential, Vendors
 from fhirline.mappers.pipeline.envelope import UnreadableBody
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive.credentials import Secrets, proven
 from fhirline.streams.step1_receive.metrics import REFUSAL
 from fhirline.streams.step1_receive.rate_limit import RateLimits
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
-from fhirline.streams.step1_receive.raw_record import Received, now, raw_record
+from fhirline.streams.step1_receive.raw_record import now, raw_record
 from fhirline.streams.step1_receive.routes import NoRoute, Route, Routes
 from fhirline.topics.declared import raw_topic
 
@@ -162,13 +163,13 @@ class Gateway:
             again = {"Retry-After": str(wait)}
             raise Refusal(429, "rate-limited", "more requests than vendors.yaml allows; send it again", again)
 
-    def _record(self, route: Route, body: bytes) -> Received:
+    def _record(self, route: Route, body: bytes) -> ProducerRecord:
         try:
             return raw_record(route.vendor, route.tenant, body, now(), route.event, self._settings.max_depth)
         except UnreadableBody as error:
             raise Refusal(400, error.code, str(error)) from None
 
-    async def _keep(self, record: Received) -> None:
+    async def _keep(self, record: ProducerRecord) -> None:
         """Have Kafka keep the record; only then does it return."""
         if self._in_flight >= self._settings.max_in_flight:
             raise Refusal(429, "too-many-requests", "too many webhooks at work; send it again", {"Retry-After": "1"})

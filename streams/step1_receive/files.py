@@ -14,6 +14,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.streams.kafka.delivery_report import delivery_error
+from fhirline.streams.kafka.records import produce
 from fhirline.streams.step1_receive.raw_producer import TOO_LARGE, KafkaUnavailable, existing_topics, raw_producer
 from fhirline.streams.step1_receive.raw_record import now, raw_record
 from fhirline.streams.step1_receive.routes import Route
@@ -133,14 +134,7 @@ class Ingest:
 
         while True:
             try:
-                return self._producer.produce(
-                    record.topic,
-                    value=record.value,
-                    key=record.key,
-                    headers=list(record.headers),
-                    timestamp=record.timestamp_ms,
-                    on_delivery=report,
-                )
+                return produce(self._producer, record, report)
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:

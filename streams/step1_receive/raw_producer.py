@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
-from fhirline.streams.step1_receive.raw_record import Received
+from fhirline.streams.kafka.records import ProducerRecord, produce
 
 if TYPE_CHECKING:
     from fhirline.streams.observe.tracing.spans import Tracing
@@ -95,14 +95,14 @@ class RawProducer:
             self._topics = await asyncio.to_thread(existing_topics, self._link.producer)
             return self._topics
 
-    async def send(self, record: Received) -> None:
+    async def send(self, record: ProducerRecord) -> None:
         """Write a record and wait for acks=all; raises KafkaUnavailable or RecordTooLarge."""
         if self._tracing is None:
             return await self._send(record)
         with self._tracing.sending(record) as carried:
             await self._send(carried)
 
-    async def _send(self, record: Received) -> None:
+    async def _send(self, record: ProducerRecord) -> None:
         if record.topic not in self._topics and record.topic not in await self.topics():
             log.error("topic missing", topic=record.topic, remedy="fhirline topics apply")
             raise KafkaUnavailable("topic missing")
@@ -134,7 +134,7 @@ class _Link:
         self._retired = False
         self._polling = asyncio.create_task(self._poll())
 
-    async def acknowledged(self, record: Received, within: float) -> KafkaError | None:
+    async def acknowledged(self, record: ProducerRecord, within: float) -> KafkaError | None:
         """The broker's answer: None for "written", else the error; an error too where it says nothing ``within`` s.
 
         Raises BufferError where the local queue is full.
@@ -151,14 +151,7 @@ class _Link:
             report(KafkaError(KafkaError._TIMED_OUT))
 
         try:
-            self.producer.produce(
-                record.topic,
-                value=record.value,
-                key=record.key,
-                headers=list(record.headers),
-                timestamp=record.timestamp_ms,
-                on_delivery=report,
-            )
+            produce(self.producer, record, report)
         except KafkaException as error:
             refused: KafkaError = error.args[0]
             return refused

@@ -4,7 +4,6 @@ Value: the vendor's JSON, redacted (mapping.md §7). Key: ``tenant|<patient key>
 headers: ``received-at``, ``tenant``, ``event-key``, and the event of the ingress route (Azodha) as ``event-type``.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
@@ -12,37 +11,28 @@ import orjson
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import open_envelope
 from fhirline.mappers.registry import raw_key
-from fhirline.streams.kafka.headers import Headers, headers
+from fhirline.streams.kafka.headers import headers
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.topics.declared import raw_topic
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """An event ready for its raw topic. ``timestamp_ms`` is its receipt, so that offsets by time find it there."""
-
-    topic: str
-    key: bytes
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
-    event_key: str
 
 
 def raw_record(
     vendor: str, tenant: str, body: bytes, received_at: Instant, route_event: str | None, max_depth: int
-) -> Received:
-    """The record of one body; raises UnreadableBody where it is no JSON object, or too deep a one."""
+) -> ProducerRecord:
+    """Make the raw record of one body. Raises UnreadableBody where it is no JSON object, or nested too deep.
+
+    Its timestamp is the time of receipt, so that a search by time finds it there.
+    """
     envelope = open_envelope(vendor, tenant, body, received_at, route_event, max_depth)
     known = {"received_at": received_at.text, "tenant": tenant, "event_key": envelope.event_key}
     if envelope.route_event is not None:
         known["event_type"] = envelope.route_event
-    return Received(
+    return ProducerRecord(
         topic=raw_topic(vendor),
         key=raw_key(envelope).encode(),
         value=orjson.dumps(envelope.body),
         headers=headers(**known),
         timestamp_ms=_milliseconds(received_at),
-        event_key=envelope.event_key,
     )
 
 

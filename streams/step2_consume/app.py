@@ -26,7 +26,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import faust_credentials
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import TopicPartition, from_faust
 from fhirline.streams.step2_consume.batch import BatchProcessor
 from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 from fhirline.streams.step2_consume.faust.batching import take_batches
@@ -130,7 +130,7 @@ def build_app(
     @app.on_partitions_assigned.connect
     async def on_assigned(*args: Any, **_: Any) -> None:
         assigned = args[-1]
-        positions.assigned((each.topic, each.partition) for each in assigned)
+        positions.assigned(TopicPartition(each.topic, each.partition) for each in assigned)
         for topic, processor in processors.items():
             processor.state.assigned(each.partition for each in assigned if each.topic == topic)
             preparing.add(task := asyncio.ensure_future(processor.prepare()))
@@ -153,7 +153,7 @@ def _add_agent(app: faust.App, topic: str, processor: BatchProcessor, positions:
     async def agent(stream: Any) -> None:
         try:
             async for events in take_batches(stream, settings.batch_size, settings.batch_within):
-                raws = await positions.complete([_raw_record(processor.vendor, event.message) for event in events])
+                raws = await positions.complete([from_faust(event.message) for event in events])
                 await processor.process(raws)
                 positions.delivered(raws)
                 for event in events:
@@ -161,16 +161,3 @@ def _add_agent(app: faust.App, topic: str, processor: BatchProcessor, positions:
         except Exception as error:  # noqa: BLE001  # rule 2 above, also for what the stream itself raises
             # A cancellation is none: Faust stops the agent in the midst of a batch, of which nothing is acked yet.
             exit_uncommitted_on("a batch could not be delivered", error)
-
-
-def _raw_record(vendor: str, message: Any) -> ConsumerRecord:
-    return ConsumerRecord(
-        vendor,
-        message.topic,
-        message.partition,
-        message.offset,
-        round((message.timestamp or 0) * 1000),
-        message.key,
-        message.value,
-        list(message.headers.items() if isinstance(message.headers, dict) else message.headers or ()),
-    )

@@ -157,7 +157,7 @@ class BatchProcessor:
                 raise DeliveryFailed(f"{record.topic}: takes less than FHIRLINE_MESSAGE_MAX_BYTES: `fhirline doctor`")
             own = record.topic == dead_letter_topic(raw.vendor)  # it says already what is wrong
             said_already += own
-            letter = letters.setdefault(raw.coordinates, record if own else too_large_letter(raw, record.topic))
+            letter = letters.setdefault(str(raw.position), record if own else too_large_letter(raw, record.topic))
             of[id(letter)] = raw
             if not own:
                 _log_letter(raw, letter, TOO_LARGE, topic=record.topic)
@@ -203,11 +203,11 @@ class BatchProcessor:
 
 
 def _log_mapped(raw: ConsumerRecord, normalized: Normalized) -> None:
-    shown = {"raw": raw.coordinates, "event_key": normalized.version.event_key, "event_type": normalized.event_type}
+    shown = {"raw": str(raw.position), "event_key": normalized.version.event_key, "event_type": normalized.event_type}
     log.debug("event mapped", vendor=raw.vendor, **shown, resources=len(normalized.outputs))
 
 
 def _log_letter(raw: ConsumerRecord, letter: ProducerRecord, code: str, **more: str) -> None:
     """``event_key`` is the gateway's: by it an event is followed from its webhook to its dead letter."""
     event = header(letter.headers, EVENT_KEY)
-    log.warning("dead letter", vendor=raw.vendor, raw=raw.coordinates, event_key=event, code=code, **more)
+    log.warning("dead letter", vendor=raw.vendor, raw=str(raw.position), event_key=event, code=code, **more)

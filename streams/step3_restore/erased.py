@@ -15,6 +15,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step3_restore.block import Erased, hashing
 from fhirline.topics.declared import ERASED
 
@@ -64,7 +65,7 @@ class Follower:
             self._scanner = Scanner(self._settings)
         records = []
         position = self._position
-        for message in self._scanner.read({(ERASED, 0): position}):
+        for message in self._scanner.read({TopicPartition(ERASED, 0): position}):
             position = (message.offset() or 0) + 1
             records.append((message.key() or b"", message.value()))
         self.erased.read(records)

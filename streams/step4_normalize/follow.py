@@ -107,7 +107,7 @@ def _outputs(
         vendor=envelope.vendor,
         tenant=envelope.tenant,
         event_type=normalized.event_type,
-        raw=raw.coordinates,
+        raw=str(raw.position),
         mapping_version=MAPPING_VERSION,
     )
     stamped: dict[Version, headers.Headers] = {}  # most of an event's records bear its own version
@@ -118,7 +118,7 @@ def _outputs(
             own = common + headers.headers(event_key=output.version.event_key, occurred_at=output.version.at)
             stamped[output.version] = own
         partition = partition_for(output.partition_by, partitions)
-        return ProducerRecord(topic, output.key.encode(), output.value, partition, own, output.constant)
+        return ProducerRecord(topic, output.key.encode(), output.value, partition, own, constant=output.constant)
 
     records = [record(canonical_topic(output.resource["resourceType"]), output) for output in normalized.outputs]
     if normalized.bundle:
@@ -132,14 +132,14 @@ def _refused(raw: ConsumerRecord, envelope: Envelope, refusals: Sequence[Refusal
     """One letter for all that an event's mapping could not make: redriving maps the event again, whole."""
     problems = [
         {
-            "code": delivery_error.code,
-            "resource": delivery_error.resource_type,
+            "code": refusal.code,
+            "resource": refusal.resource_type,
             "path": problem.path,
             "problem": problem.code,
         }
-        for delivery_error in refusals
-        for problem in delivery_error.problems
-    ] or [{"code": delivery_error.code, "resource": delivery_error.resource_type} for delivery_error in refusals]
+        for refusal in refusals
+        for problem in refusal.problems
+    ] or [{"code": refusal.code, "resource": refusal.resource_type} for refusal in refusals]
     first = refusals[0]
     path = first.problems[0].path if first.problems else first.resource_type
     shown = orjson.dumps(problems[:MAX_PROBLEMS]).decode()
@@ -166,7 +166,7 @@ def dead_letter(
             *((name, held) for name, held in raw.headers if name in _PASSED_ON and held),
             *headers.headers(
                 vendor=raw.vendor,
-                raw=raw.coordinates,
+                raw=str(raw.position),
                 mapping_version=MAPPING_VERSION,
                 error_code=code,
                 error_path=path,

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
-from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.kafka.records import ProducerRecord, produce
 
 _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 
@@ -27,9 +27,6 @@ event go to some twenty: by one producer they would wait for each other (benchma
 
 QUEUED_KBYTES = 1_048_576
 """What all of them hold at most on its way."""
-
-ANY_PARTITION = -1
-"""librdkafka's RD_KAFKA_PARTITION_UA: the partitioner chooses by the key."""
 
 REPORT_GRACE = 2.0
 """Seconds beyond the delivery timeout in which librdkafka must have said what became of a record."""
@@ -135,14 +132,7 @@ class Deliverer:
     def _sent(self, record: ProducerRecord, reports: "_Reports") -> bool:
         """Whether librdkafka has taken the record; not while its queue is full. Raises DeliveryFailed."""
         try:
-            self._producer(record.topic).produce(
-                record.topic,
-                record.value,
-                record.key,
-                ANY_PARTITION if record.partition is None else record.partition,
-                reports.take,
-                headers=record.headers,  # type: ignore[arg-type]  # a list is invariant in its items
-            )
+            produce(self._producer(record.topic), record, reports.take)
         except BufferError:
             return False
         except KafkaException as error:

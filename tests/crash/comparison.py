@@ -5,22 +5,21 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import confluent_kafka
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import header
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
 from fhirline.streams.step4_normalize.follow import Followed
 from fhirline.topics.declared import canonical_topic, dead_letter_topic, raw_topic
 from tests.support.workload import Store, undisturbed
 
 PATIENCE = 180.0
 """Seconds without any progress after which a group counts as stuck."""
-
-Place = tuple[str, int]
 
 
 @contextmanager
@@ -36,9 +35,13 @@ def _consumer(settings: Settings, group: str = "comparison") -> Iterator[Consume
         consumer.close()
 
 
-def _places(consumer: Consumer, topics: Iterable[str]) -> list[TopicPartition]:
+def _places(consumer: Consumer, topics: Iterable[str]) -> list[confluent_kafka.TopicPartition]:
     known = consumer.list_topics(timeout=30).topics
-    return [TopicPartition(topic, each, OFFSET_BEGINNING) for topic in topics for each in known[topic].partitions]
+    return [
+        confluent_kafka.TopicPartition(topic, each, OFFSET_BEGINNING)
+        for topic in topics
+        for each in known[topic].partitions
+    ]
 
 
 def read_all(settings: Settings, topics: Iterable[str]) -> Iterator[Message]:
@@ -65,30 +68,24 @@ def raw_topics(settings: Settings) -> list[str]:
 def raw_records(settings: Settings) -> Iterator[ConsumerRecord]:
     """What lies on the raw topics, each partition in its order."""
     for message in read_all(settings, raw_topics(settings)):
-        yield ConsumerRecord(
-            (topic := message.topic() or "").removeprefix("raw."),
-            topic,
-            message.partition() or 0,
-            message.offset() or 0,
-            message.timestamp()[1],
-            message.key(),
-            message.value(),
-            message.headers() or [],
-        )
+        yield from_confluent(message)
 
 
-def committed(settings: Settings) -> dict[Place, int]:
+def committed(settings: Settings) -> dict[TopicPartition, int]:
     """The group's offsets on the raw topics; 0 where it has none."""
     with _consumer(settings, settings.group) as consumer:
         places = consumer.committed(_places(consumer, raw_topics(settings)), timeout=30)
-        return {(each.topic, each.partition): max(0, each.offset) for each in places}
+        return {TopicPartition(each.topic, each.partition): max(0, each.offset) for each in places}
 
 
-def ends(settings: Settings, topics: Iterable[str]) -> dict[Place, int]:
+def ends(settings: Settings, topics: Iterable[str]) -> dict[TopicPartition, int]:
     """End offsets, exact on Apache Kafka only (faust.md §6)."""
     with _consumer(settings) as consumer:
         places = _places(consumer, topics)
-        return {(p.topic, p.partition): consumer.get_watermark_offsets(p, timeout=30)[1] for p in places}
+        return {
+            TopicPartition(place.topic, place.partition): consumer.get_watermark_offsets(place, timeout=30)[1]
+            for place in places
+        }
 
 
 def written(settings: Settings) -> int:
@@ -201,7 +198,7 @@ def compare(settings: Settings) -> Comparison:
         nonlocal events
         events += 1
         if any(record.topic == dead_letter_topic(raw.vendor) for record in followed.records):
-            dead.add(raw.coordinates)
+            dead.add(str(raw.position))
 
     expected = undisturbed(settings, raw_records(settings), seen)
     vendors = load_vendors(settings.vendors_file).names
@@ -222,12 +219,12 @@ def compare(settings: Settings) -> Comparison:
         store.close()
 
 
-def first_that_need(settings: Settings, topic: str, since: dict[Place, int]) -> dict[Place, int]:
+def first_that_need(settings: Settings, topic: str, since: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
     """For each raw partition the first offset from ``since`` on whose event has a record for ``topic``."""
-    found: dict[Place, int] = {}
+    found: dict[TopicPartition, int] = {}
 
     def seen(raw: ConsumerRecord, followed: Followed) -> None:
-        place = (raw.topic, raw.partition)
+        place = raw.topic_partition
         if raw.offset >= since.get(place, 0) and any(record.topic == topic for record in followed.records):
             found.setdefault(place, raw.offset)
 

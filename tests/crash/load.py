@@ -13,7 +13,8 @@ import orjson
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
-from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.support.workload import events, produce
 
 ROUND = 200
@@ -22,12 +23,12 @@ CONSULTATIONS = 60
 START = 1_686_823_200  # 2023-06-15T10:00:00Z
 
 
-def all_vendors(seed: int) -> Iterator[Received]:
+def all_vendors(seed: int) -> Iterator[ProducerRecord]:
     """Events of all vendors without end."""
     return chain.from_iterable(events(ROUND, seed * 1_000_003 + number) for number in count())
 
 
-def folded(seed: int) -> Iterator[Received]:
+def folded(seed: int) -> Iterator[ProducerRecord]:
     """Altibbi status updates of a few consultations, out of order and some twice, between events of all vendors.
 
     Each update adds a transition to its Encounter: an update that is lost, or a stale Encounter that lands last, shows.
@@ -41,7 +42,7 @@ def folded(seed: int) -> Iterator[Received]:
         yield other
 
 
-def _status_update(rng: random.Random) -> Received:
+def _status_update(rng: random.Random) -> ProducerRecord:
     consultation = rng.randrange(CONSULTATIONS)
     seconds = START + rng.randrange(1_000_000)
     old, new = rng.sample(WORDS, 2)
@@ -68,7 +69,7 @@ class Steady:
     _enough: threading.Event = field(default_factory=threading.Event)
     _abandoned: threading.Event = field(default_factory=threading.Event)
 
-    def paced(self, source: Iterable[Received]) -> Iterator[Received]:
+    def paced(self, source: Iterable[ProducerRecord]) -> Iterator[ProducerRecord]:
         """``rate`` a second until told `enough`, but no fewer than ``least``."""
         began = time.monotonic()
         for made in source:
@@ -86,7 +87,7 @@ class Steady:
 
 
 @contextmanager
-def steady(settings: Settings, source: Iterable[Received], least: int, rate: float) -> Iterator[Steady]:
+def steady(settings: Settings, source: Iterable[ProducerRecord], least: int, rate: float) -> Iterator[Steady]:
     """Produces in a thread of its own. The body's end is the end of the disturbances; returns when all is written."""
     patient = settings.model_copy(update={"delivery_timeout": 300.0})
     running = Steady(least, rate)

@@ -14,7 +14,7 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient
 
 from fhirline.streams.kafka.headers import header
-from fhirline.streams.step1_receive.raw_record import Received
+from fhirline.streams.kafka.records import ProducerRecord
 from tests.crash.comparison import compare, raw_records, wait_drained, wait_for_progress
 from tests.crash.conftest import SESSION
 from tests.crash.load import all_vendors
@@ -39,7 +39,7 @@ class Senders:
         self._pause = SENDERS / rate
         self._over = threading.Event()
 
-    def send(self, source: Iterator[Received]) -> None:
+    def send(self, source: Iterator[ProducerRecord]) -> None:
         for made in source:
             if self._over.wait(self._pause):
                 return

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from fhirline.streams.kafka.clients import kafka_python
+from fhirline.streams.kafka.records import TopicPartition
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import Topic
 from tests.crash.comparison import ends
@@ -46,7 +47,7 @@ def test_nothing_is_sent_after_a_pause(apache_kafka: RunningBroker, show: Callab
     with Cluster(kafka_python(settings)) as cluster:
         topic = Topic("paused", 1, 1, "delete", 1_048_576, "key", "for a test")
         assert cluster.apply(cluster.plan([topic])).complete
-    written = lambda: ends(settings, ["paused"])["paused", 0]  # noqa: E731
+    written = lambda: ends(settings, ["paused"])[TopicPartition("paused", 0)]  # noqa: E731
     own = {"FHIRLINE_BOOTSTRAP": apache_kafka.bootstrap, "FHIRLINE_SESSION_TIMEOUT": f"{SESSION:g}"}
     process = subprocess.Popen([sys.executable, "-c", DELIVER], env={**os.environ, **own})
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fhirline.config.settings import Settings
-from fhirline.streams.step1_receive.raw_record import Received
+from fhirline.streams.kafka.records import ProducerRecord
 from tests.crash.comparison import committed, compare, lag, settled, wait_drained, wait_until
 from tests.crash.load import all_vendors, steady
 from tests.crash.sizes import SIZES
@@ -63,7 +63,7 @@ def test_memory_stays_and_lag_returns_to_0(roomy: Settings, show: Callable[..., 
     assert comparison.whole
 
 
-def held_back(settings: Settings, source: Iterator[Received]) -> Iterator[Received]:
+def held_back(settings: Settings, source: Iterator[ProducerRecord]) -> Iterator[ProducerRecord]:
     """The input waits while the worker is far behind: it is the worker's memory that is looked at, and no disk's."""
     while True:
         yield from islice(source, ASK_EVERY)

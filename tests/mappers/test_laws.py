@@ -41,7 +41,7 @@ def followed(case: Case, body: dict[str, Any], memory: InMemoryState | None = No
     received = headers(
         received_at=case.received_at, tenant="acme", **({"event_type": case.route_event} if case.route_event else {})
     )
-    raw = ConsumerRecord(case.vendor, f"raw.{case.vendor}", 0, 0, 0, b"k", orjson.dumps(body), received)
+    raw = ConsumerRecord(f"raw.{case.vendor}", 0, 0, 0, b"k", orjson.dumps(body), received)
     return follow(raw, normalizer(case), memory or InMemoryState(), 6)
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import confluent_kafka
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
@@ -20,8 +21,9 @@ from fhirline.mappers.pipeline.factory import normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
-from fhirline.streams.kafka.records import ConsumerRecord
-from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, partition_of, position_of
+from fhirline.streams.kafka.records import produce as produce_one
+from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step4_normalize.follow import Followed, follow
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
 from tests.support.cases import cases
@@ -35,7 +37,7 @@ UNSHARED = ("Practitioner/",)
 """Practitioner has no single writer until its own stage exists (mapping.md §3.2)."""
 
 
-def events(count: int, seed: int) -> Iterator[Received]:
+def events(count: int, seed: int) -> Iterator[ProducerRecord]:
     """``count`` events of all golden cases, spread over patients, shuffled, some delivered twice."""
     rng = random.Random(seed)
     pool = [
@@ -76,32 +78,22 @@ def _of_patient(value: Any, number: int) -> Any:
     return value
 
 
-def produce(settings: Settings, records: Iterable[Received]) -> list[ConsumerRecord]:
+def produce(settings: Settings, records: Iterable[ProducerRecord]) -> list[ConsumerRecord]:
     """Write raw records; returns them as they lie on the topics, by partition and offset."""
     producer = Producer(producer_config(settings))
     written: list[ConsumerRecord] = []
 
-    def report(made: Received) -> Any:
+    def report(made: ProducerRecord) -> Any:
         def delivered(error: KafkaError | None, message: Message) -> None:
             error = delivery_error(error, message)
             assert error is None, error
-            vendor = made.topic.removeprefix("raw.")
-            place = (message.partition() or 0, message.offset() or 0)  # 0 is said to be 0, see `refusal`
-            written.append(
-                ConsumerRecord(vendor, made.topic, *place, made.timestamp_ms, made.key, made.value, made.headers)
-            )
+            position = position_of(message)
+            written.append(made.at(position.partition, position.offset))
 
         return delivered
 
     for made in records:
-        producer.produce(
-            made.topic,
-            made.value,
-            made.key,
-            timestamp=made.timestamp_ms,
-            headers=list(made.headers),
-            on_delivery=report(made),
-        )
+        produce_one(producer, made, report(made))
         producer.poll(0)
     assert producer.flush(30) == 0
     return sorted(written, key=lambda each: (each.topic, each.partition, each.offset))
@@ -141,9 +133,9 @@ class Store:
             )
         )
         topics = [BUNDLE, OUTCOME, *map(canonical_topic, RESOURCE_TYPES)]
-        self._places = {(topic, number) for topic in topics for number in range(self.settings.partitions)}
-        self._consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in self._places])
-        self._ended: set[tuple[str, int]] = set()
+        self._places = {TopicPartition(topic, number) for topic in topics for number in range(self.settings.partitions)}
+        self._consumer.assign([confluent_kafka.TopicPartition(*place, OFFSET_BEGINNING) for place in self._places])
+        self._ended: set[TopicPartition] = set()
 
     def read(self, seconds: float = 0.5) -> None:
         """Take in what has arrived."""
@@ -153,14 +145,14 @@ class Store:
 
     def read_to_the_end(self) -> None:
         self._ended.clear()
-        self._consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in self._places])
+        self._consumer.assign([confluent_kafka.TopicPartition(*place, OFFSET_BEGINNING) for place in self._places])
         self.values.clear()
         self.writes.clear()
         while self._ended != self._places:
             self.read()
 
     def _take(self, message: Message) -> None:
-        place = (message.topic() or "", message.partition() or 0)
+        place = partition_of(message)
         if (error := message.error()) is not None:
             if error.code() == KafkaError._PARTITION_EOF:
                 self._ended.add(place)

@@ -22,9 +22,9 @@ from fhirline.mappers.pipeline.factory import normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.cli import topics as topics_command
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from fhirline.streams.kafka.reader import Scanner, headers_of
-from fhirline.streams.kafka.records import ConsumerRecord
-from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ProducerRecord, headers_of
+from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step4_normalize.follow import follow
 from fhirline.topics import examples
 from fhirline.topics.asyncapi import as_yaml, document
@@ -132,8 +132,7 @@ def test_the_example_event_makes_the_example_resource() -> None:
     assert received
     made = raw_record("altibbi", "acme", orjson.dumps(sent["payload"]), received, None, 64)
     assert as_text(made.headers) == sent["headers"]
-    raw = ConsumerRecord("altibbi", made.topic, 0, 0, made.timestamp_ms, made.key, made.value, made.headers)
-    records = follow(raw, normalizer(settings_for("127.0.0.1:9")), InMemoryState(), 6).records
+    records = follow(made.at(0, 0), normalizer(settings_for("127.0.0.1:9")), InMemoryState(), 6).records
     patient = next(each for each in records if each.topic == "fhir.r4.Patient")
     assert orjson.loads(patient.value or b"") == examples.PATIENT["payload"]
     assert as_text(patient.headers) == examples.PATIENT["headers"]
@@ -146,14 +145,12 @@ def as_text(headers: list[tuple[str, bytes]]) -> dict[str, str]:
 # The records
 
 SECRET = "0123456789abcdef0123456789abcdef"
-NOT_JSON = Received("raw.mediquo", b"acme|x", b"{", [], RECEIVED_AT * 1000, "")
-FOREIGN = Received(
+NOT_JSON = ProducerRecord("raw.mediquo", b"acme|x", b"{", timestamp_ms=RECEIVED_AT * 1000)
+FOREIGN = ProducerRecord(
     "raw.altibbi",
     b"default|4711",
     orjson.dumps({"type": "status_update", "user_id": 4711, "consultation_id": 1, "new_status": "closed"}),
-    [],
-    RECEIVED_AT * 1000,
-    "",
+    timestamp_ms=RECEIVED_AT * 1000,
 )
 """A record of another producer: no headers."""
 
@@ -185,8 +182,8 @@ def inspected(settings: Settings) -> tuple[set[str], list[str]]:
     """Which kinds of messages there are on the topics, and how records differ from what the contract says of them."""
     seen, problems = set(), []
     with Scanner(settings) as scanner:
-        places = {(each.name, number): None for each in declared(settings) for number in scanner.partitions(each.name)}
-        for record in scanner.read(places):
+        partitions = scanner.topic_partitions(topic.name for topic in declared(settings))
+        for record in scanner.read(dict.fromkeys(partitions)):
             topic, key, value = record.topic() or "", (record.key() or b"").decode(), record.value()
             name = kind(topic, value)
             seen.add(name)

@@ -21,7 +21,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from fhirline.streams.kafka.headers import EVENT_KEY, Headers, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
-from fhirline.streams.step1_receive.raw_record import Received
 from fhirline.streams.step4_normalize.follow import Followed
 
 TRACEPARENT = "traceparent"
@@ -62,7 +61,7 @@ class Tracing:
         return traced
 
     @contextmanager
-    def sending(self, record: Received) -> Iterator[Received]:
+    def sending(self, record: ProducerRecord) -> Iterator[ProducerRecord]:
         """A span below the current one; yields the record with its ``traceparent``."""
         named = {**_kafka(record.topic, "send"), "fhirline.event_key": record.event_key}
         with self._current(f"send {record.topic}", SpanKind.PRODUCER, None, named) as span:

@@ -14,8 +14,16 @@ from confluent_kafka import Message
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import kafka_python
-from fhirline.streams.kafka.reader import Progress, Scanner, headers_of, place_of, timestamp_ms
-from fhirline.streams.operate.dead_letters.cases import Case, Letter, Mark, Place, Record, Status, cases, letter_of
+from fhirline.streams.kafka.reader import Progress, Scanner
+from fhirline.streams.kafka.records import (
+    ConsumerRecord,
+    RecordPosition,
+    TopicPartition,
+    from_confluent,
+    partition_of,
+    position_of,
+)
+from fhirline.streams.operate.dead_letters.cases import Case, Letter, Mark, Status, cases, letter_of
 from fhirline.streams.step4_normalize.follow import TOO_LARGE
 from fhirline.topics.declared import DEAD_LETTER_STATUS, ENRICHED, dead_letter_topic, raw_topic
 
@@ -30,8 +38,8 @@ class Board:
         self._settings = settings
         self._topics = [*map(dead_letter_topic, vendors)]
         self._admin: KafkaAdminClient | None = None
-        self._positions: dict[tuple[str, int], int | None] = {}
-        self._letters: dict[Place, Letter] = {}
+        self._positions: dict[TopicPartition, int | None] = {}
+        self._letters: dict[RecordPosition, Letter] = {}
         self._marks: dict[str, Mark] = {}
         self._committed: dict[tuple[str, str, int], int] = {}
 
@@ -49,14 +57,14 @@ class Board:
                 self._take_mark(message)
             self._read_committed(each.redriven for each in self._marks.values() if each.status is Status.REDRIVEN)
             for message in self._read_on(scanner, self._topics):
-                letter = letter_of(record_of(message))
-                self._letters[letter.place] = letter
+                letter = letter_of(from_confluent(message))
+                self._letters[letter.position] = letter
         return cases(self._letters.values(), self._marks, self._mapped)
 
     def _read_on(self, scanner: Scanner, topics: Iterable[str]) -> Iterator[Message]:
-        places = [(topic, each) for topic in topics for each in scanner.partitions(topic)]
-        for message in scanner.read({place: self._positions.get(place) for place in places}):
-            self._positions[place_of(message)] = (message.offset() or 0) + 1
+        starts = {partition: self._positions.get(partition) for partition in scanner.topic_partitions(topics)}
+        for message in scanner.read(starts):
+            self._positions[partition_of(message)] = (message.offset() or 0) + 1
             yield message
 
     def _take_mark(self, message: Message) -> None:
@@ -67,20 +75,19 @@ class Board:
         try:
             self._marks[id] = Mark.decode(value)
         except ValueError as error:
-            where = f"{DEAD_LETTER_STATUS}/{message.partition()}/{message.offset()}"
-            raise ConfigurationError(f"{where}: {error}; was it written by a newer fhirline?") from None
+            raise ConfigurationError(f"{position_of(message)}: {error}; was it written by a newer fhirline?") from None
 
-    def _read_committed(self, places: Iterable[Place | None]) -> None:
-        wanted = sorted({(each.topic, each.partition) for each in places if each})
+    def _read_committed(self, positions: Iterable[RecordPosition | None]) -> None:
+        wanted = sorted({position.topic_partition for position in positions if position})
         if not wanted:
             return
-        from kafka import KafkaAdminClient, TopicPartition  # takes longer to import than most boards to read
+        import kafka  # takes longer to import than most boards to read
         from kafka.errors import KafkaError
 
-        partitions = [TopicPartition(*each) for each in wanted]
+        partitions = [kafka.TopicPartition(*each) for each in wanted]
         try:
             if self._admin is None:
-                self._admin = KafkaAdminClient(**kafka_python(self._settings), client_id="fhirline-dead-letters")
+                self._admin = kafka.KafkaAdminClient(**kafka_python(self._settings), client_id="fhirline-dead-letters")
             for group in (self._settings.group, f"{self._settings.group}.enrich"):
                 found = self._admin.list_group_offsets({group: partitions})[group]
                 self._committed.update({(group, tp.topic, tp.partition): held.offset for tp, held in found.items()})
@@ -88,13 +95,15 @@ class Board:
             raise ConfigurationError(f"committed offsets could not be read: {type(error).__name__}") from None
 
     def _mapped(self, case: Case) -> bool:
-        place = case.mark.redriven if case.mark else None
-        if place is None:
+        position = case.mark.redriven if case.mark else None
+        if position is None:
             return False
         groups = [self._settings.group]
-        if place.topic in map(raw_topic, ENRICHED) and any(map(_of_enrichment, case.letters)):
+        if position.topic in map(raw_topic, ENRICHED) and any(map(_of_enrichment, case.letters)):
             groups.append(f"{self._settings.group}.enrich")
-        return all(self._committed.get((each, place.topic, place.partition), -1) > place.offset for each in groups)
+        return all(
+            self._committed.get((each, position.topic, position.partition), -1) > position.offset for each in groups
+        )
 
 
 def _of_enrichment(letter: Letter) -> bool:
@@ -104,25 +113,14 @@ def _of_enrichment(letter: Letter) -> bool:
     return letter.code == FAILED or (letter.code == TOO_LARGE and not letter.path)
 
 
-def records(settings: Settings, wanted: Collection[Place]) -> Iterator[Record]:
-    """The records at the wanted places, in the order in which they lie; what is gone does not come."""
-    starts: dict[tuple[str, int], int | None] = {}
-    ends: dict[tuple[str, int], int] = {}
-    for place in sorted(wanted):
-        starts.setdefault((place.topic, place.partition), place.offset)
-        ends[place.topic, place.partition] = place.offset + 1
+def records(settings: Settings, wanted: Collection[RecordPosition]) -> Iterator[ConsumerRecord]:
+    """Read the records at the wanted positions, in their order; those that are gone are left out."""
+    starts: dict[TopicPartition, int | None] = {}
+    ends: dict[TopicPartition, int] = {}
+    for position in sorted(wanted):
+        starts.setdefault(position.topic_partition, position.offset)
+        ends[position.topic_partition] = position.offset + 1
     with Scanner(settings) as scanner:
         for message in scanner.read(starts, ends):
-            if (record := record_of(message)).place in wanted:
-                yield record
-
-
-def record_of(message: Message) -> Record:
-    key, value = message.key(), message.value()
-    return Record(
-        Place(*place_of(message), message.offset() or 0),
-        None if key is None else bytes(key),
-        None if value is None else bytes(value),
-        headers_of(message),
-        timestamp_ms(message),
-    )
+            if position_of(message) in wanted:
+                yield from_confluent(message)

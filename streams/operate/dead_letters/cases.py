@@ -1,7 +1,7 @@
 """A dead letter as its headers tell of it, and what became of it. Pure: no Kafka client, no clock.
 
 Letters of one event belong together as a *case*: the first one, those of later attempts, and repeats of either that a
-killed worker wrote again. What they have in common is the raw record that was mapped first: its coordinates are the
+killed worker wrote again. What they have in common is the raw record that was mapped first: its position is the
 case's id. A record that was redriven says them in its header ``first-raw``, which goes on into its letter.
 """
 
@@ -20,38 +20,10 @@ from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.normalize import UNKNOWN
 from fhirline.mappers.registry import VENDORS, vendor_mapping
 from fhirline.streams.kafka import headers
-from fhirline.streams.kafka.headers import Headers, header
+from fhirline.streams.kafka.headers import header
+from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition
 
-_PLACE = re.compile(r"([a-zA-Z0-9._-]{1,249})/(\d{1,9})/(\d{1,18})")
 _INDEX = re.compile(r"(?<=/)\d+(?=/|$)|(?<=\[)\d+(?=\])")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """Where a record lies; its text is ``topic/partition/offset``, as in the header ``raw``."""
-
-    topic: str
-    partition: int
-    offset: int
-
-    @classmethod
-    def parse(cls, text: str | None) -> Self | None:
-        found = _PLACE.fullmatch(text or "")
-        return cls(found[1], int(found[2]), int(found[3])) if found else None
-
-    def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}/{self.offset}"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record as it was read from any of our topics. ``timestamp_ms``: UNIX milliseconds."""
-
-    place: Place
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +34,11 @@ class Letter:
     without its value. ``redrive``: the idempotency key of the redrive that this letter answers.
     """
 
-    place: Place
+    position: RecordPosition
     case: str
     vendor: str
     tenant: str
-    raw: Place | None
+    raw: RecordPosition | None
     code: str
     path: str
     errors: bytes
@@ -112,8 +84,8 @@ class Mark:
 
     status: Status
     attempts: int
-    redriven: Place | None
-    letter: Place
+    redriven: RecordPosition | None
+    letter: RecordPosition
     idempotency_key: str
     mapping_version: str
 
@@ -134,13 +106,13 @@ class Mark:
         """Raises ValueError where the value is no mark."""
         held = orjson.loads(value)
         try:
-            letter = Place.parse(held["letter"])
+            letter = RecordPosition.parse(held["letter"])
             if letter is None:
                 raise ValueError("letter is no topic/partition/offset")
             return cls(
                 Status(held["status"]),
                 int(held["attempts"]),
-                Place.parse(held["redriven"]),
+                RecordPosition.parse(held["redriven"]),
                 letter,
                 str(held["idempotencyKey"]),
                 str(held["mappingVersion"]),
@@ -177,18 +149,18 @@ MappingResult = Callable[[Case], bool]
 """Whether the stages that read a case's redriven record have committed offsets beyond it."""
 
 
-def letter_of(record: Record) -> Letter:
+def letter_of(record: ConsumerRecord) -> Letter:
     """Read a letter; whatever is missing or unreadable has a stand-in, so that no letter is ever hidden."""
 
     def text(name: str) -> str:
         return header(record.headers, name) or ""
 
-    vendor = record.place.topic.removeprefix("dead-letter.")
-    raw = Place.parse(text(headers.RAW))
-    first = Place.parse(text(headers.FIRST_RAW)) or raw or record.place
+    vendor = record.vendor
+    raw = RecordPosition.parse(text(headers.RAW))
+    first = RecordPosition.parse(text(headers.FIRST_RAW)) or raw or record.position
     attempt = text(headers.ATTEMPT)
     return Letter(
-        record.place,
+        record.position,
         str(first),
         vendor,
         text(headers.TENANT) or DEFAULT_TENANT,
@@ -206,13 +178,13 @@ def letter_of(record: Record) -> Letter:
     )
 
 
-def received(letter: Record) -> Instant | None:
+def received(letter: ConsumerRecord) -> Instant | None:
     """When a letter's event was received, as the mapping took it: the header, else the raw record's timestamp."""
     sent = Instant.parse(header(letter.headers, headers.RECEIVED_AT))
     return sent or Instant.from_unix(Decimal(raw_timestamp(letter)) / 1000)
 
 
-def raw_timestamp(letter: Record) -> int:
+def raw_timestamp(letter: ConsumerRecord) -> int:
     """The raw record's timestamp, UNIX milliseconds; the letter's own where its header is missing."""
     told = header(letter.headers, headers.RAW_TIMESTAMP) or ""
     return int(told) if re.fullmatch(r"\d{1,15}", told) else letter.timestamp_ms
@@ -238,7 +210,7 @@ def cases(letters: Iterable[Letter], marks: Mapping[str, Mark], mapped: MappingR
         collected[letter.case].append(letter)
     found = []
     for id, own in collected.items():
-        own.sort(key=lambda each: (each.attempt, each.place))
+        own.sort(key=lambda each: (each.attempt, each.position))
         found.append(_with_status(id, tuple(own), marks.get(id), mapped))
     return sorted(found, key=lambda each: (each.last.received or Instant("", (0, "")), each.id))
 
@@ -249,7 +221,7 @@ def _with_status(id: str, letters: tuple[Letter, ...], mark: Mark | None, mapped
     if mark is None:
         return case
     if mark.status is Status.DONE:
-        return case if any(_behind(each.place, mark.letter) for each in letters) else _as(case, Status.DONE)
+        return case if any(_behind(each.position, mark.letter) for each in letters) else _as(case, Status.DONE)
     if last.attempt >= mark.attempts or mark.status is Status.FAILED:
         return _as(case, Status.FAILED)
     return _as(case, Status.DONE if mapped(case) else Status.REDRIVEN)
@@ -259,9 +231,9 @@ def _as(case: Case, status: Status) -> Case:
     return Case(case.id, case.letters, case.mark, status)
 
 
-def _behind(letter: Place, known: Place) -> bool:
+def _behind(letter: RecordPosition, known: RecordPosition) -> bool:
     """Letters of a case have one key, so they lie in one partition, in the order in which they were written."""
-    return (letter.topic, letter.partition) == (known.topic, known.partition) and letter.offset > known.offset
+    return letter.topic_partition == known.topic_partition and letter.offset > known.offset
 
 
 def shape(path: str) -> str:

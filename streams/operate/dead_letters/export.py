@@ -9,13 +9,14 @@ from typing import BinaryIO
 import orjson
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.streams.operate.dead_letters.cases import Case, Record
+from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.operate.dead_letters.cases import Case
 from fhirline.streams.operate.dead_letters.view import case_document, payload_document
 
 OWNER_ONLY = 0o600
 
 
-def to_lines(path: Path, cases: Iterable[tuple[Case, Record | None]]) -> int:
+def to_lines(path: Path, cases: Iterable[tuple[Case, ConsumerRecord | None]]) -> int:
     """JSON Lines, one case a line, with key and payload where a record is given; how many."""
     count = 0
     with _opened(path) as file:
@@ -26,7 +27,7 @@ def to_lines(path: Path, cases: Iterable[tuple[Case, Record | None]]) -> int:
     return count
 
 
-def to_folder(path: Path, cases: Iterable[tuple[Case, Record | None]]) -> int:
+def to_folder(path: Path, cases: Iterable[tuple[Case, ConsumerRecord | None]]) -> int:
     """``<id>.json`` for each case and, where a record is given, ``<id>.payload``: the value byte for byte; how many."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

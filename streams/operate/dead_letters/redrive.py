@@ -32,14 +32,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from fhirline.config.settings import Settings
 from fhirline.mappers import MAPPING_VERSION
-from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
+from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
-from fhirline.streams.kafka.headers import Headers
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition, position_of, produce
 from fhirline.streams.operate.dead_letters.board import records
-from fhirline.streams.operate.dead_letters.cases import Case, Mark, Place, Record, Status, raw_timestamp, received
+from fhirline.streams.operate.dead_letters.cases import Case, Mark, Status, raw_timestamp, received
 from fhirline.streams.step3_restore.erased import Follower
 from fhirline.streams.step4_normalize.follow import envelope_of, redacted_value
 from fhirline.topics.declared import DEAD_LETTER_STATUS, enriched_topic, raw_topic
@@ -59,26 +58,7 @@ class NotSent(Exception):
     """A letter that cannot be redriven; the message says why, without any of its payload."""
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
-    """A raw record to be written once more. ``timestamp_ms``: the first one's."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes
-    headers: Headers
-    timestamp_ms: int
-    attempt: int
-
-    def envelope(self, vendor: str) -> Envelope:
-        """As the worker will read it. Raises UnreadableBody."""
-        return envelope_of(
-            ConsumerRecord(vendor, self.topic, self.partition, 0, self.timestamp_ms, self.key, self.value, self.headers)
-        )
-
-
-def again(case: Case, letter: Record, raw: Record | None, idempotency_key: str) -> Again:
+def again(case: Case, letter: ConsumerRecord, raw: ConsumerRecord | None, idempotency_key: str) -> ProducerRecord:
     """The raw record of a case's last letter; ``raw``: the one it came from, asked for where it has no value.
 
     Raises NotSent.
@@ -89,39 +69,27 @@ def again(case: Case, letter: Record, raw: Record | None, idempotency_key: str) 
     at = received(letter)
     kept = {headers.RECEIVED_AT, headers.TENANT, headers.EVENT_TYPE, headers.EVENT_KEY}
     kept -= {headers.RECEIVED_AT} if at else set()
-    attempt = case.attempts + 1
-    return Again(
+    return ProducerRecord(
         last.raw.topic,
+        letter.key or b"",
+        letter.value if letter.value is not None else _from_raw(raw),
         last.raw.partition,
-        letter.key,
-        letter.value if letter.value is not None else _from_raw(case, raw),
         [
             *((name, held) for name, held in letter.headers if name in kept),
             *(headers.headers(received_at=at.text) if at else []),
-            *headers.headers(attempt=str(attempt), first_raw=case.id, redrive=idempotency_key),
+            *headers.headers(attempt=str(case.attempts + 1), first_raw=case.id, redrive=idempotency_key),
         ],
         max(1, raw_timestamp(letter)),  # librdkafka takes 0 for "now"
-        attempt,
     )
 
 
-def _from_raw(case: Case, raw: Record | None) -> bytes:
+def _from_raw(raw: ConsumerRecord | None) -> bytes:
     if raw is None:
         raise NotSent("the letter goes without its value, and the raw record is no longer there")
     if raw.value is None:
         raise NotSent("the raw record has no value: there is nothing to map")
-    found = ConsumerRecord(
-        case.last.vendor,
-        raw.place.topic,
-        raw.place.partition,
-        raw.place.offset,
-        raw.timestamp_ms,
-        raw.key,
-        raw.value,
-        raw.headers,
-    )
     try:
-        value = redacted_value(found, envelope_of(found))
+        value = redacted_value(raw, envelope_of(raw))
     except UnreadableBody as error:
         raise NotSent(f"still unreadable ({error.code}), and it may hold a secret: not written twice") from None
     assert value is not None
@@ -132,7 +100,7 @@ def _from_raw(case: Case, raw: Record | None) -> bytes:
 class Report:
     """What became of each case: marked as sent, or why it was not sent."""
 
-    sent: dict[str, Place] = field(default_factory=dict)
+    sent: dict[str, RecordPosition] = field(default_factory=dict)
     not_sent: dict[str, str] = field(default_factory=dict)
 
 
@@ -152,10 +120,10 @@ class Redriver:
 
     def send(self, cases: Sequence[Case], progress: Callable[[], None] = lambda: None) -> Report:
         """Write each case's event to its raw topic, and mark it; returns when all is acknowledged or refused."""
-        lasts = {case.last.place: case for case in cases}
+        lasts = {case.last.position: case for case in cases}
         try:
             for letter in records(self._settings, lasts.keys()):
-                self._send(lasts.pop(letter.place), letter)
+                self._send(lasts.pop(letter.position), letter)
                 progress()
         finally:  # also where it is interrupted: what was sent is marked
             self._follower.close()
@@ -176,7 +144,7 @@ class Redriver:
                             case.status,
                             case.attempts,
                             old.redriven,
-                            case.last.place,
+                            case.last.position,
                             old.idempotency_key,
                             case.last.mapping_version if case.status is Status.FAILED else old.mapping_version,
                         ),
@@ -184,7 +152,7 @@ class Redriver:
                 )
         self._flush()
 
-    def _send(self, case: Case, letter: Record) -> None:
+    def _send(self, case: Case, letter: ConsumerRecord) -> None:
         try:
             raw = None
             if letter.value is None and case.last.raw is not None:
@@ -200,28 +168,20 @@ class Redriver:
             if (error := delivery_error(error, message)) is not None:
                 self.report.not_sent[case.id] = f"Kafka did not take it ({error.name()})"
                 return
-            place = Place(record.topic, record.partition, message.offset() or 0)
-            self.report.sent[case.id] = place
-            mark = Mark(Status.REDRIVEN, record.attempt, place, case.last.place, self._key, MAPPING_VERSION)
+            position = position_of(message)
+            self.report.sent[case.id] = position
+            mark = Mark(Status.REDRIVEN, case.attempts + 1, position, case.last.position, self._key, MAPPING_VERSION)
             self._marks.append((case.id, mark))
 
-        self._produce(
-            record.topic,
-            record.value,
-            record.key,
-            record.partition,
-            timestamp=record.timestamp_ms,
-            headers=record.headers,
-            on_delivery=delivered,
-        )
+        self._produce(record, delivered)
         self._write_marks()
 
-    def _heed_erasure(self, case: Case, record: Again) -> None:
+    def _heed_erasure(self, case: Case, record: ProducerRecord) -> None:
         """Raises NotSent where the patient is erased, ConfigurationError where that cannot be told."""
         if not self._follower.fresh:
             self._follower.refresh()
         try:
-            erased = self._follower.erased.blocks(record.envelope(case.last.vendor))
+            erased = self._follower.erased.blocks(envelope_of(record.at(record.partition or 0, 0)))
         except UnreadableBody:
             return  # names nobody
         if erased:
@@ -233,14 +193,14 @@ class Redriver:
             self._write_marks()
         self._next = max(self._next, time.monotonic()) + self._every
 
-    def _produce(self, *record: object, **more: object) -> None:
+    def _produce(self, record: ProducerRecord, delivered: Callable[..., None]) -> None:
         while True:
             try:
-                self._producer.produce(*record, **more)  # type: ignore[arg-type]  # as the two callers give them
+                produce(self._producer, record, delivered)
             except BufferError:
                 self._producer.poll(0.1)  # waits for room: delivery reports free it
             except KafkaException as error:
-                more["on_delivery"](error.args[0], None)  # type: ignore[operator]  # too large for this producer
+                delivered(error.args[0], None)  # too large for this producer
                 return
             else:
                 return
@@ -253,7 +213,7 @@ class Redriver:
                 if (error := delivery_error(error, message)) is not None:
                     self._unmarked.append(f"{id}: {error.name()}")
 
-            self._produce(DEAD_LETTER_STATUS, mark.encode(), id.encode(), on_delivery=delivered)
+            self._produce(ProducerRecord(DEAD_LETTER_STATUS, id.encode(), mark.encode()), delivered)
 
     def _flush(self) -> None:
         """Raises NotMarked."""

@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 
 from fhirline.mappers.instants import Instant
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.observe.audit import audit
 from fhirline.streams.observe.terminal import printable
-from fhirline.streams.operate.dead_letters.cases import Case, Record, Status
+from fhirline.streams.operate.dead_letters.cases import Case, Status
 from fhirline.streams.operate.dead_letters.selection import Group
 
 GROUP_COLUMNS = (
@@ -76,7 +77,7 @@ def case_document(case: Case) -> dict[str, Any]:
         "problems": last.problems,
         "mappingVersion": last.mapping_version,
         "bytes": last.size,
-        "letters": [str(each.place) for each in case.letters],
+        "letters": [str(each.position) for each in case.letters],
         "raw": str(last.raw) if last.raw else None,
         "redriven": mark
         and {"to": str(mark.redriven) if mark.redriven else None, "idempotencyKey": mark.idempotency_key},
@@ -101,7 +102,7 @@ def case_lines(case: Case) -> Iterable[str]:
         yield f"{'problem':16}" + printable("  ".join(str(value) for value in each.values()))
 
 
-def payload_document(record: Record) -> dict[str, Any]:
+def payload_document(record: ConsumerRecord) -> dict[str, Any]:
     """Key and payload of a letter: JSON as it is, else its bytes in base64."""
     held: dict[str, Any] = {"key": (record.key or b"").decode("utf-8", "replace")}
     if record.value is None:

@@ -27,8 +27,16 @@ from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.mappers.registry import raw_key
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
-from fhirline.streams.kafka.reader import Place, Scanner, headers_of, place_of, raw_record, timestamp_ms
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import (
+    ConsumerRecord,
+    RecordPosition,
+    TopicPartition,
+    from_confluent,
+    headers_of,
+    partition_of,
+    timestamp_ms,
+)
 from fhirline.streams.step3_restore.block import Compartment
 from fhirline.streams.step4_normalize.follow import envelope_of, follow
 from fhirline.topics.declared import (
@@ -75,17 +83,17 @@ class Found:
 
     compartments: dict[str, Compartment]
     """By raw key: the patient's own, and what else is the patient's (a survey named by its id alone)."""
-    live: dict[tuple[Place, str], str] = field(default_factory=dict)
+    live: dict[tuple[TopicPartition, str], str] = field(default_factory=dict)
     """(topic and partition, key) → by which way it was found."""
-    state: set[tuple[Place, bytes]] = field(default_factory=set)
-    remains: dict[Place, Remains] = field(default_factory=dict)
+    state: set[tuple[TopicPartition, bytes]] = field(default_factory=set)
+    remains: dict[TopicPartition, Remains] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
     """Every canonical key that was ever the patient's, tombstoned or not."""
     mapped: frozenset[str] = frozenset()
     patients: set[bytes] = field(default_factory=set)
     """``"Patient/<id>"`` as it stands in a reference."""
     origins: set[str] = field(default_factory=set)
-    """Coordinates of raw records that are the patient's."""
+    """Positions of raw records that are the patient's."""
 
     @property
     def raw_records(self) -> int:
@@ -111,7 +119,7 @@ class Finder:
         self._scanner = scanner
         self._normalize = normalize
         self._patient = patient
-        self._raw_read: set[Place] = set()
+        self._raw_read: set[TopicPartition] = set()
         self.found = Found({patient.raw_key: patient})
         for kind in ("patient", "user"):
             of = (patient.vendor, patient.tenant, "Patient", kind, patient.key)
@@ -126,21 +134,23 @@ class Finder:
             found.mapped = self._map(raws.values())
             found.keys |= found.mapped
             self._read_canonical()
-            places = {place for place in map(_place, found.origins) if place} - self._raw_read
+            positions = filter(None, map(RecordPosition.parse, found.origins))
+            places = {position.topic_partition for position in positions} - self._raw_read
         self._read_state()
         self._read_messages()
         return found
 
     # -- raw
 
-    def _raw_places(self) -> set[Place]:
+    def _raw_places(self) -> set[TopicPartition]:
         topics = [raw_topic(self._patient.vendor)]
         if self._patient.vendor in ENRICHED:
             topics.append(enriched_topic(self._patient.vendor))
         keys = self.found.compartments
-        return {(topic, partition_for(key, self._settings.partitions)) for topic in topics for key in keys}
+        numbers = {partition_for(key, self._settings.partitions) for key in keys}
+        return {TopicPartition(topic, number) for topic in topics for number in numbers}
 
-    def _read_raw(self, places: Iterable[Place]) -> dict[str, ConsumerRecord]:
+    def _read_raw(self, places: Iterable[TopicPartition]) -> dict[str, ConsumerRecord]:
         """The patient's raw records in these partitions; once more where an alias showed only on the way."""
         while True:
             aliases = dict(self.found.compartments)
@@ -148,11 +158,11 @@ class Finder:
             for place in places:
                 self.found.remains.pop(place, None)
             for message in self._scanner.read(dict.fromkeys(places)):
-                place = place_of(message)
-                record = raw_record(self._patient.vendor, message)
+                place = partition_of(message)
+                record = from_confluent(message)
                 envelope = self._own(record)
                 if envelope is not None:
-                    raws[record.coordinates] = record
+                    raws[str(record.position)] = record
                     self.found.remains.setdefault(place, Remains()).add(message)
                     for alias in aliases_of(envelope):
                         self.found.compartments.setdefault(alias.raw_key, alias)
@@ -176,9 +186,9 @@ class Finder:
     def _map(self, raws: Iterable[ConsumerRecord]) -> frozenset[str]:
         """The keys of what today's mapping makes of the records, in their partitions' order."""
         keys: set[str] = set()
-        memories: dict[Place, InMemoryState] = {}
+        memories: dict[TopicPartition, InMemoryState] = {}
         for raw in sorted(raws, key=lambda each: (each.topic, each.partition, each.offset)):
-            memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
+            memory = memories.setdefault(raw.topic_partition, InMemoryState())
             followed = follow(raw, self._normalize, memory, self._settings.partitions)
             memory.remember(followed.statements)
             keys |= {each.key.decode() for each in followed.records if each.topic in CANONICAL}
@@ -192,7 +202,7 @@ class Finder:
 
     def _read_canonical(self) -> None:
         """Read until a whole pass finds nothing new: what is found tells by what more can be found."""
-        places = dict.fromkeys((topic, number) for topic in CANONICAL for number in self._partitions())
+        places = dict.fromkeys(TopicPartition(topic, number) for topic in CANONICAL for number in self._partitions())
         while True:
             known = (len(self.found.keys), len(self.found.origins), len(self.found.patients))
             self.found.live.clear()
@@ -200,9 +210,9 @@ class Finder:
             if (len(self.found.keys), len(self.found.origins), len(self.found.patients)) == known:
                 return
 
-    def _take_canonical(self, places: Mapping[Place, None]) -> None:
+    def _take_canonical(self, places: Mapping[TopicPartition, None]) -> None:
         for message in self._scanner.read(places):
-            place, key, value = place_of(message), (message.key() or b"").decode("utf-8", "replace"), message.value()
+            place, key, value = partition_of(message), _text(message.key()), message.value()
             if value is None:
                 self.found.live.pop((place, key), None)
             elif way := self._way(key, value, headers_of(message)):
@@ -243,9 +253,9 @@ class Finder:
         topics = {raw_topic(vendor): state_topic(vendor)}
         if vendor in ENRICHED:
             topics[enriched_topic(vendor)] = state_topic(vendor, enriched=True)
-        wanted = {(topics[topic], number) for topic, number in self._raw_read if topic in topics}
+        wanted = {TopicPartition(topics[topic], number) for topic, number in self._raw_read if topic in topics}
         for message in self._scanner.read(dict.fromkeys(wanted)):
-            place, key = place_of(message), message.key() or b""
+            place, key = partition_of(message), message.key() or b""
             if orjson.loads(key)[0] not in self.found.compartments:
                 continue
             if message.value() is None:
@@ -256,13 +266,13 @@ class Finder:
     def _read_messages(self) -> None:
         """Bundles and outcomes by the event they are of; dead letters by their key, which is the raw record's."""
         letters = dead_letter_topic(self._patient.vendor)
-        places = {(topic, number) for topic in MESSAGES for number in self._partitions()}
-        places |= {(letters, number) for number in self._scanner.partitions(letters)}
+        places = {TopicPartition(topic, number) for topic in MESSAGES for number in self._partitions()}
+        places |= {TopicPartition(letters, number) for number in self._scanner.partitions(letters)}
         for message in self._scanner.read(dict.fromkeys(places)):
             sent = headers_of(message)
             own = header(sent, headers.RAW) in self.found.origins and header(sent, headers.EVENT_TYPE) != ERASURE
             if own or (message.topic() == letters and _text(message.key()) in self.found.compartments):
-                self.found.remains.setdefault(place_of(message), Remains()).add(message)
+                self.found.remains.setdefault(partition_of(message), Remains()).add(message)
 
 
 ERASURE = "erasure"
@@ -285,9 +295,3 @@ def _quoted(reference: str) -> bytes:
 
 def _text(key: bytes | None) -> str:
     return (key or b"").decode("utf-8", "replace")
-
-
-def _place(coordinates: str) -> Place | None:
-    topic, _, rest = coordinates.partition("/")
-    number = rest.partition("/")[0]
-    return (topic, int(number)) if number.isdecimal() else None

@@ -21,8 +21,7 @@ from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.mappers.results import Resource
 from fhirline.mappers.times import EventTime
 from fhirline.streams.kafka import headers
-from fhirline.streams.kafka.reader import Place
-from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
 from fhirline.streams.operate.erasure.find import ERASURE
 from fhirline.streams.step3_restore.block import Compartment
 from fhirline.topics.declared import BUNDLE, ERASED, canonical_topic
@@ -43,7 +42,7 @@ class Departure:
     at: Instant
     partitions: int
 
-    def tombstones(self, live: Iterable[tuple[Place, str]]) -> list[ProducerRecord]:
+    def tombstones(self, live: Iterable[tuple[TopicPartition, str]]) -> list[ProducerRecord]:
         """A null value under each key, where the key lies."""
         return [ProducerRecord(topic, key.encode(), None, number, self._headers()) for (topic, number), key in live]
 

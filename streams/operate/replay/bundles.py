@@ -6,8 +6,8 @@ published: over the final registers, each event's Bundle holds every folded reso
 what a later event has written.
 """
 
-from fhirline.streams.kafka.reader import Scanner, raw_record
-from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ProducerRecord, from_confluent
 from fhirline.streams.operate.replay.remap import AT_A_TIME, Job, in_process
 from fhirline.streams.step5_publish.publish import Deliverer
 from fhirline.topics.declared import BUNDLE
@@ -28,7 +28,7 @@ def send(job: Job) -> int:
     too_large = 0
     with Scanner(here.settings) as scanner:
         for message in scanner.read({span.place: span.start}, {span.place: span.end}):
-            raw = raw_record(span.vendor, message)
+            raw = from_confluent(message)
             if job.selects(raw):
                 followed, _ = here.mapping.map(raw, job, state)
                 pending.extend(each for each in followed.records if each.topic == BUNDLE)

@@ -21,7 +21,8 @@ import orjson
 
 from fhirline.config.settings import Settings
 from fhirline.mappers import MAPPING_VERSION
-from fhirline.streams.kafka.reader import Scanner, place_of
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import TopicPartition, position_of
 from fhirline.streams.operate.replay.journal import Journal, RemappedRecord
 from fhirline.streams.operate.replay.topic_index import Held, HeldIndex
 from fhirline.topics.declared import SHARED, canonical_topic
@@ -66,7 +67,7 @@ class Difference:
         return self.key.partition("/")[0]
 
     def line(self) -> bytes:
-        """A line of ``--diff-out``: keys, coordinates and paths, nothing of a patient."""
+        """A line of ``--diff-out``: keys, positions and paths, nothing of a patient."""
         told = {"kind": self.kind, "key": self.key, "partition": self.partition, "raw": self.raw, "was": self.was}
         return orjson.dumps({**told, "now": MAPPING_VERSION, "paths": self.paths}) + b"\n"
 
@@ -195,11 +196,11 @@ class Comparison:
                 database.execute("INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?)", row)
         grouped = "SELECT topic, partition, MIN(offset), MAX(offset) FROM wanted GROUP BY topic, partition"
         extents = database.execute(grouped).fetchall()
-        first = {(topic, partition): first for topic, partition, first, _ in extents}
-        upto = {(topic, partition): last + 1 for topic, partition, _, last in extents}
+        first = {TopicPartition(topic, partition): first for topic, partition, first, _ in extents}
+        upto = {TopicPartition(topic, partition): last + 1 for topic, partition, _, last in extents}
         with Scanner(self._settings) as scanner:
             for message in scanner.read(first, upto):
-                place = (*place_of(message), message.offset())
+                place = position_of(message)
                 found = database.execute(f"SELECT key, source, was FROM wanted {_AT}", place).fetchone()
                 made = self._journals[found[1]].get(found[0], place[1]) if found else None
                 if made is not None:

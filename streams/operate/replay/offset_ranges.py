@@ -15,7 +15,8 @@ from kafka.errors import KafkaError
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import kafka_python
-from fhirline.streams.kafka.reader import Place, Scanner, place_of
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import TopicPartition, partition_of
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
 
@@ -42,12 +43,12 @@ class Span:
 
     @property
     def source(self) -> str:
-        """``topic/partition``, as coordinates in the header ``raw`` begin."""
-        return f"{self.topic}/{self.partition}"
+        """``topic/partition``, as positions in the header ``raw`` begin."""
+        return str(self.place)
 
     @property
-    def place(self) -> Place:
-        return self.topic, self.partition
+    def place(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
 
     @property
     def state_topic(self) -> str:
@@ -57,7 +58,7 @@ class Span:
 def spans(settings: Settings, selection: Selection) -> tuple[Span, ...]:
     """The spans, largest first. Raises ConfigurationError where Kafka does not answer or a topic is missing."""
     with Scanner(settings) as scanner:
-        places: dict[Place, str] = {}
+        places: dict[TopicPartition, str] = {}
         for vendor in selection.vendors:
             for topic in (raw_topic(vendor), *([enriched_topic(vendor)] if vendor in ENRICHED else [])):
                 known = scanner.partitions(topic)
@@ -65,11 +66,13 @@ def spans(settings: Settings, selection: Selection) -> tuple[Span, ...]:
                     raise ConfigurationError(f"topic {topic} is missing: run `fhirline topics apply`")
                 if unknown := sorted(set(selection.partitions or ()) - set(known)):
                     raise ConfigurationError(f"--partitions: {topic} has no partition {unknown[0]}, only {known}")
-                places |= {(topic, each): vendor for each in known if each in (selection.partitions or known)}
+                places |= {
+                    TopicPartition(topic, each): vendor for each in known if each in (selection.partitions or known)
+                }
         begin, asked, since = _positions(settings, places, selection.since_ms)
         ends = dict(asked)
         for message in scanner.read({each: max(begin[each], asked[each] - 1) for each in places}):
-            ends[place_of(message)] = max(ends[place_of(message)], (message.offset() or 0) + 1)
+            ends[partition_of(message)] = max(ends[partition_of(message)], (message.offset() or 0) + 1)
         letters = open_letters(settings, selection.vendors) if selection.dead_letters else None
     found = []
     for place, vendor in places.items():
@@ -85,15 +88,15 @@ def spans(settings: Settings, selection: Selection) -> tuple[Span, ...]:
 
 
 def _positions(
-    settings: Settings, places: Collection[Place], since_ms: int | None
-) -> tuple[dict[Place, int], dict[Place, int], dict[Place, int | None]]:
+    settings: Settings, places: Collection[TopicPartition], since_ms: int | None
+) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int], dict[TopicPartition, int | None]]:
     """Beginnings, ends as the broker tells them, and the first offsets of a time (None: no record that late)."""
     asked = [KafkaPartition(*place) for place in places]
     try:
         consumer = KafkaConsumer(**kafka_python(settings), group_id=None, enable_auto_commit=False)
         try:
-            begin = {tuple(place): offset for place, offset in consumer.beginning_offsets(asked).items()}
-            end = {tuple(place): offset for place, offset in consumer.end_offsets(asked).items()}
+            begin = {TopicPartition(*place): offset for place, offset in consumer.beginning_offsets(asked).items()}
+            end = {TopicPartition(*place): offset for place, offset in consumer.end_offsets(asked).items()}
             if since_ms is None:
                 return begin, end, dict(begin)
             by_time = consumer.offsets_for_times(dict.fromkeys(asked, since_ms))
@@ -102,20 +105,20 @@ def _positions(
     except KafkaError as error:
         raise ConfigurationError(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
     since = {
-        tuple(place): answer.offset if answer and answer.timestamp != NO_TIMESTAMP else None
+        TopicPartition(*place): answer.offset if answer and answer.timestamp != NO_TIMESTAMP else None
         for place, answer in by_time.items()
     }
     return begin, end, since
 
 
-def open_letters(settings: Settings, vendors: Collection[str]) -> dict[Place, set[int]]:
+def open_letters(settings: Settings, vendors: Collection[str]) -> dict[TopicPartition, set[int]]:
     """Where the raw records lie of dead letters that are open, or failed again (`fhirline dead-letters`)."""
     from fhirline.streams.operate.dead_letters.board import Board
     from fhirline.streams.operate.dead_letters.cases import Status
 
-    found: dict[Place, set[int]] = {}
+    found: dict[TopicPartition, set[int]] = {}
     with Board(settings, vendors) as board:
         for case in board.read():
             if case.status in (Status.OPEN, Status.FAILED) and (raw := case.last.raw):
-                found.setdefault((raw.topic, raw.partition), set()).add(raw.offset)
+                found.setdefault(raw.topic_partition, set()).add(raw.offset)
     return found

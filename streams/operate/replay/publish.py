@@ -26,8 +26,8 @@ from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.headers import RAW, header
-from fhirline.streams.kafka.reader import Place, Scanner, headers_of, place_of
-from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, headers_of, partition_of
 from fhirline.streams.operate.replay.compare import Comparison
 from fhirline.streams.operate.replay.journal import Journal
 from fhirline.streams.operate.replay.remap import Job
@@ -159,7 +159,7 @@ class Publisher:
         found: dict[tuple[str, int, bytes], ProducerRecord] = {}
 
         def look(message: Message) -> None:
-            place = (*place_of(message), bytes(message.key() or b""))
+            place = (*partition_of(message), bytes(message.key() or b""))
             if (message.offset() or 0) < ours.get(place, -1) and self._is_live(message):
                 found[place] = ProducerRecord(place[0], place[2], message.value(), place[1], headers_of(message))
 
@@ -199,10 +199,12 @@ class StateHeld:
     def of(cls, settings: Settings, jobs: Iterable[Job]) -> dict[str, "StateHeld"]:
         """The state of each job's raw partition, by source; read by one consumer."""
         held = {each.span.source: cls(each.span.state_topic, each.span.partition, {}) for each in jobs}
-        places: dict[Place, StateHeld] = {(each.topic, each.partition): each for each in held.values()}
+        places: dict[TopicPartition, StateHeld] = {
+            TopicPartition(each.topic, each.partition): each for each in held.values()
+        }
         with Scanner(settings) as scanner:
             for message in scanner.read(dict.fromkeys(places)):
-                places[place_of(message)]._take(message)
+                places[partition_of(message)]._take(message)
         return held
 
     def _take(self, message: Message) -> None:
@@ -216,7 +218,7 @@ class StateHeld:
     def _read_on(self, settings: Settings) -> list[Message]:
         found = []
         with Scanner(settings) as scanner:
-            for message in scanner.read({(self.topic, self.partition): self.position}):
+            for message in scanner.read({TopicPartition(self.topic, self.partition): self.position}):
                 self._take(message)
                 found.append(message)
         return found

@@ -28,8 +28,8 @@ from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.mappers.pipeline.factory import normalizer
 from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.headers import EVENT_KEY, header
-from fhirline.streams.kafka.reader import Scanner, raw_record
-from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
 from fhirline.streams.observe.gc_tuning import spare_the_collector
 from fhirline.streams.operate.replay.journal import Batch, Journal, RemappedRecord
 from fhirline.streams.operate.replay.offset_ranges import Span
@@ -148,7 +148,7 @@ class Mapping:
     def _batch(self, messages: Iterable[Message], job: Job, state: PartitionState) -> Batch:
         batch = Batch()
         for message in messages:
-            raw = raw_record(job.span.vendor, message)
+            raw = from_confluent(message)
             if not job.live and not job.selects(raw):
                 continue
             followed, told = self.map(raw, job, state)

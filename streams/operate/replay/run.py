@@ -24,7 +24,8 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.mappers import MAP_SET_VERSION, MAPPING_VERSION
 from fhirline.streams.kafka.clients import kafka_python
-from fhirline.streams.kafka.reader import Place, Scanner, place_of
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import TopicPartition, partition_of
 from fhirline.streams.observe.interrupt import ctrl_c
 from fhirline.streams.operate.replay.bundles import send
 from fhirline.streams.operate.replay.compare import Comparison
@@ -199,14 +200,14 @@ class Run:
 
     def _map_on(self) -> None:
         """Map what has come in behind the spans, and behind that of the last time, where there is anything."""
-        places: dict[Place, tuple[int, Job]] = {}
+        places: dict[TopicPartition, tuple[int, Job]] = {}
         for job in self.jobs.values():
             with Journal(job.journal) as journal:
                 places[job.span.place] = (max(journal.next or 0, job.span.live_from), job)
         with Scanner(self.settings) as scanner:
             upto = {place: next + 1 for place, (next, _) in places.items()}
             found = {
-                place_of(each) for each in scanner.read({place: next for place, (next, _) in places.items()}, upto)
+                partition_of(each) for each in scanner.read({place: next for place, (next, _) in places.items()}, upto)
             }
         self._work(remap, [replace(job, live=True) for place, (_, job) in places.items() if place in found])
 

@@ -16,7 +16,8 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.results import Version
 from fhirline.streams.kafka.headers import EVENT_KEY, MAPPING_VERSION, OCCURRED_AT, RAW, VENDOR, header
-from fhirline.streams.kafka.reader import Place, Scanner, headers_of, place_of
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import TopicPartition, headers_of, partition_of
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic
 
 _SCHEMA = """
@@ -81,12 +82,11 @@ class HeldIndex:
         """
         with Scanner(self._settings) as scanner:
             topics = [self._prefix + canonical_topic(each) for each in RESOURCE_TYPES]
-            known = {(topic, number): next for topic, number, next in self.database.execute("SELECT * FROM position")}
-            places: dict[Place, int | None] = {
-                (topic, number): known.get((topic, number)) for topic in topics for number in scanner.partitions(topic)
-            }
+            known = self.database.execute("SELECT * FROM position")
+            positions = {TopicPartition(topic, number): next for topic, number, next in known}
+            partitions = scanner.topic_partitions(topics)
             batch: list[Message] = []
-            for message in scanner.read(places):
+            for message in scanner.read({partition: positions.get(partition) for partition in partitions}):
                 if each is not None:
                     each(message)
                 batch.append(message)
@@ -100,9 +100,9 @@ class HeldIndex:
 
     def _save(self, messages: list[Message]) -> None:
         rows: dict[tuple[str, int], tuple[object, ...] | None] = {}
-        positions: dict[Place, int] = {}
+        positions: dict[TopicPartition, int] = {}
         for message in messages:
-            positions[place_of(message)] = (message.offset() or 0) + 1
+            positions[partition_of(message)] = (message.offset() or 0) + 1
             row = self._row(message)
             if row is not None or message.value() is None:
                 rows[(message.key() or b"").decode("utf-8", "replace"), message.partition() or 0] = row
@@ -143,7 +143,7 @@ class HeldIndex:
         rows = self.database.execute("SELECT * FROM held WHERE source = ? ORDER BY raw_offset, key", (source,))
         return (Held(*row) for row in rows)
 
-    def position(self, place: Place) -> int:
+    def position(self, place: TopicPartition) -> int:
         """Offset up to which a topic's partition has been taken in."""
         row = self.database.execute("SELECT next FROM position WHERE topic = ? AND partition = ?", place).fetchone()
         return int(row[0]) if row else 0

@@ -12,7 +12,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.acl_check import MOVING
 from fhirline.streams.kafka.clients import librdkafka
-from fhirline.streams.kafka.reader import Place
+from fhirline.streams.kafka.records import TopicPartition
 
 TIMEOUT = 10.0
 ATTEMPT = 3.0
@@ -32,7 +32,7 @@ class Group:
     name: str
     state: str
     members: int
-    assigned: frozenset[Place]
+    assigned: frozenset[TopicPartition]
 
 
 class Groups:
@@ -73,5 +73,5 @@ class Groups:
                 name,
                 NOBODY if state in ("dead", "unknown") and not found.members else state,
                 len(found.members),
-                frozenset((place.topic, place.partition) for places in assigned for place in places),
+                frozenset(TopicPartition(place.topic, place.partition) for places in assigned for place in places),
             )

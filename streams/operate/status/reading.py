@@ -14,7 +14,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.connect import reach
-from fhirline.streams.kafka.reader import Place
+from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.operate.status.groups import AGAIN, Group, Groups
 from fhirline.topics.declared import Topic, dead_letter_topic, declared
 
@@ -49,8 +49,8 @@ class Reading:
 
     at: float
     seconds: float
-    ends: Mapping[Place, Ends]
-    committed: Mapping[str, Mapping[Place, int]]
+    ends: Mapping[TopicPartition, Ends]
+    committed: Mapping[str, Mapping[TopicPartition, int]]
     groups: Mapping[str, Group]
     open_letters: Mapping[str, int | None] = field(default_factory=dict)
     exact: bool = True
@@ -120,19 +120,23 @@ class Reader:
                     raise self._unanswered(error) from None
             time.sleep(AGAIN)
 
-    def _committed(self) -> dict[str, dict[Place, int]]:
+    def _committed(self) -> dict[str, dict[TopicPartition, int]]:
         answered = {name: self._admin.list_group_offsets({name: None})[name] for name in self._names}
         return {
-            name: {(place.topic, place.partition): held.offset for place, held in found.items() if held.offset >= 0}
+            name: {
+                TopicPartition(place.topic, place.partition): held.offset
+                for place, held in found.items()
+                if held.offset >= 0
+            }
             for name, found in answered.items()
         }
 
-    def _ends(self) -> dict[Place, Ends]:
+    def _ends(self) -> dict[TopicPartition, Ends]:
         from kafka.admin import OffsetSpec
 
         wanted = {topic.name for topic in self._topics}
         places = [
-            (topic["name"], each["partition_index"])
+            TopicPartition(topic["name"], each["partition_index"])
             for topic in self._admin.describe_topics()
             if topic["name"] in wanted
             for each in topic["partitions"]
@@ -146,14 +150,14 @@ class Reader:
         told = {each: last[each].timestamp for each in raw if last[each].timestamp >= 0}
         return {each: Ends(first[each].offset, end[each].offset, told.get(each)) for each in places}
 
-    def _offsets(self, places: Iterable[Place], spec: Any) -> dict[Place, Any]:
-        from kafka import TopicPartition
+    def _offsets(self, places: Iterable[TopicPartition], spec: Any) -> dict[TopicPartition, Any]:
+        import kafka
 
-        asked = {TopicPartition(*each): spec for each in places}
+        asked = {kafka.TopicPartition(*each): spec for each in places}
         answered = self._admin.list_partition_offsets(asked) if asked else {}
-        return {(place.topic, place.partition): found for place, found in answered.items()}
+        return {TopicPartition(*partition): found for partition, found in answered.items()}
 
-    def _open_letters(self, ends: Mapping[Place, Ends]) -> dict[str, int | None]:
+    def _open_letters(self, ends: Mapping[TopicPartition, Ends]) -> dict[str, int | None]:
         letters = {
             vendor: sum(each.end - each.first for place, each in ends.items() if place[0] == dead_letter_topic(vendor))
             for vendor in self._vendors

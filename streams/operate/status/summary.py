@@ -6,7 +6,7 @@ from typing import Any
 
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import Vendors
-from fhirline.streams.kafka.reader import Place
+from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.operate.status.groups import Group
 from fhirline.streams.operate.status.reading import Ends, Reading
 from fhirline.topics.declared import ENRICHED, Topic, dead_letter_topic, enriched_topic, raw_topic
@@ -148,7 +148,7 @@ def summarize(
     )
 
 
-def _partitions(reading: Reading, topic: str) -> dict[Place, Ends]:
+def _partitions(reading: Reading, topic: str) -> dict[TopicPartition, Ends]:
     return {place: each for place, each in reading.ends.items() if place[0] == topic}
 
 
@@ -182,7 +182,7 @@ def _inflow(source: Source, now: Reading, before: Reading | None) -> Inflow:
     )
 
 
-def _lags(found: Mapping[Place, Ends], committed: Mapping[Place, int]) -> Iterator[int]:
+def _lags(found: Mapping[TopicPartition, Ends], committed: Mapping[TopicPartition, int]) -> Iterator[int]:
     """Of each partition; a group that has never committed begins at the first record."""
     for place, each in found.items():
         yield max(0, each.end - max(each.first, committed.get(place, 0)))

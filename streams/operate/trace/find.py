@@ -7,7 +7,7 @@ tenant would give it, before anything larger is read.
 
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import orjson
 from confluent_kafka import Message
@@ -20,8 +20,16 @@ from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.mappers.pipeline.normalize import OWN_PARTITION
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
-from fhirline.streams.kafka.reader import Place, Scanner, headers_of, place_of, raw_record, timestamp_ms
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import (
+    ConsumerRecord,
+    RecordPosition,
+    TopicPartition,
+    from_confluent,
+    headers_of,
+    position_of,
+    timestamp_ms,
+)
 from fhirline.streams.step4_normalize.follow import envelope_of
 from fhirline.topics.declared import (
     BUNDLE,
@@ -41,21 +49,26 @@ RAW_TOPICS = "raw."
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A record's metadata: where it lies, when it was written, and its headers that are ours. No value."""
+class RecordSummary:
+    """A record without its value: where it lies, when it was written, and its headers as text."""
 
-    topic: str
-    partition: int
-    offset: int
+    position: RecordPosition
     timestamp_ms: int
     key: str
     size: int | None
     """Bytes of the value; None for a tombstone."""
     named: dict[str, str]
 
-    @property
-    def coordinates(self) -> str:
-        return f"{self.topic}/{self.partition}/{self.offset}"
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        sent, value = headers_of(message), message.value()
+        return cls(
+            position_of(message),
+            timestamp_ms(message),
+            (message.key() or b"").decode("utf-8", "replace"),
+            None if value is None else len(value),
+            {name: text for name, _ in sent if (text := header(sent, name)) is not None},
+        )
 
 
 @dataclass(slots=True)
@@ -63,8 +76,8 @@ class ResourceTrace:
     """A resource's records, oldest first; ``history`` is what compaction has left of it."""
 
     resource: str
-    history: list[Record] = field(default_factory=list)
-    provenances: list[Record] = field(default_factory=list)
+    history: list[RecordSummary] = field(default_factory=list)
+    provenances: list[RecordSummary] = field(default_factory=list)
     """Every event that made it, its latest or not."""
     raws: dict[str, ConsumerRecord | None] = field(default_factory=dict)
     """Coordinates → the raw record; None where it is gone."""
@@ -76,14 +89,14 @@ class EventTrace:
 
     event_key: str
     raws: dict[str, ConsumerRecord | None] = field(default_factory=dict)
-    written: list[Record] = field(default_factory=list)
+    written: list[RecordSummary] = field(default_factory=list)
     """Canonical records whose last value this event wrote, or contributed the greatest version to."""
     made: list[str] = field(default_factory=list)
     """Targets of its Provenance: what its mapping made, whoever has written it since. Where byte-equal events came for
     several tenants, and so have one key, of each tenant's."""
-    messages: list[Record] = field(default_factory=list)
+    messages: list[RecordSummary] = field(default_factory=list)
     """Bundles and outcomes."""
-    letters: list[tuple[Record, Any]] = field(default_factory=list)
+    letters: list[tuple[RecordSummary, Any]] = field(default_factory=list)
     """Dead letters, each with what is known of its handling."""
 
     @property
@@ -114,24 +127,26 @@ class Tracer:
         own = reference.partition("/")[0] in OWN_PARTITION
         places = self._places([topic], partition_for(reference, self._settings.partitions) if own else None)
         wanted = reference.encode()
-        found.history = [record_of(each) for each in self._read(places) if each.key() == wanted]
-        numbers = {each.partition for each in found.history}
-        for each in self._read(self._places([PROVENANCE]) if own else [(PROVENANCE, number) for number in numbers]):
+        found.history = [RecordSummary.of(each) for each in self._read(places) if each.key() == wanted]
+        numbers = {each.position.partition for each in found.history}
+        for each in self._read(
+            self._places([PROVENANCE]) if own else [TopicPartition(PROVENANCE, number) for number in numbers]
+        ):
             if (value := each.value()) and wanted in value and reference in targets(value):
-                found.provenances.append(record_of(each))
+                found.provenances.append(RecordSummary.of(each))
         last = {each.key: each for each in found.provenances}
-        found.provenances = sorted(last.values(), key=lambda each: (each.partition, each.offset))
+        found.provenances = sorted(last.values(), key=lambda each: each.position)
         for record in (*found.history, *found.provenances):
             origin = record.named.get(headers.RAW)
             if origin and origin not in found.raws and origin.startswith(RAW_TOPICS):
                 found.raws[origin] = self.raw(origin)
         return found
 
-    def raw(self, coordinates: str) -> ConsumerRecord | None:
+    def raw(self, position: str) -> ConsumerRecord | None:
         """The raw record at ``topic/partition/offset``; None where it is gone."""
-        topic, number, offset = coordinates.rsplit("/", 2)
-        message = self._scanner.at(topic, int(number), int(offset))
-        return raw_record(topic.split(".")[1], message) if message is not None else None
+        parsed = RecordPosition.parse(position)
+        message = self._scanner.at(parsed) if parsed else None
+        return from_confluent(message) if message is not None else None
 
     # -- from an event
 
@@ -143,13 +158,13 @@ class Tracer:
         found.made = [*dict.fromkeys(target for each in provenances for target in targets(each.value() or b"{}"))]
         places = self._beside({each.partition() or 0 for each in provenances})
         for each in self._read(places):
-            record = record_of(each)
+            record = RecordSummary.of(each)
             if record.named.get(headers.EVENT_KEY) == event_key or (
-                place is not None and record.named.get(headers.RAW) == place.coordinates
+                place is not None and record.named.get(headers.RAW) == str(place.position)
             ):
-                (found.messages if record.topic in (BUNDLE, OUTCOME) else found.written).append(record)
+                (found.messages if record.position.topic in (BUNDLE, OUTCOME) else found.written).append(record)
         for records in (found.written, found.messages):  # partitions are read in no order
-            records.sort(key=lambda each: (*target_order(each.key), each.offset))
+            records.sort(key=lambda each: (*target_order(each.key), each.position.offset))
         self._letters(found, chosen)
         self._raws(found, place, chosen)
         return found
@@ -169,19 +184,25 @@ class Tracer:
 
     def _letters(self, found: EventTrace, vendors: Iterable[str]) -> None:
         letters = [
-            record_of(each)
+            RecordSummary.of(each)
             for each in self._read(self._places([dead_letter_topic(vendor) for vendor in vendors]))
             if header(headers_of(each), headers.EVENT_KEY) == found.event_key
         ]
         if letters:
-            wanted = {each.coordinates.encode() for each in letters}
-            known = {each.key(): each.value() for each in self._read([(DEAD_LETTER_STATUS, 0)]) if each.key() in wanted}
-            found.letters = [(each, orjson.loads(known.get(each.coordinates.encode()) or b"null")) for each in letters]
+            wanted = {str(each.position).encode() for each in letters}
+            known = {
+                each.key(): each.value()
+                for each in self._read([TopicPartition(DEAD_LETTER_STATUS, 0)])
+                if each.key() in wanted
+            }
+            found.letters = [
+                (each, orjson.loads(known.get(str(each.position).encode()) or b"null")) for each in letters
+            ]
 
     def _raws(self, found: EventTrace, place: ConsumerRecord | None, vendors: Iterable[str]) -> None:
-        """By coordinates where a record names them; else by looking through the raw topics."""
+        """By position where a record names them; else by looking through the raw topics."""
         if place is not None:
-            found.raws[place.coordinates] = place
+            found.raws[str(place.position)] = place
         for record in (*found.written, *found.messages, *(letter for letter, _ in found.letters)):
             origin = record.named.get(headers.RAW)
             own = record.named.get(headers.EVENT_KEY) == found.event_key
@@ -189,34 +210,34 @@ class Tracer:
                 found.raws[origin] = self.raw(origin)
         if not found.raws:
             for raw in self._look_through(found.event_key, vendors):
-                found.raws[raw.coordinates] = raw
+                found.raws[str(raw.position)] = raw
         found.raws = dict(sorted(found.raws.items()))  # whichever of them the question began with
 
     def _look_through(self, event_key: str, vendors: Iterable[str]) -> Iterator[ConsumerRecord]:
         topics = [raw_topic(each) for each in vendors] + [enriched_topic(each) for each in vendors if each in ENRICHED]
         for each in self._read(self._places(topics)):
-            raw = raw_record((each.topic() or "").split(".")[1], each)
+            raw = from_confluent(each)
             if event_key_of(raw) == event_key:
                 yield raw
 
     def earlier(self, raw: ConsumerRecord) -> Iterator[ConsumerRecord]:
         """The records of the same key before this one: what its folds knew."""
-        place = (raw.topic, raw.partition)
-        for each in self._scanner.read({place: None}, {place: raw.offset}):
+        partition = raw.topic_partition
+        for each in self._scanner.read({partition: None}, {partition: raw.offset}):
             if each.key() == raw.key:
-                yield raw_record(raw.vendor, each)
+                yield from_confluent(each)
 
     # -- reading
 
-    def _read(self, places: Iterable[Place]) -> Iterator[Message]:
+    def _read(self, places: Iterable[TopicPartition]) -> Iterator[Message]:
         return self._scanner.read(dict.fromkeys(places))
 
-    def _places(self, topics: Iterable[str], number: int | None = None) -> list[Place]:
+    def _places(self, topics: Iterable[str], number: int | None = None) -> list[TopicPartition]:
         if number is not None:
-            return [(topic, number) for topic in topics]
-        return [(topic, each) for topic in topics for each in self._scanner.partitions(topic)]
+            return [TopicPartition(topic, number) for topic in topics]
+        return self._scanner.topic_partitions(topics)
 
-    def _beside(self, numbers: Set[int]) -> set[Place]:
+    def _beside(self, numbers: Set[int]) -> set[TopicPartition]:
         """Where an event's records lie: its Provenance's partition, and of types without a patient anywhere.
 
         Nothing canonical is there without a Provenance (mapping.md §5.3); an outcome may be.
@@ -225,19 +246,7 @@ class Tracer:
             return {*self._places([OUTCOME])}
         shared = [canonical_topic(each) for each in OWN_PARTITION]
         topics = (*map(canonical_topic, RESOURCE_TYPES), BUNDLE, OUTCOME)
-        return {(topic, number) for topic in topics for number in numbers} | {*self._places(shared)}
-
-
-def record_of(message: Message) -> Record:
-    sent, value = headers_of(message), message.value()
-    return Record(
-        *place_of(message),
-        message.offset() or 0,
-        timestamp_ms(message),
-        (message.key() or b"").decode("utf-8", "replace"),
-        None if value is None else len(value),
-        {name: text for name, _ in sent if (text := header(sent, name)) is not None},
-    )
+        return {TopicPartition(topic, number) for topic in topics for number in numbers} | {*self._places(shared)}
 
 
 def targets(provenance: bytes) -> list[str]:

@@ -11,7 +11,7 @@ from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.observe.audit import audit
 from fhirline.streams.observe.terminal import printable
-from fhirline.streams.operate.trace.find import EventTrace, Record, ResourceTrace, event_key_of
+from fhirline.streams.operate.trace.find import EventTrace, RecordSummary, ResourceTrace, event_key_of
 
 SHOWN = 50
 """Provenance records, or raw records, that are shown as lines at most; JSON has all."""
@@ -21,27 +21,27 @@ def instant(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def record_document(record: Record) -> dict[str, Any]:
+def record_document(record: RecordSummary) -> dict[str, Any]:
     return {
         "key": record.key,
-        "record": record.coordinates,
+        "record": str(record.position),
         "written": instant(record.timestamp_ms),
         "bytes": record.size,
         "headers": record.named,
     }
 
 
-def raw_document(coordinates: str, raw: ConsumerRecord | None) -> dict[str, Any]:
+def raw_document(position: str, raw: ConsumerRecord | None) -> dict[str, Any]:
     """A raw record without key and value: both may name the patient."""
     if raw is None:
-        return {"record": coordinates, "gone": True}
+        return {"record": position, "gone": True}
     told = {
         name: header(raw.headers, name)
         for name in (headers.TENANT, headers.EVENT_TYPE, headers.RECEIVED_AT)
         if header(raw.headers, name)
     }
     return {
-        "record": coordinates,
+        "record": position,
         "timestamp": instant(raw.timestamp_ms),
         "vendor": raw.vendor,
         "eventKey": event_key_of(raw),
@@ -92,17 +92,17 @@ def event_lines(found: EventTrace) -> Iterator[str]:
     yield from _lines(found.messages)
     yield "\ndead letters"
     yield from _lines([each for each, _ in found.letters])
-    yield from (f"  status of {each.coordinates}: {_status(status)}" for each, status in found.letters)
+    yield from (f"  status of {each.position}: {_status(status)}" for each, status in found.letters)
 
 
-def _lines(records: list[Record]) -> Iterator[str]:
+def _lines(records: list[RecordSummary]) -> Iterator[str]:
     if not records:
         yield "  -"
     for each in records[-SHOWN:]:
         told = (f"{name}={value}" for name, value in sorted(each.named.items()) if name != headers.ERRORS)
         named = printable("  ".join(told))
         what = "tombstone" if each.size is None else f"{each.size} bytes"
-        yield f"  {printable(each.key)}  {each.coordinates}  {instant(each.timestamp_ms)}  {what}  {named}"
+        yield f"  {printable(each.key)}  {each.position}  {instant(each.timestamp_ms)}  {what}  {named}"
     if (more := len(records) - SHOWN) > 0:
         yield f"  and {more} before these: --json has all"
 
@@ -137,5 +137,5 @@ def payload(raw: ConsumerRecord) -> str:
 def revealed(raws: Iterable[ConsumerRecord], reason: str, name: str | None) -> None:
     """Log who sees which payload, and why, before it is shown."""
     for raw in raws:
-        told = {"raw": raw.coordinates, "vendor": raw.vendor, "event_key": event_key_of(raw)}
+        told = {"raw": str(raw.position), "vendor": raw.vendor, "event_key": event_key_of(raw)}
         audit("raw event revealed", by="trace", name=name, reason=reason, **told)

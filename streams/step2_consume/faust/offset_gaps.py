@@ -5,14 +5,15 @@ All of it raises ConfigurationError where Kafka does not answer: then nothing ma
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import confluent_kafka
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import librdkafka
-from fhirline.streams.kafka.reader import Place, Scanner, place_of, raw_record
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent, partition_of
 
 log = structlog.get_logger("worker")
 
@@ -28,11 +29,11 @@ class PositionsUnknown(Exception):
     """Kafka did not say what the group has committed."""
 
 
-def committed(settings: Settings, places: Iterable[Place]) -> dict[Place, int]:
+def committed(settings: Settings, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
     """What the group has committed; 0 where nothing. Raises PositionsUnknown."""
     consumer = Consumer(librdkafka(settings, **{"group.id": settings.group, "log_level": 0}))
     try:
-        asked = [TopicPartition(*each) for each in places]
+        asked = [confluent_kafka.TopicPartition(*each) for each in places]
         answered = consumer.committed(asked, timeout=settings.session_timeout)
     except KafkaException as error:
         # librdkafka asks on and on for a coordinator that it may not know: only that time is up comes of it.
@@ -44,25 +45,24 @@ def committed(settings: Settings, places: Iterable[Place]) -> dict[Place, int]:
     for each in answered:
         if each.error is not None:
             raise PositionsUnknown(f"{settings.group}: {each.topic}/{each.partition}: {each.error.name()}")
-    return {(each.topic, each.partition): max(0, each.offset) for each in answered}
+    return {TopicPartition(each.topic, each.partition): max(0, each.offset) for each in answered}
 
 
 def missing(
-    settings: Settings, raws: Sequence[ConsumerRecord], gaps: Mapping[Place, tuple[int, int]]
-) -> dict[Place, list[ConsumerRecord]]:
+    settings: Settings, raws: Sequence[ConsumerRecord], gaps: Mapping[TopicPartition, tuple[int, int]]
+) -> dict[TopicPartition, list[ConsumerRecord]]:
     """The records that lie in the gaps of a batch (first offset, offset of the event behind). Raises PassedOver."""
     here = {(raw.topic, raw.partition, raw.offset) for raw in raws}
-    vendors = {raw.topic: raw.vendor for raw in raws}
     first = {place: due for place, (due, _) in gaps.items()}
     beyond = {place: end for place, (_, end) in gaps.items()}
-    found: dict[Place, list[ConsumerRecord]] = {}
+    found: dict[TopicPartition, list[ConsumerRecord]] = {}
     with Scanner(settings) as scanner:
         for number, message in enumerate(scanner.read(first, beyond, whole=True), 1):
             if number > MOST:
                 raise PassedOver(", ".join(f"{topic}/{partition}" for topic, partition in gaps))
-            place, offset = place_of(message), message.offset() or 0
+            place, offset = partition_of(message), message.offset() or 0
             if offset >= first[place] and (*place, offset) not in here:
-                found.setdefault(place, []).append(raw_record(vendors[place[0]], message))
+                found.setdefault(place, []).append(from_confluent(message))
         for place, due in first.items():
             kept_from = scanner.first(*place)
             if 0 < due < kept_from:  # a group that has committed nothing begins wherever the log does
@@ -71,7 +71,9 @@ def missing(
     return found
 
 
-def holding(settings: Settings, stood: Mapping[Place, int], ends: Mapping[Place, int]) -> set[Place]:
+def holding(
+    settings: Settings, stood: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+) -> set[TopicPartition]:
     """Partitions that have a record from their offset on before their end, not only a transaction's marker."""
     with Scanner(settings) as scanner:
         return {
@@ -81,7 +83,7 @@ def holding(settings: Settings, stood: Mapping[Place, int], ends: Mapping[Place,
         }
 
 
-def begins_behind(settings: Settings, places: Mapping[Place, int]) -> dict[Place, int]:
+def begins_behind(settings: Settings, places: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
     """Of partitions with an offset beyond their end, those in which the record before it is not there any more.
 
     Kafka then begins again at the first record that there is. That is told by reading, not by asking for the end:

@@ -20,8 +20,7 @@ from typing import NamedTuple
 import structlog
 
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.reader import Place
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.step2_consume.faust.offset_gaps import begins_behind, committed, holding, missing
 
 log = structlog.get_logger("worker")
@@ -43,24 +42,24 @@ class Positions:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._assigned: frozenset[Place] = frozenset()
+        self._assigned: frozenset[TopicPartition] = frozenset()
         self._assignment = 0
-        self._next: dict[Place, int] = {}
-        self._delivered: dict[Place, int] = {}
-        self._committed: dict[Place, int] = {}
+        self._next: dict[TopicPartition, int] = {}
+        self._delivered: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
         self._batches: dict[str, int] = {}
         """By topic, how many batches were begun."""
         self._in_hand: set[str] = set()
         """Topics of which a batch is being mapped or delivered."""
-        self._seen: dict[Place, tuple[int, int]] = {}
+        self._seen: dict[TopicPartition, tuple[int, int]] = {}
         """At the last look, what stood behind its end: the next offset, and the batches of its topic until then."""
-        self._short: dict[Place, int] = {}
+        self._short: dict[TopicPartition, int] = {}
         """At the last look, what ended before the next offset."""
-        self._empty: dict[Place, int] = {}
+        self._empty: dict[TopicPartition, int] = {}
         """Up to where a partition holds no record behind the next offset, only transactions' markers."""
         self._asking = asyncio.Lock()
 
-    def assigned(self, places: Iterable[Place]) -> None:
+    def assigned(self, places: Iterable[TopicPartition]) -> None:
         """What the group has given to this process; where these begin is asked at once, when the first is needed."""
         self._assigned = frozenset(places)
 
@@ -80,7 +79,7 @@ class Positions:
         for topic in {raw.topic for raw in raws}:
             self._in_hand.add(topic)
             self._batches[topic] = self._batches.get(topic, 0) + 1
-        await self._begin({_place(raw) for raw in raws})
+        await self._begin({raw.topic_partition for raw in raws})
         gaps = self._gaps(raws)
         if not gaps:
             return raws
@@ -91,7 +90,7 @@ class Positions:
         due = {place: deque(records) for place, records in found.items()}
         whole: list[ConsumerRecord] = []
         for raw in raws:
-            before = due.get(_place(raw))
+            before = due.get(raw.topic_partition)
             while before and before[0].offset < raw.offset:
                 whole.append(before.popleft())
             whole.append(raw)
@@ -100,26 +99,26 @@ class Positions:
     def delivered(self, raws: Iterable[ConsumerRecord]) -> None:
         """Everything that follows from these is durable."""
         for raw in raws:
-            place, after = _place(raw), raw.offset + 1
+            place, after = raw.topic_partition, raw.offset + 1
             self._in_hand.discard(raw.topic)
             if place in self._next:  # else it was forgotten under the batch, and is read again
                 self._next[place] = max(self._next[place], after)
                 self._delivered[place] = max(self._delivered.get(place, 0), after)
 
-    def committable(self, place: Place) -> int | None:
+    def committable(self, place: TopicPartition) -> int | None:
         """The offset to commit; None where nothing has been delivered that is not committed."""
         after = self._delivered.get(place, 0)
         return after if after > self._committed.get(place, 0) else None
 
-    def to_commit(self) -> list[Place]:
+    def to_commit(self) -> list[TopicPartition]:
         """Partitions of which something is to be committed."""
         return [place for place in self._delivered if self.committable(place) is not None]
 
-    def committed(self, offsets: Mapping[Place, int]) -> None:
+    def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Kafka has taken these."""
         self._committed.update(offsets)
 
-    async def standing(self, fetched: Mapping[Place, Fetched]) -> dict[Place, int]:
+    async def standing(self, fetched: Mapping[TopicPartition, Fetched]) -> dict[TopicPartition, int]:
         """Where to read on: partitions of which records were fetched that never came, and that there are.
 
         Where it was so at the call before too, and no batch of the topic was there between the two. Raises
@@ -146,7 +145,7 @@ class Positions:
         still = (place for place in there if self._next.get(place) == stood[place] and place[0] not in self._in_hand)
         return {place: stood[place] for place in still}
 
-    async def _raise_if_short(self, ends: Mapping[Place, int]) -> None:
+    async def _raise_if_short(self, ends: Mapping[TopicPartition, int]) -> None:
         """A log that was cut off, or made anew, below what is committed. Where it was so at the look before too."""
         short = {place: due for place, due in self._next.items() if 0 < ends.get(place, 0) < due}
         stood = {place: due for place, due in short.items() if self._short.get(place) == due}
@@ -154,7 +153,7 @@ class Positions:
         if stood and (cut := await asyncio.to_thread(begins_behind, self._settings, stood)):
             raise LogEndsBefore(", ".join(f"{topic}/{partition} before {at}" for (topic, partition), at in cut.items()))
 
-    async def _begin(self, needed: Iterable[Place]) -> None:
+    async def _begin(self, needed: Iterable[TopicPartition]) -> None:
         """Where partitions begin that nothing is known of yet, all that are assigned at once."""
         async with self._asking:
             if self._next.keys() >= {*needed}:
@@ -165,18 +164,14 @@ class Positions:
                 self._next |= found
                 self._committed |= found
 
-    def _gaps(self, raws: Iterable[ConsumerRecord]) -> dict[Place, tuple[int, int]]:
+    def _gaps(self, raws: Iterable[ConsumerRecord]) -> dict[TopicPartition, tuple[int, int]]:
         """For each partition in which offsets are missing, the first of these, and the first after the last of them."""
-        gaps: dict[Place, tuple[int, int]] = {}
-        reached: dict[Place, int] = {}
+        gaps: dict[TopicPartition, tuple[int, int]] = {}
+        reached: dict[TopicPartition, int] = {}
         for raw in raws:
-            place = _place(raw)
+            place = raw.topic_partition
             due = reached.get(place, self._next.get(place, raw.offset))
             if raw.offset > due:
                 gaps[place] = gaps.get(place, (due,))[0], raw.offset
             reached[place] = max(due, raw.offset + 1)
         return gaps
-
-
-def _place(raw: ConsumerRecord) -> Place:
-    return raw.topic, raw.partition

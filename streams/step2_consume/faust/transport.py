@@ -11,7 +11,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.streams.kafka.reader import Place
+from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step2_consume.faust.offset_gaps import PositionsUnknown
 from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
 
@@ -37,16 +37,16 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms, consumer._fetch_min_bytes = FETCH_WAIT_MS, FETCH_MIN_BYTES
         return consumer
 
-    async def fetched(self) -> dict[Place, Fetched]:
+    async def fetched(self) -> dict[TopicPartition, Fetched]:
         """Where each assigned partition is that has been fetched from. Raises ConsumerNotStarted."""
-        return cast(dict[Place, Fetched], await self.call_thread(self._fetched))
+        return cast(dict[TopicPartition, Fetched], await self.call_thread(self._fetched))
 
-    async def _fetched(self) -> dict[Place, Fetched]:
+    async def _fetched(self) -> dict[TopicPartition, Fetched]:
         if (subscription := self._ensure_consumer()._subscription.subscription) is None:
             return {}
         states = {each: subscription.assignment.state_value(each) for each in subscription.assignment.tps}
         return {
-            (each.topic, each.partition): Fetched(state.position, state.highwater)
+            TopicPartition(*each): Fetched(state.position, state.highwater)
             for each, state in states.items()
             if state.has_valid_position and state.highwater is not None
         }
@@ -88,7 +88,7 @@ class WorkerConsumer(Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         self._acked[tp].clear()
         self._acked_index[tp].clear()
-        return self._positions.committable((tp.topic, tp.partition))
+        return self._positions.committable(TopicPartition(*tp))
 
     def _should_commit(self, tp: TP, offset: int) -> bool:
         """Always: `Positions` names nothing that is committed already."""
@@ -97,7 +97,9 @@ class WorkerConsumer(Consumer):
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         done: bool = await super()._commit(offsets)
         if done:
-            self._positions.committed({(tp.topic, tp.partition): offset for tp, offset in offsets.items()})
+            self._positions.committed(
+                {TopicPartition(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
+            )
         return done
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from fhirline.streams.enrich.survey import NotEnriched, Patience, enriched_recor
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.erasure.forget import Erasure
-from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.block import Compartment
 from fhirline.topics.declared import canonical_topic, dead_letter_topic, enriched_topic, raw_topic
 from tests.support.infermedica_server import ASSESSMENT, CLIENT_ID, CLIENT_SECRET, Fault, InfermedicaServer
@@ -108,7 +110,7 @@ class Logged(Process):
         return [each for each in parsed if each["event"] == event]
 
 
-def survey(survey_id: str, tenant: str = TENANT) -> Received:
+def survey(survey_id: str, tenant: str = TENANT) -> ProducerRecord:
     received = Instant.parse(RECEIVED_AT)
     assert received is not None
     body = {"event_type": "survey_finished", "content": {"survey_id": survey_id}}
@@ -223,7 +225,7 @@ def test_nothing_of_an_erased_patient_is_fetched_or_written(
 
 def held_in(settings: Settings, topic: str) -> list[Message]:
     with Scanner(settings) as scanner:
-        return list(scanner.read({(topic, each): None for each in scanner.partitions(topic)}))
+        return list(scanner.read(dict.fromkeys(scanner.topic_partitions([topic]))))
 
 
 def test_a_survey_without_patient_keeps_its_own_key(
@@ -296,7 +298,7 @@ def test_what_no_retry_mends_is_a_dead_letter(
     assert [header(sent, name) for name in names] == [
         "enrichment-failed",
         f"/{result}",
-        raw.coordinates,
+        str(raw.position),
         TENANT,
         RECEIVED_AT,
         "1",
@@ -373,7 +375,7 @@ def test_a_slow_survey_holds_up_no_other(
     api.surveys["slow"] = "pending"
     api.complete(*others)
     records = [survey(each) for each in ("slow", *others)]
-    one_partition = [Received(each.topic, b"one", each.value, each.headers, 1, each.event_key) for each in records]
+    one_partition = [replace(record, key=b"one", timestamp_ms=1) for record in records]
     produce(settings, one_partition)
     with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_REQUESTS="2") as process:
         enriched = reading(ENRICHED)
@@ -538,7 +540,9 @@ def test_a_tenant_without_enrichment_is_passed_over(
         {**thin, "summary": api.summary("full"), "evidence_assessment": ASSESSMENT},
         {"event_type": "survey_finished"},
     ]
-    foreign = Received(raw_topic("infermedica"), b"k", b"not json", [("tenant", TENANT.encode())], 1, "")
+    foreign = ProducerRecord(
+        raw_topic("infermedica"), b"k", b"not json", headers=[("tenant", TENANT.encode())], timestamp_ms=1
+    )
     records = [
         survey("other", "acme"),
         *(raw_record("infermedica", TENANT, orjson.dumps(each), received, None, 64) for each in bodies),

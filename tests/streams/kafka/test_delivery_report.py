@@ -18,7 +18,6 @@ from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive import raw_producer
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer
-from fhirline.streams.step1_receive.raw_record import Received
 from fhirline.streams.step5_publish import publish as step5_deliver
 from fhirline.streams.step5_publish.publish import Deliverer, DeliveryFailed
 from tests.crash.comparison import read_all
@@ -92,7 +91,9 @@ def test_a_gateway_takes_nothing_in_that_kafka_does_not_place(
         producer = RawProducer(settings)
         await producer.topics()
         late.turn_away()
-        records = [Received(TOPIC, key, os.urandom(LARGE), [], int(time.time() * 1000), "an event") for _ in range(3)]
+        records = [
+            ProducerRecord(TOPIC, key, os.urandom(LARGE), timestamp_ms=int(time.time() * 1000)) for _ in range(3)
+        ]
         answers = await asyncio.gather(*(producer.send(each) for each in records), return_exceptions=True)
         await producer.stop()
         return answers

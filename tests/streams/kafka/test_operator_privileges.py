@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.status.reading import Reader
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -76,7 +76,7 @@ class Deployment:
 
     def written(self, *topics: str) -> int:
         with Scanner(self.cluster.settings) as scanner:
-            return sum(1 for _ in scanner.read({(t, n): None for t in topics for n in scanner.partitions(t)}))
+            return sum(1 for _ in scanner.read(dict.fromkeys(scanner.topic_partitions(topics))))
 
     def ran(self, *commands: Sequence[str]) -> list[Command]:
         """The commands, run beside each other to their ends."""
@@ -130,7 +130,7 @@ def test_without_a_privilege_it_is_named(deployment: Deployment) -> None:
     looks: list[tuple[Callable[[], object], str]] = [
         (lambda: Reader(settings, ("mediquo",), (GROUP,), ENOUGH).__enter__().read(), GROUP),
         (lambda: Board(settings, ["altibbi"]).read(), letters),
-        (lambda: [*Scanner(settings).read({(state_topic("azodha"), 0): None})], azodha),
+        (lambda: [*Scanner(settings).read({TopicPartition(state_topic("azodha"), 0): None})], azodha),
         (lambda: StateCache(settings, state_topic("mediquo")).restore([0]), state),
     ]
     topics = (raw_topic("altibbi"), ERASED, BUNDLE)
@@ -141,7 +141,7 @@ def test_without_a_privilege_it_is_named(deployment: Deployment) -> None:
                 look()
             assert named in str(told.value)
         for refused in deployment.ran(
-            ("dead-letters", "redrive", "--yes", "--id", deployment.letters[0].coordinates),
+            ("dead-letters", "redrive", "--yes", "--id", str(deployment.letters[0].position)),
             ("replay", "--publish", "--jobs", "1"),
             deployment.forget(),
         ):
@@ -161,7 +161,7 @@ def test_with_exactly_its_privileges_every_command_of_the_operator_works(deploym
     status, doctor, show, trace, diff = deployment.worked(
         ("status", "--once", "--every", "0.2"),
         ("doctor",),
-        ("dead-letters", "show", refused[0].coordinates, "--reveal", "--reason", "a test"),
+        ("dead-letters", "show", str(refused[0].position), "--reveal", "--reason", "a test"),
         ("trace", deployment.event),
         ("replay", *of_tenant),
     )
@@ -175,11 +175,11 @@ def test_with_exactly_its_privileges_every_command_of_the_operator_works(deploym
     before = Counter({topic: deployment.written(topic) for topic in topics})
     deployment.worked(("replay", "--publish", "--all", *of_tenant))
     deployment.worked(
-        ("dead-letters", "redrive", "--yes", "--wait", "0", *(f"--id={each.coordinates}" for each in refused)),
+        ("dead-letters", "redrive", "--yes", "--wait", "0", *(f"--id={each.position}" for each in refused)),
     )
     after = Counter({topic: deployment.written(topic) for topic in topics})
     assert after - before == dict.fromkeys(topics, 1)
     listed, forgotten = deployment.worked(("dead-letters", "list", "--each"), (*deployment.forget(), "--settle", "0"))
-    assert [f"{each.coordinates}\tredriven" in listed for each in refused] == [True, True]
+    assert [f"{each.position}\tredriven" in listed for each in refused] == [True, True]
     assert "looked again      1 times; left over: 0" in forgotten
     assert deployment.written(ERASED) > 0

@@ -6,13 +6,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import orjson
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step2_consume.faust.offset_gaps import PositionsUnknown, committed
 from fhirline.topics.declared import BUNDLE, canonical_topic, enriched_topic, raw_topic, state_topic
 from fhirline.topics.privileges import PROCESSES, Grant, table
@@ -54,7 +56,7 @@ def written(settings: Settings, topic: str) -> int:
     """How many records a topic holds."""
     consumer = Consumer(librdkafka(settings, **{"group.id": "test.count"}))
     try:
-        places = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+        places = [confluent_kafka.TopicPartition(topic, partition) for partition in range(PARTITIONS)]
         return sum(consumer.get_watermark_offsets(place, timeout=20)[1] for place in places)
     finally:
         consumer.close()
@@ -136,7 +138,7 @@ def test_a_worker_that_loses_a_privilege_ends(cluster: Cluster, lost: Grant) -> 
 @pytest.mark.long
 def test_what_the_group_has_committed_is_not_known_without_its_privilege_and_that_is_said(cluster: Cluster) -> None:
     """A worker's first batch may be the first to notice."""
-    lost, place = Grant("Group", GROUP, "Read"), (raw_topic("mediquo"), 0)
+    lost, place = Grant("Group", GROUP, "Read"), TopicPartition(raw_topic("mediquo"), 0)
     settings = cluster.settings_of("worker")
     with cluster.without("worker", lost), pytest.raises(PositionsUnknown, match=f"Read on group {GROUP}"):
         committed(settings, [place])

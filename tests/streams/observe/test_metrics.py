@@ -167,7 +167,7 @@ def test_a_vendor_who_invents_names_makes_no_series_without_end() -> None:
         body = {"event": f"invented_{name}", "event_type": name, "consultation": {f"field{name}": {name: number}}}
         case = next(each for each in cases() if each.vendor == "mediquo")
         for value in (orjson.dumps({**case.events[0], f"new{name}": number}), orjson.dumps(body), b"{" + name.encode()):
-            raw = ConsumerRecord("mediquo", "raw.mediquo", 0, number, 0, None, value, [("event-type", name.encode())])
+            raw = ConsumerRecord("raw.mediquo", 0, number, 0, None, value, [("event-type", name.encode())])
             followed = follow(raw, normalize, InMemoryState(), 6)
             batch = of.batch()
             batch.event(followed)

@@ -147,7 +147,7 @@ def test_a_record_too_large_for_kafka(settings: Settings) -> None:
             assert time.monotonic() < end, worker.report("is stuck")
             assert worker.running, worker.report("has ended")
             store.read(0.05)
-        assert {header(each.headers(), "raw") for each in too_large()} == {large.coordinates}
+        assert {header(each.headers(), "raw") for each in too_large()} == {str(large.position)}
         assert {each.value() for each in too_large()} == {None}
         without_key, without_header = sorted(bare(), key=lambda each: (each.key() or b"").startswith(b"clinic"))
         assert without_key.value() is without_header.value() is None
@@ -190,7 +190,7 @@ def test_a_register_too_large_for_kafka(settings: Settings, tmp_path: Path) -> N
             assert time.monotonic() < end, worker.report("is stuck")
         assert worker.stop() == 0
     told_of = {tuple(header(each.headers(), name) for name in ("error-code", "error-path", "raw")) for each in told}
-    assert told_of == {("record-too-large", state_topic("azodha"), each.coordinates) for each in refused}
+    assert told_of == {("record-too-large", state_topic("azodha"), str(each.position)) for each in refused}
     replayed = replay(settings, tmp_path, "--vendor", "azodha", **limit)
     assert replayed.lines == [], replayed.said
     assert "2 x record-too-large" in replayed.said

@@ -14,10 +14,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import orjson
 import pytest
 import yaml
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer
 from pydantic import SecretStr
 
 from fhirline.config.settings import Settings
@@ -29,11 +30,18 @@ from fhirline.mappers.registry import partition_key
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.headers import header
-from fhirline.streams.kafka.reader import Scanner, headers_of, timestamp_ms
-from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import (
+    ConsumerRecord,
+    ProducerRecord,
+    RecordPosition,
+    TopicPartition,
+    headers_of,
+    timestamp_ms,
+)
 from fhirline.streams.observe.audit import who
 from fhirline.streams.operate.dead_letters.board import Board
-from fhirline.streams.operate.dead_letters.cases import Case, Place, Status
+from fhirline.streams.operate.dead_letters.cases import Case, Status
 from fhirline.streams.operate.dead_letters.redrive import Redriver
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.block import Block, hashing
@@ -80,28 +88,25 @@ def listed(settings: Settings, *statuses: Status) -> list[Case]:
 
 def raw_records(settings: Settings, vendors: Iterable[str]) -> int:
     with Scanner(settings) as scanner:
-        places = {(raw_topic(vendor), each): None for vendor in vendors for each in range(settings.partitions)}
-        return sum(1 for _ in scanner.read(places))
+        partitions = scanner.topic_partitions(map(raw_topic, vendors))
+        return sum(1 for _ in scanner.read(dict.fromkeys(partitions)))
 
 
 def wait_until_mapped(settings: Settings, raws: Iterable[ConsumerRecord]) -> None:
     """Until the workers' group has committed all of these."""
-    ends: dict[tuple[str, int], int] = {}
+    ends: dict[TopicPartition, int] = {}
     for raw in raws:
-        ends[raw.topic, raw.partition] = max(raw.offset + 1, ends.get((raw.topic, raw.partition), 0))
+        ends[raw.topic_partition] = max(raw.offset + 1, ends.get(raw.topic_partition, 0))
     asking = Consumer(librdkafka(settings, **{"group.id": settings.group}))
     end = time.monotonic() + ENOUGH
 
     def behind() -> int:
-        return sum(each.offset < ends[each.topic, each.partition] for each in asking.committed([*map(_at, ends)], 10))
+        committed = asking.committed([confluent_kafka.TopicPartition(*partition) for partition in ends], 10)
+        return sum(each.offset < ends[TopicPartition(each.topic, each.partition)] for each in committed)
 
     while settled(behind) != 0:  # a coordinator may be on its way
         assert time.monotonic() < end, "the worker is stuck"
     asking.close()
-
-
-def _at(place: tuple[str, int]) -> TopicPartition:
-    return TopicPartition(*place)
 
 
 def broken(settings: Settings, folder: Path) -> Settings:
@@ -134,7 +139,7 @@ def test_mended_and_redriven_it_is_as_if_nothing_had_happened(own_broker: Runnin
     made = [each for each in events(200, seed=3) if each.topic in ("raw.altibbi", "raw.mediquo")]
     half = len(made) // 2
     early = produce(settings, [*made[:half], large_event()])
-    failing = refused(slipped, early) | {each.coordinates for each in early if b"big" in (each.key or b"")}
+    failing = refused(slipped, early) | {str(each.position) for each in early if b"big" in (each.key or b"")}
     with running(
         settings,
         FHIRLINE_VENDORS_FILE=str(slipped.vendors_file),
@@ -144,7 +149,7 @@ def test_mended_and_redriven_it_is_as_if_nothing_had_happened(own_broker: Runnin
         wait_until_mapped(settings, early)
         assert worker.stop() == 0
     late = produce(settings, made[half:])
-    again = [each for each in early if each.coordinates in failing]
+    again = [each for each in early if str(each.position) in failing]
     assert stale(settings, [*early, *late], again) > 5, "some redriven event must meet what is newer"
     expected, for_good = undisturbed(settings, [*early, *late]), refused(settings, again)
     assert len(failing - for_good) > 10
@@ -184,7 +189,7 @@ def refused(settings: Settings, raws: list[ConsumerRecord]) -> set[str]:
 
     def note(raw: ConsumerRecord, followed: Followed) -> None:
         if followed.error:
-            found.add(raw.coordinates)
+            found.add(str(raw.position))
 
     undisturbed(settings, raws, note)
     return found
@@ -240,7 +245,7 @@ def test_what_fails_again_says_how_often(settings: Settings) -> None:
         assert "1 sent, 0 done, 1 failed again, 0 on their way" in said.stdout
         assert MARKER not in worker.report("said")
     with Scanner(settings) as scanner:
-        sent = [*scanner.read({("raw.infermedica", 4): None})]
+        sent = [*scanner.read({TopicPartition("raw.infermedica", 4): None})]
     assert [each.value() for each in sent[4:]] == [sent[0].value(), sent[0].value(), sent[3].value()]
     assert {timestamp_ms(each) for each in sent} == {1_717_000_000_123}
     assert [header(headers_of(each), "attempt") for each in sent[4:]] == ["2", "3", "2"]
@@ -273,7 +278,7 @@ def test_done_is_what_every_stage_has_passed(settings: Settings) -> None:
     assert status() is Status.DONE, "it was marked: a group that begins anew changes nothing"
     write_letter(settings, raw)
     assert status() is Status.OPEN
-    again = (("attempt", b"2"), ("first-raw", raw.coordinates.encode()), ("redrive", b"k2"))
+    again = (("attempt", b"2"), ("first-raw", str(raw.position).encode()), ("redrive", b"k2"))
     write_letter(settings, replace(raw, offset=place.offset, headers=[*raw.headers, *again]))
     with Board(settings, ["infermedica"]) as board:
         (case,) = board.read()
@@ -292,9 +297,9 @@ def write(settings: Settings, *records: ProducerRecord) -> None:
     assert producer.flush(20) == 0
 
 
-def commit(settings: Settings, group: str, place: Place, offset: int) -> None:
+def commit(settings: Settings, group: str, place: RecordPosition, offset: int) -> None:
     consumer = Consumer(librdkafka(settings, **{"group.id": group}))
-    consumer.commit(offsets=[TopicPartition(place.topic, place.partition, offset)], asynchronous=False)
+    consumer.commit(offsets=[confluent_kafka.TopicPartition(place.topic, place.partition, offset)], asynchronous=False)
     consumer.close()
 
 
@@ -306,7 +311,7 @@ def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: P
     write(settings, *(each for each in followed if each.topic == "dead-letter.infermedica"))
     plain = [
         dead_letters(settings, "list"),
-        dead_letters(settings, "show", raw.coordinates),
+        dead_letters(settings, "show", str(raw.position)),
         dead_letters(settings, "export", f"--to={tmp_path / 'plain.jsonl'}", "--path=/content/*"),
     ]
     assert [each.returncode for each in plain] == [0, 0, 0], plain
@@ -314,7 +319,7 @@ def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: P
     assert row in plain[0].stdout
     assert f"payload         {len(raw.value or b'')} bytes, shown with --reveal" in plain[1].stdout
     assert "1 written" in plain[2].stdout
-    refused = dead_letters(settings, "show", raw.coordinates, "--reveal")
+    refused = dead_letters(settings, "show", str(raw.position), "--reveal")
     assert refused.returncode == 2
     assert "--reason" in refused.stderr
     seen = "".join(each.stdout + each.stderr for each in (*plain, refused)) + (tmp_path / "plain.jsonl").read_text()
@@ -323,18 +328,18 @@ def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: P
     assert key not in seen, "a key names a patient"
 
     because = ("--reveal", "--reason", "ticket 12", "--as", "a clerk")
-    shown = dead_letters(settings, "show", raw.coordinates, *because, FHIRLINE_LOG_LEVEL="error")
+    shown = dead_letters(settings, "show", str(raw.position), *because, FHIRLINE_LOG_LEVEL="error")
     assert MARKER in shown.stdout
     exported = dead_letters(settings, "export", f"--to={tmp_path / 'all.jsonl'}", *because)
     files = dead_letters(settings, "export", f"--to={tmp_path / 'all'}", "--format=files", *because)
     for said in (shown, exported, files):
         audits = [json.loads(line) for line in said.stderr.splitlines() if "dead letter revealed" in line]
-        assert [(each["letter"], each["reason"]) for each in audits] == [(raw.coordinates, "ticket 12")]
+        assert [(each["letter"], each["reason"]) for each in audits] == [(str(raw.position), "ticket 12")]
         assert (audits[0]["who"], audits[0]["as"]) == (who(), "a clerk")
         assert MARKER not in said.stderr
     (line,) = map(json.loads, (tmp_path / "all.jsonl").read_text().splitlines())
     assert (line["payload"], line["key"]) == (body, key)
-    name = raw.coordinates.replace("/", "_")
+    name = str(raw.position).replace("/", "_")
     assert (tmp_path / "all" / f"{name}.payload").read_bytes() == raw.value
     written = [tmp_path / "plain.jsonl", tmp_path / "all.jsonl", *(tmp_path / "all").iterdir()]
     assert {stat.S_IMODE(each.stat().st_mode) for each in written} == {0o600}

@@ -25,13 +25,13 @@ from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import header
-from fhirline.streams.kafka.reader import Scanner, headers_of, place_of
-from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, headers_of, partition_of
 from fhirline.streams.observe.audit import who
 from fhirline.streams.operate.erasure.find import CANONICAL
 from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.operate.erasure.report import Report
-from fhirline.streams.step1_receive.raw_record import Received, raw_record
+from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.block import Block, Compartment, Erased, Hashing, OtherKey
 from fhirline.streams.step3_restore.erased import Follower
 from fhirline.streams.step3_restore.state import state_record
@@ -71,7 +71,7 @@ def of(raw: ConsumerRecord, patients: Iterable[Compartment]) -> bool:
     return any(raw.vendor == each.vendor and raw.key == each.raw_key.encode() for each in patients)
 
 
-def changed(raws: list[ConsumerRecord], patient: Compartment, **more: object) -> Received:
+def changed(raws: list[ConsumerRecord], patient: Compartment, **more: object) -> ProducerRecord:
     """An event that was never sent before, like one of the patient's."""
     raw = next(raw for raw in raws if of(raw, [patient]))
     body = orjson.dumps({**orjson.loads(raw.value or b""), **more})
@@ -89,10 +89,9 @@ Held = dict[tuple[str, int, bytes], tuple[bytes | None, list[tuple[str, bytes]]]
 
 def held(settings: Settings, *topics: str) -> Held:
     with Scanner(settings) as scanner:
-        places = {(topic, number): None for topic in topics for number in scanner.partitions(topic)}
         return {
-            (*place_of(each), bytes(each.key() or b"")): (each.value(), headers_of(each))
-            for each in scanner.read(places)
+            (*partition_of(each), bytes(each.key() or b"")): (each.value(), headers_of(each))
+            for each in scanner.read(dict.fromkeys(scanner.topic_partitions(topics)))
         }
 
 
@@ -124,15 +123,12 @@ class Load:
     tenant: str
     raws: list[ConsumerRecord] = field(default_factory=list)
 
-    def send(self, records: Iterable[Received], kept: bool = True) -> list[ConsumerRecord]:
+    def send(self, records: Iterable[ProducerRecord], kept: bool = True) -> list[ConsumerRecord]:
         """Produce raw records and what follows from them. ``kept`` False: as if raw's retention were over."""
         if kept:
-            raws = [replace(each, vendor=each.topic.split(".")[1]) for each in produce(self.settings, records)]
+            raws = produce(self.settings, records)
         else:
-            raws = [
-                ConsumerRecord(each.topic[4:], each.topic, 0, 10**9 + n, 0, each.key, each.value, each.headers)
-                for n, each in enumerate(records)
-            ]
+            raws = [replace(record.at(0, 10**9 + n), timestamp_ms=0) for n, record in enumerate(records)]
         erased = Follower(self.settings)
         erased.refresh()
         normalize, memories = normalizer(self.settings), {}
@@ -149,7 +145,7 @@ class Load:
         self.raws += raws
         return raws
 
-    def events(self, count: int, seed: int) -> Iterator[Received]:
+    def events(self, count: int, seed: int) -> Iterator[ProducerRecord]:
         for each in events(count, seed):
             route = header(each.headers, "event-type")
             at = Instant.parse(header(each.headers, "received-at"))
@@ -287,8 +283,12 @@ def test_records_of_a_producer_that_is_not_ours_are_found_where_they_lie(load: L
     patient = load.patient("mediquo")
     body = {**orjson.loads(changed(load.raws, patient).value or b""), "foreign": True}
     elsewhere = [
-        Received(
-            "raw.mediquo", f"{n}".encode(), orjson.dumps({**body, "n": n}), [("tenant", load.tenant.encode())], 1, ""
+        ProducerRecord(
+            "raw.mediquo",
+            f"{n}".encode(),
+            orjson.dumps({**body, "n": n}),
+            headers=[("tenant", load.tenant.encode())],
+            timestamp_ms=1,
         )
         for n in range(12)
     ]

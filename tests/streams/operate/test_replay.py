@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import orjson
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline import common_resources
@@ -21,7 +22,8 @@ from fhirline.streams.cli import replay as replay_command
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.headers import headers
-from fhirline.streams.kafka.reader import Scanner, raw_record
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import TopicPartition, from_confluent
 from fhirline.streams.operate.replay.compare import renamed
 from fhirline.topics.declared import BUNDLE, RESOURCE_TYPES, canonical_topic, raw_topic
 from tests.streams.step2_consume.test_worker import ENOUGH, running, wait_until_as
@@ -91,7 +93,7 @@ class Shadows(Store):
     def __post_init__(self) -> None:
         super().__post_init__()
         topics = [f"shadow.{canonical_topic(each)}" for each in RESOURCE_TYPES]
-        self._places = {(topic, number) for topic in topics for number in range(self.settings.partitions)}
+        self._places = {TopicPartition(topic, number) for topic in topics for number in range(self.settings.partitions)}
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,11 @@ def unchanged(done: Replayed) -> None:
 
 def committed(settings: Settings) -> dict[tuple[str, int], int]:
     consumer = Consumer(librdkafka(settings, **{"group.id": settings.group}))
-    asked = [TopicPartition(raw_topic(vendor), number) for vendor in VENDORS for number in range(settings.partitions)]
+    asked = [
+        confluent_kafka.TopicPartition(raw_topic(vendor), number)
+        for vendor in VENDORS
+        for number in range(settings.partitions)
+    ]
     found = {(each.topic, each.partition): max(each.offset, 0) for each in consumer.committed(asked, timeout=20)}
     consumer.close()
     return found
@@ -227,7 +233,7 @@ def test_gone_keys_stay_unless_asked(own: Settings, tmp_path: Path) -> None:
     """A key that the mapping no longer makes is named; a tombstone goes out on demand only, and for a whole vendor."""
     (raw, *others) = produce(own, [each for each in events(60, seed=31) if each.topic == "raw.mediquo"])
     written = headers(
-        vendor="mediquo", tenant="acme", raw=raw.coordinates, event_key="e" * 64, occurred_at="2024-01-01T00:00:00Z"
+        vendor="mediquo", tenant="acme", raw=str(raw.position), event_key="e" * 64, occurred_at="2024-01-01T00:00:00Z"
     )
     producer = Producer(producer_config(own))
     producer.produce(canonical_topic("Observation"), b"{}", b"Observation/old", 0, headers=list(written))
@@ -269,10 +275,8 @@ def test_what_is_the_same_goes_out_again_only_where_all_is_asked_for(mapped: Set
     Records are counted, not end offsets, which are too low on this broker (faust.md §6).
     """
     with Scanner(mapped) as scanner:
-        raws = [
-            raw_record("mediquo", each)
-            for each in scanner.read({(raw_topic("mediquo"), number): None for number in range(mapped.partitions)})
-        ]
+        partitions = scanner.topic_partitions([raw_topic("mediquo")])
+        raws = [from_confluent(message) for message in scanner.read(dict.fromkeys(partitions))]
     expected = {name for name in undisturbed(mapped, raws) if not name.startswith(MESSAGES)}
     store = Store(mapped)
 

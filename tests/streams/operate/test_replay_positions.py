@@ -145,7 +145,7 @@ def test_a_letter_s_event_reaches_what_later_events_wrote(settings: Settings) ->
     letters = [each for each in raws if each.partition == partition and each.offset < late.raw_offset]
     producer = Producer(producer_config(settings))
     for each in letters:
-        named = headers(vendor="mediquo", raw=each.coordinates, error_code="mapping-failed", attempt="1")
+        named = headers(vendor="mediquo", raw=str(each.position), error_code="mapping-failed", attempt="1")
         producer.produce("dead-letter.mediquo", each.value, each.key, headers=list(named))
     assert producer.flush(20) == 0
     with Run.new(settings, Selection(MEDIQUO, dead_letters=True), 1, Lines()) as run:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import confluent_kafka
 import pytest
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
@@ -17,6 +18,7 @@ from fhirline.config.vendors import load_vendors
 from fhirline.streams.cli import status
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import headers
+from fhirline.streams.kafka.records import RecordPosition, TopicPartition, position_of
 from fhirline.streams.operate.status.groups import Group
 from fhirline.streams.operate.status.reading import Ends, Reader, Reading
 from fhirline.streams.operate.status.summary import Source, Status, sources_of, summarize
@@ -50,19 +52,21 @@ def run(bootstrap: str, folder: Path, *options: str, **more: str) -> subprocess.
 
 # What follows from two looks
 
+MEDIQUO = tuple(TopicPartition("raw.mediquo", number) for number in range(2))
 
-def reading(seconds: float, ends: Mapping[tuple[str, int], Ends], committed: Mapping[tuple[str, int], int]) -> Reading:
-    group = Group("workers", "stable", 1, frozenset({("raw.mediquo", 0)}))
+
+def reading(seconds: float, ends: Mapping[TopicPartition, Ends], committed: Mapping[TopicPartition, int]) -> Reading:
+    group = Group("workers", "stable", 1, frozenset({MEDIQUO[0]}))
     return Reading(1_000.0 + seconds, seconds, ends, {"workers": committed}, {"workers": group}, {"mediquo": 3})
 
 
 def test_rows_say_what_came_between_two_looks_and_what_of_it_waits() -> None:
     topics = [each for each in declared(settings_for(NOWHERE)) if each.name in ("raw.mediquo", "fhir.r4.Patient")]
-    before = reading(10, {("raw.mediquo", 0): Ends(5, 20), ("raw.mediquo", 1): Ends(0, 4)}, {})
+    before = reading(10, {MEDIQUO[0]: Ends(5, 20), MEDIQUO[1]: Ends(0, 4)}, {})
     after = reading(
         12,
-        {("raw.mediquo", 0): Ends(7, 26, 1_010_500), ("raw.mediquo", 1): Ends(0, 8, 1_002_000)},
-        {("raw.mediquo", 0): 20},
+        {MEDIQUO[0]: Ends(7, 26, 1_010_500), MEDIQUO[1]: Ends(0, 8, 1_002_000)},
+        {MEDIQUO[0]: 20},
     )
     found = summarize("kafka:9092", topics, [Source("mediquo", "raw.mediquo", "workers")], after, before)
     [row] = found.inflows
@@ -76,14 +80,14 @@ def test_rows_say_what_came_between_two_looks_and_what_of_it_waits() -> None:
 
 
 def test_a_group_far_ahead_or_behind_of_what_is_kept_has_no_odd_lag() -> None:
-    ends = {("raw.mediquo", 0): Ends(10, 12), ("raw.mediquo", 1): Ends(0, 3)}
-    now = reading(1, ends, {("raw.mediquo", 0): 4, ("raw.mediquo", 1): 9})
+    ends = {MEDIQUO[0]: Ends(10, 12), MEDIQUO[1]: Ends(0, 3)}
+    now = reading(1, ends, {MEDIQUO[0]: 4, MEDIQUO[1]: 9})
     [row] = summarize("k", [], [Source("mediquo", "raw.mediquo", "workers")], now, None).inflows
     assert row.lag == 2  # retention has taken records that were never committed; on Tansu an end may be too low
 
 
 def test_counts_are_plain_digits_for_programs_and_have_commas_for_readers(capsys: pytest.CaptureFixture[str]) -> None:
-    ends = {("raw.mediquo", 0): Ends(0, 184_220)}
+    ends = {MEDIQUO[0]: Ends(0, 184_220)}
     found = summarize("k", [], [Source("mediquo", "raw.mediquo", "workers")], reading(1, ends, {}), None)
     status._print(found, topics=False)
     row = capsys.readouterr().out.splitlines()[1].split("\t")
@@ -136,9 +140,9 @@ def test_what_a_group_commits_is_no_lag_any_more_and_who_is_in_it_is_shown(apach
         [members] = before.members
         assert (members.group.state, members.group.members) == ("stable", 1)
         assert (members.partitions, members.unassigned) == (settings.partitions, 0)
-        places = [TopicPartition("raw.mediquo", each) for each in range(settings.partitions)]
+        places = [confluent_kafka.TopicPartition("raw.mediquo", each) for each in range(settings.partitions)]
         ends = [consumer.get_watermark_offsets(each)[1] for each in places]
-        offsets = [TopicPartition("raw.mediquo", n, end) for n, end in enumerate(ends)]
+        offsets = [confluent_kafka.TopicPartition("raw.mediquo", n, end) for n, end in enumerate(ends)]
         consumer.commit(offsets=offsets, asynchronous=False)
     finally:
         consumer.close()
@@ -150,18 +154,18 @@ def test_what_a_group_commits_is_no_lag_any_more_and_who_is_in_it_is_shown(apach
 def test_only_letters_that_nobody_has_mended_are_open(embedded: RunningBroker) -> None:
     """One letter; then the mark that its event was sent again and mapped."""
     settings = embedded.settings(group="status-letters")
-    from confluent_kafka import Producer
+    from confluent_kafka import Message, Producer
 
     from fhirline.streams.kafka.clients import producer_config
-    from fhirline.streams.operate.dead_letters.cases import Mark, Place
+    from fhirline.streams.operate.dead_letters.cases import Mark
     from fhirline.streams.operate.dead_letters.cases import Status as State
 
     producer = Producer(producer_config(settings))
-    letter: dict[str, Place] = {}
+    letter: dict[str, RecordPosition] = {}
 
-    def written(error: KafkaError | None, message: object) -> None:
+    def written(error: KafkaError | None, message: Message) -> None:
         assert error is None
-        letter["at"] = Place(message.topic(), message.partition(), message.offset())  # type: ignore[attr-defined]
+        letter["at"] = position_of(message)
 
     def open_ones() -> int:
         row = next(each for each in look(settings).inflows if each.vendor == "altibbi")

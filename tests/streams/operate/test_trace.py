@@ -80,7 +80,7 @@ def test_a_resource_leads_to_every_event_that_made_it(load: Load) -> None:
         assert {event_of(raw) for raw in found.raws.values() if raw} == of_patient
         latest = tracer.latest(found)
     assert latest
-    assert latest.coordinates == found.history[-1].named["raw"]
+    assert str(latest.position) == found.history[-1].named["raw"]
     assert all(each.key == name for each in found.history)
 
 
@@ -100,16 +100,16 @@ def test_an_event_leads_to_all_that_it_made(load: Load, embedded: RunningBroker)
             made = {output.key for each in followed if each for output in each.outputs}
             assert sum(key.startswith("Provenance/") for key in made) == 2
             found = tracer.event(event_of(own))
-            assert {*found.raws} == {own.coordinates, other.coordinates}
+            assert {*found.raws} == {str(own.position), str(other.position)}
             assert {*found.made} == {key for key in made if not key.startswith("Provenance/")}
-            assert [each.topic for each in found.messages].count("fhir.r4.bundle") == 2
+            assert [each.position.topic for each in found.messages].count("fhir.r4.bundle") == 2
             explained = [
-                json.loads(fhirline(load, raw.coordinates, "--explain", "--json").stdout) for raw in (own, other)
+                json.loads(fhirline(load, str(raw.position), "--explain", "--json").stdout) for raw in (own, other)
             ]
             for each, normalized in zip(explained, followed, strict=True):
                 assert normalized
                 assert {of["resource"] for of in each["explained"]} == {output.key for output in normalized.outputs}
-            at = tracer.raw(own.coordinates)
+            at = tracer.raw(str(own.position))
             assert at
             assert event_document(tracer.event(event_of(own), at, [at.vendor])) == event_document(found)
 
@@ -119,7 +119,7 @@ def test_an_event_that_came_to_nothing_leads_to_its_dead_letter(load: Load) -> N
     (raw,) = load.send([raw_record("altibbi", load.tenant, orjson.dumps(body), RECEIVED_AT, None, 64)])
     with Scanner(load.settings) as scanner:
         found = Tracer(load.settings, scanner).event(event_of(raw))
-    assert raw.coordinates in found.raws
+    assert str(raw.position) in found.raws
     assert [each.named["error-code"] for each, _ in found.letters] == ["resource-refused"]
 
 
@@ -138,15 +138,17 @@ def test_lines_and_json_hold_no_payload_and_no_patient(load: Load) -> None:
 
 def test_the_command_reveals_only_with_a_reason_which_it_logs(load: Load) -> None:
     raw = next(raw for raw in load.raws if raw.vendor == "mediquo")
-    without = fhirline(load, raw.coordinates, "--reveal")
+    without = fhirline(load, str(raw.position), "--reveal")
     assert (without.returncode, without.stdout) == (2, "")
     assert "--reason" in without.stderr
-    told = fhirline(load, raw.coordinates, "--reveal", "--reason", "ticket 7", "--as", "a clerk", "--json", "--explain")
+    told = fhirline(
+        load, str(raw.position), "--reveal", "--reason", "ticket 7", "--as", "a clerk", "--json", "--explain"
+    )
     assert told.returncode == 0, told.stderr
     document = json.loads(told.stdout)
-    assert json.loads(document["payloads"][raw.coordinates]) == orjson.loads(raw.value or b"")
+    assert json.loads(document["payloads"][str(raw.position)]) == orjson.loads(raw.value or b"")
     audit = next(json.loads(line) for line in told.stderr.splitlines() if "raw event revealed" in line)
-    assert (audit["reason"], audit["raw"], audit["as"]) == ("ticket 7", raw.coordinates, "a clerk")
+    assert (audit["reason"], audit["raw"], audit["as"]) == ("ticket 7", str(raw.position), "a clerk")
     assert {each["resource"] for each in document["explained"]} >= set(document["made"])
     naming = normalizer(load.settings).naming
     nobody = naming.id("mediquo", load.tenant, "Patient", "patient", uuid4().hex)

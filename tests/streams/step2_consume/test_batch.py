@@ -4,7 +4,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import pytest
@@ -113,7 +113,7 @@ def of_one_patient(settings: Settings) -> list[ConsumerRecord]:
 
 def written(settings: Settings, topic: str) -> int:
     with Scanner(settings) as scanner:
-        return sum(1 for _ in scanner.read(dict.fromkeys((topic, each) for each in scanner.partitions(topic))))
+        return sum(1 for _ in scanner.read(dict.fromkeys(scanner.topic_partitions([topic]))))
 
 
 def test_who_is_erased_while_a_batch_is_mapped_does_not_come_back_with_it(worker: Worker) -> None:
@@ -171,7 +171,7 @@ def test_nothing_is_restored_while_a_batch_is_mapped(worker: Worker, monkeypatch
 def test_a_letter_that_is_itself_too_large_is_one_letter(worker: Worker) -> None:
     (raw,) = of_one_patient(worker.settings)[:1]
     limit = worker.settings.message_max_bytes
-    bad = ConsumerRecord(raw.vendor, raw.topic, raw.partition, 10_000, raw.timestamp_ms, b"k" * limit, b"{not json", [])
+    bad = replace(raw, offset=10_000, key=b"k" * limit, value=b"{not json", headers=[])
     asyncio.run(worker.processor.process([bad]))
     assert (worker.letters("not-json"), worker.letters(TOO_LARGE)) == (1, 0)
     assert written(worker.settings, "dead-letter.mediquo") == 1

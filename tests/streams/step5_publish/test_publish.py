@@ -14,7 +14,6 @@ from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive import raw_producer
 from fhirline.streams.step1_receive.raw_producer import RawProducer
-from fhirline.streams.step1_receive.raw_record import Received
 from fhirline.streams.step5_publish import publish as step5_deliver
 from fhirline.streams.step5_publish.publish import BREATHE_EVERY, PRODUCERS, Delivered, Deliverer, DeliveryFailed
 from fhirline.topics.cluster import Cluster
@@ -103,7 +102,7 @@ def test_a_pause_of_the_gateway_is_no_silence_of_kafka(
     """On the gateway's own loop, which takes up what is overdue before anything else: Kafka's answer lies ready."""
     monkeypatch.setattr(raw_producer, "GRACE", 0.0)
     timeout = 1.0
-    record = Received(topic, b"key", b"{}", [], int(time.time() * 1000), "an event")
+    record = ProducerRecord(topic, b"key", b"{}", timestamp_ms=int(time.time() * 1000))
 
     async def paused() -> None:
         producer = RawProducer(embedded.settings(gateway_delivery_timeout=timeout))

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
 
+import confluent_kafka
 import faust
 import pytest
 import structlog
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
@@ -19,8 +20,8 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka import reader
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
-from fhirline.streams.kafka.reader import Place, Scanner, raw_record
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
 from fhirline.streams.step2_consume.faust import offset_gaps
 from fhirline.streams.step2_consume.faust import offsets as module
 from fhirline.streams.step2_consume.faust.offset_gaps import PassedOver, PositionsUnknown
@@ -29,7 +30,7 @@ from fhirline.streams.step2_consume.faust.transport import WorkerTransport
 from tests.support.kafka.brokers import RunningBroker
 
 TOPIC = "raw.altibbi"
-ELSEWHERE = "raw.mediquo"
+ELSEWHERE = TopicPartition("raw.mediquo", 2)
 
 
 @dataclass
@@ -41,15 +42,15 @@ class Log:
     others: list[ConsumerRecord]
 
     @property
-    def place(self) -> Place:
-        return TOPIC, self.records[0].partition
+    def place(self) -> TopicPartition:
+        return self.records[0].topic_partition
 
 
 @pytest.fixture(params=["embedded", "apache_kafka"])
 def log(request: pytest.FixtureRequest) -> Log:
     running: RunningBroker = request.getfixturevalue(request.param)
     settings = running.settings(group=f"positions-{uuid.uuid4()}", session_timeout=6)
-    written = Log(settings, write(settings, TOPIC, 10), write(settings, ELSEWHERE, 4))
+    written = Log(settings, write(settings, TOPIC, 10), write(settings, ELSEWHERE.topic, 4))
     commit(settings, written.records[3])
     commit(settings, written.others[0])
     return written
@@ -69,7 +70,7 @@ def write(settings: Settings, topic: str, count: int) -> list[ConsumerRecord]:
     assert producer.flush(30) == 0
     assert len(offsets) == count
     with Scanner(settings) as scanner:
-        found = [raw_record(topic.removeprefix("raw."), each) for each in scanner.read({(topic, 2): min(offsets)})]
+        found = [from_confluent(each) for each in scanner.read({TopicPartition(topic, 2): min(offsets)})]
     assert [each.value for each in found] == [str(number).encode() for number in range(count)]
     return found
 
@@ -77,14 +78,14 @@ def write(settings: Settings, topic: str, count: int) -> list[ConsumerRecord]:
 def commit(settings: Settings, at: ConsumerRecord) -> None:
     """The group goes on with ``at``."""
     consumer = Consumer(librdkafka(settings, **{"group.id": settings.group}))
-    consumer.commit(offsets=[TopicPartition(at.topic, at.partition, at.offset)], asynchronous=False)
+    consumer.commit(offsets=[confluent_kafka.TopicPartition(at.topic, at.partition, at.offset)], asynchronous=False)
     consumer.close()
 
 
 def delete_before(first: ConsumerRecord, settings: Settings) -> None:
     """As retention does."""
     cluster = AdminClient(librdkafka(settings))
-    place = TopicPartition(first.topic, first.partition, first.offset)
+    place = confluent_kafka.TopicPartition(first.topic, first.partition, first.offset)
     for deleted in cluster.delete_records([place]).values():
         deleted.result(30)
 
@@ -131,7 +132,7 @@ def test_a_group_that_has_committed_nothing_begins_at_the_beginning(log: Log) ->
     settings = log.settings.model_copy(update={"group": f"new-{uuid.uuid4()}"})
     [whole] = complete(Positions(settings), [log.records[9]])
     with Scanner(settings) as scanner:
-        everything = [raw_record("altibbi", each) for each in scanner.read({log.place: None})]
+        everything = [from_confluent(each) for each in scanner.read({log.place: None})]
     assert whole == everything
 
 
@@ -141,7 +142,7 @@ def test_only_what_is_delivered_may_be_committed(log: Log) -> None:
     assert positions.committable(log.place) is None
     positions.delivered(of[3:6])
     assert positions.committable(log.place) == of[5].offset + 1
-    assert positions.committable((ELSEWHERE, 2)) is None
+    assert positions.committable(ELSEWHERE) is None
 
 
 def test_a_batch_that_outlives_its_assignment_commits_nothing(log: Log) -> None:
@@ -156,18 +157,18 @@ def test_a_batch_that_outlives_its_assignment_commits_nothing(log: Log) -> None:
 
 
 def test_all_that_is_assigned_is_asked_for_at_once(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[set[Place]] = []
+    asked: list[set[TopicPartition]] = []
 
-    def committed(settings: Settings, places: set[Place]) -> dict[Place, int]:
+    def committed(settings: Settings, places: set[TopicPartition]) -> dict[TopicPartition, int]:
         asked.append(places)
         return ask(settings, places)
 
     ask = module.committed
     monkeypatch.setattr(module, "committed", committed)
     positions = Positions(log.settings)
-    positions.assigned([log.place, (ELSEWHERE, 2)])
+    positions.assigned([log.place, ELSEWHERE])
     assert complete(positions, log.records[3:5], log.others[:2]) == [log.records[3:5], log.others[:2]]
-    assert asked == [{log.place, (ELSEWHERE, 2)}]
+    assert asked == [{log.place, ELSEWHERE}]
 
 
 def test_too_much_that_was_passed_over_is_no_mishap(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +246,7 @@ def test_headers_and_key_of_what_is_read_are_the_agents(log: Log) -> None:
     assert whole[1].value == b"as the agent has it"
 
 
-def fetched(*ends: tuple[Place, int]) -> dict[Place, Fetched]:
+def fetched(*ends: tuple[TopicPartition, int]) -> dict[TopicPartition, Fetched]:
     """All that there is has been fetched."""
     return {place: Fetched(end, end) for place, end in ends}
 
@@ -253,10 +254,10 @@ def fetched(*ends: tuple[Place, int]) -> dict[Place, Fetched]:
 def test_a_partition_that_stands_still_is_read_on(log: Log) -> None:
     """Only where it stood at the look before, no batch of its topic was there since, and there is a record."""
     of, positions = log.records, Positions(log.settings)
-    at = fetched((log.place, of[9].offset + 1), ((ELSEWHERE, 2), log.others[0].offset))
-    positions.assigned([log.place, (ELSEWHERE, 2)])
+    at = fetched((log.place, of[9].offset + 1), (ELSEWHERE, log.others[0].offset))
+    positions.assigned([log.place, ELSEWHERE])
 
-    async def looks() -> list[dict[Place, int]]:
+    async def looks() -> list[dict[TopicPartition, int]]:
         found = [await positions.standing(at), await positions.standing(at)]  # at of[3], seen twice
         await positions.complete(of[3:5])
         found += [await positions.standing(at), await positions.standing(at)]  # in hand
@@ -275,7 +276,7 @@ def test_what_is_not_fetched_yet_does_not_stand_still(log: Log) -> None:
     positions = Positions(log.settings)
     positions.assigned([log.place])
 
-    async def looks() -> list[dict[Place, int]]:
+    async def looks() -> list[dict[TopicPartition, int]]:
         at = {log.place: Fetched(log.records[3].offset, log.records[9].offset + 1)}
         return [await positions.standing(at) for _ in range(3)]
 
@@ -292,21 +293,21 @@ def transaction(settings: Settings, topic: str, partition: int, count: int) -> I
         producer.produce(topic, str(number).encode(), b"key", partition)
     producer.flush(30)
     with Scanner(settings) as scanner:
-        written = [raw_record(topic.removeprefix("raw."), each) for each in scanner.read({(topic, partition): None})]
+        written = [from_confluent(each) for each in scanner.read({TopicPartition(topic, partition): None})]
     yield written[-count:]
     producer.commit_transaction(30)
 
 
 def test_a_transactions_marker_is_nothing_to_read_on_to(apache_kafka: RunningBroker) -> None:
     settings = apache_kafka.settings(group=f"positions-{uuid.uuid4()}", session_timeout=6)
-    place = ("raw.infermedica", 4)
+    place = TopicPartition("raw.infermedica", 4)
     with transaction(settings, *place, 1) as [last]:
         pass
     commit(settings, last)
     positions = Positions(settings)
     complete(positions, [last])
 
-    async def looks() -> list[dict[Place, int]]:
+    async def looks() -> list[dict[TopicPartition, int]]:
         return [await positions.standing(fetched((place, last.offset + 2))) for _ in range(3)]
 
     assert asyncio.run(looks()) == [{}, {}, {}]
@@ -316,7 +317,7 @@ def test_a_transactions_marker_is_nothing_to_read_on_to(apache_kafka: RunningBro
 def test_an_open_transaction_hides_nothing(apache_kafka: RunningBroker) -> None:
     """The worker maps what is written; so that is what may not be passed over."""
     settings = apache_kafka.settings(group=f"positions-{uuid.uuid4()}", session_timeout=6)
-    place = ("raw.infermedica", 5)
+    place = TopicPartition("raw.infermedica", 5)
     with transaction(settings, *place, 10) as of:
         commit(settings, of[0])
         assert complete(Positions(settings), [of[5]]) == [of[:6]]
@@ -324,7 +325,7 @@ def test_an_open_transaction_hides_nothing(apache_kafka: RunningBroker) -> None:
         positions = Positions(settings)
         positions.assigned([place])
 
-        async def looks() -> list[dict[Place, int]]:
+        async def looks() -> list[dict[TopicPartition, int]]:
             return [await positions.standing(fetched((place, of[9].offset + 1))) for _ in range(2)]
 
         assert asyncio.run(looks()) == [{}, {place: of[0].offset}]
@@ -346,7 +347,7 @@ def test_a_log_that_ends_before_what_is_committed_is_no_quiet_one(apache_kafka: 
     """Faust would drop every record until the old end is reached, and commit from there on."""
     settings = apache_kafka.settings(group=f"positions-{uuid.uuid4()}", session_timeout=6)
     [*_, last] = write(settings, TOPIC, 3)
-    place, end = (TOPIC, 2), last.offset + 1
+    place, end = TopicPartition(TOPIC, 2), last.offset + 1
     commit(settings, replace(last, offset=end + 1_000))
     positions = Positions(settings)
     positions.assigned([place])
@@ -366,7 +367,7 @@ def test_an_end_that_is_only_heard_of_late_is_no_short_log(log: Log) -> None:
     positions = Positions(log.settings)
     positions.assigned([log.place])
 
-    async def looks() -> list[dict[Place, int]]:
+    async def looks() -> list[dict[TopicPartition, int]]:
         return [await positions.standing(fetched((log.place, end - 3))) for _ in range(3)]
 
     assert asyncio.run(looks()) == [{}, {}, {}]
@@ -375,7 +376,7 @@ def test_an_end_that_is_only_heard_of_late_is_no_short_log(log: Log) -> None:
 def test_an_answer_for_an_assignment_that_is_over_counts_for_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     positions = Positions(log.settings)
 
-    def committed(settings: Settings, places: set[Place]) -> dict[Place, int]:
+    def committed(settings: Settings, places: set[TopicPartition]) -> dict[TopicPartition, int]:
         found = offset_gaps.committed(settings, places)
         positions.revoked()
         return found

@@ -13,6 +13,7 @@ import structlog
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step2_consume import app, batch, fencing
 from fhirline.streams.step2_consume.app import build_app
 from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
@@ -26,8 +27,7 @@ from tests.support.workload import events, produce
 VENDOR = "mediquo"
 ENOUGH = 90.0
 
-Place = tuple[str, int]
-Lost = Callable[[Place, int, Mapping[Place, int]], bool]
+Lost = Callable[[TopicPartition, int, Mapping[TopicPartition, int]], bool]
 """Whether the record at an offset of a partition is lost; ``last`` is each partition's last offset."""
 
 LOST: dict[str, Lost] = {
@@ -66,15 +66,15 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
 class Losing:
     """What is left of fetched records where each of the lost ones gets lost once."""
 
-    def __init__(self, lost: Lost, last: Mapping[Place, int]) -> None:
-        self.lost: set[tuple[Place, int]] = set()
+    def __init__(self, lost: Lost, last: Mapping[TopicPartition, int]) -> None:
+        self.lost: set[tuple[TopicPartition, int]] = set()
         self._is_lost, self._last = lost, last
 
     def left(self, fetched: Mapping[Any, Sequence[Any]] | None) -> dict[Any, list[Any]]:
         return {tp: [each for each in records if not self._loses(each)] for tp, records in (fetched or {}).items()}
 
     def _loses(self, record: Any) -> bool:
-        place, offset = (record.topic, record.partition), record.offset
+        place, offset = TopicPartition(record.topic, record.partition), record.offset
         if (place, offset) in self.lost or not self._is_lost(place, offset, self._last):
             return False
         self.lost.add((place, offset))
@@ -90,7 +90,7 @@ def test_what_faust_loses_is_mapped(what: str, ends: Ends, monkeypatch: pytest.M
         create_topics(kafka.bootstrap)
         settings = settings_for(kafka.bootstrap, session_timeout=30)
         raws = produce(settings, (each for each in events(400, seed=3) if each.topic == f"raw.{VENDOR}"))
-        last = {(raw.topic, raw.partition): raw.offset for raw in raws}
+        last = {raw.topic_partition: raw.offset for raw in raws}
         losing = Losing(LOST[what], last)
         get = WorkerConsumer._getmany
 
@@ -146,12 +146,12 @@ def test_a_look_that_fails_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPa
     settings = settings_for("127.0.0.1:1", session_timeout=3.0)
     app = faust.App("reading-on", broker="aiokafka://127.0.0.1:1", web_enabled=False)
 
-    async def fetched(_: object) -> dict[Place, Fetched]:
+    async def fetched(_: object) -> dict[TopicPartition, Fetched]:
         return {}
 
     async def look() -> None:
         positions = Positions(settings)
-        positions.assigned([(f"raw.{VENDOR}", 0)])  # where it begins cannot be asked
+        positions.assigned([TopicPartition(f"raw.{VENDOR}", 0)])  # where it begins cannot be asked
         transport = WorkerTransport(app.conf.broker_consumer, app, positions)
         unused = {"on_partitions_revoked": print, "on_partitions_assigned": print}
         consumer = transport.create_consumer(print, **unused)
