@@ -99,7 +99,7 @@ def practitioner(
     identifiers: Sequence[Element] = (),
     flags: Flags | None = None,
 ) -> NewResource:
-    """A Practitioner who was named (mapping.md §4.3), in the event's own view (§3.2, last paragraph)."""
+    """A Practitioner who was named (mapping.md §4.3), in the event's own view (§3.2)."""
     resource = context.resource(
         "Practitioner",
         "professional",

@@ -103,7 +103,7 @@ def tags(resource: dict[str, Any]) -> set[str]:
     return {tag["code"] for tag in resource["meta"]["tag"]}
 
 
-# -- the samples (acceptance checks 3 to 5 of mapping.md §15)
+# -- the samples (mapping.md §15.3 to §15.5)
 
 
 def test_the_samples_make_6_and_15_resources() -> None:

@@ -1,4 +1,4 @@
-"""Azodha's laws (mapping.md §11, acceptance check 7 of §15) that no single approved file can show."""
+"""Azodha's laws (mapping.md §11, §15.7) that no single approved file can show."""
 
 import itertools
 import json

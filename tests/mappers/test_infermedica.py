@@ -1,4 +1,4 @@
-"""Infermedica's two stages (mapping.md §10, acceptance check 6 of §15)."""
+"""Infermedica's two stages (mapping.md §10, §15.6)."""
 
 import json
 from typing import Any

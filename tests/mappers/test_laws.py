@@ -138,7 +138,7 @@ def test_any_order_of_arrival_ends_in_the_same_store(case: Case) -> None:
 
 
 def final_store(case: Case, envelopes: list[Envelope]) -> dict[str, bytes]:
-    """The last value under each canonical key; Practitioner left out until its own stage exists (mapping.md §3.2)."""
+    """The last value under each canonical key; without Practitioner, which has no single writer (mapping.md §3.2)."""
     normalize, memory, store = normalizer(case), InMemoryState(), {}
     for envelope in envelopes:
         result = normalize(envelope, memory)

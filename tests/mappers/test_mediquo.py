@@ -1,4 +1,4 @@
-"""MediQuo: what a golden file cannot say (mapping.md §15, checks 1, 2 and 10)."""
+"""MediQuo: what a golden file cannot say (mapping.md §15.1, §15.2, §15.10)."""
 
 import copy
 from collections import Counter

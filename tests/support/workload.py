@@ -34,7 +34,7 @@ MESSAGES = (BUNDLE, OUTCOME)
 """Messages about one event at one time, not state: an event that is read again may make others (mapping.md §3.1)."""
 
 UNSHARED = ("Practitioner/",)
-"""Practitioner has no single writer until its own stage exists (mapping.md §3.2)."""
+"""Practitioner has no single writer (mapping.md §3.2)."""
 
 
 def events(count: int, seed: int) -> Iterator[ProducerRecord]:

@@ -1,0 +1,263 @@
+"""Facts of docs/design/mapping.md are the code's: ids, kinds, flags, settings, event types, code tables, samples."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+
+from fhirline.config import tables
+from fhirline.config.terminology import load_terminology
+from fhirline.config.vendors import TenantSettings
+from fhirline.mappers.fhir.validation.bindings import codes
+from fhirline.mappers.identity import Naming, Part
+from fhirline.mappers.registry import VENDORS, vendor_mapping
+from tests.docs.test_specification import DESIGN, sections
+from tests.support.cases import BASE, Case, cases
+from tests.support.paths import CONFIG, GOLDEN, ROOT
+
+DOCUMENT = DESIGN / "mapping.md"
+SECTIONS_OF_VENDORS = {"mediquo": "8", "altibbi": "9", "infermedica": "10", "azodha": "11"}
+NOT_OF_THE_MAPPING = {"instance", "credential", "rate_limit"}
+"""Tenant settings that change no resource."""
+
+
+def section(number: str) -> str:
+    return sections(DOCUMENT)[number]
+
+
+def rows(number: str) -> list[list[str]]:
+    """The rows of a section's tables, heads left out, cells as plain words; ``\\|`` is a bar."""
+    lines = [line for line in section(number).splitlines() if line.startswith("|")]
+    heads = {
+        each for position, line in enumerate(lines) if line.startswith("|---") for each in (position - 1, position)
+    }
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for position, line in enumerate(lines) if position not in heads]
+    return [[cell.replace("\\|", "|").replace("`", "").strip() for cell in row] for row in cells]
+
+
+def code_words(text: str) -> set[str]:
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+# Ids
+
+
+def test_ids_are_those_of_its_test_vectors() -> None:
+    vectors = rows("4.1")
+    assert len(vectors) == 10
+    for name, id in vectors:
+        version, vendor, tenant, resource_type, kind, parts = name.split("|")
+        assert version == "v1"
+        assert Naming(BASE).id(vendor, tenant, resource_type, kind, *parts.split("/")) == id
+
+
+class Recorder(Naming):
+    """Naming that remembers what ids were made of."""
+
+    made: ClassVar[set[tuple[str, str, str]]] = set()
+
+    def id(self, vendor: str, tenant: str, resource_type: str, kind: str, *parts: Part) -> str:
+        self.made.add((vendor, resource_type, kind))
+        return super().id(vendor, tenant, resource_type, kind, *parts)
+
+
+def test_its_kinds_are_those_that_ids_are_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: set[tuple[str, str, str]] = set()
+    monkeypatch.setattr("tests.support.cases.Naming", Recorder)
+    monkeypatch.setattr(Recorder, "made", made)
+    for case in cases():
+        case.run()
+    written = [(vendor, resource_type, kind) for vendor, resource_type, kind, _, _ in rows("4.5")]
+    assert len(set(written)) == len(written)
+    common = {(resource_type, kind) for vendor, resource_type, kind in written if vendor == "all"}
+    told = {each for each in written if each[0] != "all"}
+    assert {each for each in made if each[1:] not in common} == told
+    assert common <= {each[1:] for each in made}
+    for *_, number in rows("4.5"):
+        assert number in sections(DOCUMENT)
+
+
+# Names
+
+
+def test_every_flag_is_told_of_and_exists() -> None:
+    text = section("")
+    flags = set(tables.flags().flags)
+    assert flags - code_words(text) == set()
+    named = re.findall(r"[Ff]lags?((?: `[\w-]+`(?:,| and)?)+)", re.sub(r"\s+", " ", text))
+    assert {each for group in named for each in re.findall(r"`([\w-]+)`", group)} - flags == set()
+
+
+def test_every_setting_of_the_mapping_is_told_of_and_exists() -> None:
+    settings = set(TenantSettings.model_fields)
+    assert settings - NOT_OF_THE_MAPPING - code_words(section("").replace(": AIAST`", "`")) == set()
+    assert set(re.findall(r"[Ss]etting `([a-z0-9_]+)", re.sub(r"\s+", " ", section("")))) - settings == set()
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_every_event_type_is_told_of_where_its_vendor_is(vendor: str) -> None:
+    declared = vendor_mapping(vendor)
+    told = code_words(section(SECTIONS_OF_VENDORS[vendor])) | code_words(section("2.2"))
+    assert {*declared.events, *declared.unmapped} - told == set()
+
+
+def test_the_golden_cases_it_names_exist() -> None:
+    named = re.findall(rf"`((?:{'|'.join(VENDORS)})/[\w-]+)`", section(""))
+    assert len(named) > 60
+    assert [each for each in named if not (GOLDEN / f"{each}.in.json").exists()] == []
+
+
+def test_the_tests_it_names_exist() -> None:
+    named = re.findall(r"`(test_\w+)`(?:\s+and\s+`(test_\w+)`)?\s+in\s+`(tests/[\w/]+\.py)`", section(""))
+    assert len(named) >= 4
+    for *names, file in named:
+        code = (ROOT / file).read_text("utf-8")
+        assert [name for name in names if name and f"def {name}(" not in code] == []
+
+
+def test_its_extensions_and_code_systems_are_those_that_are_emitted() -> None:
+    emitted = "".join(path.read_text("utf-8") for path in GOLDEN.glob("*/*.out.json"))
+    extensions = set(re.findall(rf'"{BASE}/StructureDefinition/([\w-]+)"', emitted))
+    assert {name for name, *_ in rows("5.2")} == extensions
+    systems = set(re.findall(rf'"{BASE}/CodeSystem/([\w-]+)"', emitted))
+    assert set(re.findall(r"`BASE/CodeSystem/([\w-]+)", section(""))) == systems
+
+
+# Code tables
+
+
+def test_every_code_table_is_told_of() -> None:
+    assert set(load_terminology().names) - code_words(section("12").partition("### 12.1")[0]) == set()
+
+
+def told(number: str) -> Mapping[str, list[str]]:
+    """The vendor's words of a section's table → the cells beside them."""
+    return {words: row[1:] for row in rows(number) for words in row[0].split(", ")}
+
+
+def test_its_frequencies_are_those_of_the_table() -> None:
+    found = {}
+    for words, row in rows_of("frequency"):
+        means = row.get("means", {})
+        repeat = f"{means['frequency']} per {means['period']} {means['period_unit']}" if means else "–"
+        found[words] = [repeat, row["codings"][0]["code"]]
+    assert told("12.1") == found
+
+
+def test_its_dose_units_are_those_of_the_table() -> None:
+    found = told("12.2")
+    assert set(found) == {words for words, _ in rows_of("dose-unit")}
+    for words, row in rows_of("dose-unit"):
+        dose_class, unit, code = found[words]
+        assert dose_class == row["means"]["dose_class"]
+        assert unit == row["means"].get("unit", "as sent")
+        assert code.split(":")[0] == "".join(each["code"] for each in row.get("codings", [])) or "none"
+
+
+def test_its_routes_and_forms_are_those_of_the_tables() -> None:
+    found = {(table, words): cell for table, words, cell in rows("12.3")}
+    assert set(found) == {(table, words) for table in ("route", "form") for words, _ in rows_of(table)}
+    for (table, words), cell in found.items():
+        row = dict(rows_of(table))[words]
+        for coding in row["codings"]:
+            assert f'{coding["system"]}#{coding["code"]} "{coding["display"]}"' in cell
+        assert row.get("means", {}).get("dose_class", "") in cell
+
+
+def test_its_words_of_smaller_tables_are_those_of_the_tables() -> None:
+    for table, number in {
+        "altibbi-status": "9.1.1",
+        "azodha-appointment-status": "11.4",
+        "denials": "8.1.4",
+        "follow-up": "9.2.7",
+    }.items():
+        text = " ".join(section(number).split())
+        assert [words for words, _ in rows_of(table) if words not in text] == [], table
+    statuses = {words: status for words, status, *_ in rows("9.1.1")}
+    assert {words: row["means"]["status"] for words, row in rows_of("altibbi-status")} == {
+        words: status for words, status in statuses.items() if words != "any other"
+    }
+
+
+def rows_of(table: str) -> list[tuple[str, dict[str, Any]]]:
+    """A code table's words, each with its row."""
+    loaded = yaml.safe_load((CONFIG / "terminology" / f"{table}.yaml").read_text("utf-8"))
+    return [(words, row) for row in loaded["rows"] for words in row["source"]]
+
+
+def test_its_required_vocabularies_are_r4s() -> None:
+    assert {element: sorted(words.split(", ")) for element, words in rows("12.4")} == {
+        element: codes()[element] for element, _ in rows("12.4")
+    }
+    assert len(rows("12.4")) == 7
+
+
+def test_codes_of_loinc_and_snomed_are_those_that_are_emitted() -> None:
+    """Each is followed by its display, where one is emitted."""
+    emitted = dict(codings("http://loinc.org")) | dict(codings("http://snomed.info/sct"))
+    text = " ".join(section("").replace("`", "").split())
+    displayed = [f'{code} "{display}"' for code, display in emitted.items() if display]
+    assert [each for each in displayed if each not in text] == []
+    assert len(emitted) > 15
+    named = set(re.findall(r"(?<![\w.-])\d{5,6}-\d(?![\w-])", text))
+    assert named == {code for code, _ in codings("http://loinc.org")}
+
+
+def codings(system: str) -> Iterator[tuple[str, str | None]]:
+    """Code and display of all codings of a system in the golden files."""
+
+    def below(value: Any) -> Iterator[tuple[str, str | None]]:
+        if isinstance(value, dict):
+            if value.get("system") == system:
+                yield value["code"], value.get("display")
+            value = list(value.values())
+        for item in value if isinstance(value, list) else ():
+            yield from below(item)
+
+    for path in GOLDEN.glob("*/*.out.json"):
+        yield from below(json.loads(path.read_text("utf-8")))
+
+
+# Samples
+
+
+def golden(vendor: str, name: str) -> Case:
+    return next(case for case in cases() if (case.vendor, case.name) == (vendor, name))
+
+
+@pytest.mark.parametrize(
+    ("number", "vendor", "case"),
+    [
+        ("8.1", "mediquo", "consultation"),
+        ("8.2", "mediquo", "report_sent"),
+        ("9.1", "altibbi", "status_update"),
+        ("9.2", "altibbi", "recommendation"),
+    ],
+)
+def test_the_samples_make_what_it_lists(number: str, vendor: str, case: str) -> None:
+    found = re.search(r"sample gives (.+?): \*\*(\d+)\*\*\s+resources", section(number), re.S)
+    assert found is not None
+    listed: dict[str, int] = {}
+    for entry in re.split(r",\s+", found[1]):
+        resource_type, _, count = entry.partition(" ")
+        listed[resource_type] = int(count or 1)
+    made: dict[str, int] = defaultdict(int)
+    for output in golden(vendor, case).run()[0].outputs:
+        made[output.resource["resourceType"]] += 1
+    assert listed == made
+    assert sum(made.values()) == int(found[2])
+
+
+def test_its_dosage_is_that_of_the_sample() -> None:
+    block = re.search(r"^```json\n(.+?)^```", DOCUMENT.read_text("utf-8").partition("#### 9.2.4")[2], re.M | re.S)
+    assert block is not None
+    requests = [
+        output.resource
+        for output in golden("altibbi", "recommendation").run()[0].outputs
+        if output.resource["resourceType"] == "MedicationRequest"
+    ]
+    assert json.loads(block[1]) in [each["dosageInstruction"] for each in requests]
