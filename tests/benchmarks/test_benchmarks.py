@@ -12,6 +12,8 @@ from benchmarks import core
 from benchmarks.__main__ import TAKEN, main
 from benchmarks.mix import SHARES, events, mix
 from benchmarks.results import GOALS, markdown
+from fhirline.streams.step3_restore.state import PartitionState
+from fhirline.streams.step4_normalize.follow import follow
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.long
@@ -64,10 +66,11 @@ def test_mix_is_seeded_and_holds_its_shares() -> None:
 def test_every_event_of_the_mix_is_mapped_and_counted_once() -> None:
     """The benchmarks count events by their Provenance; `shape` asserts that nothing is a dead letter."""
     of = core.raws(300)
-    normalize, states = core.core("spec"), {}
+    normalize = core.core("spec")
+    states: dict[tuple[str, int], PartitionState] = {}
     for raw in of:
-        state = states.setdefault((raw.topic, raw.partition), core.PartitionState())
-        followed = core.follow(raw, normalize, state, core.PARTITIONS)
+        state = states.setdefault((raw.topic, raw.partition), PartitionState())
+        followed = follow(raw, normalize, state, core.PARTITIONS)
         state.remember(followed.statements)
         assert sum(each.topic == "fhir.r4.Provenance" for each in followed.records) == 1
     assert core.shape(of)["records an event"]["resources"] > 4

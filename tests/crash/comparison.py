@@ -12,10 +12,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import librdkafka
-from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
 from fhirline.streams.step4_normalize.follow import Followed
 from fhirline.topics.declared import canonical_topic, dead_letter_topic, raw_topic
+from tests.support.messages import header_of
 from tests.support.workload import Store, undisturbed
 
 PATIENCE = 180.0
@@ -150,7 +150,7 @@ class Topics(Store):
     def _take(self, message: Message) -> None:
         super()._take(message)
         if message.error() is None:
-            cause = hash((message.topic(), message.key(), header(message.headers(), "raw")))
+            cause = hash((message.topic(), message.key(), header_of(message, "raw")))
             self.again += cause in self._seen
             self._seen.add(cause)
 
@@ -202,7 +202,7 @@ def compare(settings: Settings) -> Comparison:
 
     expected = undisturbed(settings, raw_records(settings), seen)
     vendors = load_vendors(settings.vendors_file).names
-    letters = {header(each.headers(), "raw") for each in read_all(settings, map(dead_letter_topic, vendors))}
+    letters = {header_of(each, "raw") for each in read_all(settings, map(dead_letter_topic, vendors))}
     store = Topics(settings)
     try:
         store.read_to_the_end()

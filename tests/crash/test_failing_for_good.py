@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 import pytest
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, and not exported by the package's types
     AclBinding,
     AclBindingFilter,
     AclOperation,
@@ -46,7 +46,7 @@ def guarded() -> Iterator[Settings]:
 
 def test_nothing_is_committed_over_a_delivery_that_fails(guarded: Settings, show: Callable[..., None]) -> None:
     admin = AdminClient(librdkafka(guarded))
-    troubles = (
+    troubles: tuple[tuple[str, Callable[[AdminClient], None], Callable[[AdminClient], None]], ...] = (
         ("topic deleted", delete, lambda _: create_topics(guarded.bootstrap)),
         ("authorization refused", refuse, permit),
     )
@@ -75,7 +75,10 @@ def delete(admin: AdminClient) -> None:
     wait_until(lambda: NEEDED not in admin.list_topics(timeout=30).topics)
 
 
-def acl(operation: AclOperation, permission: AclPermissionType) -> tuple[object, ...]:
+Acl = tuple[ResourceType, str, ResourcePatternType, str, str, AclOperation, AclPermissionType]
+
+
+def acl(operation: AclOperation, permission: AclPermissionType) -> Acl:
     return ResourceType.TOPIC, NEEDED, ResourcePatternType.LITERAL, *EVERYBODY, operation, permission
 
 

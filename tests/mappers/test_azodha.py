@@ -49,7 +49,12 @@ def flags(result: Normalized) -> set[str]:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", ["empty", "data", "route"])
 def test_every_name_without_content_makes_nothing_clinical_and_says_so(name: str, shape: str) -> None:
-    body: dict[str, Any] = {"empty": {"eventName": name}, "data": {"eventName": name, "data": {}}, "route": {}}[shape]
+    shapes: dict[str, dict[str, Any]] = {
+        "empty": {"eventName": name},
+        "data": {"eventName": name, "data": {}},
+        "route": {},
+    }
+    body = shapes[shape]
     result = one(body, name if shape == "route" else None)
     assert {output.resource["resourceType"] for output in result.outputs} <= NOT_CLINICAL
     assert result.outcome is not None
@@ -115,7 +120,7 @@ def test_an_appointment_is_the_same_in_any_order_of_its_events() -> None:
 @pytest.mark.parametrize("status", ["CANCELLED", "COMPLETED", "NO_SHOW", "ARRIVED"])
 def test_the_waiting_room_undoes_no_status_that_it_cannot_follow(status: str) -> None:
     booked = {"eventName": "BookAppointment", "timestamp": "2024-05-01T08:00:00Z", **PATIENT}
-    waits = {"eventName": "Notification", "timestamp": "2024-05-02T08:00:00Z"}
+    waits: dict[str, Any] = {"eventName": "Notification", "timestamp": "2024-05-02T08:00:00Z"}
     waits |= {"data": {"patientName": "Ana", "appointment": {"id": 789, **PATIENT}}}
     alone = json.loads(fold([booked | APPOINTMENT | {"status": status}]))
     assert json.loads(fold([booked | APPOINTMENT | {"status": status}, waits]))["status"] == alone["status"]

@@ -139,7 +139,8 @@ def test_any_order_of_arrival_ends_in_the_same_store(case: Case) -> None:
 
 def final_store(case: Case, envelopes: list[Envelope]) -> dict[str, bytes]:
     """The last value under each canonical key; without Practitioner, which has no single writer (mapping.md §3.2)."""
-    normalize, memory, store = normalizer(case), InMemoryState(), {}
+    normalize, memory = normalizer(case), InMemoryState()
+    store: dict[str, bytes] = {}
     for envelope in envelopes:
         result = normalize(envelope, memory)
         memory.remember(result.statements)

@@ -20,6 +20,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.topics.declared import raw_topic
+from tests.support.messages import text_headers
 from tests.support.paths import CONFIG
 
 PARTITIONS = 3
@@ -73,13 +74,9 @@ def stored(bootstrap: str, vendor: str) -> list[Message]:
         consumer.close()
 
 
-def headers_of(message: Message) -> dict[str, str]:
-    return {name: value.decode() for name, value in message.headers() or []}
-
-
 def record_of(bootstrap: str, vendor: str, event_key: str) -> Message:
     """The one record of an event."""
-    [found] = [each for each in stored(bootstrap, vendor) if headers_of(each)["event-key"] == event_key]
+    [found] = [each for each in stored(bootstrap, vendor) if text_headers(each)["event-key"] == event_key]
     return found
 
 

@@ -105,7 +105,9 @@ def undisturbed(
     seen: Callable[[ConsumerRecord, Followed], None] = lambda *_: None,
 ) -> dict[str, bytes]:
     """Topic-and-key → last value, as one run over the raw topics makes it; ``seen`` is told of each step."""
-    normalize, memories, store = normalizer(settings), {}, {}
+    normalize = normalizer(settings)
+    memories: dict[tuple[str, int], InMemoryState] = {}
+    store: dict[str, bytes] = {}
     for raw in raws:
         memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
         followed = follow(raw, normalize, memory, settings.partitions)
@@ -113,6 +115,7 @@ def undisturbed(
         seen(raw, followed)
         for record in followed.records:
             if not record.topic.startswith("dead-letter."):
+                assert record.value is not None, f"a tombstone for {record.topic}"
                 store[f"{record.topic} {record.key.decode()}"] = record.value
     return {name: value for name, value in store.items() if not any(each in name for each in UNSHARED)}
 

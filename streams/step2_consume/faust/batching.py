@@ -6,11 +6,11 @@ anything has come or not. Here nothing wakes but what comes.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 
-async def take_batches(stream: Any, most: int, within: float) -> AsyncIterator[list[Any]]:
+async def take_batches(stream: Any, most: int, within: float) -> AsyncGenerator[list[Any], None]:
     """Lists of 1 to ``most`` events of an agent's ``stream``; ends with it.
 
     ``within``: seconds that the first of a batch waits for others. While a batch is worked on, one event is taken

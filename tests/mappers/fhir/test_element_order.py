@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
+from fhir_core.fhirabstractmodel import FHIRAbstractModel
 
 from fhirline.mappers.fhir.validation import structures
 from fhirline.mappers.fhir.validation.structures import ANY_RESOURCE, COMPANION, Structure, resource_structure
@@ -16,7 +17,7 @@ from tests.support.cases import Case, cases
 @cache
 def ranks(name: str, is_resource: bool) -> dict[str, float]:
     """Element → its place; a companion comes right behind its primitive."""
-    model = get_fhir_model_class(name) if is_resource else structures._models[name]
+    model = get_fhir_model_class(name) if is_resource else cast(type[FHIRAbstractModel], structures._models[name])
     sequence = ["resourceType", "fhir_comments", *model.elements_sequence()]
     return {name: position for position, name in enumerate(sequence)} | {
         f"_{name}": position + 0.5 for position, name in enumerate(sequence)

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.support.cases import GOLDEN
+from tests.support.paths import GOLDEN
 from tests.support.receiving import FHIRLINE
 
 

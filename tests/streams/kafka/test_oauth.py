@@ -82,9 +82,15 @@ def test_what_is_refused_is_said_without_the_secret() -> None:
 
 
 def settings(url: str | None, **more: Any) -> Settings:
-    given = {"sasl_oauth_token_url": url, "sasl_oauth_client_id": "ours", "sasl_oauth_client_secret": SECRET, **more}
-    kafka = {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}
-    return Settings(_env_file=None, **kafka, **given)
+    given: dict[str, Any] = {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": "OAUTHBEARER",
+        "sasl_oauth_token_url": url,
+        "sasl_oauth_client_id": "ours",
+        "sasl_oauth_client_secret": SECRET,
+        **more,
+    }
+    return Settings(_env_file=None, **given)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka._types import HeadersType
 
-from fhirline.streams.kafka.headers import header
 from fhirline.topics.declared import BUNDLE, dead_letter_topic, raw_topic
 from tests.support.cases import Case, cases
+from tests.support.messages import header_of, value_of
 from tests.support.mutations import mutated
 from tests.support.receiving import HEADER, SECRETS
 from tests.support.watching import ENOUGH, WorkerEndpoint, first_record, watched
@@ -105,8 +106,10 @@ def test_no_value_of_a_payload_is_logged_or_measured(stack: WorkerEndpoint, mark
     logged = stack.logged
     assert logged.count('"dead letter"') > 20
     assert logged.count('"event mapped"') > 500
-    marked = first_record(stack.broker.bootstrap, BUNDLE, lambda message: bool(MARKED.search(message.value().decode())))
-    assert markers.found(marked.value().decode()), "they come as far as the resources"
+    marked = first_record(
+        stack.broker.bootstrap, BUNDLE, lambda message: bool(MARKED.search(value_of(message).decode()))
+    )
+    assert markers.found(value_of(marked).decode()), "they come as far as the resources"
     assert markers.found(logged) == {}
     scraped = "\n".join(stack.scraped().values())
     assert markers.found(scraped) == {}
@@ -126,7 +129,7 @@ def straight_to_kafka(stack: WorkerEndpoint, markers: Markers) -> int:
     ]
     for value in values:
         names = ("event-key", "event-type", "tenant", "received-at", "traceparent", "attempt")
-        headers = [(name, markers.new(f"header {name}").encode()) for name in names]
+        headers: HeadersType = [(name, markers.new(f"header {name}").encode()) for name in names]
         producer.produce(raw_topic("mediquo"), value, markers.new("key").encode(), headers=headers)
     assert producer.flush(20) == 0
     return len(values)
@@ -161,7 +164,7 @@ def test_one_event_id_leads_from_webhook_to_dead_letter(stack: WorkerEndpoint) -
     letter = first_record(
         stack.broker.bootstrap,
         dead_letter_topic("altibbi"),
-        lambda message: header(message.headers(), "event-key") == event_key,
+        lambda message: header_of(message, "event-key") == event_key,
     )
     received = stack.gateway.line(lambda line: line.get("event_key") == event_key)
     assert (received["event"], received["status"]) == ("request", 202)
@@ -170,8 +173,8 @@ def test_one_event_id_leads_from_webhook_to_dead_letter(stack: WorkerEndpoint) -
         assert time.monotonic() < end, stack.worker.report("does not tell of it")
         time.sleep(0.05)
     logged = orjson.loads(found[0].removeprefix("worker: "))
-    assert logged["raw"] == header(letter.headers(), "raw")
-    assert logged["code"] == header(letter.headers(), "error-code") == "resource-refused"
+    assert logged["raw"] == header_of(letter, "raw")
+    assert logged["code"] == header_of(letter, "error-code") == "resource-refused"
 
 
 def _sum(metrics: str, name: str, label: str = "") -> float:

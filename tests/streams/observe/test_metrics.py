@@ -148,7 +148,9 @@ def test_health_and_readiness(stack: WorkerEndpoint) -> None:
 
 
 def test_a_port_that_is_taken_is_named() -> None:
-    with bound(Settings(metrics_port=0, _env_file=None)) as held:
+    bound_socket = bound(Settings(metrics_port=0, _env_file=None))
+    assert bound_socket is not None
+    with bound_socket as held:
         port = held.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"FHIRLINE_METRICS_PORT: 127.0.0.1:{port}: .*port of its own"):
             bound(Settings(metrics_port=port, _env_file=None))
@@ -166,8 +168,12 @@ def test_a_vendor_who_invents_names_makes_no_series_without_end() -> None:
         name = "".join(chr(ord("a") + int(digit)) for digit in str(number))
         body = {"event": f"invented_{name}", "event_type": name, "consultation": {f"field{name}": {name: number}}}
         case = next(each for each in cases() if each.vendor == "mediquo")
-        for value in (orjson.dumps({**case.events[0], f"new{name}": number}), orjson.dumps(body), b"{" + name.encode()):
-            raw = ConsumerRecord("raw.mediquo", 0, number, 0, None, value, [("event-type", name.encode())])
+        for content in (
+            orjson.dumps({**case.events[0], f"new{name}": number}),
+            orjson.dumps(body),
+            b"{" + name.encode(),
+        ):
+            raw = ConsumerRecord("raw.mediquo", 0, number, 0, None, content, [("event-type", name.encode())])
             followed = follow(raw, normalize, InMemoryState(), 6)
             batch = of.batch()
             batch.event(followed)
@@ -269,8 +275,9 @@ def test_everything_that_dashboard_and_alerts_ask_for_is_told(stack: WorkerEndpo
             assert labels - exposed[metric] - OWN_LABELS == set(), expression
         assert grouped - set().union(*(exposed[each] for each in metrics)) - OWN_LABELS == set(), expression
     for query in variables:
-        metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", query).groups()
-        assert label in exposed[metric]
+        found = re.fullmatch(r"label_values\((\w+), (\w+)\)", query)
+        assert found, query
+        assert found[2] in exposed[found[1]]
     asked = {name for expression in EXPRESSIONS for name in named(expression)[0]}
     own = {family.name for family in (*families, *enrich.collect()) if family.name.startswith("fhirline_")}
     assert {name for name in own if not any(each.startswith(name) for each in asked)} == set(), "shown nowhere"

@@ -10,16 +10,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Message
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.observe.tracing import tracing
 from fhirline.streams.observe.tracing.spans import _trace_of
 from tests.support.cases import cases
+from tests.support.messages import header_of
 from tests.support.receiving import record_of
 from tests.support.watching import ENOUGH, first_record, watched
 
@@ -98,16 +99,16 @@ def test_one_trace_from_webhook_to_canonical_record(tmp_path: Path) -> None:
     assert (sending.parent_span_id, processing.parent_span_id) == (webhook.span_id, sending.span_id)
     assert not webhook.parent_span_id, "a sender's trace is not ours"
     assert [link.span_id for link in processing.links] == [batch[1].span_id]
-    assert carries(raw.headers()) == (sending.trace_id.hex(), sending.span_id.hex())
-    assert carries(canonical.headers()) == (processing.trace_id.hex(), processing.span_id.hex())
+    assert carries(raw) == (sending.trace_id.hex(), sending.span_id.hex())
+    assert carries(canonical) == (processing.trace_id.hex(), processing.span_id.hex())
     named = {each.key: each.value.string_value for each in processing.attributes}
     assert named["fhirline.event_key"] == answer.json["event_key"]
     assert named["fhirline.event_type"] == "recommendation_data"
 
 
-def carries(headers: list[tuple[str, bytes]] | None) -> tuple[str, str]:
+def carries(message: Message) -> tuple[str, str]:
     """Trace and span of a record's ``traceparent``."""
-    version, trace, span, flags = (header(headers, "traceparent") or "").split("-")
+    version, trace, span, flags = (header_of(message, "traceparent") or "").split("-")
     assert (version, int(flags, 16) & 1) == ("00", 1), "sampled"
     return trace, span
 

@@ -15,13 +15,14 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import librdkafka, producer_config
-from fhirline.streams.kafka.headers import header
+from fhirline.streams.kafka.records import headers_of
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.topics.declared import BUNDLE, dead_letter_topic, state_topic
 from fhirline.topics.partition import partition_for
 from tests.streams.operate.test_replay import replay
 from tests.streams.step2_consume.test_worker import ENOUGH, running, wait_until_as
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.messages import header_of
 from tests.support.workload import Store, events, produce, undisturbed
 
 RECEIVED_AT = Instant.parse("2024-06-01T12:00:00Z")
@@ -81,7 +82,7 @@ def test_unreadable_records(settings: Settings) -> None:
         seen = list(found.read())
         assert "5528" not in worker.report("said"), "no log line quotes a payload"
     store.close()
-    assert [header(each.headers(), "error-code") for each in seen] == [
+    assert [header_of(each, "error-code") for each in seen] == [
         "not-json",
         "not-an-object",
         "empty",
@@ -90,8 +91,8 @@ def test_unreadable_records(settings: Settings) -> None:
     ]
     assert [each.value() for each in seen] == [b"not json", b"[1, 2]", None, None, deep], "5528 is withheld"
     place = f"raw.infermedica/{partition_for(KEY, settings.partitions)}"
-    assert [header(each.headers(), "raw") for each in seen] == [f"{place}/{offset}" for offset in range(len(bad))]
-    assert all(header(each.headers(), "attempt") == "1" for each in seen)
+    assert [header_of(each, "raw") for each in seen] == [f"{place}/{offset}" for offset in range(len(bad))]
+    assert all(header_of(each, "attempt") == "1" for each in seen)
 
 
 def test_an_unknown_event_has_an_outcome_and_no_letter(settings: Settings) -> None:
@@ -138,24 +139,24 @@ def test_a_record_too_large_for_kafka(settings: Settings) -> None:
         end = time.monotonic() + ENOUGH
 
         def too_large() -> list[Message]:
-            return [each for each in found.read() if header(each.headers(), "error-code") == "record-too-large"]
+            return [each for each in found.read() if header_of(each, "error-code") == "record-too-large"]
 
         def bare() -> list[Message]:
-            return [each for each in found.read() if header(each.headers(), "error-code") == "not-json"]
+            return [each for each in found.read() if header_of(each, "error-code") == "not-json"]
 
         while store.different(expected)["missing"] or not too_large() or len(bare()) < 2:
             assert time.monotonic() < end, worker.report("is stuck")
             assert worker.running, worker.report("has ended")
             store.read(0.05)
-        assert {header(each.headers(), "raw") for each in too_large()} == {str(large.position)}
+        assert {header_of(each, "raw") for each in too_large()} == {str(large.position)}
         assert {each.value() for each in too_large()} == {None}
         without_key, without_header = sorted(bare(), key=lambda each: (each.key() or b"").startswith(b"clinic"))
         assert without_key.value() is without_header.value() is None
-        at = header(without_key.headers(), "raw") or ""
+        at = header_of(without_key, "raw") or ""
         assert (without_key.key() or b"").decode() == at.replace("raw.mediquo", "default|record")
         assert without_header.key() == b"clinic|k"
-        assert {*told} < {*(without_header.headers() or ())}, "whose it is, and of which case, is not lost"
-        assert header(without_header.headers(), "event-type") is None
+        assert {*told} < {*headers_of(without_header)}, "whose it is, and of which case, is not lost"
+        assert header_of(without_header, "event-type") is None
         assert worker.stop() == 0
     store.close()
 
@@ -189,7 +190,7 @@ def test_a_register_too_large_for_kafka(settings: Settings, tmp_path: Path) -> N
         while len(told := [each for each in found.read() if each.key() in keys]) < len(refused):
             assert time.monotonic() < end, worker.report("is stuck")
         assert worker.stop() == 0
-    told_of = {tuple(header(each.headers(), name) for name in ("error-code", "error-path", "raw")) for each in told}
+    told_of = {tuple(header_of(each, name) for name in ("error-code", "error-path", "raw")) for each in told}
     assert told_of == {("record-too-large", state_topic("azodha"), str(each.position)) for each in refused}
     replayed = replay(settings, tmp_path, "--vendor", "azodha", **limit)
     assert replayed.lines == [], replayed.said

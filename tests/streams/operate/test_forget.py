@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import orjson
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Message, Producer
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
@@ -131,7 +131,8 @@ class Load:
             raws = [replace(record.at(0, 10**9 + n), timestamp_ms=0) for n, record in enumerate(records)]
         erased = Follower(self.settings)
         erased.refresh()
-        normalize, memories = normalizer(self.settings), {}
+        normalize = normalizer(self.settings)
+        memories: dict[tuple[str, int], InMemoryState] = {}
         out: list[ProducerRecord] = []
         for raw in raws:
             memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
@@ -187,7 +188,9 @@ def test_what_a_crash_left_the_next_run_finishes(
     assert load.live(mine) == mine
     calls: Iterator[int] = count()
 
-    def crashing(self: Deliverer, records: Iterable[ProducerRecord], delivered: object = None) -> object:
+    def crashing(
+        self: Deliverer, records: Iterable[ProducerRecord], delivered: Callable[[Message], None] | None = None
+    ) -> object:
         if next(calls) == crash_at:
             raise DeliveryFailed("crash")
         return deliver(self, records, delivered)

@@ -11,6 +11,7 @@ from pathlib import Path
 import confluent_kafka
 import pytest
 from confluent_kafka import Consumer, KafkaError
+from confluent_kafka._types import HeadersType
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
@@ -173,7 +174,7 @@ def test_only_letters_that_nobody_has_mended_are_open(embedded: RunningBroker) -
         return row.dead_letters
 
     before = open_ones()
-    told = headers(raw="raw.altibbi/0/987654", error_code="not-json", attempt="1")
+    told: HeadersType = list(headers(raw="raw.altibbi/0/987654", error_code="not-json", attempt="1"))
     producer.produce(
         "dead-letter.altibbi", b"PATIENT-IN-HAND", b"default|PATIENT-IN-HAND", headers=told, on_delivery=written
     )

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -168,7 +169,8 @@ def test_every_secret_setting_can_be_a_file_and_shows_nowhere(tmp_path: Path) ->
     """Neither in repr, nor in ``fhirline settings``, nor in what a start that fails prints."""
     assert len(SECRET_FIELDS) >= 4
     held = {name: f"s3cret-of-{name}" for name in SECRET_FIELDS}
-    settings = Settings(_env_file=None, **{name: SecretStr(value) for name, value in held.items()})
+    secrets: dict[str, Any] = {name: SecretStr(value) for name, value in held.items()}
+    settings = Settings(_env_file=None, **secrets)
     shown = [repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()]
     variables = {PREFIX + name.upper(): value for name, value in held.items()}
     for arguments, wrong in (

@@ -12,7 +12,6 @@ from typing import Any
 
 import orjson
 import pytest
-from confluent_kafka import Message
 from pydantic import BaseModel, ValidationError
 
 from fhirline.config.vendors import load_vendors
@@ -22,13 +21,13 @@ from fhirline.mappers.registry import VENDORS, raw_key
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.observe.logs import described, without_messages
 from fhirline.streams.step1_receive.routes import NoRoute, Route, Routes
+from tests.support.messages import key_of, text_headers, value_of
 from tests.support.receiving import (
     HEADER,
     SECRETS,
     SURVEY,
     GatewayProcess,
     create_raw_topics,
-    headers_of,
     record_of,
     running_gateway,
     stored,
@@ -78,14 +77,14 @@ def test_an_event_is_kept_before_it_is_acknowledged(gateway: GatewayProcess, bro
     answer = gateway.post("/webhooks/infermedica", survey)
     assert answer.status == 202
     record = record_of(broker.bootstrap, "infermedica", answer.json["event_key"])
-    headers = headers_of(record)
+    headers = text_headers(record)
     received_at = Instant.parse(headers.pop("received-at"))
     assert received_at is not None
     assert before is not None
     assert received_at > before
     assert headers == {"tenant": "default", "event-key": answer.json["event_key"]}
     assert record.timestamp()[1] == received_at.order[0] * 1000 + int(received_at.order[1].ljust(3, "0"))
-    assert orjson.loads(record.value()) == survey
+    assert orjson.loads(value_of(record)) == survey
     assert record.key() == b"default|survey/s-kept"
 
 
@@ -100,7 +99,7 @@ def test_equal_events_have_one_key_whatever_their_bytes(gateway: GatewayProcess)
 def test_of_a_key_that_is_sent_twice_the_last_counts(gateway: GatewayProcess, broker: EmbeddedBroker) -> None:
     answer = gateway.post("/webhooks/infermedica", b'{"event_type": "a", "event_type": "b"}')
     assert answer.status == 202
-    assert orjson.loads(record_of(broker.bootstrap, "infermedica", answer.json["event_key"]).value()) == {
+    assert orjson.loads(value_of(record_of(broker.bootstrap, "infermedica", answer.json["event_key"]))) == {
         "event_type": "b"
     }
 
@@ -167,7 +166,7 @@ def test_no_secret_is_stored(
     answer = gateway.post(path, body)
     assert answer.status == 202
     record = record_of(broker.bootstrap, vendor, answer.json["event_key"])
-    whole = bytes(record.value()) + bytes(record.key()) + repr(record.headers()).encode()
+    whole = value_of(record) + key_of(record) + repr(record.headers()).encode()
     assert [secret for secret in secrets if secret.encode() in whole] == []
     assert whole.count(b"[redacted]") == len(secrets)
     assert (b"kept" in orjson.dumps(body)) == (b"kept" in whole)
@@ -199,7 +198,7 @@ def test_azodhas_routes_name_tenant_and_event(
     answer = gateway.post(path, body)
     assert answer.status == 202
     record = record_of(broker.bootstrap, "azodha", answer.json["event_key"])
-    headers = headers_of(record)
+    headers = text_headers(record)
     assert (headers["tenant"], headers.get("event-type")) == (tenant, event)
     received_at = Instant.parse(headers["received-at"])
     assert received_at is not None
@@ -640,12 +639,12 @@ def test_a_burst_of_senders(gateway: GatewayProcess, broker: EmbeddedBroker) -> 
         each.start()
     for each in senders:
         each.join()
-    records: list[Message] = [m for m in stored(broker.bootstrap, "altibbi") if b"burst-" in bytes(m.key())]
-    assert sorted(headers_of(each)["event-key"] for each in records) == sorted(keys)
+    records = [message for message in stored(broker.bootstrap, "altibbi") if b"burst-" in key_of(message)]
+    assert sorted(text_headers(each)["event-key"] for each in records) == sorted(keys)
     assert len(keys) == 200
-    partitions: dict[bytes, set[int]] = {}
-    for each in records:
-        partitions.setdefault(bytes(each.key()), set()).add(each.partition())
+    partitions: dict[bytes, set[int | None]] = {}
+    for record in records:
+        partitions.setdefault(key_of(record), set()).add(record.partition())
     assert [len(found) for found in partitions.values()] == [1] * 8
 
 

@@ -16,7 +16,8 @@ from fhirline.mappers.instants import Instant
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.step1_receive.files import lines
 from fhirline.streams.step1_receive.raw_record import raw_record
-from tests.support.receiving import FHIRLINE, create_raw_topics, environment, headers_of, running_gateway, stored
+from tests.support.messages import key_of, text_headers, value_of
+from tests.support.receiving import FHIRLINE, create_raw_topics, environment, running_gateway, stored
 
 PAST = "2021-03-04T05:06:07.089+01:00"
 
@@ -55,9 +56,9 @@ def survey(survey_id: object) -> bytes:
 def kept(broker: EmbeddedBroker, vendor: str, tenant: str) -> list[tuple[bytes, bytes, dict[str, str], int]]:
     """(key, value, headers, timestamp) of a tenant's records. Each test has a tenant or vendor of its own."""
     return [
-        (m.key(), m.value(), headers_of(m), m.timestamp()[1])
-        for m in stored(broker.bootstrap, vendor)
-        if headers_of(m)["tenant"] == tenant
+        (key_of(message), value_of(message), text_headers(message), message.timestamp()[1])
+        for message in stored(broker.bootstrap, vendor)
+        if text_headers(message)["tenant"] == tenant
     ]
 
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -71,7 +72,12 @@ def test_topics_share_producers_and_each_keeps_its_order(
     apache_kafka: RunningBroker, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     producers: list[Producer] = []
-    monkeypatch.setattr(step5_deliver, "Producer", lambda config: producers.append(Producer(config)) or producers[-1])
+
+    def counted(config: dict[str, Any]) -> Producer:
+        producers.append(Producer(config))
+        return producers[-1]
+
+    monkeypatch.setattr(step5_deliver, "Producer", counted)
     topics = new_topics(apache_kafka, PRODUCERS + 2)
     deliverer = Deliverer(apache_kafka.settings(), PRODUCERS)
     assert len(producers) == PRODUCERS  # and none later, on an event loop that must not stand still

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, and not exported by the package's types
     AclBinding,
     AclBindingFilter,
     AclOperation,
@@ -128,10 +128,10 @@ class Acls:
     def of(self, user: str) -> set[AclBinding]:
         any_of_user = AclBindingFilter(
             ResourceType.ANY,
-            None,
+            None,  # type: ignore[arg-type]  # None matches any, which the stub does not say
             ResourcePatternType.ANY,
             f"User:{user}",
-            None,
+            None,  # type: ignore[arg-type]  # as above
             AclOperation.ANY,
             AclPermissionType.ANY,
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -54,8 +55,12 @@ class Cluster:
 
     def settings_of(self, user: str) -> Settings:
         """What a process that comes as ``user`` reads from its `environ`."""
-        given = {name: value for name, value in self.environ(user).items() if name.startswith(PREFIX)}
-        return Settings(_env_file=None, **{name.removeprefix(PREFIX).lower(): value for name, value in given.items()})
+        given: dict[str, Any] = {
+            name.removeprefix(PREFIX).lower(): value
+            for name, value in self.environ(user).items()
+            if name.startswith(PREFIX)
+        }
+        return Settings(_env_file=None, **given)
 
     @contextmanager
     def without(self, user: str, *lacking: Grant) -> Iterator[None]:

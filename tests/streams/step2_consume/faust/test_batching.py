@@ -115,7 +115,7 @@ def test_who_waits_for_the_first_event_sets_no_timer() -> None:
             timers.append(when)
             return at(when, *args, **named)
 
-        loop.call_at = call_at  # type: ignore[method-assign]
+        loop.call_at = call_at  # type: ignore[assignment, method-assign]  # a spy
         waiting = asyncio.ensure_future(anext(take_batches(stream, 3, WITHIN)))
         for _ in range(10):
             await asyncio.sleep(0)

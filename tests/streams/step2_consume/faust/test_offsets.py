@@ -26,7 +26,7 @@ from fhirline.streams.step2_consume.faust import offset_gaps
 from fhirline.streams.step2_consume.faust import offsets as module
 from fhirline.streams.step2_consume.faust.offset_gaps import PassedOver, PositionsUnknown
 from fhirline.streams.step2_consume.faust.offsets import Fetched, LogEndsBefore, Positions
-from fhirline.streams.step2_consume.faust.transport import WorkerTransport
+from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from tests.support.kafka.brokers import RunningBroker
 
 TOPIC = "raw.altibbi"
@@ -163,7 +163,7 @@ def test_all_that_is_assigned_is_asked_for_at_once(log: Log, monkeypatch: pytest
         asked.append(places)
         return ask(settings, places)
 
-    ask = module.committed
+    ask = offset_gaps.committed
     monkeypatch.setattr(module, "committed", committed)
     positions = Positions(log.settings)
     positions.assigned([log.place, ELSEWHERE])
@@ -207,6 +207,17 @@ def app() -> faust.App:
     return faust.App("positions", broker="aiokafka://127.0.0.1:1", web_enabled=False)
 
 
+def unstarted(transport: WorkerTransport) -> WorkerConsumer:
+    """Return a transport's consumer that never connects: none of its callbacks is ever called."""
+
+    async def unused(_: object) -> None:
+        raise AssertionError("the consumer was started")
+
+    consumer = transport.create_consumer(unused, on_partitions_revoked=unused, on_partitions_assigned=unused)
+    assert isinstance(consumer, WorkerConsumer)
+    return consumer
+
+
 def test_faust_commits_what_is_delivered_and_nothing_else(app: faust.App, log: Log) -> None:
     """Neither what it acked without handing it on, nor over what it calls a gap."""
     of, positions = log.records, Positions(log.settings)
@@ -214,8 +225,7 @@ def test_faust_commits_what_is_delivered_and_nothing_else(app: faust.App, log: L
 
     async def would_commit() -> list[dict[TP, int]]:
         transport = WorkerTransport(app.conf.broker_consumer, app, positions)
-        unused = {"on_partitions_revoked": print, "on_partitions_assigned": print}
-        consumer = cast(faust.transport.consumer.Consumer, transport.create_consumer(print, **unused))
+        consumer = unstarted(transport)
         place, found = TP(*log.place), []
 
         def committable() -> dict[TP, int]:

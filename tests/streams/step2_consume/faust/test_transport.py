@@ -20,7 +20,7 @@ from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from tests.crash.comparison import compare, raw_records, wait_drained
-from tests.streams.step2_consume.faust.test_offsets import commit
+from tests.streams.step2_consume.faust.test_offsets import commit, unstarted
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.workload import events, produce
 
@@ -153,8 +153,7 @@ def test_a_look_that_fails_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPa
         positions = Positions(settings)
         positions.assigned([TopicPartition(f"raw.{VENDOR}", 0)])  # where it begins cannot be asked
         transport = WorkerTransport(app.conf.broker_consumer, app, positions)
-        unused = {"on_partitions_revoked": print, "on_partitions_assigned": print}
-        consumer = transport.create_consumer(print, **unused)
+        consumer = unstarted(transport)
         monkeypatch.setattr(type(consumer._thread), "fetched", fetched)
         await consumer.read_on()
 
