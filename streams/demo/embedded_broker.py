@@ -17,13 +17,13 @@ from uuid import uuid4
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, FhirlineError
 
 HOST = "127.0.0.1"
 INSTALL = "pip install 'fhirline[embedded]'"
 
 
-class BrokerDied(RuntimeError):
+class BrokerDied(FhirlineError):
     """The broker process ended, or never answered; the message ends with what it printed."""
 
 

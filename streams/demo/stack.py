@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import orjson
 
+from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import PREFIX, Settings, load_settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.registry import VENDORS
@@ -27,7 +28,7 @@ EMBEDDED_SESSION = "6"
 """Seconds; the embedded broker's group join takes half of it (faust.md §6)."""
 
 
-class StackFailed(Exception):
+class StackFailed(FhirlineError):
     """A process of the stack did not do what it was started for; the message says which and shows its last lines."""
 
 

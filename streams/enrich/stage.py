@@ -23,7 +23,7 @@ import orjson
 import structlog
 from confluent_kafka import Message
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
@@ -157,7 +157,7 @@ class Stage:
             await self._dead_letter(raw, envelope, FAILED, error.pointer, error.code)
         except RecordTooLarge:
             await self._dead_letter(raw, envelope, TOO_LARGE, "", TOO_LARGE)
-        except (Abandoned, KafkaUnavailable, ConfigurationError):
+        except (Abandoned, KafkaUnavailable, ConfigurationError, KafkaAccessError):
             raise
         except Exception as error:  # a defect of ours must cost this survey a letter, not the process
             log.error("defect", raw=str(raw.position), exc_info=error)

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import orjson
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.tables import secrets
 from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.mappers import MAPPING_VERSION
@@ -69,7 +69,7 @@ def follow(
         key = raw_key(envelope)
         normalized = normalize(envelope, remembered)
         records = [*_outputs(raw, envelope, normalized, partitions)]
-    except ConfigurationError:  # who is erased cannot be told: no event may be mapped, and no letter hide that
+    except (ConfigurationError, KafkaAccessError):  # the erasure list could not be read: map nothing, hide nothing
         raise
     except Exception as error:  # noqa: BLE001  # a defect of ours must cost this event a dead letter, not the worker
         where = _where(error)

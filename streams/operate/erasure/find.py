@@ -126,7 +126,7 @@ class Finder:
             self.found.patients.add(_quoted(f"Patient/{normalize.naming.id(*of)}"))
 
     def look(self) -> Found:
-        """Everything there is. Raises ConfigurationError where Kafka does not answer."""
+        """Everything there is. Raises KafkaAccessError where Kafka does not answer."""
         found, places = self.found, self._raw_places()
         raws: dict[str, ConsumerRecord] = {}
         while places:  # a producer that is not ours may have put records elsewhere: their resources tell where

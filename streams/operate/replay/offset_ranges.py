@@ -12,7 +12,7 @@ from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka.errors import KafkaError
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.reader import Scanner
@@ -56,7 +56,7 @@ class Span:
 
 
 def spans(settings: Settings, selection: Selection) -> tuple[Span, ...]:
-    """The spans, largest first. Raises ConfigurationError where Kafka does not answer or a topic is missing."""
+    """The spans, largest first. Raises KafkaAccessError, and ConfigurationError where a topic is missing."""
     with Scanner(settings) as scanner:
         places: dict[TopicPartition, str] = {}
         for vendor in selection.vendors:
@@ -103,7 +103,7 @@ def _positions(
         finally:
             consumer.close()
     except KafkaError as error:
-        raise ConfigurationError(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
+        raise KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
     since = {
         TopicPartition(*place): answer.offset if answer and answer.timestamp != NO_TIMESTAMP else None
         for place, answer in by_time.items()

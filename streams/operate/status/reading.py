@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.connect import reach
@@ -57,7 +57,7 @@ class Reading:
 
 
 class Reader:
-    """Keeps its connections between looks. Raises ConfigurationError where Kafka does not answer::
+    """Keeps its connections between looks. Raises KafkaAccessError where Kafka does not answer::
 
     with Reader(settings, vendors, groups) as reader:
         reading = reader.read()
@@ -174,8 +174,8 @@ class Reader:
         found = [each.last.vendor for each in self._board.read() if each.status is not Status.DONE]
         return {vendor: found.count(vendor) for vendor in self._vendors}
 
-    def _unanswered(self, error: Exception) -> ConfigurationError:
-        return ConfigurationError(
+    def _unanswered(self, error: Exception) -> KafkaRequestFailed:
+        return KafkaRequestFailed(
             f"{PREFIX}BOOTSTRAP: {self._settings.bootstrap} does not answer: {type(error).__name__}: {error}".rstrip(
                 ": "
             )

@@ -105,7 +105,7 @@ class EventTrace:
 
 
 class Tracer:
-    """Raises ConfigurationError where Kafka does not answer."""
+    """Raises KafkaAccessError where Kafka does not answer."""
 
     def __init__(self, settings: Settings, scanner: Scanner) -> None:
         self._settings = settings
