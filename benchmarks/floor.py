@@ -21,7 +21,7 @@ def main() -> None:
     def follow(raw: ConsumerRecord, *_: Any) -> Followed:
         return Followed(prepared(raw.topic))
 
-    batch.follow = follow  # type: ignore[attr-defined]  # what is replaced is the worker's own import
+    batch.follow = follow  # type: ignore[assignment, attr-defined]  # what is replaced is the worker's own import
     require_topics(settings)
     run(settings, VENDORS)
 

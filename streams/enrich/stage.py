@@ -35,13 +35,8 @@ from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
 from fhirline.streams.observe.metrics.lookups import Lag
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from fhirline.streams.step3_restore.erased import Follower, Heeding
-from fhirline.streams.step4_normalize.follow import (
-    TOO_LARGE,
-    dead_letter,
-    envelope_of,
-    redacted_value,
-    smaller_letters,
-)
+from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE, dead_letter, smaller_letters
+from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
 from fhirline.topics.declared import raw_topic
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from fhirline.streams.kafka.records import (
     position_of,
 )
 from fhirline.streams.operate.dead_letters.cases import Case, Letter, Mark, Status, cases, letter_of
-from fhirline.streams.step4_normalize.follow import TOO_LARGE
+from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE
 from fhirline.topics.declared import DEAD_LETTER_STATUS, ENRICHED, dead_letter_topic, raw_topic
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, Recor
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case, Mark, Status, raw_timestamp, received
 from fhirline.streams.step3_restore.erased import Follower
-from fhirline.streams.step4_normalize.follow import envelope_of, redacted_value
+from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
 from fhirline.topics.declared import DEAD_LETTER_STATUS, enriched_topic, raw_topic
 
 SEND_AGAIN = frozenset({Status.OPEN, Status.FAILED})

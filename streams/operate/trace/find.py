@@ -30,7 +30,7 @@ from fhirline.streams.kafka.records import (
     position_of,
     timestamp_ms,
 )
-from fhirline.streams.step4_normalize.follow import envelope_of
+from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import (
     BUNDLE,
     DEAD_LETTER_STATUS,
