@@ -15,13 +15,11 @@ from kafka.errors import KafkaError
 from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import kafka_python
+from fhirline.streams.kafka.embedded_quirks import offset_at_time
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, partition_of
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
-
-NO_TIMESTAMP = -1
-"""Tansu's answer for a time after the last record, with offset 0; Apache Kafka answers None (faust.md §6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +102,7 @@ def _positions(
             consumer.close()
     except KafkaError as error:
         raise KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
-    since = {
-        TopicPartition(*place): answer.offset if answer and answer.timestamp != NO_TIMESTAMP else None
-        for place, answer in by_time.items()
-    }
+    since = {TopicPartition(*place): offset_at_time(answer) for place, answer in by_time.items()}
     return begin, end, since
 
 

@@ -14,6 +14,7 @@ from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.connect import reach
+from fhirline.streams.kafka.embedded_quirks import is_embedded, latest_timestamp_missing
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.operate.status.groups import AGAIN, Group, Groups
 from fhirline.topics.declared import Topic, dead_letter_topic, declared
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from fhirline.streams.operate.dead_letters.board import Board
 
 T = TypeVar("T")
-
-CLUSTER = "embedded-"
-"""How the embedded broker's cluster ids begin (streams/demo/embedded_broker.py)."""
 
 LETTERS_READ = 20_000
 """As many letters are looked through for those still open; beyond that, only the number of all is told."""
@@ -78,8 +76,7 @@ class Reader:
         from kafka import KafkaAdminClient
         from kafka.errors import KafkaError
 
-        cluster = reach(self._settings, self._timeout).cluster_id or ""
-        self._exact = not cluster.startswith(CLUSTER)
+        self._exact = not is_embedded(reach(self._settings, self._timeout).cluster_id)
         milliseconds = int(self._timeout * 1000)
         try:
             self._admin = KafkaAdminClient(
@@ -144,8 +141,7 @@ class Reader:
         first = self._offsets(places, OffsetSpec.EARLIEST)
         end = self._offsets(places, OffsetSpec.LATEST)
         raw = [each for each in places if each[0].startswith("raw.") and end[each].offset > first[each].offset]
-        # Tansu tells the time with the end, and hangs up when asked for it; Apache Kafka only tells when asked.
-        untold = [each for each in raw if end[each].timestamp < 0]
+        untold = [each for each in raw if latest_timestamp_missing(end[each])]
         last = {**end, **self._offsets(untold, OffsetSpec.MAX_TIMESTAMP)}
         told = {each: last[each].timestamp for each in raw if last[each].timestamp >= 0}
         return {each: Ends(first[each].offset, end[each].offset, told.get(each)) for each in places}
