@@ -26,7 +26,8 @@ from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.state import PartitionState
-from fhirline.streams.step4_normalize.follow import envelope_of, follow
+from fhirline.streams.step4_normalize.follow import follow
+from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import BUNDLE, OUTCOME, state_topic
 from fhirline.topics.partition import partition_for
 
@@ -57,7 +58,7 @@ def run_follow(normalize: Normalizer, of: list[ConsumerRecord]) -> None:
     for raw in of:
         state = states.setdefault((raw.topic, raw.partition), PartitionState())
         followed = follow(raw, normalize, state, PARTITIONS)
-        state.told(state_topic(raw.vendor), raw.partition, followed.key, followed.statements)
+        state.told(state_topic(raw.vendor), raw.partition, followed.key, followed.state_updates)
 
 
 WAYS: dict[str, Callable[[Normalizer, list[ConsumerRecord]], None]] = {"normalize": run_normalize, "follow": run_follow}
@@ -80,12 +81,12 @@ def shape(of: list[ConsumerRecord]) -> dict[str, Any]:
         state = states.setdefault((raw.topic, raw.partition), PartitionState())
         followed = follow(raw, normalize, state, PARTITIONS)
         assert followed.error is None, f"{raw.topic}: {followed.error}"
-        state.remember(followed.statements)
+        state.remember(followed.state_updates)
         for each in followed.records:
             group = each.topic if each.topic in (BUNDLE, OUTCOME) else "resources"
             records[group] += 1
             sizes[group] += len(each.value or b"")
-        records["state"] += len(followed.statements)
+        records["state"] += len(followed.state_updates)
     return {
         "raw bytes": round(statistics.mean(len(each.value or b"") for each in of)),
         "records an event": {name: round(number / len(of), 2) for name, number in records.items()},

@@ -25,7 +25,7 @@ from fhirline.mappers.pipeline.factory import normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.kafka.records import ConsumerRecord, from_faust
-from fhirline.streams.step4_normalize.follow import envelope_of
+from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, raw_topic
 
 settings = load_settings(validation="off")

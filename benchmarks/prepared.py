@@ -32,7 +32,7 @@ class Prepared:
             raw = each.at(partition, offset)
             state = states.setdefault((vendor, partition), PartitionState())
             followed = follow(raw, normalize, state, settings.partitions)
-            state.remember(followed.statements)
+            state.remember(followed.state_updates)
             records = []
             for record in followed.records:
                 if record.constant:
@@ -40,8 +40,8 @@ class Prepared:
                         continue
                     constants.add((record.key, record.value))
                 records.append(ProducerRecord(record.topic, record.key, record.value, record.partition, record.headers))
-            state_of = state_topic(vendor)
-            records += [state_record(state_of, partition, followed.key, statement) for statement in followed.statements]
+            topic = state_topic(vendor)
+            records += [state_record(topic, partition, followed.key, update) for update in followed.state_updates]
             made[each.topic].append(tuple(records))
         self._next = {topic: cycle(of) for topic, of in made.items()}
 

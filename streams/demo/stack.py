@@ -16,18 +16,18 @@ from typing import Any, Self
 
 import orjson
 
+from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import PREFIX, Settings, load_settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import BrokerDied, EmbeddedBroker
+from fhirline.streams.kafka import embedded_quirks
 
 START_SECONDS = 45.0
 STOP_SECONDS = 15.0
-EMBEDDED_SESSION = "6"
-"""Seconds; the embedded broker's group join takes half of it (faust.md §6)."""
 
 
-class StackFailed(Exception):
+class StackFailed(FhirlineError):
     """A process of the stack did not do what it was started for; the message says which and shows its last lines."""
 
 
@@ -178,8 +178,8 @@ class Stack:
             except BrokerDied as error:
                 raise StackFailed(str(error)) from None
             environment[f"{PREFIX}BOOTSTRAP"] = broker.bootstrap
-            environment[f"{PREFIX}SESSION_TIMEOUT"] = EMBEDDED_SESSION
-            self.settings = load_settings(bootstrap=broker.bootstrap, session_timeout=float(EMBEDDED_SESSION))
+            environment[f"{PREFIX}SESSION_TIMEOUT"] = f"{embedded_quirks.SESSION_TIMEOUT:g}"
+            self.settings = load_settings(bootstrap=broker.bootstrap, session_timeout=embedded_quirks.SESSION_TIMEOUT)
             self._say(f"Kafka        {broker.bootstrap} (embedded broker, in memory only)")
         self._process("topics", "topics", "apply", environment=environment).finish()
         self._say("topics       applied")

@@ -23,7 +23,7 @@ import orjson
 import structlog
 from confluent_kafka import Message
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
@@ -35,13 +35,8 @@ from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
 from fhirline.streams.observe.metrics.lookups import Lag
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from fhirline.streams.step3_restore.erased import Follower, Heeding
-from fhirline.streams.step4_normalize.follow import (
-    TOO_LARGE,
-    dead_letter,
-    envelope_of,
-    redacted_value,
-    smaller_letters,
-)
+from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE, dead_letter, smaller_letters
+from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
 from fhirline.topics.declared import raw_topic
 
 if TYPE_CHECKING:
@@ -157,7 +152,7 @@ class Stage:
             await self._dead_letter(raw, envelope, FAILED, error.pointer, error.code)
         except RecordTooLarge:
             await self._dead_letter(raw, envelope, TOO_LARGE, "", TOO_LARGE)
-        except (Abandoned, KafkaUnavailable, ConfigurationError):
+        except (Abandoned, KafkaUnavailable, ConfigurationError, KafkaAccessError):
             raise
         except Exception as error:  # a defect of ours must cost this survey a letter, not the process
             log.error("defect", raw=str(raw.position), exc_info=error)

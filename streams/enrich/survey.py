@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import orjson
 
+from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.mappers.infermedica.payload import SurveyFinished
 from fhirline.mappers.pipeline.envelope import MAX_DEPTH, Body, Envelope, UnreadableBody
@@ -23,11 +24,11 @@ RESULTS = ("summary", "evidence_assessment")
 LONGEST_ID = 200
 
 
-class Abandoned(Exception):
+class Abandoned(FhirlineError):
     """The process is to end: the survey stays uncommitted and is fetched after the restart."""
 
 
-class NotEnriched(Exception):
+class NotEnriched(FhirlineError):
     """A survey that could not be completed: ``code`` says why, ``pointer`` which part is missing."""
 
     def __init__(self, pointer: str, code: str) -> None:

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclOperation
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaAccessError, KafkaDenied, KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.topics.privileges import Grant, grants
@@ -34,14 +34,14 @@ DENIED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTH
 
 
 def require_privileges(settings: Settings, process: str) -> None:
-    """Raise ConfigurationError naming what ``process`` lacks; topics that do not exist are not this check's subject."""
+    """Raise KafkaDenied naming what ``process`` lacks; topics that do not exist are not this check's subject."""
     if settings.security_protocol == "PLAINTEXT":
         return
     lacking = missing(settings, grants(process, settings))
     if lacking:
         shown = ", ".join(f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking[:SHOWN])
         more = f" (and {len(lacking) - SHOWN} more)" if len(lacking) > SHOWN else ""
-        raise ConfigurationError(
+        raise KafkaDenied(
             f"{PREFIX}BOOTSTRAP: {_user(settings)} lacks privileges at {settings.bootstrap}: {shown}{more}; "
             f"what {process} needs is in docs/security.md"
         )
@@ -65,13 +65,13 @@ def missing_acls(settings: Settings, process: str) -> str:
         return ""
     try:
         lacking = missing(settings, grants(process, settings))
-    except (ConfigurationError, KafkaException):  # also a file of certificates that is being replaced
+    except (ConfigurationError, KafkaAccessError, KafkaException):  # also a file of certificates that is being replaced
         return ""
     return ", ".join(f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking[:SHOWN])
 
 
 def missing(settings: Settings, wanted: Iterable[Grant]) -> list[Grant]:
-    """Those of ``wanted`` that the cluster does not say we have. Raises ConfigurationError where it does not answer."""
+    """Those of ``wanted`` that the cluster does not say we have. Raises KafkaRequestFailed where it does not answer."""
     wanted = list(wanted)
     client = AdminClient(librdkafka(settings, **{"log_level": 0, "error_cb": lambda _: None}))
     how: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": TIMEOUT}
@@ -110,7 +110,7 @@ def _allowed(settings: Settings, ask: Callable[[], Any]) -> frozenset[str] | Non
             if found.code() in UNKNOWN:
                 return None
             if found.code() not in MOVING or time.monotonic() > until:
-                raise ConfigurationError(
+                raise KafkaRequestFailed(
                     f"{PREFIX}BOOTSTRAP: {settings.bootstrap} did not say what this user may do: {found.name()}"
                 ) from None
             time.sleep(AGAIN)

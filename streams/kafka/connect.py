@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._metadata import ClusterMetadata
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaDenied, KafkaUnreachable
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.clients import librdkafka, ssl_context, uses_oauth
 
@@ -34,12 +34,8 @@ ATTEMPT = 0.25
 """Seconds between two looks at what librdkafka has found out."""
 
 
-class KafkaUnreachable(ConfigurationError):
-    """Nobody answered in time; a broker may still be starting. Credentials or certificates were not refused."""
-
-
 def reach(settings: Settings, timeout: float) -> ClusterMetadata:
-    """The cluster's brokers, and the topics that this user may see. Raises ConfigurationError, or KafkaUnreachable."""
+    """The cluster's brokers, and the topics that this user may see. Raises ConfigurationError or KafkaAccessError."""
     if settings.security_protocol.endswith("SSL"):
         ssl_context(settings)  # names the file that is missing or none; librdkafka's words do not
     if uses_oauth(settings):
@@ -48,7 +44,7 @@ def reach(settings: Settings, timeout: float) -> ClusterMetadata:
         try:
             token_source(settings).token()  # librdkafka would only say that there is none after ten seconds
         except TokenRefused as error:
-            raise ConfigurationError(f"{PREFIX}SASL_OAUTH_TOKEN_URL: {error}") from None
+            raise KafkaDenied(f"{PREFIX}SASL_OAUTH_TOKEN_URL: {error}") from None
     errors: list[KafkaError] = []
     logged = _Lines()
     logger = logging.Logger("librdkafka.reach")
@@ -68,7 +64,7 @@ def reach(settings: Settings, timeout: float) -> ClusterMetadata:
         client.poll(0)
         for each in errors:
             if each.code() in REFUSED:
-                raise ConfigurationError(
+                raise KafkaDenied(
                     f"{PREFIX}BOOTSTRAP: {settings.bootstrap} refused the connection: {_words(each)} "
                     f"(look at {PREFIX}{REFUSED[each.code()]})"
                 )

@@ -21,7 +21,7 @@ import structlog
 from aiokafka.abc import AbstractTokenProvider as AiokafkaProvider  # has no types
 from kafka.net.sasl.oauth import AbstractTokenProvider as KafkaPythonProvider
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.config.secret import secret
 from fhirline.config.settings import PREFIX, Settings
 
@@ -38,7 +38,7 @@ DEFAULT_LIFE = 300.0
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-class TokenRefused(Exception):
+class TokenRefused(FhirlineError):
     """No token was to be had; the message names the endpoint and the reason, nothing that was sent or answered."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import confluent_kafka
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaDenied, KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import DENIED, denied
 from fhirline.streams.kafka.clients import librdkafka
@@ -27,7 +27,7 @@ Progress = Callable[[str, int], None]
 
 
 class Scanner:
-    """A consumer without a group. Raises ConfigurationError where Kafka does not answer or a topic is missing::
+    """A consumer without a group. Raises KafkaAccessError, and ConfigurationError where a topic is missing::
 
     with Scanner(settings) as scanner:
         for message in scanner.read({TopicPartition("raw.mediquo", 3): None}):
@@ -153,11 +153,11 @@ class Scanner:
         first = self._consumer.poll(POLL_SECONDS)
         return [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
 
-    def _denied(self, error: KafkaError, topic: str) -> ConfigurationError:
-        return ConfigurationError(f"FHIRLINE_BOOTSTRAP: {denied(self._settings, error, topic, self._group)}")
+    def _denied(self, error: KafkaError, topic: str) -> KafkaDenied:
+        return KafkaDenied(f"FHIRLINE_BOOTSTRAP: {denied(self._settings, error, topic, self._group)}")
 
-    def _unanswered(self, reason: str) -> ConfigurationError:
-        return ConfigurationError(f"FHIRLINE_BOOTSTRAP: {self._settings.bootstrap} does not answer ({reason})")
+    def _unanswered(self, reason: str) -> KafkaRequestFailed:
+        return KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {self._settings.bootstrap} does not answer ({reason})")
 
 
 _MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})

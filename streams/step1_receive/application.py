@@ -14,6 +14,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from structlog.contextvars import bind_contextvars
 
+from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import Credential, Vendors
 from fhirline.mappers.pipeline.envelope import UnreadableBody
@@ -33,7 +34,7 @@ CLIENT_GONE = 499
 
 
 @dataclass(eq=False)
-class Refusal(Exception):
+class Refusal(FhirlineError):
     """An answer other than 202."""
 
     status: int

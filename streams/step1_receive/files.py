@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
+from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import UnreadableBody
@@ -26,7 +27,7 @@ WINDOW = 10_000
 BOM = b"\xef\xbb\xbf"
 
 
-class TopicMissing(Exception):
+class TopicMissing(FhirlineError):
     """The raw topic is not there; Kafka must not be let make it, with a number of partitions of its own."""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
@@ -34,11 +35,11 @@ IDLE_SECONDS = 0.1
 """Between two looks at librdkafka's other news, while nothing is."""
 
 
-class KafkaUnavailable(Exception):
+class KafkaUnavailable(FhirlineError):
     """Kafka did not acknowledge a record; the message is librdkafka's name of the reason."""
 
 
-class RecordTooLarge(Exception):
+class RecordTooLarge(FhirlineError):
     """A record that Kafka will never take."""
 
 

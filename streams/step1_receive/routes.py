@@ -7,7 +7,7 @@ event: tenants are lower-case slugs and events are written in CamelCase, so none
 
 from dataclasses import dataclass
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.config.vendors import DEFAULT_TENANT, Vendors
 from fhirline.mappers.registry import VENDORS, vendor_mapping
 
@@ -22,7 +22,7 @@ class Route:
     event: str | None = None
 
 
-class NoRoute(Exception):
+class NoRoute(FhirlineError):
     """Nothing is received there; ``code`` is the answer's stable error code. The message does not repeat the path."""
 
     def __init__(self, code: str, reason: str) -> None:

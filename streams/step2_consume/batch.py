@@ -17,13 +17,8 @@ from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit
 from fhirline.streams.step2_consume.metrics import BatchCounts, VendorMetrics, WorkerMetrics
 from fhirline.streams.step3_restore.erased import Heeding
 from fhirline.streams.step3_restore.state import PartitionState, RegisterTooLarge, StateCache
-from fhirline.streams.step4_normalize.follow import (
-    TOO_LARGE,
-    follow,
-    not_remembered,
-    smaller_letters,
-    too_large_letter,
-)
+from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE, smaller_letters, too_large_letter
+from fhirline.streams.step4_normalize.follow import follow, state_too_large
 from fhirline.streams.step5_publish.publish import Deliverer, DeliveryFailed
 from fhirline.topics.declared import dead_letter_topic, state_topic
 
@@ -110,9 +105,9 @@ class BatchProcessor:
             if followed.key:
                 into.patients.add(followed.key)
             try:
-                told = state.told(self.state.topic, raw.partition, followed.key, followed.statements, self._largest)
+                told = state.told(self.state.topic, raw.partition, followed.key, followed.state_updates, self._largest)
             except RegisterTooLarge:
-                followed, told = not_remembered(raw, self.state.topic), []
+                followed, told = state_too_large(raw, self.state.topic), []
             if spans and span:
                 followed = spans.carried(followed, span)
             into.counts.event(followed)

@@ -13,7 +13,9 @@ from fhirline.mappers.pipeline.normalize import UNKNOWN
 from fhirline.mappers.registry import vendor_mapping
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.observe.metrics.labels import BATCH_BUCKETS, LATENCY_BUCKETS, OTHER, PATHS, Bounded
-from fhirline.streams.step4_normalize.follow import MAPPING_FAILED, TOO_LARGE, UNREADABLE_HEADER, Followed
+from fhirline.streams.step4_normalize.dead_letter import MAPPING_FAILED, TOO_LARGE
+from fhirline.streams.step4_normalize.follow import Followed
+from fhirline.streams.step4_normalize.raw_event import UNREADABLE_HEADER
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
 
 CODES = (

@@ -11,7 +11,7 @@ import asyncio
 import time
 from contextlib import suppress
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.streams.kafka.reader import Scanner
@@ -59,7 +59,7 @@ class Follower:
         return time.monotonic() - self._seen < LOOK_SECONDS
 
     def refresh(self) -> None:
-        """Read on to the topic's end. Raises OtherKey, and ConfigurationError where the topic cannot be read."""
+        """Read on to the topic's end. Raises OtherKey, and KafkaAccessError where the topic cannot be read."""
         began = time.monotonic()
         if self._scanner is None:
             self._scanner = Scanner(self._settings)
@@ -110,7 +110,7 @@ class Heeding:
         while True:
             async with self._looking:
                 # Otherwise what is known grows old, and the next batch, which may not be mapped by it, hears why.
-                with suppress(ConfigurationError):
+                with suppress(ConfigurationError, KafkaAccessError):
                     await asyncio.to_thread(self._follower.refresh)
             await asyncio.sleep(LOOK_SECONDS / 2)
 

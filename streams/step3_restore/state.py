@@ -21,6 +21,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
+from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import StateUpdate
 from fhirline.mappers.results import Entry, Version
@@ -43,11 +44,11 @@ FRAMING = 1_024
 batch of format 2), and a round number above."""
 
 
-class RestoreFailed(Exception):
+class RestoreFailed(FhirlineError):
     """The state topic could not be read to its end."""
 
 
-class RegisterTooLarge(Exception):
+class RegisterTooLarge(FhirlineError):
     """A register is larger than a record may be: what an event says could not be remembered whole."""
 
 

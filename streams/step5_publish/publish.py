@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
@@ -44,7 +45,7 @@ Delivered = Callable[[Message], None]
 """Called with a record as Kafka has acknowledged it, with its partition and offset."""
 
 
-class DeliveryFailed(Exception):
+class DeliveryFailed(FhirlineError):
     """Something could not be delivered for good. The message names topics and librdkafka's error, no payload."""
 
 

@@ -111,7 +111,7 @@ def undisturbed(
     for raw in raws:
         memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
         followed = follow(raw, normalize, memory, settings.partitions)
-        memory.remember(followed.statements)
+        memory.remember(followed.state_updates)
         seen(raw, followed)
         for record in followed.records:
             if not record.topic.startswith("dead-letter."):

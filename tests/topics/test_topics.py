@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka import KafkaProducer
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import KafkaUnreachable
 from fhirline.mappers.pipeline.normalize import OWN_PARTITION
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
@@ -280,7 +280,7 @@ def test_a_cluster_that_does_not_answer_is_one_clear_line() -> None:
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with (
-            pytest.raises(ConfigurationError, match=rf"FHIRLINE_BOOTSTRAP: no Kafka broker answered at {address}"),
+            pytest.raises(KafkaUnreachable, match=rf"FHIRLINE_BOOTSTRAP: no Kafka broker answered at {address}"),
             Cluster({"bootstrap_servers": [address]}, timeout=0.3),
         ):
             pytest.fail("something answered")

@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, FhirlineError
 
 TOKEN_PATH = "/api/v2/oauth2/token"
 TEMPORARY = frozenset({408, 409, 425, 429})
@@ -39,7 +39,7 @@ class Instance:
     scopes: str | None = None
 
 
-class CallFailed(Exception):
+class CallFailed(FhirlineError):
     """A call that brought nothing. ``code`` is stable and safe to log; ``said``, the instance's own words, is not."""
 
     def __init__(

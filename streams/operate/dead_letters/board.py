@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.reader import Progress, Scanner
@@ -24,7 +24,7 @@ from fhirline.streams.kafka.records import (
     position_of,
 )
 from fhirline.streams.operate.dead_letters.cases import Case, Letter, Mark, Status, cases, letter_of
-from fhirline.streams.step4_normalize.follow import TOO_LARGE
+from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE
 from fhirline.topics.declared import DEAD_LETTER_STATUS, ENRICHED, dead_letter_topic, raw_topic
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Board:
             self._admin.close()
 
     def read(self, progress: Progress | None = None) -> list[Case]:
-        """Every case there is by now. Raises ConfigurationError where Kafka does not answer."""
+        """Every case there is by now. Raises KafkaAccessError where Kafka does not answer."""
         with Scanner(self._settings, progress) as scanner:
             for message in self._read_on(scanner, [DEAD_LETTER_STATUS]):
                 self._take_mark(message)
@@ -92,7 +92,7 @@ class Board:
                 found = self._admin.list_group_offsets({group: partitions})[group]
                 self._committed.update({(group, tp.topic, tp.partition): held.offset for tp, held in found.items()})
         except KafkaError as error:
-            raise ConfigurationError(f"committed offsets could not be read: {type(error).__name__}") from None
+            raise KafkaRequestFailed(f"committed offsets could not be read: {type(error).__name__}") from None
 
     def _mapped(self, case: Case) -> bool:
         position = case.mark.redriven if case.mark else None

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.pipeline.envelope import UnreadableBody
@@ -40,7 +41,7 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, Recor
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case, Mark, Status, raw_timestamp, received
 from fhirline.streams.step3_restore.erased import Follower
-from fhirline.streams.step4_normalize.follow import envelope_of, redacted_value
+from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
 from fhirline.topics.declared import DEAD_LETTER_STATUS, enriched_topic, raw_topic
 
 SEND_AGAIN = frozenset({Status.OPEN, Status.FAILED})
@@ -50,11 +51,11 @@ FLUSH_GRACE = 2.0
 """Seconds beyond the delivery timeout in which librdkafka must have said what became of a record."""
 
 
-class NotMarked(Exception):
+class NotMarked(FhirlineError):
     """Events were sent, and Kafka did not take their marks: the same key would send them again, which does no harm."""
 
 
-class NotSent(Exception):
+class NotSent(FhirlineError):
     """A letter that cannot be redriven; the message says why, without any of its payload."""
 
 
@@ -177,7 +178,7 @@ class Redriver:
         self._write_marks()
 
     def _heed_erasure(self, case: Case, record: ProducerRecord) -> None:
-        """Raises NotSent where the patient is erased, ConfigurationError where that cannot be told."""
+        """Raises NotSent where the patient is erased, KafkaAccessError where that is unknown."""
         if not self._follower.fresh:
             self._follower.refresh()
         try:

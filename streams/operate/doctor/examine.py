@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaAccessError, KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.acl_check import missing
@@ -51,7 +51,7 @@ def at_the_cluster(settings: Settings, timeout: float) -> Iterator[Finding]:
     yield from cluster.bootstrap(settings)
     try:
         metadata = reach(settings, timeout)
-    except ConfigurationError as error:
+    except (ConfigurationError, KafkaAccessError) as error:
         yield problem("kafka", str(error).removeprefix(f"{PREFIX}BOOTSTRAP: "), "mend the settings that it names")
         yield from machine.clock(time.time(), None, machine.clock_is_kept())
         return
@@ -69,7 +69,7 @@ def _unless_it_fails(findings: Iterator[Finding]) -> Iterator[Finding]:
     """A cluster that answers one question may refuse another; the next ones are asked all the same."""
     try:
         yield from findings
-    except ConfigurationError as error:
+    except (ConfigurationError, KafkaAccessError) as error:
         yield problem("kafka", str(error), "mend what it names, and look again: the rest of this was not looked at")
 
 
@@ -101,7 +101,7 @@ def _brokers(settings: Settings, broker: int, timeout: float) -> Iterator[Findin
             request_timeout_ms=milliseconds,
         )
     except KafkaError as error:
-        raise ConfigurationError(f"{PREFIX}BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
+        raise KafkaRequestFailed(f"{PREFIX}BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
     try:
         yield cluster.kafka_version(tuple(admin.get_broker_version_data(broker).broker_version))
         told = cluster.broker_settings_of(admin, broker)

@@ -38,7 +38,8 @@ from fhirline.streams.kafka.records import (
     timestamp_ms,
 )
 from fhirline.streams.step3_restore.block import Compartment
-from fhirline.streams.step4_normalize.follow import envelope_of, follow
+from fhirline.streams.step4_normalize.follow import follow
+from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import (
     BUNDLE,
     ENRICHED,
@@ -126,7 +127,7 @@ class Finder:
             self.found.patients.add(_quoted(f"Patient/{normalize.naming.id(*of)}"))
 
     def look(self) -> Found:
-        """Everything there is. Raises ConfigurationError where Kafka does not answer."""
+        """Everything there is. Raises KafkaAccessError where Kafka does not answer."""
         found, places = self.found, self._raw_places()
         raws: dict[str, ConsumerRecord] = {}
         while places:  # a producer that is not ours may have put records elsewhere: their resources tell where
@@ -190,7 +191,7 @@ class Finder:
         for raw in sorted(raws, key=lambda each: (each.topic, each.partition, each.offset)):
             memory = memories.setdefault(raw.topic_partition, InMemoryState())
             followed = follow(raw, self._normalize, memory, self._settings.partitions)
-            memory.remember(followed.statements)
+            memory.remember(followed.state_updates)
             keys |= {each.key.decode() for each in followed.records if each.topic in CANONICAL}
         return frozenset(keys)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from fhirline.config.errors import FhirlineError
 from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import codeable_concept, coding, reference
@@ -115,7 +116,7 @@ class Departure:
         return orjson.dumps(resource)
 
 
-class InvalidDeparture(Exception):
+class InvalidDeparture(FhirlineError):
     """A defect of ours: what tells of an erasure is no valid FHIR."""
 
 

@@ -12,16 +12,14 @@ from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka.errors import KafkaError
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import kafka_python
+from fhirline.streams.kafka.embedded_quirks import offset_at_time
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, partition_of
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
-
-NO_TIMESTAMP = -1
-"""Tansu's answer for a time after the last record, with offset 0; Apache Kafka answers None (faust.md §6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class Span:
 
 
 def spans(settings: Settings, selection: Selection) -> tuple[Span, ...]:
-    """The spans, largest first. Raises ConfigurationError where Kafka does not answer or a topic is missing."""
+    """The spans, largest first. Raises KafkaAccessError, and ConfigurationError where a topic is missing."""
     with Scanner(settings) as scanner:
         places: dict[TopicPartition, str] = {}
         for vendor in selection.vendors:
@@ -103,11 +101,8 @@ def _positions(
         finally:
             consumer.close()
     except KafkaError as error:
-        raise ConfigurationError(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
-    since = {
-        TopicPartition(*place): answer.offset if answer and answer.timestamp != NO_TIMESTAMP else None
-        for place, answer in by_time.items()
-    }
+        raise KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
+    since = {TopicPartition(*place): offset_at_time(answer) for place, answer in by_time.items()}
     return begin, end, since
 
 

@@ -37,7 +37,8 @@ from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.operate.replay.topic_index import HeldIndex, digest, sortable
 from fhirline.streams.step3_restore.erased import Follower
 from fhirline.streams.step3_restore.state import PartitionState, RegisterTooLarge, StateCache
-from fhirline.streams.step4_normalize.follow import Followed, envelope_of, follow, not_remembered
+from fhirline.streams.step4_normalize.follow import Followed, follow, state_too_large
+from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import BUNDLE, canonical_topic
 
 AT_A_TIME = 500
@@ -172,9 +173,9 @@ class Mapping:
         followed = follow(raw, self._normalize, state, self._settings.partitions, self._follower.blocks)
         largest = self._settings.message_max_bytes
         try:
-            return followed, state.told("", raw.partition, followed.key, followed.statements, largest)
+            return followed, state.told("", raw.partition, followed.key, followed.state_updates, largest)
         except RegisterTooLarge:
-            return not_remembered(raw, job.span.state_topic), []
+            return state_too_large(raw, job.span.state_topic), []
 
     def _keep(self, raw: ConsumerRecord, followed: Followed, batch: Batch) -> None:
         if (normalized := followed.normalized) is None:

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.mappers import MAP_SET_VERSION, MAPPING_VERSION
 from fhirline.streams.kafka.clients import kafka_python
@@ -44,11 +44,11 @@ Result = TypeVar("Result")
 LOOK_SECONDS = 0.2
 
 
-class Interrupted(Exception):
+class Interrupted(FhirlineError):
     """Ctrl-C; the batches in hand are in the journals."""
 
 
-class Failed(Exception):
+class Failed(FhirlineError):
     """A mapping process ended by itself; the message says what is to be done."""
 
 

@@ -78,7 +78,7 @@ class HeldIndex:
     ) -> None:
         """Take in what has been written since the last time, to the topics' ends; ``each`` sees every record of it.
 
-        Interrupted, it goes on from the last whole batch. Raises ConfigurationError where Kafka does not answer.
+        Interrupted, it goes on from the last whole batch. Raises KafkaAccessError where Kafka does not answer.
         """
         with Scanner(self._settings) as scanner:
             topics = [self._prefix + canonical_topic(each) for each in RESOURCE_TYPES]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.acl_check import MOVING
 from fhirline.streams.kafka.clients import librdkafka
@@ -47,7 +47,7 @@ class Groups:
         return AdminClient(self._config, logger=logging.getLogger("librdkafka"))
 
     def read(self, names: tuple[str, ...]) -> Mapping[str, Group]:
-        """Each group by its name. Raises ConfigurationError where the cluster does not answer, or may not."""
+        """Each group by its name. Raises KafkaRequestFailed where the cluster does not answer, or may not."""
         return {name: self._one(name) for name in names}
 
     def _one(self, name: str) -> Group:
@@ -64,7 +64,7 @@ class Groups:
                 if code in AWAITED and time.monotonic() < until:
                     time.sleep(AGAIN)  # the coordinator is on its way to another broker, or not there yet
                     continue
-                raise ConfigurationError(
+                raise KafkaRequestFailed(
                     f"{PREFIX}BOOTSTRAP: {self._where} did not describe group {name}: {error.args[0].name()}"
                 ) from None
             assigned = (each.assignment.topic_partitions for each in found.members if each.assignment)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.connect import reach
+from fhirline.streams.kafka.embedded_quirks import is_embedded, latest_timestamp_missing
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.operate.status.groups import AGAIN, Group, Groups
 from fhirline.topics.declared import Topic, dead_letter_topic, declared
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from fhirline.streams.operate.dead_letters.board import Board
 
 T = TypeVar("T")
-
-CLUSTER = "embedded-"
-"""How the embedded broker's cluster ids begin (streams/demo/embedded_broker.py)."""
 
 LETTERS_READ = 20_000
 """As many letters are looked through for those still open; beyond that, only the number of all is told."""
@@ -57,7 +55,7 @@ class Reading:
 
 
 class Reader:
-    """Keeps its connections between looks. Raises ConfigurationError where Kafka does not answer::
+    """Keeps its connections between looks. Raises KafkaAccessError where Kafka does not answer::
 
     with Reader(settings, vendors, groups) as reader:
         reading = reader.read()
@@ -78,8 +76,7 @@ class Reader:
         from kafka import KafkaAdminClient
         from kafka.errors import KafkaError
 
-        cluster = reach(self._settings, self._timeout).cluster_id or ""
-        self._exact = not cluster.startswith(CLUSTER)
+        self._exact = not is_embedded(reach(self._settings, self._timeout).cluster_id)
         milliseconds = int(self._timeout * 1000)
         try:
             self._admin = KafkaAdminClient(
@@ -144,8 +141,7 @@ class Reader:
         first = self._offsets(places, OffsetSpec.EARLIEST)
         end = self._offsets(places, OffsetSpec.LATEST)
         raw = [each for each in places if each[0].startswith("raw.") and end[each].offset > first[each].offset]
-        # Tansu tells the time with the end, and hangs up when asked for it; Apache Kafka only tells when asked.
-        untold = [each for each in raw if end[each].timestamp < 0]
+        untold = [each for each in raw if latest_timestamp_missing(end[each])]
         last = {**end, **self._offsets(untold, OffsetSpec.MAX_TIMESTAMP)}
         told = {each: last[each].timestamp for each in raw if last[each].timestamp >= 0}
         return {each: Ends(first[each].offset, end[each].offset, told.get(each)) for each in places}
@@ -174,8 +170,8 @@ class Reader:
         found = [each.last.vendor for each in self._board.read() if each.status is not Status.DONE]
         return {vendor: found.count(vendor) for vendor in self._vendors}
 
-    def _unanswered(self, error: Exception) -> ConfigurationError:
-        return ConfigurationError(
+    def _unanswered(self, error: Exception) -> KafkaRequestFailed:
+        return KafkaRequestFailed(
             f"{PREFIX}BOOTSTRAP: {self._settings.bootstrap} does not answer: {type(error).__name__}: {error}".rstrip(
                 ": "
             )

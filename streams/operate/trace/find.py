@@ -30,7 +30,7 @@ from fhirline.streams.kafka.records import (
     position_of,
     timestamp_ms,
 )
-from fhirline.streams.step4_normalize.follow import envelope_of
+from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import (
     BUNDLE,
     DEAD_LETTER_STATUS,
@@ -105,7 +105,7 @@ class EventTrace:
 
 
 class Tracer:
-    """Raises ConfigurationError where Kafka does not answer."""
+    """Raises KafkaAccessError where Kafka does not answer."""
 
     def __init__(self, settings: Settings, scanner: Scanner) -> None:
         self._settings = settings

@@ -1,6 +1,6 @@
 """What Kafka says of offsets that never came: which of them hold a record. Blocking, for a thread.
 
-All of it raises ConfigurationError where Kafka does not answer: then nothing may be taken for empty.
+All of it raises KafkaAccessError where Kafka does not answer: then nothing may be taken for empty.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +9,7 @@ import confluent_kafka
 import structlog
 from confluent_kafka import Consumer, KafkaException
 
+from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import librdkafka
@@ -21,11 +22,11 @@ MOST = 10_000
 """Records that are read for a batch's gaps. More were not lost on Faust's way to the agent: the worker begins anew."""
 
 
-class PassedOver(Exception):
+class PassedOver(FhirlineError):
     """More records than `MOST` never reached the agent. The message names topics and partitions."""
 
 
-class PositionsUnknown(Exception):
+class PositionsUnknown(FhirlineError):
     """Kafka did not say what the group has committed."""
 
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import structlog
 
+from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.step2_consume.faust.offset_gaps import begins_behind, committed, holding, missing
@@ -33,7 +34,7 @@ class Fetched(NamedTuple):
     end: int
 
 
-class LogEndsBefore(Exception):
+class LogEndsBefore(FhirlineError):
     """Partitions end before what has been committed: what comes now would be passed over. The message names them."""
 
 
@@ -73,7 +74,7 @@ class Positions:
     async def complete(self, raws: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """A batch as it is to be mapped: with all records before or within it that did not come.
 
-        Raises PassedOver, PositionsUnknown, and ConfigurationError where Kafka does not answer
+        Raises PassedOver, PositionsUnknown, and KafkaAccessError where Kafka does not answer
         (`streams.step2_consume.faust.offset_gaps`).
         """
         for topic in {raw.topic for raw in raws}:
@@ -122,7 +123,7 @@ class Positions:
         """Where to read on: partitions of which records were fetched that never came, and that there are.
 
         Where it was so at the call before too, and no batch of the topic was there between the two. Raises
-        PositionsUnknown, ConfigurationError, and LogEndsBefore, each of which may be the cluster's passing state.
+        PositionsUnknown, KafkaAccessError, and LogEndsBefore, each of which may be the cluster's passing state.
         """
         assignment = self._assignment
         await self._begin(self._assigned)

@@ -10,7 +10,7 @@ from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step2_consume.faust.offset_gaps import PositionsUnknown
 from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
@@ -77,7 +77,7 @@ class WorkerConsumer(Consumer):
                 await self.seek_wait({TP(*place): offset for place, offset in standing.items()})
         except (ConsumerNotStarted, IllegalStateError):
             return  # not yet, or not any more
-        except (ConfigurationError, KafkaException, PositionsUnknown, TimeoutError) as error:
+        except (ConfigurationError, KafkaAccessError, KafkaException, PositionsUnknown, TimeoutError) as error:
             log.warning("partitions could not be looked at", error=type(error).__name__, detail=str(error))
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import KafkaAccessError
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.operate.dead_letters.board import Board
@@ -137,7 +137,7 @@ def test_without_a_privilege_it_is_named(deployment: Deployment) -> None:
     before = deployment.written(*topics)
     with cluster.without(OPERATOR, *lacking):
         for look, named in looks:
-            with pytest.raises((ConfigurationError, RestoreFailed)) as told:
+            with pytest.raises((KafkaAccessError, RestoreFailed)) as told:
                 look()
             assert named in str(told.value)
         for refused in deployment.ran(

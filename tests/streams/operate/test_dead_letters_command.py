@@ -45,7 +45,9 @@ from fhirline.streams.operate.dead_letters.cases import Case, Status
 from fhirline.streams.operate.dead_letters.redrive import Redriver
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.block import Block, hashing
-from fhirline.streams.step4_normalize.follow import Followed, dead_letter, envelope_of, follow
+from fhirline.streams.step4_normalize.dead_letter import dead_letter
+from fhirline.streams.step4_normalize.follow import Followed, follow
+from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import ERASED, raw_topic
 from tests.crash.comparison import settled
 from tests.streams.operate.test_dead_letters import letters

@@ -137,10 +137,10 @@ class Load:
         for raw in raws:
             memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
             followed = follow(raw, normalize, memory, self.settings.partitions, erased.erased.blocks)
-            memory.remember(followed.statements)
+            memory.remember(followed.state_updates)
             state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
             out += followed.records
-            out += [state_record(state, raw.partition, followed.key, each) for each in followed.statements]
+            out += [state_record(state, raw.partition, followed.key, each) for each in followed.state_updates]
         Deliverer(self.settings).deliver(out)
         erased.close()
         self.raws += raws

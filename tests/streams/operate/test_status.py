@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka._types import HeadersType
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.cli import status
@@ -196,7 +196,7 @@ def test_a_broker_that_was_killed_is_found_again() -> None:
         with Reader(settings, load_vendors().names, (settings.group,), 2) as reader:
             before = reader.read()
             kafka.kill(1)
-            with pytest.raises(ConfigurationError, match="FHIRLINE_BOOTSTRAP"):
+            with pytest.raises(KafkaRequestFailed, match="FHIRLINE_BOOTSTRAP"):
                 reader.read()
             kafka.start(1)
             end = time.monotonic() + ENOUGH
@@ -204,7 +204,7 @@ def test_a_broker_that_was_killed_is_found_again() -> None:
                 try:
                     assert reader.read().ends == before.ends
                     return
-                except ConfigurationError:
+                except KafkaRequestFailed:
                     assert time.monotonic() < end
 
 

@@ -24,7 +24,7 @@ from fhirline.streams.step2_consume.fencing import BREATHE_AFTER, Fence
 from fhirline.streams.step2_consume.metrics import WorkerMetrics
 from fhirline.streams.step3_restore.block import Block, Compartment, Hashing
 from fhirline.streams.step3_restore.erased import Follower, Heeding
-from fhirline.streams.step4_normalize.follow import TOO_LARGE
+from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE
 from fhirline.streams.step5_publish.publish import Deliverer
 from fhirline.topics.declared import ERASED, canonical_topic
 from tests.support.kafka.brokers import RunningBroker, create_topics

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka import reader
 from fhirline.streams.kafka.clients import librdkafka, producer_config
@@ -349,7 +349,7 @@ def test_an_end_before_what_is_known_to_be_there_is_not_believed(log: Log, monke
     beyond = {log.place: log.records[9].offset + 5}
     with Scanner(log.settings) as scanner:
         assert len(list(scanner.read({log.place: log.records[0].offset}, beyond))) == 10
-        with pytest.raises(ConfigurationError, match="does not answer"):
+        with pytest.raises(KafkaRequestFailed, match="does not answer"):
             list(scanner.read({log.place: log.records[0].offset}, beyond, whole=True))
 
 

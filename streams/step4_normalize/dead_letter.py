@@ -1,0 +1,130 @@
+"""Dead letters: the raw value as it was, and in the headers a stable code, a path and the record it came from.
+
+The headers never contain a value of the payload (docs/dead-letters.md).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import orjson
+
+from fhirline.config.tables import secrets
+from fhirline.config.vendors import DEFAULT_TENANT
+from fhirline.mappers import MAPPING_VERSION
+from fhirline.mappers.identity import escape
+from fhirline.mappers.pipeline.envelope import Envelope
+from fhirline.mappers.pipeline.normalize import Refusal
+from fhirline.mappers.pipeline.redaction import folded
+from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
+from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
+from fhirline.topics.declared import dead_letter_topic
+
+MAPPING_FAILED = "mapping-failed"
+TOO_LARGE = "record-too-large"
+MAX_PROBLEMS = 20
+SHORT = 1_024
+"""Bytes of a key or header that fit into any dead letter."""
+
+_PASSED_ON = frozenset(
+    {
+        headers.RECEIVED_AT,
+        headers.TENANT,
+        headers.EVENT_TYPE,
+        headers.ATTEMPT,
+        headers.FIRST_RAW,
+        headers.REDRIVE,
+    }
+)
+"""Headers of the raw record that its dead letter repeats."""
+
+
+def dead_letter(
+    raw: ConsumerRecord, value: bytes | None, code: str, path: str = "", errors: str = "", event: str = ""
+) -> ProducerRecord:
+    """Build the dead letter of a raw record.
+
+    A value that could not be parsed could not be redacted either. Where it names a secret (mapping.md §7), the letter
+    goes without it; the raw record, whose position is in the header ``raw``, still has it.
+    """
+    if value is not None and code in ("not-json", "too-deep") and names_a_secret(value):
+        value = None
+    tenant = headers.header(raw.headers, headers.TENANT) or DEFAULT_TENANT
+    return ProducerRecord(
+        dead_letter_topic(raw.vendor),
+        raw.key or f"{escape(tenant)}|record/{raw.partition}/{raw.offset}".encode(),
+        value,
+        headers=[
+            *((name, sent) for name, sent in raw.headers if name in _PASSED_ON and sent),
+            *headers.headers(
+                vendor=raw.vendor,
+                raw=str(raw.position),
+                mapping_version=MAPPING_VERSION,
+                error_code=code,
+                error_path=path,
+                errors=errors or "[]",
+                raw_timestamp=str(raw.timestamp_ms),
+            ),
+            *(headers.headers(event_key=event) if event else []),
+            *([] if headers.header(raw.headers, headers.ATTEMPT) else headers.headers(attempt="1")),
+        ],
+    )
+
+
+def failure_letter(raw: ConsumerRecord, envelope: Envelope, error: Exception) -> ProducerRecord:
+    """Build the dead letter of an event that a defect of ours failed on."""
+    return dead_letter(raw, redacted_value(raw, envelope), MAPPING_FAILED, _raised_at(error), event=envelope.event_key)
+
+
+def refusal_letter(raw: ConsumerRecord, envelope: Envelope, refusals: Sequence[Refusal]) -> ProducerRecord:
+    """Build one dead letter for all resources that an event's mapping had to refuse.
+
+    A redrive maps the whole event again, so that one letter is enough.
+    """
+    problems = [
+        {"code": refusal.code, "resource": refusal.resource_type, "path": problem.path, "problem": problem.code}
+        for refusal in refusals
+        for problem in refusal.problems
+    ] or [{"code": refusal.code, "resource": refusal.resource_type} for refusal in refusals]
+    first = refusals[0]
+    path = first.problems[0].path if first.problems else first.resource_type
+    shown = orjson.dumps(problems[:MAX_PROBLEMS]).decode()
+    return dead_letter(raw, redacted_value(raw, envelope), first.code, path, errors=shown, event=envelope.event_key)
+
+
+def too_large_letter(raw: ConsumerRecord, topic: str) -> ProducerRecord:
+    """Build the dead letter of an event of which a record for ``topic`` exceeds what Kafka takes."""
+    envelope = envelope_of(raw)  # does not raise: the record that is too large was made from it
+    return dead_letter(raw, redacted_value(raw, envelope), TOO_LARGE, topic, event=envelope.event_key)
+
+
+def smaller_letters(raw: ConsumerRecord, letter: ProducerRecord) -> Iterator[ProducerRecord]:
+    """Yield smaller forms of a letter that is itself too large, largest first.
+
+    The first goes without its value, the second also without a key or a header longer than `SHORT`. Both name the raw
+    record, which has what they leave out. The headers that identify the event (tenant, time of receipt, first raw
+    record) are short in every valid record, and stay.
+    """
+    yield replace(letter, value=None)
+    own = (headers.ERROR_CODE, headers.ERROR_PATH, headers.EVENT_KEY)
+    code, path, event = (headers.header(letter.headers, name) or "" for name in own)
+    last = {name: sent for name, sent in raw.headers if name in _PASSED_ON}
+    short = [(name, sent) for name, sent in last.items() if sent and len(sent) <= SHORT]
+    key = raw.key if raw.key and len(raw.key) <= SHORT else None
+    yield dead_letter(replace(raw, key=key, headers=short), None, code, path, event=event)
+
+
+def names_a_secret(value: bytes) -> bool:
+    """Tell whether unparseable bytes contain the name of a key in secrets.yaml."""
+    text = folded(value.decode("utf-8", "replace"))
+    return any(folded(name) in text for name in (*secrets().redacted, *secrets().redacted_below))
+
+
+def _raised_at(error: Exception) -> str:
+    """Describe where an exception was raised: type, file and line. Its message may quote the payload."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code if trace else None
+    module = code.co_filename.replace("\\", "/").rsplit("/", 2)[-2:] if code else ["?"]
+    return f"{type(error).__name__} at {'/'.join(module)}:{trace.tb_lineno if trace else 0}"

@@ -1,0 +1,43 @@
+"""Reading a raw record: its envelope, and its value without secrets."""
+
+import re
+from decimal import Decimal
+
+import orjson
+
+from fhirline.config.vendors import DEFAULT_TENANT, SLUG
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, event_key, open_envelope, read_body
+from fhirline.mappers.pipeline.redaction import redact
+from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.records import ConsumerRecord
+
+UNREADABLE_HEADER = "bad-header"
+"""Error code of a record whose headers cannot be read."""
+
+
+def envelope_of(raw: ConsumerRecord) -> Envelope:
+    """Open a raw record's envelope. Raises UnreadableBody.
+
+    Another producer's record may lack our headers (architecture.md §3.2). Its timestamp is then the time of receipt,
+    and its tenant the default one.
+    """
+    if raw.value is None:
+        raise UnreadableBody("empty", "the record has no value")
+    tenant = headers.header(raw.headers, headers.TENANT) or DEFAULT_TENANT
+    if not re.fullmatch(SLUG, tenant):
+        raise UnreadableBody(UNREADABLE_HEADER, "the header tenant is no slug")
+    received_at = Instant.parse(headers.header(raw.headers, headers.RECEIVED_AT))
+    received_at = received_at or Instant.from_unix(Decimal(raw.timestamp_ms) / 1000)
+    if received_at is None:
+        raise UnreadableBody(UNREADABLE_HEADER, "neither the header received-at nor the timestamp is readable")
+    route_event = headers.header(raw.headers, headers.EVENT_TYPE)
+    return open_envelope(raw.vendor, tenant, raw.value, received_at, route_event)
+
+
+def redacted_value(raw: ConsumerRecord, envelope: Envelope) -> bytes | None:
+    """Return the raw value byte for byte; redacted where its producer had not redacted it (mapping.md §7)."""
+    if raw.value is None:
+        return None
+    body = read_body(raw.value)
+    return raw.value if redact(body) is body and event_key(body) == envelope.event_key else orjson.dumps(envelope.body)
