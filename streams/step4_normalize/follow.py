@@ -15,11 +15,11 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.tables import secrets
 from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.mappers import MAPPING_VERSION
-from fhirline.mappers.identity import escape
+from fhirline.mappers.identity import escape_part
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, event_key, open_envelope, read_body
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer, Output, Refusal, State, StateUpdate
-from fhirline.mappers.pipeline.redaction import folded, redact
+from fhirline.mappers.pipeline.redaction import comparable, redact
 from fhirline.mappers.registry import raw_key
 from fhirline.mappers.results import Version
 from fhirline.streams.kafka import headers
@@ -79,7 +79,7 @@ def follow(
     if normalized.refusals:
         code = normalized.refusals[0].code
         records.append(_refused(raw, envelope, normalized.refusals))
-    return Followed(tuple(records), normalized.statements, key, normalized, code)
+    return Followed(tuple(records), normalized.state_updates, key, normalized, code)
 
 
 def envelope_of(raw: ConsumerRecord) -> Envelope:
@@ -159,7 +159,7 @@ def dead_letter(
     tenant = headers.header(raw.headers, headers.TENANT) or DEFAULT_TENANT
     return ProducerRecord(
         dead_letter_topic(raw.vendor),
-        raw.key or f"{escape(tenant)}|record/{raw.partition}/{raw.offset}".encode(),
+        raw.key or f"{escape_part(tenant)}|record/{raw.partition}/{raw.offset}".encode(),
         value,
         None,
         [
@@ -223,8 +223,8 @@ _PASSED_ON = frozenset(
 
 def names_a_secret(value: bytes) -> bool:
     """Whether unparseable bytes name a key of secrets.yaml anywhere."""
-    text = folded(value.decode("utf-8", "replace"))
-    return any(folded(name) in text for name in (*secrets().redacted, *secrets().redacted_below))
+    text = comparable(value.decode("utf-8", "replace"))
+    return any(comparable(name) in text for name in (*secrets().redacted, *secrets().redacted_below))
 
 
 def redacted_value(raw: ConsumerRecord, envelope: Envelope) -> bytes | None:

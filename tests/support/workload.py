@@ -17,7 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Pro
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
@@ -105,11 +105,11 @@ def undisturbed(
     seen: Callable[[ConsumerRecord, Followed], None] = lambda *_: None,
 ) -> dict[str, bytes]:
     """Topic-and-key → last value, as one run over the raw topics makes it; ``seen`` is told of each step."""
-    normalize, memories, store = normalizer(settings), {}, {}
+    normalize, memories, store = build_normalizer(settings), {}, {}
     for raw in raws:
         memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
         followed = follow(raw, normalize, memory, settings.partitions)
-        memory.remember(followed.statements)
+        memory.apply(followed.statements)
         seen(raw, followed)
         for record in followed.records:
             if not record.topic.startswith("dead-letter."):
