@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.mix import SHARES, events, mix
 from fhirline.config.settings import Settings
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -50,7 +50,7 @@ def run_normalize(normalize: Normalizer, of: list[ConsumerRecord]) -> None:
     memories: dict[tuple[str, int], InMemoryState] = {}
     for raw in of:
         memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
-        memory.remember(normalize(envelope_of(raw), memory).statements)
+        memory.apply(normalize(envelope_of(raw), memory).state_updates)
 
 
 def run_follow(normalize: Normalizer, of: list[ConsumerRecord]) -> None:
@@ -66,7 +66,7 @@ WAYS: dict[str, Callable[[Normalizer, list[ConsumerRecord]], None]] = {"normaliz
 
 def core(validation: str) -> Normalizer:
     """The packaged configuration; no ``.env`` is read."""
-    made = normalizer(Settings(validation=validation, _env_file=None))
+    made = build_normalizer(Settings(validation=validation, _env_file=None))
     made.validate({"resourceType": "Patient"})  # compiles the schemas now
     return made
 

@@ -21,7 +21,7 @@ import faust
 from fhir.resources.R4B import get_fhir_model_class
 
 from fhirline.config.settings import load_settings
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.kafka.records import ConsumerRecord, from_faust
@@ -29,7 +29,7 @@ from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, raw_topic
 
 settings = load_settings(validation="off")
-normalize = normalizer(settings)
+normalize = build_normalizer(settings)
 memories: dict[tuple[str, int], InMemoryState] = {}
 sent: dict[str, bytes] = {}
 
@@ -59,7 +59,7 @@ async def send(key: str, model: Any) -> None:
 async def follow(raw: ConsumerRecord) -> None:
     memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
     mapped = normalize(envelope_of(raw), memory)
-    memory.remember(mapped.statements)
+    memory.apply(mapped.state_updates)
     models = {
         output.key: get_fhir_model_class(output.resource["resourceType"]).model_validate(output.resource)
         for output in mapped.outputs

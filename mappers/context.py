@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -11,6 +10,7 @@ from fhirline.config.terminology import Row, Terminology
 from fhirline.config.vendors import TenantSettings
 from fhirline.mappers.fhir import elements
 from fhirline.mappers.identity import Naming, Part, key
+from fhirline.mappers.json_pointer import value_at
 from fhirline.mappers.payload import clean
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.results import Element, Flags, MergeStrategy, NewResource, Resource, Version
@@ -129,15 +129,7 @@ class Context:
 
     def raw(self, pointer: str) -> Any:
         """The redacted body's value at a JSON Pointer; None where nothing is."""
-        value: Any = self.envelope.body
-        for part in _parts(pointer):
-            if isinstance(value, dict):
-                value = value.get(part)
-            elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-                value = value[int(part)]
-            else:
-                return None
-        return value
+        return value_at(self.envelope.body, pointer)
 
     def items(self, pointer: str, models: Sequence[Model | None]) -> Iterator[Item[Model]]:
         """The readable items of a list (or of an object sent in its place), each with its own pointer."""
@@ -149,12 +141,6 @@ class Context:
         for position, model in enumerate(models):
             if model is not None:
                 yield Item(f"{pointer}/{position}", model, raw[position])
-
-
-@lru_cache(maxsize=4096)
-def _parts(pointer: str) -> tuple[str, ...]:
-    """A JSON Pointer's reference tokens (RFC 6901 §4)."""
-    return tuple(escaped.replace("~1", "/").replace("~0", "~") for escaped in pointer.split("/")[1:])
 
 
 def one_event(resource: Resource, flags: Flags | None = None, **label: Any) -> NewResource:

@@ -1,4 +1,4 @@
-"""Names and ids: the same vendor record always gets the same FHIR id (mapping.md §4, test vectors in §4.1)."""
+"""Resource ids and names under BASE: equal vendor ids give equal FHIR ids (mapping.md §4, test vectors in §4.1)."""
 
 import hashlib
 import unicodedata
@@ -9,13 +9,17 @@ from uuid import NAMESPACE_URL, uuid5
 
 from fhirline.config.terminology import norm
 
-__all__ = ["Naming", "Part", "decimal_text", "escape", "key", "norm"]
+__all__ = ["Naming", "Part", "decimal_text", "escape_part", "key", "norm"]
 
 Part = str | int | float | Decimal | None
 
 
-def escape(part: Part) -> str:
-    """One component of a key: ``%``, ``|`` and ``/`` escaped, numbers in shortest decimal form, absent is ``-``."""
+def escape_part(part: Part) -> str:
+    """Write one part of a key: ``%``, ``|`` and ``/`` escaped, numbers in shortest decimal form, an absent part ``-``.
+
+    >>> [escape_part(part) for part in ("a/b", 72.0, None)]
+    ['a%2Fb', '72', '-']
+    """
     if part is None:
         return "-"
     text = part if isinstance(part, str) else decimal_text(part)
@@ -25,28 +29,28 @@ def escape(part: Part) -> str:
 
 
 def decimal_text(number: int | float | Decimal) -> str:
-    """A JSON number without exponent or trailing zeros: 1.0 → ``1``, 1e3 → ``1000``."""
+    """Write a JSON number without exponent or trailing zeros: 1.0 is ``1``, 1e3 is ``1000``."""
     if isinstance(number, int):
         return str(number)
     if not number:
-        return "0"  # also -0: equal numbers have one name
+        return "0"  # also for -0.0: equal numbers get one text
     plain = format(number if isinstance(number, Decimal) else Decimal(repr(number)), "f")
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
 def key(*parts: Part) -> str:
-    """Key parts joined by ``/``, each escaped."""
-    return "/".join(map(escape, parts))
+    """Join key parts by ``/``, each escaped."""
+    return "/".join(map(escape_part, parts))
 
 
 @lru_cache(maxsize=4096, typed=True)
 def _id(namespace: bytes, vendor: str, tenant: str, resource_type: str, kind: str, *parts: Part) -> str:
-    """Cached, since an event names its patient a dozen times; typed, since 1 and True are equal and named apart."""
+    """Cached because an event names its patient a dozen times. ``typed``: 1 and True are equal but have other names."""
     return _uuid5(namespace, f"v1|{vendor}|{tenant}|{resource_type}|{kind}|{key(*parts)}")
 
 
 def _uuid5(namespace: bytes, name: str) -> str:
-    """RFC 9562 §5.5, without the cost of a UUID object."""
+    """Compute a UUIDv5 (RFC 9562 §5.5) as text, without the cost of a UUID object."""
     digits = hashlib.sha1(namespace + name.encode(), usedforsecurity=False).hexdigest()
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
@@ -54,7 +58,10 @@ def _uuid5(namespace: bytes, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """Everything that is named under BASE, which is fixed for the life of a deployment."""
+    """Makes ids, identifier systems and extension URLs under BASE, which is fixed for the life of a deployment.
+
+    ``server_base`` is the base of ``Bundle.entry.fullUrl``; BASE by default.
+    """
 
     base: str
     server_base: str = ""
@@ -65,11 +72,11 @@ class Naming:
         object.__setattr__(self, "server_base", self.server_base or self.base)
 
     def id(self, vendor: str, tenant: str, resource_type: str, kind: str, *parts: Part) -> str:
-        """UUIDv5 of ``v1|vendor|tenant|ResourceType|kind|k1/k2/…`` in the deployment's name space; 36 characters."""
+        """Return the UUIDv5 of ``v1|vendor|tenant|ResourceType|kind|k1/k2/…`` under BASE: 36 characters, lower case."""
         return _id(self._namespace, vendor, tenant, resource_type, kind, *parts)
 
     def sid(self, vendor: str, tenant: str, kind: str) -> str:
-        """``identifier.system`` of a vendor's own ids (mapping.md §4.2)."""
+        """Return the ``identifier.system`` of a vendor's own ids of one kind (mapping.md §4.2)."""
         return f"{self.base}/sid/{vendor}/{tenant}/{kind}"
 
     def code_system(self, name: str) -> str:

@@ -1,6 +1,6 @@
-"""Points in time that keep every digit they were sent with, and compare as instants (mapping.md §3.2 to §3.4).
+"""Instants that keep every digit they were sent with and compare as points in time (mapping.md §3.2 to §3.4).
 
-Python's ``datetime`` cuts fractions at microseconds; vendors' and FHIR's instants do not.
+Python's ``datetime`` truncates fractions to microseconds. Vendors' and FHIR's instants may be finer.
 """
 
 import re
@@ -20,25 +20,30 @@ _SECOND = timedelta(seconds=1)
 @total_ordering
 @dataclass(frozen=True, slots=True, eq=False)
 class Instant:
-    """An instant: ``text`` is a valid FHIR instant, as sent; ``order`` compares (epoch seconds, fraction digits)."""
+    """An instant. ``text`` is a FHIR instant, digits and zone as sent; ``order`` is (epoch seconds, fraction digits).
+
+    >>> late, early = Instant.parse("2024-01-01T01:00:00.10+01:00"), Instant.parse("2024-01-01T00:00:00.0999Z")
+    >>> late > early, late == Instant.parse("2024-01-01T00:00:00.1Z")
+    (True, True)
+    """
 
     text: str
     order: tuple[int, str]
 
     @staticmethod
     def parse(value: object) -> "Instant | None":
-        """Read an RFC 3339 date-time with a zone; anything else (also a leap second, a date alone) is None."""
+        """Read an RFC 3339 date-time with a zone. None for anything else, a leap second and a date alone included."""
         return _parsed(value) if isinstance(value, str) else None
 
     @classmethod
     def at(cls, moment: datetime) -> Self:
-        """An aware moment in UTC, cut to the millisecond."""
+        """Make an Instant of an aware datetime in UTC, truncated to milliseconds."""
         text = moment.isoformat(timespec="milliseconds").removesuffix("+00:00")
         return cls(f"{text}Z", ((moment - _EPOCH) // _SECOND, text[-3:].rstrip("0")))
 
     @classmethod
     def from_unix(cls, seconds: Decimal) -> Self | None:
-        """Read UNIX seconds (fractions kept); None outside the years 1 to 9999."""
+        """Make an Instant of UNIX seconds, fractions kept; None outside the years 1 to 9999."""
         try:
             whole = int(seconds // 1)
             moment = _EPOCH + timedelta(seconds=whole)
@@ -49,7 +54,7 @@ class Instant:
         return cls(text.rjust(len(text) + 4 - text.index("-"), "0"), (whole, fraction))
 
     def shifted(self, delta: timedelta) -> tuple[int, str]:
-        """``order`` of this instant moved by whole seconds: for comparisons such as "24 h later"."""
+        """Return the ``order`` of this instant moved by whole seconds, to compare with "24 h later" and the like."""
         return (self.order[0] + delta // _SECOND, self.order[1])
 
     def __eq__(self, other: object) -> bool:
@@ -64,7 +69,7 @@ class Instant:
 
 @lru_cache(maxsize=8192)
 def _parsed(value: str) -> Instant | None:
-    """Cached: a fold reads again what its subject's earlier events said."""
+    """Cached because a fold reads the same texts again with every event of its subject."""
     found = _RFC3339.fullmatch(value.strip())
     if not found:
         return None
@@ -84,8 +89,8 @@ def _parsed(value: str) -> Instant | None:
 
 
 def offset_text(moment: datetime) -> str:
-    """``moment`` (aware, whole seconds) with its offset as FHIR writes it: ``2024-01-01T00:00:00+01:00`` or ``…Z``."""
+    """Write an aware datetime of whole seconds as FHIR does: ``2024-01-01T00:00:00+01:00`` or ``…Z``."""
     offset = moment.utcoffset() or timedelta(0)
-    if offset % timedelta(minutes=1):  # local mean times of long ago: FHIR's zones have no seconds
+    if offset % timedelta(minutes=1):  # local mean times before standard time: FHIR's offsets have no seconds
         moment = moment.astimezone(timezone(timedelta(minutes=round(offset / timedelta(minutes=1)))))
     return moment.isoformat().replace("+00:00", "Z")

@@ -1,8 +1,15 @@
-"""Building blocks of the vendors' payload models: read what can be read, never raise over what cannot.
+"""Building blocks of the vendors' payload models. Validating a body with such a model never raises.
 
-A leaf of the wrong type, a blank string or a null reads as absent (``None`` or ``()``); the ledger sees that the value
-was sent and keeps it (mapping.md §1, rules 2 and 5). Numbers sent for a text are read as text, an object sent for a
-list as a list of one.
+A leaf of the wrong type, a blank string or a null reads as absent: None, or ``()`` for a list. The ledger still finds
+the value in the body and keeps it (mapping.md §1, rules 2 and 5). A number where a text is expected is read as text, an
+object where a list is expected as a list of one.
+
+>>> class Drug(Payload):
+...     name: Text = None
+...     days: Number = None
+...     notes: Items[Text] = ()
+>>> Drug.model_validate({"name": " ", "days": "7.50", "notes": ["with food", {}], "unknown": 1})
+Drug(name=None, days=Decimal('7.50'), notes=('with food', None))
 """
 
 import re
@@ -24,7 +31,7 @@ from pydantic_core import CoreSchema, core_schema
 from fhirline.mappers.identity import decimal_text
 
 _UNCLEAN = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
-# FHIR's string (R4: `[ \r\n\t\S]+`): no control characters, no exotic white space, something to read.
+# What `clean` returns unchanged of FHIR's string (R4: `[ \r\n\t\S]+`): no control characters, no unusual white space.
 _PLAIN = (
     r"^[\P{Cc}\t\r\n&&[^\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}"
     r"\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}\x{FFFE}\x{FFFF}]]*$"
@@ -32,21 +39,21 @@ _PLAIN = (
 
 
 class OrAbsent:
-    """Annotation: a value that does not validate is absent (``None``) instead of an error."""
+    """Annotation: a value that does not validate reads as None instead of raising."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_default_schema(handler(source), default=None, on_error="default")
 
 
 def clean(text: str) -> str | None:
-    """``text`` as a FHIR string may hold it: control characters dropped, other white space a space; blank is None."""
-    if not text.isprintable():  # what is printable has neither control characters nor white space but the space
+    """Make a valid FHIR string: drop control characters, turn unusual white space into a space; None if blank."""
+    if not text.isprintable():  # printable text has no control characters and no white space other than the space
         text = _UNCLEAN.sub(lambda found: " " if unicodedata.category(found[0])[0] == "Z" else "", text)
     return text if text and not text.isspace() else None
 
 
 def absent(value: Any) -> bool:
-    """Whether a JSON value says nothing: null, blank, an empty list or object (mapping.md §1, rule 5)."""
+    """Tell whether a JSON value is absent: null, blank, an empty list or object (mapping.md §1, rule 5)."""
     return value is None or value in ("", [], {}) or (isinstance(value, str) and value.isspace())
 
 
@@ -76,27 +83,31 @@ Text = Annotated[
     | None,
     OrAbsent(),
 ]
-"""A string, or a number read as one; clean as a FHIR string, otherwise verbatim."""
+"""A str or None: a string, or a number read as one, cleaned to a FHIR string (`clean`) and otherwise verbatim."""
 
 Shortest = Annotated[Text, BeforeValidator(_number_as_text)]
-"""As `Text`, with numbers in shortest decimal form: 72, 72.0 and ``"72"`` are one id (mapping.md §4.1)."""
+"""A `Text` for ids, numbers in shortest decimal form: 72, 72.0 and ``"72"`` are one id (mapping.md §4.1)."""
 
 Number = Annotated[
     Annotated[Decimal, Field(max_digits=48, decimal_places=18)] | None, BeforeValidator(_number), OrAbsent()
 ]
-"""A number, or a string that holds just one; exact. 30 digits before the point: milliseconds have 13."""
+"""A Decimal or None: a number, or a string that holds only a number; exact, up to 30 digits before the point.
+
+Write it to FHIR with `fhir.elements.decimal` or `fhir.elements.integer`.
+"""
 
 Flagged = Annotated[bool | None, OrAbsent()]
+"""A bool or None."""
 
 T = TypeVar("T")
 Maybe = Annotated[T | None, OrAbsent()]
-"""An object, or absent where something else was sent."""
+"""An object read by model T; None where something else was sent."""
 
 Items = Annotated[tuple[Annotated[T | None, OrAbsent()], ...], BeforeValidator(_items)]
-"""A list; items that are not what they should be are None, so that positions stay."""
+"""A tuple of items read as T. An unreadable item is None, so that the others keep their positions."""
 
 
 class Payload(BaseModel):
-    """Base of every vendor payload model. Unknown fields are not read; the ledger keeps them."""
+    """Base class of every payload model. Unknown fields are not read; the ledger keeps them."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)

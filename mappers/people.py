@@ -1,4 +1,4 @@
-"""Patients and Practitioners: fed field by field by many events (mapping.md §3.2 "fields", §4.3)."""
+"""Patients, folded field by field from many events, and Practitioners (mapping.md §3.2 "fields", §4.3)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ TELECOM = "telecom."
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a person as an event sent it: whole elements, and the flags that come with them.
+    """One field of a person as an event sent it: whole FHIR elements, and the codes of their flags.
 
-    ``elements`` maps FHIR names (also companions such as ``_gender``) to values. ``name`` and ``telecom`` entries of
-    several fields are joined into one list, in the order of the fields' names.
+    ``elements`` maps FHIR names (companions such as ``_gender`` included) to values. Lists of several fields (``name``,
+    ``telecom``, …) are joined, in the order of the fields' names.
     """
 
     elements: Mapping[str, Any]
@@ -45,10 +45,11 @@ def patient(
     fields: Mapping[str, Field] | None = None,
     flags: Sequence[str] = (),
 ) -> Fold:
-    """The Patient of ``vendor_key``: identifiers as a sorted union, each other field as last sent.
+    """Make the Fold of a Patient: identifiers are a sorted union, each other field is kept as last sent.
 
-    ``fields`` are named as mapping.md §3.2 names them (``name.text``, ``gender``, ``telecom.email``, …); what is not
-    named is not erased. ``flags`` hold for the identifier (``schema-unconfirmed``).
+    ``kind`` and ``vendor_key`` make its id. ``fields`` has names of mapping.md §3.2 (``name.text``, ``gender``,
+    ``telecom.email``, …); a field that is not named keeps its stored value. ``flags`` are codes of flags of the
+    identifier (``schema-unconfirmed``).
     """
     subject = context.reference("Patient", kind, vendor_key)
     identifiers = [context.identifier(kind, vendor_key)]
@@ -58,26 +59,26 @@ def patient(
             elements.identifier(context.settings.mrn_system, vendor_key, type=elements.codeable_concept(mrn))
         )
     updates: dict[str, Any] = {
-        f"identifier {each['system']}|{each['value']}": {
-            "elements": {"identifier": [each]},
+        f"identifier {identifier['system']}|{identifier['value']}": {
+            "elements": {"identifier": [identifier]},
             "flags": list(flags),
         }
-        for each in identifiers
+        for identifier in identifiers
     }
     for name, field in (fields or {}).items():
         updates[f"field {name}"] = {"elements": dict(field.elements), "flags": list(field.flags)}
-    return Fold(subject, updates, lambda registers: [person(subject, registers)], targets=(subject,))
+    return Fold(subject, updates, lambda entries: [person(subject, entries)], targets=(subject,))
 
 
-def person(subject: str, registers: StateEntries) -> BuiltResource:
-    """A Patient or Practitioner as it follows from its registers."""
+def person(subject: str, entries: StateEntries) -> BuiltResource:
+    """Build a Patient or Practitioner from its state entries. ``subject`` is ``<ResourceType>/<id>``."""
     resource_type, _, id = subject.partition("/")
     content: dict[str, Any] = {}
     flags: set[str] = set()
-    for name in sorted(registers):
-        said = registers[name].value
-        flags.update(said["flags"])
-        for element, value in said["elements"].items():
+    for name in sorted(entries):
+        field = entries[name].value
+        flags.update(field["flags"])
+        for element, value in field["elements"].items():
             if element in _LISTS:
                 content.setdefault(element, []).extend(value)
             else:
@@ -85,7 +86,7 @@ def person(subject: str, registers: StateEntries) -> BuiltResource:
     ordered = {name: content[name] for name in PERSON_ORDER if name in content}
     return BuiltResource(
         elements.resource(resource_type, id, **ordered),
-        max(entry.version for entry in registers.values()),
+        max(entry.version for entry in entries.values()),
         tuple(Flag(code) for code in sorted(flags)),
     )
 
@@ -99,7 +100,7 @@ def practitioner(
     identifiers: Sequence[Element] = (),
     flags: Flags | None = None,
 ) -> NewResource:
-    """A Practitioner who was named (mapping.md §4.3), in the event's own view (§3.2)."""
+    """Make a Practitioner who is named in the event (mapping.md §4.3), from this event alone (§3.2)."""
     resource = context.resource(
         "Practitioner",
         "professional",

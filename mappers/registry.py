@@ -1,7 +1,7 @@
-"""What a vendor package declares, and how an event finds its mapping.
+"""The registry of vendors: what a vendor package declares, and which mapping an event gets.
 
-Adding a vendor: a package ``mappers/<vendor>/`` with a ``VENDOR`` in its ``__init__``, its line in `VENDORS`, and a
-block in ``config/vendors.yaml``. Adding an event: a module with its mapping, and a line in the package's ``events``.
+To add a vendor: a package ``mappers/<vendor>/`` with a ``VENDOR`` in its ``__init__``, its name in `VENDORS`, and a
+block in ``config/vendors.yaml``. To add an event: a module with its mapping, and a line in the package's ``events``.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from fhirline.mappers.context import Context
-from fhirline.mappers.identity import escape, key
+from fhirline.mappers.identity import escape_part, key
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline.envelope import Body, Envelope
 from fhirline.mappers.results import MappingResult
@@ -22,7 +22,7 @@ VENDORS = ("altibbi", "azodha", "infermedica", "mediquo")
 
 @dataclass(frozen=True, slots=True)
 class EventMapping:
-    """One event type: how its body is read, and the pure function that maps it."""
+    """The mapping of one event type: the model that reads its body, and the pure function that maps the model."""
 
     model: type[Payload]
     map: Callable[[Any, Context], MappingResult]
@@ -30,11 +30,13 @@ class EventMapping:
 
 @dataclass(frozen=True, slots=True)
 class VendorMapping:
-    """Everything the pipeline asks of a vendor.
+    """All that the pipeline needs to know of a vendor.
 
-    ``event_type(body, route_event)`` is the discriminator of mapping.md §2; ``patient_key(body)`` the parts of the
-    patient compartment's key, None where the body names none; ``event_time`` as §3.3. ``unmapped`` are event types
-    that are known and have no mapping.
+    * ``event_type(body, route_event)``: the event type, by the vendor's discriminator (mapping.md §2); None if unknown.
+    * ``patient_key(body)``: the parts of the patient key (mapping.md §2); None where the body names no patient.
+    * ``event_time(envelope)``: when the event happened (mapping.md §3.3).
+    * ``events``: event type → mapping.
+    * ``unmapped``: event types that are known and have no mapping.
     """
 
     name: str
@@ -47,7 +49,7 @@ class VendorMapping:
 
 @cache
 def vendor_mapping(vendor: str) -> VendorMapping:
-    """The declaration of ``vendor``; KeyError for an unknown one."""
+    """Return what the package of ``vendor`` declares; raise KeyError for an unknown vendor."""
     if vendor not in VENDORS:
         raise KeyError(vendor)
     declared = import_module(f"fhirline.mappers.{vendor}").VENDOR
@@ -55,16 +57,16 @@ def vendor_mapping(vendor: str) -> VendorMapping:
     return declared
 
 
-def compartment(vendor: str, body: Body, event_key: str) -> str:
-    """The patient key of mapping.md §2, escaped; ``event/<eventKey>`` where the body names nobody."""
+def patient_key(vendor: str, body: Body, event_key: str) -> str:
+    """Return the event's patient key, escaped; ``event/<eventKey>`` where the body names no patient (mapping.md §2)."""
     return key(*(vendor_mapping(vendor).patient_key(body) or ("event", event_key)))
 
 
 def raw_key(envelope: Envelope) -> str:
-    """Key of the event's record in ``raw.<vendor>``: ``tenant|<patientKey>``."""
-    return f"{escape(envelope.tenant)}|{compartment(envelope.vendor, envelope.body, envelope.event_key)}"
+    """Return the key of the event's record in ``raw.<vendor>``: ``tenant|<patientKey>``."""
+    return f"{escape_part(envelope.tenant)}|{patient_key(envelope.vendor, envelope.body, envelope.event_key)}"
 
 
 def partition_key(envelope: Envelope) -> str:
-    """What canonical records of the event are partitioned by: ``vendor|tenant|<patientKey>``."""
+    """Return the text that partitions the event's canonical records: ``vendor|tenant|<patientKey>``."""
     return f"{envelope.vendor}|{raw_key(envelope)}"

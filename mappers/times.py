@@ -21,10 +21,10 @@ ValueBasis = Callable[[str], Element]
 
 @dataclass(frozen=True, slots=True)
 class EventTime:
-    """When an event happened, as far as it says so.
+    """When an event happened, or was received where it has no usable time of its own.
 
-    ``instant`` is what FHIR elements get; ``ranked`` is what events are ordered by. They differ for an event time in
-    the future. ``from_received``: ``ranked`` is the time of receipt, so that the first receipt must be remembered.
+    FHIR elements get ``instant``; events are ordered by ``ranked``. The two differ for an event time in the future.
+    ``from_received``: ``ranked`` is the time of receipt, so that the time of the first receipt is kept in state.
     """
 
     instant: Instant
@@ -34,7 +34,10 @@ class EventTime:
 
 
 def event_time(sent: Instant | None, received_at: Instant, *flags: str, otherwise: str | None = None) -> EventTime:
-    """The sent time, or the receipt flagged ``otherwise``; a time over 5 minutes ahead is ordered by receipt."""
+    """Make an EventTime of the sent time, or of the receipt, with flag ``otherwise``, where none was sent.
+
+    A sent time more than 5 minutes after the receipt is kept and ordered by receipt. ``flags`` are codes.
+    """
     if sent is None:
         return EventTime(received_at, received_at, True, (*flags, otherwise) if otherwise else flags)
     if sent.order > received_at.shifted(FUTURE):
@@ -44,13 +47,13 @@ def event_time(sent: Instant | None, received_at: Instant, *flags: str, otherwis
 
 @dataclass(frozen=True, slots=True)
 class DateTime:
-    """A FHIR ``dateTime``: its text, its companion (extensions), and what it compares by (None for a date alone)."""
+    """A FHIR ``dateTime``: its text, its companion (extensions), and its order as an Instant (None for a date)."""
 
     text: str
     companion: Element | None = None
     order: tuple[int, str] | None = None
     as_date: "Callable[[], DateTime] | None" = None
-    """The same cut to its date, with what was sent beside it; None where it is a date already."""
+    """Return the same truncated to its date, with the sent value as an extension; None for a date."""
 
 
 def date_time(
@@ -61,10 +64,11 @@ def date_time(
     source_value: SourceValue,
     value_basis: ValueBasis,
 ) -> DateTime | None:
-    """A vendor's date-time as FHIR's (mapping.md §3.4).
+    """Read a vendor's date-time as a FHIR ``dateTime`` (mapping.md §3.4). Mappings call `Context.date_time`.
 
-    With an offset of its own: as sent. Without: in ``zone`` (IANA), with ``tz-code`` unless that is UTC; cut to its
-    date where ``zone`` is None or the local time does not exist. Unreadable: None and flag ``value-unreadable``.
+    A value with an offset of its own is kept as sent. One without is read in ``zone`` (an IANA name), with extension
+    ``tz-code`` unless the zone is UTC. It is truncated to its date where ``zone`` is None or the local time does not
+    exist. An unreadable value is None, with flag ``value-unreadable`` at ``pointer``.
     """
     if value is None:
         return None
@@ -110,9 +114,9 @@ def date_time(
 
 
 def period(start: DateTime | None, end: DateTime | None, flags: Flags, pointer: str) -> Element | None:
-    """A FHIR Period; an end before its start is left out (``per-1``), flag ``period-inverted``.
+    """Make a FHIR Period. An end before its start is left out (``per-1``), with flag ``period-inverted``.
 
-    A date and a time of the same day can't be compared, which ``per-1`` takes for a no: then both are dates.
+    ``per-1`` refuses a date and a time of the same day, which cannot be compared: both are then truncated to dates.
     """
     if start and end and (start.order is None) != (end.order is None) and start.text[:10] == end.text[:10]:
         start, end = (each.as_date() if each.as_date else each for each in (start, end))
@@ -128,7 +132,7 @@ def period(start: DateTime | None, end: DateTime | None, flags: Flags, pointer: 
 
 
 def inverted(start: DateTime, end: DateTime) -> bool:
-    """Whether ``end`` lies before ``start``, by instants where both have one, else by dates."""
+    """Tell whether ``end`` lies before ``start``: by instants where both have one, else by dates."""
     if start.order is not None and end.order is not None:
         return end.order < start.order
     return end.text[:10] < start.text[:10]

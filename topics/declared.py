@@ -47,7 +47,7 @@ RESOURCE_TYPES = (
 )
 """Every type that a mapping makes, in the order of a Bundle's entries (mapping.md §3.1)."""
 
-SHARED = frozenset({"Practitioner", "Organization", "Device", "Schedule", "Slot"})
+PATIENTLESS_TYPES = frozenset({"Practitioner", "Organization", "Device", "Schedule", "Slot"})
 """Types that belong to no patient (mapping.md §2)."""
 
 ENRICHED = ("infermedica",)
@@ -172,7 +172,7 @@ def declared(settings: Settings) -> tuple[Topic, ...]:
             topic(
                 canonical_topic(t),
                 "compact",
-                f"{t}/id; {OWN if t in SHARED else PATIENT}",
+                f"{t}/id; {OWN if t in PATIENTLESS_TYPES else PATIENT}",
                 f"the latest {t} of each id",
             )
             for t in RESOURCE_TYPES

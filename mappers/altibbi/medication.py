@@ -12,7 +12,7 @@ from fhirline.mappers.context import Context
 from fhirline.mappers.duplicates import Distinct, collapsed
 from fhirline.mappers.fhir.elements import codeable_concept, element, extended, listed
 from fhirline.mappers.identity import norm
-from fhirline.mappers.pipeline.ledger import leaves_of
+from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.results import Element, Resource
 
 DISPENSE = "/data/dispense"

@@ -8,7 +8,7 @@ from fhirline.mappers.answers import answer, label, leaf_items, secret_leaf
 from fhirline.mappers.azodha.payload import Question, Response
 from fhirline.mappers.azodha.reader import Reader
 from fhirline.mappers.fhir.elements import element
-from fhirline.mappers.pipeline.ledger import escape, leaves_of
+from fhirline.mappers.json_pointer import escape, leaves_of
 from fhirline.mappers.results import Element
 
 PARAGRAPH = "§11.3"

@@ -13,9 +13,9 @@ from fhirline.mappers.azodha.reader import Found, Reader
 from fhirline.mappers.azodha.score import scores
 from fhirline.mappers.context import Context, one_event
 from fhirline.mappers.fhir.elements import coding, element, listed, reference
+from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline.common_resources import engine_device
-from fhirline.mappers.pipeline.ledger import leaves_of
 from fhirline.mappers.results import Element, Flag, Fold, MappingResult, NewResource, Refused
 
 PARAGRAPH = "§11.6"

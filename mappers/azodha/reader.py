@@ -16,9 +16,9 @@ from fhirline.mappers.answers import secret_leaf
 from fhirline.mappers.context import Context
 from fhirline.mappers.identity import Part
 from fhirline.mappers.instants import Instant
+from fhirline.mappers.json_pointer import escape, leaves_of
 from fhirline.mappers.payload import Payload, Text
 from fhirline.mappers.pipeline.envelope import Body
-from fhirline.mappers.pipeline.ledger import escape, leaves_of
 from fhirline.mappers.results import Element, Flag, Flags, Fold, MappingResult, NewResource, Refused
 
 PATIENT_ID = ("/patientId", "/data/patientId", "/data/patient/id", "/data/appointment/patientId")

@@ -1,1 +1,1 @@
-"""FHIR R4's own vocabulary: builders, standing resources, narrative, validation. Knows no vendor."""
+"""FHIR R4 without any vendor: builders of elements, narratives, validation."""

@@ -1,7 +1,14 @@
-"""Builders with FHIR's own names. Each returns plain JSON, prunes what is absent, and is None where nothing is left.
+"""Builders of FHIR elements. Each returns plain JSON without its absent members, or None where no member is left.
 
-Keyword order is element order: write elements as the FHIR page lists them. A trailing underscore gives Python's
-keywords (``class_``); a leading one is the primitive's companion (``_status``).
+Keyword order is element order: pass elements in the order of the FHIR page. A trailing underscore escapes Python's
+keywords (``class_``). A leading one names a primitive's companion (``_status``).
+
+>>> element(text="for 7 days", timing=None)
+{'text': 'for 7 days'}
+>>> element(text=None) is None
+True
+>>> resource("Encounter", "1", status="finished", class_={"code": "VR"})
+{'resourceType': 'Encounter', 'id': '1', 'meta': {}, 'status': 'finished', 'class': {'code': 'VR'}}
 """
 
 import keyword
@@ -21,20 +28,19 @@ PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 
 
 _NUMBERS = (bool, int, float)
-"""Types whose falsy value is a value."""
+"""Types whose falsy values are not absent."""
 
-
-_KEYWORDS = {f"{each}_": each for each in keyword.kwlist}
-"""How Python's keywords are written as names: ``class_`` → ``class``."""
+_KEYWORDS = {f"{name}_": name for name in keyword.kwlist}
+"""Escaped keyword → FHIR's name: ``class_`` → ``class``."""
 
 
 def element(**content: Any) -> Element | None:
-    """Any complex element: absent members pruned; None if none is left."""
+    """Make any complex element, without absent members (None, blank, empty); None if no member is left."""
     return _pruned(content) or None
 
 
 def resource(resource_type: str, id: str, /, **content: Any) -> Resource:
-    """A resource with its place for ``meta``, which `mappers.pipeline.normalize` fills."""
+    """Make a resource. Its empty ``meta`` is filled by the pipeline."""
     return {"resourceType": resource_type, "id": id, "meta": {}, **_pruned(content)}
 
 
@@ -46,11 +52,12 @@ def _pruned(content: Mapping[str, Any]) -> Element:
 
 
 def listed(*items: Any) -> list[Any] | None:
-    """The items that are there, as a list; None if none is."""
+    """Make a list of the items that are not absent; None if all are."""
     return [item for item in items if item or type(item) in _NUMBERS] or None
 
 
 def coding(system: str | None, code: str, display: str | None = None) -> Element:
+    """Make a Coding."""
     made = {"system": system, "code": code} if system else {"code": code}
     if display:
         made["display"] = display
@@ -58,40 +65,43 @@ def coding(system: str | None, code: str, display: str | None = None) -> Element
 
 
 def codeable_concept(*codings: Element | None, text: str | None = None) -> Element | None:
-    coded = [each for each in codings if each]
+    """Make a CodeableConcept of the codings that are not None, and a text; None without either."""
+    coded = [coding for coding in codings if coding]
     if not coded:
         return {"text": text} if text else None
     return {"coding": coded, "text": text} if text else {"coding": coded}
 
 
 def identifier(system: str, value: str, **content: Any) -> Element:
+    """Make an Identifier. ``content`` are the elements that FHIR lists before ``system`` (``use``, ``type``)."""
     named = {"system": system, "value": value}
     return {**(element(**content) or {}), **named} if content else named
 
 
 def reference(target: str | None, display: str | None = None) -> Element | None:
-    """A literal reference ``Type/id``."""
+    """Make a Reference to ``Type/id``, or one of a display alone; None without either."""
     if target and not display:
         return {"reference": target}
     return element(reference=target, display=display)
 
 
 def annotation(text: str | None) -> Element | None:
+    """Make an Annotation of a text; None without one."""
     return element(text=text)
 
 
 def data_absent(reason: str) -> Element:
-    """An element (or a primitive's companion) that holds only why there is no value."""
+    """Make an element, or a primitive's companion, that holds only the reason why there is no value."""
     return {"extension": [{"url": DATA_ABSENT, "valueCode": reason}]}
 
 
 def extended(*extensions: Element | None) -> Element | None:
-    """A companion of a primitive (``_date``) that holds extensions, None if there are none."""
+    """Make a primitive's companion (``_date``) of the extensions that are not None; None if all are."""
     return element(extension=listed(*extensions))
 
 
 def decimal(number: Decimal | None) -> int | float | None:
-    """A number as JSON writes it without losing a digit; None where a double cannot hold it."""
+    """Convert a Decimal to a JSON number without losing a digit; None where a double cannot hold it."""
     if number is None:
         return None
     if number == number.to_integral_value():
@@ -102,7 +112,7 @@ def decimal(number: Decimal | None) -> int | float | None:
 
 
 def integer(number: Decimal | None, least: int = -(2**31), most: int = 2**31 - 1) -> int | None:
-    """A whole number within FHIR's integer (or the given bounds); None otherwise."""
+    """Convert a Decimal to an int; None if it is not whole, or not within FHIR's integer (or the given bounds)."""
     if number is None or number != number.to_integral_value() or not least <= number <= most:
         return None
     return int(number)

@@ -8,9 +8,9 @@ from fhirline.mappers.infermedica.assessment import assessment, engine_reference
 from fhirline.mappers.infermedica.evidence import observations
 from fhirline.mappers.infermedica.payload import SummaryPatient, SurveyFinished
 from fhirline.mappers.infermedica.survey import Survey
+from fhirline.mappers.json_pointer import escape
 from fhirline.mappers.payload import clean
 from fhirline.mappers.people import Field
-from fhirline.mappers.pipeline.ledger import escape
 from fhirline.mappers.results import Element, Fold, MappingResult, NewResource
 
 GENDERS = ("male", "female")

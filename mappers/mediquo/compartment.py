@@ -7,9 +7,9 @@ from fhirline.mappers import people
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import reference
 from fhirline.mappers.identity import Part
+from fhirline.mappers.json_pointer import escape
 from fhirline.mappers.mediquo.payload import Patient, Professional
 from fhirline.mappers.mediquo.professional import PROFESSIONAL, Professionals, professionals
-from fhirline.mappers.pipeline.ledger import escape
 from fhirline.mappers.results import Element, Flag, Flags, MappingResult, NewResource, Refused, Resource
 
 CODE = "/payload/patient/code"

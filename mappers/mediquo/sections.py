@@ -8,8 +8,8 @@ import orjson
 
 from fhirline.mappers.fhir.elements import LOINC, coding
 from fhirline.mappers.fhir.narrative import paragraphs, preformatted
+from fhirline.mappers.json_pointer import escape
 from fhirline.mappers.payload import clean
-from fhirline.mappers.pipeline.ledger import escape
 from fhirline.mappers.pipeline.redaction import REDACTED
 from fhirline.mappers.results import Element, Flags
 

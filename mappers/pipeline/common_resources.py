@@ -1,4 +1,4 @@
-"""What the pipeline adds to every event's own resources: Organization, Device, Provenance, Bundle, meta."""
+"""What the pipeline adds to an event's own resources: Organization, Device, Provenance, Bundle and meta."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -41,7 +41,7 @@ _RANK = {
 
 
 def organization(context: Context) -> NewResource:
-    """The vendor (mapping.md §4.3)."""
+    """Make the vendor's Organization (mapping.md §4.3)."""
     vendor = context.envelope.vendor
     return constant(
         context.resource(
@@ -55,7 +55,7 @@ def organization(context: Context) -> NewResource:
 
 
 def mapper_device(context: Context) -> NewResource:
-    """This mapper at its mapping version (mapping.md §4.3): not its release, each Provenance refers to it."""
+    """Make the Device of this mapper, keyed by the mapping version (mapping.md §4.3), for each Provenance."""
     return constant(
         context.resource(
             "Device",
@@ -68,7 +68,7 @@ def mapper_device(context: Context) -> NewResource:
 
 
 def engine_device(context: Context, model: str) -> NewResource:
-    """An AI engine: Infermedica's, or the model that an Azodha event names (mapping.md §4.3)."""
+    """Make the Device of an AI engine: Infermedica's, or the model that an Azodha event names (mapping.md §4.3)."""
     return constant(context.resource("Device", "engine", (model,), deviceName=[{"name": model, "type": "model-name"}]))
 
 
@@ -81,7 +81,11 @@ def meta(
     security: Sequence[Element] = (),
     source: tuple[str, str] | None = None,
 ) -> Element:
-    """``meta`` of mapping.md §5.1. ``source``: (event key, event type), where not this event's own."""
+    """Make ``meta`` (mapping.md §5.1). ``tags`` are codes of flags.
+
+    ``event_independent``: several events make the resource, so that its meta names none of them. ``source``: the
+    (event key, event type) that made the resource, where that is not this event.
+    """
     envelope, naming = context.envelope, context.naming
     event_key, event_type = source or (context.event_key, context.event_type)
     uri = f"{naming.base}/source/{envelope.vendor}/{envelope.tenant}"
@@ -91,11 +95,11 @@ def meta(
         tag.append(coding(naming.code_system("event-type"), event_type))
     if ai:
         tags = (*tags, "ai-asserted")
-    tag.extend(coding(naming.code_system("data-quality"), flag) for flag in sorted(set(tags)))
+    tag.extend(coding(naming.code_system("data-quality"), code) for code in sorted(set(tags)))
     labels = [coding(CONFIDENTIALITY, context.settings.confidentiality), MAPPED]
     if ai:
         labels.append(AI_ASSERTED if context.settings.ai_security == "AIAST" else DEVICE_ASSERTED)
-    labels.extend(each for each in security if each not in labels)
+    labels.extend(label for label in security if label not in labels)
     if context.settings.sandbox:
         labels.append(TEST_DATA)
     return {"source": uri, "security": labels, "tag": tag}
@@ -108,7 +112,10 @@ def provenance(
     professional: str | None,
     engine: str | None,
 ) -> Resource:
-    """Exactly one per event that wrote anything (mapping.md §5.3)."""
+    """Make the Provenance of an event that published any resource (mapping.md §5.3).
+
+    ``professional`` and ``engine`` are references of the Practitioner and of the AI engine that authored the content.
+    """
 
     def agent(role: str, who: str, on_behalf_of: str | None = None) -> Element | None:
         return element(
@@ -147,12 +154,12 @@ def provenance(
 
 
 def target_order(key: str) -> tuple[int, str]:
-    """Sort key of a ``Type/id``: the Bundle's entry order (mapping.md §3.1), Provenance last, else by type and id."""
+    """Return the sort key of a ``Type/id`` in a Bundle (mapping.md §3.1): by rank, then by type and id."""
     return (_RANK.get(key.partition("/")[0], 50), key)
 
 
 def bundle(context: Context, entries: Sequence[tuple[str, bytes]]) -> Resource:
-    """The event's transaction (mapping.md §3.1). ``entries``: (``Type/id``, serialized resource), in order."""
+    """Make the event's transaction Bundle (mapping.md §3.1) of (``Type/id``, serialized resource), in this order."""
     base = context.naming.server_base
     return {
         "resourceType": "Bundle",
@@ -171,18 +178,18 @@ def bundle(context: Context, entries: Sequence[tuple[str, bytes]]) -> Resource:
 
 
 def without_resources(made: Resource) -> dict[str, Any]:
-    """A Bundle for validation: its entries' resources have been validated one by one."""
-    return {
-        **made,
-        "entry": [{name: value for name, value in each.items() if name != "resource"} for each in made["entry"]],
-    }
+    """Return the Bundle without its entries' resources, for validation: each has been validated by itself."""
+    return {**made, "entry": [_without_resource(entry) for entry in made["entry"]]}
 
 
-def sample(made: Resource) -> dict[str, Any]:
-    """A Bundle for validation: with its first entry alone, and that without its resource.
+def with_first_entry(made: Resource) -> dict[str, Any]:
+    """Return the Bundle with its first entry alone, without its resource, for validation in constant time.
 
-    What an entry holds besides its resource follows from the resource's key by one expression (`bundle`), and the
-    resource, so its type and id, has been validated by itself. That no two keys are equal (``bdl-7``) is the caller's.
+    `bundle` computes all that an entry holds besides its resource from the resource's key, and the resource has been
+    validated by itself. The caller checks that no two keys are equal (``bdl-7``).
     """
-    first = {name: value for name, value in made["entry"][0].items() if name != "resource"}
-    return {**made, "entry": [first]}
+    return {**made, "entry": [_without_resource(made["entry"][0])]}
+
+
+def _without_resource(entry: Element) -> Element:
+    return {name: value for name, value in entry.items() if name != "resource"}

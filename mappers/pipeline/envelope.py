@@ -1,4 +1,4 @@
-"""The event envelope: what a mapper is given besides stored state (mapping.md §2)."""
+"""The event envelope: a redacted body with vendor, tenant, time of receipt and event key (mapping.md §2)."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -12,11 +12,11 @@ from fhirline.mappers.pipeline.redaction import redact
 
 Body = dict[str, Any]
 MAX_DEPTH = 200
-"""Deepest nesting that is read at all; orjson writes no deeper than 254."""
+"""Deepest nesting of a body that is accepted; orjson writes at most 254 levels."""
 
 
 class UnreadableBody(FhirlineError):
-    """A raw value that is no webhook body; ``code`` is the dead letter's stable error code."""
+    """A raw value is not a webhook body. ``code`` is the dead letter's stable code; messages never quote the body."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -25,7 +25,10 @@ class UnreadableBody(FhirlineError):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One delivered event. ``body`` is redacted; ``event_key`` is the SHA-256 of its canonical form, hex."""
+    """One delivered event. ``body`` is redacted; ``event_key`` is the SHA-256 of its canonical form, in hex.
+
+    ``route_event`` is the event type of the ingress route (Azodha), where the body does not name it.
+    """
 
     vendor: str
     tenant: str
@@ -35,7 +38,7 @@ class Envelope:
     route_event: str | None = None
 
     def received_first(self, first: Instant) -> "Envelope":
-        """The same event as of its first delivery (mapping.md §3.2: byte-equal deliveries are one event)."""
+        """Return the event as first received (mapping.md §3.2: byte-equal deliveries are one event)."""
         return replace(self, received_at=first)
 
 
@@ -47,13 +50,13 @@ def open_envelope(
     route_event: str | None = None,
     max_depth: int = MAX_DEPTH,
 ) -> Envelope:
-    """Parse and redact a raw value. Raises UnreadableBody (``not-json``, ``not-an-object``, ``too-deep``)."""
+    """Parse and redact a raw value; raise UnreadableBody (``not-json``, ``not-an-object``, ``too-deep``)."""
     body = redact(read_body(value, max_depth))
     return Envelope(vendor, tenant, received_at, body, event_key(body), route_event or None)
 
 
 def read_body(value: bytes | str, max_depth: int = MAX_DEPTH) -> Body:
-    """Parse a webhook body; raise UnreadableBody where it is none. The message never quotes it."""
+    """Parse a webhook body; raise UnreadableBody (``not-json``, ``not-an-object``, ``too-deep``)."""
     try:
         body = orjson.loads(value)
     except orjson.JSONDecodeError as error:
@@ -68,7 +71,7 @@ def read_body(value: bytes | str, max_depth: int = MAX_DEPTH) -> Body:
 
 
 def deeper_than(value: object, limit: int) -> bool:
-    """Whether containers are nested deeper than ``limit``; walks level by level, so no recursion limit is met."""
+    """Tell whether containers are nested deeper than ``limit``, level by level and so without recursion."""
     level = [value]
     for _ in range(limit):
         level = [
@@ -83,10 +86,10 @@ def deeper_than(value: object, limit: int) -> bool:
 
 
 def canonical(value: Any) -> bytes:
-    """Canonical form of parsed JSON: sorted keys, no white space."""
+    """Serialize parsed JSON in canonical form: sorted keys, no white space."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def event_key(body: Body) -> str:
-    """Lower-case hex SHA-256 of a *redacted* body in canonical form."""
+    """Return the lower-case hex SHA-256 of a *redacted* body in canonical form."""
     return hashlib.sha256(canonical(body)).hexdigest()

@@ -1,91 +1,123 @@
-"""What an event says, merged with what is remembered (mapping.md §3.2): drafts of resources, and what to remember."""
+"""Folding: merge what an event updates with the stored state, and build resources of the result (mapping.md §3.2)."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from fhirline.mappers.context import Context
 from fhirline.mappers.results import BuiltResource, Entry, Flag, Fold, MergeStrategy, NewResource, StateEntries, Version
 
 State = Callable[[str], StateEntries]
-"""State of a subject: register name → entry; empty where nothing is known."""
+"""Returns the stored entries of a subject (``<ResourceType>/<id>``), by name; none for an unknown subject."""
+
+LAST_VERSION = "stamp"
+"""Name of the entry that holds a last-writer resource's version. Names are part of the state topic's keys."""
 
 
 class StateUpdate(NamedTuple):
-    """One register to remember: written to the state topic, merged by greatest version."""
+    """One entry of a subject's state, to be written to the state topic and merged there by greatest version."""
 
     subject: str
-    register: str
+    name: str
     entry: Entry
 
 
 @dataclass(slots=True)
 class DraftSet:
-    """What an event's mapping and its folds have made, before meta, validation and Provenance."""
+    """What an event's mapping and folds produce, before meta, validation and Provenance.
 
-    drafts: list[tuple[BuiltResource, bool]]  # (resource, constant)
-    targets: list[str]
-    flags: list[Flag]
-    statements: list[StateUpdate]
+    ``drafts``: resources, each with whether it is constant (`MergeStrategy.CONSTANT`). ``targets``: references for the
+    event's Provenance. ``updates``: what to store.
+    """
+
+    drafts: list[tuple[BuiltResource, bool]] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    flags: list[Flag] = field(default_factory=list)
+    updates: list[StateUpdate] = field(default_factory=list)
 
 
-def collect(context: Context, made: NewResource | Fold, remembered: State, into: DraftSet) -> None:
-    """Fold one resource with what is remembered (mapping.md §3.2) and add what goes out to the drafts."""
+def collect(made: NewResource | Fold, version: Version, state: State, into: DraftSet) -> None:
+    """Add the drafts of one result of a mapping, and its state updates. ``version`` is the event's.
+
+    Any order of arrival ends in the same resource: per entry the greatest version wins.
+
+    >>> def name_fold(name: str) -> Fold:
+    ...     def build(entries: StateEntries) -> list[BuiltResource]:
+    ...         latest = entries["field name"]
+    ...         return [BuiltResource({"resourceType": "Patient", "id": "1", "name": latest.value}, latest.version)]
+    ...     return Fold("Patient/1", {"field name": name}, build, targets=("Patient/1",))
+    >>> state = InMemoryState()
+    >>> for second, name in ((20, "Ana"), (10, "Anna")):  # the second one arrives late
+    ...     drafts = DraftSet()
+    ...     collect(name_fold(name), Version((second, ""), "event key"), state, drafts)
+    ...     state.apply(drafts.updates)
+    ...     print(drafts.drafts[0][0].resource["name"], [update.entry.value for update in drafts.updates])
+    Ana ['Ana']
+    Ana []
+    """
     if isinstance(made, Fold):
-        registers, statements = _merged(made, context.version, remembered(made.subject))
-        into.statements.extend(statements)
-        built = made.build(registers)
-        fresh = {f"{each.resource['resourceType']}/{each.resource['id']}" for each in built}
-        for each in built:
-            key = f"{each.resource['resourceType']}/{each.resource['id']}"
-            last = None if each.targeted else remembered(key).get("stamp")
-            if last and last.version > each.version:  # carried along, and written anew by a later event
-                into.flags.append(Flag("stale-event", (key,)))
-            else:
-                into.drafts.append((each, False))
-        into.targets.extend(made.targets)
-        into.flags.extend(flag for each in built if each.targeted for flag in each.flags)
-        if stale := tuple(each for each in made.targets if each not in fresh):
-            into.flags.append(Flag("stale-event", stale))
-        return
+        _collect_fold(made, version, state, into)
+    else:
+        _collect_new(made, version, state, into)
+
+
+def _collect_fold(fold: Fold, version: Version, state: State, into: DraftSet) -> None:
+    entries, updates = _merged(fold, version, state(fold.subject))
+    into.updates.extend(updates)
+    resources = fold.build(entries)
+    keys = set()
+    for built in resources:
+        key = f"{built.resource['resourceType']}/{built.resource['id']}"
+        keys.add(key)
+        last = None if built.targeted else state(key).get(LAST_VERSION)
+        if last and last.version > built.version:  # built along with the subject; a later event has written it
+            into.flags.append(Flag("stale-event", (key,)))
+        else:
+            into.drafts.append((built, False))
+    into.targets.extend(fold.targets)
+    into.flags.extend(flag for built in resources if built.targeted for flag in built.flags)
+    if stale := tuple(target for target in fold.targets if target not in keys):
+        into.flags.append(Flag("stale-event", stale))
+
+
+def _collect_new(made: NewResource, version: Version, state: State, into: DraftSet) -> None:
     key = f"{made.resource['resourceType']}/{made.resource['id']}"
     into.targets.append(key)
     if made.strategy is MergeStrategy.LAST_WRITER:
-        last = remembered(key).get("stamp")
-        if last and last.version > context.version:
+        last = state(key).get(LAST_VERSION)
+        if last and last.version > version:
             into.flags.append(Flag("stale-event", (key,)))
             return
-        into.statements.append(StateUpdate(key, "stamp", Entry(context.version, None)))
+        into.updates.append(StateUpdate(key, LAST_VERSION, Entry(version, None)))
     into.flags.extend(made.flags)
-    folded = BuiltResource(
+    draft = BuiltResource(
         made.resource,
-        context.version,
+        version,
         made.flags,
         event_independent=made.event_independent,
         ai=made.ai,
         security=made.security,
     )
-    into.drafts.append((folded, made.strategy is MergeStrategy.CONSTANT))
+    into.drafts.append((draft, made.strategy is MergeStrategy.CONSTANT))
 
 
 def _merged(fold: Fold, version: Version, known: StateEntries) -> tuple[StateEntries, list[StateUpdate]]:
-    """What the event says, merged into what is known: per register the greatest version wins.
+    """Merge a fold's updates into the known entries, and return the updates that won.
 
-    A register that the event wins is written again even where it is known with the same version: the memory it is known
-    from may be ahead of what is durable (state.md §4).
+    An update of the same version as the known entry wins, and is written again: the known entry may come from memory
+    and not be durable yet (state.md §4).
     """
     merged: dict[str, Entry] = dict(known)
-    statements = []
-    for register, value in fold.updates.items():
-        last = known.get(register)
+    updates = []
+    for name, value in fold.updates.items():
+        last = known.get(name)
         if last is None or not last.version > version:
-            merged[register] = Entry(version, value)
-            statements.append(StateUpdate(fold.subject, register, merged[register]))
-    return merged, statements
+            merged[name] = Entry(version, value)
+            updates.append(StateUpdate(fold.subject, name, merged[name]))
+    return merged, updates
 
 
 class InMemoryState:
-    """State in a dict: for ``fhirline map``, for tests, for the cache of a partition."""
+    """State in a dict, for mapping without Kafka. Call it with a subject to read that subject's entries."""
 
     def __init__(self) -> None:
         self._subjects: dict[str, dict[str, Entry]] = {}
@@ -93,10 +125,10 @@ class InMemoryState:
     def __call__(self, subject: str) -> Mapping[str, Entry]:
         return self._subjects.get(subject, {})
 
-    def remember(self, statements: Sequence[StateUpdate]) -> None:
-        """Merge statements: per register the greatest version wins, in whatever order they come."""
-        for each in statements:
-            registers = self._subjects.setdefault(each.subject, {})
-            last = registers.get(each.register)
-            if last is None or not last.version > each.entry.version:
-                registers[each.register] = each.entry
+    def apply(self, updates: Iterable[StateUpdate]) -> None:
+        """Merge updates, in any order: per entry the greatest version wins."""
+        for update in updates:
+            entries = self._subjects.setdefault(update.subject, {})
+            last = entries.get(update.name)
+            if last is None or not last.version > update.entry.version:
+                entries[update.name] = update.entry

@@ -1,17 +1,24 @@
-"""The ledger: what became of every leaf of an event (mapping.md §1, rule 2).
+"""The ledger: how every leaf of an event's body was treated (mapping.md §1, rule 2).
 
-The payload models declare it: a field that a model names is *mapped*, unless it is annotated with `Rule`. What no
-model names, and what could not be read as what it should be, is *kept* (as ``source-data`` on the Provenance) or, if it
-looks like a secret, *withheld*. Absent values are *ignored* by rule 5.
+A leaf is one of
+
+* *mapped*: a field of the payload model that could be read;
+* *kept*: a field that no model names, or that could not be read. It goes to a ``source-data`` extension;
+* *withheld*: redacted, or looks like a secret;
+* *ignored*: absent (rule 5), or ignored by a rule.
+
+A field annotated with `Rule` has the treatment of the rule instead. A mapping without fixed paths claims pointers
+(`MappingResult.claims`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
+from fhirline.mappers.json_pointer import escape, leaves_of, parts
 from fhirline.mappers.pipeline.redaction import REDACTED, secret_key, secret_value
 from fhirline.mappers.results import MappingResult
 
@@ -20,10 +27,10 @@ Treatment = Literal["mapped", "kept", "withheld", "ignored"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Annotation of a payload field: what becomes of it and all below it, and the paragraph that says so.
+    """Annotation of a payload field: the treatment of its leaves, and the paragraph of mapping.md that demands it.
 
-    ``mapped`` is for free-form fields that a mapping reads whole; ``kept`` where the mapping itself writes the value
-    into an extension.
+    Use ``mapped`` for a free-form field that the mapping reads whole, ``kept`` for a field whose value the mapping
+    itself writes into an extension.
     """
 
     treatment: Treatment
@@ -31,7 +38,10 @@ class Rule:
 
 
 class Leaf(NamedTuple):
-    """One leaf of the input. ``rule`` is a paragraph of mapping.md; ``homeless``: kept, but put nowhere yet."""
+    """One leaf of the body. ``rule``: a paragraph of mapping.md, or one of the constants below.
+
+    ``unplaced``: kept, but in no extension yet; the pipeline puts it on the Provenance.
+    """
 
     pointer: str
     value: Any
@@ -42,39 +52,61 @@ class Leaf(NamedTuple):
 
 ABSENT = "rule 5"
 DECLARED = "model"
+"""A field of the payload model."""
 UNRULED = "no rule"
+"""No model names the field, or its value has another form than the model's."""
 LOOKS_SECRET = "§7, last row"
-SKIPPED = "says nothing"
+OMITTED = "omitted"
+"""The mapping did not use a field of the model (`MappingResult.omitted`)."""
 NOT_SUPPORTED = "not-supported"
+"""The event has no mapping: the one leaf is the whole body."""
+
 _DECLARED = Rule("mapped", DECLARED)
 
 
 def read_ledger(body: Mapping[str, Any], model: BaseModel | None, mapped: MappingResult) -> "Ledger":
-    """The ledger of an event: what is remarkable of it now, the rest when somebody asks."""
-    return Ledger(tuple(_walked(body, model, mapped, every=False)), body, model, mapped)
+    """Read the ledger of a redacted body, which ``model`` has read and ``mapped`` is the mapping's result of.
+
+    ``model`` is None for an event without a mapping.
+    """
+    return Ledger(tuple(_leaves(body, model, mapped, every=False)), body, model, mapped)
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What became of every leaf, in document order; iterating reads them all.
+    """The treatment of every leaf, in document order. Iterate over it to read them all.
 
-    ``remarks`` are the leaves that are not simply mapped. They are few, and all that an event's outputs and outcome
-    are made of: the stream computes nothing else, which takes a walk over the body without a row per leaf.
+    ``notable`` are the leaves that are not simply mapped: few, and all that an event's outputs and outcome need. They
+    are found by a fast walk without a row per leaf; the full walk happens on iteration.
+
+    >>> from fhirline.mappers.payload import Payload, Text
+    >>> class Drug(Payload):
+    ...     name: Text = None
+    >>> body = {"name": "A", "dose": 5, "note": " ", "token": "x"}
+    >>> ledger = read_ledger(body, Drug.model_validate(body), MappingResult())
+    >>> for leaf in ledger:
+    ...     print(leaf.pointer, leaf.treatment, f"({leaf.rule})")
+    /name mapped (model)
+    /dose kept (no rule)
+    /note ignored (rule 5)
+    /token withheld (§7, last row)
+    >>> [leaf.pointer for leaf in ledger.notable]
+    ['/dose', '/note', '/token']
     """
 
-    remarks: tuple[Leaf, ...]
+    notable: tuple[Leaf, ...]
     body: Mapping[str, Any] = field(repr=False)
     model: BaseModel | None = field(repr=False)
     mapped: MappingResult = field(repr=False)
 
     def __iter__(self) -> Iterator[Leaf]:
-        return iter(_walked(self.body, self.model, self.mapped, every=True))
+        return iter(_leaves(self.body, self.model, self.mapped, every=True))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
-def _walked(body: Mapping[str, Any], model: BaseModel | None, mapped: MappingResult, every: bool) -> list[Leaf]:
+def _leaves(body: Mapping[str, Any], model: BaseModel | None, mapped: MappingResult, every: bool) -> list[Leaf]:
     rows = _Rows(every, frozenset(mapped.omitted))
     if mapped.claims is not None:
         _claimed(body, "", mapped.claims, False, rows)
@@ -91,8 +123,8 @@ def _walked(body: Mapping[str, Any], model: BaseModel | None, mapped: MappingRes
     ]
 
 
-def _at_or_below(pointer: str, places: Set[str]) -> bool:
-    while pointer not in places:
+def _at_or_below(pointer: str, pointers: Set[str]) -> bool:
+    while pointer not in pointers:
         pointer, found, _ = pointer.rpartition("/")
         if not found:
             return False
@@ -100,48 +132,48 @@ def _at_or_below(pointer: str, places: Set[str]) -> bool:
 
 
 def _secret_pointer(pointer: str) -> bool:
-    return any(secret_key(unescape(part)) for part in pointer.split("/")[1:])
+    return any(map(secret_key, parts(pointer)))
 
 
 class _Rows:
-    """The leaves of one walk; ``every``: also those that are mapped. ``omitted`` as `MappingResult.skipped`."""
+    """The leaves of one walk. ``every``: mapped ones included. ``omitted`` as `MappingResult.omitted`."""
 
-    __slots__ = ("append", "every", "leaves", "omitted", "skipped_keys")
+    __slots__ = ("append", "every", "leaves", "omitted", "omitted_keys")
 
     def __init__(self, every: bool, omitted: Set[str] = frozenset()) -> None:
         self.every = every
         self.omitted = omitted
-        self.skipped_keys = {pointer.rpartition("/")[2] for pointer in omitted}
+        self.omitted_keys = {pointer.rpartition("/")[2] for pointer in omitted}
         self.leaves: list[Leaf] = []
         self.append = self.leaves.append
 
-    def skip(self, leaves: Iterable[Leaf]) -> None:
-        """Add leaves below a skipped pointer: what the model would have mapped, or kept by a rule, has no home."""
+    def append_omitted(self, leaves: Sequence[Leaf]) -> None:
+        """Add the leaves at or below an omitted pointer: those mapped or kept by the model become unplaced."""
         for leaf in leaves:
             if leaf.treatment not in ("mapped", "kept"):
                 self.append(leaf)
                 continue
             unplaced = _without_rule(leaf.value, leaf.pointer, _secret_pointer(leaf.pointer))
-            self.append(unplaced if leaf.rule == UNRULED else unplaced._replace(rule=SKIPPED))
+            self.append(unplaced if leaf.rule == UNRULED else unplaced._replace(rule=OMITTED))
 
 
 @lru_cache(maxsize=4096)
 def _step(key: str) -> tuple[str, bool]:
-    """A key as a pointer's next step, and whether it looks like a secret's."""
+    """Return a key as a pointer's next step, and whether it looks like the key of a secret."""
     return f"/{escape(key)}", secret_key(key)
 
 
 @cache
 def fields(model: type[BaseModel]) -> dict[str, tuple[str, Rule | None]]:
-    """JSON name → (attribute, rule) of a payload model."""
+    """Return JSON name → (attribute, rule) of a payload model."""
     return {
-        field.alias or name: (name, next((each for each in field.metadata if isinstance(each, Rule)), None))
+        field.alias or name: (name, next((mark for mark in field.metadata if isinstance(mark, Rule)), None))
         for name, field in model.model_fields.items()
     }
 
 
 def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Rows) -> None:
-    known, values, every, skipped_keys = fields(type(model)), vars(model), rows.every, rows.skipped_keys
+    known, values, every, omitted_keys = fields(type(model)), vars(model), rows.every, rows.omitted_keys
     for key, value in raw.items():
         if (declared := known.get(key)) is None:
             step, secret = _step(key)
@@ -150,26 +182,26 @@ def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Row
         name, rule = declared
         read = values[name]
         if rule is None:
-            if type(read) is str and not every and value != REDACTED and key not in skipped_keys:
+            if type(read) is str and not every and value != REDACTED and key not in omitted_keys:
                 continue  # most leaves: a text that was read
             _read(value, read, pointer + _step(key)[0], key, rows)
             continue
         step, secret = _step(key)
         into = rows if pointer + step not in rows.omitted else _Rows(every=True)
-        if rule.treatment == "kept" and read is None:  # not what it should be: the mapping could not keep it
+        if rule.treatment == "kept" and read is None:  # unreadable, so that the mapping could not keep it
             _unruled(value, pointer + step, secret, into)
         else:
             _ruled(value, pointer + step, rule, into)
         if into is not rows:
-            rows.skip(into.leaves)
+            rows.append_omitted(into.leaves)
 
 
 def _read(raw: Any, read: Any, pointer: str, key: str, rows: _Rows) -> None:
-    """A field without a rule: mapped as far as the model could read it."""
+    """Add the leaves of a field without a rule: mapped where the model could read them."""
     if pointer in rows.omitted:
         below = _Rows(every=True)
         _read(raw, read, pointer, key, below)
-        rows.skip(below.leaves)
+        rows.append_omitted(below.leaves)
     elif _absent(raw):
         rows.append(Leaf(pointer, raw, "ignored", ABSENT))
     elif isinstance(read, BaseModel) and isinstance(raw, dict):
@@ -211,7 +243,7 @@ def _unruled(value: Any, pointer: str, secret: bool, rows: _Rows) -> None:
 
 
 def _without_rule(value: Any, pointer: str, secret: bool) -> Leaf:
-    """A leaf of which no rule speaks."""
+    """Make a Leaf that no rule treats."""
     if _absent(value) or _blank(value):
         return Leaf(pointer, value, "ignored", ABSENT)
     if value == REDACTED:
@@ -222,7 +254,7 @@ def _without_rule(value: Any, pointer: str, secret: bool) -> Leaf:
 
 
 def _claimed(value: Any, pointer: str, claims: Mapping[str, str], secret: bool, rows: _Rows) -> None:
-    """As `_unruled`, but a pointer (or one above it) that was read has the treatment it was read for."""
+    """Add leaves as `_unruled` does, except at or below a claimed pointer, which has the claim's treatment."""
     if treatment := claims.get(pointer):
         _ruled(value, pointer, _claim(treatment), rows)
     elif isinstance(value, dict) and value:
@@ -238,21 +270,9 @@ def _claimed(value: Any, pointer: str, claims: Mapping[str, str], secret: bool, 
 
 @lru_cache(maxsize=256)
 def _claim(treatment: str) -> Rule:
-    """A claim's text as a rule: claims are constants of the mappings, so that they are few."""
+    """Read a claim's text (``kept §11.3``) as a Rule. Cached: claims are constants of the mappings."""
     name, _, paragraph = treatment.partition(" ")
     return Rule(name, paragraph or DECLARED)  # type: ignore[arg-type]  # a claim begins with a treatment
-
-
-def leaves_of(value: Any, pointer: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf below ``value`` with its JSON Pointer; an empty container is a leaf."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from leaves_of(item, f"{pointer}/{escape(key)}")
-    elif isinstance(value, list) and value:
-        for position, item in enumerate(value):
-            yield from leaves_of(item, f"{pointer}/{position}")
-    else:
-        yield pointer, value
 
 
 def _absent(value: Any) -> bool:
@@ -261,12 +281,3 @@ def _absent(value: Any) -> bool:
 
 def _blank(value: Any) -> bool:
     return isinstance(value, str) and (not value or value.isspace())
-
-
-def escape(key: str) -> str:
-    """A key as a JSON Pointer's part."""
-    return key.replace("~", "~0").replace("/", "~1")
-
-
-def unescape(part: str) -> str:
-    return part.replace("~1", "/").replace("~0", "~")

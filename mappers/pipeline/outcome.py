@@ -1,4 +1,4 @@
-"""The OperationOutcome of an event: everything that is to be said of it, never a patient's data (mapping.md §6)."""
+"""The OperationOutcome of an event: its flags, and the leaves that were not mapped, without values (mapping.md §6)."""
 
 from collections.abc import Iterable, Sequence
 
@@ -17,10 +17,10 @@ _LEDGER_FLAGS = {"kept": "source-data-kept", "withheld": "withheld-secret", "ign
 def operation_outcome(
     context: Context, flags: Iterable[Flag], ledger: Sequence[Leaf], published: bool
 ) -> Resource | None:
-    """One issue per flag and per treatment of leaves; None where there is nothing to say.
+    """Make one issue per flag and per treatment of leaves; None where there is no flag and no leaf kept or withheld.
 
-    Leaves that are ignored by a rule are listed, but are not by themselves something to say. ``published``: the event
-    has a Provenance, which holds its leaves without a home; without one they are in the raw event alone.
+    ``ledger`` are the leaves that were not mapped. Those ignored by a rule are listed beside other issues only.
+    ``published``: the event has a Provenance that keeps its unplaced leaves. Otherwise they are in the raw event alone.
     """
     places: dict[str, dict[str, None]] = {}
     for flag in flags:
@@ -43,10 +43,10 @@ def operation_outcome(
 
 
 def _issue(context: Context, code: str, at: Sequence[str]) -> Element | None:
-    remark = tables.flags().flags[code]
+    definition = tables.flags().flags[code]
     return element(
-        severity=remark.severity,
-        code=remark.code,
-        details=codeable_concept(context.coding("data-quality", code), text=remark.text),
+        severity=definition.severity,
+        code=definition.code,
+        details=codeable_concept(context.coding("data-quality", code), text=definition.text),
         expression=[place for place in map(clean, at) if place],
     )

@@ -1,4 +1,4 @@
-"""What must never be stored or shown: redaction of bodies, and the test for secret-looking leaves (mapping.md §7)."""
+"""Redaction of secrets in bodies, and the test for leaves that look like secrets (mapping.md §7)."""
 
 from functools import cache, lru_cache
 from typing import Any
@@ -8,47 +8,47 @@ from fhirline.config.tables import secrets
 REDACTED = "[redacted]"
 
 
-def folded(key: str) -> str:
-    """A key as secrets.yaml compares it: case, ``_`` and ``-`` ignored."""
+def comparable(key: str) -> str:
+    """Return a key as ``secrets.yaml`` compares it: case, ``_`` and ``-`` ignored."""
     return key.casefold().replace("_", "").replace("-", "")
 
 
 @cache
 def _redacted_keys() -> frozenset[str]:
-    return frozenset(map(folded, secrets().redacted))
+    return frozenset(map(comparable, secrets().redacted))
 
 
 @cache
 def _redacted_below() -> dict[str, frozenset[str]]:
-    return {folded(parent): frozenset(map(folded, keys)) for parent, keys in secrets().redacted_below.items()}
+    return {comparable(parent): frozenset(map(comparable, keys)) for parent, keys in secrets().redacted_below.items()}
 
 
 @lru_cache(maxsize=4096)
 def _treatment(key: str) -> tuple[bool, frozenset[str]]:
-    """Whether a key is redacted wherever it stands, and the keys that are redacted below it."""
-    name = folded(key)
+    """Return whether a key is redacted everywhere, and the keys that are redacted below it."""
+    name = comparable(key)
     return name in _redacted_keys(), _redacted_below().get(name, frozenset())
 
 
 _PLAIN: dict[frozenset[str], set[str]] = {}
-"""Keys that were found neither secret nor above a secret, by what is redacted below where they stand: nearly all keys
-are, so that they are looked up and no more."""
+"""Cache of the keys that are neither secret nor above a secret, nearly all, by the keys redacted at their place."""
 
-_MOST, _LONGEST = 10_000, 100
+_MOST_PLAIN, _LONGEST_PLAIN = 10_000, 100
 _CONTAINERS = (dict, list)
 
 
 def redact(value: Any, below: frozenset[str] = frozenset()) -> Any:
-    """``value`` (parsed JSON) with every secret leaf replaced by ``[redacted]``. Idempotent; absent values stay.
+    """Replace every secret leaf of parsed JSON by ``[redacted]``; null and ``""`` stay. Idempotent.
 
-    Untouched parts are returned as they are, not copied.
+    ``below`` are the keys (`comparable`) that are redacted because of a parent. Unchanged parts are returned as they
+    are, not copied.
     """
     if isinstance(value, dict):
         changed = {}
         plain = _PLAIN.get(below, ())
         for key, item in value.items():
             if key not in plain:
-                new = _judged(key, item, below)
+                new = _redact_item(key, item, below)
             elif isinstance(item, _CONTAINERS):
                 new = redact(item, below)
             else:
@@ -62,21 +62,21 @@ def redact(value: Any, below: frozenset[str] = frozenset()) -> Any:
     return value
 
 
-def _judged(key: str, item: Any, below: frozenset[str]) -> Any:
-    """An item under a key that is secret, stands above secrets, or has not been met here before."""
+def _redact_item(key: str, item: Any, below: frozenset[str]) -> Any:
+    """Redact an item under a key that is secret, stands above secrets, or is not in the cache."""
     secret, further = _treatment(key)
-    if secret or folded(key) in below:
+    if secret or comparable(key) in below:
         return _blank_out(item)
     if further:
         return redact(item, below | further)
     known = _PLAIN.setdefault(below, set())
-    if len(known) < _MOST and len(key) <= _LONGEST:
+    if len(known) < _MOST_PLAIN and len(key) <= _LONGEST_PLAIN:
         known.add(key)
     return redact(item, below)
 
 
 def _blank_out(value: Any) -> Any:
-    """Every leaf below a secret key redacted; containers keep their shape, absent values stay."""
+    """Redact every leaf below a secret key; containers keep their shape."""
     if isinstance(value, dict):
         return {key: _blank_out(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -86,11 +86,11 @@ def _blank_out(value: Any) -> Any:
 
 @lru_cache(maxsize=4096)
 def secret_key(key: str) -> bool:
-    """Whether a leaf without a rule is withheld because of its key (last row of mapping.md §7)."""
-    name, rule = folded(key), secrets().withheld
+    """Tell whether a leaf without a rule is withheld because of its key (last row of mapping.md §7)."""
+    name, rule = comparable(key), secrets().withheld
     return name in rule.exact or any(word in name for word in rule.contains) or _treatment(key)[0]
 
 
 def secret_value(value: Any) -> bool:
-    """Whether a leaf without a rule is withheld because of its value."""
+    """Tell whether a leaf without a rule is withheld because of its value (last row of mapping.md §7)."""
     return isinstance(value, str) and any(mark in value for mark in secrets().withheld.value_contains)

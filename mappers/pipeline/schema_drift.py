@@ -1,8 +1,8 @@
-"""Drift: where an event holds what no rule speaks of, told by paths that name the vendor's fields and never a patient.
+"""Schema drift: paths at which an event holds something that no rule treats.
 
-A path ends in a metric's label, where nobody expects patients' data, and a key may be data: a map by first names, or
-by numbers. So a path is what is declared, and at most one key behind it: the first that is not, where it reads like
-the name of a field and stands among declared ones.
+A path becomes a label of a metric, so that it must not hold patients' data, and a key can be data: in a map by names or
+numbers. A path therefore consists of declared keys, and at most one undeclared key at its end: the first one, if it
+reads like a field's name and stands among declared keys.
 """
 
 import re
@@ -11,27 +11,28 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from fhirline.mappers.pipeline.ledger import LOOKS_SECRET, UNRULED, Ledger, escape, fields, unescape
+from fhirline.mappers.json_pointer import escape, unescape
+from fhirline.mappers.pipeline.ledger import LOOKS_SECRET, UNRULED, Ledger, fields
 
-_DRIFTS = (UNRULED, LOOKS_SECRET)
-_NAME = re.compile(r"(?=.{1,40}$)[a-z][A-Za-z]*(?:_[A-Za-z]+)*")
-"""As vendors spell their fields, snake_case or camelCase; ``Jane``, ``jane.doe`` and ``p4711`` are none."""
+_DRIFT_RULES = (UNRULED, LOOKS_SECRET)
+_FIELD_NAME = re.compile(r"(?=.{1,40}$)[a-z][A-Za-z]*(?:_[A-Za-z]+)*")
+"""Field names as vendors write them, in snake_case or camelCase. ``Jane``, ``jane.doe`` and ``p4711`` do not match."""
 
-_MOST = 8
-"""Undeclared keys of one object that may be shown: a release adds some fields, a map has a key for everybody."""
+_MOST_UNDECLARED = 8
+"""Undeclared keys of one object that may be shown: a release adds a few fields, a map has a key per entry."""
 
 _HIDDEN = "*"
 
 
-def drift(ledger: Ledger) -> tuple[str, ...]:
-    """Paths of which no rule speaks, or where something else stands than should: to be counted per vendor.
+def schema_drift(ledger: Ledger) -> tuple[str, ...]:
+    """Return the paths of leaves that no rule treats or that have an unexpected form, to be counted per vendor.
 
-    Never a value, nor a key that may be one: positions in lists are ``*``, and so is an undeclared key that does not
-    read like a field's name, that stands in an object without a declared one, or with more than `_MOST` undeclared
-    ones. What is below it, and the keys of an object that no model describes, are left out. Sorted; each path once,
-    however many of the event's leaves have it.
+    A path never holds a value, nor a key that may be one. List positions are ``*``, and so is an undeclared key that
+    does not read like a field's name, or that stands in an object with no declared key or with more than
+    `_MOST_UNDECLARED` undeclared ones. A path ends there, and at an object that no model describes. The paths are
+    sorted, each once, however many leaves of the event have it.
     """
-    drifting = [leaf.pointer for leaf in ledger.remarks if leaf.rule in _DRIFTS]
+    drifting = [leaf.pointer for leaf in ledger.notable if leaf.rule in _DRIFT_RULES]
     if not drifting:
         return ()
     paths = _Paths(ledger)
@@ -39,79 +40,80 @@ def drift(ledger: Ledger) -> tuple[str, ...]:
 
 
 class _Place(NamedTuple):
-    """A place of the body: what may be shown of its pointer, what stands there, and what it was read as."""
+    """A place in the body: the part of its pointer that may be shown, its value, and what the model read there."""
 
     path: str
     value: Any = None
     read: Any = None
     ends: bool = False
-    """Of what is below nothing may be shown."""
+    """Nothing below this place may be shown."""
 
 
 class _Paths:
-    """Of one event. Looks at each object once: it may have as many leaves as there is room in a body."""
+    """Finds the paths of one event. Each object is examined once, however many leaves it has."""
 
     def __init__(self, ledger: Ledger) -> None:
         mapped, model = ledger.mapped, ledger.model
         modelled = model is not None and bool(fields(type(model)))
-        self._claimed = None if modelled or mapped.claims is None else _down_to(mapped.claims)
+        self._claimed = None if modelled or mapped.claims is None else _with_ancestors(mapped.claims)
         self._keyed = frozenset(mapped.keyed)
         self._places = {"": _Place("", ledger.body, model)}
-        self._shows: dict[str, bool] = {}
+        self._may_show: dict[str, bool] = {}
 
     def path(self, pointer: str) -> str:
-        """What may be shown of a leaf's pointer."""
-        above, found, part = pointer.rpartition("/")
-        return self._below(self._place(above), above, part).path if found else ""
+        """Return the part of a leaf's pointer that may be shown."""
+        above, found, token = pointer.rpartition("/")
+        return self._below(self._place(above), above, token).path if found else ""
 
     def _place(self, pointer: str) -> _Place:
         if pointer not in self._places:
-            above, _, part = pointer.rpartition("/")
-            self._places[pointer] = self._below(self._place(above), above, part)
+            above, _, token = pointer.rpartition("/")
+            self._places[pointer] = self._below(self._place(above), above, token)
         return self._places[pointer]
 
-    def _below(self, at: _Place, pointer: str, part: str) -> _Place:
+    def _below(self, at: _Place, pointer: str, token: str) -> _Place:
+        """Return the place one step below ``at``, whose own pointer is ``pointer``."""
         path, value, read, ends = at
         if ends:
             return at
         if isinstance(value, list):
-            position = int(part)
+            position = int(token)
             return _Place(f"{path}/{_HIDDEN}", value[position], read[position] if isinstance(read, tuple) else None)
-        if isinstance(read, tuple):  # an object sent for a list is read as a list of one
+        if isinstance(read, tuple):  # an object in place of a list is read as a list of one
             read = read[0] if read else None
-        if not self._described(pointer, read):
+        if not self._is_described(pointer, read):
             return _Place(path, ends=True)
-        key = unescape(part)
+        key = unescape(token)
         declared, below = self._declared(pointer, key, read)
         if declared:
-            return _Place(f"{path}/{part}", value[key], below)
-        shown = _NAME.fullmatch(key) and self._shown(pointer, value, read)
+            return _Place(f"{path}/{token}", value[key], below)
+        shown = _FIELD_NAME.fullmatch(key) and self._may_show_undeclared(pointer, value, read)
         return _Place(f"{path}/{key if shown else _HIDDEN}", ends=True)
 
-    def _described(self, pointer: str, read: Any) -> bool:
-        """Whether a model, or a claim, says that an object's keys are names."""
+    def _is_described(self, pointer: str, read: Any) -> bool:
+        """Tell whether a model or a claim declares that an object's keys are field names."""
         if self._claimed is None:
             return isinstance(read, BaseModel)
         return pointer not in self._keyed
 
     def _declared(self, pointer: str, key: str, read: Any) -> tuple[bool, Any]:
-        """Whether a key of a described object is declared, and what was read there."""
+        """Return whether a key of a described object is declared, and what the model read there."""
         if self._claimed is not None:
             return f"{pointer}/{escape(key)}" in self._claimed, None
         model: type[BaseModel] = type(read)
         found = fields(model).get(key)
         return (True, getattr(read, found[0])) if found else (False, None)
 
-    def _shown(self, pointer: str, value: Mapping[str, Any], read: Any) -> bool:
-        """Whether a described object's undeclared keys may be: it has declared ones, and not too many others."""
-        if pointer not in self._shows:
+    def _may_show_undeclared(self, pointer: str, value: Mapping[str, Any], read: Any) -> bool:
+        """Tell whether a described object has declared keys, and few enough undeclared ones to show them."""
+        if pointer not in self._may_show:
             declared = sum(self._declared(pointer, key, read)[0] for key in value)
-            self._shows[pointer] = declared > 0 and len(value) - declared <= _MOST
-        return self._shows[pointer]
+            self._may_show[pointer] = declared > 0 and len(value) - declared <= _MOST_UNDECLARED
+        return self._may_show[pointer]
 
 
-def _down_to(claims: Iterable[str]) -> Set[str]:
-    """The claims' pointers and all above them."""
+def _with_ancestors(claims: Iterable[str]) -> Set[str]:
+    """Return the claimed pointers and all pointers above them."""
     found: set[str] = set()
     for claim in claims:
         pointer = claim

@@ -59,7 +59,7 @@ def map_(
     """
     import re
 
-    from fhirline.mappers.pipeline.factory import normalizer
+    from fhirline.mappers.pipeline.factory import build_normalizer
 
     if explain and resources:
         raise ConfigurationError("--explain: stands instead of resources; leave out --resources")
@@ -70,7 +70,7 @@ def map_(
     at = Instant.parse(received_at) if received_at is not None else None
     if received_at is not None and at is None:
         raise ConfigurationError("--received-at: not an RFC 3339 instant with a zone, such as 2024-01-01T00:00:00Z")
-    normalize, memory, counted, failed = normalizer(load_settings()), InMemoryState(), Counts(), False
+    normalize, memory, counted, failed = build_normalizer(load_settings()), InMemoryState(), Counts(), False
     for name, body in _bodies(files or ["-"], ndjson):
         try:
             envelope = _envelope(vendor, tenant, body, at, event)
@@ -87,7 +87,7 @@ def map_(
             sys.stdout.buffer.writelines(output.value + b"\n" for output in result.outputs)
         elif result.bundle:
             sys.stdout.buffer.write(result.bundle.value + b"\n")
-        memory.remember(result.statements)
+        memory.apply(result.state_updates)
         counted.add(result)
         failed |= _report(result, name, outcome)
     sys.stdout.buffer.flush()
@@ -159,7 +159,7 @@ class Counts:
     def add(self, result: Normalized) -> None:
         self.events += 1
         self.unmapped.update(result.unmapped)
-        self.drift.update(result.drift)
+        self.drift.update(result.schema_drift)
 
     def report(self) -> None:
         """``what``, ``where``, ``how often``, tab-separated, the most frequent first."""

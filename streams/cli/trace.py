@@ -132,7 +132,7 @@ def _explained(
     settings: "Settings", tracer: "Tracer", raw: "ConsumerRecord | None", resource: str | None
 ) -> list[dict[str, str]]:
     """Lineage of the elements by the mapping as it is now, with what earlier events of the same key left."""
-    from fhirline.mappers.pipeline.factory import normalizer
+    from fhirline.mappers.pipeline.factory import build_normalizer
     from fhirline.mappers.pipeline.lineage import lineage
     from fhirline.mappers.pipeline.normalize import InMemoryState
     from fhirline.streams.step4_normalize.follow import follow
@@ -140,9 +140,9 @@ def _explained(
 
     if raw is None:
         return []
-    normalize, memory = normalizer(settings), InMemoryState()
+    normalize, memory = build_normalizer(settings), InMemoryState()
     for each in tracer.earlier(raw):
-        memory.remember(follow(each, normalize, memory, settings.partitions).state_updates)
+        memory.apply(follow(each, normalize, memory, settings.partitions).state_updates)
     return [
         {"resource": each.resource, "path": each.path, "source": each.source}
         for each in lineage(normalize, envelope_of(raw), memory)

@@ -59,7 +59,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
 
     import faust
 
-    from fhirline.mappers.pipeline.factory import normalizer
+    from fhirline.mappers.pipeline.factory import build_normalizer
     from fhirline.streams.observe.gc_tuning import spare_the_collector
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.observe.tracing import tracing
@@ -80,7 +80,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
         watched.metrics.disagreed(found)
         _log_disagreement(found)
 
-    normalize = normalizer(settings, disagreed)
+    normalize = build_normalizer(settings, disagreed)
     normalize.validate({"resourceType": "Patient"})  # compiles the schemas now, not in the first batch
     app = build_app(settings, normalize, vendors, watched, tracer)
     spare_the_collector()

@@ -163,8 +163,8 @@ class BatchCounts:
             self._events[normalized.event_type, outcome] += 1
             if normalized.unmapped:
                 self._unmapped.update(normalized.unmapped)
-            if normalized.drift:
-                self._drift.update(normalized.drift)
+            if normalized.schema_drift:
+                self._drift.update(normalized.schema_drift)
             for each in normalized.refusals:
                 self._refused[each.resource_type] += 1
         if followed.error:

@@ -17,7 +17,7 @@ import orjson
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.secret import secret
 from fhirline.config.settings import Settings
-from fhirline.mappers.identity import escape, key
+from fhirline.mappers.identity import escape_part, key
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.registry import partition_key
 
@@ -46,7 +46,7 @@ class Compartment:
     @property
     def raw_key(self) -> str:
         """As `mappers.registry.raw_key` makes it of the patient's events."""
-        return f"{escape(self.tenant)}|{self.key}"
+        return f"{escape_part(self.tenant)}|{self.key}"
 
     @property
     def partition_key(self) -> str:

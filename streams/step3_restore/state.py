@@ -69,7 +69,7 @@ class PartitionState:
 
     def remember(self, statements: Iterable[StateUpdate]) -> None:
         for each in statements:
-            self._merge(each.subject, each.register, encode(each.entry))
+            self._merge(each.subject, each.name, encode(each.entry))
 
     def told(
         self, topic: str, partition: int, raw_key: str, statements: Sequence[StateUpdate], largest: int = sys.maxsize
@@ -84,7 +84,7 @@ class PartitionState:
         if any(len(each.key) + len(each.value or b"") + FRAMING > largest for each in records):
             raise RegisterTooLarge
         for each, record in zip(statements, records, strict=True):
-            self._merge(each.subject, each.register, record.value or b"")
+            self._merge(each.subject, each.name, record.value or b"")
         return records
 
     def read(self, key: bytes, value: bytes | None) -> None:
@@ -142,7 +142,7 @@ def _stamp(held: Mapping[str, Any]) -> Version:
 
 def state_record(topic: str, partition: int, raw_key: str, statement: StateUpdate) -> ProducerRecord:
     """The record of a statement. Its key begins with the raw record's, so that a patient's registers can be found."""
-    key = orjson.dumps([raw_key, statement.subject, statement.register])
+    key = orjson.dumps([raw_key, statement.subject, statement.name])
     return ProducerRecord(topic, key, encode(statement.entry), partition)
 
 

@@ -11,10 +11,10 @@ import orjson
 from fhirline.config.tables import secrets
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers import MAPPING_VERSION
-from fhirline.mappers.identity import escape
+from fhirline.mappers.identity import escape_part
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.normalize import Refusal
-from fhirline.mappers.pipeline.redaction import folded
+from fhirline.mappers.pipeline.redaction import comparable
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
@@ -52,7 +52,7 @@ def dead_letter(
     tenant = headers.header(raw.headers, headers.TENANT) or DEFAULT_TENANT
     return ProducerRecord(
         dead_letter_topic(raw.vendor),
-        raw.key or f"{escape(tenant)}|record/{raw.partition}/{raw.offset}".encode(),
+        raw.key or f"{escape_part(tenant)}|record/{raw.partition}/{raw.offset}".encode(),
         value,
         headers=[
             *((name, sent) for name, sent in raw.headers if name in _PASSED_ON and sent),
@@ -116,8 +116,8 @@ def smaller_letters(raw: ConsumerRecord, letter: ProducerRecord) -> Iterator[Pro
 
 def names_a_secret(value: bytes) -> bool:
     """Tell whether unparseable bytes contain the name of a key in secrets.yaml."""
-    text = folded(value.decode("utf-8", "replace"))
-    return any(folded(name) in text for name in (*secrets().redacted, *secrets().redacted_below))
+    text = comparable(value.decode("utf-8", "replace"))
+    return any(comparable(name) in text for name in (*secrets().redacted, *secrets().redacted_below))
 
 
 def _raised_at(error: Exception) -> str:

@@ -74,7 +74,7 @@ def follow(
     if normalized.refusals:
         code = normalized.refusals[0].code
         records.append(refusal_letter(raw, envelope, normalized.refusals))
-    return Followed(tuple(records), normalized.statements, key, normalized, code)
+    return Followed(tuple(records), normalized.state_updates, key, normalized, code)
 
 
 def state_too_large(raw: ConsumerRecord, topic: str) -> Followed:

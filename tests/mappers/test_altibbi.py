@@ -43,9 +43,9 @@ def mapper() -> Normalizer:
 class Stored(InMemoryState):
     """Memory as the state topic gives it back: every value went through JSON."""
 
-    def remember(self, statements: Sequence[StateUpdate]) -> None:
-        super().remember(
-            [each._replace(entry=Entry(each.entry.version, _through_json(each.entry.value))) for each in statements]
+    def apply(self, updates: Iterable[StateUpdate]) -> None:
+        super().apply(
+            [each._replace(entry=Entry(each.entry.version, _through_json(each.entry.value))) for each in updates]
         )
 
 
@@ -63,7 +63,7 @@ def run(envelopes: Iterable[Envelope]) -> list[Normalized]:
     memory, results = Stored(), []
     for each in envelopes:
         results.append(mapper()(each, memory))
-        memory.remember(results[-1].statements)
+        memory.apply(results[-1].state_updates)
     return results
 
 
@@ -157,7 +157,7 @@ def test_the_dosage_is_literally_that_of_the_specification() -> None:
 def test_no_secret_leaves_or_is_remembered(case: Case) -> None:
     secrets = ("5528", "9EK1IhvLIwMC8rw5066cMVZXqs3", "9EK1IhvLIwMC8rw50jEaHIp3cEVRXqs3", "://example.org/")
     results = case.run()
-    said = json.dumps([shown(results), [[each.entry.value for each in result.statements] for result in results]])
+    said = json.dumps([shown(results), [[each.entry.value for each in result.state_updates] for result in results]])
     said += "".join((result.bundle.value.decode() if result.bundle else "") for result in results)
     assert [secret for secret in secrets if secret in said] == []
 

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
+from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.envelope import event_key
-from fhirline.mappers.pipeline.ledger import leaves_of
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, StateUpdate
 from fhirline.mappers.registry import raw_key
 from tests.support.cases import Case, cases
@@ -88,7 +88,7 @@ def fold(events: list[dict[str, Any]]) -> bytes:
     normalize, memory, stored = case.normalizer(), InMemoryState(), b""
     for body in events:
         result = normalize(case.envelope(body), memory)
-        memory.remember([as_remembered(each) for each in result.statements])
+        memory.apply([as_remembered(each) for each in result.state_updates])
         for output in result.outputs:
             if output.resource["resourceType"] == "Appointment":
                 stored = output.value

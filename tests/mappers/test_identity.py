@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhirline.mappers.identity import Naming, decimal_text, escape, key, norm
+from fhirline.mappers.identity import Naming, decimal_text, escape_part, key, norm
 
 BASE = "https://fhirline.example.org"
 NS = UUID("4916c8fc-1b8e-5deb-8e98-1993330ff203")
@@ -57,7 +57,7 @@ def test_another_base_is_another_name_space() -> None:
     ],
 )
 def test_components_are_escaped(part: object, escaped: str) -> None:
-    assert escape(part) == escaped  # type: ignore[arg-type]  # parametrized
+    assert escape_part(part) == escaped  # type: ignore[arg-type]  # parametrized
 
 
 @given(st.lists(st.text(max_size=8), min_size=2, max_size=3), st.lists(st.text(max_size=8), min_size=2, max_size=3))

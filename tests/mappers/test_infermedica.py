@@ -56,7 +56,7 @@ def test_with_enrichment_on_a_thin_event_only_waits() -> None:
     result = one(THIN, enrichment=True)
     assert result.outputs == ()
     assert {flag.code for flag in result.flags} == {"awaiting-enrichment"}
-    assert not result.statements
+    assert not result.state_updates
 
 
 def test_the_enriched_event_goes_with_its_patient() -> None:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.envelope import Envelope
-from fhirline.mappers.pipeline.ledger import leaves_of
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, Normalizer
 from fhirline.streams.kafka.headers import header, headers
 from fhirline.streams.kafka.records import ConsumerRecord
@@ -143,7 +143,7 @@ def final_store(case: Case, envelopes: list[Envelope]) -> dict[str, bytes]:
     store: dict[str, bytes] = {}
     for envelope in envelopes:
         result = normalize(envelope, memory)
-        memory.remember(result.statements)
+        memory.apply(result.state_updates)
         store.update((output.key, output.value) for output in result.outputs)
     return {key: value for key, value in store.items() if not key.startswith("Practitioner/")}
 
@@ -158,8 +158,8 @@ def test_state_survives_its_topic() -> None:
             result = normalize(envelope, kept)
             again = normalize(envelope, restored)
             assert [output.value for output in result.outputs] == [output.value for output in again.outputs]
-            kept.remember(result.statements)
-            for statement in result.statements:
+            kept.apply(result.state_updates)
+            for statement in result.state_updates:
                 record = state_record("state", 0, "acme|x", statement)
                 assert record.value is not None
                 restored.read(record.key, record.value)

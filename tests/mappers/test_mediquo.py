@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from fhirline.mappers.fhir.validation import no_validation
+from fhirline.mappers.json_pointer import unescape
 from fhirline.mappers.mediquo import VENDOR
 from fhirline.mappers.pipeline.envelope import Envelope
-from fhirline.mappers.pipeline.ledger import unescape
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from tests.support.cases import Case, cases
 
@@ -99,7 +99,7 @@ def test_room_addresses_are_nowhere(case: Case) -> None:
     for result in case.run():
         written = b"".join(each.value for each in result.outputs) + (result.outcome.value if result.outcome else b"")
         assert b"TOP-SECRET" not in written
-        assert "TOP-SECRET" not in repr((result.statements, result.refusals, result.ledger))
+        assert "TOP-SECRET" not in repr((result.state_updates, result.refusals, result.ledger))
 
 
 @pytest.mark.parametrize("case", MEDIQUO.values(), ids=MEDIQUO.keys())

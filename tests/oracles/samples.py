@@ -53,7 +53,7 @@ def _make(case: Case, normalize: Normalizer, rng: random.Random, made: dict[str,
     memory = InMemoryState()
     for position, body in enumerate(case.events):
         result = normalize(case.envelope(mutated(body, rng), position), memory)
-        memory.remember(result.statements)
+        memory.apply(result.state_updates)
         made.setdefault(result.event_type, set()).update(_samples(case, result))
 
 

@@ -62,7 +62,7 @@ class Case:
         normalize, memory, results = self.normalizer(), InMemoryState(), []
         for envelope in self.envelopes():
             results.append(normalize(envelope, memory))
-            memory.remember(results[-1].statements)
+            memory.apply(results[-1].state_updates)
         return results
 
 

@@ -17,7 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Pro
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
@@ -105,13 +105,13 @@ def undisturbed(
     seen: Callable[[ConsumerRecord, Followed], None] = lambda *_: None,
 ) -> dict[str, bytes]:
     """Topic-and-key → last value, as one run over the raw topics makes it; ``seen`` is told of each step."""
-    normalize = normalizer(settings)
+    normalize = build_normalizer(settings)
     memories: dict[tuple[str, int], InMemoryState] = {}
     store: dict[str, bytes] = {}
     for raw in raws:
         memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
         followed = follow(raw, normalize, memory, settings.partitions)
-        memory.remember(followed.state_updates)
+        memory.apply(followed.state_updates)
         seen(raw, followed)
         for record in followed.records:
             if not record.topic.startswith("dead-letter."):

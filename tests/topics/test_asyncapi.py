@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.cli import topics as topics_command
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
@@ -132,7 +132,7 @@ def test_the_example_event_makes_the_example_resource() -> None:
     assert received
     made = raw_record("altibbi", "acme", orjson.dumps(sent["payload"]), received, None, 64)
     assert as_text(made.headers) == sent["headers"]
-    records = follow(made.at(0, 0), normalizer(settings_for("127.0.0.1:9")), InMemoryState(), 6).records
+    records = follow(made.at(0, 0), build_normalizer(settings_for("127.0.0.1:9")), InMemoryState(), 6).records
     patient = next(each for each in records if each.topic == "fhir.r4.Patient")
     assert orjson.loads(patient.value or b"") == examples.PATIENT["payload"]
     assert as_text(patient.headers) == examples.PATIENT["headers"]

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from kafka import KafkaProducer
 
 from fhirline.config.errors import KafkaUnreachable
-from fhirline.mappers.pipeline.normalize import OWN_PARTITION
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import kafka_python, producer_config
@@ -27,8 +26,8 @@ from fhirline.topics.declared import (
     ENRICHED,
     FOREVER,
     OUTCOME,
+    PATIENTLESS_TYPES,
     RESOURCE_TYPES,
-    SHARED,
     Topic,
     canonical_topic,
     dead_letter_topic,
@@ -95,8 +94,7 @@ def test_records_as_large_as_a_producer_may_send_fit() -> None:
 
 
 def test_topics_and_mappers_agree_on_what_belongs_to_no_patient() -> None:
-    assert SHARED == OWN_PARTITION
-    assert set(RESOURCE_TYPES) >= SHARED
+    assert set(RESOURCE_TYPES) >= PATIENTLESS_TYPES
 
 
 # Partitions of keys

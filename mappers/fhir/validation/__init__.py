@@ -1,8 +1,8 @@
-"""Every resource is validated before it leaves (validation.md §1). A validator returns problems; none means valid.
+"""Validation of every resource before it is published (validation.md §1). A validator returns problems, none if valid.
 
-``spec`` (the default) is compiled from fhir.resources' own models into one pydantic-core schema and adds what those do
-not enforce: required bindings, reference targets, invariants, JSON types, empties. See `compiled` for how it goes,
-`structures` → `schema` for how it is made.
+The default, ``spec``, is compiled from fhir.resources' models into one pydantic-core schema. It also enforces what
+those models do not: required bindings, reference targets, invariants, JSON types and no empty values. `compiled` runs
+the schema; `structures` and `schema` make it.
 """
 
 from collections.abc import Sequence
@@ -37,14 +37,14 @@ __all__ = [
 
 
 def no_validation(_: Resource) -> Sequence[Problem]:
-    """Mode ``off``."""
+    """Accept everything (mode ``off``)."""
     return []
 
 
 def validator(mode: str, on_disagreement: OnDisagreement = ignored) -> Validator:
-    """The validator of a mode (setting ``FHIRLINE_VALIDATION``).
+    """Return the validator of a mode (setting ``FHIRLINE_VALIDATION``); raise KeyError for an unknown mode.
 
-    ``on_disagreement`` hears of every resource that one of ``both`` refuses and the other does not.
+    In mode ``both``, ``on_disagreement`` is called for every resource that only one of the two validators refuses.
     """
     match mode:
         case "spec":

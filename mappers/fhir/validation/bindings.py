@@ -1,7 +1,7 @@
-"""Required bindings of R4 4.0.1. fhir.resources' own lists are cut off or missing, so these come from the definitions.
+"""Required bindings of R4 4.0.1, from R4's definitions: fhir.resources' own lists are incomplete.
 
-``config/r4-required-bindings.json``: structure and element (``EncounterLocation.status``) → the codes allowed there;
-mime types, languages and currencies, which are open sets, are not in it.
+``config/r4-required-bindings.json`` maps an element (``EncounterLocation.status``) to its allowed codes. The open sets
+(MIME types, languages, currencies) are not in it.
 """
 
 from functools import cache
@@ -32,19 +32,19 @@ CONCEPTS: dict[str, tuple[str, frozenset[str]]] = {
         frozenset({"unconfirmed", "provisional", "differential", "confirmed", "refuted", "entered-in-error"}),
     ),
 }
-"""The CodeableConcepts with a required binding: code system and codes (both value sets hold the whole system)."""
+"""CodeableConcepts with a required binding: code system and codes. Each value set is the whole code system."""
 
 
 @cache
 def codes() -> dict[str, list[str]]:
-    """The code elements with a required binding, by ``<structure>.<element>``."""
+    """Return ``<structure>.<element>`` → allowed codes, of the code elements with a required binding."""
     loaded: dict[str, list[str]] = orjson.loads((files("fhirline.config") / "r4-required-bindings.json").read_bytes())
     return loaded
 
 
 def has_code(concept: Element, system: str, allowed: frozenset[str]) -> bool:
-    """Whether one of the concept's codings is of the bound value set, as a required binding of a concept wants."""
-    return any(_is_bound(each, system, allowed) for each in concept.get("coding", ()))
+    """Tell whether one of the concept's codings is in the bound value set, which satisfies a required binding."""
+    return any(_is_bound(coding, system, allowed) for coding in concept.get("coding", ()))
 
 
 def _is_bound(coding: dict[str, Any], system: str, allowed: frozenset[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Invariants of what holds resources, Bundles and ``contained``, each named by its key (see `invariants`)."""
+"""R4's invariants of Bundles and contained resources, each function named by its key (see `invariants`)."""
 
 import orjson
 
@@ -110,7 +110,7 @@ def dom_3(resource: Resource) -> bool:
 
 
 def _is_referred(contained: Resource, whole: bytes) -> bool:
-    """Looks for ``"#id"`` in the bytes: ten times faster than walking; a text that reads just so counts as well."""
+    """Search the resource's bytes for ``"#id"``: ten times faster than a walk, but an equal text counts as well."""
     return f'"#{contained.get("id")}"'.encode() in whole or b'"#"' in orjson.dumps(contained)
 
 

@@ -1,4 +1,4 @@
-"""Invariants of R4's datatypes, each named by its key (`invariants` says what a docstring holds)."""
+"""R4's invariants of datatypes, each function named by its key (see `invariants`)."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,11 +11,11 @@ UCUM = "http://unitsofmeasure.org"
 Invariant = Callable[[Element], bool]
 
 CONCERNS: dict[Invariant, tuple[str, ...]] = {}
-"""Names without any of which a rule holds: what spares most calls. ``abatement*`` is a choice."""
+"""Rule → element names without any of which it holds, so that most calls are spared. ``abatement*`` is a choice."""
 
 
 def concerns(*names: str) -> Callable[[Invariant], Invariant]:
-    """Declares `CONCERNS` of a rule."""
+    """Declare the `CONCERNS` of a rule."""
 
     def declare(rule: Invariant) -> Invariant:
         CONCERNS[rule] = names
@@ -25,27 +25,27 @@ def concerns(*names: str) -> Callable[[Invariant], Invariant]:
 
 
 def exists(element: Element, name: str) -> bool:
-    """FHIRPath's ``name.exists()`` of a primitive: a value, or just why there is none."""
+    """Evaluate FHIRPath's ``name.exists()`` of a primitive: it has a value or a companion."""
     return name in element or f"_{name}" in element
 
 
 def any_of_choice(element: Element, prefix: str) -> bool:
-    """FHIRPath's ``exists()`` of a choice (``value[x]``)."""
+    """Evaluate FHIRPath's ``exists()`` of a choice (``value[x]``)."""
     return any(name.startswith((prefix, f"_{prefix}")) for name in element)
 
 
 def later(one: str, other: str) -> bool:
-    """Whether a date or dateTime is certainly after another; what differs only in precision is not."""
+    """Tell whether a date or dateTime is certainly after another; a difference in precision alone is not."""
     if len(one) == len(other) and one[-1] == "Z" == other[-1]:
         return one > other
     if "T" in one and "T" in other:
         return _instant(one) > _instant(other)
-    event_independent = min(len(one.partition("T")[0]), len(other.partition("T")[0]))
-    return one[:event_independent] > other[:event_independent]
+    precision = min(len(one.partition("T")[0]), len(other.partition("T")[0]))
+    return one[:precision] > other[:precision]
 
 
 def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace(":60", ":59"))  # a leap second, which datetime does not know
+    return datetime.fromisoformat(text.replace(":60", ":59"))  # datetime has no leap seconds
 
 
 def _unit(quantity: Element) -> Any:

@@ -1,6 +1,6 @@
-"""What is there must say something (ele-1): no ``{}``, ``[]``, ``""`` or stray ``null``.
+"""The check for empty values (ele-1): ``{}``, ``[]``, ``""`` and ``null`` outside of lists of primitives.
 
-The narrow schema lets none of them through, so only what the whole schema has accepted is walked for them.
+The narrow schema accepts none of them, so that only resources accepted by the whole schema are walked.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from fhirline.mappers.results import Resource
 
 
 def empties(resource: Resource) -> list[Problem]:
-    """What is empty in a resource, by walking it."""
+    """Return a Problem for each empty value in a resource."""
     return [Problem(path, "empty", message) for path, message in _found(str(resource.get("resourceType")), resource)]
 
 
@@ -21,7 +21,7 @@ def _found(path: str, value: Any) -> Iterator[tuple[str, str]]:
             yield path, "An object must have content"
         for name, content in value.items():
             if isinstance(content, list):
-                yield from _found_in_list(f"{path}.{name}", content, value.get(_twin(name)))
+                yield from _found_in_list(f"{path}.{name}", content, value.get(_companion(name)))
             else:
                 yield from _found(f"{path}.{name}", content)
     elif isinstance(value, str):
@@ -31,16 +31,16 @@ def _found(path: str, value: Any) -> Iterator[tuple[str, str]]:
         yield path, "null is no value"
 
 
-def _found_in_list(path: str, items: list[Any], twin: Any) -> Iterator[tuple[str, str]]:
-    """A null may stand in a list of primitives where its companion list has something there, and the other way."""
+def _found_in_list(path: str, items: list[Any], companion: Any) -> Iterator[tuple[str, str]]:
+    """Yield a list's empty values. A null is allowed where the companion list has a value, and the reverse."""
     if not items:
         yield path, "A list must have content"
-    paired = twin if isinstance(twin, list) else []
+    paired = companion if isinstance(companion, list) else []
     for position, item in enumerate(items):
         if item is None and position < len(paired) and paired[position] is not None:
             continue
         yield from _found(f"{path}.{position}", item)
 
 
-def _twin(name: str) -> str:
+def _companion(name: str) -> str:
     return name[1:] if name.startswith("_") else f"_{name}"

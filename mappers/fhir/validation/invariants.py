@@ -1,8 +1,8 @@
-"""The registry of R4's invariants: structure → functions named by their FHIR key, each true where the rule holds.
+"""The registry of R4's invariants: structure → functions named by their FHIR key, which return whether the rule holds.
 
-Kept are those of error severity (``con-3``, ``dom-6`` and the like are warnings). Each docstring's first line is R4's
-human text, its second R4's FHIRPath expression. A comparison that FHIRPath leaves open (different precision, different
-units) is no violation.
+It has those of error severity (``con-3``, ``dom-6`` and the like are warnings). The first line of each function's
+docstring is R4's human text, the second R4's FHIRPath expression. A comparison that is undefined in FHIRPath (different
+precision or units) is no violation.
 """
 
 from typing import Any
@@ -66,7 +66,7 @@ INVARIANTS: dict[str, tuple[Invariant, ...]] = {
     "ServiceRequest": (of_resources.prr_1,),
     "Task": (of_resources.inv_1,),
 }
-"""ref-1, txt-1 and txt-2 are kept by the schemas of `references` and `xhtml`, ele-1 by `empties`."""
+"""Structure → its invariants. `references` checks ref-1, `xhtml` txt-1 and txt-2, `empties` ele-1."""
 
 OF_CONTAINED: tuple[Invariant, ...] = (
     of_containers.dom_2,
@@ -74,31 +74,31 @@ OF_CONTAINED: tuple[Invariant, ...] = (
     of_containers.dom_4,
     of_containers.dom_5,
 )
-"""Of every resource that may contain others."""
+"""Invariants of every resource that may contain others."""
 
 
 def concerned(invariant: Invariant, names: frozenset[str]) -> tuple[str, ...] | None:
-    """The names, of those a structure has, without which the rule holds; None if it must always be asked."""
+    """Return those of a structure's element names without any of which the rule holds; None if it always runs."""
     if invariant not in CONCERNS:
         return None
     wanted = CONCERNS[invariant]
-    choices = tuple(each[:-1] for each in wanted if each.endswith("*"))
+    choices = tuple(name[:-1] for name in wanted if name.endswith("*"))
     return tuple(
-        sorted(each for each in names if each in wanted or (choices and each.removeprefix("_").startswith(choices)))
+        sorted(name for name in names if name in wanted or (choices and name.removeprefix("_").startswith(choices)))
     )
 
 
 def key(invariant: Invariant) -> str:
-    """``con-4`` of ``con_4``."""
+    """Return the invariant's FHIR key: ``con-4`` of ``con_4``."""
     return invariant.__name__.replace("_", "-")
 
 
 def human(invariant: Invariant) -> str:
-    """R4's sentence for the rule."""
+    """Return R4's human text of the rule."""
     return (invariant.__doc__ or "").strip().partition("\n")[0]
 
 
 def by_key() -> dict[str, tuple[Any, Invariant]]:
-    """Every invariant by its key, with the structure it belongs to."""
+    """Return FHIR key → (structure, invariant)."""
     of_structures = {key(rule): (name, rule) for name, rules in INVARIANTS.items() for rule in rules}
     return of_structures | {key(rule): ("DomainResource", rule) for rule in OF_CONTAINED}

@@ -1,4 +1,4 @@
-"""``meta``: its labels are few and stand on every resource, so that what was found valid once is looked up."""
+"""Validation of ``meta`` by lookup: few sets of labels exist, and each is validated once."""
 
 import re
 from typing import Any
@@ -10,17 +10,16 @@ from fhirline.mappers.fhir.validation.primitives import PLAIN
 from fhirline.mappers.results import Element
 
 MOST = 10_000
-"""Label sets that are remembered: vendors times event types times flags that come together."""
+"""Sets of labels that are cached: vendors times event types times combinations of flags."""
 
 _uri = re.compile(PLAIN["uri"]).fullmatch
 _MEMBERS = {"source", "security", "tag"}
 
 
 def labelled(meta: CoreSchema) -> CoreSchema:
-    """The schema ``meta``, asked only about labels (``security``, ``tag``) that were not found valid before.
+    """Wrap the schema of ``meta`` so that it runs only for labels (``security``, ``tag``) not yet found valid.
 
-    The same bytes are the same labels, and whether they are valid depends on nothing else. ``source`` names the event,
-    so that it is always checked.
+    The labels' validity depends on their bytes alone. ``source`` names the event and is always checked.
     """
     valid: set[bytes] = set()
 

@@ -1,7 +1,7 @@
-"""FHIR R4's primitive types as pydantic-core schemas: strict JSON types, regular expressions that Rust runs.
+"""FHIR R4's primitive types as pydantic-core schemas: strict JSON types, and regular expressions that run in Rust.
 
-Each follows the "Regex" of https://hl7.org/fhir/R4/datatypes.html and is narrower where the prose below it is (a date
-is one of the calendar, an id has at most 64 characters, a string says something), or where fhir.resources is.
+Each follows the "Regex" of https://hl7.org/fhir/R4/datatypes.html. It is stricter where R4's text is (a date exists, an
+id has at most 64 characters, a string is not blank), or where fhir.resources is.
 """
 
 from pydantic_core import CoreSchema
@@ -26,10 +26,10 @@ _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]+)?"
 _ZONE = r"(?:Z|[+-](?:(?:0[0-9]|1[0-3]):[0-5][0-9]|14:00))"
 
 FAST, OTHER = "~fast", "~"
-"""Labels of a union's branches: what a failing value is told is what the other branch says."""
+"""Labels of a union's branches. Of a value that fails both, the problem of the second one is reported."""
 
 MAX_STRING = 1024 * 1024
-"""Characters a string may have."""
+"""Characters of a string at most."""
 
 STRING = r"^[ \r\n\t]*\S[ \r\n\t\S]*$"
 CODE = r"^\S+(?:\s\S+)*$"
@@ -48,17 +48,18 @@ TIME = rf"^{_TIME}$"
 
 
 def text(pattern: str) -> CoreSchema:
+    """Return the schema of a string that matches a pattern (Rust's regex syntax)."""
     return str_schema(pattern=pattern, strict=True)
 
 
 def plain(name: str) -> CoreSchema:
-    """A narrower schema of what is common, where it is faster: ASCII alone."""
+    """Return a faster schema that accepts only the common values of a primitive type (ASCII), if there is one."""
     pattern = PLAIN.get(name)
     return text(pattern) if pattern else primitive(name)
 
 
 def primitive(name: str) -> CoreSchema:
-    """The schema of a primitive type by its FHIR name."""
+    """Return the schema of a primitive type by its FHIR name."""
     match name:
         case "boolean":
             return bool_schema(strict=True)

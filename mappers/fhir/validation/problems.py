@@ -1,4 +1,4 @@
-"""What a validator says."""
+"""Problems: what a validator returns."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from fhirline.mappers.results import Resource
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a resource and where (dotted FHIR, ``Encounter.status``); never the offending value."""
+    """One problem of a resource: its path (``Encounter.status``), a stable code, and a message without the value."""
 
     path: str
     code: str
@@ -20,9 +20,10 @@ Validator = Callable[[Resource], Sequence[Problem]]
 
 
 def problems_text(problems: Sequence[Problem]) -> str:
-    """One line of paths and codes, for logs and headers."""
-    return "; ".join(f"{each.path} ({each.code})" for each in problems[:20])
+    """Write at most 20 problems' paths and codes in one line, for logs and headers."""
+    return "; ".join(f"{problem.path} ({problem.code})" for problem in problems[:20])
 
 
 def as_json(problems: Sequence[Problem]) -> list[dict[str, Any]]:
-    return [{"path": each.path, "code": each.code, "message": each.message} for each in problems]
+    """Return the problems as JSON objects."""
+    return [{"path": problem.path, "code": problem.code, "message": problem.message} for problem in problems]

@@ -1,4 +1,4 @@
-"""Mode ``fhir.resources``: the model of record, and the standing comparison with it."""
+"""Mode ``fhir.resources``: validation by the reference model, and comparison of the compiled validator with it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ def _model(resource_type: str) -> type[BaseModel]:
 
 
 def fhir_resources(resource: Resource) -> Sequence[Problem]:
-    """Validate with fhir.resources' R4B models, the reference (field-identical with R4 4.0.1 for our types)."""
+    """Validate with fhir.resources' R4B models, whose fields are those of R4 4.0.1 for our resource types."""
     resource_type = str(resource.get("resourceType"))
     try:
         model = _model(resource_type)
@@ -29,22 +29,22 @@ def fhir_resources(resource: Resource) -> Sequence[Problem]:
         model.model_validate(resource)
     except ValidationError as error:
         return [
-            Problem(".".join([resource_type, *map(str, each["loc"])]), each["type"], _without_value(each["type"]))
-            for each in error.errors(include_input=False, include_url=False, include_context=False)
+            Problem(".".join([resource_type, *map(str, found["loc"])]), found["type"], _message(found["type"]))
+            for found in error.errors(include_input=False, include_url=False, include_context=False)
         ]
-    except Exception as error:  # noqa: BLE001  # its validators raise what they like at odd input; all of it is a no
+    except Exception as error:  # noqa: BLE001  # its validators raise any exception on odd input: all mean invalid
         return [Problem(resource_type, "not-readable", type(error).__name__)]
     return []
 
 
-def _without_value(kind: str) -> str:
-    """Some of fhir.resources' messages quote the input; the kind of error says enough."""
+def _message(kind: str) -> str:
+    """Make a message of the kind of error: some of fhir.resources' own messages quote the input."""
     return kind.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """Two validators, one resource, two verdicts. Holds no value of the resource."""
+    """The problems that each of two validators found in a resource, without the resource's values."""
 
     resource_type: str
     compiled: tuple[Problem, ...]
@@ -55,11 +55,11 @@ OnDisagreement = Callable[[Disagreement], None]
 
 
 def ignored(_: Disagreement) -> None:
-    """Nobody wants to know."""
+    """Ignore a disagreement."""
 
 
 def both(compiled: Validator, on_disagreement: OnDisagreement = ignored) -> Validator:
-    """What either finds. That they disagree is said, and is no problem of the resource."""
+    """Return a validator that reports the problems of both, and calls ``on_disagreement`` where only one finds any."""
 
     def validate(resource: Resource) -> Sequence[Problem]:
         found, reference = tuple(compiled(resource)), tuple(fhir_resources(resource))
@@ -71,9 +71,9 @@ def both(compiled: Validator, on_disagreement: OnDisagreement = ignored) -> Vali
 
 
 def sampled(validator: Validator, every: int, on_disagreement: OnDisagreement) -> Validator:
-    """``validator``, whose verdict on one resource in ``every`` is compared with that of fhir.resources.
+    """Return ``validator`` with one call in ``every``, the first included, compared with fhir.resources.
 
-    The verdict is always ``validator``'s own; the comparison only tells. Counts its own calls: the first is compared.
+    The result is always that of ``validator``; a difference is only passed to ``on_disagreement``.
     """
     if every < 1:
         raise ValueError("every must be at least 1")

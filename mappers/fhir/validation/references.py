@@ -1,8 +1,8 @@
-"""References: their syntax (https://hl7.org/fhir/R4/references.html), the types they may point to, dangling ``#x``.
+"""Validation of references (https://hl7.org/fhir/R4/references.html): syntax, allowed types, and ``#id``.
 
-The relative ``Type/id`` that we write is decided by one regular expression per set of targets. Any other form (an
-absolute URL, a URN, a fragment) goes through ``_other_form``. The ``#x`` of a resource are looked up among its
-contained resources, which the caller hands over as pydantic-core's validation context: id → resource type.
+The relative ``Type/id`` that we write is checked by one regular expression per set of targets. Other forms (absolute
+URL, URN, fragment) are checked in Python. ``#id`` is looked up among the contained resources, which the caller passes
+as pydantic-core's validation context: id → resource type.
 """
 
 import re
@@ -51,7 +51,7 @@ RESOURCES = tuple(
         "VerificationResult VisionPrescription "
     ).split()
 )
-"""R4's resource types: what a reference may name."""
+"""R4's resource types, which a reference may name."""
 
 _R4B_ONLY_SUBJECTS = frozenset({"Organization", "Procedure", "Practitioner", "Medication", "Substance"})
 _ID = r"[A-Za-z0-9\-.]{1,64}"
@@ -62,21 +62,21 @@ _LOGICAL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:\S+")
 
 
 def targets(structure: str, element: str, declared: Sequence[str]) -> tuple[str, ...]:
-    """The resource types R4 allows there; empty for any. R4B's five more of ``subject`` are refused."""
+    """Return the resource types that R4 allows; none if any is allowed. R4B's five further subjects are left out."""
     if ANY in declared:
         return ()
     if element == "subject" and structure in {"Observation", "DiagnosticReport"}:
-        return tuple(each for each in declared if each not in _R4B_ONLY_SUBJECTS)
+        return tuple(name for name in declared if name not in _R4B_ONLY_SUBJECTS)
     return tuple(declared)
 
 
 def plain_reference(allowed: Sequence[str]) -> CoreSchema:
-    """``Type/id`` alone, the form that the mappings write to resources that are not contained."""
+    """Return the schema of ``Type/id`` only, the form of the mappings' references to resources not contained."""
     return str_schema(pattern=rf"^(?:{'|'.join(allowed or RESOURCES)})/{_ID}$", strict=True)
 
 
 def reference_text(allowed: Sequence[str]) -> CoreSchema:
-    """Schema of ``Reference.reference`` where ``allowed`` (empty: all) are the targets."""
+    """Return the schema of ``Reference.reference`` with these target types; all types if there are none."""
     permitted = frozenset(allowed or RESOURCES)
 
     def _other_form(value: object, info: ValidationInfo) -> object:
@@ -97,7 +97,7 @@ def reference_text(allowed: Sequence[str]) -> CoreSchema:
 
 
 def reference_type(allowed: Sequence[str]) -> CoreSchema:
-    """Schema of ``Reference.type``: one of the targets, or an absolute URL of a logical model."""
+    """Return the schema of ``Reference.type``: one of the target types, or an absolute URL of a logical model."""
 
     def _logical(value: object) -> object:
         if isinstance(value, str) and _LOGICAL.fullmatch(value):
@@ -110,7 +110,7 @@ def reference_type(allowed: Sequence[str]) -> CoreSchema:
 
 
 def _fragment(value: str, permitted: frozenset[str], contained: dict[str, str]) -> str:
-    """ref-1: ``#x`` names a contained resource, ``#`` alone the container (from within a contained one)."""
+    """Check ref-1: ``#id`` names a contained resource; ``#`` alone, within a contained one, the container."""
     if value == "#":
         return value
     target = contained.get(value[1:])

@@ -1,4 +1,4 @@
-"""Invariants of R4's resources, each named by its key (`invariants` says what a docstring holds)."""
+"""R4's invariants of resources, each function named by its key (see `invariants`)."""
 
 from fhirline.mappers.fhir.validation.datatype_invariants import UCUM, any_of_choice, concerns, exists, later
 from fhirline.mappers.results import Element, Resource
@@ -8,7 +8,7 @@ _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
 
 def _coded(concept: Element | None, system: str, *codes: str) -> bool:
     return concept is not None and any(
-        each.get("system") == system and each.get("code") in codes for each in concept.get("coding", ())
+        coding.get("system") == system and coding.get("code") in codes for coding in concept.get("coding", ())
     )
 
 
@@ -275,9 +275,9 @@ def ras_1(prediction: Element) -> bool:
     """
     bounds = prediction.get("probabilityRange", {})
     return all(
-        (bounds[each].get("code"), bounds[each].get("system")) == ("%", UCUM)
-        for each in ("low", "high")
-        if each in bounds
+        (bounds[bound].get("code"), bounds[bound].get("system")) == ("%", UCUM)
+        for bound in ("low", "high")
+        if bound in bounds
     )
 
 

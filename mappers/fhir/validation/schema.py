@@ -1,16 +1,17 @@
-"""Compiles R4's structures into one pydantic-core schema: strict typed dicts that Rust walks.
+"""Compiles R4's structures into one pydantic-core schema: strict typed dicts, validated in Rust.
 
-Extra elements are forbidden, references know their targets, bound codes their codes. What a typed dict cannot say (a
-required primitive or its companion, one of a choice, the invariants) is a straight-line function, generated for just
-the structures that have any.
+Extra elements, references to other types than the targets, and codes outside a required binding are refused. A typed
+dict cannot express a required primitive or its companion, one of a choice, or an invariant. A straight-line function is
+generated for the structures that have any of these.
 
-The *narrow* schema knows only the elements our mappings emit, and requires those they always do. It is what makes
-validation fast: a typed dict looks up every element it knows, and Extension alone knows a hundred. What passes it is
-valid, for its every part is the whole schema's or stricter; what does not, the whole schema decides:
+The *narrow* schema has only the elements that our mappings emit, and requires those that they always emit. It makes
+validation fast, because a typed dict looks up every element it has, and Extension alone has a hundred. A resource that
+passes is valid, because each part is as strict as the whole schema or stricter. One that does not is validated by the
+whole schema.
 
-* an element that is always there makes ``{}`` impossible; structures without one ask whether they are empty;
-* extra elements are dropped from what it returns, and the caller compares that with what went in. That costs half of
-  what ``extra_behavior="forbid"`` does.
+* A structure with an element that is always emitted cannot be ``{}``. The others are checked for emptiness.
+* Extra elements are dropped from the result, which the caller compares with the input. That takes half the time of
+  ``extra_behavior="forbid"``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +53,7 @@ from fhirline.mappers.results import Element
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """The elements of a structure that the mappings emit: always, or sometimes."""
+    """The elements of a structure that the mappings emit, always or sometimes."""
 
     always: frozenset[str]
     sometimes: frozenset[str]
@@ -61,16 +62,16 @@ class Emitted:
 NOTHING = Emitted(frozenset(), frozenset())
 
 _CONTAINED = "Medication"
-"""The type of all resources that the mappings put into another."""
+"""The type of all contained resources that the mappings make."""
 
 _NEVER_NARROW = {"BundleEntry": frozenset({"resource"})}
-"""Elements that only the whole schema's caller looks into."""
+"""Elements left out of the narrow schema: `compiled.whole` validates an entry's resource by itself."""
 
 _NOT_IN_CONTAINED = frozenset({"contained"})  # dom-2
 
 
 class Builder:
-    """Builds the whole schema, or the narrow one of what is emitted (structure → elements)."""
+    """Builds the whole schema, or the narrow one of the ``emitted`` elements (structure → elements)."""
 
     def __init__(self, emitted: Mapping[str, Emitted] | None = None) -> None:
         self._emitted = emitted
@@ -78,13 +79,13 @@ class Builder:
         self._open: list[str] = []
 
     def compiled(self, resource_types: Sequence[str]) -> SchemaValidator:
-        """The validator of the types, told apart by ``resourceType``."""
-        choices: dict[Any, CoreSchema] = {each: self._resource(resource_structure(each)) for each in resource_types}
+        """Compile the validator of these types, a union discriminated by ``resourceType``."""
+        choices: dict[Any, CoreSchema] = {name: self._resource(resource_structure(name)) for name in resource_types}
         root = tagged_union_schema(choices, "resourceType")
         return SchemaValidator(definitions_schema(root, list(self._definitions.values())))
 
     def _resource(self, of: Structure, without: frozenset[str] = frozenset()) -> CoreSchema:
-        fields = {"resourceType": typed_dict_field(any_schema(), required=True)}  # the union has seen to it
+        fields = {"resourceType": typed_dict_field(any_schema(), required=True)}  # the union has checked it
         return self._typed_dict(of, fields, without)
 
     def _typed_dict(
@@ -94,17 +95,17 @@ class Builder:
         always: frozenset[str] = frozenset()
         if self._emitted is not None:
             emitted = self._emitted.get(of.name, NOTHING)
-            # What R4 requires stays required even where no mapping emits it: without it nothing passes.
-            always = emitted.always | {each.name for each in of.fields.values() if each.required}
+            # An element that R4 requires stays required although no mapping emits it: such a structure never passes.
+            always = emitted.always | {field.name for field in of.fields.values() if field.required}
             names &= always | emitted.sometimes | frozenset(of.required_primitives)
             names -= _NEVER_NARROW.get(of.name, frozenset())
-        valueless = [each for each in of.required_primitives if f"_{each}" in names]
+        valueless = [name for name in of.required_primitives if f"_{name}" in names]
         required = always | (set(of.required_primitives) - set(valueless))
         for name, field in of.fields.items():
             if name in names:
                 needed = field.required or name in required
                 fields[name] = typed_dict_field(self._element(of, field), required=needed)
-        may_be_empty = self._emitted is not None and not any(each["required"] for each in fields.values())
+        may_be_empty = self._emitted is not None and not any(field["required"] for field in fields.values())
         schema: CoreSchema = typed_dict_schema(
             fields, strict=True, extra_behavior="forbid" if self._emitted is None else "ignore"
         )
@@ -117,7 +118,7 @@ class Builder:
             return one
         is_primitive = field.primitive is not None or field.name.startswith("_")
         if is_primitive and self._emitted is None:
-            one = nullable_schema(one)  # a place without a value, or without a companion; `empties` looks closer
+            one = nullable_schema(one)  # a position without a value or without a companion; `empties` checks which
         return list_schema(one, min_length=1, strict=True)
 
     def _single(self, of: Structure, field: Field) -> CoreSchema:
@@ -142,11 +143,11 @@ class Builder:
         return schema
 
     def _any_resource(self, of: Structure) -> CoreSchema:
-        """Of ``contained``; a Bundle's resources are validated one by one, for each has its own ``#x``."""
+        """Return the schema of ``contained``. A Bundle's resources are validated by themselves."""
         if of.name == "BundleEntry":
             return dict_schema(strict=True)
         types = RESOURCE_TYPES if self._emitted is None else (_CONTAINED,)
-        choices: dict[Any, CoreSchema] = {each: self._contained(each) for each in types}
+        choices: dict[Any, CoreSchema] = {name: self._contained(name) for name in types}
         return tagged_union_schema(choices, "resourceType")
 
     def _contained(self, resource_type: str) -> CoreSchema:
@@ -168,7 +169,7 @@ class Builder:
         return self._defined(of.name, lambda: self._typed_dict(of, {}))
 
     def _defined(self, name: str, build: Callable[[], CoreSchema]) -> CoreSchema:
-        """A reference to the definition ``name``, which is built when first asked for."""
+        """Return a reference to the definition ``name``, which is built on first use."""
         if name not in self._open and name not in self._definitions:
             self._open.append(name)
             built = build()
@@ -179,7 +180,7 @@ class Builder:
 
 @cache
 def reference_to(targets: tuple[str, ...]) -> Structure:
-    """Reference as a structure for each set of targets, which two of its fields have to know."""
+    """Return the structure of a Reference with these targets, which two of its fields are checked against."""
     of = structure("Reference")
     fields = {
         name: replace(field, targets=targets) if name in {"reference", "type"} else field
@@ -200,7 +201,7 @@ def _concept_check(system: str, codes: frozenset[str]) -> Callable[[Element], El
 def _check(
     of: Structure, names: frozenset[str], valueless: Sequence[str], may_be_empty: bool
 ) -> Callable[[Element], Element] | None:
-    """The generated function of a structure: one expression that decides, and the finding of the errors if it fails."""
+    """Generate the check of a structure: one expression decides; `_refuse` finds the errors if it is false."""
     rules = (*INVARIANTS.get(of.name, ()), *(OF_CONTAINED if "contained" in names else ()))
     scope: dict[str, Any] = {rule.__name__: rule for rule in rules} | {"single_value": _single_value}
     terms = ["e"] if may_be_empty else []

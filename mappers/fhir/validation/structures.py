@@ -1,4 +1,4 @@
-"""R4's structures as fhir.resources' R4B models declare them, less what R4B added (validation.md §6)."""
+"""R4's structures, read from fhir.resources' R4B models without R4B's additions (validation.md §6)."""
 
 import typing
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,23 @@ RESOURCE_TYPES = tuple(
         "Slot List Composition Communication Task Provenance OperationOutcome Bundle "
     ).split()
 )
-"""What the mappings emit and the validator knows."""
+"""Resource types that the mappings emit and the validator accepts."""
 
 ANY_RESOURCE = "Resource"
-"""Name of the structure of an element that holds any resource (``contained``, ``Bundle.entry.resource``)."""
+"""Structure name of an element that holds any resource (``contained``, ``Bundle.entry.resource``)."""
 
 COMPANION = "FHIRPrimitiveExtension"
-"""fhir.resources' name for what stands beside a primitive (``_status``): an id and extensions."""
+"""fhir.resources' name of a primitive's companion (``_status``): an id and extensions."""
 
 _R4B_ONLY = {("Extension", "valueCodeableReference"), ("Extension", "valueRatioRange")}
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """An element of a structure. ``primitive``: its FHIR type, or ``structure``: the name of its complex one."""
+    """An element of a structure. Either ``primitive`` (a FHIR type) or ``structure`` (a name) is set.
+
+    ``targets`` are the resource types that a Reference may name.
+    """
 
     name: str
     primitive: str | None
@@ -44,7 +47,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The names of which one at most (``required``: exactly one) may be there."""
+    """The names of a choice (``value[x]``): at most one of them may be present; exactly one if ``required``."""
 
     names: tuple[str, ...]
     required: bool
@@ -52,7 +55,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """``required_primitives``: names of which the value or a companion that says why there is none must be there."""
+    """A resource, datatype or backbone element.
+
+    ``required_primitives`` need a value, or a companion with the reason why there is none.
+    """
 
     name: str
     fields: Mapping[str, Field]
@@ -61,19 +67,19 @@ class Structure:
     is_resource: bool
 
     def companion(self, name: str) -> bool:
-        """Whether the primitive ``name`` may have a companion ``_name``."""
+        """Tell whether the primitive ``name`` may have a companion ``_name``."""
         return f"_{name}" in self.fields
 
 
 @cache
 def resource_structure(resource_type: str) -> Structure:
-    """The structure of a resource type."""
+    """Return the structure of a resource type."""
     return _structure(get_fhir_model_class(resource_type), True)
 
 
 @cache
 def structure(name: str) -> Structure:
-    """A datatype or backbone element met while `resource_structure` was walked."""
+    """Return the structure of a datatype or backbone element of a structure that was returned before."""
     return _structure(_models[name], False)
 
 
@@ -96,8 +102,8 @@ def _structure(model: Any, is_resource: bool) -> Structure:
     choices = []
     for members in model.get_one_of_many_fields(model).values():
         required = bool(model.model_fields[members[0]].json_schema_extra["one_of_many_required"])
-        choices.append(Choice(tuple(names[each] for each in members if each in names), required))
-    valueless = tuple(each for each, companion in companions.items() if companion)
+        choices.append(Choice(tuple(names[member] for member in members if member in names), required))
+    valueless = tuple(name for name, companion in companions.items() if companion)
     return Structure(name, fields, valueless, tuple(choices), is_resource)
 
 
@@ -120,7 +126,7 @@ def _primitive(annotation: Any) -> str:
     for mark in reversed(getattr(annotation, "__metadata__", ())):
         if name := getattr(mark, "__visit_name__", None):
             return str(name)
-    return "uuid"  # pydantic's own UUID4, the one primitive that fhir.resources did not write itself
+    return "uuid"  # pydantic's UUID4, the only primitive that fhir.resources does not define itself
 
 
 def _without_none(annotation: Any) -> Any:

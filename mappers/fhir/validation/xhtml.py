@@ -1,4 +1,4 @@
-"""Narrative.div (txt-1, txt-2): the flat divs we make by one regular expression, any other by parsing it."""
+"""Validation of ``Narrative.div`` (txt-1, txt-2): our own flat divs by a regular expression, others by parsing."""
 
 import re
 from xml.etree import ElementTree
@@ -11,7 +11,7 @@ _ENTITY = "&(?:amp|lt|gt|quot|#39|#x27);"
 _CHARACTER = r"[^<&\x00-\x08\x0b\x0c\x0e-\x1f\x{fffe}\x{ffff}]"
 _TEXT = rf"(?:{_CHARACTER}|{_ENTITY})*(?:[{_CHARACTER}&&\S]|{_ENTITY})(?:{_CHARACTER}|{_ENTITY})*"
 FLAT_DIV = rf'^<div xmlns="{XHTML}">(?:<p>{_TEXT}</p>|<pre>{_TEXT}</pre>|<ul>(?:<li>{_TEXT}</li>)+</ul>)+</div>$'
-"""What mappers.fhir.narrative makes: blocks of text in one div, no markup but ours."""
+"""Matches what `mappers.fhir.narrative` makes: blocks of escaped text in one div."""
 
 # HTML 4.0 chapters 7-11 (except section 4 of chapter 9) and 15, <a>, images and style attributes; as HAPI lists them.
 _ELEMENTS = frozenset(
@@ -38,7 +38,7 @@ _FORBIDDEN_SCHEME = re.compile(r"\s*(?:javascript|vbscript|data:text)", re.IGNOR
 
 
 def checked_div(value: object) -> object:
-    """Raise where ``value`` is no narrative that R4 allows."""
+    """Return ``value``; raise PydanticCustomError where R4 does not allow it as a narrative's div."""
     if not isinstance(value, str):
         raise PydanticCustomError("string_type", "Narrative.div must be a string")
     if "<!DOCTYPE" in value or "<!ENTITY" in value or "<?" in value:

@@ -44,8 +44,8 @@ from fhirline.topics.declared import (
     BUNDLE,
     ENRICHED,
     OUTCOME,
+    PATIENTLESS_TYPES,
     RESOURCE_TYPES,
-    SHARED,
     canonical_topic,
     dead_letter_topic,
     enriched_topic,
@@ -54,7 +54,7 @@ from fhirline.topics.declared import (
 )
 from fhirline.topics.partition import partition_for
 
-CANONICAL = tuple(canonical_topic(each) for each in RESOURCE_TYPES if each not in SHARED)
+CANONICAL = tuple(canonical_topic(each) for each in RESOURCE_TYPES if each not in PATIENTLESS_TYPES)
 MESSAGES = (BUNDLE, OUTCOME)
 PROVENANCE = canonical_topic("Provenance")
 
@@ -191,7 +191,7 @@ class Finder:
         for raw in sorted(raws, key=lambda each: (each.topic, each.partition, each.offset)):
             memory = memories.setdefault(raw.topic_partition, InMemoryState())
             followed = follow(raw, self._normalize, memory, self._settings.partitions)
-            memory.remember(followed.state_updates)
+            memory.apply(followed.state_updates)
             keys |= {each.key.decode() for each in followed.records if each.topic in CANONICAL}
         return frozenset(keys)
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.reader import Progress, Scanner
@@ -60,7 +60,7 @@ class Erasure:
         self._hashing = required(settings)
         self._follower = Follower(settings)
         self._scanner = Scanner(settings, progress)
-        self._normalize: Normalizer = normalizer(settings)
+        self._normalize: Normalizer = build_normalizer(settings)
         self._deliverer = Deliverer(settings)
 
     @property

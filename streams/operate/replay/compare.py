@@ -25,7 +25,7 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, position_of
 from fhirline.streams.operate.replay.journal import Journal, RemappedRecord
 from fhirline.streams.operate.replay.topic_index import Held, HeldIndex
-from fhirline.topics.declared import SHARED, canonical_topic
+from fhirline.topics.declared import PATIENTLESS_TYPES, canonical_topic
 
 EXAMPLES = 3
 """Of a type and kind, how many examples are kept for the report; ``--diff-out`` has all."""
@@ -143,7 +143,7 @@ class Comparison:
                 kind = judge(made, source, held, journal)
                 if made.value is None and kind in wanted:
                     kind = Kind.KEPT
-                if resource_type in SHARED:
+                if resource_type in PATIENTLESS_TYPES:
                     rank = (_OF_SHARED.index(kind), made.version, kind, source)
                     shared[place] = max(rank, shared.get(place, rank))
                 elif kind in wanted:

@@ -25,7 +25,7 @@ from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.envelope import UnreadableBody
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.headers import EVENT_KEY, header
 from fhirline.streams.kafka.reader import Scanner
@@ -96,7 +96,7 @@ class Mapping:
     def __init__(self, settings: Settings, held: HeldIndex) -> None:
         self._settings = settings
         self._held = held
-        self._normalize: Normalizer = normalizer(settings)
+        self._normalize: Normalizer = build_normalizer(settings)
         self._follower = Follower(settings)
 
     def run(self, job: Job, tell: Callable[[Step], None], stopped: Callable[[], bool]) -> bool:

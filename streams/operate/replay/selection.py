@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-from fhirline.mappers.identity import escape
+from fhirline.mappers.identity import escape_part
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import Envelope
-from fhirline.mappers.registry import compartment, vendor_mapping
+from fhirline.mappers.registry import patient_key, vendor_mapping
 from fhirline.streams.kafka.records import ConsumerRecord
 
 
@@ -56,8 +56,8 @@ class Selection:
         if self.tenant and envelope.tenant != self.tenant:
             return False
         if self.patient:
-            key = compartment(envelope.vendor, envelope.body, envelope.event_key)
-            if key not in (self.patient, escape(self.patient)):
+            key = patient_key(envelope.vendor, envelope.body, envelope.event_key)
+            if key not in (self.patient, escape_part(self.patient)):
                 return False
         declared = vendor_mapping(envelope.vendor)
         if self.event_types and declared.event_type(envelope.body, envelope.route_event) not in self.event_types:

@@ -17,7 +17,6 @@ from fhirline.config.vendors import load_vendors
 from fhirline.mappers.identity import Naming, key
 from fhirline.mappers.pipeline.common_resources import target_order
 from fhirline.mappers.pipeline.envelope import UnreadableBody
-from fhirline.mappers.pipeline.normalize import OWN_PARTITION
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
@@ -36,6 +35,7 @@ from fhirline.topics.declared import (
     DEAD_LETTER_STATUS,
     ENRICHED,
     OUTCOME,
+    PATIENTLESS_TYPES,
     RESOURCE_TYPES,
     canonical_topic,
     dead_letter_topic,
@@ -124,7 +124,7 @@ class Tracer:
         """Everything about ``Type/id``: its records, the events that made it, and their raw records."""
         found = ResourceTrace(reference)
         topic = canonical_topic(reference.partition("/")[0])
-        own = reference.partition("/")[0] in OWN_PARTITION
+        own = reference.partition("/")[0] in PATIENTLESS_TYPES
         places = self._places([topic], partition_for(reference, self._settings.partitions) if own else None)
         wanted = reference.encode()
         found.history = [RecordSummary.of(each) for each in self._read(places) if each.key() == wanted]
@@ -244,7 +244,7 @@ class Tracer:
         """
         if not numbers:
             return {*self._places([OUTCOME])}
-        shared = [canonical_topic(each) for each in OWN_PARTITION]
+        shared = [canonical_topic(each) for each in PATIENTLESS_TYPES]
         topics = (*map(canonical_topic, RESOURCE_TYPES), BUNDLE, OUTCOME)
         return {TopicPartition(topic, number) for topic in topics for number in numbers} | {*self._places(shared)}
 

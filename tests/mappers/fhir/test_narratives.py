@@ -11,7 +11,7 @@ import pytest
 from fhirline.config import tables
 from fhirline.mappers.fhir.narrative import XHTML
 from fhirline.mappers.fhir.narratives import identifiers, narrated
-from fhirline.mappers.pipeline.ledger import leaves_of
+from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.normalize import Normalized
 from fhirline.mappers.results import Resource
 from tests.support.cases import Case, cases
@@ -70,12 +70,12 @@ def test_it_is_flat_xhtml_that_says_something(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_flag_is_told_in_plain_words(name: str) -> None:
-    remarks = tables.flags().flags
+    definitions = tables.flags().flags
     for resource in resources(narrated_case(name)):
         if resource["resourceType"] == "Composition":
             continue
         codes = [tag["code"] for tag in resource["meta"]["tag"] if tag["system"].endswith("/data-quality")]
-        assert {remarks[code].text for code in codes} <= set(words(resource))
+        assert {definitions[code].text for code in codes} <= set(words(resource))
 
 
 DEMOGRAPHIC = ("Patient", "Composition", "Provenance", "OperationOutcome")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhirline.mappers.pipeline.ledger import leaves_of
+from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from tests.support.cases import Case, cases
 from tests.support.mutations import mutated
@@ -59,7 +59,7 @@ ODD = {
 @pytest.mark.parametrize("name", [name for name in IDS if not name.startswith("azodha/")])
 def test_documented_shapes_do_not_drift(name: str) -> None:
     """Azodha documents no shape at all."""
-    drifted = {path for result in CASES[name].run() for path in result.drift}
+    drifted = {path for result in CASES[name].run() for path in result.schema_drift}
     if name in ODD:
         assert drifted
     else:
@@ -71,8 +71,9 @@ def drift_of(name: str, change: Callable[[dict[str, Any]], None]) -> tuple[str, 
     case = CASES[name]
     before, after = deepcopy(case.events[0]), deepcopy(case.events[0])
     change(after)
-    known = case.normalizer()(case.envelope(before), InMemoryState()).drift
-    return tuple(path for path in case.normalizer()(case.envelope(after), InMemoryState()).drift if path not in known)
+    known = case.normalizer()(case.envelope(before), InMemoryState()).schema_drift
+    found = case.normalizer()(case.envelope(after), InMemoryState()).schema_drift
+    return tuple(path for path in found if path not in known)
 
 
 STATUS = "altibbi/status_update"
@@ -133,20 +134,20 @@ def test_an_unknown_event_is_no_drift() -> None:
     """It is counted as what it is: an event that is not supported."""
     case = CASES["altibbi/status_update"]
     result = case.normalizer()(case.envelope({"type": "news", "x": 1}), InMemoryState())
-    assert result.drift == ()
+    assert result.schema_drift == ()
     assert [(leaf.pointer, leaf.treatment) for leaf in result.ledger] == [("", "kept")]
 
 
-def remarks_are_the_ledger_but_for_what_is_mapped(result: Normalized) -> None:
+def assert_notable_leaves_are_all_but_the_mapped(result: Normalized) -> None:
     every = list(result.ledger)
     assert len(every) == len(result.ledger)
-    assert list(result.ledger.remarks) == [leaf for leaf in every if leaf.treatment != "mapped"]
+    assert list(result.ledger.notable) == [leaf for leaf in every if leaf.treatment != "mapped"]
 
 
 @pytest.mark.parametrize("name", IDS)
 def test_the_short_form_misses_nothing(name: str) -> None:
     for result in CASES[name].run():
-        remarks_are_the_ledger_but_for_what_is_mapped(result)
+        assert_notable_leaves_are_all_but_the_mapped(result)
 
 
 def _without_validation(case: Case, body: dict[str, object]) -> Normalized:
@@ -158,7 +159,7 @@ def test_the_short_form_misses_nothing_of_mutated_events(name: str, event: int, 
     case = CASES[name]
     body = mutated(case.events[event % len(case.events)], random.Random(seed))
     result = _without_validation(case, body)
-    remarks_are_the_ledger_but_for_what_is_mapped(result)
+    assert_notable_leaves_are_all_but_the_mapped(result)
     if any(leaf.pointer for leaf in result.ledger):
         assert [leaf.pointer for leaf in result.ledger] == [
             pointer for pointer, _ in leaves_of(case.envelope(body).body)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import orjson
 import pytest
 
-from fhirline.mappers.pipeline.ledger import leaves_of
+from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.lineage import Lineage, lineage
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from tests.support.cases import Case, cases
@@ -117,5 +117,5 @@ def test_what_earlier_events_left_is_told() -> None:
     normalize, memory, told = case.normalizer(), InMemoryState(), []
     for envelope in case.envelopes():
         told = [each for each in lineage(normalize, envelope, memory) if each.path.startswith("Encounter.diagnosis")]
-        memory.remember(normalize(envelope, memory).statements)
+        memory.apply(normalize(envelope, memory).state_updates)
     assert [each.source for each in told] == ["/consultation_id, /user_id, earlier events"]

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
@@ -162,7 +162,7 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 def test_a_vendor_who_invents_names_makes_no_series_without_end() -> None:
     """Event types, fields, codes and resource types that nobody has declared, hundreds of each."""
-    normalize, registry = normalizer(Settings(_env_file=None)), new_registry("worker")
+    normalize, registry = build_normalizer(Settings(_env_file=None)), new_registry("worker")
     of = VendorMetrics(WorkerMetrics(registry), "mediquo", normalize.terminology.names)
     for number in range(MANY):
         name = "".join(chr(ord("a") + int(digit)) for digit in str(number))

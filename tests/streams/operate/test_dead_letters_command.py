@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import partition_key
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
@@ -309,7 +309,7 @@ def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: P
     assert RECEIVED_AT is not None
     body = {"event_type": "survey_finished", "content": {"note": MARKER}}
     (raw,) = produce(settings, [raw_record("infermedica", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
-    followed = follow(raw, normalizer(settings), InMemoryState(), settings.partitions).records
+    followed = follow(raw, build_normalizer(settings), InMemoryState(), settings.partitions).records
     write(settings, *(each for each in followed if each.topic == "dead-letter.infermedica"))
     plain = [
         dead_letters(settings, "list"),

@@ -19,7 +19,7 @@ from confluent_kafka import Message, Producer
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
@@ -131,13 +131,13 @@ class Load:
             raws = [replace(record.at(0, 10**9 + n), timestamp_ms=0) for n, record in enumerate(records)]
         erased = Follower(self.settings)
         erased.refresh()
-        normalize = normalizer(self.settings)
+        normalize = build_normalizer(self.settings)
         memories: dict[tuple[str, int], InMemoryState] = {}
         out: list[ProducerRecord] = []
         for raw in raws:
             memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
             followed = follow(raw, normalize, memory, self.settings.partitions, erased.erased.blocks)
-            memory.remember(followed.state_updates)
+            memory.apply(followed.state_updates)
             state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
             out += followed.records
             out += [state_record(state, raw.partition, followed.key, each) for each in followed.state_updates]
@@ -240,7 +240,7 @@ def test_what_tells_of_it_is_valid_and_names_nobody(load: Load) -> None:
     assert {*deletes} == ids
     assert deletes[-1].startswith("Patient/"), "what refers to it goes first"
     assert bundle["entry"][-1]["resource"] == provenance
-    both = normalizer(load.settings.model_copy(update={"validation": "both"}))
+    both = build_normalizer(load.settings.model_copy(update={"validation": "both"}))
     assert not both.validate(bundle)
     assert provenance["activity"]["coding"][0]["code"] == "DELETE"
     said = orjson.dumps(provenance)

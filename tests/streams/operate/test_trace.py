@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.streams.cli.trace import _kind
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
@@ -150,7 +150,7 @@ def test_the_command_reveals_only_with_a_reason_which_it_logs(load: Load) -> Non
     audit = next(json.loads(line) for line in told.stderr.splitlines() if "raw event revealed" in line)
     assert (audit["reason"], audit["raw"], audit["as"]) == ("ticket 7", str(raw.position), "a clerk")
     assert {each["resource"] for each in document["explained"]} >= set(document["made"])
-    naming = normalizer(load.settings).naming
+    naming = build_normalizer(load.settings).naming
     nobody = naming.id("mediquo", load.tenant, "Patient", "patient", uuid4().hex)
     missing = fhirline(load, f"Patient/{nobody}")
     assert (missing.returncode, missing.stdout) == (1, "")

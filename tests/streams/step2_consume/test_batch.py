@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 from prometheus_client import CollectorRegistry
 
 from fhirline.config.settings import Settings
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import producer_config
@@ -69,7 +69,7 @@ class Worker:
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def __post_init__(self) -> None:
-        self.meanwhile = Meanwhile(normalizer(self.settings))
+        self.meanwhile = Meanwhile(build_normalizer(self.settings))
         self.follower = Follower(self.settings)
         self.processor = BatchProcessor(
             "mediquo",

@@ -22,7 +22,7 @@ def test_the_greatest_stamp_stays_in_whatever_order_records_are_read() -> None:
             record = state_record("state", 0, "acme|1", each)
             assert record.value is not None
             restored.read(record.key, record.value)
-            memory.remember([each])
+            memory.apply([each])
         assert restored("Patient/1") == memory("Patient/1") == {"field name.text": SAID[3].entry}
 
 

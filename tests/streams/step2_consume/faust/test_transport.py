@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from fhirline.config.settings import Settings
-from fhirline.mappers.pipeline.factory import normalizer
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step2_consume import app, batch, fencing
 from fhirline.streams.step2_consume.app import build_app
@@ -111,7 +111,7 @@ def test_what_faust_loses_is_mapped(what: str, ends: Ends, monkeypatch: pytest.M
 
 
 async def _run_until_mapped(settings: Settings) -> None:
-    app = build_app(settings, normalizer(settings), [VENDOR], WorkerEndpoint(settings))
+    app = build_app(settings, build_normalizer(settings), [VENDOR], WorkerEndpoint(settings))
     await app.start()
     try:
         await asyncio.to_thread(wait_drained, settings)
@@ -129,7 +129,7 @@ def test_a_log_that_ends_before_what_is_committed_ends_the_worker(ends: Ends) ->
         commit(settings, replace(raws[-1], offset=raws[-1].offset + 1_000))
 
         async def run_until_it_ends() -> None:
-            app = build_app(settings, normalizer(settings), [VENDOR], WorkerEndpoint(settings))
+            app = build_app(settings, build_normalizer(settings), [VENDOR], WorkerEndpoint(settings))
             await app.start()
             try:
                 assert await asyncio.to_thread(ends.first.wait, ENOUGH)
