@@ -1,4 +1,4 @@
-"""Every citation of a document, in code, tables and docs: the document exists, and so does the section (§) it names."""
+"""Check that every document and section (§) that code, tables and docs cite exists."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ from tests.support.paths import DOCS, ROOT
 
 DESIGN = DOCS / "design"
 HERE = Path(__file__).relative_to(ROOT).as_posix()
-"""Holds wrong citations on purpose."""
+"""This file: it contains wrong citations on purpose."""
 
 MAPPING = "docs/design/mapping.md"
 OWN_DOCUMENT = {"mappers": MAPPING, "config": MAPPING}
@@ -29,17 +29,17 @@ _TOKEN = re.compile(
     re.X,
 )
 _CHAIN = re.compile(r"[`)*\]]*(?:\([^)\s]*\))?,?\s*(?:(?P<range>to|–)\s+|and\s+|or\s+)?", re.A)
-"""What may stand between the parts of one citation: ``mapping.md §3.2 to §3.4, §4.1``."""
+"""Text between the parts of one citation: ``mapping.md §3.2 to §3.4, §4.1``."""
 
 _DETAIL = re.compile(
     r"""`?,?\s+(?:"(?P<words>[^"]+)"|(?P<kind>rule|row|point)s?\s+(?P<numbers>\d+(?:(?:,\s+|\s+and\s+|\s+to\s+)\d+)*))"""
 )
-"""What a citation may name inside the section: words of it, or a numbered rule, row or point."""
+"""A part of the cited section: words of it, or a numbered rule, row or point."""
 
 
 @dataclass(frozen=True)
 class Citation:
-    """A place that cites ``document`` (None: a § of no document), and what in it."""
+    """A place that cites ``document`` (None: a § of no document), and the part of it that is cited."""
 
     file: str
     line: int
