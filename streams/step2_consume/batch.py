@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -109,7 +109,8 @@ class BatchProcessor:
             except RegisterTooLarge:
                 followed, told = state_too_large(raw, self.state.topic), []
             if spans and span:
-                followed = spans.carried(followed, span)
+                traced = spans.mapped(span, followed.records, followed.event_type, followed.error)
+                followed = replace(followed, records=traced)
             into.counts.event(followed)
             for record in followed.records:
                 if record.constant:
