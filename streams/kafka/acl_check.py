@@ -47,7 +47,7 @@ def require_privileges(settings: Settings, process: str) -> None:
         )
 
 
-def denied(settings: Settings, error: KafkaError, topic: str, group: str) -> str:
+def denial(settings: Settings, error: KafkaError, topic: str, group: str) -> str:
     """What a consumer was refused by an error of ``DENIED``, in words: Read on its topic, or Describe on its group."""
     on_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
     what = f"Describe on group {group}" if on_group else f"Read on topic {topic}"

@@ -34,7 +34,7 @@ ATTEMPT = 0.25
 """Seconds between two looks at what librdkafka has found out."""
 
 
-def reach(settings: Settings, timeout: float) -> ClusterMetadata:
+def connect(settings: Settings, timeout: float) -> ClusterMetadata:
     """The cluster's brokers, and the topics that this user may see. Raises ConfigurationError or KafkaAccessError."""
     if settings.security_protocol.endswith("SSL"):
         ssl_context(settings)  # names the file that is missing or none; librdkafka's words do not
@@ -47,7 +47,7 @@ def reach(settings: Settings, timeout: float) -> ClusterMetadata:
             raise KafkaDenied(f"{PREFIX}SASL_OAUTH_TOKEN_URL: {error}") from None
     errors: list[KafkaError] = []
     logged = _Lines()
-    logger = logging.Logger("librdkafka.reach")
+    logger = logging.Logger("librdkafka.connect")
     logger.addHandler(logged)
     try:
         client = AdminClient(librdkafka(settings, **{"error_cb": errors.append}), logger=logger)

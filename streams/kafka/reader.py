@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from fhirline.config.errors import ConfigurationError, KafkaDenied, KafkaRequestFailed
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.acl_check import DENIED, denied
+from fhirline.streams.kafka.acl_check import DENIED, denial
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.records import RecordPosition, TopicPartition, partition_of
 
@@ -154,7 +154,7 @@ class Scanner:
         return [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
 
     def _denied(self, error: KafkaError, topic: str) -> KafkaDenied:
-        return KafkaDenied(f"FHIRLINE_BOOTSTRAP: {denied(self._settings, error, topic, self._group)}")
+        return KafkaDenied(f"FHIRLINE_BOOTSTRAP: {denial(self._settings, error, topic, self._group)}")
 
     def _unanswered(self, reason: str) -> KafkaRequestFailed:
         return KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {self._settings.bootstrap} does not answer ({reason})")

@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
-from fhirline.streams.observe.gc_tuning import spare_the_collector
+from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.observe.logs import log_loop_error
 from fhirline.streams.observe.metrics.endpoint import Endpoint, bound, metrics_answer
 from fhirline.streams.observe.metrics.registry import new_registry
@@ -52,7 +52,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     endpoint = _endpoint(settings, registry, app, gateway)
     runner = web.AppRunner(app, shutdown_timeout=1)  # the requests have been waited for by then
     await runner.setup()
-    spare_the_collector()
+    tune_gc()
     try:
         listener = await _listen(runner, settings)
         for line in gateway.missing_secrets():
@@ -232,9 +232,9 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
     """Every refusal as JSON, our own and aiohttp's; a defect of ours is logged by type and place, and is a 500."""
     try:
         return await handler(request)
-    except Refusal as delivery_error:
-        bind_contextvars(error=delivery_error.code)
-        return delivery_error.answer()
+    except Refusal as refusal:
+        bind_contextvars(error=refusal.code)
+        return refusal.answer()
     except web.HTTPMethodNotAllowed as error:
         allow = {"Allow": ",".join(sorted(error.allowed_methods))}
         return Refusal(405, "method-not-allowed", "another method is meant for this path", allow).answer()

@@ -45,11 +45,11 @@ Delivered = Callable[[Message], None]
 """Called with a record as Kafka has acknowledged it, with its partition and offset."""
 
 
-class DeliveryFailed(FhirlineError):
+class PublishFailed(FhirlineError):
     """Something could not be delivered for good. The message names topics and librdkafka's error, no payload."""
 
 
-class Deliverer:
+class RecordPublisher:
     """librdkafka's idempotent producers, used batch by batch. A topic always has the same one: what must stay in order,
     the records of a partition, is never shared by two."""
 
@@ -73,23 +73,23 @@ class Deliverer:
             self._producers = tuple(together.map(lambda _: Producer(config), range(producers)))
         self._of_topic: dict[str, Producer] = {}
 
-    def deliver(
+    def publish(
         self, records: Iterable[ProducerRecord], delivered: Delivered | None = None
     ) -> Sequence[ProducerRecord]:
         """Write the records and wait for every acknowledgement; blocking, for a command.
 
         Returns the records that are too large for Kafka, which the caller must dead-letter in the same barrier.
-        Raises DeliveryFailed where any other record was not acknowledged.
+        Raises PublishFailed where any other record was not acknowledged.
         """
         reports = _Reports(delivered)
         for pause in self._delivering(records, reports):
             self._poll(pause)
         return reports.refused()
 
-    async def deliver_beside(
+    async def publish_async(
         self, records: Iterable[ProducerRecord], delivered: Delivered | None = None
     ) -> Sequence[ProducerRecord]:
-        """As `deliver`, on the worker's event loop, which goes on beside it.
+        """As `publish`, on the worker's event loop, which goes on beside it.
 
         On purpose without a thread: every delivery report calls Python, so a thread would wait for the interpreter, up
         to 5 ms while another batch is mapped, for each of an event's twenty records.
@@ -114,7 +114,7 @@ class Deliverer:
         while reports.count != len(reports.sent):
             if time.monotonic() > given_up:
                 unknown = len(reports.sent) - reports.count
-                raise DeliveryFailed(f"{unknown} records unacknowledged after {self._timeout:g} s")
+                raise PublishFailed(f"{unknown} records unacknowledged after {self._timeout:g} s")
             yield POLL_SECONDS
 
     def _poll(self, seconds: float) -> None:
@@ -131,14 +131,14 @@ class Deliverer:
         return producer
 
     def _sent(self, record: ProducerRecord, reports: "_Reports") -> bool:
-        """Whether librdkafka has taken the record; not while its queue is full. Raises DeliveryFailed."""
+        """Whether librdkafka has taken the record; not while its queue is full. Raises PublishFailed."""
         try:
             produce(self._producer(record.topic), record, reports.take)
         except BufferError:
             return False
         except KafkaException as error:
             if error.args[0].code() not in _TOO_LARGE_CODES:
-                raise DeliveryFailed(f"{record.topic}: {error.args[0].name()}") from None
+                raise PublishFailed(f"{record.topic}: {error.args[0].name()}") from None
             reports.too_large.add(_known(record))
             reports.count += 1
         reports.sent.append(record)
@@ -171,12 +171,12 @@ class _Reports:
             self._failed.add(f"{message.topic()}: {error.name()}")
 
     def refused(self) -> Sequence[ProducerRecord]:
-        """The records that are too large. Raises DeliveryFailed where others were not acknowledged either."""
+        """The records that are too large. Raises PublishFailed where others were not acknowledged either."""
         if self._failed:
-            raise DeliveryFailed("; ".join(sorted(self._failed)[:5]))
+            raise PublishFailed("; ".join(sorted(self._failed)[:5]))
         too_large = [each for each in self.sent if _known(each) in self.too_large] if self.too_large else []
         if len({_known(each) for each in too_large}) < len(self.too_large):
-            raise DeliveryFailed("a record that is too large is none of those sent")  # it would go without a letter
+            raise PublishFailed("a record that is too large is none of those sent")  # it would go without a letter
         return too_large
 
 
