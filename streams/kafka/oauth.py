@@ -113,9 +113,8 @@ class TokenSource:
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or type(error).__name__
             raise TokenRefused(f"{self._url}: {reason}") from None
-        token, lifetime = (
-            (answer.get("access_token"), answer.get("expires_in")) if isinstance(answer, dict) else (None, 0)
-        )
+        fields = answer if isinstance(answer, dict) else {}
+        token, lifetime = fields.get("access_token"), fields.get("expires_in")
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
             raise TokenRefused(f"{self._url}: the answer contains no access_token")
         return token, float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else DEFAULT_LIFETIME

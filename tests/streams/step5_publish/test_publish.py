@@ -16,7 +16,7 @@ from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive import raw_producer
 from fhirline.streams.step1_receive.raw_producer import RawProducer
 from fhirline.streams.step5_publish import publish as step5_deliver
-from fhirline.streams.step5_publish.publish import BREATHE_EVERY, PRODUCERS, Delivered, PublishFailed, RecordPublisher
+from fhirline.streams.step5_publish.publish import PRODUCERS, YIELD_EVERY, Delivered, PublishFailed, RecordPublisher
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import Topic
 from tests.support.kafka.brokers import RunningBroker, settings_for
@@ -42,7 +42,7 @@ def topic(embedded: RunningBroker) -> str:
     return new_topics(embedded, 1)[0]
 
 
-def records(topic: str, mark: str, count: int = 2 * BREATHE_EVERY + 1) -> list[ProducerRecord]:
+def records(topic: str, mark: str, count: int = 2 * YIELD_EVERY + 1) -> list[ProducerRecord]:
     return [ProducerRecord(topic, f"{mark}/{number}".encode(), b"x" * 100, 0) for number in range(count)]
 
 
