@@ -22,7 +22,7 @@
     ├── LogEndsBefore           step2_consume: a partition ends before its committed offset (exit code 70)
     ├── RestoreFailed           step3_restore: the state topic could not be read (exit code 70)
     ├── RegisterTooLarge        step3_restore: a state entry exceeds what Kafka takes (a dead letter)
-    ├── DeliveryFailed          step5_publish: a record was not acknowledged (exit code 70)
+    ├── PublishFailed          step5_publish: a record was not acknowledged (exit code 70)
     ├── CallFailed              enrich: a call of Infermedica's API failed
     ├── NotEnriched             enrich: a survey cannot be completed (a dead letter)
     ├── Abandoned               enrich: the process ends while a survey is fetched

@@ -179,7 +179,7 @@ class Cluster:
         except KafkaError:
             raise KafkaUnreachable(
                 f"FHIRLINE_BOOTSTRAP: no Kafka broker answered at {self._where} within {self._milliseconds / 1000:g} s "
-                "(is it running, and are FHIRLINE_SECURITY_PROTOCOL and the SASL settings its own?)"
+                "(is it running, and do FHIRLINE_SECURITY_PROTOCOL and the SASL settings match it?)"
             ) from None
         except (OSError, ValueError) as error:  # a certificate file that is missing or none; an address that is none
             raise ConfigurationError(f"Kafka client settings: {error}") from None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fhirline.streams.operate.dead_letters.selection import Filter
 
 INCOMPLETE = 1
-REACH_SECONDS = 10.0
+CONNECT_SECONDS = 10.0
 LOOK_AGAIN = 0.5
 """Seconds between two looks at what became of redriven events."""
 
@@ -225,11 +225,11 @@ def _settings() -> "Settings":
 def _board(settings: "Settings", meant: "Filter") -> "Board":
     """The board of the vendors that are meant."""
     from fhirline.config.vendors import load_vendors
-    from fhirline.streams.kafka.connect import reach
+    from fhirline.streams.kafka.connect import connect
     from fhirline.streams.operate.dead_letters.board import Board
     from fhirline.topics.declared import DEAD_LETTER_STATUS
 
-    if DEAD_LETTER_STATUS not in reach(settings, REACH_SECONDS).topics:
+    if DEAD_LETTER_STATUS not in connect(settings, CONNECT_SECONDS).topics:
         raise ConfigurationError(f"topic {DEAD_LETTER_STATUS} is missing: run `fhirline topics apply`")
     vendors = load_vendors(settings.vendors_file).names
     if unknown := sorted(set(meant.vendors) - set(vendors)):

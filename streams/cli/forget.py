@@ -74,7 +74,7 @@ def forget(
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.operate.erasure.forget import Erasure
     from fhirline.streams.operate.erasure.report import lines
-    from fhirline.streams.step5_publish.publish import DeliveryFailed
+    from fhirline.streams.step5_publish.publish import PublishFailed
 
     settings = load_settings()
     configure_logging(settings)
@@ -112,7 +112,7 @@ def forget(
         _confirm("Erase this patient? It cannot be undone.", yes)
         audit("patient erased", by="forget", name=name, **told)
         report = erasure.erase(found, settle, lambda line: print(line, flush=True))
-    except DeliveryFailed as error:
+    except PublishFailed as error:
         print(f"fhirline forget: {error}; not done yet: mend that, and run this again", file=sys.stderr)
         raise typer.Exit(NOT_DONE) from None
     finally:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-REACH_SECONDS = 3.0
+CONNECT_SECONDS = 3.0
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def gateway(
     from fhirline.config.errors import KafkaUnreachable
     from fhirline.config.settings import load_settings
     from fhirline.streams.kafka.acl_check import require_privileges
-    from fhirline.streams.kafka.connect import reach
+    from fhirline.streams.kafka.connect import connect
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.step1_receive.server import serve
 
@@ -44,7 +44,7 @@ def gateway(
     settings = load_settings(**{name: value for name, value in own.items() if value is not None})
     configure_logging(settings)
     try:
-        reach(settings, REACH_SECONDS)
+        connect(settings, CONNECT_SECONDS)
         require_privileges(settings, "gateway")
     except KafkaUnreachable as away:  # it may come: until then webhooks are answered 503
         structlog.get_logger().warning("kafka away", reason=str(away))

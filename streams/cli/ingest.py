@@ -51,7 +51,7 @@ def ingest(
     a wrong argument or setting.
     """
     from fhirline.config.settings import load_settings
-    from fhirline.streams.kafka.connect import reach
+    from fhirline.streams.kafka.connect import connect
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.step1_receive.files import Ingest, TopicMissing
     from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable
@@ -60,7 +60,7 @@ def ingest(
     configure_logging(settings)
     route = _route(vendor, tenant, event, settings.vendors_file)
     at = _received_at(received_at)
-    reach(settings, settings.delivery_timeout)
+    connect(settings, settings.delivery_timeout)
     with ExitStack() as stack:
         inputs = [(_name(file), stack.enter_context(_opened(file))) for file in files]
         report = Report(stack.enter_context(_rejects(rejects)) if rejects else None)

@@ -128,9 +128,9 @@ def _report(result: Normalized, name: str, outcome: bool) -> bool:
         sys.stdout.flush()
         sys.stderr.buffer.write(result.outcome.value + b"\n")
         sys.stderr.flush()
-    for delivery_error in result.refusals:
-        paths = ", ".join(f"{each.path} ({each.code})" for each in delivery_error.problems) or "see --outcome"
-        print(f"fhirline map: {name}: {delivery_error.resource_type} {delivery_error.code}: {paths}", file=sys.stderr)
+    for refusal in result.refusals:
+        paths = ", ".join(f"{each.path} ({each.code})" for each in refusal.problems) or "see --outcome"
+        print(f"fhirline map: {name}: {refusal.resource_type} {refusal.code}: {paths}", file=sys.stderr)
     codes = {flag.code for flag in result.flags}
     if "not-supported" in codes:
         print(f"fhirline map: {name}: event type not supported; nothing was mapped", file=sys.stderr)

@@ -26,7 +26,7 @@ UNUSABLE = 2
 """Exit code where a privilege is missing or Kafka does not answer, as of a wrong argument."""
 
 INTERRUPTED = 130
-REACH_SECONDS = 10.0
+CONNECT_SECONDS = 10.0
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds of CPU in a period and the period, or ``max`` and the period (Linux, Control Group v2)."""
 
@@ -97,19 +97,19 @@ def replay(
     """
     from fhirline.config.settings import load_settings
     from fhirline.streams.kafka.acl_check import require_privileges
-    from fhirline.streams.kafka.connect import reach
+    from fhirline.streams.kafka.connect import connect
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.operate.replay.progress import teller
     from fhirline.streams.operate.replay.run import Failed, Interrupted, Run
     from fhirline.streams.step3_restore.state import RestoreFailed
-    from fhirline.streams.step5_publish.publish import DeliveryFailed
+    from fhirline.streams.step5_publish.publish import PublishFailed
 
     settings = load_settings()
     configure_logging(settings)
     processes = jobs or _cores()
     chosen = _selection(vendor, tenant, since, until, time, partitions, patient, event_type, dead_letters)
     _check(diff, diff_out, to_prefix, tombstones, bundles, everything)
-    reach(settings, REACH_SECONDS)
+    connect(settings, CONNECT_SECONDS)
     if not diff:
         require_privileges(settings, "operator")
     with ExitStack() as stack:
@@ -138,7 +138,7 @@ def replay(
             differs = _diff(run, told, diff_out) if diff else _publish(run, told, tombstones, bundles)
         except (Interrupted, KeyboardInterrupt):
             _end(told, f"interrupted; go on with: {again}", INTERRUPTED)
-        except (Failed, DeliveryFailed) as error:
+        except (Failed, PublishFailed) as error:
             _end(told, f"{error}; go on with: {again}", DIFFERS)
         except RestoreFailed as error:  # nothing was mapped in vain: a privilege, or the cluster
             _end(told, f"{error}; go on with: {again}", UNUSABLE)

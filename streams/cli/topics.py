@@ -139,9 +139,9 @@ def asyncapi(
 
 def _cluster(settings: Settings, timeout: float) -> Cluster:
     from fhirline.streams.kafka.clients import kafka_python
-    from fhirline.streams.kafka.connect import reach
+    from fhirline.streams.kafka.connect import connect
 
-    reach(settings, timeout)  # tells more than kafka-python why there is no connection
+    connect(settings, timeout)  # tells more than kafka-python why there is no connection
     return Cluster(kafka_python(settings), timeout)
 
 

@@ -10,10 +10,10 @@ from fhirline.config.settings import Settings, load_settings
 from fhirline.mappers.fhir.validation import Disagreement, problems_text
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.kafka.acl_check import require_privileges
-from fhirline.streams.kafka.connect import reach
+from fhirline.streams.kafka.connect import connect
 from fhirline.topics.declared import declared
 
-REACH_SECONDS = 10.0
+CONNECT_SECONDS = 10.0
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def require_topics(settings: Settings, process: str | None = None) -> None:
 
     And ``process`` must have its privileges (topics/privileges.py). Raises ConfigurationError.
     """
-    present = reach(settings, REACH_SECONDS).topics
+    present = connect(settings, CONNECT_SECONDS).topics
     if process is not None:
         require_privileges(settings, process)
     unseen = "" if settings.security_protocol == "PLAINTEXT" else ", or this Kafka user may not see it"
@@ -60,7 +60,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     import faust
 
     from fhirline.mappers.pipeline.factory import build_normalizer
-    from fhirline.streams.observe.gc_tuning import spare_the_collector
+    from fhirline.streams.observe.gc_tuning import tune_gc
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.observe.tracing import tracing
     from fhirline.streams.step2_consume.app import build_app
@@ -83,7 +83,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     normalize = build_normalizer(settings, disagreed)
     normalize.validate({"resourceType": "Patient"})  # compiles the schemas now, not in the first batch
     app = build_app(settings, normalize, vendors, watched, tracer)
-    spare_the_collector()
+    tune_gc()
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     process.spinner = None  # it writes escape codes, terminal or not
     try:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from fhirline.streams.observe.metrics.labels import LATENCY_BUCKETS
-from fhirline.streams.step2_consume.metrics import dead_letters
+from fhirline.streams.observe.metrics.registry import dead_letter_counter
 
 
 class EnrichMetrics:
@@ -18,7 +18,7 @@ class EnrichMetrics:
             ("vendor", "outcome"),
             registry=registry,
         )
-        letters = dead_letters(registry)
+        letters = dead_letter_counter(registry)
         self.enriched = surveys.labels(vendor, "enriched")
         self.failed = surveys.labels(vendor, "dead-letter")
         self.letters = {code: letters.labels(vendor, code) for code in codes}

@@ -13,7 +13,7 @@ from fhirline.streams.enrich.infermedica.instances import instance_of
 from fhirline.streams.enrich.metrics import EnrichMetrics
 from fhirline.streams.enrich.stage import CODES, VENDOR, Stage, enrich_group
 from fhirline.streams.enrich.survey import Fetcher
-from fhirline.streams.observe.gc_tuning import spare_the_collector
+from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.observe.logs import log_loop_error
 from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
 from fhirline.streams.observe.metrics.lookups import Lags
@@ -59,7 +59,7 @@ async def serve(settings: Settings) -> None:
             if listener is not None:
                 endpoint = Endpoint(listener, registry, stage.problems)
                 await endpoint.start()
-            spare_the_collector()
+            tune_gc()
             log.info("enriching", tenants=sorted(instances), bootstrap=settings.bootstrap)
             await stage.run(stopping)
         finally:

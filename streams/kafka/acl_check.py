@@ -1,7 +1,7 @@
-"""Whether this user may do what a process needs (topics/privileges.py); asked at start, of the cluster itself.
+"""The check at start that this Kafka user has the privileges a process needs (topics/privileges.py).
 
-Nobody else would say: a Faust worker that may not join its group waits for ever without a word, and a topic that a user
-may not see looks like one that is missing. Only asked where users are known at all: a PLAINTEXT listener has none.
+Without it a missing privilege shows late or not at all: a Faust worker that may not join its group waits forever, and
+a topic that the user may not describe looks missing. A PLAINTEXT listener has no users, so nothing is checked there.
 """
 
 import time
@@ -19,8 +19,10 @@ from fhirline.streams.kafka.clients import librdkafka
 from fhirline.topics.privileges import Grant, grants
 
 TIMEOUT = 10.0
-AGAIN = 0.1
+RETRY_SECONDS = 0.1
 SHOWN = 5
+"""Missing privileges that a message names."""
+
 UNKNOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
 MOVING = frozenset(
     {
@@ -34,12 +36,12 @@ DENIED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTH
 
 
 def require_privileges(settings: Settings, process: str) -> None:
-    """Raise KafkaDenied naming what ``process`` lacks; topics that do not exist are not this check's subject."""
+    """Raise KafkaDenied naming the privileges that ``process`` lacks. Topics that do not exist are skipped."""
     if settings.security_protocol == "PLAINTEXT":
         return
     lacking = missing(settings, grants(process, settings))
     if lacking:
-        shown = ", ".join(f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking[:SHOWN])
+        shown = _listed(lacking)
         more = f" (and {len(lacking) - SHOWN} more)" if len(lacking) > SHOWN else ""
         raise KafkaDenied(
             f"{PREFIX}BOOTSTRAP: {_user(settings)} lacks privileges at {settings.bootstrap}: {shown}{more}; "
@@ -47,8 +49,8 @@ def require_privileges(settings: Settings, process: str) -> None:
         )
 
 
-def denied(settings: Settings, error: KafkaError, topic: str, group: str) -> str:
-    """What a consumer was refused by an error of ``DENIED``, in words: Read on its topic, or Describe on its group."""
+def denial(settings: Settings, error: KafkaError, topic: str, group: str) -> str:
+    """Describe an error of ``DENIED`` that a consumer got: it lacks Read on its topic, or Describe on its group."""
     on_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
     what = f"Describe on group {group}" if on_group else f"Read on topic {topic}"
     return f"{_user(settings)} lacks privileges at {settings.bootstrap}: {what}; see docs/security.md"
@@ -59,45 +61,48 @@ def _user(settings: Settings) -> str:
 
 
 def missing_acls(settings: Settings, process: str) -> str:
-    """What ``process`` lacks now, in words; empty where it lacks nothing, and where the cluster does not answer: that
-    passes, and is not what is asked here."""
+    """Name the privileges that ``process`` lacks now; empty where it lacks none, or the cluster does not answer."""
     if settings.security_protocol == "PLAINTEXT":
         return ""
     try:
         lacking = missing(settings, grants(process, settings))
-    except (ConfigurationError, KafkaAccessError, KafkaException):  # also a file of certificates that is being replaced
+    except (ConfigurationError, KafkaAccessError, KafkaException):  # a certificate file may just be replaced
         return ""
-    return ", ".join(f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking[:SHOWN])
+    return _listed(lacking)
+
+
+def _listed(lacking: list[Grant]) -> str:
+    return ", ".join(f"{grant.operation} on {grant.resource.lower()} {grant.name}" for grant in lacking[:SHOWN])
 
 
 def missing(settings: Settings, wanted: Iterable[Grant]) -> list[Grant]:
-    """Those of ``wanted`` that the cluster does not say we have. Raises KafkaRequestFailed where it does not answer."""
+    """Return those of ``wanted`` that the cluster does not grant. Raises KafkaRequestFailed."""
     wanted = list(wanted)
     client = AdminClient(librdkafka(settings, **{"log_level": 0, "error_cb": lambda _: None}))
-    how: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": TIMEOUT}
-    asked = dict.fromkeys((each.resource, each.name) for each in wanted)
-    topics = [name for resource, name in asked if resource == "Topic"]
-    answers = client.describe_topics(TopicCollection(topics), **how) if topics else {}
+    options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": TIMEOUT}
+    resources = dict.fromkeys((grant.resource, grant.name) for grant in wanted)
+    topics = [name for resource, name in resources if resource == "Topic"]
+    answers = client.describe_topics(TopicCollection(topics), **options) if topics else {}
     allowed = {("Topic", name): _allowed(settings, answer.result) for name, answer in answers.items()}
-    for group in (name for resource, name in asked if resource == "Group"):
-        # One at a time: of several, librdkafka garbles the answer about the one that is denied.
-        allowed["Group", group] = _allowed(settings, partial(_group, client, group, how))
+    for group in (name for resource, name in resources if resource == "Group"):
+        # One at a time: asked for several, librdkafka garbles the answer about the one that is denied.
+        allowed["Group", group] = _allowed(settings, partial(_group, client, group, options))
     lacking = []
-    for each in wanted:
-        operations = allowed[each.resource, each.name]
-        if operations is not None and each.operation not in operations:
-            lacking.append(each)
+    for grant in wanted:
+        operations = allowed[grant.resource, grant.name]
+        if operations is not None and grant.operation not in operations:
+            lacking.append(grant)
     return lacking
 
 
-def _group(client: AdminClient, group: str, how: dict[str, Any]) -> Any:
-    return client.describe_consumer_groups([group], **how)[group].result()
+def _group(client: AdminClient, group: str, options: dict[str, Any]) -> Any:
+    return client.describe_consumer_groups([group], **options)[group].result()
 
 
 def _allowed(settings: Settings, ask: Callable[[], Any]) -> frozenset[str] | None:
-    """Operations that are allowed on a resource; None where it does not exist, or the cluster does not tell.
+    """Return the operations allowed on a resource; None where it does not exist, or the cluster does not report them.
 
-    A group's coordinator may be on its way to another broker, or not there yet: then it is asked again.
+    A group's coordinator may be moving to another broker, or not exist yet. The question is then repeated.
     """
     until = time.monotonic() + TIMEOUT
     while True:
@@ -111,13 +116,13 @@ def _allowed(settings: Settings, ask: Callable[[], Any]) -> frozenset[str] | Non
                 return None
             if found.code() not in MOVING or time.monotonic() > until:
                 raise KafkaRequestFailed(
-                    f"{PREFIX}BOOTSTRAP: {settings.bootstrap} did not say what this user may do: {found.name()}"
+                    f"{PREFIX}BOOTSTRAP: {settings.bootstrap} did not report what this user may do: {found.name()}"
                 ) from None
-            time.sleep(AGAIN)
+            time.sleep(RETRY_SECONDS)
         else:
             return None if operations is None else frozenset(kafka_name(each) for each in operations)
 
 
 def kafka_name(operation: AclOperation) -> str:
-    """As Kafka's documentation writes it: ``DescribeConfigs`` for ``DESCRIBE_CONFIGS``."""
+    """Spell an operation as Kafka's documentation does: ``DescribeConfigs`` for ``DESCRIBE_CONFIGS``."""
     return "".join(part.capitalize() for part in operation.name.split("_"))

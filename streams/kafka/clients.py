@@ -18,9 +18,9 @@ def uses_oauth(settings: Settings) -> bool:
 
 
 def sasl_mechanism(settings: Settings) -> str | None:
-    """The mechanism where SASL is spoken at all; raises ConfigurationError where settings do not go together.
+    """Return the SASL mechanism, None without SASL. Raises ConfigurationError where settings contradict each other.
 
-    Checked here for all three clients, since each finds a half-made configuration at another time and in other words.
+    Checked here for all three clients, each of which reports an incomplete configuration late and in its own words.
     """
     if not settings.security_protocol.startswith("SASL"):
         if settings.sasl_mechanism is not None:
@@ -40,12 +40,12 @@ def sasl_mechanism(settings: Settings) -> str | None:
 
 
 def password(settings: Settings) -> str | None:
-    """The SASL password, from the setting or its file; None for mechanisms that have none."""
+    """Return the SASL password, from the setting or its file; None for mechanisms without one."""
     return None if settings.sasl_mechanism == OAUTHBEARER else secret(settings, "sasl_password")
 
 
 def librdkafka(settings: Settings, **more: Any) -> dict[str, Any]:
-    """Configuration of a confluent-kafka client. Errors go to ``error_cb`` where the caller gives one."""
+    """Build the configuration of a confluent-kafka client; ``more`` adds to it and overrides it."""
     config: dict[str, Any] = {
         "bootstrap.servers": settings.bootstrap,
         "security.protocol": settings.security_protocol.lower(),
@@ -70,11 +70,11 @@ def librdkafka(settings: Settings, **more: Any) -> dict[str, Any]:
 
 
 def producer_config(settings: Settings, **more: Any) -> dict[str, Any]:
-    """Every producer of ours (faust.md §2.5, §2.9): idempotent, acks=all, Kafka's own murmur2.
+    """Build the configuration of a producer: idempotent, acks=all, Kafka's own murmur2 (faust.md §2.5, §2.9).
 
-    One request at a time to each broker: with several on their way, the first records of a producer may be lost, or
-    stuck until they time out, while a partition gets its leader (`streams.kafka.delivery_report`).
-    Price: benchmarks/NOTES.md.
+    Each broker has one request at a time in flight. With several, the first records of a producer may be lost, or stuck
+    until they time out, while a partition changes its leader (`streams.kafka.delivery_report`). The cost is measured in
+    benchmarks/NOTES.md.
     """
     return librdkafka(
         settings,
@@ -92,7 +92,7 @@ def producer_config(settings: Settings, **more: Any) -> dict[str, Any]:
 
 
 def kafka_python(settings: Settings) -> dict[str, Any]:
-    """Keyword arguments of a kafka-python client."""
+    """Build the keyword arguments of a kafka-python client."""
     config = {
         "bootstrap_servers": settings.bootstrap.split(","),
         "security_protocol": settings.security_protocol,
@@ -109,7 +109,7 @@ def kafka_python(settings: Settings) -> dict[str, Any]:
 
 
 def faust_credentials(settings: Settings) -> "CredentialsT | None":
-    """What Faust gives to aiokafka."""
+    """Build the credentials that Faust passes to aiokafka; None for PLAINTEXT."""
     import faust
 
     if settings.security_protocol == "PLAINTEXT":
@@ -130,9 +130,9 @@ def faust_credentials(settings: Settings) -> "CredentialsT | None":
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext:
-    """TLS for kafka-python and aiokafka: the brokers' certificates and host names are checked, always.
+    """Build the TLS context of kafka-python and aiokafka. The brokers' certificates and host names are always checked.
 
-    Raises ConfigurationError naming the file that is missing or none.
+    Raises ConfigurationError naming the file that is missing or unusable.
     """
     try:
         context = ssl.create_default_context(cafile=settings.ssl_ca_file)

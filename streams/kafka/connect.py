@@ -1,7 +1,7 @@
-"""Whether Kafka can be reached as the settings say; where not, one line that says why and which settings to look at.
+"""The first connection of a process: where it fails, one line with the reason and the settings to check.
 
-librdkafka goes on trying for ever, with wrong credentials too: right for a broker that is away, of no use to somebody
-who mistyped a password. So each process asks once, at its start, and the causes that no waiting mends end it.
+librdkafka retries forever, also with wrong credentials. That suits a broker that restarts, and not a mistyped password.
+So each process connects once at its start, and ends where waiting would not help.
 """
 
 import logging
@@ -19,72 +19,74 @@ REFUSED = {
     KafkaError._AUTHENTICATION: "SASL_MECHANISM, its user and secret",
     KafkaError._SSL: "SECURITY_PROTOCOL, SSL_CA_FILE and the host names in the brokers' certificates",
 }
-"""Errors that no waiting mends → the settings to look at."""
+"""Errors that waiting does not resolve → the settings to check."""
 
 HUNG_UP = "in state APIVERSION_QUERY"
-"""Of what librdkafka only logs: the peer closed the connection instead of answering the first question."""
+"""Part of a line that librdkafka only logs: the peer closed the connection instead of answering the first request."""
 
 HUNG_UP_OFTEN = 5
-"""Once or twice may be a broker that stops or starts; a listener of TLS always does it to who does not speak TLS."""
+"""A starting or stopping broker hangs up once or twice. A TLS listener hangs up on every client without TLS."""
 
 PLAINTEXT_LISTENER = "PLAINTEXT broker listener"
-"""Of librdkafka's words for a listener that answers a TLS hello by hanging up."""
+"""Part of librdkafka's error for a listener that hangs up on a TLS handshake."""
 
-ATTEMPT = 0.25
-"""Seconds between two looks at what librdkafka has found out."""
+ATTEMPT_SECONDS = 0.25
 
 
-def reach(settings: Settings, timeout: float) -> ClusterMetadata:
-    """The cluster's brokers, and the topics that this user may see. Raises ConfigurationError or KafkaAccessError."""
+def connect(settings: Settings, timeout: float) -> ClusterMetadata:
+    """Return the cluster's brokers, and the topics this user may see, within ``timeout`` seconds.
+
+    Raises ConfigurationError, KafkaDenied or KafkaUnreachable.
+    """
     if settings.security_protocol.endswith("SSL"):
-        ssl_context(settings)  # names the file that is missing or none; librdkafka's words do not
+        ssl_context(settings)  # names the file at fault, which librdkafka does not
     if uses_oauth(settings):
         from fhirline.streams.kafka.oauth import TokenRefused, token_source
 
         try:
-            token_source(settings).token()  # librdkafka would only say that there is none after ten seconds
+            token_source(settings).token()  # librdkafka reports no reason, and that after 10 s
         except TokenRefused as error:
             raise KafkaDenied(f"{PREFIX}SASL_OAUTH_TOKEN_URL: {error}") from None
     errors: list[KafkaError] = []
     logged = _Lines()
-    logger = logging.Logger("librdkafka.reach")
+    logger = logging.Logger("librdkafka.connect")
     logger.addHandler(logged)
     try:
         client = AdminClient(librdkafka(settings, **{"error_cb": errors.append}), logger=logger)
     except KafkaException as error:
-        # Its words may quote a setting's value, but for a secret's.
-        raise ConfigurationError(f"Kafka client settings: {_words(error.args[0])}") from None
+        # The message may quote the value of a setting, never of a secret.
+        raise ConfigurationError(f"Kafka client settings: {_text(error.args[0])}") from None
     until = time.monotonic() + timeout
     while True:
         left = until - time.monotonic()
         try:
-            return client.list_topics(timeout=max(0.01, min(ATTEMPT, left)))
+            return client.list_topics(timeout=max(0.01, min(ATTEMPT_SECONDS, left)))
         except KafkaException as error:
             last = error.args[0]
         client.poll(0)
         for each in errors:
             if each.code() in REFUSED:
                 raise KafkaDenied(
-                    f"{PREFIX}BOOTSTRAP: {settings.bootstrap} refused the connection: {_words(each)} "
-                    f"(look at {PREFIX}{REFUSED[each.code()]})"
+                    f"{PREFIX}BOOTSTRAP: {settings.bootstrap} refused the connection: {_text(each)} "
+                    f"(check {PREFIX}{REFUSED[each.code()]})"
                 )
         hung_up = sum(HUNG_UP in line for line in logged.lines)
         if hung_up >= HUNG_UP_OFTEN or any(PLAINTEXT_LISTENER in each.str() for each in errors):
             raise ConfigurationError(
-                f"{PREFIX}BOOTSTRAP: {settings.bootstrap} hung up: it seems to speak another protocol than "
-                f"{settings.security_protocol} ({PREFIX}SECURITY_PROTOCOL)"
+                f"{PREFIX}BOOTSTRAP: {settings.bootstrap} closed the connection: it seems to speak another protocol "
+                f"than {settings.security_protocol} ({PREFIX}SECURITY_PROTOCOL)"
             )
         if left <= 0:
             break
-    told = [each for each in errors if each.code() != KafkaError._ALL_BROKERS_DOWN] or [last]
+    specific = [each for each in errors if each.code() != KafkaError._ALL_BROKERS_DOWN] or [last]
     raise KafkaUnreachable(
-        f"{PREFIX}BOOTSTRAP: no Kafka broker answered at {settings.bootstrap} within {timeout:g} s: {_words(told[-1])} "
-        f"(is it running, and are {PREFIX}SECURITY_PROTOCOL and the SASL settings its own?)"
+        f"{PREFIX}BOOTSTRAP: no Kafka broker answered at {settings.bootstrap} within {timeout:g} s: "
+        f"{_text(specific[-1])} (is it running, and do {PREFIX}SECURITY_PROTOCOL and the SASL settings match it?)"
     )
 
 
 class _Lines(logging.Handler):
-    """Keeps what librdkafka logs, and shows it nobody."""
+    """Collects librdkafka's log lines without printing them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +96,7 @@ class _Lines(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def _words(error: KafkaError) -> str:
-    """librdkafka's own, without the address of each broker's thread in front and how often it has tried behind."""
+def _text(error: KafkaError) -> str:
+    """Return librdkafka's message without its line breaks and its count of attempts."""
     text = error.str().replace("\n", " ")
     return text.partition(" (after ")[0]

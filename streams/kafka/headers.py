@@ -1,4 +1,4 @@
-"""Record headers as Kafka clients have them. What each is, and who bears it, is declared in `topics.headers`."""
+"""Record headers in the form of Kafka's clients. `topics.headers` declares what they mean, and on which records."""
 
 from collections.abc import Iterable
 
@@ -24,14 +24,14 @@ Headers = list[tuple[str, bytes]]
 
 
 def headers(**values: str) -> Headers:
-    """Headers from keywords, ``_`` in a name standing for ``-``."""
+    """Build headers from keywords; ``_`` in a name becomes ``-``."""
     return [(name.replace("_", "-"), value.encode()) for name, value in values.items()]
 
 
-def header(of: Iterable[tuple[str, bytes | None]] | None, name: str) -> str | None:
-    """The last value of a header as text; None where it is missing, empty or not UTF-8."""
+def header(sent: Iterable[tuple[str, bytes | None]] | None, name: str) -> str | None:
+    """Return the last value of a header as text; None where it is missing, empty or not UTF-8."""
     found = None
-    for key, value in of or ():
+    for key, value in sent or ():
         if key == name and value:
             try:
                 found = value.decode()

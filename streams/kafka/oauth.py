@@ -1,7 +1,7 @@
 """Tokens for SASL/OAUTHBEARER: the OAuth 2 client credentials grant (RFC 6749, section 4.4), for all three clients.
 
-One `TokenSource` a process: whoever connects gets the token at hand, and a new one before it expires. librdkafka asks
-again by itself, after four fifths of a token's life; kafka-python and aiokafka ask at each connection.
+A process has one `TokenSource`, which renews its token before it expires. librdkafka asks for a token after four fifths
+of the last one's lifetime; kafka-python and aiokafka ask at each connection.
 """
 
 import asyncio
@@ -29,28 +29,28 @@ log = structlog.get_logger("oauth")
 
 TIMEOUT = 10.0
 RENEW_AFTER = 0.75
-"""Share of a token's life after which another is fetched: before librdkafka asks, which is after four fifths."""
+"""Share of a token's lifetime after which the next is fetched: before librdkafka asks, at four fifths."""
 
 LARGEST_ANSWER = 1_048_576
-DEFAULT_LIFE = 300.0
-"""Seconds, where ``expires_in`` says nothing (RFC 6749 only recommends it)."""
+DEFAULT_LIFETIME = 300.0
+"""Seconds, for an answer without ``expires_in`` (RFC 6749 only recommends it)."""
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class TokenRefused(FhirlineError):
-    """No token was to be had; the message names the endpoint and the reason, nothing that was sent or answered."""
+    """The token endpoint gave no token. The message names the endpoint and the reason, and quotes neither side."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The client's secret goes to the endpoint that was configured and nowhere else."""
+    """Refuses redirects: the client's secret is sent to the configured endpoint only."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 class TokenSource:
-    """Fetches tokens of one client, one at a time; for any thread."""
+    """Fetches and keeps the token of one client. Thread-safe."""
 
     def __init__(
         self,
@@ -74,16 +74,16 @@ class TokenSource:
         self._renew_at = 0.0
 
     def token(self) -> tuple[str, float]:
-        """A token and when it expires (UNIX seconds); blocking. Raises TokenRefused.
+        """Return a token and its time of expiry (UNIX seconds). Blocking. Raises TokenRefused.
 
-        Where a new one cannot be had, the one at hand serves until it expires.
+        Where a renewal fails, the current token is returned until it expires.
         """
         with self._lock:
             now = time.time()
             if now >= self._renew_at:
                 try:
-                    self._token, life = self._fetch()
-                    self._expires_at, self._renew_at = now + life, now + life * RENEW_AFTER
+                    self._token, lifetime = self._fetch()
+                    self._expires_at, self._renew_at = now + lifetime, now + lifetime * RENEW_AFTER
                 except TokenRefused as error:
                     log.error("no kafka token", reason=str(error))
                     if now >= self._expires_at:
@@ -91,16 +91,17 @@ class TokenSource:
             return self._token, self._expires_at
 
     def _fetch(self) -> tuple[str, float]:
-        asked = {"grant_type": "client_credentials"}
+        """Return a new token and its lifetime in seconds."""
+        form = {"grant_type": "client_credentials"}
         if self._scope:
-            asked["scope"] = self._scope
+            form["scope"] = self._scope
         try:
             pair = f"{quote(self._client_id, safe='')}:{quote(self._client_secret(), safe='')}"
         except ConfigurationError as error:
             raise TokenRefused(str(error)) from None
-        request = urllib.request.Request(  # https, or http to this machine: token_source
+        request = urllib.request.Request(  # https, or http to this machine: checked by token_source
             self._url,
-            urlencode(asked).encode(),
+            urlencode(form).encode(),
             {"Authorization": f"Basic {b64encode(pair.encode()).decode()}", "Accept": "application/json"},
         )
         try:
@@ -112,18 +113,19 @@ class TokenSource:
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or type(error).__name__
             raise TokenRefused(f"{self._url}: {reason}") from None
-        token, life = (answer.get("access_token"), answer.get("expires_in")) if isinstance(answer, dict) else (None, 0)
+        fields = answer if isinstance(answer, dict) else {}
+        token, lifetime = fields.get("access_token"), fields.get("expires_in")
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
-            raise TokenRefused(f"{self._url}: the answer holds no access_token")
-        return token, float(life) if isinstance(life, int | float) and life > 0 else DEFAULT_LIFE
+            raise TokenRefused(f"{self._url}: the answer contains no access_token")
+        return token, float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else DEFAULT_LIFETIME
 
     def for_librdkafka(self, _: str) -> tuple[str, float]:
-        """``oauth_cb``; what it raises becomes the client's authentication error."""
+        """Serve as librdkafka's ``oauth_cb``. An exception becomes the client's authentication error."""
         return self.token()
 
 
 class ForKafkaPython(KafkaPythonProvider):  # type: ignore[misc]  # kafka-python has no types
-    """kafka-python's provider."""
+    """The token provider of kafka-python."""
 
     def __init__(self, source: TokenSource) -> None:
         self._source = source
@@ -133,7 +135,7 @@ class ForKafkaPython(KafkaPythonProvider):  # type: ignore[misc]  # kafka-python
 
 
 class ForAiokafka(AiokafkaProvider):  # type: ignore[misc]  # aiokafka has no types
-    """aiokafka's provider, which Faust hands on; the event loop goes on meanwhile."""
+    """The token provider of aiokafka, which Faust passes on. It fetches in a thread, beside the event loop."""
 
     def __init__(self, source: TokenSource) -> None:
         self._source = source
@@ -144,7 +146,7 @@ class ForAiokafka(AiokafkaProvider):  # type: ignore[misc]  # aiokafka has no ty
 
 @lru_cache(maxsize=8)
 def token_source(settings: Settings) -> TokenSource:
-    """The process's source of tokens; raises ConfigurationError naming the setting that is missing or wrong."""
+    """Return the process's source of tokens. Raises ConfigurationError naming the setting at fault."""
     url, client_id = settings.sasl_oauth_token_url, settings.sasl_oauth_client_id
     has_secret = settings.sasl_oauth_client_secret or settings.sasl_oauth_client_secret_file
     for name, value in (("TOKEN_URL", url), ("CLIENT_ID", client_id), ("CLIENT_SECRET (or _FILE)", has_secret)):
@@ -154,14 +156,14 @@ def token_source(settings: Settings) -> TokenSource:
     assert client_id is not None
     parts = urlsplit(url)
     if not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)) or parts.username:
-        raise ConfigurationError(f"{PREFIX}SASL_OAUTH_TOKEN_URL: must be https://..., the secret goes there")
+        raise ConfigurationError(f"{PREFIX}SASL_OAUTH_TOKEN_URL: must be https://..., the client secret is sent there")
     context = None
     if parts.scheme == "https":
         try:
             context = ssl.create_default_context(cafile=settings.sasl_oauth_ca_file)
         except OSError as error:
             raise ConfigurationError(f"{PREFIX}SASL_OAUTH_CA_FILE: {error.strerror or error}") from None
-    secret(settings, "sasl_oauth_client_secret")  # a file that cannot be read is said now
+    secret(settings, "sasl_oauth_client_secret")  # raises now where its file cannot be read
 
     def client_secret() -> str:
         return secret(settings, "sasl_oauth_client_secret") or ""

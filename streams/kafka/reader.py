@@ -1,7 +1,8 @@
-"""Reading topics as they lie, outside any group: partitions from a position to their end, or one record by its place.
+"""Reading topics outside any consumer group: partitions up to their end, or one record by its position.
 
-For what looks at records without consuming them (erasure, trace). The end of a partition is where the broker says so
-(``enable.partition.eof``), not an end offset asked for beforehand: on the embedded broker that one is too low.
+For commands that inspect records without consuming them (erasure, trace, replay, dead letters). A partition ends where
+the broker reports its end (``enable.partition.eof``). An end offset asked for beforehand may be too low
+(`kafka.embedded_quirks`).
 """
 
 import logging
@@ -13,17 +14,17 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from fhirline.config.errors import ConfigurationError, KafkaDenied, KafkaRequestFailed
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.acl_check import DENIED, denied
+from fhirline.streams.kafka.acl_check import DENIED, denial
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.records import RecordPosition, TopicPartition, partition_of
 
 BATCH = 5_000
 POLL_SECONDS = 1.0
 SILENCE_SECONDS = 30.0
-"""How long a broker may say nothing at all before it is given up."""
+"""Silence of the broker after which reading fails."""
 
 Progress = Callable[[str, int], None]
-"""Called now and then with a topic, and how many of its records have been read since."""
+"""Called during a scan with a topic, and the number of its records read since the last call."""
 
 
 class Scanner:
@@ -37,7 +38,7 @@ class Scanner:
     def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
         self._settings = settings
         self._progress = progress
-        self._group = f"{settings.group}.scan"  # librdkafka wants one; nothing is ever committed
+        self._group = f"{settings.group}.scan"  # librdkafka requires one; nothing is committed
         self._consumer = Consumer(
             librdkafka(
                 settings,
@@ -49,7 +50,7 @@ class Scanner:
                     "auto.offset.reset": "earliest",
                     "isolation.level": "read_uncommitted",  # as the worker reads
                     "fetch.wait.max.ms": 10,
-                    "log_level": 0,  # what goes wrong is raised
+                    "log_level": 0,  # errors are raised
                 },
             ),
             logger=logging.getLogger("librdkafka"),
@@ -65,21 +66,21 @@ class Scanner:
         self._consumer.close()
 
     def partitions(self, topic: str) -> range:
-        """The partitions of a topic; none where it does not exist."""
+        """Return the partition numbers of a topic; empty where it does not exist."""
         try:
             found = self._consumer.list_topics(topic, timeout=SILENCE_SECONDS).topics[topic]
         except KafkaException as error:
             raise self._unanswered(error.args[0].str()) from None
         if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            raise self._denied(found.error, topic)  # else it would pass for one that is not there, and nothing be found
+            raise self._denied(found.error, topic)  # else the topic would look missing, and nothing be found
         return range(len(found.partitions))
 
     def topic_partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
-        """The partitions of several topics; none of a topic that does not exist."""
+        """Return the partitions of several topics. A topic that does not exist has none."""
         return [TopicPartition(topic, number) for topic in topics for number in self.partitions(topic)]
 
     def first(self, topic: str, partition: int) -> int:
-        """The first offset that is kept."""
+        """Return the first offset of a partition that retention has left."""
         try:
             first, _ = self._consumer.get_watermark_offsets(
                 confluent_kafka.TopicPartition(topic, partition), timeout=SILENCE_SECONDS
@@ -96,8 +97,8 @@ class Scanner:
     ) -> Iterator[Message]:
         """Read every record of some partitions, from an offset (None: the beginning) to the partition's end.
 
-        ``ends``: offsets before which a partition is left although it goes on. ``whole``: the log is known to reach
-        that far. A leader that reports an earlier end does not know the log yet, and is asked again.
+        ``ends``: offsets at which to stop before the partition's end. ``whole``: the log is known to reach that far. A
+        leader that reports an earlier end does not know the log yet, and is asked again.
 
         Yields messages, not converted: most callers choose by key or header, and a scan may read millions.
         """
@@ -138,7 +139,7 @@ class Scanner:
                 for topic, count in counted.items():
                     self._progress(topic, count)
             if time.monotonic() - silent_since > SILENCE_SECONDS:
-                raise self._unanswered(f"nothing for {SILENCE_SECONDS:g} s")
+                raise self._unanswered(f"silent for {SILENCE_SECONDS:g} s")
 
     def at(self, position: RecordPosition) -> Message | None:
         """Read the record at one position; None where retention has deleted it, or it never existed."""
@@ -154,7 +155,7 @@ class Scanner:
         return [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
 
     def _denied(self, error: KafkaError, topic: str) -> KafkaDenied:
-        return KafkaDenied(f"FHIRLINE_BOOTSTRAP: {denied(self._settings, error, topic, self._group)}")
+        return KafkaDenied(f"FHIRLINE_BOOTSTRAP: {denial(self._settings, error, topic, self._group)}")
 
     def _unanswered(self, reason: str) -> KafkaRequestFailed:
         return KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {self._settings.bootstrap} does not answer ({reason})")

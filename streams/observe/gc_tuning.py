@@ -7,7 +7,7 @@ YOUNG, MIDDLE, OLD = 700, 10, 100
 event moves, and finds next to nothing; at ten, it was a fortieth of a worker's time (benchmarks/NOTES.md)."""
 
 
-def spare_the_collector() -> None:
+def tune_gc() -> None:
     """Keep the garbage collector from what was made until now: models, schemas, tables and modules.
 
     To be called once, at the end of a process's start. Looking less often at young objects too was tried, and costs

@@ -1,4 +1,4 @@
 """Step 1: a webhook (``application``) or a line of a file (``files``) becomes a record of ``raw.<vendor>``.
 
-Both ways go through ``raw_record``, so that key, value and headers are the same whichever way an event came.
+Both go through ``raw_record``, so that an event gets the same key, value and headers either way.
 """

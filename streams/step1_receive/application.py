@@ -1,8 +1,8 @@
-"""The gateway: webhooks in over HTTP, raw records out to Kafka.
+"""The gateway's HTTP application: webhooks in, raw records out to Kafka.
 
-202 means that all in-sync replicas have the event. Every other answer means that the vendor should keep it (429, 503:
-send it again later; another 4xx: mend it first). A refusal is JSON, a stable code and a sentence, and never repeats
-anything of the request.
+202 means that all in-sync replicas have the event. After any other answer the vendor still has the only copy (429, 503:
+send it again later; another 4xx: correct it first). A refusal is JSON with a stable code and a sentence, and repeats
+nothing of the request.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import Credential, Vendors
 from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.streams.kafka.records import ProducerRecord
-from fhirline.streams.step1_receive.credentials import Secrets, proven
+from fhirline.streams.step1_receive.credentials import Secrets, credential_matches
 from fhirline.streams.step1_receive.metrics import REFUSAL
 from fhirline.streams.step1_receive.rate_limit import RateLimits
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
@@ -30,12 +30,12 @@ from fhirline.topics.declared import raw_topic
 log = structlog.get_logger()
 
 CLIENT_GONE = 499
-"""Status of a request whose sender went away while it was read: for the access log, nobody reads the answer."""
+"""Status, for the access log, of a request whose sender closed the connection while it was read."""
 
 
 @dataclass(eq=False)
 class Refusal(FhirlineError):
-    """An answer other than 202."""
+    """A webhook is answered with another status than 202."""
 
     status: int
     code: str
@@ -43,13 +43,13 @@ class Refusal(FhirlineError):
     headers: dict[str, str] = field(default_factory=dict)
 
     def answer(self) -> web.Response:
-        made = answer(self.status, {"error": self.code, "detail": self.detail}, self.headers)
-        made[REFUSAL] = self.code
-        return made
+        response = answer(self.status, {"error": self.code, "detail": self.detail}, self.headers)
+        response[REFUSAL] = self.code
+        return response
 
 
 class Gateway:
-    """The routes of the gateway. The producer is the caller's to stop, when the last request has been answered."""
+    """The handlers of the gateway's routes. The caller stops the producer after the last request."""
 
     def __init__(self, settings: Settings, vendors: Vendors, secrets: Secrets, producer: RawProducer) -> None:
         self._settings = settings
@@ -73,7 +73,7 @@ class Gateway:
         router.add_get("/readyz", self.ready)
 
     async def receive(self, request: web.Request) -> web.Response:
-        """One webhook. The order of the checks is a contract: nothing is parsed before its sender has proven itself."""
+        """Answer one webhook. The order of the checks is a contract: nothing of an unproven sender is parsed."""
         try:
             route = self._routes.resolve(*request.match_info.values())
         except NoRoute as error:
@@ -81,7 +81,7 @@ class Gateway:
         bind_contextvars(vendor=route.vendor, tenant=route.tenant)
         check_media_type(request)
         credential = self._credentials[route.vendor, route.tenant]
-        if credential is None or credential.scheme == "static":  # a stranger's body is not even read
+        if credential is None or credential.scheme == "static":  # checked before the body is read
             self._check_credential(request, route, credential, b"")
             self._check_rate(route)
             body = await self._body(request)
@@ -91,15 +91,15 @@ class Gateway:
             self._check_rate(route)
         record = self._record(route, body)
         bind_contextvars(event_key=record.event_key)
-        await self._keep(record)
+        await self._store(record)
         return answer(202, {"event_key": record.event_key})
 
     async def healthy(self, _: web.Request) -> web.Response:
-        """The process is up and its event loop turns."""
+        """Answer 200: the process is up and its event loop runs."""
         return answer(200, {"status": "ok"})
 
     async def ready(self, _: web.Request) -> web.Response:
-        """Kafka answers and has the raw topics, and each vendor's secrets are there; else 503 with what is missing."""
+        """Answer 200 if Kafka has the raw topics and every vendor a secret, else 503 with what is missing."""
         problems = self.missing_secrets()
         try:
             topics = await self._producer.topics()
@@ -112,7 +112,7 @@ class Gateway:
         return answer(200, {"status": "ready"})
 
     def missing_secrets(self) -> list[str]:
-        """A line for each vendor or tenant that nobody can send to, naming the setting that is missing."""
+        """Return a line for each vendor or tenant without a secret, with the name of the setting."""
         lines: dict[str, None] = {}
         for (name, _), credential in self._credentials.items():
             if credential is None:
@@ -123,17 +123,17 @@ class Gateway:
         return list(lines)
 
     async def _body(self, request: web.Request) -> bytes:
-        """The body, whole, and no larger than allowed, whether or not its length was announced."""
+        """Read the whole body, up to the allowed size, whether or not its length was announced."""
         limit = self._settings.max_body_bytes
         too_large = Refusal(413, "body-too-large", f"the body is larger than {limit} bytes")
         if (request.content_length or 0) > limit:
             raise too_large
         try:
-            if request.content.is_eof():  # most bodies come with their head: nothing to wait for
+            if request.content.is_eof():  # most bodies arrive with their head
                 body = request.content.read_nowait()
             else:
                 async with asyncio.timeout(self._settings.gateway_read_timeout):
-                    body = await arriving(request.content, limit)
+                    body = await read_up_to(request.content, limit)
         except TimeoutError:
             raise Refusal(408, "too-slow", "the body did not arrive in time") from None
         except (web.RequestPayloadError, HttpProcessingError):
@@ -155,11 +155,11 @@ class Gateway:
         if not secrets:
             log.error("no secret configured", setting=" or ".join(credential.secrets))
         sent = request.headers.getall(credential.header, [])
-        if not proven(credential, sent[0] if len(sent) == 1 else None, body, secrets):
+        if not credential_matches(credential, sent[0] if len(sent) == 1 else None, body, secrets):
             raise refused
 
     def _check_rate(self, route: Route) -> None:
-        """After the credential: nobody else can use up a vendor's requests."""
+        """Apply the rate limits. After the credential, so that only the vendor can use up its own requests."""
         if wait := self._limits.wait(route.vendor, route.tenant):
             again = {"Retry-After": str(wait)}
             raise Refusal(429, "rate-limited", "more requests than vendors.yaml allows; send it again", again)
@@ -170,8 +170,8 @@ class Gateway:
         except UnreadableBody as error:
             raise Refusal(400, error.code, str(error)) from None
 
-    async def _keep(self, record: ProducerRecord) -> None:
-        """Have Kafka keep the record; only then does it return."""
+    async def _store(self, record: ProducerRecord) -> None:
+        """Write the record to Kafka; return once it is acknowledged."""
         if self._in_flight >= self._settings.max_in_flight:
             raise Refusal(429, "too-many-requests", "too many webhooks at work; send it again", {"Retry-After": "1"})
         self._in_flight += 1
@@ -187,8 +187,8 @@ class Gateway:
             self._in_flight -= 1
 
 
-async def arriving(content: StreamReader, limit: int) -> bytes:
-    """A body as it arrives: all of it, or as much as shows that it is larger than ``limit`` bytes."""
+async def read_up_to(content: StreamReader, limit: int) -> bytes:
+    """Read a body to its end, or until it is larger than ``limit`` bytes."""
     body = bytearray()
     async for chunk in content.iter_any():
         body += chunk
@@ -198,10 +198,10 @@ async def arriving(content: StreamReader, limit: int) -> bytes:
 
 
 def check_media_type(request: web.Request) -> None:
-    """JSON in UTF-8 and nothing else; a sender that names no type at all is taken to mean that."""
+    """Refuse everything but JSON in UTF-8. A request without a Content-Type is taken as JSON."""
     refused = Refusal(415, "unsupported-media-type", "send application/json in UTF-8, not compressed")
     if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-        raise refused  # a signature is over the bytes as sent, and a few bytes could unpack to gigabytes
+        raise refused  # a signature covers the bytes as sent, and a few bytes could unpack to gigabytes
     if not request.headers.get("Content-Type", "").strip():
         return
     kind = request.content_type

@@ -1,9 +1,9 @@
 """The check of a webhook's credential, in constant time.
 
-A secret is named in ``config/vendors.yaml`` and held by an environment variable of that name (or a line of ``.env``),
-or by the file that ``<NAME>_FILE`` names. A file may hold one secret a line, and is read again when it changes: so a
-secret is changed without a gap and without a restart by adding the new one, then removing the old one. No secret at
-all opens nothing: then every request is refused.
+``config/vendors.yaml`` names a secret. Its value is in the environment variable of that name (or a line of ``.env``),
+or in the file that ``<NAME>_FILE`` names. A file may contain one secret per line, and is read again when it changes. So
+a secret is replaced without a gap and without a restart: add the new one, later remove the old one. Every request of a
+vendor without a secret is refused.
 """
 
 import hashlib
@@ -23,32 +23,32 @@ from fhirline.config.vendors import Credential
 log = structlog.get_logger()
 
 SETTLING = 1.0
-"""Seconds for which a file that has just become empty counts as being written: an editor empties it first, and no
-valid request may be refused in between."""
+"""Seconds for which a file that has just become empty is taken to be under way. Editors empty a file before writing it,
+and no valid request may be refused in between."""
 
 
 def environment() -> dict[str, str]:
-    """The process's environment, and what ``.env`` says besides: the same two places that settings come from."""
+    """Return the process's environment and the lines of ``.env``, the two sources of settings."""
     return {name: value for name, value in {**dotenv_values(".env"), **os.environ}.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What a file held when it looked like ``version`` (None: it could not be read)."""
+    """The secrets of a file in one version of it (None: the file could not be read)."""
 
     version: tuple[int, ...] | None
     secrets: tuple[bytes, ...]
 
 
 class Secrets:
-    """The secrets that are valid now, by name. A file is looked at (not read) for each request."""
+    """The secrets that are valid now, by name. Each request checks whether a file has changed."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self._files: dict[str, _Read] = {}
 
     def valid(self, names: Sequence[str]) -> list[bytes]:
-        """Every secret that ``names`` stand for, in their order."""
+        """Return all secrets of these names, in their order."""
         return [secret for name in names for secret in self._of(name)]
 
     def _of(self, name: str) -> Sequence[bytes]:
@@ -80,10 +80,11 @@ class Secrets:
         return secrets
 
 
-def proven(credential: Credential, sent: str | None, body: bytes, secrets: Sequence[bytes]) -> bool:
-    """Whether the header's value ``sent`` proves knowledge of one of ``secrets``.
+def credential_matches(credential: Credential, sent: str | None, body: bytes, secrets: Sequence[bytes]) -> bool:
+    """Tell whether the header's value ``sent`` proves knowledge of one of ``secrets``.
 
-    Every secret is compared, each in time that does not depend on where they differ. HMAC is over the raw body, in hex.
+    Every secret is compared, in a time that does not depend on where the values differ. An HMAC is over the raw body,
+    in hex.
     """
     given = (sent or "").encode("utf-8", "surrogateescape")
     found = False
@@ -98,6 +99,6 @@ def proven(credential: Credential, sent: str | None, body: bytes, secrets: Seque
 
 
 def _lower_hex(given: bytes, prefix: str) -> bytes:
-    """Hex digits are case-insensitive, the prefix is not."""
+    """Lower the case of the hex digits, but not of the prefix."""
     cut = len(prefix.encode())
     return given[:cut] + given[cut:].lower()

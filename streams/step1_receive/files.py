@@ -1,7 +1,7 @@
-"""Historical events out of NDJSON files into the raw topic: the same records that the gateway would have written.
+"""Historical events from NDJSON files into the raw topic, as the records that the gateway would have written.
 
-A line counts as taken once Kafka has acknowledged it. Memory is bounded whatever the size of files and lines: lines are
-read one at a time up to a limit, and no more of them are on their way than `WINDOW` and librdkafka's queue allow.
+A line counts as taken once Kafka has acknowledged it. Memory is bounded for files and lines of any size: lines are read
+one at a time up to a limit, and `WINDOW` and librdkafka's queue limit those in flight.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,29 +22,29 @@ from fhirline.streams.step1_receive.routes import Route
 from fhirline.topics.declared import raw_topic
 
 WINDOW = 10_000
-"""Lines on their way at most: each is remembered until it is acknowledged, so that it can still be rejected."""
+"""Limit of lines in flight. Each is kept until it is acknowledged, so that it can still be rejected."""
 
 BOM = b"\xef\xbb\xbf"
 
 
 class TopicMissing(FhirlineError):
-    """The raw topic is not there; Kafka must not be let make it, with a number of partitions of its own."""
+    """The raw topic does not exist. A broker that creates it would choose its own number of partitions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line and where it stands. ``content`` is without its end; None: longer than the limit."""
+    """A line and its place. ``content`` is without the line end; None for a line longer than the limit."""
 
     file: str
     number: int
     content: bytes | None
     size: int
-    """Bytes read for it, its end included."""
+    """Bytes read for the line, including its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A line that did not become a raw record; the reason quotes nothing of it."""
+    """A line that did not become a raw record. The reason quotes nothing of it."""
 
     line: Line
     code: str
@@ -53,7 +53,7 @@ class Rejected:
 
 @dataclass(slots=True)
 class Count:
-    """How far an ingest is. Every line read is blank, taken, rejected, or still on its way."""
+    """The progress of an ingest. Every line read is blank, taken, rejected, or in flight."""
 
     read: int = 0
     bytes_read: int = 0
@@ -63,7 +63,7 @@ class Count:
 
 
 def lines(name: str, stream: BinaryIO, limit: int) -> Iterator[Line]:
-    """The lines of a file from 1; of a line longer than ``limit`` only its place is kept."""
+    """Yield the lines of a file, numbered from 1. A line longer than ``limit`` comes without its content."""
     number = 0
     while head := stream.readline(limit + 2):
         number += 1
@@ -76,7 +76,7 @@ def lines(name: str, stream: BinaryIO, limit: int) -> Iterator[Line]:
 
 
 class Ingest:
-    """Puts lines into a vendor's raw topic. ``rejected`` is called with each that cannot be, in no certain order."""
+    """Writes lines to a vendor's raw topic. ``rejected`` is called with every line that fails, in any order."""
 
     def __init__(
         self, settings: Settings, route: Route, received_at: Instant | None, rejected: Callable[[Rejected], None]
@@ -92,7 +92,7 @@ class Ingest:
             raise TopicMissing(raw_topic(route.vendor))
 
     def put(self, line: Line) -> None:
-        """Hand one line to Kafka, waiting where too many are on their way; raises KafkaUnavailable."""
+        """Hand one line to Kafka, after a wait where too many are in flight. Raises KafkaUnavailable."""
         self.count.read += 1
         self.count.bytes_read += line.size
         if line.content is None:
@@ -107,12 +107,12 @@ class Ingest:
         self._check()
 
     def finish(self) -> None:
-        """Wait until every line is acknowledged or rejected; raises KafkaUnavailable where one will not be."""
+        """Wait until every line is acknowledged or rejected. Raises KafkaUnavailable."""
         self._producer.flush()  # ends: what is not acknowledged within the delivery timeout fails
         self._check()
 
     def abandon(self) -> None:
-        """Let go of what is on its way, after a failure or an interruption."""
+        """Drop the lines in flight, after a failure or an interruption."""
         self._producer.purge()
         self._producer.flush(1.0)
 

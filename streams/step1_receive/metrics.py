@@ -1,4 +1,4 @@
-"""The gateway's metrics, counted by a middleware around everything else."""
+"""The gateway's metrics, counted by a middleware around all others."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -12,15 +12,15 @@ from fhirline.streams.observe.metrics.labels import LATENCY_BUCKETS, UNKNOWN, Bo
 
 ACCEPTED = "accepted"
 REFUSAL = "refusal"
-"""Where an answer says which error code it carries."""
+"""Key under which a response stores its error code."""
 
 WEBHOOKS = "/webhooks/"
 CODES = 40
-"""Error codes are our own constants, fewer than that."""
+"""Limit of error codes as label values; there are fewer."""
 
 
 class GatewayMetrics:
-    """``vendors`` are those of vendors.yaml; a request for any other is one for an unknown vendor."""
+    """Counts webhooks. ``vendors``: those of vendors.yaml; all others are counted as unknown."""
 
     def __init__(self, registry: CollectorRegistry, vendors: Iterable[str]) -> None:
         self._vendors = frozenset(vendors)
@@ -41,7 +41,7 @@ class GatewayMetrics:
         in_flight = Gauge("fhirline_webhooks_in_flight", "Webhooks at work", registry=registry)
         in_flight.set_function(lambda: self._at_work)
         self._at_work = 0
-        # Found again for each webhook: prometheus-client takes a lock, and a text of each label, to find one.
+        # Cached: for each lookup, prometheus-client takes a lock and converts every label to text.
         self._webhooks = cache(self.webhooks.labels)
         self._latency = cache(self.latency.labels)
         for vendor in self._vendors:

@@ -1,7 +1,7 @@
-"""Request rates: a token bucket for each tenant, and one for all tenants of a vendor, where vendors.yaml sets them.
+"""Rate limits: a token bucket per tenant, and one for all tenants of a vendor, where vendors.yaml sets them.
 
-In memory, so a limit holds for each gateway process by itself. A bucket is two numbers: taking costs less than a
-microsecond, where the ``limits`` library's moving window cost tens of them a request (and a timer thread).
+The buckets are in memory, so each gateway process applies a limit by itself. Taking a token costs less than a
+microsecond. The moving window of the ``limits`` library costs tens of them per request, and a timer thread.
 """
 
 import time
@@ -12,7 +12,7 @@ from fhirline.config.vendors import RateLimit, Vendors
 
 
 class TokenBucket:
-    """``rate`` requests a second for ever; ``burst`` at once after a rest. Not for threads: the event loop's only."""
+    """Allows ``per_second`` requests per second, and ``burst`` at once after a pause. Not thread-safe."""
 
     def __init__(self, limit: RateLimit, now: float) -> None:
         self._rate = limit.per_second
@@ -21,7 +21,7 @@ class TokenBucket:
         self._at = now
 
     def wait(self, now: float) -> float:
-        """Seconds until one more request may come; 0.0: now."""
+        """Return the seconds until another request is allowed; 0.0 for now."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
         return 0.0 if self._tokens >= 1.0 else (1.0 - self._tokens) / self._rate
@@ -31,7 +31,7 @@ class TokenBucket:
 
 
 class RateLimits:
-    """The buckets of every vendor and tenant that has a limit."""
+    """The buckets of all vendors and tenants with a limit."""
 
     def __init__(self, vendors: Vendors, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -47,9 +47,9 @@ class RateLimits:
                     self._buckets[name, tenant] = own + shared
 
     def wait(self, vendor: str, tenant: str) -> int:
-        """0 where the request may come (it is counted then); else whole seconds after which it may be sent again.
+        """Count a request and return 0, or return the whole seconds after which it may be sent again.
 
-        A request that is refused takes nothing from either bucket: one busy tenant costs the others nothing.
+        A refused request takes nothing from either bucket, so that a busy tenant does not use up the others' share.
         """
         buckets = self._buckets.get((vendor, tenant))
         if buckets is None:

@@ -1,7 +1,7 @@
-"""Writes raw records, one acknowledgement awaited for each: "received" is said only once Kafka has the event for good.
+"""Writing raw records, with one awaited acknowledgement each: the gateway answers 202 only when Kafka has the event.
 
-librdkafka calls back where it is polled, which is the event loop: a thread of its own would have to wait for the
-interpreter, and to wake the loop, for each record.
+librdkafka calls back where it is polled, which is on the event loop. A thread would have to wait for the interpreter,
+and to wake the loop, for each record.
 """
 
 import asyncio
@@ -26,25 +26,25 @@ log = structlog.get_logger()
 TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 METADATA_TIMEOUT = 3.0
 GRACE = 2.0
-"""Seconds beyond the delivery timeout in which librdkafka must have said what became of a record."""
+"""Seconds beyond the delivery timeout within which librdkafka must have reported on a record."""
 QUEUE_KBYTES = 262_144
-"""What waits for Kafka at most; beyond it a sender is better told to come again."""
+"""Limit of what waits for Kafka. Beyond it, senders are asked to come again."""
 POLL_SECONDS = 0.001
-"""Between two looks at what was acknowledged, while anything is on its way."""
+"""Interval between polls while records are in flight."""
 IDLE_SECONDS = 0.1
-"""Between two looks at librdkafka's other news, while nothing is."""
+"""Interval between polls while none are."""
 
 
 class KafkaUnavailable(FhirlineError):
-    """Kafka did not acknowledge a record; the message is librdkafka's name of the reason."""
+    """Kafka did not acknowledge a record. The message is librdkafka's name of the error."""
 
 
 class RecordTooLarge(FhirlineError):
-    """A record that Kafka will never take."""
+    """Kafka takes no record of this size."""
 
 
 def raw_producer(settings: Settings, delivery_timeout: float, linger_ms: int) -> Producer:
-    """librdkafka's idempotent producer for raw topics; its own log lines go where ours go."""
+    """Create librdkafka's idempotent producer for raw topics. Its log lines go to our log."""
     return Producer(
         producer_config(
             settings,
@@ -53,7 +53,7 @@ def raw_producer(settings: Settings, delivery_timeout: float, linger_ms: int) ->
                 "linger.ms": linger_ms,
                 "queue.buffering.max.kbytes": QUEUE_KBYTES,
                 "client.id": "fhirline-receive",
-                "error_cb": _note,
+                "error_cb": _log_error,
             },
         ),
         logger=logging.getLogger("librdkafka"),
@@ -61,9 +61,9 @@ def raw_producer(settings: Settings, delivery_timeout: float, linger_ms: int) ->
 
 
 def existing_topics(producer: Producer, timeout: float = METADATA_TIMEOUT) -> frozenset[str]:
-    """Every topic of the cluster; raises KafkaUnavailable.
+    """Return all topics of the cluster. Raises KafkaUnavailable.
 
-    Asked for all at once, because asking for one by name would make Kafka create it, with its own defaults.
+    A request that named one topic could make a broker create it, with its own defaults.
     """
     try:
         return frozenset(producer.list_topics(timeout=timeout).topics)
@@ -72,10 +72,10 @@ def existing_topics(producer: Producer, timeout: float = METADATA_TIMEOUT) -> fr
 
 
 class RawProducer:
-    """`send` for the gateway's event loop; to be closed with `stop`.
+    """Sends raw records from an event loop; `stop` closes it.
 
-    An idempotent producer that has failed may never work again (fatal errors; a broker that no longer knows its id), so
-    the next record goes by a new one. The failed one keeps what it still holds, until each of these is decided too.
+    An idempotent producer that has failed may never work again (fatal errors, a broker that has forgotten its id). The
+    next record goes through a new producer. The failed one lives on until all its records are reported.
     """
 
     def __init__(self, settings: Settings, tracing: "Tracing | None" = None) -> None:
@@ -87,21 +87,21 @@ class RawProducer:
         self._link = self._connect()
 
     async def stop(self) -> int:
-        """Wait for what is on its way; how many records were still not acknowledged."""
+        """Wait for the records in flight; return how many stay unacknowledged."""
         return await self._link.close(self._timeout)
 
     async def topics(self) -> frozenset[str]:
-        """Every topic there is now; raises KafkaUnavailable. One request at a time, whoever asks."""
+        """Return the topics that exist now, by one request at a time. Raises KafkaUnavailable."""
         async with self._asking:
             self._topics = await asyncio.to_thread(existing_topics, self._link.producer)
             return self._topics
 
     async def send(self, record: ProducerRecord) -> None:
-        """Write a record and wait for acks=all; raises KafkaUnavailable or RecordTooLarge."""
+        """Write a record and wait until all in-sync replicas have it. Raises KafkaUnavailable or RecordTooLarge."""
         if self._tracing is None:
             return await self._send(record)
-        with self._tracing.sending(record) as carried:
-            await self._send(carried)
+        with self._tracing.sending(record) as traced:
+            await self._send(traced)
 
     async def _send(self, record: ProducerRecord) -> None:
         if record.topic not in self._topics and record.topic not in await self.topics():
@@ -136,7 +136,7 @@ class _Link:
         self._polling = asyncio.create_task(self._poll())
 
     async def acknowledged(self, record: ProducerRecord, within: float) -> KafkaError | None:
-        """The broker's answer: None for "written", else the error; an error too where it says nothing ``within`` s.
+        """Return None once the record is written, else the error; _TIMED_OUT after ``within`` seconds of silence.
 
         Raises BufferError where the local queue is full.
         """
@@ -144,11 +144,11 @@ class _Link:
         outcome: asyncio.Future[KafkaError | None] = loop.create_future()
 
         def report(error: KafkaError | None, message: Message | None = None) -> None:
-            if not outcome.done():  # it is, where the sender has gone
+            if not outcome.done():  # a cancelled sender has ended it
                 outcome.set_result(delivery_error(error, message))
 
         def give_up() -> None:
-            self.producer.poll(0)  # after a pause of the whole process, the answer lies ready
+            self.producer.poll(0)  # after a pause of the process, the report may be waiting
             report(KafkaError(KafkaError._TIMED_OUT))
 
         try:
@@ -164,12 +164,12 @@ class _Link:
             silence.cancel()
 
     def retire(self) -> None:
-        """Nothing more will be given to it: its task ends when everything it holds is decided."""
+        """Accept no more records. The task ends once all records are reported."""
         self._retired = True
         self._busy.set()
 
     async def close(self, within: float) -> int:
-        """Wait for what it holds, ``within`` seconds at most, and give the rest up; how many records that were."""
+        """Wait at most ``within`` seconds for the records in flight and drop the rest; return their number."""
         self.retire()
         await asyncio.wait([self._polling], timeout=within)
         if left := len(self.producer):
@@ -191,6 +191,6 @@ class _Link:
                         await self._busy.wait()
 
 
-def _note(error: KafkaError) -> None:
-    """librdkafka's errors that belong to no record (brokers away, credentials refused): it retries by itself."""
+def _log_error(error: KafkaError) -> None:
+    """Log an error that concerns no record (brokers away, credentials refused). librdkafka retries by itself."""
     log.warning("kafka", error=error.name(), reason=error.str(), fatal=error.fatal())

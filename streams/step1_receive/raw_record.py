@@ -1,7 +1,7 @@
-"""The raw record: a vendor's event as it is kept for good (architecture.md §3.2).
+"""The raw record: a vendor's event as it is retained (architecture.md §3.2).
 
-Value: the vendor's JSON, redacted (mapping.md §7). Key: ``tenant|<patient key>`` (§2). What is known besides goes into
-headers: ``received-at``, ``tenant``, ``event-key``, and the event of the ingress route (Azodha) as ``event-type``.
+Value: the vendor's JSON, redacted (mapping.md §7). Key: ``tenant|<patient key>`` (§2). Headers:
+``received-at``, ``tenant``, ``event-key``, and the event of the ingress route (Azodha) as ``event-type``.
 """
 
 from datetime import UTC, datetime
@@ -37,11 +37,11 @@ def raw_record(
 
 
 def now() -> Instant:
-    """The time of receipt, to the millisecond: the only clock that an event's mapping ever hears of."""
+    """Return the time of receipt, to the millisecond: the only clock reading that an event's mapping uses."""
     return Instant.at(datetime.now(UTC))
 
 
 def _milliseconds(instant: Instant) -> int:
-    """UNIX milliseconds; Kafka knows no time before 1970, and librdkafka takes 0 for "now"."""
+    """Convert to UNIX milliseconds, at least 1: Kafka has no time before 1970, and librdkafka takes 0 for "now"."""
     seconds, fraction = instant.order
     return max(1, seconds * 1000 + int(fraction.ljust(3, "0")[:3]))

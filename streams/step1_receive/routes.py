@@ -1,8 +1,8 @@
-"""Which vendor, tenant and event a webhook's path means.
+"""The vendor, tenant and event that a webhook's path names.
 
 ``/webhooks/{vendor}``, ``/webhooks/{vendor}/{tenant}``; for vendors whose webhooks are configured per event (Azodha)
-also ``/webhooks/{vendor}/{event}`` and ``/webhooks/{vendor}/{tenant}/{event}``. A segment that is an event's name is an
-event: tenants are lower-case slugs and events are written in CamelCase, so none can be both.
+also ``/webhooks/{vendor}/{event}`` and ``/webhooks/{vendor}/{tenant}/{event}``. Tenants are lower-case slugs and events
+are in CamelCase, so no segment can be both.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from fhirline.config.vendors import DEFAULT_TENANT, Vendors
 from fhirline.mappers.registry import VENDORS, vendor_mapping
 
 BY_EVENT = frozenset({"azodha"})
-"""Vendors that are given one URL an event."""
+"""Vendors with one URL per event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Route:
 
 
 class NoRoute(FhirlineError):
-    """Nothing is received there; ``code`` is the answer's stable error code. The message does not repeat the path."""
+    """The path names no vendor, tenant or event. ``code`` is the answer's error code. The message omits the path."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -31,7 +31,7 @@ class NoRoute(FhirlineError):
 
 
 class Routes:
-    """The routes that a deployment's vendors.yaml opens."""
+    """The routes of the vendors and tenants in vendors.yaml."""
 
     def __init__(self, vendors: Vendors) -> None:
         for name in vendors.names:
@@ -41,7 +41,7 @@ class Routes:
         self._events = {name: events(name) for name in vendors.names}
 
     def resolve(self, vendor: str, *rest: str) -> Route:
-        """The route of a path's segments after ``/webhooks/``; raise NoRoute where there is none."""
+        """Return the route of the path segments after ``/webhooks/``. Raises NoRoute."""
         if vendor not in self._events:
             raise NoRoute("unknown-vendor", f"no such vendor; one of {', '.join(self._events)}")
         tenant, event = DEFAULT_TENANT, None

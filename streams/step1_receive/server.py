@@ -1,4 +1,4 @@
-"""The gateway's HTTP server: access log, JSON for every refusal, and an orderly end."""
+"""The gateway's HTTP server: access log, refusals as JSON, and an orderly shutdown."""
 
 import asyncio
 import signal
@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
-from fhirline.streams.observe.gc_tuning import spare_the_collector
+from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.observe.logs import log_loop_error
 from fhirline.streams.observe.metrics.endpoint import Endpoint, bound, metrics_answer
 from fhirline.streams.observe.metrics.registry import new_registry
@@ -30,11 +30,11 @@ log = structlog.get_logger()
 KEEPALIVE = 75.0
 BACKLOG = 1024
 QUIET = ("/healthz", "/readyz", "/metrics")
-"""Asked for every few seconds: logged at debug level only."""
+"""Paths that are polled every few seconds, and logged at debug level only."""
 
 
 async def serve(settings: Settings, port_file: Path | None = None) -> None:
-    """Listen until SIGTERM or SIGINT; then answer what is in flight, wait for Kafka, and return."""
+    """Listen until SIGTERM or SIGINT. Then answer the requests in flight, wait for Kafka, and return."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)
     stopped = asyncio.Event()
@@ -45,14 +45,14 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     gateway = Gateway(settings, load_vendors(settings.vendors_file), Secrets(environment()), producer)
     requests = Requests()
     registry = new_registry("gateway")
-    measures = GatewayMetrics(registry, load_vendors(settings.vendors_file).names)
+    metrics = GatewayMetrics(registry, load_vendors(settings.vendors_file).names)
     traced = [tracer.middleware] if tracer is not None else []
-    app = web.Application(middlewares=[requests.middleware, access_log, measures.middleware, *traced, refusals])
+    app = web.Application(middlewares=[requests.middleware, access_log, metrics.middleware, *traced, refusals])
     gateway.add_routes(app.router)
     endpoint = _endpoint(settings, registry, app, gateway)
-    runner = web.AppRunner(app, shutdown_timeout=1)  # the requests have been waited for by then
+    runner = web.AppRunner(app, shutdown_timeout=1)  # all requests have been answered by then
     await runner.setup()
-    spare_the_collector()
+    tune_gc()
     try:
         listener = await _listen(runner, settings)
         for line in gateway.missing_secrets():
@@ -81,7 +81,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
 def _endpoint(
     settings: Settings, registry: CollectorRegistry, app: web.Application, gateway: Gateway
 ) -> Endpoint | None:
-    """Metrics at a port of their own where there is one, so that senders cannot read them; else beside the webhooks."""
+    """Serve metrics at their own port, which senders cannot reach; without one, beside the webhooks."""
     listener = bound(settings)
     if listener is not None:
         return Endpoint(listener, registry, gateway.missing_secrets)
@@ -94,7 +94,10 @@ def _endpoint(
 
 
 class Requests:
-    """Counts the requests at work. aiohttp, once told to stop, reads no further byte of them: so they end before."""
+    """Counts the requests in flight, so that the server can stop after them.
+
+    aiohttp, once it stops, reads no further byte of a request.
+    """
 
     def __init__(self) -> None:
         self._at_work = 0
@@ -115,13 +118,13 @@ class Requests:
                 if not self._at_work:
                     self._idle.set()
             if self._stopping:
-                response.force_close()  # so that no connection brings requests for ever
+                response.force_close()  # no more requests on this connection
             return response
 
         return counted
 
     async def answered(self, within: float) -> None:
-        """Wait until nothing is at work, but not longer than ``within`` seconds: a sender may never end its body."""
+        """Wait for the requests in flight, at most ``within`` seconds: a sender may never end its body."""
         self._stopping = True
         try:
             async with asyncio.timeout(within):
@@ -131,10 +134,10 @@ class Requests:
 
 
 class Protocol(web.RequestHandler):
-    """One connection. What is no HTTP is refused as everything is; aiohttp's own answer would quote it.
+    """One connection. Invalid HTTP is refused as JSON; aiohttp's own answer would quote the request.
 
-    ``head_timeout``: seconds until a first request's head must be there; aiohttp itself would wait for ever, so that
-    connections that say nothing could take every file descriptor. Later heads have the keep-alive's time.
+    ``head_timeout``: seconds within which the first request's head must arrive. aiohttp waits forever, so that silent
+    connections could take every file descriptor. Later heads have the keep-alive timeout.
     """
 
     def __init__(self, *arguments: Any, head_timeout: float, **named: Any) -> None:
@@ -161,7 +164,7 @@ class Protocol(web.RequestHandler):
             self._no_head = None
 
     def _close_silent(self) -> None:
-        log.warning("no http", error="no head in time")
+        log.warning("invalid http", error="no head in time")
         self.force_close()
 
     def handle_error(
@@ -171,7 +174,7 @@ class Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        log.warning("no http", status=status, error=type(exc).__name__)
+        log.warning("invalid http", status=status, error=type(exc).__name__)
         if request.writer.output_size:
             raise ConnectionError("an answer has been begun already")
         response = Refusal(status, "bad-request", "the request is no valid HTTP").answer()
@@ -180,7 +183,7 @@ class Protocol(web.RequestHandler):
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:
-    """Bind, and take connections from now on."""
+    """Bind the gateway's address and accept connections. Raises ConfigurationError."""
     loop = asyncio.get_running_loop()
     manager = runner.server
     assert manager is not None
@@ -192,7 +195,7 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:
             keepalive_timeout=KEEPALIVE,
             auto_decompress=False,
             head_timeout=settings.gateway_read_timeout,
-            access_log=None,  # as documented for web.run_app: no access log of its own
+            access_log=None,  # access_log below writes one
         )
 
     try:
@@ -204,7 +207,7 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:
 
 
 def _write_port(path: Path, port: int) -> None:
-    """Written beside and moved into place, so that whoever waits for the file never reads half of it."""
+    """Write the port file atomically: a reader that waits for it never sees half of it."""
     beside = path.with_name(f"{path.name}.new")
     try:
         beside.write_text(f"{port}\n", "ascii")
@@ -215,7 +218,7 @@ def _write_port(path: Path, port: int) -> None:
 
 @web.middleware
 async def access_log(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """One line a request: what was asked by the route's template, never by its path, and nothing of the body."""
+    """Log one line per request, with the route's template instead of the path, and nothing of the body."""
     clear_contextvars()
     started = perf_counter()
     resource = request.match_info.route.resource
@@ -229,12 +232,12 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
 
 @web.middleware
 async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every refusal as JSON, our own and aiohttp's; a defect of ours is logged by type and place, and is a 500."""
+    """Answer all refusals as JSON, our own and aiohttp's. A defect is logged by type and place; its answer is 500."""
     try:
         return await handler(request)
-    except Refusal as delivery_error:
-        bind_contextvars(error=delivery_error.code)
-        return delivery_error.answer()
+    except Refusal as refusal:
+        bind_contextvars(error=refusal.code)
+        return refusal.answer()
     except web.HTTPMethodNotAllowed as error:
         allow = {"Allow": ",".join(sorted(error.allowed_methods))}
         return Refusal(405, "method-not-allowed", "another method is meant for this path", allow).answer()

@@ -34,7 +34,7 @@ from fhirline.streams.step2_consume.faust.offsets import LogEndsBefore, Position
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on
 from fhirline.streams.step3_restore.erased import Follower, Heeding
-from fhirline.streams.step5_publish.publish import PRODUCERS, Deliverer
+from fhirline.streams.step5_publish.publish import PRODUCERS, RecordPublisher
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic
 
 if TYPE_CHECKING:
@@ -82,14 +82,14 @@ def build_app(
     positions = Positions(settings)
     app.transport = WorkerTransport(app.conf.broker_consumer, app, positions)
     fence = Fence(settings.session_timeout)
-    deliverer = Deliverer(settings, PRODUCERS)
+    publisher = RecordPublisher(settings, PRODUCERS)
     follower = Follower(settings)
     follower.refresh()  # without the key that patients were erased with, nothing begins
     heeding = Heeding(follower)
 
     def batches(vendor: str, enriched: bool = False) -> BatchProcessor:
         return BatchProcessor(
-            vendor, settings, normalize, deliverer, fence, heeding, watched.metrics, tracing, enriched
+            vendor, settings, normalize, publisher, fence, heeding, watched.metrics, tracing, enriched
         )
 
     processors = {raw_topic(vendor): batches(vendor) for vendor in vendors}

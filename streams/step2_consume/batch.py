@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,7 +19,7 @@ from fhirline.streams.step3_restore.erased import Heeding
 from fhirline.streams.step3_restore.state import PartitionState, RegisterTooLarge, StateCache
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE, smaller_letters, too_large_letter
 from fhirline.streams.step4_normalize.follow import follow, state_too_large
-from fhirline.streams.step5_publish.publish import Deliverer, DeliveryFailed
+from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import dead_letter_topic, state_topic
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class BatchProcessor:
         vendor: str,
         settings: Settings,
         normalize: Normalizer,
-        deliverer: Deliverer,
+        publisher: RecordPublisher,
         fence: Fence,
         heeding: Heeding,
         metrics: WorkerMetrics,
@@ -66,7 +66,7 @@ class BatchProcessor:
         self._partitions = settings.partitions
         self._largest = settings.message_max_bytes
         self._normalize = normalize
-        self._deliverer = deliverer
+        self._publisher = publisher
         self._fence = fence
         self._heeding = heeding
         self._registers = asyncio.Lock()
@@ -74,7 +74,7 @@ class BatchProcessor:
         self._constants: dict[bytes, bytes | None] = {}  # what has been acknowledged: the same again says nothing new
 
     async def process(self, raws: Sequence[ConsumerRecord]) -> None:
-        """Returns once everything that follows from ``raws`` is durable. Raises DeliveryFailed, RestoreFailed."""
+        """Returns once everything that follows from ``raws`` is durable. Raises PublishFailed, RestoreFailed."""
         mapped = _Mapped(self._metrics.batch())
         spans = self._tracing.batch(raws[0].topic, len(raws)) if self._tracing else None
         async with self._registers:
@@ -109,7 +109,8 @@ class BatchProcessor:
             except RegisterTooLarge:
                 followed, told = state_too_large(raw, self.state.topic), []
             if spans and span:
-                followed = spans.carried(followed, span)
+                traced = spans.mapped(span, followed.records, followed.event_type, followed.error)
+                followed = replace(followed, records=traced)
             into.counts.event(followed)
             for record in followed.records:
                 if record.constant:
@@ -142,26 +143,26 @@ class BatchProcessor:
 
         Returns the records that were too large, and how many letters speak of them that are not counted yet.
         """
-        too_large = await self._deliverer.deliver_beside(self._fence.passing(mapped.records), self._delivered)
+        too_large = await self._publisher.publish_async(self._fence.passing(mapped.records), self._delivered)
         letters: dict[str, ProducerRecord] = {}
         said_already = 0
         of: dict[int, ConsumerRecord] = {}
         for record in too_large:
             if (raw := mapped.sources.get(id(record))) is None:
                 # `told` lets none through that the settings allow: the topic was made with less, and mending it helps.
-                raise DeliveryFailed(f"{record.topic}: takes less than FHIRLINE_MESSAGE_MAX_BYTES: `fhirline doctor`")
+                raise PublishFailed(f"{record.topic}: takes less than FHIRLINE_MESSAGE_MAX_BYTES: `fhirline doctor`")
             own = record.topic == dead_letter_topic(raw.vendor)  # it says already what is wrong
             said_already += own
             letter = letters.setdefault(str(raw.position), record if own else too_large_letter(raw, record.topic))
             of[id(letter)] = raw
             if not own:
                 _log_letter(raw, letter, TOO_LARGE, topic=record.topic)
-        for large in await self._deliverer.deliver_beside(letters.values()):
+        for large in await self._publisher.publish_async(letters.values()):
             for smaller in smaller_letters(of[id(large)], large):
-                if not await self._deliverer.deliver_beside([smaller]):
+                if not await self._publisher.publish_async([smaller]):
                     break
             else:
-                raise DeliveryFailed(f"{large.topic}: takes less than a dead letter without key and value")
+                raise PublishFailed(f"{large.topic}: takes less than a dead letter without key and value")
         return too_large, len(letters) - said_already
 
     async def prepare(self) -> None:

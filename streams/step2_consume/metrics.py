@@ -13,6 +13,7 @@ from fhirline.mappers.pipeline.normalize import UNKNOWN
 from fhirline.mappers.registry import vendor_mapping
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.observe.metrics.labels import BATCH_BUCKETS, LATENCY_BUCKETS, OTHER, PATHS, Bounded
+from fhirline.streams.observe.metrics.registry import dead_letter_counter
 from fhirline.streams.step4_normalize.dead_letter import MAPPING_FAILED, TOO_LARGE
 from fhirline.streams.step4_normalize.follow import Followed
 from fhirline.streams.step4_normalize.raw_event import UNREADABLE_HEADER
@@ -51,7 +52,7 @@ class WorkerMetrics:
             ("vendor", "resource_type", "outcome"),
             registry=registry,
         )
-        self.dead_letters = dead_letters(registry)
+        self.dead_letters = dead_letter_counter(registry)
         self.unmapped = CounterMetric(
             "fhirline_unmapped_codes",
             "Words of vendors that have no row in their code table",
@@ -101,11 +102,6 @@ class WorkerMetrics:
     def disagreed(self, found: Disagreement) -> None:
         kind = found.resource_type if found.resource_type in _KNOWN_TYPES else OTHER
         self.disagreements.labels(kind, COMPILED if found.compiled else REFERENCE).inc()
-
-
-def dead_letters(registry: CollectorRegistry) -> CounterMetric:
-    """Worker and enrichment both write them."""
-    return CounterMetric("fhirline_dead_letters", "Dead letters by error code", ("vendor", "code"), registry=registry)
 
 
 class VendorMetrics:

@@ -25,7 +25,7 @@ from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import StateUpdate
 from fhirline.mappers.results import Entry, Version
-from fhirline.streams.kafka.acl_check import DENIED, denied
+from fhirline.streams.kafka.acl_check import DENIED, denial
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.records import ProducerRecord
 
@@ -239,7 +239,7 @@ class StateCache:
                     silent_since = time.monotonic()
                     error, partition = message.error(), message.partition() or 0
                     if error is not None and error.code() in DENIED:  # of the group: names no partition
-                        raise RestoreFailed(denied(self.settings, error, self.topic, group))
+                        raise RestoreFailed(denial(self.settings, error, self.topic, group))
                     state, offset = states[partition], message.offset() or 0
                     if error is None:
                         state.read(message.key() or b"", message.value())

@@ -42,6 +42,11 @@ class Followed:
     erased: str = ""
     """The event key of an erased patient's event, from which nothing follows (mapping.md §3.5); else empty."""
 
+    @property
+    def event_type(self) -> str | None:
+        """The event's type; None where it was not mapped."""
+        return self.normalized.event_type if self.normalized else None
+
 
 def follow(
     raw: ConsumerRecord,

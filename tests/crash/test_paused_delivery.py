@@ -29,15 +29,15 @@ import random
 from fhirline.config.settings import load_settings
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step2_consume.fencing import Fence
-from fhirline.streams.step5_publish.publish import Deliverer, DeliveryFailed
+from fhirline.streams.step5_publish.publish import RecordPublisher, PublishFailed
 settings = load_settings()
 value = random.Random(1).randbytes({SIZE})
 records = (ProducerRecord("paused", b"%d" % each, value) for each in range({RECORDS}))
 fence = Fence(settings.session_timeout)
 fence.check()  # and no ticker, which might end the process before its producer shows what it does
 try:
-    Deliverer(settings).deliver(fence.passing(records))
-except DeliveryFailed:
+    RecordPublisher(settings).publish(fence.passing(records))
+except PublishFailed:
     raise SystemExit(70)
 """
 

@@ -203,17 +203,17 @@ class InfermedicaServer:
         if not path.endswith("/oauth2/token"):
             bearer = request.headers.get("Authorization", "")
             if bearer.removeprefix("Bearer ") not in self.valid_tokens:
-                return delivery_error(401, "Invalid or expired token")
+                return refusal(401, "Invalid or expired token")
         response: web.StreamResponse = await handler(request)
         return response
 
     async def _token(self, request: web.Request) -> web.Response:
         expected = base64.b64encode(f"{CLIENT_ID}:{self.client_secret}".encode()).decode()
         if request.headers.get("Authorization") != f"Basic {expected}":
-            return delivery_error(401, "invalid_client")
+            return refusal(401, "invalid_client")
         asked = await request.json()
         if asked.get("grant_type") != "client_credentials":
-            return delivery_error(400, "unsupported_grant_type")
+            return refusal(400, "unsupported_grant_type")
         self.scopes.append(asked.get("scope", ""))
         token = f"access-token-{len(self.tokens)}"
         self.tokens.append(token)
@@ -229,17 +229,17 @@ class InfermedicaServer:
     def _result(self, request: web.Request, answer: dict[str, Any]) -> web.Response:
         status = self.surveys.get(request.match_info["id"])
         if status is None:
-            return delivery_error(404, "Survey not found")
+            return refusal(404, "Survey not found")
         if status != "completed":
-            return delivery_error(409, f"Survey is {status}")
+            return refusal(409, f"Survey is {status}")
         return web.json_response(answer)
 
     async def _create(self, request: web.Request) -> web.Response:
         sent = await request.json()
         if set(sent) != {"url", "authorization_token", "subscribed_events"}:
-            return delivery_error(400, "url, authorization_token and subscribed_events are required")
+            return refusal(400, "url, authorization_token and subscribed_events are required")
         if any(each.url == sent["url"] for each in self.webhooks.values()):
-            return delivery_error(409, f"A webhook of this url exists (token {sent['authorization_token']})")
+            return refusal(409, f"A webhook of this url exists (token {sent['authorization_token']})")
         made = Webhook(str(uuid.uuid4()), **sent)
         self.webhooks[made.id] = made
         return web.json_response(made.shown(token=True))
@@ -249,23 +249,23 @@ class InfermedicaServer:
 
     async def _show(self, request: web.Request) -> web.Response:
         found = self.webhooks.get(request.match_info["id"])
-        return web.json_response(found.shown(self.echo_tokens)) if found else delivery_error(404, "Webhook not found")
+        return web.json_response(found.shown(self.echo_tokens)) if found else refusal(404, "Webhook not found")
 
     async def _update(self, request: web.Request) -> web.Response:
         found = self.webhooks.get(request.match_info["id"])
         if found is None:
-            return delivery_error(404, "Webhook not found")
+            return refusal(404, "Webhook not found")
         sent = await request.json()
         if not sent or set(sent) - {"url", "authorization_token", "subscribed_events"}:
-            return delivery_error(400, "nothing to update")
+            return refusal(400, "nothing to update")
         for name, value in sent.items():
             setattr(found, name, value)
         return web.json_response(found.shown("authorization_token" in sent))
 
     async def _delete(self, request: web.Request) -> web.Response:
         found = self.webhooks.pop(request.match_info["id"], None)
-        return web.json_response(found.shown(self.echo_tokens)) if found else delivery_error(404, "Webhook not found")
+        return web.json_response(found.shown(self.echo_tokens)) if found else refusal(404, "Webhook not found")
 
 
-def delivery_error(status: int, detail: str) -> web.Response:
+def refusal(status: int, detail: str) -> web.Response:
     return web.json_response({"detail": detail}, status=status)

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 
 from fhirline.mappers import MAPPING_VERSION
 
@@ -20,3 +20,8 @@ def new_registry(service: str) -> CollectorRegistry:
     )
     build.labels(service, version("fhirline"), MAPPING_VERSION).set(1)
     return registry
+
+
+def dead_letter_counter(registry: CollectorRegistry) -> Counter:
+    """Register the counter of dead letters, which the worker and the enrichment share."""
+    return Counter("fhirline_dead_letters", "Dead letters by error code", ("vendor", "code"), registry=registry)

@@ -19,9 +19,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from fhirline.streams.kafka.headers import EVENT_KEY, Headers, header
+from fhirline.streams.kafka.headers import Headers, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
-from fhirline.streams.step4_normalize.follow import Followed
 
 TRACEPARENT = "traceparent"
 WEBHOOKS = "/webhooks/"
@@ -65,7 +64,7 @@ class Tracing:
         """A span below the current one; yields the record with its ``traceparent``."""
         named = {**_kafka(record.topic, "send"), "fhirline.event_key": record.event_key}
         with self._current(f"send {record.topic}", SpanKind.PRODUCER, None, named) as span:
-            yield replace(record, headers=carried(record.headers, span))
+            yield replace(record, headers=with_traceparent(record.headers, span))
 
     @contextmanager
     def event(self, raw: ConsumerRecord, operation: str) -> Iterator[None]:
@@ -111,16 +110,18 @@ class BatchSpans:
         self._events.append(span)
         return span
 
-    def carried(self, followed: Followed, span: Span) -> Followed:
-        """The same, each record with the span's ``traceparent``."""
-        if normalized := followed.normalized:
-            span.set_attribute("fhirline.event_type", normalized.event_type)
-        if followed.records and (event := header(followed.records[0].headers, EVENT_KEY)):
-            span.set_attribute("fhirline.event_key", event)
-        span.add_event("mapped", {"fhirline.records": len(followed.records)})
-        if followed.error:
-            span.set_status(Status(StatusCode.ERROR, followed.error))
-        return replace(followed, records=tuple(_with(each, span) for each in followed.records))
+    def mapped(
+        self, span: Span, records: Sequence[ProducerRecord], event_type: str | None, error: str | None
+    ) -> tuple[ProducerRecord, ...]:
+        """Note what an event's mapping came to, and return its records with the span's ``traceparent``."""
+        if event_type is not None:
+            span.set_attribute("fhirline.event_type", event_type)
+        if records and records[0].event_key:
+            span.set_attribute("fhirline.event_key", records[0].event_key)
+        span.add_event("mapped", {"fhirline.records": len(records)})
+        if error:
+            span.set_status(Status(StatusCode.ERROR, error))
+        return tuple(replace(record, headers=with_traceparent(record.headers, span)) for record in records)
 
     def end(self) -> None:
         """All of it has been acknowledged."""
@@ -128,16 +129,12 @@ class BatchSpans:
             span.end()
 
 
-def carried(headers: Headers, span: Span) -> Headers:
-    """Headers with the ``traceparent`` of a span; without where OTEL_SDK_DISABLED has switched the SDK off."""
+def with_traceparent(headers: Headers, span: Span) -> Headers:
+    """Add the ``traceparent`` of a span to headers, or nothing where OTEL_SDK_DISABLED has switched the SDK off."""
     fields: dict[str, str] = {}
     _W3C.inject(fields, set_span_in_context(span))
     own = [(name, held) for name, held in headers if name != TRACEPARENT]
     return [*own, (TRACEPARENT, fields[TRACEPARENT].encode())] if fields else own
-
-
-def _with(record: ProducerRecord, span: Span) -> ProducerRecord:
-    return replace(record, headers=carried(record.headers, span))
 
 
 def _trace_of(raw: ConsumerRecord) -> Context:

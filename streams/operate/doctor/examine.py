@@ -8,7 +8,7 @@ from fhirline.config.settings import PREFIX, Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.acl_check import missing
 from fhirline.streams.kafka.clients import kafka_python
-from fhirline.streams.kafka.connect import reach
+from fhirline.streams.kafka.connect import connect
 from fhirline.streams.operate.doctor import cluster, configuration, machine, work
 from fhirline.streams.operate.doctor.finding import Finding, Level, ok, problem
 from fhirline.streams.operate.status.reading import Reader
@@ -50,7 +50,7 @@ def at_the_cluster(settings: Settings, timeout: float) -> Iterator[Finding]:
     """From the connection up to the groups. Without a cluster only this machine's own word about its clock is left."""
     yield from cluster.bootstrap(settings)
     try:
-        metadata = reach(settings, timeout)
+        metadata = connect(settings, timeout)
     except (ConfigurationError, KafkaAccessError) as error:
         yield problem("kafka", str(error).removeprefix(f"{PREFIX}BOOTSTRAP: "), "mend the settings that it names")
         yield from machine.clock(time.time(), None, machine.clock_is_kept())

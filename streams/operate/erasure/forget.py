@@ -31,7 +31,7 @@ from fhirline.streams.operate.erasure.report import Report, remaining, retention
 from fhirline.streams.step1_receive.raw_record import now
 from fhirline.streams.step3_restore.block import HOW, Block, Compartment, Hashing, hashing
 from fhirline.streams.step3_restore.erased import Follower, settled_after
-from fhirline.streams.step5_publish.publish import Delivered, Deliverer
+from fhirline.streams.step5_publish.publish import Delivered, RecordPublisher
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import ERASED, declared
 
@@ -52,7 +52,7 @@ def required(settings: Settings) -> Hashing:
 
 class Erasure:
     """Of one patient. `look`, then `erase` what was found, or `lift` the block. Raises ConfigurationError, OtherKey
-    and DeliveryFailed; running again after any of them takes up where it stopped."""
+    and PublishFailed; running again after any of them takes up where it stopped."""
 
     def __init__(self, settings: Settings, patient: Compartment, progress: Progress | None = None) -> None:
         self.patient = patient
@@ -61,7 +61,7 @@ class Erasure:
         self._follower = Follower(settings)
         self._scanner = Scanner(settings, progress)
         self._normalize: Normalizer = build_normalizer(settings)
-        self._deliverer = Deliverer(settings)
+        self._publisher = RecordPublisher(settings)
 
     @property
     def digest(self) -> str:
@@ -147,7 +147,7 @@ class Erasure:
         return ProducerRecord(ERASED, digest.encode(), block.encode() if block else None, 0)
 
     def _deliver(self, records: list[ProducerRecord], delivered: Delivered | None = None) -> None:
-        if too_large := self._deliverer.deliver(records, delivered):
+        if too_large := self._publisher.publish(records, delivered):
             raise ConfigurationError(
                 f"FHIRLINE_MESSAGE_MAX_BYTES: {too_large[0].topic} takes no record as large as a DELETE Bundle"
             )

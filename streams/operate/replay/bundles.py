@@ -9,7 +9,7 @@ what a later event has written.
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord, from_confluent
 from fhirline.streams.operate.replay.remap import AT_A_TIME, Job, in_process
-from fhirline.streams.step5_publish.publish import Deliverer
+from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import BUNDLE
 
 
@@ -22,7 +22,7 @@ def send(job: Job) -> int:
     if here.stopped():
         return 0
     span = job.span
-    deliverer = Deliverer(here.settings)
+    publisher = RecordPublisher(here.settings)
     state = here.mapping.final(job)
     pending: list[ProducerRecord] = []
     too_large = 0
@@ -33,8 +33,8 @@ def send(job: Job) -> int:
                 followed, _ = here.mapping.map(raw, job, state)
                 pending.extend(each for each in followed.records if each.topic == BUNDLE)
             if len(pending) >= AT_A_TIME:
-                too_large += len(deliverer.deliver(pending))
+                too_large += len(publisher.publish(pending))
                 pending = []
                 if here.stopped():
                     break
-    return too_large + len(deliverer.deliver(pending))
+    return too_large + len(publisher.publish(pending))

@@ -34,7 +34,7 @@ from fhirline.streams.operate.replay.remap import Job
 from fhirline.streams.operate.replay.topic_index import HeldIndex
 from fhirline.streams.step3_restore.erased import Follower
 from fhirline.streams.step3_restore.state import LOOK_SECONDS, decode
-from fhirline.streams.step5_publish.publish import Deliverer
+from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import canonical_topic
 
 AT_A_TIME = 2_000
@@ -75,17 +75,17 @@ class Publisher:
     everything: bool = False
     """Send what is the same as well."""
     tombstones: bool = False
-    _deliverer: Deliverer = field(init=False)
+    _publisher: RecordPublisher = field(init=False)
     _refused: set[str] = field(default_factory=set, init=False)
     """Keys whose records are larger than Kafka takes: another round would not make them smaller."""
     _follower: Follower = field(init=False)
 
     def __post_init__(self) -> None:
-        self._deliverer = Deliverer(self.settings)
+        self._publisher = RecordPublisher(self.settings)
         self._follower = Follower(self.settings)
 
     def run(self, advance: Callable[[int], None] = lambda _: None) -> Published:
-        """Raises DeliveryFailed; what has gone out by then is whole by itself, and the run can be resumed."""
+        """Raises PublishFailed; what has gone out by then is whole by itself, and the run can be resumed."""
         done = Published()
         if self.prefix:  # shadow topics: nobody else writes them, and nobody folds over them
             self.index.read_on()
@@ -181,7 +181,7 @@ class Publisher:
             ours[record.topic() or "", record.partition() or 0, bytes(record.key() or b"")] = record.offset() or 0
 
         self._follower.require(self.erased)
-        refused = self._deliverer.deliver(records, delivered)
+        refused = self._publisher.publish(records, delivered)
         self._refused.update(each.key.decode() for each in refused)
         done.too_large += len(refused)
 

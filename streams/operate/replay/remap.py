@@ -30,7 +30,7 @@ from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.headers import EVENT_KEY, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
-from fhirline.streams.observe.gc_tuning import spare_the_collector
+from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.operate.replay.journal import Batch, Journal, RemappedRecord
 from fhirline.streams.operate.replay.offset_ranges import Span
 from fhirline.streams.operate.replay.selection import Selection
@@ -235,7 +235,7 @@ def begin(settings: Settings, index: Path, vendors: tuple[str, ...], prefix: str
     assert parent is not None
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
     mapping = Mapping(settings, HeldIndex(index, settings, vendors, prefix))
-    spare_the_collector()
+    tune_gc()
     _processes.append(Process(settings, mapping, steps.put, stop.is_set))
 
 

@@ -212,7 +212,7 @@ class Run:
         self._work(remap, [replace(job, live=True) for place, (_, job) in places.items() if place in found])
 
     def bundles(self) -> int:
-        """Send the Bundles of the range's events. Raises Interrupted, Failed, DeliveryFailed.
+        """Send the Bundles of the range's events. Raises Interrupted, Failed, PublishFailed.
 
         Returns how many were larger than Kafka takes.
         """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.clients import kafka_python
-from fhirline.streams.kafka.connect import reach
+from fhirline.streams.kafka.connect import connect
 from fhirline.streams.kafka.embedded_quirks import is_embedded, latest_timestamp_missing
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.operate.status.groups import AGAIN, Group, Groups
@@ -76,7 +76,7 @@ class Reader:
         from kafka import KafkaAdminClient
         from kafka.errors import KafkaError
 
-        self._exact = not is_embedded(reach(self._settings, self._timeout).cluster_id)
+        self._exact = not is_embedded(connect(self._settings, self._timeout).cluster_id)
         milliseconds = int(self._timeout * 1000)
         try:
             self._admin = KafkaAdminClient(

@@ -19,7 +19,7 @@ from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive import raw_producer
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer
 from fhirline.streams.step5_publish import publish as step5_deliver
-from fhirline.streams.step5_publish.publish import Deliverer, DeliveryFailed
+from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from tests.crash.comparison import read_all
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.kafka.late_leader import LateLeader
@@ -35,7 +35,7 @@ def leader() -> Iterator[tuple[LateLeader, Settings]]:
         late.behind(kafka.brokers[1].port)
         create_topics(kafka.bootstrap)
         settings = settings_for(kafka.bootstrap)
-        Deliverer(settings).deliver([out(b"before")])  # only then does the broker lead the partition in truth
+        RecordPublisher(settings).publish([out(b"before")])  # only then does the broker lead the partition in truth
         yield late, settings
 
 
@@ -66,7 +66,7 @@ def test_what_is_turned_away_is_written_before_what_comes_behind(leader: tuple[L
     late, settings = leader
     sent, acknowledged = keys(), list[Message]()
     late.turn_away()
-    assert asyncio.run(Deliverer(settings).deliver_beside([out(each) for each in sent], acknowledged.append)) == []
+    assert asyncio.run(RecordPublisher(settings).publish_async([out(each) for each in sent], acknowledged.append)) == []
     assert late.turned_away == 1
     assert [each.key() for each in acknowledged] == there(settings, sent) == sent
 
@@ -76,8 +76,8 @@ def test_nothing_is_delivered_that_kafka_does_not_place(leader: tuple[LateLeader
     late, settings = leader
     sent = keys()
     late.turn_away()
-    with pytest.raises(DeliveryFailed, match=rf"^{TOPIC}: OUT_OF_ORDER_SEQUENCE_NUMBER$"):
-        asyncio.run(Deliverer(settings).deliver_beside([out(each) for each in sent]))
+    with pytest.raises(PublishFailed, match=rf"^{TOPIC}: OUT_OF_ORDER_SEQUENCE_NUMBER$"):
+        asyncio.run(RecordPublisher(settings).publish_async([out(each) for each in sent]))
     assert there(settings, sent) == sent[1:]
 
 

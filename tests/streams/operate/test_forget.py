@@ -36,7 +36,7 @@ from fhirline.streams.step3_restore.block import Block, Compartment, Erased, Has
 from fhirline.streams.step3_restore.erased import Follower
 from fhirline.streams.step3_restore.state import state_record
 from fhirline.streams.step4_normalize.follow import follow
-from fhirline.streams.step5_publish.publish import Deliverer, DeliveryFailed
+from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import BUNDLE, ERASED, RESOURCE_TYPES, canonical_topic, declared, state_topic
 from tests.streams.operate.test_replay import replay
 from tests.streams.step2_consume.test_worker import ENOUGH, running, wait_until_as
@@ -141,7 +141,7 @@ class Load:
             state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
             out += followed.records
             out += [state_record(state, raw.partition, followed.key, each) for each in followed.state_updates]
-        Deliverer(self.settings).deliver(out)
+        RecordPublisher(self.settings).publish(out)
         erased.close()
         self.raws += raws
         return raws
@@ -189,16 +189,16 @@ def test_what_a_crash_left_the_next_run_finishes(
     calls: Iterator[int] = count()
 
     def crashing(
-        self: Deliverer, records: Iterable[ProducerRecord], delivered: Callable[[Message], None] | None = None
+        self: RecordPublisher, records: Iterable[ProducerRecord], delivered: Callable[[Message], None] | None = None
     ) -> object:
         if next(calls) == crash_at:
-            raise DeliveryFailed("crash")
+            raise PublishFailed("crash")
         return deliver(self, records, delivered)
 
-    deliver = Deliverer.deliver
+    deliver = RecordPublisher.publish
     with monkeypatch.context() as patched:
-        patched.setattr(Deliverer, "deliver", crashing)
-        with pytest.raises(DeliveryFailed, match="crash"):
+        patched.setattr(RecordPublisher, "publish", crashing)
+        with pytest.raises(PublishFailed, match="crash"):
             erase(load.settings, patient)
     assert load.live(mine) == mine
     load.send([changed([raw], patient, late=True) for raw in load.raws if of(raw, [patient])])

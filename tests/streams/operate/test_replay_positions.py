@@ -18,7 +18,7 @@ from fhirline.streams.operate.replay.progress import Lines
 from fhirline.streams.operate.replay.run import Run
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.step1_receive.raw_record import raw_record
-from fhirline.streams.step5_publish.publish import Deliverer
+from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import canonical_topic
 from tests.streams.step2_consume.test_worker import own_broker
 from tests.support.kafka.brokers import RunningBroker
@@ -48,18 +48,18 @@ def test_a_span_begins_at_its_time_and_has_an_end(own_broker: RunningBroker) -> 
         assert found[2].start <= 5
 
 
-class Meanwhile(Deliverer):
+class Meanwhile(RecordPublisher):
     """A live worker writes a key of the replay's, just before the replay's records leave for the same topic."""
 
     def __init__(self, settings: Settings, live: ProducerRecord) -> None:
         super().__init__(settings)
         self._live = [live]
 
-    def deliver(self, records: Any, delivered: Any = None) -> Any:
+    def publish(self, records: Any, delivered: Any = None) -> Any:
         ours = list(records)
         if self._live and any(each.topic == self._live[0].topic for each in ours):
-            super().deliver([self._live.pop()])
-        return super().deliver(ours, delivered)
+            super().publish([self._live.pop()])
+        return super().publish(ours, delivered)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_live_record_between_looking_and_writing_stays(settings: Settings) -> 
             )
             topic = canonical_topic("Patient")
             lived = ProducerRecord(topic, made.key.encode(), b'{"resourceType":"Patient"}', made.partition, live)
-            publisher._deliverer = Meanwhile(settings, lived)
+            publisher._publisher = Meanwhile(settings, lived)
             done = publisher.run()
     assert done.restored == 1
     store = Store(settings)

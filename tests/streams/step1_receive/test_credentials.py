@@ -18,7 +18,7 @@ from fhirline.config.settings import PREFIX, Settings
 from fhirline.config.vendors import Credential
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.step1_receive import credentials
-from fhirline.streams.step1_receive.credentials import Secrets, proven
+from fhirline.streams.step1_receive.credentials import Secrets, credential_matches
 from tests.support.receiving import FHIRLINE, SECRETS, SURVEY, create_raw_topics, environment, running_gateway
 
 STATIC = Credential(header="x-token", secrets=("A", "B"))
@@ -35,31 +35,31 @@ def signature(secret: bytes, body: bytes = BODY) -> str:
     [("one", True), ("two", True), ("on", False), ("onee", False), ("ONE", False), ("", False), (None, False)],
 )
 def test_a_static_secret_is_one_of_those_valid(sent: str | None, accepted: bool) -> None:
-    assert proven(STATIC, sent, BODY, [b"one", b"two"]) is accepted
+    assert credential_matches(STATIC, sent, BODY, [b"one", b"two"]) is accepted
 
 
 def test_a_prefix_is_part_of_what_is_sent() -> None:
     bearer = Credential(header="authorization", prefix="Bearer ", secrets=("A",))
-    assert proven(bearer, "Bearer one", BODY, [b"one"])
-    assert not proven(bearer, "one", BODY, [b"one"])
+    assert credential_matches(bearer, "Bearer one", BODY, [b"one"])
+    assert not credential_matches(bearer, "one", BODY, [b"one"])
 
 
 def test_no_secret_opens_nothing() -> None:
-    assert not proven(STATIC, "", BODY, [])
-    assert not proven(SIGNED, signature(b""), BODY, [])
+    assert not credential_matches(STATIC, "", BODY, [])
+    assert not credential_matches(SIGNED, signature(b""), BODY, [])
 
 
 def test_a_signature_is_over_the_raw_bytes() -> None:
-    assert proven(SIGNED, signature(b"one"), BODY, [b"zero", b"one"])
-    assert proven(SIGNED, "sha256=" + signature(b"one")[7:].upper(), BODY, [b"one"])
-    assert not proven(SIGNED, signature(b"one"), BODY + b" ", [b"one"])
-    assert not proven(SIGNED, signature(b"one")[7:], BODY, [b"one"])
-    assert not proven(SIGNED, "SHA256=" + signature(b"one")[7:], BODY, [b"one"])
+    assert credential_matches(SIGNED, signature(b"one"), BODY, [b"zero", b"one"])
+    assert credential_matches(SIGNED, "sha256=" + signature(b"one")[7:].upper(), BODY, [b"one"])
+    assert not credential_matches(SIGNED, signature(b"one"), BODY + b" ", [b"one"])
+    assert not credential_matches(SIGNED, signature(b"one")[7:], BODY, [b"one"])
+    assert not credential_matches(SIGNED, "SHA256=" + signature(b"one")[7:], BODY, [b"one"])
 
 
 def test_bytes_that_are_no_utf8_are_only_wrong() -> None:
-    assert not proven(STATIC, b"\xff\xfe".decode("utf-8", "surrogateescape"), BODY, [b"one"])
-    assert proven(STATIC, "ключ", BODY, ["ключ".encode()])
+    assert not credential_matches(STATIC, b"\xff\xfe".decode("utf-8", "surrogateescape"), BODY, [b"one"])
+    assert credential_matches(STATIC, "ключ", BODY, ["ключ".encode()])
 
 
 @pytest.mark.parametrize("credential", [STATIC, SIGNED], ids=lambda each: each.scheme)
@@ -73,7 +73,7 @@ def test_every_secret_is_compared_in_constant_time(credential: Credential, monke
 
     monkeypatch.setattr(credentials, "hmac", type("Hmac", (), {"new": hmac.new, "compare_digest": recorded}))
     sent = "one" if credential is STATIC else signature(b"one")
-    assert proven(credential, sent, BODY, [b"one", b"two", b"three"])
+    assert credential_matches(credential, sent, BODY, [b"one", b"two", b"three"])
     assert len(compared) == 3
 
 

@@ -421,7 +421,7 @@ def test_a_head_that_does_not_come(gateway: GatewayProcess, sent: bytes) -> None
                     connection.sendall(b"x")
             except ConnectionError:
                 closed = True
-    assert gateway.event("no http")["error"] == "no head in time"
+    assert gateway.event("invalid http")["error"] == "no head in time"
 
 
 def test_a_strangers_body_is_not_read(gateway: GatewayProcess) -> None:

@@ -25,7 +25,7 @@ from fhirline.streams.step2_consume.metrics import WorkerMetrics
 from fhirline.streams.step3_restore.block import Block, Compartment, Hashing
 from fhirline.streams.step3_restore.erased import Follower, Heeding
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE
-from fhirline.streams.step5_publish.publish import Deliverer
+from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import ERASED, canonical_topic
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.workload import events, produce
@@ -75,7 +75,7 @@ class Worker:
             "mediquo",
             self.settings,
             self.meanwhile,  # type: ignore[arg-type]  # it is one in all that is asked of it
-            Deliverer(self.settings),
+            RecordPublisher(self.settings),
             Fence(self.settings.session_timeout),
             Heeding(self.follower),
             WorkerMetrics(self.registry),

@@ -16,16 +16,16 @@ from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive import raw_producer
 from fhirline.streams.step1_receive.raw_producer import RawProducer
 from fhirline.streams.step5_publish import publish as step5_deliver
-from fhirline.streams.step5_publish.publish import BREATHE_EVERY, PRODUCERS, Delivered, Deliverer, DeliveryFailed
+from fhirline.streams.step5_publish.publish import PRODUCERS, YIELD_EVERY, Delivered, PublishFailed, RecordPublisher
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import Topic
 from tests.support.kafka.brokers import RunningBroker, settings_for
 
-Deliver = Callable[[Deliverer, Sequence[ProducerRecord], Delivered | None], Sequence[ProducerRecord]]
+Publish = Callable[[RecordPublisher, Sequence[ProducerRecord], Delivered | None], Sequence[ProducerRecord]]
 
-FORMS: dict[str, Deliver] = {
-    "blocking": lambda by, records, delivered: by.deliver(records, delivered),
-    "beside": lambda by, records, delivered: asyncio.run(by.deliver_beside(records, delivered)),
+FORMS: dict[str, Publish] = {
+    "blocking": lambda by, records, delivered: by.publish(records, delivered),
+    "beside": lambda by, records, delivered: asyncio.run(by.publish_async(records, delivered)),
 }
 
 
@@ -42,7 +42,7 @@ def topic(embedded: RunningBroker) -> str:
     return new_topics(embedded, 1)[0]
 
 
-def records(topic: str, mark: str, count: int = 2 * BREATHE_EVERY + 1) -> list[ProducerRecord]:
+def records(topic: str, mark: str, count: int = 2 * YIELD_EVERY + 1) -> list[ProducerRecord]:
     return [ProducerRecord(topic, f"{mark}/{number}".encode(), b"x" * 100, 0) for number in range(count)]
 
 
@@ -50,17 +50,17 @@ def records(topic: str, mark: str, count: int = 2 * BREATHE_EVERY + 1) -> list[P
 def test_it_ends_when_every_record_is_acknowledged(embedded: RunningBroker, topic: str, form: str) -> None:
     acknowledged: list[Message] = []
     sent = records(topic, form)
-    assert FORMS[form](Deliverer(embedded.settings()), sent, acknowledged.append) == []
+    assert FORMS[form](RecordPublisher(embedded.settings()), sent, acknowledged.append) == []
     assert [each.key() for each in acknowledged] == [each.key for each in sent]
     assert len({each.offset() for each in acknowledged}) == len(sent)
 
 
 def test_each_of_two_at_once_hears_of_its_own_records_alone(embedded: RunningBroker, topic: str) -> None:
-    deliverer = Deliverer(embedded.settings())
+    publisher = RecordPublisher(embedded.settings())
     heard: dict[str, list[Message]] = {"one": [], "other": []}
 
     async def both() -> None:
-        await asyncio.gather(*(deliverer.deliver_beside(records(topic, mark), heard[mark].append) for mark in heard))
+        await asyncio.gather(*(publisher.publish_async(records(topic, mark), heard[mark].append) for mark in heard))
 
     asyncio.run(both())
     for mark, acknowledged in heard.items():
@@ -79,7 +79,7 @@ def test_topics_share_producers_and_each_keeps_its_order(
 
     monkeypatch.setattr(step5_deliver, "Producer", counted)
     topics = new_topics(apache_kafka, PRODUCERS + 2)
-    deliverer = Deliverer(apache_kafka.settings(), PRODUCERS)
+    publisher = RecordPublisher(apache_kafka.settings(), PRODUCERS)
     assert len(producers) == PRODUCERS  # and none later, on an event loop that must not stand still
     lie: dict[str, list[tuple[int, bytes]]] = {each: [] for each in topics}
 
@@ -87,7 +87,7 @@ def test_topics_share_producers_and_each_keeps_its_order(
         lie[message.topic() or ""].append((message.offset() or 0, bytes(message.key() or b"")))
 
     sent = [record for together in zip(*(records(each, form) for each in topics), strict=True) for record in together]
-    assert FORMS[form](deliverer, sent, delivered) == []
+    assert FORMS[form](publisher, sent, delivered) == []
     assert len(producers) == PRODUCERS
     for each in topics:
         assert [key for _, key in sorted(lie[each])] == [record.key for record in records(each, form)]
@@ -98,8 +98,8 @@ def test_without_an_acknowledgement_it_fails(form: str) -> None:
     with socket.socket() as nobody:  # bound and not listening: no broker can come there meanwhile
         nobody.bind(("127.0.0.1", 0))
         settings = settings_for(f"127.0.0.1:{nobody.getsockname()[1]}", delivery_timeout=1.0)
-        with pytest.raises(DeliveryFailed, match=r"_MSG_TIMED_OUT|unacknowledged"):
-            FORMS[form](Deliverer(settings), records("delivered", form, 3), None)
+        with pytest.raises(PublishFailed, match=r"_MSG_TIMED_OUT|unacknowledged"):
+            FORMS[form](RecordPublisher(settings), records("delivered", form, 3), None)
 
 
 def test_a_pause_of_the_gateway_is_no_silence_of_kafka(
