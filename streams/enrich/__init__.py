@@ -1,1 +1,1 @@
-"""``fhirline enrich``: completes Infermedica's thin events by what its API answers (mapping.md §10, stage B)."""
+"""``fhirline enrich``: completes Infermedica's thin events with the answers of its API (mapping.md §10)."""

@@ -9,7 +9,7 @@ from fhirline.streams.observe.metrics.registry import dead_letter_counter
 
 
 class EnrichMetrics:
-    """``codes`` are those of the stage's dead letters."""
+    """Counts surveys. ``codes``: the error codes of the stage's dead letters."""
 
     def __init__(self, registry: CollectorRegistry, vendor: str, codes: Iterable[str]) -> None:
         surveys = Counter(

@@ -1,9 +1,9 @@
-"""Reads the thin events, and commits what is finished: per partition, the contiguous prefix of finished offsets.
+"""Reading thin events, and committing what is finished: per partition, the contiguous prefix of finished offsets.
 
-Why not Faust: surveys finish out of order, by minutes. Faust takes acknowledgements out of order too, but what it then
-commits with gaps at the head of a partition has lost events (faust.md §2.3), and its agent takes the next batch
-only when the last one is done, which would let one waiting survey hold up all. So this is a plain consumer of
-librdkafka with manual commits; one thread reads, and calls back about partitions.
+Faust does not fit here. Surveys finish out of order, by minutes. Faust accepts acknowledgements out of order, but what
+it then commits with gaps at the head of a partition has lost events (faust.md §2.3). Its agent takes the next batch
+when the last is done, so that one waiting survey would hold up all. So this is a plain consumer of librdkafka with
+manual commits. One thread reads, and calls back about partitions.
 """
 
 import asyncio
@@ -23,18 +23,18 @@ from fhirline.streams.observe.metrics.lookups import Lag
 log = structlog.get_logger("enrich")
 
 POLL_SECONDS = 0.2
-AT_A_TIME = 200
+BATCH = 200
 QUEUE_KBYTES = 16_384
 CLOSE_SECONDS = 5.0
 COMMIT_LOST = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS})
 
 
 class Assignment:
-    """A partition while it is this process's: which of its offsets are finished.
+    """The finished offsets of a partition, while this process has it.
 
     The invariant: ``committable`` is never beyond an offset whose outcome (enriched event or dead letter) Kafka has not
-    acknowledged. A new assignment of the same partition is another object, so that what was begun under an earlier one
-    finishes nothing here.
+    acknowledged. A new assignment of the same partition is another object. Work begun under the earlier assignment
+    cannot finish an offset of the new one.
     """
 
     def __init__(self, topic: str, partition: int) -> None:
@@ -47,7 +47,7 @@ class Assignment:
         self._finished: set[int] = set()
 
     def begin(self, offset: int) -> None:
-        """Offsets are begun in their order; they need not be contiguous (transactions leave gaps)."""
+        """Add an offset in progress. Offsets come in order, with gaps (markers of transactions)."""
         self._begun.append(offset)
 
     def finish(self, offset: int) -> None:
@@ -59,7 +59,7 @@ class Assignment:
 
     @property
     def position(self) -> int | None:
-        """The first offset that is not finished; None before anything was begun."""
+        """The first unfinished offset; None before the first `begin`."""
         return self._begun[0] if self._begun else self.committable
 
     def to_commit(self) -> TopicPartition | None:
@@ -69,7 +69,7 @@ class Assignment:
 
 
 class Reader:
-    """The consumer. ``on_revoked`` is called, on the event loop, with assignments that ended."""
+    """The consumer. ``on_revoked`` is called on the event loop with the assignments that have ended."""
 
     def __init__(
         self, settings: Settings, topic: str, group: str, on_revoked: Callable[[Iterable[Assignment]], None]
@@ -95,35 +95,35 @@ class Reader:
                     "heartbeat.interval.ms": int(settings.session_timeout * 100),
                     "max.poll.interval.ms": int(max(300.0, settings.session_timeout) * 1000),
                     "queued.max.messages.kbytes": QUEUE_KBYTES,
-                    "error_cb": _note,
+                    "error_cb": _log_error,
                     "on_commit": self._committed,
                 },
             ),
             logger=logging.getLogger("librdkafka"),
         )
-        self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._ended, on_lost=self._lost)
+        self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
     async def read(self, limit: int) -> list[tuple[Assignment, Message]]:
-        """Records that have arrived, up to ``limit``. With 0, nothing is read, but the group sees us alive."""
-        return await self._loop.run_in_executor(self._thread, self._read, min(limit, AT_A_TIME))
+        """Return up to ``limit`` records that have arrived. With 0, only keep the group membership alive."""
+        return await self._loop.run_in_executor(self._thread, self._read, min(limit, BATCH))
 
     def commit(self) -> None:
-        """Begin to commit what is finished, unless the commit before is still under way."""
+        """Start to commit what is finished, unless a commit is in flight."""
         if not self._committing:
             self._commit(list(self._assignments.values()))
 
     def lags(self) -> list[Lag]:
-        """Of each partition that is ours, from what librdkafka last heard: asks nobody."""
+        """Return the lag of each assigned partition, by the end offset that librdkafka last received."""
         found = []
         for each in list(self._assignments.values()):
             _, end = self._consumer.get_watermark_offsets(TopicPartition(each.topic, each.partition), cached=True)
-            if end >= 0:  # else nothing has been fetched of it so far
+            if end >= 0:  # else nothing of it has been fetched so far
                 position = end if each.position is None else each.position
                 found.append(Lag(each.topic, each.partition, max(0, end - position)))
         return found
 
     async def close(self) -> None:
-        """Commit what is finished and leave the group; where Kafka does not answer, its session timeout ends it."""
+        """Commit what is finished and leave the group, or let the session time out where Kafka does not answer."""
         self._thread.shutdown()
         closed = asyncio.Event()
 
@@ -133,17 +133,17 @@ class Reader:
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(closed.set)
 
-        # A thread that may be left behind: librdkafka's wait has no limit of ours.
+        # A daemon thread, which may outlive this call: librdkafka's close has no timeout.
         threading.Thread(target=close, name="enrich-close", daemon=True).start()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await closed.wait()
         except TimeoutError:
-            log.warning("left without an answer of Kafka; what was not committed is read again")
+            log.warning("group not left in order", remedy="none: uncommitted offsets are read again")
 
     def _read(self, limit: int) -> list[tuple[Assignment, Message]]:
         if limit == 0:
-            # Each time: a partition that has just been assigned is not paused yet.
+            # At every call: a newly assigned partition is not paused yet.
             self._consumer.pause(self._consumer.assignment())
             self._paused = True
         elif self._paused:
@@ -164,22 +164,22 @@ class Reader:
         return read
 
     def _commit(self, assignments: Iterable[Assignment]) -> None:
-        """Never waits: with its coordinator away, librdkafka would wait for as long as a session may be silent."""
-        if places := [place for each in assignments if (place := each.to_commit())]:
+        """Commit asynchronously. A synchronous commit waits for an absent coordinator, for up to a session timeout."""
+        if offsets := [offset for assignment in assignments if (offset := assignment.to_commit())]:
             self._committing = True
             try:
-                self._consumer.commit(offsets=places, asynchronous=True)
+                self._consumer.commit(offsets=offsets, asynchronous=True)
             except KafkaException as error:
-                self._committed(error.args[0], places)
+                self._committed(error.args[0], offsets)
 
-    def _committed(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
-        """What is not committed is read again: so a commit may fail, and the next one carries the same and more."""
+    def _committed(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+        """Note the result of a commit. A failed one needs no retry: the next commit covers its offsets."""
         self._committing = False
         if error is not None:
             level = log.info if error.code() in COMMIT_LOST else log.warning
             level("offsets not committed", error=error.name())
             return
-        for each in places:
+        for each in offsets:
             if each.error is None and (assignment := self._assignments.get(each.partition)):
                 assignment.committed = each.offset
 
@@ -189,7 +189,7 @@ class Reader:
         self.joined = True
         log.info("partitions assigned", partitions=sorted(self._assignments))
 
-    def _ended(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         ended = [known for each in partitions if (known := self._assignments.get(each.partition))]
         self._commit(ended)
         self._forget(ended)
@@ -205,5 +205,5 @@ class Reader:
             self._loop.call_soon_threadsafe(self._on_revoked, ended)
 
 
-def _note(error: KafkaError) -> None:
+def _log_error(error: KafkaError) -> None:
     log.warning("kafka", error=error.name(), reason=error.str(), fatal=error.fatal())

@@ -1,4 +1,4 @@
-"""The long-running process: its clients, its signals, its end."""
+"""The enrichment process: its clients, its signals and its shutdown."""
 
 import asyncio
 import signal
@@ -30,7 +30,10 @@ REFUSED = frozenset({400, 401, 403})
 
 
 async def serve(settings: Settings) -> None:
-    """Enrich until SIGTERM or SIGINT. Raises ConfigurationError before anything is read, KafkaUnavailable later."""
+    """Enrich until SIGTERM or SIGINT.
+
+    Raises ConfigurationError or KafkaAccessError before anything is read, KafkaUnavailable later.
+    """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)
     stopping = asyncio.Event()
@@ -38,22 +41,22 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(each, stopping.set)
     instances = _instances(settings)
     registry, tracer, listener = new_registry("enrich"), tracing(settings, "enrich"), bound(settings)
-    measures = EnrichMetrics(registry, VENDOR, CODES)
+    metrics = EnrichMetrics(registry, VENDOR, CODES)
     async with new_session() as session:
         fetchers: dict[tuple[str, str], Fetcher] = {}
         of_tenant: dict[str, Fetcher] = {}
         for tenant, instance in instances.items():
-            place = (instance.url, instance.client_id)
-            if place not in fetchers:
+            account = (instance.url, instance.client_id)
+            if account not in fetchers:
                 client = Client(session, instance, settings.infermedica_timeout, settings.message_max_bytes)
-                await _prove(client, instance)
-                fetchers[place] = Fetcher(client, settings, stopping)
-            of_tenant[tenant] = fetchers[place]
+                await _check_credentials(client, instance)
+                fetchers[account] = Fetcher(client, settings, stopping)
+            of_tenant[tenant] = fetchers[account]
         producer = RawProducer(settings, tracer)
         endpoint = None
         try:
             stage = Stage(
-                settings, producer, lambda tenant: of_tenant.get(tenant) or of_tenant[DEFAULTS], measures, tracer
+                settings, producer, lambda tenant: of_tenant.get(tenant) or of_tenant[DEFAULTS], metrics, tracer
             )
             Lags(registry, enrich_group(settings), {raw_topic(VENDOR): settings.partitions}, stage.lags)
             if listener is not None:
@@ -72,11 +75,11 @@ async def serve(settings: Settings) -> None:
 
 
 DEFAULTS = "*"
-"""Stands for every tenant that vendors.yaml does not list; no slug."""
+"""Key of the tenants that vendors.yaml does not list; it cannot be a tenant's name."""
 
 
 def _instances(settings: Settings) -> dict[str, Instance]:
-    """The instance of each tenant whose events are enriched; ConfigurationError where there is none."""
+    """Return the instance of each tenant whose events are enriched. Raises ConfigurationError where none is."""
     vendors = load_vendors(settings.vendors_file)
     if VENDOR not in vendors.names:
         raise ConfigurationError(f"{settings.vendors_file or 'vendors.yaml'}: vendors.{VENDOR} is missing")
@@ -84,15 +87,15 @@ def _instances(settings: Settings) -> dict[str, Instance]:
     enriched = [each for each in (DEFAULTS, *vendor.tenants) if vendor.settings(each).enrichment]
     if not enriched:
         raise ConfigurationError(
-            f"{settings.vendors_file or 'vendors.yaml'}: no tenant of {VENDOR} has `enrichment: true`; what would be "
-            "passed over now would not be enriched later"
+            f"{settings.vendors_file or 'vendors.yaml'}: no tenant of {VENDOR} has `enrichment: true`; events "
+            "that are skipped now would not be enriched later"
         )
     secrets = Secrets(environment())
     return {tenant: instance_of(settings, tenant, secrets, SCOPES) for tenant in enriched}
 
 
-async def _prove(client: Client, instance: Instance) -> None:
-    """Ask for a token once, so that wrong credentials are a message now and not a dead letter for every survey."""
+async def _check_credentials(client: Client, instance: Instance) -> None:
+    """Fetch a token once, so that wrong credentials end the process instead of dead-lettering every survey."""
     try:
         await client.token()
     except CallFailed as failure:

@@ -1,15 +1,15 @@
 """The enrichment stage: thin events in, enriched events or dead letters out (architecture.md §4).
 
-The invariant: **an offset is committed only after the event's outcome has been acknowledged by Kafka**, and after that
-of every event before it in its partition (`reader`). So a process that dies, or is told to end, is given the surveys
-again that were not finished, and what it fetches twice is written twice: the same results are the same event, with the
-same event key, and a repeat of an event changes nothing (mapping.md §3.2).
+The invariant: **an offset is committed only after Kafka has acknowledged the event's outcome**, and that of every event
+before it in its partition (`reader`). A process that ends reads unfinished surveys again after its restart. A survey
+that is fetched twice is written twice: the same results are the same event, with the same event key, and a repeat of an
+event changes nothing (mapping.md §3.2).
 
-A survey that waits for its retry is a task that sleeps. It holds up no other: it holds no request's slot, reading goes
-on up to ``FHIRLINE_ENRICH_SURVEYS`` surveys in hand, and only its partition's commits wait.
+A survey that waits for a retry is a task that sleeps. It does not hold up the others: it occupies no request slot,
+reading continues up to ``FHIRLINE_ENRICH_SURVEYS`` surveys, and only its own partition's commits wait.
 
-A process whose partitions went to another (a pause, a rebalance) may still write what it had fetched. That is a repeat
-like any other; no fence is needed here, as no state is kept.
+A process that has lost its partitions (a pause, a rebalance) may still write what it has fetched. That is a repeat like
+any other. No fence is needed, because the stage keeps no state.
 """
 
 import asyncio
@@ -49,11 +49,11 @@ FAILED = "enrichment-failed"
 CODES = (FAILED, TOO_LARGE)
 COMMIT_SECONDS = 0.5
 GRACE_SECONDS = 5.0
-"""How long, once told to end, what is being fetched or written may take; what waits for a retry is abandoned."""
+"""Time that surveys being fetched or written have at shutdown. Those that wait for a retry are abandoned."""
 
 
 class Stage:
-    """Everything in hand. ``fetcher`` gives a tenant's; ``producer`` writes with one acknowledgement awaited each."""
+    """The surveys in progress. ``fetcher``: tenant → its fetcher. ``producer`` awaits each record's acknowledgement."""
 
     def __init__(
         self,
@@ -71,22 +71,22 @@ class Stage:
         self._tracing = tracing
         self._reader = Reader(settings, raw_topic(VENDOR), enrich_group(settings), self._revoked)
         follower = Follower(settings)
-        follower.refresh()  # without the key that patients were erased with, nothing begins
+        follower.refresh()  # raises where patients were erased under another key
         self._heeding = Heeding(follower)
         self._tasks: dict[asyncio.Task[None], Assignment] = {}
         self._failure: BaseException | None = None
         metrics.in_hand.set_function(lambda: len(self._tasks))
 
     def lags(self) -> list[Lag]:
-        """Of each partition that is this process's now."""
+        """Return the lag of each assigned partition."""
         return self._reader.lags()
 
     def problems(self) -> list[str]:
-        """Why nothing is enriched yet."""
+        """Return the reasons why nothing is enriched yet."""
         return [] if self._reader.joined else ["no partitions assigned yet"]
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until ``stopping`` is set; raises what went wrong for good (Kafka does not acknowledge)."""
+        """Run until ``stopping`` is set. Raises KafkaUnavailable where Kafka does not acknowledge."""
         try:
             await self._work(stopping)
             if self._tasks:
@@ -123,7 +123,10 @@ class Stage:
         task.add_done_callback(lambda done: self._ended(done, assignment, raw.offset))
 
     def _due(self, raw: ConsumerRecord) -> tuple[Envelope, str] | None:
-        """The event and its survey; None for what is passed over. Unreadable records are the worker's letters."""
+        """Return the event and its survey's id; None where nothing is to be fetched.
+
+        An unreadable record is skipped: the worker writes its dead letter.
+        """
         try:
             envelope = envelope_of(raw)
         except UnreadableBody:
@@ -134,7 +137,7 @@ class Stage:
         return None if survey_id is None else (envelope, survey_id)
 
     async def _survey(self, raw: ConsumerRecord, envelope: Envelope, survey_id: str) -> None:
-        """Returns once the survey's outcome is acknowledged."""
+        """Complete one survey; return once its outcome is acknowledged."""
         with self._tracing.event(raw, "enrich") if self._tracing else nullcontext():
             await self._outcome(raw, envelope, survey_id)
 
@@ -145,7 +148,7 @@ class Stage:
                 return
             results = await self._fetcher(envelope.tenant).results(survey_id)
             record = enriched_record(envelope, survey_id, results)
-            if await self._erased(f"{VENDOR}|{record.key.decode()}", envelope):  # only now is known whose it is
+            if await self._erased(f"{VENDOR}|{record.key.decode()}", envelope):  # only the results name the patient
                 return
             await self._producer.send(record)
         except NotEnriched as error:
@@ -154,7 +157,7 @@ class Stage:
             await self._dead_letter(raw, envelope, TOO_LARGE, "", TOO_LARGE)
         except (Abandoned, KafkaUnavailable, ConfigurationError, KafkaAccessError):
             raise
-        except Exception as error:  # a defect of ours must cost this survey a letter, not the process
+        except Exception as error:  # a defect of ours costs this survey a dead letter, not the process
             log.error("defect", raw=str(raw.position), exc_info=error)
             await self._dead_letter(raw, envelope, FAILED, "", type(error).__name__)
         else:
@@ -165,7 +168,7 @@ class Stage:
             log.info("survey enriched", raw=str(raw.position), event_key=event_key, seconds=round(seconds, 3))
 
     async def _erased(self, patient: str, envelope: Envelope) -> bool:
-        """Whether the patient is erased: then nothing is fetched, and nothing written."""
+        """Tell whether the patient is erased, so that nothing is fetched or written."""
         await self._heeding.look()
         found = self._heeding.erased.blocks_key(patient)
         if found:
@@ -175,7 +178,7 @@ class Stage:
     async def _dead_letter(
         self, raw: ConsumerRecord, envelope: Envelope, code: str, pointer: str, problem: str
     ) -> None:
-        if await self._erased(partition_key(envelope), envelope):  # perhaps while the survey waited for a retry
+        if await self._erased(partition_key(envelope), envelope):  # erased perhaps during a retry
             return
         named = {"vendor": VENDOR, "raw": str(raw.position), "event_key": envelope.event_key}
         log.warning("dead letter", **named, code=code, path=pointer, problem=problem)
@@ -198,13 +201,13 @@ class Stage:
             self._failure = self._failure or error
 
     def _revoked(self, ended: Iterable[Assignment]) -> None:
-        """Whoever owns the partition now fetches its surveys; ours are given up."""
-        gone = set(ended)
+        """Abandon the surveys of partitions that another process has now."""
+        lost = set(ended)
         for task, assignment in list(self._tasks.items()):
-            if assignment in gone:
+            if assignment in lost:
                 task.cancel()
 
 
 def enrich_group(settings: Settings) -> str:
-    """The consumer group of the enrichment."""
+    """Return the name of the enrichment's consumer group."""
     return f"{settings.group}.enrich"

@@ -1,4 +1,4 @@
-"""One thin event, completed: what is asked for, how often, and what becomes of it. Knows HTTP, no Kafka."""
+"""Completing one thin event: the requests, their retries, and the enriched event. Uses HTTP, no Kafka."""
 
 import asyncio
 import random
@@ -19,17 +19,17 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.topics.declared import enriched_topic
 
 RESULTS = ("summary", "evidence_assessment")
-"""The two GET calls of a survey; each is also the key of its answer in the enriched event."""
+"""The two GET calls of a survey. Each name is also the key of its answer in the enriched event."""
 
 LONGEST_ID = 200
 
 
 class Abandoned(FhirlineError):
-    """The process is to end: the survey stays uncommitted and is fetched after the restart."""
+    """The process ends; the survey stays uncommitted and is fetched after the restart."""
 
 
 class NotEnriched(FhirlineError):
-    """A survey that could not be completed: ``code`` says why, ``pointer`` which part is missing."""
+    """A survey cannot be completed. ``code``: the reason. ``pointer``: the part that is missing."""
 
     def __init__(self, pointer: str, code: str) -> None:
         super().__init__(code)
@@ -38,38 +38,38 @@ class NotEnriched(FhirlineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a survey is tried, and how often: bounded by time, since a 429 may ask for any wait."""
+class RetryPolicy:
+    """The waits between attempts. The total time is limited, not their number, since a 429 may ask for any wait."""
 
     first: float
     longest: float
     give_up_after: float
 
     def wait(self, attempt: int, retry_after: float | None, waited: float) -> float | None:
-        """Seconds until the next attempt (``attempt`` 0 was the first); None where it would be too late.
+        """Return the seconds until the next attempt (``attempt`` 0 was the first); None where it would be too late.
 
-        Doubles, half of it by chance, so that surveys that failed together do not come again together.
+        The wait doubles each time. Half of it is random, so that surveys that failed together do not retry together.
         """
         backoff = min(self.longest, self.first * 2.0 ** min(attempt, 32))
-        wait = backoff * random.uniform(0.5, 1.0)  # spreads load, guards nothing
+        wait = backoff * random.uniform(0.5, 1.0)  # spreads load; not a secret
         if retry_after is not None:
             wait = max(wait, retry_after + min(wait, self.first))
         return wait if waited + wait <= self.give_up_after else None
 
 
 class Fetcher:
-    """Fetches surveys' results from one instance. Who waits for a retry holds none of the requests at once."""
+    """Fetches results from one instance. A survey that waits for a retry occupies no request slot."""
 
     def __init__(self, client: Client, settings: Settings, stopping: asyncio.Event) -> None:
         self._client = client
         self._requests = asyncio.Semaphore(settings.enrich_requests)
-        self._patience = Patience(
+        self._retries = RetryPolicy(
             settings.enrich_retry_first, settings.enrich_retry_longest, settings.enrich_give_up_after
         )
         self._stopping = stopping
 
     async def results(self, survey_id: str) -> dict[str, Body]:
-        """Both results of a survey; raises NotEnriched or Abandoned."""
+        """Fetch both results of a survey. Raises NotEnriched or Abandoned."""
         started = asyncio.get_running_loop().time()
         return {name: await self._result(survey_id, name, started) for name in RESULTS}
 
@@ -90,7 +90,7 @@ class Fetcher:
                 failure = failed
             if not failure.temporary:
                 raise NotEnriched(f"/{name}", failure.code)
-            wait = self._patience.wait(attempt, failure.retry_after, loop.time() - started)
+            wait = self._retries.wait(attempt, failure.retry_after, loop.time() - started)
             if wait is None:
                 raise NotEnriched(f"/{name}", failure.code)
             await self._pause(wait)
@@ -106,15 +106,18 @@ class Fetcher:
 
 
 def result_path(survey_id: str, name: str) -> str:
-    """The path of a result; the id, which came from outside, is one segment whatever it holds."""
+    """Return the path of a result. The id comes from outside, and is quoted as one segment."""
     if len(survey_id) > LONGEST_ID or survey_id in (".", ".."):
         raise NotEnriched("/content/survey_id", "no-survey-id")
     return f"/api/v2/surveys/{quote(survey_id, safe='')}/{name}"
 
 
 def thin_survey(envelope: Envelope) -> str | None:
-    """The id of the survey that is to be fetched; None where there is nothing to fetch: no finished survey, no id, or
-    an event that holds its results already, which the worker maps as it is."""
+    """Return the id of the survey to fetch; None where there is nothing to fetch.
+
+    That is so for other event types, for a missing id, and for an event that already contains its results, which the
+    worker maps as it is.
+    """
     if envelope.body.get("event_type") != "survey_finished":
         return None
     event = SurveyFinished.model_validate(envelope.body)
@@ -124,7 +127,7 @@ def thin_survey(envelope: Envelope) -> str | None:
 
 
 def enriched_record(envelope: Envelope, survey_id: str, results: Mapping[str, Any]) -> ProducerRecord:
-    """The enriched event: received when its thin event was, under its patient's key. Raises NotEnriched."""
+    """Build the enriched event's raw record, with the thin event's time of receipt. Raises NotEnriched."""
     sent = envelope.body.get("content")
     content = sent if isinstance(sent, dict) else {}
     body = {

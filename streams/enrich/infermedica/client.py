@@ -1,7 +1,7 @@
-"""A client of one Infermedica instance: OAuth client credentials, and one call at a time that tells what went wrong.
+"""The HTTP client of one Infermedica instance, with OAuth client credentials.
 
-Two rules that every call keeps: an answer's body is never logged and never quoted in an error that is (it may be a
-patient's); the client's secret and its tokens go to the instance only, so no redirect is followed.
+Two rules hold for every call. The body of an answer is never logged, nor quoted in an error that is logged: it may be a
+patient's. The client's secret and its tokens go to the instance only: no redirect is followed.
 """
 
 import asyncio
@@ -20,18 +20,18 @@ from fhirline.config.errors import ConfigurationError, FhirlineError
 
 TOKEN_PATH = "/api/v2/oauth2/token"
 TEMPORARY = frozenset({408, 409, 425, 429})
-"""Statuses below 500 that may be another one later. 409: the survey is not completed yet (vendor-payloads.md §2.2)."""
+"""Statuses below 500 after which a retry may succeed. 409: the survey is not completed (vendor-payloads.md §2.2)."""
 
 MARGIN = 60.0
 MARGIN_SHARE = 0.1
-"""A token is renewed this long before it expires: seconds, or a share of a short life."""
-DEFAULT_LIFE = 3600.0
-"""Seconds (vendor-payloads.md §2.5), where ``expires_in`` says nothing."""
+"""Time before its expiry at which a token is renewed: seconds, or a share of a short lifetime."""
+DEFAULT_LIFETIME = 3600.0
+"""Seconds (vendor-payloads.md §2.5), for an answer without ``expires_in``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """Where an instance is and who we are there. ``secret`` is asked each time: its file may have changed."""
+    """The URL of an instance and our client there. ``secret`` is called for each token: its file may have changed."""
 
     url: str
     client_id: str
@@ -40,7 +40,7 @@ class Instance:
 
 
 class CallFailed(FhirlineError):
-    """A call that brought nothing. ``code`` is stable and safe to log; ``said``, the instance's own words, is not."""
+    """A call failed. ``code`` is stable and safe to log. ``said`` is the instance's own message, and is not."""
 
     def __init__(
         self,
@@ -60,12 +60,12 @@ class CallFailed(FhirlineError):
 
 
 def new_session() -> aiohttp.ClientSession:
-    """No limit of connections: callers have their own. No cookies: nothing is kept between calls."""
+    """Create a session without a limit of connections, which callers have themselves, and without cookies."""
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
 
 class Client:
-    """Calls of one instance. A token is fetched once for all who need it, and once more where it is refused."""
+    """Calls one instance. Concurrent calls share a token; a refused token is fetched again once."""
 
     def __init__(self, session: aiohttp.ClientSession, instance: Instance, timeout: float, max_bytes: int) -> None:
         self._session = session
@@ -77,7 +77,7 @@ class Client:
         self._fetching: asyncio.Task[str] | None = None
 
     async def call(self, method: str, path: str, body: Any = None) -> Any:
-        """The parsed answer of ``path`` (already quoted); raises CallFailed."""
+        """Call ``path`` (already quoted) and return the parsed answer. Raises CallFailed."""
         token = await self.token()
         try:
             return await self._send(method, path, f"Bearer {token}", body)
@@ -88,7 +88,7 @@ class Client:
         return await self._send(method, path, f"Bearer {token}", body)
 
     async def token(self, refused: str | None = None) -> str:
-        """The token at hand, or a new one where it is about to expire or is ``refused``; raises CallFailed."""
+        """Return the current token, or a new one where it is about to expire or was ``refused``. Raises CallFailed."""
         now = asyncio.get_running_loop().time()
         if self._token is not None and self._token != refused and now < self._renew_at:
             return self._token
@@ -100,18 +100,18 @@ class Client:
     def _fetched(self, task: asyncio.Task[str]) -> None:
         self._fetching = None
         if not task.cancelled():
-            task.exception()  # whoever waited has it too; if nobody did any more, it is nobody's
+            task.exception()  # marks it as retrieved: those who await the task get it too
 
     async def _fetch_token(self) -> str:
         instance = self._instance
-        asked = {"grant_type": "client_credentials"}
+        grant = {"grant_type": "client_credentials"}
         if instance.scopes:
-            asked["scope"] = instance.scopes.replace("{url}", instance.url)
+            grant["scope"] = instance.scopes.replace("{url}", instance.url)
         now = asyncio.get_running_loop().time()
         try:
-            answer = await self._send("POST", TOKEN_PATH, self._basic(), asked)
+            answer = await self._send("POST", TOKEN_PATH, self._basic(), grant)
         except CallFailed as failure:
-            # Refused credentials are what an operator mends: until the patience ends, they may be right again.
+            # Refused credentials count as temporary: an operator may correct them while surveys are retried.
             raise CallFailed(
                 f"token-{failure.code}",
                 failure.status,
@@ -119,12 +119,13 @@ class Client:
                 retry_after=failure.retry_after,
                 said=failure.said,
             ) from None
-        token, lives = (answer.get("access_token"), answer.get("expires_in")) if isinstance(answer, dict) else (None, 0)
+        fields = answer if isinstance(answer, dict) else {}
+        token, lifetime = fields.get("access_token"), fields.get("expires_in")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise CallFailed("token-missing", temporary=True)
-        lives = float(lives) if isinstance(lives, int | float) and lives > 0 else DEFAULT_LIFE
+        lifetime = float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else DEFAULT_LIFETIME
         self._token = token
-        self._renew_at = now + lives - min(MARGIN, lives * MARGIN_SHARE)
+        self._renew_at = now + lifetime - min(MARGIN, lifetime * MARGIN_SHARE)
         return token
 
     def _basic(self) -> str:
@@ -135,7 +136,7 @@ class Client:
         return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
     async def _send(self, method: str, path: str, authorization: str, body: Any) -> Any:
-        """One request. The path is quoted already; yarl must not read it again ("%2F" would be "/")."""
+        """Send one request. The path is quoted already, and yarl must not decode it ("%2F" would become "/")."""
         headers = {"Authorization": authorization, "Accept": "application/json"}
         data = None
         if body is not None:
@@ -178,7 +179,7 @@ class Client:
 
 
 def seconds_until(retry_after: str | None) -> float | None:
-    """What ``Retry-After`` asks for: seconds, or an HTTP date; None where it is missing or neither."""
+    """Parse ``Retry-After``: seconds, or an HTTP date; None where it is missing or neither."""
     if retry_after is None:
         return None
     if retry_after.isascii() and retry_after.isdigit():
@@ -191,7 +192,7 @@ def seconds_until(retry_after: str | None) -> float | None:
 
 
 def message(content: bytes) -> str:
-    """The instance's own words in an error's body, whatever key they stand under; for a terminal, never for a log."""
+    """Return the instance's message from the body of an error, under any known key. For a terminal, never for a log."""
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Which instance a tenant's surveys are at, and with which credentials: its own, or that of the settings."""
+"""The Infermedica instance of a tenant: its own in vendors.yaml, or that of the settings."""
 
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def tenant_settings(settings: Settings, tenant: str) -> TenantSettings:
-    """What vendors.yaml says of an Infermedica tenant; raises ConfigurationError where it has no such vendor."""
+    """Return an Infermedica tenant's settings. Raises ConfigurationError where vendors.yaml lacks the vendor."""
     vendors = load_vendors(settings.vendors_file)
     if VENDOR not in vendors.names:
         raise ConfigurationError(f"{settings.vendors_file or 'vendors.yaml'}: vendors.{VENDOR} is missing")
@@ -22,7 +22,7 @@ def tenant_settings(settings: Settings, tenant: str) -> TenantSettings:
 
 
 def instance_of(settings: Settings, tenant: str, secrets: Secrets, scopes: str | None) -> Instance:
-    """The instance of a tenant; ``scopes`` where the settings name none. Raises ConfigurationError."""
+    """Return the instance of a tenant; ``scopes`` apply where the settings name none. Raises ConfigurationError."""
     scopes = settings.infermedica_scopes or scopes
     if own := tenant_settings(settings, tenant).instance:
         name = own.client_secret
@@ -59,12 +59,12 @@ def instance_of(settings: Settings, tenant: str, secrets: Secrets, scopes: str |
 
 
 def _url(url: str, where: str) -> str:
-    """``https://host[:port][/path]``; plain http only to this machine: the client's secret goes there."""
+    """Check for ``https://host[:port][/path]``. Plain http is allowed to this machine only: it carries the secret."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ConfigurationError(f"{where}: no URL") from None
+        raise ConfigurationError(f"{where}: not a URL") from None
     safe = parts.scheme == "https" or (parts.scheme == "http" and host in LOOPBACK)
     if not safe or not host or parts.query or parts.fragment or parts.username:
         raise ConfigurationError(f"{where}: must be https://<host>, without user, query or fragment")

@@ -1,8 +1,8 @@
-"""The token that Infermedica's webhooks carry: the gateway's own secret, from where the gateway takes it.
+"""The token of Infermedica's webhooks: the gateway's own secret, read from where the gateway reads it.
 
-A file may hold several, one a line, and the gateway takes each of them (``step1_receive.credentials``). The last line
-is the newest, so that is the one the instance is told; a new one is put behind it before the instance learns of it, and
-between the two no webhook is refused.
+A file may contain several tokens, one per line, and the gateway accepts each of them (``step1_receive.credentials``).
+The last line is the newest, and is the one sent to the instance. A new token is appended to the file before it is sent,
+so that no webhook is refused in between.
 """
 
 import os
@@ -21,7 +21,7 @@ MODE = 0o600
 
 @dataclass(frozen=True, slots=True)
 class TokenSource:
-    """Where tokens are held: ``path``, or nowhere but in ``name``'s value. ``prefix`` as in vendors.yaml."""
+    """The tokens in a file (``path``) or in the variable ``name``. ``prefix`` as in vendors.yaml."""
 
     name: str
     path: Path | None
@@ -30,13 +30,13 @@ class TokenSource:
 
     @property
     def newest(self) -> str:
-        """The token to tell the instance; ConfigurationError where there is none, or none that a header can hold."""
+        """The token to send to the instance. Raises ConfigurationError where none is valid in a header."""
         where = str(self.path) if self.path else self.name
         if not self.tokens:
-            raise ConfigurationError(f"{where}: holds no token (--generate makes one)")
+            raise ConfigurationError(f"{where}: contains no token (--generate creates one)")
         token = self.prefix + self.tokens[-1]
         if not token.isascii() or not token.isprintable():
-            raise ConfigurationError(f"{where}: the last token cannot stand in an HTTP header")
+            raise ConfigurationError(f"{where}: the last token is not valid in an HTTP header")
         return token
 
     @property
@@ -45,11 +45,11 @@ class TokenSource:
 
 
 def token_source(tenant: TenantSettings, environment: Mapping[str, str], given: Path | None) -> TokenSource:
-    """``given``, else what the gateway is configured with: the first of the tenant's secrets that is set."""
+    """Return the tokens of the file ``given``, else of the first of the tenant's secrets that is set."""
     credential = tenant.credential
     if credential is None or credential.scheme != "static" or credential.header.lower() != HEADER:
         raise ConfigurationError(
-            f"vendors.yaml: Infermedica sends its token in {HEADER}; the credential says otherwise"
+            f"vendors.yaml: Infermedica sends its token in {HEADER}; the credential names another header or scheme"
         )
     name = credential.secrets[0]
     if given is not None:
@@ -63,7 +63,7 @@ def token_source(tenant: TenantSettings, environment: Mapping[str, str], given: 
 
 
 class NewToken:
-    """A generated token, already in its file; `withdraw` takes it out again."""
+    """A generated token, already in its file; `withdraw` removes it."""
 
     def __init__(self, source: TokenSource) -> None:
         if source.path is None:
@@ -84,12 +84,12 @@ class NewToken:
             raise ConfigurationError(f"{source.path}: {error.strerror}") from None
 
     def withdraw(self) -> None:
-        """The instance has refused it: the file is as it was before."""
+        """Restore the file, after the instance has refused the token."""
         os.truncate(self._path, self._size)
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    """The tokens of a file, none where it does not exist yet."""
+    """Read the tokens of a file; none where it does not exist."""
     try:
         return tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""The configurations of an instance's webhooks: every documented call of ``/api/v2/config/webhook``.
+"""The configuration of an instance's webhooks: every documented call of ``/api/v2/config/webhook``.
 
-The token goes in and never comes out: of an answer only id, URL and events are read, whatever else the instance echoes.
+The token is only sent. Of an answer, only id, URL and events are read, even where the instance echoes the token.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from fhirline.streams.enrich.infermedica.client import CallFailed, Client
 
 PATH = "/api/v2/config/webhook"
 SURVEY_FINISHED = "survey_finished"
-"""The one event that the guide's table lists."""
+"""The only event in the vendor's guide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A configuration, without its token."""
+    """A configuration without its token."""
 
     id: str
     url: str
@@ -26,8 +26,8 @@ class Webhook:
 
 
 class Webhooks:
-    """The configurations that belong to the client. Every call raises CallFailed; none is tried twice, since whether a
-    first try was taken, only the instance knows."""
+    """The configurations of the client. Every call raises CallFailed. None is retried, since the instance may have
+    carried out a call whose answer was lost."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -46,7 +46,7 @@ class Webhooks:
         return webhook(await self._client.call("POST", PATH, body))
 
     async def update(self, id_: str, url: str | None, events: Sequence[str] | None) -> Webhook:
-        """What is None stays as it is."""
+        """Change the URL or the events; None leaves them as they are."""
         body = {"url": url, "subscribed_events": events and list(events)}
         changes = {name: value for name, value in body.items() if value is not None}
         return webhook(await self._client.call("PATCH", _path(id_), changes))
@@ -59,7 +59,7 @@ class Webhooks:
 
 
 def webhook(answer: Any) -> Webhook:
-    """An answer's configuration; nothing else is taken from it."""
+    """Read the configuration in an answer, and nothing else. Raises CallFailed."""
     known = answer if isinstance(answer, dict) else {}
     id_, url, events = known.get("id"), known.get("url"), known.get("subscribed_events")
     if not isinstance(id_, str):
@@ -70,5 +70,5 @@ def webhook(answer: Any) -> Webhook:
 
 def _path(id_: str) -> str:
     if id_ in ("", ".", ".."):
-        raise ConfigurationError("the webhook's id is none: see `fhirline infermedica webhooks list`")
+        raise ConfigurationError("not a webhook's id: see `fhirline infermedica webhooks list`")
     return f"{PATH}/{quote(id_, safe='')}"

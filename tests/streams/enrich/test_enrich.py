@@ -20,7 +20,7 @@ from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
 from fhirline.streams.enrich.infermedica.client import seconds_until
 from fhirline.streams.enrich.reader import Assignment
-from fhirline.streams.enrich.survey import NotEnriched, Patience, enriched_record, result_path, thin_survey
+from fhirline.streams.enrich.survey import NotEnriched, RetryPolicy, enriched_record, result_path, thin_survey
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord
@@ -625,16 +625,16 @@ def test_only_a_contiguous_prefix_is_committed() -> None:
     assert assignment.to_commit() is None
 
 
-def test_patience_is_bounded() -> None:
-    patience = Patience(first=1.0, longest=60.0, give_up_after=900.0)
-    waits = [patience.wait(attempt, None, 0.0) for attempt in range(100)]
+def test_retries_are_bounded_by_time() -> None:
+    policy = RetryPolicy(first=1.0, longest=60.0, give_up_after=900.0)
+    waits = [policy.wait(attempt, None, 0.0) for attempt in range(100)]
     assert all(wait is not None and 0.5 <= wait <= 60 for wait in waits)
     assert len(set(waits)) > 90, "jittered"
-    asked = patience.wait(0, 30.0, 0.0)
+    asked = policy.wait(0, 30.0, 0.0)
     assert asked is not None
     assert 30 < asked <= 31
-    assert patience.wait(0, 901.0, 0.0) is None
-    assert patience.wait(5, None, 895.0) is None
+    assert policy.wait(0, 901.0, 0.0) is None
+    assert policy.wait(5, None, 895.0) is None
 
 
 def test_retry_after_is_seconds_or_a_date() -> None:
