@@ -1,6 +1,17 @@
-"""The Kafka shell around the mappers: the journey of one event, in the order of the file names.
+"""The Kafka shell around the mappers. One event passes these rooms, in this order:
 
-``step1_receive`` (webhook or file → ``raw.<vendor>``), ``step2_consume`` (Faust agents; ``batch``: what each does with
-a batch, by the next three), ``step3_restore`` (state), ``step4_normalize`` (records in, records out), ``step5_deliver``
-(one barrier). ``cli`` starts them.
+1. ``step1_receive``: the gateway takes a webhook, checks its credential, redacts secrets, writes one record to
+   ``raw.<vendor>`` and answers 202. ``fhirline ingest`` does the same for the lines of a file.
+2. ``step2_consume``: a Faust worker reads raw records in batches and calls steps 3 to 5 for each batch. Then it commits
+   the batch's offsets.
+3. ``step3_restore``: the state of the batch's partitions is restored from its topic, and the list of erased patients is
+   read.
+4. ``step4_normalize``: each raw record is mapped to the records that follow from it: resources, a Bundle, an outcome,
+   state updates, and a dead letter for what failed.
+5. ``step5_publish``: all records of the batch are written in one barrier. If Kafka does not acknowledge them all, the
+   worker ends without committing.
+
+Beside the journey: ``enrich`` completes Infermedica's thin events between steps 1 and 2. ``operate`` has the operator's
+commands (replay, dead letters, erasure, trace, status, doctor). ``demo`` runs everything on one machine. ``cli`` starts
+it all. ``kafka`` (clients, records) and ``observe`` (logs, metrics, traces) are below all of them.
 """

@@ -1,1 +1,1 @@
-"""``fhirline demo`` and ``fhirline dev``: the whole system as real processes on this machine, with synthetic events."""
+"""``fhirline demo`` and ``fhirline dev``: the whole system as processes on this machine, with synthetic events."""

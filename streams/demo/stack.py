@@ -1,4 +1,4 @@
-"""Broker, topics, gateway and worker as real processes, started in order and all ended by whoever started them."""
+"""Broker, topics, gateway and worker as processes, started in order and stopped together."""
 
 import os
 import secrets
@@ -28,11 +28,11 @@ STOP_SECONDS = 15.0
 
 
 class StackFailed(FhirlineError):
-    """A process of the stack did not do what it was started for; the message says which and shows its last lines."""
+    """A process of the stack ended, or did not start. The message names it and contains its last lines."""
 
 
 class Process:
-    """A ``fhirline`` command as a process of its own, whose log lines can be waited for by event name."""
+    """A ``fhirline`` command as a process. `wait_for` waits for its log lines by event name."""
 
     def __init__(self, name: str, *arguments: str, environment: Mapping[str, str], echo: Callable[[str], None]) -> None:
         self.name = name
@@ -48,7 +48,7 @@ class Process:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C reaches the stack alone, which ends its processes in order
+            start_new_session=True,  # Ctrl-C reaches the stack only, which ends its processes in order
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -70,7 +70,7 @@ class Process:
             self._changed.notify_all()
 
     def wait_for(self, event: str, timeout: float = START_SECONDS) -> dict[str, Any]:
-        """The first log line of ``event``; raises StackFailed where the process ends or is silent for too long."""
+        """Wait for a log line of ``event`` and return it. Raises StackFailed where the process ends or time is up."""
 
         def arrived_or_over() -> bool:
             return event in self._events or self._process.poll() is not None
@@ -80,11 +80,13 @@ class Process:
             if event in self._events:
                 return self._events[event]
         code = self._process.poll()
-        state = f"did not within {timeout:g} s" if code is None else f"ended with exit code {code} before it"
-        raise StackFailed(self.report(f"{state} say {event!r}"))
+        state = f"did not log {event!r} within {timeout:g} s"
+        if code is not None:
+            state = f"ended with exit code {code} before it logged {event!r}"
+        raise StackFailed(self.report(state))
 
     def finish(self, timeout: float = START_SECONDS) -> None:
-        """Wait for a command that ends by itself; raises StackFailed unless it ends with 0."""
+        """Wait for a command that ends by itself. Raises StackFailed unless it exits with 0."""
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -106,18 +108,18 @@ class Process:
         return self._process.poll()
 
     def wait(self, timeout: float = START_SECONDS) -> int:
-        """Wait for the end; its exit code."""
+        """Wait for the end and return the exit code."""
         code = self._process.wait(timeout)
         self._reader.join(STOP_SECONDS)
         return code
 
     def kill(self) -> None:
-        """SIGKILL: no chance to do anything in order."""
+        """Kill the process (SIGKILL)."""
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> int | None:
-        """SIGTERM, then SIGKILL if it has not ended in time; the exit code."""
+        """Terminate the process, kill it if it does not end in time, and return the exit code."""
         if self.running:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -130,10 +132,10 @@ class Process:
 
 
 class Stack:
-    """Everything that a deployment has, on this machine; a context manager.
+    """A whole deployment on this machine; a context manager.
 
-    Runs on the embedded broker, unless ``FHIRLINE_BOOTSTRAP`` names a cluster. ``say`` is told each step, ``echo`` gets
-    every log line.
+    It runs on the embedded broker, unless ``FHIRLINE_BOOTSTRAP`` names a cluster. ``say`` is called with each step,
+    ``echo`` with each log line.
     """
 
     def __init__(
@@ -151,7 +153,7 @@ class Stack:
         self._processes: list[Process] = []
         self.secrets: dict[str, str] = {}
         self.own_secrets: dict[str, str] = {}
-        """Vendors whose secret came from the environment: vendor → variable. Those are never shown."""
+        """Vendors with a secret from the environment: vendor → variable. Such secrets are never printed."""
         self.url = ""
         self.settings: Settings = load_settings()
         self.embedded = "bootstrap" not in self.settings.model_fields_set
@@ -199,7 +201,7 @@ class Stack:
         return process
 
     def _credentials(self) -> dict[str, str]:
-        """A secret for each vendor: the environment's, where it has one, else one made for this run."""
+        """Return each vendor's secret: that of the environment, else a new one for this run."""
         made = {}
         for vendor in VENDORS:
             credential = load_vendors(self.settings.vendors_file)[vendor].defaults.credential
@@ -212,12 +214,12 @@ class Stack:
         return made
 
     def header(self, vendor: str) -> dict[str, str]:
-        """The HTTP header that proves a webhook of ``vendor`` (static credentials)."""
+        """Return the HTTP header with the credential of ``vendor`` (static credentials)."""
         credential = load_vendors(self.settings.vendors_file)[vendor].defaults.credential
         return {credential.header: credential.prefix + self.secrets[vendor]} if credential else {}
 
     def check(self) -> None:
-        """Raises StackFailed where a process that should be running has ended."""
+        """Raise StackFailed where a process that should be running has ended."""
         for process in self._processes:
             if process.name != "topics" and not process.running:
                 raise StackFailed(process.report("has ended"))

@@ -1,4 +1,4 @@
-"""Waits for what must follow from the posted webhooks, by reading the topics like any consumer would."""
+"""Waiting for what must follow from the posted webhooks, by reading the topics as any consumer would."""
 
 import time
 from collections import Counter
@@ -20,7 +20,7 @@ POLL_SECONDS = 0.2
 
 @dataclass
 class Arrival:
-    """What has been seen of one event. ``seconds``: from the POST to the moment a consumer had its last resource."""
+    """What has arrived of one event. ``seconds``: from the POST until a consumer had its last resource."""
 
     posted: float
     bundle: "Message[bytes, bytes] | None" = None
@@ -37,7 +37,7 @@ class Arrival:
 
 
 class Watch:
-    """A consumer without a group on every canonical topic, from where it stood when the watch began."""
+    """Consumes every canonical topic without a group, from its end at the start of the watch."""
 
     def __init__(self, settings: Settings, *, from_beginning: bool) -> None:
         self._consumer = Consumer(
@@ -59,7 +59,7 @@ class Watch:
         return self._arrivals.setdefault(event_key, Arrival(posted))
 
     def wait(self, arrival: Arrival, only_outcome: bool, timeout: float) -> bool:
-        """Read until the event's Bundle and every resource in it (or its outcome) are there; False: not in time."""
+        """Read until the event's Bundle and its resources (or its outcome) have arrived; False where time is up."""
         end = time.monotonic() + timeout
         while not self._complete(arrival, only_outcome):
             if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""The demo's webhooks: synthetic bodies in the vendors' documented shapes, and what they must become."""
+"""The demo's webhooks: synthetic bodies in the vendors' documented shapes, and the resources they must become."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import yaml
 
 @dataclass(frozen=True)
 class Sample:
-    """One webhook. ``expected``: resources by type in its Bundle; empty where only an outcome follows."""
+    """One webhook. ``expected``: number of resources per type in its Bundle; empty where only an outcome follows."""
 
     vendor: str
     event: str
@@ -30,7 +30,7 @@ class Sample:
         return f"/webhooks/{self.vendor}{self.route}"
 
     def missing(self, made: Counter[str]) -> str:
-        """What the Bundle lacks or has too much, in words; empty if it is as expected."""
+        """Describe how the Bundle differs from what is expected; empty where it does not."""
         wanted = Counter(self.expected)
         return ", ".join(
             f"{name}: {made[name]} instead of {wanted[name]}"
@@ -40,6 +40,6 @@ class Sample:
 
 
 def samples() -> list[Sample]:
-    """In the order in which they are sent (``samples/manifest.yaml``)."""
+    """Load the webhooks in the order in which they are sent (``samples/manifest.yaml``)."""
     manifest = yaml.safe_load((files("fhirline.streams.demo") / "samples" / "manifest.yaml").read_text("utf-8"))
     return [Sample(**each) for each in manifest]

@@ -1,4 +1,4 @@
-"""Who saw a patient's data, or erased it, and why: one line each, on standard error with the other logs."""
+"""The audit log: who saw a patient's data, or erased it, and why. One line each, on standard error."""
 
 import getpass
 import os
@@ -7,19 +7,19 @@ import sys
 import structlog
 
 
-def audit(event: str, *, by: str, name: str | None, **told: str | None) -> None:
-    """To be called before it is done: what is not in the audit has not happened. ``told`` holds no payload and no key.
+def audit(event: str, *, by: str, name: str | None, **fields: str | None) -> None:
+    """Write an audit line. Call it before the action, so that nothing happens without its line.
 
-    ``by``: the command. ``name``: who says to be doing it (``--as``), as ``as``; ``who`` is the operating system's
-    user, whatever is said. Never filtered: FHIRLINE_LOG_LEVEL says what of the daily noise is wanted, an audit is none.
+    ``by``: the command. ``name``: the person named with ``--as``, logged as ``as``. ``fields`` contain no payload and
+    no key. The field ``who`` is the operating system's user. FHIRLINE_LOG_LEVEL does not filter audit lines.
     """
     unfiltered = structlog.make_filtering_bound_logger(0)
     log = structlog.wrap_logger(structlog.WriteLogger(sys.stderr), wrapper_class=unfiltered).bind(logger="audit")
-    log.info(event, **told, by=by, who=who(), **({"as": name} if name else {}))
+    log.info(event, **fields, by=by, who=who(), **({"as": name} if name else {}))
 
 
 def who() -> str:
-    """The operating system's user of this process: the user id's name, not what the environment says."""
+    """Return the name of this process's user id, whatever the environment contains."""
     try:
         import pwd
 

@@ -1,4 +1,4 @@
-"""Ctrl-C where it may not be raised."""
+"""Ctrl-C where a KeyboardInterrupt must not be raised."""
 
 import signal
 import threading
@@ -8,10 +8,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def ctrl_c() -> Iterator[threading.Event]:
-    """Ctrl-C as an event to look at. Raised in the midst of a future's or a client's `wait`, a KeyboardInterrupt may
-    leave its lock held, for which its own thread, or its closing, then waits for ever.
+    """Turn Ctrl-C into an event to poll.
 
-    For the main thread, which may ask ``is_set()`` but not ``wait()``: the handler would want the lock that it holds.
+    A KeyboardInterrupt raised inside the `wait` of a future or a client may leave its lock held. Its thread, or its
+    `close`, then waits forever.
+
+    For the main thread, which may call ``is_set()`` but not ``wait()``: the signal handler would need the lock that
+    ``wait()`` holds.
     """
     pressed = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: pressed.set())

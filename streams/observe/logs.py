@@ -1,8 +1,8 @@
-"""Structured logs on standard error, for our own lines (structlog) and the libraries' (stdlib logging) alike.
+"""Structured logs on standard error, for our own lines (structlog) and the libraries' (stdlib logging).
 
-A log line must never carry patient data (mapping.md §7). Messages of exceptions are the one place where it could slip
-in unseen: pydantic's quote their input, so do parsers'. So an exception is logged by type and place, and by its message
-only where it comes from code that never sees a payload.
+A log line must never contain patient data (mapping.md §7). Messages of exceptions could bring it in unseen: pydantic
+and the parsers quote their input. So an exception is logged by type and place, and by its message only where it comes
+from code that never sees a payload.
 """
 
 import asyncio
@@ -23,16 +23,16 @@ from fhirline.config.settings import Settings
 Line = MutableMapping[str, Any]
 
 WITHOUT_PAYLOAD = ("fhirline.config.", "confluent_kafka.", "cimpl.", "kafka.", "aiokafka.")
-"""Packages whose exceptions speak of settings, brokers and topics, never of a record's value."""
+"""Packages whose exceptions name settings, brokers and topics, never the value of a record."""
 
-CHATTY = ("faust", "mode", "aiokafka", "kafka")
-"""Libraries that tell of every service and every join; heard in full with ``FHIRLINE_LOG_LEVEL=debug``."""
+VERBOSE = ("faust", "mode", "aiokafka", "kafka")
+"""Libraries that log every service and every join. All of it is logged with ``FHIRLINE_LOG_LEVEL=debug``."""
 
 FRAMES = 20
 
 
 def configure_logging(settings: Settings) -> None:
-    """Route everything to standard error: JSON, or pretty where ``FHIRLINE_LOG_FORMAT`` or a terminal says so."""
+    """Send all logs to standard error: as JSON, or pretty for a terminal or by ``FHIRLINE_LOG_FORMAT``."""
     pretty = settings.log_format == "pretty" or (settings.log_format == "auto" and sys.stderr.isatty())
     level = getattr(logging, settings.log_level.upper())
     shared: list[Processor] = [
@@ -57,15 +57,15 @@ def configure_logging(settings: Settings) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(level, logging.INFO))  # the libraries' debug lines may show what they carry
+    root.setLevel(max(level, logging.INFO))  # debug lines of libraries may contain payloads
     if level > logging.DEBUG:
-        for name in CHATTY:
+        for name in VERBOSE:
             logging.getLogger(name).setLevel(logging.WARNING)
     sys.excepthook = _log_crash
 
 
 def without_messages(_: Any, __: str, line: Line) -> Line:
-    """Replace ``exc_info`` by ``exception``: what was raised where, the causes behind it last."""
+    """Replace ``exc_info`` by ``exception``: a description of each exception of the chain, causes last."""
     info = line.pop("exc_info", None)
     error = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else None
     if info and error is None:
@@ -76,18 +76,21 @@ def without_messages(_: Any, __: str, line: Line) -> Line:
 
 
 def described(error: BaseException) -> str:
-    """``Type: message at file:line in function < ...``, innermost frame first; the message only where it is safe."""
+    """Describe an exception: ``Type: message at file:line in function < ...``, innermost frame first.
+
+    The message is left out where it may quote a payload.
+    """
     kind = type(error)
     safe = isinstance(error, OSError) or f"{kind.__module__}.".startswith(WITHOUT_PAYLOAD)
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     places = " < ".join(
-        f"{'/'.join(Path(each.filename).parts[-3:])}:{each.lineno} in {each.name}" for each in reversed(frames)
+        f"{'/'.join(Path(each.filename).parts[-4:])}:{each.lineno} in {each.name}" for each in reversed(frames)
     )
     return f"{kind.__qualname__}{f': {error}' if safe else ''}{f' at {places}' if places else ''}"
 
 
 def log_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """An event loop's exception handler: asyncio's own would print the exception's message."""
+    """Handle an exception of an event loop; asyncio's own handler would print its message."""
     structlog.get_logger().error("event loop error", reason=context.get("message"), exc_info=context.get("exception"))
 
 

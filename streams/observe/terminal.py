@@ -1,17 +1,17 @@
-"""Text for a terminal that other programs and patients' payloads are in: nothing in it may steer the terminal."""
+"""Text that contains payloads or other programs' words, made safe for a terminal."""
 
 import json
 from typing import Any
 
 DELETE = "\x7f"
-"""The one control character that JSON lets stand as it is (RFC 8259 §7), beside those above ASCII."""
+"""The only ASCII control character that JSON does not escape (RFC 8259 §7)."""
 
 
 def printable(text: str) -> str:
-    """Text with everything that a terminal would obey written as an escape."""
+    """Escape every unprintable character, so that the text cannot control the terminal."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def json_text(document: Any) -> str:
-    """The document as JSON in printable ASCII; whoever parses it reads what it was."""
+    """Format a document as JSON in printable ASCII, which parses to the same document."""
     return json.dumps(document, indent=2, ensure_ascii=True).replace(DELETE, "\\u007f")

@@ -64,7 +64,7 @@ class Routes:
 
 
 def events(vendor: str) -> frozenset[str]:
-    """Names that may stand in a vendor's routes; empty where its webhooks are not configured per event."""
+    """Return the event names of a vendor's routes; empty where its webhooks are not configured per event."""
     if vendor not in BY_EVENT:
         return frozenset()
     mapping = vendor_mapping(vendor)

@@ -1,7 +1,7 @@
 """``/metrics``, ``/healthz`` and ``/readyz`` of a process, at ``FHIRLINE_METRICS_HOST``:``FHIRLINE_METRICS_PORT``.
 
-Off unless a port is set: several workers of one host need several ports, and which, nobody but the operator knows.
-The port is bound before anything else begins, so that one that is taken is a message and not a worker without eyes.
+Off unless a port is set: several workers of one host need several ports, which only the operator knows. The port is
+bound before anything else starts, so that a port in use ends the process with a message.
 """
 
 import errno
@@ -22,14 +22,14 @@ BACKLOG = 16
 
 
 def metrics_answer(registry: CollectorRegistry) -> web.Response:
-    """Everything of the registry in Prometheus' text format."""
+    """Answer with the registry in Prometheus' text format."""
     return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 class Endpoint:
-    """Serves on the loop of its process: an answer of ``/healthz`` proves that the loop turns.
+    """Serves on the process's event loop, so that an answer of ``/healthz`` proves that the loop runs.
 
-    ``problems`` says why the process is not ready to work; nothing, when it is. To be closed with `stop`.
+    ``problems`` returns why the process is not ready to work; empty when it is. `stop` closes the endpoint.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Endpoint:
 
 
 def bound(settings: Settings) -> socket.socket | None:
-    """The listening socket that the settings ask for, if any; raises ConfigurationError where it cannot be had."""
+    """Bind the port of the settings; None where none is set. Raises ConfigurationError."""
     if settings.metrics_port is None:
         return None
     where = f"{settings.metrics_host}:{settings.metrics_port}"

@@ -1,4 +1,4 @@
-"""The registry of a process: its own, so that nothing is shared by accident."""
+"""The metrics registry of a process. Not the global one, so that nothing is shared by accident."""
 
 from importlib.metadata import version
 
@@ -8,8 +8,8 @@ from fhirline.mappers import MAPPING_VERSION
 
 
 def new_registry(service: str) -> CollectorRegistry:
-    """An empty registry but for what is the same for every process: CPU, memory, files, and which build it is."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter and histogram, which nothing here asks for
+    """Create a registry with the metrics that every process has: CPU, memory, files, and its build."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # drops the second series of each counter and histogram
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     build = Gauge(

@@ -1,7 +1,7 @@
-"""Traces through record headers (OpenTelemetry, W3C ``traceparent``): off, and free, unless an endpoint is set.
+"""Traces through record headers (OpenTelemetry, W3C ``traceparent``). Off, at no cost, unless an endpoint is set.
 
-One trace is one webhook: gateway, raw record, (enrichment,) worker, and the records that follow from it. Its spans say
-where an event was and for how long, by coordinates, keys and codes; never anything of the payload.
+One trace is one webhook: gateway, raw record, enrichment if any, worker, and the records that follow from it. Its spans
+show where an event was and for how long, by positions, keys and codes, without anything of the payload.
 """
 
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def tracing(settings: Settings, service: str) -> "Tracing | None":
-    """The tracing of a process, to be closed with `stop`; None where it is off.
+    """Start the tracing of a process, which `stop` closes; None where it is off.
 
-    Raises ConfigurationError where it is on and OpenTelemetry is not installed. What the endpoint needs besides
-    (headers, certificates), how much is sampled and further attributes: the standard ``OTEL_*`` variables.
+    The standard ``OTEL_*`` variables set headers, certificates, sampling and attributes. Raises ConfigurationError
+    where OpenTelemetry is not installed.
     """
     if settings.tracing_endpoint is None:
         return None

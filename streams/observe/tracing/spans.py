@@ -1,7 +1,7 @@
-"""The spans. Only imported where tracing is on.
+"""The spans. Imported only where tracing is on.
 
-A sender's own ``traceparent`` is not taken over: whoever sends a webhook must not choose what is sampled here, nor join
-others' traces. Exceptions are never recorded, because their messages may quote a payload.
+A webhook's own ``traceparent`` is ignored: its sender must not choose what is sampled, nor join the traces of others.
+Exceptions are never recorded, because their messages may quote a payload.
 """
 
 import os
@@ -28,7 +28,7 @@ _W3C = TraceContextTextMapPropagator()
 
 
 class Tracing:
-    """Makes spans and sends them from a thread of its own; what cannot be sent is dropped, never waited for."""
+    """Creates spans and sends them from a thread. Spans that cannot be sent are dropped; nothing waits for them."""
 
     def __init__(self, service: str, exporter: SpanExporter) -> None:
         own = {} if "OTEL_SERVICE_NAME" in os.environ else {SERVICE_NAME: f"fhirline-{service}"}
@@ -37,12 +37,12 @@ class Tracing:
         self._tracer = self._provider.get_tracer("fhirline")
 
     def stop(self) -> None:
-        """Send what is waiting, as long as the exporter's timeout allows."""
+        """Send the remaining spans, within the exporter's timeout."""
         self._provider.shutdown()
 
     @property
     def middleware(self) -> Middleware:
-        """A span for each webhook."""
+        """A middleware with one span per webhook."""
 
         @web.middleware
         async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -61,15 +61,15 @@ class Tracing:
 
     @contextmanager
     def sending(self, record: ProducerRecord) -> Iterator[ProducerRecord]:
-        """A span below the current one; yields the record with its ``traceparent``."""
+        """Open a span below the current one; yield the record with its ``traceparent``."""
         named = {**_kafka(record.topic, "send"), "fhirline.event_key": record.event_key}
         with self._current(f"send {record.topic}", SpanKind.PRODUCER, None, named) as span:
             yield replace(record, headers=with_traceparent(record.headers, span))
 
     @contextmanager
     def event(self, raw: ConsumerRecord, operation: str) -> Iterator[None]:
-        """A span of what is done with a raw record, in the trace that its header names."""
-        with self._current(f"{operation} {raw.topic}", SpanKind.CONSUMER, _trace_of(raw), _place(raw)):
+        """Open a span for the processing of a raw record, in the trace that its header names."""
+        with self._current(f"{operation} {raw.topic}", SpanKind.CONSUMER, _trace_of(raw), _position(raw)):
             yield
 
     def batch(self, topic: str, events: int) -> "BatchSpans":
@@ -96,7 +96,7 @@ class Tracing:
 
 
 class BatchSpans:
-    """A batch of the worker: one span for it, and one in each event's own trace, which links to it."""
+    """The spans of a worker's batch: one of the batch, and one in each event's trace, linked to it."""
 
     def __init__(self, of: Tracing, batch: Span) -> None:
         self._of = of
@@ -105,15 +105,15 @@ class BatchSpans:
         self._events: list[Span] = []
 
     def begin(self, raw: ConsumerRecord) -> Span:
-        """The span of an event, from its mapping to the acknowledgement of all that follows."""
-        span = self._of.start(f"process {raw.topic}", SpanKind.CONSUMER, _trace_of(raw), _place(raw), self._link)
+        """Begin the span of an event: from its mapping to the acknowledgement of all that follows."""
+        span = self._of.start(f"process {raw.topic}", SpanKind.CONSUMER, _trace_of(raw), _position(raw), self._link)
         self._events.append(span)
         return span
 
     def mapped(
         self, span: Span, records: Sequence[ProducerRecord], event_type: str | None, error: str | None
     ) -> tuple[ProducerRecord, ...]:
-        """Note what an event's mapping came to, and return its records with the span's ``traceparent``."""
+        """Note the result of an event's mapping, and return its records with the span's ``traceparent``."""
         if event_type is not None:
             span.set_attribute("fhirline.event_type", event_type)
         if records and records[0].event_key:
@@ -124,13 +124,13 @@ class BatchSpans:
         return tuple(replace(record, headers=with_traceparent(record.headers, span)) for record in records)
 
     def end(self) -> None:
-        """All of it has been acknowledged."""
+        """End all spans, once the batch is acknowledged."""
         for span in (*self._events, self._batch):
             span.end()
 
 
 def with_traceparent(headers: Headers, span: Span) -> Headers:
-    """Add the ``traceparent`` of a span to headers, or nothing where OTEL_SDK_DISABLED has switched the SDK off."""
+    """Add a span's ``traceparent`` to headers; with OTEL_SDK_DISABLED there is none to add."""
     fields: dict[str, str] = {}
     _W3C.inject(fields, set_span_in_context(span))
     own = [(name, held) for name, held in headers if name != TRACEPARENT]
@@ -138,13 +138,13 @@ def with_traceparent(headers: Headers, span: Span) -> Headers:
 
 
 def _trace_of(raw: ConsumerRecord) -> Context:
-    """Of a record without a ``traceparent``, or with one that is none: a trace of its own begins."""
+    """Return the trace that a record's header names; a new one where the header is missing or invalid."""
     sent = header(raw.headers, TRACEPARENT)
     return _W3C.extract({TRACEPARENT: sent}, Context()) if sent else Context()
 
 
 def _kafka(topic: str, operation: str) -> dict[str, Any]:
-    """OpenTelemetry's semantic conventions for messaging."""
+    """Return attributes by OpenTelemetry's semantic conventions for messaging."""
     return {
         "messaging.system": "kafka",
         "messaging.destination.name": topic,
@@ -152,7 +152,7 @@ def _kafka(topic: str, operation: str) -> dict[str, Any]:
     }
 
 
-def _place(raw: ConsumerRecord) -> dict[str, Any]:
+def _position(raw: ConsumerRecord) -> dict[str, Any]:
     return {
         **_kafka(raw.topic, "process"),
         "messaging.destination.partition.id": str(raw.partition),
