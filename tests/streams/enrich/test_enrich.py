@@ -41,12 +41,12 @@ ENRICHED = enriched_topic("infermedica")
 LETTERS = dead_letter_topic("infermedica")
 TENANT = "clinic"
 PERSONAL = ("Jon Smith", "user@example.com", "1231231234", "pollen", "Cholecystolithiasis")
-"""What the answers hold of a person; none of it may be in a log."""
+"""A person's data in the answers, which must not be logged."""
 
 
 @pytest.fixture
 def own_broker(request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
-    """A broker for one test: what its topics hold is counted. Embedded, unless the test asks for both kinds."""
+    """A broker for one test, which counts records. Embedded, unless the test asks for both kinds."""
     if getattr(request, "param", "embedded") == "embedded":
         with EmbeddedBroker() as broker:
             create_topics(broker.bootstrap)
@@ -99,7 +99,7 @@ def enriching(broker: RunningBroker, api: InfermedicaServer, vendors: Path, **mo
 
 
 class Logged(Process):
-    """The process, with all that it printed."""
+    """The process and its output."""
 
     def __init__(self, environ: dict[str, str]) -> None:
         self.printed: list[str] = []
@@ -118,7 +118,7 @@ def survey(survey_id: str, tenant: str = TENANT) -> ProducerRecord:
 
 
 class Reading:
-    """What has arrived on topics, from their beginning."""
+    """Reads topics from their beginning."""
 
     def __init__(self, settings: Settings, *topics: str) -> None:
         self._consumer = Consumer(librdkafka(settings, **{"group.id": "test-reader", "enable.auto.commit": False}))
@@ -161,7 +161,7 @@ def survey_of(message: Message) -> str:
 
 
 def committed(settings: Settings, topic: str) -> dict[int, int]:
-    """The group's committed offsets that are above none."""
+    """Return the group's committed offsets above 0."""
     consumer = Consumer(librdkafka(settings, **{"group.id": f"{settings.group}.enrich"}))
     try:
         places = consumer.committed([TopicPartition(topic, each) for each in range(settings.partitions)], timeout=10)
@@ -176,7 +176,7 @@ def committed(settings: Settings, topic: str) -> dict[int, int]:
 def test_a_thin_event_becomes_an_enriched_one(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
-    """Both results, under the patient's key, with the thin event's time of receipt; nothing of them in the log."""
+    """Both results, under the patient's key, with the thin event's time of receipt, and not in the log."""
     api.complete("s/1?x=../2", patient="pat|1")
     api.surveys["s/1?x=../2"] = "completed"
     produce(own_broker.settings(), [survey("s/1?x=../2")])
@@ -203,7 +203,7 @@ def test_a_thin_event_becomes_an_enriched_one(
 def test_nothing_of_an_erased_patient_is_fetched_or_written(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
-    """A survey is known to be the patient's by its id, where it was erased with the patient; else by what it holds."""
+    """A survey's patient is known by the survey's id, if that was erased too, else by the results."""
     key = "0123456789abcdef" * 2
     settings = own_broker.settings(erasure_key=key, vendors_file=vendors)
     for erased in (("p-1",), ("survey", "s-1")):
@@ -217,7 +217,7 @@ def test_nothing_of_an_erased_patient_is_fetched_or_written(
         reading(ENRICHED).count(1, process)
         end = time.monotonic() + ENOUGH
         while sum(committed(settings, "raw.infermedica").values()) < 3:
-            assert time.monotonic() < end, process.report("does not commit what it passed over")
+            assert time.monotonic() < end, process.report("does not commit what it skipped")
     assert [survey_of(each) for each in held_in(settings, ENRICHED)] == ["s-3"]
     assert api.asked(result_path("s-1", "summary")) == 0
     assert len(process.lines("erased patient passed over")) == 2
@@ -238,10 +238,10 @@ def test_a_survey_without_patient_keeps_its_own_key(
     assert message.key() == b"clinic|survey/s-1"
 
 
-def test_not_completed_yet_is_asked_again(
+def test_temporary_failures_are_retried(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
-    """409, 429 with Retry-After, 503, a hung request and an answer that is no JSON: each tried again."""
+    """409, 429 with Retry-After, 503, a hung request and an answer that is no JSON."""
     api.complete("s-1")
     faults = (
         Fault(409),
@@ -260,7 +260,7 @@ def test_not_completed_yet_is_asked_again(
     assert [survey_of(each) for each in messages] == ["s-1"]
     assert time.monotonic() - started >= 1, "Retry-After is waited for"
     assert api.asked("/api/v2/surveys/s-1/summary") == len(faults) + 1
-    assert api.asked("/api/v2/surveys/s-1/evidence_assessment") == 2, "what has been fetched is not fetched again"
+    assert api.asked("/api/v2/surveys/s-1/evidence_assessment") == 2, "a fetched result is not fetched again"
 
 
 # What cannot be fetched
@@ -275,7 +275,7 @@ def test_not_completed_yet_is_asked_again(
         (Fault(429, {"Retry-After": "86400"}), "http-429", 1),
     ],
 )
-def test_what_no_retry_mends_is_a_dead_letter(
+def test_permanent_failures_are_dead_letters(
     own_broker: RunningBroker,
     api: InfermedicaServer,
     vendors: Path,
@@ -308,11 +308,11 @@ def test_what_no_retry_mends_is_a_dead_letter(
     assert api.asked(f"/api/v2/surveys/s-1/{result}") == asked
 
 
-def test_a_server_that_stays_down_is_given_up_within_bounds(
+def test_a_server_that_stays_down_ends_in_a_dead_letter(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
-    """5xx to the end: a dead letter, and its offset committed; another survey goes through meanwhile. Redriven, the
-    survey is fetched."""
+    """5xx until the time is up: a dead letter and a committed offset. Another survey is enriched meanwhile. After a
+    redrive the survey is fetched."""
     settings = own_broker.settings()
     api.complete("down", "up")
     api.fail("down", "summary", *[Fault(500)] * 1_000)
@@ -333,9 +333,7 @@ def test_a_server_that_stays_down_is_given_up_within_bounds(
     assert sum(committed(settings, raw_topic("infermedica")).values()) == 3
 
 
-def test_credentials_that_are_refused_are_told_at_start(
-    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path
-) -> None:
+def test_refused_credentials_end_the_start(own_broker: RunningBroker, api: InfermedicaServer, vendors: Path) -> None:
     api.client_secret = "another"
     with enriching(own_broker, api, vendors) as process:
         assert process.wait() == 2
@@ -351,7 +349,7 @@ def test_credentials_that_are_refused_are_told_at_start(
         ("FHIRLINE_VENDORS_FILE", "", "has `enrichment: true`"),
     ],
 )
-def test_wrong_settings_are_told_at_start(
+def test_wrong_settings_end_the_start(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, setting: str, value: str, told: str
 ) -> None:
     if setting == "FHIRLINE_VENDORS_FILE":
@@ -366,10 +364,10 @@ def test_wrong_settings_are_told_at_start(
 
 
 @both
-def test_a_slow_survey_holds_up_no_other(
+def test_a_slow_survey_does_not_delay_others(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
-    """All of one partition: those behind a survey that is not completed go out, and the offset waits for it."""
+    """In one partition, surveys after an incomplete one are enriched, and the offset waits for it."""
     settings = own_broker.settings()
     others = [f"s-{each}" for each in range(60)]
     api.surveys["slow"] = "pending"
@@ -389,7 +387,7 @@ def test_a_slow_survey_holds_up_no_other(
     assert list(committed(settings, raw_topic("infermedica")).values()) == [61]
 
 
-def test_no_more_surveys_in_hand_than_the_setting_says(
+def test_surveys_in_progress_are_limited_by_the_setting(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
     waiting = [f"w-{each}" for each in range(5)]
@@ -410,10 +408,10 @@ def test_no_more_surveys_in_hand_than_the_setting_says(
 
 
 @pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
-def test_killed_between_fetch_and_commit_nothing_is_lost(
+def test_nothing_is_lost_when_killed_between_fetch_and_commit(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
-    """SIGKILL in the midst, three times: every survey is enriched, and each repeat is the same event."""
+    """Three SIGKILLs: every survey is enriched, and each repeat is the same event."""
     surveys = [f"s-{each}" for each in range(150)]
     api.complete(*surveys)
     api.surveys["late"] = "pending"
@@ -440,7 +438,7 @@ def test_killed_between_fetch_and_commit_nothing_is_lost(
     assert process.exit_code == 0
 
 
-def test_sigterm_abandons_what_waits_without_committing_it(
+def test_sigterm_abandons_retries_without_committing(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
     settings = own_broker.settings()
@@ -457,8 +455,8 @@ def test_sigterm_abandons_what_waits_without_committing_it(
         assert [survey_of(each) for each in reading(ENRICHED).count(1, process)] == ["waits"]
 
 
-def test_sigterm_ends_it_with_kafka_away(api: InfermedicaServer, vendors: Path) -> None:
-    """Nothing can be committed then, and nothing is waited for."""
+def test_sigterm_ends_it_while_kafka_is_down(api: InfermedicaServer, vendors: Path) -> None:
+    """Nothing can be committed, and it does not wait."""
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
         running = RunningBroker("embedded", broker.bootstrap)
@@ -476,7 +474,7 @@ def test_sigterm_ends_it_with_kafka_away(api: InfermedicaServer, vendors: Path) 
 def test_two_processes_share_the_partitions(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
-    """A second one joins while surveys are in hand: nothing is lost, and each has a part."""
+    """A second process joins while surveys are in progress. Nothing is lost, and each has partitions."""
     surveys = [f"s-{each}" for each in range(40)]
     for each in surveys:
         api.surveys[each] = "pending"
@@ -509,7 +507,7 @@ def test_a_token_is_used_until_it_expires_and_renewed_once_refused(
         api.forget_tokens()
         produce(settings, [survey("c"), survey("d")])
         enriched.count(4, process)
-        assert len(api.tokens) == 2, "one renewal for all who were refused"
+        assert len(api.tokens) == 2, "one renewal for all refused calls"
     assert process.exit_code == 0
 
 
@@ -526,10 +524,10 @@ def test_a_token_is_renewed_before_it_expires(
     assert not any(line["event"] == "dead letter" for line in process.lines("dead letter"))
 
 
-def test_a_tenant_without_enrichment_is_passed_over(
+def test_a_tenant_without_enrichment_is_skipped(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
-    """So are events of other types, those that are complete already, and what nobody can read; all are committed."""
+    """So are events of other types, enriched events and unreadable ones. All are committed."""
     settings = own_broker.settings()
     api.complete("other", "mine", "full")
     received = Instant.parse(RECEIVED_AT)
@@ -586,7 +584,7 @@ def test_a_tenant_may_have_its_own_instance(
 def test_from_thin_event_to_resources(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
-    """Enrichment and worker together: Patient and RiskAssessment from a survey's id, in the patient's partition."""
+    """Enrichment and worker make Patient and RiskAssessment from a survey's id, in the patient's partition."""
     settings = own_broker.settings()
     api.complete("s-1")
     produce(settings, [survey("s-1")])
@@ -647,7 +645,7 @@ def test_retry_after_is_seconds_or_a_date() -> None:
 
 
 @pytest.mark.parametrize("survey_id", [".", "..", "x" * 201])
-def test_ids_that_are_no_segment_are_refused(survey_id: str) -> None:
+def test_ids_that_are_not_a_path_segment_are_refused(survey_id: str) -> None:
     with pytest.raises(NotEnriched, match="no-survey-id"):
         result_path(survey_id, "summary")
 

@@ -26,7 +26,7 @@ def api() -> Iterator[InfermedicaServer]:
 
 
 class Run:
-    """``fhirline infermedica webhooks ...``, run to its end."""
+    """Runs ``fhirline infermedica webhooks ...`` to its end."""
 
     def __init__(self, api: InfermedicaServer, folder: Path, *arguments: str, stdin: str = "", **environ: str) -> None:
         own = {
@@ -62,7 +62,7 @@ def created(api: InfermedicaServer, folder: Path) -> str:
 
 
 def test_every_documented_call(api: InfermedicaServer, tmp_path: Path) -> None:
-    """Create, list, show, update, rotate, delete: what is sent is what the guide says, and no token is shown."""
+    """Create, list, show, update, rotate, delete: the requests follow the guide, and no token is printed."""
     made = Run(
         api, tmp_path, "create", GATEWAY, "--event", "survey_finished", "--event", "survey_created", "--json"
     ).json
@@ -99,7 +99,7 @@ def test_every_documented_call(api: InfermedicaServer, tmp_path: Path) -> None:
     ]
 
 
-def test_survey_finished_is_what_is_subscribed_to(api: InfermedicaServer, tmp_path: Path) -> None:
+def test_survey_finished_is_the_subscribed_event(api: InfermedicaServer, tmp_path: Path) -> None:
     assert api.webhooks[created(api, tmp_path)].subscribed_events == ["survey_finished"]
 
 
@@ -130,7 +130,7 @@ def test_lines_for_programs_and_a_table_for_people(api: InfermedicaServer, tmp_p
 
 
 def test_tokens_that_the_vendor_echoes_are_not_printed(api: InfermedicaServer, tmp_path: Path) -> None:
-    """The create call's answer holds the token by the guide, a conflict's here too; others must not, and might."""
+    """By the guide, the answer to create contains the token; other answers may contain it too."""
     id_ = created(api, tmp_path)
     api.echo_tokens = True
     api.webhooks[id_].authorization_token = "0ld-t0ken-that-nobody-here-knows"
@@ -149,7 +149,7 @@ def test_tokens_that_the_vendor_echoes_are_not_printed(api: InfermedicaServer, t
 
 
 def test_a_token_comes_from_the_file_that_the_gateway_reads(api: InfermedicaServer, tmp_path: Path) -> None:
-    """Its last line is the newest; ``--token-file`` is another."""
+    """The last line is the newest token. ``--token-file`` names another file."""
     file, other = tmp_path / "token", tmp_path / "other"
     file.write_text("older-token-0000\nnewer-token-1111\n\n", "utf-8")
     other.write_text("given-token-2222", "utf-8")
@@ -166,7 +166,7 @@ def test_a_token_comes_from_the_file_that_the_gateway_reads(api: InfermedicaServ
 
 
 def test_a_token_is_rotated_without_a_gap(api: InfermedicaServer, tmp_path: Path) -> None:
-    """A running gateway takes the old token and the new one, at once and without a restart."""
+    """A running gateway accepts the old token and the new one, without a restart."""
     file = tmp_path / "token"
     by_file = {"FHIRLINE_INFERMEDICA_TOKEN": "", "FHIRLINE_INFERMEDICA_TOKEN_FILE": str(file)}
     id_ = str(Run(api, tmp_path, "create", GATEWAY, "--generate", "--json", **by_file).json["id"])
@@ -192,7 +192,7 @@ def test_a_token_is_rotated_without_a_gap(api: InfermedicaServer, tmp_path: Path
 
 
 @pytest.mark.parametrize("fault", [None, Fault(401), Fault(409)])
-def test_a_new_token_that_was_refused_leaves_the_file(
+def test_a_refused_new_token_is_removed_from_the_file(
     api: InfermedicaServer, tmp_path: Path, fault: Fault | None
 ) -> None:
     file = tmp_path / "token"
@@ -206,7 +206,7 @@ def test_a_new_token_that_was_refused_leaves_the_file(
     assert api.asked(path) == (2 if fault and fault.status == 401 else 1), "401: once more with a new access token"
 
 
-def test_a_new_token_that_may_have_been_taken_stays(api: InfermedicaServer, tmp_path: Path) -> None:
+def test_a_new_token_stays_where_the_answer_is_lost(api: InfermedicaServer, tmp_path: Path) -> None:
     id_ = created(api, tmp_path)
     file = tmp_path / "token"
     file.write_text(TOKEN, "utf-8")
@@ -239,7 +239,7 @@ def test_a_new_token_that_may_have_been_taken_stays(api: InfermedicaServer, tmp_
         (Fault(hang=True), "no answer (timeout)"),
     ],
 )
-def test_errors_say_what_to_do(api: InfermedicaServer, tmp_path: Path, fault: Fault, told: str) -> None:
+def test_errors_name_the_remedy(api: InfermedicaServer, tmp_path: Path, fault: Fault, told: str) -> None:
     api.faults[f"{CONFIG}/w-1"].extend([fault, fault])
     run = Run(api, tmp_path, "show", "w-1")
     assert (run.code, run.out) == (1, "")
@@ -256,7 +256,7 @@ def test_a_second_configuration_of_a_url_conflicts(api: InfermedicaServer, tmp_p
     assert "[redacted]" in run.err, "the server quotes the token"
 
 
-def test_nobody_answers(api: InfermedicaServer, tmp_path: Path) -> None:
+def test_no_answer(api: InfermedicaServer, tmp_path: Path) -> None:
     run = Run(api, tmp_path, "list", FHIRLINE_INFERMEDICA_URL="http://127.0.0.1:9")
     assert (run.code, run.out) == (1, "")
     assert "no answer (token-unreachable)" in run.err
@@ -285,7 +285,7 @@ def test_refused_credentials(api: InfermedicaServer, tmp_path: Path) -> None:
         (["list", "--no-such-option"], {}, "No such option"),
     ],
 )
-def test_wrong_arguments_are_told_before_anything_is_asked(
+def test_wrong_arguments_are_reported_before_any_request(
     api: InfermedicaServer, tmp_path: Path, arguments: list[str], environ: dict[str, str], told: str
 ) -> None:
     run = Run(api, tmp_path, *arguments, **environ)
@@ -293,11 +293,11 @@ def test_wrong_arguments_are_told_before_anything_is_asked(
     assert told in run.err
     assert not any(path.startswith(CONFIG) for _, path, _ in api.requests)
     assert not [line for each in tmp_path.iterdir() for line in each.read_text("utf-8").split()], (
-        "no token stays behind"
+        "no token is left behind"
     )
 
 
-def test_delete_asks(api: InfermedicaServer, tmp_path: Path) -> None:
+def test_delete_asks_for_confirmation(api: InfermedicaServer, tmp_path: Path) -> None:
     id_ = created(api, tmp_path)
     for answer in ("n\n", ""):
         run = Run(api, tmp_path, "delete", id_, stdin=answer)
@@ -313,7 +313,7 @@ def test_ids_are_one_segment_of_the_path(api: InfermedicaServer, tmp_path: Path)
     assert api.requests[-1][1] == f"{CONFIG}/..%2Fsurveys%2Fs-1%3Fx%3D%23"
 
 
-def test_scopes_are_asked_for_where_set(api: InfermedicaServer, tmp_path: Path) -> None:
+def test_scopes_are_requested_where_set(api: InfermedicaServer, tmp_path: Path) -> None:
     assert Run(api, tmp_path, "list").code == 0
     assert Run(api, tmp_path, "list", FHIRLINE_INFERMEDICA_SCOPES="{url}/webhook.read {url}/x").code == 0
     assert api.scopes == ["", f"{api.url}/webhook.read {api.url}/x"]

@@ -1,6 +1,6 @@
-"""A broker that becomes the leader between two batches of a producer that it does not know yet (KAFKA-15591).
+"""A broker becomes the leader between two batches of a producer that is new to it (KAFKA-15591).
 
-Apache Kafka takes the second batch although it never saw the first, and librdkafka then reports both as written.
+Apache Kafka accepts the second batch although it never saw the first, and librdkafka then reports both as written.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from tests.support.kafka.late_leader import LateLeader
 
 TOPIC = "raw.mediquo"
 LARGE = 600_000
-"""Bytes of a record, of which no two go into one batch."""
+"""Bytes of a record: two of them do not fit one batch."""
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,13 @@ def leader() -> Iterator[tuple[LateLeader, Settings]]:
         late.behind(kafka.brokers[1].port)
         create_topics(kafka.bootstrap)
         settings = settings_for(kafka.bootstrap)
-        RecordPublisher(settings).publish([out(b"before")])  # only then does the broker lead the partition in truth
+        RecordPublisher(settings).publish([out(b"before")])  # only after this does the broker really lead the partition
         yield late, settings
 
 
 @pytest.fixture
 def several_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As librdkafka would send by itself."""
+    """Send as librdkafka does by default."""
 
     def config(settings: Settings, **more: Any) -> dict[str, Any]:
         return producer_config(settings, **more, **{"max.in.flight.requests.per.connection": 5})
@@ -62,7 +62,7 @@ def out(key: bytes) -> ProducerRecord:
     return ProducerRecord(TOPIC, key, os.urandom(LARGE), 0)
 
 
-def test_what_is_turned_away_is_written_before_what_comes_behind(leader: tuple[LateLeader, Settings]) -> None:
+def test_a_refused_batch_is_written_before_the_next_one(leader: tuple[LateLeader, Settings]) -> None:
     late, settings = leader
     sent, acknowledged = keys(), list[Message]()
     late.turn_away()
@@ -72,7 +72,7 @@ def test_what_is_turned_away_is_written_before_what_comes_behind(leader: tuple[L
 
 
 @pytest.mark.usefixtures("several_at_a_time")
-def test_nothing_is_delivered_that_kafka_does_not_place(leader: tuple[LateLeader, Settings]) -> None:
+def test_a_record_without_an_offset_is_not_delivered(leader: tuple[LateLeader, Settings]) -> None:
     late, settings = leader
     sent = keys()
     late.turn_away()
@@ -81,7 +81,7 @@ def test_nothing_is_delivered_that_kafka_does_not_place(leader: tuple[LateLeader
     assert there(settings, sent) == sent[1:]
 
 
-def test_a_gateway_takes_nothing_in_that_kafka_does_not_place(
+def test_the_gateway_accepts_no_record_without_an_offset(
     leader: tuple[LateLeader, Settings], several_at_a_time: None
 ) -> None:
     late, settings = leader

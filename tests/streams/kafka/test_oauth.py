@@ -1,4 +1,4 @@
-"""Tokens for OAUTHBEARER: fetched once, renewed in time, and errors that say what to mend and no secret."""
+"""Tokens for OAUTHBEARER: fetched once, renewed in time; errors name the cause and contain no secret."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ SECRET = "a:secret/with+signs%"
 
 
 class Time:
-    """The clock of the module under test: a token's life is not waited for."""
+    """Replace the clock of the module under test, so that no test waits for a token to expire."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     return made
 
 
-def test_a_token_serves_until_three_quarters_of_its_life(clock: Time) -> None:
+def test_a_token_is_used_for_three_quarters_of_its_lifetime(clock: Time) -> None:
     with TokenServer({"ours": SECRET}, life=100) as server:
         source = TokenSource(server.url, "ours", lambda: SECRET, "kafka write")
         first, expires_at = source.token()
@@ -44,7 +44,7 @@ def test_a_token_serves_until_three_quarters_of_its_life(clock: Time) -> None:
         assert (server.asked, server.scopes) == (2, ["kafka write"] * 2)
 
 
-def test_while_the_endpoint_is_away_the_token_at_hand_serves(clock: Time) -> None:
+def test_the_current_token_is_used_while_the_endpoint_is_down(clock: Time) -> None:
     with TokenServer({"ours": SECRET}, life=100) as server:
         source = TokenSource(server.url, "ours", lambda: SECRET)
         first, _ = source.token()
@@ -72,7 +72,7 @@ def test_a_secret_is_changed_in_its_file_while_running(tmp_path: Path, clock: Ti
         assert server.asked == 2
 
 
-def test_what_is_refused_is_said_without_the_secret() -> None:
+def test_errors_do_not_contain_the_secret() -> None:
     with TokenServer({"ours": SECRET}) as server:
         with pytest.raises(TokenRefused) as refused:
             TokenSource(server.url, "ours", lambda: "wrong-secret").token()

@@ -42,7 +42,7 @@ ENOUGH = 60.0
 
 @dataclass
 class Deployment:
-    """What a worker has left: a tenant's events, mapped, and two that became dead letters, one of them enriched."""
+    """A tenant's events as a worker has mapped them, and two dead letters, one of an enriched event."""
 
     cluster: Cluster
     load: Load
@@ -51,13 +51,13 @@ class Deployment:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Of a deployment that lacks nothing, so that ``doctor`` has no other problem to tell of."""
+        """The settings of a complete deployment, in which ``doctor`` finds no problem."""
         vendors = ("MEDIQUO_SECRET", "INFERMEDICA_TOKEN", "ALTIBBI_SECRET", "AZODHA_SECRET")
         return self.cluster.environ(
             OPERATOR,
             FHIRLINE_ERASURE_KEY=SECRET,
             FHIRLINE_REPLAY_DIR=self.replays,
-            FHIRLINE_VALIDATION="off",  # half of a process's start; what is validated, others test
+            FHIRLINE_VALIDATION="off",  # half of a process's start; validation has its own tests
             FHIRLINE_GATEWAY_PORT="0",
             FHIRLINE_INFERMEDICA_URL="https://infermedica.example",
             FHIRLINE_INFERMEDICA_CLIENT_ID=CLIENT_ID,
@@ -67,7 +67,7 @@ class Deployment:
 
     @property
     def event(self) -> str:
-        """An event that was mapped."""
+        """Return an event that was mapped."""
         return event_of(next(raw for raw in self.load.raws if raw.vendor == "mediquo"))
 
     def forget(self) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ class Deployment:
             return sum(1 for _ in scanner.read(dict.fromkeys(scanner.topic_partitions(topics))))
 
     def ran(self, *commands: Sequence[str]) -> list[Command]:
-        """The commands, run beside each other to their ends."""
+        """Run commands in parallel and wait for all of them."""
         with ExitStack() as stack:
             running = [stack.enter_context(command(*each, environ=self.environ)) for each in commands]
             for each in running:
@@ -87,7 +87,7 @@ class Deployment:
         return running
 
     def worked(self, *commands: Sequence[str]) -> list[str]:
-        """What the commands printed; each of them ended well."""
+        """Return the output of commands that all exit with 0."""
         ended = self.ran(*commands)
         for each in ended:
             assert each.wait() == 0, each.output
@@ -113,8 +113,8 @@ def deployment(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> De
     return Deployment(cluster, load, refused, str(tmp_path_factory.mktemp("replays")))
 
 
-def test_without_a_privilege_it_is_named(deployment: Deployment) -> None:
-    """Whoever only looks does without what the others need; who writes begins nothing that could not be finished."""
+def test_a_missing_privilege_is_named(deployment: Deployment) -> None:
+    """Reading commands need no privilege to write. Writing commands check theirs before they begin."""
     lacking = [
         Grant("Group", GROUP, "Describe"),
         Grant("Group", f"{GROUP}.state", "Describe"),
@@ -155,7 +155,7 @@ def test_without_a_privilege_it_is_named(deployment: Deployment) -> None:
     assert deployment.written(*topics) == before
 
 
-def test_with_exactly_its_privileges_every_command_of_the_operator_works(deployment: Deployment) -> None:
+def test_every_operator_command_works_with_exactly_its_privileges(deployment: Deployment) -> None:
     refused = deployment.letters
     of_tenant = ("--tenant", deployment.load.tenant, "--jobs", "1")
     status, doctor, show, trace, diff = deployment.worked(

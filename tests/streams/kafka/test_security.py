@@ -33,7 +33,7 @@ SAMPLES = ROOT / "streams" / "demo" / "samples"
 
 
 def awaited(settings: Settings, topic: str, count: int, by: Command) -> list[Any]:
-    """The first records of a topic, which ``by`` must write, read by the super user."""
+    """Read a topic's first records as the super user, once ``by`` has written them."""
     consumer = Consumer(
         librdkafka(settings, **{"group.id": f"test.{time.monotonic_ns()}", "auto.offset.reset": "earliest"})
     )
@@ -53,7 +53,7 @@ def awaited(settings: Settings, topic: str, count: int, by: Command) -> list[Any
 
 
 def written(settings: Settings, topic: str) -> int:
-    """How many records a topic holds."""
+    """Count the records of a topic."""
     consumer = Consumer(librdkafka(settings, **{"group.id": "test.count"}))
     try:
         places = [confluent_kafka.TopicPartition(topic, partition) for partition in range(PARTITIONS)]
@@ -63,7 +63,7 @@ def written(settings: Settings, topic: str) -> int:
 
 
 def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_path: Path) -> None:
-    """Webhook → gateway → worker → resources; file → ingest; survey → enrich → worker; each as a user of its own."""
+    """Webhook → gateway → worker → resources; file → ingest; survey → enrich → worker; each with its own user."""
     file = tmp_path / "events.ndjson"
     file.write_bytes(orjson.dumps(orjson.loads((SAMPLES / "altibbi-recommendation.json").read_bytes())))
     with InfermedicaServer() as api:
@@ -106,8 +106,10 @@ def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_p
     ],
     ids=lambda each: each if isinstance(each, str) else f"{each.operation} {each.name}",
 )
-def test_with_one_privilege_less_it_does_not_start_and_names_it(cluster: Cluster, process: str, lacking: Grant) -> None:
-    """A worker that may not join its group would else wait for ever without a word."""
+def test_a_process_without_one_privilege_does_not_start_and_names_it(
+    cluster: Cluster, process: str, lacking: Grant
+) -> None:
+    """Without the check, a worker that may not join its group would wait forever."""
     with cluster.without(process, lacking), command(process, environ=cluster.environ(process)) as refused:
         assert refused.wait() == 2, refused.output
     [line] = refused.said()
@@ -126,7 +128,7 @@ def test_with_one_privilege_less_it_does_not_start_and_names_it(cluster: Cluster
     ids=lambda each: f"{each.operation} {each.name}",
 )
 def test_a_worker_that_loses_a_privilege_ends(cluster: Cluster, lost: Grant) -> None:
-    """And does not limp on with the rest."""
+    """It does not continue with its other privileges."""
     with command("worker", environ=cluster.environ("worker")) as worker:
         worker.wait_for("partitions assigned")
         with cluster.without("worker", lost):
@@ -136,8 +138,8 @@ def test_a_worker_that_loses_a_privilege_ends(cluster: Cluster, lost: Grant) -> 
 
 
 @pytest.mark.long
-def test_what_the_group_has_committed_is_not_known_without_its_privilege_and_that_is_said(cluster: Cluster) -> None:
-    """A worker's first batch may be the first to notice."""
+def test_committed_offsets_need_a_privilege_which_the_error_names(cluster: Cluster) -> None:
+    """A worker may notice only at its first batch."""
     lost, place = Grant("Group", GROUP, "Read"), TopicPartition(raw_topic("mediquo"), 0)
     settings = cluster.settings_of("worker")
     with cluster.without("worker", lost), pytest.raises(PositionsUnknown, match=f"Read on group {GROUP}"):
@@ -146,14 +148,14 @@ def test_what_the_group_has_committed_is_not_known_without_its_privilege_and_tha
 
 
 def ended(process: Command) -> int | None:
-    """The exit code; 0 where it goes on and on."""
+    """Return the exit code, or 0 for a process that keeps running."""
     try:
         return process.wait()
     except subprocess.TimeoutExpired:
         return 0
 
 
-def test_topics_apply_says_what_it_was_refused(cluster: Cluster) -> None:
+def test_topics_apply_names_the_refused_operation(cluster: Cluster) -> None:
     with command("topics", "apply", environ=cluster.environ("stranger")) as refused:
         assert refused.wait() == 1, refused.output
     assert len(refused.said()) > 40
@@ -176,7 +178,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_the_settings_is_one_line_and_exit_2(cluster: Cluster, mistake: str) -> None:
-    """At once: not after Kafka's own patience, which is endless; and no secret is in it. Any process says the same."""
+    """Every process reports it at once, although the clients would retry forever, and without a secret."""
     (cluster.folder / "wrong").write_text(WRONG)
     changed, told = MISTAKES[mistake]
     files = {name: str(cluster.folder / value) for name, value in changed.items() if name.endswith("_FILE")}
@@ -198,10 +200,10 @@ def test_a_mistake_in_the_settings_is_one_line_and_exit_2(cluster: Cluster, mist
 
 
 @pytest.mark.long
-def test_all_three_clients_come_by_oauthbearer(cluster: Cluster, tmp_path: Path) -> None:
-    """kafka-python (topics), librdkafka (ingest, worker) and aiokafka (worker), with tokens of one small endpoint.
+def test_all_three_clients_authenticate_by_oauthbearer(cluster: Cluster, tmp_path: Path) -> None:
+    """kafka-python (topics), librdkafka (ingest, worker) and aiokafka (worker), with tokens of a local endpoint.
 
-    That a source of tokens renews them in time is test_oauth's.
+    test_oauth.py tests the renewal of tokens.
     """
     secret = tmp_path / "client-secret"
     secret.write_text("an-oauth-secret")
@@ -251,6 +253,6 @@ def test_every_setting_that_the_documentation_names_exists() -> None:
     assert named <= {PREFIX + name.upper() for name in Settings.model_fields}
 
 
-def test_certificates_that_are_being_replaced_take_no_privilege_away(tmp_path: Path) -> None:
+def test_replacing_certificates_is_not_mistaken_for_a_missing_privilege(tmp_path: Path) -> None:
     settings = settings_for("127.0.0.1:9", security_protocol="SSL", ssl_ca_file=tmp_path / "gone.pem")
     assert missing_acls(settings, "worker") == ""

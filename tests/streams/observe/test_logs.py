@@ -1,4 +1,4 @@
-"""No value of a payload in any log line, nor in any metric; and one event id from webhook to dead letter."""
+"""No value of a payload is in a log line or a metric. One event id leads from webhook to dead letter."""
 
 import copy
 import random
@@ -20,16 +20,16 @@ from tests.support.receiving import HEADER, SECRETS
 from tests.support.watching import ENOUGH, WorkerEndpoint, first_record, watched
 
 MARKED = re.compile(r"zq\d{6}qz", re.I)
-"""A marker is a word like any other: it survives cutting, folding and escaping."""
+"""A marker is a word that survives truncation, folding and escaping."""
 
 TYPES = frozenset({"event", "event_type", "type", "new_status", "old_status", "webhookEvent"})
-"""Where vendors say which event it is: a marker there would only ever show what is done with unknown ones."""
+"""Keys with the event's type. A marker there would turn every event into an unknown one."""
 
 MAX_BODY = 200_000
 
 
 class Markers:
-    """Gives each string its own marker, so that one that leaks says where it was."""
+    """Gives each string its own marker, which tells where a leaked one came from."""
 
     def __init__(self) -> None:
         self.places: list[str] = []
@@ -39,13 +39,13 @@ class Markers:
         return f"zq{len(self.places) - 1:06}qz"
 
     def found(self, text: str) -> dict[str, str]:
-        """Marker → where in which payload it stood."""
+        """Marker → its payload and path."""
         return {each: self.places[int(each[2:8])] for each in MARKED.findall(text)}
 
     def marked(self, value: Any, place: str, keep: random.Random | None) -> Any:
-        """The same with a marker in each string: instead of it, or, where it must be read, behind it.
+        """Put a marker into each string: in its place, or, where the string must be readable, behind it.
 
-        With ``keep`` half of them stay as they are, so that mappings get beyond the first thing they cannot read.
+        With ``keep`` half of the strings stay, so that mappings get beyond the first unreadable one.
         """
         if isinstance(value, dict):
             return {key: self._field(key, item, f"{place}/{key}", keep) for key, item in value.items()}
@@ -60,7 +60,7 @@ class Markers:
 
 
 def variants(case: Case, markers: Markers, rng: random.Random) -> Iterator[dict[str, Any]]:
-    """Every string marked; half of them, twice; broken, then marked."""
+    """Return payloads with every string marked, with half of them marked (twice), and broken ones."""
     for number, body in enumerate(case.events):
         place = f"{case.vendor}/{case.name}#{number}"
         yield markers.marked(body, place, None)
@@ -77,9 +77,9 @@ def markers() -> Markers:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerEndpoint]:
     own = {
         "FHIRLINE_LOG_LEVEL": "debug",
-        "FHIRLINE_VALIDATION": "both",  # so that disagreements are logged too; slow, therefore:
+        "FHIRLINE_VALIDATION": "both",  # logs disagreements of the validators too; it is slow, therefore:
         "FHIRLINE_BATCH_SIZE": "10",
-        "FHIRLINE_SESSION_TIMEOUT": "30",  # and so that no machine stands still for so long
+        "FHIRLINE_SESSION_TIMEOUT": "30",  # longer than any pause of the machine
         "FHIRLINE_MAX_BODY_BYTES": str(MAX_BODY),
         "FHIRLINE_MAX_DEPTH": "20",
     }
@@ -87,7 +87,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerEndpoint]:
         yield running
 
 
-def test_no_value_of_a_payload_is_logged_or_measured(stack: WorkerEndpoint, markers: Markers) -> None:
+def test_no_value_of_a_payload_is_in_logs_or_metrics(stack: WorkerEndpoint, markers: Markers) -> None:
     rng, kept = random.Random(11), 0
     for case in cases():
         path = f"/webhooks/{case.vendor}/acme" + (f"/{case.route_event}" if case.route_event else "")
@@ -109,7 +109,7 @@ def test_no_value_of_a_payload_is_logged_or_measured(stack: WorkerEndpoint, mark
     marked = first_record(
         stack.broker.bootstrap, BUNDLE, lambda message: bool(MARKED.search(value_of(message).decode()))
     )
-    assert markers.found(value_of(marked).decode()), "they come as far as the resources"
+    assert markers.found(value_of(marked).decode()), "they reach the resources"
     assert markers.found(logged) == {}
     scraped = "\n".join(stack.scraped().values())
     assert markers.found(scraped) == {}
@@ -118,7 +118,7 @@ def test_no_value_of_a_payload_is_logged_or_measured(stack: WorkerEndpoint, mark
 
 
 def straight_to_kafka(stack: WorkerEndpoint, markers: Markers) -> int:
-    """What a foreign producer may put there: no JSON, no object, strange headers and keys; one letter each."""
+    """Return what another producer may write: no JSON, no object, odd headers and keys. Each is a dead letter."""
     producer = Producer({"bootstrap.servers": stack.broker.bootstrap})
     values = [
         f'{{"name": "{markers.new("not JSON")}"'.encode(),
@@ -136,7 +136,7 @@ def straight_to_kafka(stack: WorkerEndpoint, markers: Markers) -> int:
 
 
 def refused_requests(stack: WorkerEndpoint, markers: Markers) -> None:
-    """Markers in everything that a request has."""
+    """Send requests with markers in every part."""
     new, proof = markers.new, {HEADER["mediquo"]: SECRETS["mediquo"], "content-type": "application/json"}
     name = new("body")
     deep = b'{"a":' * 30 + f'"{name}"'.encode() + b"}" * 30

@@ -1,4 +1,4 @@
-"""What Prometheus is told: by real processes, in bounded labels; and what dashboard and alerts ask for is there."""
+"""Metrics of real processes, with bounded labels; dashboard and alerts query only metrics that exist."""
 
 import json
 import re
@@ -64,7 +64,7 @@ def samples(text: str) -> list[Sample]:
 
 
 def total(text: str, name: str, **labels: str) -> float:
-    """The sum of the samples that have these labels."""
+    """Sum the samples that have these labels."""
     return sum(value for found, own, value in samples(text) if found == name and labels.items() <= own.items())
 
 
@@ -106,8 +106,8 @@ def test_a_dead_letter_is_counted_by_its_code_and_an_old_event_has_no_latency(st
     assert total(told, "fhirline_raw_to_canonical_seconds_count", vendor="mediquo") == 0
 
 
-def test_every_partition_has_its_lag_and_it_ends_at_none(stack: WorkerEndpoint) -> None:
-    """30 partitions, those that nothing was ever written to among them."""
+def test_every_partition_has_a_lag_that_ends_at_zero(stack: WorkerEndpoint) -> None:
+    """30 partitions, some of them empty."""
 
     def finished(text: str) -> bool:
         lags = [value for name, _, value in samples(text) if name == "fhirline_lag_records"]
@@ -117,8 +117,8 @@ def test_every_partition_has_its_lag_and_it_ends_at_none(stack: WorkerEndpoint) 
     assert total(told, "fhirline_topic_partitions") == 30
 
 
-def test_the_enrichment_tells_of_its_surveys(tmp_path: Path) -> None:
-    """One that is completed, one that there is none of."""
+def test_the_enrichment_counts_its_surveys(tmp_path: Path) -> None:
+    """One that is completed, and one that does not exist."""
     with EmbeddedBroker() as broker, InfermedicaServer() as api:
         create_topics(broker.bootstrap)
         running = RunningBroker("embedded", broker.bootstrap)
@@ -147,7 +147,7 @@ def test_health_and_readiness(stack: WorkerEndpoint) -> None:
     assert get(f"{stack.worker_url}/healthz") == (200, '{"status": "ok"}')
 
 
-def test_a_port_that_is_taken_is_named() -> None:
+def test_a_port_in_use_is_named() -> None:
     bound_socket = bound(Settings(metrics_port=0, _env_file=None))
     assert bound_socket is not None
     with bound_socket as held:
@@ -160,8 +160,8 @@ def test_a_port_that_is_taken_is_named() -> None:
 # --- labels are bounded -----------------------------------------------------------------------------------------------
 
 
-def test_a_vendor_who_invents_names_makes_no_series_without_end() -> None:
-    """Event types, fields, codes and resource types that nobody has declared, hundreds of each."""
+def test_a_vendor_that_invents_names_creates_a_bounded_number_of_series() -> None:
+    """Hundreds of undeclared event types, fields, codes and resource types."""
     normalize, registry = build_normalizer(Settings(_env_file=None)), new_registry("worker")
     of = VendorMetrics(WorkerMetrics(registry), "mediquo", normalize.terminology.names)
     for number in range(MANY):
@@ -214,14 +214,14 @@ WORDS = frozenset(
     "sum max min avg count absent rate increase deriv changes histogram_quantile topk vector max_over_time "
     "by without on ignoring group_left group_right and or unless offset".split()
 )
-"""PromQL's own, as far as they are used."""
+"""PromQL's own words, as far as they are used."""
 
 OWN_LABELS = frozenset({"job", "instance", "le"})
 OF_PROMETHEUS = frozenset({"up"})
 
 
 def named(expression: str) -> tuple[set[str], dict[str, set[str]], set[str]]:
-    """Metrics, the labels that each is selected by, and the labels that results are grouped by."""
+    """Return the metrics of an expression, the labels that select each, and the labels that group results."""
     bare = re.sub(r'"[^"]*"', '""', expression)
     selected: dict[str, set[str]] = {}
     for metric, inside in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", bare):
@@ -241,7 +241,7 @@ def test_names_are_found_in_an_expression() -> None:
 
 
 def everything_happens(stack: WorkerEndpoint) -> None:
-    """Events of a vendor that no other test counts: one that is mapped, one with a word unknown, one unreadable."""
+    """Post events that no other test counts: a mapped one, one with an unknown word, an unreadable one."""
     for case in (each for each in cases() if each.vendor == "azodha"):
         route = f"/{case.route_event}" if case.route_event else ""
         assert stack.gateway.post(f"/webhooks/azodha/acme{route}", case.events[0]).status == 202
@@ -253,7 +253,7 @@ def everything_happens(stack: WorkerEndpoint) -> None:
     stack.until(lambda text: "fhirline_lag_records{" in text)  # as of the worker's last fetch
 
 
-def test_everything_that_dashboard_and_alerts_ask_for_is_told(stack: WorkerEndpoint) -> None:
+def test_everything_that_dashboard_and_alerts_query_exists(stack: WorkerEndpoint) -> None:
     everything_happens(stack)
     exposed: dict[str, set[str]] = {name: set() for name in OF_PROMETHEUS}
     enrich = new_registry("enrich")
@@ -262,7 +262,7 @@ def test_everything_that_dashboard_and_alerts_ask_for_is_told(stack: WorkerEndpo
     for family in (*families, *enrich.collect()):
         for sample in family.samples:
             exposed.setdefault(sample.name, set()).update(sample.labels)
-    # A vendor's drift has no series before the first: its name stands in the scrape, its labels in the family.
+    # Schema drift has no series before the first: its name is in the scrape, its labels in the family.
     drift = WorkerMetrics(new_registry("worker")).drift
     assert drift._name in {family.name for family in families}
     exposed.setdefault("fhirline_drift_total", set()).update(drift._labelnames)
@@ -283,7 +283,7 @@ def test_everything_that_dashboard_and_alerts_ask_for_is_told(stack: WorkerEndpo
     assert {name for name in own if not any(each.startswith(name) for each in asked)} == set(), "shown nowhere"
 
 
-def test_the_dashboard_is_one() -> None:
+def test_the_dashboard_is_valid() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
@@ -298,7 +298,7 @@ def test_the_dashboard_is_one() -> None:
             assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
 
 
-def test_every_alert_says_what_to_do() -> None:
+def test_every_alert_links_to_what_to_do() -> None:
     for rule in RULES:
         page, _, anchor = rule["annotations"]["runbook"].partition("#")
         assert (page, anchor in OPERATIONS) == ("docs/operations.md", True), rule["alert"]
@@ -308,7 +308,7 @@ def test_every_alert_says_what_to_do() -> None:
     assert len({rule["alert"] for rule in RULES}) == len(RULES)
 
 
-def test_what_is_provisioned_is_there() -> None:
+def test_provisioned_files_exist() -> None:
     compose = yaml.safe_load((GRAFANA.parent / "compose.yaml").read_text("utf-8"))
     config = yaml.safe_load((GRAFANA / "prometheus" / "prometheus.yml").read_text("utf-8"))
     assert config["rule_files"] == ["rules/*.yml"]

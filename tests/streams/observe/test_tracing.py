@@ -1,4 +1,4 @@
-"""Traces: one id from a webhook to the canonical records, and nothing at all where nobody asked for them."""
+"""Traces: one id from a webhook to the canonical records; without an endpoint, no trace at all."""
 
 import gzip
 import sys
@@ -26,11 +26,11 @@ from tests.support.watching import ENOUGH, first_record, watched
 
 REPORT = next(case for case in cases() if case.vendor == "altibbi" and case.name == "recommendation")
 FOREIGN = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
-"""A sender's own trace, which must not become ours."""
+"""A sender's own trace, which must be ignored."""
 
 
 class Collector:
-    """What an OpenTelemetry collector is sent: (service, span)."""
+    """Collects the spans of the exporters, as (service, span)."""
 
     def __init__(self, server: ThreadingHTTPServer) -> None:
         self.endpoint = f"http://127.0.0.1:{server.server_address[1]}/v1/traces"
@@ -46,7 +46,7 @@ class Collector:
             self.arrived.notify_all()
 
     def named(self, prefix: str) -> tuple[str, Span]:
-        """The first span whose name begins so, awaited."""
+        """Wait for the first span whose name begins so, and return it."""
         with self.arrived:
             end = time.monotonic() + ENOUGH
             while not (found := [each for each in self.spans if each[1].name.startswith(prefix)]):
@@ -107,19 +107,19 @@ def test_one_trace_from_webhook_to_canonical_record(tmp_path: Path) -> None:
 
 
 def carries(message: Message) -> tuple[str, str]:
-    """Trace and span of a record's ``traceparent``."""
+    """Return trace and span of a record's ``traceparent``."""
     version, trace, span, flags = (header_of(message, "traceparent") or "").split("-")
     assert (version, int(flags, 16) & 1) == ("00", 1), "sampled"
     return trace, span
 
 
 @pytest.mark.parametrize("sent", ["", "not one", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "x" * 10_000, "ff-1-1-1"])
-def test_a_header_that_names_no_trace_begins_one(sent: str) -> None:
+def test_an_invalid_traceparent_begins_a_trace(sent: str) -> None:
     raw = ConsumerRecord("raw.altibbi", 0, 0, 0, None, None, [("traceparent", sent.encode())])
     assert not _trace_of(raw)
 
 
-def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opentelemetry_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     wanted = Settings(tracing_endpoint="http://127.0.0.1:4318/v1/traces", _env_file=None)
     with pytest.raises(ConfigurationError, match=r"pip install 'fhirline\[tracing\]'"):

@@ -44,7 +44,7 @@ def test_a_prefix_is_part_of_what_is_sent() -> None:
     assert not credential_matches(bearer, "one", BODY, [b"one"])
 
 
-def test_no_secret_opens_nothing() -> None:
+def test_without_a_secret_nothing_matches() -> None:
     assert not credential_matches(STATIC, "", BODY, [])
     assert not credential_matches(SIGNED, signature(b""), BODY, [])
 
@@ -57,14 +57,14 @@ def test_a_signature_is_over_the_raw_bytes() -> None:
     assert not credential_matches(SIGNED, "SHA256=" + signature(b"one")[7:], BODY, [b"one"])
 
 
-def test_bytes_that_are_no_utf8_are_only_wrong() -> None:
+def test_bytes_that_are_not_utf8_do_not_match() -> None:
     assert not credential_matches(STATIC, b"\xff\xfe".decode("utf-8", "surrogateescape"), BODY, [b"one"])
     assert credential_matches(STATIC, "ключ", BODY, ["ключ".encode()])
 
 
 @pytest.mark.parametrize("credential", [STATIC, SIGNED], ids=lambda each: each.scheme)
 def test_every_secret_is_compared_in_constant_time(credential: Credential, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also after one has matched; and only by hmac.compare_digest."""
+    """Also after one has matched, and only with hmac.compare_digest."""
     compared = []
 
     def recorded(expected: bytes, given: bytes) -> bool:
@@ -100,7 +100,7 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
     assert secrets.valid(["A"]) == []
 
 
-def test_a_file_that_stays_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "secret"
     file.write_text("one")
     secrets = Secrets({"A_FILE": str(file)})
@@ -109,8 +109,8 @@ def test_a_file_that_stays_is_not_read_again(tmp_path: Path, monkeypatch: pytest
     assert secrets.valid(["A"]) == [b"one"]
 
 
-def test_a_file_that_is_just_being_written_changes_nothing(tmp_path: Path) -> None:
-    """An editor empties a file before it writes it; a file that stays empty holds no secret."""
+def test_a_file_being_written_keeps_its_secrets(tmp_path: Path) -> None:
+    """An editor empties a file before it writes it. A file that stays empty contains no secret."""
     file = tmp_path / "secret"
     secrets = Secrets({"A_FILE": str(file)})
     file.write_text("one")
@@ -122,7 +122,7 @@ def test_a_file_that_is_just_being_written_changes_nothing(tmp_path: Path) -> No
 
 
 def test_a_token_is_changed_under_load_and_no_valid_request_is_refused(tmp_path: Path) -> None:
-    """Old; old and new; new: without a restart. What is taken out opens nothing from the next request on."""
+    """Old; old and new; new: without a restart. A removed token is refused from the next request on."""
     file = tmp_path / "token"
     file.write_text("old\n")
     with EmbeddedBroker() as broker:
@@ -149,7 +149,7 @@ def test_a_token_is_changed_under_load_and_no_valid_request_is_refused(tmp_path:
                     file.write_text("old\nnew\n")
                     assert (post("old"), post("new")) == (202, 202)
                 token = "new"
-                for _ in range(8):  # whatever was under way with the old one has been answered
+                for _ in range(8):  # requests with the old token have been answered
                     post("new")
                 over.set()
             finally:
@@ -165,8 +165,8 @@ def test_a_token_is_changed_under_load_and_no_valid_request_is_refused(tmp_path:
 SECRET_FIELDS = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
 
 
-def test_every_secret_setting_can_be_a_file_and_shows_nowhere(tmp_path: Path) -> None:
-    """Neither in repr, nor in ``fhirline settings``, nor in what a start that fails prints."""
+def test_every_secret_setting_can_be_a_file_and_is_never_printed(tmp_path: Path) -> None:
+    """Neither in repr, nor by ``fhirline settings``, nor by a start that fails."""
     assert len(SECRET_FIELDS) >= 4
     held = {name: f"s3cret-of-{name}" for name in SECRET_FIELDS}
     secrets: dict[str, Any] = {name: SecretStr(value) for name, value in held.items()}
@@ -198,7 +198,7 @@ def test_every_secret_setting_can_be_a_file_and_shows_nowhere(tmp_path: Path) ->
 
 
 def test_no_secret_is_an_argument_of_a_process(tmp_path: Path) -> None:
-    """Whoever may list a machine's processes sees their arguments."""
+    """Arguments are visible to everybody who can list the processes."""
     with EmbeddedBroker() as broker, running_gateway(broker.bootstrap, tmp_path) as gateway:
         assert gateway.port
         arguments = []
@@ -209,7 +209,7 @@ def test_no_secret_is_an_argument_of_a_process(tmp_path: Path) -> None:
     assert not [each for each in arguments for secret in SECRETS.values() if secret.encode() in each]
 
 
-def test_a_secret_file_that_others_can_read_is_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_secret_file_that_others_can_read_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "secret"
     file.write_text("one")
     file.chmod(0o600)

@@ -1,4 +1,4 @@
-"""The gateway over real HTTP, as a process of its own, with a real broker behind it."""
+"""The gateway as a process, over real HTTP, with a real broker."""
 
 import hashlib
 import hmac
@@ -37,7 +37,7 @@ from tests.support.receiving import (
 MAX_BODY = 200_000
 MAX_DEPTH = 20
 MARKER = "Zaphod-Beeblebrox"
-"""Stands for a patient's data: must never be logged or answered."""
+"""In place of a patient's data: must never be logged or answered."""
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +68,10 @@ def gateway(broker: EmbeddedBroker, folder: Path) -> Iterator[GatewayProcess]:
         yield running
 
 
-# --- what is kept -----------------------------------------------------------------------------------------------------
+# --- what is stored ---------------------------------------------------------------------------------------------------
 
 
-def test_an_event_is_kept_before_it_is_acknowledged(gateway: GatewayProcess, broker: EmbeddedBroker) -> None:
+def test_an_event_is_stored_before_the_answer_202(gateway: GatewayProcess, broker: EmbeddedBroker) -> None:
     before = Instant.parse("2024-01-01T00:00:00Z")
     survey = {"event_type": "survey_finished", "content": {"survey_id": "s-kept"}}  # no other test sends it
     answer = gateway.post("/webhooks/infermedica", survey)
@@ -88,8 +88,8 @@ def test_an_event_is_kept_before_it_is_acknowledged(gateway: GatewayProcess, bro
     assert record.key() == b"default|survey/s-kept"
 
 
-def test_equal_events_have_one_key_whatever_their_bytes(gateway: GatewayProcess) -> None:
-    """mapping.md §2: the key is of the canonical form."""
+def test_equal_events_have_one_key_in_any_formatting(gateway: GatewayProcess) -> None:
+    """mapping.md §2.1: the event key is computed from the canonical form."""
     first = gateway.post("/webhooks/infermedica/acme", b'{"event_type": "x", "content": {"survey_id": "s-2"}}')
     again = gateway.post("/webhooks/infermedica/acme", b'{"content":{"survey_id":"s-2"},"event_type":"x"}')
     assert (first.status, again.status) == (202, 202)
@@ -162,7 +162,7 @@ def test_of_a_key_that_is_sent_twice_the_last_counts(gateway: GatewayProcess, br
 def test_no_secret_is_stored(
     gateway: GatewayProcess, broker: EmbeddedBroker, vendor: str, path: str, body: Any, secrets: tuple[str, ...]
 ) -> None:
-    """Every datum of mapping.md §7 that must not be kept; whatever else was sent is kept."""
+    """Everything that mapping.md §7 lists is removed, and nothing else."""
     answer = gateway.post(path, body)
     assert answer.status == 202
     record = record_of(broker.bootstrap, vendor, answer.json["event_key"])
@@ -174,7 +174,7 @@ def test_no_secret_is_stored(
 
 
 def test_a_retry_with_another_pass_code_is_the_same_event(gateway: GatewayProcess) -> None:
-    """mapping.md §2: a four-digit code must not be in the hash, from which it could be guessed."""
+    """mapping.md §2.1: a four-digit code must not be in the hash, from which it could be guessed."""
     keys = {
         gateway.post("/webhooks/altibbi", {"user_id": 1, "data": {"dispense": {"pass_code": code}}}).json["event_key"]
         for code in ("1234", "9876")
@@ -293,7 +293,7 @@ def test_413(gateway: GatewayProcess, chunked: bool, size: int, status: int) -> 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_401(gateway: GatewayProcess, vendor: str) -> None:
-    """Also before it is known whether the body is one."""
+    """Also where the body is no JSON."""
     header = HEADER[vendor].replace("-", "_")
     other = SECRETS["altibbi" if vendor != "altibbi" else "azodha"]
     for wrong in ("", "wrong", other, SECRETS[vendor] + "x", SECRETS[vendor].upper()):
@@ -301,7 +301,7 @@ def test_401(gateway: GatewayProcess, vendor: str) -> None:
     assert gateway.post(f"/webhooks/{vendor}", b"no json").refused == (400, "not-json")
 
 
-def test_two_credentials_are_none(gateway: GatewayProcess) -> None:
+def test_two_credentials_are_refused(gateway: GatewayProcess) -> None:
     head = f"{HEADER['mediquo']}: {SECRETS['mediquo']}\r\n"
     with raw(gateway, "/webhooks/mediquo", head * 2 + "Content-Length: 2\r\n") as connection:
         connection.sendall(b"{}")
@@ -309,7 +309,7 @@ def test_two_credentials_are_none(gateway: GatewayProcess) -> None:
 
 
 def test_a_signed_webhook(gateway: GatewayProcess, folder: Path) -> None:
-    """HMAC-SHA-256 over the raw bytes, two secrets valid at a time, one of them changed in its file while running."""
+    """HMAC-SHA-256 over the raw bytes, with two valid secrets, one of which changes in its file meanwhile."""
     body = b'{ "event_type" : "signed" }'
 
     def sent(secret: str, content: bytes = body) -> int:
@@ -326,7 +326,7 @@ def test_a_signed_webhook(gateway: GatewayProcess, folder: Path) -> None:
     assert gateway.post("/webhooks/infermedica/signed", body).status == 401  # the vendor's static secret is not enough
 
 
-def test_without_a_secret_everybody_is_refused(gateway: GatewayProcess) -> None:
+def test_without_a_secret_every_request_is_refused(gateway: GatewayProcess) -> None:
     for sent in ("anything", "", "None"):
         assert gateway.post("/webhooks/mediquo/keyless", {}, x_key=sent).refused == (401, "unauthorized")
     line = gateway.event("no secret configured")
@@ -378,7 +378,7 @@ def test_400(gateway: GatewayProcess, body: bytes, code: str) -> None:
     ],
 )
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_strange_objects_are_kept_too(gateway: GatewayProcess, vendor: str, body: bytes) -> None:
+def test_unusual_objects_are_stored_too(gateway: GatewayProcess, vendor: str, body: bytes) -> None:
     assert gateway.post(f"/webhooks/{vendor}", body).status == 202
 
 
@@ -386,7 +386,7 @@ def test_strange_objects_are_kept_too(gateway: GatewayProcess, vendor: str, body
 
 
 def raw(gateway: GatewayProcess, path: str, headers: str) -> socket.socket:
-    """A connection on which the head of a request has been sent."""
+    """Open a connection and send the head of a request."""
     connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=20)
     connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
     return connection
@@ -400,15 +400,15 @@ def status_of(connection: socket.socket) -> int:
 CREDENTIAL = f"{HEADER['infermedica']}: {SECRETS['infermedica']}\r\n"
 
 
-def test_a_body_that_does_not_come(gateway: GatewayProcess) -> None:
+def test_a_body_that_does_not_arrive(gateway: GatewayProcess) -> None:
     with raw(gateway, "/webhooks/infermedica", CREDENTIAL + "Content-Length: 100\r\n") as connection:
         connection.sendall(b'{"event_type":')
         assert status_of(connection) == 408
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /webhooks/infermedica HTTP/1.1\r\nHost: x\r\nX-Slow: "])
-def test_a_head_that_does_not_come(gateway: GatewayProcess, sent: bytes) -> None:
-    """The connection is closed, though bytes trickle in; else a few thousand of them would be all there can be."""
+def test_a_head_that_does_not_arrive(gateway: GatewayProcess, sent: bytes) -> None:
+    """The connection is closed although bytes trickle in. Otherwise a few thousand would use up all descriptors."""
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
         connection.sendall(sent)
         connection.settimeout(0.1)
@@ -424,15 +424,17 @@ def test_a_head_that_does_not_come(gateway: GatewayProcess, sent: bytes) -> None
     assert gateway.event("invalid http")["error"] == "no head in time"
 
 
-def test_a_strangers_body_is_not_read(gateway: GatewayProcess) -> None:
-    """A static credential is in the head: who has none is refused before a byte of the body is held for it."""
+def test_the_body_is_not_read_without_a_credential(gateway: GatewayProcess) -> None:
+    """A static credential is in the head, so that a request without one is refused before its body is read."""
     with raw(gateway, "/webhooks/infermedica", f"Content-Length: {MAX_BODY}\r\n") as connection:
         assert status_of(connection) == 401
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n"])
-def test_a_sender_that_goes_away_leaves_nothing(gateway: GatewayProcess, broker: EmbeddedBroker, framing: str) -> None:
-    """A part of a body is never taken for the whole, even where it is JSON."""
+def test_a_sender_that_disconnects_stores_nothing(
+    gateway: GatewayProcess, broker: EmbeddedBroker, framing: str
+) -> None:
+    """A part of a body is never stored as the whole, even where it is JSON."""
     before = len(stored(broker.bootstrap, "infermedica"))
     gone = gateway.logged.count('"client-gone"')
     with raw(gateway, "/webhooks/infermedica", CREDENTIAL + framing) as connection:
@@ -454,8 +456,8 @@ def gateway_count(gateway: GatewayProcess) -> int:
         (f"Content-Length: {MARKER}\r\n", "{}"),
     ],
 )
-def test_what_is_no_http(gateway: GatewayProcess, headers: str, body: str) -> None:
-    """Refused as everything is, and without being quoted."""
+def test_invalid_http(gateway: GatewayProcess, headers: str, body: str) -> None:
+    """It is refused as JSON, and not quoted."""
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
         head = f"POST /webhooks/infermedica HTTP/1.1\r\nHost: x\r\n{CREDENTIAL}{headers}\r\n"
         connection.sendall((head + body).encode())
@@ -490,7 +492,7 @@ def test_nothing_of_a_body_is_logged_or_answered(gateway: GatewayProcess) -> Non
 
 
 def test_an_exception_is_logged_by_type_and_place() -> None:
-    """pydantic's message quotes its input, and so does the one of what was raised because of it."""
+    """pydantic's message quotes its input, and so does an exception raised from it."""
 
     class Payload(BaseModel):
         age: int
@@ -528,7 +530,7 @@ def test_the_access_log_says_which_event(gateway: GatewayProcess) -> None:
     }
 
 
-# --- Kafka away, start and end ----------------------------------------------------------------------------------------
+# --- Kafka down, start and shutdown -----------------------------------------------------------------------------------
 
 
 def test_healthy_and_ready(broker: EmbeddedBroker, tmp_path: Path) -> None:
@@ -545,7 +547,7 @@ def test_healthy_and_ready(broker: EmbeddedBroker, tmp_path: Path) -> None:
             assert gateway.ended() == 0
 
 
-def test_kafka_goes_and_comes_back(tmp_path: Path) -> None:
+def test_kafka_stops_and_comes_back(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker:
         create_raw_topics(broker)
         with running_gateway(broker.bootstrap, tmp_path, FHIRLINE_GATEWAY_DELIVERY_TIMEOUT="1.5") as gateway:
@@ -560,7 +562,7 @@ def test_kafka_goes_and_comes_back(tmp_path: Path) -> None:
             assert "FHIRLINE_BOOTSTRAP" in ready.json["problems"][0]
             with EmbeddedBroker(broker.port) as again:
                 assert gateway.post("/webhooks/infermedica", SURVEY).refused == (503, "kafka-unavailable")
-                assert "raw.infermedica" not in topics_of(again), "the topic was made by a webhook"
+                assert "raw.infermedica" not in topics_of(again), "a webhook has created the topic"
                 create_raw_topics(again)
                 answers = [gateway.post("/webhooks/infermedica", SURVEY).status for _ in range(3)]
                 assert answers[-1] == 202
@@ -576,8 +578,8 @@ def topics_of(broker: EmbeddedBroker) -> set[str]:
     return set(AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=10).topics)
 
 
-def test_a_broker_that_hangs_and_wakes_up(tmp_path: Path) -> None:
-    """503 for who waited, 429 for who came while the one place was taken, and 202 again afterwards."""
+def test_a_broker_that_hangs_and_recovers(tmp_path: Path) -> None:
+    """503 for the waiting request, 429 for those beyond the limit in flight, and 202 again afterwards."""
     with EmbeddedBroker() as broker:
         create_raw_topics(broker)
         with running_gateway(
@@ -610,7 +612,7 @@ def test_an_event_that_is_too_large_for_kafka(broker: EmbeddedBroker, tmp_path: 
         assert gateway.post("/webhooks/infermedica", SURVEY).status == 202
 
 
-def test_sigterm_lets_what_is_in_flight_finish(broker: EmbeddedBroker, tmp_path: Path) -> None:
+def test_sigterm_lets_requests_in_flight_finish(broker: EmbeddedBroker, tmp_path: Path) -> None:
     body = b'{"event_type": "last", "content": {"survey_id": "in-flight"}}'
     with running_gateway(broker.bootstrap, tmp_path) as gateway:
         with raw(gateway, "/webhooks/infermedica", CREDENTIAL + f"Content-Length: {len(body)}\r\n") as connection:
@@ -648,7 +650,7 @@ def test_a_burst_of_senders(gateway: GatewayProcess, broker: EmbeddedBroker) -> 
     assert [len(found) for found in partitions.values()] == [1] * 8
 
 
-def test_a_port_that_is_taken_is_said_in_one_line(broker: EmbeddedBroker, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(broker: EmbeddedBroker, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         with running_gateway(broker.bootstrap, tmp_path, "--port", port) as gateway:

@@ -1,4 +1,4 @@
-"""``fhirline ingest`` as a process, with a real broker: the gateway's records out, every line accounted for."""
+"""``fhirline ingest`` as a process with a real broker: the gateway's records, and every line accounted for."""
 
 import os
 import pty
@@ -54,7 +54,7 @@ def survey(survey_id: object) -> bytes:
 
 
 def kept(broker: EmbeddedBroker, vendor: str, tenant: str) -> list[tuple[bytes, bytes, dict[str, str], int]]:
-    """(key, value, headers, timestamp) of a tenant's records. Each test has a tenant or vendor of its own."""
+    """Return key, value, headers and timestamp of a tenant's records. Each test has its own tenant or vendor."""
     return [
         (key_of(message), value_of(message), text_headers(message), message.timestamp()[1])
         for message in stored(broker.bootstrap, vendor)
@@ -80,7 +80,7 @@ def test_a_line_becomes_the_record_that_the_gateway_makes(broker: EmbeddedBroker
     assert ingested[3] == past.order[0] * 1000 + 89
 
 
-def test_azodhas_event_is_said_by_an_option(broker: EmbeddedBroker, tmp_path: Path) -> None:
+def test_azodhas_event_is_an_option(broker: EmbeddedBroker, tmp_path: Path) -> None:
     line = b'{"patientId": "p-1"}'
     done = ingest(broker, tmp_path, "azodha", "-", "--event", "BookAppointment", stdin=line)
     assert done.code == 0
@@ -88,7 +88,7 @@ def test_azodhas_event_is_said_by_an_option(broker: EmbeddedBroker, tmp_path: Pa
     assert (key, value, headers["event-type"]) == (b"default|p-1", b'{"patientId":"p-1"}', "BookAppointment")
 
 
-def test_a_bad_line_is_reported_and_stops_nothing(broker: EmbeddedBroker, tmp_path: Path) -> None:
+def test_a_bad_line_is_reported_and_the_others_are_ingested(broker: EmbeddedBroker, tmp_path: Path) -> None:
     bad = {2: b'{"secret name": ', 4: b'["secret name"]', 5: b"\xff\xfe", 7: b'{"a":' + b"[" * 99 + b"]" * 99 + b"}"}
     first = [bad.get(number, b"" if number == 6 else survey(f"bad-{number}")) for number in range(1, 9)]
     (tmp_path / "first.ndjson").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(first))
@@ -111,8 +111,8 @@ def test_a_bad_line_is_reported_and_stops_nothing(broker: EmbeddedBroker, tmp_pa
     assert taken == {f"default|survey/bad-{n}".encode() for n in (1, 3, 8, "second")}
 
 
-def test_rejected_lines_can_be_mended_and_put_again(broker: EmbeddedBroker, tmp_path: Path) -> None:
-    """Twice the same line is twice the same event: who is not sure runs it again."""
+def test_rejected_lines_can_be_corrected_and_ingested_again(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    """The same line twice is the same event twice, so that an ingest can be repeated."""
     options = ("mediquo", "-", "--tenant", "acme", "--received-at", PAST)
     line = b'{"type": "x", "payload": {"patient": {"code": "p-1"}}}\n'
     assert (
@@ -130,7 +130,7 @@ def test_rejected_lines_can_be_mended_and_put_again(broker: EmbeddedBroker, tmp_
 
 
 def test_lines_too_large(broker: EmbeddedBroker, tmp_path: Path) -> None:
-    """By the limit of a line, and by what Kafka takes: a record is larger than its line."""
+    """By the limit of a line, and by that of Kafka: a record is larger than its line."""
     limit = 65_536
     much = [limit - 18 - 60, limit - 18 - 1, 10 * limit]
     content = b"".join(b'{"event_type": "' + b"x" * size + b'"}\n' for size in much) + survey("after")
@@ -144,7 +144,7 @@ def test_lines_too_large(broker: EmbeddedBroker, tmp_path: Path) -> None:
 
 
 def test_many_lines(broker: EmbeddedBroker, tmp_path: Path) -> None:
-    """More than are on their way at once; order within a patient stays."""
+    """More than are in flight at once. A patient's events stay in order."""
     count = 25_000
     content = b"".join(b'{"user_id":"many-%d","n":%d}\n' % (n % 7, n) for n in range(count))
     done = ingest(broker, tmp_path, "altibbi", "-", stdin=content)
@@ -157,7 +157,7 @@ def test_many_lines(broker: EmbeddedBroker, tmp_path: Path) -> None:
     assert len(by_key) == 7
 
 
-def test_success_is_not_claimed_when_kafka_goes_away(tmp_path: Path) -> None:
+def test_success_is_not_reported_when_kafka_stops(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker:
         create_raw_topics(broker)
         process = subprocess.Popen(
@@ -170,7 +170,7 @@ def test_success_is_not_claimed_when_kafka_goes_away(tmp_path: Path) -> None:
         )
         assert process.stdin is not None
         try:
-            process.stdin.write((survey(1) + b"\n") * 20_000)  # more than may be on their way, so some are kept
+            process.stdin.write((survey(1) + b"\n") * 20_000)  # more than the limit in flight, so some are stored
             process.stdin.flush()
             while not stored(broker.bootstrap, "infermedica"):
                 assert process.poll() is None
@@ -184,7 +184,7 @@ def test_success_is_not_claimed_when_kafka_goes_away(tmp_path: Path) -> None:
     assert b"Kafka did not take an event" in err
     assert b"lines: " in out
     taken = int(out.split(b"lines: ")[1].split(b" in the topic")[0].replace(b",", b""))
-    assert taken <= 20_000, "what was put after Kafka had gone cannot be in the topic"
+    assert taken <= 20_000, "lines sent after Kafka has stopped cannot be in the topic"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_wrong_argument_is_one_line(
     assert line.startswith(f"fhirline: {said}")
 
 
-def test_a_topic_is_never_made_by_the_way(tmp_path: Path) -> None:
+def test_a_missing_topic_is_not_created(tmp_path: Path) -> None:
     with EmbeddedBroker() as empty:
         done = ingest(empty, tmp_path, "mediquo", "-", stdin=b"{}\n")
         assert done.code == 2
@@ -248,7 +248,7 @@ def test_on_a_terminal_there_is_a_progress_bar(broker: EmbeddedBroker, tmp_path:
     assert b"50 in the topic, 1 rejected" in shown
 
 
-def test_no_more_of_a_line_is_read_than_may_be(tmp_path: Path) -> None:
+def test_a_line_is_read_up_to_the_limit_only(tmp_path: Path) -> None:
     path = tmp_path / "one"
     path.write_bytes(b"x" * 100_000 + b"\nab\r\n" + b"y" * 10 + b"\n" + b"z" * 11)
     with path.open("rb") as stream:
@@ -261,5 +261,5 @@ def test_the_record_is_a_function_of_the_line_and_the_time(tmp_path: Path) -> No
     assert at is not None
     made = raw_record("infermedica", "acme", survey(9), at, None, 64)
     assert made == raw_record("infermedica", "acme", survey(9), at, None, 64)
-    assert made.timestamp_ms == 1  # Kafka knows no earlier time; the header does
+    assert made.timestamp_ms == 1  # Kafka has no earlier time; the header has
     assert ("received-at", b"1969-12-31T23:59:59Z") in made.headers

@@ -1,4 +1,4 @@
-"""Request rates by vendor and tenant: what is beyond is answered 429, and says when to come again."""
+"""Rate limits by vendor and tenant: excess requests are answered 429 with Retry-After."""
 
 import sys
 import threading
@@ -27,7 +27,7 @@ class Clock:
 
 
 def limited(folder: Path, **limits: object) -> Path:
-    """The packaged vendors with limits of Infermedica: ``vendor``, ``defaults`` and ``acme``."""
+    """Load the packaged vendors with limits for Infermedica: ``vendor``, ``defaults`` and ``acme``."""
     content = yaml.safe_load(PACKAGED.read_text("utf-8"))
     vendor = content["vendors"]["infermedica"]
     if "vendor" in limits:
@@ -41,7 +41,7 @@ def limited(folder: Path, **limits: object) -> Path:
     return path
 
 
-def test_nobody_is_limited_unless_vendors_yaml_says_so() -> None:
+def test_without_a_limit_in_vendors_yaml_nothing_is_limited() -> None:
     limits = RateLimits(load_vendors(), Clock())
     assert not any(limits.wait(vendor, "default") for vendor in SECRETS for _ in range(10_000))
 
@@ -51,30 +51,30 @@ def test_a_burst_then_the_rate(tmp_path: Path) -> None:
     limits = RateLimits(load_vendors(limited(tmp_path, defaults={"per_second": 0.5, "burst": 3})), clock)
     waits = [limits.wait("infermedica", "default") for _ in range(5)]
     assert waits == [0, 0, 0, 2, 2], "refused requests take nothing"
-    assert limits.wait("infermedica", "acme") == 0, "each tenant has a bucket of its own"
+    assert limits.wait("infermedica", "acme") == 0, "each tenant has its own bucket"
     clock.now += 2.0
     assert [limits.wait("infermedica", "default") for _ in range(2)] == [0, 2]
     clock.now += 3_600
     assert [limits.wait("infermedica", "default") for _ in range(4)] == [0, 0, 0, 2], "never more than the burst"
 
 
-def test_a_vendors_limit_is_of_all_its_tenants(tmp_path: Path) -> None:
+def test_a_vendors_limit_is_shared_by_its_tenants(tmp_path: Path) -> None:
     clock = Clock()
     vendors = load_vendors(limited(tmp_path, vendor={"per_second": 1, "burst": 3}, acme={"per_second": 1, "burst": 1}))
     limits = RateLimits(vendors, clock)
     assert [limits.wait("infermedica", "acme") for _ in range(3)] == [0, 1, 1]
-    assert [limits.wait("infermedica", "default") for _ in range(3)] == [0, 0, 1], "refusals cost nobody anything"
+    assert [limits.wait("infermedica", "default") for _ in range(3)] == [0, 0, 1], "refused requests take no token"
     assert limits.wait("altibbi", "default") == 0
 
 
 @pytest.mark.parametrize("wrong", [{"per_second": 0}, {"burst": 3}, {"per_second": 1, "burst": 0}, {"rate": 1}, 5])
-def test_a_limit_that_is_none_is_said_with_its_place(tmp_path: Path, wrong: object) -> None:
+def test_an_invalid_limit_is_reported_with_its_place(tmp_path: Path, wrong: object) -> None:
     with pytest.raises(ConfigurationError, match="rate_limit"):
         load_vendors(limited(tmp_path, vendor=wrong))
 
 
-def test_it_costs_no_more_than_a_few_dictionary_look_ups() -> None:
-    """Against work of a known size on the same machine, since times alone say nothing here."""
+def test_it_costs_no_more_than_a_few_dictionary_lookups() -> None:
+    """Compared with known work on the same machine, since absolute times depend on it."""
     bucket = TokenBucket(RateLimit(per_second=1e6), 0.0)
     table = {str(n): n for n in range(100)}
 
@@ -87,7 +87,7 @@ def test_it_costs_no_more_than_a_few_dictionary_look_ups() -> None:
     assert taking < reading, f"{taking / 20_000 * 1e6:.2f} µs on Python {sys.version_info[:2]}"
 
 
-def test_over_http_what_is_beyond_is_429_and_nothing_accepted_is_lost(tmp_path: Path) -> None:
+def test_over_http_excess_is_answered_429_and_nothing_accepted_is_lost(tmp_path: Path) -> None:
     vendors = limited(tmp_path, defaults={"per_second": 0.01, "burst": 20})
     with EmbeddedBroker() as broker:
         create_raw_topics(broker)
@@ -104,7 +104,7 @@ def test_over_http_what_is_beyond_is_429_and_nothing_accepted_is_lost(tmp_path: 
                 each.start()
             for each in senders:
                 each.join()
-            assert wrong == {401}, "and who has no credential uses up nothing"
+            assert wrong == {401}, "requests without a credential use up nothing"
             refused = [each for each in answers if each.status == 429]
             assert len(answers) - len(refused) == 20 == sum(each.status == 202 for each in answers)
             assert {each.refused for each in refused} == {(429, "rate-limited")}

@@ -1,4 +1,4 @@
-"""The barrier, on a real broker: nothing is taken for delivered that Kafka has not acknowledged, in either form."""
+"""The barrier on a real broker, blocking and asynchronous: only acknowledged records count as delivered."""
 
 import asyncio
 import socket
@@ -55,7 +55,7 @@ def test_it_ends_when_every_record_is_acknowledged(embedded: RunningBroker, topi
     assert len({each.offset() for each in acknowledged}) == len(sent)
 
 
-def test_each_of_two_at_once_hears_of_its_own_records_alone(embedded: RunningBroker, topic: str) -> None:
+def test_concurrent_batches_get_their_own_reports(embedded: RunningBroker, topic: str) -> None:
     publisher = RecordPublisher(embedded.settings())
     heard: dict[str, list[Message]] = {"one": [], "other": []}
 
@@ -80,7 +80,7 @@ def test_topics_share_producers_and_each_keeps_its_order(
     monkeypatch.setattr(step5_deliver, "Producer", counted)
     topics = new_topics(apache_kafka, PRODUCERS + 2)
     publisher = RecordPublisher(apache_kafka.settings(), PRODUCERS)
-    assert len(producers) == PRODUCERS  # and none later, on an event loop that must not stand still
+    assert len(producers) == PRODUCERS  # and none later, on an event loop that must not block
     lie: dict[str, list[tuple[int, bytes]]] = {each: [] for each in topics}
 
     def delivered(message: Message) -> None:
@@ -95,27 +95,27 @@ def test_topics_share_producers_and_each_keeps_its_order(
 
 @pytest.mark.parametrize("form", FORMS)
 def test_without_an_acknowledgement_it_fails(form: str) -> None:
-    with socket.socket() as nobody:  # bound and not listening: no broker can come there meanwhile
+    with socket.socket() as nobody:  # bound but not listening, so that no broker can start there
         nobody.bind(("127.0.0.1", 0))
         settings = settings_for(f"127.0.0.1:{nobody.getsockname()[1]}", delivery_timeout=1.0)
         with pytest.raises(PublishFailed, match=r"_MSG_TIMED_OUT|unacknowledged"):
             FORMS[form](RecordPublisher(settings), records("delivered", form, 3), None)
 
 
-def test_a_pause_of_the_gateway_is_no_silence_of_kafka(
+def test_a_pause_of_the_gateway_is_not_taken_for_silence_of_kafka(
     embedded: RunningBroker, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the gateway's own loop, which takes up what is overdue before anything else: Kafka's answer lies ready."""
+    """After the pause, the loop runs the overdue timeout first, although Kafka's answer has arrived."""
     monkeypatch.setattr(raw_producer, "GRACE", 0.0)
     timeout = 1.0
     record = ProducerRecord(topic, b"key", b"{}", timestamp_ms=int(time.time() * 1000))
 
     async def paused() -> None:
         producer = RawProducer(embedded.settings(gateway_delivery_timeout=timeout))
-        await producer.send(record)  # topics and connection are there from now on
+        await producer.send(record)  # fetches the topics and opens the connection
         sending = asyncio.ensure_future(producer.send(record))
         await asyncio.sleep(0)  # until it waits for the acknowledgement
-        time.sleep(timeout + 0.5)  # noqa: ASYNC251  # the whole process stands still
+        time.sleep(timeout + 0.5)  # noqa: ASYNC251  # blocks the whole process
         await sending
         assert await producer.stop() == 0
 
