@@ -20,7 +20,7 @@ POLL_SECONDS = 0.2
 
 @dataclass
 class Arrival:
-    """What has arrived of one event. ``seconds``: from the POST until a consumer had its last resource."""
+    """The records of one event so far. ``seconds``: from the POST until a consumer had its last resource."""
 
     posted: float
     bundle: "Message[bytes, bytes] | None" = None

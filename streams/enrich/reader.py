@@ -115,11 +115,13 @@ class Reader:
     def lags(self) -> list[Lag]:
         """Return the lag of each assigned partition, by the end offset that librdkafka last received."""
         found = []
-        for each in list(self._assignments.values()):
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(each.topic, each.partition), cached=True)
+        for assignment in list(self._assignments.values()):
+            _, end = self._consumer.get_watermark_offsets(
+                TopicPartition(assignment.topic, assignment.partition), cached=True
+            )
             if end >= 0:  # else nothing of it has been fetched so far
-                position = end if each.position is None else each.position
-                found.append(Lag(each.topic, each.partition, max(0, end - position)))
+                position = end if assignment.position is None else assignment.position
+                found.append(Lag(assignment.topic, assignment.partition, max(0, end - position)))
         return found
 
     async def close(self) -> None:
@@ -179,13 +181,13 @@ class Reader:
             level = log.info if error.code() in COMMIT_LOST else log.warning
             level("offsets not committed", error=error.name())
             return
-        for each in offsets:
-            if each.error is None and (assignment := self._assignments.get(each.partition)):
-                assignment.committed = each.offset
+        for offset in offsets:
+            if offset.error is None and (assignment := self._assignments.get(offset.partition)):
+                assignment.committed = offset.offset
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        for each in partitions:
-            self._assignments[each.partition] = Assignment(each.topic, each.partition)
+        for partition in partitions:
+            self._assignments[partition.partition] = Assignment(partition.topic, partition.partition)
         self.joined = True
         log.info("partitions assigned", partitions=sorted(self._assignments))
 
@@ -198,9 +200,9 @@ class Reader:
         self._forget([known for each in partitions if (known := self._assignments.get(each.partition))])
 
     def _forget(self, ended: list[Assignment]) -> None:
-        for each in ended:
-            each.revoked = True
-            del self._assignments[each.partition]
+        for assignment in ended:
+            assignment.revoked = True
+            del self._assignments[assignment.partition]
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._on_revoked, ended)
 

@@ -37,8 +37,8 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)
     stopping = asyncio.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stopping.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
     instances = _instances(settings)
     registry, tracer, listener = new_registry("enrich"), tracing(settings, "enrich"), bound(settings)
     metrics = EnrichMetrics(registry, VENDOR, CODES)

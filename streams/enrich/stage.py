@@ -184,9 +184,9 @@ class Stage:
         log.warning("dead letter", **named, code=code, path=pointer, problem=problem)
         shown = orjson.dumps([{"code": code, "path": pointer, "problem": problem}]).decode()
         letter = dead_letter(raw, redacted_value(raw, envelope), code, pointer, shown, envelope.event_key)
-        for each in (letter, *smaller_letters(raw, letter)):
+        for form in (letter, *smaller_letters(raw, letter)):
             with suppress(RecordTooLarge):
-                await self._producer.send(replace(each, timestamp_ms=raw.timestamp_ms))
+                await self._producer.send(replace(form, timestamp_ms=raw.timestamp_ms))
                 return self._metrics.dead_letter(code)
         raise RecordTooLarge
 

@@ -64,11 +64,11 @@ def connect(settings: Settings, timeout: float) -> ClusterMetadata:
         except KafkaException as error:
             last = error.args[0]
         client.poll(0)
-        for each in errors:
-            if each.code() in REFUSED:
+        for reported in errors:
+            if reported.code() in REFUSED:
                 raise KafkaDenied(
-                    f"{PREFIX}BOOTSTRAP: {settings.bootstrap} refused the connection: {_text(each)} "
-                    f"(check {PREFIX}{REFUSED[each.code()]})"
+                    f"{PREFIX}BOOTSTRAP: {settings.bootstrap} refused the connection: {_text(reported)} "
+                    f"(check {PREFIX}{REFUSED[reported.code()]})"
                 )
         hung_up = sum(HUNG_UP in line for line in logged.lines)
         if hung_up >= HUNG_UP_OFTEN or any(PLAINTEXT_LISTENER in each.str() for each in errors):

@@ -1,4 +1,4 @@
-"""What the embedded broker (Tansu) does otherwise than Apache Kafka, and how the code copes with it (faust.md §6).
+"""The differences of the embedded broker (Tansu) from Apache Kafka, and how the code handles them (faust.md §6).
 
 Each quirk has a name here. What can be code is code below; what shapes a whole module is only described:
 

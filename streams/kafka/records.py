@@ -1,4 +1,4 @@
-"""Kafka's two kinds of records, and where a record lies; one converter for each client library.
+"""Kafka's two kinds of records and their positions, with one converter per client library.
 
 ``ConsumerRecord`` is a record that was read, ``ProducerRecord`` one that is to be written. The only other form is
 `operate.trace.find.RecordSummary`, which has no value: trace collects thousands of records and shows no payload.
@@ -32,7 +32,7 @@ class TopicPartition(NamedTuple):
 
 
 class RecordPosition(NamedTuple):
-    """Where a record lies. Its text is ``topic/partition/offset``, the form of the header ``raw``.
+    """The position of a record. Its text is ``topic/partition/offset``, the form of the header ``raw``.
 
     >>> str(RecordPosition("raw.mediquo", 3, 17))
     'raw.mediquo/3/17'
@@ -88,8 +88,8 @@ class ConsumerRecord:
 class ProducerRecord:
     """A record to be written.
 
-    ``partition`` None: chosen by the key (murmur2). ``timestamp_ms`` None: the time of writing. ``constant``: the same
-    bytes whichever event makes it, so that a worker need not write it again.
+    ``partition`` None: chosen by the key (murmur2). ``timestamp_ms`` None: the time of writing. ``constant``: every
+    event makes the same bytes, so that a worker writes them once.
     """
 
     topic: str
@@ -123,7 +123,7 @@ def from_confluent(message: "Message") -> ConsumerRecord:
 
 
 def from_faust(message: Any) -> ConsumerRecord:
-    """Convert the message of a Faust event, as its aiokafka driver makes it (timestamps in seconds)."""
+    """Convert the message of a Faust event, with its timestamp in seconds."""
     sent = message.headers
     return ConsumerRecord(
         message.topic,

@@ -84,7 +84,7 @@ def described(error: BaseException) -> str:
     safe = isinstance(error, OSError) or f"{kind.__module__}.".startswith(WITHOUT_PAYLOAD)
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     places = " < ".join(
-        f"{'/'.join(Path(each.filename).parts[-4:])}:{each.lineno} in {each.name}" for each in reversed(frames)
+        f"{'/'.join(Path(frame.filename).parts[-4:])}:{frame.lineno} in {frame.name}" for frame in reversed(frames)
     )
     return f"{kind.__qualname__}{f': {error}' if safe else ''}{f' at {places}' if places else ''}"
 

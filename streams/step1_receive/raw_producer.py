@@ -192,5 +192,5 @@ class _Link:
 
 
 def _log_error(error: KafkaError) -> None:
-    """Log an error that concerns no record (brokers away, credentials refused). librdkafka retries by itself."""
+    """Log an error that concerns no record (brokers down, credentials refused). librdkafka retries by itself."""
     log.warning("kafka", error=error.name(), reason=error.str(), fatal=error.fatal())

@@ -38,8 +38,8 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)
     stopped = asyncio.Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, stopped.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
     tracer = tracing(settings, "gateway")
     producer = RawProducer(settings, tracer)
     gateway = Gateway(settings, load_vendors(settings.vendors_file), Secrets(environment()), producer)

@@ -1,7 +1,7 @@
 """Mapping one raw record to all records that follow from it. Pure: no Kafka client, no clock.
 
-No event can end the worker. Whatever goes wrong with one event becomes its dead letter, which is delivered in the same
-barrier as everything else, so that the event's offset may be committed (faust.md §2.3).
+No event can end the worker. Every failure of an event becomes its dead letter, which is published in the same barrier
+as everything else, so that the event's offset may be committed (faust.md §2.3).
 """
 
 from collections.abc import Callable, Sequence

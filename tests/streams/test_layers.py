@@ -17,7 +17,7 @@ FLOORS = (
     {"streams.operate", "streams.demo"},
     {"streams.cli"},
 )
-"""From the bottom. A room imports from floors below its own and from itself, never from its neighbours."""
+"""The rooms by floor, lowest first. A room imports from lower floors and from itself, never from its neighbours."""
 
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -54,11 +54,11 @@ def token_source(tenant: TenantSettings, environment: Mapping[str, str], given: 
     name = credential.secrets[0]
     if given is not None:
         return TokenSource(name, given, _lines(given), credential.prefix)
-    for each in credential.secrets:
-        if path := environment.get(f"{each}_FILE"):
-            return TokenSource(each, Path(path), _lines(Path(path)), credential.prefix)
-        if token := environment.get(each, "").strip():
-            return TokenSource(each, None, (token,), credential.prefix)
+    for variable in credential.secrets:
+        if path := environment.get(f"{variable}_FILE"):
+            return TokenSource(variable, Path(path), _lines(Path(path)), credential.prefix)
+        if token := environment.get(variable, "").strip():
+            return TokenSource(variable, None, (token,), credential.prefix)
     return TokenSource(name, None, (), credential.prefix)
 
 

@@ -123,7 +123,7 @@ class Reading:
     def __init__(self, settings: Settings, *topics: str) -> None:
         self._consumer = Consumer(librdkafka(settings, **{"group.id": "test-reader", "enable.auto.commit": False}))
         places = [
-            TopicPartition(topic, each, OFFSET_BEGINNING) for topic in topics for each in range(settings.partitions)
+            TopicPartition(topic, number, OFFSET_BEGINNING) for topic in topics for number in range(settings.partitions)
         ]
         self._consumer.assign(places)
         self.messages: list[Message] = []
@@ -152,8 +152,8 @@ def reading(own_broker: RunningBroker) -> Iterator[Callable[..., Reading]]:
         return made[-1]
 
     yield read
-    for each in made:
-        each.close()
+    for reading in made:
+        reading.close()
 
 
 def survey_of(message: Message) -> str:
@@ -391,8 +391,8 @@ def test_surveys_in_progress_are_limited_by_the_setting(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
     waiting = [f"w-{each}" for each in range(5)]
-    for each in waiting:
-        api.surveys[each] = "new"
+    for survey_id in waiting:
+        api.surveys[survey_id] = "new"
     produce(own_broker.settings(), [survey(each) for each in waiting])
     with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_SURVEYS="2") as process:
         process.wait_for("partitions assigned")
@@ -400,8 +400,8 @@ def test_surveys_in_progress_are_limited_by_the_setting(
         while len(asked := {path for _, path, _ in list(api.requests) if "/surveys/" in path}) < 2:
             assert time.monotonic() < end, process.report("is stuck")
             time.sleep(0.05)
-        for each in sorted(asked):
-            api.wait_until_asked(each, api.asked(each) + 3)
+        for path in sorted(asked):
+            api.wait_until_asked(path, api.asked(path) + 3)
         assert {path for _, path, _ in list(api.requests) if "/surveys/" in path} == asked
         api.complete(*waiting)
         assert {survey_of(each) for each in reading(ENRICHED).count(5, process)} == set(waiting)
@@ -431,8 +431,8 @@ def test_nothing_is_lost_when_killed_between_fetch_and_commit(
         wanted = {*surveys, "late"}
         messages = enriched.until(lambda messages: {survey_of(each) for each in messages} >= wanted, process)
     keys: dict[str, set[str | None]] = {}
-    for each in messages:
-        keys.setdefault(survey_of(each), set()).add(header_of(each, "event-key"))
+    for message in messages:
+        keys.setdefault(survey_of(message), set()).add(header_of(message, "event-key"))
     assert keys.keys() == wanted
     assert all(len(each) == 1 for each in keys.values()), "a repeat is the same event"
     assert process.exit_code == 0
@@ -476,8 +476,8 @@ def test_two_processes_share_the_partitions(
 ) -> None:
     """A second process joins while surveys are in progress. Nothing is lost, and each has partitions."""
     surveys = [f"s-{each}" for each in range(40)]
-    for each in surveys:
-        api.surveys[each] = "pending"
+    for survey_id in surveys:
+        api.surveys[survey_id] = "pending"
     produce(own_broker.settings(), [survey(each) for each in surveys])
     with enriching(own_broker, api, vendors) as first:
         api.wait_until_asked("/api/v2/surveys/s-0/summary")

@@ -130,7 +130,7 @@ def test_lines_for_programs_and_a_table_for_people(api: InfermedicaServer, tmp_p
 
 
 def test_tokens_that_the_vendor_echoes_are_not_printed(api: InfermedicaServer, tmp_path: Path) -> None:
-    """By the guide, the answer to create contains the token; other answers may contain it too."""
+    """The answer to create contains the token, by the guide. Other answers may contain it too."""
     id_ = created(api, tmp_path)
     api.echo_tokens = True
     api.webhooks[id_].authorization_token = "0ld-t0ken-that-nobody-here-knows"
@@ -153,8 +153,8 @@ def test_a_token_comes_from_the_file_that_the_gateway_reads(api: InfermedicaServ
     file, other = tmp_path / "token", tmp_path / "other"
     file.write_text("older-token-0000\nnewer-token-1111\n\n", "utf-8")
     other.write_text("given-token-2222", "utf-8")
-    for each in (file, other):
-        each.chmod(0o600)
+    for path in (file, other):
+        path.chmod(0o600)
     by_file = {"FHIRLINE_INFERMEDICA_TOKEN": "", "FHIRLINE_INFERMEDICA_TOKEN_FILE": str(file)}
     id_ = str(Run(api, tmp_path, "create", GATEWAY, "--json", **by_file).json["id"])
     assert api.webhooks[id_].authorization_token == "newer-token-1111"

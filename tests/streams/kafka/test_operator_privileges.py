@@ -82,15 +82,15 @@ class Deployment:
         """Run commands in parallel and wait for all of them."""
         with ExitStack() as stack:
             running = [stack.enter_context(command(*each, environ=self.environ)) for each in commands]
-            for each in running:
-                each.wait(ENOUGH)
+            for process in running:
+                process.wait(ENOUGH)
         return running
 
     def worked(self, *commands: Sequence[str]) -> list[str]:
         """Return the output of commands that all exit with 0."""
         ended = self.ran(*commands)
-        for each in ended:
-            assert each.wait() == 0, each.output
+        for process in ended:
+            assert process.wait() == 0, process.output
         return [each.output for each in ended]
 
 
@@ -123,7 +123,7 @@ def test_a_missing_privilege_is_named(deployment: Deployment) -> None:
         Grant("Topic", canonical_topic("Patient"), "Write"),
     ]
     group, state, letters, azodha, patient = (
-        f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking
+        f"{grant.operation} on {grant.resource.lower()} {grant.name}" for grant in lacking
     )
     cluster = deployment.cluster
     settings = cluster.security.settings(cluster.kafka.secure_bootstrap, OPERATOR, group=GROUP, partitions=PARTITIONS)

@@ -57,9 +57,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerEndpoint]:
 
 def samples(text: str) -> list[Sample]:
     return [
-        (each.name, dict(each.labels), each.value)
+        (sample.name, dict(sample.labels), sample.value)
         for family in text_string_to_metric_families(text)
-        for each in family.samples
+        for sample in family.samples
     ]
 
 

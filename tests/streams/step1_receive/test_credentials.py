@@ -141,8 +141,8 @@ def test_a_token_is_changed_under_load_and_no_valid_request_is_refused(tmp_path:
                     answers[sent, post(sent)] += 1
 
             senders = [threading.Thread(target=send) for _ in range(4)]
-            for each in senders:
-                each.start()
+            for sender in senders:
+                sender.start()
             try:
                 assert (post("old"), post("new")) == (202, 401)
                 for _ in range(20):  # in place, as an editor does
@@ -154,8 +154,8 @@ def test_a_token_is_changed_under_load_and_no_valid_request_is_refused(tmp_path:
                 over.set()
             finally:
                 over.set()
-                for each in senders:
-                    each.join()
+                for sender in senders:
+                    sender.join()
             file.write_text("new\n")
             assert (post("old"), post("new")) == (401, 202)
             assert set(answers) <= {("old", 202), ("new", 202)}, answers

@@ -637,10 +637,10 @@ def test_a_burst_of_senders(gateway: GatewayProcess, broker: EmbeddedBroker) -> 
             keys.append(answer.json["event_key"])
 
     senders = [threading.Thread(target=send, args=(sender,)) for sender in range(8)]
-    for each in senders:
-        each.start()
-    for each in senders:
-        each.join()
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
     records = [message for message in stored(broker.bootstrap, "altibbi") if b"burst-" in key_of(message)]
     assert sorted(text_headers(each)["event-key"] for each in records) == sorted(keys)
     assert len(keys) == 200

@@ -130,7 +130,7 @@ def test_rejected_lines_can_be_corrected_and_ingested_again(broker: EmbeddedBrok
 
 
 def test_lines_too_large(broker: EmbeddedBroker, tmp_path: Path) -> None:
-    """By the limit of a line, and by that of Kafka: a record is larger than its line."""
+    """Lines beyond the limit of a line, and beyond that of Kafka: a record is larger than its line."""
     limit = 65_536
     much = [limit - 18 - 60, limit - 18 - 1, 10 * limit]
     content = b"".join(b'{"event_type": "' + b"x" * size + b'"}\n' for size in much) + survey("after")

@@ -100,10 +100,10 @@ def test_over_http_excess_is_answered_429_and_nothing_accepted_is_lost(tmp_path:
                 answers.extend(gateway.post("/webhooks/infermedica", {"n": f"{sender}-{n}"}) for n in range(10))
 
             senders = [threading.Thread(target=send, args=(n,)) for n in range(4)]
-            for each in senders:
-                each.start()
-            for each in senders:
-                each.join()
+            for sender in senders:
+                sender.start()
+            for sender in senders:
+                sender.join()
             assert wrong == {401}, "requests without a credential use up nothing"
             refused = [each for each in answers if each.status == 429]
             assert len(answers) - len(refused) == 20 == sum(each.status == 202 for each in answers)

@@ -89,8 +89,8 @@ def test_topics_share_producers_and_each_keeps_its_order(
     sent = [record for together in zip(*(records(each, form) for each in topics), strict=True) for record in together]
     assert FORMS[form](publisher, sent, delivered) == []
     assert len(producers) == PRODUCERS
-    for each in topics:
-        assert [key for _, key in sorted(lie[each])] == [record.key for record in records(each, form)]
+    for topic in topics:
+        assert [key for _, key in sorted(lie[topic])] == [record.key for record in records(topic, form)]
 
 
 @pytest.mark.parametrize("form", FORMS)
