@@ -1,1 +1,1 @@
-"""What an operator sets: settings from the environment, vendors and tenants, code tables. Imports nothing of ours."""
+"""What an operator configures: settings, vendors and tenants, code tables. Imports no other package of fhirline."""

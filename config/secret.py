@@ -1,4 +1,4 @@
-"""Secrets among the settings: held by ``FHIRLINE_<NAME>``, or by the file that ``FHIRLINE_<NAME>_FILE`` names."""
+"""Secrets among the settings: the value of ``FHIRLINE_<NAME>``, or of the file named by ``FHIRLINE_<NAME>_FILE``."""
 
 import logging
 import os
@@ -15,7 +15,10 @@ Secret = Literal[
 
 
 def secret(settings: Settings, name: Secret) -> str | None:
-    """The secret; its file, where one is named, is read anew at each call. Raises ConfigurationError."""
+    """Return a secret, or None where it is not set. A named file is read at each call.
+
+    Raises ConfigurationError for a file that cannot be read, is not UTF-8 or is empty.
+    """
     path: Path | None = getattr(settings, f"{name}_file")
     if path is None:
         held = getattr(settings, name)
@@ -24,26 +27,26 @@ def secret(settings: Settings, name: Secret) -> str | None:
     try:
         text = path.read_text("utf-8").strip()
     except OSError as error:
-        raise ConfigurationError(f"{setting}: {error.strerror}") from None
+        raise ConfigurationError(f"{setting}: {error.strerror}: {path}") from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"{setting}: not UTF-8") from None
+        raise ConfigurationError(f"{setting}: not UTF-8 text: {path}") from None
     if not text:
-        raise ConfigurationError(f"{setting}: the file is empty")
+        raise ConfigurationError(f"{setting}: the file is empty: {path}")
     warn_if_exposed(setting, path)
     return text
 
 
 @lru_cache(maxsize=256)
 def warn_if_exposed(setting: str, path: Path) -> None:
-    """Warn, once, of a secret that this machine's other users can read or change.
+    """Log a warning, once, if other users of this machine can change the file, or read one that this user owns.
 
-    Only where the file is this process's own user's: Docker and Kubernetes mount secrets that are root's and readable
-    to all, inside a container that nobody else enters, and there is nothing to mend.
+    Docker and Kubernetes mount secrets that root owns and all may read, inside a container without other users: that
+    needs no warning.
     """
     try:
         found = path.stat()
     except OSError:
-        return  # whoever reads the file says so
+        return  # reading the file reports the error
     if found.st_mode & 0o002 or (found.st_mode & 0o004 and found.st_uid == os.geteuid()):
         logging.getLogger("fhirline").warning(
             "%s: other users of this machine can read or change the file; run: chmod 600 on it", setting

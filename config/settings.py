@@ -1,6 +1,6 @@
 """Settings of every process, from ``FHIRLINE_*`` environment variables or an ``.env`` file.
 
-Every field is documented by its description; ``fhirline settings`` prints them, and docs/settings.md lists them.
+``fhirline settings`` prints every field with its description; docs/settings.md lists them.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     bootstrap: Annotated[str, Field(description="Kafka bootstrap servers, host:port[,host:port]")] = "127.0.0.1:9092"
     security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
-        Field(description="How to talk to the brokers"),
+        Field(description="Protocol of the brokers"),
     ] = "PLAINTEXT"
     sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None,
@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     sasl_oauth_client_secret_file: Annotated[
         Path | None, Field(description="OAUTHBEARER: file that holds the client secret; read again for each token")
     ] = None
-    sasl_oauth_scope: Annotated[str | None, Field(description="OAUTHBEARER: scopes, space between them")] = None
+    sasl_oauth_scope: Annotated[str | None, Field(description="OAUTHBEARER: scopes, separated by spaces")] = None
     sasl_oauth_ca_file: Annotated[
         Path | None, Field(description="OAUTHBEARER: CA certificates (PEM) of the token endpoint, if not the system's")
     ] = None
@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     # Identity
     base: Annotated[
         str,
-        Field(description="BASE of identifier systems and resource ids; fixed for a deployment's life"),
+        Field(description="BASE of identifier systems and resource ids; never change it in a deployment"),
     ] = "https://fhirline.example.org"
     server_base: Annotated[str | None, Field(description="Base of Bundle.entry.fullUrl; default: BASE")] = None
     vendors_file: Annotated[
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     # Erasure (docs/erasure.md)
     erasure_key: Annotated[
         SecretStr | None,
-        Field(description="Secret that erased patients' keys are hashed with; the same everywhere, and for good"),
+        Field(description="Secret for hashing erased patients' keys; the same for every process, never changed"),
     ] = None
     erasure_key_file: Annotated[Path | None, Field(description="File that holds the erasure key")] = None
     compaction_days: Annotated[
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=3_650,
-            description="Days until compacted topics hold no value that a later one, or a tombstone, has replaced",
+            description="Days until compaction removes values that were replaced or deleted",
         ),
     ] = 7
 
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     gateway_port: Annotated[int, Field(ge=0, le=65_535, description="Port; 0 takes a free one")] = 8080
     max_body_bytes: Annotated[int, Field(ge=1_024, description="Largest webhook body, bytes (then 413)")] = 4_194_304
     max_depth: Annotated[int, Field(ge=8, le=200, description="Deepest nesting of a webhook body (then 400)")] = 64
-    max_in_flight: Annotated[int, Field(ge=1, description="Requests at work at once in a gateway (then 429)")] = 1_000
+    max_in_flight: Annotated[int, Field(ge=1, description="Requests a gateway handles at once (then 429)")] = 1_000
     gateway_delivery_timeout: Annotated[
         float, Field(gt=0, description="Seconds a webhook waits for Kafka's acknowledgement (then 503)")
     ] = 10.0
@@ -109,7 +109,7 @@ class Settings(BaseSettings):
         float,
         Field(
             gt=0,
-            description="Seconds a sender has for its request's head, and for its body (then 408)",
+            description="Seconds a sender has for the headers of a request, and again for its body (then 408)",
         ),
     ] = 30.0
 
@@ -119,16 +119,16 @@ class Settings(BaseSettings):
     )
     vendors: Annotated[
         tuple[str, ...] | None,
-        Field(description='Vendors a worker reads, as JSON (["mediquo"]); default: all'),
+        Field(description='Vendors whose events a worker reads, as JSON (["mediquo"]); default: all'),
     ] = None
-    batch_size: Annotated[int, Field(ge=1, le=10_000, description="Events in a batch at most")] = 500
+    batch_size: Annotated[int, Field(ge=1, le=10_000, description="Most events of a batch")] = 500
     batch_within: Annotated[
-        float, Field(gt=0, le=5, description="Seconds that the first event of a batch waits for others")
+        float, Field(gt=0, le=5, description="Seconds that the first event of a batch waits for more")
     ] = 0.005
-    session_timeout: Annotated[float, Field(ge=3, le=300, description="Seconds of silence until a worker is out")] = (
-        30.0
-    )
-    validation: Annotated[Validation, Field(description="What checks each resource before it leaves")] = "spec"
+    session_timeout: Annotated[
+        float, Field(ge=3, le=300, description="Seconds without a heartbeat until a worker loses its partitions")
+    ] = 30.0
+    validation: Annotated[Validation, Field(description="Validator of each resource before it is published")] = "spec"
 
     # Infermedica's API: enrichment and webhook configurations
     infermedica_url: Annotated[
@@ -142,36 +142,36 @@ class Settings(BaseSettings):
     infermedica_scopes: Annotated[
         str | None,
         Field(
-            description="OAuth scopes, space between them, {url} for the instance; default: for enrich "
+            description="OAuth scopes, separated by spaces, {url} for the instance; default: for enrich "
             "{url}/survey.read {url}/evidence_assessment.read, for webhooks none"
         ),
     ] = None
     infermedica_timeout: Annotated[float, Field(gt=0, description="Seconds a request to the instance may take")] = 10.0
     enrich_requests: Annotated[int, Field(ge=1, le=1_000, description="Requests to an instance at once")] = 16
     enrich_surveys: Annotated[
-        int, Field(ge=1, le=100_000, description="Surveys in hand at most, those that wait for a retry included")
+        int, Field(ge=1, le=100_000, description="Most surveys being fetched, those that wait for a retry included")
     ] = 2_000
-    enrich_retry_first: Annotated[float, Field(gt=0, description="Seconds before a first retry; doubles, jittered")] = (
-        1.0
-    )
-    enrich_retry_longest: Annotated[float, Field(gt=0, description="Seconds between retries at most")] = 60.0
+    enrich_retry_first: Annotated[
+        float, Field(gt=0, description="Seconds before a first retry; doubles each time, with jitter")
+    ] = 1.0
+    enrich_retry_longest: Annotated[float, Field(gt=0, description="Most seconds between two retries")] = 60.0
     enrich_give_up_after: Annotated[
         float, Field(ge=0, description="Seconds of retrying after which a survey becomes a dead letter")
     ] = 900.0
 
     cross_check_every: Annotated[
-        int, Field(ge=0, description="With spec: one resource in so many also through fhir.resources; 0: none")
+        int, Field(ge=0, description="With spec: one resource in so many is also validated by fhir.resources; 0: none")
     ] = 1_000
 
     # Replay
     replay_dir: Annotated[
-        Path, Field(description="Folder of replays under way: what they have made, patient data included (mode 0700)")
+        Path, Field(description="Folder of unfinished replays: their resources, patient data included (mode 0700)")
     ] = Path("fhirline-data/replays")
 
     # Logs
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="Least severity logged")] = (
-        "info"
-    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="Lowest severity that is logged")
+    ] = "info"
     log_format: Annotated[
         Literal["auto", "json", "pretty"], Field(description="auto: pretty on a terminal, else JSON")
     ] = "auto"
@@ -183,13 +183,13 @@ class Settings(BaseSettings):
         Field(
             ge=0,
             le=65_535,
-            description="Port of these, one for each process of a host; 0 takes a free one; unset: none, "
-            "but for the gateway, which serves them at its own port",
+            description="Port of these, another one for each process of a host; 0 takes a free one; unset: not served, "
+            "except by the gateway, at its own port",
         ),
     ] = None
     tracing_endpoint: Annotated[
         str | None,
-        Field(description="Where traces are sent (OTLP over HTTP, http://host:4318/v1/traces); unset: no traces"),
+        Field(description="Address that traces are sent to (OTLP over HTTP, http://host:4318/v1/traces); unset: none"),
     ] = None
 
     @field_validator("base", "server_base", "tracing_endpoint")
@@ -201,7 +201,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Read the settings; raise ConfigurationError with one line that names the wrong ones."""
+    """Read the settings; raise ConfigurationError with one line that names the first wrong one."""
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them; callers pass field values
     except ValidationError as error:
@@ -209,5 +209,5 @@ def load_settings(**overrides: object) -> Settings:
         name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "settings"
         others = f" (and {len(more)} more)" if more else ""
         raise ConfigurationError(f"{name}: {first['msg']}{others}") from None
-    except ValueError as error:  # pydantic-settings: a JSON value that is none
+    except ValueError as error:  # pydantic-settings, for a value that must be JSON and is not
         raise ConfigurationError(f"{PREFIX}*: {str(error).splitlines()[0]}") from None

@@ -1,4 +1,4 @@
-"""Reads the small YAML tables of this folder, checked when loaded; errors name file and line."""
+"""Reads the YAML tables of this folder. Each is checked when loaded; an error names file and line."""
 
 from functools import cache
 from importlib.resources import files
@@ -22,7 +22,7 @@ T = TypeVar("T", bound=Table)
 
 
 def read_table(name: str, model: type[T], path: Path | None = None) -> T:
-    """Load table ``name`` (packaged, or at ``path``) as ``model``; raise ConfigurationError with file:line."""
+    """Load table ``name``, packaged or at ``path``, as ``model``; raise ConfigurationError with file:line."""
     shown = str(path or name)
     try:
         text = path.read_text("utf-8") if path else (files("fhirline.config") / name).read_text("utf-8")
@@ -31,7 +31,8 @@ def read_table(name: str, model: type[T], path: Path | None = None) -> T:
         raise ConfigurationError(f"{shown}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        raise ConfigurationError(f"{shown}:{mark.line + 1 if mark else '?'}: not YAML") from None
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise ConfigurationError(f"{shown}:{mark.line + 1 if mark else '?'}: not valid YAML: {problem}") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         line = _line_of(yaml.compose(text), first["loc"])
@@ -40,7 +41,7 @@ def read_table(name: str, model: type[T], path: Path | None = None) -> T:
 
 
 def _line_of(node: Any, place: tuple[int | str, ...]) -> int:
-    """Line (from 1) of the deepest node on the way to ``place``."""
+    """Return the line (from 1) of the deepest existing node on the path ``place``."""
     for part in place:
         if isinstance(node, yaml.MappingNode):
             found = [value for name, value in node.value if name.value == str(part)]
@@ -55,6 +56,8 @@ def _line_of(node: Any, place: tuple[int | str, ...]) -> int:
 
 
 class Withheld(BaseModel):
+    """Which leaves without a rule are withheld: by key (``exact``, ``contains``) or by value (``value_contains``)."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
     exact: frozenset[str]
     contains: tuple[str, ...]
@@ -62,15 +65,15 @@ class Withheld(BaseModel):
 
 
 class Secrets(Table):
-    """``secrets.yaml``: what is redacted or withheld (mapping.md §7)."""
+    """``secrets.yaml``: the keys that are redacted or withheld (mapping.md §7)."""
 
     redacted: tuple[str, ...]
     redacted_below: dict[str, tuple[str, ...]]
     withheld: Withheld
 
 
-class Remark(BaseModel):
-    """How a data-quality flag is reported (mapping.md §6) and said in plain words (§13)."""
+class FlagDefinition(BaseModel):
+    """A data-quality flag: severity and code of its OperationOutcome issue (mapping.md §6), and plain words (§13)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     severity: str
@@ -79,16 +82,18 @@ class Remark(BaseModel):
 
 
 class Flags(Table):
-    """``flags.yaml``: every data-quality flag."""
+    """``flags.yaml``: every data-quality flag, by its code."""
 
-    flags: dict[str, Remark]
+    flags: dict[str, FlagDefinition]
 
 
 @cache
 def secrets() -> Secrets:
+    """Return the packaged ``secrets.yaml``."""
     return read_table("secrets.yaml", Secrets)
 
 
 @cache
 def flags() -> Flags:
+    """Return the packaged ``flags.yaml``."""
     return read_table("flags.yaml", Flags)

@@ -1,11 +1,11 @@
-"""The code tables of mapping.md §12: data that clinicians review, loaded and checked, never code.
+"""The code tables of mapping.md §12, which are reviewed by clinicians.
 
-Each table is ``config/terminology/<name>.yaml``: a version and rows; a row's ``source`` are the vendor's words that it
-holds for (compared by ``norm``: whole string, case and white space ignored). A deployment's own folder
-(``FHIRLINE_TERMINOLOGY_DIR``) may hold files of the same names: their rows come first, so they override and extend.
+A table is a file ``config/terminology/<name>.yaml`` with a version and rows. A row applies to the vendor's words in its
+``source``, compared by `norm`: whole string, case and white space ignored. A deployment's own folder
+(``FHIRLINE_TERMINOLOGY_DIR``) may hold files of the same names. Their rows override and extend the packaged ones.
 
-What a row ``means`` is declared per table (`TABLES`), so that a slip is found when the tables are loaded, with the file
-and line, and not when the first event needs the row.
+The form of a row's ``means`` is declared per table (`TABLES`), so that a mistake is found, with file and line, when the
+tables are loaded.
 """
 
 import unicodedata
@@ -27,7 +27,7 @@ class _Strict(BaseModel):
 
 
 class CodeRow(_Strict):
-    """A coding of a curated row; ``evidence`` says where it was checked."""
+    """A coding of a curated row. ``evidence`` names where it was checked."""
 
     system: str
     code: str
@@ -36,7 +36,7 @@ class CodeRow(_Strict):
 
 
 class Row(_Strict):
-    """One row: the vendor's words, and what they mean. ``means`` is the table's own (a status, a dose class, …)."""
+    """One row: the vendor's words, their codings, and what they mean, in the table's own form (a status, a dose, …)."""
 
     source: tuple[str, ...] = Field(min_length=1)
     codings: tuple[CodeRow, ...] = ()
@@ -45,6 +45,8 @@ class Row(_Strict):
 
 
 class RowTable(Table):
+    """A table of rows. No two rows have the same words."""
+
     title: str
     rows: tuple[Row, ...]
 
@@ -54,12 +56,12 @@ class RowTable(Table):
         for number, row in enumerate(self.rows, 1):
             for words in map(norm, row.source):
                 if seen.setdefault(words, number) != number:
-                    raise ValueError(f"{words!r} stands in row {seen[words]} and in row {number}; keep one of them")
+                    raise ValueError(f"{words!r} is in row {seen[words]} and in row {number}: remove one of them")
         return self
 
 
 class Frequency(TypedDict):
-    """Timing.repeat: ``frequency`` times in ``period`` × ``period_unit``; nothing where only the code is known."""
+    """Timing.repeat: ``frequency`` times in ``period`` × ``period_unit``."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # how pydantic configures a TypedDict
     frequency: Annotated[int, Field(gt=0)]
@@ -68,17 +70,19 @@ class Frequency(TypedDict):
 
 
 class FrequencyRow(Row):
+    """A row with a Frequency, or with codings only."""
+
     means: Frequency | Annotated[dict[str, Any], Field(max_length=0)] = {}
 
 
 class FrequencyTable(RowTable):
-    """mapping.md §12.1."""
+    """Frequencies (mapping.md §12.1)."""
 
     rows: tuple[FrequencyRow, ...]
 
 
 class Dose(TypedDict):
-    """What a dose unit, or a dosage form, counts (mapping.md §9.2.4); ``unit`` is how the unit is written."""
+    """What a dose unit or a dosage form counts (mapping.md §9.2.4). ``unit`` is the unit's printed form."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # how pydantic configures a TypedDict
     dose_class: Annotated[str, Field(pattern=r"^[a-z-]+$")]
@@ -90,7 +94,7 @@ class DoseRow(Row):
 
 
 class DoseTable(RowTable):
-    """mapping.md §12.2, and the forms of §12.3."""
+    """Dose units (mapping.md §12.2) and dosage forms (§12.3)."""
 
     rows: tuple[DoseRow, ...]
 
@@ -105,13 +109,13 @@ class FollowUpRow(Row):
 
 
 class FollowUpTable(RowTable):
-    """mapping.md §9.2.7."""
+    """Follow-up labels (mapping.md §9.2.7)."""
 
     rows: tuple[FollowUpRow, ...]
 
 
 class EncounterStatus(TypedDict):
-    """``rank`` orders transitions of one instant (mapping.md §9.1.1, "Fold")."""
+    """An Encounter's status. ``rank`` orders transitions of one instant (mapping.md §9.1.1)."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # how pydantic configures a TypedDict
     status: Literal["planned", "arrived", "triaged", "in-progress", "onleave", "finished", "cancelled", "unknown"]
@@ -123,7 +127,7 @@ class EncounterStatusRow(Row):
 
 
 class EncounterStatusTable(RowTable):
-    """mapping.md §9.1.1."""
+    """Consultation statuses (mapping.md §9.1.1)."""
 
     rows: tuple[EncounterStatusRow, ...]
 
@@ -135,16 +139,16 @@ TABLES: Mapping[str, type[RowTable]] = {
     "form": DoseTable,
     "frequency": FrequencyTable,
 }
-"""Tables whose rows' ``means`` is checked when they are loaded; those of others may hold anything."""
+"""Tables whose ``means`` is checked when they are loaded. That of other tables may hold anything."""
 
 
 def norm(text: str) -> str:
-    """Free text as a key: NFC, trimmed, white space collapsed, case-folded (mapping.md §4.1)."""
+    """Normalize free text to a key: NFC, trimmed, white space collapsed, case-folded (mapping.md §4.1)."""
     return _norm(text) if len(text) <= LONGEST_CACHED else _norm.__wrapped__(text)
 
 
 LONGEST_CACHED = 200
-"""Names come again; what is longer is prose, and would fill the memory."""
+"""Longest text that is cached: names repeat, longer prose does not and would fill the memory."""
 
 
 @lru_cache(maxsize=8192)
@@ -155,7 +159,7 @@ def _norm(text: str) -> str:
 
 
 class Terminology:
-    """All tables; looked up by table name and the vendor's words."""
+    """All code tables, looked up by table name and the vendor's words."""
 
     def __init__(self, tables: Mapping[str, Mapping[str, Row]]) -> None:
         self._tables = tables
@@ -165,23 +169,25 @@ class Terminology:
         return tuple(self._tables)
 
     def row(self, table: str, words: str | None) -> Row | None:
-        """The row of ``table`` for ``words``, None where there is none. KeyError for an unknown table."""
+        """Return the row of ``table`` for ``words``, or None; raise KeyError for an unknown table."""
         rows = self._tables[table]
         return rows.get(norm(words)) if words is not None else None
 
 
 @lru_cache(maxsize=8)
 def load_terminology(folder: Path | None = None) -> Terminology:
-    """Load every packaged table, with the rows of a deployment's folder before them.
+    """Load every packaged table; rows of a deployment's ``folder`` override its own.
 
-    Raises ConfigurationError naming file and line, also for a file in ``folder`` that overrides no table.
+    Raises ConfigurationError with file and line, and for a file in ``folder`` that is not named as a table.
     """
     packaged = {
-        each.name for each in (files("fhirline.config") / "terminology").iterdir() if each.name.endswith(".yaml")
+        file.name for file in (files("fhirline.config") / "terminology").iterdir() if file.name.endswith(".yaml")
     }
-    if folder and (strange := sorted(each.name for each in folder.glob("*.y*ml") if each.name not in packaged)):
+    if folder and (unknown := sorted(file.name for file in folder.glob("*.y*ml") if file.name not in packaged)):
         known = ", ".join(sorted(packaged))
-        raise ConfigurationError(f"FHIRLINE_TERMINOLOGY_DIR: {strange[0]}: no such table; tables are {known}")
+        raise ConfigurationError(
+            f"FHIRLINE_TERMINOLOGY_DIR: {unknown[0]}: there is no such table; rename it to one of {known}"
+        )
     tables: dict[str, dict[str, Row]] = {}
     for file in sorted(packaged):
         name = file.removesuffix(".yaml")

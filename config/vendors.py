@@ -1,4 +1,4 @@
-"""Vendors and tenants (``vendors.yaml``): what is configured per vendor, and what a tenant overrides."""
+"""Vendors and tenants (``vendors.yaml``): settings per vendor, which a tenant may override."""
 
 import re
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ class _Strict(BaseModel):
 
 
 class Credential(_Strict):
-    """How a vendor's webhooks prove themselves. Secrets themselves are named, never held, here.
+    """How a vendor's webhooks authenticate: the header, its scheme, and the names of the secrets.
 
-    ``secrets`` are names of environment variables; each may also be given as ``<NAME>_FILE``. Several are valid at a
-    time, so that a secret can be changed without a gap.
+    ``secrets`` are names of environment variables, each of which may also be set as ``<NAME>_FILE``. All of them are
+    accepted, so that a secret can be rotated without a gap.
     """
 
     header: str
@@ -35,9 +35,9 @@ class Credential(_Strict):
 
 
 class Instance(_Strict):
-    """A tenant's own instance of a vendor's API (Infermedica), where it is not the one of the ``FHIRLINE_*`` settings.
+    """A tenant's own instance of a vendor's API (Infermedica), instead of that of the ``FHIRLINE_*`` settings.
 
-    ``client_secret`` is the name of the environment variable that holds it (or, with ``_FILE`` behind it, of its file).
+    ``client_secret`` is the name of an environment variable, which may also be set as ``<NAME>_FILE``.
     """
 
     url: str
@@ -46,14 +46,14 @@ class Instance(_Strict):
 
 
 class RateLimit(_Strict):
-    """Requests a second in the long run, and how many may come at once after a rest (default: one second's)."""
+    """A token bucket: requests per second, and its size (default: the requests of one second)."""
 
     per_second: float = Field(gt=0, le=1_000_000)
     burst: int | None = Field(None, ge=1, le=1_000_000)
 
 
 class TenantSettings(_Strict):
-    """What mapping depends on besides the event; every field is named where ``mapping.md`` speaks of configuration."""
+    """A tenant's settings, most of them for the mapping; mapping.md names each where it matters."""
 
     source_time_zone: str | None = "UTC"
     confidentiality: Literal["N", "R"] = "N"
@@ -63,7 +63,7 @@ class TenantSettings(_Strict):
     narratives: bool = False
     note_documents: bool = False
     mrn_system: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$")] | None = None
-    """An absolute URI: it would stay in what is remembered of each Patient, so that a slip is refused here."""
+    """An absolute URI. It is checked because a mistake would stay in each Patient's state."""
     icd10_system: str = "http://hl7.org/fhir/sid/icd-10"
     duration_unit: Literal["d", "wk"] | None = None
     lab_intent: Literal["plan", "order"] = "plan"
@@ -81,15 +81,15 @@ class TenantSettings(_Strict):
             try:
                 ZoneInfo(value)
             except (ZoneInfoNotFoundError, ValueError):
-                raise ValueError(f"{value!r} is no IANA time zone (or null, to emit dates only)") from None
+                raise ValueError(f"{value!r} is not an IANA time zone; null emits dates without times") from None
         return value
 
 
 class Retention(_Strict):
-    """Days that a vendor's records are kept; ``null``: for good. After that nothing can bring them back.
+    """Days until a vendor's records are deleted permanently; ``null``: retained indefinitely.
 
-    ``raw_days``: of the events as received, so also how far back a replay can reach. ``dead_letter_days``: of what
-    could not be mapped.
+    ``raw_days`` applies to events as received, and so limits how far back a replay can reach. ``dead_letter_days``
+    applies to events that could not be mapped.
     """
 
     raw_days: int | None = Field(None, ge=1, le=36_500)
@@ -97,13 +97,13 @@ class Retention(_Strict):
 
 
 class Vendor(_Strict):
-    """One vendor: its display name, its defaults, how long its records stay, and the tenants the gateway accepts."""
+    """One vendor: display name, default settings, retention, rate limit, and the tenants that the gateway accepts."""
 
     name: str
     defaults: TenantSettings
     retention: Retention = Retention()
     rate_limit: RateLimit | None = None
-    """Of all its tenants together, beside what a tenant may have of its own."""
+    """The limit of all tenants together. A tenant's own limit applies as well."""
     tenants: Mapping[str, Mapping[str, Any] | None]
     _settings: dict[str, TenantSettings] = PrivateAttr(default_factory=dict)
 
@@ -112,11 +112,11 @@ class Vendor(_Strict):
     def _slugs(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
         for slug in value:
             if not re.fullmatch(SLUG, slug):
-                raise ValueError(f"tenant {slug!r} does not match {SLUG}")
+                raise ValueError(f"tenant {slug!r} does not match {SLUG}: use lower-case letters, digits and hyphens")
         return value
 
     def settings(self, tenant: str) -> TenantSettings:
-        """The vendor's defaults with the tenant's overrides; a tenant that is not listed has none."""
+        """Return the vendor's defaults with the tenant's overrides; a tenant that is not listed has none."""
         if (known := self._settings.get(tenant)) is None:
             overrides = self.tenants.get(tenant) or {}
             known = TenantSettings.model_validate({**self.defaults.model_dump(), **overrides})
@@ -125,7 +125,7 @@ class Vendor(_Strict):
 
 
 class Vendors(_Strict):
-    """The whole file."""
+    """All of ``vendors.yaml``."""
 
     vendors: Mapping[str, Vendor]
 
@@ -139,7 +139,7 @@ class Vendors(_Strict):
 
 @lru_cache(maxsize=8)
 def load_vendors(path: Path | None = None) -> Vendors:
-    """Read and check a vendors file (default: the packaged one); raise ConfigurationError naming file and place."""
+    """Read and check a vendors file, by default the packaged one; raise ConfigurationError with file and place."""
     try:
         text = path.read_text("utf-8") if path else (files("fhirline.config") / "vendors.yaml").read_text("utf-8")
         loaded = Vendors.model_validate(yaml.safe_load(text))
@@ -152,7 +152,8 @@ def load_vendors(path: Path | None = None) -> Vendors:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         raise ConfigurationError(
-            f"{path or 'vendors.yaml'}:{where.line + 1 if where else '?'}: not YAML: {getattr(error, 'problem', '')}"
+            f"{path or 'vendors.yaml'}:{where.line + 1 if where else '?'}: not valid YAML: "
+            f"{getattr(error, 'problem', None) or 'cannot be parsed'}"
         ) from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]

@@ -1,7 +1,7 @@
-"""Every topic, declared once: partitions, cleanup, and the contract of its key (docs/contracts.md).
+"""The declaration of every topic: partitions, cleanup, retention, and the contract of its key (docs/contracts.md).
 
-Topics whose records belong together by partition number (raw, state, ``fhir.r4.*``) have one number of partitions,
-``FHIRLINE_PARTITIONS``, for good: another number would send a key elsewhere than its earlier records.
+Raw, state and ``fhir.r4.*`` topics have the same partition count, ``FHIRLINE_PARTITIONS``: equal partition numbers hold
+the same patients. It never changes, because another count would separate a key from its earlier records.
 """
 
 from collections.abc import Mapping
@@ -45,21 +45,21 @@ RESOURCE_TYPES = (
     "Task",
     "Provenance",
 )
-"""Every type that a mapping makes, in the order of a Bundle's entries (mapping.md §3.1)."""
+"""The resource types that mappings make, in the order of a Bundle's entries (mapping.md §3.1)."""
 
 PATIENTLESS_TYPES = frozenset({"Practitioner", "Organization", "Device", "Schedule", "Slot"})
-"""Types that belong to no patient (mapping.md §2)."""
+"""Resource types that belong to no patient. They are partitioned by their own key (mapping.md §2)."""
 
 ENRICHED = ("infermedica",)
-"""Vendors with a stage that completes thin events before they are mapped (mapping.md §10, stage B)."""
+"""Vendors whose thin events are completed by ``fhirline enrich`` before they are mapped (mapping.md §10, stage B)."""
 
 Cleanup = Literal["delete", "compact"]
 FOREVER = -1
-"""``retention.ms`` of what nothing can bring back: raw is the source of truth, a dead letter waits for its mender."""
+"""``retention.ms`` of records that nothing can restore: raw events, and dead letters until they are redriven."""
 
 DAY = 24 * 3_600_000
 MONTH = 30 * DAY
-"""``retention.ms`` of messages about one event at one time: a replay of raw makes them again."""
+"""``retention.ms`` of Bundles and outcomes, which a replay of raw makes again."""
 
 RAW_KEY = "tenant|patient key"
 PATIENT = "partition by vendor|tenant|patient key"
@@ -68,7 +68,7 @@ OWN = "partition by the key"
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic. ``growable``: partitions may be added later, since no reader finds records by key there."""
+    """One topic. ``retention`` is in milliseconds. ``growable``: partitions may be added, as keys are not looked up."""
 
     name: str
     partitions: int
@@ -80,11 +80,11 @@ class Topic:
     retention: int | None = None
     growable: bool = False
     compaction_lag: int | None = None
-    """Milliseconds until a replaced value is gone: without a bound, a tombstone waits for more records to come."""
+    """Milliseconds until compaction removes a replaced value. Without a limit it waits for enough new records."""
 
     @property
     def config(self) -> Mapping[str, str]:
-        """The topic's configuration, in Kafka's own names; what is not here is the cluster's to decide."""
+        """The topic's configuration, by Kafka's names. The cluster's defaults apply to all other settings."""
         own = {"cleanup.policy": self.cleanup, "max.message.bytes": str(self.max_message_bytes)}
         if self.retention is not None:
             own["retention.ms"] = str(self.retention)
@@ -106,7 +106,7 @@ def canonical_topic(resource_type: str) -> str:
 
 
 def state_topic(vendor: str, enriched: bool = False) -> str:
-    """What folds remember. An enriched topic has one of its own: a partition of state has a single writer."""
+    """Return the name of a vendor's state topic. Enriched events have their own: a state partition has one writer."""
     return f"normalizer.state.{vendor}.enriched" if enriched else f"normalizer.state.{vendor}"
 
 
@@ -120,16 +120,16 @@ def vendor_of(topic: str) -> str:
 
 
 def _milliseconds(days: int | None) -> int:
-    """``retention.ms`` of a vendor's setting in ``vendors.yaml``."""
+    """Convert a retention of ``vendors.yaml`` to ``retention.ms``."""
     return FOREVER if days is None else days * DAY
 
 
 def _kept(days: int | None) -> str:
-    return "kept for good" if days is None else f"kept for {days} days"
+    return "retained indefinitely" if days is None else f"retained for {days} days"
 
 
 def declared(settings: Settings) -> tuple[Topic, ...]:
-    """Every topic of this deployment: its vendors, its number of partitions and of replicas."""
+    """Return every topic of a deployment with these settings."""
 
     configured = load_vendors(settings.vendors_file)
     vendors = configured.names
@@ -162,65 +162,65 @@ def declared(settings: Settings) -> tuple[Topic, ...]:
         return topic(name, "delete", RAW_KEY, f"{description}; {_kept(days)}", retention=_milliseconds(days))
 
     return (
-        *(raw(raw_topic(v), v, f"{v}'s events as received, redacted") for v in vendors),
+        *(raw(raw_topic(vendor), vendor, f"{vendor}'s events as received, redacted") for vendor in vendors),
         *(
-            raw(enriched_topic(v), v, f"{v}'s thin events, completed by what its API answers")
-            for v in vendors
-            if v in ENRICHED
+            raw(enriched_topic(vendor), vendor, f"{vendor}'s thin events, completed with data from its API")
+            for vendor in vendors
+            if vendor in ENRICHED
         ),
         *(
             topic(
-                canonical_topic(t),
+                canonical_topic(resource_type),
                 "compact",
-                f"{t}/id; {OWN if t in PATIENTLESS_TYPES else PATIENT}",
-                f"the latest {t} of each id",
+                f"{resource_type}/id; {OWN if resource_type in PATIENTLESS_TYPES else PATIENT}",
+                f"the latest {resource_type} of each id",
             )
-            for t in RESOURCE_TYPES
+            for resource_type in RESOURCE_TYPES
         ),
-        topic(BUNDLE, "delete", f"Bundle/id; {PATIENT}", "one transaction Bundle an event", retention=MONTH),
+        topic(BUNDLE, "delete", f"Bundle/id; {PATIENT}", "one transaction Bundle per event", retention=MONTH),
         topic(
             OUTCOME,
             "delete",
             f"OperationOutcome/id; {PATIENT}",
-            "what is to be said of an event, never with its data",
+            "one OperationOutcome per event with flags, unmapped leaves or refused resources; paths, never values",
             retention=MONTH,
             growable=True,
         ),
         *(
             topic(
-                dead_letter_topic(v),
+                dead_letter_topic(vendor),
                 "delete",
-                f"the raw record's: {RAW_KEY}",
-                f"what of {v} could not be mapped; {_kept(configured[v].retention.dead_letter_days)}",
-                retention=_milliseconds(configured[v].retention.dead_letter_days),
+                f"the raw record's key: {RAW_KEY}",
+                f"{vendor}'s events that could not be mapped; {_kept(configured[vendor].retention.dead_letter_days)}",
+                retention=_milliseconds(configured[vendor].retention.dead_letter_days),
                 growable=True,
             )
-            for v in vendors
+            for vendor in vendors
         ),
         *(
             topic(
-                state_topic(v),
+                state_topic(vendor),
                 "compact",
-                "raw key, subject, register; partition of the raw record",
-                f"internal: what folds remember of {v}'s events",
+                "raw key, subject, entry name; partition of the raw record",
+                f"internal: state entries of {vendor}'s events",
             )
-            for v in vendors
+            for vendor in vendors
         ),
         *(
             topic(
-                state_topic(v, enriched=True),
+                state_topic(vendor, enriched=True),
                 "compact",
-                "raw key, subject, register; partition of the enriched record",
-                f"internal: what folds remember of {v}'s enriched events",
+                "raw key, subject, entry name; partition of the enriched record",
+                f"internal: state entries of {vendor}'s enriched events",
             )
-            for v in vendors
-            if v in ENRICHED
+            for vendor in vendors
+            if vendor in ENRICHED
         ),
         topic(
             DEAD_LETTER_STATUS,
             "compact",
             "topic/partition/offset of the raw record that was mapped first",
-            "internal: which dead letters were sent again, and which are done",
+            "internal: which dead letters were redriven, and which are done",
             partitions=1,
         ),
         topic(

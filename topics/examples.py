@@ -1,4 +1,4 @@
-"""One event and the Patient it makes, for the contract's document. Synthetic; a test maps the one into the other."""
+"""A synthetic event and the Patient that its mapping makes, for the AsyncAPI document. A test maps the event."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ RAW_EVENT: Example = {
 
 PATIENT: Example = {
     "name": "altibbi",
-    "summary": "what the example of a RawEvent says of its patient",
+    "summary": "the patient of the RawEvent example",
     "headers": {
         "vendor": "altibbi",
         "tenant": "acme",

@@ -1,7 +1,7 @@
-"""Record headers. Names and forms are a contract (docs/contracts.md); values are UTF-8 text and never clinical.
+"""Record headers. Their names and formats are a contract (docs/contracts.md); values are UTF-8 text, never clinical.
 
-Which headers a record bears follows from its topic: `RAW_RECORD`, `CANONICAL_RECORD` and `DEAD_LETTER`; records of
-internal topics bear none.
+A record's topic determines its headers: `RAW_RECORD`, `CANONICAL_RECORD` or `DEAD_LETTER`. Records of internal topics
+have none.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DIGEST = r"^[0-9a-f]{64}$"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header: ``pattern`` is a regular expression that its value matches."""
+    """A header. Its value matches the regular expression ``pattern``."""
 
     name: str
     pattern: str
@@ -24,26 +24,34 @@ class Header:
 
 
 RECEIVED_AT = Header("received-at", _INSTANT, "when the gateway received the event, RFC 3339")
-TENANT = Header("tenant", SLUG, "the vendor's tenant; without it: default")
-EVENT_KEY = Header("event-key", DIGEST, "SHA-256 of the event's redacted body in canonical form: equal events, one key")
-EVENT_TYPE = Header("event-type", "^.+$", "the vendor's event type, or unknown; never other text of the payload")
-VENDOR = Header("vendor", "^[a-z0-9_-]+$", "whose event it is")
-RAW = Header("raw", COORDINATES, "the raw record it was made from: topic/partition/offset")
+TENANT = Header("tenant", SLUG, "the vendor's tenant; default if missing")
+EVENT_KEY = Header(
+    "event-key", DIGEST, "SHA-256 of the event's redacted body in canonical form; equal events have equal keys"
+)
+EVENT_TYPE = Header(
+    "event-type", "^.+$", "a known event type of the vendor, or unknown; never other text of the payload"
+)
+VENDOR = Header("vendor", "^[a-z0-9_-]+$", "the vendor of the event")
+RAW = Header("raw", COORDINATES, "topic/partition/offset of the raw record that it was made from")
 MAPPING_VERSION = Header("mapping-version", "^.+$", "version of the mapping that made it")
-OCCURRED_AT = Header("occurred-at", _INSTANT, "the time by which it is ordered, RFC 3339: the greatest one stays")
-ERROR_CODE = Header("error-code", "^[a-z]+(-[a-z]+)*$", "stable code of what went wrong (docs/dead-letters.md)")
-ERROR_PATH = Header("error-path", "^.*$", "where: a path in the resource, a topic, or file and line; never a value")
-ERRORS = Header("errors", r"^\[.*\]$", "JSON array of what went wrong: code, resource, path, problem; never a value")
-ATTEMPT = Header("attempt", "^[1-9][0-9]*$", "how often the event has been mapped, this time counted")
+OCCURRED_AT = Header(
+    "occurred-at", _INSTANT, "the time that versions are compared by, RFC 3339; the greatest version stays"
+)
+ERROR_CODE = Header("error-code", "^[a-z]+(-[a-z]+)*$", "stable code of the error (docs/dead-letters.md)")
+ERROR_PATH = Header(
+    "error-path", "^.*$", "place of the error: a path in the resource, a topic, or file and line; never a value"
+)
+ERRORS = Header("errors", r"^\[.*\]$", "JSON array of errors: code, resource, path, problem; never a value")
+ATTEMPT = Header("attempt", "^[1-9][0-9]*$", "number of times that the event has been mapped, this one included")
 RAW_TIMESTAMP = Header("raw-timestamp", "^-?[0-9]+$", "timestamp of the raw record, UNIX milliseconds")
-FIRST_RAW = Header("first-raw", COORDINATES, "of a redriven event: the raw record that was mapped first")
-REDRIVE = Header("redrive", "^.+$", "of a redriven event: the idempotency key of the redrive")
-TRACEPARENT = Header("traceparent", "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "W3C trace context, if traces are on")
+FIRST_RAW = Header("first-raw", COORDINATES, "redriven events only: the raw record that was mapped first")
+REDRIVE = Header("redrive", "^.+$", "redriven events only: idempotency key of the redrive")
+TRACEPARENT = Header("traceparent", "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "W3C trace context, if tracing is on")
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderSet:
-    """The headers of a kind of records."""
+    """The headers of one kind of record."""
 
     name: str
     required: tuple[Header, ...]
@@ -57,7 +65,7 @@ class HeaderSet:
 RAW_RECORD = HeaderSet(
     "Raw", (), (RECEIVED_AT, TENANT, EVENT_KEY, EVENT_TYPE, ATTEMPT, FIRST_RAW, REDRIVE, TRACEPARENT)
 )
-"""All optional: records of other producers need none."""
+"""All are optional, since records of other producers have none."""
 CANONICAL_RECORD = HeaderSet(
     "Canonical", (VENDOR, TENANT, EVENT_TYPE, RAW, MAPPING_VERSION, EVENT_KEY, OCCURRED_AT), (TRACEPARENT,)
 )

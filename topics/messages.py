@@ -1,8 +1,8 @@
-"""What the records of each topic are: key, headers and value, as JSON Schema (draft 7).
+"""The records of each topic as JSON Schema (draft 7): key, headers and value.
 
-The contract of docs/contracts.md, in a form that programs read; `topics.asyncapi` makes a document of it, and
-tests/topics/test_asyncapi.py holds every record of a real worker against it. A schema says what a reader may
-rely on and no more: what a FHIR resource may hold is FHIR's own to say, and its schema is named, not copied.
+This is the contract of docs/contracts.md for programs. `topics.asyncapi` generates a document of it, and
+tests/topics/test_asyncapi.py validates every record of a real worker with it. A schema states only what a reader may
+rely on; for the content of FHIR resources it names FHIR's own schema.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ NO_HEADERS = HeaderSet("No", (), ())
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A kind of record. ``name`` is unique; ``examples`` are synthetic."""
+    """One kind of record. ``name`` is unique; ``examples`` are synthetic."""
 
     name: str
     summary: str
@@ -37,13 +37,13 @@ class Message:
 
 
 def messages(topic: str) -> tuple[Message, ...]:
-    """What may lie on a declared topic. Raises LookupError for a topic whose records nobody has described."""
+    """Return the kinds of records of a declared topic; raise LookupError for a topic without a description."""
     if topic in _BY_TOPIC:
         return _BY_TOPIC[topic]
     for prefix, found in _BY_PREFIX.items():
         if topic.startswith(prefix):
             return found
-    raise LookupError(f"{topic}: say in topics/messages.py what its records are")
+    raise LookupError(f"{topic}: describe its records in topics/messages.py")
 
 
 def _text(pattern: str, description: str) -> Schema:
@@ -51,7 +51,7 @@ def _text(pattern: str, description: str) -> Schema:
 
 
 def _resource(resource_type: str, **more: Any) -> Schema:
-    """A resource of ours as far as every reader may rely on it; the rest is FHIR's."""
+    """Make the schema of a resource: only what fhirline guarantees beyond FHIR."""
     return {
         "type": "object",
         "description": f"FHIR R4 {resource_type}",
@@ -82,8 +82,8 @@ def _canonical(resource_type: str, summary: str, **more: Any) -> Message:
 PATIENT_KEY = r"[^|]+"
 RAW_KEY = _text(
     f"{SLUG.rstrip('$')}\\|{PATIENT_KEY}$",
-    "tenant|patient key: the vendor's own key of the patient, escaped; event/<event-key> where the event names nobody. "
-    "Other producers may write others",
+    "tenant|patient key: the vendor's own key of the patient, escaped; event/<event-key> where the event names no "
+    "patient. Other producers may use other keys",
 )
 
 RAW_EVENT = Message(
@@ -91,30 +91,30 @@ RAW_EVENT = Message(
     "a vendor's event as received, after redaction",
     RAW_KEY,
     RAW_RECORD,
-    {"type": "object", "description": "the vendor's JSON object; its fields are the vendor's to say"},
+    {"type": "object", "description": "the vendor's JSON object; the vendor defines its fields"},
     examples=(synthetic.RAW_EVENT,),
 )
 TOMBSTONE = Message(
     "Tombstone",
-    "there is no such resource any more: delete what lies under the key",
-    _text(f"^[A-Z][A-Za-z]+/{UUID}$", "the type and id of the resource that was"),
+    "the resource no longer exists: delete it",
+    _text(f"^[A-Z][A-Za-z]+/{UUID}$", "type and id of the deleted resource"),
     CANONICAL_RECORD,
     {"type": "null"},
 )
 DEAD_LETTER_MESSAGE = Message(
     "DeadLetter",
-    "an event of which something could not be mapped",
-    _text("^.+$", "the raw record's; without one: tenant|record/<partition>/<offset>"),
+    "an event that could not be mapped, or not completely",
+    _text("^.+$", "the raw record's key; tenant|record/<partition>/<offset> where it has none"),
     DEAD_LETTER,
     {
-        "description": "the raw record's value byte for byte, redacted, so possibly no JSON; null where it is "
+        "description": "the raw record's redacted value, byte for byte, which may not be JSON; null where it is "
         "unreadable and names a secret, or too large for Kafka"
     },
 )
 STATE = Message(
-    "StateRegister",
-    "what a fold remembers: the value of the greatest version stays",
-    _text(r'^\[".*",".*",".*"\]$', "JSON array: raw key, subject, register"),
+    "StateEntry",
+    "a value that is kept between events; the one of the greatest version stays",
+    _text(r'^\[".*",".*",".*"\]$', "JSON array: raw key, subject, entry name"),
     NO_HEADERS,
     {
         "type": ["object", "null"],
@@ -128,14 +128,14 @@ STATE = Message(
                 "minItems": 4,
                 "additionalItems": False,
             },
-            "v": {"description": "the register's own"},
+            "v": {"description": "the entry's value, in a form of its own"},
         },
     },
 )
 LETTER_STATUS = Message(
     "DeadLetterStatus",
-    "what became of an event that was a dead letter",
-    _text(COORDINATES, "the raw record that was mapped first"),
+    "the status of an event that was a dead letter",
+    _text(COORDINATES, "position of the raw record that was mapped first"),
     NO_HEADERS,
     {
         "type": ["object", "null"],
@@ -152,12 +152,12 @@ LETTER_STATUS = Message(
 )
 BLOCK = Message(
     "ErasedPatient",
-    "a patient whose data was erased and whose events are passed over",
-    _text(DIGEST, "HMAC-SHA-256 of the patient's key under FHIRLINE_ERASURE_KEY"),
+    "a patient whose data was erased and whose events are not mapped",
+    _text(DIGEST, "HMAC-SHA-256 of the patient's key with FHIRLINE_ERASURE_KEY"),
     NO_HEADERS,
     {
         "type": ["object", "null"],
-        "description": "null: no longer passed over",
+        "description": "null: the patient's events are mapped again",
         "required": ["check", "at"],
         "properties": {"check": {"type": "string"}, "at": {"type": "string"}},
     },
@@ -176,13 +176,13 @@ _ENTRY: Schema = {
 
 _BY_TOPIC: Mapping[str, tuple[Message, ...]] = {
     **{
-        canonical_topic(each): (_canonical(each, f"the latest {each} under its key: upsert by key"), TOMBSTONE)
-        for each in RESOURCE_TYPES
+        canonical_topic(name): (_canonical(name, f"the latest {name} of its id: upsert by key"), TOMBSTONE)
+        for name in RESOURCE_TYPES
     },
     BUNDLE: (
         _canonical(
             "Bundle",
-            "all that one event makes, to be carried out by a FHIR server as a whole",
+            "all resources of one event, as one transaction for a FHIR server",
             type={"const": "transaction"},
             entry=_ENTRY,
         ),
@@ -190,7 +190,7 @@ _BY_TOPIC: Mapping[str, tuple[Message, ...]] = {
     OUTCOME: (
         _canonical(
             "OperationOutcome",
-            "what is to be said of one event: flags, leaves kept or withheld, refusals; paths, never values",
+            "flags, unmapped leaves and refused resources of one event; paths, never values",
             issue={"type": "array", "minItems": 1},
         ),
     ),

@@ -1,8 +1,6 @@
-"""Which partition a key belongs to: Kafka's own rule, so that every client of any language agrees.
+"""The partition of a key, by Kafka's own rule: the Java client, librdkafka (``murmur2_random``) and kafka-python agree.
 
-librdkafka (``murmur2_random``), the Java client and kafka-python compute the same from a record's key. We need it where
-a record's partition is not its own key's: a resource lies where its patient's key says (mapping.md §2). Never Python's
-``hash()``: it differs from process to process.
+It is computed here because a resource's partition follows from its patient's key, not from its own (mapping.md §2).
 """
 
 from functools import lru_cache
@@ -13,7 +11,7 @@ _WORD = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:
-    """MurmurHash2 of Kafka, 32 bits, unsigned."""
+    """Compute Kafka's MurmurHash2 of the bytes, as an unsigned 32-bit number."""
     length = len(data)
     whole = length & ~3
     hashed = _SEED ^ length
@@ -29,6 +27,6 @@ def murmur2(data: bytes) -> int:
 
 @lru_cache(maxsize=65_536)
 def partition_for(key: bytes | str, partitions: int) -> int:
-    """The partition of ``key`` among ``partitions``; text counts as its UTF-8 bytes. Cached: patients come again."""
+    """Return the partition of a key (text as UTF-8), from 0 to ``partitions`` - 1. Cached because patients recur."""
     data = key.encode() if isinstance(key, str) else key
     return (murmur2(data) & 0x7FFFFFFF) % partitions

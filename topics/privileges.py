@@ -1,9 +1,8 @@
-"""The least that each process may do on a cluster with ACLs. Kafka's own words for resources and operations.
+"""The least privileges of each process on a cluster with ACLs, in Kafka's words for resources and operations.
 
-One table for three readers: docs/security.md shows it, operators grant it, and tests/streams/kafka/test_security.py and
-test_operator_privileges.py run every process with exactly this and nothing else. Write and Read imply Describe. An
-idempotent producer needs no right of its own on Kafka 2.8 and later (KIP-679); older clusters also want IdempotentWrite
-on the cluster.
+docs/security.md shows this table. tests/streams/kafka/test_security.py and test_operator_privileges.py run each process
+with exactly these privileges. Write and Read imply Describe. An idempotent producer needs no further privilege on Kafka
+2.8 and later (KIP-679); older clusters also require IdempotentWrite on the cluster.
 """
 
 from collections.abc import Iterator
@@ -32,10 +31,10 @@ EVERY = "<every declared topic>"
 
 @dataclass(frozen=True, slots=True)
 class Privilege:
-    """What ``process`` may do on resources whose names ``pattern`` stands for.
+    """The operations of a process on all resources that ``pattern`` names.
 
-    ``<vendor>`` is each vendor of vendors.yaml, ``<enriched>`` each with an enrichment, ``<type>`` each type of
-    resource, ``<group>`` is ``FHIRLINE_GROUP``.
+    In a pattern, ``<vendor>`` is each vendor of vendors.yaml, ``<enriched>`` each vendor with an enrichment, ``<type>``
+    each resource type, and ``<group>`` is ``FHIRLINE_GROUP``.
     """
 
     process: str
@@ -53,32 +52,32 @@ PRIVILEGES = (
         ("Create", "Alter", "AlterConfigs"),
         "apply; plan and list need only Describe and DescribeConfigs",
     ),
-    Privilege("gateway", "Topic", RAW, ("Write",), "one record a webhook"),
-    Privilege("ingest", "Topic", RAW, ("Write",), "one record a line; only the vendors it is used for"),
+    Privilege("gateway", "Topic", RAW, ("Write",), "one record per webhook"),
+    Privilege("ingest", "Topic", RAW, ("Write",), "one record per line; only for the vendors it is used with"),
     Privilege("worker", "Topic", EVERY, ("Describe",), "refuses to start where a topic is missing"),
     Privilege("worker", "Group", "<group>", ("Read",), "membership, commits"),
     Privilege(
-        "worker", "Group", "<group>.state", ("Describe",), "librdkafka asks for its coordinator; nothing is committed"
+        "worker", "Group", "<group>.state", ("Describe",), "librdkafka looks up its coordinator; nothing is committed"
     ),
-    Privilege("worker", "Group", "<group>.scan", ("Describe",), "as of <group>.state"),
-    Privilege("worker", "Topic", ERASED, ("Read",), "whose events are to be passed over"),
+    Privilege("worker", "Group", "<group>.scan", ("Describe",), "the same"),
+    Privilege("worker", "Topic", ERASED, ("Read",), "erased patients, whose events are not mapped"),
     Privilege("worker", "Topic", RAW, ("Read",), "events"),
     Privilege("worker", "Topic", ENRICHED_RAW, ("Read",), "events"),
-    Privilege("worker", "Topic", STATE, ("Read", "Write"), "folds"),
-    Privilege("worker", "Topic", ENRICHED_STATE, ("Read", "Write"), "folds"),
+    Privilege("worker", "Topic", STATE, ("Read", "Write"), "state entries of folds"),
+    Privilege("worker", "Topic", ENRICHED_STATE, ("Read", "Write"), "state entries of folds"),
     Privilege("worker", "Topic", CANONICAL, ("Write",), "resources"),
     Privilege("worker", "Topic", BUNDLE, ("Write",), "Bundles"),
     Privilege("worker", "Topic", OUTCOME, ("Write",), "OperationOutcomes"),
     Privilege("worker", "Topic", LETTERS, ("Write",), "events that could not be mapped"),
     Privilege("enrich", "Topic", EVERY, ("Describe",), "refuses to start where a topic is missing"),
     Privilege("enrich", "Group", "<group>.enrich", ("Read",), "membership, commits"),
-    Privilege("enrich", "Group", "<group>.scan", ("Describe",), "librdkafka asks for its coordinator"),
-    Privilege("enrich", "Topic", ERASED, ("Read",), "whose events are to be passed over"),
+    Privilege("enrich", "Group", "<group>.scan", ("Describe",), "librdkafka looks up its coordinator"),
+    Privilege("enrich", "Topic", ERASED, ("Read",), "erased patients, whose events are not completed"),
     Privilege("enrich", "Topic", "raw.<enriched>", ("Read",), "thin events"),
     Privilege("enrich", "Topic", ENRICHED_RAW, ("Write",), "completed events"),
     Privilege("enrich", "Topic", "dead-letter.<enriched>", ("Write",), "surveys that could not be fetched"),
-    Privilege("consumer", "Topic", CANONICAL, ("Read",), "a warehouse; give it its own group too"),
-    Privilege("consumer", "Topic", BUNDLE, ("Read",), "an EHR; give it its own group too"),
+    Privilege("consumer", "Topic", CANONICAL, ("Read",), "a warehouse; it also needs Read on its own group"),
+    Privilege("consumer", "Topic", BUNDLE, ("Read",), "an EHR; it also needs Read on its own group"),
     Privilege(
         "operator",
         "Topic",
@@ -89,7 +88,7 @@ PRIVILEGES = (
     Privilege("operator", "Topic", RAW, ("Read", "Write"), "replay, trace, forget; Write: redriven letters"),
     Privilege("operator", "Topic", ENRICHED_RAW, ("Read", "Write"), "replay, trace, forget; Write: redriven letters"),
     Privilege("operator", "Topic", LETTERS, ("Read",), "dead letters, trace, forget"),
-    Privilege("operator", "Topic", DEAD_LETTER_STATUS, ("Read", "Write"), "which letters are done"),
+    Privilege("operator", "Topic", DEAD_LETTER_STATUS, ("Read", "Write"), "status of dead letters"),
     Privilege(
         "operator", "Topic", CANONICAL, ("Read", "Write"), "trace, replay, forget; Write: replay's output, tombstones"
     ),
@@ -98,21 +97,23 @@ PRIVILEGES = (
     Privilege("operator", "Topic", STATE, ("Read", "Write"), "replay, forget"),
     Privilege("operator", "Topic", ENRICHED_STATE, ("Read", "Write"), "replay, forget"),
     Privilege("operator", "Topic", ERASED, ("Read", "Write"), "forget; Read: replay, redriven letters"),
-    Privilege("operator", "Group", "<group>.scan", ("Describe",), "as of the worker's <group>.state"),
-    Privilege("operator", "Group", "<group>.state", ("Describe",), "replay of a part: what folds remember of the rest"),
+    Privilege("operator", "Group", "<group>.scan", ("Describe",), "librdkafka looks up its coordinator"),
+    Privilege(
+        "operator", "Group", "<group>.state", ("Describe",), "replay of a range: state entries of the other events"
+    ),
     Privilege("operator", "Group", "<group>", ("Describe",), "lag of the workers"),
     Privilege("operator", "Group", "<group>.enrich", ("Describe",), "lag of the enrichment"),
 )
 
 IMPLIED_BY = {"Describe": ("Read", "Write", "Alter"), "DescribeConfigs": ("AlterConfigs",)}
-"""Kafka's own rule: whoever has one of these on a resource has the operation too."""
+"""Operation → the operations that imply it, by Kafka's own rule."""
 
 PROCESSES = tuple(dict.fromkeys(each.process for each in PRIVILEGES))
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One ACL: allow ``operation`` on the resource of exactly this name."""
+    """One ACL that allows ``operation`` on the resource of exactly this name."""
 
     resource: ResourceType
     name: str
@@ -120,18 +121,18 @@ class Grant:
 
 
 def grants(process: str, settings: Settings) -> tuple[Grant, ...]:
-    """Every ACL that a process needs in this deployment: none twice, none that another implies."""
+    """Return every ACL that a process needs in this deployment, each once, without those that another one implies."""
     named = dict.fromkeys(
-        Grant(each.resource, name, operation)
-        for each in PRIVILEGES
-        if each.process == process
-        for name in _names(each.pattern, settings)
-        for operation in each.operations
+        Grant(privilege.resource, name, operation)
+        for privilege in PRIVILEGES
+        if privilege.process == process
+        for name in _names(privilege.pattern, settings)
+        for operation in privilege.operations
     )
     return tuple(
-        each
-        for each in named
-        if not any(replace(each, operation=other) in named for other in IMPLIED_BY.get(each.operation, ()))
+        grant
+        for grant in named
+        if not any(replace(grant, operation=other) in named for other in IMPLIED_BY.get(grant.operation, ()))
     )
 
 
@@ -153,9 +154,9 @@ def _names(pattern: str, settings: Settings) -> Iterator[str]:
 
 
 def table() -> str:
-    """The table of docs/security.md, in Markdown."""
+    """Write the table of docs/security.md, in Markdown."""
     rows = [
-        f"| {each.process} | {each.resource} `{each.pattern}` | {', '.join(each.operations)} | {each.reason} |"
-        for each in PRIVILEGES
+        f"| {row.process} | {row.resource} `{row.pattern}` | {', '.join(row.operations)} | {row.reason} |"
+        for row in PRIVILEGES
     ]
     return "\n".join(("| process | on | may | for |", "|---|---|---|---|", *rows))

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings, load_settings
-from fhirline.topics.cluster import TIMEOUT, Cluster, Difference, Existing, Plan
+from fhirline.topics.cluster import TIMEOUT, Cluster
 from fhirline.topics.declared import Topic, declared
+from fhirline.topics.plan import Difference, Existing, Plan
 
 DIFFERS = 1
 """Exit code where the cluster is otherwise than declared."""
@@ -46,7 +47,7 @@ def plan(timeout: Timeout = TIMEOUT, as_json: AsJson = False) -> None:
     with _cluster(settings, timeout) as cluster:
         found = cluster.plan(declared(settings))
     if as_json:
-        _print_json({"differences": [_row(each) for each in found.differences], "untold": _names(found.untold)})
+        _print_json({"differences": [_row(each) for each in found.differences], "untold": _names(found.unreported)})
     else:
         _show_differences(found.differences)
         _say_untold(found)
@@ -184,8 +185,8 @@ def _show_differences(differences: Sequence[Difference]) -> None:
 
 
 def _say_untold(found: Plan) -> None:
-    if found.untold:
-        print(f"{len(found.untold)} topics have settings that this broker does not tell; they were not compared.")
+    if found.unreported:
+        print(f"{len(found.unreported)} topics have settings that this broker does not tell; they were not compared.")
 
 
 def _verdict(found: Plan) -> str:

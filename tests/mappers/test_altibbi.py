@@ -347,8 +347,8 @@ def test_an_operators_row_overrides_and_extends(tmp_path: Path) -> None:
         ("dose-unit", "  - {source: [x]}\n", "dose-unit.yaml:4: "),
         ("follow-up", "  - {source: [x], means: {disposition: maybe}}\n", "follow-up.yaml:4: "),
         ("altibbi-status", "  - {source: [x], means: {status: done}}\n", "altibbi-status.yaml:4: "),
-        ("route", "  - {source: [a]}\n  - {source: [A]}\n", "'a' stands in row 1 and in row 2"),
-        ("rout", "  - {source: [a]}\n", "rout.yaml: no such table"),
+        ("route", "  - {source: [a]}\n  - {source: [A]}\n", "'a' is in row 1 and in row 2"),
+        ("rout", "  - {source: [a]}\n", "rout.yaml: there is no such table"),
     ],
 )
 def test_a_slip_in_a_table_is_found_when_it_is_loaded(tmp_path: Path, name: str, rows: str, said: str) -> None:

@@ -122,7 +122,7 @@ def test_channels_and_configuration_are_those_of_the_declared_topics() -> None:
 
 
 def test_a_topic_that_nobody_described_stops_the_document() -> None:
-    with pytest.raises(LookupError, match="say in topics/messages"):
+    with pytest.raises(LookupError, match="describe its records in topics/messages"):
         messages("fhir.r5.Patient")
 
 
@@ -174,7 +174,7 @@ def test_every_record_of_a_worker_keeps_to_the_contract() -> None:
             store.close()
         seen, problems = inspected(settings)
     assert problems == [f"{NOT_JSON.topic} RawEvent: value: not JSON"], "the one that broke it on purpose"
-    kinds = {"RawEvent", "DeadLetter", "StateRegister", "DeadLetterStatus", "ErasedPatient", "Tombstone", "Bundle"}
+    kinds = {"RawEvent", "DeadLetter", "StateEntry", "DeadLetterStatus", "ErasedPatient", "Tombstone", "Bundle"}
     assert kinds | {"OperationOutcome", "Patient", "Encounter", "Provenance"} <= seen
 
 

@@ -8,8 +8,9 @@ import pytest
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import kafka_python
-from fhirline.topics.cluster import Action, Cluster, Existing, compare
+from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import DAY, FOREVER, Topic, declared
+from fhirline.topics.plan import Action, Existing, compare
 from tests.support.kafka.brokers import RunningBroker, settings_for
 
 NOWHERE = "127.0.0.1:9"
@@ -41,8 +42,8 @@ def test_a_retention_that_is_none_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("days", "actual", "reason"),
     [
-        (365, "-1", "kept for good, from now on 365 days; older records will be deleted"),
-        (None, "604800000", "kept 7 days, from now on for good"),
+        (365, "-1", "kept indefinitely, from now on 365 days; older records will be deleted"),
+        (None, "604800000", "kept 7 days, from now on indefinitely"),
         (30, "604800000", "kept 7 days, from now on 30 days"),
     ],
 )

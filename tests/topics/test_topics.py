@@ -20,7 +20,7 @@ from fhirline.config.errors import KafkaUnreachable
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import kafka_python, producer_config
-from fhirline.topics.cluster import Action, Cluster, Existing, compare
+from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import (
     BUNDLE,
     ENRICHED,
@@ -36,6 +36,7 @@ from fhirline.topics.declared import (
     state_topic,
 )
 from fhirline.topics.partition import murmur2, partition_for
+from fhirline.topics.plan import Action, Existing, compare
 from tests.support.kafka.brokers import RunningBroker, settings_for
 
 NOWHERE = "127.0.0.1:9"
@@ -157,7 +158,7 @@ def test_nothing_differs_where_all_is_as_declared() -> None:
     topics = declared(settings_for(NOWHERE))
     plan = compare(topics, {each.name: as_declared(each) for each in topics})
     assert not plan.differences
-    assert not plan.untold
+    assert not plan.unreported
 
 
 @pytest.mark.parametrize("name", [raw_topic("mediquo"), canonical_topic("Patient"), state_topic("altibbi"), BUNDLE])
@@ -191,7 +192,7 @@ def test_settings_that_a_broker_does_not_tell_are_no_difference() -> None:
     one = topic("one")
     plan = compare([one], {"one": replace(as_declared(one), config={})})
     assert not plan.differences
-    assert plan.untold == (one,)
+    assert plan.unreported == (one,)
 
 
 # What differs: real brokers
@@ -209,7 +210,7 @@ def test_apply_creates_once_and_then_finds_nothing_to_do(broker: RunningBroker) 
         again = cluster.plan(topics)
         assert not again.differences
         if broker.kind == "apache":
-            assert not again.untold
+            assert not again.unreported
         applied = cluster.apply(again)
         assert applied.complete
         assert not applied.done

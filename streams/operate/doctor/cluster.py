@@ -7,7 +7,7 @@ from typing import Any
 
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.operate.doctor.finding import Finding, Level, ok, problem, several, warning
-from fhirline.topics.cluster import Action, Difference, Existing, Plan
+from fhirline.topics.plan import Action, Difference, Existing, Plan
 from fhirline.topics.privileges import Grant
 
 SECONDS = 3.0
@@ -102,8 +102,9 @@ def topics(plan: Plan, settings: Settings) -> Iterator[Finding]:
         mend = first.reason if first.action is Action.REFUSE else apply
         yield (problem if what in HARMFUL else warning)("topics", text, mend)
     if not plan.differences:
-        untold = f"; of {len(plan.untold)} this user is not told every setting (DescribeConfigs)" if plan.untold else ""
-        yield ok("topics", f"as declared{untold}")
+        unread = len(plan.unreported)
+        more = f"; of {unread} this user is not told every setting (DescribeConfigs)" if unread else ""
+        yield ok("topics", f"as declared{more}")
 
 
 HARMFUL = {"partitions", "cleanup.policy", "max.message.bytes"}

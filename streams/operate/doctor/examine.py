@@ -13,8 +13,9 @@ from fhirline.streams.operate.doctor import cluster, configuration, machine, wor
 from fhirline.streams.operate.doctor.finding import Finding, Level, ok, problem
 from fhirline.streams.operate.status.reading import Reader
 from fhirline.streams.operate.status.summary import sources_of, summarize
-from fhirline.topics.cluster import Cluster, compare
+from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import declared
+from fhirline.topics.plan import compare
 from fhirline.topics.privileges import grants
 
 

@@ -17,8 +17,8 @@ from fhirline.streams.operate.doctor.examine import at_the_cluster, examine
 from fhirline.streams.operate.doctor.finding import Finding, Level
 from fhirline.streams.operate.status.groups import Group
 from fhirline.streams.operate.status.summary import Members
-from fhirline.topics.cluster import Existing, compare
 from fhirline.topics.declared import declared
+from fhirline.topics.plan import Existing, compare
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
 from tests.support.kafka.apache import free_ports
 from tests.support.kafka.brokers import RunningBroker, settings_for
