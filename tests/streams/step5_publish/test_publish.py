@@ -15,7 +15,7 @@ from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive import raw_producer
 from fhirline.streams.step1_receive.raw_producer import RawProducer
-from fhirline.streams.step5_publish import publish as step5_deliver
+from fhirline.streams.step5_publish import publish as module
 from fhirline.streams.step5_publish.publish import PRODUCERS, YIELD_EVERY, Delivered, PublishFailed, RecordPublisher
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import Topic
@@ -77,7 +77,7 @@ def test_topics_share_producers_and_each_keeps_its_order(
         producers.append(Producer(config))
         return producers[-1]
 
-    monkeypatch.setattr(step5_deliver, "Producer", counted)
+    monkeypatch.setattr(module, "Producer", counted)
     topics = new_topics(apache_kafka, PRODUCERS + 2)
     publisher = RecordPublisher(apache_kafka.settings(), PRODUCERS)
     assert len(producers) == PRODUCERS  # and none later, on an event loop that must not block
