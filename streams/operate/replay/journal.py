@@ -19,7 +19,7 @@ from fhirline.streams.kafka.records import ProducerRecord
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS made (
-    key TEXT, partition INT, version TEXT, raw_offset INT, own INT, constant INT, digest BLOB, value BLOB, headers BLOB,
+    key TEXT, partition INT, stamp TEXT, raw_offset INT, own INT, constant INT, digest BLOB, value BLOB, headers BLOB,
     PRIMARY KEY (key, partition)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS register (key BLOB PRIMARY KEY, value BLOB, live INT) WITHOUT ROWID;

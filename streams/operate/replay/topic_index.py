@@ -22,7 +22,7 @@ from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS held (
-    key TEXT, partition INT, offset INT, digest BLOB, source TEXT, raw_offset INT, version TEXT, version TEXT,
+    key TEXT, partition INT, offset INT, digest BLOB, source TEXT, raw_offset INT, stamp TEXT, version TEXT,
     PRIMARY KEY (key, partition)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS position (topic TEXT, partition INT, next INT, PRIMARY KEY (topic, partition));
