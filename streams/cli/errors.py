@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, FhirlineError, KafkaAccessError
 from fhirline.config.exit_codes import UNUSABLE
 
 
-class CommandFailed(Exception):
+class CommandFailed(FhirlineError):
     """The command ends early. `run` prints ``fhirline COMMAND: message`` and exits with ``exit_code``."""
 
     def __init__(self, command: str, message: str, exit_code: int) -> None:
@@ -19,12 +19,12 @@ class CommandFailed(Exception):
 
 
 def run(command_line: Callable[[], None]) -> None:
-    """Run the command line. Any other exception than these is a defect and keeps its traceback."""
+    """Run the command line. An exception of another class is a defect of ours and keeps its traceback."""
     try:
         command_line()
     except CommandFailed as failure:
         _end(f"fhirline {failure.command}: {failure}", failure.exit_code)
-    except ConfigurationError as error:
+    except (ConfigurationError, KafkaAccessError) as error:
         _end(f"fhirline: {error}", UNUSABLE)
 
 

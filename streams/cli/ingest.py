@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaUnreachable
 from fhirline.config.exit_codes import INCOMPLETE
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers.registry import VENDORS
@@ -80,7 +80,7 @@ def ingest(
         except TopicMissing as missing:
             raise ConfigurationError(f"topic {missing} does not exist; run: fhirline topics apply") from None
         except KafkaUnavailable as error:
-            raise ConfigurationError(f"FHIRLINE_BOOTSTRAP: no answer from {settings.bootstrap} ({error})") from None
+            raise KafkaUnreachable(f"FHIRLINE_BOOTSTRAP: no answer from {settings.bootstrap} ({error})") from None
         failure = _run(job, inputs, reporter, settings.message_max_bytes)
     count = job.count
     print(

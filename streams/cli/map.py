@@ -79,14 +79,14 @@ def map_(
     $ fhirline map mediquo --tenant acme --ndjson --counts export.ndjson > bundles.ndjson
     ```
     """
-    from fhirline.mappers.pipeline.factory import normalizer
+    from fhirline.mappers.pipeline.factory import build_normalizer
 
     if explain and resources:
         raise ConfigurationError("--explain: prints sources instead of resources; omit --resources")
     known_vendors("VENDOR", [vendor], VENDORS)
     slug("--tenant", tenant)
     at = instant("--received-at", received_at)
-    normalize, state, counted, failed = normalizer(load_settings()), InMemoryState(), Counts(), False
+    normalize, state, counted, failed = build_normalizer(load_settings()), InMemoryState(), Counts(), False
     for name, body in _bodies(files or ["-"], ndjson):
         try:
             envelope = _envelope(vendor, tenant, body, at, event)
@@ -103,7 +103,7 @@ def map_(
             sys.stdout.buffer.writelines(output.value + b"\n" for output in result.outputs)
         elif result.bundle:
             sys.stdout.buffer.write(result.bundle.value + b"\n")
-        state.remember(result.statements)
+        state.apply(result.state_updates)
         counted.add(result)
         failed |= _report(result, name, outcome)
     sys.stdout.buffer.flush()

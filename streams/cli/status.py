@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.exit_codes import LAG_EXCEEDED
 from fhirline.config.settings import Settings, load_settings
 from fhirline.config.vendors import load_vendors

@@ -140,7 +140,7 @@ def _explained(
     settings: "Settings", tracer: "Tracer", raw: "ConsumerRecord | None", resource: str | None
 ) -> list[dict[str, str]]:
     """Return the lineage of each element, by the present mapping and the state of earlier events of the same key."""
-    from fhirline.mappers.pipeline.factory import normalizer
+    from fhirline.mappers.pipeline.factory import build_normalizer
     from fhirline.mappers.pipeline.lineage import lineage
     from fhirline.mappers.pipeline.normalize import InMemoryState
     from fhirline.streams.step4_normalize.follow import follow
@@ -148,9 +148,9 @@ def _explained(
 
     if raw is None:
         return []
-    normalize, state = normalizer(settings), InMemoryState()
+    normalize, state = build_normalizer(settings), InMemoryState()
     for earlier in tracer.earlier(raw):
-        state.remember(follow(earlier, normalize, state, settings.partitions).statements)
+        state.apply(follow(earlier, normalize, state, settings.partitions).state_updates)
     return [
         {"resource": leaf.resource, "path": leaf.path, "source": leaf.source}
         for leaf in lineage(normalize, envelope_of(raw), state)
