@@ -16,7 +16,7 @@ DIFFERS = 1
 """``topics plan``, ``topics asyncapi --check``, ``replay --diff``: something differs from what it is compared with."""
 
 INCOMPLETE = 1
-"""``ingest``, ``topics apply``, ``dead-letters redrive``, ``replay``: a part failed or was refused; the rest is done."""
+"""``ingest``, ``topics apply``, ``dead-letters redrive``, ``replay``: a part failed; all else is done."""
 
 NOT_FOUND = 1
 """``trace``, ``dead-letters show``: no such resource, event or dead letter."""

@@ -119,8 +119,8 @@ class ProgressReporter(Protocol):
     def show(self, task: str, count: int, total: int | None = None, note: str = "", unit: Unit = "") -> None:
         """Set a task's count. Without a ``total``, a task that was not announced appears after `PATIENCE` seconds."""
 
-    def end(self, task: str) -> None:
-        """Remove a task's bar, or print that the task is done."""
+    def end(self, task: str, *, announce: bool = False) -> None:
+        """Remove a task. ``announce``: where there are no bars, print that it is done."""
 
     def message(self, line: str) -> None:
         """Print a line of its own at once."""
@@ -163,7 +163,7 @@ class _Bars:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False),
         )
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
         self._tasks: dict[str, TaskID] = {}
         self._begun = time.monotonic()
 
@@ -180,7 +180,7 @@ class _Bars:
         if total is not None or time.monotonic() - self._begun > PATIENCE:
             self._progress.start()
 
-    def end(self, task: str) -> None:
+    def end(self, task: str, *, announce: bool = False) -> None:
         if (id := self._tasks.pop(task, None)) is not None:
             self._progress.remove_task(id)
 
@@ -206,8 +206,9 @@ class _Lines:
             line = f"{task}: {_count(count, total, unit)}"
             self.message(f"{line} ({note})" if note else line)
 
-    def end(self, task: str) -> None:
-        self.message(f"{task} done")
+    def end(self, task: str, *, announce: bool = False) -> None:
+        if announce:
+            self.message(f"{task} done")
 
     def message(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
