@@ -101,7 +101,7 @@ def forget(request: ForgetRequest) -> None:
     from fhirline.streams.cli.connection import require_topics
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.operate.erasure.forget import Erasure
-    from fhirline.streams.step5_publish.publish import DeliveryFailed
+    from fhirline.streams.step5_publish.publish import PublishFailed
 
     settings = load_settings()
     configure_logging(settings)
@@ -112,7 +112,7 @@ def forget(request: ForgetRequest) -> None:
         blocked = erasure.blocked() is not None
         found = erasure.look()
     try:
-        with failing_with("forget", {DeliveryFailed: NOT_ERASED}, "not done yet: fix that, and run this again"):
+        with failing_with("forget", {PublishFailed: NOT_ERASED}, "not done yet: fix that, and run this again"):
             if request.lift:
                 _lift(request, erasure, found, blocked)
             else:

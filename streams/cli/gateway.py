@@ -50,7 +50,7 @@ def gateway(
     settings = load_settings(**{name: value for name, value in own.items() if value is not None})
     configure_logging(settings)
     try:
-        reach(settings, CONNECT_SECONDS)
+        connect(settings, CONNECT_SECONDS)
         require_privileges(settings, "gateway")
     except KafkaUnreachable as error:  # it may start later: until then webhooks are answered with 503
         structlog.get_logger().warning("kafka away", reason=str(error))

@@ -15,7 +15,7 @@ from fhirline.streams.cli.errors import warn
 from fhirline.streams.cli.help import OPERATE, group
 from fhirline.streams.cli.options import TIMEOUT, AsJson, Timeout
 from fhirline.streams.cli.output import print_json, print_table
-from fhirline.topics.cluster import Cluster, Difference, Existing, Plan
+from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import Topic, declared
 from fhirline.topics.plan import Difference, Existing, Plan
 
@@ -158,7 +158,7 @@ def _cluster(settings: Settings, timeout: float) -> Cluster:
     from fhirline.streams.kafka.clients import kafka_python
     from fhirline.streams.kafka.connect import connect
 
-    reach(settings, timeout)  # explains better than kafka-python why there is no connection
+    connect(settings, timeout)  # explains better than kafka-python why there is no connection
     return Cluster(kafka_python(settings), timeout)
 
 
@@ -201,12 +201,12 @@ def _print_differences(differences: Sequence[Difference]) -> None:
 
 
 def _print_untold(found: Plan) -> None:
-    if found.untold:
-        print(f"{len(found.untold)} topics have settings that this broker does not report; they were not compared.")
+    if found.unreported:
+        print(f"{len(found.unreported)} topics have settings that this broker does not report; they were not compared.")
 
 
 def _untold(found: Plan) -> list[str]:
-    return [topic.name for topic in found.untold]
+    return [topic.name for topic in found.unreported]
 
 
 def _verdict(found: Plan) -> str:

@@ -66,7 +66,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     normalize = build_normalizer(settings, disagreed)
     normalize.validate({"resourceType": "Patient"})  # compiles the schemas now, not in the first batch
     app = build_app(settings, normalize, vendors, endpoint, tracer)
-    spare_the_collector()
+    tune_gc()
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     process.spinner = None  # it writes escape codes even without a terminal
     try:

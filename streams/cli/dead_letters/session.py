@@ -29,11 +29,11 @@ def loaded_settings() -> "Settings":
 def board_of(settings: "Settings", wanted: "Filter") -> "Board":
     """Open the board of the filter's vendors. Raises ConfigurationError where the status topic is missing."""
     from fhirline.config.vendors import load_vendors
-    from fhirline.streams.kafka.connect import reach
+    from fhirline.streams.kafka.connect import connect
     from fhirline.streams.operate.dead_letters.board import Board
     from fhirline.topics.declared import DEAD_LETTER_STATUS
 
-    if DEAD_LETTER_STATUS not in reach(settings, CONNECT_SECONDS).topics:
+    if DEAD_LETTER_STATUS not in connect(settings, CONNECT_SECONDS).topics:
         raise ConfigurationError(f"topic {DEAD_LETTER_STATUS} is missing: run `fhirline topics apply`")
     vendors = load_vendors(settings.vendors_file).names
     known_vendors("--vendor", wanted.vendors, vendors)

@@ -49,23 +49,23 @@ def replay(request: ReplayRequest) -> None:
     from fhirline.config.settings import load_settings
     from fhirline.streams.cli.replay.progress import RunProgress
     from fhirline.streams.kafka.acl_check import require_privileges
-    from fhirline.streams.kafka.connect import reach
+    from fhirline.streams.kafka.connect import connect
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.operate.replay.run import Failed, Interrupted
     from fhirline.streams.step3_restore.state import RestoreFailed
-    from fhirline.streams.step5_publish.publish import DeliveryFailed
+    from fhirline.streams.step5_publish.publish import PublishFailed
 
     settings = load_settings()
     configure_logging(settings)
     request.check()
-    reach(settings, CONNECT_SECONDS)
+    connect(settings, CONNECT_SECONDS)
     if not request.diff:
         require_privileges(settings, "operator")
     exit_codes: dict[type[BaseException], int] = {
         Interrupted: INTERRUPTED,
         KeyboardInterrupt: INTERRUPTED,
         Failed: INCOMPLETE,
-        DeliveryFailed: INCOMPLETE,
+        PublishFailed: INCOMPLETE,
         RestoreFailed: UNUSABLE,  # a missing privilege, or the cluster; what was mapped is kept
     }
     with ExitStack() as stack:

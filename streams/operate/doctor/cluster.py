@@ -104,8 +104,8 @@ def topics(plan: Plan, settings: Settings) -> Iterator[Finding]:
         fix = first.reason if first.action is Action.REFUSE else apply
         yield (problem if what in HARMFUL else warning)("topics", text, fix)
     if not plan.differences:
-        hidden = f"; some settings of {len(plan.untold)} are hidden from this user (DescribeConfigs)"
-        yield ok("topics", f"as declared{hidden if plan.untold else ''}")
+        hidden = f"; some settings of {len(plan.unreported)} are hidden from this user (DescribeConfigs)"
+        yield ok("topics", f"as declared{hidden if plan.unreported else ''}")
 
 
 HARMFUL = {"partitions", "cleanup.policy", "max.message.bytes"}

@@ -9,7 +9,7 @@ what a later event has written.
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord, from_confluent
 from fhirline.streams.operate.replay.remap import BATCH, Job, this_process
-from fhirline.streams.step5_publish.publish import Deliverer
+from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import BUNDLE
 
 
@@ -22,7 +22,7 @@ def send(job: Job) -> int:
     if process.stopped():
         return 0
     offset_range, partition = job.offset_range, job.offset_range.topic_partition
-    deliverer = Deliverer(process.settings)
+    publisher = RecordPublisher(process.settings)
     state = process.remapper.final_state(job)
     pending: list[ProducerRecord] = []
     too_large = 0
@@ -33,7 +33,7 @@ def send(job: Job) -> int:
                 followed, _ = process.remapper.map(raw, job, state)
                 pending.extend(record for record in followed.records if record.topic == BUNDLE)
             if len(pending) >= BATCH:
-                too_large += len(deliverer.deliver(pending))
+                too_large += len(publisher.publish(pending))
                 pending = []
                 if process.stopped():
                     break

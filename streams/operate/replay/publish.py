@@ -81,7 +81,7 @@ class Publisher:
         self._follower = Follower(self.settings)
 
     def run(self, advance: Callable[[int], None] = lambda _: None) -> Published:
-        """Publish in rounds. Raises DeliveryFailed; what was written before stays valid, and the run can be resumed."""
+        """Publish in rounds. Raises PublishFailed; what was written before stays valid, and the run can be resumed."""
         done = Published()
         if self.prefix:  # shadow topics: no one else writes them, and no state belongs to them
             self.index.read_on()
@@ -182,6 +182,6 @@ class Publisher:
             ours[record.topic() or "", record.partition() or 0, bytes(record.key() or b"")] = record.offset() or 0
 
         self._follower.require(self.erased)
-        refused = self._deliverer.deliver(records, delivered)
+        refused = self._publisher.publish(records, delivered)
         self._refused.update(record.key.decode() for record in refused)
         done.too_large += len(refused)

@@ -236,7 +236,7 @@ def begin(settings: Settings, index: Path, vendors: tuple[str, ...], prefix: str
     assert parent is not None
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(ORPHANED)), daemon=True).start()
     remapper = Remapper(settings, TopicIndex(index, settings, vendors, prefix))
-    spare_the_collector()
+    tune_gc()
     _processes.append(Process(settings, remapper, steps.put, stop.is_set))
 
 

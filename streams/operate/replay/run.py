@@ -181,7 +181,7 @@ class Run:
     def bundles(self) -> int:
         """Send the Bundles of the range's events. Return how many are larger than Kafka takes.
 
-        Raises Interrupted, Failed and DeliveryFailed.
+        Raises Interrupted, Failed and PublishFailed.
         """
         return sum(self._work(send, self.jobs.values()))
 
