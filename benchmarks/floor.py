@@ -8,7 +8,8 @@ from typing import Any
 from benchmarks.prepared import Prepared
 from fhirline.config.settings import Settings, load_settings
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.cli.worker import require_topics, run
+from fhirline.streams.cli.connection import require_topics
+from fhirline.streams.cli.worker import run
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step2_consume import batch
 from fhirline.streams.step4_normalize.follow import Followed

@@ -31,6 +31,7 @@
     ├── Interrupted             replay: Ctrl-C; the run can be resumed
     ├── Failed                  replay: a mapping process died
     ├── InvalidDeparture        forget: a resource that records an erasure is invalid FHIR, a defect of ours
+    ├── CommandFailed           cli: a command ends with one line and an exit code (config/exit_codes.py)
     ├── BrokerDied              demo: the embedded broker ended, or did not answer
     └── StackFailed             demo: a process of the stack ended, or did not start
 

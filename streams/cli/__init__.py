@@ -1,56 +1,39 @@
-"""``fhirline``: one command line. Each command is a module here and imports what it needs when it is called."""
+"""``fhirline``: one command line. Each command is a module here, and imports what it needs when it is called."""
 
 import sys
 from importlib import import_module
 
-import typer
-
-from fhirline.config.errors import ConfigurationError, KafkaAccessError
+from fhirline.streams.cli.errors import run
+from fhirline.streams.cli.help import command_line
 
 COMMANDS = (
     "demo",
     "dev",
     "map",
+    "settings",
     "gateway",
     "worker",
     "enrich",
+    "topics",
     "status",
     "doctor",
     "dead-letters",
-    "replay",
-    "topics",
-    "ingest",
-    "infermedica",
     "trace",
+    "replay",
+    "ingest",
     "forget",
-    "settings",
+    "infermedica",
 )
-"""Command → module ``streams.cli.<name>_command``, in the order of the help text; each has ``register(app)``.
+"""The commands in the order of the help. Each is a module, or a package, of its name with ``_`` for ``-``.
 
-A ``-`` in a command's name is a ``_`` in its module's.
+Each has ``register(app)``.
 """
-
-app = typer.Typer(
-    name="fhirline",
-    help="Telehealth vendors' webhooks in, validated HL7 FHIR R4 resources out, on Kafka.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback()
-def _fhirline() -> None:
-    """Keeps commands by their names, also where only one of them has been registered."""
 
 
 def main() -> None:
-    """Run one command. A wrong setting, file or table, and a failure to reach Kafka, are one line and exit code 2."""
+    """Run the command line and exit."""
     called = sys.argv[1] if len(sys.argv) > 1 else ""
+    app = command_line()
     for name in (called,) if called in COMMANDS else COMMANDS:  # a command does not wait for the others' imports
         import_module(f"fhirline.streams.cli.{name.replace('-', '_')}").register(app)
-    try:
-        app()
-    except (ConfigurationError, KafkaAccessError) as error:
-        print(f"fhirline: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(app)

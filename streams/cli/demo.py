@@ -1,4 +1,4 @@
-"""``fhirline demo``: all four vendors' webhooks to FHIR on Kafka topics, watched from outside, in a minute."""
+"""``fhirline demo``: all four vendors' webhooks become FHIR on Kafka topics, read back by a consumer, in a minute."""
 
 import asyncio
 import sys
@@ -10,43 +10,54 @@ import orjson
 import typer
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.table import Table
+from rich.table import Column, Table
 
+from fhirline.config.exit_codes import STACK_FAILED
+from fhirline.streams.cli.errors import failing_with, warn
+from fhirline.streams.cli.help import TRY, add
 from fhirline.streams.demo.stack import Stack, StackFailed
 from fhirline.streams.demo.watch import Arrival, Watch
 from fhirline.streams.demo.webhooks import Sample, samples
 
 WAIT_SECONDS = 30.0
 WIDTH = 140
-"""Columns where no terminal says how many there are (a log, a pipe)."""
+"""Columns of the output without a terminal."""
 
 
 def register(app: typer.Typer) -> None:
-    app.command("demo")(demo)
+    add(app, TRY, "demo", demo)
 
 
 def demo() -> None:
-    """Start broker, gateway and worker, POST synthetic webhooks of all four vendors, show what they became.
+    """Show how synthetic webhooks of all four vendors become FHIR resources on Kafka.
 
-    Exit 0: everything arrived as expected. Exit 1: something is missing; it is said what. All processes are ended.
+    Starts a broker, a gateway and a worker, posts the webhooks, reads the resources back, and ends all processes. The
+    broker is embedded, unless `FHIRLINE_BOOTSTRAP` names a cluster.
+
+    Exit codes:
+
+    * 0: every expected resource arrived.
+    * 1: something is missing, or a process failed; the reason is on standard error.
+    * 2: a wrong setting.
     """
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(
         "[bold]fhirline demo[/]: webhooks of four telehealth vendors become FHIR R4 on Kafka. All data synthetic.\n"
     )
-    try:
-        with Stack(say=lambda step: console.print(f"  {step}", style="dim", highlight=False)) as stack:
-            failures = asyncio.run(_show(stack, console))
-    except StackFailed as error:
-        print(f"fhirline demo: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+
+    def show_step(step: str) -> None:
+        console.print(f"  {step}", style="dim", highlight=False)
+
+    with failing_with("demo", {StackFailed: STACK_FAILED}), Stack(say=show_step) as stack:
+        failures = asyncio.run(_show(stack, console))
     for failure in failures:
-        print(f"fhirline demo: {failure}", file=sys.stderr)
-    raise typer.Exit(1 if failures else 0)
+        warn("demo", failure)
+    if failures:
+        raise typer.Exit(STACK_FAILED)
 
 
 async def _show(stack: Stack, console: Console) -> list[str]:
-    """POST, wait, print; returns what is missing."""
+    """POST each sample, wait for its resources and print them. Return a line for each that is missing."""
     watch = Watch(stack.settings, from_beginning=stack.embedded)
     failures: list[str] = []
     rows: list[tuple[Sample, Arrival]] = []
@@ -82,32 +93,35 @@ async def _show(stack: Stack, console: Console) -> list[str]:
 
 
 def _table(rows: list[tuple[Sample, Arrival]]) -> Table:
-    table = Table(title="\nWhat the webhooks became", title_justify="left")
-    table.add_column("vendor", no_wrap=True)
-    table.add_column("event", overflow="fold")
-    table.add_column("resources by type", ratio=1, overflow="fold")
-    table.add_column("topic/partition/offset", overflow="fold")
-    table.add_column("ms", justify="right", no_wrap=True)
+    table = Table(
+        Column("vendor", no_wrap=True),
+        Column("event", overflow="fold"),
+        Column("resources by type", ratio=1, overflow="fold"),
+        Column("topic/partition/offset", overflow="fold"),
+        Column("ms", justify="right", no_wrap=True),
+        title="\nWhat the webhooks became",
+        title_justify="left",
+        caption="ms: from the POST until a consumer has read the event's last record",
+        caption_justify="left",
+    )
     for sample, arrival in rows:
         if arrival.bundle is not None:
-            made = ", ".join(f"{count} {name}" for name, count in sorted(arrival.types.items()))
-            place = f"{arrival.bundle.topic()}/{arrival.bundle.partition()}/{arrival.bundle.offset()}"
+            resources = ", ".join(f"{count} {name}" for name, count in sorted(arrival.types.items()))
+            position = f"{arrival.bundle.topic()}/{arrival.bundle.partition()}/{arrival.bundle.offset()}"
         elif arrival.outcome is not None:
-            issues = (issue["details"]["coding"][0]["code"] for issue in arrival.outcome["issue"])
-            made, place = f"none; outcome: {', '.join(issues)}", "normalizer.outcome"
+            codes = (issue["details"]["coding"][0]["code"] for issue in arrival.outcome["issue"])
+            resources, position = f"none; outcome: {', '.join(codes)}", "normalizer.outcome"
         else:
-            made, place = "missing", "-"
-        table.add_row(sample.vendor, sample.event, made, place, f"{arrival.seconds * 1000:.0f}")
-    table.caption = "ms: from the POST to a consumer holding the event's last record"
-    table.caption_justify = "left"
+            resources, position = "missing", "-"
+        table.add_row(sample.vendor, sample.event, resources, position, f"{arrival.seconds * 1000:.0f}")
     return table
 
 
 def _one_in_full(watch: Watch, console: Console) -> None:
-    """The prescription of Altibbi's recommendation, as a consumer of its topic reads it."""
+    """Print the prescription of Altibbi's recommendation as a consumer of its topic reads it."""
     for key, message in watch.seen.items():
         if key.startswith(b"MedicationRequest/") and b'"altibbi"' in (message.value() or b""):
-            console.print(f"\n[bold]{key.decode()}[/] as it lies on {message.topic()}/{message.partition()}:\n")
+            console.print(f"\n[bold]{key.decode()}[/] on {message.topic()}/{message.partition()}:\n")
             console.print(
                 Syntax(
                     orjson.dumps(orjson.loads(message.value() or b"{}"), option=orjson.OPT_INDENT_2).decode(),
@@ -118,9 +132,9 @@ def _one_in_full(watch: Watch, console: Console) -> None:
             return
 
 
-_NEXT = """What to try next:
-  make dev                                   the same stack, left running until Ctrl-C, to POST to by yourself
+_NEXT = """Next:
+  make dev                                   the same stack, running until Ctrl-C, for your own webhooks
   .venv/bin/fhirline map altibbi --outcome streams/demo/samples/altibbi-recommendation.json
-                                             the same mapping without Kafka, with what is to be said of the event
-  make test                                  every test, on a real broker
-  FHIRLINE_BOOTSTRAP=host:9092 make demo     the same on a Kafka cluster of your own"""
+                                             the same mapping without Kafka, and the event's OperationOutcome
+  make test                                  all tests, on a real broker
+  FHIRLINE_BOOTSTRAP=host:9092 make demo     the same on your own Kafka cluster"""

@@ -1,4 +1,4 @@
-"""``fhirline dev``: the demo's stack, left running."""
+"""``fhirline dev``: the demo's stack, running until Ctrl-C."""
 
 import signal
 import sys
@@ -8,54 +8,62 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fhirline.config.exit_codes import STACK_FAILED
 from fhirline.mappers.registry import VENDORS
+from fhirline.streams.cli.errors import failing_with
+from fhirline.streams.cli.help import TRY, add
 from fhirline.streams.demo.stack import Stack, StackFailed
 
 CHECK_SECONDS = 1.0
 
 
 def register(app: typer.Typer) -> None:
-    app.command("dev")(dev)
+    add(app, TRY, "dev", dev)
 
 
 def dev(
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the gateway; 0 takes a free one")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the gateway; 0 takes a free one.")] = 8080,
     kafka_port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Port of the embedded broker; 0 takes a free one")
+        int, typer.Option(min=0, max=65_535, help="Port of the embedded broker; 0 takes a free one.")
     ] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Without the processes' log lines")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Hide the log lines of the processes.")] = False,
 ) -> None:
-    """Start broker, gateway and worker and leave them running until Ctrl-C; then end them all.
+    """Run a broker, a gateway and a worker until Ctrl-C.
 
-    The broker is embedded and keeps nothing, unless FHIRLINE_BOOTSTRAP names a cluster.
+    The broker is embedded and keeps data in memory only, unless `FHIRLINE_BOOTSTRAP` names a cluster.
+
+    Exit codes:
+
+    * 0: stopped.
+    * 1: a process failed; its last lines are on standard error.
+    * 2: a wrong setting.
     """
     console = Console()
     stopped = threading.Event()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: stopped.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
 
-    def say(step: str) -> None:
+    def show_step(step: str) -> None:
         console.print(f"  {step}", style="dim", highlight=False)
 
     echo = (lambda _: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
-    try:
-        with Stack(say=say, echo=echo, port=port, kafka_port=kafka_port) as stack:
-            if not stopped.is_set():
-                console.print(_how(stack), highlight=False, soft_wrap=True)
-            while not stopped.wait(CHECK_SECONDS):
-                stack.check()
-            console.print("ending ...")
-    except StackFailed as error:
-        print(f"fhirline dev: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+    with (
+        failing_with("dev", {StackFailed: STACK_FAILED}),
+        Stack(say=show_step, echo=echo, port=port, kafka_port=kafka_port) as stack,
+    ):
+        if not stopped.is_set():
+            console.print(_instructions(stack), highlight=False, soft_wrap=True)
+        while not stopped.wait(CHECK_SECONDS):
+            stack.check()
+        console.print("stopping ...")
 
 
-def _how(stack: Stack) -> str:
-    """Everything that somebody needs to use the running stack. Only secrets that were made for this run are shown."""
+def _instructions(stack: Stack) -> str:
+    """Describe how to use the running stack. Only secrets that were made for this run are shown."""
     headers = {vendor: _shown_header(stack, vendor) for vendor in VENDORS}
     return "\n".join(
         [
-            "\n[bold]Running.[/] Ctrl-C ends it all. Credentials:",
+            "\n[bold]Running.[/] Ctrl-C stops everything. Credentials:",
             *(f"  {vendor:<12} {header}" for vendor, header in headers.items()),
             "\nTry:",
             f"  curl -H 'content-type: application/json' -H \"{headers['altibbi']}\" \\",

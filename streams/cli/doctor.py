@@ -1,57 +1,67 @@
-"""``fhirline doctor``: what is wrong with this deployment, and what to do about it."""
+"""``fhirline doctor``: what is wrong with this deployment, and how to fix it."""
 
-import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.config.exit_codes import PROBLEM_FOUND
 from fhirline.config.settings import load_settings
+from fhirline.streams.cli.help import OPERATE, add
+from fhirline.streams.cli.options import TIMEOUT, AsJson, Timeout
+from fhirline.streams.cli.output import print_json
 
 if TYPE_CHECKING:
     from fhirline.streams.operate.doctor.finding import Finding
 
-TIMEOUT = 10.0
-FOUND = 1
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 
 def register(app: typer.Typer) -> None:
-    app.command("doctor")(doctor)
+    add(app, OPERATE, "doctor", doctor)
 
 
 def doctor(
     online: Annotated[
-        bool, typer.Option("--online", help="Also ask Infermedica's instances for a token, as `enrich` would")
+        bool, typer.Option("--online", help="Also ask Infermedica's instances for a token, as `fhirline enrich` does.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of lines")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a cluster that does not answer")] = (
-        TIMEOUT
-    ),
+    as_json: AsJson = False,
+    timeout: Timeout = TIMEOUT,
 ) -> None:
-    """Check settings, vendors' credentials, tables, ports, cluster, topics, groups and clock, and say what to mend.
+    """Check this deployment, and say how to fix what is wrong.
 
-    Changes nothing, writes nothing to Kafka, joins no group, shows no secret. Run it where gateway and workers run,
-    with their environment, as the operator's Kafka user: what another user may not see would be taken for missing.
+    Checks settings, vendors' secrets, code tables, ports, disk and clock of this machine, and the cluster with its
+    topics, consumer groups and dead letters. Run it where gateway and workers run, with their environment, as the
+    operator's Kafka user: a user with fewer privileges does not see all topics. It changes nothing and shows no secret.
 
-    Exit 0: no problem, though there may be warnings. Exit 1: a problem was found.
+    Exit codes:
+
+    * 0: no problem; there may be warnings.
+    * 1: at least one problem.
     """
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what fails is raised, and told as a finding
-    began = time.monotonic()
-    findings = _findings(timeout, online)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # its errors are raised, and become findings
+    began, counts = time.monotonic(), Counter[str]()
+    findings: list[Finding] = []
+    for finding in _findings(timeout, online):
+        counts[finding.level] += 1
+        if as_json:
+            findings.append(finding)
+        else:
+            _print(finding)  # at once, since some checks take seconds
     if as_json:
-        rows = [_row(each) for each in findings]
-        print(json.dumps({"findings": rows}, indent=2))
-        levels = [each["level"] for each in rows]
+        print_json({"findings": [_document(finding) for finding in findings]})
     else:
-        levels = list(_told(findings))
-        counts = {level: levels.count(level) for level in STYLES}
-        told = f"{counts['problem']} problems, {counts['warning']} warnings, {counts['ok']} ok"
-        print(f"\n{told}, in {time.monotonic() - began:.1f} s")
-    raise typer.Exit(FOUND if "problem" in levels else 0)
+        total = ", ".join(f"{counts[level]} {name}" for level, name in _TOTALS.items())
+        print(f"\n{total}, in {time.monotonic() - began:.1f} s")
+    if counts["problem"]:
+        raise typer.Exit(PROBLEM_FOUND)
+
+
+_TOTALS = {"problem": "problems", "warning": "warnings", "ok": "ok"}
 
 
 def _findings(timeout: float, online: bool) -> "Iterator[Finding]":
@@ -61,25 +71,23 @@ def _findings(timeout: float, online: bool) -> "Iterator[Finding]":
 
     try:
         settings = load_settings()
-    except ConfigurationError as error:  # for any other command this is the end; here it is a finding
-        yield problem("settings", str(error), "mend it; nothing else can be checked before")
+    except ConfigurationError as error:  # ends any other command; here it is a finding
+        yield problem("settings", str(error), "correct the setting; nothing else can be checked before")
         return
     yield from examine(settings, environment(), timeout, online)
 
 
-def _told(findings: "Iterable[Finding]") -> Iterator[str]:
-    """Print each finding as it comes, since some take seconds; yields its level."""
+def _print(finding: "Finding") -> None:
     from rich.console import Console
     from rich.text import Text
 
     console = Console(soft_wrap=True, highlight=False)
-    for each in findings:
-        line = Text(f"{each.level:<8}", style=STYLES[each.level])
-        console.print(line.append(f"{each.check:<16}{each.text}", style="default"))
-        if each.mend:
-            console.print(Text(f"{'':<8}{'':<16}→ {each.mend}", style="default"))
-        yield str(each.level)
+    line = Text(f"{finding.level:<8}", style=STYLES[finding.level])
+    console.print(line.append(f"{finding.check:<16}{finding.text}", style="default"))
+    if finding.fix:
+        console.print(Text(f"{'':<8}{'':<16}→ {finding.fix}", style="default"))
 
 
-def _row(each: "Finding") -> dict[str, str]:
-    return {"check": each.check, "level": each.level, "text": each.text, "mend": each.mend}
+def _document(finding: "Finding") -> dict[str, str]:
+    """Make the JSON of a finding. The key of its fix is ``mend``, as scripts of earlier releases read it."""
+    return {"check": finding.check, "level": finding.level, "text": finding.text, "mend": finding.fix}

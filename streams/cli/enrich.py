@@ -1,26 +1,28 @@
 """``fhirline enrich``: complete Infermedica's thin events."""
 
-import sys
-
 import typer
 
+from fhirline.config.exit_codes import UNCOMMITTED
 from fhirline.config.settings import load_settings
-
-EXIT_FAILED = 70
+from fhirline.streams.cli.help import RUN, add
 
 
 def register(app: typer.Typer) -> None:
-    app.command("enrich")(enrich)
+    add(app, RUN, "enrich", enrich)
 
 
 def enrich() -> None:
-    """Fetch the results of finished Infermedica surveys into raw.infermedica.enriched.
+    """Fetch the results of finished Infermedica surveys into `raw.infermedica.enriched`.
 
-    For tenants with `enrichment: true`. A survey that cannot be fetched becomes a dead letter. Run as many as there are
-    partitions; SIGTERM gives up what waits for a retry, uncommitted, so that it is fetched after the next start.
+    Runs until SIGTERM or Ctrl-C, for the tenants with `enrichment: true` in vendors.yaml. Start as many processes as
+    you need, up to the number of partitions. A survey that cannot be fetched becomes a dead letter. Surveys that wait
+    for a retry when the process stops are fetched after the next start.
 
-    Exit 0: stopped. Exit 2: a wrong setting, refused credentials or missing topics. Exit 70: Kafka did not acknowledge;
-    nothing of that was committed, and starting again repeats it.
+    Exit codes:
+
+    * 0: stopped.
+    * 2: a wrong setting, refused credentials, or a missing topic or privilege.
+    * 70: Kafka did not acknowledge a record. It was not committed; start the process again to repeat it.
     """
     import asyncio
 
@@ -28,7 +30,7 @@ def enrich() -> None:
     import uvloop
     from confluent_kafka import KafkaException
 
-    from fhirline.streams.cli.worker import require_topics
+    from fhirline.streams.cli.connection import require_topics
     from fhirline.streams.enrich.service import serve
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable
@@ -41,4 +43,4 @@ def enrich() -> None:
             runner.run(serve(settings))
     except (KafkaUnavailable, KafkaException) as error:
         structlog.get_logger("enrich").critical("enrichment ends without committing", reason=str(error))
-        sys.exit(EXIT_FAILED)
+        raise typer.Exit(UNCOMMITTED) from None

@@ -3,135 +3,174 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.streams.cli.audit_option import As
+from fhirline.config.exit_codes import NOT_ERASED
+from fhirline.streams.cli.errors import CommandFailed, failing_with
+from fhirline.streams.cli.help import OPERATE, add
+from fhirline.streams.cli.options import As, DryRun, Reason, Yes, from_options, known_vendors, slug
+from fhirline.streams.cli.output import confirm, counting, progress
 
 if TYPE_CHECKING:
-    from fhirline.streams.kafka.reader import Progress
+    from fhirline.config.settings import Settings
     from fhirline.streams.operate.erasure.find import Found
+    from fhirline.streams.operate.erasure.forget import Erasure
     from fhirline.streams.operate.erasure.report import Report
     from fhirline.streams.step3_restore.block import Compartment
 
-NOT_DONE = 1
-"""Exit code where the patient is not erased."""
 
+@dataclass(frozen=True, slots=True)
+class ForgetRequest:
+    """The options of the command: whose data to erase, how, and why."""
 
-def register(app: typer.Typer) -> None:
-    app.command("forget")(forget)
-
-
-def forget(
-    vendor: Annotated[str, typer.Option(help="The vendor whose patient it is")],
-    tenant: Annotated[str, typer.Option(help="Tenant slug")],
+    vendor: Annotated[str, typer.Option(help="The patient's vendor.")]
+    tenant: Annotated[str, typer.Option(help="Tenant slug.")]
     patient: Annotated[
         str,
         typer.Option(
             help="The vendor's own key: MediQuo patient code, Altibbi user_id, Azodha patientId, Infermedica patient "
-            "id; - asks for it, or reads it from standard input: so it stands in no shell history"
+            "id. - asks for it, or reads it from a pipe, and so keeps it out of the shell's history."
         ),
-    ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; do nothing")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where no terminal is")] = False,
+    ]
+    dry_run: DryRun = False
+    yes: Yes = False
     unknown: Annotated[
-        bool, typer.Option("--unknown", help="Block also a patient of whom there is nothing (else that is an error)")
-    ] = False,
+        bool, typer.Option("--unknown", help="Block a patient of whom nothing is found. Otherwise that is an error.")
+    ] = False
     lift: Annotated[
-        bool, typer.Option("--lift", help="The other way: let the patient's events in again; brings nothing back")
-    ] = False,
+        bool,
+        typer.Option("--lift", help="Remove the block instead: later events are mapped again. Restores no data."),
+    ] = False
     settle: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Seconds that workers are given to finish what they had in hand; default: what they may take"
+            min=0,
+            help="Seconds that workers get to finish what they have read. Default: the longest that they may take.",
         ),
-    ] = None,
-    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; goes into the audit event")] = None,
-    name: As = None,
+    ] = None
+    reason: Reason = None
+    name: As = None
     export_report: Annotated[
         Path | None,
-        typer.Option(help="Also write the report there as JSON, with the keys of all that was erased; mode 0600"),
-    ] = None,
-) -> None:
-    """Erase a patient: tombstones for all resources, a DELETE Bundle, and a block that no replay gets past.
+        typer.Option(help="Also write the report as JSON, with the keys of all erased resources, with mode 0600."),
+    ] = None
 
-    Needs FHIRLINE_ERASURE_KEY. Workers may go on running. Run it again after a crash, or to be sure: it is harmless.
-    What it cannot take away (raw events, until their retention ends) it says; see docs/erasure.md. The log has an audit
-    event of who did it, which names the patient by the block's hash alone.
+    def compartment(self) -> "Compartment":
+        """Return the patient, asking for the key where it is ``-``. Raises ConfigurationError."""
+        from fhirline.mappers.registry import VENDORS
+        from fhirline.streams.step3_restore.block import Compartment
 
-    Exit 0: nothing of the patient is left but what the report says. Exit 1: not erased: nothing is known of such a
-    patient, or somebody goes on writing, or not all could be written, or the question was answered with no. Exit 2: a
-    wrong argument or setting, a privilege that is missing, or Kafka does not answer.
+        known_vendors("--vendor", [self.vendor], VENDORS)
+        slug("--tenant", self.tenant)
+        key = (_asked() if self.patient == "-" else self.patient).strip()
+        if not key:
+            raise ConfigurationError("--patient: is empty")
+        return Compartment.of(self.vendor, self.tenant, key)
+
+
+def register(app: typer.Typer) -> None:
+    add(app, OPERATE, "forget", from_options(ForgetRequest, forget))
+
+
+def forget(request: ForgetRequest) -> None:
+    """Erase a patient: tombstones for all resources, a DELETE Bundle, and a block that no replay passes.
+
+    Needs `FHIRLINE_ERASURE_KEY` and the operator's privileges. Workers may go on running. After a crash, run the
+    command again to finish. The report lists what remains until its retention ends, such as raw events. An audit event
+    in the log states who erased the patient, whom it names by a keyed hash only. See docs/erasure.md.
+
+    Exit codes:
+
+    * 0: erased. Only what the report lists remains.
+    * 1: not erased: nothing is known of the patient, records remain, a write failed, or the answer was no.
+    * 2: a wrong argument or setting, a missing privilege, or the cluster does not answer.
+
+    Examples:
+
+    ```console
+    $ fhirline forget --vendor mediquo --tenant acme --patient - --dry-run
+    $ fhirline forget --vendor mediquo --tenant acme --patient - --reason "request 4711"
+    ```
     """
     from fhirline.config.settings import load_settings
-    from fhirline.streams.cli.worker import require_topics
-    from fhirline.streams.observe.audit import audit
+    from fhirline.streams.cli.connection import require_topics
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.operate.erasure.forget import Erasure
-    from fhirline.streams.operate.erasure.report import lines
     from fhirline.streams.step5_publish.publish import PublishFailed
 
     settings = load_settings()
     configure_logging(settings)
-    of = _compartment(vendor, tenant, _asked() if patient == "-" else patient)
+    patient = request.compartment()
     require_topics(settings, "operator")
-    with _progress() as progress:
-        erasure = Erasure(settings, of, progress)
-        blocked = erasure.blocked()
+    with progress() as reporter:
+        erasure = Erasure(settings, patient, counting(reporter))
+        blocked = erasure.blocked() is not None
         found = erasure.look()
-    told = {"vendor": vendor, "tenant": tenant, "patient": erasure.digest, "reason": (reason or "").strip()}
     try:
-        if lift:
-            if blocked is None:
-                print("fhirline forget: this patient is not erased; there is nothing to lift", file=sys.stderr)
-                raise typer.Exit(NOT_DONE)
-            if dry_run:
-                print("Would be let in again. Nothing was done.")
-                return
-            _confirm("Map this patient's events again, from now on?", yes)
-            audit("erasure lifted", by="forget", name=name, **told)
-            erasure.lift(found)
-            print("Let in again: what arrives from now on is mapped. What was passed over comes back by a replay only.")
-            return
-        _say_found(found, blocked is not None)
-        if found.nothing and not (unknown or blocked):
-            print(
-                "fhirline forget: nothing is known of such a patient: is the key the vendor's own, and the tenant "
-                "right? --unknown blocks it all the same",
-                file=sys.stderr,
-            )
-            raise typer.Exit(NOT_DONE)
-        if dry_run:
-            print("Nothing was done.")
-            return
-        _confirm("Erase this patient? It cannot be undone.", yes)
-        audit("patient erased", by="forget", name=name, **told)
-        report = erasure.erase(found, settle, lambda line: print(line, flush=True))
-    except PublishFailed as error:
-        print(f"fhirline forget: {error}; not done yet: mend that, and run this again", file=sys.stderr)
-        raise typer.Exit(NOT_DONE) from None
+        with failing_with("forget", {PublishFailed: NOT_ERASED}, "not done yet: fix that, and run this again"):
+            if request.lift:
+                _lift(request, erasure, found, blocked)
+            else:
+                _erase(request, settings, erasure, found, blocked)
     finally:
         erasure.close()
+
+
+def _lift(request: ForgetRequest, erasure: "Erasure", found: "Found", blocked: bool) -> None:
+    if not blocked:
+        raise CommandFailed("forget", "this patient is not erased; there is no block to lift", NOT_ERASED)
+    if request.dry_run:
+        print("The block would be lifted. Nothing was done.")
+        return
+    confirm("Map this patient's events again, from now on?", request.yes)
+    _audit("erasure lifted", request, erasure)
+    erasure.lift(found)
+    print("Lifted: events that arrive from now on are mapped. Only a replay maps the events since the erasure.")
+
+
+def _erase(request: ForgetRequest, settings: "Settings", erasure: "Erasure", found: "Found", blocked: bool) -> None:
+    from fhirline.streams.operate.erasure.report import lines
+
+    _print_found(found, blocked)
+    if found.nothing and not (request.unknown or blocked):
+        raise CommandFailed(
+            "forget",
+            "nothing is known of such a patient: check the vendor's own key and the tenant; --unknown blocks it anyway",
+            NOT_ERASED,
+        )
+    if request.dry_run:
+        print("Nothing was done.")
+        return
+    confirm("Erase this patient? It cannot be undone.", request.yes)
+    _audit("patient erased", request, erasure)
+    report = erasure.erase(found, request.settle, lambda line: print(line, flush=True))
     for line in lines(report, settings.compaction_days):
         print(line)
-    if export_report is not None:
-        _export(report, export_report)
+    if request.export_report is not None:
+        _export(report, request.export_report)
     if not report.complete:
-        print(
-            f"fhirline forget: {report.left} records came back after each of {report.looks} looks: an older worker, or "
-            "another writer, does not heed the block; end it and run this again",
-            file=sys.stderr,
+        raise CommandFailed(
+            "forget",
+            f"{report.left} records came back after each of {report.looks} searches: an older worker, or another "
+            "writer, ignores the block; end it and run this again",
+            NOT_ERASED,
         )
-        raise typer.Exit(NOT_DONE)
+
+
+def _audit(event: str, request: ForgetRequest, erasure: "Erasure") -> None:
+    from fhirline.streams.observe.audit import audit
+
+    about = {"vendor": request.vendor, "tenant": request.tenant, "patient": erasure.digest}
+    audit(event, by="forget", name=request.name, reason=(request.reason or "").strip(), **about)
 
 
 def _asked() -> str:
-    """The patient's key from standard input; on a terminal it is asked for, and not shown while it is typed."""
+    """Read the patient's key from standard input. On a terminal, ask for it without showing what is typed."""
     if not sys.stdin.isatty():
         return sys.stdin.readline()
     from getpass import getpass
@@ -139,65 +178,19 @@ def _asked() -> str:
     return getpass("patient key: ", sys.stderr)
 
 
-def _compartment(vendor: str, tenant: str, patient: str) -> "Compartment":
-    import re
-
-    from fhirline.config.vendors import SLUG
-    from fhirline.mappers.registry import VENDORS
-    from fhirline.streams.step3_restore.block import Compartment
-
-    if vendor not in VENDORS:
-        raise ConfigurationError(f"--vendor: unknown vendor {vendor!r}; one of {', '.join(VENDORS)}")
-    if not re.fullmatch(SLUG, tenant):
-        raise ConfigurationError(f"--tenant: must match {SLUG}")
-    if not patient.strip():
-        raise ConfigurationError("--patient: is empty")
-    return Compartment.of(vendor, tenant, patient.strip())
-
-
-def _say_found(found: "Found", blocked: bool) -> None:
-    of_types = ", ".join(f"{count} {name}" for name, count in sorted(found.by_type().items())) or "none"
-    print(f"resources         {len(found.live)} ({of_types})")
-    print(f"folds' memory     {len(found.state)} registers")
+def _print_found(found: "Found", blocked: bool) -> None:
+    by_type = ", ".join(f"{count} {name}" for name, count in sorted(found.by_type().items())) or "none"
+    print(f"resources         {len(found.live)} ({by_type})")
+    print(f"state             {len(found.state)} entries")
     print(f"raw events        {found.raw_records}")
     print(f"blocked already   {'yes' if blocked else 'no'}")
 
 
-def _confirm(question: str, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise ConfigurationError("--yes: is needed where nobody can be asked")
-    if not typer.confirm(question):
-        raise typer.Exit(NOT_DONE)
-
-
-def _export(report: "Report", to: Path) -> None:
-    """The keys in it are pseudonyms of a person: for its owner's eyes only."""
+def _export(report: "Report", path: Path) -> None:
+    """Write the report for its owner only, because the keys in it are pseudonyms of a person."""
     try:
-        with open(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             json.dump(report.document(), file, indent=2)
     except OSError as error:
-        raise ConfigurationError(f"--export-report: {to}: {error.strerror}; the erasure itself is done") from None
-    print(f"report            {to}")
-
-
-@contextmanager
-def _progress() -> "Iterator[Progress | None]":
-    """Records read, on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as shown:
-        task, read = shown.add_task("reading"), 0
-
-        def count(topic: str, records: int) -> None:
-            nonlocal read
-            read += records
-            shown.update(task, description=f"{topic}: {read:,} records read")
-
-        yield count
+        raise ConfigurationError(f"--export-report: {path}: {error.strerror}; the erasure itself is done") from None
+    print(f"report            {path}")

@@ -5,28 +5,34 @@ from typing import Annotated
 
 import typer
 
+from fhirline.streams.cli.help import RUN, add
+
 CONNECT_SECONDS = 3.0
 
 
 def register(app: typer.Typer) -> None:
-    app.command("gateway")(gateway)
+    add(app, RUN, "gateway", gateway)
 
 
 def gateway(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; default: FHIRLINE_GATEWAY_HOST")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: FHIRLINE_GATEWAY_HOST.")] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one; default: FHIRLINE_GATEWAY_PORT")
+        int | None,
+        typer.Option(min=0, max=65_535, help="Port; 0 takes a free one. Default: FHIRLINE_GATEWAY_PORT."),
     ] = None,
     port_file: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write the port here once the gateway listens")
+        Path | None, typer.Option(dir_okay=False, help="Write the port here once the gateway listens.")
     ] = None,
 ) -> None:
-    """Receive vendors' webhooks over HTTP and keep them in Kafka's raw topics.
+    """Receive vendors' webhooks over HTTP and write them to the raw topics.
 
-    Runs until SIGTERM or Ctrl-C, then answers what is in flight and exits with 0. Logs go to standard error.
+    Runs until SIGTERM or Ctrl-C, then answers the requests in flight. Needs the vendors' secrets (vendors.yaml). While
+    Kafka does not answer, webhooks are answered with 503. Logs go to standard error.
 
-    Exit 2: a wrong setting, or Kafka refuses its credentials, certificates or privileges. Where Kafka does not answer,
-    it goes on, and answers 503 until it does.
+    Exit codes:
+
+    * 0: stopped.
+    * 2: a wrong setting, or Kafka refused the credentials, certificates or privileges.
     """
     import asyncio
 
@@ -46,7 +52,7 @@ def gateway(
     try:
         connect(settings, CONNECT_SECONDS)
         require_privileges(settings, "gateway")
-    except KafkaUnreachable as away:  # it may come: until then webhooks are answered 503
-        structlog.get_logger().warning("kafka away", reason=str(away))
+    except KafkaUnreachable as error:  # it may start later: until then webhooks are answered with 503
+        structlog.get_logger().warning("kafka away", reason=str(error))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, port_file))

@@ -2,53 +2,63 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from fhirline.config.errors import ConfigurationError, KafkaUnreachable
+from fhirline.config.exit_codes import INCOMPLETE
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers.registry import VENDORS
+from fhirline.streams.cli.errors import warn
+from fhirline.streams.cli.help import OPERATE, add
+from fhirline.streams.cli.options import Tenant, instant
+from fhirline.streams.cli.output import ProgressReporter, progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from fhirline.mappers.instants import Instant
     from fhirline.streams.step1_receive.files import Count, Ingest, Rejected
     from fhirline.streams.step1_receive.routes import Route
-
-INCOMPLETE = 1
-"""Exit code where not every line is in the raw topic."""
 
 STANDARD_INPUT = "-"
 
 
 def register(app: typer.Typer) -> None:
-    app.command("ingest")(ingest)
+    add(app, OPERATE, "ingest", ingest)
 
 
 def ingest(
-    vendor: Annotated[str, typer.Argument(help=f"One of {', '.join(VENDORS)}")],
-    files: Annotated[list[str], typer.Argument(help="NDJSON files, one webhook body a line; - for standard input")],
-    tenant: Annotated[str, typer.Option(help="Tenant slug")] = DEFAULT_TENANT,
+    vendor: Annotated[str, typer.Argument(help=f"One of {', '.join(VENDORS)}.")],
+    files: Annotated[list[str], typer.Argument(help="NDJSON files, one webhook body per line; - for standard input.")],
+    tenant: Tenant = DEFAULT_TENANT,
     received_at: Annotated[
-        str | None, typer.Option(help="RFC 3339 instant at which the events were received; default: now")
+        str | None,
+        typer.Option(metavar="TIME", help="RFC 3339 instant at which the events were received. Default: now."),
     ] = None,
-    event: Annotated[str | None, typer.Option(help="Event of the ingress route (Azodha)")] = None,
+    event: Annotated[str | None, typer.Option(help="Event of the webhook's route (Azodha).")] = None,
     rejects: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write bad lines here as they are, not redacted; mode 0600")
+        Path | None,
+        typer.Option(dir_okay=False, help="Write rejected lines to this file, unredacted, with mode 0600."),
     ] = None,
 ) -> None:
-    """Put historical events into a vendor's raw topic, as if the gateway had received them.
+    """Write historical events to a vendor's raw topic, as the gateway would have.
 
-    A bad line is reported as file:line on standard error and stops nothing. A line put twice is one event, so an
-    ingest that was interrupted is simply run again.
+    A rejected line is reported as file:line on standard error, and the other lines go on. A line that is written twice
+    is one event, so after an interruption run the same command again.
 
-    Exit 0: every line is in the topic, acknowledged. Exit 1: some were rejected, or Kafka stopped answering. Exit 2:
-    a wrong argument or setting.
+    Exit codes:
+
+    * 0: Kafka acknowledged every line.
+    * 1: lines were rejected, or Kafka stopped answering.
+    * 2: a wrong argument or setting, or the cluster does not answer.
+
+    Example:
+
+    ```console
+    $ fhirline ingest mediquo --tenant acme --rejects rejected.ndjson export.ndjson
+    ```
     """
     from fhirline.config.settings import load_settings
     from fhirline.streams.kafka.connect import connect
@@ -63,92 +73,70 @@ def ingest(
     connect(settings, settings.delivery_timeout)
     with ExitStack() as stack:
         inputs = [(_name(file), stack.enter_context(_opened(file))) for file in files]
-        report = Report(stack.enter_context(_rejects(rejects)) if rejects else None)
+        reporter = stack.enter_context(progress())
+        report = RejectReport(reporter, stack.enter_context(_rejects(rejects)) if rejects else None)
         try:
             job = Ingest(settings, route, at, report)
         except TopicMissing as missing:
             raise ConfigurationError(f"topic {missing} does not exist; run: fhirline topics apply") from None
         except KafkaUnavailable as error:
             raise KafkaUnreachable(f"FHIRLINE_BOOTSTRAP: no answer from {settings.bootstrap} ({error})") from None
-        failure = _run(job, inputs, report, settings.message_max_bytes)
-    _summarize(job.count, failure)
-    raise typer.Exit(INCOMPLETE if failure or job.count.rejected else 0)
-
-
-def _run(job: "Ingest", inputs: list[tuple[str, BinaryIO]], report: "Report", limit: int) -> str | None:
-    """Put every line; None, or what ended it early."""
-    from fhirline.streams.step1_receive.files import lines
-    from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable
-
-    with _progress(inputs, report) as advance:
-        try:
-            for name, stream in inputs:
-                for line in lines(name, stream, limit):
-                    job.put(line)
-                    advance(job.count)
-            job.finish()
-        except KafkaUnavailable as error:
-            job.abandon()
-            return f"Kafka did not take an event ({error}); run it again: what is in the topic already does no harm"
-        except KeyboardInterrupt:
-            job.abandon()
-            return "interrupted; run it again: what is in the topic already does no harm"
-        advance(job.count)
-    return None
-
-
-class Report:
-    """Tells of each rejected line on standard error, above the progress bar where there is one."""
-
-    def __init__(self, rejects: BinaryIO | None) -> None:
-        self._rejects = rejects
-        self.bar: Progress | None = None
-
-    def __call__(self, rejected: "Rejected") -> None:
-        line = rejected.line
-        text = f"{line.file}:{line.number}: {rejected.reason} ({rejected.code})"
-        if self.bar is not None:
-            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(text, file=sys.stderr)
-        if self._rejects is not None and line.content is not None:
-            self._rejects.write(line.content + b"\n")
-
-
-@contextmanager
-def _progress(inputs: list[tuple[str, BinaryIO]], report: Report) -> Iterator["Callable[[Count], None]"]:
-    """A progress bar over the bytes of all files, on a terminal; nothing otherwise."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    total = None if any(not stream.seekable() for _, stream in inputs) else sum(_size(each) for _, each in inputs)
-    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        report.bar = bar
-        task = bar.add_task("", total=total)
-
-        def advance(count: "Count") -> None:
-            said = f"{count.taken:,} in the topic, {count.rejected:,} rejected"
-            bar.update(task, completed=count.bytes_read, description=said)
-
-        yield advance
-    report.bar = None
-
-
-def _summarize(count: "Count", failure: str | None) -> None:
+        failure = _run(job, inputs, reporter, settings.message_max_bytes)
+    count = job.count
     print(
         f"{count.read:,} lines: {count.taken:,} in the topic, {count.rejected:,} rejected, {count.blank:,} blank",
         flush=True,
     )
     if failure:
-        print(f"fhirline ingest: {failure}", file=sys.stderr)
+        warn("ingest", failure)
+    if failure or count.rejected:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _run(job: "Ingest", inputs: list[tuple[str, BinaryIO]], reporter: ProgressReporter, limit: int) -> str | None:
+    """Write every line. Return the reason where it ended early."""
+    from fhirline.streams.step1_receive.files import lines
+    from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable
+
+    total = None if any(not stream.seekable() for _, stream in inputs) else sum(_size(stream) for _, stream in inputs)
+    again = "run it again: lines that are in the topic already are not duplicated"
+    try:
+        for name, stream in inputs:
+            for line in lines(name, stream, limit):
+                job.put(line)
+                _show(reporter, job.count, total)
+        job.finish()
+    except KafkaUnavailable as error:
+        job.abandon()
+        return f"Kafka did not take an event ({error}); {again}"
+    except KeyboardInterrupt:
+        job.abandon()
+        return f"interrupted; {again}"
+    _show(reporter, job.count, total)
+    return None
+
+
+def _show(reporter: ProgressReporter, count: "Count", total: int | None) -> None:
+    note = f"{count.taken:,} in the topic, {count.rejected:,} rejected"
+    reporter.show("ingesting", count.bytes_read, total, note, "bytes")
+
+
+class RejectReport:
+    """Reports each rejected line on standard error, and copies it to the rejects file."""
+
+    def __init__(self, reporter: ProgressReporter, rejects: BinaryIO | None) -> None:
+        self._reporter = reporter
+        self._rejects = rejects
+
+    def __call__(self, rejected: "Rejected") -> None:
+        line = rejected.line
+        self._reporter.message(f"{line.file}:{line.number}: {rejected.reason} ({rejected.code})")
+        if self._rejects is not None and line.content is not None:
+            self._rejects.write(line.content + b"\n")
 
 
 def _route(vendor: str, tenant: str, event: str | None, vendors_file: Path | None) -> "Route":
-    """The route that a webhook would have taken; the arguments are wrong where there is none."""
+    """Find the route that a webhook would have taken. Raises ConfigurationError where there is none."""
     from fhirline.config.vendors import load_vendors
     from fhirline.streams.step1_receive.routes import NoRoute, Routes, events
 
@@ -163,16 +151,11 @@ def _route(vendor: str, tenant: str, event: str | None, vendors_file: Path | Non
 
 
 def _received_at(given: str | None) -> "Instant | None":
-    from fhirline.mappers.instants import Instant
     from fhirline.streams.step1_receive.raw_record import now
 
-    if given is None:
-        return None
-    at = Instant.parse(given)
-    if at is None:
-        raise ConfigurationError("--received-at: not an RFC 3339 instant with a zone, such as 2024-01-01T00:00:00Z")
-    if at > now():
-        raise ConfigurationError("--received-at: lies in the future")
+    at = instant("--received-at", given)
+    if at is not None and at > now():
+        raise ConfigurationError("--received-at: is in the future")
     return at
 
 
@@ -194,7 +177,7 @@ def _size(stream: BinaryIO) -> int:
 
 
 def _rejects(path: Path) -> BinaryIO:
-    """The rejects file, for its owner only: a rejected line is not redacted."""
+    """Open the rejects file for its owner only, because a rejected line is not redacted."""
     try:
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
     except OSError as error:

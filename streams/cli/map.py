@@ -1,4 +1,4 @@
-"""``fhirline map``: the pure core on files, without Kafka."""
+"""``fhirline map``: the mapping of files, without Kafka."""
 
 import sys
 from collections import Counter
@@ -12,92 +12,109 @@ from typing import Annotated
 import typer
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.config.exit_codes import UNMAPPED
 from fhirline.config.settings import load_settings
-from fhirline.config.vendors import DEFAULT_TENANT, SLUG
+from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, open_envelope
 from fhirline.mappers.pipeline.lineage import Lineage, lineage
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from fhirline.mappers.registry import VENDORS, vendor_mapping
-
-UNMAPPED = 2
-"""Exit code where an event could not be mapped."""
+from fhirline.streams.cli.errors import warn
+from fhirline.streams.cli.help import TRY, add
+from fhirline.streams.cli.options import Tenant, instant, known_vendors, slug
 
 EPOCH = Instant.from_unix(Decimal(0))
 END_OF_TIME = Instant.parse("9999-12-31T00:00:00Z")
 
 
 def register(app: typer.Typer) -> None:
-    app.command("map")(map_)
+    add(app, TRY, "map", map_)
 
 
 def map_(
-    vendor: Annotated[str, typer.Argument(help=f"One of {', '.join(VENDORS)}")],
-    files: Annotated[list[str] | None, typer.Argument(help="JSON files; - or none: standard input")] = None,
-    ndjson: Annotated[bool, typer.Option("--ndjson", help="One body a line; the events feed the same folds")] = False,
-    resources: Annotated[bool, typer.Option("--resources", help="One resource a line instead of the Bundle")] = False,
-    outcome: Annotated[bool, typer.Option("--outcome", help="The OperationOutcome on standard error")] = False,
+    vendor: Annotated[str, typer.Argument(help=f"One of {', '.join(VENDORS)}.")],
+    files: Annotated[list[str] | None, typer.Argument(help="JSON files. Default, and -: standard input.")] = None,
+    ndjson: Annotated[
+        bool, typer.Option("--ndjson", help="Read one body per line. The events share one state, in their order.")
+    ] = False,
+    resources: Annotated[
+        bool, typer.Option("--resources", help="Print one resource per line instead of the Bundle.")
+    ] = False,
+    outcome: Annotated[
+        bool, typer.Option("--outcome", help="Print each event's OperationOutcome on standard error.")
+    ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Instead of resources: where each of their values came from")
+        bool, typer.Option("--explain", help="Print the source of each value instead of the resources.")
     ] = False,
     counts: Annotated[
         bool,
-        typer.Option("--counts", help="At the end, on standard error: code tables without a row, paths without a rule"),
+        typer.Option("--counts", help="Count, on standard error, words without a code and paths without a rule."),
     ] = False,
-    tenant: Annotated[str, typer.Option(help="Tenant slug")] = DEFAULT_TENANT,
+    tenant: Tenant = DEFAULT_TENANT,
     received_at: Annotated[
-        str | None, typer.Option(help="RFC 3339 instant of receipt; default: the event's own time, else 1970-01-01")
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="RFC 3339 instant of receipt. Default: the event's own time, or 1970-01-01 without one.",
+        ),
     ] = None,
-    event: Annotated[str | None, typer.Option(help="Event of the ingress route (Azodha)")] = None,
+    event: Annotated[str | None, typer.Option(help="Event of the webhook's route (Azodha).")] = None,
 ) -> None:
-    """Map webhook bodies to FHIR: each event's transaction Bundle on standard output. Same input, same bytes, always.
+    """Map webhook bodies to FHIR without Kafka, and print a transaction Bundle per event.
 
-    With --explain each line says where a value came from: JSON Pointers into the body, the event's surroundings
-    ("event key", "received at", "tenant", "configuration …", "earlier events"), or a rule of the mapping.
+    The same input always gives the same bytes. With --explain each line is a resource, a path in it, and the source of
+    the value: a JSON Pointer into the body, a part of the event's context ("event key", "received at", "tenant",
+    "configuration …", "earlier events"), or "rule".
 
-    Exit 0: mapped. Exit 2: something could not be mapped; the reason is on standard error, without payload.
+    Exit codes:
+
+    * 0: every event was mapped.
+    * 2: an event could not be mapped, with the reason on standard error; or a wrong argument or setting.
+
+    Examples:
+
+    ```console
+    $ fhirline map altibbi --outcome status.json
+    $ fhirline map mediquo --tenant acme --ndjson --counts export.ndjson > bundles.ndjson
+    ```
     """
-    import re
-
     from fhirline.mappers.pipeline.factory import build_normalizer
 
     if explain and resources:
-        raise ConfigurationError("--explain: stands instead of resources; leave out --resources")
-    if vendor not in VENDORS:
-        raise ConfigurationError(f"VENDOR: unknown vendor {vendor!r}; one of {', '.join(VENDORS)}")
-    if not re.fullmatch(SLUG, tenant):
-        raise ConfigurationError(f"--tenant: must match {SLUG}")
-    at = Instant.parse(received_at) if received_at is not None else None
-    if received_at is not None and at is None:
-        raise ConfigurationError("--received-at: not an RFC 3339 instant with a zone, such as 2024-01-01T00:00:00Z")
-    normalize, memory, counted, failed = build_normalizer(load_settings()), InMemoryState(), Counts(), False
+        raise ConfigurationError("--explain: prints sources instead of resources; omit --resources")
+    known_vendors("VENDOR", [vendor], VENDORS)
+    slug("--tenant", tenant)
+    at = instant("--received-at", received_at)
+    normalize, state, counted, failed = build_normalizer(load_settings()), InMemoryState(), Counts(), False
     for name, body in _bodies(files or ["-"], ndjson):
         try:
             envelope = _envelope(vendor, tenant, body, at, event)
         except UnreadableBody as error:
-            print(f"fhirline map: {name}: {error} ({error.code})", file=sys.stderr)
+            warn("map", f"{name}: {error} ({error.code})")
             failed = True
             continue
-        result = normalize(envelope, memory)
+        result = normalize(envelope, state)
         if explain:
             if ndjson or len(files or ()) > 1:
                 print(f"# {name} {result.event_type}")
-            _explain(lineage(normalize, envelope, memory))
+            _print_lineage(lineage(normalize, envelope, state))
         elif resources:
             sys.stdout.buffer.writelines(output.value + b"\n" for output in result.outputs)
         elif result.bundle:
             sys.stdout.buffer.write(result.bundle.value + b"\n")
-        memory.apply(result.state_updates)
+        state.apply(result.state_updates)
         counted.add(result)
         failed |= _report(result, name, outcome)
     sys.stdout.buffer.flush()
     if counts:
-        counted.report()
-    raise typer.Exit(UNMAPPED if failed else 0)
+        counted.print()
+    if failed:
+        raise typer.Exit(UNMAPPED)
 
 
 def _bodies(files: list[str], ndjson: bool) -> Iterator[tuple[str, bytes]]:
-    """Each body with a name for messages: ``file`` or ``file:line``."""
+    """Read each body, with a name for messages: ``file`` or ``file:line``."""
     for file in files:
         try:
             stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115  # closed below
@@ -112,7 +129,7 @@ def _bodies(files: list[str], ndjson: bool) -> Iterator[tuple[str, bytes]]:
 
 
 def _envelope(vendor: str, tenant: str, body: bytes, at: Instant | None, event: str | None) -> Envelope:
-    """The envelope; without ``--received-at`` the event's own time stands for its receipt: no clock is read."""
+    """Open the envelope. Without ``--received-at`` the event's own time is its time of receipt, so no clock is read."""
     assert EPOCH
     assert END_OF_TIME
     opened = open_envelope(vendor, tenant, body, at or END_OF_TIME, event)
@@ -123,34 +140,34 @@ def _envelope(vendor: str, tenant: str, body: bytes, at: Instant | None, event: 
 
 
 def _report(result: Normalized, name: str, outcome: bool) -> bool:
-    """Say on standard error what is to be said of one event; whether it could not be mapped."""
+    """Report one event on standard error. Return whether it, or a part of it, could not be mapped."""
     if outcome and result.outcome:
         sys.stdout.flush()
         sys.stderr.buffer.write(result.outcome.value + b"\n")
         sys.stderr.flush()
     for refusal in result.refusals:
-        paths = ", ".join(f"{each.path} ({each.code})" for each in refusal.problems) or "see --outcome"
-        print(f"fhirline map: {name}: {refusal.resource_type} {refusal.code}: {paths}", file=sys.stderr)
+        paths = ", ".join(f"{problem.path} ({problem.code})" for problem in refusal.problems) or "see --outcome"
+        warn("map", f"{name}: {refusal.resource_type} {refusal.code}: {paths}")
     codes = {flag.code for flag in result.flags}
     if "not-supported" in codes:
-        print(f"fhirline map: {name}: event type not supported; nothing was mapped", file=sys.stderr)
+        warn("map", f"{name}: event type not supported; nothing was mapped")
     return bool(result.refusals) or "not-supported" in codes
 
 
-def _explain(found: list[Lineage]) -> None:
-    """One event's lineage: aligned on a terminal, else ``resource``, ``output path``, ``source``, tab-separated."""
+def _print_lineage(found: list[Lineage]) -> None:
+    """Print one event's lineage: aligned on a terminal, else resource, output path and source, tab-separated."""
     if not sys.stdout.isatty():
-        print("".join(f"{each.resource}\t{each.path}\t{each.source}\n" for each in found), end="")
+        print("".join(f"{leaf.resource}\t{leaf.path}\t{leaf.source}\n" for leaf in found), end="")
         return
-    width = max((len(each.path) for each in found), default=0)
-    for resource, leaves in groupby(found, lambda each: each.resource):
+    width = max((len(leaf.path) for leaf in found), default=0)
+    for resource, leaves in groupby(found, lambda leaf: leaf.resource):
         print(f"\n{resource}")
-        print("".join(f"  {each.path:{width}}  {each.source}\n" for each in leaves), end="")
+        print("".join(f"  {leaf.path:{width}}  {leaf.source}\n" for leaf in leaves), end="")
 
 
 @dataclass(slots=True)
 class Counts:
-    """What no table has a row for and no rule names, over all events: without a value of theirs."""
+    """Missing table rows and paths that no rule of the mapping reads, counted over all events. Holds no values."""
 
     events: int = 0
     unmapped: Counter[str] = field(default_factory=Counter)
@@ -161,12 +178,12 @@ class Counts:
         self.unmapped.update(result.unmapped)
         self.drift.update(result.schema_drift)
 
-    def report(self) -> None:
-        """``what``, ``where``, ``how often``, tab-separated, the most frequent first."""
+    def print(self) -> None:
+        """Print what is missing, where and how often, tab-separated, the most frequent first."""
         lines = [("events", "", self.events)]
         for what, counter in (("no row in table", self.unmapped), ("no rule for path", self.drift)):
             lines += [
-                (what, where, count) for where, count in sorted(counter.items(), key=lambda each: (-each[1], each))
+                (what, where, count) for where, count in sorted(counter.items(), key=lambda item: (-item[1], item))
             ]
         sys.stdout.flush()
         print("".join(f"{what}\t{where}\t{count}\n" for what, where, count in lines), end="", file=sys.stderr)

@@ -1,93 +1,105 @@
 """``fhirline topics``: the declared topics against the cluster."""
 
-import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.config.exit_codes import DIFFERS, INCOMPLETE
 from fhirline.config.settings import Settings, load_settings
-from fhirline.topics.cluster import TIMEOUT, Cluster
+from fhirline.streams.cli.errors import warn
+from fhirline.streams.cli.help import OPERATE, group
+from fhirline.streams.cli.options import TIMEOUT, AsJson, Timeout
+from fhirline.streams.cli.output import print_json, print_table
+from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import Topic, declared
 from fhirline.topics.plan import Difference, Existing, Plan
 
-DIFFERS = 1
-"""Exit code where the cluster is otherwise than declared."""
-
-Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a cluster that does not answer")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of the table")]
+AS_DECLARED = "Nothing to do: the cluster is as declared."
 
 
 def register(app: typer.Typer) -> None:
-    topics = typer.Typer(
-        name="topics",
-        help="The declared topics against the cluster. No topic is ever deleted or shrunk.",
-        no_args_is_help=True,
-        context_settings={"help_option_names": ["-h", "--help"]},
+    topics = group(
+        app, "topics", "Compare the declared topics with the cluster. No topic is ever deleted or shrunk.", OPERATE
     )
     topics.command("plan")(plan)
     topics.command("apply")(apply)
     topics.command("list")(list_)
     topics.command("asyncapi")(asyncapi)
-    app.add_typer(topics)
 
 
 def plan(timeout: Timeout = TIMEOUT, as_json: AsJson = False) -> None:
-    """Show what differs from the declaration, and what apply would do about it.
+    """Show what differs from the declaration, and what `fhirline topics apply` would do about it.
 
-    Exit 0: nothing differs. Exit 1: something does. Exit 2: wrong settings, or no cluster answered.
+    Exit codes:
+
+    * 0: nothing differs.
+    * 1: something differs.
+    * 2: a wrong setting, or the cluster does not answer.
     """
     settings = load_settings()
     with _cluster(settings, timeout) as cluster:
         found = cluster.plan(declared(settings))
     if as_json:
-        _print_json({"differences": [_row(each) for each in found.differences], "untold": _names(found.unreported)})
+        print_json({"differences": [_row(difference) for difference in found.differences], "untold": _untold(found)})
     else:
-        _show_differences(found.differences)
-        _say_untold(found)
+        _print_differences(found.differences)
+        _print_untold(found)
         print(_verdict(found))
-    raise typer.Exit(DIFFERS if found.differences else 0)
+    if found.differences:
+        raise typer.Exit(DIFFERS)
 
 
 def apply(timeout: Timeout = TIMEOUT) -> None:
-    """Create what is missing and alter what differs. Again: nothing to do.
+    """Create missing topics and alter settings that differ.
 
-    A retention set on the cluster by other means is set back to what vendors.yaml declares: see the plan first.
+    A second run finds nothing to do. A retention that was set on the cluster by other means is set back to what
+    vendors.yaml declares: run `fhirline topics plan` first.
 
-    Exit 0: the cluster is as declared. Exit 1: something was refused, or failed; it is said what, and why. Exit 2:
-    wrong settings, or no cluster answered.
+    Exit codes:
+
+    * 0: the cluster is as declared.
+    * 1: a change was refused or failed; the reason is on standard error.
+    * 2: a wrong setting, or the cluster does not answer.
     """
     settings = load_settings()
     with _cluster(settings, timeout) as cluster:
         found = cluster.plan(declared(settings))
         applied = cluster.apply(found)
-    _show_differences(applied.done)
-    _say_untold(found)
-    for each, reason in applied.failed:
-        print(f"fhirline topics: {each.topic.name}: {each.action} failed: {reason}", file=sys.stderr)
-    for each in applied.refused:
-        print(
-            f"fhirline topics: {each.topic.name}: {each.what} {each.actual}, declared {each.declared}, left alone: "
-            f"{each.reason}",
-            file=sys.stderr,
+    _print_differences(applied.done)
+    _print_untold(found)
+    for difference, reason in applied.failed:
+        warn("topics", f"{difference.topic.name}: {difference.action} failed: {reason}")
+    for difference in applied.refused:
+        warn(
+            "topics",
+            f"{difference.topic.name}: {difference.what} {difference.actual}, declared {difference.declared}, "
+            f"not changed: {difference.reason}",
         )
     counts = (f"{len(applied.done)} done", f"{len(applied.failed)} failed", f"{len(applied.refused)} refused")
-    print(", ".join(counts) if found.differences else "Nothing to do: the cluster is as declared.")
-    raise typer.Exit(0 if applied.complete else DIFFERS)
+    print(", ".join(counts) if found.differences else AS_DECLARED)
+    if not applied.complete:
+        raise typer.Exit(INCOMPLETE)
 
 
 def list_(
     timeout: Timeout = TIMEOUT,
     as_json: AsJson = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Only what is declared; ask no cluster")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Show the declaration without asking the cluster.")] = (
+        False
+    ),
 ) -> None:
-    """List every declared topic: its key, its cleanup, and the partitions it has on the cluster."""
+    """List every declared topic with its key, its cleanup policy and its partitions on the cluster.
+
+    Exit codes:
+
+    * 0: listed.
+    * 2: a wrong setting, or the cluster does not answer.
+    """
     settings = load_settings()
     topics = declared(settings)
     existing: Mapping[str, Existing] | None = None
@@ -95,7 +107,7 @@ def list_(
         with _cluster(settings, timeout) as cluster:
             existing = cluster.read(topics)
     if as_json:
-        _print_json([_described(topic, existing) for topic in topics])
+        print_json([_described(topic, existing) for topic in topics])
         return
     rows = []
     for topic in topics:
@@ -104,35 +116,39 @@ def list_(
             on_cluster = f"{found.partitions} x {found.replication_factor}"
         planned = f"{topic.partitions} x {topic.replication_factor}"
         rows.append((topic.name, planned, on_cluster, topic.cleanup, topic.key, topic.description))
-    _show(("topic", "partitions x replicas", "on the cluster", "cleanup", "key", "holds"), rows)
+    print_table(("topic", "partitions x replicas", "on the cluster", "cleanup", "key", "holds"), rows)
 
 
 def asyncapi(
     check: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Print nothing; compare with this file instead", metavar="FILE")
+        Path | None,
+        typer.Option(dir_okay=False, metavar="FILE", help="Compare with this file instead, and print nothing."),
     ] = None,
 ) -> None:
-    """Print the topics' contract as an AsyncAPI 3.0 document (YAML), for these settings. Asks no cluster.
+    """Print the topics' contract for these settings as an AsyncAPI 3.0 document (YAML).
 
-    Exit 0: printed, or FILE is the same. Exit 1: FILE is another. Exit 2: wrong settings, or FILE cannot be read.
+    Exit codes:
+
+    * 0: printed, or FILE is the same.
+    * 1: FILE differs; its first line that differs is on standard error.
+    * 2: a wrong setting, or FILE cannot be read.
     """
     from fhirline.topics.asyncapi import as_yaml, document
 
-    made = as_yaml(document(load_settings()))
+    current = as_yaml(document(load_settings()))
     if check is None:
-        sys.stdout.write(made)
+        sys.stdout.write(current)
         return
     try:
-        held = check.read_text("utf-8")
+        text = check.read_text("utf-8")
     except OSError as error:
         raise ConfigurationError(f"--check: cannot read {check}: {error.strerror}") from None
-    if held == made:
+    if text == current:
         return
-    pairs = zip_longest(held.splitlines(), made.splitlines())
+    pairs = zip_longest(text.splitlines(), current.splitlines())
     line = next((number for number, (has, should) in enumerate(pairs, 1) if has != should), 1)
     print(
-        f"{check}:{line}: otherwise than topics/ and the settings declare; "
-        f"make it anew: fhirline topics asyncapi > {check}",
+        f"{check}:{line}: differs from topics/ and the settings; update it: fhirline topics asyncapi > {check}",
         file=sys.stderr,
     )
     raise typer.Exit(DIFFERS)
@@ -142,18 +158,18 @@ def _cluster(settings: Settings, timeout: float) -> Cluster:
     from fhirline.streams.kafka.clients import kafka_python
     from fhirline.streams.kafka.connect import connect
 
-    connect(settings, timeout)  # tells more than kafka-python why there is no connection
+    connect(settings, timeout)  # explains better than kafka-python why there is no connection
     return Cluster(kafka_python(settings), timeout)
 
 
-def _row(each: Difference) -> dict[str, str]:
+def _row(difference: Difference) -> dict[str, str]:
     return {
-        "topic": each.topic.name,
-        "what": each.what,
-        "declared": each.declared,
-        "actual": each.actual,
-        "action": each.action.value,
-        "reason": each.reason,
+        "topic": difference.topic.name,
+        "what": difference.what,
+        "declared": difference.declared,
+        "actual": difference.actual,
+        "action": difference.action.value,
+        "reason": difference.reason,
     }
 
 
@@ -176,43 +192,26 @@ def _described(topic: Topic, existing: Mapping[str, Existing] | None) -> dict[st
     return row
 
 
-def _show_differences(differences: Sequence[Difference]) -> None:
+def _print_differences(differences: Sequence[Difference]) -> None:
     if differences:
-        _show(
+        print_table(
             ("topic", "what", "on the cluster", "declared", "action", "reason"),
-            ((e.topic.name, e.what, e.actual, e.declared, e.action.value, e.reason) for e in differences),
+            ((d.topic.name, d.what, d.actual, d.declared, d.action.value, d.reason) for d in differences),
         )
 
 
-def _say_untold(found: Plan) -> None:
+def _print_untold(found: Plan) -> None:
     if found.unreported:
-        print(f"{len(found.unreported)} topics have settings that this broker does not tell; they were not compared.")
+        print(f"{len(found.unreported)} topics have settings that this broker does not report; they were not compared.")
+
+
+def _untold(found: Plan) -> list[str]:
+    return [topic.name for topic in found.unreported]
 
 
 def _verdict(found: Plan) -> str:
     if not found.differences:
-        return "Nothing to do: the cluster is as declared."
+        return AS_DECLARED
     refused = len(found.refused)
-    does = f"{len(found.differences) - refused} for `fhirline topics apply`"
-    return f"{len(found.differences)} differences: {does}" + (f", {refused} that it leaves alone" if refused else "")
-
-
-def _show(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal; elsewhere one line a row, tab between the fields, for other programs."""
-    console = Console()
-    if console.is_terminal:
-        table = Table(*columns)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-        return
-    for row in (columns, *rows):
-        print("\t".join(row))
-
-
-def _print_json(document: object) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))
-
-
-def _names(topics: Iterable[Topic]) -> list[str]:
-    return [topic.name for topic in topics]
+    changes = f"{len(found.differences)} differences: {len(found.differences) - refused} for `fhirline topics apply`"
+    return changes + (f", {refused} that it refuses to change" if refused else "")

@@ -5,56 +5,39 @@ from collections.abc import Sequence
 import structlog
 import typer
 
-from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings, load_settings
 from fhirline.mappers.fhir.validation import Disagreement, problems_text
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.kafka.acl_check import require_privileges
-from fhirline.streams.kafka.connect import connect
-from fhirline.topics.declared import declared
-
-CONNECT_SECONDS = 10.0
+from fhirline.streams.cli.connection import require_topics
+from fhirline.streams.cli.help import RUN, add
+from fhirline.streams.cli.options import known_vendors
 
 
 def register(app: typer.Typer) -> None:
-    app.command("worker")(worker)
+    add(app, RUN, "worker", worker)
 
 
 def worker() -> None:
-    """Map raw.<vendor> to fhir.r4.*. Run as many as there are partitions; SIGTERM leaves the group in order.
+    """Map the raw topics to FHIR resources on the canonical topics.
 
-    Exit 0: stopped. Exit 2: a wrong setting or missing topics. Exit 70: something could not be delivered; nothing of
-    that batch was committed, and starting the worker again repeats it.
+    Runs until SIGTERM or Ctrl-C. Start as many workers as you need, up to the number of partitions. Needs the topics
+    (`fhirline topics apply`); reads the vendors of `FHIRLINE_VENDORS`.
+
+    Exit codes:
+
+    * 0: stopped.
+    * 2: a wrong setting, or a missing topic or privilege.
+    * 70: delivery could not be guaranteed. Nothing of the batch was committed; start the worker again to repeat it.
     """
     settings = load_settings()
     vendors = settings.vendors or VENDORS
-    if unknown := sorted(set(vendors) - set(VENDORS)):
-        raise ConfigurationError(f"FHIRLINE_VENDORS: unknown vendor {unknown[0]!r}; known: {', '.join(VENDORS)}")
+    known_vendors("FHIRLINE_VENDORS", vendors, VENDORS)
     require_topics(settings, "worker")
     run(settings, vendors)
 
 
-def require_topics(settings: Settings, process: str | None = None) -> None:
-    """Every declared topic must be there with the partitions that the settings say: keys land by that number.
-
-    And ``process`` must have its privileges (topics/privileges.py). Raises ConfigurationError.
-    """
-    present = connect(settings, CONNECT_SECONDS).topics
-    if process is not None:
-        require_privileges(settings, process)
-    unseen = "" if settings.security_protocol == "PLAINTEXT" else ", or this Kafka user may not see it"
-    for topic in declared(settings):
-        if topic.name not in present:
-            raise ConfigurationError(f"topic {topic.name} is missing{unseen}: run `fhirline topics apply`")
-        if (found := len(present[topic.name].partitions)) != topic.partitions:
-            raise ConfigurationError(
-                f"topic {topic.name} has {found} partitions, FHIRLINE_PARTITIONS says {topic.partitions}: "
-                "a key must never move, so set the number that the topics were made with"
-            )
-
-
 def run(settings: Settings, vendors: Sequence[str]) -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Run a worker until SIGTERM or SIGINT."""
     import asyncio
 
     import faust
@@ -67,25 +50,25 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 
     configure_logging(settings)
-    watched, tracer = WorkerEndpoint(settings), tracing(settings, "worker")
+    endpoint, tracer = WorkerEndpoint(settings), tracing(settings, "worker")
     try:
         import uvloop
 
         loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    except ImportError:  # no wheel for this platform: slower, the same otherwise
+    except ImportError:  # no wheel for this platform: the standard loop is slower
         loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
 
     def disagreed(found: Disagreement) -> None:
-        watched.metrics.disagreed(found)
+        endpoint.metrics.disagreed(found)
         _log_disagreement(found)
 
     normalize = build_normalizer(settings, disagreed)
     normalize.validate({"resourceType": "Patient"})  # compiles the schemas now, not in the first batch
-    app = build_app(settings, normalize, vendors, watched, tracer)
+    app = build_app(settings, normalize, vendors, endpoint, tracer)
     tune_gc()
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
-    process.spinner = None  # it writes escape codes, terminal or not
+    process.spinner = None  # it writes escape codes even without a terminal
     try:
         process.execute_from_commandline()
     finally:
@@ -94,7 +77,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
 
 
 def _log_disagreement(found: Disagreement) -> None:
-    """Our validator and fhir.resources do not agree: a defect of one of them, never a lost event."""
+    """Log that the compiled validator and fhir.resources disagree: a defect of one of them."""
     log = structlog.get_logger("worker")
     by = "compiled" if found.compiled else "fhir.resources"
     problems = problems_text(found.compiled or found.reference)

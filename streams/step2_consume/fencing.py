@@ -8,15 +8,13 @@ from typing import Any, NoReturn, TypeVar
 
 import structlog
 
+from fhirline.config.exit_codes import UNCOMMITTED
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step3_restore.erased import PAUSE_SHARE
 
 log = structlog.get_logger("worker")
 
 Item = TypeVar("Item")
-
-EXIT_FAILED = 70
-"""Exit code of a worker that could not keep the invariant any more (sysexits: internal software error)."""
 
 TICK = 0.1
 
@@ -27,7 +25,7 @@ BREATHE_AFTER = 0.03
 def exit_uncommitted(reason: str, **details: Any) -> NoReturn:
     """End the process at once, committing nothing; the supervisor starts it again, and the batch is read again."""
     log.critical("worker ends without committing", reason=reason, **details)
-    os._exit(EXIT_FAILED)
+    os._exit(UNCOMMITTED)
 
 
 def exit_uncommitted_on(reason: str, error: BaseException) -> NoReturn:

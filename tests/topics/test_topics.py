@@ -327,7 +327,7 @@ def test_plan_apply_plan(empty: str) -> None:
 def test_a_conflict_is_left_alone_and_said(broker: RunningBroker) -> None:
     result = fhirline("apply", bootstrap=broker.bootstrap, FHIRLINE_PARTITIONS="7", FHIRLINE_REPLICATION_FACTOR="1")
     assert result.returncode == 1
-    assert "raw.mediquo: partitions 6, declared 7, left alone: a key never moves" in result.stderr
+    assert "raw.mediquo: partitions 6, declared 7, not changed: a key never moves" in result.stderr
     with Cluster(kafka_python(broker.settings())) as cluster:
         topics = declared(broker.settings())
         read = cluster.read(topics)

@@ -1,1 +1,1 @@
-"""What is wrong with a deployment, and what to do about it."""
+"""Checks of a deployment, and how to fix what they find."""

@@ -1,4 +1,4 @@
-"""Checks of the cluster: whether it can be reached, what it is, and whether its topics keep what they are given."""
+"""Checks of the cluster: whether it can be reached, its version, its topics and their durability."""
 
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,13 +12,13 @@ from fhirline.topics.privileges import Grant
 
 SECONDS = 3.0
 OLDEST = (2, 5)
-"""Before it, a broker that has forgotten an idempotent producer refuses it for good (KIP-360)."""
+"""Earlier brokers refuse an idempotent producer permanently after they have forgotten it (KIP-360)."""
 
 Address = tuple[str, int]
 
 
 def bootstrap(settings: Settings) -> Iterator[Finding]:
-    """Each bootstrap server: its name resolves, and something listens there."""
+    """Check that each bootstrap server's name resolves, and that something listens there."""
     reached = 0
     findings: list[Finding] = []
     for each in settings.bootstrap.split(","):
@@ -32,36 +32,36 @@ def bootstrap(settings: Settings) -> Iterator[Finding]:
         else:
             reached += 1
             findings.append(ok("bootstrap", f"{each.strip()}: something listens"))
-    # One of several is enough to begin with; that none is left to fall back on is worth a word, not more.
+    # One reachable server is enough to start with, so the others are warnings.
     for finding in findings:
         yield replace(finding, level=Level.WARNING) if finding.level is Level.PROBLEM and reached else finding
 
 
 def unreachable(check: str, address: Address) -> Finding | None:
-    """Why no connection comes about, in plain words; None where one does."""
+    """Explain why no connection is possible; None where one is."""
     host, port = address
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
-        return problem(check, f"{host}: no such host name", "mend the name, or this machine's DNS or hosts file")
+        return problem(check, f"{host}: no such host name", "correct the name, or this machine's DNS or hosts file")
     try:
         socket.create_connection(address, timeout=SECONDS).close()
     except TimeoutError:
-        return problem(check, f"{host}:{port}: no answer in {SECONDS:g} s", "a firewall may be between; open the port")
+        return problem(check, f"{host}:{port}: no answer in {SECONDS:g} s", "open the port; a firewall may block it")
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        return problem(check, f"{host}:{port}: {reason}", "start the broker, or mend the port")
+        return problem(check, f"{host}:{port}: {reason}", "start the broker, or correct the port")
     return None
 
 
 def advertised(brokers: Mapping[int, Address], asked: Iterable[str]) -> Iterator[Finding]:
-    """Brokers tell clients where each of them is to be found: there, and not where they were asked, all goes on."""
+    """Check the addresses that the brokers advertise, to which clients connect after the bootstrap."""
     bad = [each for each in brokers.items() if unreachable("brokers", each[1])]
     for id, (host, port) in bad:
         yield problem(
             "brokers",
-            f"broker {id} says that it is at {host}:{port}, where it cannot be reached from here",
-            "mend advertised.listeners of that broker",
+            f"broker {id} advertises {host}:{port}, which cannot be reached from here",
+            "correct advertised.listeners of that broker",
         )
     if not bad:
         where = several([f"{host}:{port}" for host, port in brokers.values()])
@@ -69,57 +69,58 @@ def advertised(brokers: Mapping[int, Address], asked: Iterable[str]) -> Iterator
 
 
 def kafka_version(found: tuple[int, ...]) -> Finding:
-    """The oldest release that has all that the broker offers, by the versions of its requests."""
+    """Check the brokers' release, which is derived from the request versions that they offer."""
     text = ".".join(map(str, found))
     if found < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        return problem("version", f"the brokers are as Kafka {text}", f"upgrade them to {oldest} or later")
-    return ok("version", f"the brokers are as Kafka {text}")
+        return problem("version", f"the brokers are compatible with Kafka {text}", f"upgrade them to {oldest} or later")
+    return ok("version", f"the brokers are compatible with Kafka {text}")
 
 
 def privileges(lacking: Sequence[Grant]) -> Finding:
-    """What the operator's commands need and this user has not. Of topics that do not exist nothing is known."""
+    """Check the privileges that the operator's commands need. Privileges of missing topics are unknown."""
     if lacking:
         shown = several([f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking])
-        return problem("privileges", f"this Kafka user lacks {shown}", "grant what docs/security.md has for operator")
-    return ok("privileges", "this Kafka user has all that the operator's commands need")
+        return problem(
+            "privileges", f"this Kafka user lacks {shown}", "grant the privileges of operator in docs/security.md"
+        )
+    return ok("privileges", "this Kafka user has all privileges of the operator's commands")
 
 
 def topics(plan: Plan, settings: Settings) -> Iterator[Finding]:
-    """What of the topics is otherwise than declared. `fhirline topics plan` has every line of it.
+    """Compare the topics with the declaration. `fhirline topics plan` has the details.
 
-    A cluster with ACLs tells a user only of topics that it may Describe: to it, the others are not there.
+    A cluster with ACLs shows a user only the topics that it may Describe. The others seem to be missing.
     """
     apply = "run `fhirline topics plan`, then `fhirline topics apply`"
     missing = [each for each in plan.differences if each.what == "topic"]
     if missing:
-        unseen = "" if settings.security_protocol == "PLAINTEXT" else ", or not to be seen by this Kafka user"
+        unseen = "" if settings.security_protocol == "PLAINTEXT" else ", or not visible to this Kafka user"
         yield problem("topics", f"missing{unseen}: {_names(missing)}", apply)
     for what in dict.fromkeys(each.what for each in plan.differences if each.what != "topic"):
         found = [each for each in plan.differences if each.what == what]
         first = found[0]
         text = f"{what} is {first.actual}, declared {first.declared}: {_names(found)}"
-        mend = first.reason if first.action is Action.REFUSE else apply
-        yield (problem if what in HARMFUL else warning)("topics", text, mend)
+        fix = first.reason if first.action is Action.REFUSE else apply
+        yield (problem if what in HARMFUL else warning)("topics", text, fix)
     if not plan.differences:
-        unread = len(plan.unreported)
-        more = f"; of {unread} this user is not told every setting (DescribeConfigs)" if unread else ""
-        yield ok("topics", f"as declared{more}")
+        hidden = f"; some settings of {len(plan.unreported)} are hidden from this user (DescribeConfigs)"
+        yield ok("topics", f"as declared{hidden if plan.unreported else ''}")
 
 
 HARMFUL = {"partitions", "cleanup.policy", "max.message.bytes"}
-"""With these otherwise, records land elsewhere, go away, or are refused."""
+"""Where these differ, records go to other partitions, are deleted, or are refused."""
 
 
 def durability(existing: Mapping[str, Existing], brokers: int) -> Iterator[Finding]:
-    """Whether an event that was acknowledged survives the loss of a broker."""
+    """Check that an acknowledged event survives the loss of a broker."""
     if brokers == 1:
-        yield ok("durability", "one broker: every event is on its disk alone; back it up, or run three")
+        yield ok("durability", "one broker: every event is on its disk only; back it up, or run three")
         return
     if single := [name for name, each in existing.items() if each.replication_factor == 1]:
         yield warning(
             "durability",
-            f"one replica on {brokers} brokers: {several(single)}: a broker lost is events lost",
+            f"one replica on {brokers} brokers: {several(single)}: losing a broker loses events",
             f"add replicas (kafka-reassign-partitions), and set {PREFIX}REPLICATION_FACTOR",
         )
     replicated = {name: each for name, each in existing.items() if each.replication_factor > 1}
@@ -137,49 +138,49 @@ def durability(existing: Mapping[str, Existing], brokers: int) -> Iterator[Findi
     if stuck := [name for name, least in insync.items() if least >= replicated[name].replication_factor]:
         yield warning(
             "durability",
-            f"min.insync.replicas is no less than the replicas: {several(stuck)}: with a broker away, all stops",
-            "more replicas, or a smaller min.insync.replicas",
+            f"min.insync.replicas is not below the replicas: {several(stuck)}: without one broker, writing stops",
+            "add replicas, or lower min.insync.replicas",
         )
     if unclean := [n for n, e in existing.items() if e.config.get("unclean.leader.election.enable") == "true"]:
         yield warning(
             "durability",
-            f"unclean.leader.election.enable: {several(unclean)}: a replica that lacks events may take over",
+            f"unclean.leader.election.enable: {several(unclean)}: a replica without the latest events may lead",
             "set unclean.leader.election.enable=false",
         )
-    if untold := sorted(replicated.keys() - insync.keys()):
-        yield ok("durability", f"this user is not told min.insync.replicas (DescribeConfigs) of {several(untold)}")
+    if hidden := sorted(replicated.keys() - insync.keys()):
+        yield ok("durability", f"min.insync.replicas of {several(hidden)} is hidden from this user (DescribeConfigs)")
     elif not single and not low and not stuck and not unclean:
         yield ok("durability", f"acknowledged events survive the loss of a broker, on {brokers} brokers")
 
 
-def broker_settings(settings: Settings, told: Mapping[str, str]) -> Iterator[Finding]:
-    """Settings of a broker. Tansu tells none, and Apache Kafka none to who has no DescribeConfigs on the cluster."""
-    if not told:
-        yield ok("broker settings", "this broker tells this user none (DescribeConfigs on the cluster)")
+def broker_settings(settings: Settings, reported: Mapping[str, str]) -> Iterator[Finding]:
+    """Check a broker's settings. Tansu reports none; Apache Kafka requires DescribeConfigs on the cluster."""
+    if not reported:
+        yield ok("broker settings", "hidden from this user (DescribeConfigs on the cluster)")
         return
-    if told.get("auto.create.topics.enable") == "true":
+    if reported.get("auto.create.topics.enable") == "true":
         yield warning(
             "broker settings",
-            "auto.create.topics.enable: a mistyped name makes a topic, with as many partitions as it likes",
+            "auto.create.topics.enable: a mistyped name creates a topic with the broker's number of partitions",
             "set auto.create.topics.enable=false on the brokers",
         )
-    largest = told.get("socket.request.max.bytes")
+    largest = reported.get("socket.request.max.bytes")
     if largest is not None and int(largest) <= settings.message_max_bytes:
         yield problem(
             "broker settings",
             f"socket.request.max.bytes is {largest}, {PREFIX}MESSAGE_MAX_BYTES {settings.message_max_bytes}",
-            "a larger one on the brokers, or a smaller one here: such a record's sender is cut off",
+            "raise it on the brokers, or lower the setting here: the sender of such a record is disconnected",
         )
     else:
-        own = told.get("message.max.bytes", "not told")
+        own = reported.get("message.max.bytes", "unknown")
         yield ok(
             "broker settings",
-            f"records of {settings.message_max_bytes} bytes fit (message.max.bytes is {own}; topics have their own)",
+            f"records of {settings.message_max_bytes} bytes fit (message.max.bytes is {own}; topics override it)",
         )
 
 
 def broker_settings_of(admin: Any, broker: int) -> dict[str, str]:
-    """Every setting that a broker tells. Raises KafkaError."""
+    """Read every setting that a broker reports. Raises KafkaError."""
     from kafka.admin import ConfigResource, ConfigResourceType
 
     asked = [ConfigResource(ConfigResourceType.BROKER, str(broker))]

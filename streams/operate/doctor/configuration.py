@@ -1,4 +1,4 @@
-"""Checks of what a deployment is configured with; they ask nobody but this machine's files and environment."""
+"""Checks of the configuration, in this machine's files and environment only."""
 
 import os
 import zoneinfo
@@ -14,38 +14,39 @@ from fhirline.config.vendors import Credential, TenantSettings, Vendor, Vendors,
 from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, warning
 
 SHORT = 16
-"""A secret of fewer characters can be guessed by who may try often; a webhook's sender may."""
+"""A webhook's sender may try secrets often, and guess one of fewer characters."""
 
 EXAMPLE_BASE = Settings.model_fields["base"].default
 PLACEHOLDERS = ("change-me", "changeme", "replace-me", "secret", "password", "example")
-HELD_BY_NAME = ("sasl_password", "sasl_oauth_client_secret", "ssl_key_password", "erasure_key", "ssl_key")
-"""Settings whose ``_file`` nobody else should read."""
+SECRET_SETTINGS = ("sasl_password", "sasl_oauth_client_secret", "ssl_key_password", "erasure_key", "ssl_key")
+"""Settings whose ``_file`` only this user should be able to read."""
 
 
 def changed_settings(settings: Settings) -> Finding:
-    """Which settings are not at their defaults; secrets masked."""
+    """List the settings that are not at their defaults, with secrets masked."""
     changed = [
         f"{PREFIX}{name.upper()}={getattr(settings, name)}"
         for name, field in Settings.model_fields.items()
         if getattr(settings, name) != field.default
     ]
-    told = several(changed, most=len(changed)) or "all at their defaults"
-    return ok("settings", told)
+    return ok("settings", several(changed, most=len(changed)) or "all at their defaults")
 
 
 def unknown_variables(vendors: Vendors, environment: Mapping[str, str]) -> Finding:
-    """A variable of ours that nothing reads is mistyped, more often than not."""
+    """Find variables with our prefix that nothing reads. Most are mistyped."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    held = {secret for each in _tenants(vendors) for secret in _secret_names(each)}
-    known |= held | {f"{name}_FILE" for name in held}
+    named = {secret for tenant in _tenants(vendors) for secret in _secret_names(tenant)}
+    known |= named | {f"{name}_FILE" for name in named}
     unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
     if unknown:
-        return warning("variables", f"nothing reads {several(unknown)}", "see `fhirline settings` for how it is spelt")
+        return warning(
+            "variables", f"nothing reads {several(unknown)}", "check the spelling against `fhirline settings`"
+        )
     return ok("variables", f"every {PREFIX}* variable is a setting or a secret that vendors.yaml names")
 
 
 def identity(settings: Settings) -> Finding:
-    """BASE is part of every id, for good."""
+    """Check that ids, which never change, are not made from the example's base URL."""
     if settings.base == EXAMPLE_BASE:
         return warning(
             "identity",
@@ -56,28 +57,28 @@ def identity(settings: Settings) -> Finding:
 
 
 def vendors_file(settings: Settings) -> Finding:
-    """vendors.yaml loads, and has the vendors that workers are told to read."""
+    """Check that vendors.yaml loads, and has the vendors in FHIRLINE_VENDORS."""
     try:
         vendors = load_vendors(settings.vendors_file)
     except ConfigurationError as error:
-        return problem("vendors", str(error), "mend the file; nothing starts without it")
+        return problem("vendors", str(error), "correct the file; nothing starts without it")
     if strange := sorted(set(settings.vendors or ()) - set(vendors.names)):
         return problem(
-            "vendors", f"{PREFIX}VENDORS names {several(strange)}, which vendors.yaml has not", "mend either"
+            "vendors", f"{PREFIX}VENDORS names {several(strange)}, which vendors.yaml lacks", "correct either"
         )
     tenants = sum(len(vendors[name].tenants) for name in vendors.names)
     return ok("vendors", f"{len(vendors.names)} vendors with {tenants} tenants")
 
 
 def credentials(vendors: Vendors, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Every tenant's secrets are there; one finding for each credential, however many tenants share it."""
+    """Check every tenant's secrets. Tenants that share a credential have one finding."""
     seen: set[tuple[str, ...]] = set()
     for name in vendors.names:
         for tenant in vendors[name].tenants:
             credential = vendors[name].settings(tenant).credential
             if credential is None:
                 where = f"{name}, tenant {tenant}"
-                yield problem("credentials", f"{where}: none; all its webhooks are refused", "name one in vendors.yaml")
+                yield problem("credentials", f"{where}: none; all its webhooks are refused", "add one to vendors.yaml")
             elif credential.secrets not in seen:
                 seen.add(credential.secrets)
                 yield from _credential(name, credential, environment)
@@ -97,11 +98,11 @@ def _credential(vendor: str, credential: Credential, environment: Mapping[str, s
     if not found:
         yield problem("credentials", f"{vendor}: {names} is not set; all its webhooks are refused", f"set {names}")
     elif any(each.lower().startswith(PLACEHOLDERS) for each in found):
-        yield problem("credentials", f"{vendor}: {names} is a placeholder, and anybody knows it", _NEW)
+        yield problem("credentials", f"{vendor}: {names} is a placeholder that anybody knows", _NEW)
     elif any(len(each) < SHORT for each in found):
         yield warning("credentials", f"{vendor}: {names} has fewer than {SHORT} characters", _NEW)
     else:
-        count = "a secret" if len(found) == 1 else f"{len(found)} secrets valid at a time"
+        count = "a secret" if len(found) == 1 else f"{len(found)} secrets, each valid"
         yield ok("credentials", f"{vendor}: {count} for header {credential.header}")
 
 
@@ -109,50 +110,56 @@ _NEW = "agree on a random one with the vendor: python -c 'import secrets; print(
 
 
 def secret_files(settings: Settings) -> Iterator[Finding]:
-    """Files among the settings that hold a secret: readable to this process, and to nobody else."""
+    """Check that the settings' secret files are readable to this user, and to nobody else."""
     for name in Settings.model_fields:
         path = getattr(settings, name)
-        if isinstance(path, Path) and name.removesuffix("_file") in (*HELD_BY_NAME, "infermedica_client_secret"):
+        if isinstance(path, Path) and name.removesuffix("_file") in (*SECRET_SETTINGS, "infermedica_client_secret"):
             text, finding = _read_secret(PREFIX + name.upper(), path)
             if finding is None and not text.strip():
-                finding = problem("secret files", f"{PREFIX}{name.upper()}: the file is empty", "put the secret there")
-            yield finding or ok("secret files", f"{PREFIX}{name.upper()}: readable to this user alone")
+                finding = problem(
+                    "secret files", f"{PREFIX}{name.upper()}: the file is empty", "write the secret to it"
+                )
+            yield finding or ok("secret files", f"{PREFIX}{name.upper()}: readable to this user only")
 
 
 def _read_secret(setting: str, path: Path) -> tuple[str, Finding | None]:
-    """What the file holds; a finding where it cannot be read, or others can."""
+    """Read a secret's file. Returns a finding where it cannot be read, or others can read it."""
     try:
         text, mode, owner = path.read_text("utf-8"), path.stat().st_mode, path.stat().st_uid
     except OSError as error:
-        return "", problem("secret files", f"{setting}: {error.strerror}", "mend the path, or who may read the file")
+        return "", problem(
+            "secret files", f"{setting}: {error.strerror}", "correct the path, or the file's permissions"
+        )
     except UnicodeDecodeError:
-        return "", problem("secret files", f"{setting}: the file is not UTF-8", "write it as plain text")
-    # Docker and Kubernetes mount root's files, readable to all, where nobody else is: nothing to mend there.
+        return "", problem("secret files", f"{setting}: the file is not UTF-8", "write it as UTF-8 text")
+    # Docker and Kubernetes mount root's files readable to all, in a container without other users: that is fine.
     if mode & 0o002 or (mode & 0o044 and owner == os.geteuid()):
-        return text, warning("secret files", f"{setting}: other users of this machine can read it", "chmod 600 on it")
+        return text, warning(
+            "secret files", f"{setting}: other users of this machine can read it", "chmod 600 the file"
+        )
     return text, None
 
 
 def tables(settings: Settings) -> Finding:
-    """Code tables, the list of secrets and the list of flags load."""
+    """Check that the code tables, the list of secrets and the list of flags load."""
     try:
         terminology = load_terminology(settings.terminology_dir)
         secrets()
         flags()
     except ConfigurationError as error:
-        return problem("tables", str(error), "mend the row it names; nothing is mapped without the tables")
+        return problem("tables", str(error), "correct the row that it names; nothing is mapped without the tables")
     own = f", with rows of {settings.terminology_dir}" if settings.terminology_dir else ""
     return ok("tables", f"{len(terminology.names)} code tables{own}")
 
 
 def time_zones(vendors: Vendors, path: Iterable[str] = zoneinfo.TZPATH) -> Finding:
-    """Each tenant's zone can be had, and from where: another release of the data may date an event otherwise."""
+    """Check the tenants' time zones, and name their data: another release may give an event another time."""
     zones = sorted({each.source_time_zone for each in _tenants(vendors) if each.source_time_zone})
     try:
         for zone in zones:
             zoneinfo.ZoneInfo.no_cache(zone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-        return problem("time zones", f"no data for {zone}", "pip install tzdata, or mend the zone in vendors.yaml")
+        return problem("time zones", f"no data for {zone}", "pip install tzdata, or correct the zone in vendors.yaml")
     source = next((each for each in path if Path(each, "UTC").exists()), None)
     try:
         packaged = f"tzdata {version('tzdata')}"
@@ -162,7 +169,7 @@ def time_zones(vendors: Vendors, path: Iterable[str] = zoneinfo.TZPATH) -> Findi
 
 
 def enrichment(settings: Settings, vendors: Vendors) -> Iterator[Finding]:
-    """A tenant with ``enrichment: true`` needs an instance and its client's secret."""
+    """Check that each tenant with ``enrichment: true`` has an instance and its client's secret."""
     from fhirline.streams.enrich.infermedica.instances import VENDOR, instance_of
     from fhirline.streams.step1_receive.credentials import Secrets, environment
 
@@ -174,11 +181,11 @@ def enrichment(settings: Settings, vendors: Vendors) -> Iterator[Finding]:
         except ConfigurationError as error:
             yield problem("enrichment", f"tenant {tenant}: {error}", "set it, or `enrichment: false` in vendors.yaml")
         else:
-            yield ok("enrichment", f"tenant {tenant}: {found.url} (reached only with --online)")
+            yield ok("enrichment", f"tenant {tenant}: {found.url} (contacted with --online only)")
 
 
 def enriched(vendor: Vendor) -> list[str]:
-    """Tenants whose thin events are to be completed."""
+    """Return the tenants whose thin events are completed."""
     return [tenant for tenant in vendor.tenants if vendor.settings(tenant).enrichment]
 
 

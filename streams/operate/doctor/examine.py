@@ -1,4 +1,4 @@
-"""All checks, in the order in which one thing rests on another: what cannot be looked at any more is left out."""
+"""All checks, in order of dependence. A check that depends on a failed one is left out."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from fhirline.topics.privileges import grants
 
 
 def examine(settings: Settings, environment: Mapping[str, str], timeout: float, online: bool) -> Iterator[Finding]:
-    """Every finding. ``timeout``: seconds for a cluster that does not answer. ``online``: also asks vendors' APIs."""
+    """Run every check. ``timeout``: seconds for a cluster that does not answer. ``online``: also ask vendors' APIs."""
     yield from local(settings, environment)
     if online:
         from fhirline.streams.operate.doctor.instances import reached
@@ -30,7 +30,7 @@ def examine(settings: Settings, environment: Mapping[str, str], timeout: float, 
 
 
 def local(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """What this machine tells without asking anybody else."""
+    """Run the checks of this machine."""
     yield configuration.changed_settings(settings)
     yield configuration.identity(settings)
     yield (found := configuration.vendors_file(settings))
@@ -48,42 +48,42 @@ def local(settings: Settings, environment: Mapping[str, str]) -> Iterator[Findin
 
 
 def at_the_cluster(settings: Settings, timeout: float) -> Iterator[Finding]:
-    """From the connection up to the groups. Without a cluster only this machine's own word about its clock is left."""
+    """Run the checks of the cluster, from the connection to the groups. Without a cluster only the clock is left."""
     yield from cluster.bootstrap(settings)
     try:
         metadata = connect(settings, timeout)
     except (ConfigurationError, KafkaAccessError) as error:
-        yield problem("kafka", str(error).removeprefix(f"{PREFIX}BOOTSTRAP: "), "mend the settings that it names")
+        yield problem("kafka", str(error).removeprefix(f"{PREFIX}BOOTSTRAP: "), "correct the settings that it names")
         yield from machine.clock(time.time(), None, machine.clock_is_kept())
         return
     yield ok("kafka", f"cluster {metadata.cluster_id} answers over {settings.security_protocol}")
     brokers = {id: (str(each.host), each.port) for id, each in metadata.brokers.items()}
     yield from cluster.advertised(brokers, settings.bootstrap.split(","))
-    looks = [_brokers(settings, min(brokers), timeout)]
-    if configuration.vendors_file(settings).level is not Level.PROBLEM:  # which topics there are, they say
-        looks += [_privileges(settings), _topics(settings, len(brokers), timeout), _work(settings, timeout)]
-    for each in looks:
-        yield from _unless_it_fails(each)
+    checks = [_brokers(settings, min(brokers), timeout)]
+    if configuration.vendors_file(settings).level is not Level.PROBLEM:  # the vendors determine the topics
+        checks += [_privileges(settings), _topics(settings, len(brokers), timeout), _work(settings, timeout)]
+    for findings in checks:
+        yield from _unless_it_fails(findings)
 
 
 def _unless_it_fails(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """A cluster that answers one question may refuse another; the next ones are asked all the same."""
+    """Turn a request that fails into a finding, so that the next checks run."""
     try:
         yield from findings
     except (ConfigurationError, KafkaAccessError) as error:
-        yield problem("kafka", str(error), "mend what it names, and look again: the rest of this was not looked at")
+        yield problem("kafka", str(error), "fix what it names, and run this again: the rest of this check was skipped")
 
 
 def _work(settings: Settings, timeout: float) -> Iterator[Finding]:
-    """Groups, dead letters, and the clock by the newest record."""
+    """Check groups and dead letters, and the clock against the newest record."""
     vendors = load_vendors(settings.vendors_file)
     sources = sources_of(settings, vendors)
     groups = tuple(dict.fromkeys(each.group for each in sources))
     with Reader(settings, vendors.names, groups, timeout) as reader:
         reading = reader.read()
     found = summarize(settings.bootstrap, declared(settings), sources, reading, None)
-    for each in found.members:
-        yield work.group(each, "worker" if each.group.name == settings.group else "enrich")
+    for members in found.members:
+        yield work.group(members, "worker" if members.group.name == settings.group else "enrich")
     yield from work.letters(found)
     newest = max((each.last_ms / 1000 for each in reading.ends.values() if each.last_ms is not None), default=None)
     yield from machine.clock(reading.at, newest, machine.clock_is_kept())
@@ -105,17 +105,17 @@ def _brokers(settings: Settings, broker: int, timeout: float) -> Iterator[Findin
         raise KafkaRequestFailed(f"{PREFIX}BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
     try:
         yield cluster.kafka_version(tuple(admin.get_broker_version_data(broker).broker_version))
-        told = cluster.broker_settings_of(admin, broker)
+        reported = cluster.broker_settings_of(admin, broker)
     except KafkaError as error:
-        yield ok("broker settings", f"not told to this user ({type(error).__name__})")
+        yield ok("broker settings", f"hidden from this user ({type(error).__name__})")
     else:
-        yield from cluster.broker_settings(settings, told)
+        yield from cluster.broker_settings(settings, reported)
     finally:
         admin.close()
 
 
 def _privileges(settings: Settings) -> Iterator[Finding]:
-    """Whether the operator's commands would be refused anything; asked where Kafka knows users."""
+    """Check the privileges of the operator's commands, where Kafka knows users."""
     if settings.security_protocol != "PLAINTEXT":
         yield cluster.privileges(missing(settings, grants("operator", settings)))
 

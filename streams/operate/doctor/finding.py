@@ -1,11 +1,11 @@
-"""What a check found."""
+"""The result of a check."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Level(StrEnum):
-    """``warning``: works, but not as it should, or not for long. ``problem``: something does not work."""
+    """``warning``: works, but not well or not for long. ``problem``: something does not work."""
 
     OK = "ok"
     WARNING = "warning"
@@ -14,27 +14,27 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``check``: what was looked at. ``text``: what was found; never a secret. ``mend``: what to do about it."""
+    """``check``: name of the check. ``text``: what was found, without secrets. ``fix``: what to do about it."""
 
     check: str
     level: Level
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(check: str, text: str) -> Finding:
     return Finding(check, Level.OK, text)
 
 
-def warning(check: str, text: str, mend: str) -> Finding:
-    return Finding(check, Level.WARNING, text, mend)
+def warning(check: str, text: str, fix: str) -> Finding:
+    return Finding(check, Level.WARNING, text, fix)
 
 
-def problem(check: str, text: str, mend: str) -> Finding:
-    return Finding(check, Level.PROBLEM, text, mend)
+def problem(check: str, text: str, fix: str) -> Finding:
+    return Finding(check, Level.PROBLEM, text, fix)
 
 
 def several(names: list[str], most: int = 3) -> str:
-    """The first of many names."""
+    """List names, and count those after the first ``most``."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

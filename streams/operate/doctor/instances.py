@@ -1,4 +1,4 @@
-"""Whether Infermedica's instances can be reached and take our credentials; asked only where somebody wants it."""
+"""Checks of Infermedica's instances, on request only: that they answer and accept the credentials."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,16 +17,16 @@ TOKEN_BYTES = 1 << 20
 
 
 def reached(settings: Settings) -> Iterator[Finding]:
-    """Asks each instance of a tenant with enrichment for a token, and for nothing else."""
+    """Ask the instance of each tenant with enrichment for a token, and for nothing else."""
     vendors = load_vendors(settings.vendors_file)
     tenants = enriched(vendors[VENDOR]) if VENDOR in vendors.names else []
     if not tenants:
-        yield ok("infermedica", "no tenant has `enrichment: true`, so no instance is asked")
+        yield ok("infermedica", "no tenant has `enrichment: true`, so no instance is contacted")
     for tenant in tenants:
         try:
             instance = instance_of(settings, tenant, Secrets(environment()), SCOPES)
         except ConfigurationError:
-            continue  # told with the enrichment's settings already
+            continue  # a finding of `configuration.enrichment` already
         yield asyncio.run(_one(tenant, instance, settings))
 
 
@@ -36,6 +36,6 @@ async def _one(tenant: str, instance: Instance, settings: Settings) -> Finding:
             await Client(session, instance, settings.infermedica_timeout, TOKEN_BYTES).token()
         except CallFailed as failure:
             refused = failure.status is not None and 400 <= failure.status < 500
-            mend = "check client id, secret and scopes" if refused else "check the URL, and whether the instance is up"
-            return problem("infermedica", f"tenant {tenant}: {instance.url}: {failure.code}", mend)
-    return ok("infermedica", f"tenant {tenant}: {instance.url} gives a token")
+            fix = "check client id, secret and scopes" if refused else "check the URL, and that the instance is running"
+            return problem("infermedica", f"tenant {tenant}: {instance.url}: {failure.code}", fix)
+    return ok("infermedica", f"tenant {tenant}: {instance.url} issues a token")

@@ -1,4 +1,4 @@
-"""Checks of this machine: its ports, its disk, its clock."""
+"""Checks of this machine: ports, disk and clock."""
 
 import ctypes
 import http.client as http_client
@@ -18,16 +18,16 @@ from fhirline.streams.operate.doctor.finding import Finding, ok, problem, severa
 
 SECONDS = 3.0
 AHEAD = 2.0
-"""Seconds that two machines' clocks may differ without a word: NTP keeps them within a fraction of one."""
+"""Seconds that two machines' clocks may differ. NTP keeps them within a fraction of one."""
 
 TIME_ERROR = 5
-"""What the kernel answers where nothing keeps its clock (adjtimex(2))."""
+"""The kernel's answer where nothing synchronizes its clock (adjtimex(2))."""
 
 FREE_BYTES = 1 << 30
 
 
 def gateway_port(settings: Settings) -> Finding:
-    """Free, or served by a gateway of ours, which is then asked whether it is ready."""
+    """Check that the port is free, or that a gateway of ours serves it and is ready."""
     where = f"{PREFIX}GATEWAY_PORT {settings.gateway_port}"
     host = _reachable(settings.gateway_host)
     if settings.gateway_port == 0:
@@ -39,26 +39,26 @@ def gateway_port(settings: Settings) -> Finding:
     status, answer = _asked(host, settings.gateway_port, "/readyz")
     if not isinstance(answer, dict) or answer.get("status") not in ("ready", "not ready"):
         return problem(
-            "gateway port", f"{where}: another program listens there", f"end it, or set {PREFIX}GATEWAY_PORT"
+            "gateway port", f"{where}: another program listens there", f"stop it, or set {PREFIX}GATEWAY_PORT"
         )
     if status != 200:
         lacks = several([str(each) for each in answer.get("problems", ())])
-        return problem("gateway port", f"{where}: a gateway that is not ready: {lacks}", "mend what it names")
-    return ok("gateway port", f"{where}: a gateway serves there, and is ready")
+        return problem("gateway port", f"{where}: a gateway that is not ready: {lacks}", "fix what it names")
+    return ok("gateway port", f"{where}: a gateway listens there, and is ready")
 
 
 def metrics_port(settings: Settings) -> Finding:
-    """Unset, free, or served by a process of ours."""
+    """Check that the port is unset or free, or that a process of ours serves it."""
     port, where = settings.metrics_port, f"{PREFIX}METRICS_PORT {settings.metrics_port}"
     if port is None:
-        return ok("metrics port", "none: only the gateway has metrics, at its own port")
+        return ok("metrics port", "none: only the gateway has metrics, on its own port")
     if port and port == settings.gateway_port and settings.metrics_host == settings.gateway_host:
-        return problem("metrics port", f"{where} is the gateway's too", f"set another {PREFIX}METRICS_PORT")
+        return problem("metrics port", f"{where} is also the gateway's", f"set another {PREFIX}METRICS_PORT")
     host = _reachable(settings.metrics_host)
     if port and _listening(host, port):
         _, answer = _asked(host, port, "/metrics", parse=False)
         if isinstance(answer, str) and "fhirline_" in answer:
-            return ok("metrics port", f"{where}: a process of fhirline serves there")
+            return ok("metrics port", f"{where}: a fhirline process listens there")
         return problem("metrics port", f"{where}: another program listens there", f"set another {PREFIX}METRICS_PORT")
     if reason := _unbindable(settings.metrics_host, port):
         return problem("metrics port", f"{where}: {reason}", f"set another {PREFIX}METRICS_HOST or _PORT")
@@ -66,50 +66,50 @@ def metrics_port(settings: Settings) -> Finding:
 
 
 def replay_folder(settings: Settings) -> Finding:
-    """A replay keeps patients' data there: nobody else may look in, and it must fit."""
+    """Check that the folder of replays, which contains patient data, is private and has room."""
     folder = settings.replay_dir
     if folder.exists() and (not folder.is_dir() or not os.access(folder, os.W_OK)):
-        return problem("replay folder", f"{folder}: not a folder that can be written", f"set {PREFIX}REPLAY_DIR")
+        return problem("replay folder", f"{folder}: not a writable folder", f"set {PREFIX}REPLAY_DIR")
     if folder.exists() and stat.S_IMODE(folder.stat().st_mode) & 0o077:
-        return warning("replay folder", f"{folder}: other users of this machine can look in", f"chmod 700 {folder}")
+        return warning("replay folder", f"{folder}: other users of this machine can read it", f"chmod 700 {folder}")
     free = shutil.disk_usage(_existing(folder)).free
     if free < FREE_BYTES:
-        return warning("replay folder", f"{folder}: {free / 1e9:.1f} GB free", "make room before a replay")
+        return warning("replay folder", f"{folder}: {free / 1e9:.1f} GB free", "free space before a replay")
     return ok("replay folder", f"{folder}: {free / 1e9:.0f} GB free")
 
 
 def clock(now: float, newest: float | None, kept: bool | None) -> Iterator[Finding]:
-    """This machine's clock. Nothing but writing would ask a broker for its own, so two signs stand for it.
+    """Check this machine's clock against the newest record's timestamp, and whether it is synchronized.
 
-    ``now`` and ``newest`` (the latest record's timestamp) in UNIX seconds; ``kept``: whether this machine's kernel says
-    that something like NTP keeps its clock, None where it does not say.
+    A broker's own clock can be read only by writing. ``now`` and ``newest`` in UNIX seconds. ``kept``: whether the
+    kernel reports that its clock is synchronized, None where it does not report it.
     """
     if newest is not None and newest - now > AHEAD:
         yield warning(
             "clock",
             f"the newest raw record is {newest - now:,.0f} s ahead of this machine's clock",
-            "let NTP keep this machine's clock, the gateways' and those of other producers",
+            "synchronize this machine's clock, the gateways' and those of other producers (NTP)",
         )
     elif newest is None:
         yield ok("clock", "no raw record to compare this machine's clock with")
     else:
         yield ok("clock", "no raw record is ahead of this machine's clock")
     if kept is False:
-        yield warning("clock", "nothing keeps this machine's clock right (adjtimex)", "run chrony or systemd-timesyncd")
+        yield warning("clock", "this machine's clock is not synchronized (adjtimex)", "run chrony or systemd-timesyncd")
     elif kept:
-        yield ok("clock", "this machine's clock is kept right")
+        yield ok("clock", "this machine's clock is synchronized")
 
 
 def clock_is_kept() -> bool | None:
-    """What the kernel says; None where it cannot be asked (only Linux can)."""
+    """Ask the kernel whether its clock is synchronized; None where it cannot be asked (it can on Linux)."""
     if not sys.platform.startswith("linux"):
         return None
-    state: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024))  # all zeros: asks, and sets nothing
+    state: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024))  # all zeros: reads, and sets nothing
     return None if state < 0 else state != TIME_ERROR
 
 
 def _reachable(host: str) -> str:
-    """Where to ask for what listens on ``host``."""
+    """Return the address at which a server on ``host`` is reached."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
 
 
@@ -122,7 +122,7 @@ def _listening(host: str, port: int) -> bool:
 
 
 def _unbindable(host: str, port: int) -> str | None:
-    """Why nothing could listen there; None where something can."""
+    """Explain why no server could listen there; None where one can."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address, family=family).close()
@@ -132,7 +132,7 @@ def _unbindable(host: str, port: int) -> str | None:
 
 
 def _asked(host: str, port: int, path: str, *, parse: bool = True) -> tuple[int, object]:
-    """Status and content; (0, None) where no HTTP, or no JSON, comes back."""
+    """Return status and content; (0, None) where the answer is not HTTP, or not JSON."""
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
     try:
         with _DIRECT.open(url, timeout=SECONDS) as answer:
@@ -148,9 +148,9 @@ def _asked(host: str, port: int, path: str, *, parse: bool = True) -> tuple[int,
 
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""This machine is never asked through a proxy."""
+"""Never uses a proxy for this machine."""
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """Return the folder, or its nearest parent that exists."""
     return next(each for each in (folder, *folder.absolute().parents) if each.exists())

@@ -1,4 +1,4 @@
-"""Checks of what is at work: the consumer groups, and what waits for somebody."""
+"""Checks of the consumer groups and the dead letters."""
 
 from collections.abc import Iterator
 
@@ -9,25 +9,27 @@ STABLE = "stable"
 
 
 def group(found: Members, command: str) -> Finding:
-    """A group's state: that somebody is in it, and every partition is somebody's."""
+    """Check that a group has members, and that every partition has one."""
     name, members = found.group.name, found.group.members
     if not members:
-        return warning("groups", f"{name}: nobody is in it, so nothing is read", f"start `fhirline {command}`")
+        return warning("groups", f"{name}: no members, so nothing is read", f"start `fhirline {command}`")
     if found.group.state != STABLE:
         return warning(
-            "groups", f"{name}: {found.group.state}, {members} members", "look again; workers come or go just now"
+            "groups",
+            f"{name}: {found.group.state}, {members} members",
+            "run this again; workers are joining or leaving",
         )
     if found.unassigned:
         return warning(
             "groups",
             f"{name}: {found.unassigned} of {found.partitions} partitions have no member",
-            f"see the {command}s' logs, and whether FHIRLINE_VENDORS leaves a vendor to nobody",
+            f"see the {command}s' logs, and whether a vendor is in no worker's FHIRLINE_VENDORS",
         )
     return ok("groups", f"{name}: {members} members, each of {found.partitions} partitions has one")
 
 
 def letters(found: Status) -> Iterator[Finding]:
-    """Dead letters wait for somebody who mends what they name."""
+    """Check that no dead letter is open."""
     open_ones = {each.vendor: each.dead_letters for each in found.inflows if each.letters}
     waiting = [f"{vendor} {'many' if count is None else count}" for vendor, count in open_ones.items() if count != 0]
     if waiting:

@@ -1,9 +1,17 @@
-"""Replay: raw events mapped again, by the mapping of today, beside the live group and never in it.
+"""Replay: map raw events again with the present mapping, beside the live consumer group and without joining it.
 
-The journey: ``selection`` (which events), ``spans`` (where they lie), ``held`` (what the topics hold), ``remap`` (maps
-a partition, in a process of its own, into its ``journal``), ``compare`` (what differs), ``publish`` (and makes it so).
-``run`` keeps a run's folder, so that it can be stopped and resumed. docs/replay.md is the operator's view.
+A run passes these modules in order:
 
-What all of it rests on: mapping is pure, and the *last* value under a key follows from the set of events and not from
-their order. So only last values are compared and only last values go out; what the mapping made in between is nobody's.
+1. ``selection``: which events a run maps.
+2. ``offset_ranges``: where they are.
+3. ``topic_index``: what the canonical topics contain.
+4. ``remap``: map a partition, in a process of its own, into its ``journal``.
+5. ``compare``: find what differs.
+6. ``publish``: write what differs. ``bundles`` sends the transaction Bundles of the range.
+
+``run`` keeps a run's folder, so that a run can be stopped and resumed. ``progress`` is what a run reports while it
+works, ``view`` what it reports at the end. docs/replay.md is the operator's view.
+
+Replay depends on two properties. Mapping is pure. The *last* value of a key follows from the set of events, not from
+their order. So only last values are compared and published; values that the mapping made in between are discarded.
 """

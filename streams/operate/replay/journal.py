@@ -1,10 +1,10 @@
-"""What mapping a raw partition anew has made: last value per key, registers, and how far it has come. One SQLite file.
+"""What mapping a raw partition again has made: last values, state entries and the position. One SQLite file.
 
-All of a batch is one transaction, so that a replay that was stopped, or killed, goes on where the last whole batch
-ended: registers and position always belong together.
+Each batch is one transaction. State entries and position always belong together, so a replay that was stopped or killed
+continues after its last whole batch.
 
-A value is kept only where it differs from what its topic holds: the file grows with the changes, not with the topics.
-It holds patient data then; the run's folder is its owner's only.
+A value is stored only where it differs from the topic's, so the file grows with the changes and not with the topics. It
+contains patient data; only the run folder's owner can read it.
 """
 
 import sqlite3
@@ -17,9 +17,11 @@ import orjson
 from fhirline.streams.kafka.headers import Headers
 from fhirline.streams.kafka.records import ProducerRecord
 
+# Names of earlier releases are kept, so that their runs can be resumed: `made` are records, `register` state entries,
+# `stamp` is a version, `seen` are mapped raw records.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS made (
-    key TEXT, partition INT, version TEXT, raw_offset INT, own INT, constant INT, digest BLOB, value BLOB, headers BLOB,
+    key TEXT, partition INT, stamp TEXT, raw_offset INT, own INT, constant INT, digest BLOB, value BLOB, headers BLOB,
     PRIMARY KEY (key, partition)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS register (key BLOB PRIMARY KEY, value BLOB, live INT) WITHOUT ROWID;
@@ -31,10 +33,10 @@ CREATE TABLE IF NOT EXISTS progress (id INTEGER PRIMARY KEY CHECK (id = 0), next
 
 @dataclass(frozen=True, slots=True)
 class RemappedRecord:
-    """A record as the mapping of today makes it; ``value`` and ``headers`` only where the topic holds other bytes.
+    """A record as the present mapping makes it. ``value`` and ``headers`` are None where the topic has the same bytes.
 
-    ``own``: made whole by the event that gives it its version (not carried along, not folded). ``constant``: of
-    identity and configuration only, whichever event shows it.
+    ``own``: made entirely by the event that gives it its version, neither carried along nor folded. ``constant``: made
+    of identity and configuration only, and the same for every event.
     """
 
     key: str
@@ -48,22 +50,25 @@ class RemappedRecord:
     headers: bytes | None
 
     def record(self, topic: str) -> ProducerRecord:
-        held: Headers = [(name, text.encode()) for name, text in orjson.loads(self.headers or b"[]")]
-        return ProducerRecord(topic, self.key.encode(), self.value, self.partition, held)
+        headers: Headers = [(name, text.encode()) for name, text in orjson.loads(self.headers or b"[]")]
+        return ProducerRecord(topic, self.key.encode(), self.value, self.partition, headers)
 
 
 @dataclass(slots=True)
 class Batch:
-    """What a batch of raw events has made, its last values only."""
+    """What a batch of raw events has made, last values only.
 
-    made: dict[tuple[str, int], RemappedRecord] = field(default_factory=dict)
-    registers: dict[bytes, bytes] = field(default_factory=dict)
-    seen: list[int] = field(default_factory=list)
+    ``records``: by key and partition. ``mapped``: raw offsets. ``failed``: raw offset, error code, event key.
+    """
+
+    records: dict[tuple[str, int], RemappedRecord] = field(default_factory=dict)
+    state_entries: dict[bytes, bytes] = field(default_factory=dict)
+    mapped: list[int] = field(default_factory=list)
     failed: list[tuple[int, str, str]] = field(default_factory=list)
 
 
 class Journal:
-    """The file of one raw partition. Written by the process that maps it, read afterwards."""
+    """The file of one raw partition. The process that maps the partition writes it; it is read afterwards."""
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path)
@@ -82,57 +87,59 @@ class Journal:
 
     @property
     def next(self) -> int | None:
-        """Offset of the first raw record that has not been looked at; None before the first batch."""
+        """The offset of the first raw record that has not been read; None before the first batch."""
         row = self._database.execute("SELECT next FROM progress").fetchone()
         return int(row[0]) if row else None
 
     def save(self, batch: Batch, next: int, live: bool) -> None:
-        """A batch, whole. ``live``: its events are the live workers', who write their registers themselves."""
+        """Save a batch in one transaction. ``live``: its events are live events, whose state the workers write."""
         with self._database as database:
             database.executemany(
                 "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    (m.key, m.partition, m.version, m.raw_offset, m.own, m.constant, m.digest, m.value, m.headers)
-                    for m in batch.made.values()
+                    (r.key, r.partition, r.version, r.raw_offset, r.own, r.constant, r.digest, r.value, r.headers)
+                    for r in batch.records.values()
                 ),
             )
             database.executemany(
                 "INSERT OR REPLACE INTO register VALUES (?, ?, ?)",
-                ((key, value, live) for key, value in batch.registers.items()),
+                ((key, value, live) for key, value in batch.state_entries.items()),
             )
-            database.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?)", ((each, live) for each in batch.seen))
-            database.executemany("DELETE FROM failed WHERE offset = ?", ((each,) for each in batch.seen))
             database.executemany(
-                "INSERT OR REPLACE INTO failed VALUES (?, ?, ?, ?)", ((*each, live) for each in batch.failed)
+                "INSERT OR REPLACE INTO seen VALUES (?, ?)", ((offset, live) for offset in batch.mapped)
+            )
+            database.executemany("DELETE FROM failed WHERE offset = ?", ((offset,) for offset in batch.mapped))
+            database.executemany(
+                "INSERT OR REPLACE INTO failed VALUES (?, ?, ?, ?)", ((*failure, live) for failure in batch.failed)
             )
             database.execute("INSERT OR REPLACE INTO progress (id, next) VALUES (0, ?)", (next,))
 
-    def registers(self, live: bool = True) -> Iterator[tuple[bytes, bytes]]:
-        """Key and value as in the state topic; ``live`` False leaves out those of live events."""
-        wanted = "" if live else " WHERE live = 0"
-        yield from self._database.execute(f"SELECT key, value FROM register{wanted}")
+    def state_entries(self, live: bool = True) -> Iterator[tuple[bytes, bytes]]:
+        """Return key and value as in the state topic. ``live`` False leaves out the entries of live events."""
+        condition = "" if live else " WHERE live = 0"
+        yield from self._database.execute(f"SELECT key, value FROM register{condition}")
 
-    def has_register(self, key: bytes) -> bool:
+    def has_state_entry(self, key: bytes) -> bool:
         return self._database.execute("SELECT 1 FROM register WHERE key = ?", (key,)).fetchone() is not None
 
-    def made(self) -> Iterator[RemappedRecord]:
+    def records(self) -> Iterator[RemappedRecord]:
         for row in self._database.execute("SELECT * FROM made ORDER BY key, partition"):
-            yield _made(row)
+            yield _record(row)
 
     def get(self, key: str, partition: int) -> RemappedRecord | None:
         row = self._database.execute("SELECT * FROM made WHERE key = ? AND partition = ?", (key, partition)).fetchone()
-        return _made(row) if row else None
+        return _record(row) if row else None
 
-    def has_seen(self, offset: int) -> bool:
+    def has_mapped(self, offset: int) -> bool:
         return self._database.execute("SELECT 1 FROM seen WHERE offset = ?", (offset,)).fetchone() is not None
 
     def has_failed(self, offset: int) -> bool:
         return self._database.execute("SELECT 1 FROM failed WHERE offset = ?", (offset,)).fetchone() is not None
 
     def failures(self) -> Iterator[tuple[str, int]]:
-        """Error codes of the range's events that could not be mapped (whole), and how many.
+        """Count the range's events that could not be mapped entirely, by error code.
 
-        A live event's letter is its worker's to write, and nothing that this run has missed.
+        Live events do not count: their worker writes their dead letters.
         """
         yield from self._database.execute("SELECT code, COUNT(*) FROM failed WHERE live = 0 GROUP BY code")
 
@@ -141,10 +148,10 @@ class Journal:
 
     @property
     def events(self) -> int:
-        """Raw records of the range that were mapped."""
+        """The number of the range's raw records that were mapped."""
         return int(self._database.execute("SELECT COUNT(*) FROM seen WHERE live = 0").fetchone()[0])
 
 
-def _made(row: Iterable[object]) -> RemappedRecord:
+def _record(row: Iterable[object]) -> RemappedRecord:
     key, partition, version, raw_offset, own, constant, digest, value, headers = row
     return RemappedRecord(key, partition, version, raw_offset, bool(own), bool(constant), digest, value, headers)  # type: ignore[arg-type]  # as it was saved

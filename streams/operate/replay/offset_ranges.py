@@ -1,12 +1,13 @@
-"""Where the selected events lie: a span of offsets for each partition of each raw topic.
+"""Where the selected events are: a range of offsets for each partition of each raw topic.
 
-kafka-python answers by timestamp and where partitions begin; the end is fixed once, at the start, so that a replay
-under live input ends. An end offset that was asked for is too low on the embedded broker (faust.md §6), so from there
-on the partition is read to its end: a few records, on any broker.
+The end of a range is fixed once, at the start, so that a replay ends while new events arrive. kafka-python reports
+where partitions begin and end, and offsets by timestamp. Its end offset is too low on the embedded broker (faust.md
+§6), so the partition is read from there to its end: a few records, on any broker.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
@@ -17,17 +18,17 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.embedded_quirks import offset_at_time
 from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import TopicPartition, partition_of
+from fhirline.streams.kafka.records import TopicPartition, position_of
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Offsets ``start`` to ``end`` (exclusive) of one raw partition, and which of them (None: all).
+class OffsetRange:
+    """The offsets ``start`` to ``end`` (exclusive) of one raw partition, or those of them in ``offsets``.
 
-    ``live_from``: where the partition ended when the replay began; events behind it are the live workers'.
-    ``complete``: the partition is there from its first record on, so that folds can be made from nothing.
+    ``live_from``: where the partition ended when the replay began; later events are live events of the workers.
+    ``complete``: the partition still has its first record, so that state can be built from nothing.
     """
 
     vendor: str
@@ -41,73 +42,88 @@ class Span:
 
     @property
     def source(self) -> str:
-        """``topic/partition``, as positions in the header ``raw`` begin."""
-        return str(self.place)
+        """``topic/partition``: what positions in the header ``raw`` begin with."""
+        return str(self.topic_partition)
 
     @property
-    def place(self) -> TopicPartition:
+    def topic_partition(self) -> TopicPartition:
         return TopicPartition(self.topic, self.partition)
 
     @property
     def state_topic(self) -> str:
         return state_topic(self.vendor, enriched=self.topic == enriched_topic(self.vendor))
 
+    @property
+    def length(self) -> int:
+        return self.end - self.start
 
-def spans(settings: Settings, selection: Selection) -> tuple[Span, ...]:
-    """The spans, largest first. Raises KafkaAccessError, and ConfigurationError where a topic is missing."""
+
+def offset_ranges(settings: Settings, selection: Selection) -> tuple[OffsetRange, ...]:
+    """Find the ranges, the longest first. Raises KafkaAccessError, and ConfigurationError where a topic is missing."""
     with Scanner(settings) as scanner:
-        places: dict[TopicPartition, str] = {}
-        for vendor in selection.vendors:
-            for topic in (raw_topic(vendor), *([enriched_topic(vendor)] if vendor in ENRICHED else [])):
-                known = scanner.partitions(topic)
-                if not known:
-                    raise ConfigurationError(f"topic {topic} is missing: run `fhirline topics apply`")
-                if unknown := sorted(set(selection.partitions or ()) - set(known)):
-                    raise ConfigurationError(f"--partitions: {topic} has no partition {unknown[0]}, only {known}")
-                places |= {
-                    TopicPartition(topic, each): vendor for each in known if each in (selection.partitions or known)
-                }
-        begin, asked, since = _positions(settings, places, selection.since_ms)
-        ends = dict(asked)
-        for message in scanner.read({each: max(begin[each], asked[each] - 1) for each in places}):
-            ends[partition_of(message)] = max(ends[partition_of(message)], (message.offset() or 0) + 1)
+        vendors = _partitions(scanner, selection)
+        bounds = _bounds(settings, vendors, selection.since_ms)
+        ends = dict(bounds.ends)
+        for message in scanner.read({each: max(bounds.begins[each], ends[each] - 1) for each in vendors}):
+            position = position_of(message)
+            ends[position.topic_partition] = max(ends[position.topic_partition], position.offset + 1)
         letters = open_letters(settings, selection.vendors) if selection.dead_letters else None
     found = []
-    for place, vendor in places.items():
-        end = ends[place]
-        first = since[place]
-        start = end if first is None else min(first, end)
+    for partition, vendor in vendors.items():
+        end, since = ends[partition], bounds.since[partition]
+        start = end if since is None else min(since, end)
         offsets = None
         if letters is not None:
-            offsets = tuple(sorted(each for each in letters.get(place, ()) if start <= each < end))
+            offsets = tuple(sorted(offset for offset in letters.get(partition, ()) if start <= offset < end))
             start, end = (offsets[0], offsets[-1] + 1) if offsets else (end, end)
-        found.append(Span(vendor, *place, start, end, ends[place], begin[place] == 0, offsets))
-    return tuple(sorted(found, key=lambda each: (each.start - each.end, each.source)))
+        complete = bounds.begins[partition] == 0
+        found.append(OffsetRange(vendor, *partition, start, end, ends[partition], complete, offsets))
+    return tuple(sorted(found, key=lambda each: (-each.length, each.source)))
 
 
-def _positions(
-    settings: Settings, places: Collection[TopicPartition], since_ms: int | None
-) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int], dict[TopicPartition, int | None]]:
-    """Beginnings, ends as the broker tells them, and the first offsets of a time (None: no record that late)."""
-    asked = [KafkaPartition(*place) for place in places]
+def _partitions(scanner: Scanner, selection: Selection) -> dict[TopicPartition, str]:
+    """Return the selected partitions with their vendors."""
+    found: dict[TopicPartition, str] = {}
+    for vendor in selection.vendors:
+        for topic in (raw_topic(vendor), *([enriched_topic(vendor)] if vendor in ENRICHED else [])):
+            known = scanner.partitions(topic)
+            if not known:
+                raise ConfigurationError(f"topic {topic} is missing: run `fhirline topics apply`")
+            if unknown := sorted(set(selection.partitions or ()) - set(known)):
+                raise ConfigurationError(f"--partitions: {topic} has no partition {unknown[0]}, only {known}")
+            wanted = selection.partitions or known
+            found |= {TopicPartition(topic, number): vendor for number in known if number in wanted}
+    return found
+
+
+class _Bounds(NamedTuple):
+    """First and end offsets as the broker reports them, and the first offsets at a time (None: no record so late)."""
+
+    begins: Mapping[TopicPartition, int]
+    ends: Mapping[TopicPartition, int]
+    since: Mapping[TopicPartition, int | None]
+
+
+def _bounds(settings: Settings, partitions: Collection[TopicPartition], since_ms: int | None) -> _Bounds:
+    asked = [KafkaPartition(*partition) for partition in partitions]
     try:
         consumer = KafkaConsumer(**kafka_python(settings), group_id=None, enable_auto_commit=False)
         try:
-            begin = {TopicPartition(*place): offset for place, offset in consumer.beginning_offsets(asked).items()}
-            end = {TopicPartition(*place): offset for place, offset in consumer.end_offsets(asked).items()}
+            begins = {TopicPartition(*each): offset for each, offset in consumer.beginning_offsets(asked).items()}
+            ends = {TopicPartition(*each): offset for each, offset in consumer.end_offsets(asked).items()}
             if since_ms is None:
-                return begin, end, dict(begin)
-            by_time = consumer.offsets_for_times(dict.fromkeys(asked, since_ms))
+                return _Bounds(begins, ends, begins)
+            answers = consumer.offsets_for_times(dict.fromkeys(asked, since_ms))
         finally:
             consumer.close()
     except KafkaError as error:
         raise KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
-    since = {TopicPartition(*place): offset_at_time(answer) for place, answer in by_time.items()}
-    return begin, end, since
+    since = {TopicPartition(*each): offset_at_time(answer) for each, answer in answers.items()}
+    return _Bounds(begins, ends, since)
 
 
 def open_letters(settings: Settings, vendors: Collection[str]) -> dict[TopicPartition, set[int]]:
-    """Where the raw records lie of dead letters that are open, or failed again (`fhirline dead-letters`)."""
+    """Return the raw offsets of events whose dead letter is open or failed again (`fhirline dead-letters`)."""
     from fhirline.streams.operate.dead_letters.board import Board
     from fhirline.streams.operate.dead_letters.cases import Status
 

@@ -1,21 +1,20 @@
 """Publishing what a replay has made, beside live workers that write the same keys.
 
-Nothing locks: Kafka has no compare-and-set. What takes its place, for state and canonical topics alike:
+Kafka has no compare-and-set and no locks. Three rules replace them, for state and canonical topics alike:
 
-1. **Look, then write.** The topics are read to their ends just before; a record goes out only where it may replace the
-   one that lies there (`compare.judge`). Never over a greater version, never over a live event's.
-2. **Look back.** Afterwards the stretch between that look and our own records is read. Where a live worker's record of
-   the same key lies in it, ours has covered it: it is written again, as it was, until no such stretch is left.
-3. **State first.** State entries go to the state topic before anything canonical, and live workers read on there at
-   most a second later (step3, `StateCache.behind`): from then on they fold over what the replay has found. What they
-   had folded over the old registers meanwhile, the next round finds: the events that came in since the replay began are
-   mapped as well, and where a worker's record of them reads otherwise, it is put right. Rounds go on until one has
-   nothing left to write.
+1. **Read, then write.** The topics are read to their ends just before. A record is written only if it may replace the
+   record on its topic (`compare.classify`): never a greater version, never a live event's.
+2. **Read back.** Afterwards the records between that reading and ours are read. If a live worker's record of the same
+   key is among them, ours has covered it. It is written again, unchanged, until there is none.
+3. **State first.** State entries are written before any canonical record. Live workers read them at most a second later
+   (step3, `StateCache.behind`) and then fold over them. What a worker folded over old entries in between is found in
+   the next round: live events since the replay began are mapped as well, and a worker's record that differs is
+   corrected. Rounds end when one has nothing to write.
 
-So an event that comes in between comparing and publishing is not lost. What remains: between 1 and 2, for milliseconds,
-a reader may see a key's record before the live event's; and a worker that takes longer than `SETTLE` over one batch,
-begun before the registers were there, writes its folds over old ones after the last round. The next event of that
-patient mends it, or the same replay run again, which finds it.
+So an event that arrives between comparing and publishing is not lost. Two effects remain. Between 1 and 2, for
+milliseconds, a reader may see a key's replayed record before the live event's. And a worker that is busy with one batch
+for longer than `SETTLE`, begun before the entries were there, writes its folds over old entries after the last round.
+The next event of that patient corrects it, and so does the same replay run again.
 """
 
 import time
@@ -26,58 +25,55 @@ from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.headers import RAW, header
-from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, headers_of, partition_of
+from fhirline.streams.kafka.records import ProducerRecord, headers_of, position_of
 from fhirline.streams.operate.replay.compare import Comparison
 from fhirline.streams.operate.replay.journal import Journal
 from fhirline.streams.operate.replay.remap import Job
-from fhirline.streams.operate.replay.topic_index import HeldIndex
+from fhirline.streams.operate.replay.state_on_topic import Sent, StateOnTopic
+from fhirline.streams.operate.replay.topic_index import TopicIndex
 from fhirline.streams.step3_restore.erased import Follower
 from fhirline.streams.step3_restore.state import LOOK_SECONDS, decode
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import canonical_topic
 
-AT_A_TIME = 2_000
+BATCH = 2_000
 SETTLE = LOOK_SECONDS + 2.0
-"""Seconds until a live worker folds over registers just published: its look, and the batch that it may have begun."""
+"""Seconds until a live worker folds over entries just published: its reading interval and a batch in progress."""
 
 ROUNDS = 10
-
-Sent = dict[tuple[str, int, bytes], int]
-"""(topic, partition, key) → offset of our own record."""
 
 
 @dataclass(slots=True)
 class Published:
-    """What went out. ``restored``: records of live events that ours had covered, written again."""
+    """What was written. ``restored``: records of live events that ours had covered, written again."""
 
     records: int = 0
-    registers: int = 0
+    state_entries: int = 0
     tombstones: int = 0
     restored: int = 0
     too_large: int = 0
     unsettled: bool = False
-    """The last round still had something to write: live events go on changing the same keys."""
+    """The last round still had something to write, because live events kept changing the same keys."""
 
 
 @dataclass(slots=True)
 class Publisher:
-    """Publishes the journals of jobs. ``again`` maps what has come in behind them (`Job.live`)."""
+    """Publishes the journals of jobs. ``map_live`` maps the live events after their ranges (`Job.live`)."""
 
     settings: Settings
-    index: HeldIndex
+    index: TopicIndex
     jobs: Mapping[str, Job]
     journals: Mapping[str, Journal]
-    again: Callable[[], None]
+    map_live: Callable[[], None]
     erased: str
-    """Who was erased when the journals were begun: nothing of them goes out once somebody else is."""
+    """Fingerprint of the erased patients when the journals were begun. After another erasure nothing is published."""
     prefix: str = ""
     everything: bool = False
-    """Send what is the same as well."""
+    """Also publish records that are the same."""
     tombstones: bool = False
     _publisher: RecordPublisher = field(init=False)
     _refused: set[str] = field(default_factory=set, init=False)
-    """Keys whose records are larger than Kafka takes: another round would not make them smaller."""
+    """Keys whose records are larger than Kafka takes. They are not sent again in the next round."""
     _follower: Follower = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,18 +81,18 @@ class Publisher:
         self._follower = Follower(self.settings)
 
     def run(self, advance: Callable[[int], None] = lambda _: None) -> Published:
-        """Raises PublishFailed; what has gone out by then is whole by itself, and the run can be resumed."""
+        """Publish in rounds. Raises PublishFailed; what was written before stays valid, and the run can be resumed."""
         done = Published()
-        if self.prefix:  # shadow topics: nobody else writes them, and nobody folds over them
+        if self.prefix:  # shadow topics: no one else writes them, and no state belongs to them
             self.index.read_on()
             self._canonical(done, advance)
             return done
         for _ in range(ROUNDS):
             before = (done.records, done.tombstones, done.restored)
-            held = StateHeld.of(self.settings, self.jobs.values())
-            self.again()
-            if sum([self._registers(job, held[job.span.source], done) for job in self.jobs.values()]):
-                time.sleep(SETTLE)  # nobody tells when a worker has looked
+            present = StateOnTopic.read(self.settings, self.jobs.values())
+            self.map_live()
+            if sum([self._state(job, present[job.offset_range.source], done) for job in self.jobs.values()]):
+                time.sleep(SETTLE)  # nothing reports when a worker has read its state
                 continue
             self.index.read_on()
             self._canonical(done, advance, everything=self.everything and not done.records)
@@ -105,26 +101,26 @@ class Publisher:
         done.unsettled = True
         return done
 
-    def _registers(self, job: Job, held: "StateHeld", done: Published) -> int:
-        """State of a partition: what the range's events say today, where it reads otherwise; how many records."""
-        journal, sent = self.journals[job.span.source], 0
+    def _state(self, job: Job, present: "StateOnTopic", done: Published) -> int:
+        """Write a partition's state entries that differ. Return how many records were written."""
+        journal, sent = self.journals[job.offset_range.source], 0
         records = []
-        for key, value in journal.registers(live=False):
-            known = held.values.get(key)
+        for key, value in journal.state_entries(live=False):
+            known = present.values.get(key)
             if known != value and (known is None or not decode(known).version > decode(value).version):
-                records.append(ProducerRecord(held.topic, key, value, held.partition))
+                records.append(ProducerRecord(present.topic, key, value, present.partition))
         if job.rebuilds:
-            # State was read before the raw topic's end: what it held then and no event says now, nobody says.
+            # State was read before the raw topic's end, so an entry that no event fills now is filled by none.
             failed = journal.failed_events()
-            for key, value in held.values.items():
-                if not journal.has_register(key) and decode(value).version.event_key not in failed:
-                    records.append(ProducerRecord(held.topic, key, None, held.partition))
+            for key, value in present.values.items():
+                if not journal.has_state_entry(key) and decode(value).version.event_key not in failed:
+                    records.append(ProducerRecord(present.topic, key, None, present.partition))
         while records:
             ours: Sent = {}
             self._deliver(records, ours, done)
             sent += len(records)
-            done.registers += len(records)
-            records = held.covered(self.settings, ours)
+            done.state_entries += len(records)
+            records = present.covered(self.settings, ours)
         return sent
 
     def _canonical(self, done: Published, advance: Callable[[int], None], everything: bool = False) -> None:
@@ -137,16 +133,16 @@ class Publisher:
             advance(len(batch))
             batch.clear()
 
-        for each in comparison.candidates(everything):
-            if each.made.key in self._refused:
+        for candidate in comparison.candidates(everything):
+            if candidate.record.key in self._refused:
                 continue
-            batch.append(each.made.record(self._topic(each.made.key)))
+            batch.append(candidate.record.record(self._topic(candidate.record.key)))
             done.records += 1
-            if len(batch) == AT_A_TIME:
+            if len(batch) == BATCH:
                 send()
         if self.tombstones:
-            for held in comparison.gone():
-                batch.append(ProducerRecord(self._topic(held.key), held.key.encode(), None, held.partition))
+            for gone in comparison.gone():
+                batch.append(ProducerRecord(self._topic(gone.key), gone.key.encode(), None, gone.partition))
                 done.tombstones += 1
         send()
         while ours and (covered := self._covered(ours)):
@@ -155,20 +151,25 @@ class Publisher:
             done.restored += len(covered)
 
     def _covered(self, ours: Sent) -> list[ProducerRecord]:
-        """Records of live events that lie between our look and our own record of the same key."""
+        """Find records of live events that are between the last reading and our own record of the same key."""
         found: dict[tuple[str, int, bytes], ProducerRecord] = {}
 
-        def look(message: Message) -> None:
-            place = (*partition_of(message), bytes(message.key() or b""))
-            if (message.offset() or 0) < ours.get(place, -1) and self._is_live(message):
-                found[place] = ProducerRecord(place[0], place[2], message.value(), place[1], headers_of(message))
+        def visit(message: Message) -> None:
+            topic, partition, offset = position_of(message)
+            key = bytes(message.key() or b"")
+            if offset < ours.get((topic, partition, key), -1) and self._is_live(message):
+                found[topic, partition, key] = ProducerRecord(
+                    topic, key, message.value(), partition, headers_of(message)
+                )
 
-        self.index.read_on(each=look)
+        self.index.read_on(visit=visit)
         return [*found.values()]
 
     def _is_live(self, message: Message) -> bool:
-        """Whether a raw record has made it that no journal has seen: an older one's is covered rightly. A tombstone
-        names none, and is somebody's will (erasure)."""
+        """Whether the record's raw record is in no journal. Ours may cover the record of an older one.
+
+        A tombstone names no raw record. It is an erasure's, and counts as live.
+        """
         source, _, offset = (header(headers_of(message), RAW) or "").rpartition("/")
         journal = self.journals.get(source)
         return journal is None or not offset.isdigit() or int(offset) >= (journal.next or 0)
@@ -182,62 +183,5 @@ class Publisher:
 
         self._follower.require(self.erased)
         refused = self._publisher.publish(records, delivered)
-        self._refused.update(each.key.decode() for each in refused)
+        self._refused.update(record.key.decode() for record in refused)
         done.too_large += len(refused)
-
-
-@dataclass(slots=True)
-class StateHeld:
-    """A partition of the state topic as it was read: the last value per key, and up to where."""
-
-    topic: str
-    partition: int
-    values: dict[bytes, bytes]
-    position: int | None = None
-
-    @classmethod
-    def of(cls, settings: Settings, jobs: Iterable[Job]) -> dict[str, "StateHeld"]:
-        """The state of each job's raw partition, by source; read by one consumer."""
-        held = {each.span.source: cls(each.span.state_topic, each.span.partition, {}) for each in jobs}
-        places: dict[TopicPartition, StateHeld] = {
-            TopicPartition(each.topic, each.partition): each for each in held.values()
-        }
-        with Scanner(settings) as scanner:
-            for message in scanner.read(dict.fromkeys(places)):
-                places[partition_of(message)]._take(message)
-        return held
-
-    def _take(self, message: Message) -> None:
-        self.position = (message.offset() or 0) + 1
-        key, value = bytes(message.key() or b""), message.value()
-        if value is None:
-            self.values.pop(key, None)
-        else:
-            self.values[key] = bytes(value)
-
-    def _read_on(self, settings: Settings) -> list[Message]:
-        found = []
-        with Scanner(settings) as scanner:
-            for message in scanner.read({TopicPartition(self.topic, self.partition): self.position}):
-                self._take(message)
-                found.append(message)
-        return found
-
-    def covered(self, settings: Settings, ours: Sent) -> list[ProducerRecord]:
-        """State entries of a greater version that our own records came to lie behind: compaction would lose them."""
-        before: dict[bytes, bytes | None] = {}
-        found = []
-        for message in self._read_on(settings):
-            key, value = bytes(message.key() or b""), message.value()
-            own = ours.get((self.topic, self.partition, key))
-            if own is None:
-                continue
-            if (message.offset() or 0) < own:
-                before[key] = value and bytes(value)
-            elif (
-                message.offset() == own
-                and (live := before.get(key)) is not None
-                and (value is None or decode(live).version > decode(bytes(value)).version)
-            ):
-                found.append(ProducerRecord(self.topic, key, live, self.partition))
-        return found

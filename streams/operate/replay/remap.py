@@ -1,13 +1,13 @@
-"""Mapping a raw partition anew, in its order, into its journal. Runs in a process of its own, one partition a task.
+"""Mapping a raw partition again, in its order, into its journal. Runs in a process of its own, one partition per task.
 
-What folds remember at the start (the base) is the state topic's registers, so that a range knows what all other events
-have said; its own events' statements are merged on top. Of equal versions the later one wins: so what an event says
-today replaces what the old mapping had it say, and a register that a *later* event won stays that event's. Where the
-range is everything, the base is nothing, so that registers show that no event fills any more.
+State at the start (the base) is the state topic's, so that a range includes what all other events contribute. State
+updates of the range's own events are merged on top. Of equal versions the later update wins: what an event contributes
+today replaces what the earlier mapping made it contribute, and an entry that a *later* event won stays that event's. If
+the range is everything, the base is empty, so that entries that no event fills any more become visible.
 
-For a last-writer resource the base holds the greatest version ever written, so a range makes it only where its writer
-lies in the range. Folded resources (Patient, Altibbi's children, Azodha's appointments) are built of all registers, and
-the last one that a range makes is built when all of its events have been mapped anew.
+For a last-writer resource the base contains the greatest version ever written, so a range makes the resource only if
+its writer is in the range. Folded resources (Patient, Altibbi's children, Azodha's appointments) are built from all
+state entries, and the last one that a range makes is built when all of the range's events have been mapped again.
 """
 
 import os
@@ -23,6 +23,7 @@ from typing import Any
 import orjson
 from confluent_kafka import Message
 
+from fhirline.config.exit_codes import ORPHANED
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.mappers.pipeline.factory import build_normalizer
@@ -32,117 +33,117 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
 from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.operate.replay.journal import Batch, Journal, RemappedRecord
-from fhirline.streams.operate.replay.offset_ranges import Span
+from fhirline.streams.operate.replay.offset_ranges import OffsetRange
 from fhirline.streams.operate.replay.selection import Selection
-from fhirline.streams.operate.replay.topic_index import HeldIndex, digest, sortable
+from fhirline.streams.operate.replay.topic_index import TopicIndex, digest, sortable
 from fhirline.streams.step3_restore.erased import Follower
 from fhirline.streams.step3_restore.state import PartitionState, RegisterTooLarge, StateCache
 from fhirline.streams.step4_normalize.follow import Followed, follow, state_too_large
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import BUNDLE, canonical_topic
 
-AT_A_TIME = 500
-"""Events between two looks at whether to stop; also what a kill makes map again."""
+BATCH = 500
+"""Events per transaction of the journal. A process checks after each whether to stop; a kill repeats one at most."""
 
 _CANONICAL = canonical_topic("")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One raw partition to map. ``live``: no longer the span, but what has come behind it since the replay began."""
+    """One raw partition to map. ``live``: map the live events after the range instead, since the replay began."""
 
-    span: Span
+    offset_range: OffsetRange
     selection: Selection
     folder: Path
     live: bool = False
     everything: bool = False
-    """Keep the values of all keys, also of those that are the same."""
+    """Store the values of all keys, also of those that are the same on the topic."""
 
     @property
     def journal(self) -> Path:
-        return self.folder / f"{self.span.source.replace('/', '-')}.sqlite"
+        return self.folder / f"{self.offset_range.source.replace('/', '-')}.sqlite"
 
     @property
     def rebuilds(self) -> bool:
-        """Whether folds begin with nothing. Not where the partition's first records are gone: state knows of them."""
-        return self.selection.rebuilds and self.span.complete
+        """Whether state is built from nothing. It is not where the partition's first records have been deleted."""
+        return self.selection.rebuilds and self.offset_range.complete
 
     def selects(self, raw: ConsumerRecord) -> bool:
-        """Whether the range takes a record of the span. One that cannot be opened is taken where nothing is asked."""
-        if self.span.offsets is not None and raw.offset not in self.span.offsets:
+        """Whether the selection contains a record. Without a filter it contains unreadable ones too."""
+        if self.offset_range.offsets is not None and raw.offset not in self.offset_range.offsets:
             return False
-        if not self.selection.takes(raw):
+        if not self.selection.contains(raw):
             return False
-        if not self.selection.opens:
+        if not self.selection.opens_records:
             return True
         try:
-            return self.selection.wants(envelope_of(raw))
+            return self.selection.contains_event(envelope_of(raw))
         except UnreadableBody:
             return False
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Progress of a partition: raw offset up to which it has come, and how many events were mapped on the way."""
+    """A partition's progress: the raw offset it has reached, and how many events were mapped since the last step."""
 
     source: str
     offset: int
     events: int
 
 
-class Mapping:
-    """What a process needs for any partition, made once."""
+class Remapper:
+    """Maps partitions again. Made once per process."""
 
-    def __init__(self, settings: Settings, held: HeldIndex) -> None:
+    def __init__(self, settings: Settings, index: TopicIndex) -> None:
         self._settings = settings
-        self._held = held
+        self._index = index
         self._normalize: Normalizer = build_normalizer(settings)
         self._follower = Follower(settings)
 
-    def run(self, job: Job, tell: Callable[[Step], None], stopped: Callable[[], bool]) -> bool:
-        """Map the job's partition from where its journal ends; whether it came to the end."""
+    def run(self, job: Job, report: Callable[[Step], None], stopped: Callable[[], bool]) -> bool:
+        """Map the job's partition from where its journal ends. Return whether the end was reached."""
         if stopped():
             return False
-        span = job.span
+        offset_range = job.offset_range
         with Journal(job.journal) as journal, Scanner(self._settings) as scanner:
             start, end = self._extent(job, journal)
             if end is not None and start >= end:
                 return True
             state = self._state(job, journal)
-            upto = None if end is None else {span.place: end}
+            ends = None if end is None else {offset_range.topic_partition: end}
             next = start
-            for messages in _batches(scanner.read({span.place: start}, upto)):
+            for messages in _batches(scanner.read({offset_range.topic_partition: start}, ends)):
                 batch = self._batch(messages, job, state)
                 next = (messages[-1].offset() or 0) + 1
                 journal.save(batch, next, job.live)
-                tell(Step(span.source, next, len(batch.seen)))
+                report(Step(offset_range.source, next, len(batch.mapped)))
                 if stopped():
                     return False
-            if not job.live and next < span.live_from:
-                # Whatever the range left out on the way there, the base knows of: only what comes behind it is live.
-                journal.save(Batch(), span.live_from, job.live)
+            if not job.live and next < offset_range.live_from:
+                # The base contains what the range leaves out until there; only later events are live.
+                journal.save(Batch(), offset_range.live_from, job.live)
         return True
 
     def _extent(self, job: Job, journal: Journal) -> tuple[int, int | None]:
-        """From where to where; None: to the partition's end."""
-        span, next = job.span, journal.next
+        """Return the offsets to read from and to; None for the partition's end."""
+        offset_range, next = job.offset_range, journal.next
         if job.live:
-            return max(next or 0, span.live_from), None
-        return (span.start if next is None else next), span.end
+            return max(next or 0, offset_range.live_from), None
+        return (offset_range.start if next is None else next), offset_range.end
 
-    def final(self, job: Job) -> PartitionState:
-        """What is remembered when all of the job's events have been mapped."""
+    def final_state(self, job: Job) -> PartitionState:
+        """Return the state after all of the job's events have been mapped."""
         with Journal(job.journal) as journal:
             return self._state(job, journal)
 
     def _state(self, job: Job, journal: Journal) -> PartitionState:
-        """The base, and on top what the journal's events have said: of equal versions the one read last wins."""
+        """Merge the journal's state entries over the base. Of equal versions the one read last wins."""
         state = PartitionState()
         if not job.rebuilds:
-            cache = StateCache(self._settings, job.span.state_topic)
-            cache.restore([job.span.partition])
-            state = cache.partition(job.span.partition)
-        for key, value in journal.registers():
+            cache = StateCache(self._settings, job.offset_range.state_topic)
+            cache.restore([job.offset_range.partition])
+            state = cache.partition(job.offset_range.partition)
+        for key, value in journal.state_entries():
             state.read(key, value)
         return state
 
@@ -152,32 +153,32 @@ class Mapping:
             raw = from_confluent(message)
             if not job.live and not job.selects(raw):
                 continue
-            followed, told = self.map(raw, job, state)
-            batch.seen.append(raw.offset)
-            batch.registers.update((record.key, record.value or b"") for record in told)
+            followed, state_records = self.map(raw, job, state)
+            batch.mapped.append(raw.offset)
+            batch.state_entries.update((record.key, record.value or b"") for record in state_records)
             if followed.error:
                 batch.failed.append((raw.offset, followed.error, _event_key(followed)))
-            self._keep(raw, followed, batch)
-        if not (job.everything or job.live):  # behind the span the index is older than what live workers write
-            for place, made in batch.made.items():  # looked up once a batch: most keys come more than once in it
-                held = self._held.get(*place)
-                if held is not None and held.digest == made.digest:
-                    batch.made[place] = replace(made, value=None, headers=None)
+            self._add_records(raw, followed, batch)
+        if not (job.everything or job.live):  # after the range the index is older than what live workers write
+            for place, record in batch.records.items():  # once per batch: most keys come more than once in it
+                present = self._index.get(*place)
+                if present is not None and present.digest == record.digest:
+                    batch.records[place] = replace(record, value=None, headers=None)
         return batch
 
     def map(self, raw: ConsumerRecord, job: Job, state: PartitionState) -> tuple[Followed, list[ProducerRecord]]:
-        """All that follows from a raw record, and the registers that remember it: as a worker would, and only here.
+        """Map a raw record as a worker would, without publishing. Return what follows, and its records of state.
 
-        ``state`` remembers it too, which changes nothing where it already does.
+        ``state`` is updated. Updating it again with the same event changes nothing.
         """
         followed = follow(raw, self._normalize, state, self._settings.partitions, self._follower.blocks)
         largest = self._settings.message_max_bytes
         try:
             return followed, state.told("", raw.partition, followed.key, followed.state_updates, largest)
         except RegisterTooLarge:
-            return state_too_large(raw, job.span.state_topic), []
+            return state_too_large(raw, job.offset_range.state_topic), []
 
-    def _keep(self, raw: ConsumerRecord, followed: Followed, batch: Batch) -> None:
+    def _add_records(self, raw: ConsumerRecord, followed: Followed, batch: Batch) -> None:
         if (normalized := followed.normalized) is None:
             return
         canonical = (each for each in followed.records if each.topic.startswith(_CANONICAL) and each.topic != BUNDLE)
@@ -186,7 +187,7 @@ class Mapping:
             assert record.partition is not None
             own = output.version == normalized.version and "#" in output.resource["meta"]["source"]
             place = (output.key, record.partition)
-            batch.made[place] = RemappedRecord(
+            batch.records[place] = RemappedRecord(
                 *place,
                 sortable(output.version),
                 raw.offset,
@@ -199,16 +200,16 @@ class Mapping:
 
 
 def _event_key(followed: Followed) -> str:
-    """Of an event that failed: as its letter names it."""
+    """Return the event key of an event that failed, from its dead letter."""
     letters: list[ProducerRecord] = [each for each in followed.records if each.topic.startswith("dead-letter.")]
-    return next((found for each in letters if (found := header(each.headers, EVENT_KEY))), "")
+    return next((found for letter in letters if (found := header(letter.headers, EVENT_KEY))), "")
 
 
 def _batches(messages: Iterator[Message]) -> Iterator[list[Message]]:
     batch: list[Message] = []
     for message in messages:
         batch.append(message)
-        if len(batch) == AT_A_TIME:
+        if len(batch) == BATCH:
             yield batch
             batch = []
     if batch:
@@ -217,11 +218,11 @@ def _batches(messages: Iterator[Message]) -> Iterator[list[Message]]:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What a mapping process has made for all of its tasks."""
+    """What a mapping process keeps between its tasks."""
 
     settings: Settings
-    mapping: Mapping
-    tell: Callable[[Step], None]
+    remapper: Remapper
+    report: Callable[[Step], None]
     stopped: Callable[[], bool]
 
 
@@ -229,21 +230,21 @@ _processes: list[Process] = []
 
 
 def begin(settings: Settings, index: Path, vendors: tuple[str, ...], prefix: str, steps: Any, stop: Any) -> None:
-    """In a new process. Ctrl-C is the parent's to hear; where the parent is gone, so is this process."""
+    """Set up a new mapping process. It ignores Ctrl-C, which its parent handles, and ends when its parent has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
-    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
-    mapping = Mapping(settings, HeldIndex(index, settings, vendors, prefix))
+    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(ORPHANED)), daemon=True).start()
+    remapper = Remapper(settings, TopicIndex(index, settings, vendors, prefix))
     tune_gc()
-    _processes.append(Process(settings, mapping, steps.put, stop.is_set))
+    _processes.append(Process(settings, remapper, steps.put, stop.is_set))
 
 
-def in_process() -> Process:
+def this_process() -> Process:
     return _processes[0]
 
 
 def remap(job: Job) -> bool:
-    """A task. Whether the partition came to its end; False: it was told to stop."""
-    here = in_process()
-    return here.mapping.run(job, here.tell, here.stopped)
+    """Map a job's partition, as a task of a mapping process. Return whether the end was reached before a stop."""
+    process = this_process()
+    return process.remapper.run(job, process.report, process.stopped)

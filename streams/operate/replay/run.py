@@ -1,7 +1,7 @@
-"""A run and its folder: what was asked for, the index, a journal a partition. Stopped, it goes on where it was.
+"""A run and its folder: its plan, the index of the topics, and a journal per partition. A stopped run can be resumed.
 
-The folder holds changed resources, so patient data: it is its owner's only (mode 0700), and a run that has published
-leaves none.
+The folder contains changed resources, and so patient data. Only its owner can read it (mode 0700). A run that has
+published everything, or has found no difference, removes it.
 """
 
 import fcntl
@@ -12,17 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import orjson
+from typing import Any, TypeVar
 
 from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.config.settings import Settings
-from fhirline.mappers import MAP_SET_VERSION, MAPPING_VERSION
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, partition_of
@@ -30,85 +27,55 @@ from fhirline.streams.observe.interrupt import ctrl_c
 from fhirline.streams.operate.replay.bundles import send
 from fhirline.streams.operate.replay.compare import Comparison
 from fhirline.streams.operate.replay.journal import Journal
-from fhirline.streams.operate.replay.offset_ranges import Span, spans
+from fhirline.streams.operate.replay.offset_ranges import offset_ranges
+from fhirline.streams.operate.replay.plan import FILE, Plan, mapping_of
+from fhirline.streams.operate.replay.progress import ProgressReporter
 from fhirline.streams.operate.replay.publish import Publisher
-from fhirline.streams.operate.replay.remap import Job, Step, begin, remap
+from fhirline.streams.operate.replay.remap import Job, begin, remap
 from fhirline.streams.operate.replay.selection import Selection
-from fhirline.streams.operate.replay.topic_index import HeldIndex
+from fhirline.streams.operate.replay.topic_index import TopicIndex
 from fhirline.streams.step3_restore.erased import Follower
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic, declared
 
 Result = TypeVar("Result")
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
+"""Seconds between two looks at Ctrl-C and at the progress of the mapping processes."""
 
 
 class Interrupted(FhirlineError):
-    """Ctrl-C; the batches in hand are in the journals."""
+    """Ctrl-C was pressed. The batches that were being mapped are in the journals."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted")
 
 
 class Failed(FhirlineError):
-    """A mapping process ended by itself; the message says what is to be done."""
-
-
-class Told(Protocol):
-    """Who is told of a run's progress."""
-
-    def held(self, records: int) -> None: ...
-
-    def step(self, step: Step) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run was begun for; ``run.json`` in its folder."""
-
-    id: str
-    selection: Selection
-    spans: tuple[Span, ...]
-    prefix: str
-    everything: bool
-    mapping: str
-    erased: str
-    """Fingerprint of the erased (`streams.step3_restore.erased`): a journal holds what was mapped when those were."""
-
-    def save(self, folder: Path) -> None:
-        told = {**asdict(self), "spans": [asdict(each) for each in self.spans]}
-        (folder / "run.json").write_bytes(orjson.dumps(told))
-
-    @classmethod
-    def load(cls, folder: Path) -> "Plan":
-        told: dict[str, Any] = orjson.loads((folder / "run.json").read_bytes())
-        told["selection"] = Selection.of_json(told["selection"])
-        told["spans"] = tuple(
-            Span(**{**each, "offsets": None if each["offsets"] is None else tuple(each["offsets"])})
-            for each in told["spans"]
-        )
-        return cls(**told)
-
-
-def mapping_of(settings: Settings) -> str:
-    """What two parts of one run must have in common: versions, and where ids come from."""
-    return f"{MAPPING_VERSION} {MAP_SET_VERSION} {settings.base} {settings.partitions}"
+    """A mapping process ended unexpectedly. The message says what to do."""
 
 
 class Run:
-    """A replay under way; a context manager. ``jobs``: processes at once."""
+    """A replay. A context manager. ``jobs``: number of processes."""
 
-    def __init__(self, settings: Settings, folder: Path, plan: Plan, jobs: int, told: Told) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, plan: Plan, jobs: int, progress: ProgressReporter | None = None
+    ) -> None:
         self.settings = settings
         self.folder = folder
         self.plan = plan
-        self._told = told
+        self._progress = progress or ProgressReporter()
         self._lock = _locked(folder)
-        self.index = HeldIndex(folder / "held.sqlite", settings, plan.selection.vendors, plan.prefix)
-        self.jobs = {each.source: Job(each, plan.selection, folder, everything=plan.everything) for each in plan.spans}
+        self.index = TopicIndex(folder / "held.sqlite", settings, plan.selection.vendors, plan.prefix)
+        self.jobs = {
+            offset_range.source: Job(offset_range, plan.selection, folder, everything=plan.everything)
+            for offset_range in plan.ranges
+        }
         context = get_context("spawn")  # librdkafka's threads do not survive a fork
         self._steps: Any = context.Queue()
         self._stop = context.Event()
-        told_to_each = (settings, self.index.path, plan.selection.vendors, plan.prefix, self._steps, self._stop)
-        self._pool = ProcessPoolExecutor(jobs, context, initializer=begin, initargs=told_to_each)
+        arguments = (settings, self.index.path, plan.selection.vendors, plan.prefix, self._steps, self._stop)
+        self._pool = ProcessPoolExecutor(jobs, context, initializer=begin, initargs=arguments)
 
     @classmethod
     def new(
@@ -116,45 +83,45 @@ class Run:
         settings: Settings,
         selection: Selection,
         jobs: int,
-        told: Told,
+        progress: ProgressReporter | None = None,
         *,
         prefix: str = "",
         everything: bool = False,
     ) -> "Run":
-        """Find where the events lie, and make the run's folder. Raises ConfigurationError."""
+        """Find the selected events, and create the run's folder. Raises ConfigurationError and KafkaAccessError."""
         if prefix:
-            _make_shadows(settings, prefix)
+            _create_shadow_topics(settings, prefix)
         follower = Follower(settings)
         follower.refresh()
-        found = spans(settings, selection)
+        ranges = offset_ranges(settings, selection)
         id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
         folder = settings.replay_dir / id
         try:
             folder.mkdir(mode=0o700, parents=True)
         except OSError as error:
             raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {folder}: {error.strerror}") from None
-        plan = Plan(id, selection, found, prefix, everything, mapping_of(settings), follower.erased.fingerprint)
+        plan = Plan(id, selection, ranges, prefix, everything, mapping_of(settings), follower.erased.fingerprint)
         follower.close()
         plan.save(folder)
-        return cls(settings, folder, plan, jobs, told)
+        return cls(settings, folder, plan, jobs, progress)
 
     @classmethod
-    def resumed(cls, settings: Settings, id: str, jobs: int, told: Told) -> "Run":
-        """Raises ConfigurationError where there is no such run, or another mapping began it."""
+    def resumed(cls, settings: Settings, id: str, jobs: int, progress: ProgressReporter | None = None) -> "Run":
+        """Resume a run. Raises ConfigurationError where there is none, or where it began with another mapping."""
         folder = settings.replay_dir / id
         try:
             plan = Plan.load(folder)
         except (OSError, ValueError, KeyError, TypeError):
-            known = sorted(each.parent.name for each in settings.replay_dir.glob("*/run.json"))
+            known = sorted(path.parent.name for path in settings.replay_dir.glob(f"*/{FILE}"))
             raise ConfigurationError(
                 f"--resume: no run {id!r} in {settings.replay_dir}; there: {', '.join(known) or 'none'}"
             ) from None
         if plan.mapping != mapping_of(settings):
             raise ConfigurationError(
-                f"--resume: run {id} was begun with another mapping ({plan.mapping}; now {mapping_of(settings)}): "
-                "begin a new one"
+                f"--resume: run {id} began with another mapping ({plan.mapping}; now {mapping_of(settings)}): "
+                "start a new one"
             )
-        return cls(settings, folder, plan, jobs, told)
+        return cls(settings, folder, plan, jobs, progress)
 
     def __enter__(self) -> "Run":
         return self
@@ -166,12 +133,13 @@ class Run:
         os.close(self._lock)
 
     def map(self) -> None:
-        """Read what the topics hold, then map every span. Raises Interrupted, Failed, ConfigurationError."""
+        """Index the topics, then map every range. Raises Interrupted, Failed and KafkaAccessError."""
+        self._progress.ranges(self.plan.ranges)
         try:
-            self.index.read_on(self._told.held)
+            self.index.read_on(self._progress.indexed)
         except KeyboardInterrupt:
             raise Interrupted from None
-        self._work(remap, [each for each in self.jobs.values() if each.span.start < each.span.end])
+        self._work(remap, [job for job in self.jobs.values() if job.offset_range.length])
 
     def publisher(self, journals: dict[str, Journal], tombstones: bool) -> Publisher:
         return Publisher(
@@ -179,7 +147,7 @@ class Run:
             self.index,
             self.jobs,
             journals,
-            self._map_on,
+            self._map_live,
             self.plan.erased,
             self.plan.prefix,
             self.plan.everything,
@@ -195,78 +163,76 @@ class Run:
         try:
             yield opened
         finally:
-            for each in opened.values():
-                each.close()
+            for journal in opened.values():
+                journal.close()
 
-    def _map_on(self) -> None:
-        """Map what has come in behind the spans, and behind that of the last time, where there is anything."""
-        places: dict[TopicPartition, tuple[int, Job]] = {}
+    def _map_live(self) -> None:
+        """Map the live events after the ranges, from where the last time ended."""
+        starts: dict[TopicPartition, int] = {}
         for job in self.jobs.values():
             with Journal(job.journal) as journal:
-                places[job.span.place] = (max(journal.next or 0, job.span.live_from), job)
+                starts[job.offset_range.topic_partition] = max(journal.next or 0, job.offset_range.live_from)
         with Scanner(self.settings) as scanner:
-            upto = {place: next + 1 for place, (next, _) in places.items()}
-            found = {
-                partition_of(each) for each in scanner.read({place: next for place, (next, _) in places.items()}, upto)
-            }
-        self._work(remap, [replace(job, live=True) for place, (_, job) in places.items() if place in found])
+            ends = {partition: offset + 1 for partition, offset in starts.items()}
+            found = {partition_of(message) for message in scanner.read(starts, ends)}
+        live = [job for job in self.jobs.values() if job.offset_range.topic_partition in found]
+        self._work(remap, [replace(job, live=True) for job in live])
 
     def bundles(self) -> int:
-        """Send the Bundles of the range's events. Raises Interrupted, Failed, PublishFailed.
+        """Send the Bundles of the range's events. Return how many are larger than Kafka takes.
 
-        Returns how many were larger than Kafka takes.
+        Raises Interrupted, Failed and PublishFailed.
         """
         return sum(self._work(send, self.jobs.values()))
 
     def remove(self) -> None:
-        """The folder, when nothing of it is wanted any more."""
+        """Remove the run's folder."""
         shutil.rmtree(self.folder)
 
     def _work(self, task: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
-        """What the task has made of each job, in no order."""
-        made: list[Result] = []
+        """Run a task for each job in the mapping processes. Returns the results in no particular order."""
+        results: list[Result] = []
         with ctrl_c() as pressed:
             try:
-                waiting: set[Future[Result]] = {self._pool.submit(task, each) for each in jobs}
+                waiting: set[Future[Result]] = {self._pool.submit(task, job) for job in jobs}
                 while waiting:
-                    done, waiting = wait(waiting, LOOK_SECONDS, FIRST_EXCEPTION)
-                    self._tell()
-                    made.extend(each.result() for each in done)
+                    done, waiting = wait(waiting, POLL_SECONDS, FIRST_EXCEPTION)
+                    self._report()
+                    results.extend(future.result() for future in done)
                     if pressed.is_set():
-                        self._stop.set()  # the batches in hand are the last ones
+                        self._stop.set()  # each process finishes its batch
             except BrokenProcessPool:
-                raise Failed("a mapping process was killed (out of memory?): fewer --jobs need less of it") from None
-        self._tell()
+                raise Failed("a mapping process was killed, perhaps for want of memory: try fewer --jobs") from None
+        self._report()
         if pressed.is_set():
             raise Interrupted
-        return made
+        return results
 
-    def _tell(self) -> None:
-        tell: Callable[[Step], None] = self._told.step
+    def _report(self) -> None:
         while True:
             try:
-                tell(self._steps.get_nowait())
+                self._progress.mapped(self._steps.get_nowait())
             except queue.Empty:
                 return
 
 
 def _locked(folder: Path) -> int:
-    """One process a run: two would map into the same journals."""
+    """Lock a run for this process: two processes would map into the same journals."""
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        raise ConfigurationError(f"--resume: run {folder.name} is under way in another process") from None
+        raise ConfigurationError(f"--resume: run {folder.name} is in use by another process") from None
     return lock
 
 
-def _make_shadows(settings: Settings, prefix: str) -> None:
-    """The shadow topics, as the canonical ones are declared."""
-    canonical = {canonical_topic(each) for each in RESOURCE_TYPES}
-    topics = [replace(each, name=prefix + each.name) for each in declared(settings) if each.name in canonical]
+def _create_shadow_topics(settings: Settings, prefix: str) -> None:
+    """Create the shadow topics where they are missing, as the canonical topics are declared."""
+    canonical = {canonical_topic(name) for name in RESOURCE_TYPES}
+    topics = [replace(topic, name=prefix + topic.name) for topic in declared(settings) if topic.name in canonical]
     with Cluster(kafka_python(settings)) as cluster:
         applied = cluster.apply(cluster.plan(topics))
     if not applied.complete:
-        first = next(iter([*(each for each, _ in applied.failed), *applied.refused])).topic.name
-        raise ConfigurationError(f"--to-prefix: topic {first} could not be made, or is another than the declared one")
+        first = next(iter([*(difference for difference, _ in applied.failed), *applied.refused])).topic.name
+        raise ConfigurationError(f"--to-prefix: topic {first} could not be created, or differs from the declared one")

@@ -1,6 +1,6 @@
-"""Which raw events a replay takes."""
+"""Which raw events a replay maps."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from fhirline.mappers.identity import escape_part
@@ -12,10 +12,11 @@ from fhirline.streams.kafka.records import ConsumerRecord
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A range of ``raw.*``. ``since`` (inclusive) and ``until`` (exclusive) are RFC 3339 instants, by ``time``.
+    """A range of ``raw.*``. ``since`` (inclusive) and ``until`` (exclusive) are RFC 3339 instants of kind ``time``.
 
-    ``time``: ``record`` is the record's timestamp, which the gateway sets to the receipt; ``event`` is the event's own
-    time (mapping.md §3.3). ``patient`` is the vendor's key of one patient, as in a raw record's key behind the tenant.
+    ``time``: ``record`` is the record's timestamp, which the gateway sets to the time of receipt; ``event`` is the
+    event's own time (mapping.md §3.3). ``patient`` is the vendor's key of one patient, the part of a raw record's key
+    after the tenant.
     """
 
     vendors: tuple[str, ...]
@@ -30,29 +31,29 @@ class Selection:
 
     @property
     def rebuilds(self) -> bool:
-        """Whether it takes every event of its partitions: then folds are made from nothing."""
+        """Whether it contains every event of its partitions, so that state is built from nothing."""
         return not (self.since or self.until or self.tenant or self.patient or self.event_types or self.dead_letters)
 
     @property
     def whole(self) -> bool:
-        """Whether it takes every event of its vendors: only then a key that nothing makes is known to be gone."""
+        """Whether it contains every event of its vendors. Only then a key that no event makes is known to be gone."""
         return self.rebuilds and self.partitions is None
 
-    def takes(self, raw: ConsumerRecord) -> bool:
-        """By what the record says without being opened."""
+    def contains(self, raw: ConsumerRecord) -> bool:
+        """Decide by the record's timestamp, without opening the record."""
         if self.time == "event":
             return True
         since, until = _milliseconds(self.since), _milliseconds(self.until)
         return (since is None or raw.timestamp_ms >= since) and (until is None or raw.timestamp_ms < until)
 
     @property
-    def opens(self) -> bool:
-        """Whether `wants` has anything to ask."""
+    def opens_records(self) -> bool:
+        """Whether `contains_event` depends on the event."""
         timed = self.time == "event" and (self.since or self.until)
         return bool(self.tenant or self.patient or self.event_types or timed)
 
-    def wants(self, envelope: Envelope) -> bool:
-        """By what the event says. A record that cannot be opened is nobody's: no filter takes it."""
+    def contains_event(self, envelope: Envelope) -> bool:
+        """Decide by tenant, patient, event type and event time."""
         if self.tenant and envelope.tenant != self.tenant:
             return False
         if self.patient:
@@ -70,22 +71,20 @@ class Selection:
 
     @property
     def since_ms(self) -> int | None:
-        """Where reading may begin, by record time."""
+        """The record timestamp from which to read, in UNIX milliseconds; None for the beginning."""
         return _milliseconds(self.since) if self.time == "record" else None
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
     @classmethod
-    def of_json(cls, held: dict[str, Any]) -> Self:
-        told: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in held.items()
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        """Restore a selection from ``run.json``, where tuples are lists."""
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
         }
-        return cls(**told)
+        return cls(**fields)
 
 
 def _milliseconds(text: str | None) -> int | None:
-    """The first whole millisecond not before the instant: a record's timestamp has no finer digits."""
+    """Round an instant up to milliseconds, since a record's timestamp has no finer digits."""
     if (instant := Instant.parse(text)) is None:
         return None
     seconds, fraction = instant.order

@@ -58,10 +58,10 @@ def test_explain_names_each_of_several_events() -> None:
     assert headings == ["# standard input:1 status_update", "# standard input:2 recommendation_data"]
 
 
-def test_explain_stands_instead_of_resources() -> None:
+def test_explain_replaces_resources() -> None:
     made = run("altibbi", "--explain", "--resources", stdin="{}")
     assert (made.returncode, made.stdout) == (2, "")
-    assert made.stderr == "fhirline: --explain: stands instead of resources; leave out --resources\n"
+    assert made.stderr == "fhirline: --explain: prints sources instead of resources; omit --resources\n"
 
 
 # -- counts

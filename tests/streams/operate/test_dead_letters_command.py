@@ -244,7 +244,7 @@ def test_what_fails_again_says_how_often(settings: Settings) -> None:
         assert said.returncode == 1
         assert "/4/1 was not sent: the raw record has no value" in said.stderr
         assert "/4/2 was not sent: still unreadable (not-json)" in said.stderr
-        assert "1 sent, 0 done, 1 failed again, 0 on their way" in said.stdout
+        assert "1 sent, 0 done, 1 failed again, 0 not mapped yet" in said.stdout
         assert MARKER not in worker.report("said")
     with Scanner(settings) as scanner:
         sent = [*scanner.read({TopicPartition("raw.infermedica", 4): None})]

@@ -35,7 +35,7 @@ SECRETS = {f"FHIRLINE_{name}": GOOD for name in VARIABLES}
 def said(findings: Iterable[Finding], check: str) -> list[tuple[Level, str]]:
     """Level and text of a check's findings. Whatever is not as it should be says what to do."""
     found = [each for each in findings if each.check == check]
-    assert all(each.mend for each in found if each.level is not OK)
+    assert all(each.fix for each in found if each.level is not OK)
     return [(each.level, each.text) for each in found]
 
 
@@ -232,7 +232,7 @@ def test_a_healthy_cluster_and_one_that_is_declared_otherwise(apache_kafka: Runn
     good = list(at_the_cluster(apache_kafka.settings(group="doctor"), 10))
     for check in ("bootstrap", "kafka", "brokers", "version", "broker settings", "topics", "durability"):
         assert [level for level, _ in said(good, check)] == [OK], (check, good)
-    assert said(good, "groups") == [(WARNING, "doctor: nobody is in it, so nothing is read")]
+    assert said(good, "groups") == [(WARNING, "doctor: no members, so nothing is read")]
     otherwise = apache_kafka.settings(group="doctor", partitions=7, message_max_bytes=200_000_000)
     found = list(at_the_cluster(otherwise, 10))
     problems = [text for level, text in said(found, "topics") if level is PROBLEM]
@@ -248,7 +248,7 @@ def test_missing_topics() -> None:
     assert "missing: raw.altibbi" in text
     secured = settings_for(NOWHERE, security_protocol="SSL")
     [(_, text)] = said(cluster.topics(compare(declared(secured), {}), secured), "topics")
-    assert "missing, or not to be seen by this Kafka user: raw.altibbi" in text
+    assert "missing, or not visible to this Kafka user: raw.altibbi" in text
 
 
 def test_what_the_loss_of_a_broker_would_take() -> None:
@@ -269,8 +269,8 @@ def test_what_the_loss_of_a_broker_would_take() -> None:
     for found, words in (
         (with_raw(1), "one replica"),
         (with_raw(3, min_insync_replicas="1"), "acks=all may mean one"),
-        (with_raw(2), "with a broker away, all stops"),
-        (with_raw(3, unclean_leader_election_enable="true"), "lacks events"),
+        (with_raw(2), "without one broker, writing stops"),
+        (with_raw(3, unclean_leader_election_enable="true"), "without the latest events"),
     ):
         [(level, text)] = found
         assert level is WARNING
@@ -278,7 +278,7 @@ def test_what_the_loss_of_a_broker_would_take() -> None:
         assert "raw.mediquo" in text
     untold = {name: replace(each, config={}) for name, each in whole.items()}
     [(level, text)] = said(cluster.durability(untold, 3), "durability")
-    assert "is not told" in text  # and nothing is claimed of what was not looked at
+    assert "is hidden" in text  # and nothing is claimed of what was not looked at
     drifted = replace(whole["raw.mediquo"], config={**whole["raw.mediquo"].config, "cleanup.policy": "compact"})
     plan = compare(topics, {**whole, "raw.mediquo": drifted})
     assert said(cluster.topics(plan, settings_for(NOWHERE)), "topics")[0][0] is PROBLEM

@@ -18,13 +18,13 @@ from confluent_kafka import Consumer, Producer
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline import common_resources
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.cli import replay as replay_command
+from fhirline.streams.cli.replay import command
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, from_confluent
-from fhirline.streams.operate.replay.compare import renamed
+from fhirline.streams.operate.replay.difference import differs_by_version_only
 from fhirline.topics.declared import BUNDLE, RESOURCE_TYPES, canonical_topic, raw_topic
 from tests.streams.step2_consume.test_worker import ENOUGH, running, wait_until_as
 from tests.support.cases import cases
@@ -186,7 +186,7 @@ def own(tmp_path: Path) -> Iterator[Settings]:
 def test_a_changed_mapping(own: Settings, tmp_path: Path, part: tuple[str, ...]) -> None:
     """What it changes is named; published under a working worker it ends as if there had been no other mapping.
 
-    Before it, the worker folds over the old mapping's registers; after it, it must fold over the new one's, although
+    Before it, the worker folds over the old mapping's state; after it, it must fold over the new one's, although
     it did not write them: a patient's later events say nothing of their gender.
     """
     new = {"FHIRLINE_TERMINOLOGY_DIR": str(own.terminology_dir)}
@@ -223,9 +223,9 @@ def test_another_version_of_the_mapper_is_no_change_of_a_provenance(monkeypatch:
     was = provenances()
     monkeypatch.setattr(common_resources, "MAPPING_VERSION", "map-next")
     now = provenances()
-    assert all(one != other and renamed(one, other) for one, other in zip(was, now, strict=True))
-    assert not renamed(was[0], {**now[0], "recorded": "2030-01-01T00:00:00Z"})
-    assert not renamed(was[0], {**now[0], "target": now[0]["target"][:-1]})
+    assert all(one != other and differs_by_version_only(one, other) for one, other in zip(was, now, strict=True))
+    assert not differs_by_version_only(was[0], {**now[0], "recorded": "2030-01-01T00:00:00Z"})
+    assert not differs_by_version_only(was[0], {**now[0], "target": now[0]["target"][:-1]})
 
 
 @pytest.mark.long
@@ -239,7 +239,7 @@ def test_gone_keys_stay_unless_asked(own: Settings, tmp_path: Path) -> None:
     producer.produce(canonical_topic("Observation"), b"{}", b"Observation/old", 0, headers=list(written))
     assert producer.flush(20) == 0
     first = replay(own, tmp_path, "--publish", "--bundles", "--vendor", "mediquo")
-    assert " 0 records of live events put back" in first.said
+    assert " 0 records of live events written again" in first.said
     found = replay(own, tmp_path, "--vendor", "mediquo")
     assert [(each["kind"], each["key"]) for each in found.lines] == [("gone", "Observation/old")]
     part = replay(own, tmp_path, "--publish", "--tombstones", "--vendor", "mediquo", "--until", "2024-06-02T00:00:00Z")
@@ -257,7 +257,7 @@ def test_gone_keys_stay_unless_asked(own: Settings, tmp_path: Path) -> None:
 def test_shadow_topics(mapped: Settings, tmp_path: Path) -> None:
     """They end as the canonical topics are; these, and the state, are left alone."""
     begun = replay(mapped, tmp_path, "--publish", "--to-prefix", "shadow.")
-    assert " 0 registers of state" in begun.said
+    assert " 0 state entries" in begun.said
     shadows, canonical = Shadows(mapped), Store(mapped)
     shadows.read_to_the_end()
     canonical.read_to_the_end()
@@ -342,4 +342,4 @@ def test_a_containers_limit_bounds_the_processes(
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     if limit:
         (tmp_path / "cpu.max").write_text(f"{limit}\n", "ascii")
-    assert replay_command._cores(tmp_path / "cpu.max") == cores
+    assert command._cores(tmp_path / "cpu.max") == cores

@@ -12,9 +12,8 @@ from fhirline.mappers.instants import Instant
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.records import ProducerRecord
-from fhirline.streams.operate.replay.compare import report
-from fhirline.streams.operate.replay.offset_ranges import spans
-from fhirline.streams.operate.replay.progress import Lines
+from fhirline.streams.operate.replay.offset_ranges import offset_ranges
+from fhirline.streams.operate.replay.report import report
 from fhirline.streams.operate.replay.run import Run
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -37,11 +36,13 @@ def test_a_span_begins_at_its_time_and_has_an_end(own_broker: RunningBroker) -> 
     for second in range(10):
         producer.produce("raw.mediquo", b"{}", b"k", 2, timestamp=NOON + second * 1000)
     assert producer.flush(20) == 0
-    found = {each.partition: each for each in spans(settings, Selection(MEDIQUO, since="2024-06-01T12:00:04.500Z"))}
+    found = {
+        each.partition: each for each in offset_ranges(settings, Selection(MEDIQUO, since="2024-06-01T12:00:04.500Z"))
+    }
     assert found[2].end == found[2].live_from == 10
     assert found[2].complete
     assert found[0].start == found[0].end == 0
-    late = {each.partition: each for each in spans(settings, Selection(MEDIQUO, since="2024-06-01T12:01:00Z"))}
+    late = {each.partition: each for each in offset_ranges(settings, Selection(MEDIQUO, since="2024-06-01T12:01:00Z"))}
     if own_broker.kind == "apache":
         assert (found[2].start, late[2].start, late[2].end) == (5, 10, 10)
     else:  # Tansu goes by the time of writing, which is no earlier: the range leaves records out one by one
@@ -72,14 +73,14 @@ def test_a_live_record_between_looking_and_writing_stays(settings: Settings) -> 
     """The replay's records come to lie behind it, and cover it; it is written again."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])
     expected = undisturbed(settings, raws)
-    with Run.new(settings, Selection(MEDIQUO), 1, Lines()) as run:
+    with Run.new(settings, Selection(MEDIQUO), 1) as run:
         run.map()
         with run.journals() as journals:
             publisher = run.publisher(journals, tombstones=False)
             source, made = next(
                 (source, made)
                 for source, journal in journals.items()
-                for made in journal.made()
+                for made in journal.records()
                 if made.key.startswith("Patient/")
             )
             live = headers(
@@ -114,7 +115,7 @@ def test_what_a_live_event_fails_of_is_no_failure_of_the_range(settings: Setting
     received = Instant.parse("2024-07-01T12:00:00Z")
     assert received
     nobody = b'{"type": "status_update", "user_id": "", "id": 1}'
-    with Run.new(settings, Selection(("altibbi",)), 1, Lines()) as run:
+    with Run.new(settings, Selection(("altibbi",)), 1) as run:
         run.map()
         with run.journals() as journals:
             before = {source: (each.events, dict(each.failures())) for source, each in journals.items()}
@@ -131,14 +132,14 @@ def test_what_a_live_event_fails_of_is_no_failure_of_the_range(settings: Setting
 def test_a_letter_s_event_reaches_what_later_events_wrote(settings: Settings) -> None:
     """An event that was not mapped, mapped now, is a part of what a fold's later events have written since."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])
-    with Run.new(settings, Selection(MEDIQUO), 1, Lines()) as run:
+    with Run.new(settings, Selection(MEDIQUO), 1) as run:
         run.map()
         with run.journals() as journals:
             run.publisher(journals, tombstones=False).run()
             source, late = next(
                 (source, each)
                 for source, held in journals.items()
-                for each in held.made()
+                for each in held.records()
                 if each.key.startswith("Patient/") and each.raw_offset > 0
             )
     partition = int(source.rpartition("/")[2])
@@ -148,9 +149,9 @@ def test_a_letter_s_event_reaches_what_later_events_wrote(settings: Settings) ->
         named = headers(vendor="mediquo", raw=str(each.position), error_code="mapping-failed", attempt="1")
         producer.produce("dead-letter.mediquo", each.value, each.key, headers=list(named))
     assert producer.flush(20) == 0
-    with Run.new(settings, Selection(MEDIQUO, dead_letters=True), 1, Lines()) as run:
+    with Run.new(settings, Selection(MEDIQUO, dead_letters=True), 1) as run:
         run.map()
         with run.journals() as journals:
             assert sum(each.events for each in journals.values()) == len(letters)
-            assert journals[source].next == run.jobs[source].span.live_from > late.raw_offset
+            assert journals[source].next == run.jobs[source].offset_range.live_from > late.raw_offset
             assert not report(run.comparison(journals)).differs

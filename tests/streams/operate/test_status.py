@@ -17,6 +17,7 @@ from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.cli import status
+from fhirline.streams.cli.output import text
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.records import RecordPosition, TopicPartition, position_of
@@ -93,8 +94,8 @@ def test_counts_are_plain_digits_for_programs_and_have_commas_for_readers(capsys
     status._print(found, topics=False)
     row = capsys.readouterr().out.splitlines()[1].split("\t")
     assert row[3:7] == ["184220", "?", "184220", "184220"]
-    _, rows = next(status._tables(found, False, ","))
-    assert rows[0][3:7] == ("184,220", "?", "184,220", "184,220")
+    _, rows = next(status._tables(found, topics=False))
+    assert [text(cell, thousands=True) for cell in rows[0][3:7]] == ["184,220", "?", "184,220", "184,220"]
 
 
 # On real brokers

@@ -1,0 +1,62 @@
+"""Every exit code of every command and process, with its meaning.
+
+It lies in ``config`` because a command (``streams/cli``) and the worker's fence (``streams/step2_consume``) use it, and
+neither may import the other. No other module spells a number: a test compares.
+
+0, 1 and 2 mean the same for all commands: done; done, and the result needs attention; not begun, since something that
+the command needs is wrong. Each 1 has a name of its own, so that a command's code reads as its documentation does.
+"""
+
+DONE = 0
+"""Everything that was asked for is done, and nothing needs attention."""
+
+# 1: the command has run, and its result needs attention.
+
+DIFFERS = 1
+"""``topics plan``, ``topics asyncapi --check``, ``replay --diff``: something differs from what it is compared with."""
+
+INCOMPLETE = 1
+"""``ingest``, ``topics apply``, ``dead-letters redrive``, ``replay``: a part failed; all else is done."""
+
+NOT_FOUND = 1
+"""``trace``, ``dead-letters show``: no such resource, event or dead letter."""
+
+LAG_EXCEEDED = 1
+"""``status --max-lag``: a raw topic's lag is larger, or unknown."""
+
+PROBLEM_FOUND = 1
+"""``doctor``: at least one finding is a problem."""
+
+NOT_ERASED = 1
+"""``forget``: the patient is unknown, or records of the patient remain. Run the command again."""
+
+REFUSED = 1
+"""``infermedica``: the instance refused the request, or did not answer."""
+
+STACK_FAILED = 1
+"""``demo``, ``dev``: a process of the stack failed, or an expected resource did not arrive."""
+
+DECLINED = 1
+"""Any command that asks: the answer was no. Nothing was done."""
+
+ORPHANED = 1
+"""A mapping process of ``replay`` whose parent process ended."""
+
+# 2: nothing was done.
+
+UNUSABLE = 2
+"""A wrong argument, setting, file or table, a missing privilege or topic, or a cluster that does not answer."""
+
+UNMAPPED = 2
+"""``map``: an event is unreadable, unsupported or refused. The other events are mapped."""
+
+# Beyond.
+
+UNCOMMITTED = 70
+"""``worker``, ``enrich``: the process ended at once without committing, because delivery could not be guaranteed.
+
+The supervisor starts it again, and it repeats the batch. The number is EX_SOFTWARE of sysexits.h.
+"""
+
+INTERRUPTED = 130
+"""``replay``: interrupted by Ctrl-C (128 + SIGINT). The batches that are done are kept, and the run can be resumed."""

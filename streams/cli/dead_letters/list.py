@@ -1,0 +1,54 @@
+"""``fhirline dead-letters list``."""
+
+from typing import Annotated
+
+import typer
+
+from fhirline.streams.cli.dead_letters.filter import FilterOptions
+from fhirline.streams.cli.dead_letters.session import board_of, loaded_settings, read
+from fhirline.streams.cli.options import AsJson
+from fhirline.streams.cli.output import print_json, print_table
+
+
+def list_(
+    chosen: FilterOptions,
+    each: Annotated[bool, typer.Option("--each", help="Show each event in a row of its own, with its id.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count the events that could not be mapped, by vendor, error code, path and mapping version.
+
+    Paths are grouped without the indexes of lists. A status is open, redriven (sent again and not mapped yet),
+    failed-again or done. A filter that is given twice accepts either value; different filters must all hold.
+
+    Exit codes:
+
+    * 0: listed.
+    * 2: a wrong argument or setting, or the cluster does not answer.
+
+    Example:
+
+    ```console
+    $ fhirline dead-letters list --each --vendor mediquo --code resource-invalid
+    ```
+    """
+    from fhirline.streams.operate.dead_letters.selection import grouped
+    from fhirline.streams.operate.dead_letters.view import (
+        CASE_COLUMNS,
+        GROUP_COLUMNS,
+        case_document,
+        case_row,
+        group_document,
+        group_row,
+    )
+
+    wanted = chosen.filter()
+    with board_of(loaded_settings(), wanted) as board:
+        found = [*filter(wanted, read(board))]
+    if each and as_json:
+        print_json([case_document(case) for case in found])
+    elif each:
+        print_table(CASE_COLUMNS, map(case_row, found))
+    elif as_json:
+        print_json([group_document(group) for group in grouped(found)])
+    else:
+        print_table(GROUP_COLUMNS, map(group_row, grouped(found)))

@@ -1,0 +1,161 @@
+"""``fhirline dead-letters redrive``."""
+
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import count
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.exit_codes import INCOMPLETE
+from fhirline.streams.cli.dead_letters.filter import FilterOptions
+from fhirline.streams.cli.dead_letters.session import board_of, loaded_settings, read
+from fhirline.streams.cli.errors import CommandFailed, warn
+from fhirline.streams.cli.options import DryRun, Yes
+from fhirline.streams.cli.output import confirm, print_table, progress, require_answer
+
+if TYPE_CHECKING:
+    from fhirline.streams.operate.dead_letters.board import Board
+    from fhirline.streams.operate.dead_letters.cases import Case
+    from fhirline.streams.operate.dead_letters.redrive import Redriver, Report
+
+POLL_SECONDS = 0.5
+"""Seconds between two readings of the status of redriven events."""
+
+
+def redrive(
+    chosen: FilterOptions,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Send at most this many events with one idempotency key, the earliest received first."
+        ),
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0.01, help="Events per second at most.")] = 100.0,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Do not send again what was sent with this key. Default: a new key, printed."),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait until the events are mapped; 0 does not wait.")
+    ] = 30.0,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Send events through the mapping again, as raw records of their vendors. A running worker maps them.
+
+    Without --status, events that are open or failed-again are sent. Sending is safe at any time: later events of the
+    patient are not overwritten. An event that fails again is listed as failed-again, with the number of its attempts. A
+    filter that is given twice accepts either value; different filters must all hold.
+
+    Exit codes:
+
+    * 0: sent, and none has failed again so far.
+    * 1: an event could not be sent, or failed again, or the answer was no.
+    * 2: a wrong argument or setting, a missing privilege, or the cluster does not answer.
+
+    Examples:
+
+    ```console
+    $ fhirline dead-letters redrive --code resource-invalid --dry-run
+    $ fhirline dead-letters redrive --code resource-invalid --rate 50
+    ```
+    """
+    from fhirline.streams.kafka.acl_check import require_privileges
+    from fhirline.streams.operate.dead_letters.redrive import SEND_AGAIN, Redriver
+    from fhirline.streams.operate.dead_letters.selection import grouped
+    from fhirline.streams.operate.dead_letters.view import GROUP_COLUMNS, group_row
+
+    wanted = chosen.filter()
+    if not wanted.statuses:
+        wanted = replace(wanted, statuses=SEND_AGAIN)
+    key = _idempotency_key(idempotency_key)
+    if not dry_run:
+        require_answer(yes)
+    settings = loaded_settings()
+    with board_of(settings, wanted) as board:
+        if not dry_run:  # an event that was sent and could not be marked would be sent again
+            require_privileges(settings, "operator")
+        known = read(board)
+        answered = {case.id for case in known if case.answers(key)}
+        if answered:
+            print(f"{len(answered):,} were sent with this idempotency key before, and are not sent again")
+        left = None if limit is None else max(0, limit - len(answered))
+        cases = [case for case in filter(wanted, known) if case.id not in answered][:left]
+        if dry_run:
+            print_table(GROUP_COLUMNS, map(group_row, grouped(cases)))
+            print(f"{len(cases):,} would be sent; nothing was")
+            return
+        redriver = Redriver(settings, key, rate)
+        redriver.settle(known)
+        if not cases:
+            print("Nothing to send.")
+            return
+        confirm(f"Send {len(cases):,} events through the mapping again?", yes)
+        report = _send(redriver, cases, key)
+        results = _wait(board, redriver, report, wait)
+    _summarize(report, results)
+
+
+def _idempotency_key(given: str | None) -> str:
+    if given is None:
+        return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    if not re.fullmatch(r"[a-zA-Z0-9._:-]{1,100}", given):
+        raise ConfigurationError("--idempotency-key: up to 100 letters, digits and . _ : -")
+    return given
+
+
+def _send(redriver: "Redriver", cases: "Sequence[Case]", key: str) -> "Report":
+    from fhirline.streams.operate.dead_letters.redrive import NotMarked
+
+    print(f"sending {len(cases):,}, idempotency key {key}", flush=True)
+    handed = count(1)
+    try:
+        with progress() as reporter:
+            return redriver.send(cases, lambda: reporter.show("sending", next(handed), len(cases)))
+    except (KeyboardInterrupt, NotMarked) as error:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        again = f"run it again with --idempotency-key {key}: what is marked as sent is not sent again"
+        sent = len(redriver.report.sent)
+        raise CommandFailed("dead-letters", f"{why} after {sent:,} were sent; {again}", INCOMPLETE) from None
+
+
+def _wait(board: "Board", redriver: "Redriver", report: "Report", seconds: float) -> "list[Case]":
+    """Wait until the events are mapped, and mark their status. After ``seconds`` some may not be mapped yet."""
+    from fhirline.streams.operate.dead_letters.cases import Status
+
+    end = time.monotonic() + seconds
+    while report.sent and seconds:
+        cases = [case for case in board.read() if case.id in report.sent]
+        if time.monotonic() > end or not any(case.status is Status.REDRIVEN for case in cases):
+            redriver.settle(cases)
+            return cases
+        time.sleep(POLL_SECONDS)  # workers commit periodically, and Kafka does not notify of commits
+    return []
+
+
+def _summarize(report: "Report", cases: "list[Case]") -> None:
+    from fhirline.streams.operate.dead_letters.cases import Status
+    from fhirline.streams.operate.dead_letters.view import CASE_COLUMNS, case_row
+
+    for id, why in report.not_sent.items():
+        warn("dead-letters", f"{id} was not sent: {why}")
+    failed = [case for case in cases if case.status is Status.FAILED]
+    if failed:
+        print_table(CASE_COLUMNS, map(case_row, failed))
+    done = sum(case.status is Status.DONE for case in cases)
+    counts = (
+        f"{len(report.sent):,} sent",
+        f"{done:,} done",
+        f"{len(failed):,} failed again",
+        f"{len(report.sent) - done - len(failed):,} not mapped yet (see `fhirline dead-letters list`)",
+        f"{len(report.not_sent):,} not sent",
+    )
+    print(", ".join(counts))
+    if failed or report.not_sent:
+        raise typer.Exit(INCOMPLETE)

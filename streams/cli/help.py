@@ -1,0 +1,42 @@
+"""How the command line's help is made: its groups of commands, and how each command joins it."""
+
+from collections.abc import Callable
+
+import typer
+
+TRY = "Try it"
+RUN = "Run"
+OPERATE = "Operate"
+VENDORS = "Vendors"
+
+_HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+
+def command_line() -> typer.Typer:
+    """Make the command line without its commands."""
+    app = typer.Typer(
+        name="fhirline",
+        help="Turn telehealth vendors' webhooks into validated HL7 FHIR R4 resources on Kafka.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",  # joins the lines of a paragraph
+        context_settings=_HELP_OPTIONS,
+    )
+
+    @app.callback()
+    def keep_names() -> None:
+        """Typer drops the name of a command that is registered alone, unless there is a callback."""
+
+    return app
+
+
+def add(app: typer.Typer, panel: str, name: str, command: Callable[..., None]) -> None:
+    """Add a command to a panel of the help."""
+    app.command(name, rich_help_panel=panel)(command)
+
+
+def group(app: typer.Typer, name: str, help: str, panel: str | None = None) -> typer.Typer:
+    """Add a group of commands."""
+    commands = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", context_settings=_HELP_OPTIONS)
+    app.add_typer(commands, name=name, help=help, rich_help_panel=panel)
+    return commands

@@ -1,0 +1,153 @@
+"""``fhirline replay``: map raw events again, compare with the topics, and publish what differs."""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import typer
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.exit_codes import DIFFERS, DONE, INCOMPLETE, INTERRUPTED, UNUSABLE
+from fhirline.streams.cli.connection import CONNECT_SECONDS
+from fhirline.streams.cli.errors import failing_with
+from fhirline.streams.cli.output import print_table, progress
+from fhirline.streams.cli.replay.request import ReplayRequest
+
+if TYPE_CHECKING:
+    from fhirline.config.settings import Settings
+    from fhirline.streams.operate.replay.progress import ProgressReporter
+    from fhirline.streams.operate.replay.run import Run
+
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of CPU per period and the period, or ``max`` and the period (Linux, Control Group v2)."""
+
+
+def replay(request: ReplayRequest) -> None:
+    """Map a range of raw events again, and show what would change (--diff, the default) or write it (--publish).
+
+    Runs beside live workers, and neither joins nor moves their consumer group. Only the last value of each key counts,
+    and no record of an event after the range is replaced. Ctrl-C stops after the batches that are being mapped;
+    --resume continues the run. See docs/replay.md.
+
+    Exit codes:
+
+    * 0: nothing differs, or everything is published.
+    * 1: something differs (--diff), an event failed, or a record could not be published.
+    * 2: a wrong argument or setting, a missing privilege, or the cluster does not answer.
+    * 130: interrupted. The command that continues is on standard error.
+
+    Examples:
+
+    ```console
+    $ fhirline replay --vendor altibbi --since 2026-01-01T00:00:00Z --diff-out changes.jsonl
+    $ fhirline replay --resume 20260301-101500-4711 --publish
+    ```
+    """
+    from fhirline.config.settings import load_settings
+    from fhirline.streams.cli.replay.progress import RunProgress
+    from fhirline.streams.kafka.acl_check import require_privileges
+    from fhirline.streams.kafka.connect import connect
+    from fhirline.streams.observe.logs import configure_logging
+    from fhirline.streams.operate.replay.run import Failed, Interrupted
+    from fhirline.streams.step3_restore.state import RestoreFailed
+    from fhirline.streams.step5_publish.publish import PublishFailed
+
+    settings = load_settings()
+    configure_logging(settings)
+    request.check()
+    connect(settings, CONNECT_SECONDS)
+    if not request.diff:
+        require_privileges(settings, "operator")
+    exit_codes: dict[type[BaseException], int] = {
+        Interrupted: INTERRUPTED,
+        KeyboardInterrupt: INTERRUPTED,
+        Failed: INCOMPLETE,
+        PublishFailed: INCOMPLETE,
+        RestoreFailed: UNUSABLE,  # a missing privilege, or the cluster; what was mapped is kept
+    }
+    with ExitStack() as stack:
+        bars = stack.enter_context(ExitStack())
+        reporter = RunProgress(bars.enter_context(progress()))
+        run = stack.enter_context(_run(request, settings, reporter))
+        request.check_tombstones(run.plan.selection)
+        with failing_with("replay", exit_codes, f"go on with: {request.resume_command(run.plan.id)}"):
+            run.map()
+            if request.diff:
+                exit_code = _compare(request, run, reporter, bars.close)
+            else:
+                exit_code = _publish(request, run, reporter, bars.close)
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _run(request: ReplayRequest, settings: "Settings", reporter: "ProgressReporter") -> "Run":
+    from fhirline.streams.operate.replay.run import Run
+
+    jobs = request.jobs or _cores()
+    if request.resume is not None:
+        return Run.resumed(settings, request.resume, jobs, reporter)
+    return Run.new(
+        settings, request.selection(), jobs, reporter, prefix=request.to_prefix, everything=request.everything
+    )
+
+
+def _compare(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", finish: Callable[[], None]) -> int:
+    """Compare, and print the result. ``finish`` ends the progress bars. Returns the exit code."""
+    from fhirline.streams.operate.replay import view
+    from fhirline.streams.operate.replay.report import report
+
+    reporter.comparing()
+    with run.journals() as journals, ExitStack() as stack:
+        lines = stack.enter_context(_opened(request.diff_out)) if request.diff_out else None
+        compared = report(run.comparison(journals), lines)
+        failed = view.failures(journals.values())
+        finish()
+        print_table(view.COLUMNS, view.rows(compared))
+        for line in (*view.change_lines(compared), "", view.events_line(journals.values(), failed)):
+            print(line)
+    if compared.differs:
+        print(f"publish it with: fhirline replay --resume {run.plan.id} --publish")
+    else:
+        run.remove()
+    if failed:
+        return INCOMPLETE
+    return DIFFERS if compared.differs else DONE
+
+
+def _publish(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", finish: Callable[[], None]) -> int:
+    """Publish, and print the result. ``finish`` ends the progress bars. Returns the exit code."""
+    from fhirline.streams.operate.replay import view
+
+    reporter.publishing()
+    with run.journals() as journals:
+        published = run.publisher(journals, request.tombstones).run(reporter.published)
+        if request.bundles:
+            published.too_large += run.bundles()
+        failed = view.failures(journals.values())
+        finish()
+        for line in (*view.published_lines(published), "", view.events_line(journals.values(), failed)):
+            print(line)
+    if failed or published.too_large or published.unsettled:
+        return INCOMPLETE
+    run.remove()
+    return DONE
+
+
+def _cores(limit: Path = CPU_LIMIT) -> int:
+    """Count the cores to use: the machine's, or a container's limit, whose memory is usually proportional to it."""
+    cores = os.cpu_count() or 1
+    try:
+        quota, period = (int(number) for number in limit.read_text("ascii").split())
+    except (OSError, ValueError):  # no control group, or one without a limit
+        return cores
+    return max(1, min(cores, ceil(quota / period)))
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise ConfigurationError(f"--diff-out {path}: {error.strerror}") from None

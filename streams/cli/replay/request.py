@@ -1,0 +1,144 @@
+"""The options of ``fhirline replay``."""
+
+import re
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.cli.options import instant, known_vendors
+
+if TYPE_CHECKING:
+    from fhirline.streams.operate.replay.selection import Selection
+
+RANGE = partial(typer.Option, rich_help_panel="Range")
+ACTION = partial(typer.Option, rich_help_panel="Action")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """Which events to map again, what to compare the result with, and what to do with it."""
+
+    vendor: Annotated[list[str] | None, RANGE(help=f"Only this vendor: {', '.join(VENDORS)}. May be repeated.")] = None
+    tenant: Annotated[str | None, RANGE(help="Only this tenant.")] = None
+    since: Annotated[
+        str | None, RANGE(metavar="TIME", help="Only events at this RFC 3339 instant or later: 2024-01-01T00:00:00Z.")
+    ] = None
+    until: Annotated[str | None, RANGE(metavar="TIME", help="Only events before this RFC 3339 instant.")] = None
+    time: Annotated[
+        Literal["record", "event"],
+        RANGE(help="What --since and --until compare: the time of receipt, or the event's own time."),
+    ] = "record"
+    partitions: Annotated[
+        str | None, RANGE(metavar="NUMBERS", help="Only these partitions of the raw topics, such as 0,3-5.")
+    ] = None
+    patient: Annotated[
+        str | None,
+        RANGE(help="Only this patient, by the vendor's own key: what follows the tenant in a raw record's key."),
+    ] = None
+    event_type: Annotated[list[str] | None, RANGE(help="Only this event type. May be repeated.")] = None
+    dead_letters: Annotated[bool, RANGE("--dead-letters", help="Only events that have an open dead letter.")] = False
+    resume: Annotated[
+        str | None, RANGE(metavar="ID", help="Continue this run, with its range. --diff or --publish may differ.")
+    ] = None
+    diff: Annotated[bool, ACTION("--diff/--publish", help="Compare only, or publish what differs.")] = True
+    diff_out: Annotated[
+        Path | None,
+        ACTION(dir_okay=False, help="With --diff: write every difference, as JSON Lines without patient data."),
+    ] = None
+    to_prefix: Annotated[
+        str,
+        ACTION(help="Compare with and publish to shadow topics of this prefix. Missing ones are created."),
+    ] = ""
+    everything: Annotated[bool, ACTION("--all", help="With --publish: also publish records that are the same.")] = False
+    tombstones: Annotated[
+        bool, ACTION("--tombstones", help="With --publish: also delete keys that no event makes now.")
+    ] = False
+    bundles: Annotated[
+        bool, ACTION("--bundles", help="With --publish: also send the transaction Bundles of the range.")
+    ] = False
+    jobs: Annotated[
+        int | None,
+        ACTION(min=1, max=256, help="Number of processes. Default: one per core, or a container's CPU limit."),
+    ] = None
+
+    def check(self) -> None:
+        """Raise ConfigurationError where options are wrong, or do not go together."""
+        self.selection()
+        if self.resume is not None and any(getattr(self, name) != default for name, default in _OF_A_NEW_RUN.items()):
+            raise ConfigurationError("--resume: the run has its own range and topics; omit the other options")
+        if self.diff_out is not None and not self.diff:
+            raise ConfigurationError("--diff-out: requires --diff")
+        for name, given in (
+            ("--tombstones", self.tombstones),
+            ("--bundles", self.bundles),
+            ("--all", self.everything),
+        ):
+            if given and self.diff:
+                raise ConfigurationError(f"{name}: requires --publish")
+        if self.to_prefix and self.bundles:
+            raise ConfigurationError("--bundles: Bundles have no shadow topic; omit --to-prefix")
+        if self.to_prefix and not re.fullmatch(r"[a-zA-Z0-9._-]{1,100}", self.to_prefix):
+            raise ConfigurationError("--to-prefix: letters, digits, dots, hyphens and underscores, such as shadow.")
+
+    def check_tombstones(self, selection: "Selection") -> None:
+        """Raise ConfigurationError unless the run, a new one or a resumed one, can know which keys are gone."""
+        if self.tombstones and not selection.whole:
+            raise ConfigurationError(
+                "--tombstones: requires all events of a vendor; in a part, another event may make the key"
+            )
+
+    def selection(self) -> "Selection":
+        """Return the selected range. Raises ConfigurationError."""
+        from fhirline.mappers.registry import vendor_mapping
+        from fhirline.streams.operate.replay.selection import Selection
+
+        vendors = tuple(dict.fromkeys(self.vendor or VENDORS))
+        known_vendors("--vendor", vendors, VENDORS)
+        instant("--since", self.since)
+        instant("--until", self.until)
+        known = {
+            name for vendor in vendors for name in (*vendor_mapping(vendor).events, *vendor_mapping(vendor).unmapped)
+        }
+        if unknown := sorted(set(self.event_type or ()) - known):
+            raise ConfigurationError(f"--event-type: {unknown[0]!r} is none of {', '.join(sorted(known))}")
+        return Selection(
+            vendors,
+            self.tenant,
+            self.since,
+            self.until,
+            self.time,
+            None if self.partitions is None else numbers(self.partitions),
+            self.patient,
+            tuple(self.event_type or ()),
+            self.dead_letters,
+        )
+
+    def resume_command(self, id: str) -> str:
+        """Return the command that continues a run as this request began it."""
+        flags = (("--publish", not self.diff), ("--tombstones", self.tombstones), ("--bundles", self.bundles))
+        return " ".join((f"fhirline replay --resume {id}", *(name for name, given in flags if given)))
+
+
+_KEPT = ("resume", "diff", "diff_out", "tombstones", "bundles", "jobs")
+_OF_A_NEW_RUN = {field.name: field.default for field in fields(ReplayRequest) if field.name not in _KEPT}
+"""Options, and their defaults, that a resumed run cannot change."""
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Read numbers and ranges. Raises ConfigurationError.
+
+    >>> numbers("0,3-5")
+    (0, 3, 4, 5)
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ConfigurationError("--partitions: numbers and ranges, such as 0,3-5")
+        found.update(range(int(first), int(last if dash else first) + 1))
+    return tuple(sorted(found))

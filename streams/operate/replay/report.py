@@ -1,0 +1,66 @@
+"""A whole comparison: every difference counted by resource type, and written to ``--diff-out``."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from fhirline.streams.operate.replay.compare import Comparison
+from fhirline.streams.operate.replay.difference import DIFFERING, Difference, Kind
+
+EXAMPLES = 3
+"""Examples that are kept per resource type and kind; ``--diff-out`` has all."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """The differences of one resource type, counted."""
+
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    paths: Counter[str] = field(default_factory=Counter)
+    examples: list[Difference] = field(default_factory=list)
+
+    def add(self, difference: Difference) -> None:
+        self.kinds[difference.kind] += 1
+        if difference.kind in DIFFERING:
+            self.paths.update(difference.paths)
+            if sum(example.kind is difference.kind for example in self.examples) < EXAMPLES:
+                self.examples.append(difference)
+
+
+@dataclass(slots=True)
+class Report:
+    """A comparison by resource type."""
+
+    types: dict[str, Tally] = field(default_factory=dict)
+
+    def add(self, difference: Difference) -> None:
+        self.types.setdefault(difference.resource_type, Tally()).add(difference)
+
+    def add_unchanged(self, counts: Mapping[tuple[str, Kind], int]) -> None:
+        for (resource_type, kind), count in counts.items():
+            self.types.setdefault(resource_type, Tally()).kinds[kind] += count
+
+    def total(self, kind: Kind) -> int:
+        return sum(tally.kinds[kind] for tally in self.types.values())
+
+    @property
+    def differs(self) -> bool:
+        return any(self.total(kind) for kind in DIFFERING)
+
+
+def report(comparison: Comparison, out: BinaryIO | None = None) -> Report:
+    """Compare everything. ``out`` gets a line per difference."""
+    found = Report()
+
+    def add(difference: Difference) -> None:
+        found.add(difference)
+        if out is not None and difference.kind in DIFFERING:
+            out.write(difference.line())
+
+    for difference in comparison.described(comparison.candidates()):
+        add(difference)
+    for present in comparison.gone():
+        add(Difference(Kind.GONE, present.key, present.partition, present.raw, present.mapping_version))
+    found.add_unchanged(comparison.unchanged)
+    return found
