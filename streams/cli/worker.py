@@ -63,11 +63,11 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     from fhirline.streams.observe.gc_tuning import tune_gc
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.observe.tracing import tracing
-    from fhirline.streams.step2_consume.app import build_app
+    from fhirline.streams.step2_consume.app import Worker
     from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 
     configure_logging(settings)
-    watched, tracer = WorkerEndpoint(settings), tracing(settings, "worker")
+    endpoint, tracer = WorkerEndpoint(settings), tracing(settings, "worker")
     try:
         import uvloop
 
@@ -77,12 +77,12 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     asyncio.set_event_loop(loop)
 
     def disagreed(found: Disagreement) -> None:
-        watched.metrics.disagreed(found)
+        endpoint.metrics.disagreed(found)
         _log_disagreement(found)
 
     normalize = build_normalizer(settings, disagreed)
     normalize.validate({"resourceType": "Patient"})  # compiles the schemas now, not in the first batch
-    app = build_app(settings, normalize, vendors, watched, tracer)
+    app = Worker(settings, normalize, vendors, endpoint, tracer).app
     tune_gc()
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     process.spinner = None  # it writes escape codes, terminal or not

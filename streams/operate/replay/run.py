@@ -35,7 +35,7 @@ from fhirline.streams.operate.replay.publish import Publisher
 from fhirline.streams.operate.replay.remap import Job, Step, begin, remap
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.operate.replay.topic_index import HeldIndex
-from fhirline.streams.step3_restore.erased import Follower
+from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic, declared
 
@@ -124,8 +124,8 @@ class Run:
         """Find where the events lie, and make the run's folder. Raises ConfigurationError."""
         if prefix:
             _make_shadows(settings, prefix)
-        follower = Follower(settings)
-        follower.refresh()
+        erasures = ErasureListFeed(settings)
+        erasures.refresh()
         found = spans(settings, selection)
         id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
         folder = settings.replay_dir / id
@@ -133,8 +133,8 @@ class Run:
             folder.mkdir(mode=0o700, parents=True)
         except OSError as error:
             raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {folder}: {error.strerror}") from None
-        plan = Plan(id, selection, found, prefix, everything, mapping_of(settings), follower.erased.fingerprint)
-        follower.close()
+        plan = Plan(id, selection, found, prefix, everything, mapping_of(settings), erasures.erasure_list.fingerprint)
+        erasures.close()
         plan.save(folder)
         return cls(settings, folder, plan, jobs, told)
 
