@@ -4,6 +4,7 @@
 
     FhirlineError
     ├── ConfigurationError      a setting, a file, a table, a topic or an argument is wrong (exit code 2)
+    │   ├── HookMissing         step2_consume: another Faust or aiokafka is installed than the worker needs
     │   ├── OtherKey            step3_restore: patients were erased under another FHIRLINE_ERASURE_KEY
     │   └── ErasedSince         step3_restore: a patient was erased after the events were mapped
     ├── KafkaAccessError        Kafka cannot be asked or read (exit code 2)

@@ -34,6 +34,7 @@ from fhirline.streams.kafka.records import TopicPartition, from_faust
 from fhirline.streams.step2_consume.batch import BatchProcessor
 from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 from fhirline.streams.step2_consume.faust.batching import take_batches
+from fhirline.streams.step2_consume.faust.hooks import require_hooks
 from fhirline.streams.step2_consume.faust.offsets import LogTruncated, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on
@@ -90,7 +91,8 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
 class Worker:
     """One process of the consumer group. ``app`` is its Faust app; nothing is ever sent through it.
 
-    Raises ConfigurationError where patients were erased under another secret than this process has.
+    Raises ConfigurationError where patients were erased under another secret than this process has, and HookMissing
+    where the installed Faust or aiokafka is not the one that it was written for.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Worker:
         endpoint: WorkerEndpoint,
         tracing: "Tracing | None" = None,
     ) -> None:
+        require_hooks()
         self._settings = settings
         self._endpoint = endpoint
         self._fence = Fence(settings.session_timeout)
