@@ -58,7 +58,7 @@ def run_follow(normalize: Normalizer, of: list[ConsumerRecord]) -> None:
     for raw in of:
         state = states.setdefault((raw.topic, raw.partition), PartitionState())
         followed = follow(raw, normalize, state, PARTITIONS)
-        state.told(state_topic(raw.vendor), raw.partition, followed.key, followed.state_updates)
+        state.record_updates(state_topic(raw.vendor), raw.partition, followed.key, followed.state_updates)
 
 
 WAYS: dict[str, Callable[[Normalizer, list[ConsumerRecord]], None]] = {"normalize": run_normalize, "follow": run_follow}
@@ -81,7 +81,7 @@ def shape(of: list[ConsumerRecord]) -> dict[str, Any]:
         state = states.setdefault((raw.topic, raw.partition), PartitionState())
         followed = follow(raw, normalize, state, PARTITIONS)
         assert followed.error is None, f"{raw.topic}: {followed.error}"
-        state.remember(followed.state_updates)
+        state.apply(followed.state_updates)
         for each in followed.records:
             group = each.topic if each.topic in (BUNDLE, OUTCOME) else "resources"
             records[group] += 1

@@ -32,7 +32,7 @@ class Prepared:
             raw = each.at(partition, offset)
             state = states.setdefault((vendor, partition), PartitionState())
             followed = follow(raw, normalize, state, settings.partitions)
-            state.remember(followed.state_updates)
+            state.apply(followed.state_updates)
             records = []
             for record in followed.records:
                 if record.constant:

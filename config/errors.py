@@ -4,6 +4,7 @@
 
     FhirlineError
     ├── ConfigurationError      a setting, a file, a table, a topic or an argument is wrong (exit code 2)
+    │   ├── HookMissing         step2_consume: another Faust or aiokafka is installed than the worker needs
     │   ├── OtherKey            step3_restore: patients were erased under another FHIRLINE_ERASURE_KEY
     │   └── ErasedSince         step3_restore: a patient was erased after the events were mapped
     ├── KafkaAccessError        Kafka cannot be asked or read (exit code 2)
@@ -17,12 +18,12 @@
     ├── TopicMissing            step1_receive: the raw topic of an ingested file does not exist
     ├── RecordTooLarge          step1_receive: Kafka takes no record of this size (413)
     ├── KafkaUnavailable        step1_receive: Kafka did not acknowledge a raw record (503; enrich: exit code 70)
-    ├── PassedOver              step2_consume: too many records did not reach the agent (exit code 70)
+    ├── GapTooLarge             step2_consume: too many records did not reach the agent (exit code 70)
     ├── PositionsUnknown        step2_consume: the group's committed offsets could not be read (exit code 70)
-    ├── LogEndsBefore           step2_consume: a partition ends before its committed offset (exit code 70)
+    ├── LogTruncated            step2_consume: a partition ends before its committed offset (exit code 70)
     ├── RestoreFailed           step3_restore: the state topic could not be read (exit code 70)
-    ├── RegisterTooLarge        step3_restore: a state entry exceeds what Kafka takes (a dead letter)
-    ├── PublishFailed          step5_publish: a record was not acknowledged (exit code 70)
+    ├── StateEntryTooLarge      step3_restore: a state entry exceeds what Kafka takes (a dead letter)
+    ├── PublishFailed           step5_publish: a record was not acknowledged (exit code 70)
     ├── CallFailed              enrich: a call of Infermedica's API failed
     ├── NotEnriched             enrich: a survey cannot be completed (a dead letter)
     ├── Abandoned               enrich: the process ends while a survey is fetched

@@ -46,7 +46,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     from fhirline.streams.observe.gc_tuning import tune_gc
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.observe.tracing import tracing
-    from fhirline.streams.step2_consume.app import build_app
+    from fhirline.streams.step2_consume.app import Worker
     from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 
     configure_logging(settings)
@@ -65,7 +65,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
 
     normalize = build_normalizer(settings, disagreed)
     normalize.validate({"resourceType": "Patient"})  # compiles the schemas now, not in the first batch
-    app = build_app(settings, normalize, vendors, endpoint, tracer)
+    app = Worker(settings, normalize, vendors, endpoint, tracer).app
     tune_gc()
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     process.spinner = None  # it writes escape codes even without a terminal

@@ -34,7 +34,7 @@ from fhirline.streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enri
 from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
 from fhirline.streams.observe.metrics.lookups import Lag
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
-from fhirline.streams.step3_restore.erased import Follower, Heeding
+from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE, dead_letter, smaller_letters
 from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
 from fhirline.topics.declared import raw_topic
@@ -70,9 +70,8 @@ class Stage:
         self._metrics = metrics
         self._tracing = tracing
         self._reader = Reader(settings, raw_topic(VENDOR), enrich_group(settings), self._revoked)
-        follower = Follower(settings)
-        follower.refresh()  # raises where patients were erased under another key
-        self._heeding = Heeding(follower)
+        self._erasures = ErasureListFeed(settings)
+        self._erasures.refresh()  # raises where patients were erased under another key
         self._tasks: dict[asyncio.Task[None], Assignment] = {}
         self._failure: BaseException | None = None
         metrics.in_hand.set_function(lambda: len(self._tasks))
@@ -169,8 +168,8 @@ class Stage:
 
     async def _erased(self, patient: str, envelope: Envelope) -> bool:
         """Tell whether the patient is erased, so that nothing is fetched or written."""
-        await self._heeding.look()
-        found = self._heeding.erased.blocks_key(patient)
+        await self._erasures.ensure_fresh()
+        found = self._erasures.erasure_list.blocks_key(patient)
         if found:
             log.info("erased patient passed over", vendor=VENDOR, event_key=envelope.event_key)
         return found

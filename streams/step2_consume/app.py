@@ -1,22 +1,26 @@
-"""Reading ``raw.<vendor>``: one Faust app, one agent a raw topic, and when an offset may be committed.
+"""The worker: a Faust app with one agent for each raw topic, and the tasks that run beside the agents.
 
-The invariant, for each event: **ack only after everything that follows from it has been acknowledged by Kafka.** Only
-what was acked is committed, so a worker that dies anywhere before that is given the event again. What keeps it:
+**When an offset may be committed.** The offset after an event is committed only once Kafka has acknowledged every
+record that follows from that event and from every event before it in its partition.
 
-1. `take_batches` acks nothing by itself; the agent does, in order, once `BatchProcessor.process` is past its barrier.
-   What is committed then is what `Positions` knows to be delivered, with no record passed over before it.
-2. Nothing raises out of an agent's body: Faust would go on past the failed batch, and commit over it. One event's
-   trouble is its dead letter (step4); trouble of the infrastructure ends the process at once, uncommitted
-   (`exit_uncommitted`).
-3. Nothing is mapped by old knowledge of who is erased (`streams.step3_restore.erased`).
-4. A worker that was paused longer than the group waits for it may have lost its partitions to another: `Fence` ends
-   it before it writes anything stale.
+**Why nothing is lost.** A worker that dies, at whatever moment, has committed no event whose records are not durable.
+The next owner of the partition begins at the committed offset, so it maps every other event again. Mapping an event
+twice is harmless: it writes the same bytes under the same keys, and state keeps the greatest version (state.md §1).
 
-faust.md §4.2 names the failure behind each setting of Faust.
+Four rules keep this:
+
+1. The agent acknowledges a batch only after `BatchProcessor.process` has returned. What is committed is what
+   `Positions` counts as delivered, with no record skipped before it.
+2. No exception leaves an agent's body, because Faust would go on behind the failed batch and commit over it. What goes
+   wrong with one event becomes its dead letter (step 4). What goes wrong with the infrastructure ends the process at
+   once, uncommitted (`exit_uncommitted`).
+3. Nothing is mapped on old knowledge of the erasure list (`streams.step3_restore.erased`).
+4. A worker that was paused for longer than the group waits may have lost its partitions. `Fence` ends it before it
+   writes anything stale.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
@@ -30,10 +34,11 @@ from fhirline.streams.kafka.records import TopicPartition, from_faust
 from fhirline.streams.step2_consume.batch import BatchProcessor
 from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 from fhirline.streams.step2_consume.faust.batching import take_batches
-from fhirline.streams.step2_consume.faust.offsets import LogEndsBefore, Positions
+from fhirline.streams.step2_consume.faust.hooks import require_hooks
+from fhirline.streams.step2_consume.faust.offsets import LogTruncated, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on
-from fhirline.streams.step3_restore.erased import Follower, Heeding
+from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.streams.step5_publish.publish import PRODUCERS, RecordPublisher
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic
 
@@ -42,122 +47,163 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("worker")
 
-READ_ON_EVERY = 5.0
-"""Seconds between two looks at whether a partition stands still although there are records."""
+STALL_CHECK_SECONDS = 5.0
+"""Time between two checks for partitions whose fetched records never came."""
 
-PRIVILEGES_EVERY = 15.0
-"""Seconds between two looks at whether this process still may do what it does."""
+PRIVILEGE_CHECK_SECONDS = 15.0
+"""Time between two checks that this process still has its privileges."""
 
 
-def build_app(
-    settings: Settings,
-    normalize: Normalizer,
-    vendors: Sequence[str],
-    watched: WorkerEndpoint,
-    tracing: "Tracing | None" = None,
-) -> faust.App:
-    """The Faust app with an agent for each raw topic. It reads; nothing is ever sent through Faust.
+def faust_settings(settings: Settings) -> dict[str, Any]:
+    """Return Faust's settings. Each comment names the failure that a setting prevents (faust.md §4.2)."""
+    return {
+        # Faust's confluent driver drops headers.
+        "broker": [f"aiokafka://{server}" for server in settings.bootstrap.split(",")],
+        "broker_credentials": faust_credentials(settings),
+        # exactly_once sends records for topics that the app does not consume outside its transactions.
+        "processing_guarantee": "at_least_once",
+        # A value that does not decode ends the agent without a word: bytes are decoded in its body.
+        "key_serializer": "raw",
+        "value_serializer": "raw",
+        # With "latest" a new group would skip all events that came before its first commit.
+        "consumer_auto_offset_reset": "earliest",
+        "broker_session_timeout": settings.session_timeout,
+        # Fence and delivery timeout are shares of the session, and count on a heartbeat that is far more frequent.
+        "broker_heartbeat_interval": settings.session_timeout / 10,
+        # Faust refuses a request timeout that is shorter than the session timeout.
+        "broker_request_timeout": settings.session_timeout + 30,
+        # With Faust's 2.8 s a killed worker's successor repeats more.
+        "broker_commit_interval": 0.5,
+        # Unlimited, a backlog arrives at once, and workers were reported to hang in a rebalance.
+        "broker_max_poll_records": 500,
+        # When all buffers are full the consumer sleeps for a whole second. Faust's 4,096 fill within one.
+        "stream_buffer_maxsize": 65_536,
+        # Otherwise a rebalance takes partitions away under the batch that is being delivered.
+        "stream_wait_empty": True,
+        # Topics are declared in topics/declared.py. Faust would create its own, and a leader topic besides.
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        # The worker's endpoint is ours (`WorkerEndpoint`); Faust's web server would take a second port.
+        "web_enabled": False,
+    }
 
-    Raises ConfigurationError where patients were erased with another key than this process has.
+
+class Worker:
+    """One process of the consumer group. ``app`` is its Faust app; nothing is ever sent through it.
+
+    Raises ConfigurationError where patients were erased under another secret than this process has, and HookMissing
+    where the installed Faust or aiokafka is not the one that it was written for.
     """
-    app = faust.App(
-        settings.group,
-        broker=[f"aiokafka://{server}" for server in settings.bootstrap.split(",")],
-        broker_credentials=faust_credentials(settings),
-        processing_guarantee="at_least_once",
-        key_serializer="raw",
-        value_serializer="raw",
-        consumer_auto_offset_reset="earliest",
-        broker_session_timeout=settings.session_timeout,
-        broker_heartbeat_interval=settings.session_timeout / 10,
-        broker_request_timeout=settings.session_timeout + 30,
-        broker_commit_interval=0.5,
-        broker_max_poll_records=500,
-        stream_buffer_maxsize=65_536,
-        stream_wait_empty=True,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        web_enabled=False,
-    )
-    positions = Positions(settings)
-    app.transport = WorkerTransport(app.conf.broker_consumer, app, positions)
-    fence = Fence(settings.session_timeout)
-    publisher = RecordPublisher(settings, PRODUCERS)
-    follower = Follower(settings)
-    follower.refresh()  # without the key that patients were erased with, nothing begins
-    heeding = Heeding(follower)
 
-    def batches(vendor: str, enriched: bool = False) -> BatchProcessor:
-        return BatchProcessor(
-            vendor, settings, normalize, publisher, fence, heeding, watched.metrics, tracing, enriched
-        )
+    def __init__(
+        self,
+        settings: Settings,
+        normalize: Normalizer,
+        vendors: Sequence[str],
+        endpoint: WorkerEndpoint,
+        tracing: "Tracing | None" = None,
+    ) -> None:
+        require_hooks()
+        self._settings = settings
+        self._endpoint = endpoint
+        self._fence = Fence(settings.session_timeout)
+        self._positions = Positions(settings)
+        self._erasures = ErasureListFeed(settings)
+        self._erasures.refresh()  # before anything begins: without its secret nothing may be mapped
+        self._restoring: set[asyncio.Future[None]] = set()
+        """Restores under way. The event loop itself keeps no reference to a task."""
+        self.app = faust.App(settings.group, **faust_settings(settings))
+        self.app.transport = WorkerTransport(self.app.conf.broker_consumer, self.app, self._positions)
+        publisher = RecordPublisher(settings, PRODUCERS)
 
-    processors = {raw_topic(vendor): batches(vendor) for vendor in vendors}
-    processors |= {enriched_topic(vendor): batches(vendor, enriched=True) for vendor in vendors if vendor in ENRICHED}
-    watched.look_up(app, {topic: processor.state for topic, processor in processors.items()})
+        def new_processor(vendor: str, enriched: bool = False) -> BatchProcessor:
+            return BatchProcessor(
+                vendor, settings, normalize, publisher, self._fence, self._erasures, endpoint.metrics, tracing, enriched
+            )
 
-    preparing: set[asyncio.Future[None]] = set()  # a loop forgets tasks that nobody holds
+        self._processors = {raw_topic(vendor): new_processor(vendor) for vendor in vendors}
+        self._processors |= {
+            enriched_topic(vendor): new_processor(vendor, enriched=True) for vendor in vendors if vendor in ENRICHED
+        }
+        endpoint.look_up(self.app, {topic: processor.state for topic, processor in self._processors.items()})
+        self._register()
 
-    @app.task  # type: ignore[untyped-decorator]  # Faust's own
-    async def fencing() -> None:
-        await fence.tick()
+    def _register(self) -> None:
+        """Hand agents, tasks and hooks to the app."""
+        for topic in self._processors:
+            raw = self.app.topic(topic, key_serializer="raw", value_serializer="raw")
+            self.app.agent(raw, name=topic)(self._agent(topic))
+        for task in (
+            self.tick_fence,
+            self.check_privileges,
+            self.resume_stalled_partitions,
+            self.follow_erasure_list,
+            self.serve_endpoint,
+        ):
+            self.app.task(task)
+        self.app.on_partitions_assigned.connect(self.on_assigned)
+        self.app.on_partitions_revoked.connect(self.on_revoked)
 
-    @app.task  # type: ignore[untyped-decorator]  # Faust's own
-    async def allowed() -> None:
-        """Faust may wait for ever, in silence, once it may not join its group any more."""
-        while True:
-            await asyncio.sleep(PRIVILEGES_EVERY)
-            if lacking := await asyncio.to_thread(missing_acls, settings, "worker"):
-                exit_uncommitted("authorization was taken away", lacking=lacking)
+    def _agent(self, topic: str) -> Callable[[Any], Coroutine[Any, Any, None]]:
+        processor = self._processors[topic]
 
-    @app.task  # type: ignore[untyped-decorator]  # Faust's own
-    async def reading_on() -> None:
-        while True:
-            await asyncio.sleep(READ_ON_EVERY)
-            try:
-                await cast(WorkerConsumer, app.consumer).read_on()
-            except LogEndsBefore as error:  # Faust would drop what comes until the old end is reached, and commit then
-                exit_uncommitted_on("the log ends before what is committed", error)
+        async def agent(stream: Any) -> None:
+            await self.consume(stream, processor)
 
-    @app.task  # type: ignore[untyped-decorator]  # Faust's own
-    async def following() -> None:
-        await heeding.keep()
+        return agent
 
-    @app.task  # type: ignore[untyped-decorator]  # Faust's own
-    async def serving() -> None:
-        await watched.serve()
-
-    @app.on_partitions_assigned.connect
-    async def on_assigned(*args: Any, **_: Any) -> None:
-        assigned = args[-1]
-        positions.assigned(TopicPartition(each.topic, each.partition) for each in assigned)
-        for topic, processor in processors.items():
-            processor.state.assigned(each.partition for each in assigned if each.topic == topic)
-            preparing.add(task := asyncio.ensure_future(processor.prepare()))
-            task.add_done_callback(preparing.discard)
-        shown = sorted(f"{each.topic}/{each.partition}" for each in assigned if each.topic in processors)
-        log.info("partitions assigned", partitions=shown)
-
-    @app.on_partitions_revoked.connect
-    async def on_revoked(*_: Any, **__: Any) -> None:
-        """Faust has waited for every batch in hand by now, and has tried to commit what they came to."""
-        positions.revoked()
-
-    for topic, processor in processors.items():
-        _add_agent(app, topic, processor, positions, settings)
-    return app
-
-
-def _add_agent(app: faust.App, topic: str, processor: BatchProcessor, positions: Positions, settings: Settings) -> None:
-    @app.agent(app.topic(topic, key_serializer="raw", value_serializer="raw"), name=topic)
-    async def agent(stream: Any) -> None:
+    async def consume(self, stream: Any, processor: BatchProcessor) -> None:
+        """Process one topic's events, batch by batch, and acknowledge each batch once it is delivered."""
         try:
-            async for events in take_batches(stream, settings.batch_size, settings.batch_within):
-                raws = await positions.complete([from_faust(event.message) for event in events])
-                await processor.process(raws)
-                positions.delivered(raws)
+            async for events in take_batches(stream, self._settings.batch_size, self._settings.batch_within):
+                records = await self._positions.fill_gaps([from_faust(event.message) for event in events])
+                await processor.process(records)
+                self._positions.mark_delivered(records)
                 for event in events:
                     await stream.ack(event)
-        except Exception as error:  # noqa: BLE001  # rule 2 above, also for what the stream itself raises
-            # A cancellation is none: Faust stops the agent in the midst of a batch, of which nothing is acked yet.
+        except Exception as error:  # noqa: BLE001  # rule 2, also for what the stream itself raises
+            # A cancellation is not caught: Faust cancels an agent within a batch of which nothing is acknowledged yet.
             exit_uncommitted_on("a batch could not be delivered", error)
+
+    async def tick_fence(self) -> None:
+        """End the process after a pause of the event loop (rule 4)."""
+        await self._fence.tick()
+
+    async def check_privileges(self) -> None:
+        """End the process once it lacks a privilege: Faust would wait for its group forever, without a log line."""
+        while True:
+            await asyncio.sleep(PRIVILEGE_CHECK_SECONDS)
+            if lacking := await asyncio.to_thread(missing_acls, self._settings, "worker"):
+                exit_uncommitted("authorization was taken away", lacking=lacking)
+
+    async def resume_stalled_partitions(self) -> None:
+        """Read on where Faust dropped the last records of a partition, and end the process where a log was cut off."""
+        while True:
+            await asyncio.sleep(STALL_CHECK_SECONDS)
+            try:
+                await cast(WorkerConsumer, self.app.consumer).resume_stalled()
+            except LogTruncated as error:  # Faust would drop all records below the old end, and commit behind it
+                exit_uncommitted_on("the log ends before what is committed", error)
+
+    async def follow_erasure_list(self) -> None:
+        """Keep the erasure list fresh, so that no batch waits for it (rule 3)."""
+        await self._erasures.keep_fresh()
+
+    async def serve_endpoint(self) -> None:
+        """Serve metrics and readiness."""
+        await self._endpoint.serve()
+
+    async def on_assigned(self, *args: Any, **_: Any) -> None:
+        """Begin an assignment: drop other partitions' state and positions, and restore the new ones."""
+        assigned = [TopicPartition(*tp) for tp in args[-1]]
+        self._positions.on_assigned(assigned)
+        for topic, processor in self._processors.items():
+            processor.state.assigned(partition.partition for partition in assigned if partition.topic == topic)
+            self._restoring.add(task := asyncio.ensure_future(processor.prepare()))
+            task.add_done_callback(self._restoring.discard)
+        shown = sorted(str(partition) for partition in assigned if partition.topic in self._processors)
+        log.info("partitions assigned", partitions=shown)
+
+    async def on_revoked(self, *_: Any, **__: Any) -> None:
+        """End an assignment. Faust has waited for every batch under way by now, and has tried to commit it."""
+        self._positions.on_revoked()

@@ -1,4 +1,4 @@
-"""What the agent of a raw topic does with a batch: state, mapping, delivery. Returns when its events may be acked."""
+"""One batch of raw records: restore the state, map, deliver. When that returns, the records may be acknowledged."""
 
 import asyncio
 import time
@@ -15,8 +15,8 @@ from fhirline.streams.kafka.headers import EVENT_KEY, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on, yielding_to_loop
 from fhirline.streams.step2_consume.metrics import BatchCounts, VendorMetrics, WorkerMetrics
-from fhirline.streams.step3_restore.erased import Heeding
-from fhirline.streams.step3_restore.state import PartitionState, RegisterTooLarge, StateCache
+from fhirline.streams.step3_restore.erased import ErasureListFeed
+from fhirline.streams.step3_restore.state import PartitionState, StateCache, StateEntryTooLarge
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE, smaller_letters, too_large_letter
 from fhirline.streams.step4_normalize.follow import follow, state_too_large
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
@@ -28,23 +28,24 @@ if TYPE_CHECKING:
 log = structlog.get_logger("worker")
 
 MAX_CONSTANTS = 100_000
+"""Constant records whose values are kept, to leave out those that would be written again unchanged."""
 
 
 @dataclass(slots=True)
 class _Mapped:
-    """What a batch has come to, before it is delivered."""
+    """What follows from a batch, before it is delivered."""
 
     counts: BatchCounts
     records: list[ProducerRecord] = field(default_factory=list)
     constants: dict[bytes, bytes | None] = field(default_factory=dict)
     sources: dict[int, ConsumerRecord] = field(default_factory=dict)
-    """The raw record of each record, by its ``id()``; registers have none."""
+    """The raw record of each record, by its ``id()``. State entries are not in it."""
     patients: set[str] = field(default_factory=set)
     """``tenant|patient key`` of each event that could be opened."""
 
 
 class BatchProcessor:
-    """What the agent of a raw topic does with a batch: restore, map, deliver; then its events may be acked."""
+    """Restores, maps and delivers the batches of one raw topic."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class BatchProcessor:
         normalize: Normalizer,
         publisher: RecordPublisher,
         fence: Fence,
-        heeding: Heeding,
+        erasures: ErasureListFeed,
         metrics: WorkerMetrics,
         tracing: "Tracing | None" = None,
         enriched: bool = False,
@@ -61,29 +62,30 @@ class BatchProcessor:
         self.vendor = vendor
         self._metrics = VendorMetrics(metrics, vendor, normalize.terminology.names)
         self._tracing = tracing
-        self._telling = settings.log_level == "debug"
+        self._debug = settings.log_level == "debug"
         self.state = StateCache(settings, state_topic(vendor, enriched))
         self._partitions = settings.partitions
         self._largest = settings.message_max_bytes
         self._normalize = normalize
         self._publisher = publisher
         self._fence = fence
-        self._heeding = heeding
-        self._registers = asyncio.Lock()
-        """Whoever reads or changes registers has it: a thread that restores must not meet the mapping of a batch."""
-        self._constants: dict[bytes, bytes | None] = {}  # what has been acknowledged: the same again says nothing new
+        self._erasures = erasures
+        self._state_lock = asyncio.Lock()
+        """Held while state is read or changed: a thread that restores must not meet the mapping of a batch."""
+        self._constants: dict[bytes, bytes | None] = {}
+        """Values of constant records that have been acknowledged, by key."""
 
     async def process(self, raws: Sequence[ConsumerRecord]) -> None:
-        """Returns once everything that follows from ``raws`` is durable. Raises PublishFailed, RestoreFailed."""
+        """Return once everything that follows from the records is durable. Raises PublishFailed, RestoreFailed."""
         mapped = _Mapped(self._metrics.batch())
         spans = self._tracing.batch(raws[0].topic, len(raws)) if self._tracing else None
-        async with self._registers:
+        async with self._state_lock:
             states = await self._ready({raw.partition for raw in raws})
             await self._map(raws, states, mapped, spans)
-        await self._still_heeded(mapped.patients)
+        await self._exit_if_erased(mapped.patients)
         self._fence.check()
-        if any(self.state.held(each) is not state for each, state in states.items()):
-            exit_uncommitted("partitions went away under a batch")  # stale output would land behind their new owner's
+        if any(self.state.cached(partition) is not state for partition, state in states.items()):
+            exit_uncommitted("partitions went away under a batch")  # their new owner's output must not be overwritten
         mapped.counts.delivered(raws, mapped.records, *await self._deliver(mapped))
         if spans:
             spans.end()
@@ -101,13 +103,15 @@ class BatchProcessor:
         async for raw in yielding_to_loop(raws):
             state = states[raw.partition]
             span = spans.begin(raw) if spans else None
-            followed = follow(raw, self._normalize, state, self._partitions, self._heeding.erased.blocks)
+            followed = follow(raw, self._normalize, state, self._partitions, self._erasures.erasure_list.blocks)
             if followed.key:
                 into.patients.add(followed.key)
             try:
-                told = state.told(self.state.topic, raw.partition, followed.key, followed.state_updates, self._largest)
-            except RegisterTooLarge:
-                followed, told = state_too_large(raw, self.state.topic), []
+                entries = state.record_updates(
+                    self.state.topic, raw.partition, followed.key, followed.state_updates, self._largest
+                )
+            except StateEntryTooLarge:
+                followed, entries = state_too_large(raw, self.state.topic), []
             if spans and span:
                 traced = spans.mapped(span, followed.records, followed.event_type, followed.error)
                 followed = replace(followed, records=traced)
@@ -120,72 +124,73 @@ class BatchProcessor:
                     into.constants[record.key] = record.value
                 into.sources[id(record)] = raw
                 into.records.append(record)
-            into.records.extend(told)
-            if self._telling and followed.normalized:
+            into.records.extend(entries)
+            if self._debug and followed.normalized:
                 _log_mapped(raw, followed.normalized)
             if followed.error:
                 _log_letter(raw, followed.records[-1], followed.error)
             elif followed.erased:
                 log.info("erased patient passed over", vendor=self.vendor, event_key=followed.erased)
 
-    async def _still_heeded(self, patients: Iterable[str]) -> None:
-        """A batch may take long to be mapped, and whoever is erased meanwhile must not come back with it.
+    async def _exit_if_erased(self, patients: Iterable[str]) -> None:
+        """End the process where one of the patients was erased while the batch was mapped.
 
-        It is read again then, and their events are passed over.
+        The batch is read again, and their events are then skipped.
         """
-        if not self._heeding.fresh:
-            await self._heeding.look()
-        if any(self._heeding.erased.blocks_key(f"{self.vendor}|{each}") for each in patients):
+        if not self._erasures.fresh:
+            await self._erasures.ensure_fresh()
+        if any(self._erasures.erasure_list.blocks_key(f"{self.vendor}|{patient}") for patient in patients):
             exit_uncommitted("a patient was erased under a batch")
 
     async def _deliver(self, mapped: _Mapped) -> tuple[Sequence[ProducerRecord], int]:
-        """The barrier. A record too large for Kafka becomes its raw record's dead letter, inside the same barrier.
+        """Deliver everything: the barrier. A record too large for Kafka becomes its event's dead letter within it.
 
-        Returns the records that were too large, and how many letters speak of them that are not counted yet.
+        Returns the records that were too large, and the number of dead letters for them that are not counted yet.
         """
         too_large = await self._publisher.publish_async(self._fence.passing(mapped.records), self._delivered)
         letters: dict[str, ProducerRecord] = {}
-        said_already = 0
-        of: dict[int, ConsumerRecord] = {}
+        already_counted = 0
+        sources: dict[int, ConsumerRecord] = {}
         for record in too_large:
             if (raw := mapped.sources.get(id(record))) is None:
-                # `told` lets none through that the settings allow: the topic was made with less, and mending it helps.
+                # `record_updates` keeps to the settings, so the topic takes less than they say.
                 raise PublishFailed(f"{record.topic}: takes less than FHIRLINE_MESSAGE_MAX_BYTES: `fhirline doctor`")
-            own = record.topic == dead_letter_topic(raw.vendor)  # it says already what is wrong
-            said_already += own
+            own = record.topic == dead_letter_topic(raw.vendor)  # the event's dead letter itself, for another reason
+            already_counted += own
             letter = letters.setdefault(str(raw.position), record if own else too_large_letter(raw, record.topic))
-            of[id(letter)] = raw
+            sources[id(letter)] = raw
             if not own:
                 _log_letter(raw, letter, TOO_LARGE, topic=record.topic)
         for large in await self._publisher.publish_async(letters.values()):
-            for smaller in smaller_letters(of[id(large)], large):
+            for smaller in smaller_letters(sources[id(large)], large):
                 if not await self._publisher.publish_async([smaller]):
                     break
             else:
                 raise PublishFailed(f"{large.topic}: takes less than a dead letter without key and value")
-        return too_large, len(letters) - said_already
+        return too_large, len(letters) - already_counted
 
     async def prepare(self) -> None:
-        """Restore what has just been assigned, so that the first batch need not wait for it."""
+        """Restore the partitions just assigned, so that the first batch need not wait. Ends the process on failure."""
         try:
-            async with self._registers:
+            async with self._state_lock:
                 await self._restored(set())
         except Exception as error:  # noqa: BLE001  # without state nothing may be mapped
             exit_uncommitted_on("state could not be restored", error)
 
     async def _ready(self, partitions: set[int]) -> dict[int, PartitionState]:
-        """States to map by, and knowledge of who is erased that is fresh when the batch begins."""
+        """Return the partitions' states once they are restored and the erasure list is fresh."""
         while True:
             states = await self._restored(partitions)
-            if self._heeding.fresh:  # restoring takes what time it takes
+            if self._erasures.fresh:  # a restore may take longer than the list stays fresh
                 return states
-            await self._heeding.look()
+            await self._erasures.ensure_fresh()
 
     async def _restored(self, partitions: set[int]) -> dict[int, PartitionState]:
-        if self.state.look_due and (behind := await asyncio.to_thread(self.state.behind)):
+        """Return the partitions' states, restored, and read on where another writer has written."""
+        if self.state.look_due and (behind := await asyncio.to_thread(self.state.partitions_behind)):
             read = await asyncio.to_thread(self.state.restore, behind)
             log.info("state read on", topic=self.state.topic, partitions=len(behind), records=read)
-        # All that is assigned and unread, in one go: a consumer's first answer takes longer than most states.
+        # All assigned partitions at once: the consumer's first answer takes longer than most restores.
         while missing := self.state.unread() | {each for each in partitions if self.state.ready(each) is None}:
             started = time.monotonic()
             read = await asyncio.to_thread(self.state.restore, missing)
@@ -194,6 +199,7 @@ class BatchProcessor:
         return {each: self.state.partition(each) for each in partitions}
 
     def _delivered(self, record: Message) -> None:
+        """Advance the state's position over an acknowledged entry of our own."""
         if record.topic() == self.state.topic and (state := self.state.ready(record.partition() or 0)):
             state.delivered(record.offset() or 0)
 
@@ -204,6 +210,6 @@ def _log_mapped(raw: ConsumerRecord, normalized: Normalized) -> None:
 
 
 def _log_letter(raw: ConsumerRecord, letter: ProducerRecord, code: str, **more: str) -> None:
-    """``event_key`` is the gateway's: by it an event is followed from its webhook to its dead letter."""
+    """Log a dead letter. ``event_key`` is the gateway's, which leads from the webhook to the dead letter."""
     event = header(letter.headers, EVENT_KEY)
     log.warning("dead letter", vendor=raw.vendor, raw=str(raw.position), event_key=event, code=code, **more)

@@ -1,4 +1,4 @@
-"""What can be seen of a worker while it runs: its metrics, and whether it is ready, at an endpoint of its own."""
+"""A worker's HTTP endpoint: its metrics, and whether it is ready."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,10 @@ from fhirline.streams.step3_restore.state import StateCache
 
 
 class WorkerEndpoint:
-    """Made before the Faust app, which it then looks into; raises ConfigurationError where the port is taken."""
+    """Metrics and readiness of one worker. Made before the Faust app, whose figures it shows after `look_up`.
+
+    Raises ConfigurationError where the port is taken.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.registry = new_registry("worker")
@@ -26,13 +29,13 @@ class WorkerEndpoint:
         self._listener = bound(settings)
 
     def look_up(self, app: Any, states: Mapping[str, StateCache]) -> None:
-        """``states``: raw topic → what is remembered of it."""
+        """Show this app's lag, and the size of these states (raw topic → state)."""
         self._app, self._states = app, states
         Lags(self.registry, self._settings.group, dict.fromkeys(states, self._settings.partitions), self.lags)
         StateSizes(self.registry, self.sizes)
 
     async def serve(self) -> None:
-        """Serve until cancelled; returns at once where no port is set."""
+        """Serve until cancelled. Returns at once where no port is set."""
         if self._listener is None:
             return
         endpoint = Endpoint(self._listener, self.registry, self.problems)
@@ -43,28 +46,29 @@ class WorkerEndpoint:
             await endpoint.stop()
 
     def problems(self) -> Sequence[str]:
-        """Why this worker does not map yet. One without partitions is ready: it stands by for another's."""
+        """Return why this worker does not map yet. A worker without partitions is ready: it is a standby."""
         if not any(state.generation for state in self._states.values()):
             return ["no partitions assigned yet"]
         return [f"{topic}: state is being restored" for topic, state in self._states.items() if state.unread()]
 
     def lags(self) -> Iterator[Lag]:
-        """Of what is assigned now: the end offset of the last fetch minus what the group has committed.
+        """Yield the lag of each assigned partition: its end at the last fetch minus the group's committed offset.
 
-        ``_committed_offset`` is Faust's own book of it; its monitor's knows nothing before the first commit.
+        ``_committed_offset`` is Faust's own record of that offset. Its monitor's is empty before the first commit.
         """
         consumer = self._app.consumer
         try:
             assigned = sorted(consumer.assignment())
         except ConsumerNotStarted:
             return
-        for place in assigned:
-            end = consumer.highwater(place)
-            if place.topic in self._states and end is not None:  # None: nothing has been fetched of it so far
-                committed = consumer._committed_offset.get(place) or 0
-                yield Lag(place.topic, place.partition, max(0, end - committed))
+        for partition in assigned:
+            end = consumer.highwater(partition)
+            if partition.topic in self._states and end is not None:  # None: nothing has been fetched so far
+                committed = consumer._committed_offset.get(partition) or 0
+                yield Lag(partition.topic, partition.partition, max(0, end - committed))
 
     def sizes(self) -> Iterator[StateSize]:
+        """Yield the size of each partition's state."""
         for state in self._states.values():
-            for partition, (registers, size) in sorted(state.sizes().items()):
-                yield StateSize(state.topic, partition, registers, size)
+            for partition, (entries, size) in sorted(state.sizes().items()):
+                yield StateSize(state.topic, partition, entries, size)

@@ -1,4 +1,4 @@
-"""When a worker must end at once: nothing is committed then, and its supervisor starts it again."""
+"""Ending a worker at once, with nothing committed, so that its supervisor starts it again and the batch is repeated."""
 
 import asyncio
 import os
@@ -17,68 +17,70 @@ log = structlog.get_logger("worker")
 Item = TypeVar("Item")
 
 TICK = 0.1
+"""Seconds between two checks of the fence."""
 
-BREATHE_AFTER = 0.03
-"""Seconds of work at a stretch, after which heartbeats, fetches and the fence's ticker get their turn."""
+YIELD_AFTER = 0.03
+"""Seconds of work at a stretch after which heartbeats, fetches and the fence's ticker get a turn."""
 
 
 def exit_uncommitted(reason: str, **details: Any) -> NoReturn:
-    """End the process at once, committing nothing; the supervisor starts it again, and the batch is read again."""
+    """Log the reason, and end the process at once without committing."""
     log.critical("worker ends without committing", reason=reason, **details)
     os._exit(UNCOMMITTED)
 
 
 def exit_uncommitted_on(reason: str, error: BaseException) -> NoReturn:
-    """`exit_uncommitted` of an error.
+    """Log the error, and end the process at once without committing.
 
-    Messages of our own errors name topics, settings and codes; others may quote a payload.
+    The messages of our own errors name topics, settings and codes. Others are not logged: they may quote a payload.
     """
     own = type(error).__module__.startswith(("fhirline.streams.", "fhirline.config."))
     exit_uncommitted(reason, error=type(error).__name__, detail=str(error) if own else "see the type")
 
 
 async def yielding_to_loop(items: Iterable[Item]) -> AsyncIterator[Item]:
-    """The items, with a turn for everything else on the loop as often as it is due: a slow batch is no pause.
+    """Yield the items, and give the loop a turn every `YIELD_AFTER` seconds: a slow batch must not look like a pause.
 
-    By the clock, not by the number of items: what an item costs depends on its size, on the validation and on the
-    machine, and a batch that counts as a pause is read again, and counts as one again, for ever.
+    The clock decides, not the number of items, because their cost differs. A batch that the fence took for a pause
+    would be repeated, and taken for a pause again.
     """
-    breathed = time.monotonic()
+    yielded = time.monotonic()
     for item in items:
-        if time.monotonic() - breathed > BREATHE_AFTER:
+        if time.monotonic() - yielded > YIELD_AFTER:
             await asyncio.sleep(0)
-            breathed = time.monotonic()
+            yielded = time.monotonic()
         yield item
 
 
 class Fence:
-    """Ends a worker whose loop stood still so long that its partitions may have another owner (state.md §6)."""
+    """Ends a worker whose event loop stopped for so long that its partitions may have another owner (state.md §6)."""
 
     def __init__(self, session_timeout: float) -> None:
         self._limit = session_timeout * PAUSE_SHARE
         self._last: float | None = None
 
     async def tick(self) -> None:
+        """Check every `TICK` seconds until cancelled."""
         while True:
             self.check()
             await asyncio.sleep(TICK)
 
     def check(self) -> None:
-        """Called by the ticker, and again just before producing."""
+        """End the process if the last check was too long ago. Also called just before a batch is produced."""
         now = time.monotonic()
-        self._look(now)
+        self._exit_if_paused(now)
         self._last = now
 
-    def _look(self, now: float) -> None:
+    def _exit_if_paused(self, now: float) -> None:
         paused = now - self._last if self._last is not None else 0.0
         if paused > self._limit:
             exit_uncommitted("paused longer than the group waits", seconds=round(paused, 1))
 
     def passing(self, records: Iterable[ProducerRecord]) -> Iterator[ProducerRecord]:
-        """The records on their way to the producer: a pause may begin, and end, between any two of them.
+        """Yield records on their way to the producer, and check before each: a pause may fall between any two of them.
 
-        Only looks: what sends must not hide that the loop stands still.
+        These checks do not count as the ticker's: producing must not hide that the loop has stopped.
         """
         for record in records:
-            self._look(time.monotonic())
+            self._exit_if_paused(time.monotonic())
             yield record

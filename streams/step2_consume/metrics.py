@@ -1,4 +1,4 @@
-"""The worker's metrics: what became of events and resources, how late, and what the vendors' payloads had of new."""
+"""The worker's metrics: outcomes of events and resources, latency, and schema drift of the vendors' payloads."""
 
 import time
 from collections import Counter
@@ -26,7 +26,7 @@ CODES = (
 """Error codes of the worker's dead letters (docs/contracts.md)."""
 
 OLD_SECONDS = 86_400.0
-"""An event received longer ago is a backfill or a replay, not a late one: it has no latency of ours to be measured."""
+"""An event received longer ago is a backfill or a replay. Its latency is not measured."""
 
 TYPES = {canonical_topic(each): each for each in RESOURCE_TYPES} | {BUNDLE: "Bundle", OUTCOME: "OperationOutcome"}
 _KNOWN_TYPES = frozenset(TYPES.values())
@@ -36,7 +36,7 @@ REFERENCE = "fhir.resources"
 
 
 class WorkerMetrics:
-    """The metrics of all vendors. Series that are few exist from the start, at 0, so that a first rise is seen."""
+    """The metrics of all vendors. Small sets of series exist from the start, at 0, so that a first rise is seen."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.events = CounterMetric(
@@ -105,10 +105,10 @@ class WorkerMetrics:
 
 
 class VendorMetrics:
-    """One vendor's share of `WorkerMetrics`, with what bounds its labels."""
+    """The series of `WorkerMetrics` that belong to one vendor, with bounds for their labels."""
 
     def __init__(self, metrics: WorkerMetrics, vendor: str, tables: Iterable[str]) -> None:
-        # Looking up a series by its labels costs more than counting in it: each is looked up once.
+        # Finding a series by its labels costs more than counting in it, so each is found once.
         self.events = cache(partial(metrics.events.labels, vendor))
         self.resources = cache(partial(metrics.resources.labels, vendor))
         self.dead_letters = cache(partial(metrics.dead_letters.labels, vendor))
@@ -134,12 +134,12 @@ class VendorMetrics:
 
 
 class BatchCounts:
-    """What one batch adds, told when the batch has been acknowledged: what is read again after a crash counts once."""
+    """What one batch adds to the metrics, once it has been acknowledged. A batch repeated after a crash counts once."""
 
-    __slots__ = ("_dead", "_drift", "_events", "_of", "_refused", "_started", "_unmapped", "unchanged")
+    __slots__ = ("_dead", "_drift", "_events", "_refused", "_series", "_started", "_unmapped", "unchanged")
 
-    def __init__(self, of: VendorMetrics) -> None:
-        self._of = of
+    def __init__(self, series: VendorMetrics) -> None:
+        self._series = series
         self._started = time.monotonic()
         self._events: Counter[tuple[str, str]] = Counter()
         self._dead: Counter[str] = Counter()
@@ -147,10 +147,10 @@ class BatchCounts:
         self._unmapped: Counter[str] = Counter()
         self._drift: Counter[str] = Counter()
         self.unchanged: list[str] = []
-        """Topics of the constant records that are left out."""
+        """Topics of constant records that were not written again."""
 
     def event(self, followed: Followed) -> None:
-        """One event of the batch has been mapped."""
+        """Count an event that has been mapped."""
         normalized = followed.normalized
         if normalized is None:
             self._events[UNKNOWN, "erased" if followed.erased else "dead-letter"] += 1
@@ -173,38 +173,38 @@ class BatchCounts:
         too_large: Sequence[ProducerRecord],
         letters: int,
     ) -> None:
-        """All of it has been acknowledged, but ``too_large``, for which ``letters`` dead letters went out."""
-        of = self._of
+        """Add the acknowledged batch to the metrics. ``letters``: dead letters written for ``too_large`` records."""
+        series = self._series
         published = Counter([record.topic for record in records])
         published.subtract([record.topic for record in too_large])
         self._refused.update(TYPES[record.topic] for record in too_large if record.topic in TYPES)
         self._dead[TOO_LARGE] += letters
         for topic, count in published.items():
             if count and topic in TYPES:
-                of.resources(TYPES[topic], "published").inc(count)
+                series.resources(TYPES[topic], "published").inc(count)
         for topic, count in Counter(self.unchanged).items():
-            of.resources(TYPES[topic], "unchanged").inc(count)
+            series.resources(TYPES[topic], "unchanged").inc(count)
         for kind, count in self._refused.items():
-            of.resources(kind if kind in _KNOWN_TYPES else OTHER, "refused").inc(count)
+            series.resources(kind if kind in _KNOWN_TYPES else OTHER, "refused").inc(count)
         for (event_type, outcome), count in self._events.items():
-            of.events(event_type, outcome).inc(count)
+            series.events(event_type, outcome).inc(count)
         for code, count in self._dead.items():
-            of.dead_letters(of.code(code)).inc(count)
+            series.dead_letters(series.code(code)).inc(count)
         for table, count in self._unmapped.items():
-            of.unmapped(of.table(table)).inc(count)
+            series.unmapped(series.table(table)).inc(count)
         for path, count in self._drift.items():
-            of.drift(of.path(path)).inc(count)
+            series.drift(series.path(path)).inc(count)
         self._observe(raws)
 
     def _observe(self, raws: Sequence[ConsumerRecord]) -> None:
-        of, now, old = self._of, time.time(), 0
+        series, now, old = self._series, time.time(), 0
         for raw in raws:
             age = now - raw.timestamp_ms / 1000
             if age > OLD_SECONDS:
                 old += 1
             else:
-                of.latency.observe(max(0.0, age))  # two machines' clocks: an event may come from the future
+                series.latency.observe(max(0.0, age))  # clocks of two machines differ
         if old:
-            of.old.inc(old)
-        of.batch_events.observe(len(raws))
-        of.batch_seconds.observe(time.monotonic() - self._started)
+            series.old.inc(old)
+        series.batch_events.observe(len(raws))
+        series.batch_seconds.observe(time.monotonic() - self._started)

@@ -1,9 +1,9 @@
-"""Who is erased: keyed hashes of patient keys in ``normalizer.erased`` (mapping.md §3.5).
+"""The erasure list: keyed hashes of the patients whose data was erased, as in ``normalizer.erased`` (mapping.md §3.5).
 
-A patient's key is often short (a number), so that a plain hash of it could be guessed by trying them all. HMAC-SHA-256
-under a secret of the deployment cannot: whoever reads the topic without the secret learns how many were erased, and
-nothing else. The price: the secret is needed for as long as the blocks are to hold. So a process that meets a block
-and has not the secret it was made with must not map anything: it could not tell an erased patient from another.
+A patient's key is often a short number, whose plain hash could be found by trying all numbers. The list holds
+HMAC-SHA-256 hashes under a secret of the deployment instead. Whoever reads the topic without the secret learns how many
+patients were erased, and nothing else. The price is that the secret is needed for as long as the list is in force: a
+process that reads a hash made with another secret cannot tell who is erased, so it must not map anything.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.registry import partition_key
 
 SHORTEST = 32
-"""Characters of the secret at least: hex of 128 bits."""
+"""The least number of characters of the secret: 128 bits in hex."""
 
 HOW = "make one with `openssl rand -hex 32`, give it to every process, and keep it: it cannot be changed later"
 
 
 class OtherKey(ConfigurationError):
-    """Blocks were made with another key than this process has, or it has none."""
+    """The erasure list was made with another secret than this process has, or this process has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Compartment:
 
     @property
     def raw_key(self) -> str:
-        """As `mappers.registry.raw_key` makes it of the patient's events."""
+        """The raw key of the patient's events (`mappers.registry.raw_key`)."""
         return f"{escape_part(self.tenant)}|{self.key}"
 
     @property
@@ -55,22 +55,22 @@ class Compartment:
 
 @dataclass(frozen=True, slots=True)
 class Hashing:
-    """The deployment's secret, applied."""
+    """The deployment's secret, and the hashes made with it."""
 
     secret: bytes
 
     def digest(self, partition_key: str) -> str:
-        """The key of a patient's record in ``normalizer.erased``: 64 hex digits."""
+        """Return the key of a patient's record in ``normalizer.erased``: 64 hex digits."""
         return hmac.new(self.secret, b"patient|" + partition_key.encode(), hashlib.sha256).hexdigest()
 
     @property
     def check(self) -> str:
-        """Tells whether two processes have the same secret; stands in every record."""
+        """A hash that is the same for every process with the same secret; each record contains it."""
         return hmac.new(self.secret, b"check", hashlib.sha256).hexdigest()[:16]
 
 
 def hashing(settings: Settings) -> Hashing | None:
-    """The secret of ``FHIRLINE_ERASURE_KEY`` or its file; None where neither is set. Raises ConfigurationError."""
+    """Read the secret of ``FHIRLINE_ERASURE_KEY`` or its file; None where neither is set. Raises ConfigurationError."""
     held = (secret(settings, "erasure_key") or "").strip()
     if held and len(held) < SHORTEST:
         raise ConfigurationError(f"FHIRLINE_ERASURE_KEY: shorter than {SHORTEST} characters; {HOW}")
@@ -93,8 +93,8 @@ class Block:
         return cls(held["check"], held["at"])
 
 
-class Erased:
-    """The blocks as far as they have been read. ``read`` takes the topic's records in their order."""
+class ErasureList:
+    """The patients that are erased, as far as the topic has been read."""
 
     def __init__(self, hashing: Hashing | None) -> None:
         self._hashing = hashing
@@ -104,8 +104,8 @@ class Erased:
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def read(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Take in records of the topic, in their order. Raises OtherKey."""
+    def apply(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Apply records of the topic (key, value), in their order. Raises OtherKey."""
         for digest, value in records:
             if value is None:
                 self._blocks.pop(digest.decode(), None)
@@ -115,19 +115,19 @@ class Erased:
 
     @property
     def fingerprint(self) -> str:
-        """Tells whether the same patients are erased as at another time."""
+        """A hash of the whole list: equal as long as the same patients are erased."""
         return hashlib.sha256("".join(sorted(self._blocks)).encode()).hexdigest()[:16]
 
     def block(self, compartment: Compartment) -> Block | None:
-        """The patient's block, if there is one."""
+        """Return the patient's block, or None."""
         return self._blocks.get(self._digest(compartment.partition_key)) if self._digest else None
 
     def blocks(self, envelope: Envelope) -> bool:
-        """Whether the event's patient is erased. Costs nothing where nobody is."""
+        """Whether the event's patient is erased. Costs nothing while the list is empty."""
         return bool(self._blocks) and self.blocks_key(partition_key(envelope))
 
     def blocks_key(self, partition_key: str) -> bool:
-        """The same, of a patient whose ``vendor|tenant|patient key`` is known."""
+        """Whether the patient with this ``vendor|tenant|patient key`` is erased."""
         return bool(self._blocks and self._digest and self._digest(partition_key) in self._blocks)
 
     def _require_the_key(self) -> None:

@@ -1,10 +1,10 @@
-"""Following ``normalizer.erased``: what a process that maps must know, and how old its knowledge may be.
+"""The erasure list kept up to date from ``normalizer.erased``, and how old a process's knowledge of it may be.
 
-The invariant: **nothing is delivered on knowledge of the erased that is older than `LOOK_SECONDS`**, and where the
-topic cannot be read, nothing is. A worker looks before it maps a batch, which may take long, and again before it
-delivers it. So whoever writes a block knows by when every worker heeds it: after that time, and the time that a
-delivery already under way may take (`settled_after`), nothing of the patient is written any more. `forget` keeps
-looking until then.
+The invariant: **nothing is delivered on knowledge of the list that is older than `LOOK_SECONDS`.** Where the topic
+cannot be read, nothing is delivered at all. A worker reads the list before it maps a batch, which may take long, and
+again before it delivers the batch. So whoever writes a block knows when every worker has read it, and when the last
+delivery that began before then is over: after `settled_after` nothing of the patient is written any more. `fhirline
+forget` keeps reading until then.
 """
 
 import asyncio
@@ -16,24 +16,24 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition
-from fhirline.streams.step3_restore.block import Erased, hashing
+from fhirline.streams.step3_restore.block import ErasureList, hashing
 from fhirline.topics.declared import ERASED
 
 LOOK_SECONDS = 2.0
 HANDING_SECONDS = 5.0
-"""Far longer than a batch's records take on their way into the producer; a worker that stands still for longer is ended
-by its `Fence`."""
+"""Far longer than a batch's records take on their way into the producer. A worker that stops for longer is ended by its
+`Fence`."""
 FLUSH_SECONDS = 2.0
 PAUSE_SHARE = 0.6
-"""Of the session timeout: the longest pause that a worker survives (step2, `Fence`)."""
+"""The longest pause that a worker survives, as a share of the session timeout (`streams.step2_consume.fencing`)."""
 
 
 class ErasedSince(ConfigurationError):
-    """Mapped events are older than an erasure."""
+    """The erasure list has changed since events were mapped that are only written now."""
 
 
 def settled_after(settings: Settings) -> float:
-    """Seconds after which everything has arrived that a worker could still write without heeding a new block."""
+    """Return the seconds after which no worker writes anything that a new block forbids."""
     paused = settings.session_timeout * PAUSE_SHARE
     return (
         LOOK_SECONDS
@@ -43,23 +43,29 @@ def settled_after(settings: Settings) -> float:
     )
 
 
-class Follower:
-    """The erased, kept up to date. Blocking: from an event loop, call `refresh` in a thread."""
+class ErasureListFeed:
+    """Follows the topic into an `ErasureList`, and knows how old the list is.
+
+    `refresh`, `blocks` and `require_unchanged` block their thread. On an event loop, `keep_fresh` and `ensure_fresh` do
+    the same in a thread, one read at a time. All raise OtherKey where the list was made with another secret, and
+    KafkaAccessError where the topic cannot be read.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self.erased = Erased(hashing(settings))
+        self.erasure_list = ErasureList(hashing(settings))
         self._settings = settings
         self._scanner: Scanner | None = None
         self._position: int | None = None
-        self._seen = float("-inf")
+        self._read_at = float("-inf")
+        self._reading = asyncio.Lock()
 
     @property
     def fresh(self) -> bool:
-        """Whether what is known may still be mapped by."""
-        return time.monotonic() - self._seen < LOOK_SECONDS
+        """Whether events may still be mapped and delivered on what has been read."""
+        return time.monotonic() - self._read_at < LOOK_SECONDS
 
     def refresh(self) -> None:
-        """Read on to the topic's end. Raises OtherKey, and KafkaAccessError where the topic cannot be read."""
+        """Read on to the topic's end."""
         began = time.monotonic()
         if self._scanner is None:
             self._scanner = Scanner(self._settings)
@@ -68,54 +74,43 @@ class Follower:
         for message in self._scanner.read({TopicPartition(ERASED, 0): position}):
             position = (message.offset() or 0) + 1
             records.append((message.key() or b"", message.value()))
-        self.erased.read(records)
-        self._position, self._seen = position, began
+        self.erasure_list.apply(records)
+        self._position, self._read_at = position, began
 
     def blocks(self, envelope: Envelope) -> bool:
-        """`Erased.blocks` on fresh knowledge: for a process that has nothing else to do meanwhile."""
+        """Whether the event's patient is erased, by a list that is fresh."""
         self._refresh_if_stale()
-        return self.erased.blocks(envelope)
+        return self.erasure_list.blocks(envelope)
 
-    def require(self, fingerprint: str) -> None:
-        """Raise ErasedSince where the erased are not those of ``fingerprint`` any more: what was mapped before, and is
-        only written now, would bring back who was erased in between."""
+    def require_unchanged(self, fingerprint: str) -> None:
+        """Raise ErasedSince unless the list still has ``fingerprint``.
+
+        What was mapped by another list could bring back a patient who has been erased since.
+        """
         self._refresh_if_stale()
-        if self.erased.fingerprint != fingerprint:
+        if self.erasure_list.fingerprint != fingerprint:
             raise ErasedSince("a patient was erased, or let in again, since this was mapped: begin a new run")
 
-    def _refresh_if_stale(self) -> None:
-        if not self.fresh:
-            self.refresh()
+    async def keep_fresh(self) -> None:
+        """Read on twice as often as needed, until cancelled, so that no batch waits for a read."""
+        while True:
+            async with self._reading:
+                # A list that cannot be read grows stale, and `ensure_fresh` raises the reason to the next batch.
+                with suppress(ConfigurationError, KafkaAccessError):
+                    await asyncio.to_thread(self.refresh)
+            await asyncio.sleep(LOOK_SECONDS / 2)
+
+    async def ensure_fresh(self) -> None:
+        """Return once the list is fresh."""
+        async with self._reading:
+            if not self.fresh:
+                await asyncio.to_thread(self.refresh)
 
     def close(self) -> None:
         if self._scanner is not None:
             self._scanner.close()
             self._scanner = None
 
-
-class Heeding:
-    """A follower on an event loop: one look at a time, in a thread."""
-
-    def __init__(self, follower: Follower) -> None:
-        self.erased = follower.erased
-        self._follower = follower
-        self._looking = asyncio.Lock()
-
-    @property
-    def fresh(self) -> bool:
-        return self._follower.fresh
-
-    async def keep(self) -> None:
-        """Look again before what is known grows old, so that no batch waits for a look."""
-        while True:
-            async with self._looking:
-                # Otherwise what is known grows old, and the next batch, which may not be mapped by it, hears why.
-                with suppress(ConfigurationError, KafkaAccessError):
-                    await asyncio.to_thread(self._follower.refresh)
-            await asyncio.sleep(LOOK_SECONDS / 2)
-
-    async def look(self) -> None:
-        """Returns once what is known may be mapped by. Raises as `Follower.refresh`."""
-        async with self._looking:
-            if not self.fresh:
-                await asyncio.to_thread(self._follower.refresh)
+    def _refresh_if_stale(self) -> None:
+        if not self.fresh:
+            self.refresh()

@@ -1,13 +1,13 @@
-"""State between events: a cache per raw partition of what is in ``normalizer.state.<vendor>`` (state.md).
+"""State between events: a cache of ``normalizer.state.<vendor>`` for each raw partition of this process (state.md).
 
-* A record of the state topic is one register or statement; its partition is the raw record's, set explicitly.
-* Nothing is mapped before its partition's state is there: restore reads from where the cache ends to the partition's
-  end, with a plain consumer and no group, whenever the group's generation has changed.
-* The cache may be ahead of what is durable, never behind: it is merged into while a batch is mapped, and its records go
-  out in that batch's barrier. If the barrier fails the process ends, and the cache with it.
-* Merging is by greatest version, in any order, any number of times: reading a record again changes nothing.
-* A partition's worker is not its state's only writer: a replay that publishes writes what events say anew. So a worker
-  asks once a second where its state's partitions end, and reads on where that is beyond what it has written itself.
+* A record of the state topic is one state entry. Its partition is the raw record's, set explicitly.
+* Nothing is mapped before its partition's state has been restored. A restore reads from where the cache ends to the
+  partition's end, with a plain consumer outside the group, whenever the group's generation has changed.
+* The cache may be ahead of what is durable, never behind. A batch's updates are merged into it while the batch is
+  mapped, and go out in the batch's barrier. Where the barrier fails, the process ends, and the cache with it.
+* The greatest version wins, in any order and any number of times, so that a record read again changes nothing.
+* A partition's worker is not the only writer of its state: a replay that publishes writes entries too. So a worker asks
+  once a second where its state partitions end, and reads on where that is beyond what it has written itself.
 """
 
 import sys
@@ -32,123 +32,128 @@ from fhirline.streams.kafka.records import ProducerRecord
 RESTORE_BATCH = 5_000
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 1.0
-"""How long another writer's registers may stay unseen by a worker that is at work (`StateCache.behind`)."""
-
+"""How long a working worker may not see another writer's entries (`StateCache.partitions_behind`)."""
 
 LOOK_TIMEOUT = 5.0
-"""Seconds for that question's answer; without one, the state is read on, as if there were something."""
-
+"""Seconds to wait for the partitions' ends. Without an answer the state is read on, as if there were something new."""
 
 FRAMING = 1_024
-"""Bytes that a record may take on its way besides key and value: less than a hundred by Kafka's protocol (record and
-batch of format 2), and a round number above."""
+"""Bytes that a record may take besides key and value. Kafka's format 2 needs less than a hundred."""
 
 
 class RestoreFailed(FhirlineError):
     """The state topic could not be read to its end."""
 
 
-class RegisterTooLarge(FhirlineError):
-    """A register is larger than a record may be: what an event says could not be remembered whole."""
+class StateEntryTooLarge(FhirlineError):
+    """A state entry is larger than a record may be, so that an event's updates cannot be stored whole."""
 
 
 class PartitionState:
-    """The registers of all subjects of one raw partition. Values are kept as small bytes and decoded when asked for."""
+    """The state entries of all subjects of one raw partition. Values are kept as small bytes and decoded on request."""
 
     def __init__(self) -> None:
         self._subjects: dict[str, dict[str, bytes]] = {}
-        self.registers = 0
+        self.entries = 0
         self.size = 0
-        """Bytes of the registers' values."""
+        """Bytes of the entries' values."""
         self.position: int | None = None
         """Offset in the state topic up to which everything has been read; None before the first restore."""
 
     def __call__(self, subject: str) -> Mapping[str, Entry]:
-        registers = self._subjects.get(subject)
-        return {name: decode(value) for name, value in registers.items()} if registers else {}
+        """Return the subject's entries by name."""
+        entries = self._subjects.get(subject)
+        return {name: decode(value) for name, value in entries.items()} if entries else {}
 
-    def remember(self, statements: Iterable[StateUpdate]) -> None:
-        for each in statements:
-            self._merge(each.subject, each.name, encode(each.entry))
+    def apply(self, updates: Iterable[StateUpdate]) -> None:
+        """Merge updates; each entry keeps its greatest version."""
+        for update in updates:
+            self._merge(update.subject, update.name, encode(update.entry))
 
-    def told(
-        self, topic: str, partition: int, raw_key: str, statements: Sequence[StateUpdate], largest: int = sys.maxsize
+    def record_updates(
+        self, topic: str, partition: int, raw_key: str, updates: Sequence[StateUpdate], largest: int = sys.maxsize
     ) -> list[ProducerRecord]:
-        """Remember what an event says, and give the records that say it: each value is encoded once for both.
+        """Merge an event's updates, and return the records that make them durable. Each value is encoded once for both.
 
-        Raises RegisterTooLarge where one of them is larger than ``largest`` bytes. A register repeats an id in its key
-        and in its value, so one may be although its raw record is not. Then nothing is remembered: no event's fold may
-        hold what is not durable.
+        Raises StateEntryTooLarge where a record would exceed ``largest`` bytes, and then merges nothing: no fold may
+        hold what is not durable. An entry repeats an id in key and value, so its record can be too large although the
+        raw record was not.
         """
-        records = [state_record(topic, partition, raw_key, each) for each in statements]
-        if any(len(each.key) + len(each.value or b"") + FRAMING > largest for each in records):
-            raise RegisterTooLarge
-        for each, record in zip(statements, records, strict=True):
-            self._merge(each.subject, each.name, record.value or b"")
+        records = [state_record(topic, partition, raw_key, update) for update in updates]
+        if any(len(record.key) + len(record.value or b"") + FRAMING > largest for record in records):
+            raise StateEntryTooLarge
+        for update, record in zip(updates, records, strict=True):
+            self._merge(update.subject, update.name, record.value or b"")
         return records
 
     def read(self, key: bytes, value: bytes | None) -> None:
-        """Take in a record of the state topic; a null value forgets the register (erasure)."""
-        _, subject, register = orjson.loads(key)
+        """Merge a record of the state topic. A tombstone removes its entry (erasure)."""
+        _, subject, name = orjson.loads(key)
         if value is None:
-            registers = self._subjects.get(subject, {})
-            if (known := registers.pop(register, None)) is not None:
-                self.registers -= 1
+            entries = self._subjects.get(subject, {})
+            if (known := entries.pop(name, None)) is not None:
+                self.entries -= 1
                 self.size -= len(known)
-            if not registers:
+            if not entries:
                 self._subjects.pop(subject, None)
         else:
-            self._merge(subject, register, bytes(value))
+            self._merge(subject, name, bytes(value))
 
     @property
     def start(self) -> int:
-        """Where reading on begins."""
+        """The offset at which a restore begins to read."""
         return OFFSET_BEGINNING if self.position is None else self.position
 
     def delivered(self, offset: int) -> None:
-        """A record of our own was acknowledged. The position moves only while offsets are contiguous: "last own offset
-        + 1" would hide another writer's records."""
+        """Advance over a record of our own that was acknowledged, if it lies at the position.
+
+        A gap before it holds another writer's records, which the next restore must read.
+        """
         if self.position == offset:
             self.position = offset + 1
 
-    def _merge(self, subject: str, register: str, value: bytes) -> None:
-        registers = self._subjects.setdefault(subject, {})
-        known = registers.get(register)
-        if known is None or known == value or not _stamp(orjson.loads(known)) > _stamp(orjson.loads(value)):
-            registers[register] = value
-            self.registers += known is None
+    def _merge(self, subject: str, name: str, value: bytes) -> None:
+        entries = self._subjects.setdefault(subject, {})
+        known = entries.get(name)
+        if known is None or known == value or not _version(orjson.loads(known)) > _version(orjson.loads(value)):
+            entries[name] = value
+            self.entries += known is None
             self.size += len(value) - (len(known) if known else 0)
 
     def __len__(self) -> int:
-        return self.registers
+        return self.entries
 
 
 def encode(entry: Entry) -> bytes:
-    """A register's value in the state topic: ``{"s": [seconds, fraction, event key, text], "v": value}``."""
+    """Encode an entry's value for the state topic: ``{"s": [seconds, fraction, event key, text], "v": value}``."""
     version = entry.version
     # bytes(): orjson keeps over-allocated buffers, ten times the memory for small values (state.md §8).
     return bytes(bytearray(orjson.dumps({"s": [*version.order, version.event_key, version.at], "v": entry.value})))
 
 
 def decode(value: bytes) -> Entry:
-    held = orjson.loads(value)
-    return Entry(_stamp(held), held["v"])
+    """Reverse `encode`."""
+    fields = orjson.loads(value)
+    return Entry(_version(fields), fields["v"])
 
 
-def _stamp(held: Mapping[str, Any]) -> Version:
-    seconds, fraction, event_key, at = held["s"]
+def _version(fields: Mapping[str, Any]) -> Version:
+    seconds, fraction, event_key, at = fields["s"]
     return Version((seconds, fraction), event_key, at)
 
 
-def state_record(topic: str, partition: int, raw_key: str, statement: StateUpdate) -> ProducerRecord:
-    """The record of a statement. Its key begins with the raw record's, so that a patient's registers can be found."""
-    key = orjson.dumps([raw_key, statement.subject, statement.name])
-    return ProducerRecord(topic, key, encode(statement.entry), partition)
+def state_record(topic: str, partition: int, raw_key: str, update: StateUpdate) -> ProducerRecord:
+    """Return an update's record. Its key begins with the raw record's key, by which a patient's entries are found."""
+    key = orjson.dumps([raw_key, update.subject, update.name])
+    return ProducerRecord(topic, key, encode(update.entry), partition)
 
 
 @dataclass
 class StateCache:
-    """The partitions' states of one raw topic. ``generation`` is the group's, as far as this process knows."""
+    """The states of one raw topic's partitions.
+
+    ``generation`` counts this process's assignments. A state is used only if it was restored in the current one.
+    """
 
     settings: Settings
     topic: str
@@ -157,10 +162,10 @@ class StateCache:
     _restored: dict[int, int] = field(default_factory=dict)
     _assigned: frozenset[int] = frozenset()
     _admin: AdminClient | None = None
-    _looked: float = float("-inf")
+    _asked_at: float = float("-inf")
 
     def assigned(self, partitions: Iterable[int]) -> None:
-        """A new generation: what stays is read on from its position before it is used, what went away is dropped."""
+        """Begin a generation. Partitions that stay are read on before they are used, others are dropped."""
         self.generation += 1
         self._assigned = frozenset(partitions)
         for partition in self._partitions.keys() - self._assigned:
@@ -168,55 +173,55 @@ class StateCache:
             self._restored.pop(partition, None)
 
     def ready(self, partition: int) -> PartitionState | None:
-        """The partition's state if it has been restored in this generation."""
+        """Return the partition's state if it has been restored in this generation."""
         return self._partitions.get(partition) if self._restored.get(partition) == self.generation else None
 
-    def held(self, partition: int) -> PartitionState | None:
-        """The partition's state, of whatever generation; another one, or none, where it has been away in between."""
+    def cached(self, partition: int) -> PartitionState | None:
+        """Return the partition's state of any generation. It is another object where the partition was away between."""
         return self._partitions.get(partition)
 
     def unread(self) -> set[int]:
-        """Assigned partitions that have not been restored in this generation."""
-        return {each for each in self._assigned if self.ready(each) is None}
+        """Return assigned partitions that have not been restored in this generation."""
+        return {partition for partition in self._assigned if self.ready(partition) is None}
 
     def partition(self, partition: int) -> PartitionState:
         return self._partitions[partition]
 
     @property
     def look_due(self) -> bool:
-        """Whether `behind` was last asked so long ago that it must be asked again."""
-        return time.monotonic() - self._looked >= LOOK_SECONDS
+        """Whether `partitions_behind` must be asked again."""
+        return time.monotonic() - self._asked_at >= LOOK_SECONDS
 
-    def behind(self) -> set[int]:
-        """Restored partitions that hold more than has been read: another writer's records. Blocking, for a thread.
+    def partitions_behind(self) -> set[int]:
+        """Return restored partitions that hold more than has been read: another writer's records. Blocks.
 
-        One request for all. Our own records move the position, so that usually there is nothing to read; where the
-        broker's answer is too low (faust.md §6), it still is beyond the position if a batch begins behind that.
+        One request asks for all ends. Our own records move the position, so that usually there is nothing to read. The
+        embedded broker's answer is too low (faust.md §6), but still beyond the position if a batch begins behind that.
         """
         began = time.monotonic()
-        restored = [each for each in [*self._partitions] if self.ready(each) is not None]
-        known = {each: self._partitions[each].position or 0 for each in restored}
+        restored = [partition for partition in [*self._partitions] if self.ready(partition) is not None]
+        positions = {partition: self._partitions[partition].position or 0 for partition in restored}
         if self._admin is None:
             self._admin = AdminClient(librdkafka(self.settings))
         end = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no types
-        asked = {TopicPartition(self.topic, each): end for each in known}
+        asked = {TopicPartition(self.topic, partition): end for partition in positions}
         try:
             answers = self._admin.list_offsets(asked, request_timeout=LOOK_TIMEOUT) if asked else {}
-            found = {at.partition for at, answer in answers.items() if answer.result().offset > known[at.partition]}
+            found = {at.partition for at, answer in answers.items() if answer.result().offset > positions[at.partition]}
         except KafkaException:
-            found = {*known}  # restore waits for the broker, or gives it up
-        self._looked = began
+            found = {*positions}  # the restore then waits for the broker, or gives up
+        self._asked_at = began
         return found
 
     def restore(self, partitions: Iterable[int]) -> int:
-        """Read partitions of the state topic from the cache's position to their ends; blocking, for a thread.
+        """Read partitions of the state topic from the cache's position to their ends. Blocks.
 
         Returns the number of records read. Raises RestoreFailed.
         """
         generation = self.generation
         group = f"{self.settings.group}.state"  # librdkafka wants one; nothing is ever committed
-        known = self._partitions
-        states = {each: known[each] if each in known else PartitionState() for each in partitions}
+        cached = self._partitions
+        states = {each: cached[each] if each in cached else PartitionState() for each in partitions}
         unread = set(states)
         read = 0
         consumer = Consumer(
@@ -232,13 +237,13 @@ class StateCache:
             )
         )
         try:
-            consumer.assign([TopicPartition(self.topic, each, state.start) for each, state in states.items()])
+            consumer.assign([TopicPartition(self.topic, partition, state.start) for partition, state in states.items()])
             silent_since = time.monotonic()
             while unread:
                 for message in _available(consumer):
                     silent_since = time.monotonic()
                     error, partition = message.error(), message.partition() or 0
-                    if error is not None and error.code() in DENIED:  # of the group: names no partition
+                    if error is not None and error.code() in DENIED:  # the group's error names no partition
                         raise RestoreFailed(denial(self.settings, error, self.topic, group))
                     state, offset = states[partition], message.offset() or 0
                     if error is None:
@@ -260,11 +265,11 @@ class StateCache:
         return read
 
     def sizes(self) -> dict[int, tuple[int, int]]:
-        """State entries and the bytes of their values per partition, for metrics."""
-        return {partition: (state.registers, state.size) for partition, state in [*self._partitions.items()]}
+        """Return the number of entries and the bytes of their values for each partition."""
+        return {partition: (state.entries, state.size) for partition, state in [*self._partitions.items()]}
 
 
 def _available(consumer: Consumer) -> list[Message]:
-    """The next message, and whatever has arrived with it: `consume` alone would wait for a full batch."""
+    """Return the next message and those that have arrived with it. `consume` alone would wait for a full batch."""
     first = consumer.poll(POLL_SECONDS)
     return [first, *consumer.consume(RESTORE_BATCH, 0)] if first is not None else []

@@ -71,7 +71,7 @@ def test_every_event_of_the_mix_is_mapped_and_counted_once() -> None:
     for raw in of:
         state = states.setdefault((raw.topic, raw.partition), PartitionState())
         followed = follow(raw, normalize, state, core.PARTITIONS)
-        state.remember(followed.state_updates)
+        state.apply(followed.state_updates)
         assert sum(each.topic == "fhir.r4.Provenance" for each in followed.records) == 1
     assert core.shape(of)["records an event"]["resources"] > 4
     assert len({raw.key for raw in of}) > 50

@@ -1,5 +1,6 @@
-"""Never losing, proven by tests that count (issue 4): whatever is killed, paused or refused, and then compared.
+"""Nothing is lost and nothing stale is written, whatever is killed, paused or refused.
 
-Each test ends by comparing raw with canonical topics, and prints the figures. `make test` runs the small form after all
-else, `make crash` the long one, with options: ``make crash EVENTS=20000 KILLS=20 SEED=1``; `make soak` is the long run.
+Each test ends by comparing the canonical topics with what one undisturbed run over the raw topics makes, and prints the
+figures. `make test` runs the small form last. `make crash` runs the long form, with options: ``make crash EVENTS=20000
+KILLS=20 SEED=1``. `make soak` runs for hours.
 """

@@ -1,4 +1,4 @@
-"""Raw topics against canonical topics and dead letters: what one undisturbed run makes, and what is there."""
+"""Compares canonical topics and dead letters with what one undisturbed run over the raw topics makes."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -35,20 +35,20 @@ def _consumer(settings: Settings, group: str = "comparison") -> Iterator[Consume
         consumer.close()
 
 
-def _places(consumer: Consumer, topics: Iterable[str]) -> list[confluent_kafka.TopicPartition]:
+def _partitions(consumer: Consumer, topics: Iterable[str]) -> list[confluent_kafka.TopicPartition]:
     known = consumer.list_topics(timeout=30).topics
     return [
-        confluent_kafka.TopicPartition(topic, each, OFFSET_BEGINNING)
+        confluent_kafka.TopicPartition(topic, partition, OFFSET_BEGINNING)
         for topic in topics
-        for each in known[topic].partitions
+        for partition in known[topic].partitions
     ]
 
 
 def read_all(settings: Settings, topics: Iterable[str]) -> Iterator[Message]:
-    """Every record of the topics, each partition to its end."""
+    """Yield every record of the topics, each partition to its end."""
     with _consumer(settings) as consumer:
-        consumer.assign(places := _places(consumer, topics))
-        left = len(places)
+        consumer.assign(partitions := _partitions(consumer, topics))
+        left = len(partitions)
         while left:
             first = consumer.poll(60)
             assert first is not None, f"{left} partitions were not read to their end"
@@ -66,52 +66,50 @@ def raw_topics(settings: Settings) -> list[str]:
 
 
 def raw_records(settings: Settings) -> Iterator[ConsumerRecord]:
-    """What lies on the raw topics, each partition in its order."""
+    """Yield the records of the raw topics, each partition in its order."""
     for message in read_all(settings, raw_topics(settings)):
         yield from_confluent(message)
 
 
 def committed(settings: Settings) -> dict[TopicPartition, int]:
-    """The group's offsets on the raw topics; 0 where it has none."""
+    """Return the group's committed offsets on the raw topics; 0 where it has none."""
     with _consumer(settings, settings.group) as consumer:
-        places = consumer.committed(_places(consumer, raw_topics(settings)), timeout=30)
-        return {TopicPartition(each.topic, each.partition): max(0, each.offset) for each in places}
+        answers = consumer.committed(_partitions(consumer, raw_topics(settings)), timeout=30)
+        return {TopicPartition(each.topic, each.partition): max(0, each.offset) for each in answers}
 
 
 def ends(settings: Settings, topics: Iterable[str]) -> dict[TopicPartition, int]:
-    """End offsets, exact on Apache Kafka only (faust.md §6)."""
+    """Return end offsets, exact on Apache Kafka only (faust.md §6)."""
     with _consumer(settings) as consumer:
-        places = _places(consumer, topics)
         return {
-            TopicPartition(place.topic, place.partition): consumer.get_watermark_offsets(place, timeout=30)[1]
-            for place in places
+            TopicPartition(asked.topic, asked.partition): consumer.get_watermark_offsets(asked, timeout=30)[1]
+            for asked in _partitions(consumer, topics)
         }
 
 
 def written(settings: Settings) -> int:
-    """How far the group is, in records: every mapped event has a Provenance."""
+    """Return how many events have been mapped: each has a Provenance."""
     return sum(ends(settings, [canonical_topic("Provenance")]).values())
 
 
 def wait_for_progress(settings: Settings, records: int) -> None:
-    """Until the group has written so many records more."""
+    """Wait until the group has mapped that many more events."""
     wait_until(lambda: settled(lambda: written(settings)), lambda now, first: now >= first + records)
 
 
 def wait_drained(settings: Settings) -> None:
-    """Until the group's lag is 0: everything on the raw topics is committed."""
-
+    """Wait until the group's lag is 0."""
     wait_until(lambda: settled(lambda: lag(settings)), lambda now, _: now == 0)
 
 
 def lag(settings: Settings) -> int:
-    """Raw records that the group has not committed."""
+    """Return how many raw records the group has not committed."""
     done = committed(settings)
-    return sum(end - done[place] for place, end in ends(settings, raw_topics(settings)).items())
+    return sum(end - done[partition] for partition, end in ends(settings, raw_topics(settings)).items())
 
 
 def settled(ask: Callable[[], int]) -> int | None:
-    """None where the cluster does not answer just now."""
+    """Return the answer, or None where the cluster does not answer just now."""
     try:
         return ask()
     except KafkaException:
@@ -119,7 +117,7 @@ def settled(ask: Callable[[], int]) -> int | None:
 
 
 def wait_until(ask: Callable[[], int | None], reached: Callable[[int, int], bool]) -> None:
-    """Until ``reached(now, first)``; gives up where the figure has stood still for too long."""
+    """Wait until ``reached(now, first)``. Fails where the figure has not changed for too long."""
     first = last = None
     moved = time.monotonic()
     while True:
@@ -135,7 +133,7 @@ def wait_until(ask: Callable[[], int | None], reached: Callable[[int, int], bool
 
 
 class Topics(Store):
-    """The store of the workload, which also counts what was written again for the same raw record."""
+    """The workload's store, which also counts records that were written again for the same raw record."""
 
     def __post_init__(self) -> None:
         self._seen: set[int] = set()
@@ -157,7 +155,7 @@ class Topics(Store):
 
 @dataclass(frozen=True)
 class Comparison:
-    """The figures of a scenario's end. ``letters``: raw records with a dead letter, expected and found."""
+    """A scenario's figures. ``letters``: raw records with a dead letter (expected, missing, unexpected)."""
 
     events: int
     keys: int
@@ -190,7 +188,7 @@ class Comparison:
 
 
 def compare(settings: Settings) -> Comparison:
-    """What is there against what one undisturbed run over the raw topics makes. Only after `wait_drained`."""
+    """Compare the topics with what one undisturbed run over the raw topics makes. Only after `wait_drained`."""
     dead: set[str] = set()
     events = 0
 
@@ -220,13 +218,13 @@ def compare(settings: Settings) -> Comparison:
 
 
 def first_that_need(settings: Settings, topic: str, since: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """For each raw partition the first offset from ``since`` on whose event has a record for ``topic``."""
+    """Return, by raw partition, the first offset from ``since`` on whose event has a record for ``topic``."""
     found: dict[TopicPartition, int] = {}
 
     def seen(raw: ConsumerRecord, followed: Followed) -> None:
-        place = raw.topic_partition
-        if raw.offset >= since.get(place, 0) and any(record.topic == topic for record in followed.records):
-            found.setdefault(place, raw.offset)
+        partition = raw.topic_partition
+        if raw.offset >= since.get(partition, 0) and any(record.topic == topic for record in followed.records):
+            found.setdefault(partition, raw.offset)
 
     undisturbed(settings, raw_records(settings), seen)
     return found

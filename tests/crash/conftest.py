@@ -1,4 +1,4 @@
-"""Shared by the crash tests: Apache Kafka for one test, whose topics are compared whole, and figures that are shown."""
+"""Fixtures of the crash tests: Apache Kafka for one test, and a way to print figures."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,11 +13,11 @@ SESSION = 6
 MINUTES = 60
 
 FIGURES = "figures"
-"""Property of a report, by which figures come from a process of pytest-xdist, whose own output nobody sees."""
+"""A report's property that carries figures out of a process of pytest-xdist, whose own output is not shown."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Conditions are awaited with generous limits, of their own; the runner's is for what hangs beyond them."""
+    """Give the crash tests a long timeout. Their conditions have limits of their own; this one is for what hangs."""
     limit = (600 if SIZES.soak else 60 if SIZES.long else 12) * MINUTES
     for item in items:
         if "/crash/" in item.path.as_posix():
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def kafka() -> Iterator[Settings]:
-    """Settings that lead to one broker of Apache Kafka with the declared topics."""
+    """Return settings for one broker of Apache Kafka with the declared topics."""
     with apache() as cluster:
         create_topics(cluster.bootstrap)
         yield settings_for(cluster.bootstrap, session_timeout=SESSION)

@@ -1,4 +1,4 @@
-"""Steady input: events that keep on coming until the disturbances are over."""
+"""Steady input: events that come until the disturbances are over."""
 
 import random
 import threading
@@ -24,14 +24,15 @@ START = 1_686_823_200  # 2023-06-15T10:00:00Z
 
 
 def all_vendors(seed: int) -> Iterator[ProducerRecord]:
-    """Events of all vendors without end."""
+    """Yield events of all vendors without end."""
     return chain.from_iterable(events(ROUND, seed * 1_000_003 + number) for number in count())
 
 
 def folded(seed: int) -> Iterator[ProducerRecord]:
-    """Altibbi status updates of a few consultations, out of order and some twice, between events of all vendors.
+    """Yield status updates of a few Altibbi consultations, out of order and some twice, between events of all vendors.
 
-    Each update adds a transition to its Encounter: an update that is lost, or a stale Encounter that lands last, shows.
+    Each update adds a transition to its Encounter. A lost update shows, and so does a stale Encounter that is written
+    last.
     """
     rng = random.Random(seed)
     for other in all_vendors(seed):
@@ -61,7 +62,7 @@ def _status_update(rng: random.Random) -> ProducerRecord:
 
 @dataclass
 class Steady:
-    """A running input. ``sent`` counts what was given to the producer."""
+    """A running input. ``sent`` counts the events handed to the producer."""
 
     least: int
     rate: float
@@ -70,7 +71,7 @@ class Steady:
     _abandoned: threading.Event = field(default_factory=threading.Event)
 
     def paced(self, source: Iterable[ProducerRecord]) -> Iterator[ProducerRecord]:
-        """``rate`` a second until told `enough`, but no fewer than ``least``."""
+        """Yield ``rate`` events a second until `enough` was called, and at least ``least`` events."""
         began = time.monotonic()
         for made in source:
             if self._abandoned.is_set() or (self._enough.is_set() and self.sent >= self.least):
@@ -88,7 +89,7 @@ class Steady:
 
 @contextmanager
 def steady(settings: Settings, source: Iterable[ProducerRecord], least: int, rate: float) -> Iterator[Steady]:
-    """Produces in a thread of its own. The body's end is the end of the disturbances; returns when all is written."""
+    """Produce in a thread while the body disturbs. Returns when everything has been written."""
     patient = settings.model_copy(update={"delivery_timeout": 300.0})
     running = Steady(least, rate)
     with ThreadPoolExecutor(1) as thread:

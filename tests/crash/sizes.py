@@ -1,4 +1,4 @@
-"""How much of each scenario: small in `make test`; `make crash` and `make soak` set the environment."""
+"""The size of each scenario: small in `make test`. `make crash` and `make soak` set the environment."""
 
 import os
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ class Sizes:
 
     @property
     def kills(self) -> int:
-        """Kills of a worker; other repeated disturbances are a share of it."""
+        """Kills of a worker. The numbers of other disturbances are shares of it."""
         return int(os.environ.get("CRASH_KILLS") or (20 if self.long else 2))
 
     @property
     def events(self) -> int:
-        """Events at least; a steady input goes on until the last disturbance is over."""
+        """The least number of events. A steady input goes on until the last disturbance is over."""
         return int(os.environ.get("CRASH_EVENTS") or (20_000 if self.long else 400))
 
     @property
     def rate(self) -> float:
-        """Events a second: a kill costs the group some 8 s, and all that comes in meanwhile is its backlog."""
+        """Events a second. A kill costs the group some 8 s, in which its backlog grows."""
         return min(400.0, max(40.0, self.events / (self.kills * 8)))
 
     @property

@@ -1,4 +1,4 @@
-"""Brokers that die and come back: the gateway says 503 rather than lose an event, and the workers resume."""
+"""Brokers die and come back: the gateway answers 503 rather than lose an event, and the workers resume."""
 
 import os
 import random
@@ -30,7 +30,7 @@ PARTITIONS = 6 if SIZES.long else 2
 
 
 class Senders:
-    """Vendors that keep on sending, whatever they are answered. ``accepted``: event keys of every 202."""
+    """Vendors that send without regard to the answers. ``accepted``: event keys of every 202."""
 
     def __init__(self, gateway: GatewayProcess, rate: float) -> None:
         self.accepted: list[str] = []
@@ -114,7 +114,7 @@ def test_brokers_die_and_come_back(show: Callable[..., None], tmp_path: Path) ->
 
 
 def outage(cluster: ApacheKafka, senders: Senders) -> float:
-    """SIGSTOP to every broker: connections stay open and nothing answers. Returns the seconds it lasted."""
+    """Stop every broker by SIGSTOP: connections stay open, nothing answers. Returns the seconds it lasted."""
     pids = [cluster.pid(each) for each in cluster.brokers]
     began = time.monotonic()
     for pid in pids:
@@ -129,7 +129,7 @@ def outage(cluster: ApacheKafka, senders: Senders) -> float:
 
 
 def wait_in_sync(cluster: ApacheKafka) -> None:
-    """Until every replica is in sync again: the next kill must not be the second one at once."""
+    """Wait until every replica is in sync: the next kill must not take a second replica of a partition."""
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
     until = time.monotonic() + PATIENCE
     while True:

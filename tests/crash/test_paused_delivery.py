@@ -1,6 +1,7 @@
-"""A process that is paused in the midst of a delivery: what its producer still holds must never be sent afterwards.
+"""A process that is paused within a delivery: what its producer still holds must not be sent afterwards.
 
-librdkafka's threads run before any check of ours when the process continues; by then the partitions may be another's.
+When the process continues, librdkafka's threads run before any check of ours, and another worker may have the
+partitions.
 """
 
 import os
@@ -22,7 +23,7 @@ PATIENCE = 120.0
 RECORDS = 30_000
 SIZE = 10_000
 ON_THEIR_WAY = 5 * 1_200_000 // SIZE
-"""Records that may be in requests which were begun before the pause: at most five, of a megabyte each."""
+"""Records in requests that were begun before the pause: at most five requests of a megabyte each."""
 
 DELIVER = f"""
 import random
@@ -68,6 +69,6 @@ def test_nothing_is_sent_after_a_pause(apache_kafka: RunningBroker, show: Callab
         process.wait()
     after = written()
     show(f"{before} of {RECORDS} records written before a pause of {SESSION:g} s, {after - before} after it")
-    assert before + ON_THEIR_WAY < RECORDS, "the pause came too late to say anything"
+    assert before + ON_THEIR_WAY < RECORDS, "the pause came too late to prove anything"
     assert code == 70
     assert after - before <= ON_THEIR_WAY

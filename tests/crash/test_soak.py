@@ -1,4 +1,4 @@
-"""Soak: one worker under a long load keeps its memory and its pace. Only `make soak`."""
+"""Soak: one worker keeps its memory and its pace under a long load. Run by `make soak` only."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,14 +19,14 @@ MAX_LAG = 20_000
 ASK_EVERY = 2_000
 MAX_GROWTH = 0.10
 WARM = 25_000
-"""Events at least, until every code path has been taken once (the models of the cross-check load one by one)."""
+"""The least number of events after which every code path has run (the cross-check loads its models one by one)."""
 
 SAMPLES = 50
 
 
 @pytest.fixture
 def roomy() -> Iterator[Settings]:
-    """A broker that compacts often, so that a million events leave little more than their last values on the disk."""
+    """Run a broker that compacts often, so that a million events take little more disk than their last values."""
     often = {"log_segment_bytes": 33_554_432, "log_cleaner_backoff_ms": 2_000}
     with apache(**often) as cluster:
         create_topics(cluster.bootstrap)
@@ -37,7 +37,7 @@ def roomy() -> Iterator[Settings]:
 def test_memory_stays_and_lag_returns_to_0(roomy: Settings, show: Callable[..., None]) -> None:
     """After the first tenth, in which state and caches fill, resident memory grows by less than 10 %; lag is 0."""
     assert SIZES.soak >= 2 * WARM, f"EVENTS={2 * WARM} at least"
-    # Every event is seen before the first measure: what is remembered is bounded by them, and must not grow after it.
+    # All events repeat before the first measurement: the state is bounded by them, and must not grow afterwards.
     different = list(islice(all_vendors(SIZES.seed), WARM))
     with Workers(roomy, 1) as workers:
         [worker] = workers.here
@@ -65,14 +65,14 @@ def test_memory_stays_and_lag_returns_to_0(roomy: Settings, show: Callable[..., 
 
 
 def held_back(settings: Settings, source: Iterator[ProducerRecord]) -> Iterator[ProducerRecord]:
-    """The input waits while the worker is far behind: it is the worker's memory that is looked at, and no disk's."""
+    """Pause the input while the worker is far behind, so that the broker's disk stays small."""
     while True:
         yield from islice(source, ASK_EVERY)
         wait_until(lambda: settled(lambda: lag(settings)), lambda now, _: now < MAX_LAG)
 
 
 def sampled(settings: Settings, worker: Worker) -> list[float]:
-    """Resident memory each time another share of all events is committed."""
+    """Measure the resident memory each time another share of all events has been committed."""
     found: list[float] = []
     for sample in range(1, SAMPLES + 1):
         share = SIZES.soak * sample // SAMPLES

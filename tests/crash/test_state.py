@@ -1,4 +1,4 @@
-"""What folds remember: rebuilt from its topic after a restart, and by replay from raw after that topic is gone."""
+"""State is rebuilt from its topic after a restart, and from the raw topics after that topic is gone."""
 
 import time
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def test_state_is_rebuilt_from_its_topic_and_from_raw(kafka: Settings, show: Cal
 
 
 def forget_all_but_raw(settings: Settings) -> None:
-    """Delete the group's offsets and every topic but raw, and create them again: what an operator does to replay."""
+    """Delete the group's offsets and every topic but raw, and create the topics again."""
     admin = AdminClient(librdkafka(settings))
     doomed = {topic.name for topic in declared(settings)} - set(raw_topics(settings))
     futures = [

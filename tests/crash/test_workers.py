@@ -1,4 +1,4 @@
-"""Workers that are killed, added, removed and paused under steady input: nothing is lost, nothing stale lands last."""
+"""Workers are killed, added, removed and paused under steady input: nothing is lost, nothing stale is written last."""
 
 import random
 import signal
@@ -18,7 +18,7 @@ IN_ORDER = 10.0
 
 
 def test_one_of_three_killed_at_random_moments(kafka: Settings, show: Callable[..., None]) -> None:
-    """SIGKILL, again and again, under input of all vendors: 0 missing, every last value as in one undisturbed run."""
+    """SIGKILL, repeated, under input of all vendors: every last value is that of one undisturbed run."""
     rng = random.Random(SIZES.seed)
     with Workers(kafka, 3, **SMALL_BATCHES) as workers:
         with steady(kafka, all_vendors(SIZES.seed), SIZES.events, SIZES.rate):
@@ -33,7 +33,7 @@ def test_one_of_three_killed_at_random_moments(kafka: Settings, show: Callable[.
 
 
 def test_workers_come_and_go_under_load(kafka: Settings, show: Callable[..., None]) -> None:
-    """Rebalances with folds: no status transition is lost. SIGTERM: a clean leave in time, and nothing lost by it."""
+    """Rebalances with folds lose no status transition. SIGTERM ends a worker in order and in time."""
     rng = random.Random(SIZES.seed)
     leaves = []
     with Workers(kafka, 1, **SMALL_BATCHES) as workers:
@@ -55,21 +55,21 @@ def test_workers_come_and_go_under_load(kafka: Settings, show: Callable[..., Non
 
 
 def test_a_paused_worker_writes_nothing_stale(kafka: Settings, show: Callable[..., None]) -> None:
-    """SIGSTOP in the midst of work until another has its partitions, then SIGCONT: it ends, nothing stale lands."""
+    """SIGSTOP until another worker has the partitions, then SIGCONT: the worker ends and writes nothing stale."""
     rng = random.Random(SIZES.seed)
     with Workers(kafka, 2, **SMALL_BATCHES) as workers:
         with steady(kafka, folded(SIZES.seed), SIZES.events, SIZES.rate):
             for _ in range(SIZES.repeats):
                 wait_for_progress(kafka, rng.randint(1, 10))  # something has just been written, and more is on its way
-                place = rng.choice(workers.here)
-                paused = place.signal(signal.SIGSTOP)
-                [other] = [each for each in workers.here if each is not place]
+                member = rng.choice(workers.here)
+                paused = member.signal(signal.SIGSTOP)
+                [other] = [worker for worker in workers.here if worker is not member]
                 workers.wait_owns_all(other)
                 wait_for_progress(kafka, int(SIZES.rate))
-                place.signal(signal.SIGCONT)
-                assert place.wait_ended(paused) == 70, paused.report("should have ended itself")
-                place.wait_restarted(paused)
-                place.wait_assigned()
+                member.signal(signal.SIGCONT)
+                assert member.wait_ended(paused) == 70, paused.report("should have ended itself")
+                member.wait_restarted(paused)
+                member.wait_assigned()
         wait_drained(kafka)
     comparison = compare(kafka)
     show(f"{SIZES.repeats} pauses beyond the session", comparison, workers)

@@ -1,4 +1,4 @@
-"""A consumer group's workers under a supervisor that starts again whatever ends, as a deployment's does."""
+"""A consumer group's workers under a supervisor that restarts every process that ends, as a deployment does."""
 
 import os
 import signal
@@ -18,13 +18,13 @@ from tests.support.receiving import environment
 
 BACK_OFF = 0.5
 ENOUGH = 240.0
-FOR_GOOD = 86_400.0
+DAY = 86_400.0
 TRACEBACK = 1
-"""Exit code of Python itself: a defect, which no restart mends."""
+"""Python's own exit code: a defect, which no restart fixes."""
 
 
 class Worker:
-    """A place in the group: a process, and after it ends by itself or by a kill another one, until it is removed."""
+    """A member of the group: a process, which is replaced whenever it ends, until the member is removed."""
 
     def __init__(self, name: str, group: "Workers") -> None:
         self.name = name
@@ -42,7 +42,7 @@ class Worker:
 
     def _supervise(self) -> None:
         while True:
-            code = self.process.wait(FOR_GOOD)
+            code = self.process.wait(DAY)
             if self._leaving.wait(BACK_OFF):
                 return
             with self._changed:
@@ -51,7 +51,7 @@ class Worker:
                 self._changed.notify_all()
 
     def wait_assigned(self) -> None:
-        """Until a process of this place has partitions; one that ends before that is replaced."""
+        """Wait until this member has partitions. A process that ends before that is replaced."""
         until = time.monotonic() + ENOUGH
         while True:
             process = self.process
@@ -64,18 +64,18 @@ class Worker:
                 self.wait_restarted(process)
 
     def wait_ended(self, process: Process | None = None) -> int:
-        """Until the process has ended; its exit code."""
+        """Wait until the process has ended, and return its exit code."""
         return (process or self.process).wait(ENOUGH)
 
     def wait_restarted(self, process: Process) -> None:
-        """Until another process has taken the place of this one."""
+        """Wait until another process has replaced this one."""
         with self._changed:
             assert self._changed.wait_for(lambda: self.process is not process, ENOUGH), process.report(
                 "was not replaced"
             )
 
     def kill(self) -> None:
-        """SIGKILL; returns when the next process has started."""
+        """Send SIGKILL, and return when the next process has started."""
         process = self.process
         process.kill()
         self.wait_restarted(process)
@@ -86,7 +86,7 @@ class Worker:
         return process
 
     def leave(self) -> tuple[int, float]:
-        """SIGTERM, and no other process after it; its exit code and the seconds it took."""
+        """Stop the process by SIGTERM without a successor. Returns its exit code and the seconds it took."""
         self._leaving.set()
         started = time.monotonic()
         self.process.stop()
@@ -99,8 +99,11 @@ class Worker:
 
 
 class Workers:
-    """The group. ``exits`` counts how processes ended that were replaced (negative: by that signal), ``reasons`` why
-    any of them ended itself with 70."""
+    """The group.
+
+    ``exits`` counts the exit codes of processes that were replaced (negative: the signal), ``reasons`` why any of them
+    ended itself with 70.
+    """
 
     def __init__(self, settings: Settings, count: int = 0, **more: str) -> None:
         self.environment = environment(
@@ -114,9 +117,9 @@ class Workers:
         self.exits: Counter[int] = Counter()
         self.reasons: Counter[str] = Counter()
         self.restored = 0
-        """Records of state topics that were read, by all processes."""
+        """Records of state topics that all processes have read."""
         self.passed_over = 0
-        """Records that Faust had lost on their way to an agent, and that were read again
+        """Records that Faust had dropped before its agents, and that were read again
         (`streams.step2_consume.faust.offsets`)."""
         self._assigned: dict[str, int] = {}
         self._partitions = settings.partitions * (len(load_vendors(settings.vendors_file).names) + len(ENRICHED))
@@ -145,7 +148,7 @@ class Workers:
             self.passed_over += event["records"]
 
     def wait_owns_all(self, worker: Worker) -> None:
-        """Until the group has given every partition to this one, whose last assignment names them."""
+        """Wait until the last assignment of this worker has every partition."""
         until = time.monotonic() + ENOUGH
         while self._assigned.get(worker.name, 0) < self._partitions:
             assert time.monotonic() < until, worker.process.report("does not own all partitions")
@@ -168,11 +171,11 @@ class Workers:
     def _end(self) -> None:
         for worker in [*self.here]:
             if worker.process.running:
-                worker.signal(signal.SIGCONT)  # a paused one hears no SIGTERM
+                worker.signal(signal.SIGCONT)  # a paused process does not receive SIGTERM
             worker.leave()
 
     def __str__(self) -> str:
         ends = ", ".join(f"{count} x {code}" for code, count in sorted(self.exits.items())) or "none"
         why = "".join(f"\n    {count} x 70: {reason}" for reason, count in self.reasons.items())
-        lost = f"\n  records that Faust lost on the way to an agent, and that were read again: {self.passed_over}"
+        lost = f"\n  records that Faust had dropped, and that were read again: {self.passed_over}"
         return f"worker processes that ended and were started again by the supervisor, by exit code: {ends}{why}{lost}"

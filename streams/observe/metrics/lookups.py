@@ -19,11 +19,11 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class StateSize:
-    """What is remembered of a raw partition: registers, and the bytes of their values."""
+    """The state of a raw partition: its entries, and the bytes of their values."""
 
     topic: str
     partition: int
-    registers: int
+    entries: int
     size: int
 
 
@@ -64,15 +64,13 @@ class StateSizes(Collector):
 
     def collect(self) -> Iterator[Metric]:
         labels = ("topic", "partition")
-        registers = GaugeMetricFamily(
-            "fhirline_state_registers", "State entries remembered of a partition", labels=labels
-        )
-        size = GaugeMetricFamily("fhirline_state_bytes", "Bytes of the registers' values", labels=labels)
-        for each in self._sizes():
-            place = (each.topic, str(each.partition))
-            registers.add_metric(place, each.registers)
-            size.add_metric(place, each.size)
-        return iter((registers, size))
+        entries = GaugeMetricFamily("fhirline_state_registers", "State entries of a partition", labels=labels)
+        size = GaugeMetricFamily("fhirline_state_bytes", "Bytes of the state entries' values", labels=labels)
+        for state in self._sizes():
+            partition = (state.topic, str(state.partition))
+            entries.add_metric(partition, state.entries)
+            size.add_metric(partition, state.size)
+        return iter((entries, size))
 
     def describe(self) -> Iterable[Metric]:
         return ()

@@ -40,7 +40,7 @@ from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition, position_of, produce
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case, Mark, Status, raw_timestamp, received
-from fhirline.streams.step3_restore.erased import Follower
+from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
 from fhirline.topics.declared import DEAD_LETTER_STATUS, enriched_topic, raw_topic
 
@@ -113,7 +113,7 @@ class Redriver:
         self._key = idempotency_key
         self._every = 1 / rate if rate else 0.0
         self._next = 0.0
-        self._follower = Follower(settings)
+        self._erasures = ErasureListFeed(settings)
         self._producer = Producer(producer_config(settings, **{"linger.ms": 5}))
         self._marks: deque[tuple[str, Mark]] = deque()
         self._unmarked: list[str] = []
@@ -127,7 +127,7 @@ class Redriver:
                 self._send(lasts.pop(letter.position), letter)
                 progress()
         finally:  # also where it is interrupted: what was sent is marked
-            self._follower.close()
+            self._erasures.close()
             self._flush()
         for case in lasts.values():
             self.report.not_sent[case.id] = "the letter is no longer there"
@@ -179,10 +179,10 @@ class Redriver:
 
     def _heed_erasure(self, case: Case, record: ProducerRecord) -> None:
         """Raises NotSent where the patient is erased, KafkaAccessError where that is unknown."""
-        if not self._follower.fresh:
-            self._follower.refresh()
+        if not self._erasures.fresh:
+            self._erasures.refresh()
         try:
-            erased = self._follower.erased.blocks(envelope_of(record.at(record.partition or 0, 0)))
+            erased = self._erasures.erasure_list.blocks(envelope_of(record.at(record.partition or 0, 0)))
         except UnreadableBody:
             return  # names nobody
         if erased:

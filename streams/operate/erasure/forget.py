@@ -3,7 +3,8 @@
 The invariant: **a block is durable before anything is taken away, and nothing is called done before a look that began
 after every worker heeds the block has found nothing left.**
 
-1. The block (acknowledged). From now on nothing new of the patient is mapped by whoever has read it (`follower`).
+1. The block (acknowledged). From now on nothing new of the patient is mapped by a process that has read it
+   (`ErasureListFeed`).
 2. The DELETE Bundles, with the Provenance, before the tombstones: they are made of the keys that are still there, so a
    crash between the two finds the same keys again, and the Bundles again, in the same bytes.
 3. Tombstones of resources and of what the folds remember.
@@ -30,7 +31,7 @@ from fhirline.streams.operate.erasure.records import Departure
 from fhirline.streams.operate.erasure.report import Report, remaining, retention_of
 from fhirline.streams.step1_receive.raw_record import now
 from fhirline.streams.step3_restore.block import HOW, Block, Compartment, Hashing, hashing
-from fhirline.streams.step3_restore.erased import Follower, settled_after
+from fhirline.streams.step3_restore.erased import ErasureListFeed, settled_after
 from fhirline.streams.step5_publish.publish import Delivered, RecordPublisher
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import ERASED, declared
@@ -58,7 +59,7 @@ class Erasure:
         self.patient = patient
         self._settings = settings
         self._hashing = required(settings)
-        self._follower = Follower(settings)
+        self._erasures = ErasureListFeed(settings)
         self._scanner = Scanner(settings, progress)
         self._normalize: Normalizer = build_normalizer(settings)
         self._publisher = RecordPublisher(settings)
@@ -69,13 +70,13 @@ class Erasure:
         return self._hashing.digest(self.patient.partition_key)
 
     def close(self) -> None:
-        self._follower.close()
+        self._erasures.close()
         self._scanner.close()
 
     def blocked(self) -> Block | None:
         """The patient's block as it is now."""
-        self._follower.refresh()
-        return self._follower.erased.block(self.patient)
+        self._erasures.refresh()
+        return self._erasures.erasure_list.block(self.patient)
 
     def look(self) -> Found:
         """Everything there is of the patient."""
@@ -103,8 +104,8 @@ class Erasure:
 
     def lift(self, found: Found) -> int:
         """Take the blocks away again; how many there were. Events that come after are mapped again."""
-        self._follower.refresh()
-        blocked = [each for each in found.compartments.values() if self._follower.erased.block(each)]
+        self._erasures.refresh()
+        blocked = [each for each in found.compartments.values() if self._erasures.erasure_list.block(each)]
         self._deliver([self._block_record(each, None) for each in blocked])
         return len(blocked)
 

@@ -31,7 +31,7 @@ from fhirline.streams.operate.replay.journal import Journal
 from fhirline.streams.operate.replay.remap import Job
 from fhirline.streams.operate.replay.state_on_topic import Sent, StateOnTopic
 from fhirline.streams.operate.replay.topic_index import TopicIndex
-from fhirline.streams.step3_restore.erased import Follower
+from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.streams.step3_restore.state import LOOK_SECONDS, decode
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import canonical_topic
@@ -74,11 +74,11 @@ class Publisher:
     _publisher: RecordPublisher = field(init=False)
     _refused: set[str] = field(default_factory=set, init=False)
     """Keys whose records are larger than Kafka takes. They are not sent again in the next round."""
-    _follower: Follower = field(init=False)
+    _erasures: ErasureListFeed = field(init=False)
 
     def __post_init__(self) -> None:
         self._publisher = RecordPublisher(self.settings)
-        self._follower = Follower(self.settings)
+        self._erasures = ErasureListFeed(self.settings)
 
     def run(self, advance: Callable[[int], None] = lambda _: None) -> Published:
         """Publish in rounds. Raises PublishFailed; what was written before stays valid, and the run can be resumed."""
@@ -181,7 +181,7 @@ class Publisher:
         def delivered(record: Message) -> None:
             ours[record.topic() or "", record.partition() or 0, bytes(record.key() or b"")] = record.offset() or 0
 
-        self._follower.require(self.erased)
+        self._erasures.require_unchanged(self.erased)
         refused = self._publisher.publish(records, delivered)
         self._refused.update(record.key.decode() for record in refused)
         done.too_large += len(refused)

@@ -36,8 +36,8 @@ from fhirline.streams.operate.replay.journal import Batch, Journal, RemappedReco
 from fhirline.streams.operate.replay.offset_ranges import OffsetRange
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.operate.replay.topic_index import TopicIndex, digest, sortable
-from fhirline.streams.step3_restore.erased import Follower
-from fhirline.streams.step3_restore.state import PartitionState, RegisterTooLarge, StateCache
+from fhirline.streams.step3_restore.erased import ErasureListFeed
+from fhirline.streams.step3_restore.state import PartitionState, StateCache, StateEntryTooLarge
 from fhirline.streams.step4_normalize.follow import Followed, follow, state_too_large
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import BUNDLE, canonical_topic
@@ -98,7 +98,7 @@ class Remapper:
         self._settings = settings
         self._index = index
         self._normalize: Normalizer = build_normalizer(settings)
-        self._follower = Follower(settings)
+        self._erasures = ErasureListFeed(settings)
 
     def run(self, job: Job, report: Callable[[Step], None], stopped: Callable[[], bool]) -> bool:
         """Map the job's partition from where its journal ends. Return whether the end was reached."""
@@ -171,11 +171,11 @@ class Remapper:
 
         ``state`` is updated. Updating it again with the same event changes nothing.
         """
-        followed = follow(raw, self._normalize, state, self._settings.partitions, self._follower.blocks)
+        followed = follow(raw, self._normalize, state, self._settings.partitions, self._erasures.blocks)
         largest = self._settings.message_max_bytes
         try:
-            return followed, state.told("", raw.partition, followed.key, followed.state_updates, largest)
-        except RegisterTooLarge:
+            return followed, state.record_updates("", raw.partition, followed.key, followed.state_updates, largest)
+        except StateEntryTooLarge:
             return state_too_large(raw, job.offset_range.state_topic), []
 
     def _add_records(self, raw: ConsumerRecord, followed: Followed, batch: Batch) -> None:

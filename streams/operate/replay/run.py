@@ -34,7 +34,7 @@ from fhirline.streams.operate.replay.publish import Publisher
 from fhirline.streams.operate.replay.remap import Job, begin, remap
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.operate.replay.topic_index import TopicIndex
-from fhirline.streams.step3_restore.erased import Follower
+from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic, declared
 
@@ -91,8 +91,8 @@ class Run:
         """Find the selected events, and create the run's folder. Raises ConfigurationError and KafkaAccessError."""
         if prefix:
             _create_shadow_topics(settings, prefix)
-        follower = Follower(settings)
-        follower.refresh()
+        erasures = ErasureListFeed(settings)
+        erasures.refresh()
         ranges = offset_ranges(settings, selection)
         id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
         folder = settings.replay_dir / id
@@ -100,8 +100,8 @@ class Run:
             folder.mkdir(mode=0o700, parents=True)
         except OSError as error:
             raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {folder}: {error.strerror}") from None
-        plan = Plan(id, selection, ranges, prefix, everything, mapping_of(settings), follower.erased.fingerprint)
-        follower.close()
+        plan = Plan(id, selection, ranges, prefix, everything, mapping_of(settings), erasures.erasure_list.fingerprint)
+        erasures.close()
         plan.save(folder)
         return cls(settings, folder, plan, jobs, progress)
 

@@ -1,7 +1,7 @@
-"""Events of a raw topic, as many at a time as have come, none of them acked (faust.md §3.2).
+"""Batches of a raw topic's events, none of them acknowledged (faust.md §3.2).
 
-What Faust's own ``noack_take`` does by a timer that never rests: each agent wakes every few milliseconds whether
-anything has come or not. Here nothing wakes but what comes.
+Faust's own ``noack_take`` polls: each agent wakes every few milliseconds whether anything has come or not. Here only an
+event wakes it.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ from typing import Any
 
 
 async def take_batches(stream: Any, most: int, within: float) -> AsyncGenerator[list[Any], None]:
-    """Lists of 1 to ``most`` events of an agent's ``stream``; ends with it.
+    """Yield lists of 1 to ``most`` events of an agent's ``stream``, until the stream ends.
 
-    ``within``: seconds that the first of a batch waits for others. While a batch is worked on, one event is taken
-    beyond it; the others stay in Faust's queue, which holds up the fetches when it is full. Whatever was taken when the
-    stream ends, or the caller, is not acked, and so is read again.
+    ``within``: seconds that a batch's first event waits for others. While a batch is worked on, one event beyond it is
+    taken. The others stay in Faust's queue, which stops the fetches when it is full. What was taken when the stream or
+    the caller ends is not acknowledged, so it is read again.
     """
     stream.enable_acks = False
     events = stream.events()

@@ -1,6 +1,6 @@
-"""What Kafka says of offsets that never came: which of them hold a record. Blocking, for a thread.
+"""Questions to Kafka about offsets whose records never came. All block, for a thread.
 
-All of it raises KafkaAccessError where Kafka does not answer: then nothing may be taken for empty.
+All raise KafkaAccessError where Kafka does not answer: no answer must not be taken for an empty log.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,82 +18,88 @@ from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_
 
 log = structlog.get_logger("worker")
 
-MOST = 10_000
-"""Records that are read for a batch's gaps. More were not lost on Faust's way to the agent: the worker begins anew."""
+MAX_GAP_RECORDS = 10_000
+"""The most records that are read for a batch's gaps. Faust drops fewer; with more, the worker had better start anew."""
 
 
-class PassedOver(FhirlineError):
-    """More records than `MOST` never reached the agent. The message names topics and partitions."""
+class GapTooLarge(FhirlineError):
+    """A batch's gaps hold more than `MAX_GAP_RECORDS` records. The message names the partitions."""
 
 
 class PositionsUnknown(FhirlineError):
-    """Kafka did not say what the group has committed."""
+    """Kafka did not report what the group has committed."""
 
 
-def committed(settings: Settings, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """What the group has committed; 0 where nothing. Raises PositionsUnknown."""
+def committed_offsets(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """Return the group's committed offsets; 0 where it has none. Raises PositionsUnknown."""
     consumer = Consumer(librdkafka(settings, **{"group.id": settings.group, "log_level": 0}))
     try:
-        asked = [confluent_kafka.TopicPartition(*each) for each in places]
+        asked = [confluent_kafka.TopicPartition(*partition) for partition in partitions]
         answered = consumer.committed(asked, timeout=settings.session_timeout)
     except KafkaException as error:
-        # librdkafka asks on and on for a coordinator that it may not know: only that time is up comes of it.
+        # librdkafka goes on asking for a coordinator that it may not know, and reports only a timeout.
         lacking = missing_acls(settings, "worker")
         why = f"authorization was taken away: {lacking}" if lacking else error.args[0].name()
         raise PositionsUnknown(f"{settings.group}: {why}") from None
     finally:
         consumer.close()
-    for each in answered:
-        if each.error is not None:
-            raise PositionsUnknown(f"{settings.group}: {each.topic}/{each.partition}: {each.error.name()}")
-    return {TopicPartition(each.topic, each.partition): max(0, each.offset) for each in answered}
+    for answer in answered:
+        if answer.error is not None:
+            raise PositionsUnknown(f"{settings.group}: {answer.topic}/{answer.partition}: {answer.error.name()}")
+    return {TopicPartition(answer.topic, answer.partition): max(0, answer.offset) for answer in answered}
 
 
-def missing(
-    settings: Settings, raws: Sequence[ConsumerRecord], gaps: Mapping[TopicPartition, tuple[int, int]]
+def read_gaps(
+    settings: Settings, records: Sequence[ConsumerRecord], gaps: Mapping[TopicPartition, tuple[int, int]]
 ) -> dict[TopicPartition, list[ConsumerRecord]]:
-    """The records that lie in the gaps of a batch (first offset, offset of the event behind). Raises PassedOver."""
-    here = {(raw.topic, raw.partition, raw.offset) for raw in raws}
-    first = {place: due for place, (due, _) in gaps.items()}
-    beyond = {place: end for place, (_, end) in gaps.items()}
+    """Read the records that a batch misses, by partition.
+
+    ``gaps``: first missing offset, and the offset of the record behind the last missing one. Raises GapTooLarge.
+    """
+    present = {record.position for record in records}
+    starts = {partition: first for partition, (first, _) in gaps.items()}
+    ends = {partition: end for partition, (_, end) in gaps.items()}
     found: dict[TopicPartition, list[ConsumerRecord]] = {}
     with Scanner(settings) as scanner:
-        for number, message in enumerate(scanner.read(first, beyond, whole=True), 1):
-            if number > MOST:
-                raise PassedOver(", ".join(f"{topic}/{partition}" for topic, partition in gaps))
-            place, offset = partition_of(message), message.offset() or 0
-            if offset >= first[place] and (*place, offset) not in here:
-                found.setdefault(place, []).append(from_confluent(message))
-        for place, due in first.items():
-            kept_from = scanner.first(*place)
-            if 0 < due < kept_from:  # a group that has committed nothing begins wherever the log does
-                shown = {"topic": place[0], "partition": place[1], "first": due, "kept_from": kept_from}
-                log.error("records were deleted before they were mapped", **shown)
+        for number, message in enumerate(scanner.read(starts, ends, whole=True), 1):
+            if number > MAX_GAP_RECORDS:
+                raise GapTooLarge(", ".join(map(str, gaps)))
+            partition, offset = partition_of(message), message.offset() or 0
+            if offset >= starts[partition] and (*partition, offset) not in present:
+                found.setdefault(partition, []).append(from_confluent(message))
+        for partition, first in starts.items():
+            kept_from = scanner.first(*partition)
+            if 0 < first < kept_from:  # at 0 the group has committed nothing, and begins where the log does
+                shown = {"topic": partition.topic, "partition": partition.partition}
+                log.error("records were deleted before they were mapped", **shown, first=first, kept_from=kept_from)
     return found
 
 
-def holding(
-    settings: Settings, stood: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
+def partitions_with_records(
+    settings: Settings, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> set[TopicPartition]:
-    """Partitions that have a record from their offset on before their end, not only a transaction's marker."""
+    """Return the partitions that have a record between start and end, and not only transactions' markers."""
     with Scanner(settings) as scanner:
         return {
-            place
-            for place, due in stood.items()
-            if any((each.offset() or 0) >= due for each in scanner.read({place: due}, {place: ends[place]}, whole=True))
+            partition
+            for partition, start in starts.items()
+            if any(
+                (message.offset() or 0) >= start
+                for message in scanner.read({partition: start}, {partition: ends[partition]}, whole=True)
+            )
         }
 
 
-def begins_behind(settings: Settings, places: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """Of partitions with an offset beyond their end, those in which the record before it is not there any more.
+def truncated_partitions(settings: Settings, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """Return the partitions whose record before the offset no longer exists, with that offset.
 
-    Kafka then begins again at the first record that there is. That is told by reading, not by asking for the end:
-    a broker that has just become the leader may know of an earlier one for a while.
+    Such a log was cut off or made anew, and Kafka answers with its first record. The record is read because an end
+    offset proves nothing: a broker that has just become the leader may report an earlier one for a while.
     """
     with Scanner(settings) as scanner:
-        firsts = {place: next(scanner.read({place: due - 1}), None) for place, due in places.items()}
+        firsts = {partition: next(scanner.read({partition: offset - 1}), None) for partition, offset in offsets.items()}
     return {
-        place: places[place]
-        for place, first in firsts.items()
-        if first is not None and (first.offset() or 0) < places[place] - 1
+        partition: offsets[partition]
+        for partition, first in firsts.items()
+        if first is not None and (first.offset() or 0) < offsets[partition] - 1
     }

@@ -1,15 +1,16 @@
-"""How far the worker is on each raw partition: no record is passed over, and only what is delivered is committed.
+"""How far the worker is in each raw partition: no record is skipped, and only what has been delivered is committed.
 
-Faust commits what it takes for acked, and where partitions come and go it can be wrong: an offset that it dropped on
-the way to the agent counts as a gap in the log once a later one comes, and is committed over; before a partition's
-first commit it looks for no gap at all; without its compiled streams it even acks what it skips. So all that is known
-here, and Faust is told (`streams.step2_consume.faust.transport`; faust.md §3.3 to §3.6):
+Faust commits the offsets that it takes for acknowledged, and around rebalances it can be wrong. A record that it drops
+between fetch and agent counts as a gap in the log once a later record comes, and is committed over. Before a
+partition's first commit it does not look for gaps. Without its compiled streams it acknowledges what it skips. So
+`Positions` keeps its own account, and `streams.step2_consume.faust.transport` makes Faust commit by it
+(faust.md §3.3 to §3.6):
 
-1. A partition begins where the group has committed, which Kafka itself is asked.
-2. The next event must be the next record. Where it is a later one, Kafka is asked for what lies between: nothing, where
-   a transaction's marker took the offset; what there is takes its place in the batch.
-3. Where nothing comes although there are records, no event behind them would tell: the worker goes back to them.
-4. What may be committed is the offset after the last event that has been delivered, and nothing else.
+1. A partition begins at the offset that the group has committed, as Kafka itself reports it.
+2. The next event must be the next record. Where a later one comes, the records between are read from Kafka and put in
+   their places. There are none where the offset belongs to a transaction's marker.
+3. Where records were fetched, none reached the agent and none come behind them, the worker seeks back to the first.
+4. The offset to commit is the one after the last event that has been delivered, and no other.
 """
 
 import asyncio
@@ -22,157 +23,174 @@ import structlog
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
-from fhirline.streams.step2_consume.faust.offset_gaps import begins_behind, committed, holding, missing
+from fhirline.streams.step2_consume.faust.offset_gaps import (
+    committed_offsets,
+    partitions_with_records,
+    read_gaps,
+    truncated_partitions,
+)
 
 log = structlog.get_logger("worker")
 
 
 class Fetched(NamedTuple):
-    """Of a partition: up to where records have been fetched, and where it ends as far as fetches have told."""
+    """The offset up to which a partition has been fetched, and its end as of the last fetch."""
 
     position: int
     end: int
 
 
-class LogEndsBefore(FhirlineError):
-    """Partitions end before what has been committed: what comes now would be passed over. The message names them."""
+class LogTruncated(FhirlineError):
+    """Partitions end before the committed offset, so that new records would be skipped. The message names them."""
 
 
 class Positions:
-    """The next offset of each raw partition, since this process was given its partitions. For the event loop only."""
+    """The next offset of each raw partition in this assignment. For the event loop only."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._assigned: frozenset[TopicPartition] = frozenset()
-        self._assignment = 0
+        self._assignments = 0
+        """Counts assignments, so that an answer that arrives after its assignment ended is not used."""
         self._next: dict[TopicPartition, int] = {}
         self._delivered: dict[TopicPartition, int] = {}
+        """The offset after the last delivered record."""
         self._committed: dict[TopicPartition, int] = {}
         self._batches: dict[str, int] = {}
-        """By topic, how many batches were begun."""
-        self._in_hand: set[str] = set()
-        """Topics of which a batch is being mapped or delivered."""
-        self._seen: dict[TopicPartition, tuple[int, int]] = {}
-        """At the last look, what stood behind its end: the next offset, and the batches of its topic until then."""
+        """The number of batches begun, by topic."""
+        self._busy_topics: set[str] = set()
+        """Topics that have a batch being mapped or delivered."""
+        self._waiting: dict[TopicPartition, tuple[int, int]] = {}
+        """At the last check, partitions with fetched records that had not come: next offset, batches of the topic."""
         self._short: dict[TopicPartition, int] = {}
-        """At the last look, what ended before the next offset."""
-        self._empty: dict[TopicPartition, int] = {}
-        """Up to where a partition holds no record behind the next offset, only transactions' markers."""
-        self._asking = asyncio.Lock()
+        """At the last check, partitions that ended before the next offset."""
+        self._markers_until: dict[TopicPartition, int] = {}
+        """Offsets before which a partition has only transactions' markers from the next offset on."""
+        self._loading = asyncio.Lock()
 
-    def assigned(self, places: Iterable[TopicPartition]) -> None:
-        """What the group has given to this process; where these begin is asked at once, when the first is needed."""
-        self._assigned = frozenset(places)
+    def on_assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Begin an assignment. Where its partitions begin is asked for when the first of them is needed."""
+        self._assigned = frozenset(partitions)
 
-    def revoked(self) -> None:
-        """The partitions go away, and nothing is in hand any more: whoever has them next begins where Kafka says."""
+    def on_revoked(self) -> None:
+        """End the assignment. Its batches are done, and the next owner begins at the committed offsets."""
         self._assigned = frozenset()
-        self._assignment += 1
-        for each in (self._next, self._delivered, self._committed, self._seen, self._short, self._empty):
-            each.clear()
+        self._assignments += 1
+        for offsets in (self._next, self._delivered, self._committed, self._waiting, self._short, self._markers_until):
+            offsets.clear()
 
-    async def complete(self, raws: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
-        """A batch as it is to be mapped: with all records before or within it that did not come.
+    async def fill_gaps(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+        """Return a batch with every record before or within it that did not come, in its place.
 
-        Raises PassedOver, PositionsUnknown, and KafkaAccessError where Kafka does not answer
-        (`streams.step2_consume.faust.offset_gaps`).
+        Raises GapTooLarge, PositionsUnknown, and KafkaAccessError where Kafka does not answer.
         """
-        for topic in {raw.topic for raw in raws}:
-            self._in_hand.add(topic)
+        for topic in {record.topic for record in records}:
+            self._busy_topics.add(topic)
             self._batches[topic] = self._batches.get(topic, 0) + 1
-        await self._begin({raw.topic_partition for raw in raws})
-        gaps = self._gaps(raws)
+        await self._load_committed({record.topic_partition for record in records})
+        gaps = self._gaps(records)
         if not gaps:
-            return raws
-        found = await asyncio.to_thread(missing, self._settings, raws, gaps)
-        for place, records in found.items():
-            shown = {"topic": place[0], "partition": place[1], "first": records[0].offset, "records": len(records)}
-            log.warning("records that were passed over are read", **shown)
-        due = {place: deque(records) for place, records in found.items()}
-        whole: list[ConsumerRecord] = []
-        for raw in raws:
-            before = due.get(raw.topic_partition)
-            while before and before[0].offset < raw.offset:
-                whole.append(before.popleft())
-            whole.append(raw)
-        return whole
+            return records
+        found = await asyncio.to_thread(read_gaps, self._settings, records, gaps)
+        for partition, missing in found.items():
+            shown = {"topic": partition.topic, "partition": partition.partition}
+            log.warning(
+                "records that were passed over are read", **shown, first=missing[0].offset, records=len(missing)
+            )
+        queues = {partition: deque(missing) for partition, missing in found.items()}
+        filled: list[ConsumerRecord] = []
+        for record in records:
+            queue = queues.get(record.topic_partition)
+            while queue and queue[0].offset < record.offset:
+                filled.append(queue.popleft())
+            filled.append(record)
+        return filled
 
-    def delivered(self, raws: Iterable[ConsumerRecord]) -> None:
-        """Everything that follows from these is durable."""
-        for raw in raws:
-            place, after = raw.topic_partition, raw.offset + 1
-            self._in_hand.discard(raw.topic)
-            if place in self._next:  # else it was forgotten under the batch, and is read again
-                self._next[place] = max(self._next[place], after)
-                self._delivered[place] = max(self._delivered.get(place, 0), after)
+    def mark_delivered(self, records: Iterable[ConsumerRecord]) -> None:
+        """Record that everything that follows from these records is durable."""
+        for record in records:
+            partition, after = record.topic_partition, record.offset + 1
+            self._busy_topics.discard(record.topic)
+            if partition in self._next:  # otherwise it was revoked under the batch, and its next owner repeats it
+                self._next[partition] = max(self._next[partition], after)
+                self._delivered[partition] = max(self._delivered.get(partition, 0), after)
 
-    def committable(self, place: TopicPartition) -> int | None:
-        """The offset to commit; None where nothing has been delivered that is not committed."""
-        after = self._delivered.get(place, 0)
-        return after if after > self._committed.get(place, 0) else None
+    def committable(self, partition: TopicPartition) -> int | None:
+        """Return the offset to commit; None where nothing has been delivered since the last commit."""
+        after = self._delivered.get(partition, 0)
+        return after if after > self._committed.get(partition, 0) else None
 
-    def to_commit(self) -> list[TopicPartition]:
-        """Partitions of which something is to be committed."""
-        return [place for place in self._delivered if self.committable(place) is not None]
+    def partitions_to_commit(self) -> list[TopicPartition]:
+        """Return the partitions that have an offset to commit."""
+        return [partition for partition in self._delivered if self.committable(partition) is not None]
 
-    def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Kafka has taken these."""
+    def mark_committed(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Record that Kafka has accepted these offsets."""
         self._committed.update(offsets)
 
-    async def standing(self, fetched: Mapping[TopicPartition, Fetched]) -> dict[TopicPartition, int]:
-        """Where to read on: partitions of which records were fetched that never came, and that there are.
+    async def stalled(self, fetched: Mapping[TopicPartition, Fetched]) -> dict[TopicPartition, int]:
+        """Return the offsets to seek back to: partitions whose fetched records never came although Kafka has them.
 
-        Where it was so at the call before too, and no batch of the topic was there between the two. Raises
-        PositionsUnknown, KafkaAccessError, and LogEndsBefore, each of which may be the cluster's passing state.
+        A partition counts only where the previous call saw the same, with no batch of its topic in between.
+
+        Raises PositionsUnknown and KafkaAccessError, which may pass with the cluster's state, and LogTruncated.
         """
-        assignment = self._assignment
-        await self._begin(self._assigned)
-        await self._raise_if_short({place: at.end for place, at in fetched.items()})
-        seen = {
-            place: (due, self._batches.get(place[0], 0))
-            for place, due in self._next.items()
-            if place in fetched
-            and fetched[place].end > max(due, self._empty.get(place, 0))
-            and fetched[place].position > due  # else it has only to wait until it is fetched
-            and place[0] not in self._in_hand
+        assignments = self._assignments
+        await self._load_committed(self._assigned)
+        await self._raise_if_truncated({partition: state.end for partition, state in fetched.items()})
+        waiting = {
+            partition: (due, self._batches.get(partition.topic, 0))
+            for partition, due in self._next.items()
+            if partition in fetched
+            and fetched[partition].end > max(due, self._markers_until.get(partition, 0))
+            and fetched[partition].position > due  # otherwise it has not been fetched yet
+            and partition.topic not in self._busy_topics
         }
-        stood = {place: at[0] for place, at in seen.items() if self._seen.get(place) == at}
-        self._seen = seen
-        ends = {place: fetched[place].end for place in stood}
-        there = await asyncio.to_thread(holding, self._settings, stood, ends) if stood else set()
-        if assignment != self._assignment:
+        unchanged = {partition: seen[0] for partition, seen in waiting.items() if self._waiting.get(partition) == seen}
+        self._waiting = waiting
+        if not unchanged:
             return {}
-        self._empty |= {place: ends[place] for place in stood.keys() - there}
-        still = (place for place in there if self._next.get(place) == stood[place] and place[0] not in self._in_hand)
-        return {place: stood[place] for place in still}
+        ends = {partition: fetched[partition].end for partition in unchanged}
+        confirmed = await asyncio.to_thread(partitions_with_records, self._settings, unchanged, ends)
+        if assignments != self._assignments:
+            return {}
+        self._markers_until |= {partition: ends[partition] for partition in unchanged.keys() - confirmed}
+        return {
+            partition: unchanged[partition]
+            for partition in confirmed
+            if self._next.get(partition) == unchanged[partition] and partition.topic not in self._busy_topics
+        }
 
-    async def _raise_if_short(self, ends: Mapping[TopicPartition, int]) -> None:
-        """A log that was cut off, or made anew, below what is committed. Where it was so at the look before too."""
-        short = {place: due for place, due in self._next.items() if 0 < ends.get(place, 0) < due}
-        stood = {place: due for place, due in short.items() if self._short.get(place) == due}
+    async def _raise_if_truncated(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Raise LogTruncated where a log ends below the next offset, twice in a row, and Kafka confirms it."""
+        short = {partition: due for partition, due in self._next.items() if 0 < ends.get(partition, 0) < due}
+        unchanged = {partition: due for partition, due in short.items() if self._short.get(partition) == due}
         self._short = short
-        if stood and (cut := await asyncio.to_thread(begins_behind, self._settings, stood)):
-            raise LogEndsBefore(", ".join(f"{topic}/{partition} before {at}" for (topic, partition), at in cut.items()))
+        if not unchanged:
+            return
+        if cut := await asyncio.to_thread(truncated_partitions, self._settings, unchanged):
+            raise LogTruncated(", ".join(f"{partition} before {offset}" for partition, offset in cut.items()))
 
-    async def _begin(self, needed: Iterable[TopicPartition]) -> None:
-        """Where partitions begin that nothing is known of yet, all that are assigned at once."""
-        async with self._asking:
+    async def _load_committed(self, needed: Iterable[TopicPartition]) -> None:
+        """Ask Kafka where the needed partitions begin, and with them all others that are assigned and not known."""
+        async with self._loading:
             if self._next.keys() >= {*needed}:
                 return
-            assignment = self._assignment
-            found = await asyncio.to_thread(committed, self._settings, {*needed, *self._assigned} - self._next.keys())
-            if assignment == self._assignment:
+            assignments = self._assignments
+            unknown = {*needed, *self._assigned} - self._next.keys()
+            found = await asyncio.to_thread(committed_offsets, self._settings, unknown)
+            if assignments == self._assignments:
                 self._next |= found
                 self._committed |= found
 
-    def _gaps(self, raws: Iterable[ConsumerRecord]) -> dict[TopicPartition, tuple[int, int]]:
-        """For each partition in which offsets are missing, the first of these, and the first after the last of them."""
+    def _gaps(self, records: Iterable[ConsumerRecord]) -> dict[TopicPartition, tuple[int, int]]:
+        """Return, by partition, the first missing offset and the offset of the record behind the last missing one."""
         gaps: dict[TopicPartition, tuple[int, int]] = {}
         reached: dict[TopicPartition, int] = {}
-        for raw in raws:
-            place = raw.topic_partition
-            due = reached.get(place, self._next.get(place, raw.offset))
-            if raw.offset > due:
-                gaps[place] = gaps.get(place, (due,))[0], raw.offset
-            reached[place] = max(due, raw.offset + 1)
+        for record in records:
+            partition = record.topic_partition
+            due = reached.get(partition, self._next.get(partition, record.offset))
+            if record.offset > due:
+                gaps[partition] = gaps.get(partition, (due,))[0], record.offset
+            reached[partition] = max(due, record.offset + 1)
         return gaps

@@ -1,4 +1,7 @@
-"""Faust's aiokafka driver, with its own fetch wait, commits, and a way back to lost records (faust.md §3)."""
+"""Faust's aiokafka driver, changed in three points: how long a fetch waits, what is committed, stalled partitions.
+
+README.md beside this file has the reason for each override (faust.md §3). `hooks` lists what they need of Faust.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -11,7 +14,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 
 from fhirline.config.errors import ConfigurationError, KafkaAccessError
-from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.kafka.records import RecordPosition, TopicPartition
 from fhirline.streams.step2_consume.faust.offset_gaps import PositionsUnknown
 from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
 
@@ -20,40 +23,40 @@ log = structlog.get_logger("worker")
 FETCH_WAIT_MS = 20
 """How long a fetch waits for `FETCH_MIN_BYTES`. Faust fixes it at 1.5 s.
 
-A fetch asks a broker for all partitions that have nothing buffered. One that gets drained while such a fetch is out has
-to wait for it, and on quiet partitions that is until the wait is over: events then lie for up to 1.5 s although the
-worker is idle.
+A fetch asks a broker for all partitions that have nothing buffered. A partition that is drained while such a fetch is
+out must wait for it. On quiet topics events would wait for up to 1.5 s although the worker is idle.
 """
 
 FETCH_MIN_BYTES = 65_536
-"""What a fetch waits for. With Faust's 1, each event would have a fetch of all partitions to itself: some 2 ms of a
-core, where mapping it takes 4 to 5 (benchmarks/NOTES.md)."""
+"""What a fetch waits for. With Faust's 1 byte each event would have a fetch of all partitions to itself: some 2 ms of a
+core, where mapping it takes 4 to 5 ms (benchmarks/NOTES.md)."""
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        # Both are read when it starts; the driver has no settings for them.
+        # The consumer reads both when it starts. The driver has no settings for them.
         consumer._fetch_max_wait_ms, consumer._fetch_min_bytes = FETCH_WAIT_MS, FETCH_MIN_BYTES
         return consumer
 
     async def fetched(self) -> dict[TopicPartition, Fetched]:
-        """Where each assigned partition is that has been fetched from. Raises ConsumerNotStarted."""
+        """Return how far each assigned partition has been fetched. Raises ConsumerNotStarted."""
         return cast(dict[TopicPartition, Fetched], await self.call_thread(self._fetched))
 
     async def _fetched(self) -> dict[TopicPartition, Fetched]:
         if (subscription := self._ensure_consumer()._subscription.subscription) is None:
             return {}
-        states = {each: subscription.assignment.state_value(each) for each in subscription.assignment.tps}
+        assignment = subscription.assignment
+        states = {TopicPartition(*tp): assignment.state_value(tp) for tp in assignment.tps}
         return {
-            TopicPartition(*each): Fetched(state.position, state.highwater)
-            for each, state in states.items()
+            partition: Fetched(state.position, state.highwater)
+            for partition, state in states.items()
             if state.has_valid_position and state.highwater is not None
         }
 
 
 class WorkerConsumer(Consumer):
-    """Commits what `Positions` says. Of Faust's own acks it only needs to know that there are none in hand."""
+    """Commits what `Positions` allows. Faust's own acknowledgements only tell it that no event is being processed."""
 
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -62,52 +65,52 @@ class WorkerConsumer(Consumer):
     def _positions(self) -> Positions:
         return cast(WorkerTransport, self.transport).positions
 
-    async def read_on(self) -> None:
-        """Go back to where records came to no agent, and none behind them either. To be called now and then.
+    async def resume_stalled(self) -> None:
+        """Seek back where records were fetched that reached no agent. To be called periodically.
 
-        Raises LogEndsBefore.
+        Raises LogTruncated.
         """
-        if not self.flow_active:  # partitions are about to come or go
+        if not self.flow_active:  # a rebalance is under way
             return
         try:
-            standing = await self._positions.standing(await cast(_ConsumerThread, self._thread).fetched())
-            if standing:
-                shown = sorted(f"{topic}/{partition}/{offset}" for (topic, partition), offset in standing.items())
+            stalled = await self._positions.stalled(await cast(_ConsumerThread, self._thread).fetched())
+            if stalled:
+                shown = sorted(str(RecordPosition(*partition, offset)) for partition, offset in stalled.items())
                 log.warning("reading on where nothing came", raw=shown)
-                await self.seek_wait({TP(*place): offset for place, offset in standing.items()})
+                await self.seek_wait({TP(*partition): offset for partition, offset in stalled.items()})
         except (ConsumerNotStarted, IllegalStateError):
-            return  # not yet, or not any more
+            return  # the consumer has not started, or the partitions were revoked
         except (ConfigurationError, KafkaAccessError, KafkaException, PositionsUnknown, TimeoutError) as error:
             log.warning("partitions could not be looked at", error=type(error).__name__, detail=str(error))
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        """Partitions of which something is to be committed, also where Faust has forgotten that it was acked."""
-        places = (TP(*place) for place in self._positions.to_commit())
-        return (each for each in places if topics is None or each in topics or each.topic in topics)
+        """Yield the partitions that have an offset to commit, also those whose acknowledgements Faust has dropped."""
+        tps = (TP(*partition) for partition in self._positions.partitions_to_commit())
+        return (tp for tp in tps if topics is None or tp in topics or tp.topic in topics)
 
     def _new_offset(self, tp: TP) -> int | None:
+        """Return the offset to commit. Faust's acknowledgements are dropped: they would only be collected."""
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         return self._positions.committable(TopicPartition(*tp))
 
     def _should_commit(self, tp: TP, offset: int) -> bool:
-        """Always: `Positions` names nothing that is committed already."""
+        """Return True: `Positions` names no offset that is committed already."""
         return True
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit, and note what Kafka accepted."""
         done: bool = await super()._commit(offsets)
         if done:
-            self._positions.committed(
-                {TopicPartition(tp.topic, tp.partition): offset for tp, offset in offsets.items()}
-            )
+            self._positions.mark_committed({TopicPartition(*tp): offset for tp, offset in offsets.items()})
         return done
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Not kept, for nothing asks for it: what lies in a gap is looked into by `Positions.complete`."""
+        """Do nothing: `Positions.fill_gaps` reads what lies in a gap, and `_new_offset` does not use Faust's gaps."""
 
 
 class WorkerTransport(Transport):
-    """To be an app's ``transport``."""
+    """The transport of a worker's Faust app."""
 
     Consumer = WorkerConsumer
 

@@ -15,7 +15,7 @@ from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.records import TopicPartition
-from fhirline.streams.step2_consume.faust.offset_gaps import PositionsUnknown, committed
+from fhirline.streams.step2_consume.faust.offset_gaps import PositionsUnknown, committed_offsets
 from fhirline.topics.declared import BUNDLE, canonical_topic, enriched_topic, raw_topic, state_topic
 from fhirline.topics.privileges import PROCESSES, Grant, table
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
@@ -143,8 +143,8 @@ def test_committed_offsets_need_a_privilege_which_the_error_names(cluster: Clust
     lost, place = Grant("Group", GROUP, "Read"), TopicPartition(raw_topic("mediquo"), 0)
     settings = cluster.settings_of("worker")
     with cluster.without("worker", lost), pytest.raises(PositionsUnknown, match=f"Read on group {GROUP}"):
-        committed(settings, [place])
-    assert committed(settings, [place])[place] >= 0
+        committed_offsets(settings, [place])
+    assert committed_offsets(settings, [place])[place] >= 0
 
 
 def ended(process: Command) -> int | None:

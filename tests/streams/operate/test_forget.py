@@ -32,8 +32,8 @@ from fhirline.streams.operate.erasure.find import CANONICAL
 from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.operate.erasure.report import Report
 from fhirline.streams.step1_receive.raw_record import raw_record
-from fhirline.streams.step3_restore.block import Block, Compartment, Erased, Hashing, OtherKey
-from fhirline.streams.step3_restore.erased import Follower
+from fhirline.streams.step3_restore.block import Block, Compartment, ErasureList, Hashing, OtherKey
+from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.streams.step3_restore.state import state_record
 from fhirline.streams.step4_normalize.follow import follow
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
@@ -129,14 +129,14 @@ class Load:
             raws = produce(self.settings, records)
         else:
             raws = [replace(record.at(0, 10**9 + n), timestamp_ms=0) for n, record in enumerate(records)]
-        erased = Follower(self.settings)
+        erased = ErasureListFeed(self.settings)
         erased.refresh()
         normalize = build_normalizer(self.settings)
         memories: dict[tuple[str, int], InMemoryState] = {}
         out: list[ProducerRecord] = []
         for raw in raws:
             memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
-            followed = follow(raw, normalize, memory, self.settings.partitions, erased.erased.blocks)
+            followed = follow(raw, normalize, memory, self.settings.partitions, erased.erasure_list.blocks)
             memory.apply(followed.state_updates)
             state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
             out += followed.records
@@ -470,11 +470,11 @@ def test_without_the_key_that_blocks_were_made_with_nothing_is_mapped() -> None:
     record = own.digest(patient.partition_key).encode(), Block(own.check, "2024-06-01T12:00:00Z").encode()
     for hashing in (None, other):
         with pytest.raises(OtherKey, match="FHIRLINE_ERASURE_KEY: 1 "):
-            Erased(hashing).read([record])
-    erased = Erased(own)
-    erased.read([record])
+            ErasureList(hashing).apply([record])
+    erased = ErasureList(own)
+    erased.apply([record])
     assert erased.block(patient)
     assert not erased.block(Compartment.of("altibbi", "other", "1"))
-    erased.read([(record[0], None)])
+    erased.apply([(record[0], None)])
     assert not erased.block(patient)
-    Erased(None).read([record, (record[0], None)])
+    ErasureList(None).apply([record, (record[0], None)])

@@ -1,4 +1,4 @@
-"""A worker's batch, on a real broker: what happens while it is being mapped is neither overlooked nor met half-way."""
+"""A worker's batch on a real broker, and events that happen while it is mapped."""
 
 import asyncio
 import gc
@@ -20,10 +20,10 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step2_consume import batch
 from fhirline.streams.step2_consume.batch import BatchProcessor
-from fhirline.streams.step2_consume.fencing import BREATHE_AFTER, Fence
+from fhirline.streams.step2_consume.fencing import YIELD_AFTER, Fence
 from fhirline.streams.step2_consume.metrics import WorkerMetrics
 from fhirline.streams.step3_restore.block import Block, Compartment, Hashing
-from fhirline.streams.step3_restore.erased import Follower, Heeding
+from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import ERASED, canonical_topic
@@ -34,7 +34,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 class Ended(Exception):
-    """Stands for the end of the process."""
+    """Replaces the end of the process."""
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def _ends_by_exception(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Meanwhile:
-    """The mapping; ``happens`` are called before the event of their number is mapped."""
+    """The mapping. Calls each function of ``happens`` before the event with its number is mapped."""
 
     normalize: Normalizer
     happens: dict[int, Callable[[], None]] = field(default_factory=dict)
@@ -70,21 +70,21 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.meanwhile = Meanwhile(build_normalizer(self.settings))
-        self.follower = Follower(self.settings)
+        self.erasures = ErasureListFeed(self.settings)
         self.processor = BatchProcessor(
             "mediquo",
             self.settings,
             self.meanwhile,  # type: ignore[arg-type]  # it is one in all that is asked of it
             RecordPublisher(self.settings),
             Fence(self.settings.session_timeout),
-            Heeding(self.follower),
+            self.erasures,
             WorkerMetrics(self.registry),
         )
         self.processor.state.assigned(range(self.settings.partitions))
 
     def close(self) -> None:
-        """Before its broker goes: a producer that is left would go on looking for it."""
-        self.follower.close()
+        """Free the producer before its broker ends: it would go on looking for it."""
+        self.erasures.close()
         del self.processor
         gc.collect()
 
@@ -102,7 +102,7 @@ def worker() -> Iterator[Worker]:
 
 
 def of_one_patient(settings: Settings) -> list[ConsumerRecord]:
-    """Events of the patient of whom there are most."""
+    """Return the events of the patient with the most events."""
     raws = produce(settings, [each for each in events(60, seed=3) if each.topic == "raw.mediquo"])
     keys = [each.key for each in raws]
     busiest = max(keys, key=keys.count)
@@ -116,18 +116,18 @@ def written(settings: Settings, topic: str) -> int:
         return sum(1 for _ in scanner.read(dict.fromkeys(scanner.topic_partitions([topic]))))
 
 
-def test_who_is_erased_while_a_batch_is_mapped_does_not_come_back_with_it(worker: Worker) -> None:
+def test_a_patient_erased_while_a_batch_is_mapped_does_not_come_back_with_it(worker: Worker) -> None:
     raws = of_one_patient(worker.settings)
     _, _, patient = (raws[0].key or b"").decode().partition("|")
 
     def erase() -> None:
-        """After all of the patient's events but the last have been mapped; and then mapping takes its time."""
+        """Erase the patient before the last event is mapped, and wait until the erasure list is stale."""
         hashing = Hashing(SECRET.encode())
         digest = hashing.digest(Compartment("mediquo", "acme", patient).partition_key)
         producer = Producer(producer_config(worker.settings))
         producer.produce(ERASED, Block(hashing.check, "2024-07-01T12:00:00Z").encode(), digest.encode(), 0)
         assert producer.flush(20) == 0
-        while worker.follower.fresh:
+        while worker.erasures.fresh:
             time.sleep(0.05)
 
     worker.meanwhile.happens[len(raws) - 1] = erase
@@ -139,7 +139,7 @@ def test_who_is_erased_while_a_batch_is_mapped_does_not_come_back_with_it(worker
 
 
 def test_nothing_is_restored_while_a_batch_is_mapped(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that reads registers would meet the mapping, which reads and changes the same."""
+    """A thread that restores would change the state that the mapping reads."""
     raws = of_one_patient(worker.settings)
     state = worker.processor.state
     restored: list[int] = []
@@ -158,7 +158,7 @@ def test_nothing_is_restored_while_a_batch_is_mapped(worker: Worker, monkeypatch
 
     worker.meanwhile.happens[0] = rebalance
     for each in range(1, len(raws)):
-        worker.meanwhile.happens[each] = lambda: time.sleep(2 * BREATHE_AFTER)  # so that other tasks get their turn
+        worker.meanwhile.happens[each] = lambda: time.sleep(2 * YIELD_AFTER)  # so that other tasks get their turn
 
     async def run() -> None:
         await worker.processor.process(raws)

@@ -1,4 +1,4 @@
-"""When a worker counts as paused, and when it is only slow."""
+"""A paused worker ends, a slow one does not."""
 
 import asyncio
 import time
@@ -8,17 +8,17 @@ from typing import Any, NoReturn
 import pytest
 
 from fhirline.streams.step2_consume import fencing as fence
-from fhirline.streams.step2_consume.fencing import BREATHE_AFTER, TICK, Fence, yielding_to_loop
+from fhirline.streams.step2_consume.fencing import TICK, YIELD_AFTER, Fence, yielding_to_loop
 
 SESSION = 1.0
-ITEM = BREATHE_AFTER * 2
-"""Seconds of work on one item; a batch of them takes twice as long as a worker may stand still."""
+ITEM = YIELD_AFTER * 2
+"""Seconds of work on one item. A batch of them takes twice as long as the loop may stop."""
 
 ITEMS = int(2 * SESSION / ITEM)
 
 
 class Ended(Exception):
-    """Stands for the end of the process."""
+    """Replaces the end of the process."""
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ async def slow_batch(worker: Fence) -> None:
     worker.check()
 
 
-async def batch_without_breath(worker: Fence) -> None:
+async def batch_that_never_yields(worker: Fence) -> None:
     for _ in range(ITEMS):
         work(ITEM)
     worker.check()
@@ -70,7 +70,7 @@ def test_a_slow_batch_is_no_pause() -> None:
     fenced(slow_batch)
 
 
-@pytest.mark.parametrize("batch", [batch_without_breath, pause_between_two_records])
-def test_a_loop_that_stood_still_ends_the_worker(batch: Callable[[Fence], Coroutine[Any, Any, None]]) -> None:
+@pytest.mark.parametrize("batch", [batch_that_never_yields, pause_between_two_records])
+def test_a_loop_that_stopped_ends_the_worker(batch: Callable[[Fence], Coroutine[Any, Any, None]]) -> None:
     with pytest.raises(Ended, match="paused"):
         fenced(batch)

@@ -1,4 +1,4 @@
-"""The worker against a real broker: everything arrives where it should, whatever happens to the worker."""
+"""The worker on a real broker: killed, stopped, and started without topics."""
 
 import os
 import random
@@ -37,7 +37,7 @@ def running(settings: Settings, **more: str) -> Iterator[Process]:
 
 @pytest.fixture(params=["embedded", "apache"])
 def own_broker(request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
-    """A broker for one test: what its topics hold is compared whole."""
+    """Run a broker for one test, which compares all that its topics hold."""
     if request.param == "embedded":
         with EmbeddedBroker() as broker:
             create_topics(broker.bootstrap)
@@ -61,7 +61,7 @@ def wait_until_as(expected: dict[str, bytes], store: Store, worker: Process) -> 
 def test_killed_at_random_moments_nothing_is_lost(
     own_broker: RunningBroker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """SIGKILL in the midst of batches, again and again: the same last value under every key, folds included."""
+    """SIGKILL within batches, repeated: the same last value under every key, folds included."""
     settings = own_broker.settings(session_timeout=6)
     kills, rng = 2, random.Random(7)
     raws = produce(settings, events(400, seed=1))
@@ -80,7 +80,9 @@ def test_killed_at_random_moments_nothing_is_lost(
             wait_until_as(expected, store, worker)
         store.read_to_the_end()
         assert store.differences(expected) == NOTHING
-        assert all(len(places) == 1 for places in store.partitions.values()), "a key never changes its partition"
+        assert all(len(partitions) == 1 for partitions in store.partitions.values()), (
+            "a key never changes its partition"
+        )
         again = sum(count - 1 for count in store.writes.values())
         with capsys.disabled():
             print(
@@ -93,8 +95,8 @@ def test_killed_at_random_moments_nothing_is_lost(
 
 
 @pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
-def test_sigterm_leaves_in_order(own_broker: RunningBroker) -> None:
-    """Under load: exit 0, well within the supervisor's patience, and the next worker completes the rest."""
+def test_sigterm_ends_a_worker_in_order(own_broker: RunningBroker) -> None:
+    """SIGTERM under load: exit code 0, and the next worker completes the rest."""
     settings = own_broker.settings(session_timeout=6)
     raws = produce(settings, events(300, seed=5))
     expected = undisturbed(settings, raws)

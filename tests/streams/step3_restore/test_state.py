@@ -1,4 +1,4 @@
-"""The cache of a partition's state: records in any order, any number of times, end in the same registers."""
+"""The cache of a partition's state: records in any order and number end in the same entries."""
 
 import itertools
 
@@ -6,29 +6,29 @@ import pytest
 
 from fhirline.mappers.pipeline.normalize import InMemoryState, StateUpdate
 from fhirline.mappers.results import Entry, Version
-from fhirline.streams.step3_restore.state import PartitionState, RegisterTooLarge, state_record
+from fhirline.streams.step3_restore.state import PartitionState, StateEntryTooLarge, state_record
 
-SAID = [
+UPDATES = [
     StateUpdate("Patient/1", "field name.text", Entry(Version((seconds, fraction), key, "t"), {"said": position}))
     for position, (seconds, fraction, key) in enumerate([(5, "", "b"), (5, "", "a"), (9, "25", "a"), (9, "3", "a")])
 ]
 
 
-def test_the_greatest_stamp_stays_in_whatever_order_records_are_read() -> None:
-    """A stale writer's record may lie behind a newer one in the topic (state.md §1)."""
-    for order in itertools.permutations([*SAID, SAID[0]]):
+def test_the_greatest_version_wins_in_any_order() -> None:
+    """A stale writer's record may follow a newer one in the topic (state.md §1)."""
+    for order in itertools.permutations([*UPDATES, UPDATES[0]]):
         restored, memory = PartitionState(), InMemoryState()
         for each in order:
             record = state_record("state", 0, "acme|1", each)
             assert record.value is not None
             restored.read(record.key, record.value)
             memory.apply([each])
-        assert restored("Patient/1") == memory("Patient/1") == {"field name.text": SAID[3].entry}
+        assert restored("Patient/1") == memory("Patient/1") == {"field name.text": UPDATES[3].entry}
 
 
-def test_a_null_forgets_a_register() -> None:
+def test_a_tombstone_removes_an_entry() -> None:
     state = PartitionState()
-    record = state_record("state", 0, "acme|1", SAID[0])
+    record = state_record("state", 0, "acme|1", UPDATES[0])
     assert record.value is not None
     state.read(record.key, record.value)
     state.read(record.key, None)
@@ -44,10 +44,13 @@ def test_the_position_moves_only_over_contiguous_deliveries() -> None:
     assert state.position == 8
 
 
-def test_of_an_event_with_a_register_too_large_nothing_is_remembered() -> None:
-    """Nor its small registers: the event becomes a dead letter, whole."""
-    state, large = PartitionState(), StateUpdate("Patient/1", "field name", Entry(SAID[0].entry.version, "x" * 2_000))
-    with pytest.raises(RegisterTooLarge):
-        state.told("state", 0, "acme|1", [SAID[0], large], largest=3_000)
+def test_an_event_with_an_entry_that_is_too_large_changes_no_state() -> None:
+    """Not even its small entries: the whole event becomes a dead letter."""
+    state, large = (
+        PartitionState(),
+        StateUpdate("Patient/1", "field name", Entry(UPDATES[0].entry.version, "x" * 2_000)),
+    )
+    with pytest.raises(StateEntryTooLarge):
+        state.record_updates("state", 0, "acme|1", [UPDATES[0], large], largest=3_000)
     assert (len(state), state.size) == (0, 0)
-    assert len(state.told("state", 0, "acme|1", [SAID[0], large], largest=4_000)) == len(state) == 2
+    assert len(state.record_updates("state", 0, "acme|1", [UPDATES[0], large], largest=4_000)) == len(state) == 2

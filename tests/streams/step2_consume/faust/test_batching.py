@@ -1,4 +1,4 @@
-"""Batches of what has come: how large, how long they wait, and what is taken beyond them."""
+"""Batches of events: their size, their wait, and what is taken beyond them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -12,7 +12,7 @@ WITHIN = 0.05
 
 
 class Stream:
-    """Stands for Faust's: its events are numbers, taken from a queue until None ends it."""
+    """Replaces Faust's stream. Its events are numbers from a queue, which None ends."""
 
     def __init__(self, *events: int | None) -> None:
         self.enable_acks = True
@@ -47,7 +47,7 @@ async def others_ended() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
-def test_what_has_come_is_taken_in_order_up_to_the_most_until_the_stream_ends(most: int) -> None:
+def test_events_are_taken_in_order_up_to_the_limit_until_the_stream_ends(most: int) -> None:
     async def test() -> None:
         stream = Stream(*range(6), None)
         found = [batch async for batch in take_batches(stream, most, WITHIN)]
@@ -58,8 +58,8 @@ def test_what_has_come_is_taken_in_order_up_to_the_most_until_the_stream_ends(mo
     run(test())
 
 
-def test_what_is_in_hand_when_the_stream_ends_is_not_begun() -> None:
-    """It is not acked either, so it is read again."""
+def test_an_incomplete_batch_is_dropped_when_the_stream_ends() -> None:
+    """It is not acknowledged, so it is read again."""
 
     async def test() -> None:
         assert [batch async for batch in take_batches(Stream(1, 2, 3, None), 2, WITHIN)] == [[1, 2]]
@@ -67,8 +67,8 @@ def test_what_is_in_hand_when_the_stream_ends_is_not_begun() -> None:
     run(test())
 
 
-def test_a_batch_that_is_not_full_goes_on_its_way_without_waiting_for_more_than_its_time() -> None:
-    """However steadily others come: a stream that never rests would else fill every batch."""
+def test_a_batch_that_is_not_full_waits_for_its_time_only() -> None:
+    """However steadily others come: otherwise a busy stream would fill every batch."""
 
     async def test() -> None:
         stream = Stream(0)
@@ -89,8 +89,8 @@ def test_a_batch_that_is_not_full_goes_on_its_way_without_waiting_for_more_than_
     run(test())
 
 
-def test_while_a_batch_is_worked_on_one_event_more_is_taken_at_most() -> None:
-    """What stays in Faust's queue counts as not begun: other workers get it where partitions go away."""
+def test_at_most_one_event_is_taken_beyond_the_batch() -> None:
+    """Events in Faust's queue count as not begun, so that another worker gets them after a rebalance."""
 
     async def test() -> None:
         stream = Stream(*range(10))
@@ -104,7 +104,7 @@ def test_while_a_batch_is_worked_on_one_event_more_is_taken_at_most() -> None:
     run(test())
 
 
-def test_who_waits_for_the_first_event_sets_no_timer() -> None:
+def test_waiting_for_the_first_event_sets_no_timer() -> None:
     async def test() -> None:
         stream = Stream()
         loop = asyncio.get_running_loop()
@@ -127,7 +127,7 @@ def test_who_waits_for_the_first_event_sets_no_timer() -> None:
     run(test())
 
 
-def test_whoever_stops_waiting_leaves_nothing_behind() -> None:
+def test_cancelling_the_wait_ends_all_tasks() -> None:
     async def test() -> None:
         stream = Stream()
         waiting = asyncio.ensure_future(anext(take_batches(stream, 3, WITHIN)))
@@ -141,7 +141,7 @@ def test_whoever_stops_waiting_leaves_nothing_behind() -> None:
     run(test())
 
 
-def test_whoever_stops_in_the_midst_of_a_batch_leaves_nothing_behind_either() -> None:
+def test_closing_within_a_batch_ends_all_tasks() -> None:
     async def test() -> None:
         stream = Stream(1)
         batches = take_batches(stream, 3, WITHIN)

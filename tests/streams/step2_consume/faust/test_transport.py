@@ -1,4 +1,4 @@
-"""A worker's Faust app, run here, whose consumer loses records on purpose: they are mapped all the same."""
+"""A worker in the test's own process, whose consumer loses records on purpose: they are mapped all the same."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step2_consume import app, batch, fencing
-from fhirline.streams.step2_consume.app import build_app
+from fhirline.streams.step2_consume.app import Worker
 from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
@@ -28,21 +28,21 @@ VENDOR = "mediquo"
 ENOUGH = 90.0
 
 Lost = Callable[[TopicPartition, int, Mapping[TopicPartition, int]], bool]
-"""Whether the record at an offset of a partition is lost; ``last`` is each partition's last offset."""
+"""Whether the record at an offset is lost. ``last``: the last offset of each partition."""
 
 LOST: dict[str, Lost] = {
-    "first": lambda place, offset, last: offset == 0,
-    "between": lambda place, offset, last: offset in (2, 3),
-    "last": lambda place, offset, last: offset >= last[place] - 1,
-    "between and last": lambda place, offset, last: (
-        LOST["between"](place, offset, last) or LOST["last"](place, offset, last)
+    "first": lambda partition, offset, last: offset == 0,
+    "between": lambda partition, offset, last: offset in (2, 3),
+    "last": lambda partition, offset, last: offset >= last[partition] - 1,
+    "between and last": lambda partition, offset, last: (
+        LOST["between"](partition, offset, last) or LOST["last"](partition, offset, last)
     ),
-    "all": lambda place, offset, last: True,
+    "all": lambda partition, offset, last: True,
 }
 
 
 class Ends:
-    """Why the worker would have ended: the app runs in the test's own process, which must not."""
+    """Collects the reasons for which the worker would have ended the process."""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
@@ -59,12 +59,12 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
     made = Ends()
     for module in (batch, fencing, app):
         monkeypatch.setattr(module, "exit_uncommitted", made.exit_uncommitted)
-    monkeypatch.setattr(app, "READ_ON_EVERY", 0.5)
+    monkeypatch.setattr(app, "STALL_CHECK_SECONDS", 0.5)
     return made
 
 
 class Losing:
-    """What is left of fetched records where each of the lost ones gets lost once."""
+    """Removes each record that is to be lost from the fetched records, once."""
 
     def __init__(self, lost: Lost, last: Mapping[TopicPartition, int]) -> None:
         self.lost: set[tuple[TopicPartition, int]] = set()
@@ -74,10 +74,10 @@ class Losing:
         return {tp: [each for each in records if not self._loses(each)] for tp, records in (fetched or {}).items()}
 
     def _loses(self, record: Any) -> bool:
-        place, offset = TopicPartition(record.topic, record.partition), record.offset
-        if (place, offset) in self.lost or not self._is_lost(place, offset, self._last):
+        partition, offset = TopicPartition(record.topic, record.partition), record.offset
+        if (partition, offset) in self.lost or not self._is_lost(partition, offset, self._last):
             return False
-        self.lost.add((place, offset))
+        self.lost.add((partition, offset))
         return True
 
 
@@ -101,17 +101,17 @@ def test_what_faust_loses_is_mapped(what: str, ends: Ends, monkeypatch: pytest.M
         asyncio.run(_run_until_mapped(settings))
         gc.collect()  # the app's producer ends before its broker does
         # What was acknowledged must lie there: else the comparison, which reads it again, would hide its loss.
-        places = sorted((raw.topic, raw.partition, raw.offset) for raw in raws)
-        assert places == sorted((raw.topic, raw.partition, raw.offset) for raw in raw_records(settings))
+        written = sorted(raw.position for raw in raws)
+        assert written == sorted(raw.position for raw in raw_records(settings))
         comparison = compare(settings)
         assert not ends.reasons
         assert comparison.whole, comparison
-        lost = sum(LOST[what](place, offset, last) for place in last for offset in range(last[place] + 1))
+        lost = sum(LOST[what](partition, offset, last) for partition in last for offset in range(last[partition] + 1))
         assert len(losing.lost) == lost > 0
 
 
 async def _run_until_mapped(settings: Settings) -> None:
-    app = build_app(settings, build_normalizer(settings), [VENDOR], WorkerEndpoint(settings))
+    app = Worker(settings, build_normalizer(settings), [VENDOR], WorkerEndpoint(settings)).app
     await app.start()
     try:
         await asyncio.to_thread(wait_drained, settings)
@@ -120,8 +120,8 @@ async def _run_until_mapped(settings: Settings) -> None:
 
 
 @pytest.mark.long
-def test_a_log_that_ends_before_what_is_committed_ends_the_worker(ends: Ends) -> None:
-    """Faust itself would drop all that comes until the log is as long as it was, without a word."""
+def test_a_log_that_ends_before_the_committed_offset_ends_the_worker(ends: Ends) -> None:
+    """Faust would drop every record until the log is as long as it was, without a log line."""
     with apache() as kafka:
         create_topics(kafka.bootstrap)
         settings = settings_for(kafka.bootstrap, session_timeout=30)
@@ -129,7 +129,7 @@ def test_a_log_that_ends_before_what_is_committed_ends_the_worker(ends: Ends) ->
         commit(settings, replace(raws[-1], offset=raws[-1].offset + 1_000))
 
         async def run_until_it_ends() -> None:
-            app = build_app(settings, build_normalizer(settings), [VENDOR], WorkerEndpoint(settings))
+            app = Worker(settings, build_normalizer(settings), [VENDOR], WorkerEndpoint(settings)).app
             await app.start()
             try:
                 assert await asyncio.to_thread(ends.first.wait, ENOUGH)
@@ -142,7 +142,7 @@ def test_a_log_that_ends_before_what_is_committed_ends_the_worker(ends: Ends) ->
     assert f"{raws[-1].topic}/{raws[-1].partition} before {raws[-1].offset + 1_000}" in ends.reasons[0]
 
 
-def test_a_look_that_fails_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_check_for_stalled_partitions_is_logged_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_for("127.0.0.1:1", session_timeout=3.0)
     app = faust.App("reading-on", broker="aiokafka://127.0.0.1:1", web_enabled=False)
 
@@ -151,11 +151,11 @@ def test_a_look_that_fails_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPa
 
     async def look() -> None:
         positions = Positions(settings)
-        positions.assigned([TopicPartition(f"raw.{VENDOR}", 0)])  # where it begins cannot be asked
+        positions.on_assigned([TopicPartition(f"raw.{VENDOR}", 0)])  # where it begins cannot be asked
         transport = WorkerTransport(app.conf.broker_consumer, app, positions)
         consumer = unstarted(transport)
         monkeypatch.setattr(type(consumer._thread), "fetched", fetched)
-        await consumer.read_on()
+        await consumer.resume_stalled()
 
     with structlog.testing.capture_logs() as lines:
         asyncio.run(look())

@@ -1,7 +1,6 @@
-"""A delivery that fails for good: nothing of that batch is committed, and the worker ends instead of limping.
+"""A delivery that fails permanently: the worker ends, and nothing of that batch is committed.
 
-A record that is too large is the third of its kind, and becomes a dead letter:
-tests/streams/step2_consume/test_worker.py.
+A record that is too large fails permanently too, and becomes a dead letter (tests/streams/step2_consume/test_batch.py).
 """
 
 import time
@@ -37,7 +36,7 @@ PATIENCE = 120.0
 
 @pytest.fixture
 def guarded() -> Iterator[Settings]:
-    """A broker that checks access lists; nobody has one to begin with, so everybody may do everything."""
+    """Run a broker that checks access lists. There are none at first, so everybody may do everything."""
     authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
     with apache(authorizer_class_name=authorizer, allow_everyone_if_no_acl_found="true") as cluster:
         create_topics(cluster.bootstrap)
@@ -52,21 +51,21 @@ def test_nothing_is_committed_over_a_delivery_that_fails(guarded: Settings, show
     )
     with Workers(guarded, 1, FHIRLINE_DELIVERY_TIMEOUT="5", FHIRLINE_BATCH_SIZE="50") as workers:
         [worker] = workers.here
-        for number, (name, cause, mend) in enumerate(troubles):
+        for number, (name, cause, fix) in enumerate(troubles):
             before, process = committed(guarded), worker.process
             cause(admin)
             produce(guarded, islice(folded(SIZES.seed + number), SIZES.events // 3))
             assert worker.wait_ended(process) == 70, process.report(f"({name}) should have ended itself")
             needed = first_that_need(guarded, NEEDED, before)
             after = committed(guarded)
-            mend(admin)
-            over = {place: after[place] for place, offset in needed.items() if after[place] > offset}
+            fix(admin)
+            over = {partition: after[partition] for partition, offset in needed.items() if after[partition] > offset}
             show(f"{name}: {len(needed)} raw partitions need {NEEDED}, {len(over)} were committed over it")
             assert needed
             assert not over
             wait_drained(guarded)
     comparison = compare(guarded)
-    show("after both are mended", comparison, workers)
+    show("after both were fixed", comparison, workers)
     assert comparison.whole
 
 
@@ -87,7 +86,7 @@ ALLOWED = acl(AclOperation.ALL, AclPermissionType.ALLOW)
 
 
 def refuse(admin: AdminClient) -> None:
-    """Everything but writing is allowed."""
+    """Allow everything but writing."""
     for future in admin.create_acls([AclBinding(*ALLOWED), AclBinding(*REFUSED)]).values():
         future.result()
     wait_until(lambda: bool(admin.describe_acls(AclBindingFilter(*REFUSED)).result()))
