@@ -68,7 +68,7 @@ def without_consultation(event: Event, context: Context) -> MappingResult:
     told = () if event.user_id is None else ("user_id", "type", "insurance_id", "policy_number", "datetime")
     omitted = [f"/{name}" for name in type(event).model_fields if name not in told]
     return MappingResult(
-        made=surroundings(event, context),
+        resources=surroundings(event, context),
         refused=tuple(refused),
         omitted=(*omitted, *unread_time(context)),
     )

@@ -41,7 +41,7 @@ def recommendation(event: Recommendation, context: Context) -> MappingResult:
         unused.flags.add(_why_nothing(context.raw("/data")), "/data")
         fold = encounter_fold(consultation, {MENTION: None})
     return MappingResult(
-        made=(*surroundings(event, context), fold),
+        resources=(*surroundings(event, context), fold),
         flags=tuple(unused.flags),
         omitted=(*unused.pointers, *unread_time(context)),
     )

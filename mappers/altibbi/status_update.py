@@ -14,7 +14,7 @@ def status_update(event: StatusUpdate, context: Context) -> MappingResult:
         return without_consultation(event, context)
     consultation = Consultation(context, event.user_id, event.consultation_id)
     return MappingResult(
-        made=(
+        resources=(
             *surroundings(event, context),
             status_fold(consultation, event.old_status, event.new_status),
         ),

@@ -182,10 +182,10 @@ class Reader:
         if (name := event_name(body)) and name[1] == self.context.event_type:
             self.claim("mapped §2", name[0])
         return MappingResult(
-            tuple(made),
-            (*map(Flag, self.unconfirmed), *self.remarks, *flags),
+            resources=tuple(made),
+            flags=(*map(Flag, self.unconfirmed), *self.remarks, *flags),
             refused=tuple(refused),
-            keyed=tuple(self.keyed),
+            hidden_keys=tuple(self.keyed),
             claims=dict(self.claims),
             unmapped=self.unmapped,
         )

@@ -30,7 +30,7 @@ def enriched(event: SurveyFinished, survey: Survey) -> MappingResult:
         results = assessment(event.assessed[1], event.assessed[0], survey)
         made.extend(results)
         engine = engine_reference(survey.context) if results else None
-    return MappingResult(made=tuple(made), engine=engine, claims=survey.claims)
+    return MappingResult(resources=tuple(made), engine=engine, claims=survey.claims)
 
 
 def patient(sent: SummaryPatient, pointer: str, survey: Survey) -> Fold:

@@ -23,7 +23,7 @@ def survey_finished(event: SurveyFinished, context: Context) -> MappingResult:
     if is_enriched and event.patient_id:
         return enriched(event, Survey(context, survey_id, event.patient_id, claims))
     flag = "patient-missing" if is_enriched else "awaiting-enrichment"
-    return MappingResult(made=(thin_response(survey_id, context, flag),), claims=claims)
+    return MappingResult(resources=(thin_response(survey_id, context, flag),), claims=claims)
 
 
 def thin_response(survey_id: str, context: Context, flag: str) -> NewResource:

@@ -30,7 +30,7 @@ def block(status: str) -> Callable[[BlockEvent, Context], MappingResult]:
         people = (sent.practitioner, schedule(key, sent.literal, context))
         made = slot(payload, key, status, context)
         return MappingResult(
-            made=people if isinstance(made, Refused) else (*people, made),
+            resources=people if isinstance(made, Refused) else (*people, made),
             refused=(made,) if isinstance(made, Refused) else (),
             professional=sent.literal,
             omitted=(*unsaid, *(_BLOCK if isinstance(made, Refused) else ())),

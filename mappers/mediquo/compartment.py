@@ -71,7 +71,7 @@ class Compartment:
         patient = people.patient(context, "patient", self.code) if self.code else None
         everything = tuple(each for each in (patient, practitioner, *made) if each is not None)
         return MappingResult(
-            made=everything,
+            resources=everything,
             flags=flags,
             refused=tuple(refused),
             professional=self.professionals.literal,
