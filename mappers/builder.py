@@ -133,7 +133,7 @@ class MappingBuilder:
 
     @property
     def unmapped(self) -> Mapping[str, str]:
-        """What `count_unmapped` recorded: JSON Pointer → code table."""
+        """Everything that `count_unmapped` recorded: JSON Pointer → code table."""
         return self._unmapped
 
     def result(self, professional: str | None = None, engine: str | None = None) -> MappingResult:

@@ -1,4 +1,4 @@
-"""`Context`: what a mapping function gets besides the payload. Names, settings, code tables and the event's time.
+"""`Context`: names, settings, code tables and event time, which a mapping function gets with the payload.
 
 A context is immutable. A mapping uses it to name resources, to read times and words, and to make the project's own
 extensions; it does not need the envelope.

@@ -1,4 +1,4 @@
-"""What a mapping returns: resources, folds, flags and refusals, and what folding makes of them.
+"""The result of a mapping: resources, folds, flags and refusals; and what folding makes of them.
 
 A mapping decides how each resource comes about (mapping.md §3.2). A `NewResource` is made whole by one event. A `Fold`
 is built from state entries that several events have written. The pipeline adds everything that is the same for all
@@ -27,10 +27,10 @@ be given as ``x and element(…)`` or ``listed(…)`` without a test for None. A
 
 
 class MergeStrategy(Enum):
-    """How a `NewResource` is merged with what earlier events wrote under its id (mapping.md §3.2).
+    """The way in which a `NewResource` is merged with its earlier versions (mapping.md §3.2).
 
     ``ONE_EVENT``: the id contains the event key, so that nothing has to be merged. ``LAST_WRITER``: the event of the
-    greatest version writes it; an older event leaves it alone. ``CONSTANT``: every event makes the same bytes.
+    greatest version writes it; an older event does not change it. ``CONSTANT``: every event makes the same bytes.
     """
 
     ONE_EVENT = "one event"

@@ -32,6 +32,7 @@ class Child:
 
     @property
     def reference(self) -> str:
+        """Reference ``<ResourceType>/<id>``."""
         return f"{self.resource['resourceType']}/{self.resource['id']}"
 
 

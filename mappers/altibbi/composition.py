@@ -50,9 +50,11 @@ class Section:
 
     @property
     def lines(self) -> list[str]:
+        """The texts of all entries."""
         return [line for child in self.entries for line in child.lines]
 
     def as_element(self) -> Element | None:
+        """Make the section of the Composition."""
         blocks = (*map(narrative.paragraphs, self.texts), narrative.items(self.lines))
         return element(
             title=self.title,
@@ -62,6 +64,7 @@ class Section:
         )
 
     def as_text(self) -> str:
+        """Write the section as plain text."""
         return "\n".join((self.title, *self.texts, *(f"- {line}" for line in self.lines)))
 
 

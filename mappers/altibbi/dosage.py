@@ -99,7 +99,7 @@ def _route(drug: Distinct[FdaDrug], context: Context) -> Element | None:
 
 
 def _dose_quantity(drug: Distinct[FdaDrug], context: Context) -> Element | None:
-    """Make the Quantity (mapping.md §12.2). Where unit and form contradict each other, it gets no code."""
+    """Make the Quantity (mapping.md §12.2). It gets no code where unit and form contradict each other."""
     value, unit = decimal(number(drug.model.dosage)), drug.model.dosageUnit
     row = _row(UNIT, "dosageUnit", unit, drug, context)
     form = context.terminology.row(FORM, drug.model.dosageForm)

@@ -36,6 +36,7 @@ class Status:
 
     @classmethod
     def of(cls, sent: str, terminology: Terminology) -> "Status":
+        """Look a vendor's status up in the code table; one without a row is ``unknown``."""
         row = terminology.row(TABLE, sent)
         if row is None:
             return cls(sent, UNKNOWN, ANY_OTHER_RANK, mapped=False, curated=False)

@@ -30,7 +30,7 @@ class _Labels:
 def items(
     answers_at: str | None, questionnaire_at: str | None, context: Context, build: MappingBuilder
 ) -> list[Element]:
-    """Make the items of the answers. Of the questionnaire only labels are used; the rest is ignored by rule."""
+    """Make the items of the answers. The questionnaire gives labels only; its other values are ignored by rule."""
     labels = _labels(questionnaire_at, context, build)
     if answers_at is None:
         return []

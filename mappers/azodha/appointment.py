@@ -1,4 +1,4 @@
-"""What an Azodha event sends of its appointment → a state update, from which the Appointment is folded (§11.4)."""
+"""Azodha appointment → a state update, from which the Appointment is folded (mapping.md §11.4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

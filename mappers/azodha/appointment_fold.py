@@ -121,9 +121,11 @@ class _Fields:
 
     @property
     def flags(self) -> set[str]:
+        """The flags of all fields that stand."""
         return {flag for field in self._fields.values() for flag in field["flags"]}
 
     def value(self, name: str) -> Any:
+        """Return the value of a field; None where it was never sent."""
         return self._fields[name]["value"] if name in self._fields else None
 
 
@@ -140,6 +142,7 @@ class Status:
     default: bool = False
 
     def companion(self, context: Context) -> Element | None:
+        """Make the companion of the element: why there is no code, or why there is one that was not sent."""
         if self.code is None:
             return data_absent("unsupported" if self.unmapped else "unknown")
         return {"extension": [context.value_basis("default")]} if self.default else None

@@ -78,7 +78,7 @@ def communication(about: Appointment | None, subtype: str | None, waiting_room: 
 def _is_waiting_room(context: Context, subtype: str | None) -> bool:
     """Tell whether a patient joined the waiting room (mapping.md §11.4).
 
-    That is a configured sub-type or, without any, the shape that the guide describes.
+    A configured sub-type tells it or, where no sub-type is sent, the shape that the guide describes.
     """
     if subtype is not None:
         return subtype in context.settings.waiting_room_subtypes

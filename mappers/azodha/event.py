@@ -1,4 +1,4 @@
-"""What all mappings of Azodha's events share: how they begin, look words up and keep values (mapping.md §11.1)."""
+"""Steps that the mappings of all Azodha events share: begin, look words up, keep values (mapping.md §11.1)."""
 
 from fhirline.config.terminology import Row
 from fhirline.mappers.answers import secret_leaf

@@ -112,6 +112,7 @@ class Reader:
 
     @property
     def patient_id(self) -> str | None:
+        """The patient's id; None where the event names no patient."""
         return self._patient[1] if self._patient else None
 
     @property

@@ -18,7 +18,7 @@ GENDERS = ("male", "female")
 
 
 def enriched(event: SurveyFinished, survey: Survey, build: MappingBuilder) -> MappingResult:
-    """Map the results of a survey. What the model ranked is never a Condition (mapping.md §1, rule 6)."""
+    """Map the results of a survey. A condition that the model ranked is never a Condition (mapping.md §1, rule 6)."""
     if event.summarized:
         summary_at, summary = event.summarized
         if summary.patient:

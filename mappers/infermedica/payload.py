@@ -112,5 +112,6 @@ class SurveyFinished(Payload):
 
     @property
     def patient_id(self) -> str | None:
+        """The patient's id; None where the event names no patient."""
         summary = self.summarized
         return summary.value.patient.id if summary and summary.value.patient else None

@@ -41,6 +41,7 @@ class Note:
 
     @property
     def is_soap(self) -> bool:
+        """Tell whether the report has the parts of SOAP; another type has parts of any name."""
         return self.type is not None and norm(self.type) == "soap"
 
 

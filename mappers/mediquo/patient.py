@@ -23,7 +23,7 @@ NAMES_PROFESSIONAL = frozenset({"Appointment", "Composition", "Encounter", "Medi
 class PatientEvent:
     """An event of a patient. Every key starts with the patient's code (mapping.md §4.1).
 
-    Where ``code`` is None, a mapping makes its resources all the same; `result` then refuses them.
+    ``code`` is None for an event that names no patient. Its mapping makes the same resources; `result` refuses them.
     """
 
     context: Context
@@ -32,6 +32,7 @@ class PatientEvent:
 
     @classmethod
     def of(cls, patient: Patient | None, professional: Professional | None, context: Context) -> "PatientEvent":
+        """Read patient and professional of a payload."""
         return cls(context, patient.code if patient else None, professionals(professional, context))
 
     @property

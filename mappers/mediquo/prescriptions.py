@@ -22,7 +22,7 @@ def medication_requests(
 ) -> Iterator[NewResource]:
     """Make a MedicationRequest per substance, tied by ``groupIdentifier`` (mapping.md §8.1.7).
 
-    That a substance was prescribed is true whether the substances are several medicines or one combination.
+    A request per substance is true of several medicines as well as of one combination: the vendor does not tell which.
     """
     consultation_id = payload.consultation.id if payload.consultation else None
 

@@ -1,4 +1,4 @@
-"""What `MappingBuilder` derives, besides the examples in its docstring."""
+"""Rules by which `MappingBuilder` derives omissions and claims; its docstring has further examples."""
 
 from fhirline.config import tables
 from fhirline.mappers.builder import EVENT_TYPE_READ, WHOLE_EVENT, MappingBuilder
