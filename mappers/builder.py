@@ -21,12 +21,13 @@ class MappingBuilder:
     The ledger (mapping.md §1, rule 2) needs to know how each leaf of the body was used. By default, a field of the
     payload model counts as *mapped*. The builder records the exceptions:
 
-    * `omit`: nothing was made of the values at or below a pointer. The ledger keeps them.
+    * `omit`: nothing was made of the values at or below a pointer. The ledger keeps them, and the pipeline puts them on
+      the event's Provenance as ``source-data`` (`Leaf.unplaced`).
     * A flag with ``omits: true`` in config/flags.yaml omits the pointers that it names. This holds for the event's own
       flags and for the flags of each `NewResource`, but not for those that the function of a `Fold` sets later.
     * An event that makes no resource omits its whole body.
-    * A field that the model annotates with a `Rule` has the treatment of the rule and needs no call. ``withheld`` holds
-      below an omitted pointer too.
+    * A field that the model annotates with a `Rule` has the treatment of the rule and needs no call. ``kept`` means
+      that the mapping has written the value into an extension. ``withheld`` holds below an omitted pointer too.
 
     >>> from typing import Annotated
     >>> from fhirline.mappers.context import one_event
@@ -51,16 +52,17 @@ class MappingBuilder:
     >>> result.omitted
     ('/color', '/tests/0')
     >>> for leaf in read_ledger(body, Visit.model_validate(body), result):
-    ...     print(leaf.pointer, leaf.treatment)
-    /reason mapped
-    /color kept
-    /tests/0/name kept
-    /package kept
-    /room withheld
-    /mood kept
+    ...     print(leaf.pointer, leaf.treatment, "on the Provenance" if leaf.unplaced else "-")
+    /reason mapped -
+    /color kept on the Provenance
+    /tests/0/name kept on the Provenance
+    /package kept -
+    /room withheld -
+    /mood kept on the Provenance
 
-    A mapping whose payload has no fixed paths (Azodha, Infermedica) calls `claim` for each value that it uses. From the
-    first claim on, the model declares nothing: a leaf that is not claimed is kept, so that `omit` is not needed.
+    A mapping whose payload has no fixed paths (Azodha), or that reads parts of it leaf by leaf (Infermedica), calls
+    `claim` for each value that it uses. From the first claim on, the model declares nothing: a leaf that is not claimed
+    is kept, so that `omit` has no effect.
 
     >>> build = MappingBuilder()
     >>> build.add(one_event({"resourceType": "Appointment", "id": "1", "status": "booked"}))
