@@ -73,12 +73,16 @@ class Secrets(Table):
 
 
 class FlagDefinition(BaseModel):
-    """A data-quality flag: severity and code of its OperationOutcome issue (mapping.md §6), and plain words (§13)."""
+    """A data-quality flag: severity and code of its OperationOutcome issue (mapping.md §6), and plain words (§13).
+
+    ``omits``: the values at the flag's JSON Pointers were not used, so that the ledger keeps them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     severity: str
     code: str
     text: str
+    omits: bool = False
 
 
 class Flags(Table):

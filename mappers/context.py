@@ -1,4 +1,8 @@
-"""What a mapping function is given besides the payload: names, settings and the event's time. Nothing that changes."""
+"""`Context`: names, settings, code tables and event time, which a mapping function gets with the payload.
+
+A context is immutable. A mapping uses it to name resources, to read times and words, and to make the project's own
+extensions; it does not need the envelope.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +25,7 @@ Model = TypeVar("Model")
 
 @dataclass(frozen=True, slots=True)
 class Item(Generic[Model]):
-    """An item of a vendor's list: its JSON Pointer, its model, and its JSON as sent (redacted)."""
+    """An item of a vendor's list: its JSON Pointer, its model, and its redacted JSON as sent."""
 
     pointer: str
     model: Model
@@ -30,7 +34,10 @@ class Item(Generic[Model]):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One event's surroundings. ``event_type`` is a known type, never payload text."""
+    """One event: its envelope, type and time, and the configuration of its tenant.
+
+    ``event_type`` is a known type, never payload text. ``version`` orders the event among others (mapping.md §3.2).
+    """
 
     envelope: Envelope
     event_type: str
@@ -48,71 +55,93 @@ class Context:
     # -- names (mapping.md §4)
 
     def id(self, resource_type: str, kind: str, *parts: Part) -> str:
+        """Return the id of a resource: the same kind and key parts give the same UUID (mapping.md §4.1)."""
         return self.naming.id(self.envelope.vendor, self.envelope.tenant, resource_type, kind, *parts)
 
     def reference(self, resource_type: str, kind: str, *parts: Part) -> str:
-        """The literal reference ``Type/id`` as text."""
+        """Return the literal reference ``<ResourceType>/<id>`` as text. `elements.reference` makes an Element of it."""
         return f"{resource_type}/{self.id(resource_type, kind, *parts)}"
 
     def identifier(self, kind: str, value: Part, **content: Any) -> Element:
-        """A business identifier in the vendor's own name space (mapping.md §4.2)."""
+        """Make an Identifier in the vendor's own name space (mapping.md §4.2). A number is written in shortest form."""
         text = value if isinstance(value, str) else key(value)
         return elements.identifier(self.naming.sid(self.envelope.vendor, self.envelope.tenant, kind), text, **content)
 
     def coding(self, system: str, code: str, display: str | None = None) -> Element:
-        """A coding in one of our own code systems."""
+        """Make a Coding in one of the project's own code systems, ``BASE/CodeSystem/<system>``."""
         return elements.coding(self.naming.code_system(system), code, display)
 
     def curated(self, row: Row | None) -> list[Element]:
-        """The codings of a curated row that the tenant's switches allow (mapping.md §12)."""
+        """Make the Codings of a code table's row (mapping.md §12), without SNOMED CT where the tenant switched it off.
+
+        ``row`` is what ``context.terminology.row(table, words)`` found. The list is empty for None (words without a
+        row), and for a row that has a meaning and no codings. Use it as ``codeable_concept(*context.curated(row),
+        text=words)``: without codings the words stand alone.
+        """
         if row is None:
             return []
-        allowed = (each for each in row.codings if each.system != elements.SNOMED or self.settings.snomed)
-        return [elements.coding(each.system, each.code, each.display) for each in allowed]
+        allowed = (code for code in row.codings if code.system != elements.SNOMED or self.settings.snomed)
+        return [elements.coding(code.system, code.code, code.display) for code in allowed]
 
     def snomed(self, code: str, display: str) -> Element | None:
-        """A SNOMED CT coding that a rule names, where the tenant's switch allows it (mapping.md §12)."""
+        """Make a SNOMED CT Coding; None where the tenant switched SNOMED CT off (mapping.md §12)."""
         return elements.coding(elements.SNOMED, code, display) if self.settings.snomed else None
 
     @property
     def event_key(self) -> str:
+        """SHA-256 of the redacted body (mapping.md §2): the key part of what belongs to this event alone."""
         return self.envelope.event_key
 
     @property
     def organization(self) -> str:
-        """Reference of the vendor's Organization (mapping.md §4.3)."""
+        """Reference ``Organization/<id>`` of the vendor, which the pipeline makes (mapping.md §4.3)."""
         return self.reference("Organization", "vendor", self.envelope.vendor)
 
     # -- resources
 
     def resource(self, resource_type: str, kind: str, parts: Sequence[Part], /, **content: Any) -> Resource:
-        """A resource under the id of ``kind`` and key ``parts``; ``content`` in FHIR's element order."""
+        """Make a resource whose id is made of ``kind`` and key ``parts``.
+
+        ``content`` are its elements in FHIR's order, spelled as `mappers.fhir.elements` explains: absent ones are left
+        out, ``class_`` is ``class``, ``_date`` is the companion of ``date``.
+        """
         return elements.resource(resource_type, self.id(resource_type, kind, *parts), **content)
 
     # -- times
 
     def date_time(self, value: str | None, pointer: str, flags: Flags) -> DateTime | None:
-        """A vendor's date-time in the tenant's source time zone (mapping.md §3.4)."""
+        """Read a vendor's date-time as FHIR's, in the tenant's source time zone (mapping.md §3.4).
+
+        ``pointer`` is the JSON Pointer of ``value``; ``flags`` are those of the resource. Returns None where nothing
+        was sent, and where ``value`` cannot be read (flag ``value-unreadable``, which omits the value). Otherwise a
+        `DateTime`: its ``text`` is the element, its ``companion`` (or None) the companion, which tells the zone's basis
+        and what was sent; ``order`` is None for a date alone. Two of them make a Period with `times.period`; one is
+        used as ``recorded=read and read.text, _recorded=read and read.companion``.
+        """
         zone = self.settings.source_time_zone
         return date_time(value, zone, pointer, flags, self.source_value, self.value_basis)
 
     @property
     def basis_event_time(self) -> Element:
-        """The companion of a date that stands for an unsent one: ``value-basis`` = ``event-time``."""
+        """Companion of a date for which the event time is used: ``value-basis`` = ``event-time`` (mapping.md §5.2)."""
         return {"extension": [self.value_basis("event-time")]}
 
     # -- extensions (mapping.md §5.2)
 
     def source_value(self, pointer: str, value: object, issue: str | None = None) -> Element:
+        """Make the ``source-value`` extension: what was sent for the element that it extends. ``issue`` is a flag."""
         return self._source("source-value", pointer, value, issue)
 
     def source_data(self, pointer: str, value: object, issue: str | None = None) -> Element:
+        """Make a ``source-data`` extension: a value for which FHIR has no element."""
         return self._source("source-data", pointer, value, issue)
 
     def value_basis(self, code: str) -> Element:
+        """Make the ``value-basis`` extension: ``event-time``, ``config`` or ``default``."""
         return {"url": self.naming.extension("value-basis"), "valueCode": code}
 
     def vendor_status(self, status: str | None) -> Element | None:
+        """Make the ``vendor-status`` extension: the vendor's status, verbatim."""
         return {"url": self.naming.extension("vendor-status"), "valueString": status} if status else None
 
     def _source(self, name: str, pointer: str, value: object, issue: str | None) -> Element:
@@ -128,11 +157,15 @@ class Context:
     # -- the body as sent
 
     def raw(self, pointer: str) -> Any:
-        """The redacted body's value at a JSON Pointer; None where nothing is."""
+        """Return the value at a JSON Pointer of the redacted body; None where there is none."""
         return value_at(self.envelope.body, pointer)
 
     def items(self, pointer: str, models: Sequence[Model | None]) -> Iterator[Item[Model]]:
-        """The readable items of a list (or of an object sent in its place), each with its own pointer."""
+        """Iterate over the readable items of a list, each with its own pointer.
+
+        ``models`` is the list's field of the payload model (`payload.Items`). An object sent in place of the list is
+        its only item, at ``pointer`` itself.
+        """
         raw = self.raw(pointer)
         if not isinstance(raw, list):
             if models and models[0] is not None:
@@ -144,15 +177,18 @@ class Context:
 
 
 def one_event(resource: Resource, flags: Flags | None = None, **label: Any) -> NewResource:
-    """A resource keyed by this event alone (mapping.md §3.2)."""
+    """Make a `NewResource` whose id contains the event key: no other event can write it (mapping.md §3.2).
+
+    ``label`` are further fields of `NewResource`.
+    """
     return NewResource(resource, MergeStrategy.ONE_EVENT, tuple(flags or ()), **label)
 
 
 def last_writer(resource: Resource, flags: Flags | None = None, **label: Any) -> NewResource:
-    """A resource keyed by vendor ids: whole, as the event of greatest version made it."""
+    """Make a `NewResource` named by vendor ids: the event of greatest version replaces it whole (mapping.md §3.2)."""
     return NewResource(resource, MergeStrategy.LAST_WRITER, tuple(flags or ()), **label)
 
 
 def constant(resource: Resource, flags: Flags | None = None) -> NewResource:
-    """A resource of identity and configuration only."""
+    """Make a `NewResource` of identity and configuration only: the same from every event (mapping.md §3.2)."""
     return NewResource(resource, MergeStrategy.CONSTANT, tuple(flags or ()), event_independent=True)

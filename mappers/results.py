@@ -1,10 +1,11 @@
-"""What a mapping returns, and what folding makes of it.
+"""The result of a mapping: resources, folds, flags and refusals; and what folding makes of them.
 
-A mapping says of each resource *how it comes about* (mapping.md §3.2): `NewResource` once and whole by this event, or
-as a `Fold` over statements that several events have made. Everything else (meta, Provenance, Bundle, outcome, order,
-validation) is the same for all and is added by `mappers.pipeline.normalize`.
+A mapping decides how each resource comes about (mapping.md §3.2). A `NewResource` is made whole by one event. A `Fold`
+is built from state entries that several events have written. The pipeline adds everything that is the same for all
+resources: meta, Provenance, Bundle, outcome, order and validation (`mappers.pipeline.normalize`).
 
-What every event makes by the dozen is a named tuple, the rest frozen dataclasses: those cost three times as much.
+Types of which every event makes dozens are named tuples. The others are frozen dataclasses, which cost three times as
+much to make.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +14,24 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 Resource = dict[str, Any]
+"""A FHIR resource as plain JSON, in FHIR's element order, with ``resourceType``, ``id`` and a place for ``meta``."""
+
 Element = dict[str, Any]
+"""A FHIR element (Coding, Reference, Period, …) as plain JSON.
+
+The functions of `mappers.fhir.elements` build elements and resources. They leave out members that are absent: None,
+``""``, ``[]`` and ``{}``; ``False`` and ``0`` are values and stay. An element without members is None. So a member may
+be given as ``x and element(…)`` or ``listed(…)`` without a test for None. A list literal is not pruned: write
+``[…]`` only for items that exist, and ``listed(…)`` for items that may be None.
+"""
 
 
 class MergeStrategy(Enum):
-    """How many events feed a resource (mapping.md §3.2)."""
+    """The way in which a `NewResource` is merged with its earlier versions (mapping.md §3.2).
+
+    ``ONE_EVENT``: the id contains the event key, so that nothing has to be merged. ``LAST_WRITER``: the event of the
+    greatest version writes it; an older event does not change it. ``CONSTANT``: every event makes the same bytes.
+    """
 
     ONE_EVENT = "one event"
     CONSTANT = "constant"
@@ -25,9 +39,10 @@ class MergeStrategy(Enum):
 
 
 class Flag(NamedTuple):
-    """A data-quality remark: ``code`` is a row of config/flags.yaml, ``at`` JSON Pointers or FHIRPath; no value.
+    """A data-quality flag of an event or of a resource (mapping.md §6). It never contains a value.
 
-    ``table`` is the code table (mapping.md §12) that has no row for the words at ``at``, so that they can be counted.
+    ``code`` is a row of config/flags.yaml. ``at`` are JSON Pointers into the body, or FHIRPaths. ``table`` is the code
+    table (mapping.md §12) that has no row for the words at ``at``, so that such words can be counted.
     """
 
     code: str
@@ -36,7 +51,7 @@ class Flag(NamedTuple):
 
 
 class Flags:
-    """Collects the flags of one resource while its elements are built."""
+    """The flags of one resource, collected while its elements are built."""
 
     __slots__ = ("_flags",)
 
@@ -44,6 +59,7 @@ class Flags:
         self._flags: list[Flag] = list(flags)
 
     def add(self, code: str, *at: str, table: str | None = None) -> None:
+        """Add a `Flag`."""
         self._flags.append(Flag(code, at, table))
 
     def __iter__(self) -> Any:
@@ -51,9 +67,10 @@ class Flags:
 
 
 class NewResource(NamedTuple):
-    """A resource that this event makes whole.
+    """A resource that one event makes whole. `mappers.context` has a function for each strategy.
 
-    ``shared``: its meta names no single event (mapping.md §5.1). ``ai`` puts the AI label on it.
+    ``event_independent``: its meta names no single event (mapping.md §5.1). ``ai``: it gets the AI label.
+    ``security``: further labels for ``meta.security``.
     """
 
     resource: Resource
@@ -65,10 +82,10 @@ class NewResource(NamedTuple):
 
 
 class Version(NamedTuple):
-    """When and by which event something was said; the greater one wins (mapping.md §3.2).
+    """An event's place in the order of events: its time, then its event key (mapping.md §3.2, "stamp").
 
-    ``order`` is the instant's; ``at`` its text, as it goes into the header ``occurred-at``. The text never decides:
-    another mapping may write the same instant otherwise, and what it says of the event must replace what was said.
+    Versions compare by ``order`` (of the instant) and ``event_key``. ``at`` is the instant's text for the header
+    ``occurred-at`` and is not compared: another mapping version may write the same instant in another way.
     """
 
     order: tuple[int, str]
@@ -95,21 +112,22 @@ class Version(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One register of a subject's state: the value of greatest version, or one statement of a grow-only set."""
+    """One state entry of a subject: its value, plain JSON, and the version of the event that wrote it."""
 
     version: Version
     value: Any
 
 
 StateEntries = Mapping[str, Entry]
-"""All that is remembered of one subject, by register name."""
+"""All state entries of one subject, by name."""
 
 
 class BuiltResource(NamedTuple):
-    """A resource as it follows from the registers; ``version`` is the greatest that contributed.
+    """A resource built from state entries. ``version`` is the greatest version that contributed to it.
 
-    ``targeted``: the event's own mapping makes it, so that Provenance names it (mapping.md §5.3).
-    ``shared``: fed by several events, so that its meta names none (mapping.md §5.1).
+    ``targeted``: this event's mapping makes it, so that Provenance names it (mapping.md §5.3).
+    ``event_independent``: several events contribute, so that its meta names none (mapping.md §5.1).
+    ``source``: (event key, event type) for its meta, where one earlier event made it.
     """
 
     resource: Resource
@@ -120,15 +138,39 @@ class BuiltResource(NamedTuple):
     ai: bool = False
     security: tuple[Element, ...] = ()
     source: tuple[str, str] | None = None
-    """For resources that are not shared but kept in state: (event key, event type) that made them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """A subject fed by several events: what this one says (``updates``: register → value), and how all of it reads.
+    """A resource to which several events contribute (mapping.md §3.2, "fields" and "statements").
 
-    ``build`` is a pure function of the merged registers. ``subject`` is ``<ResourceType>/<id>``.
-    ``targets`` are the references that this event's own mapping makes (targets of Provenance, even where stale).
+    ``subject`` is ``<ResourceType>/<id>`` and names the state. ``updates`` are the state entries that this event
+    writes: name → value, plain JSON. Under each name the value of the greatest version stays, whatever order the events
+    arrive in. ``build`` is a pure function of all entries after that merge; an event that writes no entry of a name
+    erases nothing. ``targets`` are the references that this event's mapping makes (Provenance targets, even where a
+    newer event has already written them).
+
+    Two events about one patient. The first sends an e-mail address and a name, the second a new name only:
+
+    >>> def patient(entries: StateEntries) -> list[BuiltResource]:
+    ...     content = {name: entries[name].value for name in sorted(entries)}
+    ...     version = max(entry.version for entry in entries.values())
+    ...     return [BuiltResource({"resourceType": "Patient", "id": "7", **content}, version)]
+    >>> sent = {"name": [{"text": "A."}], "telecom": [{"value": "a@x.org"}]}
+    >>> first = Fold("Patient/7", sent, patient, ("Patient/7",))
+    >>> second = Fold("Patient/7", {"name": [{"text": "Ann"}]}, patient, ("Patient/7",))
+    >>> state = {}
+    >>> for fold, version in ((second, Version((20, ""), "k2")), (first, Version((10, ""), "k1"))):  # in any order
+    ...     for name, value in fold.updates.items():
+    ...         if name not in state or version > state[name].version:
+    ...             state[name] = Entry(version, value)
+    >>> [patient_7] = first.build(state)
+    >>> patient_7.resource
+    {'resourceType': 'Patient', 'id': '7', 'name': [{'text': 'Ann'}], 'telecom': [{'value': 'a@x.org'}]}
+    >>> patient_7.version.event_key
+    'k2'
+
+    Names and values are stored in the state topic: a change of either is a change of its format.
     """
 
     subject: str
@@ -147,25 +189,41 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class MappingResult:
-    """All that one event says.
+    """Everything that a mapping makes of one event. `mappers.builder.MappingBuilder` makes it.
 
-    ``omitted``: JSON Pointers below which nothing was mapped although the model knows the fields (an item without a
-    name, say); the ledger keeps those leaves. ``kept``: pointers whose values the mapping itself put into a
-    ``source-data`` or ``source-value`` extension. ``withheld`` and ``ignored``: pointers treated so by a rule.
+    ``resources``: in the order in which they are built. ``flags``: of the event as a whole.
+    ``professional``: reference of the Practitioner who authored the content (Provenance agent, mapping.md §5.3).
+    ``engine``: reference of the Device whose AI results the event contains.
+
+    The others tell the ledger (mapping.md §1, rule 2) how values were used. `MappingBuilder` explains the rules.
+    ``omitted``: JSON Pointers at or below which nothing was made of what the model has read; the ledger keeps it.
+    ``claims``: pointer → treatment, in place of the model's declaration; None for a mapping that has a model.
+    ``hidden_keys``: pointers at or below which keys may be data, so that schema drift shows none.
+    ``unmapped``: words without a row that no flag of the event reports (`Flag.table`): pointer → code table.
+
+    >>> result = MappingResult(
+    ...     resources=(NewResource({"resourceType": "Encounter", "id": "1"}, MergeStrategy.LAST_WRITER),),
+    ...     flags=(Flag("item-empty", ("/tests/0",)),),
+    ...     refused=(Refused("Coverage", Flag("resource-refused", ("/policy",))),),
+    ...     omitted=("/tests/0",),
+    ... )
+    >>> [new.resource["resourceType"] for new in result.resources]
+    ['Encounter']
+    >>> from fhirline.mappers.payload import Items, Payload, Text
+    >>> from fhirline.mappers.pipeline.ledger import read_ledger
+    >>> class Body(Payload):
+    ...     tests: Items[Text] = ()
+    >>> body = {"tests": ["-", "FIT"], "policy": "7"}
+    >>> [(leaf.pointer, leaf.treatment) for leaf in read_ledger(body, Body.model_validate(body), result)]
+    [('/tests/0', 'kept'), ('/tests/1', 'mapped'), ('/policy', 'kept')]
     """
 
-    made: tuple[NewResource | Fold, ...] = ()
+    resources: tuple[NewResource | Fold, ...] = ()
     flags: tuple[Flag, ...] = ()
     refused: tuple[Refused, ...] = ()
     professional: str | None = None
-    """Reference of the Practitioner who authored the event's content (Provenance agent, mapping.md §5.3)."""
     engine: str | None = None
-    """Reference of the Device whose AI results the event carries."""
     omitted: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    keyed: tuple[str, ...] = ()
-    """With ``claims``: pointers of what is read whole, whatever its keys are. They may be data: drift shows none."""
-    claims: "Mapping[str, str] | None" = None
-    """For readers without fixed paths (Azodha): pointer → treatment, instead of the model's own declaration."""
-    unmapped: "Mapping[str, str]" = field(default_factory=dict)
-    """Words that have no row and that no flag of the event tells (`Flag.table`): pointer → code table."""
+    claims: Mapping[str, str] | None = None
+    hidden_keys: tuple[str, ...] = ()
+    unmapped: Mapping[str, str] = field(default_factory=dict)

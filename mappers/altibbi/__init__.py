@@ -1,4 +1,4 @@
-"""Altibbi: the status of a consultation changed, or its doctor recommends (mapping.md §9)."""
+"""Altibbi: status changes and recommendations of consultations (mapping.md §9)."""
 
 from fhirline.mappers.altibbi.payload import Recommendation, Sender, StatusUpdate
 from fhirline.mappers.altibbi.recommendation import recommendation
@@ -10,17 +10,19 @@ from fhirline.mappers.times import EventTime, event_time
 
 
 def _event_type(body: Body, _: str | None) -> str | None:
+    """Read ``type`` (mapping.md §2)."""
     sent = body.get("type")
     return sent if isinstance(sent, str) else None
 
 
 def _patient_key(body: Body) -> tuple[str, ...] | None:
+    """Read ``user_id`` (mapping.md §2)."""
     user = Sender.model_validate(body).user_id
     return (user,) if user else None
 
 
 def _event_time(envelope: Envelope) -> EventTime:
-    """``datetime`` (mapping.md §3.3)."""
+    """Read ``datetime`` (mapping.md §3.3)."""
     return event_time(Instant.parse(envelope.body.get("datetime")), envelope.received_at, otherwise="timestamp-invalid")
 
 

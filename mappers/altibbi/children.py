@@ -1,56 +1,45 @@
-"""What a recommendation makes, as its consultation remembers it (mapping.md §3.5).
+"""The children of a recommendation, and how the state of their consultation holds them (mapping.md §3.5).
 
-A later recommendation replaces the earlier one, and nothing is deleted: a child is as the greatest-stamped
-recommendation that holds it made it, and where that is not the latest one, it says so.
+A child is a resource that a recommendation makes besides the Encounter. A later recommendation replaces the earlier
+one, but no child is deleted. Each child has a state entry, which the recommendation of greatest version that contains
+the child has written. A child that the latest recommendation does not contain is flagged as absent from it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fhirline.mappers.altibbi.encounter import LATEST
-from fhirline.mappers.context import Context, Item
-from fhirline.mappers.results import BuiltResource, Flag, Flags, Resource, StateEntries
+from fhirline.mappers.context import Context
+from fhirline.mappers.results import BuiltResource, Entry, Flag, Flags, Resource, StateEntries, Version
 
-REGISTER = "child "
+CHILD = "child "
+"""Begins the name of a child's state entry, before its reference. Stored in the state topic."""
+
 ABSENT = "absent-from-latest-source"
+
 UNKNOWN_WHERE_ABSENT = frozenset({"CarePlan", "MedicationRequest", "Observation", "ServiceRequest"})
-"""Types whose status no longer stands; ``cancelled`` or ``entered-in-error`` would be a claim that nobody made."""
+"""Types whose status becomes ``unknown``. ``cancelled`` or ``entered-in-error`` would be a claim that nobody made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A resource of a recommendation; ``words`` are how it reads in the Composition, an item each."""
+    """A resource of a recommendation. ``lines`` is its text in the list of its section of the Composition."""
 
     resource: Resource
     flags: Flags = field(default_factory=Flags)
-    words: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:
+        """Reference ``<ResourceType>/<id>``."""
         return f"{self.resource['resourceType']}/{self.resource['id']}"
 
 
-@dataclass(slots=True)
-class Unused:
-    """Items of which nothing is made: the ledger keeps what stands in them."""
-
-    flags: Flags = field(default_factory=Flags)
-    pointers: list[str] = field(default_factory=list)
-
-    def unless(self, item: Item[Any], *told: str | None) -> bool:
-        """Whether an item says who or what it is; else it yields nothing, flag ``item-empty`` (mapping.md §3.6)."""
-        if any(told):
-            return True
-        self.flags.add("item-empty", item.pointer)
-        self.pointers.append(item.pointer)
-        return False
-
-
-def updates(children: Sequence[Child], context: Context) -> Mapping[str, Any]:
-    """State entries of the children: plain JSON, since they are remembered beyond this process."""
+def child_entries(children: Sequence[Child], context: Context) -> dict[str, Any]:
+    """Return the state entries that an event writes of its children, as plain JSON: name → value."""
     return {
-        f"{REGISTER}{child.reference}": {
+        f"{CHILD}{child.reference}": {
             "resource": {name: value for name, value in child.resource.items() if name != "meta"},
             "flags": [{"code": flag.code, "at": list(flag.at), "table": flag.table} for flag in child.flags],
             "source": [context.event_key, context.event_type],
@@ -59,32 +48,37 @@ def updates(children: Sequence[Child], context: Context) -> Mapping[str, Any]:
     }
 
 
-def children(context: Context, registers: StateEntries) -> list[BuiltResource]:
-    """The event's own children as they now read and, if it is the latest recommendation, those it left out.
+def built_children(context: Context, entries: StateEntries) -> list[BuiltResource]:
+    """Build this event's children and, if it is the latest recommendation, the children that it does not contain.
 
-    A child that a newer recommendation has made again is not this event's to write.
+    A child that a newer recommendation has written is not built: that event has built it.
     """
-    latest = registers[LATEST].version
-    found = []
-    for name in sorted(each for each in registers if each.startswith(REGISTER)):
-        entry = registers[name]
+    latest = entries[LATEST].version
+    built = []
+    for name in sorted(name for name in entries if name.startswith(CHILD)):
+        entry = entries[name]
         own = entry.version == context.version
-        if own or (latest == context.version and entry.version < latest):
-            resource: Resource = {"resourceType": "", "id": "", "meta": {}, **entry.value["resource"]}
-            flags = [Flag(each["code"], tuple(each["at"]), each["table"]) for each in entry.value["flags"]]
-            if entry.version < latest:
-                flags.append(Flag(ABSENT, (name.removeprefix(REGISTER),)))
-                if resource["resourceType"] in UNKNOWN_WHERE_ABSENT:
-                    resource["status"] = "unknown"
-            event_key, event_type = entry.value["source"]
-            found.append(
-                BuiltResource(
-                    resource,
-                    max(entry.version, latest),
-                    tuple(flags),
-                    targeted=own,
-                    event_independent=False,
-                    source=(event_key, event_type),
-                )
-            )
-    return found
+        absent = entry.version < latest
+        if own or (absent and latest == context.version):
+            reference = name.removeprefix(CHILD)
+            built.append(_built(reference, entry, absent, own, max(entry.version, latest)))
+    return built
+
+
+def _built(reference: str, entry: Entry, absent: bool, own: bool, version: Version) -> BuiltResource:
+    stored = entry.value
+    resource: Resource = {"resourceType": "", "id": "", "meta": {}, **stored["resource"]}
+    flags = [Flag(flag["code"], tuple(flag["at"]), flag["table"]) for flag in stored["flags"]]
+    if absent:
+        flags.append(Flag(ABSENT, (reference,)))
+        if resource["resourceType"] in UNKNOWN_WHERE_ABSENT:
+            resource["status"] = "unknown"
+    event_key, event_type = stored["source"]
+    return BuiltResource(
+        resource,
+        version,
+        tuple(flags),
+        targeted=own,
+        event_independent=False,
+        source=(event_key, event_type),
+    )

@@ -1,4 +1,4 @@
-"""Altibbi recommendation → Composition, the reading view (mapping.md §9.2.8), and its opt-in twin (§8.1.3)."""
+"""Altibbi recommendation → Composition, its reading view (mapping.md §9.2.8), and DocumentReference (§8.1.3)."""
 
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -18,27 +18,30 @@ AUTHOR = "Altibbi doctor (not supplied)"
 TYPE = coding(LOINC, "75496-0", "Telehealth Note")
 CONSULT_NOTE = coding(LOINC, "11488-4", "Consult note")
 
+DOCTORS_QUESTIONS = ("doctor_notes", "symptoms", "diagnosis", "fda_drug", "lab_codes")
+"""Questions whose answers are the text of a section; all others are "Other answers"."""
+
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a recommendation made, in the order of the Composition's sections."""
+class SectionEntries:
+    """The children that the sections of the Composition refer to, one field per section, in their order."""
 
-    symptom: Sequence[Child]
-    diagnosis: Sequence[Child]
+    symptoms: Sequence[Child]
+    diagnoses: Sequence[Child]
     medication: Sequence[Child]
     laboratory: Sequence[Child]
-    referral: Sequence[Child]
-    plan: Sequence[Child]
-    response: Sequence[Child]
+    referrals: Sequence[Child]
+    follow_up: Sequence[Child]
+    responses: Sequence[Child]
 
     def __iter__(self) -> Iterator[Child]:
-        for each in fields(self):
-            yield from getattr(self, each.name)
+        for section in fields(self):
+            yield from getattr(self, section.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """``texts`` are the doctor's own words; ``entries`` also say how they read."""
+    """A section of the Composition: ``texts`` are the doctor's own words, ``entries`` the resources that it lists."""
 
     title: str
     code: Element | None
@@ -47,10 +50,11 @@ class Section:
 
     @property
     def lines(self) -> list[str]:
-        return [line for child in self.entries for line in child.words]
+        """The texts of all entries."""
+        return [line for child in self.entries for line in child.lines]
 
     def as_element(self) -> Element | None:
-        """``cmp-1``: a section has text or entries."""
+        """Make the section of the Composition."""
         blocks = (*map(narrative.paragraphs, self.texts), narrative.items(self.lines))
         return element(
             title=self.title,
@@ -60,12 +64,16 @@ class Section:
         )
 
     def as_text(self) -> str:
+        """Write the section as plain text."""
         return "\n".join((self.title, *self.texts, *(f"- {line}" for line in self.lines)))
 
 
-def reading_view(answers: Answers, found: Found, consultation: Consultation) -> list[Child]:
-    """The Composition, and for tenants that want it the same as a document; none where there is nothing to read."""
-    sections = [each for each in _sections(answers, found) if each.texts or each.entries]
+def reading_view(answers: Answers, entries: SectionEntries, consultation: Consultation) -> list[Child]:
+    """Make the Composition, and the DocumentReference where the tenant wants it; neither without a section.
+
+    ``cmp-1`` requires text or entries in a section, so that one without either is left out.
+    """
+    sections = [section for section in _sections(answers, entries) if section.texts or section.entries]
     if not sections:
         return []
     composition = Child(_composition(sections, consultation))
@@ -74,28 +82,30 @@ def reading_view(answers: Answers, found: Found, consultation: Consultation) -> 
     return [composition, Child(_document(sections, composition, consultation))]
 
 
-def _sections(answers: Answers, found: Found) -> list[Section]:
-    known: dict[str, list[str]] = {}
+def _sections(answers: Answers, entries: SectionEntries) -> list[Section]:
+    """Make the sections in the order of mapping.md §9.2.8, second table."""
+    texts: dict[str, list[str]] = {name: [] for name in DOCTORS_QUESTIONS}
     others: list[str] = []
     for question, given in answers.items():
-        if norm(question) in ("doctor_notes", "symptoms", "diagnosis", "fda_drug", "lab_codes"):
-            known.setdefault(norm(question), []).extend(given)
+        if norm(question) in texts:
+            texts[norm(question)].extend(given)
         else:
             others.extend(f"{question}: {answer}" for answer in given)
     return [
-        Section("Doctor notes", coding(LOINC, "34109-9", "Note"), known.get("doctor_notes", ())),
-        Section("Symptoms", None, known.get("symptoms", ()), found.symptom),
-        Section("Diagnosis", coding(LOINC, "29308-4", "Diagnosis"), known.get("diagnosis", ()), found.diagnosis),
+        Section("Doctor notes", coding(LOINC, "34109-9", "Note"), texts["doctor_notes"]),
+        Section("Symptoms", None, texts["symptoms"], entries.symptoms),
+        Section("Diagnosis", coding(LOINC, "29308-4", "Diagnosis"), texts["diagnosis"], entries.diagnoses),
         # No display: R4 prints "Prescription list Document", LOINC "Prescription list".
-        Section("Medication", coding(LOINC, "57828-6"), known.get("fda_drug", ()), found.medication),
-        Section("Laboratory", None, known.get("lab_codes", ()), found.laboratory),
-        Section("Referral", None, (), found.referral),
-        Section("Follow-up", coding(LOINC, "18776-5", "Plan of care note"), (), found.plan),
-        Section("Other answers", None, others, found.response),
+        Section("Medication", coding(LOINC, "57828-6"), texts["fda_drug"], entries.medication),
+        Section("Laboratory", None, texts["lab_codes"], entries.laboratory),
+        Section("Referral", None, (), entries.referrals),
+        Section("Follow-up", coding(LOINC, "18776-5", "Plan of care note"), (), entries.follow_up),
+        Section("Other answers", None, others, entries.responses),
     ]
 
 
 def _author() -> Element:
+    """Make the author: required, and never sent."""
     return {**data_absent("unknown"), "display": AUTHOR}
 
 
@@ -107,8 +117,8 @@ def _composition(sections: Sequence[Section], consultation: Consultation) -> Res
         text=_narrative(sections, consultation),
         status="final",
         type=codeable_concept(TYPE),
-        subject=consultation.to_patient,
-        encounter=consultation.to_encounter,
+        subject=consultation.subject,
+        encounter=consultation.encounter,
         date=consultation.time,
         _date=consultation.time_basis,
         author=[_author()],
@@ -118,9 +128,9 @@ def _composition(sections: Sequence[Section], consultation: Consultation) -> Res
 
 
 def _narrative(sections: Sequence[Section], consultation: Consultation) -> Element | None:
-    """What it is, whose, when, by whom, and what is doubtful about the time; its sections carry the text (§13).
+    """Make the narrative: title, patient, date, author and the flags of the time (mapping.md §13).
 
-    ``extensions``, because the basis of the date stands in an extension.
+    Its sections contain the text. The status is ``extensions`` because the date's basis stands in an extension.
     """
     return narrative.narrative(
         "extensions",
@@ -134,7 +144,7 @@ def _narrative(sections: Sequence[Section], consultation: Consultation) -> Eleme
 
 
 def _document(sections: Sequence[Section], composition: Child, consultation: Consultation) -> Resource:
-    """Few EHRs take in a bare Composition."""
+    """Make the same note as plain text, for EHRs that take no Composition (tenant setting ``note_documents``)."""
     text = "\n\n".join(section.as_text() for section in sections)
     return consultation.resource(
         "DocumentReference",
@@ -144,7 +154,7 @@ def _document(sections: Sequence[Section], composition: Child, consultation: Con
         docStatus="final",
         type=codeable_concept(TYPE),
         category=[codeable_concept(CONSULT_NOTE)],
-        subject=consultation.to_patient,
+        subject=consultation.subject,
         date=consultation.time,
         _date=consultation.time_basis,
         author=[_author()],
@@ -158,5 +168,5 @@ def _document(sections: Sequence[Section], composition: Child, consultation: Con
                 }
             }
         ],
-        context={"encounter": [consultation.to_encounter], "related": [reference(composition.reference)]},
+        context={"encounter": [consultation.encounter], "related": [reference(composition.reference)]},
     )

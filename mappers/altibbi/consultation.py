@@ -1,4 +1,4 @@
-"""The consultation of an event, and what both kinds of events make besides it: Patient and Coverage."""
+"""The consultation that an Altibbi event belongs to, and what both event types make: Patient and Coverage."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,75 +7,74 @@ from typing import Any
 from fhirline.mappers import people
 from fhirline.mappers.altibbi.coverage import coverage
 from fhirline.mappers.altibbi.payload import Event
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import extended, reference
 from fhirline.mappers.identity import Part
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.results import Element, Flag, Fold, MappingResult, NewResource, Refused, Resource
+from fhirline.mappers.results import Element, Fold, NewResource, Resource
+
+USED_WITHOUT_CONSULTATION = ("user_id", "type", "insurance_id", "policy_number", "datetime")
+"""Fields of an event that are used although it names no consultation: for Patient and Coverage."""
 
 
 @dataclass(frozen=True)
 class Consultation:
-    """Whose consultation it is: every key starts with the user, then the consultation (mapping.md §4.1)."""
+    """A consultation of a user. Every key starts with the user's id, then the consultation's (mapping.md §4.1)."""
 
     context: Context
     user: str
     id: str
 
     @cached_property
-    def encounter(self) -> str:
-        """Reference of the Encounter, which is also the subject of everything that is remembered (mapping.md §3.2)."""
+    def encounter_reference(self) -> str:
+        """Reference ``Encounter/<id>``, which also names the consultation's state (mapping.md §3.2)."""
         return self.context.reference("Encounter", "consultation", self.user, self.id)
 
     @cached_property
-    def to_patient(self) -> Element | None:
-        return reference(self.context.reference("Patient", "user", self.user))
+    def encounter(self) -> Element | None:
+        """The Encounter, as an element refers to it."""
+        return reference(self.encounter_reference)
 
     @cached_property
-    def to_encounter(self) -> Element | None:
-        return reference(self.encounter)
+    def subject(self) -> Element | None:
+        """The Patient, as an element refers to it."""
+        return reference(self.context.reference("Patient", "user", self.user))
 
     @property
     def time(self) -> str:
-        """Event time, as FHIR elements get it."""
+        """The event time, for elements whose own time is not sent."""
         return self.context.time.instant.text
 
     @cached_property
     def time_basis(self) -> Element | None:
-        """Companion of a date that stands for one that was not sent."""
+        """The companion of an element that holds the event time: ``value-basis`` (mapping.md §5.2)."""
         return extended(self.context.value_basis("event-time"))
 
     def resource(self, resource_type: str, kind: str, parts: tuple[Part, ...], /, **content: Any) -> Resource:
-        """A resource of this consultation; ``content`` in FHIR's element order."""
+        """Make a resource of this consultation; ``content`` in FHIR's element order."""
         return self.context.resource(resource_type, kind, (self.user, self.id, *parts), **content)
 
 
-def surroundings(event: Event, context: Context) -> tuple[NewResource | Fold, ...]:
-    """Patient and Coverage (mapping.md §9.1.2), as far as the event names them."""
+def patient_and_coverage(event: Event, context: Context) -> list[NewResource | Fold]:
+    """Make Patient and Coverage as far as the event names them (mapping.md §4.3, §9.1.2)."""
     if event.user_id is None:
-        return ()
-    cover = coverage(event.user_id, event.insurance_id, event.policy_number, context)
-    return (people.patient(context, "user", event.user_id), *([cover] if cover else ()))
+        return []
+    insured = coverage(event.user_id, event.insurance_id, event.policy_number, context)
+    return [people.patient(context, "user", event.user_id), *([insured] if insured else [])]
 
 
-def without_consultation(event: Event, context: Context) -> MappingResult:
-    """An event that lacks the user's or the consultation's id: nothing can hang on a consultation (rule 10)."""
-    refused = []
+def refuse_consultation(event: Event, build: MappingBuilder) -> None:
+    """Refuse what needs the id that an event lacks: the user's or the consultation's (mapping.md §1, rule 10)."""
     if event.user_id is None:
-        refused.append(Refused("Patient", Flag("patient-missing", ("/user_id",))))
+        build.refuse("Patient", "patient-missing", "/user_id")
     if event.consultation_id is None:
-        refused.append(Refused("Encounter", Flag("resource-refused", ("/consultation_id",))))
-    told = () if event.user_id is None else ("user_id", "type", "insurance_id", "policy_number", "datetime")
-    omitted = [f"/{name}" for name in type(event).model_fields if name not in told]
-    return MappingResult(
-        made=surroundings(event, context),
-        refused=tuple(refused),
-        omitted=(*omitted, *unread_time(context)),
-    )
+        build.refuse("Encounter", "resource-refused", "/consultation_id")
+    build.omit(*(f"/{name}" for name in type(event).model_fields if name not in USED_WITHOUT_CONSULTATION))
 
 
-def unread_time(context: Context) -> tuple[str, ...]:
-    """The pointer of a ``datetime`` that is not emitted as it was sent, so that it is kept (mapping.md §3.3)."""
+def unread_time(context: Context) -> list[str]:
+    """Return the pointer of a ``datetime`` that is not emitted as it was sent (mapping.md §3.3)."""
     sent = context.raw("/datetime")
     read = Instant.parse(sent)
-    return () if read and read.text == sent else ("/datetime",)
+    return [] if read and read.text == sent else ["/datetime"]

@@ -6,24 +6,24 @@ from fhirline.mappers.results import Element, NewResource
 
 
 def coverage(user: str, insurance_id: str | None, policy_number: str | None, context: Context) -> NewResource | None:
-    """A record of cover that names neither insurer nor period; each pair of numbers is one of its own."""
+    """Make the Coverage of a pair of numbers; each pair is a Coverage of its own. None where neither is sent."""
     if insurance_id is None and policy_number is None:
         return None
-
-    def number(kind: str, name: str, value: str | None) -> Element | None:
-        return context.identifier(kind, value, type={"text": name}) if value is not None else None
-
     return constant(
         context.resource(
             "Coverage",
             "coverage",
             (user, insurance_id, policy_number),
             identifier=listed(
-                number("insurance-id", "insurance_id", insurance_id),
-                number("policy-number", "policy_number", policy_number),
+                _number("insurance-id", "insurance_id", insurance_id, context),
+                _number("policy-number", "policy_number", policy_number, context),
             ),
-            status="active",  # of the record; whether the cover holds is not known
+            status="active",  # of the record; whether the cover is in force is not known
             beneficiary=reference(context.reference("Patient", "user", user)),
             payor=[data_absent("unknown")],
         )
     )
+
+
+def _number(kind: str, name: str, value: str | None, context: Context) -> Element | None:
+    return context.identifier(kind, value, type={"text": name}) if value is not None else None

@@ -1,4 +1,4 @@
-"""Altibbi drug → Dosage (mapping.md §9.2.4): structured as far as a curated row says so, and in words always."""
+"""Altibbi drug → Dosage (mapping.md §9.2.4): structured where a code table has a row, and always in words."""
 
 import re
 from decimal import Decimal
@@ -11,38 +11,41 @@ from fhirline.mappers.fhir.elements import UCUM, codeable_concept, decimal, elem
 from fhirline.mappers.results import Element
 
 FREQUENCY, UNIT, ROUTE, FORM = "frequency", "dose-unit", "route", "form"
+"""Code tables (mapping.md §12.1 to §12.3)."""
+
 DURATION_UNITS = {"d": "day", "wk": "week"}
 
 _NUMBER = re.compile(r"\d{1,15}(\.\d{1,8})?", re.ASCII)
 
 
 def dosage(drug: Distinct[FdaDrug], context: Context) -> Element | None:
+    """Make the Dosage of a drug; None where nothing of it is sent."""
     sent = drug.model
-    relation = codeable_concept(text=sent.relationWithFood)
     return element(
-        text=in_words(sent, context),
-        additionalInstruction=listed(relation),
+        text=_text(sent, context),
+        additionalInstruction=listed(codeable_concept(text=sent.relationWithFood)),
         patientInstruction="\n".join(filter(None, (sent.specialInstructions, sent.howToUse))),
         timing=_timing(drug, context),
         route=_route(drug, context),
-        doseAndRate=listed(element(doseQuantity=_dose(drug, context))),
+        doseAndRate=listed(element(doseQuantity=_dose_quantity(drug, context))),
     )
 
 
-def in_words(drug: FdaDrug, context: Context) -> str:
-    """What was sent, in a fixed order, in the vendor's own words."""
+def _text(drug: FdaDrug, context: Context) -> str:
+    """Join what was sent, in a fixed order and in the vendor's own words."""
     parts = (
         ("dosage", drug.dosage),
         ("unit", drug.dosageUnit),
         ("route", drug.routeOfAdministration),
         ("form", drug.dosageForm),
         ("", drug.frequency),
-        ("duration", drug.duration and drug.duration + _unit_remark(drug.duration, context)),
+        ("duration", drug.duration and drug.duration + _duration_unit(drug.duration, context)),
     )
     return "; ".join(f"{label} {value}".strip() for label, value in parts if value)
 
 
-def _unit_remark(duration: str, context: Context) -> str:
+def _duration_unit(duration: str, context: Context) -> str:
+    """Say in words what is assumed of the unit of a duration, which is never sent."""
     if number(duration) is None:
         return ""
     unit = context.settings.duration_unit
@@ -50,16 +53,17 @@ def _unit_remark(duration: str, context: Context) -> str:
 
 
 def number(text: str | None) -> Decimal | None:
-    """A plain number; nothing is read out of words (rule 4)."""
+    """Read a text that is a plain number; None for anything else (mapping.md §1, rule 4)."""
     return Decimal(text.strip()) if text and _NUMBER.fullmatch(text.strip()) else None
 
 
 def _timing(drug: Distinct[FdaDrug], context: Context) -> Element | None:
+    """Make the Timing: ``repeat`` and ``code`` from the frequency's row (mapping.md §12.1)."""
     row = _row(FREQUENCY, "frequency", drug.model.frequency, drug, context)
     means = row.means if row else {}
     return element(
         repeat=element(
-            boundsDuration=_bounds(drug, context),
+            boundsDuration=_bounds_duration(drug, context),
             frequency=means.get("frequency"),
             period=means.get("period"),
             periodUnit=means.get("period_unit"),
@@ -68,8 +72,11 @@ def _timing(drug: Distinct[FdaDrug], context: Context) -> Element | None:
     )
 
 
-def _bounds(drug: Distinct[FdaDrug], context: Context) -> Element | None:
-    """The unit of ``duration`` is not stated, and ``drt-1`` wants a code: only where the tenant knows it."""
+def _bounds_duration(drug: Distinct[FdaDrug], context: Context) -> Element | None:
+    """Make the Duration, only where the tenant knows its unit: ``drt-1`` requires a code, and none is sent.
+
+    The caller keeps what was sent as ``source-value``.
+    """
     sent, unit = drug.model.duration, context.settings.duration_unit
     if sent is None:
         return None
@@ -86,12 +93,13 @@ def _bounds(drug: Distinct[FdaDrug], context: Context) -> Element | None:
 
 
 def _route(drug: Distinct[FdaDrug], context: Context) -> Element | None:
+    """Make the route (mapping.md §12.3)."""
     row = _row(ROUTE, "routeOfAdministration", drug.model.routeOfAdministration, drug, context)
     return codeable_concept(*context.curated(row), text=drug.model.routeOfAdministration)
 
 
-def _dose(drug: Distinct[FdaDrug], context: Context) -> Element | None:
-    """Where unit and form contradict each other, both stay as sent, without a code; neither is corrected."""
+def _dose_quantity(drug: Distinct[FdaDrug], context: Context) -> Element | None:
+    """Make the Quantity (mapping.md §12.2). It gets no code where unit and form contradict each other."""
     value, unit = decimal(number(drug.model.dosage)), drug.model.dosageUnit
     row = _row(UNIT, "dosageUnit", unit, drug, context)
     form = context.terminology.row(FORM, drug.model.dosageForm)
@@ -110,7 +118,7 @@ def _dose(drug: Distinct[FdaDrug], context: Context) -> Element | None:
 
 
 def _row(table: str, name: str, words: str | None, drug: Distinct[FdaDrug], context: Context) -> Row | None:
-    """The curated row; words without one are counted per table."""
+    """Look words up in a code table; flag words without a row, so that they are counted."""
     row = context.terminology.row(table, words)
     if row is None and words is not None:
         drug.flags.add("unmapped-code", f"{drug.pointer}/{name}", table=table)

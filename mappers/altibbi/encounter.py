@@ -1,29 +1,38 @@
-"""Altibbi consultation → Encounter, recomputed from everything that was said of it (mapping.md §9.1.1, §9.2.1)."""
+"""Altibbi consultation → Encounter, recomputed from the consultation's state entries (mapping.md §9.1.1, §9.2.1)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fhirline.mappers.altibbi import transitions
 from fhirline.mappers.altibbi.consultation import Consultation
-from fhirline.mappers.altibbi.transitions import CLOSED, LIVE, UNKNOWN, Row, Transition
+from fhirline.mappers.altibbi.transitions import (
+    CLOSED,
+    LIVE,
+    TRANSITION,
+    UNKNOWN,
+    HistoryRow,
+    Transition,
+    status_history,
+    transition_flags,
+    transitions,
+)
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import ACT_CODE, coding, element, extended, listed, reference
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.results import BuiltResource, Element, Flag, Flags, Fold, StateEntries
 
 LATEST = "recommendation"
-"""Register of W, the recommendation of greatest version that says something (mapping.md §3.5)."""
+"""Name of the state entry of W, the recommendation of greatest version that has content (mapping.md §3.5)."""
 
 MENTION = "mention"
-"""Register of recommendations that name the consultation and say nothing else."""
+"""Name of the state entry of recommendations without content: the consultation exists."""
 
 VIRTUAL = coding(ACT_CODE, "VR", "virtual")
 
 
 def status_fold(consultation: Consultation, old: str | None, new: str | None) -> Fold:
-    """What a status update says: one transition, under its event key, so that a retry says nothing new."""
+    """Make the Fold of a status update: one transition, named by its event key, so that a retry adds nothing."""
     transition = {"old": old, "new": new, "at": consultation.time}
-    return encounter_fold(consultation, {transitions.REGISTER + consultation.context.event_key: transition})
+    return encounter_fold(consultation, {f"{TRANSITION}{consultation.context.event_key}": transition})
 
 
 def encounter_fold(
@@ -32,22 +41,21 @@ def encounter_fold(
     targets: Sequence[str] = (),
     also_build: Callable[[StateEntries], Sequence[BuiltResource]] = lambda _: (),
 ) -> Fold:
-    """The consultation as one subject; ``besides`` builds what else an event makes of its registers."""
+    """Make the Fold of a consultation. ``also_build`` builds what the event makes besides the Encounter."""
     return Fold(
-        consultation.encounter,
+        consultation.encounter_reference,
         updates,
-        lambda registers: [encounter(consultation, registers), *also_build(registers)],
-        (consultation.encounter, *targets),
+        lambda entries: [encounter(consultation, entries), *also_build(entries)],
+        (consultation.encounter_reference, *targets),
     )
 
 
-def encounter(consultation: Consultation, registers: StateEntries) -> BuiltResource:
-    """The Encounter as it follows from the registers, whichever event asks."""
+def encounter(consultation: Consultation, entries: StateEntries) -> BuiltResource:
+    """Build the Encounter: status and history from transitions, diagnosis from the latest recommendation."""
     context = consultation.context
-    changes = transitions.transitions(registers, context.terminology)
+    changes = transitions(entries, context.terminology)
     status = changes[-1].new if changes else None
-    latest = registers.get(LATEST)
-    flags = Flags(*(Flag(code, ("Encounter.status",)) for code in transitions.flags(changes)))
+    flags = Flags(*(Flag(code, ("Encounter.status",)) for code in transition_flags(changes)))
     resource = consultation.resource(
         "Encounter",
         "consultation",
@@ -55,35 +63,41 @@ def encounter(consultation: Consultation, registers: StateEntries) -> BuiltResou
         extension=listed(context.vendor_status(status.sent if status else None)),
         identifier=[context.identifier("consultation", consultation.id)],
         status=status.means if status else UNKNOWN,
-        statusHistory=[_row(row, context, flags) for row in transitions.history(changes)],
+        statusHistory=[_status_history(row, context, flags) for row in status_history(changes)],
         class_=VIRTUAL,
-        subject=consultation.to_patient,
+        subject=consultation.subject,
         period=_period(changes, flags),
-        diagnosis=[{"condition": reference(each)} for each in (latest.value["diagnosis"] if latest else ())],
+        diagnosis=[{"condition": reference(condition)} for condition in _diagnosis(entries)],
         serviceProvider=reference(context.organization),
     )
-    own = (LATEST, MENTION, transitions.REGISTER)
-    said = [each.version for name, each in registers.items() if name.startswith(own)]
-    return BuiltResource(resource, max(said), tuple(flags))
+    contributing = (LATEST, MENTION, TRANSITION)
+    version = max(entry.version for name, entry in entries.items() if name.startswith(contributing))
+    return BuiltResource(resource, version, tuple(flags))
 
 
-def _row(row: Row, context: Context, flags: Flags) -> Element | None:
-    """Both ``status`` and ``period`` are 1..1. A word that its code does not tell stands beside it."""
+def _diagnosis(entries: StateEntries) -> Sequence[str]:
+    """Return the references of the latest recommendation's Conditions (mapping.md §9.2.1)."""
+    latest = entries.get(LATEST)
+    return latest.value["diagnosis"] if latest else ()
+
+
+def _status_history(row: HistoryRow, context: Context, flags: Flags) -> Element | None:
+    """Make a row of ``statusHistory``: status and period, both 1..1. An uncurated word is kept as ``source-value``."""
     return element(
         status=row.status.means,
-        _status=None if row.status.curated else extended(_sent(row, context)),
+        _status=None if row.status.curated else extended(_source_value(row, context)),
         period=_start_end(row.start, row.end, "Encounter.statusHistory.period", flags),
     )
 
 
-def _sent(row: Row, context: Context) -> Element:
-    """A row that starts with a change is what that one led to; one without a start is what the next one left."""
-    pointer, issue = "/new_status" if row.start else "/old_status", None if row.status.mapped else "unmapped-status"
-    return context.source_value(pointer, row.status.sent, issue)
+def _source_value(row: HistoryRow, context: Context) -> Element:
+    """Keep the vendor's word. A row with a start came from its change's new status, one without from an old status."""
+    pointer = "/new_status" if row.start else "/old_status"
+    return context.source_value(pointer, row.status.sent, None if row.status.mapped else "unmapped-status")
 
 
 def _period(changes: Sequence[Transition], flags: Flags) -> Element | None:
-    """Rule 6: from the first time in progress, to the last closing while closed."""
+    """Make the period: from the first time in progress, to the last closing while closed (§9.1.1, rule 6)."""
     starts = [change.at for change in changes if change.new.means == LIVE]
     closings = [change.at for change in changes if change.new.means == CLOSED]
     closed = bool(changes) and changes[-1].new.means == CLOSED
@@ -91,9 +105,9 @@ def _period(changes: Sequence[Transition], flags: Flags) -> Element | None:
     return _start_end(start, end, "Encounter.period", flags)
 
 
-def _start_end(start: Instant | None, end: Instant | None, at: str, flags: Flags) -> Element | None:
-    """A Period; an end before its start (a time in the future is ordered by its receipt) is left out (``per-1``)."""
+def _start_end(start: Instant | None, end: Instant | None, path: str, flags: Flags) -> Element | None:
+    """Make a Period. An end before its start (a future time is ordered by its receipt) is left out (``per-1``)."""
     if start and end and end < start:
-        flags.add("period-inverted", at)
+        flags.add("period-inverted", path)
         end = None
     return element(start=start and start.text, end=end and end.text)

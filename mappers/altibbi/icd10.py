@@ -1,11 +1,13 @@
 """Altibbi ICD-10 items → Condition and Observation (mapping.md §9.2.2, §9.2.3)."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from fhirline.mappers.altibbi.children import Child, Unused
+from fhirline.mappers.altibbi.children import Child
 from fhirline.mappers.altibbi.consultation import Consultation
+from fhirline.mappers.altibbi.items import grouped, identified
 from fhirline.mappers.altibbi.payload import Coded, Data
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, Item
 from fhirline.mappers.duplicates import Distinct, distinct
 from fhirline.mappers.fhir.elements import LOINC, codeable_concept, coding, element, listed
@@ -19,65 +21,53 @@ ENCOUNTER_DIAGNOSIS = coding(
 SYMPTOM = coding(LOINC, "75325-1", "Symptom")
 
 
-def diagnoses(data: Data, consultation: Consultation, unused: Unused) -> list[Child]:
-    """A Condition of the encounter per diagnosis; neither clinical nor verification status is stated."""
-    context = consultation.context
-    items = (
-        item
-        for group in context.items("/data/icd10", data.icd10)
-        for item in context.items(f"{group.pointer}/diagnosis", group.model.diagnosis)
+def diagnoses(data: Data, consultation: Consultation, build: MappingBuilder) -> list[Child]:
+    """Make a Condition per diagnosis (mapping.md §9.2.2)."""
+    items = grouped(consultation.context, "/data/icd10", data.icd10, "diagnosis")
+    return [_condition(diagnosis, consultation) for diagnosis in _distinct(items, build)]
+
+
+def _condition(diagnosis: Distinct[Coded], consultation: Consultation) -> Child:
+    """Make a Condition of the encounter. Clinical and verification status are not sent, and not assumed."""
+    resource = consultation.resource(
+        "Condition",
+        "diagnosis",
+        diagnosis.key,
+        category=[codeable_concept(ENCOUNTER_DIAGNOSIS)],
+        code=_concept(diagnosis, consultation.context),
+        subject=consultation.subject,
+        encounter=consultation.encounter,
+        recordedDate=consultation.time,
+        _recordedDate=consultation.time_basis,
     )
-    return [
-        Child(
-            consultation.resource(
-                "Condition",
-                "diagnosis",
-                each.key,
-                category=[codeable_concept(ENCOUNTER_DIAGNOSIS)],
-                code=concept(each, context),
-                subject=consultation.to_patient,
-                encounter=consultation.to_encounter,
-                recordedDate=consultation.time,
-                _recordedDate=consultation.time_basis,
-            ),
-            each.flags,
-            (_words(each.model),),
-        )
-        for each in _told(items, unused)
-    ]
+    return Child(resource, diagnosis.flags, (_line(diagnosis.model),))
 
 
-def symptoms(data: Data, consultation: Consultation, unused: Unused) -> list[Child]:
-    """An Observation per symptom: R4 uses it, not Condition, for what contributes to establishing a condition."""
-    context = consultation.context
-    items = (
-        item
-        for group in context.items("/data/icd10", data.icd10)
-        for item in context.items(f"{group.pointer}/symptom", group.model.symptom)
+def symptoms(data: Data, consultation: Consultation, build: MappingBuilder) -> list[Child]:
+    """Make an Observation per symptom (mapping.md §9.2.3)."""
+    items = grouped(consultation.context, "/data/icd10", data.icd10, "symptom")
+    return [_observation(symptom, consultation) for symptom in _distinct(items, build)]
+
+
+def _observation(symptom: Distinct[Coded], consultation: Consultation) -> Child:
+    """Make an Observation: R4 uses it, not Condition, for a symptom that contributes to establishing a condition."""
+    resource = consultation.resource(
+        "Observation",
+        "symptom",
+        symptom.key,
+        status="final",
+        code=codeable_concept(SYMPTOM),
+        subject=consultation.subject,
+        encounter=consultation.encounter,
+        effectiveDateTime=consultation.time,
+        _effectiveDateTime=consultation.time_basis,
+        valueCodeableConcept=_concept(symptom, consultation.context),
     )
-    return [
-        Child(
-            consultation.resource(
-                "Observation",
-                "symptom",
-                each.key,
-                status="final",
-                code=codeable_concept(SYMPTOM),
-                subject=consultation.to_patient,
-                encounter=consultation.to_encounter,
-                effectiveDateTime=consultation.time,
-                _effectiveDateTime=consultation.time_basis,
-                valueCodeableConcept=concept(each, context),
-            ),
-            each.flags,
-            (_words(each.model),),
-        )
-        for each in _told(items, unused)
-    ]
+    return Child(resource, symptom.flags, (_line(symptom.model),))
 
 
-def concept(coded: Distinct[Coded], context: Context) -> Element | None:
-    """The code if it has ICD-10's form, without display: that would have to come from licensed terminology."""
+def _concept(coded: Distinct[Coded], context: Context) -> Element | None:
+    """Code a concept if its code has ICD-10's form. A ``display`` would have to come from licensed terminology."""
     name, code = coded.model.name, coded.model.code
     if code is None or ICD10.fullmatch(code):
         return codeable_concept(coding(context.settings.icd10_system, code) if code else None, text=name)
@@ -88,10 +78,12 @@ def concept(coded: Distinct[Coded], context: Context) -> Element | None:
     )
 
 
-def _told(items: Iterable[Item[Coded]], unused: Unused) -> Iterator[Distinct[Coded]]:
-    named = (item for item in items if unused.unless(item, item.model.name, item.model.code))
-    yield from distinct(named, lambda coded: (coded.code or norm(coded.name or ""),))
+def _distinct(items: Iterable[Item[Coded]], build: MappingBuilder) -> list[Distinct[Coded]]:
+    """Return the items with a name or a code, each code (or name) once."""
+    return distinct(
+        identified(items, "name", "code", build=build), lambda coded: (coded.code or norm(coded.name or ""),)
+    )
 
 
-def _words(coded: Coded) -> str:
+def _line(coded: Coded) -> str:
     return f"{coded.name} ({coded.code})" if coded.name and coded.code else coded.name or coded.code or ""

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from fhirline.config import tables
-from fhirline.mappers.altibbi.children import Child, Unused
+from fhirline.mappers.altibbi.children import Child
 from fhirline.mappers.altibbi.consultation import Consultation
-from fhirline.mappers.altibbi.dosage import dosage
+from fhirline.mappers.altibbi.dosage import FORM, dosage
+from fhirline.mappers.altibbi.items import grouped, identified
 from fhirline.mappers.altibbi.payload import Data, FdaDrug
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.duplicates import Distinct, collapsed
 from fhirline.mappers.fhir.elements import codeable_concept, element, extended, listed
@@ -16,33 +18,27 @@ from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.results import Element, Resource
 
 DISPENSE = "/data/dispense"
-FORM = "form"
 
 
-def medication_requests(data: Data, consultation: Consultation, unused: Unused) -> list[Child]:
-    """A request per drug. Nobody ever closes one: ``active`` reads as "was prescribed"."""
-    intent = "order" if dispensed(consultation.context) else "plan"
-    return [_request(drug, ordinal, intent, consultation) for drug, ordinal in _numbered(data, consultation, unused)]
+def medication_requests(data: Data, consultation: Consultation, build: MappingBuilder) -> list[Child]:
+    """Make a MedicationRequest per drug."""
+    intent = "order" if _dispensed(consultation.context) else "plan"
+    return [_medication_request(drug, n, intent, consultation) for drug, n in _numbered(data, consultation, build)]
 
 
-def dispensed(context: Context) -> bool:
-    """Whether the doctor released the prescription; the dispense object is redacted, but still there (§9.2.9)."""
+def _dispensed(context: Context) -> bool:
+    """Tell whether the prescription was released: whether ``dispense``, which is redacted, has content (§9.2.9)."""
     return any(
         isinstance(leaf, bool | int | float) or bool(leaf and (not isinstance(leaf, str) or leaf.strip()))
         for _, leaf in leaves_of(context.raw(DISPENSE))
     )
 
 
-def _numbered(data: Data, consultation: Consultation, unused: Unused) -> Iterator[tuple[Distinct[FdaDrug], int]]:
-    """Each drug with its ordinal among those of equal name and trade name."""
-    context = consultation.context
-    items = (
-        item
-        for group in context.items("/data/drug", data.drug)
-        for item in context.items(f"{group.pointer}/fdaDrug", group.model.fdaDrug)
-    )
+def _numbered(data: Data, consultation: Consultation, build: MappingBuilder) -> Iterator[tuple[Distinct[FdaDrug], int]]:
+    """Iterate over the drugs, each with its ordinal among those of equal name and trade name."""
+    items = grouped(consultation.context, "/data/drug", data.drug, "fdaDrug")
     seen: Counter[tuple[str | None, str | None]] = Counter()
-    for drug in collapsed(item for item in items if unused.unless(item, item.model.name, item.model.tradeName)):
+    for drug in collapsed(identified(items, "name", "tradeName", build=build)):
         seen[_names(drug.model)] += 1
         yield drug, seen[_names(drug.model)]
 
@@ -51,7 +47,8 @@ def _names(drug: FdaDrug) -> tuple[str | None, str | None]:
     return (norm(drug.name) if drug.name else None, norm(drug.tradeName) if drug.tradeName else None)
 
 
-def _request(drug: Distinct[FdaDrug], ordinal: int, intent: str, consultation: Consultation) -> Child:
+def _medication_request(drug: Distinct[FdaDrug], ordinal: int, intent: str, consultation: Consultation) -> Child:
+    """Make a MedicationRequest. ``active`` reads as "was prescribed": the vendor never closes a prescription."""
     context, sent = consultation.context, drug.model
     display = f"{sent.name} ({sent.tradeName})" if sent.name and sent.tradeName else sent.name or sent.tradeName
     instruction = dosage(drug, context)
@@ -60,56 +57,51 @@ def _request(drug: Distinct[FdaDrug], ordinal: int, intent: str, consultation: C
         "drug",
         (*_names(sent), ordinal),
         contained=[_medication(drug, context)],
-        extension=_unplaced(drug, context),
+        extension=_source_data(drug, context),
         status="active",
         intent=intent,
         medicationReference={"reference": "#med", "display": display},
-        subject=consultation.to_patient,
-        encounter=consultation.to_encounter,
+        subject=consultation.subject,
+        encounter=consultation.encounter,
         authoredOn=consultation.time,
         _authoredOn=consultation.time_basis,
         groupIdentifier=context.identifier("consultation", consultation.id),
         dosageInstruction=listed(instruction),
     )
-    told = ": ".join(each for each in (display, (instruction or {}).get("text")) if each)
-    return Child(resource, drug.flags, (" ".join((told, *_warnings(drug))),))
+    name_and_dosage = ": ".join(filter(None, (display, (instruction or {}).get("text"))))
+    return Child(resource, drug.flags, (" ".join((name_and_dosage, *_warnings(drug))),))
 
 
 def _warnings(drug: Distinct[FdaDrug]) -> Iterator[str]:
-    """Data-quality flags in plain words (mapping.md §13)."""
+    """Say the drug's warnings in plain words (mapping.md §13)."""
     for code in dict.fromkeys(flag.code for flag in drug.flags):
-        if (remark := tables.flags().flags[code]).severity == "warning":
-            yield f"[{remark.text}]"
+        definition = tables.flags().flags[code]
+        if definition.severity == "warning":
+            yield f"[{definition.text}]"
 
 
 def _medication(drug: Distinct[FdaDrug], context: Context) -> Resource:
-    """Contained: outside the Patient compartment, and without an identity of the vendor's."""
+    """Make the contained Medication: it has no identity of the vendor's, and belongs to no Patient compartment."""
     sent = drug.model
-    row = context.terminology.row(FORM, sent.dosageForm)
-    if sent.dosageForm and row is None:
+    form = context.terminology.row(FORM, sent.dosageForm)
+    if sent.dosageForm and form is None:
         drug.flags.add("unmapped-code", f"{drug.pointer}/dosageForm", table=FORM)
-    return {
-        "resourceType": "Medication",
-        "id": "med",
-        **(
-            element(
-                identifier=listed(_registered(sent.registrationNumber, context)),
-                code=codeable_concept(text=sent.tradeName or sent.name),
-                form=codeable_concept(*context.curated(row), text=sent.dosageForm),
-                ingredient=listed(_ingredient(drug, context)),
-            )
-            or {}
-        ),
-    }
+    content = element(
+        identifier=listed(_registration_number(sent.registrationNumber, context)),
+        code=codeable_concept(text=sent.tradeName or sent.name),
+        form=codeable_concept(*context.curated(form), text=sent.dosageForm),
+        ingredient=listed(_ingredient(drug, context)),
+    )
+    return {"resourceType": "Medication", "id": "med", **(content or {})}
 
 
-def _registered(number: str | None, context: Context) -> Element | None:
-    """Whose register it is, is not stated."""
+def _registration_number(number: str | None, context: Context) -> Element | None:
+    """Make the Identifier of a registration. The registry that assigned it is not sent."""
     return context.identifier("registration-number", number, type={"text": "registrationNumber"}) if number else None
 
 
 def _ingredient(drug: Distinct[FdaDrug], context: Context) -> Element | None:
-    """No strength: its unit is not sent."""
+    """Make the ingredient, without ``strength``: its unit is not sent."""
     if drug.model.name is None:
         return None
     return {
@@ -119,16 +111,17 @@ def _ingredient(drug: Distinct[FdaDrug], context: Context) -> Element | None:
 
 
 def _strength(drug: Distinct[FdaDrug], context: Context) -> Element | None:
+    """Keep the strength as ``source-value``: of the ingredient or, without one, of the request."""
     value = drug.model.strengthValue
     return context.source_value(f"{drug.pointer}/strengthValue", value) if value else None
 
 
-def _unplaced(drug: Distinct[FdaDrug], context: Context) -> list[Element] | None:
-    """What has no home in the resource. The size of a pack is not the quantity ordered."""
-    sent, at = drug.model, drug.pointer
+def _source_data(drug: Distinct[FdaDrug], context: Context) -> list[Element] | None:
+    """Keep what has no element in the resource. The size of a pack is not the quantity ordered."""
+    sent, pointer = drug.model, drug.pointer
     return listed(
-        context.source_data(f"{at}/packageType", sent.packageType) if sent.packageType else None,
-        context.source_data(f"{at}/packageSize", sent.packageSize) if sent.packageSize else None,
-        context.source_value(f"{at}/duration", sent.duration) if sent.duration else None,
+        context.source_data(f"{pointer}/packageType", sent.packageType) if sent.packageType else None,
+        context.source_data(f"{pointer}/packageSize", sent.packageSize) if sent.packageSize else None,
+        context.source_value(f"{pointer}/duration", sent.duration) if sent.duration else None,
         _strength(drug, context) if sent.name is None else None,
     )

@@ -1,4 +1,4 @@
-"""Altibbi's webhook bodies (vendor-payloads.md §3). Names as the vendor writes them; every field is optional."""
+"""Altibbi's webhook bodies (vendor-payloads.md §3). Fields have the vendor's names, and all are optional."""
 
 from typing import Annotated, Any
 
@@ -7,13 +7,13 @@ from fhirline.mappers.pipeline.ledger import Rule
 
 
 class Sender(Payload):
-    """Whom an event is about."""
+    """The user that an event is about."""
 
     user_id: Shortest = None
 
 
 class Event(Sender):
-    """What both events carry."""
+    """The fields of both events."""
 
     type: Text = None
     consultation_id: Shortest = None
@@ -37,7 +37,7 @@ class Coded(Payload):
 
 
 class Named(Payload):
-    """A test, a panel, a specialty or a follow-up: a label, no code."""
+    """A test, a panel, a specialty or a follow-up: a label without a code."""
 
     name: Text = None
 

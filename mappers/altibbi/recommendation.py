@@ -2,63 +2,69 @@
 
 from collections.abc import Sequence
 
-from fhirline.mappers.altibbi.care_plan import follow_up
-from fhirline.mappers.altibbi.children import Child, Unused, children, updates
-from fhirline.mappers.altibbi.composition import Found, reading_view
-from fhirline.mappers.altibbi.consultation import Consultation, surroundings, unread_time, without_consultation
+from fhirline.mappers.altibbi.care_plan import care_plan
+from fhirline.mappers.altibbi.children import Child, built_children, child_entries
+from fhirline.mappers.altibbi.composition import SectionEntries, reading_view
+from fhirline.mappers.altibbi.consultation import (
+    Consultation,
+    patient_and_coverage,
+    refuse_consultation,
+    unread_time,
+)
 from fhirline.mappers.altibbi.encounter import LATEST, MENTION, encounter_fold
 from fhirline.mappers.altibbi.icd10 import diagnoses, symptoms
 from fhirline.mappers.altibbi.medication import medication_requests
 from fhirline.mappers.altibbi.payload import Data, Recommendation
-from fhirline.mappers.altibbi.post_call import answers, questionnaire_response
+from fhirline.mappers.altibbi.post_call import post_call_answers, questionnaire_response
 from fhirline.mappers.altibbi.service_request import laboratory, referrals
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.payload import absent
 from fhirline.mappers.results import Fold, MappingResult
 
 
 def recommendation(event: Recommendation, context: Context) -> MappingResult:
-    """Everything that one recommendation says; every part of it is optional."""
+    """Map one recommendation; every part of it is optional (mapping.md §9.2)."""
+    build = MappingBuilder()
+    build.omit(*unread_time(context))
+    build.add(*patient_and_coverage(event, context))  # §9.1.2
     if event.user_id is None or event.consultation_id is None:
-        return without_consultation(event, context)
+        refuse_consultation(event, build)
+        return build.result()
     consultation = Consultation(context, event.user_id, event.consultation_id)
-    data, unused = event.data or Data(), Unused()
+    data = event.data or Data()
 
-    symptom = symptoms(data, consultation, unused)
-    diagnosis = diagnoses(data, consultation, unused)
-    medication = medication_requests(data, consultation, unused)
-    lab = laboratory(data, consultation, unused)
-    referral = referrals(data, consultation, unused)
-    plan = follow_up(data, consultation, unused)
-    answered = answers(data, consultation, unused)
-    response = questionnaire_response(answered, consultation)
-    found = Found(symptom, diagnosis, medication, lab, referral, plan, response)
+    observations = symptoms(data, consultation, build)  # §9.2.3
+    conditions = diagnoses(data, consultation, build)  # §9.2.2
+    drugs = medication_requests(data, consultation, build)  # §9.2.4
+    tests = laboratory(data, consultation, build)  # §9.2.5
+    specialists = referrals(data, consultation, build)  # §9.2.6
+    plans = care_plan(data, consultation, build)  # §9.2.7
+    answers = post_call_answers(data, consultation, build)  # §9.2.8
+    responses = questionnaire_response(answers, consultation)
+    entries = SectionEntries(observations, conditions, drugs, tests, specialists, plans, responses)
+    children = [*entries, *reading_view(answers, entries, consultation)]
 
-    made = [*found, *reading_view(answered, found, consultation)]
-    if made:
-        fold = _latest(made, diagnosis, consultation)
+    if children:
+        build.add(_latest(children, conditions, consultation))
     else:
-        unused.flags.add(_why_nothing(context.raw("/data")), "/data")
-        fold = encounter_fold(consultation, {MENTION: None})
-    return MappingResult(
-        made=(*surroundings(event, context), fold),
-        flags=tuple(unused.flags),
-        omitted=(*unused.pointers, *unread_time(context)),
-    )
+        build.flag(_reason_for_nothing(context.raw("/data")), "/data")
+        build.add(encounter_fold(consultation, {MENTION: None}))
+    return build.result()
 
 
-def _latest(made: Sequence[Child], diagnosis: Sequence[Child], consultation: Consultation) -> Fold:
-    """What this recommendation says; if no later one says something, what earlier ones said besides is absent."""
+def _latest(children: Sequence[Child], conditions: Sequence[Child], consultation: Consultation) -> Fold:
+    """Make the Fold of a recommendation with content: the Encounter (§9.2.1) and the children (§3.5)."""
     context = consultation.context
-    latest = {LATEST: {"diagnosis": [each.reference for each in diagnosis]}}
+    latest = {LATEST: {"diagnosis": [condition.reference for condition in conditions]}}
     return encounter_fold(
         consultation,
-        {**latest, **updates(made, context)},
-        targets=[each.reference for each in made],
-        also_build=lambda registers: children(context, registers),
+        updates={**latest, **child_entries(children, context)},
+        targets=[child.reference for child in children],
+        also_build=lambda entries: built_children(context, entries),
     )
 
 
-def _why_nothing(data: object) -> str:
-    """Absent is not negative (rule 5): a recommendation of nothing replaces none; so does one that cannot be read."""
+def _reason_for_nothing(data: object) -> str:
+    """Return the flag of a recommendation without content. It replaces no earlier one: absent is not negative (§1)."""
     return "item-empty" if absent(data) or isinstance(data, dict) else "value-unreadable"

@@ -1,28 +1,32 @@
 """Altibbi ``status_update`` → Encounter, Patient, Coverage (mapping.md §9.1)."""
 
-from fhirline.mappers.altibbi.consultation import Consultation, surroundings, unread_time, without_consultation
+from fhirline.mappers.altibbi.consultation import (
+    Consultation,
+    patient_and_coverage,
+    refuse_consultation,
+    unread_time,
+)
 from fhirline.mappers.altibbi.encounter import status_fold
 from fhirline.mappers.altibbi.payload import StatusUpdate
 from fhirline.mappers.altibbi.transitions import TABLE
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
-from fhirline.mappers.results import Flag, MappingResult
+from fhirline.mappers.results import MappingResult
 
 
 def status_update(event: StatusUpdate, context: Context) -> MappingResult:
-    """One status change of a consultation."""
+    """Map one status change of a consultation (mapping.md §9.1)."""
+    build = MappingBuilder()
+    build.omit(*unread_time(context))
+    build.add(*patient_and_coverage(event, context))
     if event.user_id is None or event.consultation_id is None:
-        return without_consultation(event, context)
+        refuse_consultation(event, build)
+        return build.result()
     consultation = Consultation(context, event.user_id, event.consultation_id)
-    return MappingResult(
-        made=(
-            *surroundings(event, context),
-            status_fold(consultation, event.old_status, event.new_status),
-        ),
-        flags=tuple(
-            Flag("unmapped-status", (f"/{name}",), TABLE)
-            for name, sent in (("old_status", event.old_status), ("new_status", event.new_status))
-            if sent and context.terminology.row(TABLE, sent) is None
-        ),
-        # Without a new status there is no transition: what it may have left is only kept.
-        omitted=(*(("/old_status",) if event.new_status is None else ()), *unread_time(context)),
-    )
+    build.add(status_fold(consultation, event.old_status, event.new_status))
+    for pointer, status in (("/old_status", event.old_status), ("/new_status", event.new_status)):
+        if status and context.terminology.row(TABLE, status) is None:
+            build.flag("unmapped-status", pointer, table=TABLE)
+    if event.new_status is None:
+        build.omit("/old_status")  # without a new status there is no transition
+    return build.result()

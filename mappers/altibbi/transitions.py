@@ -1,4 +1,8 @@
-"""The status changes of a consultation, as remembered, and the history that follows from them (mapping.md §9.1.1)."""
+"""The status changes of a consultation, and the history that follows from them (mapping.md §9.1.1).
+
+Each status update writes one state entry. The functions below are pure functions of these entries, so that the order
+in which the events arrive does not matter.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +12,9 @@ from fhirline.config.terminology import Terminology
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.results import StateEntries
 
-REGISTER = "transition "
+TRANSITION = "transition "
+"""Begins the name of a transition's state entry, before its event key. Stored in the state topic."""
+
 TABLE = "altibbi-status"
 ANY_OTHER_RANK = 2
 CLOSED, LIVE, UNKNOWN = "finished", "in-progress", "unknown"
@@ -16,7 +22,11 @@ CLOSED, LIVE, UNKNOWN = "finished", "in-progress", "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A vendor's status and what it means. ``curated``: the guide's own word, so that the meaning tells it."""
+    """A vendor's status ``sent``, and its ``Encounter.status``.
+
+    ``mapped``: the code table has a row for it. ``curated``: it is the first word of that row, so that the code alone
+    identifies it.
+    """
 
     sent: str
     means: str
@@ -26,6 +36,7 @@ class Status:
 
     @classmethod
     def of(cls, sent: str, terminology: Terminology) -> "Status":
+        """Look a vendor's status up in the code table; one without a row is ``unknown``."""
         row = terminology.row(TABLE, sent)
         if row is None:
             return cls(sent, UNKNOWN, ANY_OTHER_RANK, mapped=False, curated=False)
@@ -34,7 +45,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """``old`` → ``new``; ``ranked`` orders it: the instant ``at``, or the receipt where ``at`` is in the future."""
+    """``old`` → ``new``. ``ranked`` orders it: the instant ``at``, or the receipt where ``at`` is in the future."""
 
     old: Status | None
     new: Status
@@ -44,22 +55,22 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row of ``statusHistory``: the status, from when, until when."""
+class HistoryRow:
+    """A row of ``statusHistory``."""
 
     status: Status
     start: Instant | None
     end: Instant | None
 
 
-def transitions(registers: StateEntries, terminology: Terminology) -> list[Transition]:
-    """T: one entry per distinct (old, new, instant), with the least event key that sent it, in order."""
+def transitions(entries: StateEntries, terminology: Terminology) -> list[Transition]:
+    """Return T of §9.1.1, in order: one Transition per (old, new, instant), with the least event key that sent it."""
     found: dict[tuple[str | None, str, tuple[int, str]], Transition] = {}
-    for name, entry in registers.items():
-        if not name.startswith(REGISTER) or entry.value["new"] is None:
+    for name, entry in entries.items():
+        if not name.startswith(TRANSITION) or entry.value["new"] is None:
             continue
         old, new, at = entry.value["old"], entry.value["new"], Instant.parse(entry.value["at"])
-        assert at is not None  # written by ourselves
+        assert at is not None  # written by `encounter.status_fold`
         known = found.get((old, new, at.order))
         if known is None or entry.version.event_key < known.event_key:
             found[old, new, at.order] = Transition(
@@ -69,40 +80,51 @@ def transitions(registers: StateEntries, terminology: Terminology) -> list[Trans
                 entry.version.order,
                 entry.version.event_key,
             )
-    return sorted(found.values(), key=lambda each: (each.ranked, each.new.rank, each.new.sent, each.event_key))
+    return sorted(
+        found.values(), key=lambda change: (change.ranked, change.new.rank, change.new.sent, change.event_key)
+    )
 
 
-def history(changes: Sequence[Transition]) -> list[Row]:
-    """Rules 2 to 4, 8: what was before the current status, gaps shown as gaps."""
+def status_history(changes: Sequence[Transition]) -> list[HistoryRow]:
+    """Return the statuses before the current one (§9.1.1, rules 2 to 4 and 8). A gap ends one row and begins another.
+
+    The row before a gap has no end, the row after it no start.
+    """
     rows = []
     if changes and changes[0].old:
-        rows.append(Row(changes[0].old, None, changes[0].at))
+        rows.append(HistoryRow(changes[0].old, None, changes[0].at))
     for change, following in pairwise(changes):
-        if gap(change, following):
-            rows.append(Row(change.new, change.at, None))
-            rows.append(Row(following.old or following.new, None, following.at))
+        if _gap(change, following):
+            rows.append(HistoryRow(change.new, change.at, None))
+            rows.append(HistoryRow(following.old or following.new, None, following.at))
         else:
-            rows.append(Row(change.new, change.at, following.at))
+            rows.append(HistoryRow(change.new, change.at, following.at))
     return rows
 
 
-def gap(change: Transition, following: Transition) -> bool:
-    """Whether the status was another one when it changed again than when it changed last."""
-    return following.old is not None and following.old.sent != change.new.sent
-
-
-def flags(changes: Sequence[Transition]) -> Iterator[str]:
-    """What is remarkable about the whole sequence."""
+def transition_flags(changes: Sequence[Transition]) -> Iterator[str]:
+    """Return the codes of the flags of a consultation's transitions."""
     if not changes:
         yield "status-not-received"
         return
-    seen = [status for change in changes for status in (change.old, change.new) if status]
-    if any(not status.mapped for status in seen):
+    statuses = [status for change in changes for status in (change.old, change.new) if status]
+    if any(not status.mapped for status in statuses):
         yield "unmapped-status"
-    if any(gap(*pair) for pair in pairwise(changes)):
+    if any(_gap(change, following) for change, following in pairwise(changes)):
         yield "status-gap"
-    left = [(change.old, change.new) for change in changes] + [(a.new, b.new) for a, b in pairwise(changes)]
-    if any(before and before.means == CLOSED != after.means for before, after in left):
+    if _reopened(changes):
         yield "reopened"
-    if changes[-1].new.means == CLOSED and all(status.means != LIVE for status in seen):
+    if changes[-1].new.means == CLOSED and all(status.means != LIVE for status in statuses):
         yield "closed-without-in-progress"
+
+
+def _gap(change: Transition, following: Transition) -> bool:
+    """Tell whether the status before a transition is not the one that the transition before it led to."""
+    return following.old is not None and following.old.sent != change.new.sent
+
+
+def _reopened(changes: Sequence[Transition]) -> bool:
+    """Tell whether a transition, or two that follow each other, lead out of the closed status (§9.1.1, rule 7)."""
+    steps = [(change.old, change.new) for change in changes]
+    steps += [(change.new, following.new) for change, following in pairwise(changes)]
+    return any(before and before.means == CLOSED != after.means for before, after in steps)

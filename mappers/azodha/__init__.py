@@ -1,4 +1,4 @@
-"""Azodha: twelve events whose payloads nobody has published (mapping.md §11)."""
+"""Azodha: twelve events, whose payloads are not published (mapping.md §11)."""
 
 from fhirline.mappers.azodha import reader
 from fhirline.mappers.azodha.booking import appointment_activity, book_appointment, notification
@@ -6,27 +6,32 @@ from fhirline.mappers.azodha.inference import inference, wellbeing_score
 from fhirline.mappers.azodha.program import health_program_activated
 from fhirline.mappers.azodha.survey import survey_assessment
 from fhirline.mappers.azodha.uploaded_file import uploaded_file_and_test
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline.envelope import Body, Envelope
 from fhirline.mappers.registry import EventMapping, VendorMapping
-from fhirline.mappers.results import Flag, MappingResult
+from fhirline.mappers.results import MappingResult
 from fhirline.mappers.times import EventTime, event_time
 
 
 def health_record_counter(_: Payload, context: Context) -> MappingResult:
-    """An administrative count of records: no observation about anybody's health (mapping.md §11.2, row 7)."""
+    """Map a count of records → nothing: it is administrative, and no observation (mapping.md §11.2, row 7)."""
+    build = MappingBuilder()
+    build.flag("no-clinical-content")
     named = reader.event_name(context.envelope.body)
-    read = [*reader.PATIENT_ID, "/data/count", "/count", *([named[0]] if named else [])]
-    return MappingResult(flags=(Flag("no-clinical-content"),), claims=dict.fromkeys(read, "ignored §11.2"))
+    build.claim("ignored §11.2", *reader.PATIENT_ID, "/data/count", "/count", named[0] if named else None)
+    return build.result()
 
 
 def _event_type(body: Body, route_event: str | None) -> str | None:
+    """Take the event of the route, else the event's name in the body (mapping.md §2)."""
     named = reader.event_name(body)
     return route_event or (named[1] if named else None)
 
 
 def _patient_key(body: Body) -> tuple[str, ...] | None:
+    """Read the first patient id, else the file's id (mapping.md §2)."""
     if patient := reader.patient_id(body):
         return (patient[1],)
     file_id = reader.text_at(body, "/fileId")
@@ -34,7 +39,7 @@ def _patient_key(body: Body) -> tuple[str, ...] | None:
 
 
 def _event_time(envelope: Envelope) -> EventTime:
-    """Undocumented: the first of three usual names that holds a time with a zone (mapping.md §3.3)."""
+    """Read the first of three usual fields that contains a time with a zone: none is documented (mapping.md §3.3)."""
     sent = reader.event_time(envelope.body)
     return event_time(sent[1] if sent else None, envelope.received_at, otherwise="no-event-time")
 

@@ -1,4 +1,4 @@
-"""The answers of an Azodha assessment as items (mapping.md §11.3): recognised questions, and leaves of any shape."""
+"""The answers of an Azodha assessment → items: recognised questions, and leaves of any shape (mapping.md §11.3)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,12 +6,13 @@ from typing import Any
 
 from fhirline.mappers.answers import answer, label, leaf_items, secret_leaf
 from fhirline.mappers.azodha.payload import Question, Response
-from fhirline.mappers.azodha.reader import Reader
+from fhirline.mappers.builder import MappingBuilder
+from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import element
 from fhirline.mappers.json_pointer import escape, leaves_of
 from fhirline.mappers.results import Element
 
-PARAGRAPH = "§11.3"
+MAPPED, IGNORED = "mapped §11.3", "ignored §11.3"
 QUESTION_IDS = ("linkId", "questionId", "id")
 QUESTION_TEXTS = ("question", "questionText", "label", "text")
 ANSWERS = ("answer", "answers", "value", "response")
@@ -26,24 +27,27 @@ class _Labels:
     at: Mapping[str, tuple[str, ...]]
 
 
-def items(reader: Reader, answers_at: str | None, questionnaire_at: str | None) -> list[Element]:
-    """All items; what was read of the questionnaire but its labels is ignored by rule."""
-    labels = _labels(reader, questionnaire_at)
+def items(
+    answers_at: str | None, questionnaire_at: str | None, context: Context, build: MappingBuilder
+) -> list[Element]:
+    """Make the items of the answers. The questionnaire gives labels only; its other values are ignored by rule."""
+    labels = _labels(questionnaire_at, context, build)
     if answers_at is None:
         return []
-    reader.keyed.append(answers_at)
+    build.hide_keys(answers_at)
     made: list[Element] = []
-    for pointer, value in _parts(reader.context.raw(answers_at), answers_at):
-        made.extend(_pair(reader, pointer, value, labels) or _keyed(reader, pointer, value, labels))
+    for pointer, value in _parts(context.raw(answers_at), answers_at):
+        made.extend(_pair(pointer, value, labels, build) or _keyed(pointer, value, labels, build))
     return made
 
 
-def _labels(reader: Reader, questionnaire_at: str | None) -> _Labels:
+def _labels(questionnaire_at: str | None, context: Context, build: MappingBuilder) -> _Labels:
+    """Read the labels of the questionnaire; the first of a ``linkId`` counts."""
     texts: dict[str, str] = {}
     at: dict[str, tuple[str, ...]] = {}
     if questionnaire_at is not None:
-        whole = reader.context.raw(questionnaire_at)
-        reader.claim("ignored §11.3", *(place for place, _ in leaves_of(whole, questionnaire_at)))
+        whole = context.raw(questionnaire_at)
+        build.claim(IGNORED, *(pointer for pointer, _ in leaves_of(whole, questionnaire_at)))
         for pointer, value in _objects(whole, questionnaire_at):
             question = Question.model_validate(value)
             if question.linkId and question.label and question.linkId not in texts:
@@ -53,7 +57,7 @@ def _labels(reader: Reader, questionnaire_at: str | None) -> _Labels:
 
 
 def _objects(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
-    """Every object at or below a value, outermost first."""
+    """Iterate over all objects at or below a value, outermost first, with their pointers."""
     if isinstance(value, dict):
         yield pointer, value
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -62,69 +66,74 @@ def _objects(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
-    """What may be one answer each: a list's entries, an object's members; a list below a usual name is opened."""
+    """Iterate over the values that may be one answer each, with their pointers.
+
+    These are the entries of a list, or the members of an object. A list of objects under a usual name is opened.
+    """
     if isinstance(value, list):
         for position, item in enumerate(value):
             yield f"{pointer}/{position}", item
     elif isinstance(value, dict):
         for key, item in value.items():
-            place = f"{pointer}/{escape(key)}"
-            if key in _LISTS and isinstance(item, list) and all(isinstance(each, dict) for each in item):
-                yield from _parts(item, place)
+            inner = f"{pointer}/{escape(key)}"
+            if key in _LISTS and isinstance(item, list) and all(isinstance(entry, dict) for entry in item):
+                yield from _parts(item, inner)
             else:
-                yield place, item
+                yield inner, item
     else:
         yield pointer, value
 
 
-def _pair(reader: Reader, pointer: str, value: Any, labels: _Labels) -> list[Element]:
-    """An object that holds a question's id and an answer (maybe an empty one); no item where it is something else."""
+def _pair(pointer: str, value: Any, labels: _Labels, build: MappingBuilder) -> list[Element]:
+    """Make the item of an object with the id of a question and an answer, which may be empty. Empty if it is none."""
     if not isinstance(value, dict):
         return []
     sent = Response.model_validate(value)
     id_name = next((name for name in QUESTION_IDS if getattr(sent, name)), None)
-    said = [name for name in ANSWERS if name in value]
-    if id_name is None or not said:
+    answer_names = [name for name in ANSWERS if name in value]
+    if id_name is None or not answer_names:
         return []
-    answer_name = next((name for name in said if value[name] not in (None, "", [], {})), said[0])
-    link_id = getattr(sent, id_name)
+    answer_name = next((name for name in answer_names if value[name] not in (None, "", [], {})), answer_names[0])
     text_name = next((name for name in QUESTION_TEXTS if getattr(sent, name)), None)
     text = getattr(sent, text_name) if text_name else None
-    reader.claim(f"mapped {PARAGRAPH}", f"{pointer}/{id_name}", f"{pointer}/{text_name}" if text_name else None)
-    return _item(reader, link_id, f"{pointer}/{answer_name}", value[answer_name], labels, text)
+    build.claim(MAPPED, f"{pointer}/{id_name}", f"{pointer}/{text_name}" if text_name else None)
+    return _item(getattr(sent, id_name), f"{pointer}/{answer_name}", value[answer_name], labels, text, build)
 
 
-def _keyed(reader: Reader, pointer: str, value: Any, labels: _Labels) -> list[Element]:
-    """A value whose key is a question of the questionnaire; else one item per leaf."""
+def _keyed(pointer: str, value: Any, labels: _Labels, build: MappingBuilder) -> list[Element]:
+    """Make the item of a value whose key is a question of the questionnaire; of any other value an item per leaf."""
     key = label(pointer)
     if key is not None and key in labels.texts:
-        return _item(reader, key, pointer, value, labels, None)
-    found = leaf_items(value, pointer)
-    reader.claim(f"mapped {PARAGRAPH}", *(each.pointer for each in found))
-    return [each.item for each in found]
+        return _item(key, pointer, value, labels, None, build)
+    return _leaf_items(pointer, value, build)
 
 
-def _item(reader: Reader, link_id: str, pointer: str, value: Any, labels: _Labels, text: str | None) -> list[Element]:
-    """One question: its answers, or an item per leaf where they are no plain values (qrs-1: never both)."""
-    labelled = not text and link_id in labels.texts
-    text = labels.texts[link_id] if labelled else text
+def _item(
+    link_id: str, pointer: str, value: Any, labels: _Labels, text: str | None, build: MappingBuilder
+) -> list[Element]:
+    """Make the item of a question: answers, or an item per leaf where they are no plain values (``qrs-1``)."""
+    if not text and link_id in labels.texts:
+        text = labels.texts[link_id]
+        build.claim(MAPPED, *labels.at[link_id])
     values = value if isinstance(value, list) else [value]
-    if any(isinstance(each, dict | list) for each in values):
-        nested = leaf_items(value, pointer)
-        reader.claim(f"mapped {PARAGRAPH}", *(each.pointer for each in nested))
-        content = {"item": [each.item for each in nested]}
+    if any(isinstance(given, dict | list) for given in values):
+        content = {"item": _leaf_items(pointer, value, build)}
     else:
-        content = {"answer": _answers(reader, value, pointer)}
-    if labelled:
-        reader.claim(f"mapped {PARAGRAPH}", *labels.at[link_id])
+        content = {"answer": _answers(pointer, value, build)}
     made = element(linkId=link_id, text=text, **content)
     return [made] if made else []
 
 
-def _answers(reader: Reader, value: Any, pointer: str) -> list[Element]:
+def _leaf_items(pointer: str, value: Any, build: MappingBuilder) -> list[Element]:
+    leaves = leaf_items(value, pointer)
+    build.claim(MAPPED, *(leaf.pointer for leaf in leaves))
+    return [leaf.item for leaf in leaves]
+
+
+def _answers(pointer: str, value: Any, build: MappingBuilder) -> list[Element]:
     answers = []
-    for place, each in leaves_of(value, pointer):
-        if (said := answer(each)) and not secret_leaf("", each):
-            answers.append(said)
-            reader.claim(f"mapped {PARAGRAPH}", place)
+    for place, leaf in leaves_of(value, pointer):
+        if (given := answer(leaf)) and not secret_leaf("", leaf):
+            answers.append(given)
+            build.claim(MAPPED, place)
     return answers

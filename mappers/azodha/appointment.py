@@ -1,11 +1,12 @@
-"""What an Azodha event says of its appointment (mapping.md §11.4): a statement, of which the Appointment is folded."""
+"""Azodha appointment → a state update, from which the Appointment is folded (mapping.md §11.4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fhirline.mappers.azodha import clock
-from fhirline.mappers.azodha.appointment_fold import CALLED_OFF, KEPT, STATEMENT, folded
+from fhirline.mappers.azodha.appointment_fold import CALLED_OFF, SOURCE_DATA_FIELDS, UPDATE, built
+from fhirline.mappers.azodha.clock import sent_instant
+from fhirline.mappers.azodha.event import look_up, source_data
 from fhirline.mappers.azodha.payload import (
     AppointmentAttributes,
     AppointmentFields,
@@ -15,17 +16,19 @@ from fhirline.mappers.azodha.payload import (
 )
 from fhirline.mappers.azodha.people import Professional
 from fhirline.mappers.azodha.reader import Found, Reader
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.fhir.elements import integer
 from fhirline.mappers.results import Element, Fold
 
-PARAGRAPH = "§11.4"
+MAPPED, KEPT = "mapped §11.4", "kept §11.4"
 BOOK = "BookAppointment"
-TELLING = ("date", "startTime", "endTime", "appointmentType", "durationInMinutes")
+OWN_FIELDS = ("date", "startTime", "endTime", "appointmentType", "durationInMinutes")
+"""Fields that only an appointment has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Appointment:
-    """The appointment of an event. ``reference`` is how others refer to it: a literal only where it is made."""
+    """The appointment that an event names. ``reference`` is literal only where the event makes it (``fold``)."""
 
     id: str
     id_at: str
@@ -34,127 +37,158 @@ class Appointment:
 
 
 def appointment(
-    reader: Reader, providers: Sequence[Professional], waiting_room: bool = False, guarded: bool = False
+    reader: Reader,
+    build: MappingBuilder,
+    providers: Sequence[Professional],
+    waiting_room: bool = False,
+    guarded: bool = False,
 ) -> Appointment | None:
-    """What the event says of its patient's appointment; None where it names none, no ``fold`` where it only names one.
+    """Read the appointment; None where the event names none, without ``fold`` where it sends only an id.
 
-    ``guarded``: the event is not about an appointment in the first place, so that ``id`` and ``status`` beside no
-    field that only an appointment has are the event's own, not an appointment's.
+    ``waiting_room``: the event tells that the patient joined it. ``guarded``: the event is not about an appointment in
+    the first place, so that ``id`` and ``status`` of an object without `OWN_FIELDS` are the event's.
     """
     inside = reader.places("appointment", bare=False)
     places = [
         place
         for place in reader.places("appointment")
-        if not guarded or place in inside or any(reader.context.raw(f"{place}/{each}") for each in TELLING)
+        if not guarded or place in inside or any(reader.context.raw(f"{place}/{name}") for name in OWN_FIELDS)
     ]
     for identified in (
         reader.find(Identified, inside),
         reader.find(AppointmentId, reader.places("appointment")),
         reader.find(Identified, places),
     ):
-        for name in identified.at:
-            return _named(reader, getattr(identified.model, name), identified.at[name], places, providers, waiting_room)
+        for name, id_at in identified.at.items():
+            id = getattr(identified.model, name)
+            update = _update(places, providers, waiting_room, reader, build)
+            return _appointment(id, id_at, update, providers, reader, build)
     return None
 
 
-def _named(
-    reader: Reader, id: str, id_at: str, places: Sequence[str], providers: Sequence[Professional], waiting_room: bool
+def _appointment(
+    id: str,
+    id_at: str,
+    update: dict[str, Any] | None,
+    providers: Sequence[Professional],
+    reader: Reader,
+    build: MappingBuilder,
 ) -> Appointment:
+    """Make the Fold of an update; without one, the appointment is only referred to by its identifier."""
     context = reader.context
-    statement = _statement(reader, places, providers, waiting_room)
-    if statement is None:
+    if update is None:
         logical = {"type": "Appointment", "identifier": context.identifier("appointment", id)}
         return Appointment(id, id_at, logical, None)
-    reader.claim(f"mapped {PARAGRAPH}", id_at)
-    key = reader.key(id)
-    subject = context.reference("Appointment", "appointment", *key)
-    patient = reader.patient
-    made = frozenset(each.made.resource["id"] for each in providers if each.made)
+    build.claim(MAPPED, id_at)
+    subject = context.reference("Appointment", "appointment", *reader.key(id))
+    patient = reader.patient_reference
+    own = frozenset(provider.practitioner.resource["id"] for provider in providers if provider.practitioner)
     fold = Fold(
         subject,
-        {f"{STATEMENT}{context.event_key}": statement},
-        lambda registers: folded(context, subject, id, patient, registers, made),
+        {f"{UPDATE}{context.event_key}": update},
+        lambda entries: built(context, subject, id, patient, entries, own),
         targets=(subject,),
     )
     return Appointment(id, id_at, {"reference": subject}, fold)
 
 
-class _Statement:
-    """What one event says of an appointment, field by field; JSON-safe, since it is remembered."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
-        self.fields: dict[str, dict[str, Any]] = {}
-
-    def updates(self, name: str, value: Any, *flags: str) -> None:
-        if value not in (None, []):
-            self.fields[name] = {"value": value, "flags": list(flags)}
-
-    def mapped(self, found: Found[Any], *names: str) -> None:
-        self.reader.mapped(found, PARAGRAPH, *names)
-
-
-def _statement(
-    reader: Reader, places: Sequence[str], providers: Sequence[Professional], waiting_room: bool
+def _update(
+    places: Sequence[str],
+    providers: Sequence[Professional],
+    waiting_room: bool,
+    reader: Reader,
+    build: MappingBuilder,
 ) -> dict[str, Any] | None:
-    """What the event sends of an appointment besides its id; None where that is nothing."""
-    said = _Statement(reader)
+    """Return what the event sends of an appointment besides its id, as plain JSON; None where that is nothing."""
     found = reader.find(AppointmentFields, places)
     attributed = reader.within(places, "attributes")
-    for name, source in (("start", "startTime"), ("end", "endTime")):
-        if instant := clock.instant(reader, found, source):
-            said.updates(name, dict(instant.value), *instant.flags)
-            said.mapped(found, *instant.names)
-    _kind(said, found)
-    attributes = reader.find(AppointmentAttributes, attributed)
-    if complaint := attributes.model.chiefComplaint:
-        said.updates("reasonCode", [{"text": complaint}])
-        said.mapped(attributes)
-    for name in KEPT:
-        if pointer := reader.locate(name, attributed):
-            said.updates(name, reader.keep(pointer, PARAGRAPH))
-    said.updates("providers", [_remembered(each) for each in providers])
-    status = _status(said, found)
-    if not said.fields and "sent" not in status and not waiting_room:
+    status = _status(found, reader, build)
+    fields = {
+        **_times(found, reader, build),
+        **_type(found, build),
+        **_reason(attributed, reader, build),
+        **_source_data(attributed, reader, build),
+        **_field("providers", [_stored(provider) for provider in providers]),
+        **_cancelation_reason(found, status, build),
+    }
+    if not fields and "sent" not in status and not waiting_room:
         return None
-    for each in providers:
-        reader.claim(f"mapped {PARAGRAPH}", *each.claims)
-    return {"status": {**status, "waiting": waiting_room}, "fields": said.fields, "flags": list(reader.unconfirmed)}
+    for provider in providers:
+        build.claim(MAPPED, *provider.fields)
+    return {"status": {**status, "waiting": waiting_room}, "fields": fields, "flags": list(reader.unconfirmed)}
 
 
-def _kind(said: _Statement, found: Found[AppointmentFields]) -> None:
-    """The appointment's type; its duration may also stand beside it."""
+def _field(name: str, value: Any, flags: Sequence[str] = ()) -> dict[str, Any]:
+    """Make the state of one field of the appointment; nothing where nothing is sent."""
+    return {name: {"value": value, "flags": list(flags)}} if value not in (None, []) else {}
+
+
+def _times(found: Found[AppointmentFields], reader: Reader, build: MappingBuilder) -> dict[str, Any]:
+    fields = {}
+    for name, source in (("start", "startTime"), ("end", "endTime")):
+        if sent := sent_instant(found, source, reader.context):
+            fields.update(_field(name, dict(sent.value), sent.flags))
+            build.claim(MAPPED, *found.leaves(*sent.names))
+    return fields
+
+
+def _type(found: Found[AppointmentFields], build: MappingBuilder) -> dict[str, Any]:
+    """Read the appointment's type; its duration may also stand beside it."""
     kind, at = found.model.appointmentType or AppointmentType(), found.at.get("appointmentType", "")
     minutes, minutes_at = integer(kind.durationInMinutes, least=1), f"{at}/durationInMinutes"
     if minutes is None:
         minutes, minutes_at = integer(found.model.durationInMinutes, least=1), found.at.get("durationInMinutes", "")
-    said.updates("minutesDuration", minutes)
-    said.updates("appointmentType", {"text": kind.name} if kind.name else None)
-    said.updates("description", kind.description)
-    said.reader.claim(
-        f"mapped {PARAGRAPH}",
+    build.claim(
+        MAPPED,
         minutes_at if minutes else None,
         f"{at}/name" if kind.name else None,
         f"{at}/description" if kind.description else None,
     )
+    return {
+        **_field("minutesDuration", minutes),
+        **_field("appointmentType", {"text": kind.name} if kind.name else None),
+        **_field("description", kind.description),
+    }
 
 
-def _status(said: _Statement, found: Found[AppointmentFields]) -> dict[str, Any]:
-    """The status in the vendor's words and FHIR's; of a booking without any, that it is booked."""
-    context, sent = said.reader.context, found.model
-    if sent.status is None:
-        return {"default": "booked"} if context.event_type == BOOK else {}
-    row = said.reader.row("azodha-appointment-status", sent.status, found.at["status"])
-    means = row.means["status"] if row else None
-    said.mapped(found, "status")
-    if sent.cancellationReason and means in CALLED_OFF:
-        said.updates("cancelationReason", {"text": sent.cancellationReason})
-        said.mapped(found, "cancellationReason")
-    return {"sent": sent.status, "means": means}
+def _reason(places: Sequence[str], reader: Reader, build: MappingBuilder) -> dict[str, Any]:
+    attributes = reader.find(AppointmentAttributes, places)
+    build.claim(MAPPED, *attributes.leaves())
+    complaint = attributes.model.chiefComplaint
+    return _field("reasonCode", [{"text": complaint}] if complaint else None)
 
 
-def _remembered(provider: Professional) -> dict[str, Any]:
-    """A provider with the Practitioner that was made of it: each later Bundle of the appointment carries it too."""
-    resource = provider.made.resource if provider.made else {}
+def _source_data(places: Sequence[str], reader: Reader, build: MappingBuilder) -> dict[str, Any]:
+    fields = {}
+    for name in SOURCE_DATA_FIELDS:
+        if pointer := reader.locate(name, places):
+            fields.update(_field(name, source_data(pointer, KEPT, reader, build)))
+    return fields
+
+
+def _status(found: Found[AppointmentFields], reader: Reader, build: MappingBuilder) -> dict[str, Any]:
+    """Return the status in the vendor's words and FHIR's. A booking without a status is booked."""
+    sent = found.model.status
+    if sent is None:
+        return {"default": "booked"} if reader.context.event_type == BOOK else {}
+    row = look_up("azodha-appointment-status", sent, found.at["status"], reader, build)
+    build.claim(MAPPED, *found.leaves("status"))
+    return {"sent": sent, "means": row.means["status"] if row else None}
+
+
+def _cancelation_reason(
+    found: Found[AppointmentFields], status: dict[str, Any], build: MappingBuilder
+) -> dict[str, Any]:
+    """Read the reason of an appointment that is called off (``app-4``)."""
+    reason = found.model.cancellationReason
+    if not reason or status.get("means") not in CALLED_OFF:
+        return {}
+    build.claim(MAPPED, *found.leaves("cancellationReason"))
+    return _field("cancelationReason", {"text": reason})
+
+
+def _stored(provider: Professional) -> dict[str, Any]:
+    """Return the state of a provider, with its Practitioner: later Bundles of the appointment contain it too."""
+    resource = provider.practitioner.resource if provider.practitioner else {}
     content = {name: value for name, value in resource.items() if name != "meta"}
     return {"reference": dict(provider.reference), "resource": content or None}

@@ -1,113 +1,140 @@
-"""Azodha's Appointment as it follows from all that was said of it (mapping.md §11.4).
+"""State updates of an Azodha appointment → Appointment (mapping.md §11.4).
 
-Each event's statement is remembered under ``statement <event key>``. The Appointment is a function of the statements
-sorted by version, whatever order they came in.
+Each event writes one state entry. The Appointment is a pure function of the entries sorted by version, so that the
+order in which the events arrive does not matter.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fhirline.mappers.azodha import clock
+from fhirline.mappers.azodha.clock import Moment, left_out, moment
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import data_absent, resource
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.results import BuiltResource, Element, Entry, Flag, StateEntries
+from fhirline.mappers.results import BuiltResource, Element, Entry, Flag, Resource, StateEntries
 
-STATEMENT = "statement "
-KEPT = ("locationType", "patientLocation", "workflow", "resources")
+UPDATE = "statement "
+"""Begins the name of an event's state entry, before its event key. Stored in the state topic."""
+
+SOURCE_DATA_FIELDS = ("locationType", "patientLocation", "workflow", "resources")
 BEFORE_ARRIVAL = (None, "pending", "booked", "checked-in", "waitlist")
 ATTENDING = ("booked", "arrived", "checked-in", "fulfilled")
 CALLED_OFF = ("cancelled", "noshow")
 
+Update = Mapping[str, Any]
+"""What one event sent (`appointment._update`): ``status``, ``fields`` with value and flags each, and ``flags``."""
 
-def folded(
-    context: Context, subject: str, id: str, patient: str, registers: StateEntries, own: frozenset[str]
+
+def built(
+    context: Context, subject: str, id: str, patient: str, entries: StateEntries, own: frozenset[str]
 ) -> list[BuiltResource]:
-    """The Appointment as it follows from its statements; pure, and of no one event.
+    """Build the Appointment and the Practitioners that it refers to (mapping.md §3.1).
 
-    With it the Practitioners that earlier events have made of its providers, but for the event's ``own``: the Bundle
-    carries every resource that it refers to (mapping.md §3.1).
+    ``subject`` and ``patient`` are references. ``own`` are ids of Practitioners that this event makes itself.
     """
-    entries = sorted(
-        (registers[each] for each in registers if each.startswith(STATEMENT)), key=lambda each: each.version
+    updates = sorted(
+        (entry for name, entry in entries.items() if name.startswith(UPDATE)), key=lambda entry: entry.version
     )
-    statements = [entry.value for entry in entries]
-    fields = _fields(statements)
-    status = _status(statements)
-    flags = {flag for each in statements for flag in each["flags"]}
-    flags.update(flag for each in fields.values() for flag in each["flags"])
+    values: list[Update] = [entry.value for entry in updates]
+    fields, status = _Fields(values), _status(values)
+    flags = {flag for value in values for flag in value["flags"]} | fields.flags
     if status.unmapped:
         flags.add("unmapped-status")
-
-    def value(name: str) -> Any:
-        return fields[name]["value"] if name in fields else None
-
-    start, end = value("start"), value("end")
-    start_text, end_text = (start or {}).get("value"), (end or {}).get("value")
-    end_companion = (end or {}).get("companion") if end_text else clock.without_value(end)
-    if start_text and end_text and _instant(end_text) < _instant(start_text):
+    start, end = moment(fields.value("start")), moment(fields.value("end"))
+    if start.text and end.text and _instant(end.text) < _instant(start.text):
         flags.add("period-inverted")
-        end_companion, end_text = clock.left_out(context, end), None
+        end = left_out(fields.value("end"), context)
+    content = _appointment(context, subject.partition("/")[2], id, patient, fields, status, start, end)
+    appointment = BuiltResource(content, updates[-1].version, tuple(Flag(code) for code in sorted(flags)))
+    return [appointment, *_practitioners(updates, own)]
+
+
+def _appointment(
+    context: Context,
+    resource_id: str,
+    id: str,
+    patient: str,
+    fields: "_Fields",
+    status: "Status",
+    start: Moment,
+    end: Moment,
+) -> Resource:
     participation = "accepted" if status.code in ATTENDING else "needs-action"
-    made = resource(
+    vendor_status = context.vendor_status(status.sent)
+    return resource(
         "Appointment",
-        subject.partition("/")[2],
+        resource_id,
         extension=[
-            each
-            for each in (context.vendor_status(status.sent), *(kept for name in KEPT for kept in value(name) or ()))
-            if each
+            *([vendor_status] if vendor_status else []),
+            *(extension for name in SOURCE_DATA_FIELDS for extension in fields.value(name) or ()),
         ],
         identifier=[context.identifier("appointment", id)],
         status=status.code,
         _status=status.companion(context),
-        cancelationReason=value("cancelationReason") if status.code in CALLED_OFF else None,
-        appointmentType=value("appointmentType"),
-        reasonCode=value("reasonCode"),
-        description=value("description"),
-        start=start_text,
-        _start=(start or {}).get("companion") if start_text else clock.without_value(start),
-        end=end_text,
-        _end=end_companion,
-        minutesDuration=value("minutesDuration"),
+        cancelationReason=fields.value("cancelationReason") if status.code in CALLED_OFF else None,
+        appointmentType=fields.value("appointmentType"),
+        reasonCode=fields.value("reasonCode"),
+        description=fields.value("description"),
+        start=start.text,
+        _start=start.companion,
+        end=end.text,
+        _end=end.companion,
+        minutesDuration=fields.value("minutesDuration"),
         participant=[
             {"actor": actor, "status": participation}
             for actor in (
                 {"reference": patient},
-                *(each["reference"] for each in value("providers") or ()),
+                *(provider["reference"] for provider in fields.value("providers") or ()),
             )
         ],
     )
-    appointment = BuiltResource(made, entries[-1].version, tuple(Flag(code) for code in sorted(flags)))
-    return [appointment, *_carried(entries, own)]
 
 
-def _carried(entries: Sequence[Entry], own: frozenset[str]) -> Iterator[BuiltResource]:
-    """The Practitioners of the providers last sent, as of the event that sent them."""
-    said = [entry for entry in entries if "providers" in entry.value["fields"]]
-    for provider in said[-1].value["fields"]["providers"]["value"] if said else ():
+def _practitioners(updates: Sequence[Entry], own: frozenset[str]) -> Iterator[BuiltResource]:
+    """Build the Practitioners of the providers last sent, as the event made them that sent them."""
+    sending = [entry for entry in updates if "providers" in entry.value["fields"]]
+    if not sending:
+        return
+    last = sending[-1]
+    for provider in last.value["fields"]["providers"]["value"]:
         if (content := provider["resource"]) and content["id"] not in own:
-            made = {"resourceType": content["resourceType"], "id": content["id"], "meta": {}, **content}
-            flags = tuple(Flag(code) for code in said[-1].value["flags"])
-            yield BuiltResource(made, said[-1].version, flags, targeted=False)
+            practitioner = {"resourceType": content["resourceType"], "id": content["id"], "meta": {}, **content}
+            flags = tuple(Flag(code) for code in last.value["flags"])
+            yield BuiltResource(practitioner, last.version, flags, targeted=False)
 
 
-def _fields(statements: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Each field as last sent. A date alone that says nothing new leaves the time that is known."""
-    fields: dict[str, Mapping[str, Any]] = {}
-    for statement in statements:
-        for name, said in statement["fields"].items():
-            known = fields.get(name)
-            lone = isinstance(said["value"], Mapping) and said["value"].get("lone")
-            if lone and known and known["value"].get("date") == said["value"]["date"]:
-                continue
-            fields[name] = said
-    return fields
+class _Fields:
+    """Each field of the appointment as last sent.
+
+    A date without a time does not replace an instant of the same date: it adds nothing.
+    """
+
+    def __init__(self, updates: Sequence[Update]) -> None:
+        self._fields: dict[str, Mapping[str, Any]] = {}
+        for update in updates:
+            for name, sent in update["fields"].items():
+                known = self._fields.get(name)
+                lone = isinstance(sent["value"], Mapping) and sent["value"].get("lone")
+                if not (lone and known and known["value"].get("date") == sent["value"]["date"]):
+                    self._fields[name] = sent
+
+    @property
+    def flags(self) -> set[str]:
+        """The flags of all fields that stand."""
+        return {flag for field in self._fields.values() for flag in field["flags"]}
+
+    def value(self, name: str) -> Any:
+        """Return the value of a field; None where it was never sent."""
+        return self._fields[name]["value"] if name in self._fields else None
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The status after all statements: ``code`` None has no FHIR value, ``sent`` are the vendor's last own words."""
+    """The status after all updates: ``code`` is FHIR's, None where there is none; ``sent`` the vendor's last word.
+
+    ``unmapped``: the last word has no row. ``default``: no status was sent, and the booking means ``booked``.
+    """
 
     code: str | None = None
     sent: str | None = None
@@ -115,27 +142,28 @@ class Status:
     default: bool = False
 
     def companion(self, context: Context) -> Element | None:
+        """Make the companion of the element: why there is no code, or why there is one that was not sent."""
         if self.code is None:
             return data_absent("unsupported" if self.unmapped else "unknown")
         return {"extension": [context.value_basis("default")]} if self.default else None
 
 
-def _status(statements: Sequence[Mapping[str, Any]]) -> Status:
-    """The sorted statements in turn; a patient in the waiting room arrives only where that is news."""
+def _status(updates: Sequence[Update]) -> Status:
+    """Apply the updates in turn. A patient in the waiting room has arrived, unless the appointment is further on."""
     status = Status()
-    for said in (statement["status"] for statement in statements):
-        sent = said.get("sent") or status.sent
-        if said["waiting"]:
+    for update in (update["status"] for update in updates):
+        sent = update.get("sent") or status.sent
+        if update["waiting"]:
             arrives = status.code in BEFORE_ARRIVAL
             status = Status("arrived", sent) if arrives else Status(status.code, sent, status.unmapped, status.default)
-        elif "sent" in said:
-            status = Status(said["means"], sent, unmapped=said["means"] is None)
-        elif "default" in said:
-            status = Status(said["default"], default=True)
+        elif "sent" in update:
+            status = Status(update["means"], sent, unmapped=update["means"] is None)
+        elif "default" in update:
+            status = Status(update["default"], default=True)
     return status
 
 
 def _instant(text: str) -> Instant:
     instant = Instant.parse(text)
-    assert instant is not None
+    assert instant is not None  # written by `clock.sent_instant`
     return instant

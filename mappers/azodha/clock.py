@@ -1,4 +1,4 @@
-"""An appointment's ``date``, ``startTime`` and ``endTime`` as FHIR instants (mapping.md §11.4, §3.4)."""
+"""An appointment's ``date``, ``startTime`` and ``endTime`` → FHIR instants (mapping.md §11.4, §3.4)."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from fhirline.mappers.azodha.payload import AppointmentFields
-from fhirline.mappers.azodha.reader import Found, Reader
+from fhirline.mappers.azodha.reader import Found
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import data_absent
 from fhirline.mappers.instants import Instant
@@ -20,34 +20,37 @@ _DATE_AND_TIME = re.compile(rf"(\d{{4}}-\d{{2}}-\d{{2}})[Tt ]{_TIME}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """One end of an appointment as an event sent it: JSON-safe ``value``, its flags, and the fields it came from."""
+class SentInstant:
+    """One end of an appointment as an event sent it.
+
+    ``value`` goes into the appointment's state as plain JSON: ``date`` as sent, ``value`` and ``path`` of a readable
+    instant, its ``companion``, and ``lone`` for a date without a time. ``names`` are the fields that it is made of.
+    """
 
     value: Mapping[str, Any]
     flags: tuple[str, ...]
     names: tuple[str, ...]
 
 
-def instant(reader: Reader, found: Found[AppointmentFields], name: str) -> Said | None:
-    """``startTime`` or ``endTime``, with ``date`` where it is a time alone; None where nothing is sent.
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An ``instant`` element and its companion."""
 
-    Without a readable value and a zone: no value, data-absent-reason ``unknown``, and what was sent as source-value.
-    ``date`` in the value is the date as sent, by which a later event's ``lone`` date is told to be the same.
+    text: str | None
+    companion: Element | None
+
+
+def sent_instant(found: Found[AppointmentFields], name: str, context: Context) -> SentInstant | None:
+    """Read ``startTime`` or ``endTime``, with ``date`` if it is a time alone; None where nothing is sent.
+
+    A value that is unreadable or has no zone gets data-absent-reason ``unknown``, and what was sent as source-value.
     """
-    sent, context = found.model, reader.context
+    sent = found.model
     text: str | None = getattr(sent, name)
     if text is None:
-        if sent.date is None or sent.startTime or sent.endTime:
-            return None
-        lone = context.source_value(found.at["date"], sent.date)
-        return Said({"date": sent.date, "companion": _absent([lone]), "lone": True}, (), ("date",))
-    names: tuple[str, ...] = (name,)
-    whole, zoned = _whole(text.strip()), False
-    if time := _TIME_ALONE.fullmatch(text.strip()):
-        names = (name, "date") if sent.date else names
-        whole = _whole(f"{(sent.date or '').strip()}T{time[0]}")
-    zoned = Instant.parse(whole) is not None
-    zone = None if zoned else _zone(sent.timeZone)
+        return _lone_date(found, context)
+    names, whole = _date_and_time(text.strip(), name, sent.date)
+    zone = None if Instant.parse(whole) else _zone(sent.timeZone)
     flags = Flags()
     read = date_time(
         whole,
@@ -60,37 +63,62 @@ def instant(reader: Reader, found: Found[AppointmentFields], name: str) -> Said 
     codes = tuple(flag.code for flag in flags)
     if read is None or read.order is None:
         codes = codes or ("timezone-unknown",)
-        sources = [context.source_value(found.at[each], getattr(sent, each), codes[0]) for each in names]
-        return Said({"date": sent.date, "companion": _absent(sources)}, codes, names)
+        sources = _source_values(found, names, context, codes[0])
+        return SentInstant({"date": sent.date, "companion": _absent(sources)}, codes, names)
     extensions = list((read.companion or {}).get("extension", ()))
     if read.text != text:
-        sources = [context.source_value(found.at[each], getattr(sent, each)) for each in names]
-        extensions.extend(each for each in sources if each not in extensions)
+        sources = _source_values(found, names, context)
+        extensions.extend(source for source in sources if source not in extensions)
     value: dict[str, Any] = {"date": sent.date, "value": read.text, "path": found.at[name]}
     if extensions:
         value["companion"] = {"extension": extensions}
-    return Said(value, codes, (*names, "timeZone") if zone else names)
+    return SentInstant(value, codes, (*names, "timeZone") if zone else names)
 
 
-def _whole(text: str) -> str:
-    """A date-time as RFC 3339 writes it, where only the seconds or the offset's colon are missing; else as it is."""
+def _lone_date(found: Found[AppointmentFields], context: Context) -> SentInstant | None:
+    """Read a date that is sent without any time: no instant, but a later event may repeat it."""
+    sent = found.model
+    if sent.date is None or sent.startTime or sent.endTime:
+        return None
+    source = context.source_value(found.at["date"], sent.date)
+    return SentInstant({"date": sent.date, "companion": _absent([source]), "lone": True}, (), ("date",))
+
+
+def _date_and_time(text: str, name: str, date: str | None) -> tuple[tuple[str, ...], str]:
+    """Complete a time alone with the date. Returns the fields used, and the date-time as RFC 3339 writes it."""
+    if time := _TIME_ALONE.fullmatch(text):
+        return (name, "date") if date else (name,), _rfc3339(f"{(date or '').strip()}T{time[0]}")
+    return (name,), _rfc3339(text)
+
+
+def _rfc3339(text: str) -> str:
+    """Add the seconds, or the colon of the offset, to a date-time that lacks only those; else return it as it is."""
     if not (found := _DATE_AND_TIME.fullmatch(text)):
         return text
     date, minutes, seconds, zulu, hours, rest = found.groups()
     return f"{date}T{minutes}{seconds or ':00'}{'Z' if zulu else f'{hours}:{rest}' if hours else ''}"
 
 
-def without_value(said: Mapping[str, Any] | None) -> Element:
-    """Companion of an instant that has no value, whatever is known of it."""
-    companion: Element | None = (said or {}).get("companion")
-    return companion or data_absent("unknown")
+def _source_values(
+    found: Found[AppointmentFields], names: tuple[str, ...], context: Context, issue: str | None = None
+) -> list[Element]:
+    return [context.source_value(found.at[name], getattr(found.model, name), issue) for name in names]
 
 
-def left_out(context: Context, said: Mapping[str, Any]) -> Element:
-    """Companion of an end that lies before its start (mapping.md §3.4, rule 5): what was sent is kept."""
+def moment(stored: Mapping[str, Any] | None) -> Moment:
+    """Make the ``instant`` of a value of `SentInstant`; without one, the companion tells why (§3.4, rule 4)."""
+    stored = stored or {}
+    if text := stored.get("value"):
+        return Moment(text, stored.get("companion"))
+    return Moment(None, stored.get("companion") or data_absent("unknown"))
+
+
+def left_out(stored: Mapping[str, Any], context: Context) -> Moment:
+    """Leave out an end before its start (mapping.md §3.4, rule 5); the companion keeps what was sent."""
     source_value = context.naming.extension("source-value")
-    kept = [each for each in said.get("companion", {}).get("extension", ()) if each["url"] == source_value]
-    return _absent(kept or [context.source_value(said["path"], said["value"])])
+    extensions = stored.get("companion", {}).get("extension", ())
+    kept = [extension for extension in extensions if extension["url"] == source_value]
+    return Moment(None, _absent(kept or [context.source_value(stored["path"], stored["value"])]))
 
 
 def _absent(sources: list[Element]) -> Element:
@@ -98,7 +126,7 @@ def _absent(sources: list[Element]) -> Element:
 
 
 def _zone(name: str | None) -> str | None:
-    """An IANA time zone that exists."""
+    """Return the name of an IANA time zone that exists; None for any other."""
     if name is None:
         return None
     try:

@@ -1,6 +1,6 @@
 """The fields that Azodha's guide names (vendor-payloads.md §4; all shapes are inferred until a payload is captured).
 
-Where they stand is for the reader to find out; a model only says what a field is called and what it should be.
+A model gives names and types of fields. `Reader` finds the objects in which they stand.
 """
 
 from typing import Annotated
@@ -77,7 +77,7 @@ class AppointmentAttributes(Payload):
 
 
 class EventMetadata(Payload):
-    """What kind of its kind an event is; the guide names the keys for SurveyAssessment only."""
+    """The sub-type of an event; the guide names these fields for SurveyAssessment only."""
 
     eventSubType: Text = None
     eventType: Text = None
@@ -124,7 +124,7 @@ class Assessment(Payload):
 
 
 class Response(Payload):
-    """A question and its answer under any of the names that such pairs usually have; ``answer`` of any shape."""
+    """The question of a question/answer pair, under any of its usual names (mapping.md §11.3)."""
 
     linkId: Text = None
     questionId: Text = None
@@ -143,7 +143,7 @@ class Question(Payload):
 
 
 class Prompt(Payload):
-    """``text`` is withheld from FHIR; its hash is not (mapping.md §7)."""
+    """A prompt. ``text`` is withheld from FHIR, its hash is not (mapping.md §7)."""
 
     promptId: Text = None
     text: Text = None

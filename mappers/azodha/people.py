@@ -1,78 +1,104 @@
-"""Azodha's patient, and the healthcare providers of an event (mapping.md §11.1)."""
+"""Azodha's patient and healthcare providers → Patient, Practitioner (mapping.md §11.1)."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 
+from fhirline.mappers.azodha.event import look_up
 from fhirline.mappers.azodha.payload import Contact, PatientFields, Provider, Providers
-from fhirline.mappers.azodha.reader import Reader, text_at
+from fhirline.mappers.azodha.reader import Found, Reader, text_at
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Item
 from fhirline.mappers.fhir.elements import element, listed
 from fhirline.mappers.people import Field, practitioner
 from fhirline.mappers.people import patient as folded_patient
-from fhirline.mappers.results import Element, Flag, Fold, NewResource, Refused
+from fhirline.mappers.results import Element, Fold, NewResource
 
-PARAGRAPH = "§11.1"
+MAPPED = "mapped §11.1"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
-def patient(reader: Reader) -> Fold | None:
-    """The Patient with the demographics that the event sends; None where it names nobody."""
+def add_people(reader: Reader, build: MappingBuilder) -> "list[Professional]":
+    """Add the Practitioners and the Patient that an event names. Returns its providers."""
+    person = patient(reader, build)
+    providers = professionals(reader, build)
+    build.add(*(provider.practitioner for provider in providers), person)
+    return providers
+
+
+# -- the patient
+
+
+def patient(reader: Reader, build: MappingBuilder) -> Fold | None:
+    """Make the Patient with the demographics that the event sends; None where it names nobody."""
     if not reader.patient_id:
         return None
-    context = reader.context
-    places = reader.places("patient", "appointment", "appointment/patient")
-    own = [place for place in places if not _of_another(reader, place)]
-    if len(own) < len(places):
-        reader.remark("patient-conflict", *(place for place in places if place not in own))
-    found = reader.find(PatientFields, own)
-    sent = found.model
+    found = reader.find(PatientFields, _own_places(reader, build))
     fields: dict[str, Field] = {}
     used: list[str] = []
-
-    def field_of(name: str, elements: Element | None, *names: str, flags: Sequence[str] = ()) -> None:
-        if elements:
-            fields[name] = Field(elements, (*reader.unconfirmed, *flags))
-            used.extend(names)
-
-    if sent.firstName or sent.lastName:
-        human = element(family=sent.lastName, given=listed(sent.firstName))
-        field_of("name", {"name": [human]}, "firstName", "lastName")
-    elif sent.patientName:
-        field_of("name.text", {"name": [{"text": sent.patientName}]}, "patientName")
-    if sent.email:
-        field_of("telecom.email", {"telecom": [{"system": "email", "value": sent.email}]}, "email")
-    if phone := sent.patientMobileNumber or sent.mobileNumber:
-        source = "patientMobileNumber" if sent.patientMobileNumber else "mobileNumber"
-        field_of("telecom.phone", {"telecom": [{"system": "phone", "value": phone, "use": "mobile"}]}, source)
-    if sent.gender:
-        row = reader.row("azodha-gender", sent.gender, found.at["gender"])
-        unread = {"_gender": {"extension": [context.source_value(found.at["gender"], sent.gender)]}}
-        field_of(
-            "gender",
-            {"gender": row.means["gender"]} if row else unread,
-            "gender",
-            flags=() if row else ("unmapped-code",),
-        )
-    if sent.birthDate and _is_date(sent.birthDate):
-        field_of("birthDate", {"birthDate": sent.birthDate}, "birthDate")
+    for name, sent in _demographics(found, reader, build).items():
+        if sent.elements:
+            fields[name] = Field(sent.elements, (*reader.unconfirmed, *sent.flags))
+            used.extend(sent.names)
     if used:
-        reader.mapped(found, PARAGRAPH, *used)
-    reader.claim(f"mapped {PARAGRAPH}", reader.patient_id_at)
-    return folded_patient(context, "patient", reader.patient_id, fields, reader.unconfirmed)
+        build.claim(MAPPED, *found.leaves(*used))
+    build.claim(MAPPED, reader.patient_id_at)
+    return folded_patient(reader.context, "patient", reader.patient_id, fields, reader.unconfirmed)
 
 
-def patient_missing(*resource_types: str) -> list[Refused]:
-    """What cannot be made without a patient (mapping.md §1, rule 10)."""
-    return [Refused(each, Flag("patient-missing")) for each in resource_types]
+def _own_places(reader: Reader, build: MappingBuilder) -> list[str]:
+    """Return the objects to read of; those of another patient are flagged instead (mapping.md §1, rule 7)."""
+    places = reader.places("patient", "appointment", "appointment/patient")
+    others = [place for place in places if _of_another(reader, place)]
+    if others:
+        build.flag("patient-conflict", *others)
+    return [place for place in places if place not in others]
 
 
 def _of_another(reader: Reader, place: str) -> bool:
-    """Whether an object names another patient than the event: what it says is nobody else's (mapping.md §1, rule 7)."""
+    """Tell whether an object names another patient than the event does."""
     names = ("patientId", "id") if place.endswith("/patient") else ("patientId",)
     named = (text_at(reader.context.envelope.body, f"{place}/{name}") for name in names)
     return any(sent is not None and sent != reader.patient_id for sent in named)
+
+
+@dataclass(frozen=True, slots=True)
+class _Demographic:
+    """A field of the Patient: its elements (None where they cannot be made), the fields it is made of, its flags."""
+
+    elements: Element | None
+    names: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+
+
+def _demographics(found: Found[PatientFields], reader: Reader, build: MappingBuilder) -> dict[str, _Demographic]:
+    """Read the demographics: name of mapping.md §3.2 → field."""
+    sent, fields = found.model, {}
+    if sent.firstName or sent.lastName:
+        name = element(family=sent.lastName, given=listed(sent.firstName))
+        fields["name"] = _Demographic({"name": [name]}, ("firstName", "lastName"))
+    elif sent.patientName:
+        fields["name.text"] = _Demographic({"name": [{"text": sent.patientName}]}, ("patientName",))
+    if sent.email:
+        fields["telecom.email"] = _Demographic({"telecom": [{"system": "email", "value": sent.email}]}, ("email",))
+    if phone := sent.patientMobileNumber or sent.mobileNumber:
+        source = "patientMobileNumber" if sent.patientMobileNumber else "mobileNumber"
+        telecom = [{"system": "phone", "value": phone, "use": "mobile"}]
+        fields["telecom.phone"] = _Demographic({"telecom": telecom}, (source,))
+    if sent.gender:
+        fields["gender"] = _gender(sent.gender, found.at["gender"], reader, build)
+    if sent.birthDate and _is_date(sent.birthDate):
+        fields["birthDate"] = _Demographic({"birthDate": sent.birthDate}, ("birthDate",))
+    return fields
+
+
+def _gender(sent: str, pointer: str, reader: Reader, build: MappingBuilder) -> _Demographic:
+    """Read the gender; a word without a row is kept as ``source-value``."""
+    if row := look_up("azodha-gender", sent, pointer, reader, build):
+        return _Demographic({"gender": row.means["gender"]}, ("gender",))
+    source_value = {"_gender": {"extension": [reader.context.source_value(pointer, sent)]}}
+    return _Demographic(source_value, ("gender",), ("unmapped-code",))
 
 
 def _is_date(text: str) -> bool:
@@ -82,71 +108,77 @@ def _is_date(text: str) -> bool:
         return False
 
 
+# -- the providers
+
+
 @dataclass(frozen=True, slots=True)
 class Professional:
     """A provider as others refer to it.
 
-    ``made``: the Practitioner, where a name and a key are sent; its fields are claimed. Otherwise ``claims`` are the
-    fields that stand in ``reference``, for the mapping to claim that uses it.
+    ``practitioner``: the resource, where a name and a key are sent; its fields are claimed. Otherwise ``fields`` are
+    the pointers of what ``reference`` contains: a mapping that uses the reference claims them.
     """
 
     reference: Element
     role: str | None
     role_at: str
-    made: NewResource | None = None
-    claims: tuple[str, ...] = field(default=())
+    practitioner: NewResource | None = None
+    fields: tuple[str, ...] = ()
 
 
-def professionals(reader: Reader) -> list[Professional]:
-    """Everyone in participants[], providers[] and assignedServiceProviders[]; whoever is named twice is one."""
+def professionals(reader: Reader, build: MappingBuilder) -> list[Professional]:
+    """Read participants[], providers[] and assignedServiceProviders[]. A provider who is named twice is one."""
     found = reader.find(Providers, reader.places("appointment", "assessment", "program", "healthProgram"))
-    made: list[Professional] = []
+    providers: list[Professional] = []
     known: dict[str, Item[Provider]] = {}
     for name in Providers.model_fields:
         for item in reader.context.items(found.at.get(name, ""), getattr(found.model, name)):
             key = item.model.id or (item.model.email and item.model.email.lower())
             if key and (first := known.get(key)):
                 if item.raw == first.raw:
-                    reader.claim("ignored §3.6", item.pointer)
-                    reader.remark("duplicate-collapsed", first.pointer, item.pointer)
+                    build.claim("ignored §3.6", item.pointer)
+                    build.flag("duplicate-collapsed", first.pointer, item.pointer)
                 continue
-            if professional := _professional(reader, item, key):
-                made.append(professional)
+            if provider := _professional(item, key, reader, build):
+                providers.append(provider)
                 known.update({key: item} if key else {})
-    return made
+    return providers
 
 
-def _professional(reader: Reader, item: Item[Provider], key: str | None) -> Professional | None:
-    sent, context = item.model, reader.context
-    if sent.firstName or sent.lastName:
-        name = element(family=sent.lastName, given=listed(sent.firstName))
-        named = [each for each in ("firstName", "lastName") if getattr(sent, each)]
-    else:
-        name = element(text=sent.name)
-        named = ["name"]
-    identity = "id" if sent.id else "email"
+def _professional(item: Item[Provider], key: str | None, reader: Reader, build: MappingBuilder) -> Professional | None:
+    """Make the Practitioner of a provider with key and name; with one of them, a reference alone; else None."""
+    sent, pointer, context = item.model, item.pointer, reader.context
+    name, named = _name(sent)
+    identity, role_at = "id" if sent.id else "email", f"{pointer}/role"
     reference: Element
-    role_at = f"{item.pointer}/role"
     if key and name:
         telecom, contacts = _telecom(sent)
-        reader.claim(f"mapped {PARAGRAPH}", *(f"{item.pointer}/{each}" for each in (identity, *named, *contacts)))
+        build.claim(MAPPED, *(f"{pointer}/{field}" for field in (identity, *named, *contacts)))
         resource = practitioner(context, key, name, telecom, flags=reader.flags())
         reference = {"reference": context.reference("Practitioner", "professional", key)}
         return Professional(reference, sent.role, role_at, resource)
     if key:
         reference = {"type": "Practitioner", "identifier": context.identifier("professional", key)}
-        return Professional(reference, sent.role, role_at, claims=(f"{item.pointer}/{identity}",))
+        return Professional(reference, sent.role, role_at, fields=(f"{pointer}/{identity}",))
     if name:
         display = sent.name if named == ["name"] else " ".join(filter(None, (sent.firstName, sent.lastName)))
         reference = {"type": "Practitioner", "display": display}
-        return Professional(reference, sent.role, role_at, claims=tuple(f"{item.pointer}/{each}" for each in named))
+        return Professional(reference, sent.role, role_at, fields=tuple(f"{pointer}/{field}" for field in named))
     return None
 
 
+def _name(sent: Provider) -> tuple[Element | None, Sequence[str]]:
+    """Make the HumanName of a provider; returns with it the fields that it is made of."""
+    if sent.firstName or sent.lastName:
+        name = element(family=sent.lastName, given=listed(sent.firstName))
+        return name, [field for field in ("firstName", "lastName") if getattr(sent, field)]
+    return element(text=sent.name), ["name"]
+
+
 def _telecom(sent: Provider) -> tuple[list[Element], list[str]]:
-    """Contact points, each once, and the fields that they were taken from."""
+    """Make the contact points, each once; returns with them the fields that they are made of."""
     contact = sent.contact if isinstance(sent.contact, Contact) else Contact()
-    said = [
+    points = [
         ("email", "email", sent.email),
         ("phone", "mobileNumber", sent.mobileNumber),
         ("phone", "phone", sent.phone),
@@ -155,11 +187,11 @@ def _telecom(sent: Provider) -> tuple[list[Element], list[str]]:
         ("phone", "contact/phone", contact.phone),
     ]
     if isinstance(sent.contact, str):
-        said.append(("email" if "@" in sent.contact else "phone", "contact", sent.contact))
+        points.append(("email" if "@" in sent.contact else "phone", "contact", sent.contact))
     telecom: list[Element] = []
-    names = []
-    for system, name, value in said:
+    fields = []
+    for system, field, value in points:
         if value and (point := {"system": system, "value": value}) not in telecom:
             telecom.append(point)
-            names.append(name)
-    return telecom, names
+            fields.append(field)
+    return telecom, fields

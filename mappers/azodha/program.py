@@ -2,30 +2,33 @@
 
 from collections.abc import Sequence
 
+from fhirline.mappers.azodha.event import source_data, start
 from fhirline.mappers.azodha.payload import NamedProgram, Program
-from fhirline.mappers.azodha.people import Professional, patient, patient_missing, professionals
+from fhirline.mappers.azodha.people import Professional, add_people
 from fhirline.mappers.azodha.reader import Reader
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer, one_event
 from fhirline.mappers.fhir.elements import codeable_concept, element, listed, reference
 from fhirline.mappers.identity import Part, norm
 from fhirline.mappers.payload import Payload
-from fhirline.mappers.results import Fold, MappingResult, NewResource
+from fhirline.mappers.results import MappingResult, Resource
 
-PARAGRAPH = "§11.8"
+MAPPED = "mapped §11.8"
 
 
 def health_program_activated(_: Payload, context: Context) -> MappingResult:
-    """A patient was enrolled in a health program → EpisodeOfCare, CareTeam, Patient, Practitioners."""
-    reader = Reader(context)
-    person, providers = patient(reader), professionals(reader)
-    made: list[NewResource | Fold] = [each.made for each in providers if each.made]
-    if person is None:
-        return reader.result(made, patient_missing("EpisodeOfCare"))
-    return reader.result([*made, person, *_enrolment(reader, providers)])
+    """Map an enrolment in a health program → EpisodeOfCare, CareTeam, Patient, Practitioners."""
+    reader, build = start(context)
+    providers = add_people(reader, build)
+    if reader.patient_id is None:
+        build.refuse("EpisodeOfCare", "patient-missing")
+    else:
+        _add_enrolment(providers, reader, build)
+    return build.result()
 
 
-def _enrolment(reader: Reader, providers: Sequence[Professional]) -> list[NewResource]:
-    """The guide names neither an id nor a name of the program: without either, each event is an enrolment."""
+def _add_enrolment(providers: Sequence[Professional], reader: Reader, build: MappingBuilder) -> None:
+    """Add EpisodeOfCare and CareTeam. Without id and name of the program, each event is an enrolment of its own."""
     context = reader.context
     named = reader.find(NamedProgram, reader.places("program", "healthProgram", bare=False))
     found = reader.find(Program, reader.places("program", "healthProgram"))
@@ -33,41 +36,46 @@ def _enrolment(reader: Reader, providers: Sequence[Professional]) -> list[NewRes
     name = named.model.name or found.model.programName or found.model.healthProgramName
     id_at = named.at.get("id") or found.at.get("programId") or found.at.get("healthProgramId")
     name_at = named.at.get("name") or found.at.get("programName") or found.at.get("healthProgramName")
-    reader.claim(f"mapped {PARAGRAPH}", id_at, name_at)
+    build.claim(MAPPED, id_at, name_at)
     key = reader.key(id or (norm(name) if name else context.event_key))
-    make = last_writer if id or name else one_event
+    new = last_writer if id or name else one_event
     flags = reader.flags()
-    kept = []
+    duration = []
     if duration_at := reader.locate("duration", reader.places("program", "healthProgram")):
-        kept = reader.keep(duration_at, PARAGRAPH)
+        duration = source_data(duration_at, "kept §11.8", reader, build)
         flags.add("duration-unit-unknown", duration_at)
-    team = make(_care_team(reader, key, providers), reader.flags()) if providers else None
     episode = context.resource(
         "EpisodeOfCare",
         "program",
         key,
-        extension=kept,
+        extension=duration,
         identifier=listed(context.identifier("program", id) if id else None),
         status="active",
         type=listed(codeable_concept(text=name)),
-        patient=reference(reader.patient),
+        patient=reader.subject,
         managingOrganization=reference(context.organization),
         period=element(start=context.time.instant.text, _start=context.basis_event_time),
-        team=listed(reference(context.reference("CareTeam", "program", *key)) if team else None),
+        team=listed(reference(context.reference("CareTeam", "program", *key)) if providers else None),
     )
-    return [make(episode, flags), *([team] if team else [])]
+    build.add(new(episode, flags))
+    if providers:
+        build.add(new(care_team(key, providers, reader, build), reader.flags()))
 
 
-def _care_team(reader: Reader, key: Sequence[Part], providers: Sequence[Professional]) -> dict[str, object]:
-    for each in providers:
-        reader.claim("mapped §11.1", *each.claims, *([each.role_at] if each.role else []))
+def care_team(
+    key: Sequence[Part], providers: Sequence[Professional], reader: Reader, build: MappingBuilder
+) -> Resource:
+    """Make the CareTeam of the event's providers."""
+    for provider in providers:
+        build.claim("mapped §11.1", *provider.fields, provider.role_at if provider.role else None)
     return reader.context.resource(
         "CareTeam",
         "program",
         key,
         status="active",
-        subject=reference(reader.patient),
+        subject=reader.subject,
         participant=[
-            element(role=listed(codeable_concept(text=each.role)), member=each.reference) for each in providers
+            element(role=listed(codeable_concept(text=provider.role)), member=provider.reference)
+            for provider in providers
         ],
     )

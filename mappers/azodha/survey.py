@@ -1,37 +1,40 @@
 """Azodha ``SurveyAssessment`` → QuestionnaireResponse (mapping.md §11.3)."""
 
 from fhirline.mappers.azodha.answers import items
+from fhirline.mappers.azodha.event import look_up, start
 from fhirline.mappers.azodha.payload import Assessment, EventMetadata
-from fhirline.mappers.azodha.people import patient, patient_missing, professionals
+from fhirline.mappers.azodha.people import add_people
 from fhirline.mappers.azodha.reader import Found, Reader
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer, one_event
-from fhirline.mappers.fhir.elements import data_absent, listed, reference
+from fhirline.mappers.fhir.elements import data_absent, listed
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.payload import Payload
-from fhirline.mappers.results import Element, Flag, Fold, MappingResult, NewResource, Refused
+from fhirline.mappers.results import Element, MappingResult, NewResource
 
-PARAGRAPH = "§11.3"
+MAPPED = "mapped §11.3"
 COMPLETED = "ASSESSMENT_COMPLETED"
 RESPONSE_TIMES = ("completedAt", "submittedAt", "respondedAt")
 
 
 def survey_assessment(_: Payload, context: Context) -> MappingResult:
-    """An assessment was answered → QuestionnaireResponse, Patient, Practitioners."""
-    reader = Reader(context)
-    person, providers = patient(reader), professionals(reader)
-    made: list[NewResource | Fold] = [each.made for each in providers if each.made]
-    if person is None:
-        return reader.result(made, patient_missing("QuestionnaireResponse"))
-    made.append(person)
-    if response := questionnaire_response(reader):
-        return reader.result([*made, response])
-    return reader.result(made, [Refused("QuestionnaireResponse", Flag("resource-refused"))])
+    """Map an answered assessment → QuestionnaireResponse, Patient, Practitioners."""
+    reader, build = start(context)
+    add_people(reader, build)
+    if reader.patient_id is None:
+        build.refuse("QuestionnaireResponse", "patient-missing")
+    elif response := questionnaire_response(reader, build):
+        build.add(response)
+    else:
+        build.refuse("QuestionnaireResponse", "resource-refused")
+    return build.result()
 
 
-def questionnaire_response(reader: Reader) -> NewResource | None:
-    """The answers; None where nothing of an assessment is sent.
+def questionnaire_response(reader: Reader, build: MappingBuilder) -> NewResource | None:
+    """Make the QuestionnaireResponse; None where nothing of an assessment is sent.
 
-    ``assessment.id`` may name the form: the response's own id, else the event, keeps a second answering apart.
+    ``assessment.id`` may name the form. The id of the response or, without one, the event key keeps a second answering
+    apart.
     """
     context = reader.context
     places = reader.places("assessment")
@@ -41,46 +44,46 @@ def questionnaire_response(reader: Reader) -> NewResource | None:
     response_id = sent.assessmentResponseId or sent.responseId
     if not (sent.id or response_id or answers_at):
         return None
-    reader.mapped(found, PARAGRAPH, "id", "assessmentResponseId" if sent.assessmentResponseId else "responseId")
-    status, no_status = _status(reader, found)
-    authored, basis = _authored(reader, found)
-    make = last_writer if response_id else one_event
-    return make(
-        context.resource(
-            "QuestionnaireResponse",
-            "assessment",
-            reader.key(sent.id, response_id or context.event_key),
-            identifier=context.identifier("assessment", sent.id) if sent.id else None,
-            status=status,
-            _status=no_status,
-            subject=reference(reader.patient),
-            authored=authored,
-            _authored=basis,
-            item=items(reader, answers_at, reader.locate("assessmentQuestionnaireObject", places)),
-        ),
-        reader.flags(),
+    build.claim(MAPPED, *found.leaves("id", "assessmentResponseId" if sent.assessmentResponseId else "responseId"))
+    status, no_status = _status(found, reader, build)
+    authored, authored_basis = _authored(found, context, build)
+    resource = context.resource(
+        "QuestionnaireResponse",
+        "assessment",
+        reader.key(sent.id, response_id or context.event_key),
+        identifier=context.identifier("assessment", sent.id) if sent.id else None,
+        status=status,
+        _status=no_status,
+        subject=reader.subject,
+        authored=authored,
+        _authored=authored_basis,
+        item=items(answers_at, reader.locate("assessmentQuestionnaireObject", places), context, build),
     )
+    return (last_writer if response_id else one_event)(resource, reader.flags())
 
 
-def _status(reader: Reader, found: Found[Assessment]) -> tuple[str | None, Element | None]:
-    """``completed`` by the event's sub-type only; the assessment's own status can only say that it goes on."""
+def _status(found: Found[Assessment], reader: Reader, build: MappingBuilder) -> tuple[str | None, Element | None]:
+    """Return the status and its companion.
+
+    Only the sub-type of the event means ``completed``; the status of the assessment can only mean ``in-progress``.
+    """
     context = reader.context
     metadata = reader.find(EventMetadata, reader.places())
     if metadata.model.eventSubType == COMPLETED:
-        reader.mapped(metadata, PARAGRAPH, "eventSubType")
+        build.claim(MAPPED, *metadata.leaves("eventSubType"))
         return "completed", None
-    reader.mapped(found, PARAGRAPH, "status")
+    build.claim(MAPPED, *found.leaves("status"))
     sent = found.model.status
-    if row := reader.row("azodha-assessment-status", sent, found.at.get("status")):
+    if row := look_up("azodha-assessment-status", sent, found.at.get("status"), reader, build):
         return row.means["status"], None
     absent = data_absent("unsupported" if sent else "unknown")["extension"]
     return None, {"extension": listed(*absent, context.source_value(found.at["status"], sent) if sent else None)}
 
 
-def _authored(reader: Reader, found: Found[Assessment]) -> tuple[str, Element | None]:
-    """The response's time where it has a zone, else the event's."""
+def _authored(found: Found[Assessment], context: Context, build: MappingBuilder) -> tuple[str, Element | None]:
+    """Return the response's time, where one with a zone is sent, else the event time; and its companion."""
     for name in RESPONSE_TIMES:
         if sent := Instant.parse(getattr(found.model, name)):
-            reader.mapped(found, PARAGRAPH, name)
+            build.claim(MAPPED, *found.leaves(name))
             return sent.text, None
-    return reader.context.time.instant.text, reader.context.basis_event_time
+    return context.time.instant.text, context.basis_event_time

@@ -2,83 +2,92 @@
 
 import re
 
+from fhirline.mappers.azodha.event import source_data, start
 from fhirline.mappers.azodha.payload import File, FileKind
-from fhirline.mappers.azodha.people import patient, patient_missing, professionals
-from fhirline.mappers.azodha.reader import Reader
+from fhirline.mappers.azodha.people import add_people
+from fhirline.mappers.azodha.reader import Found, Reader
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer
-from fhirline.mappers.fhir.elements import codeable_concept, data_absent, element, listed, reference
+from fhirline.mappers.fhir.elements import codeable_concept, data_absent, element, listed
 from fhirline.mappers.payload import Payload
-from fhirline.mappers.results import Flag, Fold, MappingResult, NewResource, Refused
+from fhirline.mappers.results import Element, MappingResult, NewResource
 
-PARAGRAPH = "§11.9"
-STORAGE = ("url", "fileUrl", "downloadUrl", "signedUrl", "presignedUrl")
-KEPT = ("isArchived", "archived", "archivalStatus", "clientDetails")
+MAPPED, KEPT, WITHHELD = "mapped §11.9", "kept §11.9", "withheld §11.9"
+STORAGE_FIELDS = ("url", "fileUrl", "downloadUrl", "signedUrl", "presignedUrl")
+"""Fields that tell where the file is stored, which is not public."""
+SOURCE_DATA_FIELDS = ("isArchived", "archived", "archivalStatus", "clientDetails")
 _MIME = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:; ?[\w!#$&^.+-]+=[\w!#$&^.+\"-]+)*", re.ASCII)
 
 
 def uploaded_file_and_test(_: Payload, context: Context) -> MappingResult:
-    """A file was uploaded → DocumentReference, Patient, Practitioners; of completed tests no result is described."""
-    reader = Reader(context)
-    person, providers = patient(reader), professionals(reader)
-    made: list[NewResource | Fold] = [each.made for each in providers if each.made]
-    if person is None:
-        return reader.result(made, patient_missing("DocumentReference"))
-    made.append(person)
-    if document := document_reference(reader):
-        return reader.result([*made, document])
-    return reader.result(made, [Refused("DocumentReference", Flag("resource-refused"))])
+    """Map an uploaded file → DocumentReference, Patient, Practitioners. Results of completed tests are not sent."""
+    reader, build = start(context)
+    add_people(reader, build)
+    if reader.patient_id is None:
+        build.refuse("DocumentReference", "patient-missing")
+    elif document := document_reference(reader, build):
+        build.add(document)
+    else:
+        build.refuse("DocumentReference", "resource-refused")
+    return build.result()
 
 
-def document_reference(reader: Reader) -> NewResource | None:
-    """The file as far as it may be known: where it is stored is not public. None without an id.
+def document_reference(reader: Reader, build: MappingBuilder) -> NewResource | None:
+    """Make the DocumentReference; None without an id.
 
-    Archiving does not supersede a document, so that it is ``current`` in any case; what was read out of the file may be
-    of another patient, and never reaches the Patient.
+    It is ``current`` in any case: archiving supersedes no document. Details of a client that were read out of the file
+    may be another patient's: they are source data, and never reach the Patient.
     """
     context = reader.context
-    places = reader.places("file")
-    found = reader.find(File, places)
-    kind = reader.find(FileKind, reader.places("file", bare=False))
+    places, file_objects = reader.places("file"), reader.places("file", bare=False)
+    found, kind = reader.find(File, places), reader.find(FileKind, file_objects)
     sent = found.model
     if sent.id is None:
         return None
-    mime_name = next((name for name in ("mimeType", "contentType") if _is_mime(getattr(sent, name))), None)
-    kind_name = next((name for name in ("type", "fileType") if getattr(kind.model, name)), None)
-    reader.mapped(found, PARAGRAPH, "id", "name", "cloudId", *filter(None, [mime_name]))
-    if kind_name:
-        reader.mapped(kind, PARAGRAPH, kind_name)
-    for name in STORAGE:
-        if pointer := reader.locate(name, reader.places("file", bare=False)):
-            reader.claim(f"withheld {PARAGRAPH}", pointer)
-    kept = [
-        each for name in KEPT if (pointer := reader.locate(name, places)) for each in reader.keep(pointer, PARAGRAPH)
-    ]
-    return last_writer(
-        context.resource(
-            "DocumentReference",
-            "file",
-            reader.key(sent.id),
-            extension=kept,
-            identifier=listed(
-                context.identifier("file", sent.id),
-                context.identifier("cloud-file", sent.cloudId) if sent.cloudId else None,
-            ),
-            status="current",
-            type=codeable_concept(text=getattr(kind.model, kind_name) if kind_name else None),
-            subject=reference(reader.patient),
-            date=context.time.instant.text,
-            _date=context.basis_event_time,
-            content=[
-                {
-                    "attachment": element(
-                        contentType=getattr(sent, mime_name) if mime_name else None,
-                        _url=data_absent("masked"),
-                        title=sent.name,
-                    )
-                }
-            ],
+    for name in STORAGE_FIELDS:
+        build.claim(WITHHELD, reader.locate(name, file_objects))
+    build.claim(MAPPED, *found.leaves("id", "name", "cloudId"))
+    resource = context.resource(
+        "DocumentReference",
+        "file",
+        reader.key(sent.id),
+        extension=[
+            extension
+            for name in SOURCE_DATA_FIELDS
+            if (pointer := reader.locate(name, places))
+            for extension in source_data(pointer, KEPT, reader, build)
+        ],
+        identifier=listed(
+            context.identifier("file", sent.id),
+            context.identifier("cloud-file", sent.cloudId) if sent.cloudId else None,
         ),
-        reader.flags(),
+        status="current",
+        type=_type(kind, build),
+        subject=reader.subject,
+        date=context.time.instant.text,
+        _date=context.basis_event_time,
+        content=[{"attachment": _attachment(found, build)}],
+    )
+    return last_writer(resource, reader.flags())
+
+
+def _type(kind: Found[FileKind], build: MappingBuilder) -> Element | None:
+    name = next((name for name in ("type", "fileType") if getattr(kind.model, name)), None)
+    if name is None:
+        return None
+    build.claim(MAPPED, *kind.leaves(name))
+    return codeable_concept(text=getattr(kind.model, name))
+
+
+def _attachment(found: Found[File], build: MappingBuilder) -> Element | None:
+    """Make the Attachment. Its ``url`` is masked: with neither url nor data it would assert that there is no file."""
+    name = next((name for name in ("mimeType", "contentType") if _is_mime(getattr(found.model, name))), None)
+    if name:
+        build.claim(MAPPED, *found.leaves(name))
+    return element(
+        contentType=getattr(found.model, name) if name else None,
+        _url=data_absent("masked"),
+        title=found.model.name,
     )
 
 

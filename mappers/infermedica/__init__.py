@@ -1,4 +1,4 @@
-"""Infermedica Intake: a patient finished a survey (mapping.md §10)."""
+"""Infermedica Intake: finished surveys (mapping.md §10)."""
 
 from fhirline.mappers.infermedica.payload import SurveyFinished
 from fhirline.mappers.infermedica.survey_finished import survey_finished
@@ -8,20 +8,21 @@ from fhirline.mappers.times import EventTime, event_time
 
 
 def _event_type(body: Body, _: str | None) -> str | None:
+    """Read ``event_type`` (mapping.md §2)."""
     sent = body.get("event_type")
     return sent if isinstance(sent, str) else None
 
 
 def _patient_key(body: Body) -> tuple[str, ...] | None:
-    """The patient of an enriched event; a thin one names only its survey (mapping.md §2)."""
+    """Read the patient's id of an enriched event; a thin event names only its survey (mapping.md §2)."""
     event = SurveyFinished.model_validate(body)
     if event.patient_id:
         return (event.patient_id,)
-    return ("survey", event.survey[1]) if event.survey else None
+    return ("survey", event.survey.value) if event.survey else None
 
 
 def _event_time(envelope: Envelope) -> EventTime:
-    """The vendor sends no time at all (mapping.md §3.3)."""
+    """Take the time of receipt: the vendor sends no time (mapping.md §3.3)."""
     return event_time(None, envelope.received_at, otherwise="no-event-time")
 
 

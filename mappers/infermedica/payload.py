@@ -1,6 +1,17 @@
 """Infermedica's webhook body and the enriched event (vendor-payloads.md §2.1 to §2.3)."""
 
+from typing import Generic, NamedTuple, TypeVar
+
 from fhirline.mappers.payload import Items, Maybe, Number, Payload, Text
+
+Value = TypeVar("Value")
+
+
+class Located(NamedTuple, Generic[Value]):
+    """A value that may stand in several places, and the JSON Pointer where it was found."""
+
+    pointer: str
+    value: Value
 
 
 class SummaryPatient(Payload):
@@ -12,7 +23,7 @@ class SummaryPatient(Payload):
 
 
 class Evidence(Payload):
-    """A symptom or risk factor that the patient was asked about."""
+    """A symptom or risk factor about which the patient was asked."""
 
     id: Text = None
     name: Text = None
@@ -20,7 +31,7 @@ class Evidence(Payload):
 
 
 class Summary(Payload):
-    """The survey's summary, as far as it becomes more than items of the QuestionnaireResponse."""
+    """The survey's summary: the parts that become more than items of the QuestionnaireResponse."""
 
     patient: Maybe[SummaryPatient] = None
     present_symptoms: Items[Evidence] = ()
@@ -58,7 +69,7 @@ class EvidenceAssessment(Payload):
 
 
 class Content(Payload):
-    """``survey_id`` is all that the vendor sends; the other two are accepted here as well as in the body."""
+    """The vendor sends ``survey_id`` here. The other two are accepted here as well as in the body."""
 
     survey_id: Text = None
     summary: Maybe[Summary] = None
@@ -66,7 +77,7 @@ class Content(Payload):
 
 
 class SurveyFinished(Payload):
-    """``survey_finished``: a thin event, just a survey's id; enriched, with what the survey found."""
+    """``survey_finished``: thin, with a survey's id only, or enriched with the survey's results."""
 
     event_type: Text = None
     content: Maybe[Content] = None
@@ -75,29 +86,32 @@ class SurveyFinished(Payload):
     evidence_assessment: Maybe[EvidenceAssessment] = None
 
     @property
-    def survey(self) -> tuple[str, str] | None:
-        """(pointer, value) of the survey's id."""
+    def survey(self) -> Located[str] | None:
+        """The survey's id."""
         if self.content and self.content.survey_id:
-            return "/content/survey_id", self.content.survey_id
-        return ("/survey_id", self.survey_id) if self.survey_id else None
+            return Located("/content/survey_id", self.content.survey_id)
+        return Located("/survey_id", self.survey_id) if self.survey_id else None
 
     @property
-    def summarized(self) -> tuple[str, Summary] | None:
-        """(pointer, model) of the summary."""
+    def summarized(self) -> Located[Summary] | None:
+        """The summary."""
         if self.summary:
-            return "/summary", self.summary
-        return ("/content/summary", self.content.summary) if self.content and self.content.summary else None
+            return Located("/summary", self.summary)
+        if self.content and self.content.summary:
+            return Located("/content/summary", self.content.summary)
+        return None
 
     @property
-    def assessed(self) -> tuple[str, EvidenceAssessment] | None:
-        """(pointer, model) of the evidence assessment."""
+    def assessed(self) -> Located[EvidenceAssessment] | None:
+        """The evidence assessment."""
         if self.evidence_assessment:
-            return "/evidence_assessment", self.evidence_assessment
+            return Located("/evidence_assessment", self.evidence_assessment)
         if self.content and self.content.evidence_assessment:
-            return "/content/evidence_assessment", self.content.evidence_assessment
+            return Located("/content/evidence_assessment", self.content.evidence_assessment)
         return None
 
     @property
     def patient_id(self) -> str | None:
+        """The patient's id; None where the event names no patient."""
         summary = self.summarized
-        return summary[1].patient.id if summary and summary[1].patient else None
+        return summary.value.patient.id if summary and summary.value.patient else None

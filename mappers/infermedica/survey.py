@@ -1,37 +1,37 @@
-"""An enriched survey while it is mapped: its names, and what became of the leaves that were read."""
+"""The survey that an enriched event belongs to, and the claims of the fields that were read (mapping.md §10)."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from fhirline.mappers.context import Context
+from fhirline.mappers.payload import Payload
 
-PARAGRAPH = "§10"
+MAPPED = "mapped §10"
+"""Claim of a value that stands in a resource."""
+
+KEPT = "kept §10"
+"""Claim of a value that stands in a ``source-data`` extension."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """``id`` is the vendor's; ``claims`` are the ledger's (`MappingResult.claims`)."""
+    """A survey of a patient. ``id`` and ``patient_id`` are the vendor's."""
 
     context: Context
     id: str
     patient_id: str
-    claims: dict[str, str] = field(default_factory=dict)
 
     @property
     def subject(self) -> str:
-        """Reference of the Patient."""
+        """Reference ``Patient/<id>``."""
         return self.context.reference("Patient", "patient", self.patient_id)
 
     @property
     def response(self) -> str:
-        """Reference of the QuestionnaireResponse."""
+        """Reference ``QuestionnaireResponse/<id>``."""
         return self.context.reference("QuestionnaireResponse", "survey", self.id)
 
-    def mapped(self, *pointers: str) -> None:
-        self.claims.update((pointer, f"mapped {PARAGRAPH}") for pointer in pointers)
 
-    def mapped_fields(self, pointer: str, sent: object, *names: str) -> None:
-        """The fields of what stands at ``pointer`` that could be read."""
-        self.mapped(*(f"{pointer}/{name}" for name in names if getattr(sent, name) is not None))
-
-    def kept(self, *pointers: str) -> None:
-        self.claims.update((pointer, f"kept {PARAGRAPH}") for pointer in pointers)
+def read_fields(pointer: str, sent: Payload, *names: str) -> Iterator[str]:
+    """Iterate over the JSON Pointers of those fields of an object at ``pointer`` that could be read."""
+    return (f"{pointer}/{name}" for name in names if getattr(sent, name) is not None)

@@ -1,33 +1,37 @@
 """Infermedica ``survey_finished`` (mapping.md §10): stage A, the event alone; stage B, enriched with its results."""
 
+from fhirline.mappers.builder import EVENT_TYPE_READ, MappingBuilder
 from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.infermedica.enriched import enriched
 from fhirline.mappers.infermedica.payload import SurveyFinished
-from fhirline.mappers.infermedica.survey import Survey
-from fhirline.mappers.results import Flag, Flags, MappingResult, NewResource, Refused
+from fhirline.mappers.infermedica.survey import MAPPED, Survey
+from fhirline.mappers.results import Flag, Flags, MappingResult, NewResource
 
 
 def survey_finished(event: SurveyFinished, context: Context) -> MappingResult:
-    """A finished survey. Which stage it is at, its keys tell; a thin event waits where the results will follow."""
-    survey = event.survey
-    is_enriched = bool(event.summarized or event.assessed)
-    claims = {"/event_type": "mapped §2"}
+    """Map a finished survey (mapping.md §10).
+
+    Its keys decide the stage. With enrichment, a thin event makes nothing: its enriched event follows.
+    """
+    build = MappingBuilder()
+    build.claim(EVENT_TYPE_READ, "/event_type")
+    survey, is_enriched = event.survey, bool(event.summarized or event.assessed)
     if not is_enriched and context.settings.enrichment:
-        claims.update({survey[0]: "ignored §10"} if survey else {})
-        return MappingResult(flags=(Flag("awaiting-enrichment"),), claims=claims)
+        build.flag("awaiting-enrichment")
+        build.claim("ignored §10", survey.pointer if survey else None)
+        return build.result()
     if survey is None:
-        refused = Refused("QuestionnaireResponse", Flag("resource-refused", ("/content/survey_id",)))
-        return MappingResult(refused=(refused,), claims=claims)
-    survey_at, survey_id = survey
-    claims[survey_at] = "mapped §10"
+        build.refuse("QuestionnaireResponse", "resource-refused", "/content/survey_id")
+        return build.result()
+    build.claim(MAPPED, survey.pointer)
     if is_enriched and event.patient_id:
-        return enriched(event, Survey(context, survey_id, event.patient_id, claims))
-    flag = "patient-missing" if is_enriched else "awaiting-enrichment"
-    return MappingResult(made=(thin_response(survey_id, context, flag),), claims=claims)
+        return enriched(event, Survey(context, survey.value, event.patient_id), build)
+    build.add(thin_response(survey.value, context, "patient-missing" if is_enriched else "awaiting-enrichment"))
+    return build.result()
 
 
 def thin_response(survey_id: str, context: Context, flag: str) -> NewResource:
-    """No subject, time or items: the event carries none, or none that a patient could be given."""
+    """Make the QuestionnaireResponse of stage A, without subject, time and items: they are not sent."""
     resource = context.resource(
         "QuestionnaireResponse",
         "survey",

@@ -1,4 +1,4 @@
-"""MediQuo: consultations, reports, prescriptions, history, calendars (mapping.md §8); both editions of its webhooks."""
+"""MediQuo: consultations, reports, prescriptions, history and calendars (mapping.md §8), in both editions."""
 
 from datetime import timedelta
 
@@ -29,12 +29,13 @@ _AHEAD = timedelta(hours=24)
 
 
 def _event_type(body: Body, _: str | None) -> str | None:
+    """Read ``type`` (mapping.md §2)."""
     sent = body.get("type")
     return sent if isinstance(sent, str) else None
 
 
 def _patient_key(body: Body) -> tuple[str, ...] | None:
-    """The patient; calendar events have none, and belong to their professional (mapping.md §2)."""
+    """Read the patient's code; a calendar event has none, and is keyed by its professional (mapping.md §2)."""
     payload = MessageEvent.model_validate(body).payload or MessagePayload()
     if payload.patient and payload.patient.code:
         return (payload.patient.code,)
@@ -43,7 +44,7 @@ def _patient_key(body: Body) -> tuple[str, ...] | None:
 
 
 def _event_time(envelope: Envelope) -> EventTime:
-    """``occurred_on``: UNIX seconds, or milliseconds where only those make sense (mapping.md §3.3)."""
+    """Read ``occurred_on``: UNIX seconds, or milliseconds where only those give a plausible time (mapping.md §3.3)."""
     sent, received = Event.model_validate(envelope.body).occurred_on, envelope.received_at
     if sent is not None:
         for seconds, flags in ((sent, ()), (sent.scaleb(-3), ("timestamp-unit-assumed",))):

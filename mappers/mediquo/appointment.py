@@ -3,37 +3,46 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.fhir.elements import data_absent, element, listed
-from fhirline.mappers.mediquo.compartment import Compartment, compartment
 from fhirline.mappers.mediquo.encounter import CONSULTATION, consultation_source_data, service_type, vendor_concept
+from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import AppointmentEvent, AppointmentPayload, ScheduledConsultation
-from fhirline.mappers.results import Element, Flag, Flags, MappingResult, NewResource, Refused
+from fhirline.mappers.results import Element, Flags, MappingResult, NewResource
 from fhirline.mappers.times import DateTime, inverted
 
 
 def appointment_event(status: str) -> Callable[[AppointmentEvent, Context], MappingResult]:
-    """The mapping of the events after which an appointment has ``status``."""
+    """Return the mapping of the events after which an appointment has ``status`` (mapping.md §8.3)."""
 
     def mapping(event: AppointmentEvent, context: Context) -> MappingResult:
         payload = event.payload or AppointmentPayload()
-        patient = compartment(payload.patient, payload.professional, context)
+        patient = PatientEvent.of(payload.patient, payload.professional, context)
+        build = MappingBuilder()
+        build.add(*patient.people())
         consultation = payload.consultation or ScheduledConsultation()
         if consultation.id is None:
-            patient.skip(CONSULTATION)
-            return patient.mapped((), (unidentified("Appointment"),))
-        return patient.mapped((appointment(consultation, status, patient),))
+            refuse_without_id(build, "Appointment")
+        else:
+            build.add(appointment(consultation, status, patient, build))
+        return patient.result(build)
 
     return mapping
 
 
-def unidentified(resource_type: str) -> Refused:
-    """Without the consultation's id, one consultation would overwrite another."""
-    return Refused(resource_type, Flag("resource-refused", (f"{CONSULTATION}/id",)))
+def refuse_without_id(build: MappingBuilder, *resource_types: str) -> None:
+    """Refuse what a consultation without an id would make: it would overwrite another consultation's."""
+    for resource_type in resource_types:
+        build.refuse(resource_type, "resource-refused", f"{CONSULTATION}/id")
+    build.omit(CONSULTATION)
 
 
-def appointment(consultation: ScheduledConsultation, status: str, compartment: Compartment) -> NewResource:
-    context, flags = compartment.context, Flags()
+def appointment(
+    consultation: ScheduledConsultation, status: str, patient: PatientEvent, build: MappingBuilder
+) -> NewResource:
+    """Make the Appointment (mapping.md §8.3)."""
+    context, flags = patient.context, Flags()
     start_at, end_at = f"{CONSULTATION}/scheduled_start_date", f"{CONSULTATION}/scheduled_end_date"
     start = context.date_time(consultation.scheduled_start_date, start_at, flags)
     end = context.date_time(consultation.scheduled_end_date, end_at, flags)
@@ -43,14 +52,14 @@ def appointment(consultation: ScheduledConsultation, status: str, compartment: C
         end = None
     starts = moment(start, consultation.scheduled_start_date, start_at, context)
     ends = moment(end, consultation.scheduled_end_date, end_at, context)
-    resource = compartment.resource(
+    resource = patient.resource(
         "Appointment",
         "consultation",
         (consultation.id,),
         extension=consultation_source_data(consultation, context),
         identifier=listed(consultation.id and context.identifier("consultation", consultation.id)),
         status=status,
-        serviceType=listed(service_type(consultation.speciality, compartment)),
+        serviceType=listed(service_type(consultation.speciality, context, build)),
         appointmentType=vendor_concept(
             "mediquo-channel", consultation.channel, f"{CONSULTATION}/channel", context, flags
         ),
@@ -61,8 +70,8 @@ def appointment(consultation: ScheduledConsultation, status: str, compartment: C
         created=created and created.text,
         _created=created and created.companion,
         participant=listed(
-            element(actor=compartment.subject, status="accepted"),
-            element(actor=compartment.professional, status="accepted") if compartment.professional else None,
+            element(actor=patient.subject, status="accepted"),
+            element(actor=patient.professional, status="accepted") if patient.professional else None,
         ),
     )
     return last_writer(resource, flags)
@@ -70,14 +79,14 @@ def appointment(consultation: ScheduledConsultation, status: str, compartment: C
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A FHIR ``instant`` and its companion, which says why there is none where there is none (§3.4, rule 4)."""
+    """A FHIR ``instant`` and its companion, which gives the reason where there is none (mapping.md §3.4, rule 4)."""
 
     text: str | None
     companion: Element | None
 
 
 def moment(value: DateTime | None, sent: str | None, pointer: str, context: Context) -> Moment:
-    """``value`` as an instant; of a date alone only what was sent."""
+    """Read a date-time as an ``instant``. A date alone is none: what was sent is kept in the companion."""
     if value is not None and value.order is not None:
         return Moment(value.text, value.companion)
     source = value and (value.companion or {"extension": [context.source_value(pointer, sent)]})

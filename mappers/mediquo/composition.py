@@ -1,4 +1,4 @@
-"""A MediQuo report → Composition, and its opt-in twin DocumentReference (mapping.md §8.1.3, §8.2)."""
+"""MediQuo report → Composition, and DocumentReference where the tenant wants it (mapping.md §8.1.3, §8.2)."""
 
 import hashlib
 from base64 import b64encode
@@ -11,7 +11,7 @@ from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.fhir.elements import LOINC, codeable_concept, coding, data_absent, element, listed, reference
 from fhirline.mappers.fhir.narrative import items, narrative, paragraphs
 from fhirline.mappers.identity import Part, norm
-from fhirline.mappers.mediquo.compartment import Compartment
+from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.sections import Section, sections
 from fhirline.mappers.pipeline.envelope import canonical
 from fhirline.mappers.results import Element, Flags, NewResource
@@ -25,7 +25,11 @@ AUTHOR_NOT_SUPPLIED: Element = {**data_absent("unknown"), "display": "MediQuo pr
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A report as either event sends it. ``content`` is read (cleaned) below ``pointer``."""
+    """A report, from either event that sends one.
+
+    ``content`` are its parts, read at ``pointer``/content. ``kind`` and ``key`` make the resources' ids. ``encounter``
+    is the reference of the Encounter.
+    """
 
     type: str | None
     content: Mapping[str, Any]
@@ -35,137 +39,142 @@ class Note:
     identifier: Element | None = None
     encounter: str | None = None
 
+    @property
+    def is_soap(self) -> bool:
+        """Tell whether the report has the parts of SOAP; another type has parts of any name."""
+        return self.type is not None and norm(self.type) == "soap"
+
 
 def fingerprint(content: Any) -> str:
-    """SHA-256 of a report's content in canonical form: equal text can be correlated, and is not identity."""
+    """Return the SHA-256 of a report's content in canonical form. It correlates equal reports (§8.2)."""
     return hashlib.sha256(canonical(content)).hexdigest()
 
 
-def note(sent: Note, compartment: Compartment, flags: Flags) -> list[NewResource]:
-    """The Composition, with its twin where the tenant wants one; nothing where no section has text."""
-    soap = sent.type is not None and norm(sent.type) == "soap"
-    parts = sections(sent.content, f"{sent.pointer}/content", soap, flags)
+def documents(sent: Note, patient: PatientEvent, flags: Flags) -> list[NewResource]:
+    """Make the Composition, and the DocumentReference where the tenant wants one; neither where no section has text.
+
+    ``flags`` get what the sections lack.
+    """
+    parts = sections(sent.content, f"{sent.pointer}/content", sent.is_soap, flags)
     if not parts:
         return []
-    made = [composition(sent, parts, soap, compartment, flags)]
-    if compartment.context.settings.note_documents:
-        made.append(document_reference(sent, parts, soap, compartment, flags))
+    made = [composition(sent, parts, patient, flags)]
+    if patient.context.settings.note_documents:
+        made.append(document_reference(sent, parts, patient, flags))
     return made
 
 
-def composition(
-    sent: Note, parts: Sequence[Section], soap: bool, compartment: Compartment, flags: Flags
-) -> NewResource:
-    context = compartment.context
-    resource = compartment.resource(
+def composition(sent: Note, parts: Sequence[Section], patient: PatientEvent, flags: Flags) -> NewResource:
+    """Make the Composition (mapping.md §8.1.3, first table)."""
+    context = patient.context
+    resource = patient.resource(
         "Composition",
         sent.kind,
         sent.key,
-        text=_narrative(sent, parts, soap, compartment, flags),
+        text=_narrative(sent, parts, patient, flags),
         extension=[{"url": context.naming.extension("content-fingerprint"), "valueString": fingerprint(sent.content)}],
         identifier=sent.identifier,
         status="final",
-        type=_type(sent.type, soap),
-        category=_category(soap),
-        subject=compartment.subject,
+        type=_type(sent),
+        category=_category(sent),
+        subject=patient.subject,
         encounter=reference(sent.encounter),
         date=context.time.instant.text,
         _date=context.basis_event_time,
-        author=[_author(sent, compartment)],
-        title=_title(soap),
+        author=[_author(patient)],
+        title=_title(sent),
         confidentiality=context.settings.confidentiality,
         custodian=reference(context.organization),
-        section=[
-            element(
-                title=each.title,
-                code=codeable_concept(each.code),
-                text=narrative("additional", each.block),
-            )
-            for each in parts
-        ],
+        section=[_section(part) for part in parts],
     )
     return last_writer(resource, flags)
 
 
-def document_reference(
-    sent: Note, parts: Sequence[Section], soap: bool, compartment: Compartment, flags: Flags
-) -> NewResource:
-    """The same note as plain text, for EHRs that take no Composition (tenant setting ``note_documents``)."""
-    context = compartment.context
-    text = "\n\n".join("\n".join(listed(each.title, each.text) or []) for each in parts)
-    resource = compartment.resource(
+def _section(part: Section) -> Element | None:
+    return element(
+        title=part.title,
+        code=codeable_concept(part.code),
+        text=narrative("additional", part.block),
+    )
+
+
+def document_reference(sent: Note, parts: Sequence[Section], patient: PatientEvent, flags: Flags) -> NewResource:
+    """Make the same note as plain text, for EHRs that take no Composition (tenant setting ``note_documents``)."""
+    context = patient.context
+    text = "\n\n".join("\n".join(listed(part.title, part.text) or []) for part in parts)
+    resource = patient.resource(
         "DocumentReference",
         "document",
         sent.key,
         identifier=listed(sent.identifier),
         status="current",
         docStatus="final",
-        type=_type(sent.type, soap),
-        category=_category(soap),
-        subject=compartment.subject,
+        type=_type(sent),
+        category=_category(sent),
+        subject=patient.subject,
         date=context.time.instant.text,
         _date=context.basis_event_time,
-        author=[_author(sent, compartment)],
+        author=[_author(patient)],
         custodian=reference(context.organization),
         content=[
             {
                 "attachment": {
                     "contentType": "text/plain; charset=utf-8",
                     "data": b64encode(text.encode()).decode(),
-                    "title": _title(soap),
+                    "title": _title(sent),
                 }
             }
         ],
         context={
             **(element(encounter=listed(reference(sent.encounter))) or {}),
-            "related": [reference(composition_reference(sent, compartment))],
+            "related": [reference(composition_reference(sent, patient))],
         },
     )
     return last_writer(resource, flags)
 
 
-def composition_reference(sent: Note, compartment: Compartment) -> str:
-    return compartment.context.reference("Composition", sent.kind, compartment.code, *sent.key)
+def composition_reference(sent: Note, patient: PatientEvent) -> str:
+    """Return the reference ``Composition/<id>`` of a note."""
+    return patient.context.reference("Composition", sent.kind, patient.code, *sent.key)
 
 
-def _type(sent: str | None, soap: bool) -> Element | None:
-    if soap:
+def _type(sent: Note) -> Element | None:
+    if sent.is_soap:
         return codeable_concept(TELEHEALTH_NOTE, text="SOAP report")
-    return codeable_concept(text=sent) or {**data_absent("unknown"), "text": "Report without a stated type"}
+    return codeable_concept(text=sent.type) or {**data_absent("unknown"), "text": "Report without a stated type"}
 
 
-def _category(soap: bool) -> list[Element] | None:
-    return listed(codeable_concept(CONSULT_NOTE)) if soap else None
+def _category(sent: Note) -> list[Element] | None:
+    return listed(codeable_concept(CONSULT_NOTE)) if sent.is_soap else None
 
 
-def _title(soap: bool) -> str:
-    return "SOAP report" if soap else "MediQuo report"
+def _title(sent: Note) -> str:
+    return "SOAP report" if sent.is_soap else "MediQuo report"
 
 
-def _author(sent: Note, compartment: Compartment) -> Element:
-    return compartment.professional or AUTHOR_NOT_SUPPLIED
+def _author(patient: PatientEvent) -> Element:
+    return patient.professional or AUTHOR_NOT_SUPPLIED
 
 
-def _narrative(
-    sent: Note, parts: Sequence[Section], soap: bool, compartment: Compartment, flags: Flags
-) -> Element | None:
-    """What the note is, whose, when, by whom, and what is doubtful; its sections carry the text (mapping.md §13).
+def _narrative(sent: Note, parts: Sequence[Section], patient: PatientEvent, flags: Flags) -> Element | None:
+    """Make the narrative: title, patient, date, author, section titles and flags (mapping.md §13).
 
-    ``extensions``, because the basis of the date stands in an extension.
+    The sections contain the text. The status is ``extensions`` because the date's basis stands in an extension.
     """
-    context = compartment.context
-    author = _author(sent, compartment).get("display") or "a MediQuo professional (name not supplied)"
+    context = patient.context
+    author = _author(patient).get("display") or "a MediQuo professional (name not supplied)"
     return narrative(
         "extensions",
-        paragraphs(_title(soap) if soap or sent.type is None else f"{_title(soap)} ({sent.type})"),
-        paragraphs(f"Patient: {compartment.code}"),
+        paragraphs(_title(sent) if sent.is_soap or sent.type is None else f"{_title(sent)} ({sent.type})"),
+        paragraphs(f"Patient: {patient.code}"),
         paragraphs(f"Date: {context.time.instant.text} (time of the event; when it was written is not stated)"),
         paragraphs(f"Author: {author}"),
-        items(each.title for each in parts if each.title),
-        *(paragraphs(text) for text in _remarks(context, flags)),
+        items(part.title for part in parts if part.title),
+        *(paragraphs(text) for text in _flag_texts(context, flags)),
     )
 
 
-def _remarks(context: Context, flags: Flags) -> list[str]:
+def _flag_texts(context: Context, flags: Flags) -> list[str]:
+    """Say the flags of the event time and of the note in plain words."""
     codes = {*context.time.flags, *(flag.code for flag in flags)}
     return [tables.flags().flags[code].text for code in sorted(codes)]

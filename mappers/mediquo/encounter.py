@@ -1,16 +1,18 @@
-"""MediQuo's ``consultation`` → Encounter (mapping.md §8.1.1), and the codes it shares with Appointment."""
+"""MediQuo's ``consultation`` → Encounter (mapping.md §8.1.1), and the elements that it shares with Appointment."""
 
 import re
 from collections.abc import Sequence
 
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.fhir.elements import ACT_CODE, PARTICIPATION, codeable_concept, coding, element, listed, reference
-from fhirline.mappers.mediquo.compartment import Compartment, source_data
+from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import Consultation, ScheduledConsultation, Speciality, VideoCall
 from fhirline.mappers.results import Element, Flags, NewResource
 from fhirline.mappers.times import period
 
 CONSULTATION = "/payload/consultation"
+SPECIALITY = "mediquo-speciality"
 
 VIRTUAL = coding(ACT_CODE, "VR", "virtual")
 PRIMARY_PERFORMER = coding(PARTICIPATION, "PPRF", "primary performer")
@@ -18,14 +20,17 @@ PRIMARY_PERFORMER = coding(PARTICIPATION, "PPRF", "primary performer")
 _CODE = re.compile(r"[^\s]+( [^\s]+)*")
 
 
-def finished_encounter(consultation: Consultation, appointment: str | None, compartment: Compartment) -> NewResource:
-    """A consultation that took place; ``appointment`` is the reference of the one it fulfils."""
-    context, flags = compartment.context, Flags()
+def finished_encounter(
+    consultation: Consultation, appointment: str | None, patient: PatientEvent, build: MappingBuilder
+) -> NewResource:
+    """Make the Encounter of a consultation that took place. ``appointment`` is the reference of the one it fulfils."""
+    context, flags = patient.context, Flags()
     start = context.date_time(consultation.start_date, f"{CONSULTATION}/start_date", flags)
     end = context.date_time(consultation.end_date, f"{CONSULTATION}/end_date", flags)
     return _encounter(
         consultation,
-        compartment,
+        patient,
+        build,
         flags,
         extension=consultation_source_data(consultation, context),
         status="finished",
@@ -38,14 +43,15 @@ def finished_encounter(consultation: Consultation, appointment: str | None, comp
     )
 
 
-def planned_encounter(call: VideoCall, compartment: Compartment) -> NewResource:
-    """A video call that has a room and has not begun (mapping.md §8.3); the finished consultation replaces it."""
-    return _encounter(call, compartment, Flags(), status="planned")
+def planned_encounter(call: VideoCall, patient: PatientEvent, build: MappingBuilder) -> NewResource:
+    """Make the Encounter of a video call that has not begun (mapping.md §8.3). The finished one replaces it."""
+    return _encounter(call, patient, build, Flags(), status="planned")
 
 
 def _encounter(
     consultation: Consultation | VideoCall,
-    compartment: Compartment,
+    patient: PatientEvent,
+    build: MappingBuilder,
     flags: Flags,
     *,
     status: str,
@@ -54,9 +60,9 @@ def _encounter(
     appointment: list[Element] | None = None,
     period: Element | None = None,
 ) -> NewResource:
-    context = compartment.context
-    performer = element(type=[codeable_concept(PRIMARY_PERFORMER)], individual=compartment.professional)
-    resource = compartment.resource(
+    context = patient.context
+    performer = element(type=[codeable_concept(PRIMARY_PERFORMER)], individual=patient.professional)
+    resource = patient.resource(
         "Encounter",
         "consultation",
         (consultation.id,),
@@ -65,9 +71,9 @@ def _encounter(
         status=status,
         class_=VIRTUAL,
         type=type,
-        serviceType=service_type(consultation.speciality, compartment),
-        subject=compartment.subject,
-        participant=listed(performer if compartment.professional else None),
+        serviceType=service_type(consultation.speciality, context, build),
+        subject=patient.subject,
+        participant=listed(performer if patient.professional else None),
         appointment=appointment,
         period=period,
         serviceProvider=reference(context.organization),
@@ -75,26 +81,25 @@ def _encounter(
     return last_writer(resource, flags)
 
 
-def service_type(speciality: Speciality | None, compartment: Compartment) -> Element | None:
-    """The consultation's speciality: the vendor's number, a curated code where there is one, the vendor's words."""
+def service_type(speciality: Speciality | None, context: Context, build: MappingBuilder) -> Element | None:
+    """Code a consultation's speciality: the vendor's number, a curated code where there is one, the vendor's words."""
     if speciality is None:
         return None
-    context = compartment.context
-    numbered = speciality.id if speciality.id and _CODE.fullmatch(speciality.id) else None
-    if numbered is None:
-        compartment.skip(f"{CONSULTATION}/speciality/id")
-    row = context.terminology.row("mediquo-speciality", speciality.name)
+    number = speciality.id if speciality.id and _CODE.fullmatch(speciality.id) else None
+    if number is None:
+        build.omit(f"{CONSULTATION}/speciality/id")
+    row = context.terminology.row(SPECIALITY, speciality.name)
     if speciality.name is not None and row is None:
-        compartment.unmapped[f"{CONSULTATION}/speciality/name"] = "mediquo-speciality"
+        build.count_unmapped(SPECIALITY, f"{CONSULTATION}/speciality/name")
     return codeable_concept(
-        context.coding("mediquo-speciality", numbered) if numbered else None,
+        context.coding(SPECIALITY, number) if number else None,
         *context.curated(row),
         text=speciality.name,
     )
 
 
 def vendor_concept(table: str, words: str | None, pointer: str, context: Context, flags: Flags) -> Element | None:
-    """A word of the vendor's: coded in our code system named as ``table`` where that has a row, and verbatim."""
+    """Code words of the vendor in the code system named as ``table``, where that has a row; and keep them as text."""
     row = context.terminology.row(table, words)
     if words is not None and row is None:
         flags.add("unmapped-code", pointer, table=table)
@@ -103,10 +108,10 @@ def vendor_concept(table: str, words: str | None, pointer: str, context: Context
 
 
 def consultation_source_data(consultation: ScheduledConsultation, context: Context) -> list[Element]:
-    """What a consultation says and FHIR has no element for (mapping.md §8.3)."""
-    said = {
+    """Keep what FHIR has no element for (mapping.md §8.3)."""
+    sent = {
         "service_type": consultation.service_type,
         "previous_scheduled_start_date": consultation.previous_scheduled_start_date,
         "previous_scheduled_end_date": consultation.previous_scheduled_end_date,
     }
-    return listed(*(source_data(context, f"{CONSULTATION}/{key}", value) for key, value in said.items())) or []
+    return [context.source_data(f"{CONSULTATION}/{name}", value) for name, value in sent.items() if value]

@@ -1,9 +1,10 @@
-"""MediQuo's medical history → one resource an item, and snapshot Lists (mapping.md §8.1.4 to §8.1.6, §8.1.8)."""
+"""MediQuo's medical history → a resource per item, and snapshot Lists (mapping.md §8.1.4 to §8.1.6, §8.1.8)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Item, last_writer
 from fhirline.mappers.duplicates import Distinct, distinct
 from fhirline.mappers.fhir.elements import (
@@ -17,7 +18,7 @@ from fhirline.mappers.fhir.elements import (
     reference,
 )
 from fhirline.mappers.identity import Part, norm
-from fhirline.mappers.mediquo.compartment import Compartment
+from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
 from fhirline.mappers.payload import absent
 from fhirline.mappers.results import Element, Flags, NewResource
@@ -28,74 +29,12 @@ PROBLEM_LIST_ITEM = coding(
 )
 UNAVAILABLE = coding("http://terminology.hl7.org/CodeSystem/list-empty-reason", "unavailable", "Unavailable")
 EMPTY = "empty in the source; whether anyone asked is not stated"
-
-
-def history(patient: PatientHistory, compartment: Compartment) -> list[NewResource]:
-    """Each item, and per array the List of what it held (mapping.md §8.1.8)."""
-    allergy_ids = {each.id for each in patient.allergies if each and each.id and not each.id.isdecimal()}
-
-    def diagnosed(each: Distinct[HistoryItem], compartment: Compartment) -> NewResource:
-        if each.model.id in allergy_ids:
-            each.flags.add("suspicious-id", f"{each.pointer}/id")
-        return condition(each, compartment)
-
-    return [
-        *_kind(ALLERGIES, patient.allergies, allergy_intolerance, compartment),
-        *_kind(DISEASES, patient.diseases, diagnosed, compartment),
-        *_kind(MEDICATIONS, patient.medications, medication_statement, compartment),
-    ]
-
-
-def allergy_intolerance(each: Distinct[HistoryItem], compartment: Compartment) -> NewResource:
-    """``active`` is not said, but required (``ait-1``) and the safe side (mapping.md §8.1.4)."""
-    default = {"extension": [compartment.context.value_basis("default")]}
-    resource = compartment.resource(
-        "AllergyIntolerance",
-        "allergy",
-        each.key,
-        identifier=_identifier("allergy", each, compartment),
-        clinicalStatus={**default, **(codeable_concept(ACTIVE) or {})},
-        code=_name(each.model),
-        patient=compartment.subject,
-        note=listed(annotation(each.model.description)),
-    )
-    return last_writer(resource, each.flags)
-
-
-def condition(each: Distinct[HistoryItem], compartment: Compartment) -> NewResource:
-    """Without ``clinicalStatus``: history may be resolved, and ``active`` is no safe default (mapping.md §8.1.5)."""
-    resource = compartment.resource(
-        "Condition",
-        "disease",
-        each.key,
-        identifier=_identifier("disease", each, compartment),
-        category=[codeable_concept(PROBLEM_LIST_ITEM)],
-        code=_name(each.model),
-        subject=compartment.subject,
-        note=listed(annotation(each.model.description)),
-    )
-    return last_writer(resource, each.flags)
-
-
-def medication_statement(each: Distinct[Medication], compartment: Compartment) -> NewResource:
-    resource = compartment.resource(
-        "MedicationStatement",
-        "medication",
-        each.key,
-        identifier=_identifier("medication", each, compartment),
-        status="unknown",
-        medicationCodeableConcept=_name(each.model),
-        subject=compartment.subject,
-        _effectiveDateTime=data_absent("unknown"),
-        note=listed(annotation(each.model.description)),
-        dosage=listed(element(text=each.model.posology)),
-    )
-    return last_writer(resource, each.flags)
+UNREADABLE = "the source lists nothing that could be read"
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """An array of the history, and the List that says what it held."""
+    """An array of the history: its name in the payload, and title and code of its List."""
 
     name: str
     title: str
@@ -117,50 +56,133 @@ MEDICATIONS = Kind(
 )
 
 
+def history(sent: PatientHistory, patient: PatientEvent, build: MappingBuilder) -> list[NewResource]:
+    """Make the resources of allergies, diseases and medications, and the List of each array."""
+    allergy_ids = {allergy.id for allergy in sent.allergies if allergy and allergy.id and not allergy.id.isdecimal()}
+
+    def checked_condition(disease: Distinct[HistoryItem], patient: PatientEvent) -> NewResource:
+        if disease.model.id in allergy_ids:  # §3.6
+            disease.flags.add("suspicious-id", f"{disease.pointer}/id")
+        return condition(disease, patient)
+
+    return [
+        *_kind(ALLERGIES, sent.allergies, allergy_intolerance, patient, build),
+        *_kind(DISEASES, sent.diseases, checked_condition, patient, build),
+        *_kind(MEDICATIONS, sent.medications, medication_statement, patient, build),
+    ]
+
+
+def allergy_intolerance(allergy: Distinct[HistoryItem], patient: PatientEvent) -> NewResource:
+    """Make an AllergyIntolerance (mapping.md §8.1.4). ``active`` is not sent, but required by ``ait-1``, and safe."""
+    default = {"extension": [patient.context.value_basis("default")]}
+    resource = patient.resource(
+        "AllergyIntolerance",
+        "allergy",
+        allergy.key,
+        identifier=_identifier("allergy", allergy, patient),
+        clinicalStatus={**default, **(codeable_concept(ACTIVE) or {})},
+        code=_name(allergy.model),
+        patient=patient.subject,
+        note=listed(annotation(allergy.model.description)),
+    )
+    return last_writer(resource, allergy.flags)
+
+
+def condition(disease: Distinct[HistoryItem], patient: PatientEvent) -> NewResource:
+    """Make a Condition (mapping.md §8.1.5), without ``clinicalStatus``: a disease of the history may be resolved."""
+    resource = patient.resource(
+        "Condition",
+        "disease",
+        disease.key,
+        identifier=_identifier("disease", disease, patient),
+        category=[codeable_concept(PROBLEM_LIST_ITEM)],
+        code=_name(disease.model),
+        subject=patient.subject,
+        note=listed(annotation(disease.model.description)),
+    )
+    return last_writer(resource, disease.flags)
+
+
+def medication_statement(medication: Distinct[Medication], patient: PatientEvent) -> NewResource:
+    """Make a MedicationStatement (mapping.md §8.1.6)."""
+    resource = patient.resource(
+        "MedicationStatement",
+        "medication",
+        medication.key,
+        identifier=_identifier("medication", medication, patient),
+        status="unknown",
+        medicationCodeableConcept=_name(medication.model),
+        subject=patient.subject,
+        _effectiveDateTime=data_absent("unknown"),
+        note=listed(annotation(medication.model.description)),
+        dosage=listed(element(text=medication.model.posology)),
+    )
+    return last_writer(resource, medication.flags)
+
+
+def _identifier(kind: str, item: Distinct[Any], patient: PatientEvent) -> list[Element] | None:
+    return [patient.context.identifier(kind, item.model.id)] if item.model.id else None
+
+
+def _name(item: HistoryItem) -> Element:
+    return codeable_concept(text=item.name) or data_absent("unknown")
+
+
 def _kind(
     kind: Kind,
     models: Sequence[Any],
-    build: Callable[[Distinct[Any], Compartment], NewResource],
-    compartment: Compartment,
+    make: Callable[[Distinct[Any], PatientEvent], NewResource],
+    patient: PatientEvent,
+    build: MappingBuilder,
 ) -> Iterator[NewResource]:
+    """Make the resource of each item of an array and, where it was sent as an array, its List."""
     pointer = f"/payload/patient/{kind.name}"
-    sent_as_array = isinstance(compartment.context.raw(pointer), list)
-    named, denials = _sorted_out(pointer, models, sent_as_array, compartment)
-    made = [build(each, compartment) for each in distinct(named, _key)]
-    yield from made
+    sent_as_array = isinstance(patient.context.raw(pointer), list)
+    named, denials = _named_and_denials(pointer, models, sent_as_array, patient, build)
+    resources = [make(item, patient) for item in distinct(named, _key)]
+    yield from resources
     if sent_as_array:
-        yield snapshot(kind, pointer, made, denials, compartment)
+        yield snapshot(kind, pointer, resources, denials, patient)
 
 
-def _sorted_out(
-    pointer: str, models: Sequence[HistoryItem | None], sent_as_array: bool, compartment: Compartment
+def _key(item: HistoryItem) -> tuple[Part, ...]:
+    """Return the key of an item: the vendor's id or, without one, its name."""
+    return (item.id,) if item.id else (None, norm(item.name or ""))
+
+
+def _named_and_denials(
+    pointer: str,
+    models: Sequence[HistoryItem | None],
+    sent_as_array: bool,
+    patient: PatientEvent,
+    build: MappingBuilder,
 ) -> tuple[list[Item[HistoryItem]], list[Item[HistoryItem]]]:
-    """The items that say something, and those that deny it (mapping.md §8.1.4); others yield nothing.
+    """Split the items into those to map, and those whose name denies them (mapping.md §8.1.4).
 
-    An item with an id and a description says something, also where its name is not sent.
+    An item is mapped if it has a name, or an id and a description. A denial is a note of the List; without a List it is
+    omitted. Other items are flagged, and omitted.
     """
-    context = compartment.context
+    context = patient.context
     if unread := _unread(pointer, models, context.raw(pointer)):
-        compartment.flags.add("value-unreadable", *unread)
+        build.flag("value-unreadable", *unread)
     named: list[Item[HistoryItem]] = []
     denials: list[Item[HistoryItem]] = []
     for item in context.items(pointer, models):
         if item.model.name is None and not (item.model.id and _words(item.model)):
-            compartment.flags.add("item-empty", item.pointer)
-            compartment.skip(item.pointer)
+            build.flag("item-empty", item.pointer)
         elif context.terminology.row("denials", item.model.name) is None:
             named.append(item)
         elif sent_as_array:
             denials.append(item)
-            compartment.skip(f"{item.pointer}/id")
+            build.omit(f"{item.pointer}/id")
         else:
-            compartment.flags.add("denial-text", item.pointer)
-            compartment.skip(item.pointer)
+            build.flag("denial-text", item.pointer)
+            build.omit(item.pointer)
     return named, denials
 
 
 def _unread(pointer: str, models: Sequence[HistoryItem | None], raw: Any) -> list[str]:
-    """Where something else than an item was sent: a name alone, say. The ledger keeps it."""
+    """Return the pointers of values that are no items: a bare name, for example."""
     sent = raw if isinstance(raw, list) else [raw]
     return [
         f"{pointer}/{position}" if isinstance(raw, list) else pointer
@@ -169,32 +191,22 @@ def _unread(pointer: str, models: Sequence[HistoryItem | None], raw: Any) -> lis
     ]
 
 
-def _key(item: HistoryItem) -> tuple[Part, ...]:
-    """The vendor's id; an item without one is known by its name."""
-    return (item.id,) if item.id else (None, norm(item.name or ""))
-
-
-def _name(item: HistoryItem) -> Element:
-    return codeable_concept(text=item.name) or data_absent("unknown")
-
-
-def _identifier(kind: str, each: Distinct[Any], compartment: Compartment) -> list[Element] | None:
-    return [compartment.context.identifier(kind, each.model.id)] if each.model.id else None
-
-
 def snapshot(
     kind: Kind,
     pointer: str,
-    made: Sequence[NewResource],
+    resources: Sequence[NewResource],
     denials: Sequence[Item[HistoryItem]],
-    compartment: Compartment,
+    patient: PatientEvent,
 ) -> NewResource:
-    """What one array held at the time of the event. Never ``nilknown``: absence of an item is no negative finding."""
-    context, flags = compartment.context, Flags()
+    """Make the List of what an array contained (mapping.md §8.1.8).
+
+    Its ``emptyReason`` is never ``nilknown``: an absent item is no negative finding.
+    """
+    context, flags = patient.context, Flags()
     for denial in denials:
         flags.add("denial-text", denial.pointer)
-    said = "the source lists nothing that could be read" if context.raw(pointer) else EMPTY
-    resource = compartment.resource(
+    reason = UNREADABLE if context.raw(pointer) else EMPTY
+    resource = patient.resource(
         "List",
         kind.name,
         (),
@@ -202,16 +214,16 @@ def snapshot(
         mode="snapshot",
         title=kind.title,
         code=codeable_concept(kind.code),
-        subject=compartment.subject,
+        subject=patient.subject,
         date=context.time.instant.text,
         note=listed(*(annotation(_words(denial.model)) for denial in denials)),
-        entry=[{"item": reference(f"{each.resource['resourceType']}/{each.resource['id']}")} for each in made],
-        emptyReason=None if made or denials else codeable_concept(UNAVAILABLE, text=said),
+        entry=[{"item": reference(f"{new.resource['resourceType']}/{new.resource['id']}")} for new in resources],
+        emptyReason=None if resources or denials else codeable_concept(UNAVAILABLE, text=reason),
     )
     return last_writer(resource, flags)
 
 
 def _words(item: HistoryItem) -> str:
-    """All that an item says, a line each."""
+    """Join all texts of an item, a line each."""
     posology = item.posology if isinstance(item, Medication) else None
     return "\n".join(listed(item.name, item.description, posology) or [])

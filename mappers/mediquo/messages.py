@@ -1,17 +1,21 @@
-"""MediQuo ``patient_message_received`` and ``_sent`` → Communication (mapping.md §8.3).
+"""MediQuo ``patient_message_received`` and ``_sent`` → Communication (mapping.md §8.3)."""
 
-The vendor's guide and its sample disagree on the name, so on the direction: neither sender nor recipient is stated.
-"""
-
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, one_event
-from fhirline.mappers.mediquo.compartment import compartment
+from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import MessageEvent, MessagePayload
 from fhirline.mappers.results import MappingResult
 
 
 def message(event: MessageEvent, context: Context) -> MappingResult:
+    """Map a message (mapping.md §8.3).
+
+    The vendor's guide and its sample disagree on the direction: neither sender nor recipient is stated.
+    """
     payload = event.payload or MessagePayload()
-    patient = compartment(payload.patient, payload.professional, context)
+    patient = PatientEvent.of(payload.patient, payload.professional, context)
+    build = MappingBuilder()
+    build.add(*patient.people())
     communication = patient.resource(
         "Communication",
         "message",
@@ -20,4 +24,5 @@ def message(event: MessageEvent, context: Context) -> MappingResult:
         subject=patient.subject,
         sent=context.time.instant.text,
     )
-    return patient.mapped([one_event(communication)])
+    build.add(one_event(communication))
+    return patient.result(build)

@@ -1,6 +1,6 @@
 """MediQuo's webhook bodies, both editions (vendor-payloads.md §1).
 
-A field that an event's mapping does not read is not declared for that event, so that the ledger keeps it.
+A model declares only what the mapping of its event reads, so that the ledger keeps the rest.
 """
 
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ SourceData = Annotated[Text, Rule("kept", "§8.3")]
 
 
 class Event(Payload):
-    """The envelope that all events share."""
+    """The fields of all events."""
 
     type: Text = None
     occurred_on: Number = None
@@ -24,7 +24,7 @@ class Patient(Payload):
 
 
 class Professional(Payload):
-    """``hash`` is what the calendar events call the ``id``."""
+    """A professional; the calendar events call its id ``hash``."""
 
     id: Shortest = None
     hash: Shortest = None
@@ -70,7 +70,7 @@ class VideoCall(Payload):
 
 
 Content = Annotated[Maybe[dict[str, Any]], Rule("mapped", "§8.1.3")]
-"""A report's parts by key, whatever the vendor puts there: each becomes a section."""
+"""A report's parts by key. The keys are not fixed: each part becomes a section."""
 
 
 class Report(Payload):
@@ -164,7 +164,7 @@ class MessagePayload(Payload):
 
 
 class MessageEvent(Event):
-    """``patient_message_received`` and ``patient_message_sent``; also what any body is read as to learn whose it is."""
+    """``patient_message_received`` and ``_sent``. Any body is read as this one to find its patient (mapping.md §2)."""
 
     payload: Maybe[MessagePayload] = None
 

@@ -1,9 +1,10 @@
-"""MediQuo ``patient_report_sent``: a report on its way to the patient (mapping.md §8.2)."""
+"""MediQuo ``patient_report_sent`` → Composition, Communication (mapping.md §8.2)."""
 
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.fhir.elements import codeable_concept, coding, element, listed, reference
-from fhirline.mappers.mediquo.compartment import Compartment, compartment
-from fhirline.mappers.mediquo.composition import Note, composition_reference, fingerprint, note
+from fhirline.mappers.mediquo.composition import Note, composition_reference, documents, fingerprint
+from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import ReportSent, ReportSentPayload
 from fhirline.mappers.results import Flags, MappingResult, NewResource
 
@@ -11,8 +12,11 @@ NOTIFICATION = coding("http://terminology.hl7.org/CodeSystem/communication-categ
 
 
 def report_sent(event: ReportSent, context: Context) -> MappingResult:
+    """Map a report that was sent to its patient (mapping.md §8.2)."""
     payload = event.payload or ReportSentPayload()
-    patient = compartment(payload.patient, None, context)
+    patient = PatientEvent.of(payload.patient, None, context)
+    build = MappingBuilder()
+    build.add(*patient.people())
     sent = Note(
         type=payload.type,
         content=payload.content or {},
@@ -20,19 +24,21 @@ def report_sent(event: ReportSent, context: Context) -> MappingResult:
         kind="sent",
         key=(event.occurred_on, fingerprint(context.raw("/payload/content"))),
     )
-    made = note(sent, patient, Flags())
+    made = documents(sent, patient, Flags())
+    build.add(*made)
     if payload.content is None:
-        patient.skip("/payload/content")
+        build.omit("/payload/content")
     if not made:
-        patient.flags.add("report-empty", "/payload/content")
-        patient.skip("/payload/type")
-    return patient.mapped([*made, _communication(sent, bool(made), patient)])
+        build.flag("report-empty", "/payload/content")
+        build.omit("/payload/type")
+    build.add(communication(sent, bool(made), patient))
+    return patient.result(build)
 
 
-def _communication(sent: Note, with_report: bool, patient: Compartment) -> NewResource:
-    """That the report was sent; by whom is not said.
+def communication(sent: Note, with_report: bool, patient: PatientEvent) -> NewResource:
+    """Make the Communication: that the report was sent. Its sender is not named.
 
-    Last writer, as the note: the key tells events apart only by time and content, and two may differ elsewhere.
+    Last writer, as the Composition is: two events of one time and content have one key, and may differ elsewhere.
     """
     context = patient.context
     report = reference(composition_reference(sent, patient)) if with_report else None

@@ -1,4 +1,4 @@
-"""The parts of a MediQuo report's content → Composition.section (mapping.md §8.1.3, second table)."""
+"""The parts of a MediQuo report → Composition.section (mapping.md §8.1.3, second table)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ SOAP: Mapping[str, tuple[str, Element]] = {
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """``block`` is the XHTML of ``text``."""
+    """A section with text; ``block`` is the XHTML of ``text``."""
 
     title: str | None
     code: Element | None
@@ -32,9 +32,10 @@ class Section:
 
 
 def sections(content: Mapping[str, Any], pointer: str, soap: bool, flags: Flags) -> list[Section]:
-    """The SOAP parts in their order, then other keys by name (an object's own order carries nothing).
+    """Make the SOAP sections in their order, then the others sorted by key: the order of an object has no meaning.
 
-    A part without text is left out: neither ``cmp-1`` nor ``cmp-2`` allows an empty section.
+    A part without text makes no section, flag ``section-missing``: ``cmp-1`` and ``cmp-2`` forbid an empty one.
+    ``soap`` tells whether the report's type is SOAP. ``pointer`` is that of ``content``.
     """
     names = [*(SOAP if soap else ()), *sorted(key for key in content if not (soap and key in SOAP))]
     made = []
@@ -48,6 +49,7 @@ def sections(content: Mapping[str, Any], pointer: str, soap: bool, flags: Flags)
 
 
 def _section(title: str | None, code: Element | None, value: Any) -> Section | None:
+    """Make a section of a JSON value: a text is paragraphs, an object or a list is pretty-printed."""
     if value is None or value == REDACTED:
         return None
     if isinstance(value, dict | list):

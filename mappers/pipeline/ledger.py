@@ -114,21 +114,7 @@ def _leaves(body: Mapping[str, Any], model: BaseModel | None, mapped: MappingRes
         _read(body, model, "", "", rows)
     else:
         rows.append(Leaf("", None, "kept", NOT_SUPPORTED))
-    if not mapped.kept:
-        return rows.leaves
-    kept = frozenset(mapped.kept)
-    return [
-        leaf._replace(unplaced=False) if leaf.unplaced and _at_or_below(leaf.pointer, kept) else leaf
-        for leaf in rows.leaves
-    ]
-
-
-def _at_or_below(pointer: str, pointers: Set[str]) -> bool:
-    while pointer not in pointers:
-        pointer, found, _ = pointer.rpartition("/")
-        if not found:
-            return False
-    return True
+    return rows.leaves
 
 
 def _secret_pointer(pointer: str) -> bool:

@@ -89,7 +89,7 @@ class Normalizer:
             model = mapping.model.model_validate(envelope.body)
             mapped = mapping.map(model, context)
         updates = []
-        if context.time.from_received and mapped.made:
+        if context.time.from_received and mapped.resources:
             entry = Entry(Version(envelope.received_at.order, envelope.event_key, envelope.received_at.text), None)
             updates.append(StateUpdate(receipt, FIRST_RECEIPT, entry))
         return self._assembled(context, mapped, model, state, updates)
@@ -103,14 +103,14 @@ class Normalizer:
         updates: list[StateUpdate],
     ) -> Normalized:
         """Fold what the mapping made, and make the outputs of it."""
-        event_flags = [*(Flag(code) for code in context.time.flags if mapped.made), *mapped.flags]
+        event_flags = [*(Flag(code) for code in context.time.flags if mapped.resources), *mapped.flags]
         drafts = DraftSet(flags=[*event_flags, *(refused.flag for refused in mapped.refused)], updates=updates)
-        for made in mapped.made:
+        for made in mapped.resources:
             collect(made, context.version, state, drafts)
         build = OutputBuilder(context, self.validate, raw_key(context.envelope), drafts)
         build.refusals.extend(map(Refusal.of, mapped.refused))
 
-        outputs = [*self._constants(context, build)] if mapped.made else []
+        outputs = [*self._constants(context, build)] if mapped.resources else []
         targets = {*drafts.targets, *(output.key for output in outputs)}
         for draft, constant in drafts.drafts:
             if output := build.of_draft(draft, constant):

@@ -56,7 +56,7 @@ class _Paths:
         mapped, model = ledger.mapped, ledger.model
         modelled = model is not None and bool(fields(type(model)))
         self._claimed = None if modelled or mapped.claims is None else _with_ancestors(mapped.claims)
-        self._keyed = frozenset(mapped.keyed)
+        self._hidden_keys = frozenset(mapped.hidden_keys)
         self._places = {"": _Place("", ledger.body, model)}
         self._may_show: dict[str, bool] = {}
 
@@ -94,7 +94,7 @@ class _Paths:
         """Tell whether a model or a claim declares that an object's keys are field names."""
         if self._claimed is None:
             return isinstance(read, BaseModel)
-        return pointer not in self._keyed
+        return pointer not in self._hidden_keys
 
     def _declared(self, pointer: str, key: str, read: Any) -> tuple[bool, Any]:
         """Return whether a key of a described object is declared, and what the model read there."""
