@@ -31,7 +31,7 @@ FORMS: dict[str, Publish] = {
 
 def new_topics(on: RunningBroker, count: int) -> list[str]:
     names = [f"delivered-{uuid4().hex[:8]}" for _ in range(count)]
-    with Cluster(kafka_python(on.settings())) as cluster:
+    with Cluster(kafka_python(on.settings()), timeout=60) as cluster:
         made = [Topic(name, 1, 1, "delete", 1_048_576, "key", "for a test") for name in names]
         assert cluster.apply(cluster.plan(made)).complete
     return names
