@@ -22,7 +22,7 @@
     ├── LogEndsBefore           step2_consume: a partition ends before its committed offset (exit code 70)
     ├── RestoreFailed           step3_restore: the state topic could not be read (exit code 70)
     ├── RegisterTooLarge        step3_restore: a state entry exceeds what Kafka takes (a dead letter)
-    ├── PublishFailed          step5_publish: a record was not acknowledged (exit code 70)
+    ├── PublishFailed           step5_publish: a record was not acknowledged (exit code 70)
     ├── CallFailed              enrich: a call of Infermedica's API failed
     ├── NotEnriched             enrich: a survey cannot be completed (a dead letter)
     ├── Abandoned               enrich: the process ends while a survey is fetched
@@ -30,7 +30,7 @@
     ├── NotMarked               dead-letters: an event was redriven, but its status was not written
     ├── Interrupted             replay: Ctrl-C; the run can be resumed
     ├── Failed                  replay: a mapping process died
-    ├── InvalidDeparture        forget: a resource that records an erasure is invalid FHIR, a defect of ours
+    ├── InvalidErasureRecords   forget: a resource that records an erasure is invalid FHIR, a defect of ours
     ├── CommandFailed           cli: a command ends with one line and an exit code (config/exit_codes.py)
     ├── BrokerDied              demo: the embedded broker ended, or did not answer
     └── StackFailed             demo: a process of the stack ended, or did not start
