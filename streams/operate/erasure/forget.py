@@ -5,8 +5,7 @@ began when every worker had read the block, and that found nothing.**
 
 1. Write the block. Every process that has read it maps nothing more of the patient (`streams.step3_restore.erased`).
 2. Write the DELETE Bundles and the Provenance, before the tombstones. They are made of the keys that still have a
-value,
-   so after a crash between the two another run finds the same keys and writes the same bytes.
+   value, so after a crash between the two another run finds the same keys and writes the same bytes.
 3. Write tombstones for resources and state entries.
 4. Wait until everything that workers had read before the block must have been written. Search again from the beginning,
    delete what was found, and repeat until a search finds nothing.
