@@ -31,7 +31,7 @@
     ├── NotMarked               dead-letters: an event was redriven, but its status was not written
     ├── Interrupted             replay: Ctrl-C; the run can be resumed
     ├── Failed                  replay: a mapping process died
-    ├── InvalidDeparture        forget: a resource that records an erasure is invalid FHIR, a defect of ours
+    ├── InvalidErasureRecords   forget: a resource that records an erasure is invalid FHIR, a defect of ours
     ├── CommandFailed           cli: a command ends with one line and an exit code (config/exit_codes.py)
     ├── BrokerDied              demo: the embedded broker ended, or did not answer
     └── StackFailed             demo: a process of the stack ended, or did not start

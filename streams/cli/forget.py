@@ -18,8 +18,8 @@ from fhirline.streams.cli.output import confirm, counting, progress
 
 if TYPE_CHECKING:
     from fhirline.config.settings import Settings
-    from fhirline.streams.operate.erasure.find import Found
     from fhirline.streams.operate.erasure.forget import Erasure
+    from fhirline.streams.operate.erasure.found import Found
     from fhirline.streams.operate.erasure.report import Report
     from fhirline.streams.step3_restore.block import Compartment
 
@@ -110,7 +110,7 @@ def forget(request: ForgetRequest) -> None:
     with progress() as reporter:
         erasure = Erasure(settings, patient, counting(reporter))
         blocked = erasure.blocked() is not None
-        found = erasure.look()
+        found = erasure.find()
     try:
         with failing_with("forget", {PublishFailed: NOT_ERASED}, "not done yet: fix that, and run this again"):
             if request.lift:

@@ -1,9 +1,9 @@
-"""All dead letters and what became of them, as far as the topics tell.
+"""All dead letters with their status, read from the topics.
 
-A redriven event is *done* when the worker has mapped it and wrote no new letter. The worker commits an offset only
-after everything that follows from its record, letters included, has been acknowledged (step2). So the order of reading
-is what makes the answer true: **first the committed offsets, then the letters to their end.** A letter of an offset
-that is committed is there before its commit; the other way round, a letter written in between would be missed.
+A redriven event is *done* when the worker has mapped it and has written no new letter. The worker commits an offset
+only after everything that follows from its record, letters included, has been acknowledged (step2). So the order of
+reading matters: **first the committed offsets, then the letters to their end.** A letter of a committed offset was
+written before the commit. In the other order, a letter that is written in between would be missed.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Board:
-    """Reads letters without their values (there may be many), and marks; `read` again reads on."""
+    """Keeps the letters, without their values, and the marks. Each `read` reads on from the one before."""
 
     def __init__(self, settings: Settings, vendors: Collection[str]) -> None:
         self._settings = settings
@@ -51,11 +51,11 @@ class Board:
             self._admin.close()
 
     def read(self, progress: Progress | None = None) -> list[Case]:
-        """Every case there is by now. Raises KafkaAccessError where Kafka does not answer."""
+        """Read on, and return every case. Raises KafkaAccessError where Kafka does not answer."""
         with Scanner(self._settings, progress) as scanner:
             for message in self._read_on(scanner, [DEAD_LETTER_STATUS]):
-                self._take_mark(message)
-            self._read_committed(each.redriven for each in self._marks.values() if each.status is Status.REDRIVEN)
+                self._apply_mark(message)
+            self._read_committed(mark.redriven for mark in self._marks.values() if mark.status is Status.REDRIVEN)
             for message in self._read_on(scanner, self._topics):
                 letter = letter_of(from_confluent(message))
                 self._letters[letter.position] = letter
@@ -67,7 +67,7 @@ class Board:
             self._positions[partition_of(message)] = (message.offset() or 0) + 1
             yield message
 
-    def _take_mark(self, message: Message) -> None:
+    def _apply_mark(self, message: Message) -> None:
         id, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
         if value is None:
             self._marks.pop(id, None)
@@ -81,7 +81,7 @@ class Board:
         wanted = sorted({position.topic_partition for position in positions if position})
         if not wanted:
             return
-        import kafka  # takes longer to import than most boards to read
+        import kafka  # its import takes longer than reading most boards
         from kafka.errors import KafkaError
 
         partitions = [kafka.TopicPartition(*each) for each in wanted]
@@ -90,11 +90,12 @@ class Board:
                 self._admin = kafka.KafkaAdminClient(**kafka_python(self._settings), client_id="fhirline-dead-letters")
             for group in (self._settings.group, f"{self._settings.group}.enrich"):
                 found = self._admin.list_group_offsets({group: partitions})[group]
-                self._committed.update({(group, tp.topic, tp.partition): held.offset for tp, held in found.items()})
+                self._committed.update({(group, tp.topic, tp.partition): answer.offset for tp, answer in found.items()})
         except KafkaError as error:
             raise KafkaRequestFailed(f"committed offsets could not be read: {type(error).__name__}") from None
 
     def _mapped(self, case: Case) -> bool:
+        """Whether every group that reads the case's redriven record has committed an offset after it."""
         position = case.mark.redriven if case.mark else None
         if position is None:
             return False
@@ -102,19 +103,19 @@ class Board:
         if position.topic in map(raw_topic, ENRICHED) and any(map(_of_enrichment, case.letters)):
             groups.append(f"{self._settings.group}.enrich")
         return all(
-            self._committed.get((each, position.topic, position.partition), -1) > position.offset for each in groups
+            self._committed.get((group, position.topic, position.partition), -1) > position.offset for group in groups
         )
 
 
 def _of_enrichment(letter: Letter) -> bool:
-    """The worker reads thin events too; its letter of a record too large names the topic that it was for."""
-    from fhirline.streams.enrich.stage import FAILED  # brings an HTTP client with it, which hardly any letter needs
+    """Whether the enrichment wrote the letter. The worker's letter of a record too large names the record's topic."""
+    from fhirline.streams.enrich.stage import FAILED  # imports an HTTP client, which few letters need
 
     return letter.code == FAILED or (letter.code == TOO_LARGE and not letter.path)
 
 
 def records(settings: Settings, wanted: Collection[RecordPosition]) -> Iterator[ConsumerRecord]:
-    """Read the records at the wanted positions, in their order; those that are gone are left out."""
+    """Read the records at the wanted positions, in their order. Records that retention has deleted are left out."""
     starts: dict[TopicPartition, int | None] = {}
     ends: dict[TopicPartition, int] = {}
     for position in sorted(wanted):

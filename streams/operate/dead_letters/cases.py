@@ -1,8 +1,8 @@
-"""A dead letter as its headers tell of it, and what became of it. Pure: no Kafka client, no clock.
+"""Dead letters, joined to cases with a status. Pure: no Kafka client, no clock.
 
-Letters of one event belong together as a *case*: the first one, those of later attempts, and repeats of either that a
-killed worker wrote again. What they have in common is the raw record that was mapped first: its position is the
-case's id. A record that was redriven says them in its header ``first-raw``, which goes on into its letter.
+All letters of one event are a *case*: the first one, those of later attempts, and repeats of either that a killed
+worker wrote again. The case's id is the position of the raw record that was mapped first. A redriven record has it in
+its header ``first-raw``, and so has its letter.
 """
 
 import re
@@ -28,10 +28,10 @@ _INDEX = re.compile(r"(?<=/)\d+(?=/|$)|(?<=\[)\d+(?=\])")
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What may be shown of a letter: no key, which names a patient, and no value, of which only ``size`` is known.
+    """What may be shown of a letter. Its key, which names a patient, and its value are not part of it.
 
-    ``received``: when the event was (of a foreign record: its timestamp). ``size``: bytes, None where the letter goes
-    without its value. ``redrive``: the idempotency key of the redrive that this letter answers.
+    ``received``: time of the event's receipt; for another producer's record its timestamp. ``size``: bytes of the
+    value, None for a letter without one. ``redrive``: idempotency key of the redrive whose event failed again.
     """
 
     position: RecordPosition
@@ -52,34 +52,34 @@ class Letter:
 
     @property
     def problems(self) -> list[dict[str, Any]]:
-        """The failing paths: code, resource, path, problem; never a value."""
+        """The failing paths, each with code, resource, path and problem, and without values."""
         try:
             listed = orjson.loads(self.errors or b"[]")
         except orjson.JSONDecodeError:
             return []
-        return [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        return [problem for problem in listed if isinstance(problem, dict)] if isinstance(listed, list) else []
 
     @property
     def paths(self) -> set[str]:
-        return {self.path, *(str(each["path"]) for each in self.problems if each.get("path"))}
+        return {self.path, *(str(problem["path"]) for problem in self.problems if problem.get("path"))}
 
 
 class Status(StrEnum):
-    """What became of a case."""
+    """The status of a case."""
 
     OPEN = "open"
     REDRIVEN = "redriven"
-    """Sent again; not mapped yet."""
+    """Sent again, and not mapped yet."""
     FAILED = "failed-again"
     DONE = "done"
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What ``normalizer.dead-letter-status`` holds under a case's id. When: its record's timestamp.
+    """The value of a case's record in ``normalizer.dead-letter-status``, whose key is the case's id.
 
-    ``attempts``: how often the event has been mapped, the redriven record counted. ``redriven``: where that lies.
-    ``letter``: the case's last letter when the mark was set; one behind it is news.
+    ``attempts``: how often the event has been mapped, the redriven record included. ``redriven``: the redriven record's
+    position. ``letter``: the case's last letter when the mark was written; a later one makes the case open again.
     """
 
     status: Status
@@ -103,27 +103,27 @@ class Mark:
 
     @classmethod
     def decode(cls, value: bytes) -> Self:
-        """Raises ValueError where the value is no mark."""
-        held = orjson.loads(value)
+        """Decode a value. Raises ValueError where it is no mark."""
+        fields = orjson.loads(value)
         try:
-            letter = RecordPosition.parse(held["letter"])
+            letter = RecordPosition.parse(fields["letter"])
             if letter is None:
-                raise ValueError("letter is no topic/partition/offset")
+                raise ValueError("letter is not topic/partition/offset")
             return cls(
-                Status(held["status"]),
-                int(held["attempts"]),
-                RecordPosition.parse(held["redriven"]),
+                Status(fields["status"]),
+                int(fields["attempts"]),
+                RecordPosition.parse(fields["redriven"]),
                 letter,
-                str(held["idempotencyKey"]),
-                str(held["mappingVersion"]),
+                str(fields["idempotencyKey"]),
+                str(fields["mappingVersion"]),
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"no dead letter status: {type(error).__name__}") from None
+            raise ValueError(f"not a dead letter status: {type(error).__name__}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All letters of one event, and what became of it."""
+    """All letters of one event, and the event's status."""
 
     id: str
     letters: tuple[Letter, ...]
@@ -136,21 +136,21 @@ class Case:
 
     @property
     def attempts(self) -> int:
-        """How often the event has been mapped, a redriven record on its way counted."""
+        """How often the event has been mapped, a redriven record included that is not mapped yet."""
         return max(self.last.attempt, self.mark.attempts if self.mark else 1)
 
     def answers(self, idempotency_key: str) -> bool:
-        """Whether a redrive with this key has sent the event; its letter says so even where no mark was written."""
+        """Whether a redrive with this key has sent the event, by its mark or, without a mark, by its letter."""
         marked = self.mark is not None and self.mark.idempotency_key == idempotency_key
-        return marked or any(each.redrive == idempotency_key for each in self.letters)
+        return marked or any(letter.redrive == idempotency_key for letter in self.letters)
 
 
-MappingResult = Callable[[Case], bool]
-"""Whether the stages that read a case's redriven record have committed offsets beyond it."""
+IsMapped = Callable[[Case], bool]
+"""Whether the groups that read a case's redriven record have committed offsets after it."""
 
 
 def letter_of(record: ConsumerRecord) -> Letter:
-    """Read a letter; whatever is missing or unreadable has a stand-in, so that no letter is ever hidden."""
+    """Read a letter's headers. What is missing or unreadable has a default, so that every letter is shown."""
 
     def text(name: str) -> str:
         return header(record.headers, name) or ""
@@ -179,49 +179,49 @@ def letter_of(record: ConsumerRecord) -> Letter:
 
 
 def received(letter: ConsumerRecord) -> Instant | None:
-    """When a letter's event was received, as the mapping took it: the header, else the raw record's timestamp."""
+    """Return when a letter's event was received: the header that the mapping reads, else the raw record's timestamp."""
     sent = Instant.parse(header(letter.headers, headers.RECEIVED_AT))
     return sent or Instant.from_unix(Decimal(raw_timestamp(letter)) / 1000)
 
 
 def raw_timestamp(letter: ConsumerRecord) -> int:
-    """The raw record's timestamp, UNIX milliseconds; the letter's own where its header is missing."""
-    told = header(letter.headers, headers.RAW_TIMESTAMP) or ""
-    return int(told) if re.fullmatch(r"\d{1,15}", told) else letter.timestamp_ms
+    """Return the raw record's timestamp in UNIX milliseconds, or the letter's own where the header is missing."""
+    text = header(letter.headers, headers.RAW_TIMESTAMP) or ""
+    return int(text) if re.fullmatch(r"\d{1,15}", text) else letter.timestamp_ms
 
 
 def _event_type(vendor: str, value: bytes | None, route_event: str | None) -> str:
-    """The event's type where it is a known one: payload text goes nowhere."""
+    """Return the event's type if the mapping knows it. Other text of the payload is never shown."""
     if vendor not in VENDORS:
         return UNKNOWN
     declared = vendor_mapping(vendor)
     try:
         body = orjson.loads(value or b"{}")
         found = declared.event_type(body if isinstance(body, dict) else {}, route_event)
-    except Exception:  # noqa: BLE001  # this very body may be what our code failed on
+    except Exception:  # noqa: BLE001  # this body may be what made the mapping fail
         found = route_event
     return found if found and (found in declared.events or found in declared.unmapped) else UNKNOWN
 
 
-def cases(letters: Iterable[Letter], marks: Mapping[str, Mark], mapped: MappingResult) -> list[Case]:
-    """The letters by case, in the order in which they were received, each with its status."""
+def cases(letters: Iterable[Letter], marks: Mapping[str, Mark], mapped: IsMapped) -> list[Case]:
+    """Join letters to cases, in the order of receipt, each with its status."""
     collected: defaultdict[str, list[Letter]] = defaultdict(list)
     for letter in letters:
         collected[letter.case].append(letter)
     found = []
     for id, own in collected.items():
-        own.sort(key=lambda each: (each.attempt, each.position))
+        own.sort(key=lambda letter: (letter.attempt, letter.position))
         found.append(_with_status(id, tuple(own), marks.get(id), mapped))
-    return sorted(found, key=lambda each: (each.last.received or Instant("", (0, "")), each.id))
+    return sorted(found, key=lambda case: (case.last.received or Instant("", (0, "")), case.id))
 
 
-def _with_status(id: str, letters: tuple[Letter, ...], mark: Mark | None, mapped: MappingResult) -> Case:
+def _with_status(id: str, letters: tuple[Letter, ...], mark: Mark | None, mapped: IsMapped) -> Case:
     last = letters[-1]
     case = Case(id, letters, mark, Status.FAILED if last.attempt > 1 else Status.OPEN)
     if mark is None:
         return case
     if mark.status is Status.DONE:
-        return case if any(_behind(each.position, mark.letter) for each in letters) else _as(case, Status.DONE)
+        return case if any(_is_after(letter.position, mark.letter) for letter in letters) else _as(case, Status.DONE)
     if last.attempt >= mark.attempts or mark.status is Status.FAILED:
         return _as(case, Status.FAILED)
     return _as(case, Status.DONE if mapped(case) else Status.REDRIVEN)
@@ -231,11 +231,15 @@ def _as(case: Case, status: Status) -> Case:
     return Case(case.id, case.letters, case.mark, status)
 
 
-def _behind(letter: RecordPosition, known: RecordPosition) -> bool:
-    """Letters of a case have one key, so they lie in one partition, in the order in which they were written."""
+def _is_after(letter: RecordPosition, known: RecordPosition) -> bool:
+    """Compare two letters of a case. They have one key, and so are in one partition in the order of writing."""
     return letter.topic_partition == known.topic_partition and letter.offset > known.offset
 
 
 def shape(path: str) -> str:
-    """A path without its indexes: what is wrong in every item of a list is one group."""
+    """Replace the indexes of a path by ``*``, so that a problem of every item of a list is one group.
+
+    >>> shape("/prescriptions/3/dose"), shape("Patient.name[0].family")
+    ('/prescriptions/*/dose', 'Patient.name[*].family')
+    """
     return _INDEX.sub("*", path)

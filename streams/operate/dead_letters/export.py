@@ -1,4 +1,4 @@
-"""Dead letters into files, for their owner only (mode 0600; folders 0700): they may hold patients' data."""
+"""Export of dead letters, which may contain patient data, to files of mode 0600 and folders of mode 0700."""
 
 import os
 import re
@@ -17,7 +17,7 @@ OWNER_ONLY = 0o600
 
 
 def to_lines(path: Path, cases: Iterable[tuple[Case, ConsumerRecord | None]]) -> int:
-    """JSON Lines, one case a line, with key and payload where a record is given; how many."""
+    """Write a line of JSON per case, with key and payload where a record is given. Return the number of cases."""
     count = 0
     with _opened(path) as file:
         for case, record in cases:
@@ -28,7 +28,7 @@ def to_lines(path: Path, cases: Iterable[tuple[Case, ConsumerRecord | None]]) ->
 
 
 def to_folder(path: Path, cases: Iterable[tuple[Case, ConsumerRecord | None]]) -> int:
-    """``<id>.json`` for each case and, where a record is given, ``<id>.payload``: the value byte for byte; how many."""
+    """Write ``<id>.json`` per case and, where a record is given, its value to ``<id>.payload``. Return the number."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -49,10 +49,10 @@ def to_folder(path: Path, cases: Iterable[tuple[Case, ConsumerRecord | None]]) -
 
 
 def _opened(path: Path) -> BinaryIO:
-    """A new file, or the same one anew, its mode set before anything is in it."""
+    """Open a new or emptied file, whose mode is set before anything is written."""
     try:
         file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY), "wb")
-        os.fchmod(file.fileno(), OWNER_ONLY)  # a file that was there keeps its mode otherwise
+        os.fchmod(file.fileno(), OWNER_ONLY)  # an existing file would keep its mode
     except OSError as error:
         raise ConfigurationError(f"--to {path}: {error.strerror}") from None
     return file

@@ -1,26 +1,26 @@
 """Sending dead letters through the mapping again.
 
-How: the event is written to its raw topic once more, into the partition where it lay before. It is not mapped here,
-because only the worker that owns a raw partition maps into its state (state.md §7): a process mapping
-beside it would read state that is not there yet, and write over what is newer. As one more raw record the event takes
-its turn, and three laws make that harmless whenever it happens:
+The event is written to its raw topic once more, into the same partition as before. It is not mapped here, because only
+the worker that owns a raw partition maps into its state (state.md §7): another process would read state that is not
+complete, and overwrite newer records. As one more raw record the event is mapped in its turn. Three properties make
+that safe at any time:
 
-* Byte-equal deliveries are one event (mapping.md §3.2): the redriven record carries the value, tenant, route event and
-  time of receipt of the first, so its event key and its version are the first one's. ``received-at`` is always written,
-  since a foreign record's stood in its timestamp, which a topic may be configured to set anew.
-* Folds take statements in any order, and of a last-writer resource the greatest version stays: events of the patient
-  that came after the failed one are not overwritten, neither on their topics nor by the event's Bundle.
-* What fails again is a letter with the next ``attempt``, of the same case (header ``first-raw``).
+* Byte-equal deliveries are one event (mapping.md §3.2). The redriven record has the value, tenant, route event and time
+  of receipt of the first, so it has the same event key and the same version. ``received-at`` is always written: the
+  time of another producer's record is in its timestamp, which a topic may be configured to replace.
+* Folds accept updates in any order, and for a last-writer resource the greatest version stays. Later events of the
+  patient are overwritten neither on their topics nor by the event's Bundle.
+* An event that fails again becomes a letter with the next ``attempt`` of the same case (header ``first-raw``).
 
-The value is the letter's, which is redacted; the raw record of a foreign producer need not be. A letter without a value
-(unreadable and naming a secret, or too large) is sent from the raw record, redacted, if that can be read by now; if
-not, it is not: the secret would lie in the raw topic twice.
+The value is the letter's, which is redacted; another producer's raw record may not be. A letter without a value
+(unreadable with a secret in it, or too large) is sent from the raw record, redacted, if that can be read by now.
+Otherwise it is not sent, because the secret would be in the raw topic twice.
 
-Crash safety: the mark (status topic) follows the raw record's delivery report. Dying between the two errs towards
-sending twice, which by the first law is once. With the same idempotency key nothing is sent that is marked with it, or
-whose letter says that it answers it.
+Crash safety: the mark on the status topic follows the raw record's delivery report. A crash between the two leads to a
+second send of the same event, which by the first property is one event. With the same idempotency key no event is sent
+that is marked with it, or whose letter has it.
 
-An erased patient's event is not sent: the worker would pass it over, but the raw topic would hold it once more.
+An erased patient's event is not sent. The worker would not map it, but the raw topic would contain it once more.
 """
 
 import time
@@ -45,28 +45,30 @@ from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_val
 from fhirline.topics.declared import DEAD_LETTER_STATUS, enriched_topic, raw_topic
 
 SEND_AGAIN = frozenset({Status.OPEN, Status.FAILED})
-"""What a redrive takes unless it is told otherwise: what is on its way or done needs none."""
+"""The statuses that a redrive sends by default."""
 
 FLUSH_GRACE = 2.0
-"""Seconds beyond the delivery timeout in which librdkafka must have said what became of a record."""
+"""Seconds after the delivery timeout within which librdkafka must have reported on every record."""
 
 
 class NotMarked(FhirlineError):
-    """Events were sent, and Kafka did not take their marks: the same key would send them again, which does no harm."""
+    """Events were sent, but their marks were not written. The same key would send them again, which is safe."""
 
 
 class NotSent(FhirlineError):
-    """A letter that cannot be redriven; the message says why, without any of its payload."""
+    """A letter cannot be redriven. The message states why, without payload."""
 
 
-def again(case: Case, letter: ConsumerRecord, raw: ConsumerRecord | None, idempotency_key: str) -> ProducerRecord:
-    """The raw record of a case's last letter; ``raw``: the one it came from, asked for where it has no value.
+def redriven_record(
+    case: Case, letter: ConsumerRecord, raw: ConsumerRecord | None, idempotency_key: str
+) -> ProducerRecord:
+    """Make the raw record of a case's last letter. ``raw``: its first raw record, needed for a letter without a value.
 
     Raises NotSent.
     """
     last = case.last
     if last.raw is None or last.raw.topic not in (raw_topic(last.vendor), enriched_topic(last.vendor)):
-        raise NotSent("the letter does not say which raw record of its vendor it is of")
+        raise NotSent("the letter does not name a raw record of its vendor")
     at = received(letter)
     kept = {headers.RECEIVED_AT, headers.TENANT, headers.EVENT_TYPE, headers.EVENT_KEY}
     kept -= {headers.RECEIVED_AT} if at else set()
@@ -76,7 +78,7 @@ def again(case: Case, letter: ConsumerRecord, raw: ConsumerRecord | None, idempo
         letter.value if letter.value is not None else _from_raw(raw),
         last.raw.partition,
         [
-            *((name, held) for name, held in letter.headers if name in kept),
+            *((name, value) for name, value in letter.headers if name in kept),
             *(headers.headers(received_at=at.text) if at else []),
             *headers.headers(attempt=str(case.attempts + 1), first_raw=case.id, redrive=idempotency_key),
         ],
@@ -86,27 +88,27 @@ def again(case: Case, letter: ConsumerRecord, raw: ConsumerRecord | None, idempo
 
 def _from_raw(raw: ConsumerRecord | None) -> bytes:
     if raw is None:
-        raise NotSent("the letter goes without its value, and the raw record is no longer there")
+        raise NotSent("the letter has no value, and the raw record is no longer there")
     if raw.value is None:
         raise NotSent("the raw record has no value: there is nothing to map")
     try:
         value = redacted_value(raw, envelope_of(raw))
     except UnreadableBody as error:
-        raise NotSent(f"still unreadable ({error.code}), and it may hold a secret: not written twice") from None
+        raise NotSent(f"still unreadable ({error.code}), and it may contain a secret: not written twice") from None
     assert value is not None
     return value
 
 
 @dataclass(slots=True)
 class Report:
-    """What became of each case: marked as sent, or why it was not sent."""
+    """The result for each case, by id: the position of the redriven record, or why it was not sent."""
 
     sent: dict[str, RecordPosition] = field(default_factory=dict)
     not_sent: dict[str, str] = field(default_factory=dict)
 
 
 class Redriver:
-    """The producer. ``rate``: events a second at most, evenly, so that the vendors' own need not stand behind them."""
+    """Sends events. ``rate``: events per second at most, so that the vendors' own events do not wait behind them."""
 
     def __init__(self, settings: Settings, idempotency_key: str, rate: float | None = None) -> None:
         self._settings = settings
@@ -120,13 +122,13 @@ class Redriver:
         self.report = Report()
 
     def send(self, cases: Sequence[Case], progress: Callable[[], None] = lambda: None) -> Report:
-        """Write each case's event to its raw topic, and mark it; returns when all is acknowledged or refused."""
+        """Write each case's event to its raw topic and mark it. Return when all are acknowledged or refused."""
         lasts = {case.last.position: case for case in cases}
         try:
             for letter in records(self._settings, lasts.keys()):
                 self._send(lasts.pop(letter.position), letter)
                 progress()
-        finally:  # also where it is interrupted: what was sent is marked
+        finally:  # after an interruption too, what was sent is marked
             self._erasures.close()
             self._flush()
         for case in lasts.values():
@@ -134,7 +136,7 @@ class Redriver:
         return self.report
 
     def settle(self, cases: Iterable[Case]) -> None:
-        """Mark what is known to be done, or to have failed again, so that nobody need find it out anew."""
+        """Mark the cases that are done or have failed again, so that later readings need not find out again."""
         for case in cases:
             if case.mark and case.status in (Status.DONE, Status.FAILED) and case.status is not case.mark.status:
                 old = case.mark
@@ -158,10 +160,10 @@ class Redriver:
             raw = None
             if letter.value is None and case.last.raw is not None:
                 raw = next(records(self._settings, [case.last.raw]), None)
-            record = again(case, letter, raw, self._key)
-            self._heed_erasure(case, record)
-        except NotSent as why:
-            self.report.not_sent[case.id] = str(why)
+            record = redriven_record(case, letter, raw, self._key)
+            self._require_not_erased(record)
+        except NotSent as reason:
+            self.report.not_sent[case.id] = str(reason)
             return
         self._pace()
 
@@ -177,20 +179,21 @@ class Redriver:
         self._produce(record, delivered)
         self._write_marks()
 
-    def _heed_erasure(self, case: Case, record: ProducerRecord) -> None:
-        """Raises NotSent where the patient is erased, KafkaAccessError where that is unknown."""
+    def _require_not_erased(self, record: ProducerRecord) -> None:
+        """Raise NotSent where the patient is erased, and KafkaAccessError where that is unknown."""
         if not self._erasures.fresh:
             self._erasures.refresh()
         try:
             erased = self._erasures.erasure_list.blocks(envelope_of(record.at(record.partition or 0, 0)))
         except UnreadableBody:
-            return  # names nobody
+            return  # names no patient
         if erased:
             raise NotSent("its patient is erased")
 
     def _pace(self) -> None:
+        """Wait for the next event's turn."""
         while (wait := self._next - time.monotonic()) > 0:
-            self._producer.poll(wait)  # delivery reports meanwhile
+            self._producer.poll(wait)  # handles delivery reports
             self._write_marks()
         self._next = max(self._next, time.monotonic()) + self._every
 
@@ -199,7 +202,7 @@ class Redriver:
             try:
                 produce(self._producer, record, delivered)
             except BufferError:
-                self._producer.poll(0.1)  # waits for room: delivery reports free it
+                self._producer.poll(0.1)  # delivery reports free the queue
             except KafkaException as error:
                 delivered(error.args[0], None)  # too large for this producer
                 return
@@ -217,7 +220,7 @@ class Redriver:
             self._produce(ProducerRecord(DEAD_LETTER_STATUS, id.encode(), mark.encode()), delivered)
 
     def _flush(self) -> None:
-        """Raises NotMarked."""
+        """Wait until everything is acknowledged. Raises NotMarked."""
         for _ in range(2):  # the reports of the records, then those of their marks
             self._producer.flush(self._settings.delivery_timeout + FLUSH_GRACE)
             self._write_marks()

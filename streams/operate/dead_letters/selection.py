@@ -1,4 +1,4 @@
-"""Which cases are meant, and how they are counted. Pure."""
+"""Filtering and grouping of cases. Pure."""
 
 import re
 from collections import Counter, defaultdict
@@ -11,10 +11,10 @@ from fhirline.streams.operate.dead_letters.cases import Case, Status, shape
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What all of a case's last letter must be; an empty collection asks nothing.
+    """Conditions on a case's last letter, which must all hold. An empty collection is no condition.
 
-    ``paths``: JSON Pointers or FHIRPaths, ``*`` for anything; one of the letter's failing paths must be meant, with its
-    indexes or without (``*``). ``since`` and ``until`` (exclusive) are about the event's receipt.
+    ``paths``: JSON Pointers or FHIRPaths with ``*`` for any text. One of them must match one of the letter's failing
+    paths, with its indexes or with ``*`` for each. ``since`` and ``until`` (exclusive): the event's receipt.
     """
 
     ids: Collection[str] = ()
@@ -30,7 +30,7 @@ class Filter:
 
     def __call__(self, case: Case) -> bool:
         last = case.last
-        asked = (
+        conditions = (
             (self.ids, case.id),
             (self.vendors, last.vendor),
             (self.tenants, last.tenant),
@@ -40,24 +40,24 @@ class Filter:
             (self.statuses, case.status),
         )
         return (
-            all(value in wanted for wanted, value in asked if wanted)
-            and (not self.paths or any(_meant(path, self.paths) for path in last.paths))
+            all(value in wanted for wanted, value in conditions if wanted)
+            and (not self.paths or any(_matches(path, self.paths) for path in last.paths))
             and (self.since is None or (last.received is not None and last.received >= self.since))
             and (self.until is None or (last.received is not None and last.received < self.until))
         )
 
 
-def _meant(path: str, patterns: Iterable[str]) -> bool:
+def _matches(path: str, patterns: Iterable[str]) -> bool:
     return any(
-        re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), each, re.DOTALL)
+        re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), form, re.DOTALL)
         for pattern in patterns
-        for each in (path, shape(path))
+        for form in (path, shape(path))
     )
 
 
 @dataclass(slots=True)
 class Group:
-    """Cases that have failed alike. ``first`` and ``last`` are receipts of events."""
+    """Cases that failed in the same way. ``first`` and ``last``: times of receipt."""
 
     vendor: str
     code: str
@@ -69,14 +69,14 @@ class Group:
 
 
 def grouped(cases: Iterable[Case]) -> list[Group]:
-    """By vendor, error code, path without its indexes and mapping version; the largest first."""
+    """Group cases by vendor, error code, path without indexes and mapping version, the largest group first."""
     collected: defaultdict[tuple[str, str, str, str], list[Case]] = defaultdict(list)
     for case in cases:
         last = case.last
         collected[last.vendor, last.code, shape(last.path), last.mapping_version].append(case)
     groups = []
     for key, members in collected.items():
-        times = [each.last.received for each in members if each.last.received]
-        counts = Counter(each.status for each in members)
+        times = [case.last.received for case in members if case.last.received]
+        counts = Counter(case.status for case in members)
         groups.append(Group(*key, counts, min(times, default=None), max(times, default=None)))
-    return sorted(groups, key=lambda each: (-each.counts.total(), each.vendor, each.code, each.path))
+    return sorted(groups, key=lambda group: (-group.counts.total(), group.vendor, group.code, group.path))

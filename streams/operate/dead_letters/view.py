@@ -1,4 +1,4 @@
-"""Cases as people and programs read them: rows, lines, JSON; and the payload where it was asked for."""
+"""Cases as rows, lines and JSON, and payloads where they are revealed."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -13,20 +13,19 @@ from fhirline.streams.observe.terminal import printable
 from fhirline.streams.operate.dead_letters.cases import Case, Status
 from fhirline.streams.operate.dead_letters.selection import Group
 
-GROUP_COLUMNS = (
-    "vendor", "code", "path", "mapping", "events", *(each.value for each in Status), "first received", "last received"
-)  # fmt: skip
+STATUSES = tuple(status.value for status in Status)
+GROUP_COLUMNS = ("vendor", "code", "path", "mapping", "events", *STATUSES, "first received", "last received")
 CASE_COLUMNS = ("id", "status", "attempts", "tenant", "event type", "code", "path", "mapping", "received")
 
 
-def group_row(group: Group) -> Sequence[str]:
+def group_row(group: Group) -> Sequence[str | int]:
     return (
         group.vendor,
         group.code,
         group.path or "-",
         group.mapping_version or "-",
-        str(group.counts.total()),
-        *(str(group.counts[each]) for each in Status),
+        group.counts.total(),
+        *(group.counts[status] for status in Status),
         _time(group.first),
         _time(group.last),
     )
@@ -39,18 +38,18 @@ def group_document(group: Group) -> dict[str, Any]:
         "path": group.path,
         "mappingVersion": group.mapping_version,
         "events": group.counts.total(),
-        "statuses": {each.value: group.counts[each] for each in Status},
+        "statuses": {status.value: group.counts[status] for status in Status},
         "firstReceived": group.first and group.first.text,
         "lastReceived": group.last and group.last.text,
     }
 
 
-def case_row(case: Case) -> Sequence[str]:
+def case_row(case: Case) -> Sequence[str | int]:
     last = case.last
     return (
         case.id,
         case.status.value,
-        str(case.attempts),
+        case.attempts,
         last.tenant,
         last.event_type,
         last.code,
@@ -61,7 +60,7 @@ def case_row(case: Case) -> Sequence[str]:
 
 
 def case_document(case: Case) -> dict[str, Any]:
-    """Everything but key and payload, which may name a patient."""
+    """Make a case's JSON, without key and payload, which may name a patient."""
     last, mark = case.last, case.mark
     return {
         "id": case.id,
@@ -77,7 +76,7 @@ def case_document(case: Case) -> dict[str, Any]:
         "problems": last.problems,
         "mappingVersion": last.mapping_version,
         "bytes": last.size,
-        "letters": [str(each.position) for each in case.letters],
+        "letters": [str(letter.position) for letter in case.letters],
         "raw": str(last.raw) if last.raw else None,
         "redriven": mark
         and {"to": str(mark.redriven) if mark.redriven else None, "idempotencyKey": mark.idempotency_key},
@@ -85,36 +84,38 @@ def case_document(case: Case) -> dict[str, Any]:
 
 
 def case_lines(case: Case) -> Iterable[str]:
-    """``show``: a field a line, then a failing path a line."""
+    """Make the lines of ``show``: one per field, then one per failing path."""
     document = case_document(case)
     problems, redriven = document.pop("problems"), document.pop("redriven")
     size = document.pop("bytes")
     letters = document.pop("letters")
     for name, value in document.items():
         yield f"{name:16}{printable('-' if value in (None, '') else str(value))}"
-    told = f"{size} bytes, shown with --reveal" if size is not None else "left out of the letter; raw may hold it"
-    yield f"{'payload':16}{told}"
-    for place in letters:
-        yield f"{'letter':16}{place}"
+    payload = (
+        f"{size} bytes, shown with --reveal" if size is not None else "not in the letter; it may be in the raw record"
+    )
+    yield f"{'payload':16}{payload}"
+    for position in letters:
+        yield f"{'letter':16}{position}"
     if redriven:
         yield f"{'redriven to':16}{redriven['to'] or '-'} (idempotency key {printable(redriven['idempotencyKey'])})"
-    for each in problems:
-        yield f"{'problem':16}" + printable("  ".join(str(value) for value in each.values()))
+    for problem in problems:
+        yield f"{'problem':16}" + printable("  ".join(str(value) for value in problem.values()))
 
 
 def payload_document(record: ConsumerRecord) -> dict[str, Any]:
-    """Key and payload of a letter: JSON as it is, else its bytes in base64."""
-    held: dict[str, Any] = {"key": (record.key or b"").decode("utf-8", "replace")}
+    """Return key and payload of a letter: the payload as JSON, else its bytes in base64."""
+    document: dict[str, Any] = {"key": (record.key or b"").decode("utf-8", "replace")}
     if record.value is None:
-        return {**held, "payload": None}
+        return {**document, "payload": None}
     try:
-        return {**held, "payload": orjson.loads(record.value)}
+        return {**document, "payload": orjson.loads(record.value)}
     except orjson.JSONDecodeError:
-        return {**held, "payloadBase64": b64encode(record.value).decode()}
+        return {**document, "payloadBase64": b64encode(record.value).decode()}
 
 
 def payload_text(value: bytes | None) -> str:
-    """A payload for a terminal: nothing in it may steer that."""
+    """Write a payload for a terminal, with escapes for everything that would steer it."""
     if value is None:
         return "(none)"
     try:
@@ -125,7 +126,7 @@ def payload_text(value: bytes | None) -> str:
 
 
 def revealed(cases: Iterable[Case], how: str, reason: str, name: str | None) -> None:
-    """Audit who sees which letters' payloads, and why; ``how``: ``show`` or ``export``. To be called before it."""
+    """Audit who sees which letters' payloads, and why. Call it before showing them. ``how``: ``show`` or ``export``."""
     for case in cases:
         last = case.last
         about = {"letter": case.id, "vendor": last.vendor, "tenant": last.tenant, "event_key": last.event_key}

@@ -1,6 +1,6 @@
-"""Erasure of a patient: what is written, what stays until its retention ends, what keeps a replay from undoing it.
+"""Erasure of a patient: what is written, what remains, and what keeps a replay from undoing it.
 
-``block``: keyed hashes of erased patients, which worker, replay and enrichment ask; ``find``: what there is of a
-patient; ``departure``: the DELETE Bundle and its Provenance; ``forget``: the order of it all. docs/erasure.md is the
-operator's view.
+``find`` finds everything of a patient, ``records`` makes tombstones, DELETE Bundles and the Provenance, and ``forget``
+writes them in an order that a crash cannot break. Keyed hashes of erased patients, which worker, replay and enrichment
+read, are in ``streams/step3_restore/block.py``. docs/erasure.md is the operator's view.
 """

@@ -1,23 +1,20 @@
-"""What there is of a patient on the topics: which keys, which records, whose raw partitions.
+"""Finding everything of a patient on the topics: canonical keys, state entries, and records that will remain.
 
-The worker writes no list of a patient's resources. It is put together again, from three sides at once, each of which
-finds what another misses:
+The worker keeps no list of a patient's resources. They are found in three ways, each of which finds what another
+misses:
 
-* **raw**: the patient's raw records, and what today's mapping makes of them;
-* **origin**: canonical records whose header ``raw`` names one of those records (also such as today's mapping no longer
-  makes), or a record that another resource of the patient came from (also where raw's retention is over);
-* **reference**: canonical records that refer to ``Patient/<id>``, and each Provenance of a resource found.
+* **raw**: the patient's raw records, and what the present mapping makes of them;
+* **origin**: canonical records whose header ``raw`` names one of those records, which finds what the present mapping no
+  longer makes; or a raw record that another resource of the patient came from, which works after raw's retention;
+* **reference**: canonical records that refer to ``Patient/<id>``, and each Provenance of a resource that was found.
 
-Only the patient's own partitions are read: all that follows from a patient's events shares one partition number
+Only the patient's own partitions are read: everything that follows from a patient's events has one partition number
 (docs/contracts.md). Types that belong to no patient (Practitioner, Organization, Device, …) are left out.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 import orjson
-from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.azodha import reader
@@ -35,8 +32,8 @@ from fhirline.streams.kafka.records import (
     from_confluent,
     headers_of,
     partition_of,
-    timestamp_ms,
 )
+from fhirline.streams.operate.erasure.found import Found, Remains
 from fhirline.streams.step3_restore.block import Compartment
 from fhirline.streams.step4_normalize.follow import follow
 from fhirline.streams.step4_normalize.raw_event import envelope_of
@@ -54,66 +51,15 @@ from fhirline.topics.declared import (
 )
 from fhirline.topics.partition import partition_for
 
-CANONICAL = tuple(canonical_topic(each) for each in RESOURCE_TYPES if each not in PATIENTLESS_TYPES)
+CANONICAL = tuple(canonical_topic(name) for name in RESOURCE_TYPES if name not in PATIENTLESS_TYPES)
 MESSAGES = (BUNDLE, OUTCOME)
-PROVENANCE = canonical_topic("Provenance")
 
-
-@dataclass(slots=True)
-class Remains:
-    """Records of one partition that no tombstone can take away: they go when the topic's retention ends."""
-
-    records: int = 0
-    oldest_ms: int = 0
-    newest_ms: int = 0
-    first_offset: int = 0
-    last_offset: int = 0
-
-    def add(self, message: Message) -> None:
-        at, offset = timestamp_ms(message), message.offset() or 0
-        if not self.records:
-            self.oldest_ms, self.first_offset = at, offset
-        self.records += 1
-        self.oldest_ms, self.newest_ms = min(self.oldest_ms, at), max(self.newest_ms, at)
-        self.last_offset = offset
-
-
-@dataclass(slots=True)
-class Found:
-    """All that is known of a patient. ``live``: canonical keys whose last value is none of a tombstone, by place."""
-
-    compartments: dict[str, Compartment]
-    """By raw key: the patient's own, and what else is the patient's (a survey named by its id alone)."""
-    live: dict[tuple[TopicPartition, str], str] = field(default_factory=dict)
-    """(topic and partition, key) → by which way it was found."""
-    state: set[tuple[TopicPartition, bytes]] = field(default_factory=set)
-    remains: dict[TopicPartition, Remains] = field(default_factory=dict)
-    keys: set[str] = field(default_factory=set)
-    """Every canonical key that was ever the patient's, tombstoned or not."""
-    mapped: frozenset[str] = frozenset()
-    patients: set[bytes] = field(default_factory=set)
-    """``"Patient/<id>"`` as it stands in a reference."""
-    origins: set[str] = field(default_factory=set)
-    """Positions of raw records that are the patient's."""
-
-    @property
-    def raw_records(self) -> int:
-        return sum(each.records for place, each in self.remains.items() if place[0].startswith("raw."))
-
-    @property
-    def nothing(self) -> bool:
-        return not (self.live or self.state or self.remains or self.keys)
-
-    def by_type(self) -> Counter[str]:
-        """Resource type → keys with a live value."""
-        return Counter(key.partition("/")[0] for _, key in self.live)
-
-    def by_way(self) -> Counter[str]:
-        return Counter(self.live.values())
+ERASURE = "erasure"
+"""Header ``event-type`` of the records that an erasure itself writes."""
 
 
 class Finder:
-    """Looks once for one patient: `look`."""
+    """Searches once for one patient."""
 
     def __init__(self, settings: Settings, scanner: Scanner, normalize: Normalizer, patient: Compartment) -> None:
         self._settings = settings
@@ -123,58 +69,56 @@ class Finder:
         self._raw_read: set[TopicPartition] = set()
         self.found = Found({patient.raw_key: patient})
         for kind in ("patient", "user"):
-            of = (patient.vendor, patient.tenant, "Patient", kind, patient.key)
-            self.found.patients.add(_quoted(f"Patient/{normalize.naming.id(*of)}"))
+            id = normalize.naming.id(patient.vendor, patient.tenant, "Patient", kind, patient.key)
+            self.found.patients.add(_quoted(f"Patient/{id}"))
 
-    def look(self) -> Found:
-        """Everything there is. Raises KafkaAccessError where Kafka does not answer."""
-        found, places = self.found, self._raw_places()
+    def find(self) -> Found:
+        """Find everything. Raises KafkaAccessError where Kafka does not answer."""
+        found, partitions = self.found, self._raw_partitions()
         raws: dict[str, ConsumerRecord] = {}
-        while places:  # a producer that is not ours may have put records elsewhere: their resources tell where
-            raws |= self._read_raw(places)
+        while partitions:  # another producer may have used other partitions, which its resources name
+            raws |= self._read_raw(partitions)
             found.mapped = self._map(raws.values())
             found.keys |= found.mapped
             self._read_canonical()
             positions = filter(None, map(RecordPosition.parse, found.origins))
-            places = {position.topic_partition for position in positions} - self._raw_read
+            partitions = {position.topic_partition for position in positions} - self._raw_read
         self._read_state()
         self._read_messages()
         return found
 
     # -- raw
 
-    def _raw_places(self) -> set[TopicPartition]:
+    def _raw_partitions(self) -> set[TopicPartition]:
         topics = [raw_topic(self._patient.vendor)]
         if self._patient.vendor in ENRICHED:
             topics.append(enriched_topic(self._patient.vendor))
-        keys = self.found.compartments
-        numbers = {partition_for(key, self._settings.partitions) for key in keys}
+        numbers = {partition_for(key, self._settings.partitions) for key in self.found.compartments}
         return {TopicPartition(topic, number) for topic in topics for number in numbers}
 
-    def _read_raw(self, places: Iterable[TopicPartition]) -> dict[str, ConsumerRecord]:
-        """The patient's raw records in these partitions; once more where an alias showed only on the way."""
+    def _read_raw(self, partitions: Iterable[TopicPartition]) -> dict[str, ConsumerRecord]:
+        """Read the patient's raw records, and again where one of them shows another key of the patient."""
         while True:
-            aliases = dict(self.found.compartments)
+            known = dict(self.found.compartments)
             raws: dict[str, ConsumerRecord] = {}
-            for place in places:
-                self.found.remains.pop(place, None)
-            for message in self._scanner.read(dict.fromkeys(places)):
-                place = partition_of(message)
+            for partition in partitions:
+                self.found.remains.pop(partition, None)
+            for message in self._scanner.read(dict.fromkeys(partitions)):
                 record = from_confluent(message)
                 envelope = self._own(record)
                 if envelope is not None:
                     raws[str(record.position)] = record
-                    self.found.remains.setdefault(place, Remains()).add(message)
+                    self.found.remains.setdefault(record.topic_partition, Remains()).add(message)
                     for alias in aliases_of(envelope):
                         self.found.compartments.setdefault(alias.raw_key, alias)
-            self._raw_read.update(places)
-            if self.found.compartments == aliases:
+            self._raw_read.update(partitions)
+            if self.found.compartments == known:
                 self.found.origins |= raws.keys()
                 return raws
-            places = {*places, *self._raw_places()}
+            partitions = {*partitions, *self._raw_partitions()}
 
     def _own(self, record: ConsumerRecord) -> Envelope | None:
-        """The event, if it is the patient's. A record of ours says so by its key; another producer's is opened."""
+        """Return the event if it is the patient's: by the key of a record of ours, else by its content."""
         ours = header(record.headers, headers.EVENT_KEY) is not None
         if ours and (record.key or b"").decode("utf-8", "replace") not in self.found.compartments:
             return None
@@ -185,54 +129,55 @@ class Finder:
         return envelope if raw_key(envelope) in self.found.compartments else None
 
     def _map(self, raws: Iterable[ConsumerRecord]) -> frozenset[str]:
-        """The keys of what today's mapping makes of the records, in their partitions' order."""
+        """Return the keys that the present mapping makes of the records, in their partitions' order."""
         keys: set[str] = set()
-        memories: dict[TopicPartition, InMemoryState] = {}
-        for raw in sorted(raws, key=lambda each: (each.topic, each.partition, each.offset)):
-            memory = memories.setdefault(raw.topic_partition, InMemoryState())
-            followed = follow(raw, self._normalize, memory, self._settings.partitions)
-            memory.apply(followed.state_updates)
-            keys |= {each.key.decode() for each in followed.records if each.topic in CANONICAL}
+        states: dict[TopicPartition, InMemoryState] = {}
+        for raw in sorted(raws, key=lambda raw: raw.position):
+            state = states.setdefault(raw.topic_partition, InMemoryState())
+            followed = follow(raw, self._normalize, state, self._settings.partitions)
+            state.apply(followed.state_updates)
+            keys |= {record.key.decode() for record in followed.records if record.topic in CANONICAL}
         return frozenset(keys)
 
     # -- canonical
 
-    def _partitions(self) -> set[int]:
-        of = self.found.compartments.values()
-        return {partition_for(each.partition_key, self._settings.partitions) for each in of}
+    def _numbers(self) -> set[int]:
+        """Return the partition numbers of the patient's canonical records."""
+        compartments = self.found.compartments.values()
+        return {partition_for(each.partition_key, self._settings.partitions) for each in compartments}
 
     def _read_canonical(self) -> None:
-        """Read until a whole pass finds nothing new: what is found tells by what more can be found."""
-        places = dict.fromkeys(TopicPartition(topic, number) for topic in CANONICAL for number in self._partitions())
+        """Read until a pass finds nothing new, since each record that is found may lead to others."""
+        partitions = dict.fromkeys(TopicPartition(topic, number) for topic in CANONICAL for number in self._numbers())
         while True:
             known = (len(self.found.keys), len(self.found.origins), len(self.found.patients))
             self.found.live.clear()
-            self._take_canonical(places)
+            self._pass_over_canonical(partitions)
             if (len(self.found.keys), len(self.found.origins), len(self.found.patients)) == known:
                 return
 
-    def _take_canonical(self, places: Mapping[TopicPartition, None]) -> None:
-        for message in self._scanner.read(places):
-            place, key, value = partition_of(message), _text(message.key()), message.value()
+    def _pass_over_canonical(self, partitions: Mapping[TopicPartition, None]) -> None:
+        for message in self._scanner.read(partitions):
+            partition, key, value = partition_of(message), _text(message.key()), message.value()
             if value is None:
-                self.found.live.pop((place, key), None)
+                self.found.live.pop((partition, key), None)
             elif way := self._way(key, value, headers_of(message)):
-                self.found.live[place, key] = way
+                self.found.live[partition, key] = way
                 self.found.keys.add(key)
 
     def _way(self, key: str, value: bytes, sent: headers.Headers) -> str | None:
-        """By which way a canonical record is seen to be the patient's; None where it is not."""
+        """Decide in which way a canonical record is the patient's; None where it is not."""
         found = self.found
         if header(sent, headers.VENDOR) != self._patient.vendor or header(sent, headers.TENANT) != self._patient.tenant:
             return None
         if header(sent, headers.EVENT_TYPE) == ERASURE:
-            return None  # our own note of an erasure
+            return None  # the Provenance of an erasure
         origin = header(sent, headers.RAW) or ""
         if key in found.mapped:
             way = "raw"
         elif origin in found.origins:
             way = "origin"
-        elif key in found.keys or any(each in value for each in found.patients) or self._targets(key, value):
+        elif key in found.keys or any(patient in value for patient in found.patients) or self._targets(key, value):
             way = "reference"
         else:
             return None
@@ -242,10 +187,11 @@ class Finder:
         return way
 
     def _targets(self, key: str, value: bytes) -> bool:
+        """Whether the record is a Provenance of a resource that was found."""
         if not key.startswith("Provenance/"):
             return False
         targets = orjson.loads(value).get("target") or ()
-        return any(each.get("reference") in self.found.keys for each in targets)
+        return any(target.get("reference") in self.found.keys for target in targets)
 
     # -- state, messages, dead letters
 
@@ -256,32 +202,28 @@ class Finder:
             topics[enriched_topic(vendor)] = state_topic(vendor, enriched=True)
         wanted = {TopicPartition(topics[topic], number) for topic, number in self._raw_read if topic in topics}
         for message in self._scanner.read(dict.fromkeys(wanted)):
-            place, key = partition_of(message), message.key() or b""
+            partition, key = partition_of(message), message.key() or b""
             if orjson.loads(key)[0] not in self.found.compartments:
                 continue
             if message.value() is None:
-                self.found.state.discard((place, key))
+                self.found.state.discard((partition, key))
             else:
-                self.found.state.add((place, key))
+                self.found.state.add((partition, key))
 
     def _read_messages(self) -> None:
-        """Bundles and outcomes by the event they are of; dead letters by their key, which is the raw record's."""
+        """Read Bundles and outcomes, found by their event, and dead letters, found by their key too."""
         letters = dead_letter_topic(self._patient.vendor)
-        places = {TopicPartition(topic, number) for topic in MESSAGES for number in self._partitions()}
-        places |= {TopicPartition(letters, number) for number in self._scanner.partitions(letters)}
-        for message in self._scanner.read(dict.fromkeys(places)):
+        partitions = {TopicPartition(topic, number) for topic in MESSAGES for number in self._numbers()}
+        partitions |= {*self._scanner.topic_partitions([letters])}
+        for message in self._scanner.read(dict.fromkeys(partitions)):
             sent = headers_of(message)
             own = header(sent, headers.RAW) in self.found.origins and header(sent, headers.EVENT_TYPE) != ERASURE
             if own or (message.topic() == letters and _text(message.key()) in self.found.compartments):
                 self.found.remains.setdefault(partition_of(message), Remains()).add(message)
 
 
-ERASURE = "erasure"
-"""Header ``event-type`` of what an erasure itself writes."""
-
-
 def aliases_of(envelope: Envelope) -> list[Compartment]:
-    """Other keys under which events about the same patient may come, because they do not name the patient."""
+    """Return the other keys of the patient's events: those of events that do not name the patient."""
     vendor, tenant, body = envelope.vendor, envelope.tenant, envelope.body
     if vendor == "infermedica" and (survey := SurveyFinished.model_validate(body).survey):
         return [Compartment.of(vendor, tenant, "survey", survey[1])]

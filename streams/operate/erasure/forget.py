@@ -1,18 +1,17 @@
-"""Erasing a patient: the order of it, and why a crash at any point leaves nothing that another run does not finish.
+"""Erasing a patient: the order of the steps, and why a crash at any point can be finished by another run.
 
-The invariant: **a block is durable before anything is taken away, and nothing is called done before a look that began
-after every worker heeds the block has found nothing left.**
+The invariant: **a block is durable before anything is deleted, and an erasure is complete only after a search that
+began when every worker had read the block, and that found nothing.**
 
-1. The block (acknowledged). From now on nothing new of the patient is mapped by a process that has read it
-   (`ErasureListFeed`).
-2. The DELETE Bundles, with the Provenance, before the tombstones: they are made of the keys that are still there, so a
-   crash between the two finds the same keys again, and the Bundles again, in the same bytes.
-3. Tombstones of resources and of what the folds remember.
-4. Wait until what workers had in hand when the block came must have arrived; look again, from the beginning; take away
-   what came; until a whole look finds nothing.
+1. Write the block. Every process that has read it maps nothing more of the patient (`ErasureListFeed`).
+2. Write the DELETE Bundles and the Provenance, before the tombstones. They are made of the keys that still have a
+   value, so after a crash between the two another run finds the same keys and writes the same bytes.
+3. Write tombstones for resources and state entries.
+4. Wait until everything that workers had read before the block must have been written. Search again from the beginning,
+   delete what was found, and repeat until a search finds nothing.
 
-A crash before 1 has done nothing; after it, the patient is blocked, and another run takes up at 2. Another run of a
-finished erasure finds nothing and writes nothing but the block, as it was.
+A crash before 1 has changed nothing. After it, the patient is blocked, and another run continues at 2. Another run of a
+finished erasure finds nothing, and writes nothing but the unchanged block.
 """
 
 import time
@@ -26,8 +25,9 @@ from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.reader import Progress, Scanner
 from fhirline.streams.kafka.records import ProducerRecord
-from fhirline.streams.operate.erasure.find import Finder, Found
-from fhirline.streams.operate.erasure.records import Departure
+from fhirline.streams.operate.erasure.find import Finder
+from fhirline.streams.operate.erasure.found import Found
+from fhirline.streams.operate.erasure.records import ErasureRecords
 from fhirline.streams.operate.erasure.report import Report, remaining, retention_of
 from fhirline.streams.step1_receive.raw_record import now
 from fhirline.streams.step3_restore.block import HOW, Block, Compartment, Hashing, hashing
@@ -36,24 +36,25 @@ from fhirline.streams.step5_publish.publish import Delivered, RecordPublisher
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import ERASED, declared
 
-LOOKS = 6
-"""Looks at most: more would mean that something writes the patient's records without heeding the block."""
-
-Say = Callable[[str], None]
+SEARCHES = 6
+"""Searches at most. More would mean that something ignores the block and writes the patient's records."""
 
 
 def required(settings: Settings) -> Hashing:
-    """The secret, without which nobody can be blocked."""
+    """Return the hashing with the deployment's key. Raises ConfigurationError where the key is not set."""
     if (found := hashing(settings)) is None:
         raise ConfigurationError(
-            f"FHIRLINE_ERASURE_KEY: not set; erased patients are remembered by keyed hashes, and this is the key: {HOW}"
+            f"FHIRLINE_ERASURE_KEY: not set; it is the key of the hashes by which erased patients are known: {HOW}"
         )
     return found
 
 
 class Erasure:
-    """Of one patient. `look`, then `erase` what was found, or `lift` the block. Raises ConfigurationError, OtherKey
-    and PublishFailed; running again after any of them takes up where it stopped."""
+    """The erasure of one patient: `find`, then `erase` what was found, or `lift` the block.
+
+    Raises ConfigurationError, OtherKey and PublishFailed. After any of them, another run continues where this one
+    stopped.
+    """
 
     def __init__(self, settings: Settings, patient: Compartment, progress: Progress | None = None) -> None:
         self.patient = patient
@@ -66,7 +67,7 @@ class Erasure:
 
     @property
     def digest(self) -> str:
-        """What the patient is called where the key must not be: the keyed hash that is the key of the block."""
+        """The keyed hash of the patient, which is the block's key, and the patient's name in logs and reports."""
         return self._hashing.digest(self.patient.partition_key)
 
     def close(self) -> None:
@@ -74,55 +75,59 @@ class Erasure:
         self._scanner.close()
 
     def blocked(self) -> Block | None:
-        """The patient's block as it is now."""
+        """Read the patient's block."""
         self._erasures.refresh()
         return self._erasures.erasure_list.block(self.patient)
 
-    def look(self) -> Found:
-        """Everything there is of the patient."""
-        return Finder(self._settings, self._scanner, self._normalize, self.patient).look()
+    def find(self) -> Found:
+        """Find everything of the patient."""
+        return Finder(self._settings, self._scanner, self._normalize, self.patient).find()
 
-    def erase(self, found: Found, settle: float | None = None, say: Say = lambda _: None) -> Report:
-        """Block, tell, take away, look again. ``settle``: seconds that workers are given (None: what they may take)."""
+    def erase(self, found: Found, settle: float | None = None, show: Callable[[str], None] = lambda _: None) -> Report:
+        """Block the patient, delete what was found, and search again until nothing is found.
+
+        ``settle``: seconds that workers get to finish what they have read; None for the longest that they may take.
+        ``show``: called with a line per step.
+        """
         report = Report(self.patient.vendor, self.patient.tenant, self.digest)
-        departure = self._block(found, report)
+        records = self._block(found, report)
         settled = time.monotonic() + (settled_after(self._settings) if settle is None else settle)
-        say("blocked; taking away what there is")
+        show("blocked; deleting what was found")
         while True:
-            self._take_away(found, departure, report)
+            self._delete(found, records, report)
             if (wait := settled - time.monotonic()) > 0:
-                say(f"waiting {wait:.0f} s for what workers had in hand, then looking again")
-                time.sleep(wait)  # what is waited for is time itself: until then a worker may write
-            found = self.look()
+                show(f"waiting {wait:.0f} s for what workers have read already, then searching again")
+                time.sleep(wait)  # until then a worker may write; nothing reports that it has not
+            found = self.find()
             report.looks += 1
             report.left = len(found.live) + len(found.state)
-            if not report.left or report.looks >= LOOKS:
+            if not report.left or report.looks >= SEARCHES:
                 break
-            departure = self._block(found, report)
+            records = self._block(found, report)
         report.remaining = remaining(found, self._retention())
         return report
 
     def lift(self, found: Found) -> int:
-        """Take the blocks away again; how many there were. Events that come after are mapped again."""
+        """Delete the blocks, so that later events are mapped again. Return how many blocks there were."""
         self._erasures.refresh()
         blocked = [each for each in found.compartments.values() if self._erasures.erasure_list.block(each)]
-        self._deliver([self._block_record(each, None) for each in blocked])
+        self._publish([self._block_record(each, None) for each in blocked])
         return len(blocked)
 
-    def _block(self, found: Found, report: Report) -> Departure:
-        """Block every key under which the patient's events come, and wait until that is durable.
+    def _block(self, found: Found, report: Report) -> ErasureRecords:
+        """Write a block for every key of the patient's events, and wait until they are durable.
 
-        The time of a block is the first one's, so that whoever runs this again writes the same.
+        A block keeps the time of the first one, so that another run writes the same bytes.
         """
         known = self.blocked()
         block = known or Block(self._hashing.check, now().text)
         offsets: dict[bytes, int] = {}
         records = [self._block_record(each, block) for each in found.compartments.values()]
-        self._deliver(records, lambda record: offsets.__setitem__(bytes(record.key() or b""), record.offset() or 0))
+        self._publish(records, lambda record: offsets.__setitem__(bytes(record.key() or b""), record.offset() or 0))
         report.blocked_at, report.blocks = block.at, len(records)
         at = Instant.parse(block.at)
         assert at is not None
-        return Departure(
+        return ErasureRecords(
             self._normalize,
             self.patient,
             report.digest,
@@ -131,31 +136,33 @@ class Erasure:
             self._settings.partitions,
         )
 
-    def _take_away(self, found: Found, departure: Departure, report: Report) -> None:
+    def _delete(self, found: Found, records: ErasureRecords, report: Report) -> None:
+        """Write DELETE Bundles, the Provenance and the tombstones, and count them."""
         if found.live:
-            told = departure.messages(found.keys)
-            report.bundles += len(told) - 1
-            self._deliver(told)
-        tombstones = departure.tombstones(found.live)
-        self._deliver([*tombstones, *(ProducerRecord(place[0], key, None, place[1]) for place, key in found.state)])
+            messages = records.messages(found.keys)
+            report.bundles += len(messages) - 1
+            self._publish(messages)
+        resources = records.tombstones(found.live)
+        state = (ProducerRecord(partition.topic, key, None, partition.partition) for partition, key in found.state)
+        self._publish([*resources, *state])
         report.tombstones += found.by_type()
         report.found_by += found.by_way()
         report.state += len(found.state)
         report.keys = sorted({*report.keys, *(key for _, key in found.live)})
 
-    def _block_record(self, of: Compartment, block: Block | None) -> ProducerRecord:
-        digest = self._hashing.digest(of.partition_key)
+    def _block_record(self, patient: Compartment, block: Block | None) -> ProducerRecord:
+        digest = self._hashing.digest(patient.partition_key)
         return ProducerRecord(ERASED, digest.encode(), block.encode() if block else None, 0)
 
-    def _deliver(self, records: list[ProducerRecord], delivered: Delivered | None = None) -> None:
+    def _publish(self, records: list[ProducerRecord], delivered: Delivered | None = None) -> None:
         if too_large := self._publisher.publish(records, delivered):
             raise ConfigurationError(
                 f"FHIRLINE_MESSAGE_MAX_BYTES: {too_large[0].topic} takes no record as large as a DELETE Bundle"
             )
 
     def _retention(self) -> dict[str, int | None]:
-        topics = [each for each in declared(self._settings) if each.cleanup == "delete"]
+        topics = [topic for topic in declared(self._settings) if topic.cleanup == "delete"]
         with Cluster(kafka_python(self._settings)) as cluster:
             existing = cluster.read(topics)
-        configs = {name: each.config for name, each in existing.items()}
-        return retention_of(configs, {each.name: each.retention for each in topics})
+        configs = {name: topic.config for name, topic in existing.items()}
+        return retention_of(configs, {topic.name: topic.retention for topic in topics})

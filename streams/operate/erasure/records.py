@@ -1,7 +1,7 @@
-"""What an erasure writes: tombstones, a DELETE transaction Bundle, and a Provenance of it (mapping.md §3.5). Pure.
+"""What an erasure writes: tombstones, DELETE transaction Bundles, and a Provenance (mapping.md §3.5). Pure.
 
-None of it says whose data it was: the Provenance names the erased patient by the keyed hash alone. It is the same bytes
-however often it is made, since its time is the block's. Resource ids stand where they must, in keys and DELETE entries.
+The Provenance names the erased patient by the keyed hash only. Resource ids are in keys and DELETE entries only. The
+bytes are the same however often they are made, since their time is the block's.
 """
 
 import hashlib
@@ -29,12 +29,12 @@ from fhirline.topics.declared import BUNDLE, ERASED, canonical_topic
 from fhirline.topics.partition import partition_for
 
 ENTRIES = 1_000
-"""Resources that one DELETE Bundle names at most: a transaction is one unit of work for the server that takes it."""
+"""DELETE entries of one Bundle at most, since a server processes a transaction as one unit of work."""
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
-    """One patient's: ``digest`` is the key of its block, ``offset`` where that lies, ``at`` its time."""
+class ErasureRecords:
+    """Makes the records of a patient's erasure. ``digest``, ``offset``, ``at``: the block's key, offset and time."""
 
     normalize: Normalizer
     patient: Compartment
@@ -44,20 +44,21 @@ class Departure:
     partitions: int
 
     def tombstones(self, live: Iterable[tuple[TopicPartition, str]]) -> list[ProducerRecord]:
-        """A null value under each key, where the key lies."""
+        """Make a null value for each key, in the key's own partition."""
         return [ProducerRecord(topic, key.encode(), None, number, self._headers()) for (topic, number), key in live]
 
     def messages(self, keys: Iterable[str]) -> list[ProducerRecord]:
-        """DELETE Bundles of ``keys``, what refers to others first, and the Provenance on its own topic."""
+        """Make the DELETE Bundles of ``keys``, referring resources first, and the Provenance for its own topic."""
         ordered = sorted(keys, key=common_resources.target_order, reverse=True)
         if not ordered:
             return []
         context = self._context()
-        made = [(f"{each['resourceType']}/{each['id']}", self._valid(each)) for each in self._resources(context)]
+        resources = self._resources(context)
+        put = [(f"{each['resourceType']}/{each['id']}", self._valid(each)) for each in resources]
         parts = [ordered[start : start + ENTRIES] for start in range(0, len(ordered), ENTRIES)]
-        bundles = [self._bundle(context, part, made if part is parts[-1] else ()) for part in parts]
+        bundles = [self._bundle(context, part, put if part is parts[-1] else ()) for part in parts]
         records = [self._record(BUNDLE, f"Bundle/{id}", value) for id, value in bundles]
-        key, provenance = made[-1]
+        key, provenance = put[-1]
         return [*records, self._record(canonical_topic("Provenance"), key, provenance)]
 
     def _record(self, topic: str, key: str, value: bytes) -> ProducerRecord:
@@ -76,7 +77,7 @@ class Departure:
         )
 
     def _context(self) -> Context:
-        """An erasure as if it were an event of the vendor's: nothing in its body, known by the hash."""
+        """Make the context of an erasure: an event of the vendor with an empty body, whose event key is the hash."""
         vendor = self.normalize.vendors[self.patient.vendor]
         return Context(
             Envelope(self.patient.vendor, self.patient.tenant, self.at, {}, self.digest),
@@ -89,13 +90,13 @@ class Departure:
         )
 
     def _resources(self, context: Context) -> list[Resource]:
-        """What the Bundle must hold to stand alone: whom the Provenance names as agents, and the Provenance."""
+        """Make the Provenance, and before it the agents that it refers to, so that the Bundle is complete."""
         shared = [common_resources.organization(context).resource, common_resources.mapper_device(context).resource]
-        made = [{**each, "meta": common_resources.meta(context, (), event_independent=True)} for each in shared]
-        return [*made, {**provenance(context), "meta": common_resources.meta(context, ())}]
+        agents = [{**each, "meta": common_resources.meta(context, (), event_independent=True)} for each in shared]
+        return [*agents, {**provenance(context), "meta": common_resources.meta(context, ())}]
 
     def _bundle(self, context: Context, keys: Sequence[str], put: Sequence[tuple[str, bytes]]) -> tuple[str, bytes]:
-        """A transaction: a server carries out its DELETEs before its PUTs (FHIR R4, http.html#trules)."""
+        """Make a transaction. A server processes its DELETEs before its PUTs (FHIR R4, http.html#trules)."""
         which = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
         id = context.id("Bundle", ERASURE, self.digest, which)
         bundle = {
@@ -112,16 +113,16 @@ class Departure:
 
     def _valid(self, resource: Resource, checked: Resource | None = None) -> bytes:
         if problems := self.normalize.validate(checked or resource):
-            raise InvalidDeparture(f"{resource['resourceType']} of an erasure: {problems_text(problems)}")
+            raise InvalidErasureRecords(f"{resource['resourceType']} of an erasure: {problems_text(problems)}")
         return orjson.dumps(resource)
 
 
-class InvalidDeparture(FhirlineError):
-    """A defect of ours: what tells of an erasure is no valid FHIR."""
+class InvalidErasureRecords(FhirlineError):
+    """A Bundle or Provenance of an erasure is invalid FHIR, a defect of ours."""
 
 
 def provenance(context: Context) -> Resource:
-    """Who was erased, as a hash: a logical reference, for the resources themselves are gone."""
+    """Make the Provenance. It names the patient by a logical reference, since the resources are gone."""
     return context.resource(
         "Provenance",
         ERASURE,

@@ -1,26 +1,28 @@
-"""What an erasure did and what it could not take away. Counts and places; ids of resources only in the export file."""
+"""What an erasure did, and what remains: counts and offsets. Keys of resources are in the exported file only."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from fhirline.streams.operate.erasure.find import Found
+from fhirline.streams.operate.erasure.found import Found
 from fhirline.topics.declared import FOREVER
 
 WHY = {
-    "raw": "what is received is kept unchanged; Kafka deletes no single record of such a topic",
-    "dead-letter": "a dead letter holds its event; Kafka deletes no single record of such a topic",
-    "fhir": "Bundles that went out before; whoever took them was sent the DELETE Bundle",
+    "raw": "events as received; Kafka cannot delete single records of such a topic",
+    "dead-letter": "dead letters contain their events; Kafka cannot delete single records of such a topic",
+    "fhir": "Bundles that were published before; their readers also get the DELETE Bundle",
     "normalizer": "outcomes: paths and codes, no values of the patient",
 }
-"""By the first part of a topic's name: why records stay."""
+"""First part of a topic's name → why its records remain."""
+
+INDEFINITELY = "retained indefinitely"
 
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """Records of the patient in one partition that stay until the topic's retention ends."""
+    """Records of the patient in one partition that remain until the topic's retention ends."""
 
     topic: str
     partition: int
@@ -28,7 +30,7 @@ class Remaining:
     first_offset: int
     last_offset: int
     until: str
-    """RFC 3339 date, or ``for good``. Kafka deletes whole segments, so the day may be a segment's time later."""
+    """RFC 3339 date, or `INDEFINITELY`. Kafka deletes whole segments, so it may be a segment's time later."""
 
     @property
     def why(self) -> str:
@@ -37,7 +39,11 @@ class Remaining:
 
 @dataclass(slots=True)
 class Report:
-    """Of one run. ``digest`` stands for the patient, whose key is nowhere in here."""
+    """The result of one run. ``digest`` identifies the patient, whose key is not in the report.
+
+    The fields' names are those of the exported JSON. ``tombstones``: resource type → number of keys. ``found_by``: way
+    → number of keys. ``looks``: number of searches; ``left``: records that the last one found.
+    """
 
     vendor: str
     tenant: str
@@ -45,7 +51,6 @@ class Report:
     blocked_at: str = ""
     blocks: int = 0
     tombstones: Counter[str] = field(default_factory=Counter)
-    """Resource type → keys."""
     found_by: Counter[str] = field(default_factory=Counter)
     state: int = 0
     bundles: int = 0
@@ -59,71 +64,71 @@ class Report:
         return self.left == 0
 
     def document(self) -> dict[str, Any]:
-        """For the export file: with the keys, by which a consumer's own copies can be found."""
+        """Make the exported JSON. It has the keys, by which consumers can find their own copies."""
         return {
             **asdict(self),
             "complete": self.complete,
             "tombstones": dict(self.tombstones),
             "found_by": dict(self.found_by),
             "keys": sorted(self.keys),
-            "remaining": [{**asdict(each), "why": each.why} for each in self.remaining],
+            "remaining": [{**asdict(remains), "why": remains.why} for remains in self.remaining],
         }
 
 
 def remaining(found: Found, retention: Mapping[str, int | None]) -> tuple[Remaining, ...]:
-    """What stays, and until when by ``retention`` (topic → ``retention.ms``, None where nobody tells)."""
+    """List what remains, and until when. ``retention``: topic → ``retention.ms``, None where it is unknown."""
     return tuple(
         Remaining(
             topic,
             partition,
-            each.records,
-            each.first_offset,
-            each.last_offset,
-            _until(each.newest_ms, retention.get(topic)),
+            remains.records,
+            remains.first_offset,
+            remains.last_offset,
+            _until(remains.newest_ms, retention.get(topic)),
         )
-        for (topic, partition), each in sorted(found.remains.items())
+        for (topic, partition), remains in sorted(found.remains.items())
     )
 
 
 def _until(newest_ms: int, retention: int | None) -> str:
     if retention is None:
-        return "the topic's retention, which this broker does not tell"
+        return "the end of the topic's retention, which this broker does not report"
     if retention == FOREVER:
-        return "for good"
+        return INDEFINITELY
     try:
         return datetime.fromtimestamp((newest_ms + retention) / 1000, UTC).date().isoformat()
     except (OverflowError, ValueError):
-        return "for good"
+        return INDEFINITELY
 
 
-def lines(report: Report, compaction_days: int) -> Sequence[str]:
-    """The report in plain words."""
-    of_types = ", ".join(f"{count} {name}" for name, count in sorted(report.tombstones.items())) or "none"
-    ways = ", ".join(f"{count} by {way}" for way, count in sorted(report.found_by.items()))
-    told = [
-        f"blocked since     {report.blocked_at} ({report.blocks} keyed hashes in normalizer.erased)",
-        f"tombstones        {report.tombstones.total()} ({of_types})",
-        f"found             {ways or 'nothing'}",
-        f"folds' memory     {report.state} registers",
-        f"DELETE Bundles    {report.bundles}, and a Provenance of the erasure without the patient",
-        f"looked again      {report.looks} times; left over: {report.left}",
-        f"replaced values   are gone from compacted topics within {compaction_days} days",
-    ]
+def lines(report: Report, compaction_days: int) -> Iterator[str]:
+    """Write the report as lines of text."""
+    by_type = ", ".join(f"{count} {name}" for name, count in sorted(report.tombstones.items())) or "none"
+    by_way = ", ".join(f"{count} by {way}" for way, count in sorted(report.found_by.items())) or "nothing"
+    yield f"blocked since     {report.blocked_at} ({report.blocks} keyed hashes in normalizer.erased)"
+    yield f"tombstones        {report.tombstones.total()} ({by_type})"
+    yield f"found             {by_way}"
+    yield f"state             {report.state} entries deleted"
+    yield f"DELETE Bundles    {report.bundles}, and a Provenance of the erasure that does not name the patient"
+    yield f"searched again    {report.looks} times; found at last: {report.left}"
+    yield f"replaced values   compaction deletes them within {compaction_days} days"
     if not report.remaining:
-        return [*told, "what stays        nothing"]
-    told.append("what stays, until its topic's retention ends:")
-    for each in report.remaining:
-        told.append(
-            f"  {each.topic}/{each.partition}: {each.records} records (offsets {each.first_offset} to "
-            f"{each.last_offset}), until {each.until}"
+        yield "what remains      nothing"
+        return
+    yield "what remains until its topic's retention ends:"
+    for remains in report.remaining:
+        until = remains.until if remains.until == INDEFINITELY else f"until {remains.until}"
+        yield (
+            f"  {remains.topic}/{remains.partition}: {remains.records} records (offsets {remains.first_offset} to "
+            f"{remains.last_offset}), {until}"
         )
-    told += [f"  {name}.*: {WHY[name]}" for name in sorted({each.topic.partition(".")[0] for each in report.remaining})]
-    return told
+    for name in sorted({remains.topic.partition(".")[0] for remains in report.remaining}):
+        yield f"  {name}.*: {WHY[name]}"
 
 
 def retention_of(configs: Mapping[str, Mapping[str, str]], declared: Mapping[str, int | None]) -> dict[str, int | None]:
-    """``retention.ms`` as the cluster tells it, else as it is declared."""
+    """Return ``retention.ms`` as the cluster reports it, else as it is declared."""
     return {
-        topic: int(configs[topic]["retention.ms"]) if "retention.ms" in configs.get(topic, {}) else kept
-        for topic, kept in declared.items()
+        topic: int(configs[topic]["retention.ms"]) if "retention.ms" in configs.get(topic, {}) else retention
+        for topic, retention in declared.items()
     }

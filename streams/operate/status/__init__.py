@@ -1,1 +1,1 @@
-"""What a deployment is at: how much has come in, how much of it waits, and how fast it moves."""
+"""The state of the pipeline: offsets, lag, rates, groups and open dead letters, read without joining a group."""

@@ -1,4 +1,4 @@
-"""Consumer groups as their coordinator describes them; nobody joins one to look at it."""
+"""Consumer groups, as their coordinators describe them."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ from fhirline.streams.kafka.records import TopicPartition
 
 TIMEOUT = 10.0
 ATTEMPT = 3.0
-"""Seconds of one question: where there is no coordinator yet, librdkafka waits to their end."""
+"""Seconds of one request. Without a coordinator, librdkafka waits for all of them."""
 AGAIN = 0.1
 AWAITED = MOVING | {KafkaError._TIMED_OUT}
 NOBODY = "none"
@@ -24,9 +24,9 @@ NOBODY = "none"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """``state`` in Kafka's words, in lower case; ``none`` where nobody has ever joined.
+    """``state``: Kafka's name in lower case, or ``none`` for a group that no process has joined.
 
-    ``assigned``: the partitions that a member has now.
+    ``assigned``: the partitions that have a member now.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Group:
 
 
 class Groups:
-    """Asks for groups. Not kafka-python: it takes Tansu's answer for an unknown ACL operation, and fails."""
+    """Describes groups by librdkafka, because kafka-python fails on Tansu's answer (an unknown ACL operation)."""
 
     def __init__(self, settings: Settings) -> None:
         self._where = settings.bootstrap
@@ -47,7 +47,7 @@ class Groups:
         return AdminClient(self._config, logger=logging.getLogger("librdkafka"))
 
     def read(self, names: tuple[str, ...]) -> Mapping[str, Group]:
-        """Each group by its name. Raises KafkaRequestFailed where the cluster does not answer, or may not."""
+        """Describe groups by name. Raises KafkaRequestFailed where the cluster does not answer, or refuses."""
         return {name: self._one(name) for name in names}
 
     def _one(self, name: str) -> Group:
@@ -59,15 +59,15 @@ class Groups:
                 code = error.args[0].code()
                 if code == KafkaError.GROUP_ID_NOT_FOUND:
                     return Group(name, NOBODY, 0, frozenset())
-                if code == KafkaError._TIMED_OUT:  # a client does not find a broker again that was killed and is back
+                if code == KafkaError._TIMED_OUT:  # a client does not find a killed broker again
                     self._client = self._connected()
                 if code in AWAITED and time.monotonic() < until:
-                    time.sleep(AGAIN)  # the coordinator is on its way to another broker, or not there yet
+                    time.sleep(AGAIN)  # the coordinator is moving to another broker, or not there yet
                     continue
                 raise KafkaRequestFailed(
                     f"{PREFIX}BOOTSTRAP: {self._where} did not describe group {name}: {error.args[0].name()}"
                 ) from None
-            assigned = (each.assignment.topic_partitions for each in found.members if each.assignment)
+            assigned = (member.assignment.topic_partitions for member in found.members if member.assignment)
             state = found.state.name.lower().replace("_", " ")
             return Group(
                 name,

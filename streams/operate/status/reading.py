@@ -1,7 +1,7 @@
-"""One look at the cluster: offsets, committed offsets, groups and open letters. No group is joined, no payload shown.
+"""One reading of the cluster: offsets, committed offsets, groups and open dead letters.
 
-Ends are end offsets, so what lies between first and end is an upper bound of the records of a compacted topic. On the
-embedded broker ends are too low (faust.md §6): what it says is for trying.
+It joins no group and reads no payload. For a compacted topic, the difference of end and first offset is an upper bound
+of its records. On the embedded broker ends are too low (faust.md §6), so its figures are approximate.
 """
 
 import time
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LETTERS_READ = 20_000
-"""As many letters are looked through for those still open; beyond that, only the number of all is told."""
+"""Letters that are read to count the open ones. If there are more, only the number of all is reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Of one partition: its first and end offsets, and the latest timestamp in it, UNIX milliseconds."""
+    """A partition's first and end offsets, and its latest timestamp in UNIX milliseconds."""
 
     first: int
     end: int
@@ -39,10 +39,10 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """``at``: UNIX seconds of this machine; ``seconds``: a clock that only goes forward, for rates.
+    """``at``: this machine's clock in UNIX seconds. ``seconds``: its monotonic clock, for rates.
 
-    ``committed``: group → place → next offset to read. ``open_letters``: vendor → letters that wait for a mender, None
-    where there are too many to look through. ``exact``: whether end offsets are (not on the embedded broker).
+    ``committed``: group → partition → next offset to read. ``open_letters``: vendor → number of open dead letters, None
+    where there are too many to read. ``exact``: whether end offsets are exact (not on the embedded broker).
     """
 
     at: float
@@ -55,7 +55,7 @@ class Reading:
 
 
 class Reader:
-    """Keeps its connections between looks. Raises KafkaAccessError where Kafka does not answer::
+    """Takes readings over the same connections. Raises KafkaAccessError where Kafka does not answer::
 
     with Reader(settings, vendors, groups) as reader:
         reading = reader.read()
@@ -96,7 +96,7 @@ class Reader:
             self._board.__exit__(kind, error, at)
 
     def read(self) -> Reading:
-        """What there is now. Committed offsets come first: so no lag is too small by what came in between."""
+        """Take a reading. Committed offsets are read before ends, so that no lag is too small."""
         assert self._groups is not None
         committed = self._answer(self._committed)
         at, seconds = time.time(), time.monotonic()
@@ -105,7 +105,7 @@ class Reader:
         return Reading(at, seconds, ends, committed, groups, self._open_letters(ends), self._exact)
 
     def _answer(self, ask: Callable[[], T]) -> T:
-        """The cluster's answer; it is asked again where a coordinator or a leader is on its way to another broker."""
+        """Return the cluster's answer. Asks again while a coordinator or a leader moves to another broker."""
         from kafka.errors import KafkaError
 
         until = time.monotonic() + self._timeout
@@ -121,9 +121,7 @@ class Reader:
         answered = {name: self._admin.list_group_offsets({name: None})[name] for name in self._names}
         return {
             name: {
-                TopicPartition(place.topic, place.partition): held.offset
-                for place, held in found.items()
-                if held.offset >= 0
+                TopicPartition(*partition): answer.offset for partition, answer in found.items() if answer.offset >= 0
             }
             for name, found in answered.items()
         }
@@ -132,30 +130,34 @@ class Reader:
         from kafka.admin import OffsetSpec
 
         wanted = {topic.name for topic in self._topics}
-        places = [
-            TopicPartition(topic["name"], each["partition_index"])
+        partitions = [
+            TopicPartition(topic["name"], partition["partition_index"])
             for topic in self._admin.describe_topics()
             if topic["name"] in wanted
-            for each in topic["partitions"]
+            for partition in topic["partitions"]
         ]
-        first = self._offsets(places, OffsetSpec.EARLIEST)
-        end = self._offsets(places, OffsetSpec.LATEST)
-        raw = [each for each in places if each[0].startswith("raw.") and end[each].offset > first[each].offset]
-        untold = [each for each in raw if latest_timestamp_missing(end[each])]
-        last = {**end, **self._offsets(untold, OffsetSpec.MAX_TIMESTAMP)}
-        told = {each: last[each].timestamp for each in raw if last[each].timestamp >= 0}
-        return {each: Ends(first[each].offset, end[each].offset, told.get(each)) for each in places}
+        first = self._offsets(partitions, OffsetSpec.EARLIEST)
+        end = self._offsets(partitions, OffsetSpec.LATEST)
+        raw = [each for each in partitions if each.topic.startswith("raw.") and end[each].offset > first[each].offset]
+        missing = [each for each in raw if latest_timestamp_missing(end[each])]
+        last = {**end, **self._offsets(missing, OffsetSpec.MAX_TIMESTAMP)}
+        latest = {each: last[each].timestamp for each in raw if last[each].timestamp >= 0}
+        return {each: Ends(first[each].offset, end[each].offset, latest.get(each)) for each in partitions}
 
-    def _offsets(self, places: Iterable[TopicPartition], spec: Any) -> dict[TopicPartition, Any]:
+    def _offsets(self, partitions: Iterable[TopicPartition], spec: Any) -> dict[TopicPartition, Any]:
         import kafka
 
-        asked = {kafka.TopicPartition(*each): spec for each in places}
+        asked = {kafka.TopicPartition(*partition): spec for partition in partitions}
         answered = self._admin.list_partition_offsets(asked) if asked else {}
         return {TopicPartition(*partition): found for partition, found in answered.items()}
 
     def _open_letters(self, ends: Mapping[TopicPartition, Ends]) -> dict[str, int | None]:
         letters = {
-            vendor: sum(each.end - each.first for place, each in ends.items() if place[0] == dead_letter_topic(vendor))
+            vendor: sum(
+                bounds.end - bounds.first
+                for partition, bounds in ends.items()
+                if partition.topic == dead_letter_topic(vendor)
+            )
             for vendor in self._vendors
         }
         if not any(letters.values()):
@@ -167,7 +169,7 @@ class Reader:
 
         if self._board is None:
             self._board = Board(self._settings, self._vendors).__enter__()
-        found = [each.last.vendor for each in self._board.read() if each.status is not Status.DONE]
+        found = [case.last.vendor for case in self._board.read() if case.status is not Status.DONE]
         return {vendor: found.count(vendor) for vendor in self._vendors}
 
     def _unanswered(self, error: Exception) -> KafkaRequestFailed:

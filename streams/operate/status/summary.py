@@ -1,4 +1,4 @@
-"""Readings into rows. Pure: what a row says depends on two readings and nothing else."""
+"""Rows from two readings. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fhirline.topics.declared import ENRICHED, Topic, dead_letter_topic, enriche
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """One topic: records it holds, and how many a second came between two readings; both None where it is missing."""
+    """A topic's records, and its records per second between two readings. Both are None for a missing topic."""
 
     topic: str
     records: int | None
@@ -23,11 +23,10 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Inflow:
-    """What comes in on one raw topic, and what of it one consumer group has not committed yet.
+    """The events of one raw topic, and one consumer group's lag on it.
 
-    ``lag_most``: of the partition that has most. ``age``: seconds since the last event's timestamp, below 0 where a
-    clock is wrong. ``dead_letters``: those open; None where they are too many to tell, then ``letters`` says how many
-    there are in all.
+    ``lag_most``: lag of the partition with the largest. ``age``: seconds since the last event's timestamp, negative if
+    a clock is wrong. ``dead_letters``: open ones, None where there are too many to read. ``letters``: all of them.
     """
 
     vendor: str
@@ -44,7 +43,7 @@ class Inflow:
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """A group: how many processes are in it, and which partitions of what it reads nobody has."""
+    """A group, the number of partitions that it reads, and how many of them have no member."""
 
     group: Group
     partitions: int
@@ -53,7 +52,7 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is shown. ``bootstrap`` names the cluster; ``at`` is UNIX seconds; ``exact``: see `Reading`."""
+    """Everything that is shown. ``bootstrap`` names the cluster. ``at``: UNIX seconds. ``exact``: see `Reading`."""
 
     bootstrap: str
     at: float
@@ -65,52 +64,52 @@ class Status:
 
     @property
     def lag(self) -> int | None:
-        """The largest lag of a raw topic; None where one is not known, as of a missing topic."""
+        """The largest lag of a raw topic; None where one is unknown, such as that of a missing topic."""
         lags = [each.lag for each in self.inflows]
         known = [each for each in lags if each is not None]
         return max(known, default=0) if len(known) == len(lags) else None
 
     def as_json(self) -> dict[str, Any]:
-        """For machines; figures that are not known are null."""
+        """Make the JSON. Unknown figures are null."""
         return {
             "bootstrap": self.bootstrap,
             "at": self.at,
             "exact": self.exact,
             "inflows": [
                 {
-                    "vendor": each.vendor,
-                    "topic": each.topic,
-                    "group": each.group,
-                    "records": each.records,
-                    "recordsPerSecond": each.rate,
-                    "lag": each.lag,
-                    "lagOfLargestPartition": each.lag_most,
-                    "secondsSinceLastEvent": each.age,
-                    "openDeadLetters": each.dead_letters,
-                    "deadLetterRecords": each.letters,
+                    "vendor": inflow.vendor,
+                    "topic": inflow.topic,
+                    "group": inflow.group,
+                    "records": inflow.records,
+                    "recordsPerSecond": inflow.rate,
+                    "lag": inflow.lag,
+                    "lagOfLargestPartition": inflow.lag_most,
+                    "secondsSinceLastEvent": inflow.age,
+                    "openDeadLetters": inflow.dead_letters,
+                    "deadLetterRecords": inflow.letters,
                 }
-                for each in self.inflows
+                for inflow in self.inflows
             ],
             "groups": [
                 {
-                    "group": each.group.name,
-                    "state": each.group.state,
-                    "members": each.group.members,
-                    "partitions": each.partitions,
-                    "partitionsWithoutMember": each.unassigned,
+                    "group": members.group.name,
+                    "state": members.group.state,
+                    "members": members.group.members,
+                    "partitions": members.partitions,
+                    "partitionsWithoutMember": members.unassigned,
                 }
-                for each in self.members
+                for members in self.members
             ],
             "topics": [
-                {"topic": each.topic, "records": each.records, "recordsPerSecond": each.rate}
-                for each in (*self.canonical, *self.others)
+                {"topic": volume.topic, "records": volume.records, "recordsPerSecond": volume.rate}
+                for volume in (*self.canonical, *self.others)
             ],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A raw topic and a group that reads it."""
+    """A raw topic, and a group that reads it."""
 
     vendor: str
     topic: str
@@ -118,7 +117,7 @@ class Source:
 
 
 def sources_of(settings: Settings, vendors: Vendors) -> tuple[Source, ...]:
-    """Every raw topic of the vendors that workers read, and by which group; the enrichment's where a tenant has it."""
+    """Return the raw topics of the workers' vendors with their groups, and the enrichment's where a tenant has it."""
     found = []
     for vendor in settings.vendors or vendors.names:
         found.append(Source(vendor, raw_topic(vendor), settings.group))
@@ -133,23 +132,23 @@ def sources_of(settings: Settings, vendors: Vendors) -> tuple[Source, ...]:
 def summarize(
     bootstrap: str, topics: Iterable[Topic], sources: Iterable[Source], now: Reading, before: Reading | None
 ) -> Status:
-    """The rows of ``now``; rates need a reading ``before``."""
+    """Summarize the reading ``now``. Rates need a reading ``before``."""
     sources = tuple(sources)
     raw = {each.topic for each in sources}
     volumes = [_volume(topic.name, now, before) for topic in topics]
     return Status(
         bootstrap,
         now.at,
-        tuple(_inflow(each, now, before) for each in sources),
-        tuple(each for each in volumes if each.topic.startswith("fhir.r4.")),
-        tuple(each for each in volumes if not each.topic.startswith("fhir.r4.") and each.topic not in raw),
+        tuple(_inflow(source, now, before) for source in sources),
+        tuple(volume for volume in volumes if volume.topic.startswith("fhir.r4.")),
+        tuple(volume for volume in volumes if not volume.topic.startswith("fhir.r4.") and volume.topic not in raw),
         tuple(_members(group, sources, now) for group in now.groups.values()),
         now.exact,
     )
 
 
 def _partitions(reading: Reading, topic: str) -> dict[TopicPartition, Ends]:
-    return {place: each for place, each in reading.ends.items() if place[0] == topic}
+    return {partition: ends for partition, ends in reading.ends.items() if partition.topic == topic}
 
 
 def _volume(topic: str, now: Reading, before: Reading | None) -> Volume:
@@ -159,15 +158,15 @@ def _volume(topic: str, now: Reading, before: Reading | None) -> Volume:
     earlier = _partitions(before, topic) if before else {}
     rate = None
     if before is not None and earlier and now.seconds > before.seconds:
-        came = sum(each.end for each in found.values()) - sum(each.end for each in earlier.values())
-        rate = max(0, came) / (now.seconds - before.seconds)
-    return Volume(topic, sum(each.end - each.first for each in found.values()), rate)
+        new = sum(ends.end for ends in found.values()) - sum(ends.end for ends in earlier.values())
+        rate = max(0, new) / (now.seconds - before.seconds)
+    return Volume(topic, sum(ends.end - ends.first for ends in found.values()), rate)
 
 
 def _inflow(source: Source, now: Reading, before: Reading | None) -> Inflow:
     found, volume = _partitions(now, source.topic), _volume(source.topic, now, before)
     lags = list(_lags(found, now.committed.get(source.group, {})))
-    times = [each.last_ms for each in found.values() if each.last_ms is not None]
+    times = [ends.last_ms for ends in found.values() if ends.last_ms is not None]
     return Inflow(
         source.vendor,
         source.topic,
@@ -183,12 +182,12 @@ def _inflow(source: Source, now: Reading, before: Reading | None) -> Inflow:
 
 
 def _lags(found: Mapping[TopicPartition, Ends], committed: Mapping[TopicPartition, int]) -> Iterator[int]:
-    """Of each partition; a group that has never committed begins at the first record."""
-    for place, each in found.items():
-        yield max(0, each.end - max(each.first, committed.get(place, 0)))
+    """Return each partition's lag. A group that has never committed starts at the first record."""
+    for partition, ends in found.items():
+        yield max(0, ends.end - max(ends.first, committed.get(partition, 0)))
 
 
 def _members(group: Group, sources: Iterable[Source], now: Reading) -> Members:
-    reads = {each.topic for each in sources if each.group == group.name}
-    places = {place for place in now.ends if place[0] in reads}
-    return Members(group, len(places), len(places - group.assigned))
+    topics = {source.topic for source in sources if source.group == group.name}
+    partitions = {partition for partition in now.ends if partition.topic in topics}
+    return Members(group, len(partitions), len(partitions - group.assigned))

@@ -1,1 +1,1 @@
-"""From a resource to the raw record that made it, and back: by headers and Provenance, never by values."""
+"""From a resource to the raw record that made it, and back, by headers and Provenance."""

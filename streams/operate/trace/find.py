@@ -1,8 +1,8 @@
-"""What `fhirline trace` finds: records by key, by event, by place (docs/contracts.md: canonical headers).
+"""Finding the records of a resource or an event, by key, by event key and by position (docs/contracts.md).
 
-A canonical record names its raw record in a header, so that one is read directly. The other way, an event's records lie
-in one partition number, which its Provenance tells: that is looked for under the id that every configured vendor and
-tenant would give it, before anything larger is read.
+A canonical record has the position of its raw record in a header, so the raw record is read directly. In the other
+direction, an event's records have the partition number of its Provenance. That is searched first, by the ids that it
+would have for every configured vendor and tenant, before larger topics are read.
 """
 
 from collections.abc import Iterable, Iterator, Set
@@ -50,14 +50,13 @@ RAW_TOPICS = "raw."
 
 @dataclass(frozen=True, slots=True)
 class RecordSummary:
-    """A record without its value: where it lies, when it was written, and its headers as text."""
+    """A record without its value. ``size``: bytes of the value, None for a tombstone. ``headers``: as text."""
 
     position: RecordPosition
     timestamp_ms: int
     key: str
     size: int | None
-    """Bytes of the value; None for a tombstone."""
-    named: dict[str, str]
+    headers: dict[str, str]
 
     @classmethod
     def of(cls, message: Message) -> Self:
@@ -73,31 +72,35 @@ class RecordSummary:
 
 @dataclass(slots=True)
 class ResourceTrace:
-    """A resource's records, oldest first; ``history`` is what compaction has left of it."""
+    """The records of a resource.
+
+    ``history``: those that compaction has left, the oldest first. ``provenances``: one per event that made it.
+    ``raws``: position → raw record, None where it is gone.
+    """
 
     resource: str
     history: list[RecordSummary] = field(default_factory=list)
     provenances: list[RecordSummary] = field(default_factory=list)
-    """Every event that made it, its latest or not."""
     raws: dict[str, ConsumerRecord | None] = field(default_factory=dict)
-    """Coordinates → the raw record; None where it is gone."""
 
 
 @dataclass(slots=True)
 class EventTrace:
-    """An event's raw records (a retry is another one) and all that was written for it."""
+    """The records of an event.
+
+    ``raws``: position → raw record, None where it is gone; each delivery has its own. ``written``: canonical records
+    whose last value this event wrote, or gave the greatest version. ``made``: targets of its Provenance, which are what
+    its mapping made, and may have been written by a later event since. Byte-equal events of several tenants have one
+    event key, and the targets of each tenant. ``messages``: Bundles and outcomes. ``letters``: dead letters with their
+    status.
+    """
 
     event_key: str
     raws: dict[str, ConsumerRecord | None] = field(default_factory=dict)
     written: list[RecordSummary] = field(default_factory=list)
-    """Canonical records whose last value this event wrote, or contributed the greatest version to."""
     made: list[str] = field(default_factory=list)
-    """Targets of its Provenance: what its mapping made, whoever has written it since. Where byte-equal events came for
-    several tenants, and so have one key, of each tenant's."""
     messages: list[RecordSummary] = field(default_factory=list)
-    """Bundles and outcomes."""
     letters: list[tuple[RecordSummary, Any]] = field(default_factory=list)
-    """Dead letters, each with what is known of its handling."""
 
     @property
     def nothing(self) -> bool:
@@ -105,7 +108,7 @@ class EventTrace:
 
 
 class Tracer:
-    """Raises KafkaAccessError where Kafka does not answer."""
+    """Finds the records of resources and events. Raises KafkaAccessError where Kafka does not answer."""
 
     def __init__(self, settings: Settings, scanner: Scanner) -> None:
         self._settings = settings
@@ -116,149 +119,151 @@ class Tracer:
     # -- from a resource
 
     def latest(self, found: ResourceTrace) -> ConsumerRecord | None:
-        """The raw record that the resource's last value came from."""
-        origin = found.history[-1].named.get(headers.RAW, "") if found.history else ""
+        """Return the raw record that the resource's last value was made from."""
+        origin = found.history[-1].headers.get(headers.RAW, "") if found.history else ""
         return found.raws.get(origin)
 
     def resource(self, reference: str) -> ResourceTrace:
-        """Everything about ``Type/id``: its records, the events that made it, and their raw records."""
+        """Find the records of ``Type/id``, the events that made it, and their raw records."""
         found = ResourceTrace(reference)
-        topic = canonical_topic(reference.partition("/")[0])
-        own = reference.partition("/")[0] in PATIENTLESS_TYPES
-        places = self._places([topic], partition_for(reference, self._settings.partitions) if own else None)
+        resource_type = reference.partition("/")[0]
+        patientless = resource_type in PATIENTLESS_TYPES
+        number = partition_for(reference, self._settings.partitions) if patientless else None
+        partitions = self._partitions([canonical_topic(resource_type)], number)
         wanted = reference.encode()
-        found.history = [RecordSummary.of(each) for each in self._read(places) if each.key() == wanted]
-        numbers = {each.position.partition for each in found.history}
-        for each in self._read(
-            self._places([PROVENANCE]) if own else [TopicPartition(PROVENANCE, number) for number in numbers]
-        ):
-            if (value := each.value()) and wanted in value and reference in targets(value):
-                found.provenances.append(RecordSummary.of(each))
-        last = {each.key: each for each in found.provenances}
-        found.provenances = sorted(last.values(), key=lambda each: each.position)
+        found.history = [RecordSummary.of(message) for message in self._read(partitions) if message.key() == wanted]
+        numbers = {record.position.partition for record in found.history}
+        beside = [TopicPartition(PROVENANCE, number) for number in numbers]
+        last: dict[str, RecordSummary] = {}
+        for message in self._read(self._partitions([PROVENANCE]) if patientless else beside):
+            if (value := message.value()) and wanted in value and reference in targets(value):
+                record = RecordSummary.of(message)
+                last[record.key] = record
+        found.provenances = sorted(last.values(), key=lambda record: record.position)
         for record in (*found.history, *found.provenances):
-            origin = record.named.get(headers.RAW)
+            origin = record.headers.get(headers.RAW)
             if origin and origin not in found.raws and origin.startswith(RAW_TOPICS):
                 found.raws[origin] = self.raw(origin)
         return found
 
     def raw(self, position: str) -> ConsumerRecord | None:
-        """The raw record at ``topic/partition/offset``; None where it is gone."""
+        """Read the raw record at ``topic/partition/offset``; None where it is gone."""
         parsed = RecordPosition.parse(position)
         message = self._scanner.at(parsed) if parsed else None
         return from_confluent(message) if message is not None else None
 
     # -- from an event
 
-    def event(self, event_key: str, place: ConsumerRecord | None = None, vendors: Iterable[str] = ()) -> EventTrace:
-        """Everything about an event. ``place``: a raw record of it that is known already; ``vendors``: of whom only."""
+    def event(self, event_key: str, raw: ConsumerRecord | None = None, vendors: Iterable[str] = ()) -> EventTrace:
+        """Find the records of an event. ``raw``: one of its raw records, if known. ``vendors``: only of these."""
         found = EventTrace(event_key)
         chosen = tuple(vendors) or self._vendors.names
         provenances = self._provenances(event_key, chosen)
-        found.made = [*dict.fromkeys(target for each in provenances for target in targets(each.value() or b"{}"))]
-        places = self._beside({each.partition() or 0 for each in provenances})
-        for each in self._read(places):
-            record = RecordSummary.of(each)
-            if record.named.get(headers.EVENT_KEY) == event_key or (
-                place is not None and record.named.get(headers.RAW) == str(place.position)
+        found.made = [*dict.fromkeys(name for message in provenances for name in targets(message.value() or b"{}"))]
+        for message in self._read(self._beside({message.partition() or 0 for message in provenances})):
+            record = RecordSummary.of(message)
+            if record.headers.get(headers.EVENT_KEY) == event_key or (
+                raw is not None and record.headers.get(headers.RAW) == str(raw.position)
             ):
                 (found.messages if record.position.topic in (BUNDLE, OUTCOME) else found.written).append(record)
         for records in (found.written, found.messages):  # partitions are read in no order
-            records.sort(key=lambda each: (*target_order(each.key), each.position.offset))
-        self._letters(found, chosen)
-        self._raws(found, place, chosen)
+            records.sort(key=lambda record: (*target_order(record.key), record.position.offset))
+        self._find_letters(found, chosen)
+        self._find_raws(found, raw, chosen)
         return found
 
     def _provenances(self, event_key: str, vendors: Iterable[str]) -> list[Message]:
-        """The event's, under the id that it has for whichever vendor and tenant (mapping.md §4.1, §5.3)."""
+        """Find the event's Provenances, by the ids of all vendors and tenants (mapping.md §4.1, §5.3)."""
         wanted = {
             f"Provenance/{self._naming.id(vendor, tenant, 'Provenance', 'event', key(event_key))}".encode()
             for vendor in vendors
             for tenant in self._vendors[vendor].tenants
         }
         last: dict[bytes, Message] = {}
-        for each in self._read(self._places([PROVENANCE])):
-            if each.key() in wanted or header(headers_of(each), headers.EVENT_KEY) == event_key:
-                last[each.key() or b""] = each
-        return [each for _, each in sorted(last.items()) if each.value() is not None]
+        for message in self._read(self._partitions([PROVENANCE])):
+            if message.key() in wanted or header(headers_of(message), headers.EVENT_KEY) == event_key:
+                last[message.key() or b""] = message
+        return [message for _, message in sorted(last.items()) if message.value() is not None]
 
-    def _letters(self, found: EventTrace, vendors: Iterable[str]) -> None:
+    def _find_letters(self, found: EventTrace, vendors: Iterable[str]) -> None:
         letters = [
-            RecordSummary.of(each)
-            for each in self._read(self._places([dead_letter_topic(vendor) for vendor in vendors]))
-            if header(headers_of(each), headers.EVENT_KEY) == found.event_key
+            RecordSummary.of(message)
+            for message in self._read(self._partitions([dead_letter_topic(vendor) for vendor in vendors]))
+            if header(headers_of(message), headers.EVENT_KEY) == found.event_key
         ]
         if letters:
-            wanted = {str(each.position).encode() for each in letters}
-            known = {
-                each.key(): each.value()
-                for each in self._read([TopicPartition(DEAD_LETTER_STATUS, 0)])
-                if each.key() in wanted
+            wanted = {str(letter.position).encode() for letter in letters}
+            statuses = {
+                message.key(): message.value()
+                for message in self._read([TopicPartition(DEAD_LETTER_STATUS, 0)])
+                if message.key() in wanted
             }
             found.letters = [
-                (each, orjson.loads(known.get(str(each.position).encode()) or b"null")) for each in letters
+                (letter, orjson.loads(statuses.get(str(letter.position).encode()) or b"null")) for letter in letters
             ]
 
-    def _raws(self, found: EventTrace, place: ConsumerRecord | None, vendors: Iterable[str]) -> None:
-        """By position where a record names them; else by looking through the raw topics."""
-        if place is not None:
-            found.raws[str(place.position)] = place
+    def _find_raws(self, found: EventTrace, raw: ConsumerRecord | None, vendors: Iterable[str]) -> None:
+        """Read the raw records that other records name. Without any, search the raw topics."""
+        if raw is not None:
+            found.raws[str(raw.position)] = raw
         for record in (*found.written, *found.messages, *(letter for letter, _ in found.letters)):
-            origin = record.named.get(headers.RAW)
-            own = record.named.get(headers.EVENT_KEY) == found.event_key
+            origin = record.headers.get(headers.RAW)
+            own = record.headers.get(headers.EVENT_KEY) == found.event_key
             if own and origin and origin not in found.raws and origin.startswith(RAW_TOPICS):
                 found.raws[origin] = self.raw(origin)
         if not found.raws:
-            for raw in self._look_through(found.event_key, vendors):
-                found.raws[str(raw.position)] = raw
-        found.raws = dict(sorted(found.raws.items()))  # whichever of them the question began with
+            for each in self._search_raw(found.event_key, vendors):
+                found.raws[str(each.position)] = each
+        found.raws = dict(sorted(found.raws.items()))  # the same order whichever raw record was known
 
-    def _look_through(self, event_key: str, vendors: Iterable[str]) -> Iterator[ConsumerRecord]:
+    def _search_raw(self, event_key: str, vendors: Iterable[str]) -> Iterator[ConsumerRecord]:
         topics = [raw_topic(each) for each in vendors] + [enriched_topic(each) for each in vendors if each in ENRICHED]
-        for each in self._read(self._places(topics)):
-            raw = from_confluent(each)
+        for message in self._read(self._partitions(topics)):
+            raw = from_confluent(message)
             if event_key_of(raw) == event_key:
                 yield raw
 
     def earlier(self, raw: ConsumerRecord) -> Iterator[ConsumerRecord]:
-        """The records of the same key before this one: what its folds knew."""
+        """Read the records of the same key before this one, whose events its state was built from."""
         partition = raw.topic_partition
-        for each in self._scanner.read({partition: None}, {partition: raw.offset}):
-            if each.key() == raw.key:
-                yield from_confluent(each)
+        for message in self._scanner.read({partition: None}, {partition: raw.offset}):
+            if message.key() == raw.key:
+                yield from_confluent(message)
 
     # -- reading
 
-    def _read(self, places: Iterable[TopicPartition]) -> Iterator[Message]:
-        return self._scanner.read(dict.fromkeys(places))
+    def _read(self, partitions: Iterable[TopicPartition]) -> Iterator[Message]:
+        return self._scanner.read(dict.fromkeys(partitions))
 
-    def _places(self, topics: Iterable[str], number: int | None = None) -> list[TopicPartition]:
+    def _partitions(self, topics: Iterable[str], number: int | None = None) -> list[TopicPartition]:
+        """Return the partitions of some topics, or those with one number."""
         if number is not None:
             return [TopicPartition(topic, number) for topic in topics]
         return self._scanner.topic_partitions(topics)
 
     def _beside(self, numbers: Set[int]) -> set[TopicPartition]:
-        """Where an event's records lie: its Provenance's partition, and of types without a patient anywhere.
+        """Return the partitions of an event's records: those with its Provenances' numbers, all of patientless types.
 
-        Nothing canonical is there without a Provenance (mapping.md §5.3); an outcome may be.
+        No canonical record is there without a Provenance (mapping.md §5.3), but an outcome may be.
         """
         if not numbers:
-            return {*self._places([OUTCOME])}
-        shared = [canonical_topic(each) for each in PATIENTLESS_TYPES]
+            return {*self._partitions([OUTCOME])}
+        patientless = [canonical_topic(name) for name in PATIENTLESS_TYPES]
         topics = (*map(canonical_topic, RESOURCE_TYPES), BUNDLE, OUTCOME)
-        return {TopicPartition(topic, number) for topic in topics for number in numbers} | {*self._places(shared)}
+        own = {TopicPartition(topic, number) for topic in topics for number in numbers}
+        return own | {*self._partitions(patientless)}
 
 
 def targets(provenance: bytes) -> list[str]:
-    """The references that a Provenance names as its targets."""
+    """Return the references of a Provenance's targets."""
     named = orjson.loads(provenance).get("target") or ()
-    return [each["reference"] for each in named if "reference" in each]
+    return [target["reference"] for target in named if "reference" in target]
 
 
 def event_key_of(raw: ConsumerRecord) -> str | None:
-    """The event's key: the gateway's header, else computed; None of what is no event."""
-    if told := header(raw.headers, headers.EVENT_KEY):
-        return told
+    """Return the event's key, from the header or computed; None for a record that is not a readable event."""
+    if event_key := header(raw.headers, headers.EVENT_KEY):
+        return event_key
     try:
         return envelope_of(raw).event_key
     except UnreadableBody:

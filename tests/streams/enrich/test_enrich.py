@@ -208,7 +208,7 @@ def test_nothing_of_an_erased_patient_is_fetched_or_written(
     settings = own_broker.settings(erasure_key=key, vendors_file=vendors)
     for erased in (("p-1",), ("survey", "s-1")):
         erasure = Erasure(settings, Compartment.of("infermedica", TENANT, *erased))
-        assert erasure.erase(erasure.look(), settle=0).complete
+        assert erasure.erase(erasure.find(), settle=0).complete
         erasure.close()
     for survey_id, patient_id in (("s-1", "p-1"), ("s-2", "p-1"), ("s-3", "p-2")):
         api.complete(survey_id, patient=patient_id)

@@ -30,7 +30,7 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, heade
 from fhirline.streams.observe.audit import who
 from fhirline.streams.operate.erasure.find import CANONICAL
 from fhirline.streams.operate.erasure.forget import Erasure
-from fhirline.streams.operate.erasure.report import Report
+from fhirline.streams.operate.erasure.report import INDEFINITELY, Report
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.block import Block, Compartment, ErasureList, Hashing, OtherKey
 from fhirline.streams.step3_restore.erased import ErasureListFeed
@@ -102,7 +102,7 @@ def tombstones(of: Held) -> set[str]:
 def erase(settings: Settings, patient: Compartment, settle: float = 0) -> Report:
     erasure = Erasure(settings, patient)
     try:
-        return erasure.erase(erasure.look(), settle)
+        return erasure.erase(erasure.find(), settle)
     finally:
         erasure.close()
 
@@ -257,7 +257,7 @@ def test_what_stays_is_said_with_its_end(load: Load) -> None:
     (raw,) = [each for each in report.remaining if each.topic == "raw.azodha"]
     mine = [each.offset for each in raws if of(each, [patient])]
     assert (raw.records, raw.first_offset, raw.last_offset) == (len(mine), min(mine), max(mine))
-    assert raw.until == "for good"
+    assert raw.until == INDEFINITELY
     (bundles,) = [each for each in report.remaining if each.topic == BUNDLE]
     assert 0 < bundles.records <= len(mine)
     assert bundles.until[:2] == "20"
@@ -437,7 +437,7 @@ def test_the_command_says_what_it_does_and_never_whose_it_was(load: Load, tmp_pa
 def test_on_a_terminal_the_key_is_asked_for_and_not_shown() -> None:
     main, other = pty.openpty()
     asking = subprocess.Popen(
-        [sys.executable, "-c", "from streams.cli.forget import _asked; print(_asked())"],
+        [sys.executable, "-c", "from fhirline.streams.cli.forget import _asked; print(_asked())"],
         stdin=other,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -76,11 +76,11 @@ def test_a_resource_leads_to_every_event_that_made_it(load: Load) -> None:
     with Scanner(load.settings) as scanner:
         tracer = Tracer(load.settings, scanner)
         found = tracer.resource(name)
-        assert {each.named["event-key"] for each in found.provenances} == of_patient
+        assert {each.headers["event-key"] for each in found.provenances} == of_patient
         assert {event_of(raw) for raw in found.raws.values() if raw} == of_patient
         latest = tracer.latest(found)
     assert latest
-    assert str(latest.position) == found.history[-1].named["raw"]
+    assert str(latest.position) == found.history[-1].headers["raw"]
     assert all(each.key == name for each in found.history)
 
 
@@ -120,7 +120,7 @@ def test_an_event_that_came_to_nothing_leads_to_its_dead_letter(load: Load) -> N
     with Scanner(load.settings) as scanner:
         found = Tracer(load.settings, scanner).event(event_of(raw))
     assert str(raw.position) in found.raws
-    assert [each.named["error-code"] for each, _ in found.letters] == ["resource-refused"]
+    assert [each.headers["error-code"] for each, _ in found.letters] == ["resource-refused"]
 
 
 def test_lines_and_json_hold_no_payload_and_no_patient(load: Load) -> None:
@@ -130,7 +130,7 @@ def test_lines_and_json_hold_no_payload_and_no_patient(load: Load) -> None:
     with Scanner(load.settings) as scanner:
         tracer = Tracer(load.settings, scanner)
         resource = tracer.resource(name)
-        event = tracer.event(resource.history[-1].named["event-key"])
+        event = tracer.event(resource.history[-1].headers["event-key"])
     shown = [*resource_lines(resource), *event_lines(event)]
     shown += [json.dumps(resource_document(resource)), json.dumps(event_document(event))]
     assert not any(patient.key in each for each in shown)

@@ -1,0 +1,64 @@
+"""What is found of a patient, and which of it cannot be deleted."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from confluent_kafka import Message
+
+from fhirline.streams.kafka.records import TopicPartition, timestamp_ms
+from fhirline.streams.step3_restore.block import Compartment
+
+
+@dataclass(slots=True)
+class Remains:
+    """Records of one partition that no tombstone deletes. They remain until the topic's retention ends."""
+
+    records: int = 0
+    oldest_ms: int = 0
+    newest_ms: int = 0
+    first_offset: int = 0
+    last_offset: int = 0
+
+    def add(self, message: Message) -> None:
+        at, offset = timestamp_ms(message), message.offset() or 0
+        if not self.records:
+            self.oldest_ms, self.first_offset = at, offset
+        self.records += 1
+        self.oldest_ms, self.newest_ms = min(self.oldest_ms, at), max(self.newest_ms, at)
+        self.last_offset = offset
+
+
+@dataclass(slots=True)
+class Found:
+    """Everything that is known of a patient.
+
+    ``compartments``: by raw key, the patient's own and those of events that name the patient otherwise, such as by a
+    survey's id. ``live``: canonical records with a value → the way it was found. ``state``: state entries. ``keys``:
+    every canonical key that was ever the patient's. ``mapped``: the keys that the present mapping makes. ``patients``:
+    ``"Patient/<id>"`` as it is written in a reference. ``origins``: positions of the patient's raw records.
+    """
+
+    compartments: dict[str, Compartment]
+    live: dict[tuple[TopicPartition, str], str] = field(default_factory=dict)
+    state: set[tuple[TopicPartition, bytes]] = field(default_factory=set)
+    remains: dict[TopicPartition, Remains] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+    mapped: frozenset[str] = frozenset()
+    patients: set[bytes] = field(default_factory=set)
+    origins: set[str] = field(default_factory=set)
+
+    @property
+    def raw_records(self) -> int:
+        return sum(each.records for partition, each in self.remains.items() if partition.topic.startswith("raw."))
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.live or self.state or self.remains or self.keys)
+
+    def by_type(self) -> Counter[str]:
+        """Count the live keys by resource type."""
+        return Counter(key.partition("/")[0] for _, key in self.live)
+
+    def by_way(self) -> Counter[str]:
+        """Count the live keys by the way they were found."""
+        return Counter(self.live.values())
