@@ -18,14 +18,16 @@ demo: $(VENV)/demo.installed ## all four vendors' webhooks to FHIR on Kafka topi
 dev: $(VENV)/demo.installed ## the same stack, left running until Ctrl-C
 	@$(BIN)/fhirline dev
 
-test: $(VENV)/dev.installed ## lint, types and the tests, on real brokers; then workers and brokers killed, in small
+check: $(VENV)/dev.installed ## lint, types, golden mappings and the laws over all mappings; under a minute, no broker
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/pytest -n 2 tests/mappers/test_golden.py tests/mappers/test_laws.py
+
+test: $(VENV)/dev.installed ## lint, types and the tests, on real brokers
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/pytest -n 4 --dist worksteal
-	@echo "Workers and brokers killed, in small (make crash is the long form) ..."
-	@$(BIN)/pytest -m long -n 2 --dist worksteal tests/crash
 
-test-long: $(VENV)/dev.installed ## what takes minutes: benchmarks in small, second forms of slow tests
-	@$(BIN)/pytest -m long -n 2 --dist worksteal --ignore tests/crash
+test-long: $(VENV)/dev.installed ## what takes minutes: workers and brokers killed in small, second forms, the README's console blocks
+	@$(BIN)/pytest -m long -n 2 --dist worksteal
 
 bench: $(VENV)/dev.installed ## every benchmark, on Apache Kafka, into benchmarks/RESULTS.md; BENCH="--only worker" for one
 	@$(BIN)/python -m benchmarks $(BENCH)

@@ -136,7 +136,8 @@ class Cluster:
             for topic in answered
             if topic["error_code"] not in (0, TopicAlreadyExistsError.errno)
         }
-        self._admin.wait_for_topics([topic["name"] for topic in answered if topic["name"] not in failed])
+        created = [topic["name"] for topic in answered if topic["name"] not in failed]
+        self._admin.wait_for_topics(created, timeout_ms=self._milliseconds)
         return failed
 
     def _grow(self, wanted: list[Difference]) -> dict[str, str]:

@@ -40,7 +40,7 @@ class EmbeddedBroker:
 
     ATTEMPTS = 5
 
-    def __init__(self, port: int = 0, timeout: float = 15.0) -> None:
+    def __init__(self, port: int = 0, timeout: float = 60.0) -> None:
         self._wanted = port
         self._timeout = timeout
         self._process: subprocess.Popen[bytes] | None = None

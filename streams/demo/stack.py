@@ -23,8 +23,9 @@ from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import BrokerDied, EmbeddedBroker
 from fhirline.streams.kafka import embedded_quirks
 
-START_SECONDS = 45.0
-STOP_SECONDS = 15.0
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
+"""Only a hang takes so long: a process that ended is noticed at once, and a busy machine needs its time."""
 
 
 class StackFailed(FhirlineError):

@@ -31,6 +31,10 @@ PLAINTEXT_LISTENER = "PLAINTEXT broker listener"
 """Part of librdkafka's error for a listener that hangs up on a TLS handshake."""
 
 ATTEMPT_SECONDS = 0.25
+"""Of the first attempt, so that a refusal is reported at once. Each further one takes twice as long, up to the next."""
+
+LONGEST_ATTEMPT_SECONDS = 4.0
+"""A large cluster far away, or a machine that is busy, needs longer than the first attempt for one answer."""
 
 
 def connect(settings: Settings, timeout: float) -> ClusterMetadata:
@@ -57,12 +61,14 @@ def connect(settings: Settings, timeout: float) -> ClusterMetadata:
         # The message may quote the value of a setting, never of a secret.
         raise ConfigurationError(f"Kafka client settings: {_text(error.args[0])}") from None
     until = time.monotonic() + timeout
+    attempt = ATTEMPT_SECONDS
     while True:
         left = until - time.monotonic()
         try:
-            return client.list_topics(timeout=max(0.01, min(ATTEMPT_SECONDS, left)))
+            return client.list_topics(timeout=max(0.01, min(attempt, left)))
         except KafkaException as error:
             last = error.args[0]
+        attempt = min(2 * attempt, LONGEST_ATTEMPT_SECONDS)
         client.poll(0)
         for reported in errors:
             if reported.code() in REFUSED:

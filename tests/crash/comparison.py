@@ -16,10 +16,8 @@ from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_
 from fhirline.streams.step4_normalize.follow import Followed
 from fhirline.topics.declared import canonical_topic, dead_letter_topic, raw_topic
 from tests.support.messages import header_of
+from tests.support.waiting import LIMIT
 from tests.support.workload import Store, undisturbed
-
-PATIENCE = 180.0
-"""Seconds without any progress after which a group counts as stuck."""
 
 
 @contextmanager
@@ -50,7 +48,7 @@ def read_all(settings: Settings, topics: Iterable[str]) -> Iterator[Message]:
         consumer.assign(partitions := _partitions(consumer, topics))
         left = len(partitions)
         while left:
-            first = consumer.poll(60)
+            first = consumer.poll(LIMIT)
             assert first is not None, f"{left} partitions were not read to their end"
             for message in (first, *consumer.consume(5_000, 0)):
                 if (error := message.error()) is None:
@@ -128,7 +126,7 @@ def wait_until(ask: Callable[[], int | None], reached: Callable[[int, int], bool
                 return
             if now != last:
                 last, moved = now, time.monotonic()
-        assert time.monotonic() - moved < PATIENCE, f"stuck at {last}, began at {first}"
+        assert time.monotonic() - moved < LIMIT, f"stuck at {last}, began at {first}"
         time.sleep(0.1)
 
 

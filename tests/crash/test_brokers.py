@@ -23,9 +23,9 @@ from tests.crash.workers import Workers
 from tests.support.kafka.apache import ApacheKafka
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.receiving import GatewayProcess, running_gateway
+from tests.support.waiting import LIMIT
 
 SENDERS = 4
-PATIENCE = 240.0
 PARTITIONS = 6 if SIZES.long else 2
 
 
@@ -54,7 +54,7 @@ class Senders:
         self._over.set()
 
     def wait_for(self, status: int, more: int = 1) -> None:
-        until, wanted = time.monotonic() + PATIENCE, self.answers[status] + more
+        until, wanted = time.monotonic() + LIMIT, self.answers[status] + more
         while self.answers[status] < wanted:
             assert time.monotonic() < until, f"no {status}; {dict(self.answers)}\n{self._gateway.logged[-2000:]}"
             time.sleep(0.05)
@@ -131,7 +131,7 @@ def outage(cluster: ApacheKafka, senders: Senders) -> float:
 def wait_in_sync(cluster: ApacheKafka) -> None:
     """Wait until every replica is in sync: the next kill must not take a second replica of a partition."""
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 0})
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + LIMIT
     while True:
         found = admin.list_topics(timeout=30).topics.values()
         behind = sum(len(each.isrs) < len(each.replicas) for topic in found for each in topic.partitions.values())

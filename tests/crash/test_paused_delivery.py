@@ -17,9 +17,9 @@ from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import Topic
 from tests.crash.comparison import ends
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.waiting import LIMIT
 
 SESSION = 6.0
-PATIENCE = 120.0
 RECORDS = 30_000
 SIZE = 10_000
 ON_THEIR_WAY = 5 * 1_200_000 // SIZE
@@ -45,7 +45,7 @@ except PublishFailed:
 
 def test_nothing_is_sent_after_a_pause(apache_kafka: RunningBroker, show: Callable[..., None]) -> None:
     settings = apache_kafka.settings()
-    with Cluster(kafka_python(settings)) as cluster:
+    with Cluster(kafka_python(settings), timeout=LIMIT) as cluster:
         topic = Topic("paused", 1, 1, "delete", 1_048_576, "key", "for a test")
         assert cluster.apply(cluster.plan([topic])).complete
 
@@ -55,7 +55,7 @@ def test_nothing_is_sent_after_a_pause(apache_kafka: RunningBroker, show: Callab
     own = {"FHIRLINE_BOOTSTRAP": apache_kafka.bootstrap, "FHIRLINE_SESSION_TIMEOUT": f"{SESSION:g}"}
     process = subprocess.Popen([sys.executable, "-c", DELIVER], env={**os.environ, **own})
     try:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + LIMIT
         while not written():
             assert time.monotonic() < until
             assert process.poll() is None
@@ -63,7 +63,7 @@ def test_nothing_is_sent_after_a_pause(apache_kafka: RunningBroker, show: Callab
         time.sleep(SESSION)  # the pause itself: it has to last a session
         before = written()
         os.kill(process.pid, signal.SIGCONT)
-        code = process.wait(PATIENCE)
+        code = process.wait(LIMIT)
     finally:
         process.kill()
         process.wait()

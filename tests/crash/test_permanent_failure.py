@@ -27,11 +27,11 @@ from tests.crash.load import folded
 from tests.crash.sizes import SIZES
 from tests.crash.workers import Workers
 from tests.support.kafka.brokers import apache, create_topics, settings_for
+from tests.support.waiting import LIMIT
 from tests.support.workload import produce
 
 NEEDED = canonical_topic("Encounter")
 EVERYBODY = ("User:ANONYMOUS", "*")
-PATIENCE = 120.0
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def permit(admin: AdminClient) -> None:
 
 
 def wait_until(reached: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + LIMIT
     while not reached():
         assert time.monotonic() < until
         time.sleep(0.1)

@@ -14,9 +14,8 @@ from tests.crash.load import folded
 from tests.crash.sizes import SIZES
 from tests.crash.workers import Workers
 from tests.support.kafka.brokers import create_topics
+from tests.support.waiting import LIMIT
 from tests.support.workload import produce
-
-PATIENCE = 120.0
 
 
 def test_state_is_rebuilt_from_its_topic_and_from_raw(kafka: Settings, show: Callable[..., None]) -> None:
@@ -51,7 +50,7 @@ def forget_all_but_raw(settings: Settings) -> None:
     ]
     for future in futures:
         future.result()
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + LIMIT
     while remaining := doomed & admin.list_topics(timeout=30).topics.keys():
         assert time.monotonic() < until, remaining
         time.sleep(0.1)

@@ -15,9 +15,9 @@ from fhirline.config.vendors import load_vendors
 from fhirline.streams.demo.stack import Process, StackFailed
 from fhirline.topics.declared import ENRICHED
 from tests.support.receiving import environment
+from tests.support.waiting import LIMIT
 
 BACK_OFF = 0.5
-ENOUGH = 240.0
 DAY = 86_400.0
 TRACEBACK = 1
 """Python's own exit code: a defect, which no restart fixes."""
@@ -52,7 +52,7 @@ class Worker:
 
     def wait_assigned(self) -> None:
         """Wait until this member has partitions. A process that ends before that is replaced."""
-        until = time.monotonic() + ENOUGH
+        until = time.monotonic() + LIMIT
         while True:
             process = self.process
             try:
@@ -65,12 +65,12 @@ class Worker:
 
     def wait_ended(self, process: Process | None = None) -> int:
         """Wait until the process has ended, and return its exit code."""
-        return (process or self.process).wait(ENOUGH)
+        return (process or self.process).wait(LIMIT)
 
     def wait_restarted(self, process: Process) -> None:
         """Wait until another process has replaced this one."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self.process is not process, ENOUGH), process.report(
+            assert self._changed.wait_for(lambda: self.process is not process, LIMIT), process.report(
                 "was not replaced"
             )
 
@@ -149,7 +149,7 @@ class Workers:
 
     def wait_owns_all(self, worker: Worker) -> None:
         """Wait until the last assignment of this worker has every partition."""
-        until = time.monotonic() + ENOUGH
+        until = time.monotonic() + LIMIT
         while self._assigned.get(worker.name, 0) < self._partitions:
             assert time.monotonic() < until, worker.process.report("does not own all partitions")
             time.sleep(0.05)

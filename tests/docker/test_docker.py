@@ -30,6 +30,7 @@ from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, Infermedi
 from tests.support.kafka.apache import free_ports
 from tests.support.paths import ROOT
 from tests.support.receiving import environment
+from tests.support.waiting import LIMIT
 
 TOP = ROOT
 DOCKER = TOP / "docker"
@@ -39,7 +40,6 @@ OURS = ("topics", "gateway", "worker", "enrich", "tools")
 END_BY_THEMSELVES = ("topics", "tools")
 EXAMPLE = (DOCKER / ".env.example").read_text("utf-8")
 VARIABLE = re.compile(r"\$\{(\w+)(?::([?-])([^}]*))?\}")
-ENOUGH = 60.0
 
 
 def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
@@ -182,7 +182,9 @@ def test_the_comments_name_services_profiles_and_commands_that_exist() -> None:
 
 def test_hadolint_has_nothing_to_say() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
-    found = subprocess.run([hadolint, DOCKER / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False)
+    found = subprocess.run(
+        [hadolint, DOCKER / "Dockerfile"], capture_output=True, text=True, timeout=LIMIT, check=False
+    )
     assert (found.returncode, found.stdout) == (0, "")
 
 
@@ -250,7 +252,7 @@ def test_the_images_steps_bring_a_fhirline_that_runs(tmp_path: Path) -> None:
         env={name: value for name, value in environment("").items() if not name.startswith(PREFIX)},
         capture_output=True,
         text=True,
-        timeout=ENOUGH,
+        timeout=LIMIT,
         check=False,
     )
     assert mapped.returncode == 0, mapped.stderr
@@ -267,7 +269,7 @@ def test_the_images_steps_bring_a_fhirline_that_runs(tmp_path: Path) -> None:
             env={**environment(broker.bootstrap), "PATH": ""},
             capture_output=True,
             text=True,
-            timeout=ENOUGH,
+            timeout=LIMIT,
             check=False,
         )
         assert applied.returncode == 0, applied.stderr
@@ -314,10 +316,12 @@ class Container:
         assert (kind, program) == ("CMD", "python")
         for inside, outside in self._ports.items():
             arguments = [re.sub(rf"\b{inside}\b", str(outside), each) for each in arguments]
-        return not subprocess.run([sys.executable, *arguments], capture_output=True, timeout=30, check=False).returncode
+        return not subprocess.run(
+            [sys.executable, *arguments], capture_output=True, timeout=LIMIT, check=False
+        ).returncode
 
     def become_healthy(self) -> None:
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while self.healthy() != [True, True]:
             assert self.process.running, self.process.report("has ended")
             assert time.monotonic() < end, self.process.report("is not healthy")
@@ -400,7 +404,7 @@ def test_an_operators_commands_run_one_after_another(enriching: tuple[str, dict[
             cwd=volume,
             capture_output=True,
             text=True,
-            timeout=ENOUGH,
+            timeout=LIMIT,
             check=False,
         )
         assert done.returncode == code, done.stdout + done.stderr
@@ -421,5 +425,5 @@ def test_an_operators_commands_run_one_after_another(enriching: tuple[str, dict[
 def test_the_image_without_a_command_says_what_there_is() -> None:
     program = shutil.which("fhirline", path=str(Path(sys.executable).parent))
     assert program is not None
-    found = subprocess.run([program, *image("CMD")], capture_output=True, text=True, timeout=60, check=True)
+    found = subprocess.run([program, *image("CMD")], capture_output=True, text=True, timeout=LIMIT, check=True)
     assert "gateway" in found.stdout

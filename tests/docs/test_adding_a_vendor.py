@@ -16,6 +16,7 @@ import pytest
 
 from fhirline.config.settings import PREFIX
 from tests.support.paths import ROOT
+from tests.support.waiting import LIMIT
 
 DOCUMENT = ROOT / "docs" / "adding-a-vendor.md"
 FOLDERS = ("src", "config", "topics", "mappers", "streams", "tests", "docs")
@@ -73,7 +74,7 @@ def run(tree: Path, command: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=LIMIT,
         check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}"

@@ -17,10 +17,10 @@ from tests.support.cases import cases
 from tests.support.console import blocks, commands
 from tests.support.paths import ROOT, SAMPLES
 from tests.support.receiving import environment
+from tests.support.waiting import LIMIT
 
 README = (ROOT / "README.md").read_text("utf-8")
 LINES_AT_MOST = 150
-ENOUGH = 120.0
 WITH_EVERY_EVENT = {"Provenance", "Organization", "Device"}
 
 
@@ -38,7 +38,7 @@ def test_the_encounter_is_what_the_webhook_becomes() -> None:
         [fhirline(), "map", "altibbi", SAMPLES / "altibbi-status.json"],
         env=environment(""),
         capture_output=True,
-        timeout=ENOUGH,
+        timeout=LIMIT,
         check=True,
     )
     resources = [entry["resource"] for entry in orjson.loads(mapped.stdout)["entry"]]
@@ -102,7 +102,7 @@ def test_its_console_blocks_run() -> None:
                     assert line.startswith(expected.removesuffix("…")) if "…" in expected else line == expected
         finally:
             stack.send_signal(signal.SIGINT)
-            stack.wait(ENOUGH)
+            stack.wait(LIMIT)
     assert stack.returncode == 0
 
 
@@ -121,7 +121,7 @@ def finished(command: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=ENOUGH,
+        timeout=LIMIT,
         check=False,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"

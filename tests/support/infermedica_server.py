@@ -17,6 +17,8 @@ from typing import Any, Self
 import orjson
 from aiohttp import web
 
+from tests.support.waiting import LIMIT
+
 CLIENT_ID = "intake-client"
 CLIENT_SECRET = "intake-client-secret"
 SCOPES = ("survey.read", "evidence_assessment.read")
@@ -149,7 +151,7 @@ class InfermedicaServer:
         with self._changed:
             return sum(each == path for _, each, _ in self.requests)
 
-    def wait_until_asked(self, path: str, times: int = 1, timeout: float = 60.0) -> None:
+    def wait_until_asked(self, path: str, times: int = 1, timeout: float = LIMIT) -> None:
         def enough() -> bool:
             return sum(each == path for _, each, _ in self.requests) >= times
 
@@ -169,7 +171,7 @@ class InfermedicaServer:
         return made
 
     def _run(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(LIMIT)
 
     async def _start(self) -> None:
         app = web.Application(middlewares=[self._record])

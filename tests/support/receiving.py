@@ -22,6 +22,7 @@ from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.topics.declared import raw_topic
 from tests.support.messages import text_headers
 from tests.support.paths import CONFIG
+from tests.support.waiting import LIMIT
 
 PARTITIONS = 3
 FHIRLINE = [sys.executable, "-c", "from fhirline.streams.cli import main; main()"]
@@ -55,13 +56,13 @@ def stored(bootstrap: str, vendor: str) -> list[Message]:
         }
     )
     try:
-        topic = consumer.list_topics(raw_topic(vendor), timeout=10).topics[raw_topic(vendor)]
+        topic = consumer.list_topics(raw_topic(vendor), timeout=LIMIT).topics[raw_topic(vendor)]
         from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
         consumer.assign([TopicPartition(raw_topic(vendor), each, OFFSET_BEGINNING) for each in topic.partitions])
         found, left = [], set(topic.partitions)
         while left:
-            message = consumer.poll(10)
+            message = consumer.poll(LIMIT)
             assert message is not None, f"partitions {left} were not read to their end"
             error = message.error()
             if error is None:
@@ -139,7 +140,7 @@ class GatewayProcess:
         with self._changed:
             return "\n".join(self._lines)
 
-    def line(self, matches: Callable[[dict[str, Any]], bool], timeout: float = 20.0) -> dict[str, Any]:
+    def line(self, matches: Callable[[dict[str, Any]], bool], timeout: float = LIMIT) -> dict[str, Any]:
         """The first log line that matches, awaited."""
         with self._changed:
             self._changed.wait_for(lambda: self._silent or any(map(matches, self._parsed())), timeout)
@@ -157,7 +158,7 @@ class GatewayProcess:
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
 
-    def ended(self, timeout: float = 20.0) -> int:
+    def ended(self, timeout: float = LIMIT) -> int:
         """Wait until it has ended; its exit code."""
         code = self._process.wait(timeout)
         self._reader.join(timeout)
@@ -171,7 +172,7 @@ class GatewayProcess:
         self._process.stderr.close()
 
     def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> "Answer":
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)
         try:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()

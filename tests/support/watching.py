@@ -13,8 +13,7 @@ from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
 from tests.support.kafka.brokers import create_topics
 from tests.support.receiving import GatewayProcess, environment, running_gateway
-
-ENOUGH = 60.0
+from tests.support.waiting import LIMIT
 
 
 class WorkerEndpoint:
@@ -44,7 +43,7 @@ class WorkerEndpoint:
 
     def until(self, enough: Callable[[str], bool]) -> str:
         """The worker's metrics, asked for until they are as they should be."""
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while not enough(metrics := self._worker_metrics()):
             assert time.monotonic() < end, f"{metrics}\n{self.worker.report('is')}"
             time.sleep(0.1)
@@ -55,7 +54,7 @@ class WorkerEndpoint:
         try:
             return get(f"{self.worker_url}/metrics")[1]
         except urllib.error.URLError:
-            self.worker.wait(10)
+            self.worker.wait(LIMIT)
             raise AssertionError(self.worker.report("has ended")) from None
 
 
@@ -81,7 +80,7 @@ def watched(folder: Path, **more: str) -> Iterator[WorkerEndpoint]:
 
 def get(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=LIMIT) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -91,9 +90,9 @@ def first_record(bootstrap: str, topic: str, wanted: Callable[[Message], bool] =
     """The first record of a topic that is wanted, awaited."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"first-{topic}", "auto.offset.reset": "earliest"})
     try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        partitions = consumer.list_topics(topic, timeout=LIMIT).topics[topic].partitions
         consumer.assign([TopicPartition(topic, each, OFFSET_BEGINNING) for each in partitions])
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while time.monotonic() < end:
             message = consumer.poll(1)
             if message is not None:

@@ -27,6 +27,7 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step4_normalize.follow import Followed, follow
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
 from tests.support.cases import cases
+from tests.support.waiting import LIMIT
 
 PATIENTS = 40
 RECEIVED_AT = 1_717_243_200  # 2024-06-01T12:00:00Z
@@ -95,7 +96,7 @@ def produce(settings: Settings, records: Iterable[ProducerRecord]) -> list[Consu
     for made in records:
         produce_one(producer, made, report(made))
         producer.poll(0)
-    assert producer.flush(30) == 0
+    assert producer.flush(LIMIT) == 0
     return sorted(written, key=lambda each: (each.topic, each.partition, each.offset))
 
 

@@ -34,6 +34,7 @@ from tests.oracles.packages import Unavailable, node_modules, unavailable
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.kafka.brokers import RunningBroker, create_topics, settings_for
 from tests.support.paths import ROOT
+from tests.support.waiting import LIMIT
 from tests.support.workload import RECEIVED_AT, Store, events, produce, undisturbed
 
 COMMITTED = ROOT / "docs" / "asyncapi.yaml"
@@ -48,7 +49,7 @@ def fhirline(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]"
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=LIMIT,
         check=False,
     )
 

@@ -12,6 +12,7 @@ from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import DAY, FOREVER, Topic, declared
 from fhirline.topics.plan import Action, Existing, compare
 from tests.support.kafka.brokers import RunningBroker, settings_for
+from tests.support.waiting import LIMIT
 
 NOWHERE = "127.0.0.1:9"
 
@@ -59,7 +60,7 @@ def test_a_replaced_value_has_an_end_on_the_cluster_too(broker: RunningBroker) -
     """Without a bound on compaction, what a tombstone replaces stays until enough else is written."""
     topics = [each for each in declared(broker.settings()) if each.name == "fhir.r4.Patient"]
     assert topics[0].config["max.compaction.lag.ms"] == str(7 * DAY)
-    with Cluster(kafka_python(broker.settings())) as cluster:
+    with Cluster(kafka_python(broker.settings()), timeout=LIMIT) as cluster:
         assert not cluster.plan(topics).differences
         if broker.kind == "apache":
             shorter = [replace(each, compaction_lag=DAY) for each in topics]

@@ -38,6 +38,7 @@ from fhirline.topics.declared import (
 from fhirline.topics.partition import murmur2, partition_for
 from fhirline.topics.plan import Action, Existing, compare
 from tests.support.kafka.brokers import RunningBroker, settings_for
+from tests.support.waiting import LIMIT
 
 NOWHERE = "127.0.0.1:9"
 PARTITIONS = 5
@@ -128,7 +129,7 @@ def test_every_client_puts_a_key_where_we_say(broker: RunningBroker) -> None:
     expected = {key: partition_for(key, PARTITIONS) for key in keys}
     assert len(set(expected.values())) == PARTITIONS
     settings = broker.settings()
-    with Cluster(kafka_python(settings)) as cluster:
+    with Cluster(kafka_python(settings), timeout=LIMIT) as cluster:
         assert cluster.apply(cluster.plan([topic(name)])).complete
 
     chosen: dict[bytes | None, int | None] = {}
@@ -140,13 +141,13 @@ def test_every_client_puts_a_key_where_we_say(broker: RunningBroker) -> None:
     producer = Producer(producer_config(settings))
     for key in keys:
         producer.produce(name, key=key, value=b"1", on_delivery=delivered)
-    assert producer.flush(30) == 0
+    assert producer.flush(LIMIT) == 0
     assert chosen == expected
 
     other = KafkaProducer(bootstrap_servers=broker.bootstrap)
     try:
         sent = {key: other.send(name, key=key, value=b"2") for key in keys}
-        assert {key: each.get(timeout=30).partition for key, each in sent.items()} == expected
+        assert {key: each.get(timeout=LIMIT).partition for key, each in sent.items()} == expected
     finally:
         other.close()
 
@@ -201,7 +202,7 @@ def test_settings_that_a_broker_does_not_tell_are_no_difference() -> None:
 def test_apply_creates_once_and_then_finds_nothing_to_do(broker: RunningBroker) -> None:
     name = f"test.create.{uuid4()}"
     topics = [topic(f"{name}.compact"), topic(f"{name}.delete", cleanup="delete", retention=FOREVER)]
-    with Cluster(kafka_python(broker.settings())) as cluster:
+    with Cluster(kafka_python(broker.settings()), timeout=LIMIT) as cluster:
         plan = cluster.plan(topics)
         assert [each.action for each in plan.differences] == [Action.CREATE, Action.CREATE]
         assert cluster.apply(plan).complete
@@ -219,7 +220,7 @@ def test_apply_creates_once_and_then_finds_nothing_to_do(broker: RunningBroker) 
 def test_a_setting_that_differs_is_found_and_altered(broker: RunningBroker) -> None:
     earlier = topic(f"test.setting.{uuid4()}", cleanup="delete", retention=1_000)
     now = replace(earlier, cleanup="compact", retention=None, max_message_bytes=2_097_152)
-    with Cluster(kafka_python(broker.settings())) as cluster:
+    with Cluster(kafka_python(broker.settings()), timeout=LIMIT) as cluster:
         cluster.apply(cluster.plan([earlier]))
         plan = cluster.plan([now])
         assert {(each.what, each.actual, each.declared, each.action) for each in plan.differences} == {
@@ -235,7 +236,7 @@ def test_a_setting_that_differs_is_found_and_altered(broker: RunningBroker) -> N
 @pytest.mark.parametrize("wanted", [PARTITIONS - 2, PARTITIONS + 2])
 def test_a_keyed_topic_keeps_its_partitions(broker: RunningBroker, wanted: int) -> None:
     made = topic(f"test.fixed.{uuid4()}")
-    with Cluster(kafka_python(broker.settings())) as cluster:
+    with Cluster(kafka_python(broker.settings()), timeout=LIMIT) as cluster:
         cluster.apply(cluster.plan([made]))
         plan = cluster.plan([replace(made, partitions=wanted)])
         applied = cluster.apply(plan)
@@ -247,7 +248,7 @@ def test_a_keyed_topic_keeps_its_partitions(broker: RunningBroker, wanted: int) 
 
 def test_a_growable_topic_grows_and_never_shrinks(broker: RunningBroker) -> None:
     made = topic(f"test.growing.{uuid4()}", growable=True)
-    with Cluster(kafka_python(broker.settings())) as cluster:
+    with Cluster(kafka_python(broker.settings()), timeout=LIMIT) as cluster:
         cluster.apply(cluster.plan([made]))
         applied = cluster.apply(cluster.plan([replace(made, partitions=PARTITIONS + 2)]))
         if broker.kind == "embedded":  # it has no CreatePartitions
@@ -265,7 +266,7 @@ def test_a_growable_topic_grows_and_never_shrinks(broker: RunningBroker) -> None
 def test_what_the_cluster_refuses_is_told_in_its_words(apache_kafka: RunningBroker) -> None:
     impossible = topic(f"test.replicas.{uuid4()}", replication_factor=3)
     possible = topic(f"test.replicas.{uuid4()}")
-    with Cluster(kafka_python(apache_kafka.settings())) as cluster:
+    with Cluster(kafka_python(apache_kafka.settings()), timeout=LIMIT) as cluster:
         applied = cluster.apply(cluster.plan([impossible, possible]))
         assert [each.topic for each in applied.done] == [possible]
         ((failed, reason),) = applied.failed
@@ -297,7 +298,7 @@ def fhirline(*arguments: str, bootstrap: str, **settings: str) -> subprocess.Com
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT,
         check=False,
     )
 
@@ -328,7 +329,7 @@ def test_a_conflict_is_left_alone_and_said(broker: RunningBroker) -> None:
     result = fhirline("apply", bootstrap=broker.bootstrap, FHIRLINE_PARTITIONS="7", FHIRLINE_REPLICATION_FACTOR="1")
     assert result.returncode == 1
     assert "raw.mediquo: partitions 6, declared 7, not changed: a key never moves" in result.stderr
-    with Cluster(kafka_python(broker.settings())) as cluster:
+    with Cluster(kafka_python(broker.settings()), timeout=LIMIT) as cluster:
         topics = declared(broker.settings())
         read = cluster.read(topics)
     assert {each.partitions for each in read.values()} == {6, 1}

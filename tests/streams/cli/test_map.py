@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.support.paths import GOLDEN
 from tests.support.receiving import FHIRLINE
+from tests.support.waiting import LIMIT
 
 
 def run(*arguments: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -17,7 +18,7 @@ def run(*arguments: str | Path, stdin: str = "", **environment: str) -> subproce
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT,
         check=False,
         env={**settings, **environment},
     )

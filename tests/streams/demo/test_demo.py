@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from fhirline.config.vendors import load_vendors
+from tests.support.waiting import LIMIT
 
 FHIRLINE = [sys.executable, "-c", "from fhirline.streams.cli import main; main()"]
 
@@ -21,7 +22,7 @@ def demo(marker: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         env={**own, **environment, "FHIRLINE_TEST_MARKER": marker},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=LIMIT,
         check=False,
     )
 

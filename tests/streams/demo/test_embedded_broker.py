@@ -13,6 +13,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.streams.demo import embedded_broker as module
 from fhirline.streams.demo.embedded_broker import HOST, BrokerDied, EmbeddedBroker, listening
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.waiting import LIMIT
 
 
 def alive(pid: int) -> bool:
@@ -27,7 +28,7 @@ def test_it_answers_inside_the_context_and_is_gone_after_it() -> None:
     with EmbeddedBroker() as broker:
         pid, port = broker.pid, broker.port
         assert alive(pid)
-        assert AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=5).brokers
+        assert AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=LIMIT).brokers
     assert not alive(pid)
     assert not listening(port)
     assert not broker.running
@@ -51,12 +52,12 @@ def test_written_records_can_be_read(embedded: RunningBroker) -> None:
         headers=[("attempt", b"1")],
         on_delivery=lambda error, _: errors.append(error),
     )
-    assert producer.flush(10) == 0
+    assert producer.flush(LIMIT) == 0
     assert errors == [None]
     consumer = Consumer({"bootstrap.servers": embedded.bootstrap, "group.id": "test-embedded"})
     try:  # assigned, not subscribed: a group's first join takes half its session timeout there
         consumer.assign([TopicPartition("dead-letter.mediquo", each, OFFSET_BEGINNING) for each in range(6)])
-        while (message := consumer.poll(30)) is not None and message.key() != b"test-embedded":
+        while (message := consumer.poll(LIMIT)) is not None and message.key() != b"test-embedded":
             assert message.error() is None
         assert message is not None
         assert (message.value(), message.headers()) == (b"value", [("attempt", b"1")])
@@ -112,5 +113,5 @@ def test_settings_for_other_brokers_do_not_reach_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("STORAGE_ENGINE", "s3://elsewhere/")
     monkeypatch.setenv("ADVERTISED_LISTENER_URL", "tcp://192.0.2.1:9092")
     with EmbeddedBroker() as broker:
-        brokers = AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=5).brokers
+        brokers = AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=LIMIT).brokers
         assert [f"{each.host}:{each.port}" for each in brokers.values()] == [broker.bootstrap]

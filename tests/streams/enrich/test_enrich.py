@@ -33,9 +33,9 @@ from tests.support.kafka.brokers import RunningBroker, apache, create_topics
 from tests.support.messages import header_of, text_headers
 from tests.support.paths import CONFIG
 from tests.support.receiving import environment
+from tests.support.waiting import LIMIT
 from tests.support.workload import produce
 
-ENOUGH = 60.0
 RECEIVED_AT = "2024-06-01T12:00:00Z"
 ENRICHED = enriched_topic("infermedica")
 LETTERS = dead_letter_topic("infermedica")
@@ -129,7 +129,7 @@ class Reading:
         self.messages: list[Message] = []
 
     def until(self, enough: Callable[[list[Message]], bool], process: Process) -> list[Message]:
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while not enough(self.messages):
             assert time.monotonic() < end, process.report(f"made {len(self.messages)} records and is stuck")
             assert process.running, process.report("has ended")
@@ -164,7 +164,7 @@ def committed(settings: Settings, topic: str) -> dict[int, int]:
     """Return the group's committed offsets above 0."""
     consumer = Consumer(librdkafka(settings, **{"group.id": f"{settings.group}.enrich"}))
     try:
-        places = consumer.committed([TopicPartition(topic, each) for each in range(settings.partitions)], timeout=10)
+        places = consumer.committed([TopicPartition(topic, each) for each in range(settings.partitions)], timeout=LIMIT)
         return {each.partition: each.offset for each in places if each.offset > 0}
     finally:
         consumer.close()
@@ -215,7 +215,7 @@ def test_nothing_of_an_erased_patient_is_fetched_or_written(
         produce(settings, [survey(survey_id)])
     with enriching(own_broker, api, vendors, FHIRLINE_ERASURE_KEY=key) as process:
         reading(ENRICHED).count(1, process)
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while sum(committed(settings, "raw.infermedica").values()) < 3:
             assert time.monotonic() < end, process.report("does not commit what it skipped")
     assert [survey_of(each) for each in held_in(settings, ENRICHED)] == ["s-3"]
@@ -396,7 +396,7 @@ def test_surveys_in_progress_are_limited_by_the_setting(
     produce(own_broker.settings(), [survey(each) for each in waiting])
     with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_SURVEYS="2") as process:
         process.wait_for("partitions assigned")
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while len(asked := {path for _, path, _ in list(api.requests) if "/surveys/" in path}) < 2:
             assert time.monotonic() < end, process.report("is stuck")
             time.sleep(0.05)
@@ -420,7 +420,7 @@ def test_nothing_is_lost_when_killed_between_fetch_and_commit(
     for kill in range(3):
         with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_REQUESTS="4") as process:
             asked = len(api.requests)
-            end = time.monotonic() + ENOUGH
+            end = time.monotonic() + LIMIT
             while len(api.requests) < asked + 60 + 40 * kill:
                 assert time.monotonic() < end, process.report("is stuck")
                 time.sleep(0.01)
@@ -550,7 +550,7 @@ def test_a_tenant_without_enrichment_is_skipped(
     produce(settings, records)
     with enriching(own_broker, api, vendors) as process:
         assert [survey_of(each) for each in reading(ENRICHED, LETTERS).count(1, process)] == ["mine"]
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while sum(committed(settings, raw_topic("infermedica")).values()) < len(records):
             assert time.monotonic() < end, process.report("does not commit")
     assert {path for _, path, _ in api.requests if "/surveys/" in path} == {

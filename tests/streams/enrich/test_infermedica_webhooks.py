@@ -12,6 +12,7 @@ import pytest
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, Fault, InfermedicaServer
 from tests.support.receiving import FHIRLINE, create_raw_topics, environment, running_gateway
+from tests.support.waiting import LIMIT
 
 CONFIG = "/api/v2/config/webhook"
 GATEWAY = "https://gateway.example.org/webhooks/infermedica"
@@ -43,7 +44,7 @@ class Run:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=LIMIT,
             check=False,
         )
         self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
@@ -117,7 +118,7 @@ def test_lines_for_programs_and_a_table_for_people(api: InfermedicaServer, tmp_p
             "TERM": "xterm",
         }
         command = [*FHIRLINE, "infermedica", "webhooks", "list"]
-        subprocess.run(command, env=environment("-", **own), cwd=tmp_path, stdout=follower, timeout=60, check=True)
+        subprocess.run(command, env=environment("-", **own), cwd=tmp_path, stdout=follower, timeout=LIMIT, check=True)
         shown = os.read(leader, 65_536).decode()
     finally:
         os.close(leader)

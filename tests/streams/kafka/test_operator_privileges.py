@@ -33,11 +33,11 @@ from tests.streams.operate.test_trace import event_of
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET
 from tests.support.kafka.users import GROUP, PARTITIONS, Cluster, Command, command
 from tests.support.paths import SAMPLES
+from tests.support.waiting import LIMIT
 
 pytestmark = pytest.mark.long  # a secured cluster and every command
 
 OPERATOR = "operator"
-ENOUGH = 60.0
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Deployment:
         with ExitStack() as stack:
             running = [stack.enter_context(command(*each, environ=self.environ)) for each in commands]
             for process in running:
-                process.wait(ENOUGH)
+                process.wait(LIMIT)
         return running
 
     def worked(self, *commands: Sequence[str]) -> list[str]:
@@ -128,7 +128,7 @@ def test_a_missing_privilege_is_named(deployment: Deployment) -> None:
     cluster = deployment.cluster
     settings = cluster.security.settings(cluster.kafka.secure_bootstrap, OPERATOR, group=GROUP, partitions=PARTITIONS)
     looks: list[tuple[Callable[[], object], str]] = [
-        (lambda: Reader(settings, ("mediquo",), (GROUP,), ENOUGH).__enter__().read(), GROUP),
+        (lambda: Reader(settings, ("mediquo",), (GROUP,), LIMIT).__enter__().read(), GROUP),
         (lambda: Board(settings, ["altibbi"]).read(), letters),
         (lambda: [*Scanner(settings).read({TopicPartition(state_topic("azodha"), 0): None})], azodha),
         (lambda: StateCache(settings, state_topic("mediquo")).restore([0]), state),

@@ -24,9 +24,9 @@ from tests.support.kafka.users import GROUP, PARTITIONS, PASSWORDS, Cluster, Com
 from tests.support.paths import ROOT
 from tests.support.receiving import running_gateway
 from tests.support.token_server import TokenServer
+from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
 
-ENOUGH = 60.0
 WRONG = "a-wrong-password"
 DOCUMENTATION = (ROOT / "docs" / "security.md").read_text("utf-8")
 SAMPLES = ROOT / "streams" / "demo" / "samples"
@@ -40,7 +40,7 @@ def awaited(settings: Settings, topic: str, count: int, by: Command) -> list[Any
     found: list[Any] = []
     try:
         consumer.subscribe([topic])
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while len(found) < count:
             assert by.running, by.output
             assert time.monotonic() < end, f"{topic}: {len(found)} records\n{by.output}"
@@ -57,7 +57,7 @@ def written(settings: Settings, topic: str) -> int:
     consumer = Consumer(librdkafka(settings, **{"group.id": "test.count"}))
     try:
         places = [confluent_kafka.TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-        return sum(consumer.get_watermark_offsets(place, timeout=20)[1] for place in places)
+        return sum(consumer.get_watermark_offsets(place, timeout=LIMIT)[1] for place in places)
     finally:
         consumer.close()
 

@@ -17,7 +17,8 @@ from tests.support.cases import Case, cases
 from tests.support.messages import header_of, value_of
 from tests.support.mutations import mutated
 from tests.support.receiving import HEADER, SECRETS
-from tests.support.watching import ENOUGH, WorkerEndpoint, first_record, watched
+from tests.support.waiting import LIMIT
+from tests.support.watching import WorkerEndpoint, first_record, watched
 
 MARKED = re.compile(r"zq\d{6}qz", re.I)
 """A marker is a word that survives truncation, folding and escaping."""
@@ -131,7 +132,7 @@ def straight_to_kafka(stack: WorkerEndpoint, markers: Markers) -> int:
         names = ("event-key", "event-type", "tenant", "received-at", "traceparent", "attempt")
         headers: HeadersType = [(name, markers.new(f"header {name}").encode()) for name in names]
         producer.produce(raw_topic("mediquo"), value, markers.new("key").encode(), headers=headers)
-    assert producer.flush(20) == 0
+    assert producer.flush(LIMIT) == 0
     return len(values)
 
 
@@ -168,7 +169,7 @@ def test_one_event_id_leads_from_webhook_to_dead_letter(stack: WorkerEndpoint) -
     )
     received = stack.gateway.line(lambda line: line.get("event_key") == event_key)
     assert (received["event"], received["status"]) == ("request", 202)
-    end = time.monotonic() + ENOUGH
+    end = time.monotonic() + LIMIT
     while not (found := [line for line in stack.logged.splitlines() if event_key in line and "dead letter" in line]):
         assert time.monotonic() < end, stack.worker.report("does not tell of it")
         time.sleep(0.05)

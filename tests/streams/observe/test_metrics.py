@@ -34,7 +34,8 @@ from tests.support.cases import cases
 from tests.support.infermedica_server import InfermedicaServer
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.paths import DOCKER
-from tests.support.watching import ENOUGH, WorkerEndpoint, get, watched
+from tests.support.waiting import LIMIT
+from tests.support.watching import WorkerEndpoint, get, watched
 from tests.support.workload import produce
 
 GRAFANA = DOCKER / "grafana"
@@ -99,7 +100,7 @@ def test_a_dead_letter_is_counted_by_its_code_and_an_old_event_has_no_latency(st
     producer = Producer({"bootstrap.servers": stack.broker.bootstrap})
     a_week_ago = int((time.time() - 7 * 86_400) * 1000)
     producer.produce(raw_topic("mediquo"), b"{not json", b"k", timestamp=a_week_ago)
-    assert producer.flush(20) == 0
+    assert producer.flush(LIMIT) == 0
     told = stack.until(lambda text: total(text, "fhirline_dead_letters_total", vendor="mediquo", code="not-json") == 1)
     assert total(told, "fhirline_events_total", vendor="mediquo", outcome="dead-letter", event_type="unknown") == 1
     assert total(told, "fhirline_old_events_total", vendor="mediquo") == 1
@@ -129,7 +130,7 @@ def test_the_enrichment_counts_its_surveys(tmp_path: Path) -> None:
         (tmp_path / "vendors.yaml").write_text(yaml.safe_dump(content), "utf-8")
         with enriching(running, api, tmp_path / "vendors.yaml", FHIRLINE_METRICS_PORT="0") as process:
             url = process.wait_for("metrics listening")["url"]
-            end = time.monotonic() + ENOUGH
+            end = time.monotonic() + LIMIT
             while total(told := get(url)[1], "fhirline_surveys_total") < 2:
                 assert time.monotonic() < end, process.report("is")
                 time.sleep(0.1)
@@ -247,7 +248,7 @@ def everything_happens(stack: WorkerEndpoint) -> None:
         assert stack.gateway.post(f"/webhooks/azodha/acme{route}", case.events[0]).status == 202
     producer = Producer({"bootstrap.servers": stack.broker.bootstrap})
     producer.produce(raw_topic("azodha"), b"{not json", b"k")
-    assert producer.flush(20) == 0
+    assert producer.flush(LIMIT) == 0
     happened = ("resources", "unmapped_codes", "dead_letters")
     stack.until(lambda text: all(total(text, f"fhirline_{each}_total", vendor="azodha") for each in happened))
     stack.until(lambda text: "fhirline_lag_records{" in text)  # as of the worker's last fetch
@@ -334,6 +335,6 @@ def test_provisioned_files_exist() -> None:
 )
 def test_promtool_agrees(arguments: tuple[str, ...]) -> None:
     ran = subprocess.run(
-        ["promtool", *arguments], cwd=GRAFANA / "prometheus", check=False, capture_output=True, text=True, timeout=60
+        ["promtool", *arguments], cwd=GRAFANA / "prometheus", check=False, capture_output=True, text=True, timeout=LIMIT
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -22,7 +22,8 @@ from fhirline.streams.observe.tracing.spans import _trace_of
 from tests.support.cases import cases
 from tests.support.messages import header_of
 from tests.support.receiving import record_of
-from tests.support.watching import ENOUGH, first_record, watched
+from tests.support.waiting import LIMIT
+from tests.support.watching import first_record, watched
 
 REPORT = next(case for case in cases() if case.vendor == "altibbi" and case.name == "recommendation")
 FOREIGN = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
@@ -48,7 +49,7 @@ class Collector:
     def named(self, prefix: str) -> tuple[str, Span]:
         """Wait for the first span whose name begins so, and return it."""
         with self.arrived:
-            end = time.monotonic() + ENOUGH
+            end = time.monotonic() + LIMIT
             while not (found := [each for each in self.spans if each[1].name.startswith(prefix)]):
                 assert self.arrived.wait(end - time.monotonic()), [span.name for _, span in self.spans]
         return found[0]

@@ -20,9 +20,10 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.topics.declared import BUNDLE, dead_letter_topic, state_topic
 from fhirline.topics.partition import partition_for
 from tests.streams.operate.test_replay import replay
-from tests.streams.step2_consume.test_worker import ENOUGH, running, wait_until_as
+from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.messages import header_of
+from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 
 RECEIVED_AT = Instant.parse("2024-06-01T12:00:00Z")
@@ -72,10 +73,10 @@ def test_unreadable_records(settings: Settings) -> None:
     producer = Producer(producer_config(settings))
     for value in (*bad, good):
         producer.produce("raw.infermedica", value, KEY)
-    assert producer.flush(20) == 0
+    assert producer.flush(LIMIT) == 0
     store = Store(settings)
     with letters(settings, "infermedica") as found, running(settings) as worker:
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while len(found.read()) < len(bad) or not any("QuestionnaireResponse/" in name for name in store.values):
             assert time.monotonic() < end, worker.report("is stuck")
             store.read(0.05)
@@ -100,10 +101,10 @@ def test_an_unknown_event_has_an_outcome_and_no_letter(settings: Settings) -> No
     producer.produce(
         "raw.mediquo", orjson.dumps({"type": "something_new", "payload": {"patient": {"code": "p"}}}), b"k"
     )
-    assert producer.flush(20) == 0
+    assert producer.flush(LIMIT) == 0
     store = Store(settings)
     with letters(settings, "mediquo") as found, running(settings) as worker:
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while not store.values:
             assert time.monotonic() < end, worker.report("is stuck")
             store.read(0.05)
@@ -130,13 +131,13 @@ def test_a_record_too_large_for_kafka(settings: Settings) -> None:
     producer.produce("raw.mediquo", b"{not json", b"k" * 70_000)
     told = [("tenant", b"clinic"), ("received-at", b"2024-06-01T12:00:00Z"), ("attempt", b"2")]
     producer.produce("raw.mediquo", b"{not json", b"clinic|k", headers=[*told, ("event-type", b"h" * 70_000)])
-    assert producer.flush(20) == 0
+    assert producer.flush(LIMIT) == 0
     store = Store(settings)
     with (
         letters(settings, "mediquo") as found,
         running(settings, FHIRLINE_MESSAGE_MAX_BYTES="65536") as worker,
     ):
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
 
         def too_large() -> list[Message]:
             return [each for each in found.read() if header_of(each, "error-code") == "record-too-large"]
@@ -185,7 +186,7 @@ def test_a_register_too_large_for_kafka(settings: Settings, tmp_path: Path) -> N
     store = Store(settings)
     with letters(settings, "azodha") as found, running(settings, **limit) as worker:
         wait_until_as(expected, store, worker)
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         keys = {each.key for each in refused}
         while len(told := [each for each in found.read() if each.key() in keys]) < len(refused):
             assert time.monotonic() < end, worker.report("is stuck")

@@ -51,8 +51,9 @@ from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import ERASED, raw_topic
 from tests.crash.comparison import settled
 from tests.streams.operate.test_dead_letters import letters
-from tests.streams.step2_consume.test_worker import ENOUGH, NOTHING, own_broker, running
+from tests.streams.step2_consume.test_worker import NOTHING, own_broker, running
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 
 __all__ = ["own_broker"]
@@ -78,7 +79,7 @@ def dead_letters(settings: Settings, *arguments: str, **more: str) -> subprocess
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=ENOUGH,
+        timeout=LIMIT,
         check=False,
     )
 
@@ -100,7 +101,7 @@ def wait_until_mapped(settings: Settings, raws: Iterable[ConsumerRecord]) -> Non
     for raw in raws:
         ends[raw.topic_partition] = max(raw.offset + 1, ends.get(raw.topic_partition, 0))
     asking = Consumer(librdkafka(settings, **{"group.id": settings.group}))
-    end = time.monotonic() + ENOUGH
+    end = time.monotonic() + LIMIT
 
     def behind() -> int:
         committed = asking.committed([confluent_kafka.TopicPartition(*partition) for partition in ends], 10)
@@ -225,11 +226,11 @@ def test_what_fails_again_says_how_often(settings: Settings) -> None:
     producer = Producer(producer_config(settings))
     for value in (orjson.dumps(foreign), None, b'{"pass_code": 5528,', f'["{MARKER}"]'.encode()):
         producer.produce("raw.infermedica", value, b"a-key", 4, timestamp=1_717_000_000_123)
-    assert producer.flush(20) == 0
+    assert producer.flush(LIMIT) == 0
     first = "raw.infermedica/4/0"
     with running(settings) as worker:
         with letters(settings, "infermedica") as found:
-            end = time.monotonic() + ENOUGH
+            end = time.monotonic() + LIMIT
             while len(found.read()) < 4:
                 assert time.monotonic() < end, worker.report("is stuck")
         for attempt in (2, 3):
@@ -296,7 +297,7 @@ def write(settings: Settings, *records: ProducerRecord) -> None:
     producer = Producer(producer_config(settings))
     for each in records:
         producer.produce(each.topic, each.value, each.key, headers=list(each.headers))
-    assert producer.flush(20) == 0
+    assert producer.flush(LIMIT) == 0
 
 
 def commit(settings: Settings, group: str, place: RecordPosition, offset: int) -> None:

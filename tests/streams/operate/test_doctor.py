@@ -24,6 +24,7 @@ from tests.support.kafka.apache import free_ports
 from tests.support.kafka.brokers import RunningBroker, settings_for
 from tests.support.paths import CONFIG
 from tests.support.receiving import FHIRLINE, environment, running_gateway
+from tests.support.waiting import LIMIT
 
 OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
 NOWHERE = "127.0.0.1:9"
@@ -210,7 +211,7 @@ def test_addresses_are_told_apart(embedded: RunningBroker) -> None:
 
 def test_another_protocol_than_the_brokers_is_no_broker_that_is_away(apache_kafka: RunningBroker) -> None:
     tls = apache_kafka.settings(security_protocol="SSL")
-    found = list(at_the_cluster(tls, 30))
+    found = list(at_the_cluster(tls, LIMIT))
     [(level, text)] = said(found, "kafka")
     assert level is PROBLEM
     assert "no Kafka broker answered" not in text
@@ -229,12 +230,12 @@ def test_an_address_that_a_broker_gives_out_and_nobody_can_reach() -> None:
 
 
 def test_a_healthy_cluster_and_one_that_is_declared_otherwise(apache_kafka: RunningBroker) -> None:
-    good = list(at_the_cluster(apache_kafka.settings(group="doctor"), 10))
+    good = list(at_the_cluster(apache_kafka.settings(group="doctor"), LIMIT))
     for check in ("bootstrap", "kafka", "brokers", "version", "broker settings", "topics", "durability"):
         assert [level for level, _ in said(good, check)] == [OK], (check, good)
     assert said(good, "groups") == [(WARNING, "doctor: no members, so nothing is read")]
     otherwise = apache_kafka.settings(group="doctor", partitions=7, message_max_bytes=200_000_000)
-    found = list(at_the_cluster(otherwise, 10))
+    found = list(at_the_cluster(otherwise, LIMIT))
     problems = [text for level, text in said(found, "topics") if level is PROBLEM]
     assert [text.split(" ", 1)[0] for text in problems] == ["partitions", "max.message.bytes"]
     assert said(found, "broker settings")[0][0] is PROBLEM  # socket.request.max.bytes is 100 MiB
@@ -242,7 +243,7 @@ def test_a_healthy_cluster_and_one_that_is_declared_otherwise(apache_kafka: Runn
 
 def test_missing_topics() -> None:
     with EmbeddedBroker() as broker:
-        found = list(at_the_cluster(settings_for(broker.bootstrap), 10))
+        found = list(at_the_cluster(settings_for(broker.bootstrap), LIMIT))
     [(level, text)] = said(found, "topics")
     assert level is PROBLEM
     assert "missing: raw.altibbi" in text
@@ -302,7 +303,7 @@ def run(bootstrap: str, folder: Path, *options: str, **more: str) -> subprocess.
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT,
         check=False,
     )
 
@@ -324,6 +325,6 @@ def test_the_exit_code_says_whether_there_is_a_problem(embedded: RunningBroker, 
 
 
 def test_no_check_is_ever_left_without_a_word(embedded: RunningBroker) -> None:
-    found = list(examine(embedded.settings(), SECRETS, 10, online=True))
+    found = list(examine(embedded.settings(), SECRETS, LIMIT, online=True))
     assert len({each.check for each in found}) >= 18
     assert all(each.text for each in found)

@@ -39,8 +39,9 @@ from fhirline.streams.step4_normalize.follow import follow
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import BUNDLE, ERASED, RESOURCE_TYPES, canonical_topic, declared, state_topic
 from tests.streams.operate.test_replay import replay
-from tests.streams.step2_consume.test_worker import ENOUGH, running, wait_until_as
+from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -108,7 +109,7 @@ def erase(settings: Settings, patient: Compartment, settle: float = 0) -> Report
 
 
 def wait_until(condition: Callable[[], bool], store: Store, worker: Process) -> None:
-    end = time.monotonic() + ENOUGH
+    end = time.monotonic() + LIMIT
     while not condition():
         assert time.monotonic() < end, worker.report("is")
         assert worker.running, worker.report("has ended")
@@ -359,7 +360,7 @@ def clear_state(settings: Settings) -> None:
     producer = Producer(producer_config(settings))
     for topic, partition, key in held(settings, *topics):
         producer.produce(topic, key=key, partition=partition)
-    assert producer.flush(30) == 0
+    assert producer.flush(LIMIT) == 0
 
 
 @pytest.mark.long
@@ -391,7 +392,7 @@ def fhirline(settings: Settings, *arguments: str, stdin: str = "", **more: str) 
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=LIMIT,
         check=False,
     )
 
@@ -448,7 +449,7 @@ def test_on_a_terminal_the_key_is_asked_for_and_not_shown() -> None:
         assert asking.stderr
         assert asking.stderr.read(len(prompt)) == prompt
         os.write(main, b"PATIENT-IN-HAND\n")
-        out, error = asking.communicate(timeout=ENOUGH)
+        out, error = asking.communicate(timeout=LIMIT)
         assert out == b"PATIENT-IN-HAND\n", error
         assert b"PATIENT-IN-HAND" not in error
         os.set_blocking(main, False)

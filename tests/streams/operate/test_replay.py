@@ -26,9 +26,10 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, from_confluent
 from fhirline.streams.operate.replay.difference import differs_by_version_only
 from fhirline.topics.declared import BUNDLE, RESOURCE_TYPES, canonical_topic, raw_topic
-from tests.streams.step2_consume.test_worker import ENOUGH, running, wait_until_as
+from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.cases import cases
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.waiting import LIMIT
 from tests.support.workload import MESSAGES, UNSHARED, Store, events, produce, undisturbed
 
 SAME, DIFFERS, WRONG = 0, 1, 2
@@ -70,7 +71,7 @@ def replay(settings: Settings, folder: Path, *arguments: str, **more: str) -> Re
         env=environment(settings, folder, **more),
         capture_output=True,
         text=True,
-        timeout=ENOUGH,
+        timeout=LIMIT,
         check=False,
     )
     lines = [orjson.loads(line) for line in out.read_bytes().splitlines()] if out.exists() else []
@@ -134,7 +135,7 @@ def committed(settings: Settings) -> dict[tuple[str, int], int]:
         for vendor in VENDORS
         for number in range(settings.partitions)
     ]
-    found = {(each.topic, each.partition): max(each.offset, 0) for each in consumer.committed(asked, timeout=20)}
+    found = {(each.topic, each.partition): max(each.offset, 0) for each in consumer.committed(asked, timeout=LIMIT)}
     consumer.close()
     return found
 
@@ -237,7 +238,7 @@ def test_gone_keys_stay_unless_asked(own: Settings, tmp_path: Path) -> None:
     )
     producer = Producer(producer_config(own))
     producer.produce(canonical_topic("Observation"), b"{}", b"Observation/old", 0, headers=list(written))
-    assert producer.flush(20) == 0
+    assert producer.flush(LIMIT) == 0
     first = replay(own, tmp_path, "--publish", "--bundles", "--vendor", "mediquo")
     assert " 0 records of live events written again" in first.said
     found = replay(own, tmp_path, "--vendor", "mediquo")
@@ -316,7 +317,7 @@ def test_stopped_and_resumed(mapped: Settings, tmp_path: Path) -> None:
         said.append(next(again.stderr))
     assert line not in said, "what was done is not done again"
     again.send_signal(signal.SIGINT)
-    _, rest = again.communicate(timeout=ENOUGH)
+    _, rest = again.communicate(timeout=LIMIT)
     assert again.returncode == 130, rest
     assert " ".join((f"fhirline replay --resume {run.name}", *options)) in rest
     done = replay(mapped, tmp_path, "--resume", run.name)

@@ -21,6 +21,7 @@ from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import canonical_topic
 from tests.streams.step2_consume.test_worker import own_broker
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 
 __all__ = ["own_broker"]
@@ -35,7 +36,7 @@ def test_a_span_begins_at_its_time_and_has_an_end(own_broker: RunningBroker) -> 
     producer = Producer(producer_config(settings, **{"linger.ms": 50}))
     for second in range(10):
         producer.produce("raw.mediquo", b"{}", b"k", 2, timestamp=NOON + second * 1000)
-    assert producer.flush(20) == 0
+    assert producer.flush(LIMIT) == 0
     found = {
         each.partition: each for each in offset_ranges(settings, Selection(MEDIQUO, since="2024-06-01T12:00:04.500Z"))
     }
@@ -148,7 +149,7 @@ def test_a_letter_s_event_reaches_what_later_events_wrote(settings: Settings) ->
     for each in letters:
         named = headers(vendor="mediquo", raw=str(each.position), error_code="mapping-failed", attempt="1")
         producer.produce("dead-letter.mediquo", each.value, each.key, headers=list(named))
-    assert producer.flush(20) == 0
+    assert producer.flush(LIMIT) == 0
     with Run.new(settings, Selection(MEDIQUO, dead_letters=True), 1) as run:
         run.map()
         with run.journals() as journals:

@@ -27,16 +27,16 @@ from fhirline.streams.operate.status.summary import Source, Status, sources_of, 
 from fhirline.topics.declared import declared, raw_topic
 from tests.support.kafka.brokers import RunningBroker, apache, create_topics, settings_for
 from tests.support.receiving import FHIRLINE, environment
+from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
 
-ENOUGH = 60.0
 NOWHERE = "127.0.0.1:9"
 
 
 def look(settings: Settings) -> Status:
     vendors = load_vendors()
     sources = sources_of(settings, vendors)
-    with Reader(settings, vendors.names, (settings.group,), 10) as reader:
+    with Reader(settings, vendors.names, (settings.group,), LIMIT) as reader:
         return summarize(settings.bootstrap, declared(settings), sources, reader.read(), None)
 
 
@@ -47,7 +47,7 @@ def run(bootstrap: str, folder: Path, *options: str, **more: str) -> subprocess.
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=ENOUGH,
+        timeout=LIMIT,
         check=False,
     )
 
@@ -131,7 +131,7 @@ def test_what_a_group_commits_is_no_lag_any_more_and_who_is_in_it_is_shown(apach
     )
     try:
         consumer.subscribe(["raw.mediquo"])
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while not consumer.assignment():
             assert time.monotonic() < end
             consumer.poll(0.1)
@@ -179,12 +179,12 @@ def test_only_letters_that_nobody_has_mended_are_open(embedded: RunningBroker) -
     producer.produce(
         "dead-letter.altibbi", b"PATIENT-IN-HAND", b"default|PATIENT-IN-HAND", headers=told, on_delivery=written
     )
-    assert producer.flush(10) == 0
+    assert producer.flush(LIMIT) == 0
     assert open_ones() == before + 1
     assert "PATIENT-IN-HAND" not in repr(look(settings))
     mark = Mark(State.DONE, 1, None, letter["at"], "key", "1")
     producer.produce("normalizer.dead-letter-status", mark.encode(), b"raw.altibbi/0/987654")
-    assert producer.flush(10) == 0
+    assert producer.flush(LIMIT) == 0
     assert open_ones() == before
 
 
@@ -200,7 +200,7 @@ def test_a_broker_that_was_killed_is_found_again() -> None:
             with pytest.raises(KafkaRequestFailed, match="FHIRLINE_BOOTSTRAP"):
                 reader.read()
             kafka.start(1)
-            end = time.monotonic() + ENOUGH
+            end = time.monotonic() + LIMIT
             while True:
                 try:
                     assert reader.read().ends == before.ends
@@ -256,7 +256,7 @@ def test_on_a_terminal_the_table_lives_until_ctrl_c(embedded: RunningBroker, tmp
     os.close(other)
     shown = b""
     try:
-        end = time.monotonic() + ENOUGH
+        end = time.monotonic() + LIMIT
         while shown.count(b"raw.mediquo") < 3:  # drawn again, and again
             assert time.monotonic() < end, shown
             shown += os.read(main, 65_536)
@@ -267,7 +267,7 @@ def test_on_a_terminal_the_table_lives_until_ctrl_c(embedded: RunningBroker, tmp
                 shown += os.read(main, 65_536)
             except OSError:  # the other end is closed
                 break
-        assert process.wait(ENOUGH) == 0, shown
+        assert process.wait(LIMIT) == 0, shown
         assert b"Traceback" not in shown
     finally:
         process.kill()

@@ -25,6 +25,7 @@ from fhirline.streams.step4_normalize.follow import Followed
 from fhirline.topics.declared import raw_topic
 from tests.streams.operate.test_forget import RECEIVED_AT, Load, load_on
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.waiting import LIMIT
 from tests.support.workload import undisturbed
 
 
@@ -60,7 +61,7 @@ def fhirline(load: Load, *arguments: str) -> subprocess.CompletedProcess[str]:
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=LIMIT,
         check=False,
     )
 
@@ -166,7 +167,7 @@ def test_no_payload_steers_the_terminal(load: Load) -> None:
         headers=[("received-at", b"\x1b[31m")],
         on_delivery=lambda _, sent: places.append(f"{sent.topic()}/{sent.partition()}/{sent.offset()}"),
     )
-    producer.flush(10)
+    producer.flush(LIMIT)
     told, document = (fhirline(load, places[0], "--reveal", "--reason", "ticket 8", *how) for how in ((), ("--json",)))
     assert (told.returncode, document.returncode) == (0, 0), told.stderr + document.stderr
     assert "\\x9b31m" in told.stdout

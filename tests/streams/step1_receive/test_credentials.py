@@ -20,6 +20,7 @@ from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.step1_receive import credentials
 from fhirline.streams.step1_receive.credentials import Secrets, credential_matches
 from tests.support.receiving import FHIRLINE, SECRETS, SURVEY, create_raw_topics, environment, running_gateway
+from tests.support.waiting import LIMIT
 
 STATIC = Credential(header="x-token", secrets=("A", "B"))
 SIGNED = Credential(header="x-signature", scheme="hmac-sha256", prefix="sha256=", secrets=("A",))
@@ -186,7 +187,7 @@ def test_every_secret_setting_can_be_a_file_and_is_never_printed(tmp_path: Path)
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=LIMIT,
             check=False,
         )
         assert (done.returncode == 0) is (arguments == ["settings"]), done.stderr

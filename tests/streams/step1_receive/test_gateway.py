@@ -33,6 +33,7 @@ from tests.support.receiving import (
     stored,
     vendors_file,
 )
+from tests.support.waiting import LIMIT
 
 MAX_BODY = 200_000
 MAX_DEPTH = 20
@@ -387,7 +388,7 @@ def test_unusual_objects_are_stored_too(gateway: GatewayProcess, vendor: str, bo
 
 def raw(gateway: GatewayProcess, path: str, headers: str) -> socket.socket:
     """Open a connection and send the head of a request."""
-    connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", gateway.port), timeout=LIMIT)
     connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
     return connection
 
@@ -409,7 +410,7 @@ def test_a_body_that_does_not_arrive(gateway: GatewayProcess) -> None:
 @pytest.mark.parametrize("sent", [b"", b"POST /webhooks/infermedica HTTP/1.1\r\nHost: x\r\nX-Slow: "])
 def test_a_head_that_does_not_arrive(gateway: GatewayProcess, sent: bytes) -> None:
     """The connection is closed although bytes trickle in. Otherwise a few thousand would use up all descriptors."""
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=LIMIT) as connection:
         connection.sendall(sent)
         connection.settimeout(0.1)
         closed = False
@@ -458,7 +459,7 @@ def gateway_count(gateway: GatewayProcess) -> int:
 )
 def test_invalid_http(gateway: GatewayProcess, headers: str, body: str) -> None:
     """It is refused as JSON, and not quoted."""
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=LIMIT) as connection:
         head = f"POST /webhooks/infermedica HTTP/1.1\r\nHost: x\r\n{CREDENTIAL}{headers}\r\n"
         connection.sendall((head + body).encode())
         with connection.makefile("rb") as stream:
@@ -540,7 +541,7 @@ def test_healthy_and_ready(broker: EmbeddedBroker, tmp_path: Path) -> None:
         assert gateway.request("GET", "/readyz").json == {"status": "ready"}
         gateway.post("/webhooks/infermedica", SURVEY)
         assert int(port_file.read_text()) == gateway.port
-        with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as idle:
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=LIMIT) as idle:
             idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert idle.recv(12) == b"HTTP/1.1 200"
             gateway.terminate()
@@ -575,7 +576,7 @@ def test_kafka_stops_and_comes_back(tmp_path: Path) -> None:
 def topics_of(broker: EmbeddedBroker) -> set[str]:
     from confluent_kafka.admin import AdminClient
 
-    return set(AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=10).topics)
+    return set(AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=LIMIT).topics)
 
 
 def test_a_broker_that_hangs_and_recovers(tmp_path: Path) -> None:

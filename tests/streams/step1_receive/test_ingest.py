@@ -18,6 +18,7 @@ from fhirline.streams.step1_receive.files import lines
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.support.messages import key_of, text_headers, value_of
 from tests.support.receiving import FHIRLINE, create_raw_topics, environment, running_gateway, stored
+from tests.support.waiting import LIMIT
 
 PAST = "2021-03-04T05:06:07.089+01:00"
 
@@ -43,7 +44,7 @@ def ingest(broker: EmbeddedBroker, folder: Path, *arguments: str, stdin: bytes =
         capture_output=True,
         cwd=folder,
         env=environment(broker.bootstrap, **environ),
-        timeout=60,
+        timeout=LIMIT,
         check=False,
     )
     return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -175,7 +176,7 @@ def test_success_is_not_reported_when_kafka_stops(tmp_path: Path) -> None:
             while not stored(broker.bootstrap, "infermedica"):
                 assert process.poll() is None
             broker.stop()
-            out, err = process.communicate((survey(2) + b"\n") * 5, timeout=30)
+            out, err = process.communicate((survey(2) + b"\n") * 5, timeout=LIMIT)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -239,7 +240,7 @@ def test_on_a_terminal_there_is_a_progress_bar(broker: EmbeddedBroker, tmp_path:
                 shown += part
         except OSError:  # Linux: the other end is closed
             pass
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=LIMIT)
     finally:
         os.close(ours)
     assert process.returncode == 1

@@ -28,6 +28,7 @@ from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import ERASED, canonical_topic
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -126,7 +127,7 @@ def test_a_patient_erased_while_a_batch_is_mapped_does_not_come_back_with_it(wor
         digest = hashing.digest(Compartment("mediquo", "acme", patient).partition_key)
         producer = Producer(producer_config(worker.settings))
         producer.produce(ERASED, Block(hashing.check, "2024-07-01T12:00:00Z").encode(), digest.encode(), 0)
-        assert producer.flush(20) == 0
+        assert producer.flush(LIMIT) == 0
         while worker.erasures.fresh:
             time.sleep(0.05)
 

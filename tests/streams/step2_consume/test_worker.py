@@ -12,10 +12,10 @@ from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
 from tests.support.kafka.brokers import RunningBroker, apache, create_topics
+from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 
 NOTHING = {"missing": 0, "differing": 0, "unexpected": 0}
-ENOUGH = 120.0
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def own_broker(request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
 
 
 def wait_until_as(expected: dict[str, bytes], store: Store, worker: Process) -> None:
-    end = time.monotonic() + ENOUGH
+    end = time.monotonic() + LIMIT
     while store.differences(expected) != NOTHING:
         assert time.monotonic() < end, f"{store.different(expected)}\n{worker.report('is')}"
         assert worker.running, worker.report("has ended")
@@ -70,7 +70,7 @@ def test_killed_at_random_moments_nothing_is_lost(
     try:
         for kill in range(kills):
             with running(settings, FHIRLINE_BATCH_SIZE="50") as worker:
-                seen, end = sum(store.writes.values()), time.monotonic() + ENOUGH
+                seen, end = sum(store.writes.values()), time.monotonic() + LIMIT
                 moment = seen + rng.randint(100, 1_000)
                 while sum(store.writes.values()) < moment:
                     assert time.monotonic() < end, f"kill {kill}\n{worker.report('is stuck')}"
@@ -103,7 +103,7 @@ def test_sigterm_ends_a_worker_in_order(own_broker: RunningBroker) -> None:
     store = Store(settings)
     try:
         with running(settings, FHIRLINE_BATCH_SIZE="20") as worker:
-            end = time.monotonic() + ENOUGH
+            end = time.monotonic() + LIMIT
             while not store.writes:
                 assert time.monotonic() < end, worker.report("is stuck")
                 store.read(0.05)

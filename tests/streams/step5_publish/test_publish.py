@@ -20,6 +20,7 @@ from fhirline.streams.step5_publish.publish import PRODUCERS, YIELD_EVERY, Deliv
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import Topic
 from tests.support.kafka.brokers import RunningBroker, settings_for
+from tests.support.waiting import LIMIT
 
 Publish = Callable[[RecordPublisher, Sequence[ProducerRecord], Delivered | None], Sequence[ProducerRecord]]
 
@@ -31,7 +32,7 @@ FORMS: dict[str, Publish] = {
 
 def new_topics(on: RunningBroker, count: int) -> list[str]:
     names = [f"delivered-{uuid4().hex[:8]}" for _ in range(count)]
-    with Cluster(kafka_python(on.settings()), timeout=60) as cluster:
+    with Cluster(kafka_python(on.settings()), timeout=LIMIT) as cluster:
         made = [Topic(name, 1, 1, "delete", 1_048_576, "key", "for a test") for name in names]
         assert cluster.apply(cluster.plan(made)).complete
     return names

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.support.kafka.jars import Unavailable, kafka_jars
 from tests.support.kafka.secured import Security
+from tests.support.waiting import LIMIT
 
 HOST = "127.0.0.1"
 JVM = ("-Xms64m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
@@ -69,7 +70,7 @@ class ApacheKafka:
     def __init__(
         self,
         brokers: int = 1,
-        timeout: float = 90.0,
+        timeout: float = LIMIT,
         properties: Mapping[str, str | int] | None = None,
         security: Security | None = None,
     ) -> None:

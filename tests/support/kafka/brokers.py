@@ -19,6 +19,7 @@ from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import declared
 from tests.support.kafka.apache import ApacheKafka
 from tests.support.kafka.jars import Unavailable
+from tests.support.waiting import LIMIT
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def settings_for(bootstrap: str, **more: Any) -> Settings:
 def create_topics(bootstrap: str, **more: Any) -> None:
     """Put the declared topics on a cluster, as ``fhirline topics apply`` does."""
     settings = settings_for(bootstrap, **more)
-    with Cluster(kafka_python(settings), timeout=30) as cluster:
+    with Cluster(kafka_python(settings), timeout=LIMIT) as cluster:
         applied = cluster.apply(cluster.plan(declared(settings)))
     assert applied.complete, applied
 

@@ -24,6 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, and
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import kafka_name
 from fhirline.topics.privileges import Grant
+from tests.support.waiting import LIMIT
 
 HOST = "127.0.0.1"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -93,7 +94,7 @@ class Security:
         (self.folder / "broker.pem").write_text("".join((self.folder / each).read_text() for each in parts))
 
     def _openssl(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True, timeout=60)
+        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True, timeout=LIMIT)
 
     def settings(self, bootstrap: str, user: str, **more: Any) -> Settings:
         """Settings of a user who comes by SCRAM."""
@@ -113,7 +114,7 @@ class Acls:
     def grant(self, user: str, grants: Iterable[Grant]) -> None:
         wanted = [binding(user, each) for each in grants]
         for made in self._admin.create_acls(wanted).values():
-            made.result(20)
+            made.result(LIMIT)
         while not set(wanted) <= self.of(user):
             pass
 
@@ -121,7 +122,7 @@ class Acls:
         gone = binding(user, grant)
         filters = [AclBindingFilter(*(getattr(gone, each) for each in FIELDS))]
         for deleted in self._admin.delete_acls(filters).values():
-            assert deleted.result(20) == [gone]
+            assert deleted.result(LIMIT) == [gone]
         while gone in self.of(user):
             pass
 
@@ -135,7 +136,7 @@ class Acls:
             AclOperation.ANY,
             AclPermissionType.ANY,
         )
-        return set(self._admin.describe_acls(any_of_user).result(20))
+        return set(self._admin.describe_acls(any_of_user).result(LIMIT))
 
 
 FIELDS = ("restype", "name", "resource_pattern_type", "principal", "host", "operation", "permission_type")

@@ -28,6 +28,7 @@ from fhirline.streams.step2_consume.faust.offset_gaps import GapTooLarge, Positi
 from fhirline.streams.step2_consume.faust.offsets import Fetched, LogTruncated, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.waiting import LIMIT
 
 TOPIC = "raw.altibbi"
 ELSEWHERE = TopicPartition("raw.mediquo", 2)
@@ -67,7 +68,7 @@ def write(settings: Settings, topic: str, count: int) -> list[ConsumerRecord]:
 
     for number in range(count):
         producer.produce(topic, str(number).encode(), b"key", 2, on_delivery=delivered, headers=[("tenant", b"acme")])
-    assert producer.flush(30) == 0
+    assert producer.flush(LIMIT) == 0
     assert len(offsets) == count
     with Scanner(settings) as scanner:
         found = [from_confluent(each) for each in scanner.read({TopicPartition(topic, 2): min(offsets)})]
@@ -87,7 +88,7 @@ def delete_before(first: ConsumerRecord, settings: Settings) -> None:
     cluster = AdminClient(librdkafka(settings))
     partition = confluent_kafka.TopicPartition(first.topic, first.partition, first.offset)
     for deleted in cluster.delete_records([partition]).values():
-        deleted.result(30)
+        deleted.result(LIMIT)
 
 
 def complete(positions: Positions, *batches: Sequence[ConsumerRecord]) -> list[Sequence[ConsumerRecord]]:
@@ -299,15 +300,15 @@ def test_a_partition_that_is_not_fetched_yet_is_not_stalled(log: Log) -> None:
 def transaction(settings: Settings, topic: str, partition: int, count: int) -> Iterator[list[ConsumerRecord]]:
     """Yield a foreign producer's records. They are committed when the context ends, and a marker then follows them."""
     producer = Producer(producer_config(settings, **{"transactional.id": f"foreign-{uuid.uuid4()}"}))
-    producer.init_transactions(30)
+    producer.init_transactions(LIMIT)
     producer.begin_transaction()
     for number in range(count):
         producer.produce(topic, str(number).encode(), b"key", partition)
-    producer.flush(30)
+    producer.flush(LIMIT)
     with Scanner(settings) as scanner:
         written = [from_confluent(each) for each in scanner.read({TopicPartition(topic, partition): None})]
     yield written[-count:]
-    producer.commit_transaction(30)
+    producer.commit_transaction(LIMIT)
 
 
 def test_a_partition_with_only_a_transactions_marker_left_is_not_stalled(apache_kafka: RunningBroker) -> None:

@@ -22,11 +22,10 @@ from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, Worke
 from tests.crash.comparison import compare, raw_records, wait_drained
 from tests.streams.step2_consume.faust.test_offsets import commit, unstarted
 from tests.support.kafka.brokers import apache, create_topics, settings_for
+from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
 
 VENDOR = "mediquo"
-ENOUGH = 90.0
-
 Lost = Callable[[TopicPartition, int, Mapping[TopicPartition, int]], bool]
 """Whether the record at an offset is lost. ``last``: the last offset of each partition."""
 
@@ -132,7 +131,7 @@ def test_a_log_that_ends_before_the_committed_offset_ends_the_worker(ends: Ends)
             app = Worker(settings, build_normalizer(settings), [VENDOR], WorkerEndpoint(settings)).app
             await app.start()
             try:
-                assert await asyncio.to_thread(ends.first.wait, ENOUGH)
+                assert await asyncio.to_thread(ends.first.wait, LIMIT)
             finally:
                 await app.stop()
 
