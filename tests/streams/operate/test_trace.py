@@ -15,14 +15,17 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.streams.cli.trace import _kind
 from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.operate.dead_letters.board import Board
+from fhirline.streams.operate.dead_letters.cases import Mark, Status
 from fhirline.streams.operate.trace.find import Tracer
 from fhirline.streams.operate.trace.view import event_document, event_lines, resource_document, resource_lines
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step4_normalize.follow import Followed
-from fhirline.topics.declared import raw_topic
+from fhirline.topics.declared import DEAD_LETTER_STATUS, raw_topic
 from tests.streams.operate.test_forget import RECEIVED_AT, Load, load_on
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.workload import undisturbed
@@ -121,6 +124,26 @@ def test_an_event_that_came_to_nothing_leads_to_its_dead_letter(load: Load) -> N
         found = Tracer(load.settings, scanner).event(event_of(raw))
     assert str(raw.position) in found.raws
     assert [each.headers["error-code"] for each, _ in found.letters] == ["resource-refused"]
+
+
+def test_a_dead_letter_has_the_status_of_its_case(load: Load) -> None:
+    """The status topic's key is the position of the raw record that was mapped first."""
+    body = {"type": "status_update", "user_id": "", "id": 2}
+    (raw,) = load.send([raw_record("altibbi", load.tenant, orjson.dumps(body), RECEIVED_AT, None, 64)])
+
+    def statuses() -> list[str]:
+        with Scanner(load.settings) as scanner:
+            found = Tracer(load.settings, scanner).event(event_of(raw))
+        return [line.rpartition(": ")[2] for line in event_lines(found) if "status of" in line]
+
+    assert statuses() == ["open"]
+    with Board(load.settings, ["altibbi"]) as board:
+        (case,) = (case for case in board.read() if case.id == str(raw.position))
+    mark = Mark(Status.DONE, 2, None, case.last.position, "key", "map-1")
+    producer = Producer(producer_config(load.settings))
+    producer.produce(DEAD_LETTER_STATUS, mark.encode(), case.id)
+    assert producer.flush(20) == 0
+    assert statuses() == ["done"]
 
 
 def test_lines_and_json_hold_no_payload_and_no_patient(load: Load) -> None:
