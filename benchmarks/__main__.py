@@ -26,13 +26,12 @@ from benchmarks.latency import latency
 from benchmarks.program import BenchmarkFailed
 from benchmarks.results import CPU, Runs, summary, write
 from benchmarks.throughput import WAYS, WORKER, Figures, scaling, throughput
+from fhirline.config.exit_codes import DONE, INCOMPLETE, INTERRUPTED, UNUSABLE
 from tests.support.kafka.jars import Unavailable
 
 WORKERS = (1, 2, 4)
 NAMES = ("core", "validation", *(way.name for way in WAYS), "gateway", "latency", "workers")
 TAKEN = "taken by the host, share of a core"
-EXIT_UNAVAILABLE = 2
-EXIT_INTERRUPTED = 130
 APART = Path(__file__).parents[1] / ".cache" / "benchmarks"
 
 
@@ -152,17 +151,17 @@ def main(arguments: list[str] | None = None) -> int:
             found = Run(options).go()
         except Unavailable as error:
             print(f"no Apache Kafka here: {error}; --broker embedded measures on the embedded broker", file=sys.stderr)
-            return EXIT_UNAVAILABLE
+            return UNUSABLE
         except BenchmarkFailed as error:
             print(error, file=sys.stderr)
-            return 1
+            return INCOMPLETE
         except KeyboardInterrupt:
             print("interrupted; the repeats that are done are written", file=sys.stderr)
-            return EXIT_INTERRUPTED
+            return INTERRUPTED
     for goal in found["goals"]:
         print(f"{'met    ' if goal['met'] else 'NOT MET'} {goal['goal']}: {goal['median']}", flush=True)
     print(f"written: {options.output / 'RESULTS.md'}, {options.output / 'results.json'}")
-    return 0
+    return DONE
 
 
 def _interrupted(*_: object) -> NoReturn:

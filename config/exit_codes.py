@@ -16,7 +16,10 @@ DIFFERS = 1
 """``topics plan``, ``topics asyncapi --check``, ``replay --diff``: something differs from what it is compared with."""
 
 INCOMPLETE = 1
-"""``ingest``, ``topics apply``, ``dead-letters redrive``, ``replay``: a part failed; all else is done."""
+"""``ingest``, ``topics apply``, ``dead-letters redrive``, ``replay``, ``python -m benchmarks``: a part failed.
+
+All else is done.
+"""
 
 NOT_FOUND = 1
 """``trace``, ``dead-letters show``: no such resource, event or dead letter."""
@@ -59,4 +62,7 @@ The supervisor starts it again, and it repeats the batch. The number is EX_SOFTW
 """
 
 INTERRUPTED = 130
-"""``replay``: interrupted by Ctrl-C (128 + SIGINT). The batches that are done are kept, and the run can be resumed."""
+"""``replay``, ``python -m benchmarks``: interrupted by Ctrl-C (128 + SIGINT). What is done is kept.
+
+A replay can be resumed.
+"""

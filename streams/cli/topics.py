@@ -116,7 +116,7 @@ def list_(
             on_cluster = f"{found.partitions} x {found.replication_factor}"
         planned = f"{topic.partitions} x {topic.replication_factor}"
         rows.append((topic.name, planned, on_cluster, topic.cleanup, topic.key, topic.description))
-    print_table(("topic", "partitions x replicas", "on the cluster", "cleanup", "key", "holds"), rows)
+    print_table(("topic", "partitions x replicas", "on the cluster", "cleanup", "key", "contains"), rows)
 
 
 def asyncapi(

@@ -80,7 +80,7 @@ class Session:
             raise
 
     def print(self, webhooks: Sequence["Webhook"], *, as_json: bool, one: bool = True) -> None:
-        """Print configurations: a table, or JSON, which is an object where ``one`` is meant."""
+        """Print configurations as a table or JSON. ``one``: the JSON is an object, not a list."""
         rows = [
             (
                 self.safe(webhook.id),

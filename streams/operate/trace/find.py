@@ -192,14 +192,14 @@ class Tracer:
             if header(headers_of(message), headers.EVENT_KEY) == found.event_key
         ]
         if letters:
-            wanted = {str(letter.position).encode() for letter in letters}
+            wanted = {_case(letter).encode() for letter in letters}
             statuses = {
                 message.key(): message.value()
                 for message in self._read([TopicPartition(DEAD_LETTER_STATUS, 0)])
                 if message.key() in wanted
             }
             found.letters = [
-                (letter, orjson.loads(statuses.get(str(letter.position).encode()) or b"null")) for letter in letters
+                (letter, orjson.loads(statuses.get(_case(letter).encode()) or b"null")) for letter in letters
             ]
 
     def _find_raws(self, found: EventTrace, raw: ConsumerRecord | None, vendors: Iterable[str]) -> None:
@@ -252,6 +252,11 @@ class Tracer:
         topics = (*map(canonical_topic, RESOURCE_TYPES), BUNDLE, OUTCOME)
         own = {TopicPartition(topic, number) for topic in topics for number in numbers}
         return own | {*self._partitions(patientless)}
+
+
+def _case(letter: RecordSummary) -> str:
+    """Return the id of a letter's case, which is the key of its status (`dead_letters.cases`)."""
+    return letter.headers.get(headers.FIRST_RAW) or letter.headers.get(headers.RAW) or str(letter.position)
 
 
 def targets(provenance: bytes) -> list[str]:

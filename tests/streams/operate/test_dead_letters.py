@@ -1,4 +1,4 @@
-"""What cannot be mapped, or not be written, becomes a dead letter; the events around it lose nothing."""
+"""An event that cannot be mapped or written becomes a dead letter. The events around it are not affected."""
 
 import random
 import time
@@ -39,7 +39,7 @@ def settings() -> Iterator[Settings]:
 
 
 class Letters:
-    """The dead letters of a vendor, as far as they have been read."""
+    """The dead letters of a vendor that have been read."""
 
     def __init__(self, settings: Settings, vendor: str) -> None:
         self._consumer = Consumer(librdkafka(settings, **{"group.id": "letters", "auto.offset.reset": "earliest"}))
@@ -48,7 +48,7 @@ class Letters:
         self._found: list[Message] = []
 
     def read(self) -> list[Message]:
-        """All that are there by now."""
+        """Read on, and return all letters."""
         self._found += [each for each in self._consumer.consume(100, 0.1) if each.error() is None]
         return self._found
 
@@ -66,7 +66,7 @@ def letters(settings: Settings, vendor: str) -> Iterator[Letters]:
 
 
 def test_unreadable_records(settings: Settings) -> None:
-    """Not JSON, no object, no value, cut off, too deep: a letter each; the good record behind them is mapped."""
+    """Not JSON, no object, no value, cut off, too deep: each becomes a letter. The good record after them is mapped."""
     good = orjson.dumps({"event_type": "survey_finished", "content": {"survey_id": "s-1"}})
     deep = b'{"a":' * 220 + b"1" + b"}" * 220
     bad = [b"not json", b"[1, 2]", None, b'{"pass_code": 5528,', deep]
@@ -96,7 +96,7 @@ def test_unreadable_records(settings: Settings) -> None:
     assert all(header_of(each, "attempt") == "1" for each in seen)
 
 
-def test_an_unknown_event_has_an_outcome_and_no_letter(settings: Settings) -> None:
+def test_an_unsupported_event_has_an_outcome_and_no_letter(settings: Settings) -> None:
     producer = Producer(producer_config(settings))
     producer.produce(
         "raw.mediquo", orjson.dumps({"type": "something_new", "payload": {"patient": {"code": "p"}}}), b"k"
@@ -115,8 +115,8 @@ def test_an_unknown_event_has_an_outcome_and_no_letter(settings: Settings) -> No
     store.close()
 
 
-def test_a_record_too_large_for_kafka(settings: Settings) -> None:
-    """One event's output exceeds what a record may be: that event has a letter, the others their resources.
+def test_a_record_that_is_too_large_for_kafka(settings: Settings) -> None:
+    """One event's output exceeds the size of a record. It has a letter, and the other events have their resources.
 
     Its raw value is as large, so the letter goes without it, and names the raw record that has it.
     """
@@ -163,7 +163,7 @@ def test_a_record_too_large_for_kafka(settings: Settings) -> None:
 
 
 @pytest.mark.long
-def test_a_register_too_large_for_kafka(settings: Settings, tmp_path: Path) -> None:
+def test_a_state_entry_that_is_too_large_for_kafka(settings: Settings, tmp_path: Path) -> None:
     """What could not be remembered is not published either: all is as if the event had never come, but for its letter.
 
     The patient's later event would else be folded with a name that no restart, and no other worker, knows of. A replay

@@ -1,4 +1,4 @@
-"""``fhirline dead-letters`` beside a real worker: what is mended and sent again ends as if nothing had happened."""
+"""``fhirline dead-letters`` beside a real worker: after a fix and a redrive the topics are as if nothing had failed."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def raw_records(settings: Settings, vendors: Iterable[str]) -> int:
 
 
 def wait_until_mapped(settings: Settings, raws: Iterable[ConsumerRecord]) -> None:
-    """Until the workers' group has committed all of these."""
+    """Wait until the workers' group has committed all of these."""
     ends: dict[TopicPartition, int] = {}
     for raw in raws:
         ends[raw.topic_partition] = max(raw.offset + 1, ends.get(raw.topic_partition, 0))
@@ -113,7 +113,7 @@ def wait_until_mapped(settings: Settings, raws: Iterable[ConsumerRecord]) -> Non
 
 
 def broken(settings: Settings, folder: Path) -> Settings:
-    """The same with a slip in each code table and in vendors.yaml: a code system that is no URI."""
+    """Return settings with a mistake in each code table and in vendors.yaml: a code system that is no URI."""
     dumped = load_vendors().model_dump(mode="json", exclude_unset=True)
     dumped["vendors"]["altibbi"]["defaults"]["icd10_system"] = SLIP
     vendors, tables = folder / "vendors.yaml", folder / "terminology"
@@ -131,10 +131,12 @@ on_apache_in_the_long_tests = pytest.mark.parametrize(
 
 
 @on_apache_in_the_long_tests
-def test_mended_and_redriven_it_is_as_if_nothing_had_happened(own_broker: RunningBroker, tmp_path: Path) -> None:
-    """Events fail, the worker is mended, later events of the same patients are mapped, the failed ones are redriven.
+def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
+    own_broker: RunningBroker, tmp_path: Path
+) -> None:
+    """Events fail, the worker is fixed, later events of the same patients are mapped, the failed ones are redriven.
 
-    Canonical topics are then those of all events mapped in order by the mended worker: nothing is missing, and nothing
+    Canonical topics are then those of all events mapped in order by the fixed worker: nothing is missing, and nothing
     newer was overwritten, although some of what was redriven was older than what was there.
     """
     settings = own_broker.settings(session_timeout=6)
@@ -154,8 +156,8 @@ def test_mended_and_redriven_it_is_as_if_nothing_had_happened(own_broker: Runnin
     late = produce(settings, made[half:])
     again = [each for each in early if str(each.position) in failing]
     assert stale(settings, [*early, *late], again) > 5, "some redriven event must meet what is newer"
-    expected, for_good = undisturbed(settings, [*early, *late]), refused(settings, again)
-    assert len(failing - for_good) > 10
+    expected, permanent = undisturbed(settings, [*early, *late]), refused(settings, again)
+    assert len(failing - permanent) > 10
     with running(settings) as worker:
         wait_until_mapped(settings, late)
         before = listed(settings)
@@ -177,8 +179,8 @@ def test_mended_and_redriven_it_is_as_if_nothing_had_happened(own_broker: Runnin
             assert raw_records(settings, vendors) == count + len(failing), "the same key sends nothing twice"
         assert f"{len(failing)} were sent with this idempotency key before" in said.stdout
         now = {each.id: each.status for each in listed(settings)}
-        assert {each for each in failing if now[each] is Status.DONE} == failing - for_good, worker.report("said")
-        assert {each for each in failing if now[each] is Status.FAILED} == failing & for_good
+        assert {each for each in failing if now[each] is Status.DONE} == failing - permanent, worker.report("said")
+        assert {each for each in failing if now[each] is Status.FAILED} == failing & permanent
     store = Store(settings)
     store.read_to_the_end()
     assert store.differences(expected) == NOTHING, store.different(expected)
@@ -187,7 +189,7 @@ def test_mended_and_redriven_it_is_as_if_nothing_had_happened(own_broker: Runnin
 
 
 def refused(settings: Settings, raws: list[ConsumerRecord]) -> set[str]:
-    """Coordinates of those of which something cannot be mapped with these settings."""
+    """Return the positions of the records that cannot be mapped entirely with these settings."""
     found: set[str] = set()
 
     def note(raw: ConsumerRecord, followed: Followed) -> None:
@@ -199,7 +201,7 @@ def refused(settings: Settings, raws: list[ConsumerRecord]) -> set[str]:
 
 
 def stale(settings: Settings, mapped: list[ConsumerRecord], again: list[ConsumerRecord]) -> int:
-    """How many resources the redriven events must leave alone."""
+    """Count the resources that the redriven events must not overwrite."""
     left: list[int] = []
 
     def count(_: ConsumerRecord, followed: Followed) -> None:
@@ -211,7 +213,7 @@ def stale(settings: Settings, mapped: list[ConsumerRecord], again: list[Consumer
 
 
 def large_event() -> Any:
-    """A report whose records are too large for a worker that is told so; its letter goes without the value."""
+    """Make a report whose records exceed a worker's limit. Its letter has no value."""
     assert RECEIVED_AT is not None
     text = "".join(random.Random(1).choices("abcdefghij ", k=200_000))
     body: dict[str, Any] = {"type": "patient_report_sent", "occurred_on": 1717243500}
@@ -220,8 +222,8 @@ def large_event() -> Any:
 
 
 @pytest.mark.long
-def test_what_fails_again_says_how_often(settings: Settings) -> None:
-    """A foreign record without headers, in a partition that its key does not name; and what cannot be sent again."""
+def test_attempts_are_counted(settings: Settings) -> None:
+    """Another producer's record without headers, in another partition than its key's, and records that are not sent."""
     foreign = {"event_type": "survey_finished", "content": {"note": MARKER}}
     producer = Producer(producer_config(settings))
     for value in (orjson.dumps(foreign), None, b'{"pass_code": 5528,', f'["{MARKER}"]'.encode()):
@@ -255,8 +257,8 @@ def test_what_fails_again_says_how_often(settings: Settings) -> None:
     assert {header(headers_of(each), "received-at") for each in sent[4:]} == {"2024-05-29T16:26:40.123Z"}
 
 
-def test_done_is_what_every_stage_has_passed(settings: Settings) -> None:
-    """An enrichment's letter: worker and enrichment both read the redriven event. What is done stays so, until news."""
+def test_an_event_is_done_when_every_stage_has_committed_it(settings: Settings) -> None:
+    """Worker and enrichment both read an enrichment's redriven event. It stays done until there is a new letter."""
     assert RECEIVED_AT is not None
     body = orjson.dumps({"event_type": "survey_finished", "content": {"survey_id": "s-1"}})
     (raw,) = produce(settings, [raw_record("infermedica", "acme", body, RECEIVED_AT, None, 64)])
@@ -306,7 +308,7 @@ def commit(settings: Settings, group: str, place: RecordPosition, offset: int) -
     consumer.close()
 
 
-def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: Path) -> None:
+def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Path) -> None:
     assert RECEIVED_AT is not None
     body = {"event_type": "survey_finished", "content": {"note": MARKER}}
     (raw,) = produce(settings, [raw_record("infermedica", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
@@ -358,7 +360,7 @@ def test_a_payload_is_shown_only_to_who_says_why(settings: Settings, tmp_path: P
 
 
 def block_patient(settings: Settings, raw: ConsumerRecord) -> None:
-    """As ``fhirline forget`` begins."""
+    """Write a block, as ``fhirline forget`` does first."""
     secret = hashing(settings)
     assert secret is not None
     block = Block(secret.check, "2024-06-02T00:00:00Z")

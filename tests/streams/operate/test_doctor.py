@@ -1,4 +1,4 @@
-"""``fhirline doctor``: each check against the very thing that is broken, and against one that is not."""
+"""``fhirline doctor``: each check against a deployment that is broken in this respect, and one that is not."""
 
 import json
 import subprocess
@@ -34,14 +34,14 @@ SECRETS = {f"FHIRLINE_{name}": GOOD for name in VARIABLES}
 
 
 def said(findings: Iterable[Finding], check: str) -> list[tuple[Level, str]]:
-    """Level and text of a check's findings. Whatever is not as it should be says what to do."""
+    """Return level and text of a check's findings. Each problem and warning has a fix."""
     found = [each for each in findings if each.check == check]
     assert all(each.fix for each in found if each.level is not OK)
     return [(each.level, each.text) for each in found]
 
 
 def changed_vendors(folder: Path, **infermedica: Any) -> Path:
-    """The packaged file with other defaults for Infermedica."""
+    """Write the packaged file with other defaults for Infermedica."""
     content = yaml.safe_load((CONFIG / "vendors.yaml").read_text("utf-8"))
     content["vendors"]["infermedica"]["defaults"] |= infermedica
     path = folder / "vendors.yaml"
@@ -87,7 +87,7 @@ def test_a_vendors_secret(secret: str | None, level: Level, words: str) -> None:
     assert not secret or secret not in text
 
 
-def test_a_file_of_secrets_is_there_and_nobody_elses(tmp_path: Path) -> None:
+def test_a_file_of_secrets_exists_and_is_private(tmp_path: Path) -> None:
     path = tmp_path / "mediquo"
     held = {"FHIRLINE_MEDIQUO_SECRET_FILE": str(path)}
     missing = list(configuration.credentials(only("mediquo"), held))
@@ -115,7 +115,7 @@ def test_a_settings_secret_file(tmp_path: Path) -> None:
     assert levels == [PROBLEM, PROBLEM, WARNING, OK]
 
 
-def test_broken_files_are_named_with_their_place(tmp_path: Path) -> None:
+def test_broken_files_are_named_with_line_numbers(tmp_path: Path) -> None:
     vendors = tmp_path / "vendors.yaml"
     vendors.write_text("vendors: {mediquo: {name: 1, defaults: {}, tenants: {UPPER: }}}", "utf-8")
     (tmp_path / "form.yaml").write_text('version: "1"\nrows:\n  - nonsense: true\n', "utf-8")
@@ -129,7 +129,7 @@ def test_broken_files_are_named_with_their_place(tmp_path: Path) -> None:
     assert configuration.tables(settings_for(NOWHERE)).level is OK
 
 
-def test_an_enriched_tenant_needs_an_instance_that_takes_its_credentials(tmp_path: Path) -> None:
+def test_an_enriched_tenant_needs_an_instance_that_accepts_its_credentials(tmp_path: Path) -> None:
     path = changed_vendors(tmp_path, enrichment=True)
     bare = settings_for(NOWHERE, vendors_file=path)
     assert {level for level, _ in said(configuration.enrichment(bare, load_vendors(path)), "enrichment")} == {PROBLEM}
@@ -148,7 +148,7 @@ def test_an_enriched_tenant_needs_an_instance_that_takes_its_credentials(tmp_pat
 # This machine
 
 
-def test_ports_free_served_by_us_and_by_another(embedded: RunningBroker, tmp_path: Path) -> None:
+def test_a_port_is_free_or_ours_or_of_another_program(embedded: RunningBroker, tmp_path: Path) -> None:
     free, other = free_ports(2)
     assert machine.gateway_port(settings_for(NOWHERE, gateway_port=free)).level is OK
     assert machine.metrics_port(settings_for(NOWHERE, metrics_port=free, gateway_port=other)).level is OK
@@ -164,13 +164,13 @@ def test_ports_free_served_by_us_and_by_another(embedded: RunningBroker, tmp_pat
         assert machine.metrics_port(ours).level is OK
 
 
-def test_a_gateway_that_is_not_ready_says_what_it_lacks(tmp_path: Path) -> None:
+def test_a_gateway_that_is_not_ready_is_a_problem(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker, running_gateway(broker.bootstrap, tmp_path) as gateway:  # no topics there
         found = machine.gateway_port(settings_for(NOWHERE, gateway_port=gateway.port))
     assert (found.level, "raw.altibbi" in found.text) == (PROBLEM, True)
 
 
-def test_who_may_look_into_the_folder_of_replays(tmp_path: Path) -> None:
+def test_the_folder_of_replays_is_private_and_writable(tmp_path: Path) -> None:
     folder = tmp_path / "replays"
     settings = settings_for(NOWHERE, replay_dir=folder)
     assert "GB free" in machine.replay_folder(settings).text
@@ -183,7 +183,7 @@ def test_who_may_look_into_the_folder_of_replays(tmp_path: Path) -> None:
     assert machine.replay_folder(settings).level is PROBLEM
 
 
-def test_clocks_that_do_not_agree() -> None:
+def test_clocks() -> None:
     def levels(newest: float | None, kept: bool | None) -> list[Level]:
         return [level for level, _ in said(machine.clock(1_000.0, newest, kept), "clock")]
 
@@ -195,7 +195,7 @@ def test_clocks_that_do_not_agree() -> None:
 # The cluster
 
 
-def test_addresses_are_told_apart(embedded: RunningBroker) -> None:
+def test_addresses_that_do_not_answer(embedded: RunningBroker) -> None:
     [closed] = free_ports(1)
     for wrong, words in (
         (f"127.0.0.1:{closed}", "refused"),
@@ -209,7 +209,7 @@ def test_addresses_are_told_apart(embedded: RunningBroker) -> None:
         assert [level for level, _ in both] == [OK, WARNING]  # the other one will do
 
 
-def test_another_protocol_than_the_brokers_is_no_broker_that_is_away(apache_kafka: RunningBroker) -> None:
+def test_another_protocol_is_reported_as_such(apache_kafka: RunningBroker) -> None:
     tls = apache_kafka.settings(security_protocol="SSL")
     found = list(at_the_cluster(tls, LIMIT))
     [(level, text)] = said(found, "kafka")
@@ -217,19 +217,19 @@ def test_another_protocol_than_the_brokers_is_no_broker_that_is_away(apache_kafk
     assert "no Kafka broker answered" not in text
     assert "SECURITY_PROTOCOL" in text
     assert said(found, "bootstrap")[0][0] is OK
-    assert not said(found, "topics")  # nothing is said about what could not be looked at
+    assert not said(found, "topics")  # checks that depend on a connection are left out
     away = list(at_the_cluster(settings_for(NOWHERE), 0.5))
     assert "no Kafka broker answered" in said(away, "kafka")[0][1]
 
 
-def test_an_address_that_a_broker_gives_out_and_nobody_can_reach() -> None:
+def test_an_advertised_address_that_cannot_be_reached() -> None:
     [closed] = free_ports(1)
     [(level, text)] = said(cluster.advertised({7: ("127.0.0.1", closed)}, ["kafka:9092"]), "brokers")
     assert level is PROBLEM
     assert "broker 7" in text
 
 
-def test_a_healthy_cluster_and_one_that_is_declared_otherwise(apache_kafka: RunningBroker) -> None:
+def test_a_healthy_cluster_and_one_that_differs_from_the_declaration(apache_kafka: RunningBroker) -> None:
     good = list(at_the_cluster(apache_kafka.settings(group="doctor"), LIMIT))
     for check in ("bootstrap", "kafka", "brokers", "version", "broker settings", "topics", "durability"):
         assert [level for level, _ in said(good, check)] == [OK], (check, good)
@@ -252,7 +252,7 @@ def test_missing_topics() -> None:
     assert "missing, or not visible to this Kafka user: raw.altibbi" in text
 
 
-def test_what_the_loss_of_a_broker_would_take() -> None:
+def test_events_survive_the_loss_of_a_broker() -> None:
     topics = declared(settings_for(NOWHERE, replication_factor=3))
     kept = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
     whole = {each.name: Existing(each.name, 6, 3, {**each.config, **kept}) for each in topics}
@@ -279,13 +279,13 @@ def test_what_the_loss_of_a_broker_would_take() -> None:
         assert "raw.mediquo" in text
     untold = {name: replace(each, config={}) for name, each in whole.items()}
     [(level, text)] = said(cluster.durability(untold, 3), "durability")
-    assert "is hidden" in text  # and nothing is claimed of what was not looked at
+    assert "is hidden" in text  # unknown settings are not claimed to be good
     drifted = replace(whole["raw.mediquo"], config={**whole["raw.mediquo"].config, "cleanup.policy": "compact"})
     plan = compare(topics, {**whole, "raw.mediquo": drifted})
     assert said(cluster.topics(plan, settings_for(NOWHERE)), "topics")[0][0] is PROBLEM
 
 
-def test_partitions_that_nobody_reads() -> None:
+def test_every_partition_has_a_member() -> None:
     group = Group("fhirline", "stable", 2, frozenset())
     assert work.group(Members(group, 24, 0), "worker").level is OK
     assert "3 of 24 partitions" in work.group(Members(group, 24, 3), "worker").text
@@ -308,7 +308,7 @@ def run(bootstrap: str, folder: Path, *options: str, **more: str) -> subprocess.
     )
 
 
-def test_the_exit_code_says_whether_there_is_a_problem(embedded: RunningBroker, tmp_path: Path) -> None:
+def test_the_exit_code(embedded: RunningBroker, tmp_path: Path) -> None:
     [port] = free_ports(1)
     own = {**SECRETS, "FHIRLINE_BASE": "https://fhir.clinic.example", "FHIRLINE_GATEWAY_PORT": str(port)}
     healthy = run(embedded.bootstrap, tmp_path, **own)
@@ -324,7 +324,7 @@ def test_the_exit_code_says_whether_there_is_a_problem(embedded: RunningBroker, 
     assert "FHIRLINE_PARTITIONS" in unreadable.stdout
 
 
-def test_no_check_is_ever_left_without_a_word(embedded: RunningBroker) -> None:
+def test_every_check_has_a_finding(embedded: RunningBroker) -> None:
     found = list(examine(embedded.settings(), SECRETS, LIMIT, online=True))
     assert len({each.check for each in found}) >= 18
     assert all(each.text for each in found)

@@ -1,4 +1,4 @@
-"""Erasure: everything of one patient goes, nothing of anybody else's, and no replay brings it back."""
+"""Erasure deletes everything of one patient and nothing else, and no replay restores it."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def settings() -> Iterator[Settings]:
 
 
 def busiest(raws: list[ConsumerRecord]) -> dict[str, Compartment]:
-    """Vendor → the patient of whom there are most events."""
+    """Return each vendor's patient with the most events."""
     counted: dict[str, Counter[str]] = {}
     for raw in raws:
         key = (raw.key or b"").decode().partition("|")[2]
@@ -73,7 +73,7 @@ def of(raw: ConsumerRecord, patients: Iterable[Compartment]) -> bool:
 
 
 def changed(raws: list[ConsumerRecord], patient: Compartment, **more: object) -> ProducerRecord:
-    """An event that was never sent before, like one of the patient's."""
+    """Make a new event like one of the patient's."""
     raw = next(raw for raw in raws if of(raw, [patient]))
     body = orjson.dumps({**orjson.loads(raw.value or b""), **more})
     route = header(raw.headers, "event-type")
@@ -118,7 +118,7 @@ def wait_until(condition: Callable[[], bool], store: Store, worker: Process) -> 
 
 @dataclass
 class Load:
-    """Events of one tenant, mapped and delivered in this process: what a worker would have made of them."""
+    """Events of one tenant, mapped and delivered in this process as a worker would."""
 
     settings: Settings
     tenant: str
@@ -178,10 +178,10 @@ def load_on(broker: RunningBroker) -> Load:
 
 
 @pytest.mark.parametrize(("crash_at", "on"), [(1, "apache_kafka"), (2, "embedded")])
-def test_what_a_crash_left_the_next_run_finishes(
+def test_another_run_finishes_after_a_crash(
     crash_at: int, on: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the block; and after the Bundle, before any tombstone."""
+    """The crash comes after the block, and after the Bundle before any tombstone."""
     load = load_on(request.getfixturevalue(on))
     load.send(load.events(40, seed=3))
     patient = load.patient("mediquo")
@@ -213,7 +213,7 @@ def test_what_a_crash_left_the_next_run_finishes(
     assert again.blocked_at == report.blocked_at
 
 
-def test_where_raw_is_gone_references_and_origins_find_everything(load: Load) -> None:
+def test_without_raw_records_references_and_origins_find_everything(load: Load) -> None:
     load.send(load.events(150, seed=4), kept=False)
     for vendor in ("altibbi", "azodha", "mediquo"):
         patient = load.patient(vendor)
@@ -224,7 +224,7 @@ def test_where_raw_is_gone_references_and_origins_find_everything(load: Load) ->
         assert not load.live(mine), report.found_by
 
 
-def test_what_tells_of_it_is_valid_and_names_nobody(load: Load) -> None:
+def test_bundle_and_provenance_are_valid_and_do_not_name_the_patient(load: Load) -> None:
     load.send(load.events(60, seed=5))
     patient = load.patient("altibbi")
     clear = [f'"{patient.key}"'.encode(), patient.raw_key.encode()]
@@ -251,7 +251,7 @@ def test_what_tells_of_it_is_valid_and_names_nobody(load: Load) -> None:
     assert not any(each in key + (value or b"") for each in clear for (_, _, key), (value, _) in blocks.items())
 
 
-def test_what_stays_is_said_with_its_end(load: Load) -> None:
+def test_the_report_lists_what_remains_and_until_when(load: Load) -> None:
     raws = load.send(load.events(60, seed=6))
     patient = load.patient("azodha")
     report = erase(load.settings, patient)
@@ -264,8 +264,8 @@ def test_what_stays_is_said_with_its_end(load: Load) -> None:
     assert bundles.until[:2] == "20"
 
 
-def test_a_survey_goes_with_its_patient(load: Load) -> None:
-    """Its thin event does not name the patient: blocked too, or it would be mapped, and fetched, again."""
+def test_a_survey_is_erased_with_its_patient(load: Load) -> None:
+    """Its thin event does not name the patient. Without a block of its own it would be mapped and fetched again."""
     thin = {"event_type": "survey_finished", "content": {"survey_id": f"s-{load.tenant}"}}
     whole = {**thin, "summary": {"patient": {"id": "p-1", "full_name": "X"}}, "evidence_assessment": {}}
     first = raw_record("infermedica", load.tenant, orjson.dumps(thin), RECEIVED_AT, None, 64)
@@ -281,8 +281,8 @@ def test_a_survey_goes_with_its_patient(load: Load) -> None:
     assert not load.live(made)
 
 
-def test_records_of_a_producer_that_is_not_ours_are_found_where_they_lie(load: Load) -> None:
-    """Without our headers, under a key of their own: in another partition than the patient's."""
+def test_records_of_another_producer_are_found_in_other_partitions(load: Load) -> None:
+    """They have no header of ours and another key, so they are in another partition than the patient's."""
     load.send(load.events(60, seed=8))
     patient = load.patient("mediquo")
     body = {**orjson.loads(changed(load.raws, patient).value or b""), "foreign": True}
@@ -364,7 +364,9 @@ def clear_state(settings: Settings) -> None:
 
 
 @pytest.mark.long
-def test_no_replay_brings_anybody_back_not_even_one_that_was_mapped_before(settings: Settings, tmp_path: Path) -> None:
+def test_no_replay_restores_a_patient_even_if_it_was_mapped_before_the_erasure(
+    settings: Settings, tmp_path: Path
+) -> None:
     load = Load(settings, "acme")
     load.send(load.events(60, seed=12))
     patient = load.patient("mediquo")
@@ -398,7 +400,7 @@ def fhirline(settings: Settings, *arguments: str, stdin: str = "", **more: str) 
 
 
 @pytest.mark.long
-def test_the_command_says_what_it_does_and_never_whose_it_was(load: Load, tmp_path: Path) -> None:
+def test_the_command_reports_what_it_does_and_never_names_the_patient(load: Load, tmp_path: Path) -> None:
     load.send(load.events(40, seed=14))
     patient = load.patient("mediquo")
     mine = load.made_of(patient)
@@ -435,7 +437,7 @@ def test_the_command_says_what_it_does_and_never_whose_it_was(load: Load, tmp_pa
     assert load.live(load.made_of(patient)) == load.made_of(patient) != set()
 
 
-def test_on_a_terminal_the_key_is_asked_for_and_not_shown() -> None:
+def test_on_a_terminal_the_key_is_asked_for_without_echo() -> None:
     main, other = pty.openpty()
     asking = subprocess.Popen(
         [sys.executable, "-c", "from fhirline.streams.cli.forget import _asked; print(_asked())"],
@@ -465,7 +467,7 @@ def test_on_a_terminal_the_key_is_asked_for_and_not_shown() -> None:
         os.close(other)
 
 
-def test_without_the_key_that_blocks_were_made_with_nothing_is_mapped() -> None:
+def test_without_the_key_of_the_blocks_nothing_is_mapped() -> None:
     own, other = Hashing(b"a" * 32), Hashing(b"b" * 32)
     patient = Compartment.of("altibbi", "acme", "1")
     record = own.digest(patient.partition_key).encode(), Block(own.check, "2024-06-01T12:00:00Z").encode()

@@ -1,4 +1,4 @@
-"""Replay changes nothing where nothing has changed; where a mapping has, it says what, and publishes just that."""
+"""Replay with the same mapping changes nothing. With a changed one it reports the changes and publishes only them."""
 
 import os
 import signal
@@ -89,7 +89,7 @@ def started(settings: Settings, folder: Path, *arguments: str) -> subprocess.Pop
 
 
 class Shadows(Store):
-    """What shadow topics hold."""
+    """The records of the shadow topics."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,7 +99,7 @@ class Shadows(Store):
 
 @pytest.fixture(scope="module")
 def mapped() -> Iterator[Settings]:
-    """All vendors' events, late ones and repeats among them, as a live worker has mapped them."""
+    """A broker with all vendors' events, late ones and repeats among them, that a live worker has mapped."""
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
         settings = RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6)
@@ -108,7 +108,7 @@ def mapped() -> Iterator[Settings]:
 
 
 def live(settings: Settings, received: Any, **more: str) -> None:
-    """Have a worker map events, to the end."""
+    """Map events with a worker, to the end."""
     expected = undisturbed(settings, produce(settings, received))
     store = Store(settings)
     with running(settings, **more) as worker:
@@ -122,7 +122,7 @@ def mapped_events(settings: Settings) -> int:
 
 
 def unchanged(done: Replayed) -> None:
-    """Nothing differs. Some events of the workload are refused, again: that alone is exit code 1, and no difference."""
+    """Nothing differs. Some events of the workload are refused as before: that is exit code 1, and no difference."""
     refused = "x resource-refused" in done.said
     assert (done.code, done.lines) == (DIFFERS if refused else SAME, []), done.said
     assert "\n0 events mapped" not in done.said
@@ -141,7 +141,7 @@ def committed(settings: Settings) -> dict[tuple[str, int], int]:
 
 
 def test_replaying_everything_changes_nothing(mapped: Settings, tmp_path: Path) -> None:
-    """The law: byte for byte, folds included, in whatever order partitions come."""
+    """Every byte is the same, folds included, in any order of partitions."""
     before = committed(mapped)
     for jobs in ("1", "2"):
         unchanged(replay(mapped, tmp_path, "--jobs", jobs))
@@ -159,14 +159,14 @@ def test_replaying_everything_changes_nothing(mapped: Settings, tmp_path: Path) 
     ids=["record time", "filters", "dead letters"],
 )
 def test_a_part_changes_nothing(mapped: Settings, tmp_path: Path, part: tuple[str, ...]) -> None:
-    """What the range does not hold, its folds know from the state topic."""
+    """State of events outside the range comes from the state topic."""
     done = replay(mapped, tmp_path, *part)
     unchanged(done)
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Settings]:
-    """A broker for one test, and a new mapping that is about to come: a code table's row reads otherwise."""
+    """A broker for one test, and settings of a changed mapping: one row of a code table differs."""
     tables = tmp_path / "tables"
     tables.mkdir()
     (tables / "azodha-gender.yaml").write_text(
@@ -185,7 +185,7 @@ def own(tmp_path: Path) -> Iterator[Settings]:
     ],
 )
 def test_a_changed_mapping(own: Settings, tmp_path: Path, part: tuple[str, ...]) -> None:
-    """What it changes is named; published under a working worker it ends as if there had been no other mapping.
+    """Its changes are reported. Published beside a running worker, the topics are as if it had always been there.
 
     Before it, the worker folds over the old mapping's state; after it, it must fold over the new one's, although
     it did not write them: a patient's later events say nothing of their gender.
@@ -214,7 +214,7 @@ def test_a_changed_mapping(own: Settings, tmp_path: Path, part: tuple[str, ...])
     unchanged(replay(own, tmp_path, *part, **new))
 
 
-def test_another_version_of_the_mapper_is_no_change_of_a_provenance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_mapping_version_is_no_change_of_a_provenance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its Device is named as agent and as target; anything else that differs is a change."""
 
     def provenances() -> list[dict[str, Any]]:
@@ -230,8 +230,8 @@ def test_another_version_of_the_mapper_is_no_change_of_a_provenance(monkeypatch:
 
 
 @pytest.mark.long
-def test_gone_keys_stay_unless_asked(own: Settings, tmp_path: Path) -> None:
-    """A key that the mapping no longer makes is named; a tombstone goes out on demand only, and for a whole vendor."""
+def test_gone_keys_are_deleted_on_request_only(own: Settings, tmp_path: Path) -> None:
+    """A key that the mapping no longer makes is reported. A tombstone needs --tombstones and all events of a vendor."""
     (raw, *others) = produce(own, [each for each in events(60, seed=31) if each.topic == "raw.mediquo"])
     written = headers(
         vendor="mediquo", tenant="acme", raw=str(raw.position), event_key="e" * 64, occurred_at="2024-01-01T00:00:00Z"
@@ -256,7 +256,7 @@ def test_gone_keys_stay_unless_asked(own: Settings, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_shadow_topics(mapped: Settings, tmp_path: Path) -> None:
-    """They end as the canonical topics are; these, and the state, are left alone."""
+    """They become equal to the canonical topics. Those and the state are not changed."""
     begun = replay(mapped, tmp_path, "--publish", "--to-prefix", "shadow.")
     assert " 0 state entries" in begun.said
     shadows, canonical = Shadows(mapped), Store(mapped)
@@ -270,8 +270,8 @@ def test_shadow_topics(mapped: Settings, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_what_is_the_same_goes_out_again_only_where_all_is_asked_for(mapped: Settings, tmp_path: Path) -> None:
-    """For a reader that must be filled anew: every key of the range once more, in the same bytes.
+def test_unchanged_records_are_published_with_all_only(mapped: Settings, tmp_path: Path) -> None:
+    """For a reader that starts over: every key of the range once more, in the same bytes.
 
     Records are counted, not end offsets, which are too low on this broker (faust.md §6).
     """
@@ -300,7 +300,7 @@ def test_what_is_the_same_goes_out_again_only_where_all_is_asked_for(mapped: Set
 
 
 def test_stopped_and_resumed(mapped: Settings, tmp_path: Path) -> None:
-    """Killed while it maps, and interrupted by Ctrl-C: each time it goes on, and ends as if nothing had been."""
+    """Killed while it maps, and interrupted by Ctrl-C, it continues each time, with the same result."""
     begun = started(mapped, tmp_path, "--jobs", "1")
     assert begun.stderr is not None
     for line in begun.stderr:
@@ -339,7 +339,7 @@ def test_stopped_and_resumed(mapped: Settings, tmp_path: Path) -> None:
 def test_a_containers_limit_bounds_the_processes(
     limit: str | None, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process a core of a large machine is more than the container's memory holds."""
+    """A process per core of a large machine would need more than the container's memory."""
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     if limit:
         (tmp_path / "cpu.max").write_text(f"{limit}\n", "ascii")

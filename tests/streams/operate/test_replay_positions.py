@@ -1,4 +1,4 @@
-"""Where a range lies, and what happens between looking and writing, on real brokers."""
+"""Offset ranges, and live events between reading and writing, on real brokers."""
 
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ NOON = 1_717_243_200_000
 MEDIQUO = ("mediquo",)
 
 
-def test_a_span_begins_at_its_time_and_has_an_end(own_broker: RunningBroker) -> None:
-    """By timestamp where it begins, also where no record is that late; the end is the last record's, in any batch."""
+def test_an_offset_range_begins_at_its_time_and_has_an_end(own_broker: RunningBroker) -> None:
+    """The start is found by timestamp, also after the last record. The end is after the last record, in any batch."""
     settings = own_broker.settings()
     producer = Producer(producer_config(settings, **{"linger.ms": 50}))
     for second in range(10):
@@ -51,7 +51,7 @@ def test_a_span_begins_at_its_time_and_has_an_end(own_broker: RunningBroker) -> 
 
 
 class Meanwhile(RecordPublisher):
-    """A live worker writes a key of the replay's, just before the replay's records leave for the same topic."""
+    """A live worker writes a key of the replay's just before the replay's records."""
 
     def __init__(self, settings: Settings, live: ProducerRecord) -> None:
         super().__init__(settings)
@@ -70,8 +70,8 @@ def settings(own_broker: RunningBroker, tmp_path: Path) -> Settings:
 
 
 @pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
-def test_a_live_record_between_looking_and_writing_stays(settings: Settings) -> None:
-    """The replay's records come to lie behind it, and cover it; it is written again."""
+def test_a_live_record_between_reading_and_writing_stays(settings: Settings) -> None:
+    """The replay's record comes after it and covers it. It is written again."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])
     expected = undisturbed(settings, raws)
     with Run.new(settings, Selection(MEDIQUO), 1) as run:
@@ -110,8 +110,8 @@ def test_a_live_record_between_looking_and_writing_stays(settings: Settings) -> 
 
 @pytest.mark.long
 @pytest.mark.parametrize("own_broker", ["apache"], indirect=True)
-def test_what_a_live_event_fails_of_is_no_failure_of_the_range(settings: Settings) -> None:
-    """It is mapped too, so that nothing goes out that it has changed; its letter is the live worker's to write."""
+def test_a_live_event_that_fails_is_no_failure_of_the_range(settings: Settings) -> None:
+    """It is mapped too, so that its changes are not overwritten. The live worker writes its dead letter."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.altibbi"])
     received = Instant.parse("2024-07-01T12:00:00Z")
     assert received
@@ -130,8 +130,8 @@ def test_what_a_live_event_fails_of_is_no_failure_of_the_range(settings: Setting
 
 
 @pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
-def test_a_letter_s_event_reaches_what_later_events_wrote(settings: Settings) -> None:
-    """An event that was not mapped, mapped now, is a part of what a fold's later events have written since."""
+def test_the_event_of_a_dead_letter_is_folded_into_what_later_events_wrote(settings: Settings) -> None:
+    """An event that is mapped only now becomes part of what later events of the fold have written since."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])
     with Run.new(settings, Selection(MEDIQUO), 1) as run:
         run.map()

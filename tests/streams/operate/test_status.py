@@ -1,4 +1,4 @@
-"""``fhirline status``: what its rows say of a cluster, on real brokers, and what follows from two looks."""
+"""``fhirline status``: its rows from two readings, and readings of real brokers."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def run(bootstrap: str, folder: Path, *options: str, **more: str) -> subprocess.
     )
 
 
-# What follows from two looks
+# Rows from two readings
 
 MEDIQUO = tuple(TopicPartition("raw.mediquo", number) for number in range(2))
 
@@ -62,7 +62,7 @@ def reading(seconds: float, ends: Mapping[TopicPartition, Ends], committed: Mapp
     return Reading(1_000.0 + seconds, seconds, ends, {"workers": committed}, {"workers": group}, {"mediquo": 3})
 
 
-def test_rows_say_what_came_between_two_looks_and_what_of_it_waits() -> None:
+def test_rates_and_lag_from_two_readings() -> None:
     topics = [each for each in declared(settings_for(NOWHERE)) if each.name in ("raw.mediquo", "fhir.r4.Patient")]
     before = reading(10, {MEDIQUO[0]: Ends(5, 20), MEDIQUO[1]: Ends(0, 4)}, {})
     after = reading(
@@ -81,14 +81,14 @@ def test_rows_say_what_came_between_two_looks_and_what_of_it_waits() -> None:
     assert (patients.records, patients.rate) == (None, None)  # that topic is missing
 
 
-def test_a_group_far_ahead_or_behind_of_what_is_kept_has_no_odd_lag() -> None:
+def test_lag_of_a_group_before_the_first_or_after_the_last_offset() -> None:
     ends = {MEDIQUO[0]: Ends(10, 12), MEDIQUO[1]: Ends(0, 3)}
     now = reading(1, ends, {MEDIQUO[0]: 4, MEDIQUO[1]: 9})
     [row] = summarize("k", [], [Source("mediquo", "raw.mediquo", "workers")], now, None).inflows
     assert row.lag == 2  # retention has taken records that were never committed; on Tansu an end may be too low
 
 
-def test_counts_are_plain_digits_for_programs_and_have_commas_for_readers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_have_thousands_separators_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
     ends = {MEDIQUO[0]: Ends(0, 184_220)}
     found = summarize("k", [], [Source("mediquo", "raw.mediquo", "workers")], reading(1, ends, {}), None)
     status._print(found, topics=False)
@@ -101,7 +101,7 @@ def test_counts_are_plain_digits_for_programs_and_have_commas_for_readers(capsys
 # On real brokers
 
 
-def test_a_look_at_a_cluster(broker: RunningBroker) -> None:
+def test_a_reading_of_a_cluster(broker: RunningBroker) -> None:
     settings = broker.settings(group=f"status-{broker.kind}")
     first = look(settings)
     assert first.exact is (broker.kind == "apache")
@@ -121,7 +121,7 @@ def test_a_look_at_a_cluster(broker: RunningBroker) -> None:
         assert row.age is not None or row.records == 0
 
 
-def test_what_a_group_commits_is_no_lag_any_more_and_who_is_in_it_is_shown(apache_kafka: RunningBroker) -> None:
+def test_lag_and_members_of_a_group(apache_kafka: RunningBroker) -> None:
     settings = apache_kafka.settings(group="status-commits", vendors=("mediquo",))
     produce(settings, events(30, seed=6))
     consumer = Consumer(
@@ -153,8 +153,8 @@ def test_what_a_group_commits_is_no_lag_any_more_and_who_is_in_it_is_shown(apach
     assert (after.members[0].group.members, after.members[0].unassigned) == (0, settings.partitions)
 
 
-def test_only_letters_that_nobody_has_mended_are_open(embedded: RunningBroker) -> None:
-    """One letter; then the mark that its event was sent again and mapped."""
+def test_a_letter_that_is_done_is_not_open(embedded: RunningBroker) -> None:
+    """A letter is written, then the mark that its event was sent again and mapped."""
     settings = embedded.settings(group="status-letters")
     from confluent_kafka import Message, Producer
 
@@ -212,7 +212,7 @@ def test_a_broker_that_was_killed_is_found_again() -> None:
 # The command
 
 
-def test_lines_json_and_the_exit_code_for_scripts(embedded: RunningBroker, tmp_path: Path) -> None:
+def test_rows_json_and_the_exit_code_for_scripts(embedded: RunningBroker, tmp_path: Path) -> None:
     settings = embedded.settings(group="status-command")
     produce(settings, events(20, seed=7))
     plain = run(embedded.bootstrap, tmp_path, "--max-lag", "1000000", FHIRLINE_GROUP="status-command")
@@ -234,7 +234,7 @@ def test_lines_json_and_the_exit_code_for_scripts(embedded: RunningBroker, tmp_p
     assert document["groups"][0]["partitionsWithoutMember"] == document["groups"][0]["partitions"]
 
 
-def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     found = run(NOWHERE, tmp_path, "--timeout", "0.5")
     assert found.returncode == 2
     assert found.stdout == ""
@@ -242,7 +242,7 @@ def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_2(tmp_path: Path)
     assert len(found.stderr.splitlines()) == 1
 
 
-def test_on_a_terminal_the_table_lives_until_ctrl_c(embedded: RunningBroker, tmp_path: Path) -> None:
+def test_on_a_terminal_the_tables_are_refreshed_until_ctrl_c(embedded: RunningBroker, tmp_path: Path) -> None:
     main, other = pty.openpty()
     process = subprocess.Popen(
         [*FHIRLINE, "status", "--every", "0.2"],

@@ -1,4 +1,4 @@
-"""From a resource to its raw record and back, on a real broker: every resource, every event."""
+"""From every resource to its raw records and from every event to its resources, on a real broker."""
 
 import json
 import os
@@ -15,14 +15,17 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.streams.cli.trace import _kind
 from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.operate.dead_letters.board import Board
+from fhirline.streams.operate.dead_letters.cases import Mark, Status
 from fhirline.streams.operate.trace.find import Tracer
 from fhirline.streams.operate.trace.view import event_document, event_lines, resource_document, resource_lines
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step4_normalize.follow import Followed
-from fhirline.topics.declared import raw_topic
+from fhirline.topics.declared import DEAD_LETTER_STATUS, raw_topic
 from tests.streams.operate.test_forget import RECEIVED_AT, Load, load_on
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.waiting import LIMIT
@@ -38,11 +41,11 @@ def load(embedded: RunningBroker) -> Load:
 
 
 SHARED = ("Coverage", "Device", "Organization", "Patient", "Practitioner")
-"""Types that several events feed, or none."""
+"""Types whose resources several events contribute to, or none."""
 
 
 def outputs(load: Load) -> dict[str, tuple[ConsumerRecord, Followed]]:
-    """Event key → its (last) raw record and what followed from it."""
+    """Return each event's last raw record, and what followed from it, by event key."""
     seen: dict[str, tuple[ConsumerRecord, Followed]] = {}
     undisturbed(load.settings, load.raws, lambda raw, made: seen.update({event_of(raw): (raw, made)}))
     return seen
@@ -86,7 +89,7 @@ def test_a_resource_leads_to_every_event_that_made_it(load: Load) -> None:
 
 
 def test_an_event_leads_to_all_that_it_made(load: Load, embedded: RunningBroker) -> None:
-    """Also where another tenant was sent the same bytes, and its event has the same key."""
+    """Another tenant was sent the same bytes, and its event has the same key."""
     tenants = (load_on(embedded), load_on(embedded))  # nothing is known there, so that all that is made goes out
     examples = {raw.vendor: raw for raw, made in outputs(load).values() if made.normalized and made.normalized.bundle}
     with Scanner(load.settings) as scanner:
@@ -115,7 +118,7 @@ def test_an_event_leads_to_all_that_it_made(load: Load, embedded: RunningBroker)
             assert event_document(tracer.event(event_of(own), at, [at.vendor])) == event_document(found)
 
 
-def test_an_event_that_came_to_nothing_leads_to_its_dead_letter(load: Load) -> None:
+def test_an_event_without_resources_leads_to_its_dead_letter(load: Load) -> None:
     body = {"type": "status_update", "user_id": "", "id": 1}
     (raw,) = load.send([raw_record("altibbi", load.tenant, orjson.dumps(body), RECEIVED_AT, None, 64)])
     with Scanner(load.settings) as scanner:
@@ -124,7 +127,27 @@ def test_an_event_that_came_to_nothing_leads_to_its_dead_letter(load: Load) -> N
     assert [each.headers["error-code"] for each, _ in found.letters] == ["resource-refused"]
 
 
-def test_lines_and_json_hold_no_payload_and_no_patient(load: Load) -> None:
+def test_a_dead_letter_has_the_status_of_its_case(load: Load) -> None:
+    """The status topic's key is the position of the raw record that was mapped first."""
+    body = {"type": "status_update", "user_id": "", "id": 2}
+    (raw,) = load.send([raw_record("altibbi", load.tenant, orjson.dumps(body), RECEIVED_AT, None, 64)])
+
+    def statuses() -> list[str]:
+        with Scanner(load.settings) as scanner:
+            found = Tracer(load.settings, scanner).event(event_of(raw))
+        return [line.rpartition(": ")[2] for line in event_lines(found) if "status of" in line]
+
+    assert statuses() == ["open"]
+    with Board(load.settings, ["altibbi"]) as board:
+        (case,) = (case for case in board.read() if case.id == str(raw.position))
+    mark = Mark(Status.DONE, 2, None, case.last.position, "key", "map-1")
+    producer = Producer(producer_config(load.settings))
+    producer.produce(DEAD_LETTER_STATUS, mark.encode(), case.id)
+    assert producer.flush(20) == 0
+    assert statuses() == ["done"]
+
+
+def test_lines_and_json_have_no_payload_and_no_patient(load: Load) -> None:
     patient = load.patient("mediquo")
     made = sorted(name.partition(" ")[2] for name in load.made_of(patient))
     name = next(each for each in made if each.partition("/")[0] not in SHARED)
@@ -137,7 +160,7 @@ def test_lines_and_json_hold_no_payload_and_no_patient(load: Load) -> None:
     assert not any(patient.key in each for each in shown)
 
 
-def test_the_command_reveals_only_with_a_reason_which_it_logs(load: Load) -> None:
+def test_a_payload_is_revealed_only_with_a_reason_which_is_audited(load: Load) -> None:
     raw = next(raw for raw in load.raws if raw.vendor == "mediquo")
     without = fhirline(load, str(raw.position), "--reveal")
     assert (without.returncode, without.stdout) == (2, "")
@@ -158,7 +181,7 @@ def test_the_command_reveals_only_with_a_reason_which_it_logs(load: Load) -> Non
 
 
 def test_no_payload_steers_the_terminal(load: Load) -> None:
-    """A raw topic takes records of other producers, which no gateway has looked at."""
+    """A raw topic contains records of other producers, which no gateway has checked."""
     places: list[str] = []
     producer = Producer({"bootstrap.servers": load.settings.bootstrap})
     producer.produce(
@@ -178,6 +201,6 @@ def test_no_payload_steers_the_terminal(load: Load) -> None:
 
 
 @pytest.mark.parametrize("what", ["Nonsense/1", "x", "raw.nobody/0/0", "0" * 63])
-def test_what_is_no_place_is_refused(what: str) -> None:
+def test_an_argument_of_another_form_is_refused(what: str) -> None:
     with pytest.raises(ConfigurationError, match="neither 64 hex digits"):
         _kind(what, [])
