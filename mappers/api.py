@@ -98,7 +98,7 @@ class NormalizedEvent:
 
     @property
     def complete(self) -> bool:
-        """Whether the event type is supported and no resource was refused (``fhirline map`` exits with 0)."""
+        """True if the event type is supported and no resource was refused (``fhirline map`` exits with 0)."""
         return not self.refusals and not any(flag.code == "not-supported" for flag in self.flags)
 
 
@@ -119,8 +119,7 @@ def normalize(
     * ``event_type``: the event of the webhook's route, for a vendor whose bodies need not name it (Azodha).
     * ``received_at``: when the body was received, as RFC 3339 text or an aware datetime. By default it is the event's
       own time, or 1970-01-01 without one.
-    * ``state``: what earlier events left for folds. The event's updates are added to it. By default each event stands
-      alone.
+    * ``state``: the state of earlier events, for folds. The event's updates are added to it. By default there is none.
 
     Raises UnreadableBody if the body is not a JSON object, and ConfigurationError for any other wrong argument.
     """
