@@ -1,1 +1,1 @@
-"""What an operator configures: settings, vendors and tenants, code tables. Imports no other package of fhirline."""
+"""The operator's configuration: settings, vendors and tenants, code tables. Imports no other package of fhirline."""

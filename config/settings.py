@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fhirline.config.errors import ConfigurationError
 
 PREFIX = "FHIRLINE_"
+DEFAULT_BASE = "https://fhirline.example.org"
 Validation = Literal["spec", "fhir.resources", "both", "off"]
 
 
@@ -72,7 +73,7 @@ class Settings(BaseSettings):
     base: Annotated[
         str,
         Field(description="BASE of identifier systems and resource ids; never change it in a deployment"),
-    ] = "https://fhirline.example.org"
+    ] = DEFAULT_BASE
     server_base: Annotated[str | None, Field(description="Base of Bundle.entry.fullUrl; default: BASE")] = None
     vendors_file: Annotated[
         Path | None, Field(description="vendors.yaml of this deployment; default: the packaged one")
@@ -195,9 +196,14 @@ class Settings(BaseSettings):
     @field_validator("base", "server_base", "tracing_endpoint")
     @classmethod
     def _absolute_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must be an absolute http(s) URL")
-        return value.rstrip("/") if value is not None else None
+        return absolute_url(value) if value is not None else None
+
+
+def absolute_url(value: str) -> str:
+    """Return an absolute http(s) URL without slashes at its end; raise ValueError for another text."""
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("must be an absolute http(s) URL")
+    return value.rstrip("/")
 
 
 def load_settings(**overrides: object) -> Settings:

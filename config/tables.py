@@ -56,7 +56,7 @@ def _line_of(node: Any, place: tuple[int | str, ...]) -> int:
 
 
 class Withheld(BaseModel):
-    """Which leaves without a rule are withheld: by key (``exact``, ``contains``) or by value (``value_contains``)."""
+    """The rule for withholding leaves, by key (``exact``, ``contains``) or by value (``value_contains``)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     exact: frozenset[str]

@@ -82,7 +82,7 @@ class FrequencyTable(RowTable):
 
 
 class Dose(TypedDict):
-    """What a dose unit or a dosage form counts (mapping.md §9.2.4). ``unit`` is the unit's printed form."""
+    """The thing that a dose unit or a dosage form counts (mapping.md §9.2.4). ``unit`` is the unit's printed form."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # how pydantic configures a TypedDict
     dose_class: Annotated[str, Field(pattern=r"^[a-z-]+$")]

@@ -22,7 +22,7 @@ class _Strict(BaseModel):
 
 
 class Credential(_Strict):
-    """How a vendor's webhooks authenticate: the header, its scheme, and the names of the secrets.
+    """The authentication of a vendor's webhooks: the header, its scheme, and the names of the secrets.
 
     ``secrets`` are names of environment variables, each of which may also be set as ``<NAME>_FILE``. All of them are
     accepted, so that a secret can be rotated without a gap.

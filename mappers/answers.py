@@ -45,7 +45,7 @@ def leaf_items(value: Any, pointer: str) -> list[LeafItem]:
 
 
 def secret_leaf(pointer: str, value: object) -> bool:
-    """Tell whether a leaf without a model is withheld, because of its value or of a key above it (mapping.md §7)."""
+    """Return whether a leaf without a model is withheld, because of its value or of a key above it (mapping.md §7)."""
     return value == REDACTED or secret_value(value) or any(map(secret_key, parts(pointer)))
 
 

@@ -53,7 +53,7 @@ def clean(text: str) -> str | None:
 
 
 def absent(value: Any) -> bool:
-    """Tell whether a JSON value is absent: null, blank, an empty list or object (mapping.md §1, rule 5)."""
+    """Return whether a JSON value is absent: null, blank, an empty list or object (mapping.md §1, rule 5)."""
     return value is None or value in ("", [], {}) or (isinstance(value, str) and value.isspace())
 
 

@@ -6,14 +6,16 @@ block in ``config/vendors.yaml``. To add an event: a module with its mapping, an
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 from fhirline.mappers.context import Context
 from fhirline.mappers.identity import escape_part, key
+from fhirline.mappers.instants import Instant
 from fhirline.mappers.payload import Payload
-from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.pipeline.envelope import Body, Envelope, open_envelope
 from fhirline.mappers.results import MappingResult
 from fhirline.mappers.times import EventTime
 
@@ -55,6 +57,19 @@ def vendor_mapping(vendor: str) -> VendorMapping:
     declared = import_module(f"fhirline.mappers.{vendor}").VENDOR
     assert isinstance(declared, VendorMapping)
     return declared
+
+
+def open_without_receipt(vendor: str, tenant: str, value: bytes | str, route_event: str | None = None) -> Envelope:
+    """Open a body whose time of receipt is unknown, and take the event's own time, or 1970-01-01 without one.
+
+    No clock is read, so that equal bodies give equal resources. Raises UnreadableBody.
+    """
+    epoch, end_of_time = Instant.from_unix(Decimal(0)), Instant.parse("9999-12-31T00:00:00Z")
+    assert epoch
+    assert end_of_time
+    opened = open_envelope(vendor, tenant, value, end_of_time, route_event)  # no event time lies after this receipt
+    own = vendor_mapping(vendor).event_time(opened)
+    return opened.received_first(epoch if own.from_received else own.instant)
 
 
 def patient_key(vendor: str, body: Body, event_key: str) -> str:

@@ -132,7 +132,7 @@ def period(start: DateTime | None, end: DateTime | None, flags: Flags, pointer: 
 
 
 def inverted(start: DateTime, end: DateTime) -> bool:
-    """Tell whether ``end`` lies before ``start``: by instants where both have one, else by dates."""
+    """Return whether ``end`` lies before ``start``: by instants where both have one, else by dates."""
     if start.order is not None and end.order is not None:
         return end.order < start.order
     return end.text[:10] < start.text[:10]

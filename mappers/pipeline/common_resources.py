@@ -1,4 +1,4 @@
-"""What the pipeline adds to an event's own resources: Organization, Device, Provenance, Bundle and meta."""
+"""Resources that the pipeline adds to an event's own ones: Organization, Device, Provenance, Bundle; and meta."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -185,7 +185,7 @@ def without_resources(made: Resource) -> dict[str, Any]:
 def with_first_entry(made: Resource) -> dict[str, Any]:
     """Return the Bundle with its first entry alone, without its resource, for validation in constant time.
 
-    `bundle` computes all that an entry holds besides its resource from the resource's key, and the resource has been
+    `bundle` computes all other members of an entry from its resource's key, and the resource has been
     validated by itself. The caller checks that no two keys are equal (``bdl-7``).
     """
     return {**made, "entry": [_without_resource(made["entry"][0])]}

@@ -71,7 +71,7 @@ def read_body(value: bytes | str, max_depth: int = MAX_DEPTH) -> Body:
 
 
 def deeper_than(value: object, limit: int) -> bool:
-    """Tell whether containers are nested deeper than ``limit``, level by level and so without recursion."""
+    """Return whether containers are nested deeper than ``limit``, level by level and so without recursion."""
     level = [value]
     for _ in range(limit):
         level = [

@@ -23,7 +23,7 @@ class StateUpdate(NamedTuple):
 
 @dataclass(slots=True)
 class DraftSet:
-    """What an event's mapping and folds produce, before meta, validation and Provenance.
+    """The products of an event's mapping and folds, before meta, validation and Provenance.
 
     ``drafts``: resources, each with whether it is constant (`MergeStrategy.CONSTANT`). ``targets``: references for the
     event's Provenance. ``updates``: what to store.

@@ -31,7 +31,7 @@ def _treatment(key: str) -> tuple[bool, frozenset[str]]:
 
 
 _PLAIN: dict[frozenset[str], set[str]] = {}
-"""Cache of the keys that are neither secret nor above a secret, nearly all, by the keys redacted at their place."""
+"""Cache of the keys that are neither secret nor above a secret, by the keys redacted at their place."""
 
 _MOST_PLAIN, _LONGEST_PLAIN = 10_000, 100
 _CONTAINERS = (dict, list)
@@ -63,7 +63,7 @@ def redact(value: Any, below: frozenset[str] = frozenset()) -> Any:
 
 
 def _redact_item(key: str, item: Any, below: frozenset[str]) -> Any:
-    """Redact an item under a key that is secret, stands above secrets, or is not in the cache."""
+    """Redact an item under a key that is secret, has secrets below it, or is not in the cache."""
     secret, further = _treatment(key)
     if secret or comparable(key) in below:
         return _blank_out(item)
@@ -86,11 +86,11 @@ def _blank_out(value: Any) -> Any:
 
 @lru_cache(maxsize=4096)
 def secret_key(key: str) -> bool:
-    """Tell whether a leaf without a rule is withheld because of its key (last row of mapping.md §7)."""
+    """Return whether a leaf without a rule is withheld because of its key (last row of mapping.md §7)."""
     name, rule = comparable(key), secrets().withheld
     return name in rule.exact or any(word in name for word in rule.contains) or _treatment(key)[0]
 
 
 def secret_value(value: Any) -> bool:
-    """Tell whether a leaf without a rule is withheld because of its value (last row of mapping.md §7)."""
+    """Return whether a leaf without a rule is withheld because of its value (last row of mapping.md §7)."""
     return isinstance(value, str) and any(mark in value for mark in secrets().withheld.value_contains)

@@ -2,7 +2,7 @@
 
 A path becomes a label of a metric, so that it must not hold patients' data, and a key can be data: in a map by names or
 numbers. A path therefore consists of declared keys, and at most one undeclared key at its end: the first one, if it
-reads like a field's name and stands among declared keys.
+reads like a field's name and is among declared keys.
 """
 
 import re
@@ -28,7 +28,7 @@ def schema_drift(ledger: Ledger) -> tuple[str, ...]:
     """Return the paths of leaves that no rule treats or that have an unexpected form, to be counted per vendor.
 
     A path never holds a value, nor a key that may be one. List positions are ``*``, and so is an undeclared key that
-    does not read like a field's name, or that stands in an object with no declared key or with more than
+    does not read like a field's name, or that is in an object with no declared key or with more than
     `_MOST_UNDECLARED` undeclared ones. A path ends there, and at an object that no model describes. The paths are
     sorted, each once, however many leaves of the event have it.
     """
@@ -46,7 +46,7 @@ class _Place(NamedTuple):
     value: Any = None
     read: Any = None
     ends: bool = False
-    """Nothing below this place may be shown."""
+    """True if nothing below this place may be shown."""
 
 
 class _Paths:
@@ -91,7 +91,7 @@ class _Paths:
         return _Place(f"{path}/{key if shown else _HIDDEN}", ends=True)
 
     def _is_described(self, pointer: str, read: Any) -> bool:
-        """Tell whether a model or a claim declares that an object's keys are field names."""
+        """Return whether a model or a claim declares that an object's keys are field names."""
         if self._claimed is None:
             return isinstance(read, BaseModel)
         return pointer not in self._hidden_keys
@@ -105,7 +105,7 @@ class _Paths:
         return (True, getattr(read, found[0])) if found else (False, None)
 
     def _may_show_undeclared(self, pointer: str, value: Mapping[str, Any], read: Any) -> bool:
-        """Tell whether a described object has declared keys, and few enough undeclared ones to show them."""
+        """Return whether a described object has declared keys, and few enough undeclared ones to show them."""
         if pointer not in self._may_show:
             declared = sum(self._declared(pointer, key, read)[0] for key in value)
             self._may_show[pointer] = declared > 0 and len(value) - declared <= _MOST_UNDECLARED

@@ -4,7 +4,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
@@ -15,17 +14,13 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.exit_codes import UNMAPPED
 from fhirline.config.settings import load_settings
 from fhirline.config.vendors import DEFAULT_TENANT
-from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, open_envelope
+from fhirline.mappers.pipeline.envelope import UnreadableBody, open_envelope
 from fhirline.mappers.pipeline.lineage import Lineage, lineage
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
-from fhirline.mappers.registry import VENDORS, vendor_mapping
+from fhirline.mappers.registry import VENDORS, open_without_receipt
 from fhirline.streams.cli.errors import warn
 from fhirline.streams.cli.help import TRY, add
 from fhirline.streams.cli.options import Tenant, instant, known_vendors, slug
-
-EPOCH = Instant.from_unix(Decimal(0))
-END_OF_TIME = Instant.parse("9999-12-31T00:00:00Z")
 
 
 def register(app: typer.Typer) -> None:
@@ -89,7 +84,10 @@ def map_(
     normalize, state, counted, failed = build_normalizer(load_settings()), InMemoryState(), Counts(), False
     for name, body in _bodies(files or ["-"], ndjson):
         try:
-            envelope = _envelope(vendor, tenant, body, at, event)
+            if at:
+                envelope = open_envelope(vendor, tenant, body, at, event)
+            else:
+                envelope = open_without_receipt(vendor, tenant, body, event)
         except UnreadableBody as error:
             warn("map", f"{name}: {error} ({error.code})")
             failed = True
@@ -126,17 +124,6 @@ def _bodies(files: list[str], ndjson: bool) -> Iterator[tuple[str, bytes]]:
                 yield from ((f"{name}:{n}", line) for n, line in enumerate(stream, 1) if line.strip())
             else:
                 yield name, stream.read()
-
-
-def _envelope(vendor: str, tenant: str, body: bytes, at: Instant | None, event: str | None) -> Envelope:
-    """Open the envelope. Without ``--received-at`` the event's own time is its time of receipt, so no clock is read."""
-    assert EPOCH
-    assert END_OF_TIME
-    opened = open_envelope(vendor, tenant, body, at or END_OF_TIME, event)
-    if at is not None:
-        return opened
-    own = vendor_mapping(vendor).event_time(opened)
-    return opened.received_first(EPOCH if own.from_received else own.instant)
 
 
 def _report(result: Normalized, name: str, outcome: bool) -> bool:

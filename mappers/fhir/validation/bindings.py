@@ -43,7 +43,7 @@ def codes() -> dict[str, list[str]]:
 
 
 def has_code(concept: Element, system: str, allowed: frozenset[str]) -> bool:
-    """Tell whether one of the concept's codings is in the bound value set, which satisfies a required binding."""
+    """Return whether one of the concept's codings is in the bound value set, which satisfies a required binding."""
     return any(_is_bound(coding, system, allowed) for coding in concept.get("coding", ()))
 
 

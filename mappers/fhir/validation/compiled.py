@@ -28,7 +28,7 @@ def compiled(resource: Resource) -> Sequence[Problem]:
 
 
 def is_plain(resource: Resource) -> bool:
-    """Tell whether the narrow schema covers a resource and finds it valid. If not, it may still be valid."""
+    """Return whether the narrow schema covers a resource and finds it valid. If not, it may still be valid."""
     context = _contained(resource) if "contained" in resource else None
     try:
         return bool(narrow_validator().validate_python(resource, context=context) == resource)

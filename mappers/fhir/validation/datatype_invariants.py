@@ -35,7 +35,7 @@ def any_of_choice(element: Element, prefix: str) -> bool:
 
 
 def later(one: str, other: str) -> bool:
-    """Tell whether a date or dateTime is certainly after another; a difference in precision alone is not."""
+    """Return whether a date or dateTime is certainly after another; a difference in precision alone is not."""
     if len(one) == len(other) and one[-1] == "Z" == other[-1]:
         return one > other
     if "T" in one and "T" in other:

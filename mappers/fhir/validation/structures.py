@@ -67,7 +67,7 @@ class Structure:
     is_resource: bool
 
     def companion(self, name: str) -> bool:
-        """Tell whether the primitive ``name`` may have a companion ``_name``."""
+        """Return whether the primitive ``name`` may have a companion ``_name``."""
         return f"_{name}" in self.fields
 
 

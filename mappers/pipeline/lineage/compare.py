@@ -12,7 +12,7 @@ from fhirline.mappers.results import Resource
 
 
 class Change(Enum):
-    """What happened to a leaf: another value, or the leaf or its whole resource is gone."""
+    """The change of a leaf: another value, or the leaf or its whole resource is gone."""
 
     VALUE = "value"
     LEAF_GONE = "leaf gone"

@@ -84,7 +84,7 @@ class _Evidence:
     * ``conditional``: without it, the leaf is gone.
     * ``resource``: without it, or with another value, the whole resource is gone.
     * ``together``: as ``computed``, where all leaves of one text were altered at once.
-    * ``other``: inputs besides the body that affect the leaf.
+    * ``other``: inputs outside the body that affect the leaf.
     """
 
     computed: dict[str, str] = field(default_factory=dict)
@@ -216,7 +216,7 @@ class _Trial:
 
 
 def _contains(value: str, text: str) -> bool:
-    """Tell whether a value contains a text as whole words; a value with a UUID contains nothing."""
+    """Return whether a value contains a text as whole words; a value with a UUID contains nothing."""
     text = text.strip()
     if not text or text not in value or _UUID.search(value):
         return False
