@@ -115,21 +115,25 @@ def hook_problem(hook: Hook) -> str:
 
 
 def _signature(method: Any) -> str:
+    """Return a method's signature in the form of `Hook.signature`."""
+    if not inspect.isfunction(method):
+        return "no method"
     parameters = [
-        each.replace(annotation=inspect.Parameter.empty) for each in inspect.signature(method).parameters.values()
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in inspect.signature(method).parameters.values()
     ]
     coroutine = inspect.iscoroutinefunction(inspect.unwrap(method)) or inspect.isasyncgenfunction(method)
     return f"{'async ' if coroutine else ''}{inspect.Signature(parameters)}"
 
 
 def _assigned(owner: type) -> Iterable[str]:
-    """Names that the class's or a base's ``__init__`` assigns to its instance."""
+    """Yield the names that the ``__init__`` of a class or its bases assigns."""
     for base in owner.__mro__:
         if (code := getattr(vars(base).get("__init__"), "__code__", None)) is not None:
-            yield from (each.argval for each in dis.get_instructions(code) if each.opname == "STORE_ATTR")
+            yield from (step.argval for step in dis.get_instructions(code) if step.opname == "STORE_ATTR")
 
 
 def _names(method: Any) -> Iterable[str]:
-    """Attributes and globals that a method's code names."""
+    """Return the attributes and globals that a method's code names."""
     code = getattr(inspect.unwrap(method), "__code__", None) if method is not None else None
     return code.co_names if code is not None else ()

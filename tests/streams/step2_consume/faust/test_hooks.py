@@ -36,7 +36,7 @@ def rename(owner: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:
     return renamed
 
 
-def replace(owner: type, name: str, other: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
+def replace(owner: type, name: str, other: object) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda monkeypatch: monkeypatch.setattr(owner, name, other)
 
 
@@ -79,6 +79,10 @@ CHANGES = {
     "its caller is renamed": (
         rename(BaseConsumer, "_filter_committable_offsets"),
         "Consumer._new_offset is not used by _filter_committable_offsets any more",
+    ),
+    "an overridden method is a property now": (
+        replace(BaseConsumer, "_new_offset", property(fewer_attributes)),
+        "Consumer._new_offset is no method, not (self, tp)",
     ),
     "a method that is called is renamed": (
         rename(AIOKafkaConsumerThread, "_ensure_consumer"),
