@@ -23,7 +23,7 @@ from benchmarks.mix import SHARES, events, mix
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.state import PartitionState
 from fhirline.streams.step4_normalize.follow import follow
@@ -47,16 +47,16 @@ def raws(count: int, kind: str | None = None) -> list[ConsumerRecord]:
 
 
 def run_normalize(normalize: Normalizer, of: list[ConsumerRecord]) -> None:
-    memories: dict[tuple[str, int], InMemoryState] = {}
+    memories: dict[TopicPartition, InMemoryState] = {}
     for raw in of:
-        memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
+        memory = memories.setdefault(raw.topic_partition, InMemoryState())
         memory.apply(normalize(envelope_of(raw), memory).state_updates)
 
 
 def run_follow(normalize: Normalizer, of: list[ConsumerRecord]) -> None:
-    states: dict[tuple[str, int], PartitionState] = {}
+    states: dict[TopicPartition, PartitionState] = {}
     for raw in of:
-        state = states.setdefault((raw.topic, raw.partition), PartitionState())
+        state = states.setdefault(raw.topic_partition, PartitionState())
         followed = follow(raw, normalize, state, PARTITIONS)
         state.record_updates(state_topic(raw.vendor), raw.partition, followed.key, followed.state_updates)
 
@@ -74,11 +74,11 @@ def core(validation: str) -> Normalizer:
 def shape(of: list[ConsumerRecord]) -> dict[str, Any]:
     """What an event of the mix becomes, on average; also asserts that all of it is mapped."""
     normalize = core("spec")
-    states: dict[tuple[str, int], PartitionState] = {}
+    states: dict[TopicPartition, PartitionState] = {}
     records: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for raw in of:
-        state = states.setdefault((raw.topic, raw.partition), PartitionState())
+        state = states.setdefault(raw.topic_partition, PartitionState())
         followed = follow(raw, normalize, state, PARTITIONS)
         assert followed.error is None, f"{raw.topic}: {followed.error}"
         state.apply(followed.state_updates)

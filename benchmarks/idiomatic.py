@@ -24,13 +24,13 @@ from fhirline.config.settings import load_settings
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.kafka.records import ConsumerRecord, from_faust
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_faust
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, raw_topic
 
 settings = load_settings(validation="off")
 normalize = build_normalizer(settings)
-memories: dict[tuple[str, int], InMemoryState] = {}
+memories: dict[TopicPartition, InMemoryState] = {}
 sent: dict[str, bytes] = {}
 
 app = faust.App(
@@ -57,7 +57,7 @@ async def send(key: str, model: Any) -> None:
 
 
 async def follow(raw: ConsumerRecord) -> None:
-    memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
+    memory = memories.setdefault(raw.topic_partition, InMemoryState())
     mapped = normalize(envelope_of(raw), memory)
     memory.apply(mapped.state_updates)
     models = {

@@ -12,6 +12,7 @@ from benchmarks import core
 from benchmarks.__main__ import TAKEN, main
 from benchmarks.mix import SHARES, events, mix
 from benchmarks.results import GOALS, markdown
+from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step3_restore.state import PartitionState
 from fhirline.streams.step4_normalize.follow import follow
 from tests.support.paths import ROOT
@@ -67,9 +68,9 @@ def test_every_event_of_the_mix_is_mapped_and_counted_once() -> None:
     """The benchmarks count events by their Provenance; `shape` asserts that nothing is a dead letter."""
     of = core.raws(300)
     normalize = core.core("spec")
-    states: dict[tuple[str, int], PartitionState] = {}
+    states: dict[TopicPartition, PartitionState] = {}
     for raw in of:
-        state = states.setdefault((raw.topic, raw.partition), PartitionState())
+        state = states.setdefault(raw.topic_partition, PartitionState())
         followed = follow(raw, normalize, state, core.PARTITIONS)
         state.apply(followed.state_updates)
         assert sum(each.topic == "fhir.r4.Provenance" for each in followed.records) == 1

@@ -107,10 +107,10 @@ def undisturbed(
 ) -> dict[str, bytes]:
     """Topic-and-key → last value, as one run over the raw topics makes it; ``seen`` is told of each step."""
     normalize = build_normalizer(settings)
-    memories: dict[tuple[str, int], InMemoryState] = {}
+    memories: dict[TopicPartition, InMemoryState] = {}
     store: dict[str, bytes] = {}
     for raw in raws:
-        memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
+        memory = memories.setdefault(raw.topic_partition, InMemoryState())
         followed = follow(raw, normalize, memory, settings.partitions)
         memory.apply(followed.state_updates)
         seen(raw, followed)

@@ -26,7 +26,7 @@ from fhirline.streams.demo.stack import Process
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, headers_of, partition_of
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, headers_of, partition_of
 from fhirline.streams.observe.audit import who
 from fhirline.streams.operate.erasure.find import CANONICAL
 from fhirline.streams.operate.erasure.forget import Erasure
@@ -133,10 +133,10 @@ class Load:
         erased = ErasureListFeed(self.settings)
         erased.refresh()
         normalize = build_normalizer(self.settings)
-        memories: dict[tuple[str, int], InMemoryState] = {}
+        memories: dict[TopicPartition, InMemoryState] = {}
         out: list[ProducerRecord] = []
         for raw in raws:
-            memory = memories.setdefault((raw.topic, raw.partition), InMemoryState())
+            memory = memories.setdefault(raw.topic_partition, InMemoryState())
             followed = follow(raw, normalize, memory, self.settings.partitions, erased.erasure_list.blocks)
             memory.apply(followed.state_updates)
             state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
