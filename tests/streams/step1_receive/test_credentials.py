@@ -146,9 +146,11 @@ def test_a_token_is_changed_under_load_and_no_valid_request_is_refused(tmp_path:
                 sender.start()
             try:
                 assert (post("old"), post("new")) == (202, 401)
-                for _ in range(20):  # in place, as an editor does
+                changes = 0
+                while changes < 20 or answers["old", 202] <= 20:  # in place, as an editor does
                     file.write_text("old\nnew\n")
                     assert (post("old"), post("new")) == (202, 202)
+                    changes += 1
                 token = "new"
                 for _ in range(8):  # requests with the old token have been answered
                     post("new")
@@ -160,7 +162,6 @@ def test_a_token_is_changed_under_load_and_no_valid_request_is_refused(tmp_path:
             file.write_text("new\n")
             assert (post("old"), post("new")) == (401, 202)
             assert set(answers) <= {("old", 202), ("new", 202)}, answers
-            assert answers["old", 202] > 20
 
 
 SECRET_FIELDS = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]

@@ -3,6 +3,7 @@
 import sys
 import threading
 from pathlib import Path
+from time import thread_time
 from timeit import timeit
 
 import pytest
@@ -74,7 +75,7 @@ def test_an_invalid_limit_is_reported_with_its_place(tmp_path: Path, wrong: obje
 
 
 def test_it_costs_no_more_than_a_few_dictionary_lookups() -> None:
-    """Compared with known work on the same machine, since absolute times depend on it."""
+    """Compared with known work on the same machine, in its own CPU time: no other process's share counts."""
     bucket = TokenBucket(RateLimit(per_second=1e6), 0.0)
     table = {str(n): n for n in range(100)}
 
@@ -82,13 +83,13 @@ def test_it_costs_no_more_than_a_few_dictionary_lookups() -> None:
         bucket.wait(0.5)
         bucket.take()
 
-    taking = min(timeit(take, number=20_000) for _ in range(5))
-    reading = min(timeit(lambda: [table[name] for name in table], number=20_000) for _ in range(5))
+    taking = min(timeit(take, timer=thread_time, number=20_000) for _ in range(5))
+    reading = min(timeit(lambda: [table[name] for name in table], timer=thread_time, number=20_000) for _ in range(5))
     assert taking < reading, f"{taking / 20_000 * 1e6:.2f} µs on Python {sys.version_info[:2]}"
 
 
 def test_over_http_excess_is_answered_429_and_nothing_accepted_is_lost(tmp_path: Path) -> None:
-    vendors = limited(tmp_path, defaults={"per_second": 0.01, "burst": 20})
+    vendors = limited(tmp_path, defaults={"per_second": 0.0001, "burst": 20})
     with EmbeddedBroker() as broker:
         create_raw_topics(broker)
         with running_gateway(broker.bootstrap, tmp_path, FHIRLINE_VENDORS_FILE=str(vendors)) as gateway:
@@ -108,6 +109,6 @@ def test_over_http_excess_is_answered_429_and_nothing_accepted_is_lost(tmp_path:
             refused = [each for each in answers if each.status == 429]
             assert len(answers) - len(refused) == 20 == sum(each.status == 202 for each in answers)
             assert {each.refused for each in refused} == {(429, "rate-limited")}
-            assert all(50 < int(each.headers["retry-after"]) <= 100 for each in refused)
+            assert all(9_000 < int(each.headers["retry-after"]) <= 10_000 for each in refused)
             assert gateway.post("/webhooks/altibbi", {"user_id": 1}).status == 202
             assert len(stored(broker.bootstrap, "infermedica")) == 20

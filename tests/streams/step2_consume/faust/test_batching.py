@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from fhirline.streams.step2_consume.faust.batching import take_batches
+from tests.support.waiting import LIMIT
 
 WITHIN = 0.05
+"""Seconds, where a batch must not wait for more."""
+
+PATIENT = LIMIT
+"""Seconds, where a batch gets all that it waits for: however long the machine takes, it is never sent on half full."""
 
 
 class Stream:
@@ -35,7 +40,7 @@ class Stream:
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LIMIT):
             await test
 
     asyncio.run(bounded())
@@ -50,7 +55,7 @@ async def others_ended() -> None:
 def test_events_are_taken_in_order_up_to_the_limit_until_the_stream_ends(most: int) -> None:
     async def test() -> None:
         stream = Stream(*range(6), None)
-        found = [batch async for batch in take_batches(stream, most, WITHIN)]
+        found = [batch async for batch in take_batches(stream, most, PATIENT)]
         assert found == [[*range(first, first + most)] for first in range(0, 6, most)]
         assert stream.closed
         assert not stream.enable_acks
@@ -62,7 +67,7 @@ def test_an_incomplete_batch_is_dropped_when_the_stream_ends() -> None:
     """It is not acknowledged, so it is read again."""
 
     async def test() -> None:
-        assert [batch async for batch in take_batches(Stream(1, 2, 3, None), 2, WITHIN)] == [[1, 2]]
+        assert [batch async for batch in take_batches(Stream(1, 2, 3, None), 2, PATIENT)] == [[1, 2]]
 
     run(test())
 
@@ -94,9 +99,10 @@ def test_at_most_one_event_is_taken_beyond_the_batch() -> None:
 
     async def test() -> None:
         stream = Stream(*range(10))
-        batches = take_batches(stream, 3, WITHIN)
+        batches = take_batches(stream, 3, PATIENT)
         assert await anext(batches) == [0, 1, 2]
-        await asyncio.sleep(WITHIN)
+        for _ in range(20):  # turns of the loop, in each of which another event could be taken
+            await asyncio.sleep(0)
         assert stream.taken == 4
         assert await anext(batches) == [3, 4, 5]
         await batches.aclose()
