@@ -255,7 +255,7 @@ def test_temporary_failures_are_retried(
     api.fail("s-1", "evidence_assessment", Fault(409))
     produce(own_broker.settings(), [survey("s-1")])
     started = time.monotonic()
-    with enriching(own_broker, api, vendors, FHIRLINE_INFERMEDICA_TIMEOUT="0.5") as process:
+    with enriching(own_broker, api, vendors, FHIRLINE_INFERMEDICA_TIMEOUT="5") as process:
         messages = reading(ENRICHED).count(1, process)
     assert [survey_of(each) for each in messages] == ["s-1"]
     assert time.monotonic() - started >= 1, "Retry-After is waited for"
@@ -318,7 +318,7 @@ def test_a_server_that_stays_down_ends_in_a_dead_letter(
     api.fail("down", "summary", *[Fault(500)] * 1_000)
     written = produce(settings, [survey("down"), survey("up")])
     [raw] = [record for record in written if b"down" in (record.value or b"")]
-    with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_GIVE_UP_AFTER="1.5") as process:
+    with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_GIVE_UP_AFTER="5") as process:
         letters, enriched = reading(LETTERS), reading(ENRICHED)
         [letter] = letters.count(1, process)
         assert header_of(letter, "error-code") == "enrichment-failed"

@@ -20,8 +20,9 @@ from fhirline.topics.declared import BUNDLE, canonical_topic, enriched_topic, ra
 from fhirline.topics.privileges import PROCESSES, Grant, table
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
 from tests.support.kafka.brokers import settings_for
-from tests.support.kafka.users import GROUP, PARTITIONS, PASSWORDS, Cluster, Command, command
+from tests.support.kafka.users import GROUP, PARTITIONS, PASSWORDS, Cluster
 from tests.support.paths import ROOT
+from tests.support.processes import Command, command
 from tests.support.receiving import running_gateway
 from tests.support.token_server import TokenServer
 from tests.support.waiting import LIMIT

@@ -167,7 +167,7 @@ def test_success_is_not_reported_when_kafka_stops(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=tmp_path,
-            env=environment(broker.bootstrap, FHIRLINE_DELIVERY_TIMEOUT="2"),
+            env=environment(broker.bootstrap, FHIRLINE_DELIVERY_TIMEOUT="5"),
         )
         assert process.stdin is not None
         try:

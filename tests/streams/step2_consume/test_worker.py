@@ -12,6 +12,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
 from tests.support.kafka.brokers import RunningBroker, apache, create_topics
+from tests.support.processes import Command, command
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 
@@ -19,7 +20,8 @@ NOTHING = {"missing": 0, "differing": 0, "unexpected": 0}
 
 
 @contextmanager
-def running(settings: Settings, **more: str) -> Iterator[Process]:
+def running(settings: Settings, **more: str) -> Iterator[Command]:
+    """Run a worker until the context ends."""
     environment = {
         **os.environ,
         "FHIRLINE_BOOTSTRAP": settings.bootstrap,
@@ -28,11 +30,8 @@ def running(settings: Settings, **more: str) -> Iterator[Process]:
         "FHIRLINE_LOG_FORMAT": "json",
         **more,
     }
-    process = Process("worker", "worker", environment=environment, echo=lambda _: None)
-    try:
+    with command("worker", environ=environment) as process:
         yield process
-    finally:
-        process.stop()
 
 
 @pytest.fixture(params=["embedded", "apache"])

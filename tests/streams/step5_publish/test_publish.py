@@ -108,7 +108,7 @@ def test_a_pause_of_the_gateway_is_not_taken_for_silence_of_kafka(
 ) -> None:
     """After the pause, the loop runs the overdue timeout first, although Kafka's answer has arrived."""
     monkeypatch.setattr(raw_producer, "GRACE", 0.0)
-    timeout = 1.0
+    timeout = 3.0
     record = ProducerRecord(topic, b"key", b"{}", timestamp_ms=int(time.time() * 1000))
 
     async def paused() -> None:

@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from fhirline.config.settings import PREFIX, Settings
-from fhirline.streams.demo.stack import Process
 from fhirline.topics.privileges import PROCESSES, Grant, grants
 from tests.support.kafka.apache import ApacheKafka
 from tests.support.kafka.brokers import unavailable
 from tests.support.kafka.jars import Unavailable
 from tests.support.kafka.secured import Acls, Security
 from tests.support.paths import CONFIG
+from tests.support.processes import command
 from tests.support.receiving import environment
 
 PASSWORDS = {process: f"password-of-{process}" for process in (*PROCESSES, "stranger")}
@@ -70,31 +70,6 @@ class Cluster:
             yield
         finally:
             self.acls.grant(user, lacking)
-
-
-class Command(Process):
-    """A process with all that it printed."""
-
-    def __init__(self, *arguments: str, environ: dict[str, str]) -> None:
-        self.printed: list[str] = []
-        super().__init__(arguments[0], *arguments, environment=environ, echo=self.printed.append)
-
-    @property
-    def output(self) -> str:
-        return "\n".join(self.printed)
-
-    def said(self) -> list[str]:
-        """What it told the operator in plain words."""
-        return [line.partition(": ")[2] for line in self.printed if line.partition(": ")[2].startswith("fhirline")]
-
-
-@contextmanager
-def command(*arguments: str, environ: dict[str, str]) -> Iterator[Command]:
-    process = Command(*arguments, environ=environ)
-    try:
-        yield process
-    finally:
-        process.stop()
 
 
 @pytest.fixture(scope="session")
