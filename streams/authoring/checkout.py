@@ -94,8 +94,11 @@ class Checkout:
         return done.stdout
 
     def formatted(self, path: str, code: str) -> str:
-        """Sort and prune the imports of a Python module, and format it, by the project's rules."""
-        rules = ("--select", "I,F401", "--fix", "--quiet")
+        """Sort and prune the imports of a Python module, and format it, by the project's rules.
+
+        Ruff looks for packages on disk, where the new one does not exist yet.
+        """
+        rules = ("--select", "I,F401", "--fix", "--quiet", "--config", "lint.isort.known-first-party = ['fhirline']")
         pruned = self.run("-m", "ruff", "check", *rules, "--stdin-filename", path, "-", stdin=code)
         return self.run("-m", "ruff", "format", "--quiet", "--stdin-filename", path, "-", stdin=pruned)
 

@@ -4,7 +4,7 @@ Each function takes a document's text and returns the changed text, or None wher
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from fhirline.mappers.json_pointer import escape
 from fhirline.streams.authoring.inference import Model, ModelField
@@ -20,18 +20,21 @@ def next_section(specification: str) -> str | None:
     return str(max(numbers) + 1) if numbers else None
 
 
-def specification_with(text: str, vendor: NewVendor, number: str) -> str | None:
-    """Add the vendor to docs/design/mapping.md: the contents, the kinds of §4.5, and a section of its own."""
+def specification_with(text: str, vendor: NewVendor, number: str, secrets: Collection[str]) -> str | None:
+    """Add the vendor to docs/design/mapping.md: the contents, the kinds of §4.5, and a section of its own.
+
+    ``secrets`` are the paths of values that look like secrets.
+    """
     title = f"{number}. {vendor.display}"
     slug = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
     listed = _after_last(text, r"^\| \[\d+\]\(#.+\n", f"| [{number}](#{slug}) | {vendor.display} |\n")
     if listed is not None and any(event.patient for event in vendor.events):
         kind = f"| {vendor.name} | Patient | `patient` | patient | {number} |\n"
         listed = _after_last(listed, r"^\| \w+ \| \w+ \| `[\w-]+` \| .+ \| [\d.]+ \|\n", kind)
-    return None if listed is None else listed + _section(vendor, number)
+    return None if listed is None else listed + _section(vendor, number, secrets)
 
 
-def _section(vendor: NewVendor, number: str) -> str:
+def _section(vendor: NewVendor, number: str, secrets: Collection[str]) -> str:
     return filled(
         "specification.md",
         number=number,
@@ -41,14 +44,15 @@ def _section(vendor: NewVendor, number: str) -> str:
         patient_fields=_paths(vendor.patient_fields),
         time_fields=_paths(vendor.time_fields),
         events="".join(
-            _event_section(vendor, event, f"{number}.{position}") for position, event in enumerate(vendor.events, 1)
+            _event_section(vendor, event, f"{number}.{position}", secrets)
+            for position, event in enumerate(vendor.events, 1)
         ),
         cases=", ".join(f"`{vendor.name}/{event.module}`" for event in vendor.events),
     )
 
 
-def _event_section(vendor: NewVendor, event: Event, number: str) -> str:
-    outputs = {vendor.event_field: "event type"}
+def _event_section(vendor: NewVendor, event: Event, number: str, secrets: Collection[str]) -> str:
+    outputs = {**dict.fromkeys(secrets, "withheld (§7)"), vendor.event_field: "event type"}
     if event.patient is not None:
         outputs[event.patient] = "Patient: id, `identifier`"
     if event.time is not None:

@@ -5,7 +5,7 @@ it with an option.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,7 +193,7 @@ def _cover(
         left -= having[best]
     if not chosen:
         return Guess((), nothing)
-    where = _samples(len(samples)) if not left else f"{len(samples) - len(left)} of {_samples(len(samples))}"
+    where = f"{len(samples) - len(left)} of {len(samples)} samples" if left else _samples(len(samples))
     return Guess(tuple(chosen), f"{reason}, in {where}{_others(chosen[0], [*having.keys() - {*chosen}])}")
 
 
@@ -214,8 +214,3 @@ def first_in(pointers: Sequence[str], samples: Sequence[Sample]) -> str | None:
     """Return the first pointer at which a sample has a text or number."""
     found = {pointer for sample in samples for pointer, _ in scalars(sample.body)}
     return next((pointer for pointer in pointers if pointer in found), None)
-
-
-def origins(events: Mapping[str, Sequence[Sample]]) -> list[tuple[str, list[str]]]:
-    """Return each event type with the places that its samples were read from."""
-    return [(event, [sample.origin for sample in samples]) for event, samples in events.items()]

@@ -190,7 +190,9 @@ def _write_configuration(made: Plan, checkout: Checkout) -> None:
 def _write_documents(made: Plan, checkout: Checkout) -> None:
     vendor = made.vendor
     edits = {
-        at.SPECIFICATION: documents.specification_with(checkout.read(at.SPECIFICATION), vendor, made.section),
+        at.SPECIFICATION: documents.specification_with(
+            checkout.read(at.SPECIFICATION), vendor, made.section, [secret.pointer for secret in made.secrets]
+        ),
         at.README: documents.readme_with(checkout.read(at.README), vendor),
         at.SETTINGS: documents.settings_with(checkout.read(at.SETTINGS), vendor),
     }
