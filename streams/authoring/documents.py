@@ -36,7 +36,7 @@ def specification_with(text: str, vendor: NewVendor, number: str, secrets: Colle
 
 def _section(vendor: NewVendor, number: str, secrets: Collection[str]) -> str:
     return filled(
-        "specification.md",
+        "specification",
         number=number,
         display=vendor.display,
         name=vendor.name,
@@ -52,7 +52,7 @@ def _section(vendor: NewVendor, number: str, secrets: Collection[str]) -> str:
 
 
 def _event_section(vendor: NewVendor, event: Event, number: str, secrets: Collection[str]) -> str:
-    outputs = {**dict.fromkeys(secrets, "withheld (§7)"), vendor.event_field: "event type"}
+    outputs = {**dict.fromkeys(secrets, "withheld as a secret"), vendor.event_field: "event type"}
     if event.patient is not None:
         outputs[event.patient] = "Patient: id, `identifier`"
     if event.time is not None:
@@ -63,7 +63,7 @@ def _event_section(vendor: NewVendor, event: Event, number: str, secrets: Collec
     ]
     if len(rows) > MOST_ROWS:
         rows[MOST_ROWS:] = [f"| … | | {len(rows) - MOST_ROWS} further paths, {rest} |"]
-    return filled("specification_event.md", number=number, event=event.type, rows="\n".join(rows))
+    return filled("specification_event", number=number, event=event.type, rows="\n".join(rows))
 
 
 def _described(model: Model, event: Event, pointer: str = "") -> list[tuple[str, str]]:
