@@ -181,7 +181,7 @@ class _Modeller:
         self, key: str, attribute: str, pointer: str, group: _Group, several: bool, below: dict[str, list[_Node]]
     ) -> ModelField | None:
         """Make the field of a group; append the object below it to ``below``. None where nothing was ever sent."""
-        if names.is_data(key) and len(key) > names.LONGEST:
+        if not key or len(key) > names.LONGEST:
             return None
         events = tuple(event for owner in group.owners for event in owner.events)
 

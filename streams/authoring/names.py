@@ -40,7 +40,7 @@ def words(text: str) -> list[str]:
 
 def snake(text: str) -> str:
     """Make a module's or a function's name of any text."""
-    name = "_".join(words(text)[:8]) or "unnamed"
+    name = "_".join(words(text))[:40].strip("_") or "unnamed"
     name = f"n{name}" if name[0].isdigit() else name
     return f"{name}_" if keyword.iskeyword(name) else name
 
