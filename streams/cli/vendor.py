@@ -5,54 +5,70 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fhirline.streams.cli.help import VENDORS, group
+from fhirline.streams.cli.options import DryRun
+
 if TYPE_CHECKING:
     from fhirline.streams.authoring.checkout import Checkout
     from fhirline.streams.authoring.new_vendor import Plan
 
 
 def register(app: typer.Typer) -> None:
-    vendor = typer.Typer(
-        name="vendor",
-        help="Tools for authors of mappings, in a checkout of the repository.",
-        no_args_is_help=True,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    vendor.callback()(_vendor)
+    vendor = group(app, "vendor", "Work on the mapping of a vendor, in a checkout of the repository.", VENDORS)
+    vendor.callback()(_keep_names)
     vendor.command("new")(new)
-    app.add_typer(vendor)
 
 
-def _vendor() -> None:
-    """Keep ``new`` a command of its own."""
+def _keep_names() -> None:
+    """Typer drops the name of a command that is alone in its group, unless there is a callback."""
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="Name of the vendor's package and topics: lower-case letters and digits")],
+    name: Annotated[str, typer.Argument(help="Name of the package and the topics: lower-case letters and digits.")],
     sample: Annotated[
-        list[Path], typer.Option("--sample", help="Webhook bodies with invented people: JSON or NDJSON", metavar="FILE")
+        list[Path], typer.Option("--sample", metavar="FILE", help="Webhook bodies: JSON, a JSON array or NDJSON.")
     ],
-    more: Annotated[list[Path] | None, typer.Argument(help="Further samples", metavar="[FILE]...")] = None,
-    display: Annotated[str | None, typer.Option("--name", help="Name for people; default: NAME, capitalised")] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further samples.")] = None,
+    display: Annotated[
+        str | None, typer.Option("--name", metavar="TEXT", help="Name for people. Default: NAME, capitalised.")
+    ] = None,
     event_field: Annotated[
-        str | None, typer.Option(help="JSON Pointer of the event's type; default: guessed", metavar="POINTER")
+        str | None, typer.Option(metavar="POINTER", help="JSON Pointer of the event's type. Default: guessed.")
     ] = None,
     patient_field: Annotated[
         list[str] | None,
-        typer.Option(help="JSON Pointer of the patient's id, the first to hold counts; default: guessed"),
+        typer.Option(metavar="POINTER", help="JSON Pointer of the patient's id, may be repeated. Default: guessed."),
     ] = None,
     time_field: Annotated[
         list[str] | None,
-        typer.Option(help="JSON Pointer of the event's time, the first to hold counts; default: guessed"),
+        typer.Option(metavar="POINTER", help="JSON Pointer of the event's time, may be repeated. Default: guessed."),
     ] = None,
-    header: Annotated[str | None, typer.Option(help="Header of the webhook's secret; default: x-NAME-secret")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the files instead of writing them")] = False,
+    header: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Header of the webhooks' secret. Default: x-NAME-secret.")
+    ] = None,
+    dry_run: DryRun = False,
 ) -> None:
-    """Write a new vendor's package from samples of its webhooks: models, mappings, configuration, tests.
+    """Write the first version of a vendor's mapping, from samples of its webhooks.
 
-    Each event found in the samples becomes its Patient, and nothing else: no meaning is guessed. The mapping lists the
-    values that it does not use yet. Nothing is overwritten. docs/adding-a-vendor.md shows how to go on.
+    It writes payload models, a mapping for each event, configuration, golden cases, a test and the vendor's section of
+    the specification. Each event becomes its Patient, and nothing else, so that no meaning is guessed. The mapping
+    lists the values that it does not use yet. No file is overwritten. Of repeated pointers the first one with a value
+    is used.
 
-    Exit 0: written. Exit 2: not written; the reason is on standard error.
+    The samples go into the repository, so the people in them must be invented. docs/adding-a-vendor.md shows how to
+    continue.
+
+    Exit codes:
+
+    * 0: the files are written.
+    * 2: nothing was written; the reason is on standard error.
+
+    Examples:
+
+    ```console
+    $ fhirline vendor new exampledoc --sample visit.json lab-results.ndjson
+    $ fhirline vendor new exampledoc --sample visit.json --patient-field /data/member --dry-run
+    ```
     """
     from fhirline.streams.authoring import new_vendor
     from fhirline.streams.authoring.checkout import Checkout, check_tools

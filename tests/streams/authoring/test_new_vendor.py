@@ -53,7 +53,7 @@ def planned(*bodies: dict[str, Any], **options: Any) -> Plan:
 # What is written
 
 
-ODD = {
+ODD: dict[str, dict[str, Any]] = {
     "keys": {"visit-id": 1, "class": 2, "2nd": 3, "größe": 4, "予約": 5, "": 6, "Text": "x", "schema": 1, 'q"\\`|': 1},
     "unprintable": {"\u202e": 1, "a\nb": {"\t": 1}, "'''": {'"""': 1}},
     "nothing": {"null": None, "list": [], "object": {}, "lists": [[]], "nulls": [None]},
