@@ -12,9 +12,7 @@ True
 """
 
 from collections.abc import Callable
-from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
@@ -22,12 +20,10 @@ from fhirline.mappers.instants import Instant
 from fhirline.mappers.json_pointer import value_at
 from fhirline.mappers.payload import Number, Shortest
 from fhirline.mappers.pipeline.envelope import Body, Envelope
-from fhirline.mappers.times import EventTime, event_time
+from fhirline.mappers.times import EventTime, event_time, unix_event_time
 
 TIMESTAMP_INVALID = "timestamp-invalid"
 
-_YEAR_2000 = (946_684_800, "")
-_AHEAD = timedelta(hours=24)
 _TEXT: TypeAdapter[str | None] = TypeAdapter(Shortest, config=ConfigDict(coerce_numbers_to_str=True))
 _NUMBER: TypeAdapter[Decimal | None] = TypeAdapter(Number)
 
@@ -66,20 +62,8 @@ def time_at(*pointers: str) -> Callable[[Envelope], EventTime]:
         for value in (value_at(envelope.body, pointer) for pointer in pointers):
             if instant := Instant.parse(value):
                 return event_time(instant, received)
-            if unix := _from_unix(value, received):
-                return event_time(unix[0], received, *unix[1])
+            if found := unix_event_time(_NUMBER.validate_python(value), received):
+                return found
         return event_time(None, received, otherwise=TIMESTAMP_INVALID if pointers else "no-event-time")
 
     return of
-
-
-def _from_unix(value: Any, received: Instant) -> tuple[Instant, tuple[str, ...]] | None:
-    """Read UNIX seconds, or milliseconds where only those lie between the year 2000 and a day after the receipt."""
-    number = _NUMBER.validate_python(value)
-    if number is None:
-        return None
-    for seconds, flags in ((number, ()), (number.scaleb(-3), ("timestamp-unit-assumed",))):
-        instant = Instant.from_unix(seconds)
-        if instant and _YEAR_2000 <= instant.order <= received.shifted(_AHEAD):
-            return instant, flags
-    return None
