@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from fhirline.mappers.fhir.elements import element, extended
@@ -12,6 +13,9 @@ from fhirline.mappers.results import Element, Flags
 
 TZ_CODE = "http://hl7.org/fhir/StructureDefinition/tz-code"
 FUTURE = timedelta(minutes=5)
+
+_YEAR_2000 = (946_684_800, "")
+_AHEAD = timedelta(hours=24)
 
 _NAIVE = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2})(:\d{2})?(\.\d{1,18})?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -43,6 +47,21 @@ def event_time(sent: Instant | None, received_at: Instant, *flags: str, otherwis
     if sent.order > received_at.shifted(FUTURE):
         return EventTime(sent, received_at, True, (*flags, "future-time"))
     return EventTime(sent, sent, False, flags)
+
+
+def unix_event_time(number: Decimal | None, received_at: Instant) -> EventTime | None:
+    """Make an EventTime of UNIX seconds, or of milliseconds where only those give a plausible time (mapping.md §3.3).
+
+    Plausible is from the year 2000 to a day after the receipt. None for any other number. Milliseconds have the flag
+    ``timestamp-unit-assumed``.
+    """
+    if number is None:
+        return None
+    for seconds, flags in ((number, ()), (number.scaleb(-3), ("timestamp-unit-assumed",))):
+        instant = Instant.from_unix(seconds)
+        if instant and _YEAR_2000 <= instant.order <= received_at.shifted(_AHEAD):
+            return event_time(instant, received_at, *flags)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,5 @@
 """MediQuo: consultations, reports, prescriptions, history and calendars (mapping.md §8), in both editions."""
 
-from datetime import timedelta
-
-from fhirline.mappers.instants import Instant
 from fhirline.mappers.mediquo.appointment import appointment_event
 from fhirline.mappers.mediquo.calendar import block
 from fhirline.mappers.mediquo.consultation_finished import consultation_finished
@@ -22,10 +19,7 @@ from fhirline.mappers.mediquo.report_sent import report_sent
 from fhirline.mappers.mediquo.video_call import video_call_assigned
 from fhirline.mappers.pipeline.envelope import Body, Envelope
 from fhirline.mappers.registry import EventMapping, VendorMapping
-from fhirline.mappers.times import EventTime, event_time
-
-_YEAR_2000 = (946_684_800, "")
-_AHEAD = timedelta(hours=24)
+from fhirline.mappers.times import EventTime, event_time, unix_event_time
 
 
 def _event_type(body: Body, _: str | None) -> str | None:
@@ -46,12 +40,7 @@ def _patient_key(body: Body) -> tuple[str, ...] | None:
 def _event_time(envelope: Envelope) -> EventTime:
     """Read ``occurred_on``: UNIX seconds, or milliseconds where only those give a plausible time (mapping.md §3.3)."""
     sent, received = Event.model_validate(envelope.body).occurred_on, envelope.received_at
-    if sent is not None:
-        for seconds, flags in ((sent, ()), (sent.scaleb(-3), ("timestamp-unit-assumed",))):
-            instant = Instant.from_unix(seconds)
-            if instant and _YEAR_2000 <= instant.order <= received.shifted(_AHEAD):
-                return event_time(instant, received, *flags)
-    return event_time(None, received, otherwise="timestamp-invalid")
+    return unix_event_time(sent, received) or event_time(None, received, otherwise="timestamp-invalid")
 
 
 _BOOKED = EventMapping(AppointmentEvent, appointment_event("booked"))

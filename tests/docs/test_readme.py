@@ -59,13 +59,13 @@ def test_the_table_of_events_is_what_the_golden_cases_become() -> None:
     shown = {
         (vendor, event): set(types.split(", "))
         for vendor, events, types in re.findall(r"^\| (\w+) \| (`.+`) \| ([\w, ]+) \|$", README, re.M)
-        for event in re.findall(r"`(\w+)`", events)
+        for event in re.findall(r"`([^`]+)`", events)
     }
     assert shown == expected
     [without] = re.findall(r"^Events without a mapping \((.+)\)", README, re.M)
     events = {vendor: vendor_mapping(vendor) for vendor in VENDORS}
     known = {(vendor, name) for vendor, found in events.items() for name in (*found.events, *found.unmapped)}
-    assert set(re.findall(r"`(\w+)`", without)) == {event for _, event in known - shown.keys()}
+    assert set(re.findall(r"`([^`]+)`", without)) == {event for _, event in known - shown.keys()}
 
 
 # What it lets a reader type

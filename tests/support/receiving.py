@@ -17,6 +17,7 @@ import yaml
 from confluent_kafka import Consumer, KafkaError, Message
 from kafka.admin import KafkaAdminClient, NewTopic
 
+from fhirline.config.vendors import load_vendors
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.topics.declared import raw_topic
@@ -27,12 +28,10 @@ from tests.support.waiting import LIMIT
 PARTITIONS = 3
 FHIRLINE = [sys.executable, "-c", "from fhirline.streams.cli import main; main()"]
 SECRETS = {vendor: f"secret-of-{vendor}" for vendor in VENDORS}
-HEADER = {
-    "mediquo": "x-webhook-signature",
-    "infermedica": "x-webhook-infermedica-token",
-    "altibbi": "x-webhook-secret",
-    "azodha": "x-webhook-secret",
+CREDENTIALS = {
+    name: vendor.defaults.credential for name, vendor in load_vendors().vendors.items() if vendor.defaults.credential
 }
+HEADER = {name: credential.header for name, credential in CREDENTIALS.items()}
 SURVEY = {"event_type": "survey_finished", "content": {"survey_id": "s-1"}}
 
 
@@ -103,12 +102,7 @@ def vendors_file(folder: Path) -> Path:
 def environment(bootstrap: str, **more: str) -> dict[str, str]:
     """The environment of a process of ours: nothing of the developer's own settings."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("FHIRLINE_")}
-    secrets = {
-        "FHIRLINE_MEDIQUO_SECRET": SECRETS["mediquo"],
-        "FHIRLINE_INFERMEDICA_TOKEN": SECRETS["infermedica"],
-        "FHIRLINE_ALTIBBI_SECRET": SECRETS["altibbi"],
-        "FHIRLINE_AZODHA_SECRET": SECRETS["azodha"],
-    }
+    secrets = {credential.secrets[0]: SECRETS[vendor] for vendor, credential in CREDENTIALS.items()}
     return {**outside, **secrets, "FHIRLINE_BOOTSTRAP": bootstrap, "FHIRLINE_LOG_FORMAT": "json", **more}
 
 

@@ -1,0 +1,69 @@
+"""Routing of an event by JSON Pointers: its type, its patient key and its time (mapping.md §2, §3.3).
+
+A vendor whose bodies have these three values at fixed places declares them with `type_at`, `patient_at` and `time_at`.
+Each takes one or more pointers and uses the first one that leads to a usable value.
+
+>>> type_at("/event")({"event": "visit_completed"}, None)
+'visit_completed'
+>>> patient_at("/patient/id", "/patient_id")({"patient_id": 77.0})
+('77',)
+>>> patient_at("/patient/id")({"patient": {"id": " "}}) is None
+True
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from pydantic import ConfigDict, TypeAdapter
+
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.json_pointer import value_at
+from fhirline.mappers.payload import Number, Shortest
+from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.times import EventTime, event_time, unix_event_time
+
+TIMESTAMP_INVALID = "timestamp-invalid"
+
+_TEXT: TypeAdapter[str | None] = TypeAdapter(Shortest, config=ConfigDict(coerce_numbers_to_str=True))
+_NUMBER: TypeAdapter[Decimal | None] = TypeAdapter(Number)
+
+
+def text_at(body: Body, *pointers: str) -> str | None:
+    """Return the first text or number at the pointers, as `payload.Shortest` reads it; None where there is none."""
+    texts = (_TEXT.validate_python(value_at(body, pointer)) for pointer in pointers)
+    return next((text for text in texts if text is not None), None)
+
+
+def type_at(*pointers: str) -> Callable[[Body, str | None], str | None]:
+    """Make `VendorMapping.event_type` of pointers. The event of the route is not used."""
+    return lambda body, _: text_at(body, *pointers)
+
+
+def patient_at(*pointers: str) -> Callable[[Body], tuple[str, ...] | None]:
+    """Make `VendorMapping.patient_key` of pointers to the vendor's patient id."""
+
+    def patient_key(body: Body) -> tuple[str, ...] | None:
+        text = text_at(body, *pointers)
+        return None if text is None else (text,)
+
+    return patient_key
+
+
+def time_at(*pointers: str) -> Callable[[Envelope], EventTime]:
+    """Make `VendorMapping.event_time` of pointers to the time at which the event happened.
+
+    A value is an RFC 3339 date-time with a zone, or UNIX seconds. A number that makes sense as milliseconds only is
+    read as such (flag ``timestamp-unit-assumed``). Without a usable value the time of receipt is used: flag
+    ``timestamp-invalid``, or ``no-event-time`` where no pointers are given.
+    """
+
+    def of(envelope: Envelope) -> EventTime:
+        received = envelope.received_at
+        for value in (value_at(envelope.body, pointer) for pointer in pointers):
+            if instant := Instant.parse(value):
+                return event_time(instant, received)
+            if found := unix_event_time(_NUMBER.validate_python(value), received):
+                return found
+        return event_time(None, received, otherwise=TIMESTAMP_INVALID if pointers else "no-event-time")
+
+    return of

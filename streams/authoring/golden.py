@@ -1,0 +1,73 @@
+"""Golden cases made of samples: what arrives, with secrets replaced and long content cut."""
+
+import json
+from collections.abc import Callable, Collection
+from typing import Any
+
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.json_pointer import escape
+from fhirline.mappers.pipeline.envelope import Envelope
+from fhirline.mappers.pipeline.redaction import REDACTED, secret_key
+from fhirline.mappers.times import EventTime
+from fhirline.streams.authoring.samples import Sample
+
+RECEIVED_AT = "2024-06-01T12:00:00Z"
+"""Time of receipt of a golden case that names none (tests/support/cases.py)."""
+
+LARGE = 50_000
+"""Bytes of a case from which its lists and texts are cut."""
+
+MOST_ITEMS, LONGEST_TEXT = 3, 2_000
+
+EventTimeOf = Callable[[Envelope], EventTime]
+
+
+def own_time(sample: Sample, event_time: EventTimeOf) -> Instant | None:
+    """Return the time that a sample itself names; None where it names none."""
+    end_of_time = Instant.parse("9999-12-31T00:00:00Z")
+    assert end_of_time is not None
+    found = event_time(Envelope("", "", end_of_time, sample.body, ""))
+    return None if found.from_received else found.instant
+
+
+def golden_case(samples: Collection[Sample], event_time: EventTimeOf, used: Collection[str]) -> tuple[str, bool]:
+    """Write the ``.in.json`` of an event, and tell whether its content was cut.
+
+    The values at the pointers that are ``used`` stay, also where their keys look like a secret's.
+    """
+    bodies = [_masked(sample.body, "", used) for sample in samples]
+    if cut := len(_text(bodies)) > LARGE:
+        bodies = [_cut(body) for body in bodies]
+    times = [time for sample in samples if (time := own_time(sample, event_time))]
+    latest = max(times, key=lambda time: time.order, default=None)
+    default = Instant.parse(RECEIVED_AT)
+    late = {"received_at": latest.text} if latest and default and default < latest else {}
+    return f"{_text({**late, 'events': bodies})}\n", cut
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False)
+
+
+def _masked(value: Any, pointer: str, used: Collection[str]) -> Any:
+    """Replace every value whose key looks like a secret's."""
+    if isinstance(value, list):
+        return [_masked(item, f"{pointer}/*", used) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for key, item in value.items():
+        at = f"{pointer}/{escape(key)}"
+        if secret_key(key) and not any(each == at or each.startswith(f"{at}/") for each in used):
+            found[key] = item if item in (None, "", [], {}) else REDACTED
+        else:
+            found[key] = _masked(item, at, used)
+    return found
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _cut(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_cut(item) for item in value[:MOST_ITEMS]]
+    return value[:LONGEST_TEXT] if isinstance(value, str) else value

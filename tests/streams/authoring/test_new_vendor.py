@@ -1,0 +1,301 @@
+"""``fhirline vendor new``: refuses what it cannot do, writes whole or nothing, and what it writes is green."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.streams.authoring import checkout as at
+from fhirline.streams.authoring.checkout import Checkout
+from fhirline.streams.authoring.new_vendor import Options, Plan, plan, write
+from fhirline.streams.authoring.samples import Sample, read_samples
+from fhirline.streams.cli import vendor
+from tests.support.checkout import copied, printed, run_in
+from tests.support.paths import ROOT
+
+HERE = Checkout(ROOT)
+VISIT = {
+    "event": "visit.completed",
+    "sent_at": "2031-05-02T10:31:07Z",
+    "patient": {"id": "P-77", "name": "Ann Example"},
+    "visit-id": 1001,
+    "class": "virtual",
+    "room": {"join_url": "https://meet.example/r?x=1", "access_token": "not-to-be-shown"},
+    "doctor": {"id": "D-5", "name": "Dr. Ada Example"},
+    "notes": None,
+}
+LABS: list[dict[str, Any]] = [
+    {
+        "event": "lab.result",
+        "sent_at": "2024-05-02T10:31:07.5+02:00",
+        "patient": {"id": 77},
+        "tests": [{"code": "HB", "value": 13.2, "unit": "g/dL"}],
+    },
+    {
+        "event": "lab.result",
+        "sent_at": "2024-05-03T10:31:07Z",
+        "patient": {"id": "P-78"},
+        "tests": [{"code": "CRP", "value": "<5"}],
+    },
+]
+PING = {"event": "ping", "sent_at": "2024-05-02T10:31:07Z"}
+
+
+def planned(*bodies: dict[str, Any], **options: Any) -> Plan:
+    return plan(HERE, Options("acmecare", **options), [Sample(f"sample {n}", body) for n, body in enumerate(bodies)])
+
+
+# What is written
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "keys": {"visit-id": 1, "class": 2, "2nd": 3, "größe": 4, "予約": 5, "": 6, "Text": "x", "schema": 1, 'q"\\`|': 1},
+    "unprintable": {"\u202e": 1, "a\nb": {"\t": 1}, "'''": {'"""': 1}},
+    "nothing": {"null": None, "list": [], "object": {}, "lists": [[]], "nulls": [None]},
+    "mixed": {"list": [1, "x", {"a": 1}, [2]], "other": [{"a": 1}, {"a": "x"}, {"a": None}]},
+    "lists": {"matrix": [[1, 2], [[3]]], "objects": [[{"a": [{"b": [1]}]}]]},
+    "numbers": {"101": {"a": 1}, "map": {"1": 1, "2": {"x": 1}}, "large": 10**30, "small": 1e-30},
+    "names": {"people": {"build": 1}, "context": 1, "event_": 1, "import": {"None": 1}},
+    "long": {"k" * 500: 1, "text": "x" * 100_000},
+    "deep": {"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_samples_become_valid_modules(name: str) -> None:
+    made = planned({**VISIT, **ODD[name]}, {**LABS[0], **ODD[name]}, {**PING, **ODD[name]})
+    modules = {path: text for path, text in made.created.items() if path.endswith(".py")}
+    assert len(modules) == 6
+    for path, code in modules.items():
+        ast.parse(code, path)
+        at_most = max(len(line) for line in code.splitlines() if len(line.split()) > 1)
+        assert at_most <= 120, path
+    for path, text in made.created.items():
+        if path.endswith(".json"):
+            assert json.loads(text)["events"]
+
+
+@pytest.mark.parametrize("event", ["payload", "people", "import", "予約", "2nd", "Visit Completed!", "a" * 90])
+def test_any_name_of_an_event_becomes_a_module(event: str) -> None:
+    made = planned({**VISIT, "event": event}, {**VISIT, "event": f"{event} "})
+    modules = [Path(path).stem for path in made.created if path.startswith("mappers/")]
+    assert len(set(modules)) == 4
+    assert all(module.isidentifier() for module in modules)
+    assert (
+        ast.literal_eval(
+            made.created["mappers/acmecare/__init__.py"].partition("events={")[2].partition(":")[0].strip()
+        )
+        == event
+    )
+
+
+def test_several_samples_of_one_event_are_one_model_and_one_case() -> None:
+    made = planned(*LABS)
+    assert [(event.type, len(event.samples)) for event in made.vendor.events] == [("lab.result", 2)]
+    payload = made.created["mappers/acmecare/payload.py"]
+    assert "    value: Shortest = None\n    unit: Text = None\n" in payload
+    assert json.loads(made.created["tests/golden/acmecare/lab_result.in.json"]) == {"events": LABS}
+
+
+def test_no_resource_but_the_patient_is_made_and_the_rest_is_listed() -> None:
+    made = planned(VISIT)
+    module = made.created["mappers/acmecare/visit_completed.py"]
+    assert (
+        'NOT_MAPPED = (\n    "/patient/name",\n    "/visit-id",\n    "/class",\n    "/room",\n    "/doctor",\n)'
+        in module
+    )
+    assert 'build.add(people.patient(context, "patient", patient))' in module
+
+
+def test_without_a_patient_the_event_makes_nothing() -> None:
+    made = planned(PING)
+    assert 'build.flag("not-supported")' in made.created["mappers/acmecare/ping.py"]
+    assert "patient_key=patient_at()," in made.created["mappers/acmecare/__init__.py"]
+    assert "Acmecare's `ping`) stay in" in made.changed["README.md"]
+
+
+def test_a_case_is_received_after_its_events_and_holds_no_secret() -> None:
+    case = json.loads(planned(VISIT).created["tests/golden/acmecare/visit_completed.in.json"])
+    assert case["received_at"] == VISIT["sent_at"]
+    assert case["events"][0]["room"] == {"join_url": "https://meet.example/r?x=1", "access_token": "[redacted]"}
+
+
+def test_a_large_sample_is_cut_in_the_case_and_not_in_the_model() -> None:
+    items = [{"text": "x" * 500, f"field_{n % 10}": n} for n in range(2_000)]
+    made = planned({**VISIT, "items": items, "scan": "y" * 10_000})
+    case = made.created["tests/golden/acmecare/visit_completed.in.json"]
+    assert len(json.dumps(items)) > 1_000_000
+    assert len(case) < 20_000
+    assert "field_9: Number = None" in made.created["mappers/acmecare/payload.py"]
+    assert [notice.partition(" holds ")[2] for notice in made.notices] == [
+        "the samples cut: lists to 3 items, texts to 2000 characters"
+    ]
+
+
+def test_options_override_what_would_be_guessed() -> None:
+    made = planned(
+        {**VISIT, "kind": "x", "who": "W-1"},
+        display="Acme Care",
+        header="X-Acme",
+        event_field="/kind",
+        patient_fields=("/who",),
+        time_fields=("/sent_at",),
+    )
+    package = made.created["mappers/acmecare/__init__.py"]
+    assert 'type_at("/kind")' in package
+    assert 'patient_at("/who")' in package
+    assert not any(guess.guessed for guess in made.guesses.values())
+    assert "    name: Acme Care\n" in made.changed["config/vendors.yaml"]
+    assert "header: x-acme, scheme: static, secrets: [FHIRLINE_ACMECARE_SECRET]" in made.changed["config/vendors.yaml"]
+
+
+def test_a_document_without_a_place_is_named_and_left(tmp_path: Path) -> None:
+    tree = copied(tmp_path, "golden", "benchmarks")
+    (tree / "README.md").write_text("# Ours\n")
+    made = plan(Checkout(tree), Options("acmecare"), [Sample("x", VISIT)])
+    assert made.notices == ["README.md: the place for a new vendor was not found; add Acmecare by hand"]
+    assert "README.md" not in made.changed
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("altibbi", "is taken"),
+        ("fhir", "is taken: mappers/fhir"),
+        ("answers", "is taken: mappers/answers.py"),
+        ("golden", "is taken: tests/mappers/test_golden.py"),
+        ("Acme", "cannot name a vendor"),
+        ("acme-care", "cannot name a vendor"),
+        ("acme_care", "cannot name a vendor"),
+        ("1acme", "cannot name a vendor"),
+        ("class", "cannot name a vendor"),
+        ("a" * 33, "cannot name a vendor"),
+        ("../acme", "cannot name a vendor"),
+    ],
+)
+def test_a_name_that_is_taken_or_none_is_refused(name: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^NAME: .*{reason}"):
+        plan(HERE, Options(name), [Sample("x", VISIT)])
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"display": "a|b"}, "^--name: "),
+        ({"header": "x y"}, "^--header: "),
+        ({"event_field": "/visit-id2"}, "^--event-field: /visit-id2: no sample has a value there"),
+        ({"event_field": "/room/join_url", "patient_fields": ("/doctor",)}, "^--patient-field: /doctor: "),
+        ({"event_field": "/notes"}, "^--event-field: /notes: no sample has a value there"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        planned(VISIT, **options)
+
+
+def test_a_sample_without_the_event_field_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"^--event-field: sample 1: /kind does not hold the name of an event"):
+        planned({**VISIT, "kind": "x"}, VISIT, event_field="/kind")
+
+
+def test_a_patient_that_is_a_list_as_well_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"^--patient-field: /patient/id: samples also have a list"):
+        planned(VISIT, {**VISIT, "patient": [{"id": "P-1"}]})
+
+
+# The command
+
+
+def invoked(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
+    app = typer.Typer()
+    vendor.register(app)
+    monkeypatch.chdir(folder)
+    return CliRunner().invoke(app, ["vendor", "new", *arguments])
+
+
+def sample(folder: Path, *bodies: dict[str, Any]) -> str:
+    path = folder / "samples.ndjson"
+    path.write_text("".join(f"{json.dumps(body)}\n" for body in bodies), "utf-8")
+    return str(path)
+
+
+def test_elsewhere_than_in_a_checkout_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = invoked(tmp_path, monkeypatch, "acmecare", "--sample", sample(tmp_path, VISIT))
+    assert isinstance(result.exception, ConfigurationError)
+    assert str(result.exception).startswith(f"{tmp_path} is in no checkout of fhirline")
+
+
+def test_a_missing_tool_is_named_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at, "TOOLS", ("genson_that_nobody_has",))
+    result = invoked(ROOT, monkeypatch, "acmecare", "--sample", sample(tmp_path, VISIT))
+    assert isinstance(result.exception, ConfigurationError)
+    assert "genson_that_nobody_has not installed" in str(result.exception)
+    assert str(result.exception).endswith("-m pip install --require-hashes -r requirements/dev.lock")
+
+
+def test_a_dry_run_prints_the_files_and_writes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ROOT / "docs"  # a folder inside the checkout
+    result = invoked(folder, monkeypatch, "acmecare", "--dry-run", "--sample", sample(tmp_path, VISIT, *LABS))
+    assert (result.exit_code, result.exception) == (0, None)
+    for path in ("mappers/acmecare/payload.py", "tests/mappers/test_acmecare.py", "mappers/registry.py"):
+        assert f"--- {path}\n" in result.output
+    assert 'VENDORS = ("acmecare", "altibbi"' in result.output
+    assert "event type: /event (guessed: a text of this name in all 3 samples with 2 different values" in result.output
+    assert "/room/access_token (its key 'access_token') is stored in the raw topic: add its key to" in result.output
+    assert not (ROOT / "mappers" / "acmecare").exists()
+    assert "acmecare" not in HERE.read(at.REGISTRY)
+
+
+def test_if_anything_fails_every_file_is_as_before(tmp_path: Path) -> None:
+    tree = copied(tmp_path / "tree", "golden", "benchmarks")
+    (tree / "topics" / "asyncapi.py").write_text("raise SystemExit('no contract')\n")
+    before = files(tree)
+    checkout = Checkout(tree)
+    made = plan(checkout, Options("acmecare"), read_samples([Path(sample(tmp_path, VISIT))]))
+    with pytest.raises(ConfigurationError, match="no contract"):
+        write(checkout, made)
+    assert files(tree) == before
+
+
+def files(tree: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(tree).as_posix(): path.read_bytes()
+        for path in tree.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and ".ruff_cache" not in path.parts
+    }
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_an_invented_vendor_is_green_from_the_first_minute(tmp_path: Path) -> None:
+    """In a copy of the repository: lint, types, all mapping tests, and the documents that list vendors."""
+    tree = copied(tmp_path / "tree")
+    samples = sample(tmp_path, VISIT, *LABS, PING)
+    said = printed(tree, f"fhirline vendor new acmecare --name 'Acme Care' --sample {samples}")
+    assert "Acme Care, 3 events:" in said
+    assert run_in(tree, f"fhirline vendor new acmecare --sample {samples}").returncode == 2
+    printed(tree, "ruff check . && ruff format --check .")
+    printed(tree, "mypy src/fhirline/mappers/acmecare tests/mappers/test_acmecare.py", 600)
+    printed(tree, "pytest -n 2 tests/mappers", 1500)
+    documents = "tests/docs/test_mapping.py tests/docs/test_reference.py tests/docs/test_readme.py"
+    printed(tree, f"pytest {documents} tests/topics/test_asyncapi.py -k 'not keeps_to and not asyncapi_is'", 600)
+    printed(
+        tree, "fhirline map acmecare --tenant acme --resources " + samples + " --ndjson > mapped.ndjson || [ $? = 2 ]"
+    )
+    mapped = [json.loads(line) for line in (tree / "mapped.ndjson").read_text("utf-8").splitlines()]
+    assert [each["identifier"][0]["value"] for each in mapped if each["resourceType"] == "Patient"] == [
+        "P-77",
+        "77",
+        "P-78",
+    ]
+    assert "not-to-be-shown" not in (tree / "mapped.ndjson").read_text("utf-8")
