@@ -82,7 +82,7 @@ class NewResource(NamedTuple):
 
 
 class Version(NamedTuple):
-    """An event's place in the order of events: its time, then its event key (mapping.md §3.2, "stamp").
+    """An event's place in the order of events: its time, then its event key (mapping.md §3.2, "version").
 
     Versions compare by ``order`` (of the instant) and ``event_key``. ``at`` is the instant's text for the header
     ``occurred-at`` and is not compared: another mapping version may write the same instant in another way.

@@ -366,6 +366,7 @@ def enriching(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         )
 
 
+@pytest.mark.long
 def test_every_command_runs_and_becomes_healthy(enriching: tuple[str, dict[str, str]]) -> None:
     """From an empty broker: the topics are applied, then gateway, worker and enrichment work and stop in order."""
     bootstrap, env = enriching

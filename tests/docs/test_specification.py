@@ -17,7 +17,7 @@ HERE = Path(__file__).relative_to(ROOT).as_posix()
 
 MAPPING = "docs/design/mapping.md"
 OWN_DOCUMENT = {"mappers": MAPPING, "config": MAPPING}
-"""Top-level folder → the document that a § without a document means there."""
+"""Top-level folder → the document that a § without a document means there, and in the folder's tests."""
 
 ABSENT_ON_PURPOSE = {("tests/docs/test_docs.py", "nothing.md")}
 
@@ -90,7 +90,7 @@ def citations(file: str, text: str) -> Iterator[Citation]:
 
 
 def own_document(file: str) -> str | None:
-    return file if file.startswith("docs/design/") else OWN_DOCUMENT.get(file.partition("/")[0])
+    return file if file.startswith("docs/design/") else OWN_DOCUMENT.get(file.removeprefix("tests/").partition("/")[0])
 
 
 def between_sections(first: Citation, last: Citation) -> Iterator[Citation]:

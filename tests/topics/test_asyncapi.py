@@ -156,6 +156,7 @@ FOREIGN = ProducerRecord(
 """A record of another producer: no headers."""
 
 
+@pytest.mark.long
 def test_every_record_of_a_worker_keeps_to_the_contract() -> None:
     """Events of all vendors, letters, a redrive and an erasure; then every record of every topic is looked at."""
     with EmbeddedBroker() as broker:

@@ -39,6 +39,7 @@ def left_over(marker: str) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_every_webhook_arrives_and_every_process_ends() -> None:
     ran = demo("arrives")
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -57,7 +57,9 @@ def own_broker(request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
             yield RunningBroker("apache", kafka.bootstrap)
 
 
-both = pytest.mark.parametrize("own_broker", ["embedded", "apache"], indirect=True)
+both = pytest.mark.parametrize(
+    "own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True
+)
 
 
 @pytest.fixture
@@ -407,7 +409,7 @@ def test_surveys_in_progress_are_limited_by_the_setting(
         assert {survey_of(each) for each in reading(ENRICHED).count(5, process)} == set(waiting)
 
 
-@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+@pytest.mark.parametrize("own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True)
 def test_nothing_is_lost_when_killed_between_fetch_and_commit(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -455,6 +457,7 @@ def test_sigterm_abandons_retries_without_committing(
         assert [survey_of(each) for each in reading(ENRICHED).count(1, process)] == ["waits"]
 
 
+@pytest.mark.long
 def test_sigterm_ends_it_while_kafka_is_down(api: InfermedicaServer, vendors: Path) -> None:
     """Nothing can be committed, and it does not wait."""
     with EmbeddedBroker() as broker:
@@ -470,7 +473,7 @@ def test_sigterm_ends_it_while_kafka_is_down(api: InfermedicaServer, vendors: Pa
             assert process.exit_code == 0, process.report("had to be killed")
 
 
-@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+@pytest.mark.parametrize("own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True)
 def test_two_processes_share_the_partitions(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -511,6 +514,7 @@ def test_a_token_is_used_until_it_expires_and_renewed_once_refused(
     assert process.exit_code == 0
 
 
+@pytest.mark.long
 def test_a_token_is_renewed_before_it_expires(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:

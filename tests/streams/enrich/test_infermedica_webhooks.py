@@ -207,6 +207,7 @@ def test_a_refused_new_token_is_removed_from_the_file(
     assert api.asked(path) == (2 if fault and fault.status == 401 else 1), "401: once more with a new access token"
 
 
+@pytest.mark.long
 def test_a_new_token_stays_where_the_answer_is_lost(api: InfermedicaServer, tmp_path: Path) -> None:
     id_ = created(api, tmp_path)
     file = tmp_path / "token"

@@ -115,6 +115,7 @@ def test_an_unsupported_event_has_an_outcome_and_no_letter(settings: Settings) -
     store.close()
 
 
+@pytest.mark.long
 def test_a_record_that_is_too_large_for_kafka(settings: Settings) -> None:
     """One event's output exceeds the size of a record. It has a letter, and the other events have their resources.
 

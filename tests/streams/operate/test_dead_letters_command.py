@@ -130,6 +130,7 @@ on_apache_in_the_long_tests = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.long
 @on_apache_in_the_long_tests
 def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
     own_broker: RunningBroker, tmp_path: Path

@@ -178,7 +178,7 @@ def load_on(broker: RunningBroker) -> Load:
     return Load(broker.settings(erasure_key=SECRET, session_timeout=6), f"t-{uuid4().hex[:12]}")
 
 
-@pytest.mark.parametrize(("crash_at", "on"), [(1, "apache_kafka"), (2, "embedded")])
+@pytest.mark.parametrize(("crash_at", "on"), [pytest.param(1, "apache_kafka", marks=pytest.mark.long), (2, "embedded")])
 def test_another_run_finishes_after_a_crash(
     crash_at: int, on: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +304,7 @@ def test_records_of_another_producer_are_found_in_other_partitions(load: Load) -
     assert stays == 12 + sum(of(each, [patient]) for each in load.raws)
 
 
+@pytest.mark.long
 def test_everything_of_one_patient_goes_and_nothing_else_and_no_replay_brings_it_back(settings: Settings) -> None:
     """A worker may write for `settled_after` seconds without having read the block: until then the erasure looks."""
     settings = settings.model_copy(update={"delivery_timeout": 10.0})

@@ -149,6 +149,7 @@ def test_replaying_everything_changes_nothing(mapped: Settings, tmp_path: Path) 
     assert [*(tmp_path / "runs").iterdir()] == [], "a run without differences leaves nothing"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "part",
     [
@@ -177,6 +178,7 @@ def own(tmp_path: Path) -> Iterator[Settings]:
         yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6, terminology_dir=tables)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "part",
     [
@@ -299,6 +301,7 @@ def test_unchanged_records_are_published_with_all_only(mapped: Settings, tmp_pat
     store.close()
 
 
+@pytest.mark.long
 def test_stopped_and_resumed(mapped: Settings, tmp_path: Path) -> None:
     """Killed while it maps, and interrupted by Ctrl-C, it continues each time, with the same result."""
     begun = started(mapped, tmp_path, "--jobs", "1")

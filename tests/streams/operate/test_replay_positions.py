@@ -69,7 +69,7 @@ def settings(own_broker: RunningBroker, tmp_path: Path) -> Settings:
     return own_broker.settings(replay_dir=tmp_path)
 
 
-@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+@pytest.mark.parametrize("own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True)
 def test_a_live_record_between_reading_and_writing_stays(settings: Settings) -> None:
     """The replay's record comes after it and covers it. It is written again."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])
@@ -129,7 +129,7 @@ def test_a_live_event_that_fails_is_no_failure_of_the_range(settings: Settings) 
             assert sum(each.events for each in journals.values()) == len(raws)
 
 
-@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+@pytest.mark.parametrize("own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True)
 def test_the_event_of_a_dead_letter_is_folded_into_what_later_events_wrote(settings: Settings) -> None:
     """An event that is mapped only now becomes part of what later events of the fold have written since."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])

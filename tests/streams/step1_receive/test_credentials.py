@@ -167,6 +167,7 @@ def test_a_token_is_changed_under_load_and_no_valid_request_is_refused(tmp_path:
 SECRET_FIELDS = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
 
 
+@pytest.mark.long
 def test_every_secret_setting_can_be_a_file_and_is_never_printed(tmp_path: Path) -> None:
     """Neither in repr, nor by ``fhirline settings``, nor by a start that fails."""
     assert len(SECRET_FIELDS) >= 4

@@ -93,7 +93,7 @@ def test_killed_at_random_moments_nothing_is_lost(
         store.close()
 
 
-@pytest.mark.parametrize("own_broker", [pytest.param("embedded", marks=pytest.mark.long), "apache"], indirect=True)
+@pytest.mark.parametrize("own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True)
 def test_sigterm_ends_a_worker_in_order(own_broker: RunningBroker) -> None:
     """SIGTERM under load: exit code 0, and the next worker completes the rest."""
     settings = own_broker.settings(session_timeout=6)

@@ -81,8 +81,8 @@ def apache_kafka() -> Iterator[RunningBroker]:
         yield RunningBroker("apache", kafka.bootstrap)
 
 
-@pytest.fixture(params=["embedded", "apache_kafka"])
+@pytest.fixture(params=["embedded", pytest.param("apache_kafka", marks=pytest.mark.long)])
 def broker(request: pytest.FixtureRequest) -> RunningBroker:
-    """Each kind of broker in turn."""
+    """Each kind of broker in turn; Apache Kafka in ``make test-long``."""
     found: RunningBroker = request.getfixturevalue(request.param)
     return found

@@ -47,7 +47,7 @@ class Log:
         return self.records[0].topic_partition
 
 
-@pytest.fixture(params=["embedded", "apache_kafka"])
+@pytest.fixture(params=["embedded", pytest.param("apache_kafka", marks=pytest.mark.long)])
 def log(request: pytest.FixtureRequest) -> Log:
     running: RunningBroker = request.getfixturevalue(request.param)
     settings = running.settings(group=f"positions-{uuid.uuid4()}", session_timeout=6)
