@@ -5,10 +5,10 @@ import signal
 import pytest
 from hypothesis import settings
 
-from tests.support.kafka.brokers import apache_kafka, broker, embedded
+from tests.support.kafka.brokers import apache_kafka, broker, embedded, own_broker
 from tests.support.kafka.users import cluster
 
-__all__ = ["apache_kafka", "broker", "cluster", "embedded"]
+__all__ = ["apache_kafka", "broker", "cluster", "embedded", "own_broker"]
 
 # A shell starts what runs in the background with Ctrl-C ignored, and what a test starts would inherit that: no Ctrl-C
 # that a test sends would reach it.

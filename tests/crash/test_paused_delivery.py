@@ -59,6 +59,7 @@ def test_nothing_is_sent_after_a_pause(apache_kafka: RunningBroker, show: Callab
         while not written():
             assert time.monotonic() < until
             assert process.poll() is None
+            time.sleep(0.02)
         os.kill(process.pid, signal.SIGSTOP)
         time.sleep(SESSION)  # the pause itself: it has to last a session
         before = written()

@@ -142,10 +142,10 @@ class Store:
         self._ended: set[TopicPartition] = set()
 
     def read(self, seconds: float = 0.5) -> None:
-        """Take in what has arrived."""
-        for message in [self._consumer.poll(seconds), *self._consumer.consume(5_000, 0)]:
-            if message is not None:
-                self._take(message)
+        """Take in what arrives: the first record within ``seconds``, and what follows it closely."""
+        first = self._consumer.poll(seconds)
+        for message in () if first is None else (first, *self._consumer.consume(5_000, 0.05)):
+            self._take(message)
 
     def read_to_the_end(self) -> None:
         self._ended.clear()

@@ -29,11 +29,11 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.block import Compartment
 from fhirline.topics.declared import canonical_topic, dead_letter_topic, enriched_topic, raw_topic
 from tests.support.infermedica_server import ASSESSMENT, CLIENT_ID, CLIENT_SECRET, Fault, InfermedicaServer
-from tests.support.kafka.brokers import RunningBroker, apache, create_topics
+from tests.support.kafka.brokers import RunningBroker, also_on_apache, create_topics
 from tests.support.messages import header_of, text_headers
 from tests.support.paths import CONFIG
 from tests.support.receiving import environment
-from tests.support.waiting import LIMIT
+from tests.support.waiting import LIMIT, wait_until
 from tests.support.workload import produce
 
 RECEIVED_AT = "2024-06-01T12:00:00Z"
@@ -42,24 +42,6 @@ LETTERS = dead_letter_topic("infermedica")
 TENANT = "clinic"
 PERSONAL = ("Jon Smith", "user@example.com", "1231231234", "pollen", "Cholecystolithiasis")
 """A person's data in the answers, which must not be logged."""
-
-
-@pytest.fixture
-def own_broker(request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
-    """A broker for one test, which counts records. Embedded, unless the test asks for both kinds."""
-    if getattr(request, "param", "embedded") == "embedded":
-        with EmbeddedBroker() as broker:
-            create_topics(broker.bootstrap)
-            yield RunningBroker("embedded", broker.bootstrap)
-    else:
-        with apache() as kafka:
-            create_topics(kafka.bootstrap)
-            yield RunningBroker("apache", kafka.bootstrap)
-
-
-both = pytest.mark.parametrize(
-    "own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True
-)
 
 
 @pytest.fixture
@@ -172,6 +154,12 @@ def committed(settings: Settings, topic: str) -> dict[int, int]:
         consumer.close()
 
 
+def wait_until_committed(settings: Settings, records: int, process: Process) -> None:
+    """Wait until the group has committed so many raw records, enriched or not."""
+    topic = raw_topic("infermedica")
+    wait_until(lambda: sum(committed(settings, topic).values()) >= records, lambda: process.report("does not commit"))
+
+
 # One survey
 
 
@@ -217,9 +205,7 @@ def test_nothing_of_an_erased_patient_is_fetched_or_written(
         produce(settings, [survey(survey_id)])
     with enriching(own_broker, api, vendors, FHIRLINE_ERASURE_KEY=key) as process:
         reading(ENRICHED).count(1, process)
-        end = time.monotonic() + LIMIT
-        while sum(committed(settings, "raw.infermedica").values()) < 3:
-            assert time.monotonic() < end, process.report("does not commit what it skipped")
+        wait_until_committed(settings, 3, process)
     assert [survey_of(each) for each in held_in(settings, ENRICHED)] == ["s-3"]
     assert api.asked(result_path("s-1", "summary")) == 0
     assert len(process.lines("erased patient passed over")) == 2
@@ -365,7 +351,7 @@ def test_wrong_settings_end_the_start(
 # Many surveys
 
 
-@both
+@also_on_apache
 def test_a_slow_survey_does_not_delay_others(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -409,7 +395,7 @@ def test_surveys_in_progress_are_limited_by_the_setting(
         assert {survey_of(each) for each in reading(ENRICHED).count(5, process)} == set(waiting)
 
 
-@pytest.mark.parametrize("own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True)
+@also_on_apache
 def test_nothing_is_lost_when_killed_between_fetch_and_commit(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -473,7 +459,7 @@ def test_sigterm_ends_it_while_kafka_is_down(api: InfermedicaServer, vendors: Pa
             assert process.exit_code == 0, process.report("had to be killed")
 
 
-@pytest.mark.parametrize("own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True)
+@also_on_apache
 def test_two_processes_share_the_partitions(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -554,9 +540,7 @@ def test_a_tenant_without_enrichment_is_skipped(
     produce(settings, records)
     with enriching(own_broker, api, vendors) as process:
         assert [survey_of(each) for each in reading(ENRICHED, LETTERS).count(1, process)] == ["mine"]
-        end = time.monotonic() + LIMIT
-        while sum(committed(settings, raw_topic("infermedica")).values()) < len(records):
-            assert time.monotonic() < end, process.report("does not commit")
+        wait_until_committed(settings, len(records), process)
     assert {path for _, path, _ in api.requests if "/surveys/" in path} == {
         "/api/v2/surveys/mine/summary",
         "/api/v2/surveys/mine/evidence_assessment",

@@ -51,12 +51,10 @@ from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import ERASED, raw_topic
 from tests.crash.comparison import settled
 from tests.streams.operate.test_dead_letters import letters
-from tests.streams.step2_consume.test_worker import NOTHING, own_broker, running
-from tests.support.kafka.brokers import RunningBroker, create_topics
-from tests.support.waiting import LIMIT
+from tests.streams.step2_consume.test_worker import NOTHING, running
+from tests.support.kafka.brokers import RunningBroker, also_on_apache, create_topics
+from tests.support.waiting import LIMIT, wait_until
 from tests.support.workload import Store, events, produce, undisturbed
-
-__all__ = ["own_broker"]
 
 MARKER = "Xanthippe-7731"
 SLIP = "no uri"
@@ -101,15 +99,15 @@ def wait_until_mapped(settings: Settings, raws: Iterable[ConsumerRecord]) -> Non
     for raw in raws:
         ends[raw.topic_partition] = max(raw.offset + 1, ends.get(raw.topic_partition, 0))
     asking = Consumer(librdkafka(settings, **{"group.id": settings.group}))
-    end = time.monotonic() + LIMIT
 
     def behind() -> int:
         committed = asking.committed([confluent_kafka.TopicPartition(*partition) for partition in ends], 10)
         return sum(each.offset < ends[TopicPartition(each.topic, each.partition)] for each in committed)
 
-    while settled(behind) != 0:  # a coordinator may be on its way
-        assert time.monotonic() < end, "the worker is stuck"
-    asking.close()
+    try:
+        wait_until(lambda: settled(behind) == 0, "the worker is stuck")  # a coordinator may be on its way
+    finally:
+        asking.close()
 
 
 def broken(settings: Settings, folder: Path) -> Settings:
@@ -125,13 +123,8 @@ def broken(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update={"vendors_file": vendors, "terminology_dir": tables})
 
 
-on_apache_in_the_long_tests = pytest.mark.parametrize(
-    "own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True
-)
-
-
 @pytest.mark.long
-@on_apache_in_the_long_tests
+@also_on_apache
 def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
     own_broker: RunningBroker, tmp_path: Path
 ) -> None:

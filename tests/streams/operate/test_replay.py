@@ -78,9 +78,27 @@ def replay(settings: Settings, folder: Path, *arguments: str, **more: str) -> Re
     return Replayed(done.returncode, done.stdout + done.stderr, lines)
 
 
+HELD = """
+import signal
+from fhirline.streams.cli import main
+from fhirline.streams.cli.output import ProgressReporter
+
+message = ProgressReporter.message
+
+def held(self, text):
+    message(self, text)
+    if text.endswith(" done"):
+        signal.pause()
+
+ProgressReporter.message = held
+main()
+"""
+"""``fhirline`` that stops after the first partition of a replay: the test ends it there, and not once it is over."""
+
+
 def started(settings: Settings, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "from fhirline.streams.cli import main; main()", "replay", *arguments],
+        [sys.executable, "-c", HELD, "replay", *arguments],
         env=environment(settings, folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -19,17 +19,15 @@ from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import canonical_topic
-from tests.streams.step2_consume.test_worker import own_broker
-from tests.support.kafka.brokers import RunningBroker
+from tests.support.kafka.brokers import RunningBroker, also_on_apache
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
-
-__all__ = ["own_broker"]
 
 NOON = 1_717_243_200_000
 MEDIQUO = ("mediquo",)
 
 
+@also_on_apache
 def test_an_offset_range_begins_at_its_time_and_has_an_end(own_broker: RunningBroker) -> None:
     """The start is found by timestamp, also after the last record. The end is after the last record, in any batch."""
     settings = own_broker.settings()
@@ -69,7 +67,7 @@ def settings(own_broker: RunningBroker, tmp_path: Path) -> Settings:
     return own_broker.settings(replay_dir=tmp_path)
 
 
-@pytest.mark.parametrize("own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True)
+@also_on_apache
 def test_a_live_record_between_reading_and_writing_stays(settings: Settings) -> None:
     """The replay's record comes after it and covers it. It is written again."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])
@@ -129,7 +127,7 @@ def test_a_live_event_that_fails_is_no_failure_of_the_range(settings: Settings) 
             assert sum(each.events for each in journals.values()) == len(raws)
 
 
-@pytest.mark.parametrize("own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True)
+@also_on_apache
 def test_the_event_of_a_dead_letter_is_folded_into_what_later_events_wrote(settings: Settings) -> None:
     """An event that is mapped only now becomes part of what later events of the fold have written since."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])

@@ -18,7 +18,7 @@ from fhirline.streams.step1_receive.files import lines
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.support.messages import key_of, text_headers, value_of
 from tests.support.receiving import FHIRLINE, create_raw_topics, environment, running_gateway, stored
-from tests.support.waiting import LIMIT
+from tests.support.waiting import LIMIT, wait_until
 
 PAST = "2021-03-04T05:06:07.089+01:00"
 
@@ -173,8 +173,7 @@ def test_success_is_not_reported_when_kafka_stops(tmp_path: Path) -> None:
         try:
             process.stdin.write((survey(1) + b"\n") * 20_000)  # more than the limit in flight, so some are stored
             process.stdin.flush()
-            while not stored(broker.bootstrap, "infermedica"):
-                assert process.poll() is None
+            wait_until(lambda: stored(broker.bootstrap, "infermedica"), "nothing was stored")
             broker.stop()
             out, err = process.communicate((survey(2) + b"\n") * 5, timeout=LIMIT)
         finally:

@@ -11,7 +11,7 @@ import pytest
 from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
-from tests.support.kafka.brokers import RunningBroker, apache, create_topics
+from tests.support.kafka.brokers import RunningBroker, also_on_apache
 from tests.support.processes import Command, command
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
@@ -34,19 +34,6 @@ def running(settings: Settings, **more: str) -> Iterator[Command]:
         yield process
 
 
-@pytest.fixture(params=["embedded", "apache"])
-def own_broker(request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
-    """Run a broker for one test, which compares all that its topics hold."""
-    if request.param == "embedded":
-        with EmbeddedBroker() as broker:
-            create_topics(broker.bootstrap)
-            yield RunningBroker("embedded", broker.bootstrap)
-    else:
-        with apache() as kafka:
-            create_topics(kafka.bootstrap)
-            yield RunningBroker("apache", kafka.bootstrap)
-
-
 def wait_until_as(expected: dict[str, bytes], store: Store, worker: Process) -> None:
     end = time.monotonic() + LIMIT
     while store.differences(expected) != NOTHING:
@@ -56,7 +43,7 @@ def wait_until_as(expected: dict[str, bytes], store: Store, worker: Process) -> 
 
 
 @pytest.mark.long  # tests/crash kills workers too, and always
-@pytest.mark.parametrize("own_broker", ["embedded", "apache"], indirect=True)
+@also_on_apache
 def test_killed_at_random_moments_nothing_is_lost(
     own_broker: RunningBroker, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,7 +80,7 @@ def test_killed_at_random_moments_nothing_is_lost(
         store.close()
 
 
-@pytest.mark.parametrize("own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True)
+@also_on_apache
 def test_sigterm_ends_a_worker_in_order(own_broker: RunningBroker) -> None:
     """SIGTERM under load: exit code 0, and the next worker completes the rest."""
     settings = own_broker.settings(session_timeout=6)

@@ -81,6 +81,25 @@ def apache_kafka() -> Iterator[RunningBroker]:
         yield RunningBroker("apache", kafka.bootstrap)
 
 
+also_on_apache = pytest.mark.parametrize(
+    "own_broker", ["embedded", pytest.param("apache", marks=pytest.mark.long)], indirect=True
+)
+"""A test with `own_broker` runs on both kinds: on Apache Kafka, which takes seconds to start, in `make test-long`."""
+
+
+@pytest.fixture
+def own_broker(request: pytest.FixtureRequest) -> Iterator[RunningBroker]:
+    """A broker for one test, whose topics are compared or counted whole. Embedded, unless the test is parametrized."""
+    if getattr(request, "param", "embedded") == "embedded":
+        with EmbeddedBroker() as broker:
+            create_topics(broker.bootstrap)
+            yield RunningBroker("embedded", broker.bootstrap)
+    else:
+        with apache() as kafka:
+            create_topics(kafka.bootstrap)
+            yield RunningBroker("apache", kafka.bootstrap)
+
+
 @pytest.fixture(params=["embedded", pytest.param("apache_kafka", marks=pytest.mark.long)])
 def broker(request: pytest.FixtureRequest) -> RunningBroker:
     """Each kind of broker in turn; Apache Kafka in ``make test-long``."""

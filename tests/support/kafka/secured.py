@@ -24,7 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, and
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import kafka_name
 from fhirline.topics.privileges import Grant
-from tests.support.waiting import LIMIT
+from tests.support.waiting import LIMIT, wait_until
 
 HOST = "127.0.0.1"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -115,16 +115,14 @@ class Acls:
         wanted = [binding(user, each) for each in grants]
         for made in self._admin.create_acls(wanted).values():
             made.result(LIMIT)
-        while not set(wanted) <= self.of(user):
-            pass
+        wait_until(lambda: set(wanted) <= self.of(user), f"{user} does not get its privileges")
 
     def revoke(self, user: str, grant: Grant) -> None:
         gone = binding(user, grant)
         filters = [AclBindingFilter(*(getattr(gone, each) for each in FIELDS))]
         for deleted in self._admin.delete_acls(filters).values():
             assert deleted.result(LIMIT) == [gone]
-        while gone in self.of(user):
-            pass
+        wait_until(lambda: gone not in self.of(user), f"{user} keeps a privilege")
 
     def of(self, user: str) -> set[AclBinding]:
         any_of_user = AclBindingFilter(
