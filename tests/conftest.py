@@ -20,6 +20,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--approve", action="store_true", help="write tests/golden/**/*.out.json anew; then read the diff")
 
 
+OF_THE_SESSION = ("cluster", "apache_kafka")
+OF_A_MODULE = ("gateway", "leader", "mapped", "stack", "wheel")
+"""Fixtures that take seconds to set up. All tests that share one run in one process of pytest-xdist."""
+
+LAST = ("tests/mappers", "tests/docs")
+"""Folders of short tests, which come last and fill up the processes; tests that wait for others' processes come first."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if group := shared_by(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+    root = config.rootpath
+    items.sort(key=lambda item: item.path.relative_to(root).as_posix().startswith(LAST))
+
+
+def shared_by(item: pytest.Item) -> str | None:
+    """Name the group of the tests that share an expensive fixture with this one."""
+    callspec = getattr(item, "callspec", None)
+    parameters = [value for value in callspec.params.values() if isinstance(value, str)] if callspec else []
+    used = {*getattr(item, "fixturenames", ()), *parameters}
+    for name in OF_THE_SESSION:
+        if name in used:
+            return name
+    return next((f"{item.path.stem}-{name}" for name in OF_A_MODULE if name in used), None)
+
+
 @pytest.fixture(scope="session")
 def approve(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--approve"))

@@ -1,4 +1,4 @@
-"""The size of each scenario: small in `make test`. `make crash` and `make soak` set the environment."""
+"""The size of each scenario: small in `make test-long`. `make crash` and `make soak` set the environment."""
 
 import os
 from dataclasses import dataclass
