@@ -6,6 +6,7 @@ extensions; it does not need the envelope.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -82,6 +83,36 @@ class Context:
             return []
         allowed = (code for code in row.codings if code.system != elements.SNOMED or self.settings.snomed)
         return [elements.coding(code.system, code.code, code.display) for code in allowed]
+
+    def look_up(self, table: str, words: str | None, pointer: str, flags: Flags) -> Row | None:
+        """Find the row of a code table for a vendor's words; flag words that have none (``unmapped-code``).
+
+        ``pointer`` is the JSON Pointer of ``words``; ``flags`` are those of the resource. None also where ``words`` is.
+        """
+        row = self.terminology.row(table, words)
+        if row is None and words is not None:
+            flags.add("unmapped-code", pointer, table=table)
+        return row
+
+    def quantity(self, value: int | float | None, unit: str | None, row: Row | None) -> Element | None:
+        """Make a Quantity in the vendor's unit, with the code of the unit's row where there is one; None for None.
+
+        ``value`` is what `number` returns, ``row`` what `look_up` found for ``unit``.
+        """
+        if value is None:
+            return None
+        coded = next(iter(self.curated(row)), {})
+        return elements.element(value=value, unit=unit, system=coded.get("system"), code=coded.get("code"))
+
+    def number(self, value: Decimal | None, pointer: str, flags: Flags) -> int | float | None:
+        """Return a number as JSON writes it; flag one that no JSON number can hold exactly (``value-unreadable``).
+
+        ``value`` is a `payload.Number`; ``pointer`` is its JSON Pointer; ``flags`` are those of the resource.
+        """
+        number = elements.decimal(value)
+        if number is None and value is not None:
+            flags.add("value-unreadable", pointer)
+        return number
 
     def snomed(self, code: str, display: str) -> Element | None:
         """Make a SNOMED CT Coding; None where the tenant switched SNOMED CT off (mapping.md §12)."""

@@ -119,7 +119,4 @@ def _dose_quantity(drug: Distinct[FdaDrug], context: Context) -> Element | None:
 
 def _row(table: str, name: str, words: str | None, drug: Distinct[FdaDrug], context: Context) -> Row | None:
     """Look words up in a code table; flag words without a row, so that they are counted."""
-    row = context.terminology.row(table, words)
-    if row is None and words is not None:
-        drug.flags.add("unmapped-code", f"{drug.pointer}/{name}", table=table)
-    return row
+    return context.look_up(table, words, f"{drug.pointer}/{name}", drug.flags)

@@ -1,99 +1,92 @@
-"""docs/adding-a-vendor.md, carried out: its files written and its commands run, in a copy of the repository.
+"""docs/adding-a-vendor.md, followed: its files are written and its commands run, in a copy of the repository.
 
 What it shows of their output must be what they print; ``--approve`` writes that into the document.
 """
 
-import os
+import doctest
+import inspect
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from fhirline.config.settings import PREFIX
+from fhirline.mappers import answers, builder, context, duplicates, people, times
+from fhirline.mappers.fhir import elements, narrative
+from tests.support.checkout import copied, printed
 from tests.support.paths import ROOT
-from tests.support.waiting import LIMIT
 
 DOCUMENT = ROOT / "docs" / "adding-a-vendor.md"
-FOLDERS = ("src", "config", "topics", "mappers", "streams", "tests", "docs")
-_BLOCK = re.compile(r"(?:^`(?P<path>[\w./-]+)`\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+LONGEST = 900.0
+"""Seconds that one command may take on a busy machine."""
+
+_BLOCK = re.compile(
+    r"(?:^`(?P<path>[\w./-]+)`(?P<written>, as written)?\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S
+)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: ``path`` names the file that it is, or changes; without one it is a console's."""
+    """A fenced block. ``path``: the file that it is, or changes; None for a console's or an example's.
+
+    ``written``: an earlier command has written it; it is shown, and not written again.
+    """
 
     path: str | None
+    written: bool
     kind: str
     text: str
 
 
 def blocks(document: str) -> Iterator[Block]:
     for found in _BLOCK.finditer(document):
-        yield Block(found["path"], found["kind"], found["text"])
+        yield Block(found["path"], bool(found["written"]), found["kind"], found["text"])
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the repository with no golden case but those that the document adds."""
-    for name in FOLDERS:
-        without = shutil.ignore_patterns("__pycache__", "golden", "crash", "*.egg-info")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=without, symlinks=True)
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    return tmp_path
+    """Copy the repository with no golden case but those that the document adds."""
+    return copied(tmp_path, "golden", "crash", "benchmarks")
 
 
-def write(tree: Path, path: str, text: str) -> None:
-    """A new file, what is added to a YAML file, or a line that takes the place of the one that begins like it."""
-    file = tree / path
-    if not file.exists():
+def write(file: Path, block: Block) -> None:
+    """Write a file as a block shows it, or change it by the lines of a ``diff``."""
+    if block.kind != "diff":
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, "utf-8")
-    elif file.suffix == ".yaml":
-        file.write_text(file.read_text("utf-8") + text, "utf-8")
-    else:
-        name = re.escape(text.partition("=")[0])
-        changed, count = re.subn(rf"^{name}=.*\n", text, file.read_text("utf-8"), flags=re.M)
-        assert count == 1, f"{path}: {count} lines begin with {name}="
-        file.write_text(changed, "utf-8")
-
-
-def run(tree: Path, command: str) -> str:
-    """What a command prints; it must succeed."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PYTEST_"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command],
-        cwd=tree,
-        env={**kept, "PATH": path, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}", "PYTHONDONTWRITEBYTECODE": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}"
-    return done.stdout
+        file.write_text(block.text, "utf-8")
+        return
+    lines = block.text.splitlines(keepends=True)
+    before = "".join(line[1:] for line in lines if line[0] != "+")
+    after = "".join(line[1:] for line in lines if line[0] != "-")
+    text = file.read_text("utf-8")
+    assert text.count(before) == 1, f"{block.path} has not one place with\n{before}"
+    file.write_text(text.replace(before, after), "utf-8")
 
 
 def carried_out(tree: Path, block: Block) -> str:
-    """The block as it should stand in the document."""
+    """Carry a block out; return it as it should stand in the document."""
+    if block.kind == "pycon":
+        example = doctest.DocTestParser().get_doctest(block.text, {}, DOCUMENT.name, None, 0)
+        assert doctest.DocTestRunner().run(example).failed == 0
+        return block.text
     if block.path is not None:
-        write(tree, block.path, block.text)
+        if block.written:
+            assert block.text in (tree / block.path).read_text("utf-8"), f"{block.path} was written otherwise"
+        else:
+            write(tree / block.path, block)
         return block.text
     shown = []
     for command in re.findall(r"^\$ (.+)$", block.text, re.M):
-        printed = run(tree, command)
-        shown.append(f"$ {command}\n" + ("" if command.startswith("pytest") else printed))
+        output = printed(tree, command, LONGEST)
+        shown.append(f"$ {command}\n" + ("" if command.startswith("pytest") else output))
     return "".join(shown)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_the_document_can_be_followed(tree: Path, approve: bool) -> None:
     document = DOCUMENT.read_text("utf-8")
     for block in [*blocks(document)]:
@@ -104,5 +97,59 @@ def test_the_document_can_be_followed(tree: Path, approve: bool) -> None:
             assert made == block.text
     if approve:
         DOCUMENT.write_text(document, "utf-8")
-    assert run(tree, "python -c 'import fhirline; print(fhirline.__file__)'").startswith(str(tree)), "the copy was run"
+    assert printed(tree, "python -c 'import fhirline; print(fhirline.__file__)'").startswith(str(tree)), (
+        "the copy was run"
+    )
     assert "raw.exampledoc" in (tree / "docs" / "asyncapi.yaml").read_text("utf-8")
+    contained = (tree / "tests" / "golden" / "exampledoc" / "visit_again.out.json").read_text("utf-8")
+    assert {"unmapped-code", "code-invalid", "period-inverted", "value-unreadable"} <= {
+        *re.findall(r'"code": "([\w-]+)"', contained)
+    }
+
+
+# The table of helpers
+
+
+def helpers() -> set[str]:
+    """Return the names in the first column of the table of helpers."""
+    table = DOCUMENT.read_text("utf-8").partition("## Helpers")[2]
+    cells = re.findall(r"^\| (.+?) \|", table, re.M)
+    return {name.rpartition(".")[2] for cell in cells for name in re.findall(r"`(\w[\w.]*)", cell)}
+
+
+def public(module: ModuleType) -> set[str]:
+    """Return the names of a module's own public functions."""
+    return {
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and name[0] != "_"
+    }
+
+
+def members(cls: type[Any]) -> set[str]:
+    return {
+        name
+        for name in vars(cls)
+        if name[0] != "_" and (callable(getattr(cls, name)) or isinstance(vars(cls)[name], property))
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "left_out"),
+    [
+        (members(context.Context), set()),
+        (public(context), set()),
+        (members(builder.MappingBuilder), set()),
+        (public(elements), set()),
+        (public(people), {"person"}),
+        (public(duplicates), set()),
+        (public(answers), {"secret_leaf", "label"}),
+        (public(narrative), {"div"}),
+        (public(times), {"event_time", "unix_event_time", "date_time", "inverted"}),
+    ],
+    ids=["Context", "context", "MappingBuilder", "elements", "people", "duplicates", "answers", "narrative", "times"],
+)
+def test_the_table_has_every_helper_of_an_author(names: set[str], left_out: set[str]) -> None:
+    """``left_out``: what only other helpers, or `mappers.routing`, call."""
+    assert left_out <= names
+    assert names - left_out - helpers() == set()

@@ -10,7 +10,7 @@ from fhirline.config.settings import PREFIX
 from tests.support.paths import ROOT
 
 FOLDERS = ("benchmarks", "config", "docs", "mappers", "requirements", "src", "streams", "tests", "topics")
-FILES = ("CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "README.md", "SECURITY.md", "pyproject.toml")
+FILES = (".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "README.md", "SECURITY.md", "pyproject.toml")
 
 
 def copied(target: Path, *left_out: str) -> Path:

@@ -28,7 +28,7 @@ from fhirline.streams.observe.metrics.labels import OTHER, PATHS
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.step2_consume.metrics import VendorMetrics, WorkerMetrics
 from fhirline.streams.step4_normalize.follow import follow
-from fhirline.topics.declared import raw_topic
+from fhirline.topics.declared import ENRICHED, raw_topic
 from tests.streams.enrich.test_enrich import TENANT, enriching, survey
 from tests.support.cases import cases
 from tests.support.infermedica_server import InfermedicaServer
@@ -108,14 +108,15 @@ def test_a_dead_letter_is_counted_by_its_code_and_an_old_event_has_no_latency(st
 
 
 def test_every_partition_has_a_lag_that_ends_at_zero(stack: WorkerEndpoint) -> None:
-    """30 partitions, some of them empty."""
+    """Every raw topic's partitions, some of them empty."""
+    partitions = 6 * (len(VENDORS) + len(ENRICHED))
 
     def finished(text: str) -> bool:
         lags = [value for name, _, value in samples(text) if name == "fhirline_lag_records"]
-        return len(lags) == 30 and not any(lags)
+        return len(lags) == partitions and not any(lags)
 
     told = stack.until(finished)
-    assert total(told, "fhirline_topic_partitions") == 30
+    assert total(told, "fhirline_topic_partitions") == partitions
 
 
 def test_the_enrichment_counts_its_surveys(tmp_path: Path) -> None:

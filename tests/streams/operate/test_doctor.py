@@ -11,26 +11,28 @@ import pytest
 import yaml
 
 from fhirline.config.vendors import Vendors, load_vendors
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.operate.doctor import cluster, configuration, instances, machine, work
 from fhirline.streams.operate.doctor.examine import at_the_cluster, examine
 from fhirline.streams.operate.doctor.finding import Finding, Level
 from fhirline.streams.operate.status.groups import Group
 from fhirline.streams.operate.status.summary import Members
-from fhirline.topics.declared import declared
+from fhirline.topics.declared import declared, raw_topic
 from fhirline.topics.plan import Existing, compare
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
 from tests.support.kafka.apache import free_ports
 from tests.support.kafka.brokers import RunningBroker, settings_for
 from tests.support.paths import CONFIG
-from tests.support.receiving import FHIRLINE, environment, running_gateway
+from tests.support.receiving import CREDENTIALS, FHIRLINE, environment, running_gateway
 from tests.support.waiting import LIMIT
 
 OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
 NOWHERE = "127.0.0.1:9"
 GOOD = "k7Vw2p0ZrJx9Qm4NtB6s"
-VARIABLES = ("MEDIQUO_SECRET", "INFERMEDICA_TOKEN", "ALTIBBI_SECRET", "AZODHA_SECRET")
-SECRETS = {f"FHIRLINE_{name}": GOOD for name in VARIABLES}
+SECRETS = {credential.secrets[0]: GOOD for credential in CREDENTIALS.values()}
+FIRST = raw_topic(min(VENDORS))
+"""The first of the declared topics."""
 
 
 def said(findings: Iterable[Finding], check: str) -> list[tuple[Level, str]]:
@@ -167,7 +169,7 @@ def test_a_port_is_free_or_ours_or_of_another_program(embedded: RunningBroker, t
 def test_a_gateway_that_is_not_ready_is_a_problem(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker, running_gateway(broker.bootstrap, tmp_path) as gateway:  # no topics there
         found = machine.gateway_port(settings_for(NOWHERE, gateway_port=gateway.port))
-    assert (found.level, "raw.altibbi" in found.text) == (PROBLEM, True)
+    assert (found.level, FIRST in found.text) == (PROBLEM, True)
 
 
 def test_the_folder_of_replays_is_private_and_writable(tmp_path: Path) -> None:
@@ -246,10 +248,10 @@ def test_missing_topics() -> None:
         found = list(at_the_cluster(settings_for(broker.bootstrap), LIMIT))
     [(level, text)] = said(found, "topics")
     assert level is PROBLEM
-    assert "missing: raw.altibbi" in text
+    assert f"missing: {FIRST}" in text
     secured = settings_for(NOWHERE, security_protocol="SSL")
     [(_, text)] = said(cluster.topics(compare(declared(secured), {}), secured), "topics")
-    assert "missing, or not visible to this Kafka user: raw.altibbi" in text
+    assert f"missing, or not visible to this Kafka user: {FIRST}" in text
 
 
 def test_events_survive_the_loss_of_a_broker() -> None:
