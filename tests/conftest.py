@@ -25,7 +25,7 @@ OF_A_MODULE = ("gateway", "leader", "mapped", "stack", "wheel")
 """Fixtures that take seconds to set up. All tests that share one run in one process of pytest-xdist."""
 
 LAST = ("tests/mappers", "tests/docs")
-"""Folders of short tests, which come last and fill up the processes; tests that wait for others' processes come first."""
+"""Folders of short tests. They come last and fill up the processes; tests that wait for others come first."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
