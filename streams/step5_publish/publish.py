@@ -7,6 +7,7 @@ same keys (faust.md §2.2 to §2.4).
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,9 @@ YIELD_EVERY = 500
 SESSION_SHARE = 0.9
 """Share of the session timeout for which a record may wait. Heartbeats come every tenth of it (step 2)."""
 
+librdkafka_log = logging.getLogger("librdkafka")
+"""Takes librdkafka's own lines, which would go past the structured log to standard error."""
+
 Delivered = Callable[[Message], None]
 """Called with each record that Kafka has acknowledged, with its partition and offset."""
 
@@ -71,7 +75,7 @@ class RecordPublisher:
         # With OAUTHBEARER each producer blocks for a second until it has its first token. They block here, in parallel,
         # because an event loop that blocks that long ends its worker (step2_consume/fencing.py).
         with ThreadPoolExecutor(producers) as threads:
-            self._producers = tuple(threads.map(lambda _: Producer(config), range(producers)))
+            self._producers = tuple(threads.map(lambda _: Producer(config, logger=librdkafka_log), range(producers)))
         self._of_topic: dict[str, Producer] = {}
 
     def publish(

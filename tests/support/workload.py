@@ -5,6 +5,7 @@ law is that no crash, pause or repeat may show in the last value under any canon
 """
 
 import copy
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -81,7 +82,7 @@ def _of_patient(value: Any, number: int) -> Any:
 
 def produce(settings: Settings, records: Iterable[ProducerRecord]) -> list[ConsumerRecord]:
     """Write raw records; returns them as they lie on the topics, by partition and offset."""
-    producer = Producer(producer_config(settings))
+    producer = Producer(producer_config(settings), logger=logging.getLogger("librdkafka"))
     written: list[ConsumerRecord] = []
 
     def report(made: ProducerRecord) -> Any:

@@ -23,6 +23,7 @@ that is marked with it, or whose letter has it.
 An erased patient's event is not sent. The worker would not map it, but the raw topic would contain it once more.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -116,7 +117,7 @@ class Redriver:
         self._every = 1 / rate if rate else 0.0
         self._next = 0.0
         self._erasures = ErasureListFeed(settings)
-        self._producer = Producer(producer_config(settings, **{"linger.ms": 5}))
+        self._producer = Producer(producer_config(settings, **{"linger.ms": 5}), logger=logging.getLogger("librdkafka"))
         self._marks: deque[tuple[str, Mark]] = deque()
         self._unmarked: list[str] = []
         self.report = Report()

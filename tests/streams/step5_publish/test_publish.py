@@ -74,8 +74,8 @@ def test_topics_share_producers_and_each_keeps_its_order(
 ) -> None:
     producers: list[Producer] = []
 
-    def counted(config: dict[str, Any]) -> Producer:
-        producers.append(Producer(config))
+    def counted(config: dict[str, Any], **more: Any) -> Producer:
+        producers.append(Producer(config, **more))
         return producers[-1]
 
     monkeypatch.setattr(module, "Producer", counted)
