@@ -48,8 +48,10 @@ def blocks(document: str) -> Iterator[Block]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Copy the repository with no golden case but those that the document adds."""
-    return copied(tmp_path, "golden", "crash", "benchmarks")
+    """Copy the repository."""
+    copied(tmp_path, "crash")
+    printed(tmp_path, "git init --quiet")  # the documents' tests list the repository's files
+    return tmp_path
 
 
 def write(file: Path, block: Block) -> None:

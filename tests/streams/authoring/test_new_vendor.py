@@ -256,6 +256,18 @@ def test_a_dry_run_prints_the_files_and_writes_none(tmp_path: Path, monkeypatch:
     assert "acmecare" not in HERE.read(at.REGISTRY)
 
 
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        ("s/visit.json", "fhirline map acmecare --resources s/visit.json"),
+        ("my samples.ndjson:3", "fhirline map acmecare --resources --ndjson 'my samples.ndjson'"),
+        ("all.json[2]", "jq -c '.[]' all.json | fhirline map acmecare --resources --ndjson"),
+    ],
+)
+def test_the_next_step_maps_the_file_of_the_sample(origin: str, command: str) -> None:
+    assert f": {command}\n" in vendor._next_steps(plan(HERE, Options("acmecare"), [Sample(origin, VISIT)]))
+
+
 def test_if_anything_fails_every_file_is_as_before(tmp_path: Path) -> None:
     tree = copied(tmp_path / "tree", "golden", "benchmarks")
     (tree / "topics" / "asyncapi.py").write_text("raise SystemExit('no contract')\n")
