@@ -20,6 +20,7 @@ import fhirline
 from fhirline.config.settings import PREFIX
 from fhirline.config.vendors import Vendors
 from fhirline.mappers import MAPPING_VERSION
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.cli import map as map_command
 from tests.support.cases import Case, cases, with_settings
 from tests.support.paths import DOCS
@@ -75,7 +76,7 @@ def test_it_returns_what_the_command_prints(case: Case, tmp_path: Path, monkeypa
 
 
 def test_there_are_cases_of_all_vendors_and_of_refusals() -> None:
-    assert {case.vendor for case in SINGLE} == {"altibbi", "azodha", "infermedica", "mediquo"}
+    assert {case.vendor for case in SINGLE} == {*VENDORS}
     assert any(json.loads(case.approved.read_text("utf-8"))[0]["refusals"] for case in SINGLE)
     assert any(case.settings for case in SINGLE)
 
@@ -127,7 +128,7 @@ def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"vendor": "altibi"}, r"^vendor: unknown vendor 'altibi'; use one of altibbi, azodha, infermedica, mediquo$"),
+        ({"vendor": "altibi"}, rf"^vendor: unknown vendor 'altibi'; use one of {', '.join(VENDORS)}$"),
         ({"tenant": "x"}, r"^tenant: altibbi has no tenant 'x'; use one of acme, default, or add it"),
         ({"received_at": "2024-05-02"}, r"^received_at: '2024-05-02' is not an instant with a time zone"),
         ({"received_at": datetime(2024, 5, 2)}, r"^received_at: '2024-05-02 00:00:00' is not an instant"),
