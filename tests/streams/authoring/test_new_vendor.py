@@ -152,8 +152,9 @@ def test_options_override_what_would_be_guessed() -> None:
     assert 'type_at("/kind")' in package
     assert 'patient_at("/who")' in package
     assert not any(guess.guessed for guess in made.guesses.values())
-    assert "    name: Acme Care\n" in made.changed["config/vendors.yaml"]
-    assert "header: x-acme, scheme: static, secrets: [FHIRLINE_INVENTEDCARE_SECRET]" in made.changed["config/vendors.yaml"]
+    block = made.changed["config/vendors.yaml"]
+    assert "    name: Acme Care\n" in block
+    assert "header: x-acme, scheme: static, secrets: [FHIRLINE_INVENTEDCARE_SECRET]" in block
 
 
 def test_a_document_without_a_place_is_named_and_left(tmp_path: Path) -> None:
