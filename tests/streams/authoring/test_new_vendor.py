@@ -124,6 +124,13 @@ def test_without_a_patient_the_event_makes_nothing() -> None:
 def test_a_case_is_received_after_its_events_and_holds_no_secret() -> None:
     case = json.loads(planned(VISIT).created["tests/golden/inventedcare/visit_completed.in.json"])
     assert case["received_at"] == VISIT["sent_at"]
+    later = planned({**VISIT, "sent_at": "2031-05-02T10:31:07.5+02:00"}, VISIT)
+    case_of_both = json.loads(later.created["tests/golden/inventedcare/visit_completed.in.json"])
+    assert case_of_both["received_at"] == "2031-05-02T10:31:07Z"
+    earlier = planned({**VISIT, "sent_at": "2031-05-02T10:31:07.5Z"})
+    assert (
+        '"received_at": "2031-05-02T10:31:08Z"' in earlier.created["tests/golden/inventedcare/visit_completed.in.json"]
+    )
     assert case["events"][0]["room"] == {"join_url": "https://meet.example/r?x=1", "access_token": "[redacted]"}
 
 
