@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,7 @@ def test_a_dry_run_prints_the_files_and_writes_none(tmp_path: Path, monkeypatch:
     assert (result.exit_code, result.exception) == (0, None)
     for path in ("mappers/inventedcare/payload.py", "tests/mappers/test_inventedcare.py", "mappers/registry.py"):
         assert f"--- {path}\n" in result.output
-    assert '"infermedica", "inventedcare", "mediquo")' in result.output
+    assert re.search(r'^\+VENDORS = \(.*"inventedcare", ', result.output, re.M)
     assert "event type: /event (guessed: a text of this name in all 3 samples with 2 different values" in result.output
     assert "/room/access_token (its key 'access_token') is stored in the raw topic: add its key to" in result.output
     assert not (ROOT / "mappers" / "inventedcare").exists()
