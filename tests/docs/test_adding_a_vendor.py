@@ -69,7 +69,7 @@ def write(file: Path, block: Block) -> None:
 
 
 def carried_out(tree: Path, block: Block) -> str:
-    """Carry a block out; return it as it should stand in the document."""
+    """Carry a block out; return its text with the output that was printed."""
     if block.kind == "pycon":
         example = doctest.DocTestParser().get_doctest(block.text, {}, DOCUMENT.name, None, 0)
         assert doctest.DocTestRunner().run(example).failed == 0

@@ -305,8 +305,8 @@ def test_an_invented_vendor_is_green_from_the_first_minute(tmp_path: Path) -> No
     tree = copied(tmp_path / "tree")
     printed(tree, "git init --quiet")  # the documents' tests list the repository's files
     samples = sample(tmp_path, VISIT, *LABS, PING)
-    said = printed(tree, f"fhirline vendor new inventedcare --name 'Acme Care' --sample {samples}")
-    assert "Acme Care, 3 events:" in said
+    report = printed(tree, f"fhirline vendor new inventedcare --name 'Acme Care' --sample {samples}")
+    assert "Acme Care, 3 events:" in report
     assert run_in(tree, f"fhirline vendor new inventedcare --sample {samples}").returncode == 2
     printed(tree, "ruff check . && ruff format --check .")
     printed(tree, "mypy src/fhirline/mappers/inventedcare tests/mappers/test_inventedcare.py", 600)
