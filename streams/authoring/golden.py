@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection
+from decimal import Decimal
 from typing import Any
 
 from fhirline.mappers.instants import Instant
@@ -39,10 +40,20 @@ def golden_case(samples: Collection[Sample], event_time: EventTimeOf, used: Coll
     if cut := len(_text(bodies)) > LARGE:
         bodies = [_cut(body) for body in bodies]
     times = [time for sample in samples if (time := own_time(sample, event_time))]
-    latest = max(times, key=lambda time: time.order, default=None)
-    default = Instant.parse(RECEIVED_AT)
-    late = {"received_at": latest.text} if latest and default and default < latest else {}
+    late = _late_receipt(times)
     return f"{_text({**late, 'events': bodies})}\n", cut
+
+
+def _late_receipt(times: Collection[Instant]) -> dict[str, str]:
+    """Return the case's ``received_at``, the first whole second after all times; empty if the default is later."""
+    default = Instant.parse(RECEIVED_AT)
+    assert default is not None
+    latest = max(times, key=lambda time: time.order, default=default)
+    if latest <= default:
+        return {}
+    seconds, fraction = latest.order
+    received = Instant.from_unix(Decimal(seconds + (1 if fraction else 0)))
+    return {"received_at": received.text} if received else {}
 
 
 def _text(value: Any) -> str:

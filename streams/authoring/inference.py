@@ -25,7 +25,7 @@ RESERVED = frozenset(
 )
 """Class names that the generated modules use already."""
 
-_ID = re.compile(r"(.*_)?(ids?|uuid|guid|code|key|ref|mrn|phone|mobile|zip)", re.ASCII)
+_ID = re.compile(r"(.*_)?(ids?|uuid|guid|code|key|ref|mrn|no|nr|number|phone|mobile|zip)", re.ASCII)
 _ALIKE = 0.5
 """Share of common fields from which two objects are taken to be the same thing."""
 

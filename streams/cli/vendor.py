@@ -1,5 +1,7 @@
 """``fhirline vendor``: writes the first version of a vendor's mapping from samples, in a checkout of the repository."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -134,7 +136,7 @@ def _next_steps(made: "Plan") -> str:
     event = next((each for each in vendor.events if each.patient), vendor.events[0])
     steps = (
         "Read tests/golden/{name}/*.in.json: the samples are in the repository now. Invented people only.",
-        "See what an event becomes: fhirline map {name} --resources {origin}",
+        "See what an event becomes: {map}",
         "Map its values in mappers/{name}/{module}.py; remove each from NOT_MAPPED (docs/adding-a-vendor.md, step 3).",
         "Approve the result, and read it: pytest tests/mappers/test_golden.py -k {name} --approve; git diff",
         "State what each path becomes in docs/design/mapping.md §{section}.",
@@ -146,6 +148,16 @@ def _next_steps(made: "Plan") -> str:
         "module": event.module,
         "section": made.section,
         "secret": vendor.secret,
-        "origin": event.samples[0].origin,
+        "map": _map_command(vendor.name, event.samples[0].origin),
     }
     return "\nNext:\n" + "\n".join(f"  {number}. {step.format(**values)}" for number, step in enumerate(steps, 1))
+
+
+def _map_command(vendor: str, origin: str) -> str:
+    """Write the command that maps the file of a sample. ``origin``: ``file``, ``file:line`` or ``file[position]``."""
+    found = re.fullmatch(r"(?P<file>.*?)(?P<line>:\d+)?(?P<position>\[\d+\])?", origin, re.S)
+    assert found is not None
+    file = shlex.quote(found["file"])
+    if found["position"]:
+        return f"jq -c '.[]' {file} | fhirline map {vendor} --resources --ndjson"
+    return f"fhirline map {vendor} --resources {'--ndjson ' if found['line'] else ''}{file}"

@@ -48,8 +48,10 @@ def blocks(document: str) -> Iterator[Block]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Copy the repository with no golden case but those that the document adds."""
-    return copied(tmp_path, "golden", "crash", "benchmarks")
+    """Copy the repository."""
+    copied(tmp_path, "crash")
+    printed(tmp_path, "git init --quiet")  # the documents' tests list the repository's files
+    return tmp_path
 
 
 def write(file: Path, block: Block) -> None:
@@ -67,7 +69,7 @@ def write(file: Path, block: Block) -> None:
 
 
 def carried_out(tree: Path, block: Block) -> str:
-    """Carry a block out; return it as it should stand in the document."""
+    """Carry a block out; return its text with the output that was printed."""
     if block.kind == "pycon":
         example = doctest.DocTestParser().get_doctest(block.text, {}, DOCUMENT.name, None, 0)
         assert doctest.DocTestRunner().run(example).failed == 0

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fhirline.topics.declared import RESOURCE_TYPES
 from tests.support.cases import Case, cases, shown
 
 
@@ -14,6 +15,11 @@ def test_maps_to_what_was_approved(case: Case, approve: bool) -> None:
         case.approved.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", "utf-8")
     assert case.approved.exists(), f"{case.approved.name} is missing: run pytest --approve, then read what it wrote"
     assert made == json.loads(case.approved.read_text("utf-8"))
+
+
+def test_every_type_of_resource_has_a_topic() -> None:
+    made = {output.resource["resourceType"] for case in cases() for result in case.run() for output in result.outputs}
+    assert made - {*RESOURCE_TYPES} == set()
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.vendor}/{case.name}")

@@ -88,6 +88,8 @@ def _leniency(problem: Problem, mutant: dict[str, Any]) -> int | None:
         if names[-1].endswith(("__ext", "_fhir")):
             return 8
         return 9 if names[-1] == "contained" and "contained" in names[:-1] else None
+    if problem.code == "missing":  # it stands under its Python-side name
+        return 8 if f"{names[-1]}_fhir" in _at(mutant, names[:-1]) else None
     value = _at(mutant, names)
     if problem.code in _JSON_TYPES:
         return 6 if value is None else 5

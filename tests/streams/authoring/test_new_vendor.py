@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ PING = {"event": "ping", "sent_at": "2024-05-02T10:31:07Z"}
 
 
 def planned(*bodies: dict[str, Any], **options: Any) -> Plan:
-    return plan(HERE, Options("acmecare", **options), [Sample(f"sample {n}", body) for n, body in enumerate(bodies)])
+    return plan(
+        HERE, Options("inventedcare", **options), [Sample(f"sample {n}", body) for n, body in enumerate(bodies)]
+    )
 
 
 # What is written
@@ -88,7 +91,7 @@ def test_any_name_of_an_event_becomes_a_module(event: str) -> None:
     assert all(module.isidentifier() for module in modules)
     assert (
         ast.literal_eval(
-            made.created["mappers/acmecare/__init__.py"].partition("events={")[2].partition(":")[0].strip()
+            made.created["mappers/inventedcare/__init__.py"].partition("events={")[2].partition(":")[0].strip()
         )
         == event
     )
@@ -97,14 +100,14 @@ def test_any_name_of_an_event_becomes_a_module(event: str) -> None:
 def test_several_samples_of_one_event_are_one_model_and_one_case() -> None:
     made = planned(*LABS)
     assert [(event.type, len(event.samples)) for event in made.vendor.events] == [("lab.result", 2)]
-    payload = made.created["mappers/acmecare/payload.py"]
+    payload = made.created["mappers/inventedcare/payload.py"]
     assert "    value: Shortest = None\n    unit: Text = None\n" in payload
-    assert json.loads(made.created["tests/golden/acmecare/lab_result.in.json"]) == {"events": LABS}
+    assert json.loads(made.created["tests/golden/inventedcare/lab_result.in.json"]) == {"events": LABS}
 
 
 def test_no_resource_but_the_patient_is_made_and_the_rest_is_listed() -> None:
     made = planned(VISIT)
-    module = made.created["mappers/acmecare/visit_completed.py"]
+    module = made.created["mappers/inventedcare/visit_completed.py"]
     assert (
         'NOT_MAPPED = (\n    "/patient/name",\n    "/visit-id",\n    "/class",\n    "/room",\n    "/doctor",\n)'
         in module
@@ -114,24 +117,31 @@ def test_no_resource_but_the_patient_is_made_and_the_rest_is_listed() -> None:
 
 def test_without_a_patient_the_event_makes_nothing() -> None:
     made = planned(PING)
-    assert 'build.flag("not-supported")' in made.created["mappers/acmecare/ping.py"]
-    assert "patient_key=patient_at()," in made.created["mappers/acmecare/__init__.py"]
-    assert "Acmecare's `ping`) stay in" in made.changed["README.md"]
+    assert 'build.flag("not-supported")' in made.created["mappers/inventedcare/ping.py"]
+    assert "patient_key=patient_at()," in made.created["mappers/inventedcare/__init__.py"]
+    assert "Inventedcare's `ping`) stay in" in made.changed["README.md"]
 
 
 def test_a_case_is_received_after_its_events_and_holds_no_secret() -> None:
-    case = json.loads(planned(VISIT).created["tests/golden/acmecare/visit_completed.in.json"])
+    case = json.loads(planned(VISIT).created["tests/golden/inventedcare/visit_completed.in.json"])
     assert case["received_at"] == VISIT["sent_at"]
+    later = planned({**VISIT, "sent_at": "2031-05-02T10:31:07.5+02:00"}, VISIT)
+    case_of_both = json.loads(later.created["tests/golden/inventedcare/visit_completed.in.json"])
+    assert case_of_both["received_at"] == "2031-05-02T10:31:07Z"
+    earlier = planned({**VISIT, "sent_at": "2031-05-02T10:31:07.5Z"})
+    assert (
+        '"received_at": "2031-05-02T10:31:08Z"' in earlier.created["tests/golden/inventedcare/visit_completed.in.json"]
+    )
     assert case["events"][0]["room"] == {"join_url": "https://meet.example/r?x=1", "access_token": "[redacted]"}
 
 
 def test_a_large_sample_is_cut_in_the_case_and_not_in_the_model() -> None:
     items = [{"text": "x" * 500, f"field_{n % 10}": n} for n in range(2_000)]
     made = planned({**VISIT, "items": items, "scan": "y" * 10_000})
-    case = made.created["tests/golden/acmecare/visit_completed.in.json"]
+    case = made.created["tests/golden/inventedcare/visit_completed.in.json"]
     assert len(json.dumps(items)) > 1_000_000
     assert len(case) < 20_000
-    assert "field_9: Number = None" in made.created["mappers/acmecare/payload.py"]
+    assert "field_9: Number = None" in made.created["mappers/inventedcare/payload.py"]
     assert [notice.partition(" holds ")[2] for notice in made.notices] == [
         "the samples cut: lists to 3 items, texts to 2000 characters"
     ]
@@ -146,19 +156,20 @@ def test_options_override_what_would_be_guessed() -> None:
         patient_fields=("/who",),
         time_fields=("/sent_at",),
     )
-    package = made.created["mappers/acmecare/__init__.py"]
+    package = made.created["mappers/inventedcare/__init__.py"]
     assert 'type_at("/kind")' in package
     assert 'patient_at("/who")' in package
     assert not any(guess.guessed for guess in made.guesses.values())
-    assert "    name: Acme Care\n" in made.changed["config/vendors.yaml"]
-    assert "header: x-acme, scheme: static, secrets: [FHIRLINE_ACMECARE_SECRET]" in made.changed["config/vendors.yaml"]
+    block = made.changed["config/vendors.yaml"]
+    assert "    name: Acme Care\n" in block
+    assert "header: x-acme, scheme: static, secrets: [FHIRLINE_INVENTEDCARE_SECRET]" in block
 
 
 def test_a_document_without_a_place_is_named_and_left(tmp_path: Path) -> None:
     tree = copied(tmp_path, "golden", "benchmarks")
     (tree / "README.md").write_text("# Ours\n")
-    made = plan(Checkout(tree), Options("acmecare"), [Sample("x", VISIT)])
-    assert made.notices == ["README.md: the place for a new vendor was not found; add Acmecare by hand"]
+    made = plan(Checkout(tree), Options("inventedcare"), [Sample("x", VISIT)])
+    assert made.notices == ["README.md: the place for a new vendor was not found; add Inventedcare by hand"]
     assert "README.md" not in made.changed
 
 
@@ -228,7 +239,7 @@ def sample(folder: Path, *bodies: dict[str, Any]) -> str:
 
 
 def test_elsewhere_than_in_a_checkout_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = invoked(tmp_path, monkeypatch, "acmecare", "--sample", sample(tmp_path, VISIT))
+    result = invoked(tmp_path, monkeypatch, "inventedcare", "--sample", sample(tmp_path, VISIT))
     assert isinstance(result.exception, ConfigurationError)
     assert str(result.exception).startswith(f"{tmp_path} is in no checkout of fhirline")
 
@@ -237,7 +248,7 @@ def test_a_missing_tool_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(at, "TOOLS", ("genson_that_nobody_has",))
-    result = invoked(ROOT, monkeypatch, "acmecare", "--sample", sample(tmp_path, VISIT))
+    result = invoked(ROOT, monkeypatch, "inventedcare", "--sample", sample(tmp_path, VISIT))
     assert isinstance(result.exception, ConfigurationError)
     assert "genson_that_nobody_has not installed" in str(result.exception)
     assert str(result.exception).endswith("-m pip install --require-hashes -r requirements/dev.lock")
@@ -245,15 +256,27 @@ def test_a_missing_tool_is_named_with_the_command_that_installs_it(
 
 def test_a_dry_run_prints_the_files_and_writes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = ROOT / "docs"  # a folder inside the checkout
-    result = invoked(folder, monkeypatch, "acmecare", "--dry-run", "--sample", sample(tmp_path, VISIT, *LABS))
+    result = invoked(folder, monkeypatch, "inventedcare", "--dry-run", "--sample", sample(tmp_path, VISIT, *LABS))
     assert (result.exit_code, result.exception) == (0, None)
-    for path in ("mappers/acmecare/payload.py", "tests/mappers/test_acmecare.py", "mappers/registry.py"):
+    for path in ("mappers/inventedcare/payload.py", "tests/mappers/test_inventedcare.py", "mappers/registry.py"):
         assert f"--- {path}\n" in result.output
-    assert 'VENDORS = ("acmecare", "altibbi"' in result.output
+    assert re.search(r'^\+VENDORS = \(.*"inventedcare", ', result.output, re.M)
     assert "event type: /event (guessed: a text of this name in all 3 samples with 2 different values" in result.output
     assert "/room/access_token (its key 'access_token') is stored in the raw topic: add its key to" in result.output
-    assert not (ROOT / "mappers" / "acmecare").exists()
-    assert "acmecare" not in HERE.read(at.REGISTRY)
+    assert not (ROOT / "mappers" / "inventedcare").exists()
+    assert "inventedcare" not in HERE.read(at.REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("origin", "command"),
+    [
+        ("s/visit.json", "fhirline map inventedcare --resources s/visit.json"),
+        ("my samples.ndjson:3", "fhirline map inventedcare --resources --ndjson 'my samples.ndjson'"),
+        ("all.json[2]", "jq -c '.[]' all.json | fhirline map inventedcare --resources --ndjson"),
+    ],
+)
+def test_the_next_step_maps_the_file_of_the_sample(origin: str, command: str) -> None:
+    assert f": {command}\n" in vendor._next_steps(plan(HERE, Options("inventedcare"), [Sample(origin, VISIT)]))
 
 
 def test_if_anything_fails_every_file_is_as_before(tmp_path: Path) -> None:
@@ -261,7 +284,7 @@ def test_if_anything_fails_every_file_is_as_before(tmp_path: Path) -> None:
     (tree / "topics" / "asyncapi.py").write_text("raise SystemExit('no contract')\n")
     before = files(tree)
     checkout = Checkout(tree)
-    made = plan(checkout, Options("acmecare"), read_samples([Path(sample(tmp_path, VISIT))]))
+    made = plan(checkout, Options("inventedcare"), read_samples([Path(sample(tmp_path, VISIT))]))
     with pytest.raises(ConfigurationError, match="no contract"):
         write(checkout, made)
     assert files(tree) == before
@@ -282,16 +305,17 @@ def test_an_invented_vendor_is_green_from_the_first_minute(tmp_path: Path) -> No
     tree = copied(tmp_path / "tree")
     printed(tree, "git init --quiet")  # the documents' tests list the repository's files
     samples = sample(tmp_path, VISIT, *LABS, PING)
-    said = printed(tree, f"fhirline vendor new acmecare --name 'Acme Care' --sample {samples}")
-    assert "Acme Care, 3 events:" in said
-    assert run_in(tree, f"fhirline vendor new acmecare --sample {samples}").returncode == 2
+    report = printed(tree, f"fhirline vendor new inventedcare --name 'Acme Care' --sample {samples}")
+    assert "Acme Care, 3 events:" in report
+    assert run_in(tree, f"fhirline vendor new inventedcare --sample {samples}").returncode == 2
     printed(tree, "ruff check . && ruff format --check .")
-    printed(tree, "mypy src/fhirline/mappers/acmecare tests/mappers/test_acmecare.py", 600)
+    printed(tree, "mypy src/fhirline/mappers/inventedcare tests/mappers/test_inventedcare.py", 600)
     printed(tree, "pytest -n 2 tests/mappers", 1500)
     documents = "tests/docs/test_mapping.py tests/docs/test_reference.py tests/docs/test_readme.py"
     printed(tree, f"pytest {documents} tests/topics/test_asyncapi.py -k 'not keeps_to'", 600)
     printed(
-        tree, "fhirline map acmecare --tenant acme --resources " + samples + " --ndjson > mapped.ndjson || [ $? = 2 ]"
+        tree,
+        "fhirline map inventedcare --tenant acme --resources " + samples + " --ndjson > mapped.ndjson || [ $? = 2 ]",
     )
     mapped = [json.loads(line) for line in (tree / "mapped.ndjson").read_text("utf-8").splitlines()]
     assert [each["identifier"][0]["value"] for each in mapped if each["resourceType"] == "Patient"] == [
