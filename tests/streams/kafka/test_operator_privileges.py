@@ -167,7 +167,7 @@ def test_every_operator_command_works_with_exactly_its_privileges(deployment: De
         ("replay", *of_tenant),
     )
     assert re.search(r"altibbi\traw.altibbi\tsecured\t[1-9]", status), status
-    assert "this Kafka user has all that the operator's commands need" in doctor
+    assert "this Kafka user has all privileges of the operator's commands" in doctor
     assert '"status_update"' in show
     assert "fhir.r4.bundle/" in trace
     assert "2 events mapped" in diff
