@@ -33,8 +33,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if group := shared_by(item):
             item.add_marker(pytest.mark.xdist_group(group))
+        if on_apache_kafka(item):
+            item.add_marker(pytest.mark.long)
     root = config.rootpath
     items.sort(key=lambda item: item.path.relative_to(root).as_posix().startswith(LAST))
+
+
+def on_apache_kafka(item: pytest.Item) -> bool:
+    """Tell whether a test runs on Apache Kafka, which takes seconds to start: it belongs to ``make test-long``."""
+    return shared_by(item) in OF_THE_SESSION
 
 
 def shared_by(item: pytest.Item) -> str | None:

@@ -395,6 +395,7 @@ def test_surveys_in_progress_are_limited_by_the_setting(
         assert {survey_of(each) for each in reading(ENRICHED).count(5, process)} == set(waiting)
 
 
+@pytest.mark.long
 @also_on_apache
 def test_nothing_is_lost_when_killed_between_fetch_and_commit(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]

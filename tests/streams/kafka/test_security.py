@@ -118,7 +118,6 @@ def test_a_process_without_one_privilege_does_not_start_and_names_it(
     assert f"{lacking.operation} on {lacking.resource.lower()} {lacking.name};" in line
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "lost",
     [
@@ -138,7 +137,6 @@ def test_a_worker_that_loses_a_privilege_ends(cluster: Cluster, lost: Grant) -> 
     assert "AUTHORIZATION" in worker.output.upper()
 
 
-@pytest.mark.long
 def test_committed_offsets_need_a_privilege_which_the_error_names(cluster: Cluster) -> None:
     """A worker may notice only at its first batch."""
     lost, place = Grant("Group", GROUP, "Read"), TopicPartition(raw_topic("mediquo"), 0)
@@ -200,7 +198,6 @@ def test_a_mistake_in_the_settings_is_one_line_and_exit_2(cluster: Cluster, mist
             process.stop()
 
 
-@pytest.mark.long
 def test_all_three_clients_authenticate_by_oauthbearer(cluster: Cluster, tmp_path: Path) -> None:
     """kafka-python (topics), librdkafka (ingest, worker) and aiokafka (worker), with tokens of a local endpoint.
 

@@ -80,10 +80,8 @@ class Losing:
         return True
 
 
-@pytest.mark.parametrize(
-    "what",
-    ["between and last", *(pytest.param(each, marks=pytest.mark.long) for each in ("first", "between", "last", "all"))],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("what", LOST)
 def test_what_faust_loses_is_mapped(what: str, ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     with apache() as kafka:
         create_topics(kafka.bootstrap)
