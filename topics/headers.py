@@ -31,6 +31,11 @@ EVENT_KEY = Header(
 EVENT_TYPE = Header(
     "event-type", "^.+$", "a known event type of the vendor, or unknown; never other text of the payload"
 )
+BODY_FLAGS = Header(
+    "body-flags",
+    "^[a-z]+(-[a-z]+)*(,[a-z]+(-[a-z]+)*)*$",
+    "flags of how the body was read (mapping.md §2.5), comma-separated; missing if there are none",
+)
 VENDOR = Header("vendor", "^[a-z0-9_-]+$", "the vendor of the event")
 RAW = Header("raw", COORDINATES, "topic/partition/offset of the raw record that it was made from")
 MAPPING_VERSION = Header("mapping-version", "^.+$", "version of the mapping that made it")
@@ -63,7 +68,7 @@ class HeaderSet:
 
 
 RAW_RECORD = HeaderSet(
-    "Raw", (), (RECEIVED_AT, TENANT, EVENT_KEY, EVENT_TYPE, ATTEMPT, FIRST_RAW, REDRIVE, TRACEPARENT)
+    "Raw", (), (RECEIVED_AT, TENANT, EVENT_KEY, EVENT_TYPE, BODY_FLAGS, ATTEMPT, FIRST_RAW, REDRIVE, TRACEPARENT)
 )
 """All are optional, since records of other producers have none."""
 CANONICAL_RECORD = HeaderSet(
@@ -72,5 +77,5 @@ CANONICAL_RECORD = HeaderSet(
 DEAD_LETTER = HeaderSet(
     "DeadLetter",
     (VENDOR, RAW, MAPPING_VERSION, ERROR_CODE, ERROR_PATH, ERRORS, RAW_TIMESTAMP, ATTEMPT),
-    (RECEIVED_AT, TENANT, EVENT_TYPE, EVENT_KEY, FIRST_RAW, REDRIVE, TRACEPARENT),
+    (RECEIVED_AT, TENANT, EVENT_TYPE, EVENT_KEY, BODY_FLAGS, FIRST_RAW, REDRIVE, TRACEPARENT),
 )

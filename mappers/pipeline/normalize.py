@@ -103,7 +103,11 @@ class Normalizer:
         updates: list[StateUpdate],
     ) -> Normalized:
         """Fold what the mapping made, and make the outputs of it."""
-        event_flags = [*(Flag(code) for code in context.time.flags if mapped.resources), *mapped.flags]
+        event_flags = [
+            *map(Flag, context.envelope.flags),
+            *(Flag(code) for code in context.time.flags if mapped.resources),
+            *mapped.flags,
+        ]
         drafts = DraftSet(flags=[*event_flags, *(refused.flag for refused in mapped.refused)], updates=updates)
         for made in mapped.resources:
             collect(made, context.version, state, drafts)

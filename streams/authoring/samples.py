@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.mappers.pipeline.envelope import Body, deeper_than
+from fhirline.mappers.pipeline.body import Body, deeper_than
 
 MAX_DEPTH = 64
 """Deepest nesting of a sample: the default of FHIRLINE_MAX_DEPTH, beyond which the gateway refuses a body."""

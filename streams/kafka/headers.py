@@ -8,6 +8,7 @@ RECEIVED_AT = contract.RECEIVED_AT.name
 TENANT = contract.TENANT.name
 EVENT_KEY = contract.EVENT_KEY.name
 EVENT_TYPE = contract.EVENT_TYPE.name
+BODY_FLAGS = contract.BODY_FLAGS.name
 VENDOR = contract.VENDOR.name
 RAW = contract.RAW.name
 MAPPING_VERSION = contract.MAPPING_VERSION.name

@@ -1,7 +1,8 @@
 """The raw record: a vendor's event as it is retained (architecture.md §3.2).
 
 Value: the vendor's JSON, redacted (mapping.md §7). Key: ``tenant|<patient key>`` (§2). Headers:
-``received-at``, ``tenant``, ``event-key``, and the event of the ingress route (Azodha) as ``event-type``.
+``received-at``, ``tenant``, ``event-key``, the event of the ingress route (Azodha) as ``event-type``, and the flags of
+how the body was read (§2.5) as ``body-flags``.
 """
 
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ def raw_record(
     known = {"received_at": received_at.text, "tenant": tenant, "event_key": envelope.event_key}
     if envelope.route_event is not None:
         known["event_type"] = envelope.route_event
+    if envelope.flags:
+        known["body_flags"] = ",".join(envelope.flags)
     return ProducerRecord(
         topic=raw_topic(vendor),
         key=raw_key(envelope).encode(),

@@ -31,6 +31,7 @@ _PASSED_ON = frozenset(
         headers.RECEIVED_AT,
         headers.TENANT,
         headers.EVENT_TYPE,
+        headers.BODY_FLAGS,
         headers.ATTEMPT,
         headers.FIRST_RAW,
         headers.REDRIVE,

@@ -7,7 +7,8 @@ import orjson
 
 from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, event_key, open_envelope, read_body
+from fhirline.mappers.pipeline.body import MAX_DEPTH, read_body
+from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, event_key, open_envelope
 from fhirline.mappers.pipeline.redaction import redact
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.records import ConsumerRecord
@@ -32,12 +33,15 @@ def envelope_of(raw: ConsumerRecord) -> Envelope:
     if received_at is None:
         raise UnreadableBody(UNREADABLE_HEADER, "neither the header received-at nor the timestamp is readable")
     route_event = headers.header(raw.headers, headers.EVENT_TYPE)
-    return open_envelope(raw.vendor, tenant, raw.value, received_at, route_event)
+    flags = headers.header(raw.headers, headers.BODY_FLAGS)
+    return open_envelope(
+        raw.vendor, tenant, raw.value, received_at, route_event, MAX_DEPTH, flags.split(",") if flags else ()
+    )
 
 
 def redacted_value(raw: ConsumerRecord, envelope: Envelope) -> bytes | None:
     """Return the raw value byte for byte; redacted where its producer had not redacted it (mapping.md §7)."""
     if raw.value is None:
         return None
-    body = read_body(raw.value)
+    body = read_body(raw.value).body
     return raw.value if redact(body) is body and event_key(body) == envelope.event_key else orjson.dumps(envelope.body)

@@ -71,7 +71,7 @@ def redriven_record(
     if last.raw is None or last.raw.topic not in (raw_topic(last.vendor), enriched_topic(last.vendor)):
         raise NotSent("the letter does not name a raw record of its vendor")
     at = received(letter)
-    kept = {headers.RECEIVED_AT, headers.TENANT, headers.EVENT_TYPE, headers.EVENT_KEY}
+    kept = {headers.RECEIVED_AT, headers.TENANT, headers.EVENT_TYPE, headers.EVENT_KEY, headers.BODY_FLAGS}
     kept -= {headers.RECEIVED_AT} if at else set()
     return ProducerRecord(
         last.raw.topic,

@@ -1,0 +1,261 @@
+"""Reading a webhook's body (mapping.md §2.5): bytes in, a JSON object and the flags of how it was read out.
+
+A body of strict JSON costs one pass of the fast parser and a search of its bytes. The rest is read by the tolerant
+reader, and text that is JSON is replaced by what it holds.
+"""
+
+import json
+import re
+from typing import Any, NamedTuple
+
+import orjson
+
+from fhirline.config.errors import FhirlineError
+from fhirline.mappers.pipeline import tolerant
+from fhirline.mappers.pipeline.redaction import REDACTED
+
+Body = dict[str, Any]
+MAX_DEPTH = 200
+"""Deepest nesting of a body that is accepted; orjson writes at most 254 levels."""
+
+BOM = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK, JSON_IN_TEXT = "byte-order-mark", "json-in-text"
+BODY_FLAGS = frozenset(
+    {
+        BYTE_ORDER_MARK,
+        JSON_IN_TEXT,
+        tolerant.NUMBER_AS_TEXT,
+        tolerant.NOT_A_NUMBER,
+        tolerant.TEXT_DAMAGED,
+        tolerant.NOT_STRICT,
+    }
+)
+"""Flags that reading a body can raise (config/flags.yaml)."""
+
+_MOST_WORK = 32
+"""Limit of the bytes of text that is read as JSON, as a multiple of the body: text in text is read once a level."""
+
+_FORMATS = (
+    (b"\x1f\x8b", "gzip"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ", "xz"),
+)
+_UTF_16 = re.compile(rb"\xff\xfe|\xfe\xff|[{\[\"\s]\x00|\x00[{\[\"\s]|\x00\x00\xfe\xff|\x00\x00\x00[{\[\"\s]")
+
+
+class ReadBody(NamedTuple):
+    """A body as read, not redacted, and the sorted codes of its flags (`BODY_FLAGS`)."""
+
+    body: Body
+    flags: tuple[str, ...] = ()
+
+
+class UnreadableBody(FhirlineError):
+    """A raw value is not a webhook body. Messages never quote the body.
+
+    ``code`` is the dead letter's stable code. ``cause`` is a finer stable word, one of `CAUSES`. ``line`` and
+    ``column``, from 1, tell where reading broke; None where that is no place.
+    """
+
+    def __init__(
+        self, code: str, reason: str, cause: str = "", line: int | None = None, column: int | None = None
+    ) -> None:
+        place = f" (line {line}, column {column})" if line is not None else ""
+        super().__init__(reason + place)
+        self.code = code
+        self.cause = cause or code
+        self.line = line
+        self.column = column
+
+
+CAUSES = ("empty", "compressed", "utf-16", "not-utf-8", "cut-off", "syntax", "not-an-object", "too-deep")
+"""All values of `UnreadableBody.cause` that reading a body gives."""
+
+
+def other_format(head: bytes) -> str | None:
+    """Name the format of bytes that are not UTF-8 text by how they begin: ``gzip``, ``UTF-16``, …; else None."""
+    for magic, name in _FORMATS:
+        if head.startswith(magic):
+            return name
+    return "UTF-16" if _UTF_16.match(head) else None
+
+
+def read_body(value: bytes | str, max_depth: int = MAX_DEPTH) -> ReadBody:
+    """Read a webhook body; raise UnreadableBody (``not-json``, ``not-an-object``, ``too-deep``).
+
+    ``max_depth`` counts the levels of objects and lists, those in text that is JSON included.
+    """
+    data = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
+    flags: set[str] = set()
+    if data.startswith(BOM):
+        data = data.removeprefix(BOM)
+        flags.add(BYTE_ORDER_MARK)
+    try:
+        body, has_text = _parsed(data, flags)
+    except RecursionError:
+        raise _too_deep(max_depth) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _not_json(data, error) from None
+    if has_text:
+        body = _Expansion(max_depth, len(data), flags).expanded(body, 1)
+    if not isinstance(body, dict):
+        raise UnreadableBody("not-an-object", "the body is JSON, but not an object")
+    if data.count(b"{") + data.count(b"[") > max_depth and deeper_than(body, max_depth):
+        raise _too_deep(max_depth)
+    return ReadBody(body, tuple(sorted(flags)) if flags else ())
+
+
+def deeper_than(value: object, limit: int) -> bool:
+    """Return whether containers are nested deeper than ``limit``, level by level and so without recursion."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if isinstance(container, dict) else container)  # type: ignore[attr-defined]  # a list or a dict, both from JSON
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+# -- what the fast parser would change or pass over
+
+
+def _table() -> bytes:
+    table = bytearray(range(256))
+    for byte in b"123456789":
+        table[byte] = ord("0")
+    table[ord("E")] = ord("e")
+    for byte in b"[\\\xef":
+        table[byte] = ord("{")
+    return bytes(table)
+
+
+_MARKS = _table()
+"""Translation of a body for the searches below: every digit is ``0``; ``{`` is also whatever may begin JSON in text."""
+_IGNORED = b". "
+_LONG, _LONG_POWER, _TINY, _TEXT = b"0" * 17, b"0" * 16 + b"e", b"0e-000", b'"{'
+_INEXACT = re.compile(
+    rb"[:,\[][ \t\r\n]*-?(?:[0-9]{19}|0\.0*[1-9][0-9]{17}|[1-9](?=[0-9.]{18})[0-9]*\.|[0-9]{16,}\."
+    rb"|[0-9](?=[0-9.]{15})[0-9.]+[eE]|[0-9.]+[eE]-[0-9]{3})"
+)
+"""A number that a double may not hold; numbers in text that looks like JSON match as well."""
+_JSON_IN_TEXT = re.compile(
+    rb'"(?:[ \t\r\n]|\xef\xbb\xbf|\\[ntr]|\\u(?:00(?:20|09|0[aAdD])|[fF][eE][fF][fF]))*'
+    rb'(?:[\[{]|\\"|\\u00(?:5[bB]|7[bB]|22))'
+)
+"""A text that begins like JSON."""
+
+
+def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any, bool]:
+    """Parse JSON; return it, and whether a text of it may be JSON. ``text`` is ``data`` where it need not be JSON."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        if text is not None and not _NEEDS_TOLERANCE.search(text):
+            if error.msg.startswith(_TOO_DEEP_FOR_ORJSON):
+                raise RecursionError from None
+            raise
+        return tolerant.parse(data, flags), True
+    marks = data.translate(_MARKS, _IGNORED)
+    if (_LONG in marks or _TINY in marks or _LONG_POWER in marks) and _INEXACT.search(data):
+        value = tolerant.parse(data, flags)
+    return value, _TEXT in marks and _JSON_IN_TEXT.search(data) is not None
+
+
+# -- text that is JSON
+
+_SPACE = " \t\r\n\ufeff"
+_CANDIDATE = re.compile(r'[ \t\r\n\ufeff]*(?:\{\s*["}]|\[\s*[\]\[{"\-0-9tfnNI]|")')
+_NEEDS_TOLERANCE = re.compile(r"NaN|Infinity|\\u[dD]|[\x00-\x1f]|[0-9][eE]|[0-9]{300}")
+"""What makes the fast parser refuse JSON that the tolerant reader reads."""
+_TOO_DEEP_FOR_ORJSON = ("depth", "Recursion")
+_ENDS = {"{": "}", "[": "]", '"': '"'}
+
+
+class _Expansion:
+    """Replaces text that is a JSON object or list by that. Bounded in depth and in bytes read."""
+
+    def __init__(self, max_depth: int, size: int, flags: set[str]) -> None:
+        self._max_depth = max_depth
+        self._left = size * _MOST_WORK
+        self._flags = flags
+
+    def expanded(self, value: Any, depth: int) -> Any:
+        """Return parsed JSON with its text expanded; containers are changed in place. ``depth`` is that of ``value``.
+
+        Raises UnreadableBody (``too-deep``).
+        """
+        if isinstance(value, str):
+            return self._text(value, depth)
+        if not isinstance(value, dict | list):
+            return value
+        if depth > self._max_depth:
+            raise _too_deep(self._max_depth)
+        for place, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(item, str | dict | list):
+                new = self.expanded(item, depth + 1)
+                if new is not item:
+                    value[place] = new
+        return value
+
+    def _text(self, text: str, depth: int) -> Any:
+        """Return the object or list that a text is, also through texts in texts; else the text itself."""
+        if not _CANDIDATE.match(text) or text == REDACTED:
+            return text
+        stripped = text.strip(_SPACE)
+        if len(stripped) < 2 or stripped[-1] != _ENDS[stripped[0]]:
+            return text
+        if depth > self._max_depth or len(stripped) > self._left:
+            raise _too_deep(self._max_depth)
+        self._left -= len(stripped)
+        flags: set[str] = set()
+        data = stripped.encode()
+        try:
+            found, has_text = _parsed(data, flags, stripped)
+        except json.JSONDecodeError:
+            return text
+        except RecursionError:
+            raise _too_deep(self._max_depth) from None
+        if isinstance(found, str):
+            found = self.expanded(found, depth + 1)
+            if isinstance(found, str):
+                return text
+        elif has_text:
+            found = self.expanded(found, depth)
+        else:
+            below = self._max_depth - depth + 1
+            if data.count(b"{") + data.count(b"[") > below and deeper_than(found, below):
+                raise _too_deep(self._max_depth)
+        self._flags |= flags | {JSON_IN_TEXT}
+        return found
+
+
+# -- errors
+
+
+def _too_deep(max_depth: int) -> UnreadableBody:
+    return UnreadableBody("too-deep", f"the body is nested deeper than {max_depth} levels")
+
+
+def _not_json(data: bytes, error: UnicodeDecodeError | json.JSONDecodeError) -> UnreadableBody:
+    """Make the error of a body that the tolerant reader refuses, with the place where it breaks."""
+    if not data.strip():
+        return UnreadableBody("not-json", "the body is not JSON: it is empty", "empty")
+    if name := other_format(data):
+        cause = "utf-16" if name == "UTF-16" else "compressed"
+        return UnreadableBody("not-json", f"the body is not JSON: it is {name}, not UTF-8 text", cause)
+    if isinstance(error, UnicodeDecodeError):
+        before = data[: error.start].decode("utf-8", "replace")
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        return UnreadableBody("not-json", "the body is not JSON: it is not UTF-8", "not-utf-8", line, column)
+    cut_off = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+    if cut_off:
+        return UnreadableBody(
+            "not-json", "the body is not JSON: it ends too early", "cut-off", error.lineno, error.colno
+        )
+    return UnreadableBody("not-json", "the body is not JSON", "syntax", error.lineno, error.colno)
