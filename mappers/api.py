@@ -1,8 +1,10 @@
 """The Python API, exported by the package `fhirline`: map a webhook's body without Kafka (docs/python-api.md)."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +18,7 @@ from fhirline.config.vendors import DEFAULT_TENANT, load_vendors
 from fhirline.mappers.fhir.validation import validator
 from fhirline.mappers.identity import Naming
 from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline import tolerant
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, open_envelope
 from fhirline.mappers.pipeline.folding import InMemoryState
 from fhirline.mappers.pipeline.normalize import Normalizer
@@ -171,9 +174,22 @@ def _as_json(body: bytes | str | Mapping[str, Any]) -> bytes | str:
     if isinstance(body, bytes | str):
         return body
     try:
-        return orjson.dumps(dict(body))
-    except (TypeError, ValueError) as error:  # not a mapping, or a value that JSON does not have
+        fast = orjson.dumps(dict(body))
+        if b"null" not in fast:  # orjson writes NaN so
+            return fast
+    except (TypeError, ValueError):
+        pass
+    try:
+        return json.dumps(dict(body), default=_plain)
+    except (TypeError, ValueError, RecursionError) as error:  # not a mapping, or a value that JSON does not have
         raise UnreadableBody("not-json", f"the body cannot be written as JSON: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Convert what only orjson writes (a datetime, a UUID), and a Decimal; raise TypeError for other objects."""
+    if isinstance(value, Decimal):
+        return tolerant.number(str(value), set())
+    return orjson.loads(orjson.dumps(value))
 
 
 def _envelope(

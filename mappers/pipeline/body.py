@@ -4,6 +4,7 @@ A body of strict JSON costs one pass of the fast parser and a search of its byte
 reader, and text that is JSON is replaced by what it holds.
 """
 
+import hashlib
 import json
 import re
 from typing import Any, NamedTuple
@@ -72,6 +73,11 @@ class UnreadableBody(FhirlineError):
 
 CAUSES = ("empty", "compressed", "utf-16", "not-utf-8", "cut-off", "syntax", "not-an-object", "too-deep")
 """All values of `UnreadableBody.cause` that reading a body gives."""
+
+
+def fingerprint(value: bytes) -> dict[str, int | str]:
+    """Return ``bytes`` and ``sha256`` of a body that was not kept, so that its sender can find it."""
+    return {"bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
 
 
 def other_format(head: bytes) -> str | None:

@@ -11,9 +11,11 @@ import typer
 from fhirline.config.errors import ConfigurationError, KafkaUnreachable
 from fhirline.config.exit_codes import INCOMPLETE
 from fhirline.config.vendors import DEFAULT_TENANT
+from fhirline.mappers.pipeline.body import fingerprint
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.cli.errors import warn
 from fhirline.streams.cli.help import OPERATE, add
+from fhirline.streams.cli.inputs import check_format
 from fhirline.streams.cli.options import Tenant, instant
 from fhirline.streams.cli.output import ProgressReporter, progress
 
@@ -73,6 +75,8 @@ def ingest(
     connect(settings, settings.delivery_timeout)
     with ExitStack() as stack:
         inputs = [(_name(file), stack.enter_context(_opened(file))) for file in files]
+        for name, stream in inputs:
+            check_format(name, stream)
         reporter = stack.enter_context(progress())
         report = RejectReport(reporter, stack.enter_context(_rejects(rejects)) if rejects else None)
         try:
@@ -129,8 +133,11 @@ class RejectReport:
         self._rejects = rejects
 
     def __call__(self, rejected: "Rejected") -> None:
-        line = rejected.line
-        self._reporter.message(f"{line.file}:{line.number}: {rejected.reason} ({rejected.code})")
+        line, reason = rejected.line, rejected.reason
+        if line.content is not None:
+            size, digest = fingerprint(line.content).values()
+            reason = f"{reason}, {size} bytes, SHA-256 {digest}"
+        self._reporter.message(f"{line.file}:{line.number}: {reason} ({rejected.code})")
         if self._rejects is not None and line.content is not None:
             self._rejects.write(line.content + b"\n")
 

@@ -20,7 +20,11 @@ from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from fhirline.mappers.registry import VENDORS, open_without_receipt
 from fhirline.streams.cli.errors import warn
 from fhirline.streams.cli.help import TRY, add
+from fhirline.streams.cli.inputs import check_format
 from fhirline.streams.cli.options import Tenant, instant, known_vendors, slug
+
+BLANK = b"\xef\xbb\xbf \t\r\n"
+"""Bytes of a line that holds no event: white space and the byte order mark."""
 
 
 def register(app: typer.Typer) -> None:
@@ -120,8 +124,9 @@ def _bodies(files: list[str], ndjson: bool) -> Iterator[tuple[str, bytes]]:
             raise ConfigurationError(f"{file}: {error.strerror}") from None
         name = "standard input" if file == "-" else file
         with stream:
+            check_format(name, stream)
             if ndjson:
-                yield from ((f"{name}:{n}", line) for n, line in enumerate(stream, 1) if line.strip())
+                yield from ((f"{name}:{n}", line) for n, line in enumerate(stream, 1) if line.strip(BLANK))
             else:
                 yield name, stream.read()
 

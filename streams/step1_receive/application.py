@@ -17,10 +17,10 @@ from structlog.contextvars import bind_contextvars
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import Credential, Vendors
-from fhirline.mappers.pipeline.envelope import UnreadableBody
+from fhirline.mappers.pipeline.body import UnreadableBody, fingerprint
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive.credentials import Secrets, credential_matches
-from fhirline.streams.step1_receive.metrics import REFUSAL
+from fhirline.streams.step1_receive.metrics import REFUSAL, UNREADABLE
 from fhirline.streams.step1_receive.rate_limit import RateLimits
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from fhirline.streams.step1_receive.raw_record import now, raw_record
@@ -41,10 +41,13 @@ class Refusal(FhirlineError):
     code: str
     detail: str
     headers: dict[str, str] = field(default_factory=dict)
+    cause: str = ""
+    """Why a body is unreadable (`mappers.pipeline.body.CAUSES`); else empty."""
 
     def answer(self) -> web.Response:
         response = answer(self.status, {"error": self.code, "detail": self.detail}, self.headers)
         response[REFUSAL] = self.code
+        response[UNREADABLE] = self.cause
         return response
 
 
@@ -168,7 +171,9 @@ class Gateway:
         try:
             return raw_record(route.vendor, route.tenant, body, now(), route.event, self._settings.max_depth)
         except UnreadableBody as error:
-            raise Refusal(400, error.code, str(error)) from None
+            place = {} if error.line is None else {"line": error.line, "column": error.column}
+            log.warning("body unreadable", code=error.code, reason=error.cause, **fingerprint(body), **place)
+            raise Refusal(400, error.code, str(error), cause=error.cause) from None
 
     async def _store(self, record: ProducerRecord) -> None:
         """Write the record to Kafka; return once it is acknowledged."""

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.envelope import UnreadableBody
+from fhirline.mappers.pipeline.body import BOM, UnreadableBody
 from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.records import produce
 from fhirline.streams.step1_receive.raw_producer import TOO_LARGE, KafkaUnavailable, existing_topics, raw_producer
@@ -23,8 +23,6 @@ from fhirline.topics.declared import raw_topic
 
 WINDOW = 10_000
 """Limit of lines in flight. Each is kept until it is acknowledged, so that it can still be rejected."""
-
-BOM = b"\xef\xbb\xbf"
 
 
 class TopicMissing(FhirlineError):
@@ -70,8 +68,6 @@ def lines(name: str, stream: BinaryIO, limit: int) -> Iterator[Line]:
         size, content = len(head), head.rstrip(b"\r\n")
         while not head.endswith(b"\n") and (head := stream.readline(limit + 2)):
             size += len(head)
-        if number == 1:
-            content = content.removeprefix(BOM)
         yield Line(name, number, content if len(content) <= limit else None, size)
 
 
@@ -97,7 +93,7 @@ class Ingest:
         self.count.bytes_read += line.size
         if line.content is None:
             self._reject(line, "too-large", f"the line is longer than {self._settings.message_max_bytes} bytes")
-        elif not line.content.strip():
+        elif not line.content.removeprefix(BOM).strip():
             self.count.blank += 1
         else:
             self._produce(line, line.content)

@@ -8,11 +8,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from fhirline.mappers.pipeline.body import CAUSES
 from fhirline.streams.observe.metrics.labels import LATENCY_BUCKETS, UNKNOWN, Bounded
 
 ACCEPTED = "accepted"
 REFUSAL = "refusal"
 """Key under which a response stores its error code."""
+UNREADABLE = "unreadable"
+"""Key under which a refusal stores why its body is unreadable; empty for other refusals."""
 
 WEBHOOKS = "/webhooks/"
 CODES = 40
@@ -38,6 +41,12 @@ class GatewayMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+        self.unreadable = Counter(
+            "fhirline_unreadable_bodies",
+            "Webhooks of a proven sender that were refused because nothing can read their body, by why",
+            ("vendor", "reason"),
+            registry=registry,
+        )
         in_flight = Gauge("fhirline_webhooks_in_flight", "Webhooks at work", registry=registry)
         in_flight.set_function(lambda: self._at_work)
         self._at_work = 0
@@ -48,6 +57,8 @@ class GatewayMetrics:
             self._webhooks(vendor, "202", ACCEPTED)
             self._webhooks(vendor, "503", "kafka-unavailable")
             self._latency(vendor)
+            for reason in CAUSES:
+                self.unreadable.labels(vendor, reason)
 
     @property
     def middleware(self) -> Middleware:
@@ -71,5 +82,7 @@ class GatewayMetrics:
         known = vendor if vendor in self._vendors else UNKNOWN
         code = response.get(REFUSAL)
         self._webhooks(known, str(response.status), self._code(code) if code else ACCEPTED).inc()
+        if reason := response.get(UNREADABLE):
+            self.unreadable.labels(known, reason).inc()
         if code is None:
             self._latency(known).observe(seconds)

@@ -18,10 +18,10 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step4_normalize.dead_letter import (
     MAPPING_FAILED,
     TOO_LARGE,
-    dead_letter,
     failure_letter,
     refusal_letter,
     too_large_letter,
+    unreadable_letter,
 )
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import BUNDLE, OUTCOME, canonical_topic
@@ -63,7 +63,7 @@ def follow(
     try:
         envelope = envelope_of(raw)
     except UnreadableBody as error:
-        return Followed((dead_letter(raw, raw.value, error.code),), error=error.code)
+        return Followed((unreadable_letter(raw, error),), error=error.code)
     key = ""
     try:
         if blocked is not None and blocked(envelope):

@@ -1,5 +1,6 @@
 """``fhirline map`` as an operator runs it: lineage, counts, and code tables of his own."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -120,3 +121,29 @@ def test_a_wrong_row_is_one_line_with_its_place(tmp_path: Path) -> None:
     assert (made.returncode, made.stdout) == (2, "")
     assert made.stderr.startswith(f"fhirline: {table}:5: rows.0.means.")
     assert made.stderr.count("\n") == 1
+
+
+def test_a_byte_order_mark_is_ignored_on_every_line(tmp_path: Path) -> None:
+    bodies = [json.dumps(body) for body in events("altibbi", "both_samples")]
+    file = tmp_path / "events.ndjson"
+    file.write_text("".join(f"\ufeff{body}\r\n" for body in bodies) + "\ufeff\n", "utf-8")
+    made = run("altibbi", "--ndjson", "--resources", file)
+    plain = run("altibbi", "--ndjson", "--resources", stdin="\n".join(bodies))
+    assert (made.returncode, made.stderr) == (plain.returncode, plain.stderr) == (0, "")
+    assert resources(made, "Encounter") == resources(plain, "Encounter") != []
+
+
+def test_a_compressed_file_is_named_as_such(tmp_path: Path) -> None:
+    file = tmp_path / "events.json.gz"
+    file.write_bytes(gzip.compress(b"{}"))
+    made = run("altibbi", file)
+    assert (made.returncode, made.stdout) == (2, "")
+    assert f"{file}: the file is gzip, not UTF-8 text" in made.stderr
+
+
+def test_ids_that_no_double_holds_are_two_patients() -> None:
+    update = events("altibbi", "status_update")[0]
+    made = run("altibbi", "--ndjson", "--resources", stdin=lines([{**update, "user_id": 2**64 + n} for n in (0, 1)]))
+    assert made.returncode == 0
+    found = [each["identifier"][0]["value"] for each in resources(made, "Patient")]
+    assert found == ["18446744073709551616", "18446744073709551617"]

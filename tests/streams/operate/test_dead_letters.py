@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,25 @@ def test_unreadable_records(settings: Settings) -> None:
         "too-deep",
     ]
     assert [each.value() for each in seen] == [b"not json", b"[1, 2]", None, None, deep], "5528 is withheld"
+    errors = [orjson.loads(header_of(each, "errors") or "") for each in seen]
+    assert [[problem["problem"] for problem in each] for each in errors] == [
+        ["syntax"],
+        ["not-an-object"],
+        ["empty"],
+        ["cut-off"],
+        ["too-deep"],
+    ]
+    assert errors[3] == [
+        {
+            "code": "not-json",
+            "problem": "cut-off",
+            "bytes": 19,
+            "sha256": sha256(bad[3] or b"").hexdigest(),
+            "line": 1,
+            "column": 20,
+        }
+    ]
+    assert header_of(seen[3], "error-path") == "line 1, column 20"
     place = f"raw.infermedica/{partition_for(KEY, settings.partitions)}"
     assert [header_of(each, "raw") for each in seen] == [f"{place}/{offset}" for offset in range(len(bad))]
     assert all(header_of(each, "attempt") == "1" for each in seen)

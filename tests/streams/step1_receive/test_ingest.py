@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import orjson
@@ -97,6 +98,7 @@ def test_a_bad_line_is_reported_and_the_others_are_ingested(broker: EmbeddedBrok
     done = ingest(broker, tmp_path, "infermedica", "first.ndjson", "second.ndjson", "--rejects", "rejects.ndjson")
     assert done.code == 1
     assert done.out == "10 lines: 4 in the topic, 5 rejected, 1 blank\n"
+    assert all(f"SHA-256 {sha256(line).hexdigest()} (" in done.err for line in (*bad.values(), b"no json"))
     places = [(line.split(": ")[0], line.rpartition("(")[2]) for line in done.err.splitlines()]
     assert places == [
         ("first.ndjson:2", "not-json)"),
