@@ -50,7 +50,7 @@ def parse(data: bytes, flags: set[str]) -> Any:
         value = _decoder(flags, strict=False).decode(text)
         flags.add(NOT_STRICT)
     if "\\u" in text or _SURROGATE.search(text):
-        value = _mended(value, flags)
+        value = _repaired(value, flags)
     return value
 
 
@@ -105,14 +105,14 @@ def _holds(double: float, digits: str, exact: Decimal) -> bool:
     return len(significant) <= _HELD_DIGITS or Decimal(double) == exact
 
 
-def _mended(value: Any, flags: set[str]) -> Any:
+def _repaired(value: Any, flags: set[str]) -> Any:
     """Join surrogate pairs, and replace each half of one by U+FFFD, in keys and texts."""
     if isinstance(value, str):
         return _text(value, flags)
     if isinstance(value, list):
-        return [_mended(item, flags) for item in value]
+        return [_repaired(item, flags) for item in value]
     if isinstance(value, dict):
-        return {_text(key, flags): _mended(item, flags) for key, item in value.items()}
+        return {_text(key, flags): _repaired(item, flags) for key, item in value.items()}
     return value
 
 

@@ -12,7 +12,7 @@ from fhirline.config.tables import secrets
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.identity import escape_part
-from fhirline.mappers.pipeline.body import UnreadableBody, fingerprint
+from fhirline.mappers.pipeline.body import CAUSES, UnreadableBody, fingerprint
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.normalize import Refusal
 from fhirline.mappers.pipeline.redaction import comparable
@@ -74,8 +74,8 @@ def dead_letter(
 
 
 def unreadable_letter(raw: ConsumerRecord, error: UnreadableBody) -> ProducerRecord:
-    """Build the dead letter of a record that is no webhook, with length, digest and place of what is not (§2.5)."""
-    if raw.value is None or not error.cause:
+    """Build the dead letter of a record that cannot be read, with its length, digest and place (mapping.md §2.5)."""
+    if raw.value is None or error.cause not in CAUSES:
         return dead_letter(raw, raw.value, error.code)
     place = {} if error.line is None else {"line": error.line, "column": error.column}
     path = f"line {error.line}, column {error.column}" if place else ""
