@@ -69,7 +69,7 @@ def map_(
     Exit codes:
 
     * 0: every event was mapped.
-    * 2: an event could not be mapped, with the reason on standard error; or a wrong argument or setting.
+    * 2: a file or an event could not be read or mapped (the reason is on standard error); a wrong argument or setting.
 
     Examples:
 

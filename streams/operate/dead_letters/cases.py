@@ -17,6 +17,7 @@ import orjson
 
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.body import read_body
 from fhirline.mappers.pipeline.normalize import UNKNOWN
 from fhirline.mappers.registry import VENDORS, vendor_mapping
 from fhirline.streams.kafka import headers
@@ -196,8 +197,7 @@ def _event_type(vendor: str, value: bytes | None, route_event: str | None) -> st
         return UNKNOWN
     declared = vendor_mapping(vendor)
     try:
-        body = orjson.loads(value or b"{}")
-        found = declared.event_type(body if isinstance(body, dict) else {}, route_event)
+        found = declared.event_type(read_body(value or b"{}").body, route_event)
     except Exception:  # noqa: BLE001  # this body may be what made the mapping fail
         found = route_event
     return found if found and (found in declared.events or found in declared.unmapped) else UNKNOWN
