@@ -11,6 +11,8 @@ Each quirk has a name here. What can be code is code below; what shapes a whole 
   settings of a broker. `topics.cluster` reads defaults too, and reports the others as unknown. Before altering a
   setting it does not ask which settings exist.
 * **no CreatePartitions, no DeleteRecords**: the connection is closed. Tests of these run on Apache Kafka.
+* **no metadata of offsets**: what is committed with an offset is not kept. An event that ends its worker is therefore
+  not given up (`streams.step2_consume.unfinished`).
 * **no transactional producer of aiokafka**: InitProducerId is refused. Our producers are librdkafka's.
 """
 

@@ -17,10 +17,14 @@ Four rules keep this:
 3. Nothing is mapped on old knowledge of the erasure list (`streams.step3_restore.erased`).
 4. A worker that was paused for longer than the group waits may have lost its partitions. `Fence` ends it before it
    writes anything stale.
+
+And one rule keeps a partition from standing still:
+
+5. An event over which processes have ended becomes a dead letter (`streams.step2_consume.unfinished`).
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
@@ -35,9 +39,11 @@ from fhirline.streams.step2_consume.batch import BatchProcessor
 from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 from fhirline.streams.step2_consume.faust.batching import take_batches
 from fhirline.streams.step2_consume.faust.hooks import require_hooks
+from fhirline.streams.step2_consume.faust.offset_gaps import Committed
 from fhirline.streams.step2_consume.faust.offsets import LogTruncated, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on
+from fhirline.streams.step2_consume.unfinished import Unfinished
 from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.streams.step5_publish.publish import PRODUCERS, RecordPublisher
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic
@@ -108,6 +114,7 @@ class Worker:
         self._endpoint = endpoint
         self._fence = Fence(settings.session_timeout)
         self._positions = Positions(settings)
+        self._unfinished = Unfinished(self._positions.found, self.commit_marked)
         self._erasures = ErasureListFeed(settings)
         self._erasures.refresh()  # before anything begins: without its secret nothing may be mapped
         self._restoring: set[asyncio.Future[None]] = set()
@@ -157,13 +164,18 @@ class Worker:
         try:
             async for events in take_batches(stream, self._settings.batch_size, self._settings.batch_within):
                 records = await self._positions.fill_gaps([from_faust(event.message) for event in events])
-                await processor.process(records)
-                self._positions.mark_delivered(records)
+                for part in self._unfinished.parts(records):
+                    await processor.process(part, self._unfinished)
+                    self._positions.mark_delivered(part)
                 for event in events:
                     await stream.ack(event)
         except Exception as error:  # noqa: BLE001  # rule 2, also for what the stream itself raises
             # A cancellation is not caught: Faust cancels an agent within a batch of which nothing is acknowledged yet.
             exit_uncommitted_on("a batch could not be delivered", error)
+
+    async def commit_marked(self, marked: Mapping[TopicPartition, Committed]) -> None:
+        """Commit offsets with their marks (rule 5)."""
+        await cast(WorkerConsumer, self.app.consumer).commit_marked(marked)
 
     async def tick_fence(self) -> None:
         """End the process after a pause of the event loop (rule 4)."""
@@ -207,3 +219,4 @@ class Worker:
     async def on_revoked(self, *_: Any, **__: Any) -> None:
         """End an assignment. Faust has waited for every batch under way by now, and has tried to commit it."""
         self._positions.on_revoked()
+        self._unfinished.on_revoked()

@@ -15,10 +15,11 @@ from fhirline.streams.kafka.headers import EVENT_KEY, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on, yielding_to_loop
 from fhirline.streams.step2_consume.metrics import BatchCounts, VendorMetrics, WorkerMetrics
+from fhirline.streams.step2_consume.unfinished import Unfinished
 from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.streams.step3_restore.state import PartitionState, StateCache, StateEntryTooLarge
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE, smaller_letters, too_large_letter
-from fhirline.streams.step4_normalize.follow import follow, state_too_large
+from fhirline.streams.step4_normalize.follow import follow, given_up, state_too_large
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import dead_letter_topic, state_topic
 
@@ -75,13 +76,17 @@ class BatchProcessor:
         self._constants: dict[bytes, bytes | None] = {}
         """Values of constant records that have been acknowledged, by key."""
 
-    async def process(self, raws: Sequence[ConsumerRecord]) -> None:
-        """Return once everything that follows from the records is durable. Raises PublishFailed, RestoreFailed."""
+    async def process(self, raws: Sequence[ConsumerRecord], unfinished: Unfinished) -> None:
+        """Return once everything that follows from the records is durable. Raises PublishFailed, RestoreFailed.
+
+        ``unfinished`` marks them as begun while they are mapped.
+        """
         mapped = _Mapped(self._metrics.batch())
         spans = self._tracing.batch(raws[0].topic, len(raws)) if self._tracing else None
         async with self._state_lock:
             states = await self._ready({raw.partition for raw in raws})
-            await self._map(raws, states, mapped, spans)
+            async with unfinished.attempt(raws) as give_up:
+                await self._map(raws, states, mapped, spans, give_up=give_up)
         await self._exit_if_erased(mapped.patients)
         self._fence.check()
         if any(self.state.cached(partition) is not state for partition, state in states.items()):
@@ -99,11 +104,17 @@ class BatchProcessor:
         states: Mapping[int, PartitionState],
         into: _Mapped,
         spans: "BatchSpans | None",
+        *,
+        give_up: bool,
     ) -> None:
         async for raw in yielding_to_loop(raws):
             state = states[raw.partition]
             span = spans.begin(raw) if spans else None
-            followed = follow(raw, self._normalize, state, self._partitions, self._erasures.erasure_list.blocks)
+            followed = (
+                given_up(raw)
+                if give_up
+                else follow(raw, self._normalize, state, self._partitions, self._erasures.erasure_list.blocks)
+            )
             if followed.key:
                 into.patients.add(followed.key)
             try:

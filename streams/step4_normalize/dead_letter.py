@@ -23,6 +23,8 @@ from fhirline.topics.declared import dead_letter_topic
 
 MAPPING_FAILED = "mapping-failed"
 TOO_LARGE = "record-too-large"
+WORKER_ENDED = "worker-ended"
+"""Error code of an event over which several processes have ended (`streams.step2_consume.unfinished`)."""
 MAX_PROBLEMS = 20
 SHORT = 1_024
 """Bytes of a key or header that fit into any dead letter."""

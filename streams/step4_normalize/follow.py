@@ -18,6 +18,8 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step4_normalize.dead_letter import (
     MAPPING_FAILED,
     TOO_LARGE,
+    WORKER_ENDED,
+    dead_letter,
     failure_letter,
     refusal_letter,
     too_large_letter,
@@ -80,6 +82,14 @@ def follow(
         code = normalized.refusals[0].code
         records.append(refusal_letter(raw, envelope, normalized.refusals))
     return Followed(tuple(records), normalized.state_updates, key, normalized, code)
+
+
+def given_up(raw: ConsumerRecord) -> Followed:
+    """Replace what follows from an event over which processes have ended by its dead letter.
+
+    The letter has no value: reading it again may be what ended them. The raw record, which it names, has it.
+    """
+    return Followed((dead_letter(raw, None, WORKER_ENDED),), error=WORKER_ENDED)
 
 
 def state_too_large(raw: ConsumerRecord, topic: str) -> Followed:

@@ -4,6 +4,7 @@ All raise KafkaAccessError where Kafka does not answer: no answer must not be ta
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import confluent_kafka
 import structlog
@@ -30,7 +31,14 @@ class PositionsUnknown(FhirlineError):
     """Kafka did not report what the group has committed."""
 
 
-def committed_offsets(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+class Committed(NamedTuple):
+    """The group's committed offset of a partition, with the metadata that was committed with it."""
+
+    offset: int
+    metadata: str = ""
+
+
+def committed_offsets(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
     """Return the group's committed offsets; 0 where it has none. Raises PositionsUnknown."""
     consumer = Consumer(librdkafka(settings, **{"group.id": settings.group, "log_level": 0}))
     try:
@@ -46,7 +54,10 @@ def committed_offsets(settings: Settings, partitions: Iterable[TopicPartition]) 
     for answer in answered:
         if answer.error is not None:
             raise PositionsUnknown(f"{settings.group}: {answer.topic}/{answer.partition}: {answer.error.name()}")
-    return {TopicPartition(answer.topic, answer.partition): max(0, answer.offset) for answer in answered}
+    return {
+        TopicPartition(answer.topic, answer.partition): Committed(max(0, answer.offset), answer.metadata or "")
+        for answer in answered
+    }
 
 
 def read_gaps(

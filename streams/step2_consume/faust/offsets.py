@@ -24,6 +24,7 @@ from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.step2_consume.faust.offset_gaps import (
+    Committed,
     committed_offsets,
     partitions_with_records,
     read_gaps,
@@ -56,6 +57,8 @@ class Positions:
         self._delivered: dict[TopicPartition, int] = {}
         """The offset after the last delivered record."""
         self._committed: dict[TopicPartition, int] = {}
+        self._found: dict[TopicPartition, Committed] = {}
+        """What the group had committed when the assignment began."""
         self._batches: dict[str, int] = {}
         """The number of batches begun, by topic."""
         self._busy_topics: set[str] = set()
@@ -76,6 +79,7 @@ class Positions:
         """End the assignment. Its batches are done, and the next owner begins at the committed offsets."""
         self._assigned = frozenset()
         self._assignments += 1
+        self._found.clear()
         for offsets in (self._next, self._delivered, self._committed, self._waiting, self._short, self._markers_until):
             offsets.clear()
 
@@ -123,6 +127,10 @@ class Positions:
     def partitions_to_commit(self) -> list[TopicPartition]:
         """Return the partitions that have an offset to commit."""
         return [partition for partition in self._delivered if self.committable(partition) is not None]
+
+    def found(self, partition: TopicPartition) -> Committed | None:
+        """Return what the group had committed when the assignment began; None for a partition that was revoked."""
+        return self._found.get(partition)
 
     def mark_committed(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Record that Kafka has accepted these offsets."""
@@ -180,8 +188,9 @@ class Positions:
             unknown = {*needed, *self._assigned} - self._next.keys()
             found = await asyncio.to_thread(committed_offsets, self._settings, unknown)
             if assignments == self._assignments:
-                self._next |= found
-                self._committed |= found
+                self._found |= found
+                self._next |= {partition: committed.offset for partition, committed in found.items()}
+                self._committed |= {partition: committed.offset for partition, committed in found.items()}
 
     def _gaps(self, records: Iterable[ConsumerRecord]) -> dict[TopicPartition, tuple[int, int]]:
         """Return, by partition, the first missing offset and the offset of the record behind the last missing one."""

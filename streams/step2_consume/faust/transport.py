@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import structlog
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import OffsetAndMetadata
 from confluent_kafka import KafkaException
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
@@ -15,7 +16,7 @@ from faust.types import TP
 
 from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.streams.kafka.records import RecordPosition, TopicPartition
-from fhirline.streams.step2_consume.faust.offset_gaps import PositionsUnknown
+from fhirline.streams.step2_consume.faust.offset_gaps import Committed, PositionsUnknown
 from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
 
 log = structlog.get_logger("worker")
@@ -42,6 +43,18 @@ class _ConsumerThread(AIOKafkaConsumerThread):
     async def fetched(self) -> dict[TopicPartition, Fetched]:
         """Return how far each assigned partition has been fetched. Raises ConsumerNotStarted."""
         return cast(dict[TopicPartition, Fetched], await self.call_thread(self._fetched))
+
+    async def commit_marked(self, marked: Mapping[TopicPartition, Committed]) -> None:
+        """Commit offsets with their metadata. Partitions that this process no longer owns are passed over."""
+        await self.call_thread(self._commit_marked, marked)
+
+    async def _commit_marked(self, marked: Mapping[TopicPartition, Committed]) -> None:
+        consumer = self._ensure_consumer()
+        owned = {tp: marked[place] for tp in consumer.assignment() if (place := TopicPartition(*tp)) in marked}
+        try:
+            await consumer.commit({tp: OffsetAndMetadata(*committed) for tp, committed in owned.items()})
+        except (CommitFailedError, IllegalStateError):
+            log.info("partitions were revoked before their events were marked as begun")
 
     async def _fetched(self) -> dict[TopicPartition, Fetched]:
         if (subscription := self._ensure_consumer()._subscription.subscription) is None:
@@ -82,6 +95,14 @@ class WorkerConsumer(Consumer):
             return  # the consumer has not started, or the partitions were revoked
         except (ConfigurationError, KafkaAccessError, KafkaException, PositionsUnknown, TimeoutError) as error:
             log.warning("partitions could not be looked at", error=type(error).__name__, detail=str(error))
+
+    async def commit_marked(self, marked: Mapping[TopicPartition, Committed]) -> None:
+        """Commit offsets with the marks of `streams.step2_consume.unfinished`.
+
+        They are counted as committed before they are sent: Faust would commit them as well, and remove the mark.
+        """
+        self._positions.mark_committed({partition: committed.offset for partition, committed in marked.items()})
+        await cast(_ConsumerThread, self._thread).commit_marked(marked)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         """Yield the partitions that have an offset to commit, also those whose acknowledgements Faust has dropped."""

@@ -22,6 +22,7 @@ from fhirline.streams.step2_consume import batch
 from fhirline.streams.step2_consume.batch import BatchProcessor
 from fhirline.streams.step2_consume.fencing import YIELD_AFTER, Fence
 from fhirline.streams.step2_consume.metrics import WorkerMetrics
+from fhirline.streams.step2_consume.unfinished import Unfinished
 from fhirline.streams.step3_restore.block import Block, Compartment, Hashing
 from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE
@@ -32,6 +33,13 @@ from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
 
 SECRET = "0123456789abcdef0123456789abcdef"
+
+
+async def committed(_: object) -> None:
+    """Take a commit of marks: these batches have no group."""
+
+
+UNMARKED = Unfinished(lambda _: None, committed)
 
 
 class Ended(Exception):
@@ -133,8 +141,8 @@ def test_a_patient_erased_while_a_batch_is_mapped_does_not_come_back_with_it(wor
 
     worker.meanwhile.happens[len(raws) - 1] = erase
     with pytest.raises(Ended, match="erased under a batch"):
-        asyncio.run(worker.processor.process(raws))
-    asyncio.run(worker.processor.process(raws))  # read again
+        asyncio.run(worker.processor.process(raws, UNMARKED))
+    asyncio.run(worker.processor.process(raws, UNMARKED))  # read again
     assert worker.meanwhile.events == len(raws)
     assert written(worker.settings, canonical_topic("Provenance")) == 0
 
@@ -162,7 +170,7 @@ def test_nothing_is_restored_while_a_batch_is_mapped(worker: Worker, monkeypatch
         worker.meanwhile.happens[each] = lambda: time.sleep(2 * YIELD_AFTER)  # so that other tasks get their turn
 
     async def run() -> None:
-        await worker.processor.process(raws)
+        await worker.processor.process(raws, UNMARKED)
         await asyncio.gather(*preparing)
 
     asyncio.run(run())
@@ -173,6 +181,6 @@ def test_a_letter_that_is_itself_too_large_is_one_letter(worker: Worker) -> None
     (raw,) = of_one_patient(worker.settings)[:1]
     limit = worker.settings.message_max_bytes
     bad = replace(raw, offset=10_000, key=b"k" * limit, value=b"{not json", headers=[])
-    asyncio.run(worker.processor.process([bad]))
+    asyncio.run(worker.processor.process([bad], UNMARKED))
     assert (worker.letters("not-json"), worker.letters(TOO_LARGE)) == (1, 0)
     assert written(worker.settings, "dead-letter.mediquo") == 1

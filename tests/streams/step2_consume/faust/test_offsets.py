@@ -162,7 +162,7 @@ def test_committed_offsets_of_all_assigned_partitions_are_asked_for_at_once(
 ) -> None:
     asked: list[set[TopicPartition]] = []
 
-    def committed(settings: Settings, partitions: set[TopicPartition]) -> dict[TopicPartition, int]:
+    def committed(settings: Settings, partitions: set[TopicPartition]) -> dict[TopicPartition, offset_gaps.Committed]:
         asked.append(partitions)
         return ask(settings, partitions)
 
@@ -389,7 +389,7 @@ def test_a_broker_that_reports_an_old_end_is_no_truncated_log(log: Log) -> None:
 def test_an_answer_for_an_ended_assignment_is_not_used(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     positions = Positions(log.settings)
 
-    def committed(settings: Settings, partitions: set[TopicPartition]) -> dict[TopicPartition, int]:
+    def committed(settings: Settings, partitions: set[TopicPartition]) -> dict[TopicPartition, offset_gaps.Committed]:
         found = offset_gaps.committed_offsets(settings, partitions)
         positions.on_revoked()
         return found
