@@ -29,7 +29,10 @@ def worker() -> None:
     * 2: a wrong setting, or a missing topic or privilege.
     * 70: delivery could not be guaranteed. Nothing of the batch was committed; start the worker again to repeat it.
     """
+    from fhirline.streams.observe.logs import configure_logging
+
     settings = load_settings()
+    configure_logging(settings)
     vendors = settings.vendors or VENDORS
     known_vendors("FHIRLINE_VENDORS", vendors, VENDORS)
     require_topics(settings, "worker")
@@ -44,12 +47,11 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
 
     from fhirline.mappers.pipeline.factory import build_normalizer
     from fhirline.streams.observe.gc_tuning import tune_gc
-    from fhirline.streams.observe.logs import configure_logging
+    from fhirline.streams.observe.logs import log_loop_error
     from fhirline.streams.observe.tracing import tracing
     from fhirline.streams.step2_consume.app import Worker
     from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 
-    configure_logging(settings)
     endpoint, tracer = WorkerEndpoint(settings), tracing(settings, "worker")
     try:
         import uvloop
@@ -58,6 +60,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     except ImportError:  # no wheel for this platform: the standard loop is slower
         loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    loop.set_exception_handler(log_loop_error)
 
     def disagreed(found: Disagreement) -> None:
         endpoint.metrics.disagreed(found)
@@ -69,9 +72,11 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     tune_gc()
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     process.spinner = None  # it writes escape codes even without a terminal
+    endpoint.watch.start()
     try:
         process.execute_from_commandline()
     finally:
+        endpoint.watch.stop()
         if tracer is not None:
             tracer.stop()
 

@@ -180,7 +180,7 @@ class Gateway:
         except RecordTooLarge:
             raise Refusal(413, "record-too-large", "the event is larger than Kafka takes") from None
         except KafkaUnavailable as error:
-            log.error("kafka did not take an event", reason=str(error))
+            bind_contextvars(reason=str(error))
             again = {"Retry-After": "5"}
             raise Refusal(503, "kafka-unavailable", "the event could not be kept; send it again", again) from None
         finally:

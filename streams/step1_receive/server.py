@@ -15,6 +15,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
+from fhirline.streams.kafka.watch import KafkaWatch
 from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.observe.logs import log_loop_error
 from fhirline.streams.observe.metrics.endpoint import Endpoint, bound, metrics_answer
@@ -33,8 +34,11 @@ QUIET = ("/healthz", "/readyz", "/metrics")
 """Paths that are polled every few seconds, and logged at debug level only."""
 
 
-async def serve(settings: Settings, port_file: Path | None = None) -> None:
-    """Listen until SIGTERM or SIGINT. Then answer the requests in flight, wait for Kafka, and return."""
+async def serve(settings: Settings, port_file: Path | None = None, away: str | None = None) -> None:
+    """Listen until SIGTERM or SIGINT. Then answer the requests in flight, wait for Kafka, and return.
+
+    ``away``: why Kafka does not answer yet.
+    """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)
     stopped = asyncio.Event()
@@ -53,6 +57,8 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     runner = web.AppRunner(app, shutdown_timeout=1)  # all requests have been answered by then
     await runner.setup()
     tune_gc()
+    watch = KafkaWatch(settings)
+    watch.start(away)
     try:
         listener = await _listen(runner, settings)
         for line in gateway.missing_secrets():
@@ -73,6 +79,7 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         if endpoint is not None:
             await endpoint.stop()
         left = await producer.stop()
+        watch.stop()
         if tracer is not None:
             await asyncio.to_thread(tracer.stop)
     log.info("gateway stopped", unacknowledged=left)
@@ -223,10 +230,13 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
     started = perf_counter()
     resource = request.match_info.route.resource
     bind_contextvars(method=request.method, route=resource.canonical if resource else None)
-    response = await handler(request)
-    level = "debug" if resource and resource.canonical in QUIET else "info"
-    milliseconds = round((perf_counter() - started) * 1000, 2)
-    getattr(log, level)("request", status=response.status, ms=milliseconds)
+    try:
+        response = await handler(request)
+        level = "debug" if resource and resource.canonical in QUIET else "info"
+        milliseconds = round((perf_counter() - started) * 1000, 2)
+        getattr(log, level)("request", status=response.status, ms=milliseconds)
+    finally:
+        clear_contextvars()  # the connection's next line may be about another request, or none
     return response
 
 

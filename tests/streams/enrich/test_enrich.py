@@ -455,7 +455,7 @@ def test_sigterm_ends_it_while_kafka_is_down(api: InfermedicaServer, vendors: Pa
         with enriching(running, api, vendors, FHIRLINE_SESSION_TIMEOUT="20") as process:
             process.wait_for("survey enriched")
             broker.stop()
-            process.wait_for("kafka")
+            process.wait_for("kafka away")
             process.stop()
             assert process.exit_code == 0, process.report("had to be killed")
 
