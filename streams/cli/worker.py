@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import structlog
 import typer
 
+from fhirline.config.exit_codes import DONE, UNCOMMITTED
 from fhirline.config.settings import Settings, load_settings
 from fhirline.mappers.fhir.validation import Disagreement, problems_text
 from fhirline.mappers.registry import VENDORS
@@ -27,7 +28,8 @@ def worker() -> None:
 
     * 0: stopped.
     * 2: a wrong setting, or a missing topic or privilege.
-    * 70: delivery could not be guaranteed. Nothing of the batch was committed; start the worker again to repeat it.
+    * 70: delivery could not be guaranteed, or the brokers were lost while it started. Nothing of a batch in hand was
+      committed; start the worker again to repeat it.
     """
     from fhirline.streams.observe.logs import configure_logging
 
@@ -75,6 +77,11 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     endpoint.watch.start()
     try:
         process.execute_from_commandline()
+    except SystemExit as end:  # Faust's own code for a failure is 1
+        if end.code == DONE:
+            raise
+        structlog.get_logger("worker").critical("worker failed", remedy="none: it is started again, and repeats")
+        raise SystemExit(UNCOMMITTED) from None
     finally:
         endpoint.watch.stop()
         if tracer is not None:
