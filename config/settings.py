@@ -194,8 +194,7 @@ class Settings(BaseSettings):
         Field(
             ge=0,
             le=65_535,
-            description="Port of these, another one for each process of a host; 0 takes a free one; unset: not served, "
-            "except by the gateway, at its own port",
+            description="Port of these, another one for each process of a host; 0 takes a free one; unset: not served",
         ),
     ] = None
     tracing_endpoint: Annotated[

@@ -33,6 +33,8 @@ from fhirline.topics.declared import raw_topic
 
 log = structlog.get_logger()
 
+SERVER = "fhirline"
+
 CLIENT_GONE = 499
 """Status, for the access log, of a request whose sender closed the connection while it was read."""
 
@@ -73,11 +75,13 @@ class Gateway:
         }
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        router.add_post("/webhooks/{vendor}", self.receive)
-        router.add_post("/webhooks/{vendor}/{first}", self.receive)
-        router.add_post("/webhooks/{vendor}/{first}/{second}", self.receive)
-        router.add_get("/healthz", self.healthy)
-        router.add_get("/readyz", self.ready)
+        """Add every route, with and without a slash at its end."""
+        for end in ("", "/"):
+            router.add_post(f"/webhooks/{{vendor}}{end}", self.receive)
+            router.add_post(f"/webhooks/{{vendor}}/{{first}}{end}", self.receive)
+            router.add_post(f"/webhooks/{{vendor}}/{{first}}/{{second}}{end}", self.receive)
+            router.add_get(f"/healthz{end}", self.healthy)
+            router.add_get(f"/readyz{end}", self.ready)
 
     async def receive(self, request: web.Request) -> web.Response:
         """Answer one webhook. The order of the checks is a contract: nothing of an unverified sender is parsed."""
@@ -238,4 +242,6 @@ def check_media_type(request: web.Request) -> None:
 
 
 def answer(status: int, content: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(content), content_type="application/json", headers=headers)
+    """Answer as JSON. aiohttp's own ``Server`` header would name its version and Python's."""
+    named = {"Server": SERVER, **(headers or {})}
+    return web.Response(status=status, body=orjson.dumps(content), content_type="application/json", headers=named)
