@@ -15,6 +15,8 @@
     ├── UnreadableBody          mappers: a body is no JSON object, or nested too deep (a dead letter, or 400)
     ├── NoRoute                 step1_receive: the path of a webhook names no vendor, tenant or event (404)
     ├── Refusal                 step1_receive: a webhook is answered with another status than 202
+    ├── BodyTooLarge            step1_receive: a webhook's body is larger than allowed (413)
+    ├── Displaced               step1_receive: an unverified body made room for later ones (429)
     ├── TopicMissing            step1_receive: the raw topic of an ingested file does not exist
     ├── RecordTooLarge          step1_receive: Kafka takes no record of this size (413)
     ├── KafkaUnavailable        step1_receive: Kafka did not acknowledge a raw record (503; enrich: exit code 70)

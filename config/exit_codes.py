@@ -45,6 +45,9 @@ DECLINED = 1
 ORPHANED = 1
 """A mapping process of ``replay`` whose parent process ended."""
 
+DEFECT = 1
+"""Any command: an exception that nothing expected, Python's own code. A service logs ``crashed`` before it."""
+
 # 2: nothing was done.
 
 UNUSABLE = 2
@@ -58,11 +61,12 @@ UNMAPPED = 2
 UNCOMMITTED = 70
 """``worker``, ``enrich``: the process ended at once without committing, because delivery could not be guaranteed.
 
+The worker also ends so where it loses the brokers while it starts.
 The supervisor starts it again, and it repeats the batch. The number is EX_SOFTWARE of sysexits.h.
 """
 
 INTERRUPTED = 130
-"""``replay``, ``python -m benchmarks``: interrupted by Ctrl-C (128 + SIGINT). What is done is kept.
+"""Interrupted by Ctrl-C (128 + SIGINT). What is done is kept; ``replay`` can be resumed.
 
-A replay can be resumed.
+``gateway``, ``worker``, ``enrich``, ``dev`` and a live ``status`` end in order instead, with 0.
 """

@@ -5,11 +5,20 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from fhirline.config.errors import ConfigurationError
 
@@ -21,17 +30,37 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Freshness(_Strict):
+    """The window of a signed request's time. ``header``: the header with the time. ``seconds``: how far it may be off.
+
+    ``signed_before_body``: the text between secret and body that the vendor signs, with the time as ``{time}``. Empty:
+    the time is not signed, so that only an unaltered copy of a request is refused.
+    """
+
+    header: str
+    seconds: float = Field(300, gt=0, le=86_400)
+    signed_before_body: str = "{time}."
+
+
 class Credential(_Strict):
     """The authentication of a vendor's webhooks: the header, its scheme, and the names of the secrets.
 
     ``secrets`` are names of environment variables, each of which may also be set as ``<NAME>_FILE``. All of them are
-    accepted, so that a secret can be rotated without a gap.
+    accepted, so that a secret can be rotated without a gap. ``freshness`` refuses old requests, where the vendor sends
+    their time.
     """
 
     header: str
     scheme: Literal["static", "hmac-sha256"] = "static"
     prefix: str = ""
     secrets: tuple[str, ...] = Field(min_length=1)
+    freshness: Freshness | None = None
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        if self.freshness is not None and self.scheme != "hmac-sha256":
+            raise ValueError("freshness needs scheme hmac-sha256: with a static secret anybody could set the time")
+        return self
 
 
 class Instance(_Strict):

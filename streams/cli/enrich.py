@@ -36,8 +36,8 @@ def enrich() -> None:
     from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable
 
     settings = load_settings()
-    require_topics(settings, "enrich")
     configure_logging(settings)
+    require_topics(settings, "enrich")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))

@@ -36,7 +36,6 @@ def gateway(
     """
     import asyncio
 
-    import structlog
     import uvloop
 
     from fhirline.config.errors import KafkaUnreachable
@@ -49,10 +48,11 @@ def gateway(
     own = {"gateway_host": host, "gateway_port": port}
     settings = load_settings(**{name: value for name, value in own.items() if value is not None})
     configure_logging(settings)
+    away = None
     try:
         connect(settings, CONNECT_SECONDS)
         require_privileges(settings, "gateway")
     except KafkaUnreachable as error:  # it may start later: until then webhooks are answered with 503
-        structlog.get_logger().warning("kafka away", reason=str(error))
+        away = str(error)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, port_file))
+        runner.run(serve(settings, port_file, away))

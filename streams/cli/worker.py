@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import structlog
 import typer
 
+from fhirline.config.exit_codes import DONE, UNCOMMITTED
 from fhirline.config.settings import Settings, load_settings
 from fhirline.mappers.fhir.validation import Disagreement, problems_text
 from fhirline.mappers.registry import VENDORS
@@ -27,9 +28,13 @@ def worker() -> None:
 
     * 0: stopped.
     * 2: a wrong setting, or a missing topic or privilege.
-    * 70: delivery could not be guaranteed. Nothing of the batch was committed; start the worker again to repeat it.
+    * 70: delivery could not be guaranteed, or the brokers were lost while it started. Nothing of a batch in hand was
+      committed; start the worker again to repeat it.
     """
+    from fhirline.streams.observe.logs import configure_logging
+
     settings = load_settings()
+    configure_logging(settings)
     vendors = settings.vendors or VENDORS
     known_vendors("FHIRLINE_VENDORS", vendors, VENDORS)
     require_topics(settings, "worker")
@@ -44,12 +49,11 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
 
     from fhirline.mappers.pipeline.factory import build_normalizer
     from fhirline.streams.observe.gc_tuning import tune_gc
-    from fhirline.streams.observe.logs import configure_logging
+    from fhirline.streams.observe.logs import log_loop_error
     from fhirline.streams.observe.tracing import tracing
     from fhirline.streams.step2_consume.app import Worker
     from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 
-    configure_logging(settings)
     endpoint, tracer = WorkerEndpoint(settings), tracing(settings, "worker")
     try:
         import uvloop
@@ -58,6 +62,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     except ImportError:  # no wheel for this platform: the standard loop is slower
         loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    loop.set_exception_handler(log_loop_error)
 
     def disagreed(found: Disagreement) -> None:
         endpoint.metrics.disagreed(found)
@@ -69,9 +74,16 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     tune_gc()
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     process.spinner = None  # it writes escape codes even without a terminal
+    endpoint.watch.start()
     try:
         process.execute_from_commandline()
+    except SystemExit as end:  # Faust's own code for a failure is 1
+        if end.code == DONE:
+            raise
+        structlog.get_logger("worker").critical("worker failed", remedy="none: it is started again, and repeats")
+        raise SystemExit(UNCOMMITTED) from None
     finally:
+        endpoint.watch.stop()
         if tracer is not None:
             tracer.stop()
 

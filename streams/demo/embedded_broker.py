@@ -18,6 +18,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from fhirline.config.errors import ConfigurationError, FhirlineError
+from fhirline.streams.kafka.clients import new_client
 from fhirline.streams.kafka.embedded_quirks import CLUSTER_ID_PREFIX
 
 HOST = "127.0.0.1"
@@ -32,7 +33,7 @@ class EmbeddedBroker:
     """Starts on entry, stops on exit::
 
         with EmbeddedBroker() as broker:
-            producer = Producer({"bootstrap.servers": broker.bootstrap})
+            settings = Settings(bootstrap=broker.bootstrap)
 
     ``port`` 0 takes a free port. Entry returns once the broker has answered a metadata request with the cluster id that
     it was given, so that another process on the port is not mistaken for it.
@@ -180,7 +181,8 @@ def listening(port: int) -> bool:
 
 def cluster_id(bootstrap: str, timeout: float) -> str | None:
     """Return the cluster's id, by a metadata request; None where nothing answers in time."""
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "client.id": "fhirline-probe"})
+    config = {"bootstrap.servers": bootstrap, "log_level": 0, "client.id": "fhirline-probe"}
+    client = new_client(AdminClient, config)
     try:
         answered: str | None = client.list_topics(timeout=timeout).cluster_id
     except KafkaException:

@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.streams.kafka.headers import EVENT_KEY, header
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, dead_letter_topic
 
@@ -40,8 +40,9 @@ class Watch:
     """Consumes every canonical topic without a group, from its end at the start of the watch."""
 
     def __init__(self, settings: Settings, *, from_beginning: bool) -> None:
-        self._consumer = Consumer(
-            librdkafka(settings, **{"group.id": "fhirline-demo", "enable.auto.commit": False, "fetch.wait.max.ms": 20})
+        self._consumer = new_client(
+            Consumer,
+            librdkafka(settings, **{"group.id": "fhirline-demo", "enable.auto.commit": False, "fetch.wait.max.ms": 20}),
         )
         topics = [BUNDLE, OUTCOME, *map(canonical_topic, RESOURCE_TYPES), *map(dead_letter_topic, VENDORS)]
         self._consumer.assign([each for topic in topics for each in self._starts(topic, from_beginning)])

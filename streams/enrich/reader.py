@@ -7,7 +7,6 @@ manual commits. One thread reads, and calls back about partitions.
 """
 
 import asyncio
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.clients import librdkafka, log_error, new_client
 from fhirline.streams.observe.metrics.lookups import Lag
 
 log = structlog.get_logger("enrich")
@@ -82,7 +81,8 @@ class Reader:
         self._topic = topic
         self._paused = False
         self._committing = False
-        self._consumer = Consumer(
+        self._consumer = new_client(
+            Consumer,
             librdkafka(
                 settings,
                 **{
@@ -95,11 +95,10 @@ class Reader:
                     "heartbeat.interval.ms": int(settings.session_timeout * 100),
                     "max.poll.interval.ms": int(max(300.0, settings.session_timeout) * 1000),
                     "queued.max.messages.kbytes": QUEUE_KBYTES,
-                    "error_cb": _log_error,
+                    "error_cb": log_error,
                     "on_commit": self._committed,
                 },
             ),
-            logger=logging.getLogger("librdkafka"),
         )
         self._consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
@@ -157,7 +156,7 @@ class Reader:
             if (error := message.error()) is not None:
                 if error.fatal():
                     raise KafkaException(error)
-                log.warning("kafka", error=error.name(), reason=error.str())
+                log_error(error)
             elif (assignment := self._assignments.get(message.partition() or 0)) is not None:
                 read.append((assignment, message))
             if len(read) >= limit:
@@ -205,7 +204,3 @@ class Reader:
             del self._assignments[assignment.partition]
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._on_revoked, ended)
-
-
-def _log_error(error: KafkaError) -> None:
-    log.warning("kafka", error=error.name(), reason=error.str(), fatal=error.fatal())

@@ -13,6 +13,7 @@ from fhirline.streams.enrich.infermedica.instances import instance_of
 from fhirline.streams.enrich.metrics import EnrichMetrics
 from fhirline.streams.enrich.stage import CODES, VENDOR, Stage, enrich_group
 from fhirline.streams.enrich.survey import Fetcher
+from fhirline.streams.kafka.watch import KafkaWatch
 from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.observe.logs import log_loop_error
 from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
@@ -54,13 +55,15 @@ async def serve(settings: Settings) -> None:
             of_tenant[tenant] = fetchers[account]
         producer = RawProducer(settings, tracer)
         endpoint = None
+        watch = KafkaWatch(settings)
+        watch.start()
         try:
             stage = Stage(
                 settings, producer, lambda tenant: of_tenant.get(tenant) or of_tenant[DEFAULTS], metrics, tracer
             )
             Lags(registry, enrich_group(settings), {raw_topic(VENDOR): settings.partitions}, stage.lags)
             if listener is not None:
-                endpoint = Endpoint(listener, registry, stage.problems)
+                endpoint = Endpoint(listener, registry, lambda: watch.problems() or stage.problems())
                 await endpoint.start()
             tune_gc()
             log.info("enriching", tenants=sorted(instances), bootstrap=settings.bootstrap)
@@ -69,6 +72,7 @@ async def serve(settings: Settings) -> None:
             if endpoint is not None:
                 await endpoint.stop()
             await producer.stop()
+            watch.stop()
             if tracer is not None:
                 await asyncio.to_thread(tracer.stop)
     log.info("enrichment stopped")

@@ -94,6 +94,8 @@ class Stage:
             abandoned = [each for each in self._tasks if each.cancel()]
             await asyncio.gather(*abandoned, return_exceptions=True)
             await self._reader.close()
+        if isinstance(self._failure, KafkaAccessError):  # the erasure list could not be read
+            raise KafkaUnavailable(str(self._failure)) from None
         if self._failure is not None:
             raise self._failure
 

@@ -15,7 +15,7 @@ from confluent_kafka.admin._acl import AclOperation
 
 from fhirline.config.errors import ConfigurationError, KafkaAccessError, KafkaDenied, KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
-from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.topics.privileges import Grant, grants
 
 TIMEOUT = 10.0
@@ -78,7 +78,7 @@ def _listed(lacking: list[Grant]) -> str:
 def missing(settings: Settings, wanted: Iterable[Grant]) -> list[Grant]:
     """Return those of ``wanted`` that the cluster does not grant. Raises KafkaRequestFailed."""
     wanted = list(wanted)
-    client = AdminClient(librdkafka(settings, **{"log_level": 0, "error_cb": lambda _: None}))
+    client = new_client(AdminClient, librdkafka(settings, **{"log_level": 0, "error_cb": lambda _: None}))
     options: dict[str, Any] = {"include_authorized_operations": True, "request_timeout": TIMEOUT}
     resources = dict.fromkeys((grant.resource, grant.name) for grant in wanted)
     topics = [name for resource, name in resources if resource == "Topic"]

@@ -1,14 +1,24 @@
 """Client configuration for librdkafka, kafka-python and aiokafka, from the same settings."""
 
+import logging
 import ssl
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.secret import secret
 from fhirline.config.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
+    from confluent_kafka import KafkaError
     from faust.types.auth import CredentialsT
+
+Client = TypeVar("Client")
+
+LOGGER = logging.getLogger("librdkafka")
+"""Takes librdkafka's own lines, which would go past the structured log to standard error."""
+
+CONNECTION_ERRORS = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE")
 
 OAUTHBEARER = "OAUTHBEARER"
 
@@ -67,6 +77,23 @@ def librdkafka(settings: Settings, **more: Any) -> dict[str, Any]:
         for name, value in config.items()
         if value is not None
     }
+
+
+def new_client(kind: Callable[..., Client], config: dict[str, Any], logger: logging.Logger = LOGGER) -> Client:
+    """Create a confluent-kafka client (Producer, Consumer, AdminClient) that logs to ``logger``.
+
+    All clients are made here. One without a logger writes its lines to standard error, not as JSON.
+    """
+    return kind(config, logger=logger)
+
+
+def log_error(error: "KafkaError") -> None:
+    """Log an error that concerns no record (a refused credential, a fatal state). For a client's ``error_cb``.
+
+    librdkafka logs lost connections itself.
+    """
+    if error.name() not in CONNECTION_ERRORS:
+        LOGGER.warning("%s [%s] %s", error.name(), "fatal" if error.fatal() else "error", error.str())
 
 
 def producer_config(settings: Settings, **more: Any) -> dict[str, Any]:

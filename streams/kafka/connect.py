@@ -13,7 +13,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 
 from fhirline.config.errors import ConfigurationError, KafkaDenied, KafkaUnreachable
 from fhirline.config.settings import PREFIX, Settings
-from fhirline.streams.kafka.clients import librdkafka, ssl_context, uses_oauth
+from fhirline.streams.kafka.clients import librdkafka, new_client, ssl_context, uses_oauth
 
 REFUSED = {
     KafkaError._AUTHENTICATION: "SASL_MECHANISM, its user and secret",
@@ -56,7 +56,7 @@ def connect(settings: Settings, timeout: float) -> ClusterMetadata:
     logger = logging.Logger("librdkafka.connect")
     logger.addHandler(logged)
     try:
-        client = AdminClient(librdkafka(settings, **{"error_cb": errors.append}), logger=logger)
+        client = new_client(AdminClient, librdkafka(settings, **{"error_cb": errors.append}), logger)
     except KafkaException as error:
         # The message may quote the value of a setting, never of a secret.
         raise ConfigurationError(f"Kafka client settings: {_text(error.args[0])}") from None

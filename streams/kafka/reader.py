@@ -5,7 +5,6 @@ the broker reports its end (``enable.partition.eof``). An end offset asked for b
 (`kafka.embedded_quirks`).
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -15,7 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from fhirline.config.errors import ConfigurationError, KafkaDenied, KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import DENIED, denial
-from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.streams.kafka.records import RecordPosition, TopicPartition, partition_of
 
 BATCH = 5_000
@@ -39,7 +38,8 @@ class Scanner:
         self._settings = settings
         self._progress = progress
         self._group = f"{settings.group}.scan"  # librdkafka requires one; nothing is committed
-        self._consumer = Consumer(
+        self._consumer = new_client(
+            Consumer,
             librdkafka(
                 settings,
                 **{
@@ -53,7 +53,6 @@ class Scanner:
                     "log_level": 0,  # errors are raised
                 },
             ),
-            logger=logging.getLogger("librdkafka"),
         )
 
     def __enter__(self) -> "Scanner":

@@ -8,6 +8,7 @@ from code that never sees a payload.
 import asyncio
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -25,7 +26,7 @@ Line = MutableMapping[str, Any]
 WITHOUT_PAYLOAD = ("fhirline.config.", "confluent_kafka.", "cimpl.", "kafka.", "aiokafka.")
 """Packages whose exceptions name settings, brokers and topics, never the value of a record."""
 
-VERBOSE = ("faust", "mode", "aiokafka", "kafka")
+VERBOSE = ("faust", "mode", "aiokafka", "kafka", "fhirline.streams.step2_consume.faust")
 """Libraries that log every service and every join. All of it is logged with ``FHIRLINE_LOG_LEVEL=debug``."""
 
 FRAMES = 20
@@ -61,7 +62,10 @@ def configure_logging(settings: Settings) -> None:
     if level > logging.DEBUG:
         for name in VERBOSE:
             logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
     sys.excepthook = _log_crash
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_thread_crash
 
 
 def without_messages(_: Any, __: str, line: Line) -> Line:
@@ -108,6 +112,17 @@ def _log_crash(kind: type[BaseException], error: BaseException, at: TracebackTyp
         sys.__excepthook__(kind, error, at)
     else:
         structlog.get_logger().critical("crashed", exc_info=error)
+
+
+def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
+    if not issubclass(crash.exc_type, SystemExit):
+        name = crash.thread.name if crash.thread else None
+        structlog.get_logger().error("thread crashed", thread=name, exc_info=crash.exc_value)
+
+
+def _log_unraisable(ignored: Any) -> None:
+    """Log an exception that Python ignores, such as one of a callback from C or of a finalizer."""
+    structlog.get_logger().error("exception ignored", exc_info=ignored.exc_value)
 
 
 def _json(line: Line, **_: Any) -> str:

@@ -6,11 +6,14 @@ nothing of the request.
 """
 
 import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 import orjson
 import structlog
-from aiohttp import StreamReader, web
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from structlog.contextvars import bind_contextvars
 
@@ -19,7 +22,8 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import Credential, Vendors
 from fhirline.mappers.pipeline.body import UnreadableBody, fingerprint
 from fhirline.streams.kafka.records import ProducerRecord
-from fhirline.streams.step1_receive.credentials import Secrets, credential_matches
+from fhirline.streams.step1_receive.body import BodyTooLarge, Displaced, UnverifiedBodies, UnverifiedBody, read_up_to
+from fhirline.streams.step1_receive.credentials import CredentialCheck, Secrets, is_fresh
 from fhirline.streams.step1_receive.metrics import REFUSAL, UNREADABLE
 from fhirline.streams.step1_receive.rate_limit import RateLimits
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
@@ -28,6 +32,8 @@ from fhirline.streams.step1_receive.routes import NoRoute, Route, Routes
 from fhirline.topics.declared import raw_topic
 
 log = structlog.get_logger()
+
+SERVER = "fhirline"
 
 CLIENT_GONE = 499
 """Status, for the access log, of a request whose sender closed the connection while it was read."""
@@ -62,6 +68,9 @@ class Gateway:
         self._producer = producer
         self._in_flight = 0
         self._limits = RateLimits(vendors)
+        self._unverified = UnverifiedBodies(
+            settings.unverified_bodies, max(settings.unverified_body_bytes, settings.max_body_bytes)
+        )
         self._credentials = {
             (vendor, tenant): vendors[vendor].settings(tenant).credential
             for vendor in vendors.names
@@ -69,14 +78,16 @@ class Gateway:
         }
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        router.add_post("/webhooks/{vendor}", self.receive)
-        router.add_post("/webhooks/{vendor}/{first}", self.receive)
-        router.add_post("/webhooks/{vendor}/{first}/{second}", self.receive)
-        router.add_get("/healthz", self.healthy)
-        router.add_get("/readyz", self.ready)
+        """Add every route, with and without a slash at its end."""
+        for end in ("", "/"):
+            router.add_post(f"/webhooks/{{vendor}}{end}", self.receive)
+            router.add_post(f"/webhooks/{{vendor}}/{{first}}{end}", self.receive)
+            router.add_post(f"/webhooks/{{vendor}}/{{first}}/{{second}}{end}", self.receive)
+            router.add_get(f"/healthz{end}", self.healthy)
+            router.add_get(f"/readyz{end}", self.ready)
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Answer one webhook. The order of the checks is a contract: nothing of an unproven sender is parsed."""
+        """Answer one webhook. The order of the checks is a contract: nothing of an unverified sender is parsed."""
         try:
             route = self._routes.resolve(*request.match_info.values())
         except NoRoute as error:
@@ -84,14 +95,16 @@ class Gateway:
         bind_contextvars(vendor=route.vendor, tenant=route.tenant)
         check_media_type(request)
         credential = self._credentials[route.vendor, route.tenant]
-        if credential is None or credential.scheme == "static":  # checked before the body is read
-            self._check_credential(request, route, credential, b"")
+        seconds = self._settings.gateway_read_timeout
+        check = self._check_head(request, route, credential)
+        if check.signed:
+            body = await self._body(request, check.update, self._unverified.body(route.vendor, seconds))
+            if not check.matches():
+                raise unauthorized()
             self._check_rate(route)
-            body = await self._body(request)
         else:
-            body = await self._body(request)
-            self._check_credential(request, route, credential, body)
             self._check_rate(route)
+            body = await self._body(request, check.update, asyncio.timeout(seconds))
         record = self._record(route, body)
         bind_contextvars(event_key=record.event_key)
         await self._store(record)
@@ -125,41 +138,58 @@ class Gateway:
                 lines[f"{settings} (or _FILE): no secret; all webhooks of {name} are refused"] = None
         return list(lines)
 
-    async def _body(self, request: web.Request) -> bytes:
-        """Read the whole body, up to the allowed size, whether or not its length was announced."""
+    async def _body(
+        self, request: web.Request, read: Callable[[bytes], None], within: AbstractAsyncContextManager[object]
+    ) -> bytes:
+        """Read the whole body, up to the allowed size, whether or not its length was announced.
+
+        ``read`` is called with each part of it. ``within`` limits the time, and is not entered for a body that is here.
+        """
         limit = self._settings.max_body_bytes
-        too_large = Refusal(413, "body-too-large", f"the body is larger than {limit} bytes")
-        if (request.content_length or 0) > limit:
-            raise too_large
         try:
+            if (request.content_length or 0) > limit:
+                raise BodyTooLarge
             if request.content.is_eof():  # most bodies arrive with their head
                 body = request.content.read_nowait()
+                if len(body) > limit:
+                    raise BodyTooLarge
+                read(body)
             else:
-                async with asyncio.timeout(self._settings.gateway_read_timeout):
-                    body = await read_up_to(request.content, limit)
+                async with within as held:
+                    counted = held.add if isinstance(held, UnverifiedBody) else None
+                    body = await read_up_to(request.content, limit, read, counted)
+        except BodyTooLarge:
+            raise Refusal(413, "body-too-large", f"the body is larger than {limit} bytes") from None
+        except Displaced:
+            again = {"Retry-After": "1"}
+            raise Refusal(429, "too-many-bodies", "too many unverified bodies at once; send it again", again) from None
         except TimeoutError:
             raise Refusal(408, "too-slow", "the body did not arrive in time") from None
         except (web.RequestPayloadError, HttpProcessingError):
             raise Refusal(400, "bad-request", "the body's transfer encoding is broken") from None
         except ConnectionError:
             raise Refusal(CLIENT_GONE, "client-gone", "the connection was closed before the body was whole") from None
-        if len(body) > limit:
-            raise too_large
         if request.content_length not in (None, len(body)):
             raise Refusal(CLIENT_GONE, "client-gone", "the connection was closed before the body was whole")
         return body
 
-    def _check_credential(self, request: web.Request, route: Route, credential: Credential | None, body: bytes) -> None:
-        refused = Refusal(401, "unauthorized", "the credential is missing or wrong")
+    def _check_head(self, request: web.Request, route: Route, credential: Credential | None) -> CredentialCheck:
+        """Check what the head tells of the credential: all of a static one; form and time of a signature."""
         if credential is None:
             log.error("no credential configured", setting=f"vendors.yaml: {route.vendor}")
-            raise refused
+            raise unauthorized()
         secrets = self._secrets.valid(credential.secrets)
         if not secrets:
             log.error("no secret configured", setting=" or ".join(credential.secrets))
-        sent = request.headers.getall(credential.header, [])
-        if not credential_matches(credential, sent[0] if len(sent) == 1 else None, body, secrets):
-            raise refused
+            raise unauthorized()
+        freshness = credential.freshness
+        time_sent = only_header(request, freshness.header) if freshness else None
+        check = CredentialCheck(credential, only_header(request, credential.header), secrets, time_sent)
+        if not check.possible:
+            raise unauthorized()
+        if freshness is not None and not is_fresh(freshness, time_sent, time.time()):
+            raise Refusal(401, "not-fresh", "the time of the request is missing, or too far from now")
+        return check
 
     def _check_rate(self, route: Route) -> None:
         """Apply the rate limits. After the credential, so that only the vendor can use up its own requests."""
@@ -185,21 +215,21 @@ class Gateway:
         except RecordTooLarge:
             raise Refusal(413, "record-too-large", "the event is larger than Kafka takes") from None
         except KafkaUnavailable as error:
-            log.error("kafka did not take an event", reason=str(error))
+            bind_contextvars(reason=str(error))
             again = {"Retry-After": "5"}
             raise Refusal(503, "kafka-unavailable", "the event could not be kept; send it again", again) from None
         finally:
             self._in_flight -= 1
 
 
-async def read_up_to(content: StreamReader, limit: int) -> bytes:
-    """Read a body to its end, or until it is larger than ``limit`` bytes."""
-    body = bytearray()
-    async for chunk in content.iter_any():
-        body += chunk
-        if len(body) > limit:
-            break
-    return bytes(body)
+def unauthorized() -> Refusal:
+    return Refusal(401, "unauthorized", "the credential is missing or wrong")
+
+
+def only_header(request: web.Request, name: str) -> str | None:
+    """Return the value of a header that was sent once, else None."""
+    sent = request.headers.getall(name, [])
+    return sent[0] if len(sent) == 1 else None
 
 
 def check_media_type(request: web.Request) -> None:
@@ -217,4 +247,6 @@ def check_media_type(request: web.Request) -> None:
 
 
 def answer(status: int, content: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(content), content_type="application/json", headers=headers)
+    """Answer as JSON. aiohttp's own ``Server`` header would name its version and Python's."""
+    named = {"Server": SERVER, **(headers or {})}
+    return web.Response(status=status, body=orjson.dumps(content), content_type="application/json", headers=named)

@@ -9,22 +9,31 @@ vendor without a secret is refused.
 import hashlib
 import hmac
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import structlog
 from dotenv import dotenv_values
 
 from fhirline.config.secret import warn_if_exposed
-from fhirline.config.vendors import Credential
+from fhirline.config.vendors import Credential, Freshness
 
 log = structlog.get_logger()
 
 SETTLING = 1.0
 """Seconds for which a file that has just become empty is taken to be under way. Editors empty a file before writing it,
 and no valid request may be refused in between."""
+
+HEX = b"0123456789abcdef"
+HEX_DIGITS = hashlib.sha256().digest_size * 2
+
+UNIX_TIME = re.compile(r"\d{1,13}(\.\d{1,9})?", re.ASCII)
+MILLISECONDS_FROM = 1e11
+"""Unix times from here on are milliseconds: as seconds they would be after the year 5000."""
 
 
 def environment() -> dict[str, str]:
@@ -65,7 +74,8 @@ class Secrets:
             if last is not None and version == last.version:
                 return last.secrets
             secrets = tuple(line.strip() for line in Path(path).read_bytes().splitlines() if line.strip())
-            if not secrets and last is not None and time.time() - now.st_mtime < SETTLING:
+            # Asked again: an editor may have emptied the file after the first question.
+            if not secrets and last is not None and time.time() - os.stat(path).st_mtime < SETTLING:
                 return last.secrets
             warn_if_exposed(f"{name}_FILE", Path(path))
         except OSError as error:
@@ -80,25 +90,83 @@ class Secrets:
         return secrets
 
 
-def credential_matches(credential: Credential, sent: str | None, body: bytes, secrets: Sequence[bytes]) -> bool:
-    """Tell whether the header's value ``sent`` proves knowledge of one of ``secrets``.
+class CredentialCheck:
+    """The check of one request's credential: the body is passed to `update` as it comes, then `matches` tells.
 
-    Every secret is compared, in a time that does not depend on where the values differ. An HMAC is over the raw body,
-    in hex.
+    ``sent``: the value of the credential's header. ``time_sent``: that of the header of its ``freshness``. An HMAC is
+    over the raw body, behind the text that ``freshness`` adds, in hex.
     """
-    given = (sent or "").encode("utf-8", "surrogateescape")
-    found = False
-    for secret in secrets:
+
+    def __init__(
+        self, credential: Credential, sent: str | None, secrets: Sequence[bytes], time_sent: str | None = None
+    ) -> None:
+        self._prefix = credential.prefix.encode()
+        self._given = (sent or "").encode("utf-8", "surrogateescape")
+        self._secrets = secrets
+        self._signatures: list[hmac.HMAC] | None = None
         if credential.scheme == "hmac-sha256":
-            expected = hmac.new(secret, body, hashlib.sha256).hexdigest().encode()
-            matches = hmac.compare_digest(credential.prefix.encode() + expected, _lower_hex(given, credential.prefix))
-        else:
-            matches = hmac.compare_digest(credential.prefix.encode() + secret, given)
-        found |= matches
-    return found
+            before = b""
+            if credential.freshness is not None:
+                text = credential.freshness.signed_before_body.replace("{time}", time_sent or "")
+                before = text.encode("utf-8", "surrogateescape")
+            self._signatures = [hmac.new(secret, before, hashlib.sha256) for secret in secrets]
+
+    @property
+    def signed(self) -> bool:
+        """Whether the body decides, too."""
+        return self._signatures is not None
+
+    @property
+    def possible(self) -> bool:
+        """Whether the value may be right, by what is known before the body: a signature's form, or a static secret."""
+        if self._signatures is None:
+            return self.matches()
+        digits = self._given.removeprefix(self._prefix)
+        return self._given.startswith(self._prefix) and len(digits) == HEX_DIGITS and digits.lower().strip(HEX) == b""
+
+    def update(self, part: bytes) -> None:
+        for signature in self._signatures or ():
+            signature.update(part)
+
+    def matches(self) -> bool:
+        """Tell whether the sender knows one of the secrets.
+
+        Every secret is compared, in a time that does not depend on where the values differ.
+        """
+        found = False
+        if self._signatures is None:
+            for secret in self._secrets:
+                found |= hmac.compare_digest(self._prefix + secret, self._given)
+            return found
+        given = self._given[: len(self._prefix)] + self._given[len(self._prefix) :].lower()
+        for signature in self._signatures:
+            found |= hmac.compare_digest(self._prefix + signature.hexdigest().encode(), given)
+        return found
 
 
-def _lower_hex(given: bytes, prefix: str) -> bytes:
-    """Lower the case of the hex digits, but not of the prefix."""
-    cut = len(prefix.encode())
-    return given[:cut] + given[cut:].lower()
+def credential_matches(credential: Credential, sent: str | None, body: bytes, secrets: Sequence[bytes]) -> bool:
+    """Tell whether the header's value ``sent`` proves knowledge of one of ``secrets``, for a whole body."""
+    check = CredentialCheck(credential, sent, secrets)
+    check.update(body)
+    return check.matches()
+
+
+def is_fresh(freshness: Freshness, time_sent: str | None, now: float) -> bool:
+    """Tell whether a request's time is within the allowed seconds of ``now`` (Unix seconds).
+
+    The time is in Unix seconds or milliseconds, or an RFC 3339 instant.
+    """
+    text = (time_sent or "").strip()
+    if UNIX_TIME.fullmatch(text):
+        at = float(text)
+        if at >= MILLISECONDS_FROM:
+            at /= 1000
+    else:
+        try:
+            parsed = datetime.fromisoformat(text)
+        except ValueError:
+            return False
+        if parsed.tzinfo is None:
+            return False
+        at = parsed.timestamp()
+    return abs(now - at) <= freshness.seconds

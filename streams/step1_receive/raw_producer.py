@@ -5,8 +5,8 @@ and to wake the loop, for each record.
 """
 
 import asyncio
-import logging
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.clients import log_error, new_client, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.records import ProducerRecord, produce
 
@@ -45,7 +45,8 @@ class RecordTooLarge(FhirlineError):
 
 def raw_producer(settings: Settings, delivery_timeout: float, linger_ms: int) -> Producer:
     """Create librdkafka's idempotent producer for raw topics. Its log lines go to our log."""
-    return Producer(
+    return new_client(
+        Producer,
         producer_config(
             settings,
             **{
@@ -53,10 +54,9 @@ def raw_producer(settings: Settings, delivery_timeout: float, linger_ms: int) ->
                 "linger.ms": linger_ms,
                 "queue.buffering.max.kbytes": QUEUE_KBYTES,
                 "client.id": "fhirline-receive",
-                "error_cb": _log_error,
+                "error_cb": log_error,
             },
         ),
-        logger=logging.getLogger("librdkafka"),
     )
 
 
@@ -133,7 +133,8 @@ class _Link:
         self.producer = producer
         self._busy = asyncio.Event()
         self._retired = False
-        self._polling = asyncio.create_task(self._poll())
+        # Without the context of the request that made it: librdkafka's lines would carry that request's event key.
+        self._polling = asyncio.create_task(self._poll(), context=Context())
 
     async def acknowledged(self, record: ProducerRecord, within: float) -> KafkaError | None:
         """Return None once the record is written, else the error; _TIMED_OUT after ``within`` seconds of silence.
@@ -157,7 +158,7 @@ class _Link:
             refused: KafkaError = error.args[0]
             return refused
         self._busy.set()
-        silence = loop.call_later(within, give_up)
+        silence = loop.call_later(within, give_up, context=Context())
         try:
             return await outcome
         finally:
@@ -189,8 +190,3 @@ class _Link:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(IDLE_SECONDS):
                         await self._busy.wait()
-
-
-def _log_error(error: KafkaError) -> None:
-    """Log an error that concerns no record (brokers down, credentials refused). librdkafka retries by itself."""
-    log.warning("kafka", error=error.name(), reason=error.str(), fatal=error.fatal())

@@ -2,7 +2,7 @@
 
 ``/webhooks/{vendor}``, ``/webhooks/{vendor}/{tenant}``; for vendors whose webhooks are configured per event (Azodha)
 also ``/webhooks/{vendor}/{event}`` and ``/webhooks/{vendor}/{tenant}/{event}``. Tenants are lower-case slugs and events
-are in CamelCase, so no segment can be both.
+are in CamelCase, so no segment can be both. A slash at the end of a path changes nothing.
 """
 
 from dataclasses import dataclass

@@ -4,37 +4,40 @@ import asyncio
 import signal
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import CollectorRegistry
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
+from fhirline.streams.kafka.watch import KafkaWatch
 from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.observe.logs import log_loop_error
-from fhirline.streams.observe.metrics.endpoint import Endpoint, bound, metrics_answer
+from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.observe.tracing import tracing
 from fhirline.streams.step1_receive.application import Gateway, Refusal
 from fhirline.streams.step1_receive.credentials import Secrets, environment
 from fhirline.streams.step1_receive.metrics import GatewayMetrics
+from fhirline.streams.step1_receive.protocol import LONGEST_HEADER, LONGEST_LINE, Protocol, refusing_as_json
 from fhirline.streams.step1_receive.raw_producer import RawProducer
 
 log = structlog.get_logger()
 
 KEEPALIVE = 75.0
 BACKLOG = 1024
-QUIET = ("/healthz", "/readyz", "/metrics")
+QUIET = ("/healthz", "/readyz")
 """Paths that are polled every few seconds, and logged at debug level only."""
 
 
-async def serve(settings: Settings, port_file: Path | None = None) -> None:
-    """Listen until SIGTERM or SIGINT. Then answer the requests in flight, wait for Kafka, and return."""
+async def serve(settings: Settings, port_file: Path | None = None, away: str | None = None) -> None:
+    """Listen until SIGTERM or SIGINT. Then answer the requests in flight, wait for Kafka, and return.
+
+    ``away``: why Kafka does not answer yet.
+    """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)
     stopped = asyncio.Event()
@@ -49,10 +52,13 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
     traced = [tracer.middleware] if tracer is not None else []
     app = web.Application(middlewares=[requests.middleware, access_log, metrics.middleware, *traced, refusals])
     gateway.add_routes(app.router)
-    endpoint = _endpoint(settings, registry, app, gateway)
+    watch = KafkaWatch(settings)
+    inner = bound(settings)  # a port of its own, which senders cannot reach
+    endpoint = Endpoint(inner, registry, lambda: gateway.missing_secrets() + watch.problems()) if inner else None
     runner = web.AppRunner(app, shutdown_timeout=1)  # all requests have been answered by then
     await runner.setup()
     tune_gc()
+    watch.start(away)
     try:
         listener = await _listen(runner, settings)
         for line in gateway.missing_secrets():
@@ -73,24 +79,10 @@ async def serve(settings: Settings, port_file: Path | None = None) -> None:
         if endpoint is not None:
             await endpoint.stop()
         left = await producer.stop()
+        watch.stop()
         if tracer is not None:
             await asyncio.to_thread(tracer.stop)
     log.info("gateway stopped", unacknowledged=left)
-
-
-def _endpoint(
-    settings: Settings, registry: CollectorRegistry, app: web.Application, gateway: Gateway
-) -> Endpoint | None:
-    """Serve metrics at their own port, which senders cannot reach; without one, beside the webhooks."""
-    listener = bound(settings)
-    if listener is not None:
-        return Endpoint(listener, registry, gateway.missing_secrets)
-
-    async def metrics(_: web.Request) -> web.Response:
-        return metrics_answer(registry)
-
-    app.router.add_get("/metrics", metrics)
-    return None
 
 
 class Requests:
@@ -133,66 +125,20 @@ class Requests:
             log.warning("requests given up", at_work=self._at_work)
 
 
-class Protocol(web.RequestHandler):
-    """One connection. Invalid HTTP is refused as JSON; aiohttp's own answer would quote the request.
-
-    ``head_timeout``: seconds within which the first request's head must arrive. aiohttp waits forever, so that silent
-    connections could take every file descriptor. Later heads have the keep-alive timeout.
-    """
-
-    def __init__(self, *arguments: Any, head_timeout: float, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._head_timeout = head_timeout
-        self._no_head: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._no_head = asyncio.get_running_loop().call_later(self._head_timeout, self._close_silent)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._head_came()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._messages or self._current_request is not None:
-            self._head_came()
-
-    def _head_came(self) -> None:
-        if self._no_head is not None:
-            self._no_head.cancel()
-            self._no_head = None
-
-    def _close_silent(self) -> None:
-        log.warning("invalid http", error="no head in time")
-        self.force_close()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        log.warning("invalid http", status=status, error=type(exc).__name__)
-        if request.writer.output_size:
-            raise ConnectionError("an answer has been begun already")
-        response = Refusal(status, "bad-request", "the request is no valid HTTP").answer()
-        response.force_close()
-        return response
-
-
 async def _listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:
     """Bind the gateway's address and accept connections. Raises ConfigurationError."""
     loop = asyncio.get_running_loop()
     manager = runner.server
     assert manager is not None
+    manager.request_handler = refusing_as_json(manager.request_handler)
 
     def connection() -> Protocol:
         return Protocol(
             manager,
             loop=loop,
             keepalive_timeout=KEEPALIVE,
+            max_line_size=LONGEST_LINE,
+            max_field_size=LONGEST_HEADER,
             auto_decompress=False,
             head_timeout=settings.gateway_read_timeout,
             access_log=None,  # access_log below writes one
@@ -222,11 +168,15 @@ async def access_log(request: web.Request, handler: Handler) -> web.StreamRespon
     clear_contextvars()
     started = perf_counter()
     resource = request.match_info.route.resource
-    bind_contextvars(method=request.method, route=resource.canonical if resource else None)
-    response = await handler(request)
-    level = "debug" if resource and resource.canonical in QUIET else "info"
-    milliseconds = round((perf_counter() - started) * 1000, 2)
-    getattr(log, level)("request", status=response.status, ms=milliseconds)
+    route = resource.canonical.removesuffix("/") if resource else None
+    bind_contextvars(method=request.method, route=route)
+    try:
+        response = await handler(request)
+        level = "debug" if route in QUIET else "info"
+        milliseconds = round((perf_counter() - started) * 1000, 2)
+        getattr(log, level)("request", status=response.status, ms=milliseconds)
+    finally:
+        clear_contextvars()  # the connection's next line may be about another request, or none
     return response
 
 

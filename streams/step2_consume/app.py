@@ -56,6 +56,8 @@ log = structlog.get_logger("worker")
 STALL_CHECK_SECONDS = 5.0
 """Time between two checks for partitions whose fetched records never came."""
 
+PRODUCER_LOG_SECONDS = 1.0
+
 PRIVILEGE_CHECK_SECONDS = 15.0
 """Time between two checks that this process still has its privileges."""
 
@@ -121,7 +123,7 @@ class Worker:
         """Restores under way. The event loop itself keeps no reference to a task."""
         self.app = faust.App(settings.group, **faust_settings(settings))
         self.app.transport = WorkerTransport(self.app.conf.broker_consumer, self.app, self._positions)
-        publisher = RecordPublisher(settings, PRODUCERS)
+        self._publisher = publisher = RecordPublisher(settings, PRODUCERS)
 
         def new_processor(vendor: str, enriched: bool = False) -> BatchProcessor:
             return BatchProcessor(
@@ -146,6 +148,7 @@ class Worker:
             self.resume_stalled_partitions,
             self.follow_erasure_list,
             self.serve_endpoint,
+            self.serve_producer_logs,
         ):
             self.app.task(task)
         self.app.on_partitions_assigned.connect(self.on_assigned)
@@ -204,6 +207,12 @@ class Worker:
     async def serve_endpoint(self) -> None:
         """Serve metrics and readiness."""
         await self._endpoint.serve()
+
+    async def serve_producer_logs(self) -> None:
+        """Log librdkafka's lines when they are written, also while no batch is published."""
+        while True:
+            self._publisher.serve_logs()
+            await asyncio.sleep(PRODUCER_LOG_SECONDS)
 
     async def on_assigned(self, *args: Any, **_: Any) -> None:
         """Begin an assignment: drop other partitions' state and positions, and restore the new ones."""

@@ -7,6 +7,7 @@ from typing import Any
 from faust.exceptions import ConsumerNotStarted
 
 from fhirline.config.settings import Settings
+from fhirline.streams.kafka.watch import KafkaWatch
 from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
 from fhirline.streams.observe.metrics.lookups import Lag, Lags, StateSize, StateSizes
 from fhirline.streams.observe.metrics.registry import new_registry
@@ -27,6 +28,7 @@ class WorkerEndpoint:
         self._app: Any = None
         self._states: Mapping[str, StateCache] = {}
         self._listener = bound(settings)
+        self.watch = KafkaWatch(settings)
 
     def look_up(self, app: Any, states: Mapping[str, StateCache]) -> None:
         """Show this app's lag, and the size of these states (raw topic → state)."""
@@ -46,7 +48,9 @@ class WorkerEndpoint:
             await endpoint.stop()
 
     def problems(self) -> Sequence[str]:
-        """Return why this worker does not map yet. A worker without partitions is ready: it is a standby."""
+        """Return why this worker does not map now. A worker without partitions is ready: it is a standby."""
+        if away := self.watch.problems():
+            return away
         if not any(state.generation for state in self._states.values()):
             return ["no partitions assigned yet"]
         return [f"{topic}: state is being restored" for topic, state in self._states.items() if state.unread()]

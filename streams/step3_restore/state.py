@@ -26,7 +26,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import StateUpdate
 from fhirline.mappers.results import Entry, Version
 from fhirline.streams.kafka.acl_check import DENIED, denial
-from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.streams.kafka.records import ProducerRecord
 
 RESTORE_BATCH = 5_000
@@ -202,7 +202,7 @@ class StateCache:
         restored = [partition for partition in [*self._partitions] if self.ready(partition) is not None]
         positions = {partition: self._partitions[partition].position or 0 for partition in restored}
         if self._admin is None:
-            self._admin = AdminClient(librdkafka(self.settings))
+            self._admin = new_client(AdminClient, librdkafka(self.settings, **{"log_level": 0}))  # errors are raised
         end = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # has no types
         asked = {TopicPartition(self.topic, partition): end for partition in positions}
         try:
@@ -224,7 +224,8 @@ class StateCache:
         states = {each: cached[each] if each in cached else PartitionState() for each in partitions}
         unread = set(states)
         read = 0
-        consumer = Consumer(
+        consumer = new_client(
+            Consumer,
             librdkafka(
                 self.settings,
                 **{
@@ -234,7 +235,7 @@ class StateCache:
                     "auto.offset.reset": "earliest",
                     "fetch.wait.max.ms": 10,
                 },
-            )
+            ),
         )
         try:
             consumer.assign([TopicPartition(self.topic, partition, state.start) for partition, state in states.items()])

@@ -7,7 +7,6 @@ same keys (faust.md §2.2 to §2.4).
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.clients import new_client, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.records import ProducerRecord, produce
 
@@ -40,9 +39,6 @@ YIELD_EVERY = 500
 
 SESSION_SHARE = 0.9
 """Share of the session timeout for which a record may wait. Heartbeats come every tenth of it (step 2)."""
-
-librdkafka_log = logging.getLogger("librdkafka")
-"""Takes librdkafka's own lines, which would go past the structured log to standard error."""
 
 Delivered = Callable[[Message], None]
 """Called with each record that Kafka has acknowledged, with its partition and offset."""
@@ -75,7 +71,7 @@ class RecordPublisher:
         # With OAUTHBEARER each producer blocks for a second until it has its first token. They block here, in parallel,
         # because an event loop that blocks that long ends its worker (step2_consume/fencing.py).
         with ThreadPoolExecutor(producers) as threads:
-            self._producers = tuple(threads.map(lambda _: Producer(config, logger=librdkafka_log), range(producers)))
+            self._producers = tuple(threads.map(lambda _: new_client(Producer, config), range(producers)))
         self._of_topic: dict[str, Producer] = {}
 
     def publish(
@@ -104,6 +100,10 @@ class RecordPublisher:
             await asyncio.sleep(pause)
             self._poll(0)
         return reports.records_too_large()
+
+    def serve_logs(self) -> None:
+        """Pass on what librdkafka has queued for the log. To be called now and then while nothing is published."""
+        self._poll(0)
 
     def _publishing(self, records: Iterable[ProducerRecord], reports: "_Reports") -> Iterator[float]:
         """Hand over all records, then wait until each has its report.

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,6 +149,12 @@ class GatewayProcess:
     @property
     def port(self) -> int:
         return int(self.event("gateway listening")["url"].rpartition(":")[2])
+
+    @property
+    def metrics(self) -> str:
+        """The metrics, from the port of their own that ``FHIRLINE_METRICS_PORT=0`` gives."""
+        with urllib.request.urlopen(self.event("metrics listening")["url"], timeout=LIMIT) as answer:
+            return str(answer.read().decode())
 
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)

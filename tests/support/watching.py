@@ -37,7 +37,7 @@ class WorkerEndpoint:
     def scraped(self) -> dict[str, str]:
         """The metrics of both."""
         return {
-            "gateway": self.gateway.request("GET", "/metrics").body.decode(),
+            "gateway": self.gateway.metrics,
             "worker": get(f"{self.worker_url}/metrics")[1],
         }
 
@@ -71,7 +71,7 @@ def watched(folder: Path, **more: str) -> Iterator[WorkerEndpoint]:
             echo=lines.append,
         )
         try:
-            with running_gateway(broker.bootstrap, folder, **own) as gateway:
+            with running_gateway(broker.bootstrap, folder, FHIRLINE_METRICS_PORT="0", **own) as gateway:
                 worker.wait_for("partitions assigned")
                 yield WorkerEndpoint(broker, gateway, worker, lines)
         finally:

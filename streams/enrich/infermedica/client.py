@@ -65,7 +65,10 @@ def new_session() -> aiohttp.ClientSession:
 
 
 class Client:
-    """Calls one instance. Concurrent calls share a token; a refused token is fetched again once."""
+    """Calls one instance. Concurrent calls share a token. One that is refused is fetched again once.
+
+    A call that is refused with the new token too fails as temporary, as refused client credentials do.
+    """
 
     def __init__(self, session: aiohttp.ClientSession, instance: Instance, timeout: float, max_bytes: int) -> None:
         self._session = session
@@ -85,7 +88,12 @@ class Client:
             if failure.status != 401:
                 raise
         token = await self.token(refused=token)
-        return await self._send(method, path, f"Bearer {token}", body)
+        try:
+            return await self._send(method, path, f"Bearer {token}", body)
+        except CallFailed as failure:
+            if failure.status == 401:  # a new token may not be known everywhere yet, or an operator must correct it
+                failure.temporary = True
+            raise
 
     async def token(self, refused: str | None = None) -> str:
         """Return the current token, or a new one where it is about to expire or was ``refused``. Raises CallFailed."""

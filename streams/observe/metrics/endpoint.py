@@ -1,6 +1,6 @@
 """``/metrics``, ``/healthz`` and ``/readyz`` of a process, at ``FHIRLINE_METRICS_HOST``:``FHIRLINE_METRICS_PORT``.
 
-Off unless a port is set: several workers of one host need several ports, which only the operator knows. The port is
+Off unless a port is set: several processes of one host need several ports, which only the operator knows. The port is
 bound before anything else starts, so that a port in use ends the process with a message.
 """
 
@@ -21,11 +21,6 @@ log = structlog.get_logger()
 BACKLOG = 16
 
 
-def metrics_answer(registry: CollectorRegistry) -> web.Response:
-    """Answer with the registry in Prometheus' text format."""
-    return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
 class Endpoint:
     """Serves on the process's event loop, so that an answer of ``/healthz`` proves that the loop runs.
 
@@ -39,6 +34,7 @@ class Endpoint:
         self._registry = registry
         self._problems = problems
         app = web.Application()
+        app.on_response_prepare.append(_without_versions)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthy)
         app.router.add_get("/readyz", self._ready)
@@ -54,7 +50,7 @@ class Endpoint:
         await self._runner.cleanup()
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return metrics_answer(self._registry)
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _healthy(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -63,6 +59,10 @@ class Endpoint:
         if problems := self._problems():
             return web.json_response({"status": "not ready", "problems": list(problems)}, status=503)
         return web.json_response({"status": "ready"})
+
+
+async def _without_versions(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "fhirline"
 
 
 def bound(settings: Settings) -> socket.socket | None:

@@ -23,7 +23,6 @@ that is marked with it, or whose letter has it.
 An erased patient's event is not sent. The worker would not map it, but the raw topic would contain it once more.
 """
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -36,7 +35,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.streams.kafka import headers
-from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.clients import new_client, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition, position_of, produce
 from fhirline.streams.operate.dead_letters.board import records
@@ -117,7 +116,7 @@ class Redriver:
         self._every = 1 / rate if rate else 0.0
         self._next = 0.0
         self._erasures = ErasureListFeed(settings)
-        self._producer = Producer(producer_config(settings, **{"linger.ms": 5}), logger=logging.getLogger("librdkafka"))
+        self._producer = new_client(Producer, producer_config(settings, **{"linger.ms": 5}))
         self._marks: deque[tuple[str, Mark]] = deque()
         self._unmarked: list[str] = []
         self.report = Report()

@@ -51,7 +51,7 @@ def metrics_port(settings: Settings) -> Finding:
     """Check that the port is unset or free, or that a process of ours serves it."""
     port, where = settings.metrics_port, f"{PREFIX}METRICS_PORT {settings.metrics_port}"
     if port is None:
-        return ok("metrics port", "none: only the gateway has metrics, on its own port")
+        return ok("metrics port", "none: metrics are not served")
     if port and port == settings.gateway_port and settings.metrics_host == settings.gateway_host:
         return problem("metrics port", f"{where} is also the gateway's", f"set another {PREFIX}METRICS_PORT")
     host = _reachable(settings.metrics_host)

@@ -1,6 +1,5 @@
 """Consumer groups, as their coordinators describe them."""
 
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.acl_check import MOVING
-from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.streams.kafka.records import TopicPartition
 
 TIMEOUT = 10.0
@@ -44,7 +43,7 @@ class Groups:
         self._client = self._connected()
 
     def _connected(self) -> AdminClient:
-        return AdminClient(self._config, logger=logging.getLogger("librdkafka"))
+        return new_client(AdminClient, self._config)
 
     def read(self, names: tuple[str, ...]) -> Mapping[str, Group]:
         """Describe groups by name. Raises KafkaRequestFailed where the cluster does not answer, or refuses."""

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaException
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import missing_acls
-from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent, partition_of
 
@@ -40,7 +40,7 @@ class Committed(NamedTuple):
 
 def committed_offsets(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Committed]:
     """Return the group's committed offsets; 0 where it has none. Raises PositionsUnknown."""
-    consumer = Consumer(librdkafka(settings, **{"group.id": settings.group, "log_level": 0}))
+    consumer = new_client(Consumer, librdkafka(settings, **{"group.id": settings.group, "log_level": 0}))
     try:
         asked = [confluent_kafka.TopicPartition(*partition) for partition in partitions]
         answered = consumer.committed(asked, timeout=settings.session_timeout)

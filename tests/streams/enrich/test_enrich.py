@@ -229,9 +229,10 @@ def test_a_survey_without_patient_keeps_its_own_key(
 def test_temporary_failures_are_retried(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
-    """409, 429 with Retry-After, 503, a hung request and an answer that is no JSON."""
+    """401 with a new token too, 409, 429 with Retry-After, 503, a hung request and an answer that is no JSON."""
     api.complete("s-1")
     faults = (
+        *(Fault(401), Fault(401)),  # the second with a new token
         Fault(409),
         Fault(429, {"Retry-After": "1"}),
         Fault(503),
@@ -294,6 +295,21 @@ def test_permanent_failures_are_dead_letters(
     [told] = orjson.loads(header_of(letter, "errors") or "")
     assert told["problem"] == problem
     assert api.asked(f"/api/v2/surveys/s-1/{result}") == asked
+
+
+def test_a_call_that_stays_refused_is_retried_until_its_time_is_up(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    api.complete("s-1")
+    api.fail("s-1", "summary", *[Fault(401)] * 1_000)
+    produce(own_broker.settings(), [survey("s-1")])
+    with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_GIVE_UP_AFTER="2") as process:
+        [letter] = reading(LETTERS, ENRICHED).count(1, process)
+    assert (letter.topic(), header_of(letter, "error-code")) == (LETTERS, "enrichment-failed")
+    [told] = orjson.loads(header_of(letter, "errors") or "")
+    assert told["problem"] == "http-401"
+    assert api.asked("/api/v2/surveys/s-1/summary") >= 6, "two requests in each of at least three attempts"
+    assert process.exit_code == 0
 
 
 def test_a_server_that_stays_down_ends_in_a_dead_letter(
@@ -455,7 +471,7 @@ def test_sigterm_ends_it_while_kafka_is_down(api: InfermedicaServer, vendors: Pa
         with enriching(running, api, vendors, FHIRLINE_SESSION_TIMEOUT="20") as process:
             process.wait_for("survey enriched")
             broker.stop()
-            process.wait_for("kafka")
+            process.wait_for("kafka away")
             process.stop()
             assert process.exit_code == 0, process.report("had to be killed")
 

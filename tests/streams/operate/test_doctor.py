@@ -160,8 +160,9 @@ def test_a_port_is_free_or_ours_or_of_another_program(embedded: RunningBroker, t
     for check, port in ((machine.gateway_port, "gateway_port"), (machine.metrics_port, "metrics_port")):
         found = check(settings_for(NOWHERE, **{port: brokers}))
         assert (found.level, "another program" in found.text) == (PROBLEM, True)
-    with running_gateway(embedded.bootstrap, tmp_path) as gateway:
-        ours = settings_for(NOWHERE, gateway_port=gateway.port, metrics_port=gateway.port, metrics_host="localhost")
+    with running_gateway(embedded.bootstrap, tmp_path, FHIRLINE_METRICS_PORT="0") as gateway:
+        metrics = int(gateway.event("metrics listening")["url"].removesuffix("/metrics").rpartition(":")[2])
+        ours = settings_for(NOWHERE, gateway_port=gateway.port, metrics_port=metrics, metrics_host="localhost")
         assert "is ready" in machine.gateway_port(ours).text
         assert machine.metrics_port(ours).level is OK
 

@@ -243,7 +243,8 @@ def test_every_event_of_azodha_has_a_route() -> None:
         ("/webhooks/azodha/acme/NoSuchEvent", "unknown-event"),
         ("/webhooks/azodha/stranger/BookAppointment", "unknown-tenant"),
         ("/webhooks/azodha/acme/BookAppointment/more", "not-found"),
-        ("/webhooks/mediquo/", "not-found"),
+        ("/webhooks/nobody/", "unknown-vendor"),
+        ("/webhooks/mediquo//", "not-found"),
         ("/webhooks/", "not-found"),
         ("/", "not-found"),
     ],
@@ -598,7 +599,11 @@ def test_a_broker_that_hangs_and_recovers(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker:
         create_raw_topics(broker)
         with running_gateway(
-            broker.bootstrap, tmp_path, FHIRLINE_GATEWAY_DELIVERY_TIMEOUT="6", FHIRLINE_MAX_IN_FLIGHT="1"
+            broker.bootstrap,
+            tmp_path,
+            FHIRLINE_GATEWAY_DELIVERY_TIMEOUT="6",
+            FHIRLINE_MAX_IN_FLIGHT="1",
+            FHIRLINE_METRICS_PORT="0",
         ) as gateway:
             post_until_taken(gateway)
             os.kill(broker.pid, signal.SIGSTOP)
@@ -616,7 +621,7 @@ def test_a_broker_that_hangs_and_recovers(tmp_path: Path) -> None:
 
 
 def waiting(gateway: GatewayProcess) -> bool:
-    return b"\nfhirline_webhooks_in_flight 1.0\n" in gateway.request("GET", "/metrics").body
+    return "\nfhirline_webhooks_in_flight 1.0\n" in gateway.metrics
 
 
 def test_an_event_that_is_too_large_for_kafka(broker: EmbeddedBroker, tmp_path: Path) -> None:
