@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fhirline.mappers.builder import MappingBuilder
-from fhirline.mappers.context import Item, last_writer
+from fhirline.mappers.context import Context, Item, last_writer
 from fhirline.mappers.duplicates import Distinct, distinct
 from fhirline.mappers.fhir.elements import (
     LOINC,
@@ -29,6 +29,8 @@ PROBLEM_LIST_ITEM = coding(
 )
 UNAVAILABLE = coding("http://terminology.hl7.org/CodeSystem/list-empty-reason", "unavailable", "Unavailable")
 EMPTY = "empty in the source; whether anyone asked is not stated"
+CLOSING = " \t\r\n.,;:!…"
+"""White space and punctuation that may follow a denial. A question mark is not ignored: it doubts the denial."""
 UNREADABLE = "the source lists nothing that could be read"
 
 
@@ -159,8 +161,8 @@ def _named_and_denials(
 ) -> tuple[list[Item[HistoryItem]], list[Item[HistoryItem]]]:
     """Split the items into those to map, and those whose name denies them (mapping.md §8.1.4).
 
-    An item is mapped if it has a name, or an id and a description. A denial is a note of the List; without a List it is
-    omitted. Other items are flagged, and omitted.
+    An item is mapped if it has a name, or an id and a description. Without a name, the description may deny it. A
+    denial is a note of the List; without a List it is omitted. Other items are flagged, and omitted.
     """
     context = patient.context
     if unread := _unread(pointer, models, context.raw(pointer)):
@@ -170,7 +172,7 @@ def _named_and_denials(
     for item in context.items(pointer, models):
         if item.model.name is None and not (item.model.id and _words(item.model)):
             build.flag("item-empty", item.pointer)
-        elif context.terminology.row("denials", item.model.name) is None:
+        elif not _denies(item.model.name or item.model.description, context):
             named.append(item)
         elif sent_as_array:
             denials.append(item)
@@ -179,6 +181,12 @@ def _named_and_denials(
             build.flag("denial-text", item.pointer)
             build.omit(item.pointer)
     return named, denials
+
+
+def _denies(words: str | None, context: Context) -> bool:
+    """Tell whether words deny the item: the whole string is in the table, closing punctuation aside."""
+    rows = (words, words and words.rstrip(CLOSING))
+    return any(context.terminology.row("denials", each) is not None for each in rows)
 
 
 def _unread(pointer: str, models: Sequence[HistoryItem | None], raw: Any) -> list[str]:

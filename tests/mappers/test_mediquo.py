@@ -93,6 +93,65 @@ def test_report_sample_makes_six_resources_without_an_author() -> None:
     assert composition["extension"] == resources(only("consultation"), "Composition")[0]["extension"]
 
 
+def history_of(**arrays: list[dict[str, Any]]) -> Normalized:
+    """Map a finished consultation with these arrays of history."""
+    payload = {"consultation": {"id": "synthetic-1"}, "patient": {"code": "synthetic-1", **arrays}}
+    body = {"type": "patient_consultation_finished", "occurred_on": 1704063600, "payload": payload}
+    (result,) = Case("mediquo", "-", (body,)).run()
+    return result
+
+
+@pytest.mark.parametrize("kind", ["allergies", "diseases", "medications"])
+@pytest.mark.parametrize("ending", ["", ".", " !", ";\n", "…"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ninguna",
+        "NEGA ALERGIAS",
+        "No  known allergies",
+        "Keine bekannt",
+        "sin alergias conocidas",
+        "Nenhuma",
+        "n.a.",
+        "não",
+    ],
+)
+def test_a_denial_in_a_published_language_is_a_note(words: str, ending: str, kind: str) -> None:
+    result = history_of(**{kind: [{"id": 1, "name": f" {words}{ending}"}]})
+    (snapshot,) = resources(result, "List")
+    assert "entry" not in snapshot
+    assert "emptyReason" not in snapshot
+    assert [note["text"].strip() for note in snapshot["note"]] == [f"{words}{ending}".strip()]
+    assert "denial-text" in {flag.code for flag in result.flags}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Nuss",
+        "Nichtsteroidale Antirheumatika",
+        "none?",
+        "no sé",
+        "unknown",
+        "desconocido",
+        "no consta",
+        "nicht bekannt",
+        "keine Angaben",
+        "não informado",
+        "ninguna salvo penicilina",
+        "nenhum problema com penicilina, mas latex",
+        "Nonoxynol",
+        "sin alergias conocidas excepto látex",
+        "...",
+    ],
+)
+def test_words_that_do_not_deny_the_whole_item_are_an_allergy(words: str) -> None:
+    result = history_of(allergies=[{"id": 1, "name": words}])
+    (allergy,) = resources(result, "AllergyIntolerance")
+    assert allergy["code"] == {"text": words}
+    assert "denial-text" not in {flag.code for flag in result.flags}
+
+
 @pytest.mark.parametrize("case", MEDIQUO.values(), ids=MEDIQUO.keys())
 def test_room_addresses_are_nowhere(case: Case) -> None:
     """Neither in what leaves nor in what is remembered, also where everything else was refused."""
