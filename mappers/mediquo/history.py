@@ -18,9 +18,9 @@ from fhirline.mappers.fhir.elements import (
     reference,
 )
 from fhirline.mappers.identity import Part, norm
+from fhirline.mappers.mediquo.items import unread
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
-from fhirline.mappers.payload import absent
 from fhirline.mappers.results import Element, Flags, NewResource
 
 ACTIVE = coding("http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical", "active", "Active")
@@ -165,8 +165,8 @@ def _named_and_denials(
     denial is a note of the List; without a List it is omitted. Other items are flagged, and omitted.
     """
     context = patient.context
-    if unread := _unread(pointer, models, context.raw(pointer)):
-        build.flag("value-unreadable", *unread)
+    if unreadable := unread(pointer, models, context.raw(pointer)):
+        build.flag("value-unreadable", *unreadable)
     named: list[Item[HistoryItem]] = []
     denials: list[Item[HistoryItem]] = []
     for item in context.items(pointer, models):
@@ -187,16 +187,6 @@ def _denies(words: str | None, context: Context) -> bool:
     """Tell whether words deny the item: the whole string is in the table, closing punctuation aside."""
     rows = (words, words and words.rstrip(CLOSING))
     return any(context.terminology.row("denials", each) is not None for each in rows)
-
-
-def _unread(pointer: str, models: Sequence[HistoryItem | None], raw: Any) -> list[str]:
-    """Return the pointers of values that are no items: a bare name, for example."""
-    sent = raw if isinstance(raw, list) else [raw]
-    return [
-        f"{pointer}/{position}" if isinstance(raw, list) else pointer
-        for position, (model, item) in enumerate(zip(models, sent, strict=False))
-        if model is None and not absent(item)
-    ]
 
 
 def snapshot(

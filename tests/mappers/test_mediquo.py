@@ -152,6 +152,33 @@ def test_words_that_do_not_deny_the_whole_item_are_an_allergy(words: str) -> Non
     assert "denial-text" not in {flag.code for flag in result.flags}
 
 
+@pytest.mark.parametrize(
+    ("substances", "names", "unreadable"),
+    [
+        ([{"name": "amoxicilina"}], ["amoxicilina"], 0),
+        ({"name": "amoxicilina"}, ["amoxicilina"], 0),
+        (["amoxicilina", {"id": 2, "name": "Ibuprofeno"}], ["Ibuprofeno", "amoxicilina"], 0),
+        ([{"label": "amoxicilina"}], ["Prescription whose substances could not be read"], 1),
+        ([["amoxicilina"]], ["Prescription whose substances could not be read"], 1),
+        ([{"name": ["amoxicilina"]}, "ibuprofeno", "enalapril"], ["enalapril", "ibuprofeno"], 2),
+        ([], ["Prescription without listed substances"], 0),
+        ([None, "", {}], ["Prescription without listed substances"], 0),
+    ],
+)
+def test_substances_are_names_or_objects_with_a_name(substances: Any, names: list[str], unreadable: int) -> None:
+    """``unreadable`` is the number of requests with that flag."""
+    payload = {
+        "consultation": {"id": "synthetic-1"},
+        "patient": {"code": "synthetic-1"},
+        "prescriptions": [{"id": "p", "active_substances": substances}],
+    }
+    (result,) = Case("mediquo", "-", ({"type": "patient_consultation_finished", "payload": payload},)).run()
+    made = resources(result, "MedicationRequest")
+    assert sorted(each["medicationCodeableConcept"]["text"] for each in made) == names
+    tagged = [each for each in made if "value-unreadable" in {tag["code"] for tag in each["meta"]["tag"]}]
+    assert len(tagged) == unreadable
+
+
 @pytest.mark.parametrize("case", MEDIQUO.values(), ids=MEDIQUO.keys())
 def test_room_addresses_are_nowhere(case: Case) -> None:
     """Neither in what leaves nor in what is remembered, also where everything else was refused."""
