@@ -115,12 +115,17 @@ class Derivation(Payload):
     description: Text = None
 
 
-class FinishedPayload(Payload):
-    consultation: Maybe[Consultation] = None
+class RecordPayload(Payload):
+    """The record that is sent with a consultation: history, reports and prescriptions."""
+
     reports: Items[Report] = ()
     patient: Maybe[PatientHistory] = None
     professional: Maybe[Professional] = None
     prescriptions: Items[Prescription] = ()
+
+
+class FinishedPayload(RecordPayload):
+    consultation: Maybe[Consultation] = None
     derivation: Maybe[Derivation] = None
 
 
@@ -130,10 +135,8 @@ class ConsultationFinished(Event):
     payload: Maybe[FinishedPayload] = None
 
 
-class AppointmentPayload(Payload):
+class AppointmentPayload(RecordPayload):
     consultation: Maybe[ScheduledConsultation] = None
-    patient: Maybe[Patient] = None
-    professional: Maybe[Professional] = None
 
 
 class AppointmentEvent(Event):

@@ -6,11 +6,11 @@ from typing import NamedTuple
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, Item, last_writer
 from fhirline.mappers.duplicates import Distinct, distinct
-from fhirline.mappers.fhir.elements import codeable_concept, data_absent, listed, reference
+from fhirline.mappers.fhir.elements import codeable_concept, data_absent, listed
 from fhirline.mappers.identity import Part, norm
 from fhirline.mappers.mediquo.items import unread
 from fhirline.mappers.mediquo.patient import PatientEvent
-from fhirline.mappers.mediquo.payload import Derivation, FinishedPayload, Prescription, Substance
+from fhirline.mappers.mediquo.payload import Derivation, Prescription, RecordPayload, Substance
 from fhirline.mappers.payload import absent
 from fhirline.mappers.results import Element, Flags, NewResource
 
@@ -22,13 +22,16 @@ UNREADABLE_SUBSTANCES: Element = {**data_absent("unknown"), "text": "Prescriptio
 
 
 def medication_requests(
-    payload: FinishedPayload, encounter: str | None, patient: PatientEvent, build: MappingBuilder
+    payload: RecordPayload,
+    consultation_id: str | None,
+    encounter: Element | None,
+    patient: PatientEvent,
+    build: MappingBuilder,
 ) -> Iterator[NewResource]:
     """Make a MedicationRequest per substance, tied by ``groupIdentifier`` (mapping.md §8.1.7).
 
     A request per substance is true of several medicines as well as of one combination: the vendor does not tell which.
     """
-    consultation_id = payload.consultation.id if payload.consultation else None
 
     def key(prescription: Prescription) -> tuple[Part, ...]:
         return (prescription.id,) if prescription.id else (None, consultation_id)
@@ -65,7 +68,7 @@ def _substances(prescription: Item[Prescription], context: Context) -> Substance
 
 
 def _requests(
-    prescription: Distinct[Prescription], id_parts: int, encounter: str | None, patient: PatientEvent
+    prescription: Distinct[Prescription], id_parts: int, encounter: Element | None, patient: PatientEvent
 ) -> Iterator[NewResource]:
     """Make the requests of one prescription. Substances equal under ``norm`` are one, in its first spelling."""
     named, unreadable = _substances(prescription.item, patient.context)
@@ -94,7 +97,7 @@ def medication_request(
     prescription: Distinct[Prescription],
     key: tuple[Part, ...],
     medication: Element | None,
-    encounter: str | None,
+    encounter: Element | None,
     patient: PatientEvent,
     flags: Flags,
 ) -> NewResource:
@@ -108,7 +111,7 @@ def medication_request(
         intent="order",
         medicationCodeableConcept=medication,
         subject=patient.subject,
-        encounter=reference(encounter),
+        encounter=encounter,
         authoredOn=context.time.instant.text,
         _authoredOn=context.basis_event_time,
         requester=patient.professional,
@@ -120,7 +123,7 @@ def medication_request(
 def referral(
     derivation: Derivation | None,
     consultation_id: str | None,
-    encounter: str | None,
+    encounter: Element | None,
     patient: PatientEvent,
     build: MappingBuilder,
 ) -> NewResource | None:
@@ -146,7 +149,7 @@ def referral(
         category=listed(codeable_concept(patient_referral)),
         code=codeable_concept(patient_referral, text=derivation.description),
         subject=patient.subject,
-        encounter=reference(encounter),
+        encounter=encounter,
         authoredOn=context.time.instant.text,
         _authoredOn=context.basis_event_time,
         requester=patient.professional,

@@ -179,6 +179,23 @@ def test_substances_are_names_or_objects_with_a_name(substances: Any, names: lis
     assert len(tagged) == unreadable
 
 
+def test_the_record_is_the_same_in_all_events() -> None:
+    case = MEDIQUO["newer_record_in_all_events"]
+    types = ("AllergyIntolerance", "Condition", "MedicationStatement", "MedicationRequest", "Composition")
+    timed = ("meta", "text", "encounter", "authoredOn", "date")
+    records = []
+    for event in case.events:
+        (result,) = replace(case, events=(event,)).run()
+        made = [each for resource_type in types for each in resources(result, resource_type)]
+        records.append({each["id"]: {k: v for k, v in each.items() if k not in timed} for each in made})
+        assert all(each["encounter"] for each in made if each["resourceType"] in types[3:])
+    created, rescheduled, finished, cancelled, no_show = records
+    assert len(created) == 6
+    assert created == rescheduled == finished == cancelled
+    assert no_show.items() < created.items()
+    assert {each["resourceType"] for each in no_show.values()} == {"AllergyIntolerance", "MedicationStatement"}
+
+
 @pytest.mark.parametrize("case", MEDIQUO.values(), ids=MEDIQUO.keys())
 def test_room_addresses_are_nowhere(case: Case) -> None:
     """Neither in what leaves nor in what is remembered, also where everything else was refused."""
