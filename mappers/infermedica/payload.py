@@ -2,6 +2,7 @@
 
 from typing import Generic, NamedTuple, TypeVar
 
+from fhirline.mappers.icd10 import Icd10Code
 from fhirline.mappers.payload import Items, Maybe, Number, Payload, Text
 
 Value = TypeVar("Value")
@@ -40,7 +41,7 @@ class Summary(Payload):
 
 
 class Icd10(Payload):
-    code: Text = None
+    code: Icd10Code = None
 
 
 class RankedCondition(Payload):
