@@ -22,7 +22,7 @@ SYMPTOM = coding(LOINC, "75325-1", "Symptom")
 
 def diagnoses(data: Data, consultation: Consultation, build: MappingBuilder) -> list[Child]:
     """Make a Condition per diagnosis (mapping.md §9.2.2)."""
-    items = grouped(consultation.context, "/data/icd10", data.icd10, "diagnosis")
+    items = grouped(consultation.context, "/data/icd10", data.icd10, "diagnosis", build)
     return [_condition(diagnosis, consultation) for diagnosis in _distinct(items, build)]
 
 
@@ -44,7 +44,7 @@ def _condition(diagnosis: Distinct[Coded], consultation: Consultation) -> Child:
 
 def symptoms(data: Data, consultation: Consultation, build: MappingBuilder) -> list[Child]:
     """Make an Observation per symptom (mapping.md §9.2.3)."""
-    items = grouped(consultation.context, "/data/icd10", data.icd10, "symptom")
+    items = grouped(consultation.context, "/data/icd10", data.icd10, "symptom", build)
     return [_observation(symptom, consultation) for symptom in _distinct(items, build)]
 
 

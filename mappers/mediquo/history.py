@@ -18,10 +18,10 @@ from fhirline.mappers.fhir.elements import (
     reference,
 )
 from fhirline.mappers.identity import Part, norm
-from fhirline.mappers.mediquo.items import unread
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
 from fhirline.mappers.results import Element, Flags, NewResource
+from fhirline.mappers.unread import unread
 
 ACTIVE = coding("http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical", "active", "Active")
 PROBLEM_LIST_ITEM = coding(

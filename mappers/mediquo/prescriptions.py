@@ -8,11 +8,11 @@ from fhirline.mappers.context import Context, Item, last_writer
 from fhirline.mappers.duplicates import Distinct, distinct
 from fhirline.mappers.fhir.elements import codeable_concept, data_absent, listed
 from fhirline.mappers.identity import Part, norm
-from fhirline.mappers.mediquo.items import unread
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import Derivation, Prescription, RecordPayload, Substance
 from fhirline.mappers.payload import absent
 from fhirline.mappers.results import Element, Flags, NewResource
+from fhirline.mappers.unread import unread
 
 PRESCRIPTIONS = "/payload/prescriptions"
 DERIVATION = "/payload/derivation"
@@ -36,6 +36,8 @@ def medication_requests(
     def key(prescription: Prescription) -> tuple[Part, ...]:
         return (prescription.id,) if prescription.id else (None, consultation_id)
 
+    if unreadable := unread(PRESCRIPTIONS, payload.prescriptions, patient.context.raw(PRESCRIPTIONS)):
+        build.flag("value-unreadable", *unreadable)
     sent = []
     for item in patient.context.items(PRESCRIPTIONS, payload.prescriptions):
         if item.model.id or any(_substances(item, patient.context)):

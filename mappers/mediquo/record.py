@@ -11,6 +11,9 @@ from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import PatientHistory, RecordPayload, Report
 from fhirline.mappers.mediquo.prescriptions import medication_requests
 from fhirline.mappers.results import Element, NewResource
+from fhirline.mappers.unread import unread
+
+REPORTS = "/payload/reports"
 
 
 def record(
@@ -38,7 +41,9 @@ def _reports(
     def key(report: Report) -> tuple[Part, ...]:
         return (report.id,) if report.id else (None, fingerprint(report.content))
 
-    for report in distinct(context.items("/payload/reports", payload.reports), key):
+    if unreadable := unread(REPORTS, payload.reports, context.raw(REPORTS)):
+        build.flag("value-unreadable", *unreadable)
+    for report in distinct(context.items(REPORTS, payload.reports), key):
         if report.model.content is None:
             build.omit(f"{report.pointer}/content")
         sent = Note(

@@ -1,4 +1,4 @@
-"""Values of a list that are no items (mapping.md §8.1.4, §8.1.7)."""
+"""Values of a list that are no items (mapping.md §2.4)."""
 
 from collections.abc import Sequence
 from typing import Any
