@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -24,6 +25,20 @@ from fhirline.config.errors import ConfigurationError
 
 SLUG = r"^[a-z0-9-]{1,32}$"
 DEFAULT_TENANT = "default"
+ABSOLUTE_URI = r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$"
+
+ICD10 = "http://hl7.org/fhir/sid/icd-10"
+"""System of WHO's edition. R4 names a national one ``http://hl7.org/fhir/sid/icd-10-<x>``."""
+_EDITION = re.compile(r"icd-10(-[a-z]{2,8})?")
+_OTHER_EDITIONS = {"icd-10-gm": "http://fhir.de/CodeSystem/bfarm/icd-10-gm"}
+"""Editions whose publisher has a system of its own."""
+
+
+def _edition(value: Any) -> Any:
+    """Return the system of an edition's name; any other value as it is."""
+    if isinstance(value, str) and _EDITION.fullmatch(value):
+        return _OTHER_EDITIONS.get(value, f"http://hl7.org/fhir/sid/{value}")
+    return value
 
 
 class _Strict(BaseModel):
@@ -91,9 +106,10 @@ class TenantSettings(_Strict):
     snomed: bool = True
     narratives: bool = False
     note_documents: bool = False
-    mrn_system: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$")] | None = None
+    mrn_system: Annotated[str, StringConstraints(pattern=ABSOLUTE_URI)] | None = None
     """An absolute URI. It is checked because a mistake would stay in each Patient's state."""
-    icd10_system: str = "http://hl7.org/fhir/sid/icd-10"
+    icd10_system: Annotated[str, BeforeValidator(_edition), StringConstraints(pattern=ABSOLUTE_URI)] = ICD10
+    """The edition of ICD-10: ``icd-10`` (WHO's), a national one such as ``icd-10-cm``, or an absolute URI."""
     duration_unit: Literal["d", "wk"] | None = None
     lab_intent: Literal["plan", "order"] = "plan"
     enrichment: bool = False

@@ -2,7 +2,7 @@
 
 from fhirline.mappers.altibbi.children import Child
 from fhirline.mappers.altibbi.consultation import Consultation
-from fhirline.mappers.altibbi.items import identified
+from fhirline.mappers.altibbi.items import identified, readable
 from fhirline.mappers.altibbi.payload import Data, Named
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.duplicates import Distinct, collapsed
@@ -20,7 +20,7 @@ def care_plan(data: Data, consultation: Consultation, build: MappingBuilder) -> 
     A label that the code table calls an instruction is an activity. All others are notes: a negative label is never
     ``doNotPerform``.
     """
-    items = consultation.context.items("/data/followUp", data.followUp)
+    items = readable(consultation.context, "/data/followUp", data.followUp, build)
     labels = collapsed(identified(items, "name", build=build))
     if not labels:
         return []

@@ -123,6 +123,8 @@ def _composition(sections: Sequence[Section], consultation: Consultation) -> Res
         _date=consultation.time_basis,
         author=[_author()],
         title=TITLE,
+        confidentiality=consultation.context.settings.confidentiality,
+        custodian=reference(consultation.context.organization),
         section=[section.as_element() for section in sections],
     )
 

@@ -1,6 +1,5 @@
 """Altibbi ICD-10 items → Condition and Observation (mapping.md §9.2.2, §9.2.3)."""
 
-import re
 from collections.abc import Iterable
 
 from fhirline.mappers.altibbi.children import Child
@@ -11,10 +10,10 @@ from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, Item
 from fhirline.mappers.duplicates import Distinct, distinct
 from fhirline.mappers.fhir.elements import LOINC, codeable_concept, coding, element, listed
+from fhirline.mappers.icd10 import icd10_coding
 from fhirline.mappers.identity import norm
 from fhirline.mappers.results import Element
 
-ICD10 = re.compile(r"[A-Z][0-9]{2}(\.[0-9A-Z]{1,4})?", re.ASCII)
 ENCOUNTER_DIAGNOSIS = coding(
     "http://terminology.hl7.org/CodeSystem/condition-category", "encounter-diagnosis", "Encounter Diagnosis"
 )
@@ -23,7 +22,7 @@ SYMPTOM = coding(LOINC, "75325-1", "Symptom")
 
 def diagnoses(data: Data, consultation: Consultation, build: MappingBuilder) -> list[Child]:
     """Make a Condition per diagnosis (mapping.md §9.2.2)."""
-    items = grouped(consultation.context, "/data/icd10", data.icd10, "diagnosis")
+    items = grouped(consultation.context, "/data/icd10", data.icd10, "diagnosis", build)
     return [_condition(diagnosis, consultation) for diagnosis in _distinct(items, build)]
 
 
@@ -45,7 +44,7 @@ def _condition(diagnosis: Distinct[Coded], consultation: Consultation) -> Child:
 
 def symptoms(data: Data, consultation: Consultation, build: MappingBuilder) -> list[Child]:
     """Make an Observation per symptom (mapping.md §9.2.3)."""
-    items = grouped(consultation.context, "/data/icd10", data.icd10, "symptom")
+    items = grouped(consultation.context, "/data/icd10", data.icd10, "symptom", build)
     return [_observation(symptom, consultation) for symptom in _distinct(items, build)]
 
 
@@ -67,13 +66,15 @@ def _observation(symptom: Distinct[Coded], consultation: Consultation) -> Child:
 
 
 def _concept(coded: Distinct[Coded], context: Context) -> Element | None:
-    """Code a concept if its code has ICD-10's form. A ``display`` would have to come from licensed terminology."""
-    name, code = coded.model.name, coded.model.code
-    if code is None or ICD10.fullmatch(code):
-        return codeable_concept(coding(context.settings.icd10_system, code) if code else None, text=name)
-    coded.flags.add("code-invalid", f"{coded.pointer}/code")
+    """Code a concept if its code has the form of the tenant's edition of ICD-10."""
+    name, code, pointer = coded.model.name, coded.model.code, f"{coded.pointer}/code"
+    if code is None:
+        return codeable_concept(text=name)
+    if icd10 := icd10_coding(code, context.settings.icd10_system):
+        return codeable_concept(icd10, text=name)
+    coded.flags.add("code-invalid", pointer)
     return element(
-        extension=listed(context.source_value(f"{coded.pointer}/code", code, "code-invalid")),
+        extension=listed(context.source_value(pointer, context.raw(pointer), "code-invalid")),
         text=name or code,
     )
 

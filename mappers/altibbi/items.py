@@ -5,12 +5,24 @@ from typing import Any
 
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, Item, Model
+from fhirline.mappers.unread import unread
 
 
-def grouped(context: Context, pointer: str, groups: Sequence[Any], name: str) -> Iterator[Item[Any]]:
+def readable(
+    context: Context, pointer: str, models: Sequence[Model | None], build: MappingBuilder
+) -> list[Item[Model]]:
+    """Return the items of a list. A value that is no item, such as a bare name, is kept, flag ``value-unreadable``."""
+    if unreadable := unread(pointer, models, context.raw(pointer)):
+        build.flag("value-unreadable", *unreadable)
+    return list(context.items(pointer, models))
+
+
+def grouped(
+    context: Context, pointer: str, groups: Sequence[Any], name: str, build: MappingBuilder
+) -> Iterator[Item[Any]]:
     """Iterate over the items of the list ``name`` in every group of a list."""
-    for group in context.items(pointer, groups):
-        yield from context.items(f"{group.pointer}/{name}", getattr(group.model, name))
+    for group in readable(context, pointer, groups, build):
+        yield from readable(context, f"{group.pointer}/{name}", getattr(group.model, name), build)
 
 
 def identified(items: Iterable[Item[Model]], *names: str, build: MappingBuilder) -> Iterator[Item[Model]]:

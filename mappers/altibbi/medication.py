@@ -36,7 +36,7 @@ def _dispensed(context: Context) -> bool:
 
 def _numbered(data: Data, consultation: Consultation, build: MappingBuilder) -> Iterator[tuple[Distinct[FdaDrug], int]]:
     """Iterate over the drugs, each with its ordinal among those of equal name and trade name."""
-    items = grouped(consultation.context, "/data/drug", data.drug, "fdaDrug")
+    items = grouped(consultation.context, "/data/drug", data.drug, "fdaDrug", build)
     seen: Counter[tuple[str | None, str | None]] = Counter()
     for drug in collapsed(identified(items, "name", "tradeName", build=build)):
         seen[_names(drug.model)] += 1

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+from fhirline.mappers.icd10 import Icd10Code
 from fhirline.mappers.payload import Items, Maybe, Payload, Shortest, Text
 from fhirline.mappers.pipeline.ledger import Rule
 
@@ -33,7 +34,7 @@ class Coded(Payload):
     """A symptom or a diagnosis with its ICD-10 code."""
 
     name: Text = None
-    code: Text = None
+    code: Icd10Code = None
 
 
 class Named(Payload):

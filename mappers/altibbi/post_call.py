@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fhirline.mappers.altibbi.children import Child
 from fhirline.mappers.altibbi.consultation import Consultation
-from fhirline.mappers.altibbi.items import identified
+from fhirline.mappers.altibbi.items import identified, readable
 from fhirline.mappers.altibbi.payload import Data
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.fhir.elements import element
@@ -20,7 +20,7 @@ Answers = Mapping[str, list[str]]
 def post_call_answers(data: Data, consultation: Consultation, build: MappingBuilder) -> Answers:
     """Read the questions and answers, each question once."""
     answers: dict[str, list[str]] = {}
-    items = consultation.context.items("/data/postCallAnswer", data.postCallAnswer)
+    items = readable(consultation.context, "/data/postCallAnswer", data.postCallAnswer, build)
     for item in identified(items, "question", "answer", build=build):
         given = answers.setdefault(item.model.question or UNNAMED, [])
         if item.model.answer:

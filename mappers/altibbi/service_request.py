@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from fhirline.mappers.altibbi.children import Child
 from fhirline.mappers.altibbi.consultation import Consultation
-from fhirline.mappers.altibbi.items import grouped, identified
+from fhirline.mappers.altibbi.items import grouped, identified, readable
 from fhirline.mappers.altibbi.payload import Data, Named
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Item
@@ -18,7 +18,7 @@ def laboratory(data: Data, consultation: Consultation, build: MappingBuilder) ->
     return [
         _laboratory_request(kind, test, consultation)
         for kind in ("lab", "panel")
-        for test in _distinct(grouped(consultation.context, "/data/lab", data.lab, kind), build)
+        for test in _distinct(grouped(consultation.context, "/data/lab", data.lab, kind, build), build)
     ]
 
 
@@ -44,7 +44,7 @@ def _laboratory_request(kind: str, test: Distinct[Named], consultation: Consulta
 
 def referrals(data: Data, consultation: Consultation, build: MappingBuilder) -> list[Child]:
     """Make a ServiceRequest per specialty (mapping.md §9.2.6)."""
-    items = consultation.context.items("/data/doctorReferral", data.doctorReferral)
+    items = readable(consultation.context, "/data/doctorReferral", data.doctorReferral, build)
     return [_referral(specialty, consultation) for specialty in _distinct(items, build)]
 
 

@@ -17,6 +17,7 @@ TRANSITION = "transition "
 
 TABLE = "altibbi-status"
 ANY_OTHER_RANK = 2
+GUIDE = frozenset({"new", "checking_medical_profile", "in_progress", "closed"})
 CLOSED, LIVE, UNKNOWN = "finished", "in-progress", "unknown"
 
 
@@ -24,8 +25,8 @@ CLOSED, LIVE, UNKNOWN = "finished", "in-progress", "unknown"
 class Status:
     """A vendor's status ``sent``, and its ``Encounter.status``.
 
-    ``mapped``: the code table has a row for it. ``curated``: it is the first word of that row, so that the code alone
-    identifies it.
+    ``mapped``: the code table has a row for it. ``curated``: the row is of a word of the vendor's guide, so that the
+    code alone identifies it. Other words share their code with one of these.
     """
 
     sent: str
@@ -40,7 +41,7 @@ class Status:
         row = terminology.row(TABLE, sent)
         if row is None:
             return cls(sent, UNKNOWN, ANY_OTHER_RANK, mapped=False, curated=False)
-        return cls(sent, row.means["status"], row.means.get("rank", ANY_OTHER_RANK), True, sent == row.source[0])
+        return cls(sent, row.means["status"], row.means.get("rank", ANY_OTHER_RANK), True, sent in GUIDE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from fhirline.mappers.payload import Items, Maybe, Number, OrAbsent, Payload, Te
 
 class PatientFields(Payload):
     firstName: Text = None
+    middleName: Text = None
     lastName: Text = None
     email: Text = None
     patientMobileNumber: Text = None

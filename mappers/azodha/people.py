@@ -76,8 +76,8 @@ def _demographics(found: Found[PatientFields], reader: Reader, build: MappingBui
     """Read the demographics: name of mapping.md §3.2 → field."""
     sent, fields = found.model, {}
     if sent.firstName or sent.lastName:
-        name = element(family=sent.lastName, given=listed(sent.firstName))
-        fields["name"] = _Demographic({"name": [name]}, ("firstName", "lastName"))
+        name = element(family=sent.lastName, given=listed(sent.firstName, sent.middleName))
+        fields["name"] = _Demographic({"name": [name]}, ("firstName", "middleName", "lastName"))
     elif sent.patientName:
         fields["name.text"] = _Demographic({"name": [{"text": sent.patientName}]}, ("patientName",))
     if sent.email:

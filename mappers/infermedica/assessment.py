@@ -3,7 +3,6 @@
 All of it is asserted by software: preliminary, labelled, and never a Condition, Flag, Task or ServiceRequest.
 """
 
-import re
 from decimal import Decimal
 
 from fhirline.mappers.builder import MappingBuilder
@@ -17,6 +16,7 @@ from fhirline.mappers.fhir.elements import (
     listed,
     reference,
 )
+from fhirline.mappers.icd10 import icd10_coding
 from fhirline.mappers.infermedica.concept import concept
 from fhirline.mappers.infermedica.evidence import ABSENT_REASON, OBSERVATION_CATEGORY
 from fhirline.mappers.infermedica.payload import EvidenceAssessment, RankedCondition, SeriousEvidence, Triage
@@ -27,7 +27,6 @@ from fhirline.mappers.results import Element, Flags, NewResource
 ENGINE = "Infermedica"
 LEVELS = frozenset({"emergency_ambulance", "emergency", "consultation_24", "consultation", "self_care"})
 UNKNOWN = {"coding": [coding(ABSENT_REASON, "unknown", "Unknown")]}
-_ICD10 = re.compile(r"[A-Z][0-9]{2}(?:\.[0-9A-Z]{1,4})?", re.ASCII)
 
 
 def assessment(sent: EvidenceAssessment, pointer: str, survey: Survey, build: MappingBuilder) -> list[NewResource]:
@@ -94,12 +93,12 @@ def _icd10(
     codes = [(f"{entry.pointer}/code", entry.model.code) for entry in entries if entry.model.code]
     if len(codes) == 1:
         pointer, code = codes[0]
-        if _ICD10.fullmatch(code):
+        if icd10 := icd10_coding(code, context.settings.icd10_system):
             build.claim(MAPPED, pointer)
-            return coding(context.settings.icd10_system, code), []
+            return icd10, []
         flags.add("code-invalid", pointer)
     build.claim(KEPT, *(pointer for pointer, _ in codes))
-    return None, [context.source_data(pointer, code) for pointer, code in codes]
+    return None, [context.source_data(pointer, context.raw(pointer)) for pointer, _ in codes]
 
 
 def _percentage(probability: Decimal | None, pointer: str, flags: Flags, build: MappingBuilder) -> int | float | None:

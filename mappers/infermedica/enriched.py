@@ -14,7 +14,7 @@ from fhirline.mappers.payload import clean
 from fhirline.mappers.people import Field
 from fhirline.mappers.results import Element, Fold, MappingResult, NewResource
 
-GENDERS = ("male", "female")
+GENDERS = ("male", "female", "other")
 
 
 def enriched(event: SurveyFinished, survey: Survey, build: MappingBuilder) -> MappingResult:

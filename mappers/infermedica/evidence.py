@@ -3,19 +3,26 @@
 from collections.abc import Iterator
 
 from fhirline.mappers.builder import MappingBuilder
-from fhirline.mappers.context import Item, last_writer
+from fhirline.mappers.context import Context, Item, last_writer
 from fhirline.mappers.duplicates import Distinct, distinct
-from fhirline.mappers.fhir.elements import codeable_concept, coding, listed, reference
+from fhirline.mappers.fhir.elements import codeable_concept, coding, decimal, element, listed, reference
 from fhirline.mappers.infermedica.concept import concept
 from fhirline.mappers.infermedica.payload import Evidence, Summary
 from fhirline.mappers.infermedica.survey import MAPPED, Survey, read_fields
+from fhirline.mappers.payload import absent
 from fhirline.mappers.pipeline.common_resources import OBSERVATION_VALUE
 from fhirline.mappers.results import Element, NewResource
 
 OBSERVATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 ABSENT_REASON = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 PATIENT_REPORTED = coding(OBSERVATION_VALUE, "PATRPT", "patient reported")
-LISTS = {"present_symptoms": "present", "absent_symptoms": "absent", "risk_factors": None}
+DURATION_UNIT = "infermedica-duration-unit"
+LISTS = {
+    "present_symptoms": "present",
+    "absent_symptoms": "absent",
+    "skipped_symptoms": "unknown",
+    "risk_factors": None,
+}
 """List → the choice that it implies for an item without a ``choice_id``."""
 ANSWERS: dict[str, Element] = {
     "present": {"valueBoolean": True},
@@ -40,11 +47,12 @@ def observations(summary: Summary, summary_at: str, survey: Survey, build: Mappi
         choice = evidence.model.choice_id or LISTS[evidence.item.raw["list"]]
         if choice:
             build.claim(MAPPED, *read_fields(evidence.pointer, evidence.model, "id", "name", "choice_id"))
-            yield _observation(evidence, ANSWERS.get(choice, {"valueString": choice}), survey)
+            yield _observation(evidence, ANSWERS.get(choice, {"valueString": choice}), survey, build)
 
 
-def _observation(evidence: Distinct[Evidence], answer: Element, survey: Survey) -> NewResource:
+def _observation(evidence: Distinct[Evidence], answer: Element, survey: Survey, build: MappingBuilder) -> NewResource:
     context = survey.context
+    duration = _duration(evidence, context, build)
     resource = context.resource(
         "Observation",
         "evidence",
@@ -55,5 +63,28 @@ def _observation(evidence: Distinct[Evidence], answer: Element, survey: Survey) 
         subject=reference(survey.subject),
         **answer,
         derivedFrom=listed(reference(survey.response)),
+        component=listed(duration),
     )
     return last_writer(resource, evidence.flags, security=(PATIENT_REPORTED,))
+
+
+def _duration(evidence: Distinct[Evidence], context: Context, build: MappingBuilder) -> Element | None:
+    """Make the component of a symptom's duration; None where none is sent, or where value or unit is missing.
+
+    The answers of the QuestionnaireResponse contain it in any case.
+    """
+    sent, pointer = evidence.model.duration, f"{evidence.pointer}/duration"
+    value = decimal(sent.value) if sent else None
+    if sent is None or value is None:
+        if not absent(context.raw(pointer)):
+            evidence.flags.add("value-unreadable", pointer)
+        return None
+    if sent.unit is None:
+        evidence.flags.add("duration-unit-unknown", pointer)
+        return None
+    build.claim(MAPPED, *read_fields(pointer, sent, "value", "unit"))
+    unit = context.look_up(DURATION_UNIT, sent.unit, f"{pointer}/unit", evidence.flags)
+    return element(
+        code=codeable_concept(context.coding("infermedica-observable", "duration"), text="Duration"),
+        valueQuantity=context.quantity(value, sent.unit, unit),
+    )

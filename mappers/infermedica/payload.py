@@ -2,6 +2,7 @@
 
 from typing import Generic, NamedTuple, TypeVar
 
+from fhirline.mappers.icd10 import Icd10Code
 from fhirline.mappers.payload import Items, Maybe, Number, Payload, Text
 
 Value = TypeVar("Value")
@@ -22,12 +23,20 @@ class SummaryPatient(Payload):
     full_name: Text = None
 
 
+class Duration(Payload):
+    """How long a symptom has lasted."""
+
+    value: Number = None
+    unit: Text = None
+
+
 class Evidence(Payload):
     """A symptom or risk factor about which the patient was asked."""
 
     id: Text = None
     name: Text = None
     choice_id: Text = None
+    duration: Maybe[Duration] = None
 
 
 class Summary(Payload):
@@ -36,11 +45,12 @@ class Summary(Payload):
     patient: Maybe[SummaryPatient] = None
     present_symptoms: Items[Evidence] = ()
     absent_symptoms: Items[Evidence] = ()
+    skipped_symptoms: Items[Evidence] = ()
     risk_factors: Items[Evidence] = ()
 
 
 class Icd10(Payload):
-    code: Text = None
+    code: Icd10Code = None
 
 
 class RankedCondition(Payload):

@@ -6,9 +6,16 @@ from dataclasses import dataclass
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.fhir.elements import data_absent, element, listed
-from fhirline.mappers.mediquo.encounter import CONSULTATION, consultation_source_data, service_type, vendor_concept
+from fhirline.mappers.mediquo.encounter import (
+    CONSULTATION,
+    consultation_source_data,
+    service_type,
+    unmade_encounter,
+    vendor_concept,
+)
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import AppointmentEvent, AppointmentPayload, ScheduledConsultation
+from fhirline.mappers.mediquo.record import record
 from fhirline.mappers.results import Element, Flags, MappingResult, NewResource
 from fhirline.mappers.times import DateTime, inverted
 
@@ -26,6 +33,8 @@ def appointment_event(status: str) -> Callable[[AppointmentEvent, Context], Mapp
             refuse_without_id(build, "Appointment")
         else:
             build.add(appointment(consultation, status, patient, build))
+        visit = unmade_encounter(consultation.id, context)
+        build.add(*record(payload, consultation.id, visit, patient, build))  # §8.1.3 to §8.1.8
         return patient.result(build)
 
     return mapping

@@ -28,7 +28,7 @@ class Note:
     """A report, from either event that sends one.
 
     ``content`` are its parts, read at ``pointer``/content. ``kind`` and ``key`` make the resources' ids. ``encounter``
-    is the reference of the Encounter.
+    is the Encounter, as an element refers to it.
     """
 
     type: str | None
@@ -37,7 +37,7 @@ class Note:
     kind: str
     key: tuple[Part, ...]
     identifier: Element | None = None
-    encounter: str | None = None
+    encounter: Element | None = None
 
     @property
     def is_soap(self) -> bool:
@@ -78,7 +78,7 @@ def composition(sent: Note, parts: Sequence[Section], patient: PatientEvent, fla
         type=_type(sent),
         category=_category(sent),
         subject=patient.subject,
-        encounter=reference(sent.encounter),
+        encounter=sent.encounter,
         date=context.time.instant.text,
         _date=context.basis_event_time,
         author=[_author(patient)],
@@ -126,7 +126,7 @@ def document_reference(sent: Note, parts: Sequence[Section], patient: PatientEve
             }
         ],
         context={
-            **(element(encounter=listed(reference(sent.encounter))) or {}),
+            **(element(encounter=listed(sent.encounter)) or {}),
             "related": [reference(composition_reference(sent, patient))],
         },
     )

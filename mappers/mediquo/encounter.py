@@ -48,6 +48,13 @@ def planned_encounter(call: VideoCall, patient: PatientEvent, build: MappingBuil
     return _encounter(call, patient, build, Flags(), status="planned")
 
 
+def unmade_encounter(consultation_id: str | None, context: Context) -> Element | None:
+    """Refer to a consultation's Encounter by its identifier, from an event that makes none; None without an id."""
+    if consultation_id is None:
+        return None
+    return element(type="Encounter", identifier=context.identifier("consultation", consultation_id))
+
+
 def _encounter(
     consultation: Consultation | VideoCall,
     patient: PatientEvent,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fhirline.mappers.builder import MappingBuilder
-from fhirline.mappers.context import Item, last_writer
+from fhirline.mappers.context import Context, Item, last_writer
 from fhirline.mappers.duplicates import Distinct, distinct
 from fhirline.mappers.fhir.elements import (
     LOINC,
@@ -20,8 +20,8 @@ from fhirline.mappers.fhir.elements import (
 from fhirline.mappers.identity import Part, norm
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
-from fhirline.mappers.payload import absent
 from fhirline.mappers.results import Element, Flags, NewResource
+from fhirline.mappers.unread import unread
 
 ACTIVE = coding("http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical", "active", "Active")
 PROBLEM_LIST_ITEM = coding(
@@ -29,6 +29,8 @@ PROBLEM_LIST_ITEM = coding(
 )
 UNAVAILABLE = coding("http://terminology.hl7.org/CodeSystem/list-empty-reason", "unavailable", "Unavailable")
 EMPTY = "empty in the source; whether anyone asked is not stated"
+CLOSING = " \t\r\n.,;:!…"
+"""White space and punctuation that may follow a denial. A question mark is not ignored: it doubts the denial."""
 UNREADABLE = "the source lists nothing that could be read"
 
 
@@ -159,18 +161,18 @@ def _named_and_denials(
 ) -> tuple[list[Item[HistoryItem]], list[Item[HistoryItem]]]:
     """Split the items into those to map, and those whose name denies them (mapping.md §8.1.4).
 
-    An item is mapped if it has a name, or an id and a description. A denial is a note of the List; without a List it is
-    omitted. Other items are flagged, and omitted.
+    An item is mapped if it has a name, or an id and a description. Without a name, the description may deny it. A
+    denial is a note of the List; without a List it is omitted. Other items are flagged, and omitted.
     """
     context = patient.context
-    if unread := _unread(pointer, models, context.raw(pointer)):
-        build.flag("value-unreadable", *unread)
+    if unreadable := unread(pointer, models, context.raw(pointer)):
+        build.flag("value-unreadable", *unreadable)
     named: list[Item[HistoryItem]] = []
     denials: list[Item[HistoryItem]] = []
     for item in context.items(pointer, models):
         if item.model.name is None and not (item.model.id and _words(item.model)):
             build.flag("item-empty", item.pointer)
-        elif context.terminology.row("denials", item.model.name) is None:
+        elif not _denies(item.model.name or item.model.description, context):
             named.append(item)
         elif sent_as_array:
             denials.append(item)
@@ -181,14 +183,10 @@ def _named_and_denials(
     return named, denials
 
 
-def _unread(pointer: str, models: Sequence[HistoryItem | None], raw: Any) -> list[str]:
-    """Return the pointers of values that are no items: a bare name, for example."""
-    sent = raw if isinstance(raw, list) else [raw]
-    return [
-        f"{pointer}/{position}" if isinstance(raw, list) else pointer
-        for position, (model, item) in enumerate(zip(models, sent, strict=False))
-        if model is None and not absent(item)
-    ]
+def _denies(words: str | None, context: Context) -> bool:
+    """Tell whether words deny the item: the whole string is in the table, closing punctuation aside."""
+    rows = (words, words and words.rstrip(CLOSING))
+    return any(context.terminology.row("denials", each) is not None for each in rows)
 
 
 def snapshot(

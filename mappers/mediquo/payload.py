@@ -5,7 +5,9 @@ A model declares only what the mapping of its event reads, so that the ledger ke
 
 from typing import Annotated, Any
 
-from fhirline.mappers.payload import Items, Maybe, Number, Payload, Shortest, Text
+from pydantic import AfterValidator
+
+from fhirline.mappers.payload import Items, Maybe, Number, Payload, Shortest, Text, clean
 from fhirline.mappers.pipeline.ledger import Rule
 
 Withheld = Annotated[Text, Rule("withheld", "§7")]
@@ -97,9 +99,15 @@ class PatientHistory(Patient):
     medications: Items[Medication] = ()
 
 
+class Substance(Payload):
+    """A substance as an object. The vendor's samples have bare names."""
+
+    name: Text = None
+
+
 class Prescription(Payload):
     id: Shortest = None
-    active_substances: Items[Text] = ()
+    active_substances: Items[Substance | Annotated[str, AfterValidator(clean)]] = ()
 
 
 class Derivation(Payload):
@@ -107,12 +115,17 @@ class Derivation(Payload):
     description: Text = None
 
 
-class FinishedPayload(Payload):
-    consultation: Maybe[Consultation] = None
+class RecordPayload(Payload):
+    """The record that is sent with a consultation: history, reports and prescriptions."""
+
     reports: Items[Report] = ()
     patient: Maybe[PatientHistory] = None
     professional: Maybe[Professional] = None
     prescriptions: Items[Prescription] = ()
+
+
+class FinishedPayload(RecordPayload):
+    consultation: Maybe[Consultation] = None
     derivation: Maybe[Derivation] = None
 
 
@@ -122,10 +135,8 @@ class ConsultationFinished(Event):
     payload: Maybe[FinishedPayload] = None
 
 
-class AppointmentPayload(Payload):
+class AppointmentPayload(RecordPayload):
     consultation: Maybe[ScheduledConsultation] = None
-    patient: Maybe[Patient] = None
-    professional: Maybe[Professional] = None
 
 
 class AppointmentEvent(Event):

@@ -1,72 +1,105 @@
 """MediQuo's ``prescriptions`` → MedicationRequest (mapping.md §8.1.7), ``derivation`` → ServiceRequest (§8.3)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from fhirline.mappers.builder import MappingBuilder
-from fhirline.mappers.context import last_writer
+from fhirline.mappers.context import Context, Item, last_writer
 from fhirline.mappers.duplicates import Distinct, distinct
-from fhirline.mappers.fhir.elements import codeable_concept, data_absent, listed, reference
+from fhirline.mappers.fhir.elements import codeable_concept, data_absent, listed
 from fhirline.mappers.identity import Part, norm
 from fhirline.mappers.mediquo.patient import PatientEvent
-from fhirline.mappers.mediquo.payload import Derivation, FinishedPayload, Prescription
+from fhirline.mappers.mediquo.payload import Derivation, Prescription, RecordPayload, Substance
+from fhirline.mappers.payload import absent
 from fhirline.mappers.results import Element, Flags, NewResource
+from fhirline.mappers.unread import unread
 
 PRESCRIPTIONS = "/payload/prescriptions"
 DERIVATION = "/payload/derivation"
 
 WITHOUT_SUBSTANCES: Element = {**data_absent("unknown"), "text": "Prescription without listed substances"}
+UNREADABLE_SUBSTANCES: Element = {**data_absent("unknown"), "text": "Prescription whose substances could not be read"}
 
 
 def medication_requests(
-    payload: FinishedPayload, encounter: str | None, patient: PatientEvent, build: MappingBuilder
+    payload: RecordPayload,
+    consultation_id: str | None,
+    encounter: Element | None,
+    patient: PatientEvent,
+    build: MappingBuilder,
 ) -> Iterator[NewResource]:
     """Make a MedicationRequest per substance, tied by ``groupIdentifier`` (mapping.md §8.1.7).
 
     A request per substance is true of several medicines as well as of one combination: the vendor does not tell which.
     """
-    consultation_id = payload.consultation.id if payload.consultation else None
 
     def key(prescription: Prescription) -> tuple[Part, ...]:
         return (prescription.id,) if prescription.id else (None, consultation_id)
 
+    if unreadable := unread(PRESCRIPTIONS, payload.prescriptions, patient.context.raw(PRESCRIPTIONS)):
+        build.flag("value-unreadable", *unreadable)
     sent = []
     for item in patient.context.items(PRESCRIPTIONS, payload.prescriptions):
-        if item.model.id or any(item.model.active_substances):
+        if item.model.id or any(_substances(item, patient.context)):
             sent.append(item)
         else:
             build.flag("item-empty", item.pointer)
     for prescription in distinct(sent, key):
-        yield from _substances(prescription, len(key(prescription.model)), encounter, patient)
+        yield from _requests(prescription, len(key(prescription.model)), encounter, patient)
 
 
-def _substances(
-    prescription: Distinct[Prescription], id_parts: int, encounter: str | None, patient: PatientEvent
+class Substances(NamedTuple):
+    """The substances of a prescription: their names with pointers, and the pointers of what could not be read."""
+
+    named: list[tuple[str, str]]
+    unreadable: list[str]
+
+
+def _substances(prescription: Item[Prescription], context: Context) -> Substances:
+    """Read the substances: bare names, or objects with a name."""
+    pointer = f"{prescription.pointer}/active_substances"
+    models: Sequence[Substance | str | None] = prescription.model.active_substances
+    found = Substances([], unread(pointer, models, context.raw(pointer)))
+    items: Iterator[Item[Substance | str]] = context.items(pointer, models)
+    for item in items:
+        if name := item.model.name if isinstance(item.model, Substance) else item.model:
+            found.named.append((name, item.pointer))
+        elif not absent(item.raw):
+            found.unreadable.append(item.pointer)
+    return found
+
+
+def _requests(
+    prescription: Distinct[Prescription], id_parts: int, encounter: Element | None, patient: PatientEvent
 ) -> Iterator[NewResource]:
     """Make the requests of one prescription. Substances equal under ``norm`` are one, in its first spelling."""
-    spellings: dict[str, list[tuple[int, str]]] = {}
-    for position, substance in enumerate(prescription.model.active_substances):
-        if substance is not None:
-            spellings.setdefault(norm(substance), []).append((position, substance))
+    named, unreadable = _substances(prescription.item, patient.context)
+    if unreadable:
+        prescription.flags.add("value-unreadable", *unreadable)
+    spellings: dict[str, list[tuple[str, str]]] = {}
+    for name, pointer in named:
+        spellings.setdefault(norm(name), []).append((name, pointer))
     ids, conflict = prescription.key[:id_parts], prescription.key[id_parts:]
-    for name, spelled in spellings.items():
+    for key, spelled in spellings.items():
         flags = Flags(*prescription.flags)
         if len(spelled) > 1:
-            pointers = (f"{prescription.pointer}/active_substances/{position}" for position, _ in spelled)
-            flags.add("duplicate-collapsed", *pointers)
+            flags.add("duplicate-collapsed", *(pointer for _, pointer in spelled))
         if len(spellings) > 1:
             flags.add("combination-unknown", f"{prescription.pointer}/active_substances")
-        medication = codeable_concept(text=spelled[0][1])
-        yield medication_request(prescription, (*ids, name, *conflict), medication, encounter, patient, flags)
+        medication = codeable_concept(text=spelled[0][0])
+        yield medication_request(prescription, (*ids, key, *conflict), medication, encounter, patient, flags)
     if not spellings:
-        key = (*ids, None, *conflict)
-        yield medication_request(prescription, key, WITHOUT_SUBSTANCES, encounter, patient, prescription.flags)
+        medication = UNREADABLE_SUBSTANCES if unreadable else WITHOUT_SUBSTANCES
+        yield medication_request(
+            prescription, (*ids, None, *conflict), medication, encounter, patient, prescription.flags
+        )
 
 
 def medication_request(
     prescription: Distinct[Prescription],
     key: tuple[Part, ...],
     medication: Element | None,
-    encounter: str | None,
+    encounter: Element | None,
     patient: PatientEvent,
     flags: Flags,
 ) -> NewResource:
@@ -80,7 +113,7 @@ def medication_request(
         intent="order",
         medicationCodeableConcept=medication,
         subject=patient.subject,
-        encounter=reference(encounter),
+        encounter=encounter,
         authoredOn=context.time.instant.text,
         _authoredOn=context.basis_event_time,
         requester=patient.professional,
@@ -92,7 +125,7 @@ def medication_request(
 def referral(
     derivation: Derivation | None,
     consultation_id: str | None,
-    encounter: str | None,
+    encounter: Element | None,
     patient: PatientEvent,
     build: MappingBuilder,
 ) -> NewResource | None:
@@ -118,7 +151,7 @@ def referral(
         category=listed(codeable_concept(patient_referral)),
         code=codeable_concept(patient_referral, text=derivation.description),
         subject=patient.subject,
-        encounter=reference(encounter),
+        encounter=encounter,
         authoredOn=context.time.instant.text,
         _authoredOn=context.basis_event_time,
         requester=patient.professional,

@@ -83,6 +83,22 @@ def status(old: str | None, new: str | None, at: str | None, **more: Any) -> dic
     return body | {"datetime": at} | more
 
 
+@pytest.mark.parametrize("word", ["accepted", "scheduled"])
+def test_words_of_the_sdks_are_a_planned_encounter(word: str) -> None:
+    at = "2023-06-15T09:38:50Z"
+    first, then = run([envelope(status("new", word, at)), envelope(status(word, "in_progress", at), 1)])
+    encounters = [
+        each.resource
+        for result in (first, then)
+        for each in result.outputs
+        if each.resource["resourceType"] == "Encounter"
+    ]
+    assert [each["status"] for each in encounters] == ["planned", "in-progress"]
+    assert not {"unmapped-status"} & {flag.code for result in (first, then) for flag in result.flags}
+    assert [row["status"] for row in encounters[1]["statusHistory"]] == ["planned", "planned"]
+    assert f'"valueString":"{word}"' in orjson.dumps(encounters[1]["statusHistory"][1]).decode()
+
+
 def recommendation(*drugs: str, at: str | None) -> dict[str, Any]:
     """A recommendation of drugs; each also brings a child of every other type."""
     names = [{"name": name} for name in drugs]

@@ -52,6 +52,31 @@ def test_published_triage_levels_are_coded(level: str) -> None:
     assert triage["valueCodeableConcept"]["coding"][0]["code"] == triage["valueCodeableConcept"]["text"] == level
 
 
+@pytest.mark.parametrize("sex", ["male", "female", "other"])
+def test_published_sexes_are_the_patients_gender(sex: str) -> None:
+    (patient,) = of_type(one({**THIN, "summary": {"patient": {"id": "p", "sex": sex}}}), "Patient")
+    assert patient["gender"] == sex
+
+
+@pytest.mark.parametrize("sent", [{"choice_id": "unknown"}, {}])
+def test_a_skipped_symptom_was_asked_and_is_unknown(sent: dict[str, str]) -> None:
+    summary = {"patient": {"id": "p"}, "skipped_symptoms": [{"id": "s_98", "name": "Fever", **sent}]}
+    (observation,) = of_type(one({**THIN, "summary": summary}), "Observation")
+    assert observation["dataAbsentReason"]["coding"][0]["code"] == "asked-unknown"
+    assert not {name for name in observation if name.startswith("value")}
+
+
+@pytest.mark.parametrize(("unit", "code"), [("minute", "min"), ("hour", "h"), ("day", "d"), ("week", "wk")])
+def test_published_units_of_a_duration_are_coded(unit: str, code: str) -> None:
+    symptom = {"id": "s_21", "choice_id": "present", "duration": {"unit": unit, "value": 3}}
+    (observation,) = of_type(
+        one({**THIN, "summary": {"patient": {"id": "p"}, "present_symptoms": [symptom]}}), "Observation"
+    )
+    assert [each["valueQuantity"] for each in observation["component"]] == [
+        {"value": 3, "unit": unit, "system": "http://unitsofmeasure.org", "code": code}
+    ]
+
+
 def test_with_enrichment_on_a_thin_event_only_waits() -> None:
     result = one(THIN, enrichment=True)
     assert result.outputs == ()

@@ -93,6 +93,109 @@ def test_report_sample_makes_six_resources_without_an_author() -> None:
     assert composition["extension"] == resources(only("consultation"), "Composition")[0]["extension"]
 
 
+def history_of(**arrays: list[dict[str, Any]]) -> Normalized:
+    """Map a finished consultation with these arrays of history."""
+    payload = {"consultation": {"id": "synthetic-1"}, "patient": {"code": "synthetic-1", **arrays}}
+    body = {"type": "patient_consultation_finished", "occurred_on": 1704063600, "payload": payload}
+    (result,) = Case("mediquo", "-", (body,)).run()
+    return result
+
+
+@pytest.mark.parametrize("kind", ["allergies", "diseases", "medications"])
+@pytest.mark.parametrize("ending", ["", ".", " !", ";\n", "…"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ninguna",
+        "NEGA ALERGIAS",
+        "No  known allergies",
+        "Keine bekannt",
+        "sin alergias conocidas",
+        "Nenhuma",
+        "n.a.",
+        "não",
+    ],
+)
+def test_a_denial_in_a_published_language_is_a_note(words: str, ending: str, kind: str) -> None:
+    result = history_of(**{kind: [{"id": 1, "name": f" {words}{ending}"}]})
+    (snapshot,) = resources(result, "List")
+    assert "entry" not in snapshot
+    assert "emptyReason" not in snapshot
+    assert [note["text"].strip() for note in snapshot["note"]] == [f"{words}{ending}".strip()]
+    assert "denial-text" in {flag.code for flag in result.flags}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Nuss",
+        "Nichtsteroidale Antirheumatika",
+        "none?",
+        "no sé",
+        "unknown",
+        "desconocido",
+        "no consta",
+        "nicht bekannt",
+        "keine Angaben",
+        "não informado",
+        "ninguna salvo penicilina",
+        "nenhum problema com penicilina, mas latex",
+        "Nonoxynol",
+        "sin alergias conocidas excepto látex",
+        "...",
+    ],
+)
+def test_words_that_do_not_deny_the_whole_item_are_an_allergy(words: str) -> None:
+    result = history_of(allergies=[{"id": 1, "name": words}])
+    (allergy,) = resources(result, "AllergyIntolerance")
+    assert allergy["code"] == {"text": words}
+    assert "denial-text" not in {flag.code for flag in result.flags}
+
+
+@pytest.mark.parametrize(
+    ("substances", "names", "unreadable"),
+    [
+        ([{"name": "amoxicilina"}], ["amoxicilina"], 0),
+        ({"name": "amoxicilina"}, ["amoxicilina"], 0),
+        (["amoxicilina", {"id": 2, "name": "Ibuprofeno"}], ["Ibuprofeno", "amoxicilina"], 0),
+        ([{"label": "amoxicilina"}], ["Prescription whose substances could not be read"], 1),
+        ([["amoxicilina"]], ["Prescription whose substances could not be read"], 1),
+        ([{"name": ["amoxicilina"]}, "ibuprofeno", "enalapril"], ["enalapril", "ibuprofeno"], 2),
+        ([], ["Prescription without listed substances"], 0),
+        ([None, "", {}], ["Prescription without listed substances"], 0),
+    ],
+)
+def test_substances_are_names_or_objects_with_a_name(substances: Any, names: list[str], unreadable: int) -> None:
+    """``unreadable`` is the number of requests with that flag."""
+    payload = {
+        "consultation": {"id": "synthetic-1"},
+        "patient": {"code": "synthetic-1"},
+        "prescriptions": [{"id": "p", "active_substances": substances}],
+    }
+    (result,) = Case("mediquo", "-", ({"type": "patient_consultation_finished", "payload": payload},)).run()
+    made = resources(result, "MedicationRequest")
+    assert sorted(each["medicationCodeableConcept"]["text"] for each in made) == names
+    tagged = [each for each in made if "value-unreadable" in {tag["code"] for tag in each["meta"]["tag"]}]
+    assert len(tagged) == unreadable
+
+
+def test_the_record_is_the_same_in_all_events() -> None:
+    case = MEDIQUO["newer_record_in_all_events"]
+    types = ("AllergyIntolerance", "Condition", "MedicationStatement", "MedicationRequest", "Composition")
+    timed = ("meta", "text", "encounter", "authoredOn", "date")
+    records = []
+    for event in case.events:
+        (result,) = replace(case, events=(event,)).run()
+        made = [each for resource_type in types for each in resources(result, resource_type)]
+        records.append({each["id"]: {k: v for k, v in each.items() if k not in timed} for each in made})
+        assert all(each["encounter"] for each in made if each["resourceType"] in types[3:])
+    created, rescheduled, finished, cancelled, no_show = records
+    assert len(created) == 6
+    assert created == rescheduled == finished == cancelled
+    assert no_show.items() < created.items()
+    assert {each["resourceType"] for each in no_show.values()} == set(types[:3])
+
+
 @pytest.mark.parametrize("case", MEDIQUO.values(), ids=MEDIQUO.keys())
 def test_room_addresses_are_nowhere(case: Case) -> None:
     """Neither in what leaves nor in what is remembered, also where everything else was refused."""
