@@ -36,11 +36,15 @@ DELIBERATE = {
     "mediquo/newer_appointment_times": {"/payload/consultation/type"},
     "mediquo/newer_cancelled_chat": {"/payload/consultation/type"},
     "mediquo/newer_lifecycle": {"/payload/consultation/type"},
+    "mediquo/newer_record_in_all_events": {"/payload/consultation/type"},
+    "mediquo/newer_record_without_ids": {"/payload/consultation/type"},
     "mediquo/newer_blocks": {"/payload/professional/speciality"},
     "mediquo/newer_blocks_refused": {"/payload/professional/speciality"},
 }
 ODD = {
     # shapes that no vendor documents: they drift, whatever the paths are
+    "altibbi/bare_values",
+    "altibbi/json_in_text",
     "altibbi/recommendation_of_nothing",
     "altibbi/status_unknown",
     "altibbi/wrong_types",
@@ -48,9 +52,11 @@ ODD = {
     "infermedica/enriched-no-patient-id",
     "infermedica/enriched-wrong-types",
     "infermedica/no-survey-id",
+    "mediquo/bare_values",
     "mediquo/event_times",
     "mediquo/newer_created",
     "mediquo/newer_messages",
+    "mediquo/substances",
     "mediquo/unreadable_history",
     "mediquo/wrong_types",
 }
