@@ -6,7 +6,8 @@
     ├── ConfigurationError      a setting, a file, a table, a topic or an argument is wrong (exit code 2)
     │   ├── HookMissing         step2_consume: another Faust or aiokafka is installed than the worker needs
     │   ├── OtherKey            step3_restore: patients were erased under another FHIRLINE_ERASURE_KEY
-    │   └── ErasedSince         step3_restore: a patient was erased after the events were mapped
+    │   ├── ErasedSince         step3_restore: a patient was erased after the events were mapped
+    │   └── InputsChanged       replay: a table or setting has changed since the run began
     ├── KafkaAccessError        Kafka cannot be asked or read (exit code 2)
     │   ├── KafkaUnreachable    no broker answered; one may still be starting
     │   ├── KafkaRequestFailed  a broker answered a request with an error, or not in time

@@ -168,6 +168,10 @@ class Terminology:
     def names(self) -> tuple[str, ...]:
         return tuple(self._tables)
 
+    def rows(self, table: str) -> Mapping[str, Row]:
+        """Return the rows of ``table`` by their words, normalized; raise KeyError for an unknown table."""
+        return self._tables[table]
+
     def row(self, table: str, words: str | None) -> Row | None:
         """Return the row of ``table`` for ``words``, or None; raise KeyError for an unknown table."""
         rows = self._tables[table]

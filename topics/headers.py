@@ -39,6 +39,12 @@ BODY_FLAGS = Header(
 VENDOR = Header("vendor", "^[a-z0-9_-]+$", "the vendor of the event")
 RAW = Header("raw", COORDINATES, "topic/partition/offset of the raw record that it was made from")
 MAPPING_VERSION = Header("mapping-version", "^.+$", "version of the mapping that made it")
+TABLES_VERSION = Header(
+    "tables-version",
+    "^[0-9a-f]{16}$",
+    "digest of the tables that it was made with, a deployment's own rows included; missing on records of releases "
+    "before it, and where no table was read",
+)
 OCCURRED_AT = Header(
     "occurred-at", _INSTANT, "the time that versions are compared by, RFC 3339; the greatest version stays"
 )
@@ -72,10 +78,12 @@ RAW_RECORD = HeaderSet(
 )
 """All are optional, since records of other producers have none."""
 CANONICAL_RECORD = HeaderSet(
-    "Canonical", (VENDOR, TENANT, EVENT_TYPE, RAW, MAPPING_VERSION, EVENT_KEY, OCCURRED_AT), (TRACEPARENT,)
+    "Canonical",
+    (VENDOR, TENANT, EVENT_TYPE, RAW, MAPPING_VERSION, EVENT_KEY, OCCURRED_AT),
+    (TABLES_VERSION, TRACEPARENT),
 )
 DEAD_LETTER = HeaderSet(
     "DeadLetter",
     (VENDOR, RAW, MAPPING_VERSION, ERROR_CODE, ERROR_PATH, ERRORS, RAW_TIMESTAMP, ATTEMPT),
-    (RECEIVED_AT, TENANT, EVENT_TYPE, EVENT_KEY, BODY_FLAGS, FIRST_RAW, REDRIVE, TRACEPARENT),
+    (RECEIVED_AT, TENANT, EVENT_TYPE, EVENT_KEY, BODY_FLAGS, FIRST_RAW, REDRIVE, TABLES_VERSION, TRACEPARENT),
 )

@@ -12,6 +12,7 @@ BODY_FLAGS = contract.BODY_FLAGS.name
 VENDOR = contract.VENDOR.name
 RAW = contract.RAW.name
 MAPPING_VERSION = contract.MAPPING_VERSION.name
+TABLES_VERSION = contract.TABLES_VERSION.name
 OCCURRED_AT = contract.OCCURRED_AT.name
 ERROR_CODE = contract.ERROR_CODE.name
 ERROR_PATH = contract.ERROR_PATH.name

@@ -11,7 +11,7 @@ from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
-from fhirline.streams.kafka.headers import EVENT_KEY, header
+from fhirline.streams.kafka.headers import EVENT_KEY, TABLES_VERSION, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on, yielding_to_loop
 from fhirline.streams.step2_consume.metrics import BatchCounts, VendorMetrics, WorkerMetrics
@@ -122,7 +122,7 @@ class BatchProcessor:
                     self.state.topic, raw.partition, followed.key, followed.state_updates, self._largest
                 )
             except StateEntryTooLarge:
-                followed, entries = state_too_large(raw, self.state.topic), []
+                followed, entries = state_too_large(raw, self.state.topic, self._normalize), []
             if spans and span:
                 traced = spans.mapped(span, followed.records, followed.event_type, followed.error)
                 followed = replace(followed, records=traced)
@@ -168,7 +168,9 @@ class BatchProcessor:
                 raise PublishFailed(f"{record.topic}: takes less than FHIRLINE_MESSAGE_MAX_BYTES: `fhirline doctor`")
             own = record.topic == dead_letter_topic(raw.vendor)  # the event's dead letter itself, for another reason
             already_counted += own
-            letter = letters.setdefault(str(raw.position), record if own else too_large_letter(raw, record.topic))
+            tables = header(record.headers, TABLES_VERSION) or ""
+            letter = record if own else too_large_letter(raw, record.topic, tables)
+            letter = letters.setdefault(str(raw.position), letter)
             sources[id(letter)] = raw
             if not own:
                 _log_letter(raw, letter, TOO_LARGE, topic=record.topic)

@@ -44,9 +44,15 @@ _PASSED_ON = frozenset(
 
 
 def dead_letter(
-    raw: ConsumerRecord, value: bytes | None, code: str, path: str = "", errors: str = "", event: str = ""
+    raw: ConsumerRecord,
+    value: bytes | None,
+    code: str,
+    path: str = "",
+    errors: str = "",
+    event: str = "",
+    tables: str = "",
 ) -> ProducerRecord:
-    """Build the dead letter of a raw record.
+    """Build the dead letter of a raw record. ``tables``: the tables' version, where the event was mapped with them.
 
     A value that could not be parsed could not be redacted either. Where it names a secret (mapping.md §7), the letter
     goes without it; the raw record, whose position is in the header ``raw``, still has it.
@@ -70,27 +76,31 @@ def dead_letter(
                 raw_timestamp=str(raw.timestamp_ms),
             ),
             *(headers.headers(event_key=event) if event else []),
+            *(headers.headers(tables_version=tables) if tables else []),
             *([] if headers.header(raw.headers, headers.ATTEMPT) else headers.headers(attempt="1")),
         ],
     )
 
 
-def unreadable_letter(raw: ConsumerRecord, error: UnreadableBody) -> ProducerRecord:
+def unreadable_letter(raw: ConsumerRecord, error: UnreadableBody, tables: str = "") -> ProducerRecord:
     """Build the dead letter of a record that cannot be read, with its length, digest and place (mapping.md §2.5)."""
     if raw.value is None or error.cause not in CAUSES:
-        return dead_letter(raw, raw.value, error.code)
+        return dead_letter(raw, raw.value, error.code, tables=tables)
     place = {} if error.line is None else {"line": error.line, "column": error.column}
     path = f"line {error.line}, column {error.column}" if place else ""
     problem = {"code": error.code, "problem": error.cause, **fingerprint(raw.value), **place}
-    return dead_letter(raw, raw.value, error.code, path, errors=orjson.dumps([problem]).decode())
+    return dead_letter(raw, raw.value, error.code, path, errors=orjson.dumps([problem]).decode(), tables=tables)
 
 
-def failure_letter(raw: ConsumerRecord, envelope: Envelope, error: Exception) -> ProducerRecord:
+def failure_letter(raw: ConsumerRecord, envelope: Envelope, error: Exception, tables: str = "") -> ProducerRecord:
     """Build the dead letter of an event that a defect of ours failed on."""
-    return dead_letter(raw, redacted_value(raw, envelope), MAPPING_FAILED, _raised_at(error), event=envelope.event_key)
+    value, event = redacted_value(raw, envelope), envelope.event_key
+    return dead_letter(raw, value, MAPPING_FAILED, _raised_at(error), event=event, tables=tables)
 
 
-def refusal_letter(raw: ConsumerRecord, envelope: Envelope, refusals: Sequence[Refusal]) -> ProducerRecord:
+def refusal_letter(
+    raw: ConsumerRecord, envelope: Envelope, refusals: Sequence[Refusal], tables: str = ""
+) -> ProducerRecord:
     """Build one dead letter for all resources that an event's mapping had to refuse.
 
     A redrive maps the whole event again, so that one letter is enough.
@@ -103,13 +113,15 @@ def refusal_letter(raw: ConsumerRecord, envelope: Envelope, refusals: Sequence[R
     first = refusals[0]
     path = first.problems[0].path if first.problems else first.resource_type
     shown = orjson.dumps(problems[:MAX_PROBLEMS]).decode()
-    return dead_letter(raw, redacted_value(raw, envelope), first.code, path, errors=shown, event=envelope.event_key)
+    value, event = redacted_value(raw, envelope), envelope.event_key
+    return dead_letter(raw, value, first.code, path, errors=shown, event=event, tables=tables)
 
 
-def too_large_letter(raw: ConsumerRecord, topic: str) -> ProducerRecord:
+def too_large_letter(raw: ConsumerRecord, topic: str, tables: str = "") -> ProducerRecord:
     """Build the dead letter of an event of which a record for ``topic`` exceeds what Kafka takes."""
     envelope = envelope_of(raw)  # does not raise: the record that is too large was made from it
-    return dead_letter(raw, redacted_value(raw, envelope), TOO_LARGE, topic, event=envelope.event_key)
+    value, event = redacted_value(raw, envelope), envelope.event_key
+    return dead_letter(raw, value, TOO_LARGE, topic, event=event, tables=tables)
 
 
 def smaller_letters(raw: ConsumerRecord, letter: ProducerRecord) -> Iterator[ProducerRecord]:
@@ -120,12 +132,12 @@ def smaller_letters(raw: ConsumerRecord, letter: ProducerRecord) -> Iterator[Pro
     record) are short in every valid record, and stay.
     """
     yield replace(letter, value=None)
-    own = (headers.ERROR_CODE, headers.ERROR_PATH, headers.EVENT_KEY)
-    code, path, event = (headers.header(letter.headers, name) or "" for name in own)
+    own = (headers.ERROR_CODE, headers.ERROR_PATH, headers.EVENT_KEY, headers.TABLES_VERSION)
+    code, path, event, tables = (headers.header(letter.headers, name) or "" for name in own)
     last = {name: sent for name, sent in raw.headers if name in _PASSED_ON}
     short = [(name, sent) for name, sent in last.items() if sent and len(sent) <= SHORT]
     key = raw.key if raw.key and len(raw.key) <= SHORT else None
-    yield dead_letter(replace(raw, key=key, headers=short), None, code, path, event=event)
+    yield dead_letter(replace(raw, key=key, headers=short), None, code, path, event=event, tables=tables)
 
 
 def names_a_secret(value: bytes) -> bool:

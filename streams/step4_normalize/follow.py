@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fhirline.config.errors import ConfigurationError, KafkaAccessError
+from fhirline.config.table_digests import tables_version
 from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer, Output, State, StateUpdate
@@ -62,25 +63,26 @@ def follow(
     Raises ConfigurationError or KafkaAccessError where ``blocked`` cannot tell who is erased. Every other exception
     becomes a dead letter.
     """
+    tables = tables_version(normalize.terminology)
     try:
         envelope = envelope_of(raw)
     except UnreadableBody as error:
-        return Followed((unreadable_letter(raw, error),), error=error.code)
+        return Followed((unreadable_letter(raw, error, tables),), error=error.code)
     key = ""
     try:
         if blocked is not None and blocked(envelope):
             return Followed((), erased=envelope.event_key)
         key = raw_key(envelope)
         normalized = normalize(envelope, state)
-        records = [*_outputs(raw, envelope, normalized, partitions)]
+        records = [*_outputs(raw, envelope, normalized, partitions, tables)]
     except (ConfigurationError, KafkaAccessError):
         raise
     except Exception as error:  # noqa: BLE001  # a defect of ours costs this event a dead letter, not the worker
-        return Followed((failure_letter(raw, envelope, error),), key=key, error=MAPPING_FAILED)
+        return Followed((failure_letter(raw, envelope, error, tables),), key=key, error=MAPPING_FAILED)
     code = None
     if normalized.refusals:
         code = normalized.refusals[0].code
-        records.append(refusal_letter(raw, envelope, normalized.refusals))
+        records.append(refusal_letter(raw, envelope, normalized.refusals, tables))
     return Followed(tuple(records), normalized.state_updates, key, normalized, code)
 
 
@@ -92,16 +94,16 @@ def given_up(raw: ConsumerRecord) -> Followed:
     return Followed((dead_letter(raw, None, WORKER_ENDED),), error=WORKER_ENDED)
 
 
-def state_too_large(raw: ConsumerRecord, topic: str) -> Followed:
+def state_too_large(raw: ConsumerRecord, topic: str, normalize: Normalizer) -> Followed:
     """Replace what follows from an event by its dead letter alone, where a state entry exceeds what Kafka takes.
 
     No other record of the event goes out: what later events fold would contradict it. A redrive maps it as a whole.
     """
-    return Followed((too_large_letter(raw, topic),), error=TOO_LARGE)
+    return Followed((too_large_letter(raw, topic, tables_version(normalize.terminology)),), error=TOO_LARGE)
 
 
 def _outputs(
-    raw: ConsumerRecord, envelope: Envelope, normalized: Normalized, partitions: int
+    raw: ConsumerRecord, envelope: Envelope, normalized: Normalized, partitions: int, tables: str
 ) -> Sequence[ProducerRecord]:
     """Address resources, Bundle and outcome to their topics and partitions, with their headers."""
     common = headers.headers(
@@ -110,6 +112,7 @@ def _outputs(
         event_type=normalized.event_type,
         raw=str(raw.position),
         mapping_version=MAPPING_VERSION,
+        tables_version=tables,
     )
     of_version: dict[Version, headers.Headers] = {}  # most of an event's records have the event's own version
 

@@ -30,13 +30,15 @@ def replay(request: ReplayRequest) -> None:
 
     Runs beside live workers, and neither joins nor moves their consumer group. Only the last value of each key counts,
     and no record of an event after the range is replaced. Ctrl-C stops after the batches that are being mapped;
-    --resume continues the run. See docs/replay.md.
+    --resume continues the run, under the same mapping, tables and settings only. --list and --discard are for runs that
+    were not finished. See docs/replay.md.
 
     Exit codes:
 
     * 0: nothing differs, or everything is published.
     * 1: something differs (--diff), an event failed, or a record could not be published.
-    * 2: a wrong argument or setting, a missing privilege, or the cluster does not answer.
+    * 2: a wrong argument or setting, a changed table or setting of a run that is resumed, a missing privilege, or the
+      cluster does not answer.
     * 130: interrupted. The command that continues is on standard error.
 
     Examples:
@@ -44,20 +46,29 @@ def replay(request: ReplayRequest) -> None:
     ```console
     $ fhirline replay --vendor altibbi --since 2026-01-01T00:00:00Z --diff-out changes.jsonl
     $ fhirline replay --resume 20260301-101500-4711 --publish
+    $ fhirline replay --list
     ```
     """
+    from fhirline.config.errors import KafkaAccessError
     from fhirline.config.settings import load_settings
+    from fhirline.streams.cli.replay import kept
     from fhirline.streams.cli.replay.progress import RunProgress
     from fhirline.streams.kafka.acl_check import require_privileges
     from fhirline.streams.kafka.connect import connect
     from fhirline.streams.observe.logs import configure_logging
+    from fhirline.streams.operate.replay.inputs import InputsChanged
     from fhirline.streams.operate.replay.run import Failed, Interrupted
+    from fhirline.streams.step3_restore.erased import ErasedSince
     from fhirline.streams.step3_restore.state import RestoreFailed
     from fhirline.streams.step5_publish.publish import PublishFailed
 
     settings = load_settings()
     configure_logging(settings)
     request.check()
+    if request.list_runs:
+        return kept.show(settings)
+    if request.discard is not None:
+        return kept.discard(settings, request.discard, request.yes)
     connect(settings, CONNECT_SECONDS)
     if not request.diff:
         require_privileges(settings, "operator")
@@ -67,6 +78,7 @@ def replay(request: ReplayRequest) -> None:
         Failed: INCOMPLETE,
         PublishFailed: INCOMPLETE,
         RestoreFailed: UNUSABLE,  # a missing privilege, or the cluster; what was mapped is kept
+        KafkaAccessError: UNUSABLE,
     }
     with ExitStack() as stack:
         bars = stack.enter_context(ExitStack())
@@ -74,11 +86,13 @@ def replay(request: ReplayRequest) -> None:
         run = stack.enter_context(_run(request, settings, reporter))
         request.check_tombstones(run.plan.selection)
         with failing_with("replay", exit_codes, f"go on with: {request.resume_command(run.plan.id)}"):
-            run.map()
-            if request.diff:
-                exit_code = _compare(request, run, reporter, bars.close)
-            else:
-                exit_code = _publish(request, run, reporter, bars.close)
+            try:
+                run.map()
+                finish = _compare if request.diff else _publish
+                exit_code = finish(request, run, reporter, bars.close)
+            except (ErasedSince, InputsChanged):
+                run.discard()  # it can never be published, and may contain a patient who was erased
+                raise
     if exit_code:
         raise typer.Exit(exit_code)
 
@@ -90,7 +104,13 @@ def _run(request: ReplayRequest, settings: "Settings", reporter: "ProgressReport
     if request.resume is not None:
         return Run.resumed(settings, request.resume, jobs, reporter)
     return Run.new(
-        settings, request.selection(), jobs, reporter, prefix=request.to_prefix, everything=request.everything
+        settings,
+        request.selection(),
+        jobs,
+        reporter,
+        prefix=request.to_prefix,
+        everything=request.everything,
+        keep=request.keep,
     )
 
 
@@ -102,7 +122,7 @@ def _compare(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", f
     reporter.comparing()
     with run.journals() as journals, ExitStack() as stack:
         lines = stack.enter_context(_opened(request.diff_out)) if request.diff_out else None
-        compared = report(run.comparison(journals), lines)
+        compared = report(run.comparison(journals), run.tables_version, lines)
         failed = view.failures(journals.values())
         finish()
         print_table(view.COLUMNS, view.rows(compared))
@@ -110,8 +130,9 @@ def _compare(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", f
             print(line)
     if compared.differs:
         print(f"publish it with: fhirline replay --resume {run.plan.id} --publish")
+        print(f"or discard it with: fhirline replay --discard {run.plan.id}")
     else:
-        run.remove()
+        run.finish()
     if failed:
         return INCOMPLETE
     return DIFFERS if compared.differs else DONE
@@ -130,10 +151,12 @@ def _publish(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", f
         finish()
         for line in (*view.published_lines(published), "", view.events_line(journals.values(), failed)):
             print(line)
-    if failed or published.too_large or published.unsettled:
+    if published.too_large or published.unsettled:
+        print(f"publish the rest with: {request.resume_command(run.plan.id)}")
+        print(f"or discard it with: fhirline replay --discard {run.plan.id}")
         return INCOMPLETE
-    run.remove()
-    return DONE
+    run.finish()
+    return INCOMPLETE if failed else DONE
 
 
 def _cores(limit: Path = CPU_LIMIT) -> int:
@@ -147,7 +170,9 @@ def _cores(limit: Path = CPU_LIMIT) -> int:
 
 
 def _opened(path: Path) -> BinaryIO:
+    from fhirline.config.private_files import open_private
+
     try:
-        return path.open("wb")
+        return open_private(path)
     except OSError as error:
         raise ConfigurationError(f"--diff-out {path}: {error.strerror}") from None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RANGE = partial(typer.Option, rich_help_panel="Range")
 ACTION = partial(typer.Option, rich_help_panel="Action")
+KEPT = partial(typer.Option, rich_help_panel="Unfinished runs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class ReplayRequest:
     diff: Annotated[bool, ACTION("--diff/--publish", help="Compare only, or publish what differs.")] = True
     diff_out: Annotated[
         Path | None,
-        ACTION(dir_okay=False, help="With --diff: write every difference, as JSON Lines without patient data."),
+        ACTION(dir_okay=False, help="With --diff: write every difference, as JSON Lines, with mode 0600."),
     ] = None
     to_prefix: Annotated[
         str,
@@ -66,13 +67,29 @@ class ReplayRequest:
         ACTION(min=1, max=256, help="Number of processes. Default: one per core, or a container's CPU limit."),
     ] = None
 
+    keep: Annotated[
+        bool, KEPT("--keep", help="Keep the run's folder when it is finished; it contains patient data.")
+    ] = False
+    list_runs: Annotated[bool, KEPT("--list", help="List the runs whose folders exist, and do nothing else.")] = False
+    discard: Annotated[str | None, KEPT(metavar="ID", help="Remove this run's folder, and do nothing else.")] = None
+    yes: Annotated[bool, KEPT("--yes", "-y", help="With --discard: do not ask. Required without a terminal.")] = False
+
     def check(self) -> None:
         """Raise ConfigurationError where options are wrong, or do not go together."""
-        self.selection()
+        if self.list_runs or self.discard is not None:
+            self._check_alone()
+            return
+        if self.yes:
+            raise ConfigurationError("--yes: requires --discard")
+        selection = self.selection()
+        if self.resume is None:
+            self.check_tombstones(selection)
         if self.resume is not None and any(getattr(self, name) != default for name, default in _OF_A_NEW_RUN.items()):
             raise ConfigurationError("--resume: the run has its own range and topics; omit the other options")
         if self.diff_out is not None and not self.diff:
             raise ConfigurationError("--diff-out: requires --diff")
+        if self.diff_out is not None and not self.diff_out.parent.is_dir():
+            raise ConfigurationError(f"--diff-out {self.diff_out}: there is no such folder")
         for name, given in (
             ("--tombstones", self.tombstones),
             ("--bundles", self.bundles),
@@ -84,6 +101,12 @@ class ReplayRequest:
             raise ConfigurationError("--bundles: Bundles have no shadow topic; omit --to-prefix")
         if self.to_prefix and not re.fullmatch(r"[a-zA-Z0-9._-]{1,100}", self.to_prefix):
             raise ConfigurationError("--to-prefix: letters, digits, dots, hyphens and underscores, such as shadow.")
+
+    def _check_alone(self) -> None:
+        if self.list_runs and self != ReplayRequest(list_runs=True):
+            raise ConfigurationError("--list: cannot be given with other options")
+        if self.discard is not None and self != ReplayRequest(discard=self.discard, yes=self.yes):
+            raise ConfigurationError("--discard: cannot be given with other options than --yes")
 
     def check_tombstones(self, selection: "Selection") -> None:
         """Raise ConfigurationError unless the run, a new one or a resumed one, can know which keys are gone."""
@@ -124,8 +147,8 @@ class ReplayRequest:
         return " ".join((f"fhirline replay --resume {id}", *(name for name, given in flags if given)))
 
 
-_KEPT = ("resume", "diff", "diff_out", "tombstones", "bundles", "jobs")
-_OF_A_NEW_RUN = {field.name: field.default for field in fields(ReplayRequest) if field.name not in _KEPT}
+_OF_ANY_RUN = ("resume", "diff", "diff_out", "tombstones", "bundles", "jobs", "list_runs", "discard", "yes")
+_OF_A_NEW_RUN = {field.name: field.default for field in fields(ReplayRequest) if field.name not in _OF_ANY_RUN}
 """Options, and their defaults, that a resumed run cannot change."""
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import orjson
 
 from fhirline.config.errors import FhirlineError
+from fhirline.config.table_digests import tables_version
 from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import codeable_concept, coding, reference
@@ -72,6 +73,7 @@ class ErasureRecords:
             event_type=ERASURE,
             raw=f"{ERASED}/0/{self.offset}",
             mapping_version=MAPPING_VERSION,
+            tables_version=tables_version(self.normalize.terminology),
             event_key=self.digest,
             occurred_at=self.at.text,
         )

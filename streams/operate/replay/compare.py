@@ -128,6 +128,7 @@ class Comparison:
         database.execute("DROP TABLE IF EXISTS temp.wanted")
         database.execute(
             "CREATE TEMP TABLE wanted (topic TEXT, partition INT, offset INT, key TEXT, source TEXT, was TEXT,"
+            " tables_was TEXT,"
             " PRIMARY KEY (topic, partition, offset)) WITHOUT ROWID"
         )
         for candidate in candidates:
@@ -138,8 +139,9 @@ class Comparison:
             else:
                 topic = self._prefix + canonical_topic(record.key.partition("/")[0])
                 position = (topic, record.partition, present.offset)
-                row = (*position, record.key, candidate.source, present.mapping_version)
-                database.execute("INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?)", row)
+                versions = (present.mapping_version, present.tables_version)
+                row = (*position, record.key, candidate.source, *versions)
+                database.execute("INSERT INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         grouped = "SELECT topic, partition, MIN(offset), MAX(offset) FROM wanted GROUP BY topic, partition"
         extents = database.execute(grouped).fetchall()
         starts = {TopicPartition(topic, partition): first for topic, partition, first, _ in extents}
@@ -147,12 +149,12 @@ class Comparison:
         with Scanner(self._settings) as scanner:
             for message in scanner.read(starts, ends):
                 at = position_of(message)
-                found = database.execute(f"SELECT key, source, was FROM wanted {_AT}", at).fetchone()
+                found = database.execute(f"SELECT key, source, was, tables_was FROM wanted {_AT}", at).fetchone()
                 if found is None:
                     continue
-                key, source, was = found
+                key, source, *versions = found
                 if (replayed := self._journals[source].get(key, at.partition)) is not None:
-                    yield _described(replayed, source, was, message.value() or b"{}")
+                    yield _described(replayed, source, *versions, value=message.value() or b"{}")
                     database.execute(f"DELETE FROM wanted {_AT}", at)
         for key, partition in database.execute("SELECT key, partition FROM wanted"):  # written again in between
             yield Difference(Kind.KEPT, key, partition, "")
@@ -169,7 +171,7 @@ def _is_mapper(record: RemappedRecord) -> bool:
     return any(name.get("name") == "fhirline" for name in names)
 
 
-def _described(record: RemappedRecord, source: str, was: str, value: bytes) -> Difference:
+def _described(record: RemappedRecord, source: str, was: str, tables_was: str, *, value: bytes) -> Difference:
     present, now = orjson.loads(value), orjson.loads(record.value or b"{}")
     by_version = was != MAPPING_VERSION and differs_by_version_only(present, now)
     return Difference(
@@ -179,4 +181,5 @@ def _described(record: RemappedRecord, source: str, was: str, value: bytes) -> D
         f"{source}/{record.raw_offset}",
         was,
         tuple(sorted(differing_paths(present, now))),
+        tables_was,
     )

@@ -30,7 +30,8 @@ DIFFERING = frozenset({Kind.CHANGED, Kind.NEW, Kind.GONE, Kind.BY_VERSION})
 class Difference:
     """A key that differs, or is kept. ``raw``: position of the raw record behind it; empty where it is unknown.
 
-    ``was``: mapping version of the record on the topic. ``paths``: elements that differ, without values.
+    ``was``, ``tables_was``: mapping version and tables version of the record on the topic. ``paths``: elements that
+    differ, without values.
     """
 
     kind: Kind
@@ -39,13 +40,17 @@ class Difference:
     raw: str
     was: str = ""
     paths: tuple[str, ...] = ()
+    tables_was: str = ""
 
     @property
     def resource_type(self) -> str:
         return self.key.partition("/")[0]
 
-    def line(self) -> bytes:
-        """Make a line of ``--diff-out``. It has keys, positions and paths, and no patient data."""
+    def line(self, tables_now: str) -> bytes:
+        """Make a line of ``--diff-out``. It has keys, positions, versions and paths, and no patient data.
+
+        ``tables_now``: version of the tables of this run.
+        """
         document = {
             "kind": self.kind,
             "key": self.key,
@@ -53,6 +58,7 @@ class Difference:
             "raw": self.raw,
             "was": self.was,
             "now": MAPPING_VERSION,
+            "tables": {"was": self.tables_was, "now": tables_now},
             "paths": self.paths,
         }
         return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)

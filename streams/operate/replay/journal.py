@@ -14,18 +14,17 @@ from pathlib import Path
 
 import orjson
 
+from fhirline.config.private_files import make_private
 from fhirline.streams.kafka.headers import Headers
 from fhirline.streams.kafka.records import ProducerRecord
 
-# Names of earlier releases are kept, so that their runs can be resumed: `made` are records, `register` state entries,
-# `stamp` is a version, `seen` are mapped raw records.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS made (
-    key TEXT, partition INT, stamp TEXT, raw_offset INT, own INT, constant INT, digest BLOB, value BLOB, headers BLOB,
+CREATE TABLE IF NOT EXISTS records (
+    key TEXT, partition INT, version TEXT, raw_offset INT, own INT, constant INT, digest BLOB, value BLOB, headers BLOB,
     PRIMARY KEY (key, partition)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS register (key BLOB PRIMARY KEY, value BLOB, live INT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS seen (offset INTEGER PRIMARY KEY, live INT);
+CREATE TABLE IF NOT EXISTS state_entries (key BLOB PRIMARY KEY, value BLOB, live INT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS mapped (offset INTEGER PRIMARY KEY, live INT);
 CREATE TABLE IF NOT EXISTS failed (offset INTEGER PRIMARY KEY, code TEXT, event_key TEXT, live INT);
 CREATE TABLE IF NOT EXISTS progress (id INTEGER PRIMARY KEY CHECK (id = 0), next INT);
 """
@@ -71,6 +70,7 @@ class Journal:
     """The file of one raw partition. The process that maps the partition writes it; it is read afterwards."""
 
     def __init__(self, path: Path) -> None:
+        make_private(path)  # SQLite gives the same mode to its files beside it
         self._database = sqlite3.connect(path)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = NORMAL")
@@ -95,18 +95,18 @@ class Journal:
         """Save a batch in one transaction. ``live``: its events are live events, whose state the workers write."""
         with self._database as database:
             database.executemany(
-                "INSERT OR REPLACE INTO made VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     (r.key, r.partition, r.version, r.raw_offset, r.own, r.constant, r.digest, r.value, r.headers)
                     for r in batch.records.values()
                 ),
             )
             database.executemany(
-                "INSERT OR REPLACE INTO register VALUES (?, ?, ?)",
+                "INSERT OR REPLACE INTO state_entries VALUES (?, ?, ?)",
                 ((key, value, live) for key, value in batch.state_entries.items()),
             )
             database.executemany(
-                "INSERT OR REPLACE INTO seen VALUES (?, ?)", ((offset, live) for offset in batch.mapped)
+                "INSERT OR REPLACE INTO mapped VALUES (?, ?)", ((offset, live) for offset in batch.mapped)
             )
             database.executemany("DELETE FROM failed WHERE offset = ?", ((offset,) for offset in batch.mapped))
             database.executemany(
@@ -117,21 +117,23 @@ class Journal:
     def state_entries(self, live: bool = True) -> Iterator[tuple[bytes, bytes]]:
         """Return key and value as in the state topic. ``live`` False leaves out the entries of live events."""
         condition = "" if live else " WHERE live = 0"
-        yield from self._database.execute(f"SELECT key, value FROM register{condition}")
+        yield from self._database.execute(f"SELECT key, value FROM state_entries{condition}")
 
     def has_state_entry(self, key: bytes) -> bool:
-        return self._database.execute("SELECT 1 FROM register WHERE key = ?", (key,)).fetchone() is not None
+        return self._database.execute("SELECT 1 FROM state_entries WHERE key = ?", (key,)).fetchone() is not None
 
     def records(self) -> Iterator[RemappedRecord]:
-        for row in self._database.execute("SELECT * FROM made ORDER BY key, partition"):
+        for row in self._database.execute("SELECT * FROM records ORDER BY key, partition"):
             yield _record(row)
 
     def get(self, key: str, partition: int) -> RemappedRecord | None:
-        row = self._database.execute("SELECT * FROM made WHERE key = ? AND partition = ?", (key, partition)).fetchone()
+        row = self._database.execute(
+            "SELECT * FROM records WHERE key = ? AND partition = ?", (key, partition)
+        ).fetchone()
         return _record(row) if row else None
 
     def has_mapped(self, offset: int) -> bool:
-        return self._database.execute("SELECT 1 FROM seen WHERE offset = ?", (offset,)).fetchone() is not None
+        return self._database.execute("SELECT 1 FROM mapped WHERE offset = ?", (offset,)).fetchone() is not None
 
     def has_failed(self, offset: int) -> bool:
         return self._database.execute("SELECT 1 FROM failed WHERE offset = ?", (offset,)).fetchone() is not None
@@ -149,7 +151,7 @@ class Journal:
     @property
     def events(self) -> int:
         """The number of the range's raw records that were mapped."""
-        return int(self._database.execute("SELECT COUNT(*) FROM seen WHERE live = 0").fetchone()[0])
+        return int(self._database.execute("SELECT COUNT(*) FROM mapped WHERE live = 0").fetchone()[0])
 
 
 def _record(row: Iterable[object]) -> RemappedRecord:

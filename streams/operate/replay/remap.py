@@ -32,8 +32,10 @@ from fhirline.streams.kafka.headers import EVENT_KEY, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
 from fhirline.streams.observe.gc_tuning import tune_gc
+from fhirline.streams.operate.replay.inputs import InputsChanged, differences, inputs_of
 from fhirline.streams.operate.replay.journal import Batch, Journal, RemappedRecord
 from fhirline.streams.operate.replay.offset_ranges import OffsetRange
+from fhirline.streams.operate.replay.plan import Plan
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.operate.replay.topic_index import TopicIndex, digest, sortable
 from fhirline.streams.step3_restore.erased import ErasureListFeed
@@ -176,7 +178,7 @@ class Remapper:
         try:
             return followed, state.record_updates("", raw.partition, followed.key, followed.state_updates, largest)
         except StateEntryTooLarge:
-            return state_too_large(raw, job.offset_range.state_topic), []
+            return state_too_large(raw, job.offset_range.state_topic, self._normalize), []
 
     def _add_records(self, raw: ConsumerRecord, followed: Followed, batch: Batch) -> None:
         if (normalized := followed.normalized) is None:
@@ -221,6 +223,8 @@ class Process:
     """What a mapping process keeps between its tasks."""
 
     settings: Settings
+    changed: tuple[str, ...]
+    """Inputs that differ from the run's, because a file was changed after the run began."""
     remapper: Remapper
     report: Callable[[Step], None]
     stopped: Callable[[], bool]
@@ -229,15 +233,16 @@ class Process:
 _processes: list[Process] = []
 
 
-def begin(settings: Settings, index: Path, vendors: tuple[str, ...], prefix: str, steps: Any, stop: Any) -> None:
+def begin(settings: Settings, index: Path, plan: Plan, steps: Any, stop: Any) -> None:
     """Set up a new mapping process. It ignores Ctrl-C, which its parent handles, and ends when its parent has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(ORPHANED)), daemon=True).start()
-    remapper = Remapper(settings, TopicIndex(index, settings, vendors, prefix))
+    remapper = Remapper(settings, TopicIndex(index, settings, plan.selection.vendors, plan.prefix))
+    changed = differences(plan.inputs, inputs_of(settings))
     tune_gc()
-    _processes.append(Process(settings, remapper, steps.put, stop.is_set))
+    _processes.append(Process(settings, changed, remapper, steps.put, stop.is_set))
 
 
 def this_process() -> Process:
@@ -245,6 +250,11 @@ def this_process() -> Process:
 
 
 def remap(job: Job) -> bool:
-    """Map a job's partition, as a task of a mapping process. Return whether the end was reached before a stop."""
+    """Map a job's partition, as a task of a mapping process. Return whether the end was reached before a stop.
+
+    Raises InputsChanged where an input has changed since the run began.
+    """
     process = this_process()
+    if process.changed:
+        raise InputsChanged(f"{', '.join(process.changed)}: changed while the run started: start a new one")
     return process.remapper.run(job, process.report, process.stopped)

@@ -49,18 +49,19 @@ class Report:
         return any(self.total(kind) for kind in DIFFERING)
 
 
-def report(comparison: Comparison, out: BinaryIO | None = None) -> Report:
-    """Compare everything. ``out`` gets a line per difference."""
+def report(comparison: Comparison, tables_now: str, out: BinaryIO | None = None) -> Report:
+    """Compare everything. ``out`` gets a line per difference. ``tables_now``: version of the tables of this run."""
     found = Report()
 
     def add(difference: Difference) -> None:
         found.add(difference)
         if out is not None and difference.kind in DIFFERING:
-            out.write(difference.line())
+            out.write(difference.line(tables_now))
 
     for difference in comparison.described(comparison.candidates()):
         add(difference)
     for present in comparison.gone():
-        add(Difference(Kind.GONE, present.key, present.partition, present.raw, present.mapping_version))
+        was, tables_was = present.mapping_version, present.tables_version
+        add(Difference(Kind.GONE, present.key, present.partition, present.raw, was, tables_was=tables_was))
     found.add_unchanged(comparison.unchanged)
     return found

@@ -1,39 +1,40 @@
 """A run and its folder: its plan, the index of the topics, and a journal per partition. A stopped run can be resumed.
 
-The folder contains changed resources, and so patient data. Only its owner can read it (mode 0700). A run that has
-published everything, or has found no difference, removes it.
+A run that has published everything, or has found no difference, removes its folder unless it was asked to keep it.
 """
 
-import fcntl
 import os
 import queue
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.config.settings import Settings
+from fhirline.config.table_digests import tables_version
+from fhirline.config.terminology import load_terminology
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, partition_of
 from fhirline.streams.observe.interrupt import ctrl_c
+from fhirline.streams.operate.replay import folders
 from fhirline.streams.operate.replay.bundles import send
 from fhirline.streams.operate.replay.compare import Comparison
+from fhirline.streams.operate.replay.inputs import differences, inputs_of
 from fhirline.streams.operate.replay.journal import Journal
 from fhirline.streams.operate.replay.offset_ranges import offset_ranges
-from fhirline.streams.operate.replay.plan import FILE, Plan, mapping_of
+from fhirline.streams.operate.replay.plan import Plan
 from fhirline.streams.operate.replay.progress import ProgressReporter
 from fhirline.streams.operate.replay.publish import Publisher
 from fhirline.streams.operate.replay.remap import Job, begin, remap
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.operate.replay.topic_index import TopicIndex
+from fhirline.streams.step1_receive.raw_record import now
 from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic, declared
@@ -56,17 +57,23 @@ class Failed(FhirlineError):
 
 
 class Run:
-    """A replay. A context manager. ``jobs``: number of processes."""
+    """A replay. A context manager. ``lock``: see `folders.lock`. ``jobs``: number of processes."""
 
     def __init__(
-        self, settings: Settings, folder: Path, plan: Plan, jobs: int, progress: ProgressReporter | None = None
+        self,
+        settings: Settings,
+        folder: Path,
+        lock: int,
+        plan: Plan,
+        jobs: int,
+        progress: ProgressReporter | None = None,
     ) -> None:
         self.settings = settings
         self.folder = folder
         self.plan = plan
         self._progress = progress or ProgressReporter()
-        self._lock = _locked(folder)
-        self.index = TopicIndex(folder / "held.sqlite", settings, plan.selection.vendors, plan.prefix)
+        self._lock = lock
+        self.index = TopicIndex(folder / "topics.sqlite", settings, plan.selection.vendors, plan.prefix)
         self.jobs = {
             offset_range.source: Job(offset_range, plan.selection, folder, everything=plan.everything)
             for offset_range in plan.ranges
@@ -74,7 +81,7 @@ class Run:
         context = get_context("spawn")  # librdkafka's threads do not survive a fork
         self._steps: Any = context.Queue()
         self._stop = context.Event()
-        arguments = (settings, self.index.path, plan.selection.vendors, plan.prefix, self._steps, self._stop)
+        arguments = (settings, self.index.path, plan, self._steps, self._stop)
         self._pool = ProcessPoolExecutor(jobs, context, initializer=begin, initargs=arguments)
 
     @classmethod
@@ -87,41 +94,37 @@ class Run:
         *,
         prefix: str = "",
         everything: bool = False,
+        keep: bool = False,
     ) -> "Run":
         """Find the selected events, and create the run's folder. Raises ConfigurationError and KafkaAccessError."""
+        inputs = inputs_of(settings)
         if prefix:
             _create_shadow_topics(settings, prefix)
         erasures = ErasureListFeed(settings)
         erasures.refresh()
         ranges = offset_ranges(settings, selection)
-        id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
-        folder = settings.replay_dir / id
-        try:
-            folder.mkdir(mode=0o700, parents=True)
-        except OSError as error:
-            raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {folder}: {error.strerror}") from None
-        plan = Plan(id, selection, ranges, prefix, everything, mapping_of(settings), erasures.erasure_list.fingerprint)
+        erased = erasures.erasure_list.fingerprint
         erasures.close()
-        plan.save(folder)
-        return cls(settings, folder, plan, jobs, progress)
+        plan = Plan(folders.new_id(), now().text, selection, ranges, prefix, everything, inputs, erased, keep)
+        folder, lock = folders.create(settings.replay_dir, plan)
+        return cls(settings, folder, lock, plan, jobs, progress)
 
     @classmethod
     def resumed(cls, settings: Settings, id: str, jobs: int, progress: ProgressReporter | None = None) -> "Run":
-        """Resume a run. Raises ConfigurationError where there is none, or where it began with another mapping."""
-        folder = settings.replay_dir / id
+        """Resume a run. Raises ConfigurationError where there is none, or where it began with other inputs."""
+        folder = folders.existing(settings.replay_dir, "--resume", id)
+        instead = f"start a new run, and discard this one: fhirline replay --discard {id}"
         try:
             plan = Plan.load(folder)
         except (OSError, ValueError, KeyError, TypeError):
-            known = sorted(path.parent.name for path in settings.replay_dir.glob(f"*/{FILE}"))
+            raise ConfigurationError(f"--resume: run {id} is damaged, or of another release: {instead}") from None
+        if changed := differences(plan.inputs, inputs_of(settings)):
             raise ConfigurationError(
-                f"--resume: no run {id!r} in {settings.replay_dir}; there: {', '.join(known) or 'none'}"
-            ) from None
-        if plan.mapping != mapping_of(settings):
-            raise ConfigurationError(
-                f"--resume: run {id} began with another mapping ({plan.mapping}; now {mapping_of(settings)}): "
-                "start a new one"
+                f"--resume: since run {id} began, this has changed: {', '.join(changed)}: {instead}"
             )
-        return cls(settings, folder, plan, jobs, progress)
+        if (lock := folders.lock(folder)) is None:
+            raise ConfigurationError(f"--resume: run {id} is in use by another process")
+        return cls(settings, folder, lock, plan, jobs, progress)
 
     def __enter__(self) -> "Run":
         return self
@@ -185,9 +188,19 @@ class Run:
         """
         return sum(self._work(send, self.jobs.values()))
 
-    def remove(self) -> None:
-        """Remove the run's folder."""
-        shutil.rmtree(self.folder)
+    @property
+    def tables_version(self) -> str:
+        """The version of the tables that the run maps with: the header ``tables-version`` of its records."""
+        return tables_version(load_terminology(self.settings.terminology_dir))
+
+    def discard(self) -> None:
+        """Remove the run's folder, also where it was to be kept."""
+        folders.remove(self.folder)
+
+    def finish(self) -> None:
+        """Remove the run's folder, unless it is to be kept."""
+        if not self.plan.keep:
+            self.discard()
 
     def _work(self, task: Callable[[Job], Result], jobs: Iterable[Job]) -> list[Result]:
         """Run a task for each job in the mapping processes. Returns the results in no particular order."""
@@ -214,17 +227,6 @@ class Run:
                 self._progress.mapped(self._steps.get_nowait())
             except queue.Empty:
                 return
-
-
-def _locked(folder: Path) -> int:
-    """Lock a run for this process: two processes would map into the same journals."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise ConfigurationError(f"--resume: run {folder.name} is in use by another process") from None
-    return lock
 
 
 def _create_shadow_topics(settings: Settings, prefix: str) -> None:

@@ -74,6 +74,21 @@ class Selection:
         """The record timestamp from which to read, in UNIX milliseconds; None for the beginning."""
         return _milliseconds(self.since) if self.time == "record" else None
 
+    def describe(self) -> str:
+        """Describe the selection on one line. A patient is not named."""
+        time = "event time" if self.time == "event" else "receipt"
+        parts = [
+            ", ".join(self.vendors),
+            f"tenant {self.tenant}" if self.tenant else "",
+            f"{time} from {self.since}" if self.since else "",
+            f"{time} before {self.until}" if self.until else "",
+            f"partitions {','.join(map(str, self.partitions))}" if self.partitions is not None else "",
+            "one patient" if self.patient else "",
+            ", ".join(self.event_types),
+            "open dead letters" if self.dead_letters else "",
+        ]
+        return "; ".join(part for part in parts if part)
+
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
         """Restore a selection from ``run.json``, where tuples are lists."""

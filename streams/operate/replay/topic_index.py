@@ -13,19 +13,27 @@ from pathlib import Path
 
 from confluent_kafka import Message
 
+from fhirline.config.private_files import make_private
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.results import Version
-from fhirline.streams.kafka.headers import EVENT_KEY, MAPPING_VERSION, OCCURRED_AT, RAW, VENDOR, header
+from fhirline.streams.kafka.headers import (
+    EVENT_KEY,
+    MAPPING_VERSION,
+    OCCURRED_AT,
+    RAW,
+    TABLES_VERSION,
+    VENDOR,
+    header,
+)
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, headers_of, partition_of
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic
 
-# Names of earlier releases are kept, so that their runs can be resumed. `stamp` is an event's version, `version` the
-# mapping's.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS held (
-    key TEXT, partition INT, offset INT, digest BLOB, source TEXT, raw_offset INT, stamp TEXT, version TEXT,
+CREATE TABLE IF NOT EXISTS records (
+    key TEXT, partition INT, offset INT, digest BLOB, source TEXT, raw_offset INT, version TEXT, mapping_version TEXT,
+    tables_version TEXT,
     PRIMARY KEY (key, partition)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS position (topic TEXT, partition INT, next INT, PRIMARY KEY (topic, partition));
@@ -47,6 +55,7 @@ class IndexedRecord:
     raw_offset: int
     version: str
     mapping_version: str
+    tables_version: str
 
     @property
     def raw(self) -> str:
@@ -70,6 +79,7 @@ class TopicIndex:
 
     def __init__(self, path: Path, settings: Settings, vendors: Iterable[str], prefix: str = "") -> None:
         self.path = path
+        make_private(path)  # SQLite gives the same mode to its files beside it
         self.database = sqlite3.connect(path)
         self.database.execute("PRAGMA journal_mode = WAL")
         self.database.execute("PRAGMA synchronous = NORMAL")
@@ -104,7 +114,7 @@ class TopicIndex:
                     batch = []
             self._save(batch)
             advance(len(batch))
-        self.database.execute("CREATE INDEX IF NOT EXISTS by_source ON held (source, raw_offset)")
+        self.database.execute("CREATE INDEX IF NOT EXISTS by_source ON records (source, raw_offset)")
 
     def _save(self, messages: list[Message]) -> None:
         rows: dict[tuple[str, int], tuple[object, ...] | None] = {}
@@ -116,10 +126,10 @@ class TopicIndex:
                 rows[(message.key() or b"").decode("utf-8", "replace"), message.partition() or 0] = row
         with self.database:
             self.database.executemany(
-                "DELETE FROM held WHERE key = ? AND partition = ?", (key for key, row in rows.items() if row is None)
+                "DELETE FROM records WHERE key = ? AND partition = ?", (key for key, row in rows.items() if row is None)
             )
             self.database.executemany(
-                "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 ((*key, *row) for key, row in rows.items() if row is not None),
             )
             self.database.executemany(
@@ -140,15 +150,18 @@ class TopicIndex:
             int(raw_offset) if raw_offset.isdigit() else -1,
             _version(header(headers, OCCURRED_AT), header(headers, EVENT_KEY)),
             header(headers, MAPPING_VERSION) or "",
+            header(headers, TABLES_VERSION) or "",
         )
 
     def get(self, key: str, partition: int) -> IndexedRecord | None:
-        row = self.database.execute("SELECT * FROM held WHERE key = ? AND partition = ?", (key, partition)).fetchone()
+        row = self.database.execute(
+            "SELECT * FROM records WHERE key = ? AND partition = ?", (key, partition)
+        ).fetchone()
         return IndexedRecord(*row) if row else None
 
     def written_by(self, source: str) -> Iterator[IndexedRecord]:
         """Return the records that events of a raw partition wrote last."""
-        rows = self.database.execute("SELECT * FROM held WHERE source = ? ORDER BY raw_offset, key", (source,))
+        rows = self.database.execute("SELECT * FROM records WHERE source = ? ORDER BY raw_offset, key", (source,))
         return (IndexedRecord(*row) for row in rows)
 
 
