@@ -85,7 +85,10 @@ class Settings(BaseSettings):
     # Erasure (docs/erasure.md)
     erasure_key: Annotated[
         SecretStr | None,
-        Field(description="Secret for hashing erased patients' keys; the same for every process, never changed"),
+        Field(
+            description="Secret for hashing erased patients' keys, for worker, enrich and operators' commands only; "
+            "the same for all of them, never changed"
+        ),
     ] = None
     erasure_key_file: Annotated[Path | None, Field(description="File that holds the erasure key")] = None
     compaction_days: Annotated[

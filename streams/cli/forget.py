@@ -1,7 +1,6 @@
 """``fhirline forget``: erasure of a patient."""
 
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ import typer
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.exit_codes import NOT_ERASED
-from fhirline.streams.cli.errors import CommandFailed, failing_with
+from fhirline.config.private_files import open_private
+from fhirline.streams.cli.errors import CommandFailed, failing_with, warn
 from fhirline.streams.cli.help import OPERATE, add
-from fhirline.streams.cli.options import As, DryRun, Reason, Yes, from_options, known_vendors, slug
+from fhirline.streams.cli.options import As, DryRun, Yes, from_options, known_vendors, slug
 from fhirline.streams.cli.output import confirm, counting, progress
 
 if TYPE_CHECKING:
@@ -53,12 +53,22 @@ class ForgetRequest:
             help="Seconds that workers get to finish what they have read. Default: the longest that they may take.",
         ),
     ] = None
-    reason: Reason = None
+    reason: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Why, for the audit event. Required, except with --dry-run."),
+    ] = None
     name: As = None
     export_report: Annotated[
         Path | None,
         typer.Option(help="Also write the report as JSON, with the keys of all erased resources, with mode 0600."),
     ] = None
+
+    def check(self) -> None:
+        """Raise ConfigurationError where an erasure, or the end of one, has no reason."""
+        if not self.dry_run and not (self.reason or "").strip():
+            raise ConfigurationError(
+                '--reason: required, for the audit event: state why, such as --reason "request 4711"'
+            )
 
     def compartment(self) -> "Compartment":
         """Return the patient, asking for the key where it is ``-``. Raises ConfigurationError."""
@@ -80,9 +90,10 @@ def register(app: typer.Typer) -> None:
 def forget(request: ForgetRequest) -> None:
     """Erase a patient: tombstones for all resources, a DELETE Bundle, and a block that no replay passes.
 
-    Needs `FHIRLINE_ERASURE_KEY` and the operator's privileges. Workers may go on running. After a crash, run the
-    command again to finish. The report lists what remains until its retention ends, such as raw events. An audit event
-    in the log states who erased the patient, whom it names by a keyed hash only. See docs/erasure.md.
+    Needs `FHIRLINE_ERASURE_KEY`, `--reason` and the operator's privileges. Workers may go on running; those that do not
+    have the key are named in a warning. After a crash, run the command again to finish. The report lists what remains
+    until its retention ends, such as raw events. An audit event in the log states who erased the patient, and why; it
+    names the patient by a keyed hash only. See docs/erasure.md.
 
     Exit codes:
 
@@ -105,6 +116,7 @@ def forget(request: ForgetRequest) -> None:
 
     settings = load_settings()
     configure_logging(settings)
+    request.check()
     patient = request.compartment()
     require_topics(settings, "operator")
     with progress() as reporter:
@@ -135,8 +147,11 @@ def _lift(request: ForgetRequest, erasure: "Erasure", found: "Found", blocked: b
 
 def _erase(request: ForgetRequest, settings: "Settings", erasure: "Erasure", found: "Found", blocked: bool) -> None:
     from fhirline.streams.operate.erasure.report import lines
+    from fhirline.streams.operate.erasure.workers import without_the_key
 
     _print_found(found, blocked)
+    for line in without_the_key(settings):
+        warn("forget", line)
     if found.nothing and not (request.unknown or blocked):
         raise CommandFailed(
             "forget",
@@ -189,8 +204,8 @@ def _print_found(found: "Found", blocked: bool) -> None:
 def _export(report: "Report", path: Path) -> None:
     """Write the report for its owner only, because the keys in it are pseudonyms of a person."""
     try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(report.document(), file, indent=2)
+        with open_private(path) as file:
+            file.write(json.dumps(report.document(), indent=2).encode())
     except OSError as error:
         raise ConfigurationError(f"--export-report: {path}: {error.strerror}; the erasure itself is done") from None
     print(f"report            {path}")

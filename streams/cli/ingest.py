@@ -10,6 +10,7 @@ import typer
 
 from fhirline.config.errors import ConfigurationError, KafkaUnreachable
 from fhirline.config.exit_codes import INCOMPLETE
+from fhirline.config.private_files import open_private
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers.pipeline.body import fingerprint
 from fhirline.mappers.registry import VENDORS
@@ -186,6 +187,6 @@ def _size(stream: BinaryIO) -> int:
 def _rejects(path: Path) -> BinaryIO:
     """Open the rejects file for its owner only, because a rejected line is not redacted."""
     try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+        return open_private(path)
     except OSError as error:
         raise ConfigurationError(f"--rejects {path}: {error.strerror}") from None

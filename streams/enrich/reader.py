@@ -18,6 +18,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import librdkafka, log_error, new_client
 from fhirline.streams.observe.metrics.lookups import Lag
+from fhirline.streams.step3_restore.block import hashing
+from fhirline.streams.step3_restore.client_id import client_id
 
 log = structlog.get_logger("enrich")
 
@@ -87,7 +89,7 @@ class Reader:
                 settings,
                 **{
                     "group.id": group,
-                    "client.id": "fhirline-enrich",
+                    "client.id": client_id("enrich", hashing(settings)),
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,
                     "auto.offset.reset": "earliest",

@@ -44,6 +44,8 @@ from fhirline.streams.step2_consume.faust.offsets import LogTruncated, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on
 from fhirline.streams.step2_consume.unfinished import Unfinished
+from fhirline.streams.step3_restore.block import hashing
+from fhirline.streams.step3_restore.client_id import client_id
 from fhirline.streams.step3_restore.erased import ErasureListFeed
 from fhirline.streams.step5_publish.publish import PRODUCERS, RecordPublisher
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic
@@ -68,6 +70,8 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         # Faust's confluent driver drops headers.
         "broker": [f"aiokafka://{server}" for server in settings.bootstrap.split(",")],
         "broker_credentials": faust_credentials(settings),
+        # `fhirline forget` warns of a worker that has no erasure key.
+        "broker_client_id": client_id("worker", hashing(settings)),
         # exactly_once sends records for topics that the app does not consume outside its transactions.
         "processing_guarantee": "at_least_once",
         # A value that does not decode ends the agent without a word: bytes are decoded in its body.

@@ -24,7 +24,10 @@ from fhirline.mappers.registry import partition_key
 SHORTEST = 32
 """The least number of characters of the secret: 128 bits in hex."""
 
-HOW = "make one with `openssl rand -hex 32`, give it to every process, and keep it: it cannot be changed later"
+HOW = (
+    "make one with `openssl rand -hex 32`, give it to workers, enrichment and operators' commands, and keep it: it "
+    "cannot be changed later"
+)
 
 
 class OtherKey(ConfigurationError):
@@ -67,6 +70,11 @@ class Hashing:
     def check(self) -> str:
         """A hash that is the same for every process with the same secret; each record contains it."""
         return hmac.new(self.secret, b"check", hashlib.sha256).hexdigest()[:16]
+
+    @property
+    def mark(self) -> str:
+        """A hash by which processes that run show that they have the same secret: 8 hex digits."""
+        return hmac.new(self.secret, b"mark", hashlib.sha256).hexdigest()[:8]
 
 
 def hashing(settings: Settings) -> Hashing | None:

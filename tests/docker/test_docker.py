@@ -119,7 +119,7 @@ def test_images_are_of_one_version_and_come_from_where_they_are_expected() -> No
     assert froms == {"python:${PYTHON}"}
     for each in (*named, f"python:{base}"):
         repository, _, tag = each.partition(":")
-        assert re.search(r"\d+\.\d+\.\d+", tag), each
+        assert re.fullmatch(r"v?\d+\.\d+\.\d+[a-z-]*(@sha256:[0-9a-f]{64})?", tag), each
         assert "." not in repository.partition("/")[0], each  # a short name: no registry of its own
 
 
@@ -135,6 +135,12 @@ def test_nothing_starts_with_a_secret_that_somebody_else_knows() -> None:
         for name, value in service.get("environment", {}).items():
             if is_secret(name):
                 assert value is None or VARIABLE.findall(value)[0][1] == "?", name
+
+
+def test_the_erasure_key_is_only_where_it_is_needed() -> None:
+    """Gateway and topics map nothing and erase nobody."""
+    having = {name for name, service in SERVICES.items() if "FHIRLINE_ERASURE_KEY" in service.get("environment", ())}
+    assert having == {"worker", "enrich", "tools"}
 
 
 def is_secret(name: str) -> bool:

@@ -174,7 +174,10 @@ def test_every_record_of_a_worker_keeps_to_the_contract() -> None:
                 redrive = ("dead-letters", "redrive", "--code", "resource-refused", "--wait", "30", "--yes")
                 patient = ("--vendor", "altibbi", "--tenant", "default", "--patient", "4711")
                 assert fhirline(*redrive, **environment).returncode == 1, "it fails again"
-                assert fhirline("forget", *patient, "--settle", "0", "--yes", **environment).returncode == 0
+                assert (
+                    fhirline("forget", *patient, "--settle", "0", "--yes", "--reason", "test", **environment).returncode
+                    == 0
+                )
         finally:
             store.close()
         seen, problems = inspected(settings)

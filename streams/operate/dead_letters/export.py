@@ -1,6 +1,5 @@
 """Export of dead letters, which may contain patient data, to files of mode 0600 and folders of mode 0700."""
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,11 +8,10 @@ from typing import BinaryIO
 import orjson
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.config.private_files import open_private, private_folder
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.operate.dead_letters.cases import Case
 from fhirline.streams.operate.dead_letters.view import case_document, payload_document
-
-OWNER_ONLY = 0o600
 
 
 def to_lines(path: Path, cases: Iterable[tuple[Case, ConsumerRecord | None]]) -> int:
@@ -30,7 +28,7 @@ def to_lines(path: Path, cases: Iterable[tuple[Case, ConsumerRecord | None]]) ->
 def to_folder(path: Path, cases: Iterable[tuple[Case, ConsumerRecord | None]]) -> int:
     """Write ``<id>.json`` per case and, where a record is given, its value to ``<id>.payload``. Return the number."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(path)
     except OSError as error:
         raise ConfigurationError(f"--to {path}: {error.strerror}") from None
     count = 0
@@ -51,8 +49,6 @@ def to_folder(path: Path, cases: Iterable[tuple[Case, ConsumerRecord | None]]) -
 def _opened(path: Path) -> BinaryIO:
     """Open a new or emptied file, whose mode is set before anything is written."""
     try:
-        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY), "wb")
-        os.fchmod(file.fileno(), OWNER_ONLY)  # an existing file would keep its mode
+        return open_private(path)
     except OSError as error:
         raise ConfigurationError(f"--to {path}: {error.strerror}") from None
-    return file

@@ -22,16 +22,25 @@ NOBODY = "none"
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A process that has joined a group, as it names itself, and where it runs."""
+
+    client_id: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """``state``: Kafka's name in lower case, or ``none`` for a group that no process has joined.
 
-    ``assigned``: the partitions that have a member now.
+    ``assigned``: the partitions that have a member now. ``processes``: the members, one by one.
     """
 
     name: str
     state: str
     members: int
     assigned: frozenset[TopicPartition]
+    processes: tuple[Member, ...] = ()
 
 
 class Groups:
@@ -73,4 +82,5 @@ class Groups:
                 NOBODY if state in ("dead", "unknown") and not found.members else state,
                 len(found.members),
                 frozenset(TopicPartition(place.topic, place.partition) for places in assigned for place in places),
+                tuple(Member(member.client_id or "", (member.host or "").lstrip("/")) for member in found.members),
             )

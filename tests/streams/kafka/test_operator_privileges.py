@@ -73,7 +73,8 @@ class Deployment:
 
     def forget(self) -> tuple[str, ...]:
         patient = self.load.patient("mediquo")
-        return "forget", "--vendor", patient.vendor, "--tenant", patient.tenant, "--patient", patient.key, "--yes"
+        named = ("--vendor", patient.vendor, "--tenant", patient.tenant, "--patient", patient.key)
+        return "forget", *named, "--yes", "--reason", "test"
 
     def written(self, *topics: str) -> int:
         with Scanner(self.cluster.settings) as scanner:

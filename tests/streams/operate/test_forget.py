@@ -431,6 +431,7 @@ def test_no_replay_restores_a_patient_even_if_it_was_mapped_before_the_erasure(
 
     late = replay(settings, tmp_path, "--resume", run.name, "--publish", **KEY)
     assert (late.code, "was erased, or let in again, since" in late.said) == (2, True), late.said
+    assert not run.exists(), "what can never be published is not kept"
     anew = replay(settings, tmp_path, "--vendor", "mediquo", "--publish", "--all", **KEY)
     assert "tombstones published" in anew.said, anew.said
     assert not load.live(mine)
@@ -459,16 +460,23 @@ def test_the_command_reports_what_it_does_and_never_names_the_patient(load: Load
     named = ("--vendor", "mediquo", "--tenant", load.tenant, "--patient", "-")
     key, exported = f"{patient.key}\n", tmp_path / "report.json"
 
-    keyless = fhirline(load.settings, *named, "--yes", stdin=key)
+    reason = ("--reason", "ticket 8")
+    for none in ((), ("--reason", " "), ("--lift",)):
+        unexplained = fhirline(load.settings, *named, "--yes", *none, stdin=key, **KEY)
+        assert (unexplained.returncode, unexplained.stdout) == (2, "")
+        assert unexplained.stderr.startswith("fhirline: --reason: required, for the audit event")
+    keyless = fhirline(load.settings, *named, "--yes", *reason, stdin=key)
     assert (keyless.returncode, "FHIRLINE_ERASURE_KEY: not set" in keyless.stderr) == (2, True)
     dry = fhirline(load.settings, *named, "--dry-run", stdin=key, **KEY)
     assert (dry.returncode, dry.stdout.splitlines()[-1]) == (0, "Nothing was done."), dry.stderr
-    unasked = fhirline(load.settings, *named, stdin=key, **KEY)
+    unasked = fhirline(load.settings, *named, *reason, stdin=key, **KEY)
     assert (unasked.returncode, "--yes" in unasked.stderr) == (2, True)
-    typo = fhirline(load.settings, *named, "--yes", stdin=f"{patient.key}x\n", **KEY)
+    typo = fhirline(load.settings, *named, "--yes", *reason, stdin=f"{patient.key}x\n", **KEY)
     assert (typo.returncode, "nothing is known" in typo.stderr) == (1, True)
     assert load.live(mine) == mine, "so far nothing was to be done"
 
+    exported.write_text("of an earlier run")
+    exported.chmod(0o644)
     because = ("--reason", "ticket 9", "--as", "a clerk")
     asked = (*named, "--yes", "--settle=0", f"--export-report={exported}", *because)
     done = fhirline(load.settings, *asked, stdin=key, **KEY)
@@ -484,7 +492,7 @@ def test_the_command_reports_what_it_does_and_never_names_the_patient(load: Load
     for said in (dry.stdout, dry.stderr, done.stdout, done.stderr, exported.read_text()):
         assert patient.key not in said
 
-    assert fhirline(load.settings, *named, "--lift", "--yes", stdin=key, **KEY).returncode == 0
+    assert fhirline(load.settings, *named, "--lift", "--yes", *reason, stdin=key, **KEY).returncode == 0
     load.raws = load.send([changed([raw], patient, come="back") for raw in load.raws if of(raw, [patient])])
     assert load.live(load.made_of(patient)) == load.made_of(patient) != set()
 
