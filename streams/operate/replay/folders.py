@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -70,10 +71,14 @@ def create(root: Path, plan: Plan) -> tuple[Path, int]:
         private_folder(root)
         remove_leftovers(root)
         unnamed.mkdir(FOLDER_MODE)
-        descriptor = lock(unnamed)
-        assert descriptor is not None
-        plan.save(unnamed)
-        unnamed.rename(folder)
+        try:
+            descriptor = lock(unnamed)
+            assert descriptor is not None
+            plan.save(unnamed)
+            unnamed.rename(folder)
+        except BaseException:
+            shutil.rmtree(unnamed, ignore_errors=True)
+            raise
     except OSError as error:
         raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {folder}: {error.strerror}") from None
     return folder, descriptor
@@ -106,19 +111,17 @@ def ids(root: Path) -> list[str]:
 
 
 def kept(root: Path, inputs: Inputs) -> Iterator[KeptRun]:
-    """Read what is known of each run. ``inputs``: those of today, which a run's are compared with."""
+    """Read what is known of each run. ``inputs``: those of today, which a run's are compared with.
+
+    Raises ConfigurationError where a folder cannot be read.
+    """
     for id in ids(root):
-        folder = root / id
         try:
-            plan = Plan.load(folder)
-        except (OSError, ValueError, KeyError, TypeError):
-            plan = None
-        if (descriptor := lock(folder)) is not None:
-            os.close(descriptor)
-        in_use = descriptor is None
-        mapped, to_map = (0, 0) if plan is None or in_use else _progress(folder, plan)
-        changed = differences(plan.inputs, inputs) if plan else ()
-        yield KeptRun(id, plan, in_use, mapped, to_map, _size(folder), changed)
+            yield _kept_run(root / id, inputs)
+        except FileNotFoundError:  # it has been removed since
+            continue
+        except OSError as error:
+            raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {root / id}: {error.strerror}") from None
 
 
 def discard(root: Path, id: str) -> None:
@@ -142,9 +145,12 @@ def remove(folder: Path) -> None:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what was left by processes that were killed while they created or removed a folder. Raises OSError."""
+    """Remove what was left by processes that were killed while they created or removed a folder.
+
+    Folders of other users of this machine stay. Raises OSError.
+    """
     for path in root.iterdir():
-        if not UNNAMED.fullmatch(path.name) or not _is_folder(path):
+        if not UNNAMED.fullmatch(path.name) or not _is_folder(path) or path.stat().st_uid != os.geteuid():
             continue
         if not (path / LOCK).exists() and time.time() - path.stat().st_mtime < BEGUN_WITHIN:
             continue
@@ -153,6 +159,23 @@ def remove_leftovers(root: Path) -> None:
                 shutil.rmtree(path)
             finally:
                 os.close(descriptor)
+
+
+def _kept_run(folder: Path, inputs: Inputs) -> KeptRun:
+    plan: Plan | None = None
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        plan = Plan.load(folder)
+    if (descriptor := lock(folder)) is not None:
+        os.close(descriptor)
+    in_use = descriptor is None
+    mapped = to_map = 0
+    changed = differences(plan.inputs, inputs) if plan else ()
+    if plan is not None and not in_use:
+        try:
+            mapped, to_map = _progress(folder, plan)
+        except sqlite3.DatabaseError:
+            plan = None
+    return KeptRun(folder.name, plan, in_use, mapped, to_map, _size(folder), changed)
 
 
 def _is_folder(path: Path) -> bool:

@@ -1,14 +1,17 @@
 """``fhirline forget`` names the running workers that do not have the erasure key."""
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from uuid import uuid4
 
 import pytest
 
+from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.demo.stack import Process
 from fhirline.streams.operate.erasure.workers import without_the_key
-from fhirline.streams.operate.status.groups import Groups
+from fhirline.streams.operate.status.groups import Group, Groups
 from fhirline.streams.step3_restore.block import Hashing
 from fhirline.streams.step3_restore.client_id import NO_KEY, client_id, key_mark
 from tests.streams.operate.test_forget import KEY, SECRET, fhirline
@@ -27,7 +30,7 @@ def test_workers_without_the_key_are_named_before_anything_is_done(apache_kafka:
         (KEY, ""),
     ):
         with running(settings, **environment) as worker:
-            wait_for_member(settings, worker)
+            wait_until(lambda group: bool(group.assigned), settings, worker)
             done = fhirline(settings, *asked, FHIRLINE_GROUP=settings.group, **KEY)
             assert worker.stop() == 0
         assert done.returncode == 0, done.stderr
@@ -37,32 +40,24 @@ def test_workers_without_the_key_are_named_before_anything_is_done(apache_kafka:
         assert SECRET not in done.stderr
 
 
-def wait_for_member(settings: Settings, worker: Process) -> None:
-    """Wait until the group has the worker as its member, and has given it partitions."""
-    groups, end = Groups(settings), time.monotonic() + LIMIT
-    while not (group := groups.read((settings.group,))[settings.group]).assigned:
-        assert time.monotonic() < end, group
-        assert worker.running, worker.report("has ended")
-        time.sleep(0.2)  # a description is not pushed; the condition is the loop's
-    assert len(group.processes) == 1
-
-
 def test_a_broker_that_names_no_members_is_no_assurance(embedded: RunningBroker) -> None:
     """The embedded broker knows that its group is in use, and not by whom."""
     settings = embedded.settings(session_timeout=6, erasure_key=SECRET, group=f"forget-{uuid4().hex[:8]}")
-    groups = Groups(settings)
     with running(settings, **KEY) as worker:
-        wait_until_in_use(groups, settings.group, worker)
+        wait_until(lambda group: group.state == "stable", settings, worker)
         (line,) = without_the_key(settings)
         assert worker.stop() == 0
     assert line.startswith("cannot tell whether worker processes have the erasure key")
 
 
-def wait_until_in_use(groups: Groups, name: str, worker: Process) -> None:
-    end = time.monotonic() + LIMIT
-    while groups.read((name,))[name].state != "stable":
-        assert time.monotonic() < end
+def wait_until(condition: Callable[[Group], bool], settings: Settings, worker: Process) -> None:
+    """Wait for a condition of the worker's group. A cluster without any group has no coordinator at first."""
+    groups, end, found = Groups(settings), time.monotonic() + LIMIT, None
+    while found is None or not condition(found):
+        assert time.monotonic() < end, found
         assert worker.running, worker.report("has ended")
+        with suppress(KafkaRequestFailed):
+            found = groups.read((settings.group,))[settings.group]
         time.sleep(0.2)  # a description is not pushed; the condition is the loop's
 
 

@@ -21,8 +21,9 @@ from fhirline.streams.kafka.headers import TABLES_VERSION, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, headers_of
 from fhirline.streams.operate.replay import folders
-from fhirline.streams.operate.replay.inputs import VERSIONS, differences, inputs_of
+from fhirline.streams.operate.replay.inputs import VERSIONS, InputsChanged, differences, inputs_of
 from fhirline.streams.operate.replay.plan import Plan
+from fhirline.streams.operate.replay.run import Run
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic
 from tests.streams.operate.test_replay import DIFFERS, SAME, WRONG, environment, replay, unchanged
@@ -131,6 +132,20 @@ def test_a_run_is_published_under_the_inputs_that_it_began_with_only(
     assert [line["tables"] for line in differs.lines] == [{"was": was, "now": now}] * len(differs.lines) != []
 
 
+def test_a_table_that_changes_while_a_run_starts_is_noticed(
+    broker: tuple[Settings, list[ConsumerRecord]], tmp_path: Path
+) -> None:
+    """The mapping processes read the tables for themselves, after the run has stored their digests."""
+    folder = Path(tables(tmp_path / "own", NEW_WORD))
+    settings = broker[0].model_copy(update={"terminology_dir": folder, "replay_dir": tmp_path / "runs"})
+    with Run.new(settings, Selection(("azodha",)), 1) as run:
+        tables(folder, OTHER_MEANING)
+        with pytest.raises(
+            InputsChanged, match=r"^table terminology/azodha-gender\.yaml: changed while the run started"
+        ):
+            run.map()
+
+
 @pytest.mark.parametrize("umask", [0, 0o022])
 def test_only_the_owner_can_read_what_a_run_writes(
     broker: tuple[Settings, list[ConsumerRecord]], tmp_path: Path, umask: int
@@ -175,6 +190,11 @@ def test_runs_are_listed_and_discarded(broker: tuple[Settings, list[ConsumerReco
         assert used.startswith(f"{WRONG} ")
         assert "is in use by another process" in used
     os.close(descriptor)
+    (journal, *_) = run.glob("raw.azodha-*.sqlite")
+    journal.write_bytes(b"damaged" * 100)
+    for damaged in run.glob(f"{journal.name}-*"):
+        damaged.unlink()
+    assert "\tunreadable\t" in command(settings, tmp_path, "--list")
     (run / "run.json").write_text("{}")
     assert "\tunreadable\t" in command(settings, tmp_path, "--list")
     assert "damaged, or of another release" in command(settings, tmp_path, "--resume", run.name)
