@@ -28,7 +28,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
         "//cdn.example.org/a.png?token=abc",
         "rooms.example.org/7?key=abc",
         "token=abc123&user=1",
-        "AKIA" + "A1B2C3D4E5F6G7H8",
+        "-----BEGIN PRIVATE KEY-----\nMIIBVgIBADAN\n-----END PRIVATE KEY-----",
     ],
 )
 def test_a_credential_is_withheld(value: str) -> None:
