@@ -56,11 +56,17 @@ def _line_of(node: Any, place: tuple[int | str, ...]) -> int:
 
 
 class Withheld(BaseModel):
-    """The rule for withholding leaves, by key (``exact``, ``contains``) or by value (``value_contains``)."""
+    """The rule for withholding leaves, by key (``exact``, ``contains``) or by value (``value_contains``).
+
+    ``exact_if_opaque``: keys of which the value must be opaque too. ``parameters``: names that make an address with
+    such a parameter a credential.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     exact: frozenset[str]
     contains: tuple[str, ...]
+    exact_if_opaque: frozenset[str] = frozenset()
+    parameters: frozenset[str] = frozenset()
     value_contains: tuple[str, ...]
 
 

@@ -6,7 +6,9 @@ from typing import Any
 from fhirline.mappers.fhir.elements import element
 from fhirline.mappers.json_pointer import leaves_of, parts
 from fhirline.mappers.payload import clean
-from fhirline.mappers.pipeline.redaction import REDACTED, secret_key, secret_value
+from fhirline.mappers.pipeline.credentials import secret_value
+from fhirline.mappers.pipeline.redaction import REDACTED
+from fhirline.mappers.pipeline.secret_keys import secret_key
 from fhirline.mappers.results import Element
 
 _LARGEST_INTEGER = 2**31 - 1
@@ -46,7 +48,8 @@ def leaf_items(value: Any, pointer: str) -> list[LeafItem]:
 
 def secret_leaf(pointer: str, value: object) -> bool:
     """Return whether a leaf without a model is withheld, because of its value or of a key above it (mapping.md §7)."""
-    return value == REDACTED or secret_value(value) or any(map(secret_key, parts(pointer)))
+    keys = parts(pointer)
+    return value == REDACTED or secret_value(value, keys[-1] if keys else "") or any(map(secret_key, keys))
 
 
 def label(pointer: str) -> str | None:

@@ -1,8 +1,8 @@
 """Building blocks of the vendors' payload models. Validating a body with such a model never raises.
 
-A leaf of the wrong type, a blank string or a null reads as absent: None, or ``()`` for a list. The ledger still finds
-the value in the body and keeps it (mapping.md §1, rules 2 and 5). A number where a text is expected is read as text, an
-object where a list is expected as a list of one.
+A leaf of the wrong type, a blank or redacted string, or a null reads as absent: None, or ``()`` for a list. The ledger
+still finds the value in the body and keeps it (mapping.md §1, rules 2 and 5). A number where a text is expected is read
+as text, an object where a list is expected as a list of one.
 
 >>> class Drug(Payload):
 ...     name: Text = None
@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from fhirline.mappers.identity import decimal_text
+from fhirline.mappers.pipeline.redaction import REDACTED
 
 _UNCLEAN = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 # What `clean` returns unchanged of FHIR's string (R4: `[ \r\n\t\S]+`): no control characters, no unusual white space.
@@ -57,8 +58,8 @@ def absent(value: Any) -> bool:
     return value is None or value in ("", [], {}) or (isinstance(value, str) and value.isspace())
 
 
-def _blank_is_absent(text: str) -> str | None:
-    return text if text and not text.isspace() else None
+def _without_content_is_absent(text: str) -> str | None:
+    return text if text and not text.isspace() and text != REDACTED else None
 
 
 def _number(value: Any) -> Any:
@@ -78,7 +79,7 @@ def _items(value: Any) -> Any:
 
 
 Text = Annotated[
-    Annotated[str, StringConstraints(pattern=_PLAIN), AfterValidator(_blank_is_absent)]
+    Annotated[str, StringConstraints(pattern=_PLAIN), AfterValidator(_without_content_is_absent)]
     | Annotated[str, AfterValidator(clean)]
     | None,
     OrAbsent(),

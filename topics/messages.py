@@ -107,8 +107,8 @@ DEAD_LETTER_MESSAGE = Message(
     _text("^.+$", "the raw record's key; tenant|record/<partition>/<offset> where it has none"),
     DEAD_LETTER,
     {
-        "description": "the raw record's redacted value, byte for byte, which may not be JSON; null where it is "
-        "unreadable and names a secret, or too large for Kafka"
+        "description": "the raw record's redacted value, a JSON object or list; null where the value is neither or "
+        "cannot be read, and where it is too large for Kafka"
     },
 )
 STATE = Message(

@@ -47,6 +47,7 @@ def _labels(questionnaire_at: str | None, context: Context, build: MappingBuilde
     at: dict[str, tuple[str, ...]] = {}
     if questionnaire_at is not None:
         whole = context.raw(questionnaire_at)
+        build.hide_keys(questionnaire_at)
         build.claim(IGNORED, *(pointer for pointer, _ in leaves_of(whole, questionnaire_at)))
         for pointer, value in _objects(whole, questionnaire_at):
             question = Question.model_validate(value)

@@ -131,6 +131,7 @@ def _prompts(found: Found[Inference], reader: Reader, build: MappingBuilder) -> 
     context = reader.context
     details: list[Element | None] = []
     for place in reader.places():
+        build.hide_keys(f"{place}/prompts")
         for pointer, _ in leaves_of(context.raw(f"{place}/prompts"), f"{place}/prompts"):
             if "/expectedOutputFormat" not in pointer:
                 build.claim("withheld §7", pointer)

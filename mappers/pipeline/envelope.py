@@ -57,7 +57,7 @@ def open_envelope(
     ``flags`` are those that an earlier reading of the event raised; what is no body flag is passed over.
     """
     read = read_body(value, max_depth)
-    body = redact(read.body)
+    body = redact(read.body, value if isinstance(value, bytes) else None)
     all_flags = tuple(sorted(BODY_FLAGS.intersection(flags).union(read.flags))) if flags else read.flags
     return Envelope(vendor, tenant, received_at, body, event_key(body), route_event or None, all_flags)
 

@@ -18,8 +18,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from fhirline.mappers.json_pointer import escape, leaves_of, parts
-from fhirline.mappers.pipeline.redaction import REDACTED, secret_key, secret_value
+from fhirline.mappers.json_pointer import escape, leaves_of, parts, unescape
+from fhirline.mappers.pipeline.credentials import secret_value
+from fhirline.mappers.pipeline.redaction import REDACTED
+from fhirline.mappers.pipeline.secret_keys import secret_key
 from fhirline.mappers.results import MappingResult
 
 Treatment = Literal["mapped", "kept", "withheld", "ignored"]
@@ -234,7 +236,7 @@ def _without_rule(value: Any, pointer: str, secret: bool) -> Leaf:
         return Leaf(pointer, value, "ignored", ABSENT)
     if value == REDACTED:
         return Leaf(pointer, value, "withheld", "§7")
-    if secret or secret_value(value):
+    if secret or secret_value(value, unescape(pointer.rpartition("/")[2])):
         return Leaf(pointer, value, "withheld", LOOKS_SECRET)
     return Leaf(pointer, value, "kept", UNRULED, unplaced=True)
 

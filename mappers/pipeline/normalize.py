@@ -5,7 +5,7 @@ the stored state, add meta, validate, add Provenance and Bundle.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fhirline.config.terminology import Terminology
 from fhirline.config.vendors import Vendors
@@ -15,12 +15,13 @@ from fhirline.mappers.identity import Naming
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline import common_resources
+from fhirline.mappers.pipeline.credentials import withhold
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.folding import DraftSet, InMemoryState, State, StateUpdate, collect
 from fhirline.mappers.pipeline.ledger import Ledger, read_ledger
 from fhirline.mappers.pipeline.outcome import operation_outcome
 from fhirline.mappers.pipeline.output import Output, OutputBuilder, Refusal
-from fhirline.mappers.pipeline.schema_drift import schema_drift
+from fhirline.mappers.pipeline.schema_drift import ShownPointers, schema_drift
 from fhirline.mappers.registry import raw_key, vendor_mapping
 from fhirline.mappers.results import Entry, Flag, MappingResult, Version
 
@@ -69,6 +70,10 @@ class Normalizer:
         receipt = f"Event/{envelope.event_key}"
         if first := state(receipt).get(FIRST_RECEIPT):
             envelope = envelope.received_first(Instant(first.version.at, first.version.order))
+        key = raw_key(envelope)
+        body, withheld = withhold(envelope.body)
+        if body is not envelope.body:
+            envelope = replace(envelope, body=body)
         declared = vendor_mapping(envelope.vendor)
         event_type = declared.event_type(envelope.body, envelope.route_event)
         mapping = declared.events.get(event_type) if event_type else None
@@ -92,26 +97,29 @@ class Normalizer:
         if context.time.from_received and mapped.resources:
             entry = Entry(Version(envelope.received_at.order, envelope.event_key, envelope.received_at.text), None)
             updates.append(StateUpdate(receipt, FIRST_RECEIPT, entry))
-        return self._assembled(context, mapped, model, state, updates)
+        return self._assembled(context, key, mapped, model, state, updates, withheld)
 
     def _assembled(
         self,
         context: Context,
+        key: str,
         mapped: MappingResult,
         model: Payload | None,
         state: State,
         updates: list[StateUpdate],
+        withheld: tuple[str, ...],
     ) -> Normalized:
         """Fold what the mapping made, and make the outputs of it."""
         event_flags = [
             *map(Flag, context.envelope.flags),
             *(Flag(code) for code in context.time.flags if mapped.resources),
             *mapped.flags,
+            *([Flag("withheld-secret", withheld)] if withheld else ()),
         ]
         drafts = DraftSet(flags=[*event_flags, *(refused.flag for refused in mapped.refused)], updates=updates)
         for made in mapped.resources:
             collect(made, context.version, state, drafts)
-        build = OutputBuilder(context, self.validate, raw_key(context.envelope), drafts)
+        build = OutputBuilder(context, self.validate, key, drafts)
         build.refusals.extend(map(Refusal.of, mapped.refused))
 
         outputs = [*self._constants(context, build)] if mapped.resources else []
@@ -134,7 +142,9 @@ class Normalizer:
         outputs.sort(key=lambda output: common_resources.target_order(output.key))
 
         bundle = build.of_bundle(outputs) if outputs else None
-        outcome = operation_outcome(context, drafts.flags, ledger.notable, published)
+        shown = ShownPointers(ledger)
+        flags = [flag._replace(at=tuple(map(shown, flag.at))) if flag.at else flag for flag in drafts.flags]
+        outcome = operation_outcome(context, flags, ledger.notable, published, shown)
         return Normalized(
             context.event_type,
             context.version,
@@ -142,9 +152,9 @@ class Normalizer:
             tuple(outputs),
             bundle,
             build.of_resource(outcome, outcome["meta"], context.version) if outcome else None,
-            tuple(build.refusals),
+            tuple(refusal.with_paths(shown) for refusal in build.refusals),
             tuple(drafts.updates),
-            tuple(drafts.flags),
+            tuple(flags),
             ledger,
             schema_drift(ledger),
             _unmapped(mapped, drafts.flags),

@@ -1,6 +1,6 @@
 """The OperationOutcome of an event: its flags, and the leaves that were not mapped, without values (mapping.md §6)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fhirline.config import tables
 from fhirline.mappers.context import Context
@@ -15,11 +15,12 @@ _LEDGER_FLAGS = {"kept": "source-data-kept", "withheld": "withheld-secret", "ign
 
 
 def operation_outcome(
-    context: Context, flags: Iterable[Flag], ledger: Sequence[Leaf], published: bool
+    context: Context, flags: Iterable[Flag], ledger: Sequence[Leaf], published: bool, shown: Callable[[str], str]
 ) -> Resource | None:
     """Make one issue per flag and per treatment of leaves; None where there is no flag and no leaf kept or withheld.
 
     ``ledger`` are the leaves that were not mapped. Those ignored by a rule are listed beside other issues only.
+    ``shown`` returns the part of a leaf's pointer that may be shown; the flags' pointers are so already.
     ``published``: the event has a Provenance that keeps its unplaced leaves. Otherwise they are in the raw event alone.
     """
     places: dict[str, dict[str, None]] = {}
@@ -28,12 +29,12 @@ def operation_outcome(
     for leaf in ledger:
         if leaf.treatment in ("kept", "withheld"):
             in_raw = not published and (leaf.unplaced or leaf.rule == NOT_SUPPORTED)
-            places.setdefault(KEPT_IN_RAW if in_raw else _LEDGER_FLAGS[leaf.treatment], {})[leaf.pointer] = None
+            places.setdefault(KEPT_IN_RAW if in_raw else _LEDGER_FLAGS[leaf.treatment], {})[shown(leaf.pointer)] = None
     if not places:
         return None
     for leaf in ledger:
         if leaf.treatment == "ignored":
-            places.setdefault(_LEDGER_FLAGS["ignored"], {})[leaf.pointer] = None
+            places.setdefault(_LEDGER_FLAGS["ignored"], {})[shown(leaf.pointer)] = None
     return context.resource(
         "OperationOutcome",
         "outcome",

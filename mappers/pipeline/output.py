@@ -1,7 +1,7 @@
 """Outputs of one event: meta, narrative, validation and bytes are added to each resource."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,6 +49,10 @@ class Refusal:
         message = "Without this the resource cannot be made validly"
         problems = tuple(Problem(pointer, flag.code, message) for pointer in flag.at)
         return cls("resource-refused", refused.resource_type, problems)
+
+    def with_paths(self, shown: Callable[[str], str]) -> "Refusal":
+        """Return the Refusal with each JSON Pointer replaced by the part of it that may be shown."""
+        return replace(self, problems=tuple(replace(problem, path=shown(problem.path)) for problem in self.problems))
 
 
 class OutputBuilder:

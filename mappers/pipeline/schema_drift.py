@@ -1,8 +1,9 @@
-"""Schema drift: paths at which an event holds something that no rule treats.
+"""The part of a JSON Pointer that may be shown, and schema drift: paths that hold something that no rule treats.
 
-A path becomes a label of a metric, so that it must not hold patients' data, and a key can be data: in a map by names or
-numbers. A path therefore consists of declared keys, and at most one undeclared key at its end: the first one, if it
-reads like a field's name and is among declared keys.
+A path becomes a label of a metric, a pointer an expression of an outcome or a header of a dead letter, so that they
+must not hold patients' data, and a key can be data: in a map by names or numbers. Both therefore consist of declared
+keys, and at most one undeclared key at their end: the first one, if it reads like a field's name and is among declared
+keys.
 """
 
 import re
@@ -23,6 +24,28 @@ _MOST_UNDECLARED = 8
 
 _HIDDEN = "*"
 
+_LONGEST_POSITION = 3
+"""Digits of the longest key that is shown as a position in a list that was sent as an object."""
+
+
+class ShownPointers:
+    """Shortens the JSON Pointers of one event to what may be shown (mapping.md §6). Positions in lists are shown.
+
+    What a pointer names beyond the body comes from a mapping, and is shown: a field that is missing, say.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._paths: _Paths | None = None
+
+    def __call__(self, pointer: str) -> str:
+        """Return the part of a pointer that may be shown; another text, as a FHIRPath, as it is."""
+        if not pointer.startswith("/"):
+            return pointer
+        if self._paths is None:
+            self._paths = _Paths(self._ledger, positions=True)
+        return self._paths.path(pointer)
+
 
 def schema_drift(ledger: Ledger) -> tuple[str, ...]:
     """Return the paths of leaves that no rule treats or that have an unexpected form, to be counted per vendor.
@@ -39,6 +62,13 @@ def schema_drift(ledger: Ledger) -> tuple[str, ...]:
     return tuple(sorted({paths.path(pointer) for pointer in drifting}))
 
 
+def _numbered(value: Mapping[str, Any], token: str) -> int | None:
+    """Return the rank of a key in an object that is sent for a list, with numbers as keys; None for another object."""
+    if not all(key.isdecimal() for key in value):
+        return None
+    return sorted(value, key=int).index(token)
+
+
 class _Place(NamedTuple):
     """A place in the body: the part of its pointer that may be shown, its value, and what the model read there."""
 
@@ -52,8 +82,9 @@ class _Place(NamedTuple):
 class _Paths:
     """Finds the paths of one event. Each object is examined once, however many leaves it has."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, positions: bool = False) -> None:
         mapped, model = ledger.mapped, ledger.model
+        self._positions = positions
         modelled = model is not None and bool(fields(type(model)))
         self._claimed = None if modelled or mapped.claims is None else _with_ancestors(mapped.claims)
         self._hidden_keys = frozenset(mapped.hidden_keys)
@@ -76,11 +107,17 @@ class _Paths:
         path, value, read, ends = at
         if ends:
             return at
-        if isinstance(value, list):
+        if isinstance(value, list) and token.isdecimal() and int(token) < len(value):
             position = int(token)
-            return _Place(f"{path}/{_HIDDEN}", value[position], read[position] if isinstance(read, tuple) else None)
-        if isinstance(read, tuple):  # an object in place of a list is read as a list of one
-            read = read[0] if read else None
+            item = read[position] if isinstance(read, tuple) and position < len(read) else None
+            return _Place(f"{path}/{token if self._positions else _HIDDEN}", value[position], item)
+        if not isinstance(value, dict) or unescape(token) not in value:  # a place that only the mapping names
+            return _Place(f"{path}/{token}")
+        if isinstance(read, tuple):
+            if (rank := _numbered(value, token)) is not None and len(value) == len(read):
+                label = token if self._positions and len(token) <= _LONGEST_POSITION else _HIDDEN
+                return _Place(f"{path}/{label}", value[token], read[rank])
+            read = read[0] if read else None  # an object in place of a list is read as a list of one
         if not self._is_described(pointer, read):
             return _Place(path, ends=True)
         key = unescape(token)
@@ -94,7 +131,7 @@ class _Paths:
         """Return whether a model or a claim declares that an object's keys are field names."""
         if self._claimed is None:
             return isinstance(read, BaseModel)
-        return pointer not in self._hidden_keys
+        return not any(pointer == hidden or pointer.startswith(f"{hidden}/") for hidden in self._hidden_keys)
 
     def _declared(self, pointer: str, key: str, read: Any) -> tuple[bool, Any]:
         """Return whether a key of a described object is declared, and what the model read there."""

@@ -13,7 +13,9 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.tables import secrets
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.json_pointer import escape, leaves_of, parts, value_at
-from fhirline.mappers.pipeline.redaction import redact, secret_key, secret_value
+from fhirline.mappers.pipeline.credentials import secret_value
+from fhirline.mappers.pipeline.redaction import redact
+from fhirline.mappers.pipeline.secret_keys import secret_key
 from fhirline.mappers.routing import text_at
 from fhirline.streams.authoring.names import snake
 from fhirline.streams.authoring.samples import Sample
@@ -162,9 +164,10 @@ def find_secrets(samples: Sequence[Sample], used: Collection[str]) -> list[Secre
                 continue
             if keys:
                 found.setdefault(place, Secret(place, f"its key {keys[-1]!r}", value_at(redacted, pointer) != value))
-            elif secret_value(value):
-                marks = " or ".join(map(repr, secrets().withheld.value_contains))
-                found.setdefault(place, Secret(place, f"its value contains {marks}", False))
+            elif secret_value(value, parts(pointer)[-1]):
+                marks = [mark for mark in secrets().withheld.value_contains if mark in value]
+                reason = f"its value contains {marks[0]!r}" if marks else "its value looks like a credential"
+                found.setdefault(place, Secret(place, reason, False))
     return list(found.values())
 
 

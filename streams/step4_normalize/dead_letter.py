@@ -1,21 +1,21 @@
-"""Dead letters: the raw value as it was, and in the headers a stable code, a path and the record it came from.
+"""Dead letters: the redacted raw value, and in the headers a stable code, a path and the record it came from.
 
-The headers never contain a value of the payload (docs/dead-letters.md).
+The headers never contain a value of the payload, nor a key that may be one (docs/dead-letters.md).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
-from fhirline.config.tables import secrets
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.identity import escape_part
-from fhirline.mappers.pipeline.body import CAUSES, UnreadableBody, fingerprint
+from fhirline.mappers.pipeline.body import CAUSES, MAX_DEPTH, UnreadableBody, deeper_than, fingerprint, read_body
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.normalize import Refusal
-from fhirline.mappers.pipeline.redaction import comparable
+from fhirline.mappers.pipeline.redaction import redact
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
@@ -52,13 +52,10 @@ def dead_letter(
     event: str = "",
     tables: str = "",
 ) -> ProducerRecord:
-    """Build the dead letter of a raw record. ``tables``: the tables' version, where the event was mapped with them.
+    """Build the dead letter of a raw record.
 
-    A value that could not be parsed could not be redacted either. Where it names a secret (mapping.md §7), the letter
-    goes without it; the raw record, whose position is in the header ``raw``, still has it.
+    ``value`` is redacted (mapping.md §7), or None. ``tables``: the tables' version, where the event was mapped with them.
     """
-    if value is not None and code in ("not-json", "too-deep") and names_a_secret(value):
-        value = None
     tenant = headers.header(raw.headers, headers.TENANT) or DEFAULT_TENANT
     return ProducerRecord(
         dead_letter_topic(raw.vendor),
@@ -83,13 +80,35 @@ def dead_letter(
 
 
 def unreadable_letter(raw: ConsumerRecord, error: UnreadableBody, tables: str = "") -> ProducerRecord:
-    """Build the dead letter of a record that cannot be read, with its length, digest and place (mapping.md §2.5)."""
+    """Build the dead letter of a record that cannot be read, with its length, digest and place (mapping.md §2.5).
+
+    The letter has the redacted value of a record whose value is an object or a list. Another value cannot be redacted,
+    so that the letter goes without it; the raw record, whose position is in the header ``raw``, still has it.
+    """
+    value = _redacted_unopened(raw.value)
     if raw.value is None or error.cause not in CAUSES:
-        return dead_letter(raw, raw.value, error.code, tables=tables)
+        return dead_letter(raw, value, error.code, tables=tables)
     place = {} if error.line is None else {"line": error.line, "column": error.column}
     path = f"line {error.line}, column {error.column}" if place else ""
     problem = {"code": error.code, "problem": error.cause, **fingerprint(raw.value), **place}
-    return dead_letter(raw, raw.value, error.code, path, errors=orjson.dumps([problem]).decode(), tables=tables)
+    return dead_letter(raw, value, error.code, path, errors=orjson.dumps([problem]).decode(), tables=tables)
+
+
+def _redacted_unopened(value: bytes | None) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        body: Any = read_body(value).body
+    except UnreadableBody as error:
+        if error.code != "not-an-object":
+            return None
+        try:
+            body = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(body, list) or deeper_than(body, MAX_DEPTH):
+            return None
+    return orjson.dumps(redact(body))
 
 
 def failure_letter(raw: ConsumerRecord, envelope: Envelope, error: Exception, tables: str = "") -> ProducerRecord:
@@ -138,12 +157,6 @@ def smaller_letters(raw: ConsumerRecord, letter: ProducerRecord) -> Iterator[Pro
     short = [(name, sent) for name, sent in last.items() if sent and len(sent) <= SHORT]
     key = raw.key if raw.key and len(raw.key) <= SHORT else None
     yield dead_letter(replace(raw, key=key, headers=short), None, code, path, event=event, tables=tables)
-
-
-def names_a_secret(value: bytes) -> bool:
-    """Tell whether unparseable bytes contain the name of a key in secrets.yaml."""
-    text = comparable(value.decode("utf-8", "replace"))
-    return any(comparable(name) in text for name in (*secrets().redacted, *secrets().redacted_below))
 
 
 def _raised_at(error: Exception) -> str:

@@ -7,9 +7,8 @@ import orjson
 
 from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.body import MAX_DEPTH, read_body
-from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, event_key, open_envelope
-from fhirline.mappers.pipeline.redaction import redact
+from fhirline.mappers.pipeline.body import MAX_DEPTH
+from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, open_envelope
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.records import ConsumerRecord
 
@@ -40,8 +39,9 @@ def envelope_of(raw: ConsumerRecord) -> Envelope:
 
 
 def redacted_value(raw: ConsumerRecord, envelope: Envelope) -> bytes | None:
-    """Return the raw value byte for byte; redacted where its producer had not redacted it (mapping.md §7)."""
-    if raw.value is None:
-        return None
-    body = read_body(raw.value).body
-    return raw.value if redact(body) is body and event_key(body) == envelope.event_key else orjson.dumps(envelope.body)
+    """Return the raw value, redacted (mapping.md §7); None where the record has none.
+
+    It is always written anew: the value as sent may hold a secret that parsing hides, under a key that it repeats. For
+    the gateway's own records that gives the same bytes.
+    """
+    return None if raw.value is None else orjson.dumps(envelope.body)

@@ -13,7 +13,7 @@ that safe at any time:
 * An event that fails again becomes a letter with the next ``attempt`` of the same case (header ``first-raw``).
 
 The value is the letter's, which is redacted; another producer's raw record may not be. A letter without a value
-(unreadable with a secret in it, or too large) is sent from the raw record, redacted, if that can be read by now.
+(unreadable, or too large) is sent from the raw record, redacted, if that can be read by now.
 Otherwise it is not sent, because the secret would be in the raw topic twice.
 
 Crash safety: the mark on the status topic follows the raw record's delivery report. A crash between the two leads to a

@@ -1,0 +1,149 @@
+"""Values that look like credentials, whatever their key is (mapping.md §7).
+
+They stay in the raw event, and are withheld from everything that is made of it.
+"""
+
+import html
+import re
+from typing import Any
+from urllib.parse import unquote, unquote_plus
+
+import orjson
+
+from fhirline.config.tables import secrets
+from fhirline.mappers.json_pointer import leaves_of
+from fhirline.mappers.pipeline.secret_keys import comparable, secret_if_opaque, secret_key
+from fhirline.mappers.pipeline.secret_texts import REDACTED
+
+_FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
+    (
+        ("earer", "EARER", "oken", "OKEN"),
+        re.compile(
+            r"(?i:\b(?:authorization\s{0,4}[:=]\s{0,4})?"
+            r"\b(?:bearer|token)\s{1,4}(?:(?=\S*[0-9])[a-z0-9._~+/=-]{16,}|[a-z0-9._~+/=-]{32,}))"
+        ),
+    ),
+    (
+        ("uthoriz", "UTHORIZ"),
+        re.compile(r"(?i:\bauthorization\s{0,4}[:=]\s{0,4}(?:bearer|basic|digest|token|apikey)\s{1,4}\S+)"),
+    ),
+    (("asic ",), re.compile(r"\b[Bb]asic\s{1,4}(?=\S*[0-9=])(?=\S*[A-Z])[A-Za-z0-9+/]{12,}={0,2}")),
+    (("eyJ",), re.compile(r"\beyJ[A-Za-z0-9_-]{8,}[A-Za-z0-9_.=-]*")),  # JSON in base64: a JWT, or its header
+    (
+        ("-----BEGIN ",),
+        re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^-]*-----END [A-Z ]{0,40}PRIVATE KEY-----)?"),
+    ),
+)
+"""Forms of credentials, each with texts of which one is in every such credential."""
+
+_WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
+_ADDRESS = re.compile(r"[^\s\"'<>]+")
+_USER = re.compile(r"//[^/?#@]+@")
+_PARAMETER = re.compile(r"[?&#;]([^?&#;=]{1,100})=[^?&#;]")
+_FIRST_PARAMETER = re.compile(r"([^?&#;=/:]{1,100})=(?=[^?&#;]*[0-9]|[^?&#;]{12})")
+_OPAQUE_VALUE = re.compile(r"[^\s]{12,}")
+_QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
+
+_MARKS = ("=", "%", *(mark for marks, _ in _FORMS for mark in marks))
+"""A body without any of these has no credential, but for an address with a user."""
+
+
+def without_credentials(text: str) -> str:
+    """Return a text in which each credential is replaced by ``[redacted]``; ``[redacted]`` alone if it is one.
+
+    Bearer tokens, JWTs, private keys, addresses with a user or with a signature or token among their parameters.
+
+    >>> without_credentials("Join https://rooms.example.org/r/1?sig=abc at noon")
+    'Join [redacted] at noon'
+    >>> without_credentials("See https://example.org/leaflet?page=2, ask the bearer of the gene")
+    'See https://example.org/leaflet?page=2, ask the bearer of the gene'
+    """
+    if _WHOLE.fullmatch(text):
+        return REDACTED
+    new = text
+    for marks, form in _FORMS:
+        if any([mark in new for mark in marks]):  # noqa: C419  # half the time of a generator
+            new = form.sub(REDACTED, new)
+    if "=" in new or "@" in new or "%" in new:
+        new = _ADDRESS.sub(lambda found: REDACTED if _signed(found[0]) else found[0], new)
+    return text if new == text else REDACTED if not new.replace(REDACTED, "").strip() else new
+
+
+def _signed(word: str) -> bool:
+    """Return whether a word is an address with a user, or has parameters of which one is named like a credential."""
+    if "%" in word:
+        word = unquote(word)
+    if "&amp;" in word:
+        word = html.unescape(word)
+    if "@" in word and _USER.search(word):
+        return True
+    if "=" not in word:
+        return False
+    first = _FIRST_PARAMETER.match(word)  # of a form
+    return bool(first and secret_key(first[1])) or any(map(_credential_parameter, _PARAMETER.findall(word)))
+
+
+def _credential_parameter(name: str) -> bool:
+    name = unquote_plus(name)
+    return secret_key(name) or secret_if_opaque(name) or comparable(name) in _parameters()
+
+
+def _parameters() -> frozenset[str]:
+    return frozenset(map(comparable, secrets().withheld.parameters))
+
+
+def has_credential(text: str) -> bool:
+    """Return whether a text is, or contains, what looks like a credential."""
+    return without_credentials(text) is not text
+
+
+def withhold(body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a redacted body without credentials, and the JSON Pointers of the texts of which a part is kept.
+
+    A text that is a credential becomes ``[redacted]``, which no field reads (`payload.Text`). The body is returned as
+    it is where it has none.
+    """
+    source = orjson.dumps(body, default=str).decode()
+    with_user = "@" in source and "//" in source
+    if not with_user and not any([mark in source for mark in _MARKS]):  # noqa: C419  # half the time of a generator
+        return body, ()
+    new = _withheld(body)
+    if new is body:
+        return body, ()
+    pairs = zip(leaves_of(body), leaves_of(new), strict=True)
+    return new, tuple(place for (place, old), (_, kept) in pairs if old is not kept and kept != REDACTED)
+
+
+def _withheld(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_credentials(value)
+    if isinstance(value, dict):
+        changed = {}
+        for key, item in value.items():
+            if isinstance(item, str | dict | list) and (new := _withheld(item)) is not item:
+                changed[key] = new
+        return {**value, **changed} if changed else value
+    if isinstance(value, list):
+        items = [_withheld(item) if isinstance(item, str | dict | list) else item for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
+
+
+def secret_value(value: Any, key: str = "") -> bool:
+    """Return whether a leaf without a rule is withheld because of its value (last row of mapping.md §7).
+
+    ``key`` is the last of its keys, which may demand it of a value that is opaque (``exact_if_opaque``).
+    """
+    if not isinstance(value, str):
+        return False
+    return (
+        any(mark in value for mark in secrets().withheld.value_contains)
+        or has_credential(value)
+        or (secret_if_opaque(key) and _OPAQUE_VALUE.fullmatch(value) is not None)
+        or _names_withheld(value)
+    )
+
+
+def _names_withheld(text: str) -> bool:
+    """Return whether a text is JSON, or a part of it, with a key that is withheld."""
+    return '"' in text and any(secret_key(key) for key in _QUOTED_KEY.findall(text))
