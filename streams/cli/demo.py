@@ -10,7 +10,6 @@ import aiohttp
 import orjson
 import typer
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.table import Column, Table
 
 from fhirline.config.exit_codes import INTERRUPTED, STACK_FAILED
@@ -19,8 +18,12 @@ from fhirline.streams.cli.help import TRY, add
 from fhirline.streams.demo.stack import ENDING, Stack, StackFailed
 from fhirline.streams.demo.watch import Arrival, Watch
 from fhirline.streams.demo.webhooks import Sample, samples
+from fhirline.streams.observe.terminal import counted
 
 WAIT_SECONDS = 30.0
+PRESCRIPTION = "altibbi-recommendation.json"
+"""The sample of which one item is shown in full."""
+
 WIDTH = 140
 """Columns of the output without a terminal."""
 
@@ -88,14 +91,17 @@ async def _show(stack: Stack, console: Console) -> list[str]:
                     failures.append(f"{sample.vendor} {sample.event}: {missing}")
                 rows.append((sample, arrival))
         if watch.dead_letters:
-            failures.append(f"{len(watch.dead_letters)} dead letters")
+            failures.append(counted(len(watch.dead_letters), "dead letter"))
         console.print(_table(rows))
         _one_in_full(watch, console)
     finally:
         watch.close()
     if not failures:
         total = sum((arrival.types for _, arrival in rows), Counter[str]())
-        console.print(f"\n[bold green]{sum(total.values())} resources from {len(rows)} webhooks, all validated.[/]\n")
+        console.print(
+            f"\n[bold green]{counted(sum(total.values()), 'resource')} from {counted(len(rows), 'webhook')}, "
+            "all validated.[/]\n"
+        )
         console.print(_NEXT, highlight=False, soft_wrap=True)
     return failures
 
@@ -126,17 +132,19 @@ def _table(rows: list[tuple[Sample, Arrival]]) -> Table:
 
 
 def _one_in_full(watch: Watch, console: Console) -> None:
-    """Print the prescription of Altibbi's recommendation as a consumer of its topic reads it."""
+    """Print a prescription of Altibbi's recommendation, and the MedicationRequest as a consumer of its topic reads it.
+
+    Both are JSON without line breaks inside a value, so that they can be copied from a terminal.
+    """
+    [sample] = [each for each in samples() if each.file == PRESCRIPTION]
+    drug = sample.body["data"]["drug"]["fdaDrug"][0]
     for key, message in watch.seen.items():
-        if key.startswith(b"MedicationRequest/") and b'"altibbi"' in (message.value() or b""):
-            console.print(f"\n[bold]{key.decode()}[/] on {message.topic()}/{message.partition()}:\n")
-            console.print(
-                Syntax(
-                    orjson.dumps(orjson.loads(message.value() or b"{}"), option=orjson.OPT_INDENT_2).decode(),
-                    "json",
-                    word_wrap=True,
-                )
-            )
+        value = message.value() or b"{}"
+        if key.startswith(b"MedicationRequest/") and orjson.dumps(drug["tradeName"]) in value:
+            console.print(f"\n[bold]In[/]: /data/drug/fdaDrug/0 of streams/demo/samples/{PRESCRIPTION}:\n")
+            console.print_json(orjson.dumps(drug).decode())
+            console.print(f"\n[bold]Out[/]: {key.decode()} on {message.topic()}/{message.partition()}:\n")
+            console.print_json(value.decode())
             return
 
 
