@@ -17,7 +17,8 @@ from tests.support.receiving import FHIRLINE, environment
 from tests.support.waiting import LIMIT
 
 PAGE = (DOCS / "commands.md").read_text("utf-8").partition("## The embedded broker")[2].partition("\n## ")[0]
-KEY, VALUE = b"Encounter/1", b'{"resourceType":"Encounter","id":"1"}'
+KEY = b"Encounter/1"
+VALUE = b'{"resourceType":"Encounter","id":"1","text":"' + 1_000 * b"long enough to be compressed " + b'"}'
 WITHOUT_LZ4 = """
 import sys
 

@@ -127,7 +127,7 @@ def test_without_a_terminal_a_change_that_deletes_needs_yes(own_broker: RunningB
 def test_on_a_terminal_it_asks(own_broker: RunningBroker, tmp_path: Path) -> None:
     file = vendors(tmp_path, SHORT)
     no = apply(own_broker.bootstrap, file, answer="n")
-    assert (no.returncode, no.stdout) == (1, "")
+    assert (no.returncode, no.stdout.strip()) == (1, "")
     assert "raw.infermedica.enriched: retention.ms -1" in no.stderr
     assert "Apply all changes, and delete these records?" in no.stderr
     assert retention(own_broker.bootstrap) == "-1"

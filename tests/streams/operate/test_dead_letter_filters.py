@@ -16,18 +16,18 @@ from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.receiving import FHIRLINE, environment
 from tests.support.waiting import LIMIT
 
-ONCE = ("tenant", "gone"), ("code", "code-of-an-older-version"), ("event-type", "type-of-an-older-version")
+ONCE = ("tenant", "gone"), ("code", "code-of-an-older-version")
 """Values of the one letter that neither this version nor vendors.yaml knows."""
 
 
 @pytest.fixture(scope="module")
 def board() -> Iterator[RunningBroker]:
-    """A broker with one dead letter, of a tenant, a code and an event type that are no longer known."""
+    """A broker with one dead letter, of a tenant and a code that are no longer known."""
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
         found = RunningBroker("embedded", broker.bootstrap)
         known = dict(ONCE)
-        headers = [("tenant", known["tenant"].encode()), ("event-type", known["event-type"].encode())]
+        headers = [("tenant", known["tenant"].encode())]
         raw = ConsumerRecord("raw.mediquo", 3, 7, 1_717_000_000_000, b"gone|p", b"{}", headers)
         letter = dead_letter(raw, raw.value, known["code"])
         producer = Producer(producer_config(found.settings()))
