@@ -1,6 +1,7 @@
 """Filters of ``fhirline dead-letters`` that name what does not exist: an error, not an empty answer."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,13 @@ import pytest
 from confluent_kafka import Producer
 
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.enrich.stage import CODES as ENRICHMENT_CODES
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.step2_consume.metrics import CODES
 from fhirline.streams.step4_normalize.dead_letter import dead_letter
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.paths import DOCS
 from tests.support.receiving import FHIRLINE, environment
 from tests.support.waiting import LIMIT
 
@@ -87,3 +91,10 @@ def test_what_a_letter_has_is_known(option: str, value: str, board: RunningBroke
 def test_a_known_value_without_letters_is_an_empty_answer(board: RunningBroker) -> None:
     ran = dead_letters(board, "list", "--json", "--code", "resource-refused")
     assert (ran.returncode, json.loads(ran.stdout)) == (0, [])
+
+
+def test_every_code_of_the_contracts_is_known() -> None:
+    page = (DOCS / "contracts.md").read_text("utf-8")
+    documented = re.findall(r"`([a-z-]+)`", page.partition("Error codes of dead letters:")[2].partition("\n\n")[0])
+    assert len(documented) >= 10
+    assert set(documented) == {*CODES, *ENRICHMENT_CODES}
