@@ -29,6 +29,10 @@ def read_table(name: str, model: type[T], path: Path | None = None) -> T:
         return model.model_validate(yaml.safe_load(text))
     except OSError as error:
         raise ConfigurationError(f"{shown}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{shown}: is not UTF-8 text; save it as UTF-8") from None
+    except RecursionError:
+        raise ConfigurationError(f"{shown}: is nested too deep, or contains itself by an alias") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "cannot be parsed"
@@ -37,7 +41,7 @@ def read_table(name: str, model: type[T], path: Path | None = None) -> T:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         line = _line_of(yaml.compose(text), first["loc"])
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{shown}:{line}: {place}: {first['msg']}") from None
+        raise ConfigurationError(f"{shown}:{line}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _line_of(node: Any, place: tuple[int | str, ...]) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, Self
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
@@ -21,9 +21,26 @@ from typing_extensions import TypedDict  # pydantic reads typing's own from Pyth
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.tables import Table, read_table
 
+SUFFIX = ".yaml"
+"""Ending of a table's file name."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+TODO = "TODO"
+"""Value of a field of a drafted row that nobody has reviewed. A table with such a row is refused."""
+
+
+def _reviewed(value: Any) -> Any:
+    """Raise ValueError where a value, or a part of it, is `TODO`."""
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    if value == TODO:
+        raise ValueError("this row is a draft: replace each TODO by a reviewed value, or delete the row")
+    for part in parts:
+        _reviewed(part)
+    return value
 
 
 class CodeRow(_Strict):
@@ -42,6 +59,13 @@ class Row(_Strict):
     codings: tuple[CodeRow, ...] = ()
     means: Mapping[str, Any] = {}
     evidence: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_todo(cls, row: Any) -> Any:
+        if isinstance(row, Mapping):
+            _reviewed({name: value for name, value in row.items() if name != "source"})
+        return row
 
 
 class RowTable(Table):
@@ -182,25 +206,65 @@ class Terminology:
 def load_terminology(folder: Path | None = None) -> Terminology:
     """Load every packaged table; rows of a deployment's ``folder`` override its own.
 
-    Raises ConfigurationError with file and line, and for a file in ``folder`` that is not named as a table.
+    Raises ConfigurationError with file and line, for a ``folder`` that cannot be read, and for a file in it that is not
+    named as a table.
     """
-    packaged = {
-        file.name for file in (files("fhirline.config") / "terminology").iterdir() if file.name.endswith(".yaml")
-    }
-    if folder and (unknown := sorted(file.name for file in folder.glob("*.y*ml") if file.name not in packaged)):
+    own = _own_tables(folder) if folder else {}
+    tables: dict[str, dict[str, Row]] = {}
+    for name in _packaged():
+        tables[name] = {}
+        for row in (*(own[name].rows if name in own else ()), *_packaged_table(name).rows):
+            for words in row.source:
+                tables[name].setdefault(norm(words), row)
+    return Terminology(tables)
+
+
+class Override(NamedTuple):
+    """Words for which a deployment's folder has a row. ``shipped``: the packaged row; None where there is none."""
+
+    table: str
+    words: str
+    shipped: Row | None
+    own: Row
+
+
+def overrides(folder: Path) -> list[Override]:
+    """List the words of a deployment's folder by table, in the order of its files. Raises as `load_terminology`."""
+    found = []
+    for name, table in _own_tables(folder).items():
+        shipped = {norm(words): row for row in _packaged_table(name).rows for words in row.source}
+        found += [Override(name, words, shipped.get(norm(words)), row) for row in table.rows for words in row.source]
+    return found
+
+
+def packaged_rows(table: str) -> tuple[Row, ...]:
+    """Return the shipped rows of a table."""
+    return _packaged_table(table).rows
+
+
+def _packaged() -> list[str]:
+    """Return the names of the packaged tables."""
+    folder = files("fhirline.config") / "terminology"
+    return sorted(file.name.removesuffix(SUFFIX) for file in folder.iterdir() if file.name.endswith(SUFFIX))
+
+
+def _packaged_table(name: str) -> RowTable:
+    return read_table(f"terminology/{name}{SUFFIX}", TABLES.get(name, RowTable))
+
+
+def _own_tables(folder: Path) -> dict[str, RowTable]:
+    """Read the tables of a deployment's folder by name."""
+    try:
+        present = sorted(file.name for file in folder.iterdir())
+    except OSError as error:
+        raise ConfigurationError(
+            f"FHIRLINE_TERMINOLOGY_DIR: cannot read {folder}: {error.strerror}; correct the path, or unset it"
+        ) from None
+    packaged = {f"{name}{SUFFIX}" for name in _packaged()}
+    if unknown := [name for name in present if Path(name).match("*.y*ml") and name not in packaged]:
         known = ", ".join(sorted(packaged))
         raise ConfigurationError(
             f"FHIRLINE_TERMINOLOGY_DIR: {unknown[0]}: there is no such table; rename it to one of {known}"
         )
-    tables: dict[str, dict[str, Row]] = {}
-    for file in sorted(packaged):
-        name = file.removesuffix(".yaml")
-        model = TABLES.get(name, RowTable)
-        rows = list(read_table(f"terminology/{file}", model).rows)
-        if folder and (own := folder / file).exists():
-            rows = [*read_table(file, model, own).rows, *rows]
-        tables[name] = {}
-        for row in rows:
-            for words in row.source:
-                tables[name].setdefault(norm(words), row)
-    return Terminology(tables)
+    named = [name.removesuffix(SUFFIX) for name in present if name in packaged]
+    return {name: read_table(name, TABLES.get(name, RowTable), folder / f"{name}{SUFFIX}") for name in named}

@@ -194,6 +194,10 @@ def load_vendors(path: Path | None = None) -> Vendors:
         return loaded
     except OSError as error:
         raise ConfigurationError(f"FHIRLINE_VENDORS_FILE: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"FHIRLINE_VENDORS_FILE: {path} is not UTF-8 text; save it as UTF-8") from None
+    except RecursionError:
+        raise ConfigurationError(f"FHIRLINE_VENDORS_FILE: {path} is nested too deep, or contains itself") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         raise ConfigurationError(

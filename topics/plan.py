@@ -1,6 +1,7 @@
 """The plan: how the topics of a cluster differ from the declared ones, and what to do about each difference. Pure.
 
-A plan never deletes or shrinks a topic. A shorter retention deletes older records: the plan warns of it.
+A plan never deletes or shrinks a topic. A shorter retention, or another cleanup policy, deletes records: such a
+difference says so (`Difference.deletes`).
 
 The partition count of an existing topic is changed only where no reader looks for records by key. Elsewhere the next
 record of a key would go to another partition than its earlier ones: compaction would keep both, and a fold would not
@@ -35,7 +36,10 @@ class Existing:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference. ``what`` is ``topic``, ``partitions``, ``replicas`` or the name of a setting."""
+    """One difference. ``what`` is ``topic``, ``partitions``, ``replicas`` or the name of a setting.
+
+    ``deletes``: the cluster deletes records once the difference is applied.
+    """
 
     topic: Topic
     what: str
@@ -43,6 +47,7 @@ class Difference:
     actual: str
     action: Action
     reason: str = ""
+    deletes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,11 @@ class Plan:
     def refused(self) -> tuple[Difference, ...]:
         """The differences that are not applied."""
         return tuple(found for found in self.differences if found.action is Action.REFUSE)
+
+    @property
+    def deleting(self) -> tuple[Difference, ...]:
+        """The differences that delete records when they are applied."""
+        return tuple(found for found in self.differences if found.deletes and found.action is not Action.REFUSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +105,7 @@ def compare(topics: Iterable[Topic], existing: Mapping[str, Existing]) -> Plan:
         for name, value in topic.config.items():
             actual = found.config.get(name)
             if actual is not None and actual != value:
-                reason = _retention(value, actual) if name == "retention.ms" else ""
-                differences.append(Difference(topic, name, value, actual, Action.ALTER, reason))
+                differences.append(_setting(topic, name, value, actual))
         if not topic.config.keys() <= found.config.keys():
             unreported.append(topic)
     if any(found.what == "partitions" and not found.topic.growable for found in differences):
@@ -125,16 +134,24 @@ def _partitions(topic: Topic, found: Existing) -> Difference:
     return Difference(topic, "partitions", str(topic.partitions), str(found.partitions), action, reason)
 
 
-def _retention(declared: str, actual: str) -> str:
-    """Describe a change of retention in words, with a warning where it deletes records."""
+def _setting(topic: Topic, name: str, declared: str, actual: str) -> Difference:
+    """Describe a setting that differs, with a warning where changing it deletes records."""
+    change, warning = "", ""
+    if name == "retention.ms":
+        change = f"kept {_days(actual)}, from now on {_days(declared)}"
+        if int(declared) != FOREVER and (int(actual) == FOREVER or int(declared) < int(actual)):
+            warning = "older records will be deleted"
+    elif name == "cleanup.policy" and declared not in actual.split(","):
+        warning = "replaced values of a key will be deleted"
+        if declared == "delete":
+            warning = "records older than the retention will be deleted"
+    reason = "; ".join(filter(None, (change, warning)))
+    return Difference(topic, name, declared, actual, Action.ALTER, reason, bool(warning))
 
-    def days(milliseconds: str) -> str:
-        return "indefinitely" if int(milliseconds) == FOREVER else f"{int(milliseconds) / DAY:g} days"
 
-    shorter = int(declared) != FOREVER and (int(actual) == FOREVER or int(declared) < int(actual))
-    deletes = "; older records will be deleted" if shorter else ""
-    return f"kept {days(actual)}, from now on {days(declared)}{deletes}"
+def _days(milliseconds: str) -> str:
+    return "indefinitely" if int(milliseconds) == FOREVER else f"{int(milliseconds) / DAY:g} days"
 
 
 def _summary(topic: Topic) -> str:
-    return f"{topic.partitions} partitions, {topic.cleanup}"
+    return f"{topic.partitions} {'partition' if topic.partitions == 1 else 'partitions'}, {topic.cleanup}"

@@ -51,8 +51,13 @@ class Normalized:
     ledger: Ledger
     schema_drift: tuple[str, ...] = ()
     """Paths that no rule treats (`mappers.pipeline.schema_drift`)."""
-    unmapped: tuple[str, ...] = ()
-    """The code table of each of the event's words that has no row there (mapping.md §12), sorted."""
+    unmapped_at: tuple[tuple[str, str], ...] = ()
+    """(code table, JSON Pointer) of each of the event's words that has no row there (mapping.md §12), sorted."""
+
+    @property
+    def unmapped(self) -> tuple[str, ...]:
+        """The code table of each of the event's words that has no row there, sorted."""
+        return tuple(table for table, _ in self.unmapped_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +181,8 @@ class Normalizer:
             yield output._replace(version=context.version)
 
 
-def _unmapped(mapped: MappingResult, flags: Sequence[Flag]) -> tuple[str, ...]:
-    """Return the table of each unmapped word. A word counts once, however many of the event's resources it affects."""
+def _unmapped(mapped: MappingResult, flags: Sequence[Flag]) -> tuple[tuple[str, str], ...]:
+    """Return table and pointer of each unmapped word: once, however many of the event's resources it affects."""
     words = {(flag.table, pointer) for flag in flags if flag.table for pointer in flag.at or ("",)}
     words.update((table, pointer) for pointer, table in mapped.unmapped.items())
-    return tuple(sorted(table for table, _ in words))
+    return tuple(sorted(words))

@@ -23,6 +23,7 @@ COMMANDS = (
     "ingest",
     "forget",
     "infermedica",
+    "terminology",
     "vendor",
 )
 """The commands in the order of the help. Each is a module, or a package, of its name with ``_`` for ``-``.

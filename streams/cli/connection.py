@@ -4,6 +4,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import require_privileges
 from fhirline.streams.kafka.connect import connect
+from fhirline.streams.observe.terminal import counted
 from fhirline.topics.declared import declared
 
 CONNECT_SECONDS = 10.0
@@ -25,6 +26,6 @@ def require_topics(settings: Settings, process: str | None = None) -> None:
             raise ConfigurationError(f"topic {topic.name} is missing{unseen}: run `fhirline topics apply`")
         if (found := len(present[topic.name].partitions)) != topic.partitions:
             raise ConfigurationError(
-                f"topic {topic.name} has {found} partitions, but FHIRLINE_PARTITIONS is {topic.partitions}: "
+                f"topic {topic.name} has {counted(found, 'partition')}, but FHIRLINE_PARTITIONS is {topic.partitions}: "
                 "set it to the number that the topics were created with, or keys change their partitions"
             )

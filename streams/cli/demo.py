@@ -1,6 +1,7 @@
 """``fhirline demo``: all four vendors' webhooks become FHIR on Kafka topics, read back by a consumer, in a minute."""
 
 import asyncio
+import signal
 import sys
 import time
 from collections import Counter
@@ -9,17 +10,20 @@ import aiohttp
 import orjson
 import typer
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.table import Column, Table
 
-from fhirline.config.exit_codes import STACK_FAILED
+from fhirline.config.exit_codes import INTERRUPTED, STACK_FAILED
 from fhirline.streams.cli.errors import failing_with, warn
 from fhirline.streams.cli.help import TRY, add
-from fhirline.streams.demo.stack import Stack, StackFailed
+from fhirline.streams.demo.stack import ENDING, Stack, StackFailed
 from fhirline.streams.demo.watch import Arrival, Watch
 from fhirline.streams.demo.webhooks import Sample, samples
+from fhirline.streams.observe.terminal import counted
 
 WAIT_SECONDS = 30.0
+PRESCRIPTION = "altibbi-recommendation.json"
+"""The sample of which one item is shown in full."""
+
 WIDTH = 140
 """Columns of the output without a terminal."""
 
@@ -32,14 +36,18 @@ def demo() -> None:
     """Show how synthetic webhooks of all four vendors become FHIR resources on Kafka.
 
     Starts a broker, a gateway and a worker, posts the webhooks, reads the resources back, and ends all processes. The
-    broker is embedded, unless `FHIRLINE_BOOTSTRAP` names a cluster.
+    broker is embedded, unless `FHIRLINE_BOOTSTRAP` names a cluster. A cluster that has topics or a group of fhirline is
+    refused. On another one the run has a group, a BASE and a tenant of its own, and deletes its topics at the end.
 
     Exit codes:
 
     * 0: every expected resource arrived.
     * 1: something is missing, or a process failed; the reason is on standard error.
-    * 2: a wrong setting.
+    * 2: a wrong setting, or the cluster is in use or does not answer.
+    * 130: interrupted.
     """
+    for number in ENDING:  # as Ctrl-C, so that every process is ended
+        signal.signal(number, signal.default_int_handler)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(
         "[bold]fhirline demo[/]: webhooks of four telehealth vendors become FHIR R4 on Kafka. All data synthetic.\n"
@@ -48,7 +56,8 @@ def demo() -> None:
     def show_step(step: str) -> None:
         console.print(f"  {step}", style="dim", highlight=False)
 
-    with failing_with("demo", {StackFailed: STACK_FAILED}), Stack(say=show_step) as stack:
+    endings = {StackFailed: STACK_FAILED, KeyboardInterrupt: INTERRUPTED}
+    with failing_with("demo", endings), Stack(say=show_step) as stack:
         failures = asyncio.run(_show(stack, console))
     for failure in failures:
         warn("demo", failure)
@@ -65,7 +74,9 @@ async def _show(stack: Stack, console: Console) -> list[str]:
         async with aiohttp.ClientSession(stack.url) as session:
             for sample in samples():
                 posted = time.monotonic()
-                async with session.post(sample.path, json=sample.body, headers=stack.header(sample.vendor)) as response:
+                async with session.post(
+                    sample.path(stack.tenant), json=sample.body, headers=stack.header(sample.vendor)
+                ) as response:
                     answer = await response.json()
                 if response.status != 202:
                     failures.append(f"{sample.vendor} {sample.event}: the gateway answered {response.status} {answer}")
@@ -80,14 +91,17 @@ async def _show(stack: Stack, console: Console) -> list[str]:
                     failures.append(f"{sample.vendor} {sample.event}: {missing}")
                 rows.append((sample, arrival))
         if watch.dead_letters:
-            failures.append(f"{len(watch.dead_letters)} dead letters")
+            failures.append(counted(len(watch.dead_letters), "dead letter"))
         console.print(_table(rows))
         _one_in_full(watch, console)
     finally:
         watch.close()
     if not failures:
         total = sum((arrival.types for _, arrival in rows), Counter[str]())
-        console.print(f"\n[bold green]{sum(total.values())} resources from {len(rows)} webhooks, all validated.[/]\n")
+        console.print(
+            f"\n[bold green]{counted(sum(total.values()), 'resource')} from {counted(len(rows), 'webhook')}, "
+            "all validated.[/]\n"
+        )
         console.print(_NEXT, highlight=False, soft_wrap=True)
     return failures
 
@@ -118,17 +132,19 @@ def _table(rows: list[tuple[Sample, Arrival]]) -> Table:
 
 
 def _one_in_full(watch: Watch, console: Console) -> None:
-    """Print the prescription of Altibbi's recommendation as a consumer of its topic reads it."""
+    """Print a prescription of Altibbi's recommendation, and the MedicationRequest as a consumer of its topic reads it.
+
+    Both are JSON without line breaks inside a value, so that they can be copied from a terminal.
+    """
+    [sample] = [each for each in samples() if each.file == PRESCRIPTION]
+    drug = sample.body["data"]["drug"]["fdaDrug"][0]
     for key, message in watch.seen.items():
-        if key.startswith(b"MedicationRequest/") and b'"altibbi"' in (message.value() or b""):
-            console.print(f"\n[bold]{key.decode()}[/] on {message.topic()}/{message.partition()}:\n")
-            console.print(
-                Syntax(
-                    orjson.dumps(orjson.loads(message.value() or b"{}"), option=orjson.OPT_INDENT_2).decode(),
-                    "json",
-                    word_wrap=True,
-                )
-            )
+        value = message.value() or b"{}"
+        if key.startswith(b"MedicationRequest/") and orjson.dumps(drug["tradeName"]) in value:
+            console.print(f"\n[bold]In[/]: /data/drug/fdaDrug/0 of streams/demo/samples/{PRESCRIPTION}:\n")
+            console.print_json(orjson.dumps(drug).decode())
+            console.print(f"\n[bold]Out[/]: {key.decode()} on {message.topic()}/{message.partition()}:\n")
+            console.print_json(value.decode())
             return
 
 
@@ -137,4 +153,4 @@ _NEXT = """Next:
   .venv/bin/fhirline map altibbi --outcome streams/demo/samples/altibbi-recommendation.json
                                              the same mapping without Kafka, and the event's OperationOutcome
   make test                                  all tests, on a real broker
-  FHIRLINE_BOOTSTRAP=host:9092 make demo     the same on your own Kafka cluster"""
+  FHIRLINE_BOOTSTRAP=host:9092 make demo     the same on a Kafka cluster that fhirline does not use yet"""

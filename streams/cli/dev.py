@@ -12,7 +12,7 @@ from fhirline.config.exit_codes import STACK_FAILED
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.cli.errors import failing_with
 from fhirline.streams.cli.help import TRY, add
-from fhirline.streams.demo.stack import Stack, StackFailed
+from fhirline.streams.demo.stack import ENDING, Stack, StackFailed
 
 CHECK_SECONDS = 1.0
 
@@ -30,17 +30,19 @@ def dev(
 ) -> None:
     """Run a broker, a gateway and a worker until Ctrl-C.
 
-    The broker is embedded and keeps data in memory only, unless `FHIRLINE_BOOTSTRAP` names a cluster.
+    The broker is embedded and keeps data in memory only, unless `FHIRLINE_BOOTSTRAP` names a cluster. A cluster that
+    has topics or a group of fhirline is refused. On another one the run has a group, a BASE and a tenant of its own,
+    and deletes its topics at the end.
 
     Exit codes:
 
     * 0: stopped.
     * 1: a process failed; its last lines are on standard error.
-    * 2: a wrong setting.
+    * 2: a wrong setting, or the cluster is in use or does not answer.
     """
     console = Console()
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, lambda *_: stopped.set())
 
     def show_step(step: str) -> None:
@@ -61,13 +63,14 @@ def dev(
 def _instructions(stack: Stack) -> str:
     """Describe how to use the running stack. Only secrets that were made for this run are shown."""
     headers = {vendor: _shown_header(stack, vendor) for vendor in VENDORS}
+    tenant = "" if stack.embedded else f"/{stack.tenant}"
     return "\n".join(
         [
             "\n[bold]Running.[/] Ctrl-C stops everything. Credentials:",
             *(f"  {vendor:<12} {header}" for vendor, header in headers.items()),
             "\nTry:",
             f"  curl -H 'content-type: application/json' -H \"{headers['altibbi']}\" \\",
-            f"       --data @streams/demo/samples/altibbi-status.json {stack.url}/webhooks/altibbi",
+            f"       --data @streams/demo/samples/altibbi-status.json {stack.url}/webhooks/altibbi{tenant}",
             f"  FHIRLINE_BOOTSTRAP={stack.settings.bootstrap} .venv/bin/fhirline topics list",
         ]
     )

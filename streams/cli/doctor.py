@@ -14,6 +14,7 @@ from fhirline.config.settings import load_settings
 from fhirline.streams.cli.help import OPERATE, add
 from fhirline.streams.cli.options import TIMEOUT, AsJson, Timeout
 from fhirline.streams.cli.output import print_json
+from fhirline.streams.observe.terminal import counted
 
 if TYPE_CHECKING:
     from fhirline.streams.operate.doctor.finding import Finding
@@ -55,13 +56,10 @@ def doctor(
     if as_json:
         print_json({"findings": [_document(finding) for finding in findings]})
     else:
-        total = ", ".join(f"{counts[level]} {name}" for level, name in _TOTALS.items())
+        total = ", ".join([counted(counts[level], level) for level in ("problem", "warning")] + [f"{counts['ok']} ok"])
         print(f"\n{total}, in {time.monotonic() - began:.1f} s")
     if counts["problem"]:
         raise typer.Exit(PROBLEM_FOUND)
-
-
-_TOTALS = {"problem": "problems", "warning": "warnings", "ok": "ok"}
 
 
 def _findings(timeout: float, online: bool) -> "Iterator[Finding]":

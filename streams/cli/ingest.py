@@ -19,6 +19,7 @@ from fhirline.streams.cli.help import OPERATE, add
 from fhirline.streams.cli.inputs import check_format
 from fhirline.streams.cli.options import Tenant, instant
 from fhirline.streams.cli.output import ProgressReporter, progress
+from fhirline.streams.observe.terminal import counted
 
 if TYPE_CHECKING:
     from fhirline.mappers.instants import Instant
@@ -89,7 +90,8 @@ def ingest(
         failure = _run(job, inputs, reporter, settings.message_max_bytes)
     count = job.count
     print(
-        f"{count.read:,} lines: {count.taken:,} in the topic, {count.rejected:,} rejected, {count.blank:,} blank",
+        f"{counted(count.read, 'line')}: {count.taken:,} in the topic, {count.rejected:,} rejected, "
+        f"{count.blank:,} blank",
         flush=True,
     )
     if failure:

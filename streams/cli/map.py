@@ -1,11 +1,7 @@
 """``fhirline map``: the mapping of files, without Kafka."""
 
 import sys
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,13 +14,12 @@ from fhirline.mappers.pipeline.envelope import UnreadableBody, open_envelope
 from fhirline.mappers.pipeline.lineage import Lineage, lineage
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from fhirline.mappers.registry import VENDORS, open_without_receipt
+from fhirline.streams.cli.bodies import bodies
 from fhirline.streams.cli.errors import warn
 from fhirline.streams.cli.help import TRY, add
-from fhirline.streams.cli.inputs import check_format
 from fhirline.streams.cli.options import Tenant, instant, known_vendors, slug
-
-BLANK = b"\xef\xbb\xbf \t\r\n"
-"""Bytes of a line that holds no event: white space and the byte order mark."""
+from fhirline.streams.observe.terminal import printable
+from fhirline.streams.operate.terminology.missing import Missing
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +43,7 @@ def map_(
     ] = False,
     counts: Annotated[
         bool,
-        typer.Option("--counts", help="Count, on standard error, words without a code and paths without a rule."),
+        typer.Option("--counts", help="Count, on standard error, words without a row and paths without a rule."),
     ] = False,
     tenant: Tenant = DEFAULT_TENANT,
     received_at: Annotated[
@@ -74,7 +69,7 @@ def map_(
     Examples:
 
     ```console
-    $ fhirline map altibbi --outcome status.json
+    $ fhirline map altibbi --outcome streams/demo/samples/altibbi-status.json
     $ fhirline map mediquo --tenant acme --ndjson --counts export.ndjson > bundles.ndjson
     ```
     """
@@ -85,8 +80,9 @@ def map_(
     known_vendors("VENDOR", [vendor], VENDORS)
     slug("--tenant", tenant)
     at = instant("--received-at", received_at)
-    normalize, state, counted, failed = build_normalizer(load_settings()), InMemoryState(), Counts(), False
-    for name, body in _bodies(files or ["-"], ndjson):
+    normalize, state, failed = build_normalizer(load_settings()), InMemoryState(), False
+    missing = Missing(normalize.terminology)
+    for name, body in bodies(files or ["-"], ndjson):
         try:
             if at:
                 envelope = open_envelope(vendor, tenant, body, at, event)
@@ -106,29 +102,13 @@ def map_(
         elif result.bundle:
             sys.stdout.buffer.write(result.bundle.value + b"\n")
         state.apply(result.state_updates)
-        counted.add(result)
+        missing.add(result, envelope.body)
         failed |= _report(result, name, outcome)
     sys.stdout.buffer.flush()
     if counts:
-        counted.print()
+        _print_counts(missing)
     if failed:
         raise typer.Exit(UNMAPPED)
-
-
-def _bodies(files: list[str], ndjson: bool) -> Iterator[tuple[str, bytes]]:
-    """Read each body, with a name for messages: ``file`` or ``file:line``."""
-    for file in files:
-        try:
-            stream = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115  # closed below
-        except OSError as error:
-            raise ConfigurationError(f"{file}: {error.strerror}") from None
-        name = "standard input" if file == "-" else file
-        with stream:
-            check_format(name, stream)
-            if ndjson:
-                yield from ((f"{name}:{n}", line) for n, line in enumerate(stream, 1) if line.strip(BLANK))
-            else:
-                yield name, stream.read()
 
 
 def _report(result: Normalized, name: str, outcome: bool) -> bool:
@@ -157,25 +137,12 @@ def _print_lineage(found: list[Lineage]) -> None:
         print("".join(f"  {leaf.path:{width}}  {leaf.source}\n" for leaf in leaves), end="")
 
 
-@dataclass(slots=True)
-class Counts:
-    """Missing table rows and paths that no rule of the mapping reads, counted over all events. Holds no values."""
-
-    events: int = 0
-    unmapped: Counter[str] = field(default_factory=Counter)
-    drift: Counter[str] = field(default_factory=Counter)
-
-    def add(self, result: Normalized) -> None:
-        self.events += 1
-        self.unmapped.update(result.unmapped)
-        self.drift.update(result.schema_drift)
-
-    def print(self) -> None:
-        """Print what is missing, where and how often, tab-separated, the most frequent first."""
-        lines = [("events", "", self.events)]
-        for what, counter in (("no row in table", self.unmapped), ("no rule for path", self.drift)):
-            lines += [
-                (what, where, count) for where, count in sorted(counter.items(), key=lambda item: (-item[1], item))
-            ]
-        sys.stdout.flush()
-        print("".join(f"{what}\t{where}\t{count}\n" for what, where, count in lines), end="", file=sys.stderr)
+def _print_counts(found: Missing) -> None:
+    """Print what is missing, where and how often, tab-separated, the most frequent first."""
+    lines: list[tuple[str, str, int]] = [("events", "", found.events)]
+    for what, counter in (("no row in table", found.tables), ("no rule for path", found.drift)):
+        lines += [(what, where, count) for where, count in sorted(counter.items(), key=lambda item: (-item[1], item))]
+    lines += [("no row for word", f"{word.table}: {printable(word.spelling)}", word.times) for word in found.words()]
+    lines += [("word not shown", table, count) for table, count in sorted(found.hidden.items())]
+    sys.stdout.flush()
+    print("".join(f"{what}\t{where}\t{count}\n" for what, where, count in lines), end="", file=sys.stderr)

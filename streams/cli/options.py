@@ -19,7 +19,7 @@ TIMEOUT = 10.0
 """Seconds until a cluster that does not answer is given up."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for a cluster that does not answer.")]
+Timeout = Annotated[float, typer.Option(min=0.1, max=3_600, help="Seconds to wait for a cluster that does not answer.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Required without a terminal.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 Tenant = Annotated[str, typer.Option(help="Tenant slug.")]
@@ -46,6 +46,15 @@ def known_vendors(option: str, given: Iterable[str], known: Collection[str]) -> 
     """Raise ConfigurationError where a vendor is unknown."""
     if unknown := sorted(set(given) - set(known)):
         raise ConfigurationError(f"{option}: unknown vendor {unknown[0]!r}; one of {', '.join(known)}")
+
+
+def known_values(option: str, given: Iterable[str], known: Collection[str], hint: str = "") -> None:
+    """Raise ConfigurationError where a value is unknown. ``hint`` replaces the list of the known ones."""
+    from fhirline.streams.observe.terminal import printable
+
+    if unknown := sorted(set(given) - set(known)):
+        listed = hint or f"known are {', '.join(map(printable, sorted(known)))}"
+        raise ConfigurationError(f"{option}: unknown value {printable(unknown[0])!r}: {listed}")
 
 
 def slug(option: str, given: str) -> None:

@@ -15,7 +15,9 @@ from fhirline.config.vendors import load_vendors
 from fhirline.streams.cli.help import OPERATE, add
 from fhirline.streams.cli.options import TIMEOUT, AsJson, Timeout
 from fhirline.streams.cli.output import Cell, print_json, print_rows, table
+from fhirline.streams.kafka.embedded_quirks import LIMITS
 from fhirline.streams.observe.interrupt import ctrl_c
+from fhirline.streams.observe.terminal import counted
 from fhirline.topics.declared import declared
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from fhirline.streams.operate.status.summary import Inflow, Source, Status, Volume
 
 UNKNOWN = "?"
-INEXACT = "The embedded broker reports fewer records than there are: its end offsets lag behind by up to a batch."
+INEXACT = f"This is the embedded broker, for trying and testing: {'; '.join(LIMITS)}."
 Rows = tuple[Sequence[str], list[Sequence[Cell]]]
 
 
@@ -34,9 +36,9 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two readings, over which rates are taken.")] = (
-        2.0
-    ),
+    every: Annotated[
+        float, typer.Option(min=0.2, max=3_600, help="Seconds between two readings, over which rates are taken.")
+    ] = (2.0),
     once: Annotated[
         bool, typer.Option("--once", help="Take two readings, print the tables and exit. Default without a terminal.")
     ] = False,
@@ -196,7 +198,7 @@ def _together(volumes: "Sequence[Volume]") -> "Volume":
     from fhirline.streams.operate.status.summary import Volume
 
     rates = [volume.rate for volume in volumes if volume.rate is not None]
-    name = f"fhir.r4.* ({len(volumes)} topics)"
+    name = f"fhir.r4.* ({counted(len(volumes), 'topic')})"
     return Volume(name, sum(volume.records or 0 for volume in volumes), sum(rates) if rates else None)
 
 

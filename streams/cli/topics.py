@@ -13,8 +13,9 @@ from fhirline.config.exit_codes import DIFFERS, INCOMPLETE
 from fhirline.config.settings import Settings, load_settings
 from fhirline.streams.cli.errors import warn
 from fhirline.streams.cli.help import OPERATE, group
-from fhirline.streams.cli.options import TIMEOUT, AsJson, Timeout
-from fhirline.streams.cli.output import print_json, print_table
+from fhirline.streams.cli.options import TIMEOUT, AsJson, Timeout, Yes
+from fhirline.streams.cli.output import confirm, print_json, print_table
+from fhirline.streams.observe.terminal import counted
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import Topic, declared
 from fhirline.topics.plan import Difference, Existing, Plan
@@ -54,21 +55,24 @@ def plan(timeout: Timeout = TIMEOUT, as_json: AsJson = False) -> None:
         raise typer.Exit(DIFFERS)
 
 
-def apply(timeout: Timeout = TIMEOUT) -> None:
-    """Create missing topics and alter settings that differ.
+def apply(timeout: Timeout = TIMEOUT, yes: Yes = False) -> None:
+    """Create missing topics and alter settings that differ. Ask before a change that deletes records.
 
     A second run finds nothing to do. A retention that was set on the cluster by other means is set back to what
-    vendors.yaml declares: run `fhirline topics plan` first.
+    vendors.yaml declares. A shorter retention, or another cleanup policy, deletes records: the changes are shown, and
+    nothing is done before the answer. Without a terminal such a run needs --yes.
 
     Exit codes:
 
     * 0: the cluster is as declared.
-    * 1: a change was refused or failed; the reason is on standard error.
-    * 2: a wrong setting, or the cluster does not answer.
+    * 1: a change was refused or failed, with the reason on standard error; or the answer was no.
+    * 2: a wrong setting, the cluster does not answer, or --yes is needed.
     """
     settings = load_settings()
     with _cluster(settings, timeout) as cluster:
         found = cluster.plan(declared(settings))
+        if found.deleting and not yes:
+            _confirm_deleting(found)
         applied = cluster.apply(found)
     _print_differences(applied.done)
     _print_untold(found)
@@ -84,6 +88,21 @@ def apply(timeout: Timeout = TIMEOUT) -> None:
     print(", ".join(counts) if found.differences else AS_DECLARED)
     if not applied.complete:
         raise typer.Exit(INCOMPLETE)
+
+
+def _confirm_deleting(found: Plan) -> None:
+    """Ask whether to apply changes that delete records. Raises ConfigurationError where nobody can be asked."""
+    shown = [
+        f"{each.topic.name}: {each.what} {each.actual} -> {each.declared} ({each.reason})" for each in found.deleting
+    ]
+    if not sys.stdin.isatty():
+        more = f" and {counted(len(shown) - 1, 'other change')}" if len(shown) > 1 else ""
+        raise ConfigurationError(
+            f"--yes: required without a terminal, because records would be deleted: {shown[0]}{more}; nothing was done"
+        )
+    for line in shown:
+        print(line, file=sys.stderr)
+    confirm("Apply all changes, and delete these records?", yes=False)
 
 
 def list_(
@@ -143,6 +162,8 @@ def asyncapi(
         text = check.read_text("utf-8")
     except OSError as error:
         raise ConfigurationError(f"--check: cannot read {check}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"--check: {check} is not UTF-8 text") from None
     if text == current:
         return
     pairs = zip_longest(text.splitlines(), current.splitlines())
@@ -162,7 +183,7 @@ def _cluster(settings: Settings, timeout: float) -> Cluster:
     return Cluster(kafka_python(settings), timeout)
 
 
-def _row(difference: Difference) -> dict[str, str]:
+def _row(difference: Difference) -> dict[str, str | bool]:
     return {
         "topic": difference.topic.name,
         "what": difference.what,
@@ -170,6 +191,7 @@ def _row(difference: Difference) -> dict[str, str]:
         "actual": difference.actual,
         "action": difference.action.value,
         "reason": difference.reason,
+        "deletes": difference.deletes,
     }
 
 
@@ -202,7 +224,11 @@ def _print_differences(differences: Sequence[Difference]) -> None:
 
 def _print_untold(found: Plan) -> None:
     if found.unreported:
-        print(f"{len(found.unreported)} topics have settings that this broker does not report; they were not compared.")
+        number = len(found.unreported)
+        print(
+            f"{counted(number, 'topic')} {'has' if number == 1 else 'have'} settings that this broker does not report; "
+            "they were not compared."
+        )
 
 
 def _untold(found: Plan) -> list[str]:
@@ -213,5 +239,8 @@ def _verdict(found: Plan) -> str:
     if not found.differences:
         return AS_DECLARED
     refused = len(found.refused)
-    changes = f"{len(found.differences)} differences: {len(found.differences) - refused} for `fhirline topics apply`"
+    changes = f"{counted(len(found.differences), 'difference')}: "
+    changes += f"{len(found.differences) - refused} for `fhirline topics apply`"
+    if found.deleting:
+        changes += f" ({len(found.deleting)} of them delete records)"
     return changes + (f", {refused} that it refuses to change" if refused else "")

@@ -8,8 +8,8 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,14 +18,19 @@ import orjson
 
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import PREFIX, Settings, load_settings
-from fhirline.config.vendors import load_vendors
+from fhirline.config.vendors import DEFAULT_TENANT, load_vendors
 from fhirline.mappers.registry import VENDORS
+from fhirline.streams.demo.borrowed_cluster import BASE, BorrowedCluster
 from fhirline.streams.demo.embedded_broker import BrokerDied, EmbeddedBroker
 from fhirline.streams.kafka import embedded_quirks
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 """Only a hang takes so long: a process that ended is noticed at once, and a busy machine needs its time."""
+
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a stack: Ctrl-C, a supervisor, a closed terminal."""
 
 
 class StackFailed(FhirlineError):
@@ -135,8 +140,9 @@ class Process:
 class Stack:
     """A whole deployment on this machine; a context manager.
 
-    It runs on the embedded broker, unless ``FHIRLINE_BOOTSTRAP`` names a cluster. ``say`` is called with each step,
-    ``echo`` with each log line.
+    It runs on the embedded broker, unless ``FHIRLINE_BOOTSTRAP`` names a cluster, which must not be in use
+    (`BorrowedCluster`). ``say`` is called with each step, ``echo`` with each log line. Ctrl-C and SIGTERM do not
+    interrupt the end of the stack.
     """
 
     def __init__(
@@ -156,6 +162,7 @@ class Stack:
         self.own_secrets: dict[str, str] = {}
         """Vendors with a secret from the environment: vendor → variable. Such secrets are never printed."""
         self.url = ""
+        self.tenant = DEFAULT_TENANT
         self.settings: Settings = load_settings()
         self.embedded = "bootstrap" not in self.settings.model_fields_set
 
@@ -163,37 +170,55 @@ class Stack:
         try:
             self._start()
         except BaseException:
-            self._exit.close()
+            self._close()
             raise
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._exit.close()
+        self._close()
+
+    def _close(self) -> None:
+        with _uninterrupted():
+            self._exit.close()
 
     def _start(self) -> None:
-        environment = {**os.environ, f"{PREFIX}LOG_FORMAT": "json"}
-        environment |= self._credentials()
-        if not self.embedded:
-            self._say(f"Kafka        {self.settings.bootstrap} (FHIRLINE_BOOTSTRAP)")
-        else:
-            try:
-                broker = self._exit.enter_context(EmbeddedBroker(self._kafka_port))
-            except BrokerDied as error:
-                raise StackFailed(str(error)) from None
-            environment[f"{PREFIX}BOOTSTRAP"] = broker.bootstrap
-            environment[f"{PREFIX}SESSION_TIMEOUT"] = f"{embedded_quirks.SESSION_TIMEOUT:g}"
-            self.settings = load_settings(bootstrap=broker.bootstrap, session_timeout=embedded_quirks.SESSION_TIMEOUT)
-            self._say(f"Kafka        {broker.bootstrap} (embedded broker, in memory only)")
-        self._process("topics", "topics", "apply", environment=environment).finish()
-        self._say("topics       applied")
-        worker = self._process("worker", "worker", environment=environment)
         folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="fhirline-")))
+        own = self._embedded_broker() if self.embedded else self._borrowed_cluster(folder)
+        self.settings = load_settings(**own)
+        environment = {**os.environ, f"{PREFIX}LOG_FORMAT": "json", **self._credentials()}
+        environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in own.items()}
+        if self.embedded:
+            self._process("topics", "topics", "apply", environment=environment).finish()
+            self._say("topics       applied")
+        worker = self._process("worker", "worker", environment=environment)
         arguments = ("--port", str(self._port), "--port-file", str(folder / "port"))
         gateway = self._process("gateway", "gateway", *arguments, environment=environment)
         self.url = gateway.wait_for("gateway listening")["url"]
         self._say(f"gateway      {self.url}")
         worker.wait_for("partitions assigned")
         self._say("worker       has its partitions")
+
+    def _embedded_broker(self) -> dict[str, object]:
+        """Start the embedded broker, and return the settings that lead to it."""
+        try:
+            broker = self._exit.enter_context(EmbeddedBroker(self._kafka_port))
+        except BrokerDied as error:
+            raise StackFailed(str(error)) from None
+        self._say(f"Kafka        {broker.bootstrap} (embedded broker, in memory only)")
+        return {"bootstrap": broker.bootstrap, "session_timeout": embedded_quirks.SESSION_TIMEOUT}
+
+    def _borrowed_cluster(self, folder: Path) -> dict[str, object]:
+        """Create the topics on the cluster of ``FHIRLINE_BOOTSTRAP``, and return the settings that are the run's own.
+
+        Raises ConfigurationError where the cluster is in use.
+        """
+        self._say(f"Kafka        {self.settings.bootstrap} ({PREFIX}BOOTSTRAP)")
+        cluster = self._exit.enter_context(BorrowedCluster(self.settings, self._say))
+        self._say(f"topics       created, to be deleted at the end; group {cluster.group}, tenant {cluster.tenant}")
+        self.tenant = cluster.tenant
+        vendors_file = folder / "vendors.yaml"
+        cluster.write_vendors(vendors_file)
+        return {"group": cluster.group, "base": BASE, "server_base": BASE, "vendors_file": vendors_file}
 
     def _process(self, name: str, *arguments: str, environment: Mapping[str, str]) -> Process:
         process = Process(name, *arguments, environment=environment, echo=self._echo)
@@ -224,6 +249,20 @@ class Stack:
         for process in self._processes:
             if process.name != "topics" and not process.running:
                 raise StackFailed(process.report("has ended"))
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore SIGINT, SIGTERM and SIGHUP meanwhile, so that what was started is ended and what was created deleted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _log_event(line: str) -> dict[str, Any] | None:

@@ -25,9 +25,9 @@ class Sample:
     def body(self) -> Any:
         return orjson.loads((files("fhirline.streams.demo") / "samples" / self.file).read_bytes())
 
-    @property
-    def path(self) -> str:
-        return f"/webhooks/{self.vendor}{self.route}"
+    def path(self, tenant: str) -> str:
+        """Return the path at the gateway."""
+        return f"/webhooks/{self.vendor}/{tenant}{self.route}"
 
     def missing(self, made: Counter[str]) -> str:
         """Describe how the Bundle differs from what is expected; empty where it does not."""

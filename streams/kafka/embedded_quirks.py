@@ -18,6 +18,14 @@ Each quirk has a name here. What can be code is code below; what shapes a whole 
 
 from typing import Any
 
+LIMITS = (
+    "records are in memory only, and lost when it ends",
+    "counts and lag are too low by up to a batch, for every client that asks for end offsets",
+    "it has no access control, no compaction as Apache Kafka's, no transactions, and cannot add partitions",
+    "kcat and confluent-kafka need librdkafka 2.3 or later to read it",
+)
+"""What the embedded broker cannot do, for operators (docs/commands.md)."""
+
 CLUSTER_ID_PREFIX = "embedded-"
 """Cluster ids of the embedded broker begin so, which is how a client recognizes it."""
 

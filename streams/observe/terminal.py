@@ -15,3 +15,12 @@ def printable(text: str) -> str:
 def json_text(document: Any) -> str:
     """Format a document as JSON in printable ASCII, which parses to the same document."""
     return json.dumps(document, indent=2, ensure_ascii=True).replace(DELETE, "\\u007f")
+
+
+def counted(number: int, thing: str, things: str = "") -> str:
+    """Write a number and what it counts, in the singular for 1. ``things``: the plural where it is not ``thing``s.
+
+    >>> counted(1, "problem"), counted(1200, "event"), counted(2, "entry", "entries")
+    ('1 problem', '1,200 events', '2 entries')
+    """
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"

@@ -1,5 +1,8 @@
 """How long a vendor's records stay: declared in vendors.yaml, shown in the plan before anything goes by it."""
 
+import os
+import pty
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +12,10 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.topics.cluster import Cluster
-from fhirline.topics.declared import DAY, FOREVER, Topic, declared
+from fhirline.topics.declared import DAY, FOREVER, Cleanup, Topic, declared
 from fhirline.topics.plan import Action, Existing, compare
 from tests.support.kafka.brokers import RunningBroker, settings_for
+from tests.support.receiving import FHIRLINE, environment
 from tests.support.waiting import LIMIT
 
 NOWHERE = "127.0.0.1:9"
@@ -54,6 +58,82 @@ def test_the_plan_says_what_goes(days: int | None, actual: str, reason: str) -> 
     found = Existing(topic.name, 6, 1, {**topic.config, "retention.ms": actual})
     (difference,) = compare([topic], {topic.name: found}).differences
     assert (difference.action, difference.reason) == (Action.ALTER, reason)
+    assert difference.deletes is ("deleted" in reason)
+
+
+@pytest.mark.parametrize(
+    ("declared_policy", "actual", "deletes"),
+    [("compact", "delete", True), ("delete", "compact", True), ("delete", "compact,delete", False)],
+)
+def test_another_cleanup_policy_deletes_records(declared_policy: Cleanup, actual: str, deletes: bool) -> None:
+    topic = Topic("raw.x", 6, 1, declared_policy, 1_048_576, "key", "for a test")
+    found = Existing(topic.name, 6, 1, {**topic.config, "cleanup.policy": actual})
+    plan = compare([topic], {topic.name: found})
+    assert bool(plan.deleting) is deletes
+    assert ("will be deleted" in plan.differences[0].reason) is deletes
+
+
+# The command line asks
+
+
+SHORT = "{ raw_days: 30 }"
+
+
+def apply(bootstrap: str, file: Path, *options: str, answer: str | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run ``fhirline topics apply``; with an ``answer`` on a terminal, whose user gives it."""
+    terminal, stdin = pty.openpty()
+    try:
+        if answer is not None:
+            os.write(terminal, f"{answer}\n".encode())
+        return subprocess.run(
+            [*FHIRLINE, "topics", "apply", *options],
+            env=environment(bootstrap, FHIRLINE_VENDORS_FILE=str(file)),
+            cwd="/",
+            stdin=subprocess.DEVNULL if answer is None else stdin,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+    finally:
+        os.close(terminal)
+        os.close(stdin)
+
+
+def retention(bootstrap: str) -> str:
+    topics = [each for each in declared(settings_for(bootstrap)) if each.name == "raw.infermedica"]
+    with Cluster(kafka_python(settings_for(bootstrap)), timeout=LIMIT) as cluster:
+        return cluster.read(topics)["raw.infermedica"].config["retention.ms"]
+
+
+def test_without_a_terminal_a_change_that_deletes_needs_yes(own_broker: RunningBroker, tmp_path: Path) -> None:
+    file = vendors(tmp_path, SHORT)
+    refused = apply(own_broker.bootstrap, file)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        "fhirline: --yes: required without a terminal, because records would be deleted: raw.infermedica: "
+        f"retention.ms -1 -> {30 * DAY} (kept indefinitely, from now on 30 days; older records will be deleted) "
+        "and 1 other change; nothing was done\n"
+    )
+    assert retention(own_broker.bootstrap) == "-1"
+    done = apply(own_broker.bootstrap, file, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert retention(own_broker.bootstrap) == str(30 * DAY)
+    longer = apply(own_broker.bootstrap, vendors(tmp_path, "{}"))
+    assert longer.returncode == 0, "a longer retention deletes nothing"
+    assert retention(own_broker.bootstrap) == "-1"
+
+
+def test_on_a_terminal_it_asks(own_broker: RunningBroker, tmp_path: Path) -> None:
+    file = vendors(tmp_path, SHORT)
+    no = apply(own_broker.bootstrap, file, answer="n")
+    assert (no.returncode, no.stdout.strip()) == (1, "")
+    assert "raw.infermedica.enriched: retention.ms -1" in no.stderr
+    assert "Apply all changes, and delete these records?" in no.stderr
+    assert retention(own_broker.bootstrap) == "-1"
+    yes = apply(own_broker.bootstrap, file, answer="y")
+    assert yes.returncode == 0, yes.stderr
+    assert retention(own_broker.bootstrap) == str(30 * DAY)
 
 
 def test_a_replaced_value_has_an_end_on_the_cluster_too(broker: RunningBroker) -> None:

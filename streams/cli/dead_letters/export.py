@@ -56,7 +56,7 @@ def export(
     wanted = chosen.filter()
     settings = loaded_settings()
     with board_of(settings, wanted) as board:
-        found = [*filter(wanted, read(board))]
+        found = [*filter(wanted, read(board, wanted))]
         written: Iterable[tuple[Case, ConsumerRecord | None]] = ((case, None) for case in found)
         if reveal:
             revealed(found, "export", stated, name)

@@ -43,7 +43,7 @@ def list_(
 
     wanted = chosen.filter()
     with board_of(loaded_settings(), wanted) as board:
-        found = [*filter(wanted, read(board))]
+        found = [*filter(wanted, read(board, wanted))]
     if each and as_json:
         print_json([case_document(case) for case in found])
     elif each:

@@ -18,6 +18,7 @@ from fhirline.streams.cli.dead_letters.session import board_of, loaded_settings,
 from fhirline.streams.cli.errors import CommandFailed, warn
 from fhirline.streams.cli.options import DryRun, Yes
 from fhirline.streams.cli.output import confirm, print_table, progress, require_answer
+from fhirline.streams.observe.terminal import counted
 
 if TYPE_CHECKING:
     from fhirline.streams.operate.dead_letters.board import Board
@@ -81,10 +82,10 @@ def redrive(
     with board_of(settings, wanted) as board:
         if not dry_run:  # an event that was sent and could not be marked would be sent again
             require_privileges(settings, "operator")
-        known = read(board)
+        known = read(board, wanted)
         answered = {case.id for case in known if case.answers(key)}
         if answered:
-            print(f"{len(answered):,} were sent with this idempotency key before, and are not sent again")
+            print(f"Sent with this idempotency key before, and not sent again: {len(answered):,}")
         left = None if limit is None else max(0, limit - len(answered))
         cases = [case for case in filter(wanted, known) if case.id not in answered][:left]
         if dry_run:
@@ -96,7 +97,7 @@ def redrive(
         if not cases:
             print("Nothing to send.")
             return
-        confirm(f"Send {len(cases):,} events through the mapping again?", yes)
+        confirm(f"Send {counted(len(cases), 'event')} through the mapping again?", yes)
         report = _send(redriver, cases, key)
         results = _wait(board, redriver, report, wait)
     _summarize(report, results)

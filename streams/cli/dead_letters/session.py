@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.cli.connection import CONNECT_SECONDS
-from fhirline.streams.cli.options import known_vendors
+from fhirline.streams.cli.options import known_values, known_vendors
 from fhirline.streams.cli.output import counting, progress
 
 if TYPE_CHECKING:
@@ -40,7 +40,35 @@ def board_of(settings: "Settings", wanted: "Filter") -> "Board":
     return Board(settings, wanted.vendors or vendors)
 
 
-def read(board: "Board") -> "list[Case]":
-    """Read every case, and report progress."""
+def read(board: "Board", wanted: "Filter | None" = None) -> "list[Case]":
+    """Read every case, and report progress. Raises ConfigurationError where ``wanted`` names what does not exist."""
     with progress() as reporter:
-        return board.read(counting(reporter, "reading dead letters"))
+        found = board.read(counting(reporter, "reading dead letters"))
+    if wanted is not None:
+        _require_known(wanted, found)
+    return found
+
+
+def _require_known(wanted: "Filter", found: "list[Case]") -> None:
+    """Raise ConfigurationError for a value that neither this version knows nor any letter has: a mistyped one."""
+    from fhirline.config.settings import load_settings
+    from fhirline.config.vendors import load_vendors
+    from fhirline.mappers import MAPPING_VERSION
+    from fhirline.mappers.pipeline.normalize import UNKNOWN
+    from fhirline.mappers.registry import VENDORS, vendor_mapping
+    from fhirline.streams.enrich.stage import CODES as ENRICHMENT_CODES
+    from fhirline.streams.step2_consume.metrics import CODES
+
+    vendors = load_vendors(load_settings().vendors_file)
+    mappings = [vendor_mapping(name) for name in VENDORS]
+    events = {event for mapping in mappings for event in (*mapping.events, *mapping.unmapped)}
+    letters = [letter for case in found for letter in case.letters]
+    for option, given, known in (
+        ("--tenant", wanted.tenants, {tenant for name in vendors.names for tenant in vendors[name].tenants}),
+        ("--code", wanted.codes, {*CODES, *ENRICHMENT_CODES}),
+        ("--event-type", wanted.event_types, {*events, UNKNOWN}),
+        ("--mapping-version", wanted.mapping_versions, {MAPPING_VERSION}),
+    ):
+        field = option.removeprefix("--").replace("-", "_")
+        known_values(option, given, {*known, *(getattr(letter, field) for letter in letters)} - {""})
+    known_values("--id", wanted.ids, {case.id for case in found}, "no such dead letter; `list --each` shows the ids")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from fhirline.config.settings import PREFIX, Settings
+from fhirline.streams.kafka.embedded_quirks import LIMITS, is_embedded
 from fhirline.streams.operate.doctor.finding import Finding, Level, ok, problem, several, warning
 from fhirline.topics.plan import Action, Difference, Existing, Plan
 from fhirline.topics.privileges import Grant
@@ -68,6 +69,16 @@ def advertised(brokers: Mapping[int, Address], asked: Iterable[str]) -> Iterator
         yield ok("brokers", f"{len(brokers)} behind {','.join(asked)}, each reachable: {where}")
 
 
+def embedded(cluster_id: str | None) -> Iterator[Finding]:
+    """Report what the embedded broker cannot do, where it is one."""
+    if is_embedded(cluster_id):
+        yield warning(
+            "embedded broker",
+            f"for trying and testing only: {'; '.join(LIMITS)}",
+            "run Apache Kafka for anything that has to be kept (docs/deployment.md)",
+        )
+
+
 def kafka_version(found: tuple[int, ...]) -> Finding:
     """Check the brokers' release, which is derived from the request versions that they offer."""
     text = ".".join(map(str, found))
@@ -112,8 +123,11 @@ HARMFUL = {"partitions", "cleanup.policy", "max.message.bytes"}
 """Where these differ, records go to other partitions, are deleted, or are refused."""
 
 
-def durability(existing: Mapping[str, Existing], brokers: int) -> Iterator[Finding]:
-    """Check that an acknowledged event survives the loss of a broker."""
+def durability(existing: Mapping[str, Existing], brokers: int, in_memory: bool = False) -> Iterator[Finding]:
+    """Check that an acknowledged event survives the loss of a broker. ``in_memory``: the broker has no disk."""
+    if in_memory:
+        yield warning("durability", "the broker keeps every event in memory only", "run Apache Kafka to keep events")
+        return
     if brokers == 1:
         yield ok("durability", "one broker: every event is on its disk only; back it up, or run three")
         return

@@ -9,8 +9,9 @@ from pathlib import Path
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.config.tables import flags, secrets
-from fhirline.config.terminology import load_terminology
+from fhirline.config.terminology import Row, load_terminology, overrides
 from fhirline.config.vendors import Credential, TenantSettings, Vendor, Vendors, load_vendors
+from fhirline.streams.observe.terminal import counted, printable
 from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, warning
 
 SHORT = 16
@@ -67,7 +68,7 @@ def vendors_file(settings: Settings) -> Finding:
             "vendors", f"{PREFIX}VENDORS names {several(strange)}, which vendors.yaml lacks", "correct either"
         )
     tenants = sum(len(vendors[name].tenants) for name in vendors.names)
-    return ok("vendors", f"{len(vendors.names)} vendors with {tenants} tenants")
+    return ok("vendors", f"{counted(len(vendors.names), 'vendor')} with {counted(tenants, 'tenant')}")
 
 
 def credentials(vendors: Vendors, environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -140,16 +141,34 @@ def _read_secret(setting: str, path: Path) -> tuple[str, Finding | None]:
     return text, None
 
 
-def tables(settings: Settings) -> Finding:
-    """Check that the code tables, the list of secrets and the list of flags load."""
+def tables(settings: Settings) -> Iterator[Finding]:
+    """Check that the tables load, and list the words whose shipped row is overridden."""
     try:
         terminology = load_terminology(settings.terminology_dir)
+        own = overrides(settings.terminology_dir) if settings.terminology_dir else []
         secrets()
         flags()
     except ConfigurationError as error:
-        return problem("tables", str(error), "correct the row that it names; nothing is mapped without the tables")
-    own = f", with rows of {settings.terminology_dir}" if settings.terminology_dir else ""
-    return ok("tables", f"{len(terminology.names)} code tables{own}")
+        yield problem("tables", str(error), "correct what it names; nothing is mapped without the tables")
+        return
+    text = f"{len(terminology.names)} code tables"
+    if settings.terminology_dir:
+        added = sum(word.shipped is None for word in own)
+        text += f"; {settings.terminology_dir} adds rows for {counted(added, 'word')}, and overrides "
+        text += counted(len(own) - added, "word")
+    yield ok("tables", text)
+    for word in own:
+        if word.shipped is not None:
+            shipped, new = _meaning(word.shipped), _meaning(word.own)
+            change = "the same as shipped" if shipped == new else f"{shipped} -> {new}"
+            yield ok("tables", f"{word.table}: {printable(word.words)}: {change}")
+
+
+def _meaning(row: Row) -> str:
+    """Describe a row of a code table: its meaning, then its codes."""
+    parts = [f"{name}={value}" for name, value in row.means.items()]
+    parts += [f"{coding.system}#{coding.code}" for coding in row.codings]
+    return " ".join(parts) or "text only"
 
 
 def time_zones(vendors: Vendors, path: Iterable[str] = zoneinfo.TZPATH) -> Finding:

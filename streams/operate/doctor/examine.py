@@ -9,7 +9,8 @@ from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.acl_check import missing
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.connect import connect
-from fhirline.streams.operate.doctor import cluster, configuration, machine, work
+from fhirline.streams.kafka.embedded_quirks import is_embedded
+from fhirline.streams.operate.doctor import cluster, configuration, machine, mapping, work
 from fhirline.streams.operate.doctor.finding import Finding, Level, ok, problem
 from fhirline.streams.operate.status.reading import Reader
 from fhirline.streams.operate.status.summary import sources_of, summarize
@@ -41,7 +42,7 @@ def local(settings: Settings, environment: Mapping[str, str]) -> Iterator[Findin
         yield configuration.time_zones(vendors)
         yield from configuration.enrichment(settings, vendors)
     yield from configuration.secret_files(settings)
-    yield configuration.tables(settings)
+    yield from configuration.tables(settings)
     yield machine.gateway_port(settings)
     yield machine.metrics_port(settings)
     yield machine.replay_folder(settings)
@@ -57,11 +58,17 @@ def at_the_cluster(settings: Settings, timeout: float) -> Iterator[Finding]:
         yield from machine.clock(time.time(), None, machine.clock_is_kept())
         return
     yield ok("kafka", f"cluster {metadata.cluster_id} answers over {settings.security_protocol}")
+    yield from cluster.embedded(metadata.cluster_id)
     brokers = {id: (str(each.host), each.port) for id, each in metadata.brokers.items()}
     yield from cluster.advertised(brokers, settings.bootstrap.split(","))
     checks = [_brokers(settings, min(brokers), timeout)]
     if configuration.vendors_file(settings).level is not Level.PROBLEM:  # the vendors determine the topics
-        checks += [_privileges(settings), _topics(settings, len(brokers), timeout), _work(settings, timeout)]
+        checks += [
+            _privileges(settings),
+            _topics(settings, len(brokers), timeout, is_embedded(metadata.cluster_id)),
+            _work(settings, timeout),
+            mapping.coverage(settings),
+        ]
     for findings in checks:
         yield from _unless_it_fails(findings)
 
@@ -120,10 +127,10 @@ def _privileges(settings: Settings) -> Iterator[Finding]:
         yield cluster.privileges(missing(settings, grants("operator", settings)))
 
 
-def _topics(settings: Settings, brokers: int, timeout: float) -> Iterator[Finding]:
+def _topics(settings: Settings, brokers: int, timeout: float, in_memory: bool) -> Iterator[Finding]:
     wanted = declared(settings)
     with Cluster(kafka_python(settings), timeout) as found:
         existing = found.read(wanted)
     yield from cluster.topics(compare(wanted, existing), settings)
     if existing:
-        yield from cluster.durability(existing, brokers)
+        yield from cluster.durability(existing, brokers, in_memory)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.doctor.finding import Finding, ok, warning
 from fhirline.streams.operate.status.summary import Members, Status
 
@@ -16,16 +17,19 @@ def group(found: Members, command: str) -> Finding:
     if found.group.state != STABLE:
         return warning(
             "groups",
-            f"{name}: {found.group.state}, {members} members",
+            f"{name}: {found.group.state}, {counted(members, 'member')}",
             "run this again; workers are joining or leaving",
         )
     if found.unassigned:
         return warning(
             "groups",
-            f"{name}: {found.unassigned} of {found.partitions} partitions have no member",
+            f"{name}: {found.unassigned} of {counted(found.partitions, 'partition')} without a member",
             f"see the {command}s' logs, and whether a vendor is in no worker's FHIRLINE_VENDORS",
         )
-    return ok("groups", f"{name}: {members} members, each of {found.partitions} partitions has one")
+    return ok(
+        "groups",
+        f"{name}: {counted(members, 'member')}, each partition has one (of {found.partitions})",
+    )
 
 
 def letters(found: Status) -> Iterator[Finding]:

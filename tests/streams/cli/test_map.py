@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import subprocess
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +70,22 @@ def test_explain_replaces_resources() -> None:
 # -- counts
 
 
-def test_counts_say_what_is_unmapped_and_unknown_without_values() -> None:
-    bodies = [{**body, "news": {"4711": "a secret"}} for body in events("altibbi", "unmapped_codes") * 2]
+def test_counts_name_words_and_paths_and_no_other_values() -> None:
+    [body] = events("altibbi", "unmapped_codes")
+    bodies = [deepcopy(body) | {"news": {"4711": "a secret"}} for _ in range(2)]
+    bodies[0]["consultation_id"] = 73  # otherwise the later of both replaces the other's prescriptions
+    bodies[0]["data"]["drug"]["fdaDrug"][0]["frequency"] = "as Jane Doe told her neighbour on the telephone"
     made = run("altibbi", "--ndjson", "--counts", stdin=lines(bodies))
     assert made.returncode == 0
     counted = [line.split("\t") for line in made.stderr.splitlines()]
     assert counted[0] == ["events", "", "2"]
     assert counted[1] == ["no row in table", "dose-unit", "4"]
     assert ["no row in table", "frequency", "2"] in counted
+    assert ["no row for word", "frequency: as needed", "1"] in counted
+    assert ["word not shown", "frequency", "1"] in counted
     assert ["no rule for path", "/news", "2"] in counted
-    assert "a secret" not in made.stderr
-    assert "4711" not in made.stderr
+    for value in ("a secret", "4711", "Jane"):
+        assert value not in made.stderr
 
 
 # -- an operator's code tables

@@ -1,5 +1,6 @@
 """The demo as a newcomer runs it: a process that stops all it started, and names what is missing."""
 
+import json
 import os
 import subprocess
 import sys
@@ -46,6 +47,13 @@ def test_every_webhook_arrives_and_every_process_ends() -> None:
     assert "resources from 10 webhooks, all validated" in ran.stdout
     assert "patient_consultation_finished" in ran.stdout
     assert "4711" not in ran.stdout + ran.stderr, "the dispense code of the sample"
+    drug, request = (
+        json.JSONDecoder().raw_decode(after.partition("\n\n")[2])[0]
+        for after in (ran.stdout.partition("In: ")[2], ran.stdout.partition("Out: ")[2])
+    )
+    assert drug["name"] == "PARACETAMOL"
+    assert request["contained"][0]["code"]["text"] == drug["tradeName"]
+    assert request["dosageInstruction"][0]["timing"]["repeat"] == {"frequency": 3, "period": 1, "periodUnit": "d"}
     assert left_over("arrives") == []
 
 

@@ -171,7 +171,7 @@ def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
             said = dead_letters(settings, "redrive", "--yes", "--idempotency-key=k1", "--rate=1000", *ids)
             assert said.returncode == exit_code, said.stdout + said.stderr
             assert raw_records(settings, vendors) == count + len(failing), "the same key sends nothing twice"
-        assert f"{len(failing)} were sent with this idempotency key before" in said.stdout
+        assert f"Sent with this idempotency key before, and not sent again: {len(failing)}\n" in said.stdout
         now = {each.id: each.status for each in listed(settings)}
         assert {each for each in failing if now[each] is Status.DONE} == failing - permanent, worker.report("said")
         assert {each for each in failing if now[each] is Status.FAILED} == failing & permanent

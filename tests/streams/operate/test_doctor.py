@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fhirline.config.terminology import load_terminology
 from fhirline.config.vendors import Vendors, load_vendors
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
@@ -126,9 +127,31 @@ def test_broken_files_are_named_with_line_numbers(tmp_path: Path) -> None:
     assert (found.level, str(vendors) in found.text) == (PROBLEM, True)
     (tmp_path / "tables").mkdir()
     (tmp_path / "form.yaml").rename(tmp_path / "tables" / "form.yaml")
-    assert configuration.tables(settings).level is PROBLEM
-    assert "form.yaml:" in configuration.tables(settings).text
-    assert configuration.tables(settings_for(NOWHERE)).level is OK
+    [(level, text)] = said(configuration.tables(settings), "tables")
+    assert level is PROBLEM
+    assert "form.yaml:" in text
+    assert [level for level, _ in said(configuration.tables(settings_for(NOWHERE)), "tables")] == [OK]
+
+
+def test_rows_that_override_shipped_ones_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "frequency.yaml").write_text(
+        "version: own-1\ntitle: Own\nrows:\n"
+        "  - {source: [thrice], means: {frequency: 3, period: 1, period_unit: d}}\n"
+        "  - {source: [Weekly, monthly], means: {frequency: 1, period: 7, period_unit: d}}\n",
+        "utf-8",
+    )
+    (tmp_path / "altibbi-status.yaml").write_text(
+        "version: own-1\ntitle: Own\nrows:\n  - {source: [NEW], means: {status: planned, rank: 0}}\n", "utf-8"
+    )
+    total, *rows = said(configuration.tables(settings_for(NOWHERE, terminology_dir=tmp_path)), "tables")
+    assert total == (OK, f"{len(load_terminology().names)} code tables; {tmp_path} adds rows for 1 word, and overrides 3 words")
+    gts = "http://terminology.hl7.org/CodeSystem/v3-GTSAbbreviation"
+    own = "frequency=1 period=7 period_unit=d"
+    assert rows == [
+        (OK, "altibbi-status: NEW: the same as shipped"),
+        (OK, f"frequency: Weekly: frequency=1 period=1 period_unit=wk {gts}#WK -> {own}"),
+        (OK, f"frequency: monthly: frequency=1 period=1 period_unit=mo {gts}#MO -> {own}"),
+    ]
 
 
 def test_an_enriched_tenant_needs_an_instance_that_accepts_its_credentials(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_line_becomes_the_record_that_the_gateway_makes(broker: EmbeddedBroker
     (tmp_path / "events.ndjson").write_bytes(orjson.dumps(body) + b"\n")
     done = ingest(broker, tmp_path, "altibbi", "events.ndjson", "--tenant", "acme", "--received-at", PAST)
     assert (done.code, done.err) == (0, "")
-    assert done.out == "1 lines: 1 in the topic, 0 rejected, 0 blank\n"
+    assert done.out == "1 line: 1 in the topic, 0 rejected, 0 blank\n"
     with running_gateway(broker.bootstrap, tmp_path) as gateway:
         event_key = gateway.post("/webhooks/altibbi/acme", body).json["event_key"]
     [ingested, received] = sorted(kept(broker, "altibbi", "acme"), key=lambda each: each[3])

@@ -1,0 +1,59 @@
+"""Drafts of rows for words without one, as files of a deployment's folder of tables (mapping.md §12). Pure.
+
+A drafted row has ``TODO`` wherever a reviewer has to decide, and no table with such a row is loaded.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from fhirline.config.terminology import SUFFIX, TODO, Row, packaged_rows
+from fhirline.streams.observe.terminal import counted
+from fhirline.streams.operate.terminology.missing import Word
+
+LEAST_SHARE = 0.5
+"""Share of a table's shipped rows that have a field or a code system, from which on a drafted row has it too."""
+
+
+def drafts(words: Sequence[Word], version: str, source: str) -> dict[str, str]:
+    """Write one file per table: name → YAML. The most frequent word comes first.
+
+    ``version``: of the files; ``source``: the events that were read, for the heading.
+    """
+    by_table = sorted(words, key=lambda word: word.table)  # stable: the order within a table stays
+    return {
+        f"{table}{SUFFIX}": "".join(_file(table, [*own], version, source))
+        for table, own in groupby(by_table, lambda word: word.table)
+    }
+
+
+def _file(table: str, words: Sequence[Word], version: str, source: str) -> Iterator[str]:
+    rows = packaged_rows(table)
+    yield f"# Draft of rows for the table {table}, from {source}.\n"
+    yield f"# Review each row: replace every {TODO}, remove fields that do not apply, or delete the row.\n"
+    yield f"# No command loads a table with a {TODO}. Then move the file to FHIRLINE_TERMINOLOGY_DIR, or its rows to\n"
+    yield "# the file of its name there.\n"
+    yield f"version: {json.dumps(version)}\ntitle: {json.dumps(f'{table}, rows of this deployment')}\nrows:\n"
+    for word in words:
+        yield f"  - source: [{json.dumps(word.spelling, ensure_ascii=False)}] # {counted(word.times, 'time')}"
+        yield f" in {counted(word.events, 'event')}\n"
+        for line in _fields(rows):
+            yield f"    {line}\n"
+
+
+def _fields(rows: Sequence[Row]) -> Iterator[str]:
+    """Write the fields of a drafted row: those that the table's shipped rows have."""
+    least = LEAST_SHARE * len(rows)
+    names = {name: sum(name in row.means for row in rows) for row in rows for name in row.means}
+    if means := [name for name, count in names.items() if count >= least]:
+        yield f"means: {{ {', '.join(f'{name}: {TODO}' for name in means)} }}"
+    systems = {code.system: sum(_has(row, code.system) for row in rows) for row in rows for code in row.codings}
+    coded = [system for system, count in systems.items() if count >= least]
+    if coded or not means:
+        fields = f"code: {TODO}, display: {TODO}, evidence: {TODO}"
+        yield f"codings: [{', '.join(f'{{ system: {system}, {fields} }}' for system in coded or [TODO])}]"
+    yield f"evidence: {TODO}"
+
+
+def _has(row: Row, system: str) -> bool:
+    return any(code.system == system for code in row.codings)

@@ -1,0 +1,60 @@
+"""Bad input ends a command with one message and exit code 2, never with a traceback."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.kafka.brokers import RunningBroker
+from tests.support.paths import SAMPLES
+from tests.support.receiving import FHIRLINE, environment
+from tests.support.waiting import LIMIT
+
+SAMPLE = str(SAMPLES / "altibbi-status.json")
+BINARY, FOLDER, DEEP = "binary", "folder", "deep"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / BINARY).write_bytes(bytes(range(256)))
+    (tmp_path / DEEP).write_bytes(b"[" * 100_000)
+    (tmp_path / FOLDER).mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("map", "altibbi", FOLDER),
+        ("map", "altibbi", BINARY),
+        ("map", "altibbi", DEEP),
+        ("map", "altibbi", SAMPLE, "--received-at", "9999-99-99T00:00:00Z"),
+        ("map", "altibbi", SAMPLE, "--tenant", "Ä"),
+        ("topics", "asyncapi", "--check", BINARY),
+        ("topics", "list", "--timeout", "nan"),
+        ("status", "--once", "--timeout", "inf"),
+        ("status", "--once", "--every", "inf"),
+        ("dead-letters", "list", "--since", "yesterday"),
+        ("dead-letters", "export", "--to", FOLDER),
+        ("trace", "nonsense"),
+        ("ingest", "altibbi", FOLDER),
+        ("terminology", "draft", "altibbi", BINARY, "--to", SAMPLE),
+        ("terminology", "draft", "altibbi", FOLDER),
+        ("replay", "--since", "yesterday"),
+    ],
+    ids=" ".join,
+)
+def test_it_ends_without_a_traceback(arguments: tuple[str, ...], files: Path, embedded: RunningBroker) -> None:
+    ran = subprocess.run(
+        [*FHIRLINE, *arguments],
+        env=environment(embedded.bootstrap),
+        cwd=files,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert ran.stderr
