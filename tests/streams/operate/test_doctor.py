@@ -144,7 +144,10 @@ def test_rows_that_override_shipped_ones_are_listed(tmp_path: Path) -> None:
         "version: own-1\ntitle: Own\nrows:\n  - {source: [NEW], means: {status: planned, rank: 0}}\n", "utf-8"
     )
     total, *rows = said(configuration.tables(settings_for(NOWHERE, terminology_dir=tmp_path)), "tables")
-    assert total == (OK, f"{len(load_terminology().names)} code tables; {tmp_path} adds rows for 1 word, and overrides 3 words")
+    assert total == (
+        OK,
+        f"{len(load_terminology().names)} code tables; {tmp_path} adds rows for 1 word, and overrides 3 words",
+    )
     gts = "http://terminology.hl7.org/CodeSystem/v3-GTSAbbreviation"
     own = "frequency=1 period=7 period_unit=d"
     assert rows == [
