@@ -54,7 +54,7 @@ def dead_letter(
 ) -> ProducerRecord:
     """Build the dead letter of a raw record.
 
-    ``value`` is redacted (mapping.md §7), or None. ``tables``: the version of the tables that the event was mapped with.
+    ``value`` is redacted (mapping.md §7), or None. ``tables``: version of the tables that the event was mapped with.
     """
     tenant = headers.header(raw.headers, headers.TENANT) or DEFAULT_TENANT
     return ProducerRecord(
