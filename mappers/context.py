@@ -15,7 +15,7 @@ from fhirline.config.terminology import Row, Terminology
 from fhirline.config.vendors import TenantSettings
 from fhirline.mappers.fhir import elements
 from fhirline.mappers.identity import Naming, Part, key
-from fhirline.mappers.json_pointer import value_at
+from fhirline.mappers.json_pointer import items_of, value_at
 from fhirline.mappers.payload import clean
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.results import Element, Flags, MergeStrategy, NewResource, Resource, Version
@@ -195,16 +195,12 @@ class Context:
         """Iterate over the readable items of a list, each with its own pointer.
 
         ``models`` is the list's field of the payload model (`payload.Items`). An object sent in place of the list is
-        its only item, at ``pointer`` itself.
+        its only item, at ``pointer`` itself; one whose keys are all decimal numbers is the list, and the pointers have
+        its keys.
         """
-        raw = self.raw(pointer)
-        if not isinstance(raw, list):
-            if models and models[0] is not None:
-                yield Item(pointer, models[0], raw)
-            return
-        for position, model in enumerate(models):
+        for (place, item), model in zip(items_of(self.raw(pointer), pointer), models, strict=False):
             if model is not None:
-                yield Item(f"{pointer}/{position}", model, raw[position])
+                yield Item(place, model, item)
 
 
 def one_event(resource: Resource, flags: Flags | None = None, **label: Any) -> NewResource:

@@ -11,27 +11,37 @@ Each takes one or more pointers and uses the first one that leads to a usable va
 True
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 
 from pydantic import ConfigDict, TypeAdapter
 
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.json_pointer import value_at
-from fhirline.mappers.payload import Number, Shortest
+from fhirline.mappers.payload import Id, Number, Shortest
 from fhirline.mappers.pipeline.envelope import Body, Envelope
 from fhirline.mappers.times import EventTime, event_time, unix_event_time
 
 TIMESTAMP_INVALID = "timestamp-invalid"
 
 _TEXT: TypeAdapter[str | None] = TypeAdapter(Shortest, config=ConfigDict(coerce_numbers_to_str=True))
+_ID: TypeAdapter[str | None] = TypeAdapter(Id, config=ConfigDict(coerce_numbers_to_str=True))
 _NUMBER: TypeAdapter[Decimal | None] = TypeAdapter(Number)
 
 
 def text_at(body: Body, *pointers: str) -> str | None:
     """Return the first text or number at the pointers, as `payload.Shortest` reads it; None where there is none."""
-    texts = (_TEXT.validate_python(value_at(body, pointer)) for pointer in pointers)
-    return next((text for text in texts if text is not None), None)
+    return next(_read(_TEXT, body, pointers), None)
+
+
+def id_at(body: Body, *pointers: str) -> str | None:
+    """Return the first id at the pointers, as `payload.Id` reads it; None where there is none."""
+    return next(_read(_ID, body, pointers), None)
+
+
+def _read(adapter: TypeAdapter[str | None], body: Body, pointers: Iterable[str]) -> Iterator[str]:
+    texts = (adapter.validate_python(value_at(body, pointer)) for pointer in pointers)
+    return (text for text in texts if text is not None)
 
 
 def type_at(*pointers: str) -> Callable[[Body, str | None], str | None]:
@@ -40,10 +50,10 @@ def type_at(*pointers: str) -> Callable[[Body, str | None], str | None]:
 
 
 def patient_at(*pointers: str) -> Callable[[Body], tuple[str, ...] | None]:
-    """Make `VendorMapping.patient_key` of pointers to the vendor's patient id."""
+    """Make `VendorMapping.patient_key` of pointers to the vendor's patient id. A placeholder is none (§2.5)."""
 
     def patient_key(body: Body) -> tuple[str, ...] | None:
-        text = text_at(body, *pointers)
+        text = id_at(body, *pointers)
         return None if text is None else (text,)
 
     return patient_key

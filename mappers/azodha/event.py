@@ -11,7 +11,8 @@ from fhirline.mappers.results import Element
 
 def start(context: Context) -> tuple[Reader, MappingBuilder]:
     """Begin an event: flag an unconfirmed payload, and claim the event's time and name (mapping.md §2, §3.3)."""
-    reader, build, body = Reader(context), MappingBuilder(), context.envelope.body
+    build, body = MappingBuilder(), context.envelope.body
+    reader = Reader(context, build)
     for code in reader.unconfirmed:
         build.flag(code)
     time, name = event_time(body), event_name(body)

@@ -7,13 +7,15 @@ from datetime import date
 
 from fhirline.mappers.azodha.event import look_up
 from fhirline.mappers.azodha.payload import Contact, PatientFields, Provider, Providers
-from fhirline.mappers.azodha.reader import Found, Reader, text_at
+from fhirline.mappers.azodha.reader import Found, Reader
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Item
 from fhirline.mappers.fhir.elements import element, listed
+from fhirline.mappers.identity import is_placeholder
 from fhirline.mappers.people import Field, practitioner
 from fhirline.mappers.people import patient as folded_patient
 from fhirline.mappers.results import Element, Fold, NewResource
+from fhirline.mappers.routing import id_at
 
 MAPPED = "mapped §11.1"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -59,7 +61,7 @@ def _own_places(reader: Reader, build: MappingBuilder) -> list[str]:
 def _of_another(reader: Reader, place: str) -> bool:
     """Tell whether an object names another patient than the event does."""
     names = ("patientId", "id") if place.endswith("/patient") else ("patientId",)
-    named = (text_at(reader.context.envelope.body, f"{place}/{name}") for name in names)
+    named = (id_at(reader.context.envelope.body, f"{place}/{name}") for name in names)
     return any(sent is not None and sent != reader.patient_id for sent in named)
 
 
@@ -133,7 +135,7 @@ def professionals(reader: Reader, build: MappingBuilder) -> list[Professional]:
     known: dict[str, Item[Provider]] = {}
     for name in Providers.model_fields:
         for item in reader.context.items(found.at.get(name, ""), getattr(found.model, name)):
-            key = item.model.id or (item.model.email and item.model.email.lower())
+            key = item.model.id or _email_key(item.model.email)
             if key and (first := known.get(key)):
                 if item.raw == first.raw:
                     build.claim("ignored §3.6", item.pointer)
@@ -143,6 +145,11 @@ def professionals(reader: Reader, build: MappingBuilder) -> list[Professional]:
                 providers.append(provider)
                 known.update({key: item} if key else {})
     return providers
+
+
+def _email_key(email: str | None) -> str | None:
+    """Return an e-mail address as a provider's key; None for a placeholder (mapping.md §2.5)."""
+    return None if email is None or is_placeholder(email) else email.lower()
 
 
 def _professional(item: Item[Provider], key: str | None, reader: Reader, build: MappingBuilder) -> Professional | None:

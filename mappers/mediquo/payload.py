@@ -5,7 +5,7 @@ A model declares only what the mapping of its event reads, so that the ledger ke
 
 from typing import Annotated, Any
 
-from fhirline.mappers.payload import Items, Maybe, Number, Payload, Shortest, Text
+from fhirline.mappers.payload import Id, Items, Maybe, Number, Payload, Shortest, Text
 from fhirline.mappers.pipeline.ledger import Rule
 
 Withheld = Annotated[Text, Rule("withheld", "§7")]
@@ -20,14 +20,14 @@ class Event(Payload):
 
 
 class Patient(Payload):
-    code: Shortest = None
+    code: Id = None
 
 
 class Professional(Payload):
     """A professional; the calendar events call its id ``hash``."""
 
-    id: Shortest = None
-    hash: Shortest = None
+    id: Id = None
+    hash: Id = None
     name: Text = None
     avatar: Text = None
 
@@ -40,7 +40,7 @@ class Speciality(Payload):
 class ScheduledConsultation(Payload):
     """A consultation as an appointment."""
 
-    id: Shortest = None
+    id: Id = None
     channel: Text = None
     service_type: SourceData = None
     consultation_url: Withheld = None
@@ -63,7 +63,7 @@ class Consultation(ScheduledConsultation):
 class VideoCall(Payload):
     """A consultation to which a room has been assigned; ``url`` opens it."""
 
-    id: Shortest = None
+    id: Id = None
     speciality: Maybe[Speciality] = None
     url: Withheld = None
     consultation_url: Withheld = None
@@ -74,7 +74,7 @@ Content = Annotated[Maybe[dict[str, Any]], Rule("mapped", "§8.1.3")]
 
 
 class Report(Payload):
-    id: Shortest = None
+    id: Id = None
     type: Text = None
     content: Content = None
 
@@ -82,7 +82,7 @@ class Report(Payload):
 class HistoryItem(Payload):
     """An allergy or a disease of the medical history."""
 
-    id: Shortest = None
+    id: Id = None
     name: Text = None
     description: Text = None
 
@@ -98,12 +98,12 @@ class PatientHistory(Patient):
 
 
 class Prescription(Payload):
-    id: Shortest = None
+    id: Id = None
     active_substances: Items[Text] = ()
 
 
 class Derivation(Payload):
-    id: Shortest = None
+    id: Id = None
     description: Text = None
 
 
@@ -170,7 +170,7 @@ class MessageEvent(Event):
 
 
 class BlockPayload(Payload):
-    id: Shortest = None
+    id: Id = None
     name: Text = None
     starts_at: Text = None
     finishes_at: Text = None

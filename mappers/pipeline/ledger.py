@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from fhirline.mappers.json_pointer import escape, leaves_of, parts
+from fhirline.mappers.json_pointer import escape, is_list, items_of, leaves_of, parts
+from fhirline.mappers.payload import IdMark, is_placeholder_id
 from fhirline.mappers.pipeline.redaction import REDACTED, secret_key, secret_value
 from fhirline.mappers.results import MappingResult
 
@@ -60,6 +61,11 @@ OMITTED = "omitted"
 """The mapping did not use a field of the model (`MappingResult.omitted`)."""
 NOT_SUPPORTED = "not-supported"
 """The event has no mapping: the one leaf is the whole body."""
+
+PLACEHOLDER = "§2.5"
+"""A placeholder in place of an id: it is ignored, and the event has the flag ``placeholder-id``."""
+PLACEHOLDER_CLAIM = f"ignored {PLACEHOLDER}"
+"""Claim of a placeholder, for mappings that claim what they use."""
 
 _DECLARED = Rule("mapped", DECLARED)
 
@@ -149,13 +155,45 @@ def _step(key: str) -> tuple[str, bool]:
     return f"/{escape(key)}", secret_key(key)
 
 
+class Declared(NamedTuple):
+    """A field of a payload model: its attribute, its rule if it has one, and whether it is an id (`payload.Id`)."""
+
+    attribute: str
+    rule: Rule | None
+    is_id: bool
+
+
 @cache
-def fields(model: type[BaseModel]) -> dict[str, tuple[str, Rule | None]]:
-    """Return JSON name → (attribute, rule) of a payload model."""
+def fields(model: type[BaseModel]) -> dict[str, Declared]:
+    """Return the fields of a payload model by their names in JSON."""
     return {
-        field.alias or name: (name, next((mark for mark in field.metadata if isinstance(mark, Rule)), None))
+        field.alias or name: Declared(
+            name,
+            next((mark for mark in field.metadata if isinstance(mark, Rule)), None),
+            any(isinstance(mark, IdMark) for mark in field.metadata),
+        )
         for name, field in model.model_fields.items()
     }
+
+
+def placeholder_ids(raw: Any, read: Any, pointer: str = "") -> Iterator[str]:
+    """Iterate over the JSON Pointers of the placeholders that were sent for ids at or below ``raw`` (mapping.md §2.5).
+
+    ``read`` is what a payload model, or `payload.Items`, has read there.
+    """
+    if isinstance(read, tuple):
+        for (place, item), model in zip(items_of(raw, pointer), read, strict=False):
+            yield from placeholder_ids(item, model, place)
+    elif isinstance(read, BaseModel) and isinstance(raw, dict):
+        for key, declared in fields(type(read)).items():
+            if key not in raw:
+                continue
+            value = getattr(read, declared.attribute)
+            place = f"{pointer}/{escape(key)}"
+            if declared.is_id and value is None and is_placeholder_id(raw[key]):
+                yield place
+            else:
+                yield from placeholder_ids(raw[key], value, place)
 
 
 def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Rows) -> None:
@@ -165,8 +203,11 @@ def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Row
             step, secret = _step(key)
             _unruled(value, pointer + step, secret, rows)
             continue
-        name, rule = declared
+        name, rule, is_id = declared
         read = values[name]
+        if is_id and read is None and value != REDACTED and is_placeholder_id(value):
+            rows.append(Leaf(pointer + _step(key)[0], value, "ignored", PLACEHOLDER))
+            continue
         if rule is None:
             if type(read) is str and not every and value != REDACTED and key not in omitted_keys:
                 continue  # most leaves: a text that was read
@@ -193,9 +234,9 @@ def _read(raw: Any, read: Any, pointer: str, key: str, rows: _Rows) -> None:
     elif isinstance(read, BaseModel) and isinstance(raw, dict):
         _modelled(raw, read, pointer, rows)
     elif isinstance(read, tuple):
-        if isinstance(raw, list):
-            for position, (item, model) in enumerate(zip(raw, read, strict=True)):
-                _read(item, model, f"{pointer}/{position}", key, rows)
+        if is_list(raw):
+            for (place, item), model in zip(items_of(raw, pointer), read, strict=True):
+                _read(item, model, place, key, rows)
         else:
             _read(raw, read[0] if read else None, pointer, key, rows)
     elif read is None:

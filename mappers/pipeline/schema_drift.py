@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from fhirline.mappers.json_pointer import escape, unescape
+from fhirline.mappers.json_pointer import escape, items_by_number, unescape
 from fhirline.mappers.pipeline.ledger import LOOKS_SECRET, UNRULED, Ledger, fields
 
 _DRIFT_RULES = (UNRULED, LOOKS_SECRET)
@@ -79,6 +79,9 @@ class _Paths:
         if isinstance(value, list):
             position = int(token)
             return _Place(f"{path}/{_HIDDEN}", value[position], read[position] if isinstance(read, tuple) else None)
+        if isinstance(read, tuple) and (numbered := items_by_number(value)):
+            position = next(position for position, (key, _) in enumerate(numbered) if key == token)
+            return _Place(f"{path}/{_HIDDEN}", numbered[position][1], read[position])
         if isinstance(read, tuple):  # an object in place of a list is read as a list of one
             read = read[0] if read else None
         if not self._is_described(pointer, read):
