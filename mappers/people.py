@@ -9,6 +9,8 @@ from fhirline.mappers.fhir import elements
 from fhirline.mappers.results import BuiltResource, Element, Flag, Flags, Fold, NewResource, StateEntries
 
 TELECOM = "telecom."
+UNUSABLE_BIRTH_DATE = "birthDate.unusable"
+"""Field of a date of birth that was sent and cannot be one. It shows where no event has sent a possible one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,10 @@ def person(subject: str, entries: StateEntries) -> BuiltResource:
     resource_type, _, id = subject.partition("/")
     content: dict[str, Any] = {}
     flags: set[str] = set()
-    for name in sorted(entries):
+    names = set(entries)
+    if "field birthDate" in names:
+        names.discard(f"field {UNUSABLE_BIRTH_DATE}")
+    for name in sorted(names):
         field = entries[name].value
         flags.update(field["flags"])
         for element, value in field["elements"].items():

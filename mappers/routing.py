@@ -20,9 +20,7 @@ from fhirline.mappers.instants import Instant
 from fhirline.mappers.json_pointer import value_at
 from fhirline.mappers.payload import Id, Number, Shortest
 from fhirline.mappers.pipeline.envelope import Body, Envelope
-from fhirline.mappers.times import EventTime, event_time, unix_event_time
-
-TIMESTAMP_INVALID = "timestamp-invalid"
+from fhirline.mappers.times import TIMESTAMP_INVALID, EventTime, event_time, sent_event_time
 
 _TEXT: TypeAdapter[str | None] = TypeAdapter(Shortest, config=ConfigDict(coerce_numbers_to_str=True))
 _ID: TypeAdapter[str | None] = TypeAdapter(Id, config=ConfigDict(coerce_numbers_to_str=True))
@@ -59,20 +57,23 @@ def patient_at(*pointers: str) -> Callable[[Body], tuple[str, ...] | None]:
     return patient_key
 
 
+def read_event_time(value: object, received_at: Instant) -> EventTime | None:
+    """Read an event time: a date-time with a zone, or UNIX seconds or milliseconds; None for any other value."""
+    return sent_event_time(value, _NUMBER.validate_python(value), received_at)
+
+
 def time_at(*pointers: str) -> Callable[[Envelope], EventTime]:
     """Make `VendorMapping.event_time` of pointers to the time at which the event happened.
 
-    A value is an RFC 3339 date-time with a zone, or UNIX seconds. A number that makes sense as milliseconds only is
-    read as such (flag ``timestamp-unit-assumed``). Without a usable value the time of receipt is used: flag
-    ``timestamp-invalid``, or ``no-event-time`` where no pointers are given.
+    A value is a date-time with a zone, or UNIX seconds, from the year 2000 on. A number that makes sense as
+    milliseconds only is read as such (flag ``timestamp-unit-assumed``). Without a usable value the time of receipt is
+    used: flag ``timestamp-invalid``, or ``no-event-time`` where no pointers are given.
     """
 
     def of(envelope: Envelope) -> EventTime:
         received = envelope.received_at
         for value in (value_at(envelope.body, pointer) for pointer in pointers):
-            if instant := Instant.parse(value):
-                return event_time(instant, received)
-            if found := unix_event_time(_NUMBER.validate_python(value), received):
+            if found := read_event_time(value, received):
                 return found
         return event_time(None, received, otherwise=TIMESTAMP_INVALID if pointers else "no-event-time")
 

@@ -43,8 +43,8 @@ def _patient_key(body: Body) -> tuple[str, ...] | None:
 
 def _event_time(envelope: Envelope) -> EventTime:
     """Read the first of three usual fields that contains a time with a zone: none is documented (mapping.md §3.3)."""
-    sent = reader.event_time(envelope.body)
-    return event_time(sent[1] if sent else None, envelope.received_at, otherwise="no-event-time")
+    sent = reader.event_time(envelope)
+    return sent[1] if sent else event_time(None, envelope.received_at, otherwise="no-event-time")
 
 
 VENDOR = VendorMapping(

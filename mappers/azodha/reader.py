@@ -13,13 +13,13 @@ from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import reference
 from fhirline.mappers.identity import Part
-from fhirline.mappers.instants import Instant
 from fhirline.mappers.json_pointer import escape, items_of, value_at
 from fhirline.mappers.payload import Payload, is_placeholder_id
-from fhirline.mappers.pipeline.envelope import Body
+from fhirline.mappers.pipeline.envelope import Body, Envelope
 from fhirline.mappers.pipeline.ledger import PLACEHOLDER_CLAIM, placeholder_ids
 from fhirline.mappers.results import Element, Flag, Flags
-from fhirline.mappers.routing import id_at, text_at
+from fhirline.mappers.routing import id_at, read_event_time
+from fhirline.mappers.times import EventTime
 
 PATIENT_ID = ("/patientId", "/data/patientId", "/data/patient/id", "/data/appointment/patientId")
 EVENT_TIME = ("timestamp", "createdAt", "occurredAt")
@@ -45,10 +45,11 @@ def event_name(body: Body) -> tuple[str, str] | None:
     return next(((pointer, value) for pointer, value in named if isinstance(value, str) and value.strip()), None)
 
 
-def event_time(body: Body) -> tuple[str, Instant] | None:
-    """Return (pointer, instant) of the first event time with a zone (mapping.md §3.3)."""
+def event_time(envelope: Envelope) -> tuple[str, EventTime] | None:
+    """Return (pointer, time) of the first event time that has a zone or is a UNIX time (mapping.md §3.3)."""
     pointers = (f"{root}/{name}" for name in EVENT_TIME for root in ("/data", ""))
-    return next(((pointer, sent) for pointer in pointers if (sent := Instant.parse(text_at(body, pointer)))), None)
+    times = ((pointer, read_event_time(value_at(envelope.body, pointer), envelope.received_at)) for pointer in pointers)
+    return next(((pointer, time) for pointer, time in times if time), None)
 
 
 @dataclass(frozen=True, slots=True)
