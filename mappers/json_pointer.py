@@ -81,10 +81,11 @@ def is_list(value: Any) -> bool:
 def leaves_of(value: Any, pointer: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (pointer, value) of every leaf of parsed JSON, in document order; an empty container is a leaf.
 
+    The items of an object with decimal keys are in numeric order.
     ``pointer`` is the place of ``value`` itself and begins every pointer.
     """
     if isinstance(value, dict) and value:
-        for key, item in value.items():
+        for key, item in items_by_number(value) or value.items():
             yield from leaves_of(item, f"{pointer}/{escape(key)}")
     elif isinstance(value, list) and value:
         for position, item in enumerate(value):

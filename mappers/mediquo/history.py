@@ -18,6 +18,7 @@ from fhirline.mappers.fhir.elements import (
     reference,
 )
 from fhirline.mappers.identity import Part, norm
+from fhirline.mappers.json_pointer import is_list, items_of
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
 from fhirline.mappers.payload import absent
@@ -137,7 +138,7 @@ def _kind(
 ) -> Iterator[NewResource]:
     """Make the resource of each item of an array and, where it was sent as an array, its List."""
     pointer = f"/payload/patient/{kind.name}"
-    sent_as_array = isinstance(patient.context.raw(pointer), list)
+    sent_as_array = is_list(patient.context.raw(pointer))
     named, denials = _named_and_denials(pointer, models, sent_as_array, patient, build)
     resources = [make(item, patient) for item in distinct(named, _key)]
     yield from resources
@@ -183,12 +184,8 @@ def _named_and_denials(
 
 def _unread(pointer: str, models: Sequence[HistoryItem | None], raw: Any) -> list[str]:
     """Return the pointers of values that are no items: a bare name, for example."""
-    sent = raw if isinstance(raw, list) else [raw]
-    return [
-        f"{pointer}/{position}" if isinstance(raw, list) else pointer
-        for position, (model, item) in enumerate(zip(models, sent, strict=False))
-        if model is None and not absent(item)
-    ]
+    sent = zip(models, items_of(raw, pointer), strict=False)
+    return [place for model, (place, item) in sent if model is None and not absent(item)]
 
 
 def snapshot(

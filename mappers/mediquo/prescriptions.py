@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fhirline.mappers.builder import MappingBuilder
-from fhirline.mappers.context import last_writer
+from fhirline.mappers.context import Item, last_writer
 from fhirline.mappers.duplicates import Distinct, distinct
 from fhirline.mappers.fhir.elements import codeable_concept, data_absent, listed, reference
 from fhirline.mappers.identity import Part, norm
@@ -43,19 +43,18 @@ def _substances(
     prescription: Distinct[Prescription], id_parts: int, encounter: str | None, patient: PatientEvent
 ) -> Iterator[NewResource]:
     """Make the requests of one prescription. Substances equal under ``norm`` are one, in its first spelling."""
-    spellings: dict[str, list[tuple[int, str]]] = {}
-    for position, substance in enumerate(prescription.model.active_substances):
-        if substance is not None:
-            spellings.setdefault(norm(substance), []).append((position, substance))
+    spellings: dict[str, list[Item[str]]] = {}
+    substances = f"{prescription.pointer}/active_substances"
+    for substance in patient.context.items(substances, prescription.model.active_substances):
+        spellings.setdefault(norm(substance.model), []).append(substance)
     ids, conflict = prescription.key[:id_parts], prescription.key[id_parts:]
     for name, spelled in spellings.items():
         flags = Flags(*prescription.flags)
         if len(spelled) > 1:
-            pointers = (f"{prescription.pointer}/active_substances/{position}" for position, _ in spelled)
-            flags.add("duplicate-collapsed", *pointers)
+            flags.add("duplicate-collapsed", *(substance.pointer for substance in spelled))
         if len(spellings) > 1:
-            flags.add("combination-unknown", f"{prescription.pointer}/active_substances")
-        medication = codeable_concept(text=spelled[0][1])
+            flags.add("combination-unknown", substances)
+        medication = codeable_concept(text=spelled[0].model)
         yield medication_request(prescription, (*ids, name, *conflict), medication, encounter, patient, flags)
     if not spellings:
         key = (*ids, None, *conflict)

@@ -79,9 +79,10 @@ class _Paths:
         if isinstance(value, list):
             position = int(token)
             return _Place(f"{path}/{_HIDDEN}", value[position], read[position] if isinstance(read, tuple) else None)
-        if isinstance(read, tuple) and (numbered := items_by_number(value)):
+        if (numbered := items_by_number(value)) and (isinstance(read, tuple) or self._claimed is not None):
             position = next(position for position, (key, _) in enumerate(numbered) if key == token)
-            return _Place(f"{path}/{_HIDDEN}", numbered[position][1], read[position])
+            below = read[position] if isinstance(read, tuple) else None
+            return _Place(f"{path}/{_HIDDEN}", numbered[position][1], below)
         if isinstance(read, tuple):  # an object in place of a list is read as a list of one
             read = read[0] if read else None
         if not self._is_described(pointer, read):
