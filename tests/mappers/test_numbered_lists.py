@@ -98,7 +98,7 @@ def test_other_objects_are_a_list_of_one(keys: tuple[str, ...]) -> None:
         "type": "recommendation_data",
         "user_id": 1,
         "consultation_id": 72,
-        "data": {"followUp": {**dict.fromkeys(keys, {"name": "Do Lab Test"}), "name": "Do Lab Test"}},
+        "data": {"followUp": {**{key: {"name": "Do Lab Test"} for key in keys}, "name": "Do Lab Test"}},
         "datetime": "2023-06-15T09:46:01Z",
     }
     result = Case("altibbi", "synthetic", (body,)).run()[0]
