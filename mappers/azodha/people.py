@@ -12,7 +12,7 @@ from fhirline.mappers.fhir.elements import element, listed
 from fhirline.mappers.identity import is_placeholder
 from fhirline.mappers.people import UNUSABLE_BIRTH_DATE, Field, practitioner
 from fhirline.mappers.people import patient as folded_patient
-from fhirline.mappers.results import Element, Flags, Fold, NewResource
+from fhirline.mappers.results import Element, Flags, Fold
 from fhirline.mappers.routing import id_at
 
 MAPPED = "mapped §11.1"
@@ -124,7 +124,7 @@ class Professional:
     reference: Element
     role: str | None
     role_at: str
-    practitioner: NewResource | None = None
+    practitioner: Fold | None = None
     fields: tuple[str, ...] = ()
 
 
