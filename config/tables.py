@@ -101,7 +101,7 @@ class PlaceholderWords(BaseModel):
 
 
 class Placeholders(Table):
-    """``placeholders.yaml``: values that are no id (mapping.md §2.5). ``patterns`` match whole strings."""
+    """``placeholders.yaml``: values that are no id (mapping.md §2.6). ``patterns`` match whole strings."""
 
     rows: tuple[PlaceholderWords, ...]
     patterns: tuple[re.Pattern[str], ...]

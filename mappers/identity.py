@@ -18,7 +18,7 @@ MOST_DIGITS = 400
 """Most digits of a number that is written without an exponent: a double has at most 309 before its point."""
 
 _NO_ID = "0-_.,:;/\\(){}[]<>\"'`*?!#~= \t\r\n"
-"""The zero and punctuation: an id has at least one other character (mapping.md §2.5)."""
+"""The zero and punctuation: an id has at least one other character (mapping.md §2.6)."""
 
 _LONGEST_PLACEHOLDER = 200
 
@@ -53,7 +53,7 @@ def decimal_text(number: int | float | Decimal) -> str:
 
 
 def is_placeholder(text: str) -> bool:
-    """Return whether a text is written where an id is missing, and so is no id (mapping.md §2.5).
+    """Return whether a text is written where an id is missing, and so is no id (mapping.md §2.6).
 
     >>> [is_placeholder(text) for text in ("Undefined", "0", "00000000-0000-0000-0000-000000000000", "${id}", "p-0")]
     [True, True, True, True, False]

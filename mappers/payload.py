@@ -79,7 +79,7 @@ def _id(text: str | None) -> str | None:
 
 
 def is_placeholder_id(value: Any) -> bool:
-    """Return whether a JSON value, sent for an id, is a placeholder (mapping.md §2.5)."""
+    """Return whether a JSON value, sent for an id, is a placeholder (mapping.md §2.6)."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal) or absent(value):
         return False
     try:
@@ -110,7 +110,7 @@ Shortest = Annotated[Text, BeforeValidator(_number_as_text)]
 
 
 class IdMark:
-    """Annotation that tells an id from other texts: the ledger ignores and flags a placeholder (mapping.md §2.5)."""
+    """Annotation that tells an id from other texts: the ledger ignores and flags a placeholder (mapping.md §2.6)."""
 
 
 Id = Annotated[Shortest, AfterValidator(_id), IdMark()]

@@ -48,7 +48,7 @@ def type_at(*pointers: str) -> Callable[[Body, str | None], str | None]:
 
 
 def patient_at(*pointers: str) -> Callable[[Body], tuple[str, ...] | None]:
-    """Make `VendorMapping.patient_key` of pointers to the vendor's patient id. A placeholder is none (§2.5)."""
+    """Make `VendorMapping.patient_key` of pointers to the vendor's patient id. A placeholder is none (§2.6)."""
 
     def patient_key(body: Body) -> tuple[str, ...] | None:
         text = id_at(body, *pointers)

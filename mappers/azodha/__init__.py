@@ -10,7 +10,7 @@ from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline.envelope import Body, Envelope
-from fhirline.mappers.pipeline.ledger import PLACEHOLDER_CLAIM
+from fhirline.mappers.pipeline.placeholders import PLACEHOLDER_CLAIM
 from fhirline.mappers.registry import EventMapping, VendorMapping
 from fhirline.mappers.results import MappingResult
 from fhirline.mappers.routing import id_at

@@ -148,7 +148,7 @@ def professionals(reader: Reader, build: MappingBuilder) -> list[Professional]:
 
 
 def _email_key(email: str | None) -> str | None:
-    """Return an e-mail address as a provider's key; None for a placeholder (mapping.md §2.5)."""
+    """Return an e-mail address as a provider's key; None for a placeholder (mapping.md §2.6)."""
     return None if email is None or is_placeholder(email) else email.lower()
 
 

@@ -16,7 +16,7 @@ from fhirline.mappers.identity import Part
 from fhirline.mappers.json_pointer import escape, items_of, value_at
 from fhirline.mappers.payload import Payload, is_placeholder_id
 from fhirline.mappers.pipeline.envelope import Body, Envelope
-from fhirline.mappers.pipeline.ledger import PLACEHOLDER_CLAIM, placeholder_ids
+from fhirline.mappers.pipeline.placeholders import PLACEHOLDER_CLAIM, placeholder_ids
 from fhirline.mappers.results import Element, Flag, Flags
 from fhirline.mappers.routing import id_at, read_event_time
 from fhirline.mappers.times import EventTime
@@ -35,7 +35,7 @@ def patient_id(body: Body) -> tuple[str, str] | None:
 
 
 def placeholder_patient_ids(body: Body) -> list[str]:
-    """Return the pointers of patient ids that are placeholders (mapping.md §2.5)."""
+    """Return the pointers of patient ids that are placeholders (mapping.md §2.6)."""
     return [pointer for pointer in PATIENT_ID if is_placeholder_id(value_at(body, pointer))]
 
 

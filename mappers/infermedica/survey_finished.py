@@ -5,7 +5,7 @@ from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.infermedica.enriched import enriched
 from fhirline.mappers.infermedica.payload import SurveyFinished
 from fhirline.mappers.infermedica.survey import MAPPED, Survey
-from fhirline.mappers.pipeline.ledger import PLACEHOLDER_CLAIM, placeholder_ids
+from fhirline.mappers.pipeline.placeholders import PLACEHOLDER_CLAIM, placeholder_ids
 from fhirline.mappers.results import Flag, Flags, MappingResult, NewResource
 
 

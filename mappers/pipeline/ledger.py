@@ -62,10 +62,8 @@ OMITTED = "omitted"
 NOT_SUPPORTED = "not-supported"
 """The event has no mapping: the one leaf is the whole body."""
 
-PLACEHOLDER = "§2.5"
+PLACEHOLDER = "§2.6"
 """A placeholder in place of an id: it is ignored, and the event has the flag ``placeholder-id``."""
-PLACEHOLDER_CLAIM = f"ignored {PLACEHOLDER}"
-"""Claim of a placeholder, for mappings that claim what they use."""
 
 _DECLARED = Rule("mapped", DECLARED)
 
@@ -174,26 +172,6 @@ def fields(model: type[BaseModel]) -> dict[str, Declared]:
         )
         for name, field in model.model_fields.items()
     }
-
-
-def placeholder_ids(raw: Any, read: Any, pointer: str = "") -> Iterator[str]:
-    """Iterate over the JSON Pointers of the placeholders that were sent for ids at or below ``raw`` (mapping.md §2.5).
-
-    ``read`` is what a payload model, or `payload.Items`, has read there.
-    """
-    if isinstance(read, tuple):
-        for (place, item), model in zip(items_of(raw, pointer), read, strict=False):
-            yield from placeholder_ids(item, model, place)
-    elif isinstance(read, BaseModel) and isinstance(raw, dict):
-        for key, declared in fields(type(read)).items():
-            if key not in raw:
-                continue
-            value = getattr(read, declared.attribute)
-            place = f"{pointer}/{escape(key)}"
-            if declared.is_id and value is None and is_placeholder_id(raw[key]):
-                yield place
-            else:
-                yield from placeholder_ids(raw[key], value, place)
 
 
 def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Rows) -> None:

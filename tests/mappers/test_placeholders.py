@@ -1,4 +1,4 @@
-"""A word that software writes where an id is missing is no id, of no kind and for no vendor (mapping.md §2.5)."""
+"""A word that software writes where an id is missing is no id, of no kind and for no vendor (mapping.md §2.6)."""
 
 from typing import Any
 
