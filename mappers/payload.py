@@ -71,7 +71,12 @@ def _number(value: Any) -> Any:
 
 
 def _number_as_text(value: Any) -> Any:
-    return decimal_text(value) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return value
+    try:
+        return decimal_text(value)
+    except ValueError:  # not finite, or too long to be written
+        return None
 
 
 def _id(text: str | None) -> str | None:
@@ -82,11 +87,9 @@ def is_placeholder_id(value: Any) -> bool:
     """Return whether a JSON value, sent for an id, is a placeholder (mapping.md §2.6)."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal) or absent(value):
         return False
-    try:
-        text = _number_as_text(value)
-    except ValueError:  # a number that is not finite
-        return False
-    return (cleaned := clean(text)) is not None and is_placeholder(cleaned)
+    text = _number_as_text(value)
+    cleaned = clean(text) if text is not None else None
+    return cleaned is not None and is_placeholder(cleaned)
 
 
 def _items(value: Any) -> Any:

@@ -127,7 +127,7 @@ def test_neighbours_beyond_a_double_are_two() -> None:
     assert decimal_text(Decimal("72.0")) == decimal_text(Decimal("7.2E+1")) == "72"
 
 
-@pytest.mark.parametrize("number", [Decimal("1e999999999"), Decimal("1e-999999999"), 10**5000, Decimal("NaN")])
+@pytest.mark.parametrize("number", [Decimal("1e999999999"), Decimal("1e-999999999"), 10**500, Decimal("NaN")])
 def test_a_number_without_a_reasonable_text_is_refused(number: Decimal | int) -> None:
     """It reads as absent: written out, it could be a gigabyte."""
     with pytest.raises(ValueError, match="number"):
