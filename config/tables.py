@@ -1,12 +1,13 @@
 """Reads the YAML tables of this folder. Each is checked when loaded; an error names file and line."""
 
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fhirline.config.errors import ConfigurationError
 
@@ -99,6 +100,27 @@ class Flags(Table):
     """``flags.yaml``: every data-quality flag, by its code."""
 
     flags: dict[str, FlagDefinition]
+
+
+class PlaceholderWords(BaseModel):
+    """Words that stand where an id is missing. ``from``: the software or people that write them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    words: tuple[str, ...] = Field(min_length=1)
+    written_by: str = Field(alias="from")
+
+
+class Placeholders(Table):
+    """``placeholders.yaml``: values that are no id (mapping.md §2.6). ``patterns`` match whole strings."""
+
+    rows: tuple[PlaceholderWords, ...]
+    patterns: tuple[re.Pattern[str], ...]
+
+
+@cache
+def placeholders() -> Placeholders:
+    """Return the packaged ``placeholders.yaml``."""
+    return read_table("placeholders.yaml", Placeholders)
 
 
 @cache

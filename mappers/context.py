@@ -15,11 +15,11 @@ from fhirline.config.terminology import Row, Terminology
 from fhirline.config.vendors import TenantSettings
 from fhirline.mappers.fhir import elements
 from fhirline.mappers.identity import Naming, Part, key
-from fhirline.mappers.json_pointer import value_at
+from fhirline.mappers.json_pointer import items_of, value_at
 from fhirline.mappers.payload import clean
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.results import Element, Flags, MergeStrategy, NewResource, Resource, Version
-from fhirline.mappers.times import DateTime, EventTime, date_time
+from fhirline.mappers.times import DateTime, EventTime, birth_date, date_time
 
 Model = TypeVar("Model")
 
@@ -145,12 +145,20 @@ class Context:
 
         ``pointer`` is the JSON Pointer of ``value``; ``flags`` are those of the resource. Returns None where nothing
         was sent, and where ``value`` cannot be read (flag ``value-unreadable``, which omits the value). Otherwise a
-        `DateTime`: its ``text`` is the element, its ``companion`` (or None) the companion, which tells the zone's basis
-        and what was sent; ``order`` is None for a date alone. Two of them make a Period with `times.period`; one is
-        used as ``recorded=read and read.text, _recorded=read and read.companion``.
+        `DateTime`: its ``text`` is the element (None for an impossible time, flag ``timestamp-invalid``), its
+        ``companion`` (or None) the companion, which tells the zone's basis and what was sent; ``order`` is None for a
+        date alone. Two of them make a Period with `times.period`; one is used as
+        ``recorded=read and read.text, _recorded=read and read.companion``.
         """
         zone = self.settings.source_time_zone
         return date_time(value, zone, pointer, flags, self.source_value, self.value_basis)
+
+    def birth_date(self, value: str | None, pointer: str, flags: Flags) -> DateTime | None:
+        """Read a date of birth (mapping.md §3.4, rule 8); arguments and result as those of `date_time`.
+
+        None, without a flag, where ``value`` is no date.
+        """
+        return birth_date(value, pointer, self.envelope.received_at, flags, self.source_value)
 
     @property
     def basis_event_time(self) -> Element:
@@ -195,16 +203,12 @@ class Context:
         """Iterate over the readable items of a list, each with its own pointer.
 
         ``models`` is the list's field of the payload model (`payload.Items`). An object sent in place of the list is
-        its only item, at ``pointer`` itself.
+        its only item, at ``pointer`` itself; one whose keys are all decimal numbers is the list, and the pointers have
+        its keys.
         """
-        raw = self.raw(pointer)
-        if not isinstance(raw, list):
-            if models and models[0] is not None:
-                yield Item(pointer, models[0], raw)
-            return
-        for position, model in enumerate(models):
+        for (place, item), model in zip(items_of(self.raw(pointer), pointer), models, strict=False):
             if model is not None:
-                yield Item(f"{pointer}/{position}", model, raw[position])
+                yield Item(place, model, item)
 
 
 def one_event(resource: Resource, flags: Flags | None = None, **label: Any) -> NewResource:

@@ -4,14 +4,23 @@ import hashlib
 import unicodedata
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 from uuid import NAMESPACE_URL, uuid5
 
+from fhirline.config import tables
 from fhirline.config.terminology import norm
 
-__all__ = ["Naming", "Part", "decimal_text", "escape_part", "key", "norm"]
+__all__ = ["Naming", "Part", "decimal_text", "escape_part", "is_placeholder", "key", "norm"]
 
 Part = str | int | float | Decimal | None
+
+MOST_DIGITS = 400
+"""Most digits of a number that is written without an exponent: a double has at most 309 before its point."""
+
+_NO_ID = "0-_.,:;/\\(){}[]<>\"'`*?!#~= \t\r\n"
+"""The zero and punctuation: an id has at least one other character (mapping.md §2.6)."""
+
+_LONGEST_PLACEHOLDER = 200
 
 
 def escape_part(part: Part) -> str:
@@ -29,13 +38,38 @@ def escape_part(part: Part) -> str:
 
 
 def decimal_text(number: int | float | Decimal) -> str:
-    """Write a JSON number without exponent or trailing zeros: 1.0 is ``1``, 1e3 is ``1000``."""
-    if isinstance(number, int):
-        return str(number)
+    """Write a JSON number without exponent or trailing zeros: 1.0 is ``1``, 1e3 is ``1000``.
+
+    Exact for an int and a Decimal of any size. Raises ValueError for a number that is not finite, or that has more
+    than `MOST_DIGITS` digits.
+    """
     if not number:
         return "0"  # also for -0.0: equal numbers get one text
-    plain = format(number if isinstance(number, Decimal) else Decimal(repr(number)), "f")
+    exact = Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
+    if not exact.is_finite() or max(abs(exact.adjusted()), len(exact.as_tuple().digits)) > MOST_DIGITS:
+        raise ValueError("a number that is not finite, or too long to be written without an exponent")
+    plain = format(exact, "f")
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def is_placeholder(text: str) -> bool:
+    """Return whether a text is written where an id is missing, and so is no id (mapping.md §2.6).
+
+    >>> [is_placeholder(text) for text in ("Undefined", "0", "00000000-0000-0000-0000-000000000000", "${id}", "p-0")]
+    [True, True, True, True, False]
+    """
+    return not text.strip(_NO_ID) or (len(text) <= _LONGEST_PLACEHOLDER and _is_placeholder_word(text))
+
+
+@lru_cache(maxsize=8192)
+def _is_placeholder_word(text: str) -> bool:
+    patterns = tables.placeholders().patterns
+    return norm(text) in _placeholder_words() or any(pattern.fullmatch(text.strip()) for pattern in patterns)
+
+
+@cache
+def _placeholder_words() -> frozenset[str]:
+    return frozenset(norm(word) for row in tables.placeholders().rows for word in row.words)
 
 
 def key(*parts: Part) -> str:

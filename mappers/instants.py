@@ -8,13 +8,56 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache, total_ordering
-from typing import Self
+from typing import NamedTuple, Self
 
-_RFC3339 = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,18}))?(?:([Zz])|([+-])(\d{2}):(\d{2}))", re.ASCII
+_WRITTEN = re.compile(
+    r"""
+    (?P<date>\d{4}-\d{2}-\d{2}) (?:T|[ ]+)
+    (?P<minutes>\d{2}:\d{2}) (?P<seconds>:\d{2} (?:[.,](?P<fraction>\d{1,18}))?)?
+    \s* (?P<zone>
+        (?: Z | UTC | GMT )
+      | (?: UTC | GMT )? (?P<sign>[+-]) (?P<hours>\d{2}) (?: :? (?P<rest>\d{2}) )? (?: \s+ [A-Z]{1,5} )?
+    )?
+    (?: (?<=[Z\d]) \[ [\w/+-]{1,40} \] )?
+    """,
+    re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
+"""ISO 8601 as senders write it: ``T`` or spaces, seconds or none, the zone in any usual form.
+
+A name behind an offset (``+0200 CEST``, ``+02:00[Europe/Paris]``) repeats the zone, and is not read.
+"""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
+
+
+class Written(NamedTuple):
+    """The parts of a date-time, as FHIR writes them: ``zone`` is ``Z``, ``+01:00`` or empty, ``fraction`` digits."""
+
+    date: str
+    time: str
+    fraction: str
+    zone: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.date}T{self.time}{'.' if self.fraction else ''}{self.fraction}{self.zone}"
+
+
+def written(text: str) -> Written | None:
+    """Split a date-time into its parts (mapping.md §3.3); None for any other text, a date alone included.
+
+    Whether date and time exist in the calendar is not checked.
+
+    >>> [written(text).text for text in ("2024-01-01t10:00:00.5+0000", "2024-01-01 10:00 UTC", "2024-01-01 10:00")]
+    ['2024-01-01T10:00:00.5+00:00', '2024-01-01T10:00:00Z', '2024-01-01T10:00:00']
+    """
+    found = _WRITTEN.fullmatch(text.strip())
+    if not found:
+        return None
+    zone = f"{found['sign']}{found['hours']}:{found['rest'] or '00'}" if found["sign"] else "Z" if found["zone"] else ""
+    seconds = found["seconds"][:3] if found["seconds"] else ":00"
+    return Written(found["date"], found["minutes"] + seconds, found["fraction"] or "", zone)
 
 
 @total_ordering
@@ -32,7 +75,10 @@ class Instant:
 
     @staticmethod
     def parse(value: object) -> "Instant | None":
-        """Read an RFC 3339 date-time with a zone. None for anything else, a leap second and a date alone included."""
+        """Read a date-time with a zone, in any form that `written` reads. None for anything else.
+
+        A date-time without a zone, a date alone and a leap second are none.
+        """
         return _parsed(value) if isinstance(value, str) else None
 
     @classmethod
@@ -70,22 +116,28 @@ class Instant:
 @lru_cache(maxsize=8192)
 def _parsed(value: str) -> Instant | None:
     """Cached because a fold reads the same texts again with every event of its subject."""
-    found = _RFC3339.fullmatch(value.strip())
-    if not found:
+    sent = written(value)
+    if sent is None or not sent.zone:
         return None
-    date, time, fraction, zulu, sign, hours, minutes = found.groups()
     try:
-        offset = timedelta(0) if zulu else timedelta(hours=int(hours), minutes=int(minutes))
-        if offset > timedelta(hours=14) or int(minutes or 0) > 59:
+        offset = _offset(sent.zone)
+        if offset is None:
             return None
-        moment = datetime.fromisoformat(f"{date}T{time}+00:00")
-        if offset:
-            moment -= -offset if sign == "-" else offset
+        moment = datetime.fromisoformat(f"{sent.date}T{sent.time}+00:00") - offset
     except (ValueError, OverflowError):
         return None
-    zone = "Z" if zulu else f"{sign}{hours}:{minutes}"
-    text = f"{date}T{time}{'.' + fraction if fraction else ''}{zone}"
-    return Instant(text, ((moment - _EPOCH) // _SECOND, (fraction or "").rstrip("0")))
+    return Instant(sent.text, ((moment - _EPOCH) // _SECOND, sent.fraction.rstrip("0")))
+
+
+def _offset(zone: str) -> timedelta | None:
+    """Return the offset of ``Z`` or ``+01:00``; None for one that no zone has."""
+    if zone == "Z":
+        return timedelta(0)
+    hours, minutes = int(zone[1:3]), int(zone[4:])
+    offset = timedelta(hours=hours, minutes=minutes)
+    if minutes > 59 or offset > timedelta(hours=14):
+        return None
+    return -offset if zone[0] == "-" else offset
 
 
 def offset_text(moment: datetime) -> str:

@@ -2,7 +2,7 @@
 
 A leaf of the wrong type, a blank or redacted string, or a null reads as absent: None, or ``()`` for a list. The ledger
 still finds the value in the body and keeps it (mapping.md §1, rules 2 and 5). A number where a text is expected is read
-as text, an object where a list is expected as a list of one.
+as text, an object where a list is expected as a list of one, or as a list if its keys are all decimal numbers.
 
 >>> class Drug(Payload):
 ...     name: Text = None
@@ -28,7 +28,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from fhirline.mappers.identity import decimal_text
+from fhirline.mappers.identity import decimal_text, is_placeholder
+from fhirline.mappers.json_pointer import items_by_number
 from fhirline.mappers.pipeline.redaction import REDACTED
 
 _UNCLEAN = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
@@ -71,11 +72,33 @@ def _number(value: Any) -> Any:
 
 
 def _number_as_text(value: Any) -> Any:
-    return decimal_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return value
+    try:
+        return decimal_text(value)
+    except ValueError:  # not finite, or too long to be written
+        return None
+
+
+def _id(text: str | None) -> str | None:
+    return None if text is None or is_placeholder(text) else text
+
+
+def is_placeholder_id(value: Any) -> bool:
+    """Return whether a JSON value, sent for an id, is a placeholder (mapping.md §2.6)."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal) or absent(value):
+        return False
+    text = _number_as_text(value)
+    cleaned = clean(text) if text is not None else None
+    return cleaned is not None and is_placeholder(cleaned)
 
 
 def _items(value: Any) -> Any:
-    return value if isinstance(value, list) else () if value is None else (value,)
+    if isinstance(value, list):
+        return value
+    if numbered := items_by_number(value):
+        return [item for _, item in numbered]
+    return () if value is None else (value,)
 
 
 Text = Annotated[
@@ -87,7 +110,15 @@ Text = Annotated[
 """A str or None: a string, or a number read as one, cleaned to a FHIR string (`clean`) and otherwise verbatim."""
 
 Shortest = Annotated[Text, BeforeValidator(_number_as_text)]
-"""A `Text` for ids, numbers in shortest decimal form: 72, 72.0 and ``"72"`` are one id (mapping.md §4.1)."""
+"""A `Text`, numbers in shortest decimal form: 72, 72.0 and ``"72"`` are one (mapping.md §4.1)."""
+
+
+class IdMark:
+    """Annotation that tells an id from other texts: the ledger ignores and flags a placeholder (mapping.md §2.6)."""
+
+
+Id = Annotated[Shortest, AfterValidator(_id), IdMark()]
+"""A `Shortest` for ids. A placeholder such as ``undefined`` or ``0`` reads as None, with flag ``placeholder-id``."""
 
 Number = Annotated[
     Annotated[Decimal, Field(max_digits=48, decimal_places=18)] | None, BeforeValidator(_number), OrAbsent()

@@ -1,14 +1,18 @@
-"""Patients, folded field by field from many events, and Practitioners (mapping.md §3.2 "fields", §4.3)."""
+"""Patients and Practitioners, folded field by field from many events (mapping.md §3.2 "fields", §4.3)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fhirline.mappers.context import Context, last_writer
+from fhirline.mappers.context import Context
 from fhirline.mappers.fhir import elements
-from fhirline.mappers.results import BuiltResource, Element, Flag, Flags, Fold, NewResource, StateEntries
+from fhirline.mappers.results import BuiltResource, Element, Flag, Flags, Fold, StateEntries
 
+IDENTIFIER, FIELD = "identifier ", "field "
+"""Begin the names of a person's state entries. Stored in the state topic."""
 TELECOM = "telecom."
+UNUSABLE_BIRTH_DATE = "birthDate.unusable"
+"""Field of a date of birth that was sent and cannot be one. It shows where no event has sent a possible one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +62,7 @@ def patient(
         identifiers.append(
             elements.identifier(context.settings.mrn_system, vendor_key, type=elements.codeable_concept(mrn))
         )
-    updates: dict[str, Any] = {
-        f"identifier {identifier['system']}|{identifier['value']}": {
-            "elements": {"identifier": [identifier]},
-            "flags": list(flags),
-        }
-        for identifier in identifiers
-    }
-    for name, field in (fields or {}).items():
-        updates[f"field {name}"] = {"elements": dict(field.elements), "flags": list(field.flags)}
-    return Fold(subject, updates, lambda entries: [person(subject, entries)], targets=(subject,))
-
-
-def person(subject: str, entries: StateEntries) -> BuiltResource:
-    """Build a Patient or Practitioner from its state entries. ``subject`` is ``<ResourceType>/<id>``."""
-    resource_type, _, id = subject.partition("/")
-    content: dict[str, Any] = {}
-    flags: set[str] = set()
-    for name in sorted(entries):
-        field = entries[name].value
-        flags.update(field["flags"])
-        for element, value in field["elements"].items():
-            if element in _LISTS:
-                content.setdefault(element, []).extend(value)
-            else:
-                content[element] = value
-    ordered = {name: content[name] for name in PERSON_ORDER if name in content}
-    return BuiltResource(
-        elements.resource(resource_type, id, **ordered),
-        max(entry.version for entry in entries.values()),
-        tuple(Flag(code) for code in sorted(flags)),
-    )
+    return _fold(subject, identifiers, fields or {}, flags)
 
 
 def practitioner(
@@ -99,16 +73,62 @@ def practitioner(
     photo: Element | None = None,
     identifiers: Sequence[Element] = (),
     flags: Flags | None = None,
-) -> NewResource:
-    """Make a Practitioner who is named in the event (mapping.md §4.3), from this event alone (§3.2)."""
-    resource = context.resource(
-        "Practitioner",
-        "professional",
-        (key,),
-        identifier=sorted(identifiers, key=lambda each: (each["system"], each["value"]))
-        or [context.identifier("professional", key)],
-        name=[name],
-        telecom=list(telecom),
-        photo=elements.listed(photo),
+) -> Fold:
+    """Make the Fold of a Practitioner who is named in the event (mapping.md §3.2, §4.3).
+
+    Name, photo and the contact points of each system are kept as last sent: an event without one erases none. A name
+    in parts and a name as text are one field.
+    """
+    codes = tuple(flag.code for flag in flags or ())
+    fields = {"name": Field({"name": [name]}, codes)}
+    for point in telecom:
+        system = fields.setdefault(f"{TELECOM}{point['system']}", Field({"telecom": []}, codes))
+        system.elements["telecom"].append(point)
+    if photo:
+        fields["photo"] = Field({"photo": [photo]}, codes)
+    subject = context.reference("Practitioner", "professional", key)
+    return _fold(subject, identifiers or [context.identifier("professional", key)], fields, codes)
+
+
+def known_person(subject: str) -> Fold:
+    """Make a Fold that updates nothing: it builds a person as earlier events made it."""
+    return Fold(subject, {}, lambda entries: [person(subject, entries)])
+
+
+def _fold(
+    subject: str, identifiers: Sequence[Element], fields: Mapping[str, Field], identifier_flags: Sequence[str]
+) -> Fold:
+    updates: dict[str, Any] = {
+        f"{IDENTIFIER}{identifier['system']}|{identifier['value']}": {
+            "elements": {"identifier": [identifier]},
+            "flags": list(identifier_flags),
+        }
+        for identifier in identifiers
+    }
+    for name, field in fields.items():
+        updates[f"{FIELD}{name}"] = {"elements": dict(field.elements), "flags": list(field.flags)}
+    return Fold(subject, updates, lambda entries: [person(subject, entries)], targets=(subject,))
+
+
+def person(subject: str, entries: StateEntries) -> BuiltResource:
+    """Build a Patient or Practitioner from its state entries. ``subject`` is ``<ResourceType>/<id>``."""
+    resource_type, _, id = subject.partition("/")
+    content: dict[str, Any] = {}
+    flags: set[str] = set()
+    names = {name for name in entries if name.startswith((IDENTIFIER, FIELD))}
+    if f"{FIELD}birthDate" in names:
+        names.discard(f"{FIELD}{UNUSABLE_BIRTH_DATE}")
+    for name in sorted(names):
+        field = entries[name].value
+        flags.update(field["flags"])
+        for element, value in field["elements"].items():
+            if element in _LISTS:
+                content.setdefault(element, []).extend(value)
+            else:
+                content[element] = value
+    ordered = {name: content[name] for name in PERSON_ORDER if name in content}
+    return BuiltResource(
+        elements.resource(resource_type, id, **ordered),
+        max(entries[name].version for name in names),
+        tuple(Flag(code) for code in sorted(flags)),
     )
-    return last_writer(resource, flags, event_independent=True)

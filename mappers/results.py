@@ -147,8 +147,9 @@ class Fold:
     ``subject`` is ``<ResourceType>/<id>`` and names the state. ``updates`` are the state entries that this event
     writes: name → value, plain JSON. Under each name the value of the greatest version stays, whatever order the events
     arrive in. ``build`` is a pure function of all entries after that merge; an event that writes no entry of a name
-    erases nothing. ``targets`` are the references that this event's mapping makes (Provenance targets, even where a
-    newer event has already written them).
+    erases nothing. It may return a Fold without updates besides: the resource of another subject, as its own state
+    has it, for the event's Bundle. ``targets`` are the references that this event's mapping makes (Provenance targets,
+    even where a newer event has already written them).
 
     Two events about one patient. The first sends an e-mail address and a name, the second a new name only:
 
@@ -175,7 +176,7 @@ class Fold:
 
     subject: str
     updates: Mapping[str, Any]
-    build: Callable[[StateEntries], Sequence[BuiltResource]]
+    build: "Callable[[StateEntries], Sequence[BuiltResource | Fold]]"
     targets: tuple[str, ...] = ()
 
 

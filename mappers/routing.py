@@ -11,27 +11,35 @@ Each takes one or more pointers and uses the first one that leads to a usable va
 True
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 
 from pydantic import ConfigDict, TypeAdapter
 
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.json_pointer import value_at
-from fhirline.mappers.payload import Number, Shortest
+from fhirline.mappers.payload import Id, Number, Shortest
 from fhirline.mappers.pipeline.envelope import Body, Envelope
-from fhirline.mappers.times import EventTime, event_time, unix_event_time
-
-TIMESTAMP_INVALID = "timestamp-invalid"
+from fhirline.mappers.times import TIMESTAMP_INVALID, EventTime, event_time, sent_event_time
 
 _TEXT: TypeAdapter[str | None] = TypeAdapter(Shortest, config=ConfigDict(coerce_numbers_to_str=True))
+_ID: TypeAdapter[str | None] = TypeAdapter(Id, config=ConfigDict(coerce_numbers_to_str=True))
 _NUMBER: TypeAdapter[Decimal | None] = TypeAdapter(Number)
 
 
 def text_at(body: Body, *pointers: str) -> str | None:
     """Return the first text or number at the pointers, as `payload.Shortest` reads it; None where there is none."""
-    texts = (_TEXT.validate_python(value_at(body, pointer)) for pointer in pointers)
-    return next((text for text in texts if text is not None), None)
+    return next(_read(_TEXT, body, pointers), None)
+
+
+def id_at(body: Body, *pointers: str) -> str | None:
+    """Return the first id at the pointers, as `payload.Id` reads it; None where there is none."""
+    return next(_read(_ID, body, pointers), None)
+
+
+def _read(adapter: TypeAdapter[str | None], body: Body, pointers: Iterable[str]) -> Iterator[str]:
+    texts = (adapter.validate_python(value_at(body, pointer)) for pointer in pointers)
+    return (text for text in texts if text is not None)
 
 
 def type_at(*pointers: str) -> Callable[[Body, str | None], str | None]:
@@ -40,29 +48,32 @@ def type_at(*pointers: str) -> Callable[[Body, str | None], str | None]:
 
 
 def patient_at(*pointers: str) -> Callable[[Body], tuple[str, ...] | None]:
-    """Make `VendorMapping.patient_key` of pointers to the vendor's patient id."""
+    """Make `VendorMapping.patient_key` of pointers to the vendor's patient id. A placeholder is none (§2.6)."""
 
     def patient_key(body: Body) -> tuple[str, ...] | None:
-        text = text_at(body, *pointers)
+        text = id_at(body, *pointers)
         return None if text is None else (text,)
 
     return patient_key
 
 
+def read_event_time(value: object, received_at: Instant) -> EventTime | None:
+    """Read an event time: a date-time with a zone, or UNIX seconds or milliseconds; None for any other value."""
+    return sent_event_time(value, _NUMBER.validate_python(value), received_at)
+
+
 def time_at(*pointers: str) -> Callable[[Envelope], EventTime]:
     """Make `VendorMapping.event_time` of pointers to the time at which the event happened.
 
-    A value is an RFC 3339 date-time with a zone, or UNIX seconds. A number that makes sense as milliseconds only is
-    read as such (flag ``timestamp-unit-assumed``). Without a usable value the time of receipt is used: flag
-    ``timestamp-invalid``, or ``no-event-time`` where no pointers are given.
+    A value is a date-time with a zone, or UNIX seconds, from the year 2000 on. A number that makes sense as
+    milliseconds only is read as such (flag ``timestamp-unit-assumed``). Without a usable value the time of receipt is
+    used: flag ``timestamp-invalid``, or ``no-event-time`` where no pointers are given.
     """
 
     def of(envelope: Envelope) -> EventTime:
         received = envelope.received_at
         for value in (value_at(envelope.body, pointer) for pointer in pointers):
-            if instant := Instant.parse(value):
-                return event_time(instant, received)
-            if found := unix_event_time(_NUMBER.validate_python(value), received):
+            if found := read_event_time(value, received):
                 return found
         return event_time(None, received, otherwise=TIMESTAMP_INVALID if pointers else "no-event-time")
 

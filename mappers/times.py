@@ -1,14 +1,14 @@
-"""Event times, and the vendors' date-times without a zone (mapping.md §3.3, §3.4)."""
+"""Event times, and the vendors' date-times and dates of birth (mapping.md §3.3, §3.4)."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from fhirline.mappers.fhir.elements import element, extended
-from fhirline.mappers.instants import Instant, offset_text
+from fhirline.mappers.instants import Instant, offset_text, written
 from fhirline.mappers.results import Element, Flags
 
 TZ_CODE = "http://hl7.org/fhir/StructureDefinition/tz-code"
@@ -17,7 +17,11 @@ FUTURE = timedelta(minutes=5)
 _YEAR_2000 = (946_684_800, "")
 _AHEAD = timedelta(hours=24)
 
-_NAIVE = re.compile(r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2})(:\d{2})?(\.\d{1,18})?", re.ASCII)
+FIRST_YEAR, LAST_YEAR = 1900, 2199
+"""Years of possible times. ``0001-01-01``, ``0000-00-00`` and ``9999-12-31`` are senders' words for "none"."""
+TIMESTAMP_INVALID = "timestamp-invalid"
+
+_MIDNIGHT = "00:00:00"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 SourceValue = Callable[[str, object, str | None], Element]
 ValueBasis = Callable[[str], Element]
@@ -49,6 +53,16 @@ def event_time(sent: Instant | None, received_at: Instant, *flags: str, otherwis
     return EventTime(sent, sent, False, flags)
 
 
+def sent_event_time(value: object, number: Decimal | None, received_at: Instant) -> EventTime | None:
+    """Make an EventTime of a date-time with a zone, or of a UNIX time; None for any other value (mapping.md §3.3).
+
+    ``number`` is ``value`` as `payload.Number` reads it.
+    """
+    if instant := Instant.parse(value):
+        return event_time(instant, received_at) if instant.order >= _YEAR_2000 and _possible(instant.text) else None
+    return unix_event_time(number, received_at)
+
+
 def unix_event_time(number: Decimal | None, received_at: Instant) -> EventTime | None:
     """Make an EventTime of UNIX seconds, or of milliseconds where only those give a plausible time (mapping.md §3.3).
 
@@ -66,9 +80,12 @@ def unix_event_time(number: Decimal | None, received_at: Instant) -> EventTime |
 
 @dataclass(frozen=True, slots=True)
 class DateTime:
-    """A FHIR ``dateTime``: its text, its companion (extensions), and its order as an Instant (None for a date)."""
+    """A FHIR ``dateTime``: its text, its companion (extensions), and its order as an Instant (None for a date).
 
-    text: str
+    ``text`` is None for an impossible time; the companion contains what was sent.
+    """
+
+    text: str | None
     companion: Element | None = None
     order: tuple[int, str] | None = None
     as_date: "Callable[[], DateTime] | None" = None
@@ -87,7 +104,8 @@ def date_time(
 
     A value with an offset of its own is kept as sent. One without is read in ``zone`` (an IANA name), with extension
     ``tz-code`` unless the zone is UTC. It is truncated to its date where ``zone`` is None or the local time does not
-    exist. An unreadable value is None, with flag ``value-unreadable`` at ``pointer``.
+    exist. An impossible time has no text, and flag ``timestamp-invalid`` at ``pointer``. An unreadable value is None,
+    with flag ``value-unreadable``.
     """
     if value is None:
         return None
@@ -95,41 +113,65 @@ def date_time(
     def cut() -> DateTime:
         return DateTime(value.strip()[:10], extended(source_value(pointer, value, None)))
 
+    text = value.strip()
+    sent = written(text)
+    if (sent or _DATE.fullmatch(text)) and not _possible(text):
+        flags.add(TIMESTAMP_INVALID, pointer)
+        return DateTime(None, extended(source_value(pointer, value, TIMESTAMP_INVALID)))
     if instant := Instant.parse(value):
         changed = source_value(pointer, value, None) if instant.text != value else None
         return DateTime(instant.text, extended(changed), instant.order, cut)
-    text = value.strip()
     if _DATE.fullmatch(text) and _is_date(text):
         return DateTime(text, extended(source_value(pointer, value, None) if text != value else None))
-    found = _NAIVE.fullmatch(text)
-    if not found or not _is_date(found[1]):
-        flags.add("value-unreadable", pointer)
-        return None
-    date, minutes, seconds, fraction = found.groups()
-    try:
-        local = datetime.fromisoformat(f"{date}T{minutes}{seconds or ':00'}")
-    except ValueError:
+    local = _local(sent.date, sent.time) if sent and not sent.zone else None
+    if sent is None or local is None:
         flags.add("value-unreadable", pointer)
         return None
     if zone is None:
         flags.add("timezone-unknown", pointer)
-        return DateTime(date, extended(source_value(pointer, value, "timezone-unknown")))
+        return DateTime(sent.date, extended(source_value(pointer, value, "timezone-unknown")))
     try:
         aware = local.replace(tzinfo=ZoneInfo(zone), fold=0)
         if aware.astimezone(UTC).astimezone(ZoneInfo(zone)).replace(tzinfo=None) != local:
             flags.add("dst-nonexistent", pointer)
-            return DateTime(date, extended(source_value(pointer, value, "dst-nonexistent")))
+            return DateTime(sent.date, extended(source_value(pointer, value, "dst-nonexistent")))
         if aware.utcoffset() != aware.replace(fold=1).utcoffset():
             flags.add("dst-ambiguous", pointer)
         whole = offset_text(aware)
     except OverflowError:  # within a zone's offset of the first or last year
         flags.add("value-unreadable", pointer)
         return None
-    emitted = whole[:19] + (fraction or "") + whole[19:]
+    emitted = whole[:19] + (f".{sent.fraction}" if sent.fraction else "") + whole[19:]
     tz_code = None if zone == "UTC" else element(url=TZ_CODE, valueCode=zone)
     companion = extended(tz_code, source_value(pointer, value, None), value_basis("config"))
     instant = Instant.parse(emitted)
     return DateTime(emitted, companion, instant.order if instant else None, cut)
+
+
+def birth_date(
+    value: str | None, pointer: str, received_at: Instant, flags: Flags, source_value: SourceValue
+) -> DateTime | None:
+    """Read a date of birth (mapping.md §3.4, rule 8). Mappings call `Context.birth_date`.
+
+    A date-time at midnight is its date. A date before `FIRST_YEAR` or more than a day after the receipt is impossible:
+    it has no text, and flag ``timestamp-invalid`` at ``pointer``. None, without a flag, for any other value.
+    """
+    text = (value or "").strip()
+    sent = written(text)
+    day = sent.date if sent and sent.time == _MIDNIGHT and not sent.fraction.strip("0") else text
+    if not _DATE.fullmatch(day):
+        return None
+    if not _possible(day) or day > _day_after(received_at):
+        flags.add(TIMESTAMP_INVALID, pointer)
+        return DateTime(None, extended(source_value(pointer, value, TIMESTAMP_INVALID)))
+    if not _is_date(day):
+        return None
+    return DateTime(day, extended(source_value(pointer, value, None)) if day != value else None)
+
+
+def _day_after(instant: Instant) -> str:
+    """Return the date (UTC) a day after an instant: somewhere on earth it is tomorrow already."""
+    return (date(1970, 1, 1) + timedelta(seconds=instant.order[0], days=1)).isoformat()
 
 
 def period(start: DateTime | None, end: DateTime | None, flags: Flags, pointer: str) -> Element | None:
@@ -137,7 +179,7 @@ def period(start: DateTime | None, end: DateTime | None, flags: Flags, pointer: 
 
     ``per-1`` refuses a date and a time of the same day, which cannot be compared: both are then truncated to dates.
     """
-    if start and end and (start.order is None) != (end.order is None) and start.text[:10] == end.text[:10]:
+    if start and end and (start.order is None) != (end.order is None) and _day(start) == _day(end):
         start, end = (each.as_date() if each.as_date else each for each in (start, end))
     if start and end and inverted(start, end):
         flags.add("period-inverted", pointer)
@@ -151,10 +193,29 @@ def period(start: DateTime | None, end: DateTime | None, flags: Flags, pointer: 
 
 
 def inverted(start: DateTime, end: DateTime) -> bool:
-    """Return whether ``end`` lies before ``start``: by instants where both have one, else by dates."""
+    """Return whether ``end`` lies before ``start``: by instants where both have one, else by dates.
+
+    An impossible time lies nowhere.
+    """
     if start.order is not None and end.order is not None:
         return end.order < start.order
-    return end.text[:10] < start.text[:10]
+    return bool(start.text and end.text) and _day(end) < _day(start)
+
+
+def _day(moment: DateTime) -> str:
+    return (moment.text or "")[:10]
+
+
+def _possible(text: str) -> bool:
+    """Return whether the year of a date or date-time is that of a possible time."""
+    return FIRST_YEAR <= int(text[:4]) <= LAST_YEAR
+
+
+def _local(date: str, time: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(f"{date}T{time}")
+    except ValueError:
+        return None
 
 
 def _is_date(text: str) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fhirline.mappers.json_pointer import items_of
 from fhirline.mappers.payload import absent
 
 
@@ -11,9 +12,5 @@ def unread(pointer: str, models: Sequence[Any], raw: Any) -> list[str]:
 
     ``models`` is the list's field of the payload model, ``raw`` what was sent at ``pointer``.
     """
-    sent = raw if isinstance(raw, list) else [raw]
-    return [
-        f"{pointer}/{position}" if isinstance(raw, list) else pointer
-        for position, (model, item) in enumerate(zip(models, sent, strict=False))
-        if model is None and not absent(item)
-    ]
+    sent = zip(models, items_of(raw, pointer), strict=False)
+    return [place for model, (place, item) in sent if model is None and not absent(item)]

@@ -3,10 +3,9 @@
 from fhirline.mappers.altibbi.payload import Recommendation, Sender, StatusUpdate
 from fhirline.mappers.altibbi.recommendation import recommendation
 from fhirline.mappers.altibbi.status_update import status_update
-from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.pipeline.envelope import Body
 from fhirline.mappers.registry import EventMapping, VendorMapping
-from fhirline.mappers.times import EventTime, event_time
+from fhirline.mappers.routing import time_at
 
 
 def _event_type(body: Body, _: str | None) -> str | None:
@@ -21,16 +20,11 @@ def _patient_key(body: Body) -> tuple[str, ...] | None:
     return (user,) if user else None
 
 
-def _event_time(envelope: Envelope) -> EventTime:
-    """Read ``datetime`` (mapping.md §3.3)."""
-    return event_time(Instant.parse(envelope.body.get("datetime")), envelope.received_at, otherwise="timestamp-invalid")
-
-
 VENDOR = VendorMapping(
     name="altibbi",
     event_type=_event_type,
     patient_key=_patient_key,
-    event_time=_event_time,
+    event_time=time_at("/datetime"),
     events={
         "status_update": EventMapping(StatusUpdate, status_update),
         "recommendation_data": EventMapping(Recommendation, recommendation),

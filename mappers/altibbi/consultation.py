@@ -11,7 +11,6 @@ from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import extended, reference
 from fhirline.mappers.identity import Part
-from fhirline.mappers.instants import Instant
 from fhirline.mappers.results import Element, Fold, NewResource, Resource
 
 USED_WITHOUT_CONSULTATION = ("user_id", "type", "insurance_id", "policy_number", "datetime")
@@ -75,6 +74,4 @@ def refuse_consultation(event: Event, build: MappingBuilder) -> None:
 
 def unread_time(context: Context) -> list[str]:
     """Return the pointer of a ``datetime`` that is not emitted as it was sent (mapping.md §3.3)."""
-    sent = context.raw("/datetime")
-    read = Instant.parse(sent)
-    return [] if read and read.text == sent else ["/datetime"]
+    return [] if context.raw("/datetime") == context.time.instant.text else ["/datetime"]

@@ -3,23 +3,23 @@
 from typing import Annotated, Any
 
 from fhirline.mappers.icd10 import Icd10Code
-from fhirline.mappers.payload import Items, Maybe, Payload, Shortest, Text
+from fhirline.mappers.payload import Id, Items, Maybe, Payload, Shortest, Text
 from fhirline.mappers.pipeline.ledger import Rule
 
 
 class Sender(Payload):
     """The user that an event is about."""
 
-    user_id: Shortest = None
+    user_id: Id = None
 
 
 class Event(Sender):
     """The fields of both events."""
 
     type: Text = None
-    consultation_id: Shortest = None
-    insurance_id: Shortest = None
-    policy_number: Shortest = None
+    consultation_id: Id = None
+    insurance_id: Id = None
+    policy_number: Id = None
     datetime: Text = None
 
 
@@ -51,7 +51,7 @@ class Icd10(Payload):
 class FdaDrug(Payload):
     name: Text = None
     tradeName: Text = None
-    registrationNumber: Shortest = None
+    registrationNumber: Id = None
     strengthValue: Annotated[Shortest, Rule("kept", "§9.2.4")] = None
     packageType: Annotated[Shortest, Rule("kept", "§9.2.4")] = None
     packageSize: Annotated[Shortest, Rule("kept", "§9.2.4")] = None

@@ -10,8 +10,10 @@ from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.pipeline.placeholders import PLACEHOLDER_CLAIM
 from fhirline.mappers.registry import EventMapping, VendorMapping
 from fhirline.mappers.results import MappingResult
+from fhirline.mappers.routing import id_at
 from fhirline.mappers.times import EventTime, event_time
 
 
@@ -21,6 +23,7 @@ def health_record_counter(_: Payload, context: Context) -> MappingResult:
     build.flag("no-clinical-content")
     named = reader.event_name(context.envelope.body)
     build.claim("ignored §11.2", *reader.PATIENT_ID, "/data/count", "/count", named[0] if named else None)
+    build.claim(PLACEHOLDER_CLAIM, *reader.placeholder_patient_ids(context.envelope.body))
     return build.result()
 
 
@@ -34,14 +37,14 @@ def _patient_key(body: Body) -> tuple[str, ...] | None:
     """Read the first patient id, else the file's id (mapping.md §2)."""
     if patient := reader.patient_id(body):
         return (patient[1],)
-    file_id = reader.text_at(body, "/fileId")
+    file_id = id_at(body, "/fileId")
     return ("file", file_id) if file_id else None
 
 
 def _event_time(envelope: Envelope) -> EventTime:
     """Read the first of three usual fields that contains a time with a zone: none is documented (mapping.md §3.3)."""
-    sent = reader.event_time(envelope.body)
-    return event_time(sent[1] if sent else None, envelope.received_at, otherwise="no-event-time")
+    sent = reader.event_time(envelope)
+    return sent[1] if sent else event_time(None, envelope.received_at, otherwise="no-event-time")
 
 
 VENDOR = VendorMapping(

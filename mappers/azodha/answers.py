@@ -9,7 +9,7 @@ from fhirline.mappers.azodha.payload import Question, Response
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import element
-from fhirline.mappers.json_pointer import escape, leaves_of
+from fhirline.mappers.json_pointer import escape, is_list, items_of, leaves_of
 from fhirline.mappers.results import Element
 
 MAPPED, IGNORED = "mapped §11.3", "ignored §11.3"
@@ -71,14 +71,14 @@ def _parts(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
 
     These are the entries of a list, or the members of an object. A list of objects under a usual name is opened.
     """
-    if isinstance(value, list):
-        for position, item in enumerate(value):
-            yield f"{pointer}/{position}", item
+    if is_list(value):
+        yield from items_of(value, pointer)
     elif isinstance(value, dict):
         for key, item in value.items():
             inner = f"{pointer}/{escape(key)}"
-            if key in _LISTS and isinstance(item, list) and all(isinstance(entry, dict) for entry in item):
-                yield from _parts(item, inner)
+            entries = items_of(item, inner)
+            if key in _LISTS and is_list(item) and all(isinstance(entry, dict) for _, entry in entries):
+                yield from entries
             else:
                 yield inner, item
     else:
@@ -116,8 +116,7 @@ def _item(
     if not text and link_id in labels.texts:
         text = labels.texts[link_id]
         build.claim(MAPPED, *labels.at[link_id])
-    values = value if isinstance(value, list) else [value]
-    if any(isinstance(given, dict | list) for given in values):
+    if any(isinstance(given, dict | list) for _, given in items_of(value, pointer)):
         content = {"item": _leaf_items(pointer, value, build)}
     else:
         content = {"answer": _answers(pointer, value, build)}
@@ -133,7 +132,7 @@ def _leaf_items(pointer: str, value: Any, build: MappingBuilder) -> list[Element
 
 def _answers(pointer: str, value: Any, build: MappingBuilder) -> list[Element]:
     answers = []
-    for place, leaf in leaves_of(value, pointer):
+    for place, leaf in items_of(value, pointer):
         if (given := answer(leaf)) and not secret_leaf("", leaf):
             answers.append(given)
             build.claim(MAPPED, place)

@@ -82,7 +82,7 @@ def _appointment(
     build.claim(MAPPED, id_at)
     subject = context.reference("Appointment", "appointment", *reader.key(id))
     patient = reader.patient_reference
-    own = frozenset(provider.practitioner.resource["id"] for provider in providers if provider.practitioner)
+    own = frozenset(provider.practitioner.subject for provider in providers if provider.practitioner)
     fold = Fold(
         subject,
         {f"{UPDATE}{context.event_key}": update},
@@ -188,7 +188,5 @@ def _cancelation_reason(
 
 
 def _stored(provider: Professional) -> dict[str, Any]:
-    """Return the state of a provider, with its Practitioner: later Bundles of the appointment contain it too."""
-    resource = provider.practitioner.resource if provider.practitioner else {}
-    content = {name: value for name, value in resource.items() if name != "meta"}
-    return {"reference": dict(provider.reference), "resource": content or None}
+    """Return the state of a provider. Its Practitioner has a state of its own."""
+    return {"reference": dict(provider.reference)}

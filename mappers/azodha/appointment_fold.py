@@ -12,7 +12,8 @@ from fhirline.mappers.azodha.clock import Moment, left_out, moment
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import data_absent, resource
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.results import BuiltResource, Element, Entry, Flag, Resource, StateEntries
+from fhirline.mappers.people import known_person
+from fhirline.mappers.results import BuiltResource, Element, Flag, Fold, Resource, StateEntries
 
 UPDATE = "statement "
 """Begins the name of an event's state entry, before its event key. Stored in the state topic."""
@@ -28,10 +29,10 @@ Update = Mapping[str, Any]
 
 def built(
     context: Context, subject: str, id: str, patient: str, entries: StateEntries, own: frozenset[str]
-) -> list[BuiltResource]:
+) -> list[BuiltResource | Fold]:
     """Build the Appointment and the Practitioners that it refers to (mapping.md §3.1).
 
-    ``subject`` and ``patient`` are references. ``own`` are ids of Practitioners that this event makes itself.
+    ``subject`` and ``patient`` are references. ``own`` are those of the Practitioners that this event makes itself.
     """
     updates = sorted(
         (entry for name, entry in entries.items() if name.startswith(UPDATE)), key=lambda entry: entry.version
@@ -47,7 +48,7 @@ def built(
         end = left_out(fields.value("end"), context)
     content = _appointment(context, subject.partition("/")[2], id, patient, fields, status, start, end)
     appointment = BuiltResource(content, updates[-1].version, tuple(Flag(code) for code in sorted(flags)))
-    return [appointment, *_practitioners(updates, own)]
+    return [appointment, *_practitioners(fields, own)]
 
 
 def _appointment(
@@ -91,17 +92,12 @@ def _appointment(
     )
 
 
-def _practitioners(updates: Sequence[Entry], own: frozenset[str]) -> Iterator[BuiltResource]:
-    """Build the Practitioners of the providers last sent, as the event made them that sent them."""
-    sending = [entry for entry in updates if "providers" in entry.value["fields"]]
-    if not sending:
-        return
-    last = sending[-1]
-    for provider in last.value["fields"]["providers"]["value"]:
-        if (content := provider["resource"]) and content["id"] not in own:
-            practitioner = {"resourceType": content["resourceType"], "id": content["id"], "meta": {}, **content}
-            flags = tuple(Flag(code) for code in last.value["flags"])
-            yield BuiltResource(practitioner, last.version, flags, targeted=False)
+def _practitioners(fields: "_Fields", own: frozenset[str]) -> Iterator[Fold]:
+    """Make the Folds of the providers last sent, for Practitioners as all their events made them."""
+    for provider in fields.value("providers") or ():
+        subject = provider["reference"].get("reference")
+        if subject and subject not in own:
+            yield known_person(subject)
 
 
 class _Fields:

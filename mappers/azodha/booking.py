@@ -4,12 +4,13 @@ from fhirline.mappers.azodha.appointment import Appointment, appointment
 from fhirline.mappers.azodha.event import start
 from fhirline.mappers.azodha.payload import EventMetadata
 from fhirline.mappers.azodha.people import add_people
-from fhirline.mappers.azodha.reader import Reader, text_at
+from fhirline.mappers.azodha.reader import Reader
 from fhirline.mappers.azodha.task import care_task
 from fhirline.mappers.context import Context, one_event
 from fhirline.mappers.fhir.elements import codeable_concept, coding, element, listed
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.results import MappingResult, NewResource
+from fhirline.mappers.routing import text_at
 
 COMMUNICATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/communication-category"
 MAPPED = "mapped §11.4"

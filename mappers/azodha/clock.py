@@ -1,8 +1,8 @@
 """An appointment's ``date``, ``startTime`` and ``endTime`` → FHIR instants (mapping.md §11.4, §3.4)."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,21 +10,22 @@ from fhirline.mappers.azodha.payload import AppointmentFields
 from fhirline.mappers.azodha.reader import Found
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import data_absent
-from fhirline.mappers.instants import Instant
+from fhirline.mappers.instants import Instant, written
 from fhirline.mappers.results import Element, Flags
 from fhirline.mappers.times import date_time
 
-_TIME = r"(\d{2}:\d{2})(:\d{2}(?:\.\d{1,18})?)?(?:([Zz])|([+-]\d{2}):?(\d{2}))?"
-_TIME_ALONE = re.compile(_TIME, re.ASCII)
-_DATE_AND_TIME = re.compile(rf"(\d{{4}}-\d{{2}}-\d{{2}})[Tt ]{_TIME}", re.ASCII)
+_A_DAY = "2000-01-01"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MIDNIGHT = time(0)
 
 
 @dataclass(frozen=True, slots=True)
 class SentInstant:
     """One end of an appointment as an event sent it.
 
-    ``value`` goes into the appointment's state as plain JSON: ``date`` as sent, ``value`` and ``path`` of a readable
-    instant, its ``companion``, and ``lone`` for a date without a time. ``names`` are the fields that it is made of.
+    ``value`` goes into the appointment's state as plain JSON: ``date`` without its time, ``value`` and ``path`` of a
+    readable instant, its ``companion``, and ``lone`` for a date without a time. ``names`` are the fields that it is
+    made of.
     """
 
     value: Mapping[str, Any]
@@ -49,7 +50,8 @@ def sent_instant(found: Found[AppointmentFields], name: str, context: Context) -
     text: str | None = getattr(sent, name)
     if text is None:
         return _lone_date(found, context)
-    names, whole = _date_and_time(text.strip(), name, sent.date)
+    date = _date(sent.date, _zone(sent.timeZone) or context.settings.source_time_zone)
+    names, whole = _date_and_time(text.strip(), name, date)
     zone = None if Instant.parse(whole) else _zone(sent.timeZone)
     flags = Flags()
     read = date_time(
@@ -64,12 +66,12 @@ def sent_instant(found: Found[AppointmentFields], name: str, context: Context) -
     if read is None or read.order is None:
         codes = codes or ("timezone-unknown",)
         sources = _source_values(found, names, context, codes[0])
-        return SentInstant({"date": sent.date, "companion": _absent(sources)}, codes, names)
+        return SentInstant({"date": date, "companion": _absent(sources)}, codes, names)
     extensions = list((read.companion or {}).get("extension", ()))
     if read.text != text:
         sources = _source_values(found, names, context)
         extensions.extend(source for source in sources if source not in extensions)
-    value: dict[str, Any] = {"date": sent.date, "value": read.text, "path": found.at[name]}
+    value: dict[str, Any] = {"date": date, "value": read.text, "path": found.at[name]}
     if extensions:
         value["companion"] = {"extension": extensions}
     return SentInstant(value, codes, (*names, "timeZone") if zone else names)
@@ -81,22 +83,37 @@ def _lone_date(found: Found[AppointmentFields], context: Context) -> SentInstant
     if sent.date is None or sent.startTime or sent.endTime:
         return None
     source = context.source_value(found.at["date"], sent.date)
-    return SentInstant({"date": sent.date, "companion": _absent([source]), "lone": True}, (), ("date",))
+    date = _date(sent.date, _zone(sent.timeZone) or context.settings.source_time_zone)
+    return SentInstant({"date": date, "companion": _absent([source]), "lone": True}, (), ("date",))
 
 
 def _date_and_time(text: str, name: str, date: str | None) -> tuple[tuple[str, ...], str]:
-    """Complete a time alone with the date. Returns the fields used, and the date-time as RFC 3339 writes it."""
-    if time := _TIME_ALONE.fullmatch(text):
-        return (name, "date") if date else (name,), _rfc3339(f"{(date or '').strip()}T{time[0]}")
-    return (name,), _rfc3339(text)
+    """Complete a time alone with the date. Returns the fields used, and the date-time."""
+    if written(f"{_A_DAY}T{text}"):
+        return (name, "date") if date else (name,), f"{date or ''}T{text}"
+    return (name,), text
 
 
-def _rfc3339(text: str) -> str:
-    """Add the seconds, or the colon of the offset, to a date-time that lacks only those; else return it as it is."""
-    if not (found := _DATE_AND_TIME.fullmatch(text)):
-        return text
-    date, minutes, seconds, zulu, hours, rest = found.groups()
-    return f"{date}T{minutes}{seconds or ':00'}{'Z' if zulu else f'{hours}:{rest}' if hours else ''}"
+def _date(sent: str | None, zone: str | None) -> str | None:
+    """Return the date of ``date``: its date part, where a date-time was sent (mapping.md §11.4).
+
+    Midnight in ``zone``, written in another zone, is the date in ``zone``.
+    """
+    text = (sent or "").strip()
+    if not (parts := written(text)):
+        return text or None
+    local = _local(text, zone) if zone else None
+    return local.date().isoformat() if local and local.time() == _MIDNIGHT else parts.date
+
+
+def _local(text: str, zone: str) -> datetime | None:
+    """Return a date-time that has a zone of its own as the local time of ``zone``."""
+    if not (instant := Instant.parse(text)):
+        return None
+    try:
+        return (_EPOCH + timedelta(seconds=instant.order[0])).astimezone(ZoneInfo(zone))
+    except OverflowError:  # within a zone's offset of the first or last year
+        return None
 
 
 def _source_values(

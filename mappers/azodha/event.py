@@ -1,23 +1,44 @@
 """Steps that the mappings of all Azodha events share: begin, look words up, keep values (mapping.md §11.1)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from fhirline.config.terminology import Row
 from fhirline.mappers.answers import secret_leaf
-from fhirline.mappers.azodha.reader import EMPTY, Reader, event_name, event_time
+from fhirline.mappers.azodha.reader import EMPTY, Found, Reader, event_name, event_time
 from fhirline.mappers.builder import EVENT_TYPE_READ, MappingBuilder
 from fhirline.mappers.context import Context
+from fhirline.mappers.instants import Instant
 from fhirline.mappers.json_pointer import leaves_of
-from fhirline.mappers.results import Element
+from fhirline.mappers.results import Element, Flags
+from fhirline.mappers.times import DateTime
 
 
 def start(context: Context) -> tuple[Reader, MappingBuilder]:
     """Begin an event: flag an unconfirmed payload, and claim the event's time and name (mapping.md §2, §3.3)."""
-    reader, build, body = Reader(context), MappingBuilder(), context.envelope.body
+    build, body = MappingBuilder(), context.envelope.body
+    reader = Reader(context, build)
     for code in reader.unconfirmed:
         build.flag(code)
-    time, name = event_time(body), event_name(body)
-    build.claim("mapped §3.3", time[0] if time else None)
+    time, name = event_time(context.envelope), event_name(body)
+    if time and context.raw(time[0]) == context.time.instant.text:  # another text is kept
+        build.claim("mapped §3.3", time[0])
     build.claim(EVENT_TYPE_READ, name[0] if name and name[1] == context.event_type else None)
     return reader, build
+
+
+def time_with_zone(
+    found: Found[Any], names: Sequence[str], reader: Reader, build: MappingBuilder
+) -> tuple[str, DateTime] | None:
+    """Return (name, time) of the first of the fields that holds a possible time with a zone (mapping.md §3.3)."""
+    for name in names:
+        value, flags = getattr(found.model, name), Flags()
+        read = reader.context.date_time(value, found.at[name], flags) if Instant.parse(value) else None
+        if read and read.text:
+            return name, read
+        for flag in flags:
+            build.flag(flag.code, *flag.at)
+    return None
 
 
 def look_up(table: str, words: str | None, pointer: str | None, reader: Reader, build: MappingBuilder) -> Row | None:

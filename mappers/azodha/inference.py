@@ -45,7 +45,7 @@ def wellbeing_score(_: Payload, context: Context) -> MappingResult:
     """Map a request to compute a score → AuditEvent; Observations, where the event contains a score."""
     reader, build = start(context)
     _add_request(reader, build)
-    observations = scores(reader)
+    observations = scores(reader, build)
     if observations and reader.patient_id is None:
         build.refuse("Observation", "patient-missing")
     elif observations:

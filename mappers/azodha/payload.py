@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from fhirline.mappers.payload import Items, Maybe, Number, OrAbsent, Payload, Text, clean
+from fhirline.mappers.payload import Id, Items, Maybe, Number, OrAbsent, Payload, Shortest, Text, clean
 
 
 class PatientFields(Payload):
@@ -31,7 +31,7 @@ class Contact(Payload):
 class Provider(Payload):
     """A healthcare provider; ``contact`` may be an object, an e-mail address or a telephone number."""
 
-    id: Text = None
+    id: Id = None
     firstName: Text = None
     lastName: Text = None
     name: Text = None
@@ -55,11 +55,11 @@ class AppointmentType(Payload):
 
 
 class Identified(Payload):
-    id: Text = None
+    id: Id = None
 
 
 class AppointmentId(Payload):
-    appointmentId: Text = None
+    appointmentId: Id = None
 
 
 class AppointmentFields(Payload):
@@ -85,15 +85,15 @@ class EventMetadata(Payload):
 
 
 class CareTask(Payload):
-    id: Text = None
+    id: Id = None
     name: Text = None
     type: Text = None
     status: Text = None
 
 
 class CareTaskMention(Payload):
-    careTaskId: Text = None
-    taskId: Text = None
+    careTaskId: Id = None
+    taskId: Id = None
     careTaskName: Text = None
     taskName: Text = None
     careTaskStatus: Text = None
@@ -115,10 +115,10 @@ class ActivityLog(Payload):
 
 
 class Assessment(Payload):
-    id: Text = None
+    id: Id = None
     status: Text = None
-    assessmentResponseId: Text = None
-    responseId: Text = None
+    assessmentResponseId: Id = None
+    responseId: Id = None
     completedAt: Text = None
     submittedAt: Text = None
     respondedAt: Text = None
@@ -127,9 +127,9 @@ class Assessment(Payload):
 class Response(Payload):
     """The question of a question/answer pair, under any of its usual names (mapping.md §11.3)."""
 
-    linkId: Text = None
-    questionId: Text = None
-    id: Text = None
+    linkId: Shortest = None
+    questionId: Shortest = None
+    id: Shortest = None
     question: Text = None
     questionText: Text = None
     label: Text = None
@@ -139,24 +139,24 @@ class Response(Payload):
 class Question(Payload):
     """A question of ``assessmentQuestionnaireObject`` (names from the vendor's survey configuration guide)."""
 
-    linkId: Text = None
+    linkId: Shortest = None
     label: Text = None
 
 
 class Prompt(Payload):
     """A prompt. ``text`` is withheld from FHIR, its hash is not (mapping.md §7)."""
 
-    promptId: Text = None
+    promptId: Shortest = None
     text: Text = None
 
 
 class Inference(Payload):
-    fileId: Text = None
+    fileId: Id = None
     useCaseName: Text = None
     model: Text = None
     prompts: Items[Prompt] = ()
-    carePlanId: Text = None
-    assessmentResponseId: Text = None
+    carePlanId: Id = None
+    assessmentResponseId: Id = None
     eventEntity: Text = None
 
 
@@ -168,21 +168,21 @@ class Score(Payload):
 
 
 class Program(Payload):
-    programId: Text = None
-    healthProgramId: Text = None
+    programId: Id = None
+    healthProgramId: Id = None
     programName: Text = None
     healthProgramName: Text = None
 
 
 class NamedProgram(Payload):
-    id: Text = None
+    id: Id = None
     name: Text = None
 
 
 class File(Payload):
-    id: Text = None
+    id: Id = None
     name: Text = None
-    cloudId: Text = None
+    cloudId: Id = None
     mimeType: Text = None
     contentType: Text = None
 

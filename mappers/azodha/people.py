@@ -1,22 +1,21 @@
 """Azodha's patient and healthcare providers → Patient, Practitioner (mapping.md §11.1)."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 
 from fhirline.mappers.azodha.event import look_up
 from fhirline.mappers.azodha.payload import Contact, PatientFields, Provider, Providers
-from fhirline.mappers.azodha.reader import Found, Reader, text_at
+from fhirline.mappers.azodha.reader import Found, Reader
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Item
 from fhirline.mappers.fhir.elements import element, listed
-from fhirline.mappers.people import Field, practitioner
+from fhirline.mappers.identity import is_placeholder
+from fhirline.mappers.people import UNUSABLE_BIRTH_DATE, Field, practitioner
 from fhirline.mappers.people import patient as folded_patient
-from fhirline.mappers.results import Element, Fold, NewResource
+from fhirline.mappers.results import Element, Flags, Fold
+from fhirline.mappers.routing import id_at
 
 MAPPED = "mapped §11.1"
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def add_people(reader: Reader, build: MappingBuilder) -> "list[Professional]":
@@ -59,7 +58,7 @@ def _own_places(reader: Reader, build: MappingBuilder) -> list[str]:
 def _of_another(reader: Reader, place: str) -> bool:
     """Tell whether an object names another patient than the event does."""
     names = ("patientId", "id") if place.endswith("/patient") else ("patientId",)
-    named = (text_at(reader.context.envelope.body, f"{place}/{name}") for name in names)
+    named = (id_at(reader.context.envelope.body, f"{place}/{name}") for name in names)
     return any(sent is not None and sent != reader.patient_id for sent in named)
 
 
@@ -88,9 +87,19 @@ def _demographics(found: Found[PatientFields], reader: Reader, build: MappingBui
         fields["telecom.phone"] = _Demographic({"telecom": telecom}, (source,))
     if sent.gender:
         fields["gender"] = _gender(sent.gender, found.at["gender"], reader, build)
-    if sent.birthDate and _is_date(sent.birthDate):
-        fields["birthDate"] = _Demographic({"birthDate": sent.birthDate}, ("birthDate",))
+    if born := _birth_date(sent.birthDate, found, reader):
+        fields["birthDate" if "birthDate" in (born.elements or {}) else UNUSABLE_BIRTH_DATE] = born
     return fields
+
+
+def _birth_date(sent: str | None, found: Found[PatientFields], reader: Reader) -> _Demographic | None:
+    """Read the date of birth; None for a value that is no date, which the ledger keeps."""
+    flags = Flags()
+    born = reader.context.birth_date(sent, found.at.get("birthDate", ""), flags)
+    if born is None:
+        return None
+    elements = element(birthDate=born.text, _birthDate=born.companion)
+    return _Demographic(elements, ("birthDate",), tuple(flag.code for flag in flags))
 
 
 def _gender(sent: str, pointer: str, reader: Reader, build: MappingBuilder) -> _Demographic:
@@ -99,13 +108,6 @@ def _gender(sent: str, pointer: str, reader: Reader, build: MappingBuilder) -> _
         return _Demographic({"gender": row.means["gender"]}, ("gender",))
     source_value = {"_gender": {"extension": [reader.context.source_value(pointer, sent)]}}
     return _Demographic(source_value, ("gender",), ("unmapped-code",))
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return bool(_DATE.fullmatch(text)) and bool(date.fromisoformat(text))
-    except ValueError:
-        return False
 
 
 # -- the providers
@@ -122,7 +124,7 @@ class Professional:
     reference: Element
     role: str | None
     role_at: str
-    practitioner: NewResource | None = None
+    practitioner: Fold | None = None
     fields: tuple[str, ...] = ()
 
 
@@ -133,7 +135,7 @@ def professionals(reader: Reader, build: MappingBuilder) -> list[Professional]:
     known: dict[str, Item[Provider]] = {}
     for name in Providers.model_fields:
         for item in reader.context.items(found.at.get(name, ""), getattr(found.model, name)):
-            key = item.model.id or (item.model.email and item.model.email.lower())
+            key = item.model.id or _email_key(item.model.email)
             if key and (first := known.get(key)):
                 if item.raw == first.raw:
                     build.claim("ignored §3.6", item.pointer)
@@ -143,6 +145,11 @@ def professionals(reader: Reader, build: MappingBuilder) -> list[Professional]:
                 providers.append(provider)
                 known.update({key: item} if key else {})
     return providers
+
+
+def _email_key(email: str | None) -> str | None:
+    """Return an e-mail address as a provider's key; None for a placeholder (mapping.md §2.6)."""
+    return None if email is None or is_placeholder(email) else email.lower()
 
 
 def _professional(item: Item[Provider], key: str | None, reader: Reader, build: MappingBuilder) -> Professional | None:

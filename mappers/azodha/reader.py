@@ -9,16 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter
-
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import reference
 from fhirline.mappers.identity import Part
-from fhirline.mappers.instants import Instant
-from fhirline.mappers.json_pointer import escape
-from fhirline.mappers.payload import Payload, Text
-from fhirline.mappers.pipeline.envelope import Body
+from fhirline.mappers.json_pointer import escape, items_of, value_at
+from fhirline.mappers.payload import Payload, is_placeholder_id
+from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.pipeline.placeholders import PLACEHOLDER_CLAIM, placeholder_ids
 from fhirline.mappers.results import Element, Flag, Flags
+from fhirline.mappers.routing import id_at, read_event_time
+from fhirline.mappers.times import EventTime
 
 PATIENT_ID = ("/patientId", "/data/patientId", "/data/patient/id", "/data/appointment/patientId")
 EVENT_TIME = ("timestamp", "createdAt", "occurredAt")
@@ -26,20 +27,16 @@ EVENT_NAME = ("eventName", "event")
 EMPTY: tuple[object, ...] = (None, "", [], {})
 
 Model = TypeVar("Model", bound=Payload)
-_TEXT: TypeAdapter[str | None] = TypeAdapter(Text, config=ConfigDict(coerce_numbers_to_str=True))
-
-
-def text_at(body: Body, pointer: str) -> str | None:
-    """Return the text (or number) at a JSON Pointer without escapes or list positions; None where there is none."""
-    value: Any = body
-    for key in pointer.split("/")[1:]:
-        value = value.get(key) if isinstance(value, dict) else None
-    return _TEXT.validate_python(value)
 
 
 def patient_id(body: Body) -> tuple[str, str] | None:
     """Return (pointer, value) of the first patient id: the partition key, and the patient (mapping.md §2)."""
-    return next(((pointer, value) for pointer in PATIENT_ID if (value := text_at(body, pointer))), None)
+    return next(((pointer, value) for pointer in PATIENT_ID if (value := id_at(body, pointer))), None)
+
+
+def placeholder_patient_ids(body: Body) -> list[str]:
+    """Return the pointers of patient ids that are placeholders (mapping.md §2.6)."""
+    return [pointer for pointer in PATIENT_ID if is_placeholder_id(value_at(body, pointer))]
 
 
 def event_name(body: Body) -> tuple[str, str] | None:
@@ -48,10 +45,11 @@ def event_name(body: Body) -> tuple[str, str] | None:
     return next(((pointer, value) for pointer, value in named if isinstance(value, str) and value.strip()), None)
 
 
-def event_time(body: Body) -> tuple[str, Instant] | None:
-    """Return (pointer, instant) of the first event time with a zone (mapping.md §3.3)."""
+def event_time(envelope: Envelope) -> tuple[str, EventTime] | None:
+    """Return (pointer, time) of the first event time that has a zone or is a UNIX time (mapping.md §3.3)."""
     pointers = (f"{root}/{name}" for name in EVENT_TIME for root in ("/data", ""))
-    return next(((pointer, sent) for pointer in pointers if (sent := Instant.parse(text_at(body, pointer)))), None)
+    times = ((pointer, read_event_time(value_at(envelope.body, pointer), envelope.received_at)) for pointer in pointers)
+    return next(((pointer, time) for pointer, time in times if time), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +68,16 @@ class Found(Generic[Model]):
 
 
 class Reader:
-    """Finds the fields of one event, and names the resources of its patient."""
+    """Finds the fields of one event, and names the resources of its patient.
 
-    def __init__(self, context: Context) -> None:
+    Placeholders that it reads in place of ids are claimed in ``build``.
+    """
+
+    def __init__(self, context: Context, build: MappingBuilder) -> None:
         self.context = context
+        self._build = build
         self._patient = patient_id(context.envelope.body)
+        build.claim(PLACEHOLDER_CLAIM, *placeholder_patient_ids(context.envelope.body))
 
     # -- finding
 
@@ -97,6 +100,7 @@ class Reader:
         for place in places:
             sent = self.context.raw(place)
             read = model.model_validate(sent)
+            self._build.claim(PLACEHOLDER_CLAIM, *placeholder_ids(sent, read, place))
             for name in model.model_fields:
                 value = getattr(read, name)
                 if name not in at and _has_content(value):
@@ -153,11 +157,9 @@ def _read_leaves(raw: Any, read: Any, pointer: str) -> Iterator[str]:
         for name in type(read).model_fields:
             if name in raw:
                 yield from _read_leaves(raw[name], getattr(read, name), f"{pointer}/{escape(name)}")
-    elif isinstance(read, tuple) and isinstance(raw, list):
-        for position, (item, model) in enumerate(zip(raw, read, strict=True)):
-            yield from _read_leaves(item, model, f"{pointer}/{position}")
     elif isinstance(read, tuple):
-        yield from _read_leaves(raw, read[0] if read else None, pointer)
+        for (place, item), model in zip(items_of(raw, pointer), read, strict=False):
+            yield from _read_leaves(item, model, place)
     elif read is not None:
         yield pointer
 

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
+from fhirline.mappers.azodha.event import time_with_zone
 from fhirline.mappers.azodha.payload import Inference, Score
-from fhirline.mappers.azodha.reader import Found, Reader
+from fhirline.mappers.azodha.reader import Reader
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import last_writer, one_event
 from fhirline.mappers.fhir.elements import UCUM, codeable_concept, coding, decimal, listed, reference
-from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline import common_resources
 from fhirline.mappers.results import Element, NewResource, Resource
+from fhirline.mappers.times import DateTime
 
 OBSERVATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 COMPUTED = ("computedAt", "calculatedAt")
@@ -23,11 +25,11 @@ class ScoreObservation:
     fields: tuple[str, ...]
 
 
-def scores(reader: Reader) -> list[ScoreObservation]:
+def scores(reader: Reader, build: MappingBuilder) -> list[ScoreObservation]:
     """Make an Observation per score. It has the AI label only where a model is named that computed it."""
     found = reader.find(Score, reader.places())
     request = reader.find(Inference, reader.places()).model
-    computed_name, computed = _computed(found)
+    computed_name, computed = time_with_zone(found, COMPUTED, reader, build) or (None, None)
     made = []
     for name in NAMES:
         value = decimal(getattr(found.model, name))
@@ -41,14 +43,8 @@ def scores(reader: Reader) -> list[ScoreObservation]:
     return made
 
 
-def _computed(found: Found[Score]) -> tuple[str | None, Instant | None]:
-    """Return the field with the time of computation, and the time."""
-    times = ((name, Instant.parse(getattr(found.model, name))) for name in COMPUTED)
-    return next(((name, sent) for name, sent in times if sent), (None, None))
-
-
 def _observation(
-    name: str, value: int | float, computed: Instant | None, request: Inference, reader: Reader
+    name: str, value: int | float, computed: DateTime | None, request: Inference, reader: Reader
 ) -> Resource:
     """Make the Observation of one score. Without a time of computation, it is ``issued`` at the event time."""
     context, response_id = reader.context, request.assessmentResponseId
@@ -60,7 +56,8 @@ def _observation(
         category=listed(codeable_concept(coding(OBSERVATION_CATEGORY, "survey", "Survey"))),
         code=codeable_concept(context.coding("azodha-observable", name), text=name),
         subject=reader.subject if reader.patient_id else None,
-        effectiveDateTime=computed.text if computed else None,
+        effectiveDateTime=computed and computed.text,
+        _effectiveDateTime=computed and computed.companion,
         issued=None if computed else context.time.instant.text,
         valueQuantity={"value": value, "unit": "score", "system": UCUM, "code": "{score}"},
         device=reference(context.reference("Device", "engine", request.model)) if request.model else None,

@@ -1,14 +1,13 @@
 """Azodha ``SurveyAssessment`` → QuestionnaireResponse (mapping.md §11.3)."""
 
 from fhirline.mappers.azodha.answers import items
-from fhirline.mappers.azodha.event import look_up, start
+from fhirline.mappers.azodha.event import look_up, start, time_with_zone
 from fhirline.mappers.azodha.payload import Assessment, EventMetadata
 from fhirline.mappers.azodha.people import add_people
 from fhirline.mappers.azodha.reader import Found, Reader
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer, one_event
 from fhirline.mappers.fhir.elements import data_absent, listed
-from fhirline.mappers.instants import Instant
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.results import Element, MappingResult, NewResource
 
@@ -46,7 +45,7 @@ def questionnaire_response(reader: Reader, build: MappingBuilder) -> NewResource
         return None
     build.claim(MAPPED, *found.leaves("id", "assessmentResponseId" if sent.assessmentResponseId else "responseId"))
     status, no_status = _status(found, reader, build)
-    authored, authored_basis = _authored(found, context, build)
+    authored, authored_basis = _authored(found, reader, build)
     resource = context.resource(
         "QuestionnaireResponse",
         "assessment",
@@ -80,10 +79,10 @@ def _status(found: Found[Assessment], reader: Reader, build: MappingBuilder) -> 
     return None, {"extension": listed(*absent, context.source_value(found.at["status"], sent) if sent else None)}
 
 
-def _authored(found: Found[Assessment], context: Context, build: MappingBuilder) -> tuple[str, Element | None]:
+def _authored(found: Found[Assessment], reader: Reader, build: MappingBuilder) -> tuple[str | None, Element | None]:
     """Return the response's time, where one with a zone is sent, else the event time; and its companion."""
-    for name in RESPONSE_TIMES:
-        if sent := Instant.parse(getattr(found.model, name)):
-            build.claim(MAPPED, *found.leaves(name))
-            return sent.text, None
-    return context.time.instant.text, context.basis_event_time
+    if sent := time_with_zone(found, RESPONSE_TIMES, reader, build):
+        name, authored = sent
+        build.claim(MAPPED, *found.leaves(name))
+        return authored.text, authored.companion
+    return reader.context.time.instant.text, reader.context.basis_event_time

@@ -3,7 +3,7 @@
 from typing import Generic, NamedTuple, TypeVar
 
 from fhirline.mappers.icd10 import Icd10Code
-from fhirline.mappers.payload import Items, Maybe, Number, Payload, Text
+from fhirline.mappers.payload import Id, Items, Maybe, Number, Payload, Text
 
 Value = TypeVar("Value")
 
@@ -16,7 +16,7 @@ class Located(NamedTuple, Generic[Value]):
 
 
 class SummaryPatient(Payload):
-    id: Text = None
+    id: Id = None
     sex: Text = None
     email: Text = None
     phone: Text = None
@@ -33,7 +33,7 @@ class Duration(Payload):
 class Evidence(Payload):
     """A symptom or risk factor about which the patient was asked."""
 
-    id: Text = None
+    id: Id = None
     name: Text = None
     choice_id: Text = None
     duration: Maybe[Duration] = None
@@ -54,7 +54,7 @@ class Icd10(Payload):
 
 
 class RankedCondition(Payload):
-    id: Text = None
+    id: Id = None
     name: Text = None
     probability: Number = None
     icd10: Items[Icd10] = ()
@@ -62,7 +62,7 @@ class RankedCondition(Payload):
 
 
 class SeriousEvidence(Payload):
-    id: Text = None
+    id: Id = None
     name: Text = None
     seriousness: Text = None
 
@@ -81,7 +81,7 @@ class EvidenceAssessment(Payload):
 class Content(Payload):
     """The vendor sends ``survey_id`` here. The other two are accepted here as well as in the body."""
 
-    survey_id: Text = None
+    survey_id: Id = None
     summary: Maybe[Summary] = None
     evidence_assessment: Maybe[EvidenceAssessment] = None
 
@@ -91,7 +91,7 @@ class SurveyFinished(Payload):
 
     event_type: Text = None
     content: Maybe[Content] = None
-    survey_id: Text = None
+    survey_id: Id = None
     summary: Maybe[Summary] = None
     evidence_assessment: Maybe[EvidenceAssessment] = None
 

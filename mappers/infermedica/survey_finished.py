@@ -5,6 +5,7 @@ from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.infermedica.enriched import enriched
 from fhirline.mappers.infermedica.payload import SurveyFinished
 from fhirline.mappers.infermedica.survey import MAPPED, Survey
+from fhirline.mappers.pipeline.placeholders import PLACEHOLDER_CLAIM, placeholder_ids
 from fhirline.mappers.results import Flag, Flags, MappingResult, NewResource
 
 
@@ -15,6 +16,9 @@ def survey_finished(event: SurveyFinished, context: Context) -> MappingResult:
     """
     build = MappingBuilder()
     build.claim(EVENT_TYPE_READ, "/event_type")
+    if placeholders := tuple(placeholder_ids(context.envelope.body, event)):
+        build.claim(PLACEHOLDER_CLAIM, *placeholders)
+        build.flag("placeholder-id", *placeholders)  # also where the answers, which are verbatim, have the words
     survey, is_enriched = event.survey, bool(event.summarized or event.assessed)
     if not is_enriched and context.settings.enrichment:
         build.flag("awaiting-enrichment")

@@ -8,7 +8,6 @@ from fhirline.mappers.mediquo.payload import (
     AppointmentEvent,
     BlockEvent,
     ConsultationFinished,
-    Event,
     MessageEvent,
     MessagePayload,
     ReportSent,
@@ -17,9 +16,9 @@ from fhirline.mappers.mediquo.payload import (
 from fhirline.mappers.mediquo.professional import professional_key
 from fhirline.mappers.mediquo.report_sent import report_sent
 from fhirline.mappers.mediquo.video_call import video_call_assigned
-from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.pipeline.envelope import Body
 from fhirline.mappers.registry import EventMapping, VendorMapping
-from fhirline.mappers.times import EventTime, event_time, unix_event_time
+from fhirline.mappers.routing import time_at
 
 
 def _event_type(body: Body, _: str | None) -> str | None:
@@ -37,12 +36,6 @@ def _patient_key(body: Body) -> tuple[str, ...] | None:
     return ("professional", professional) if professional else None
 
 
-def _event_time(envelope: Envelope) -> EventTime:
-    """Read ``occurred_on``: UNIX seconds, or milliseconds where only those give a plausible time (mapping.md §3.3)."""
-    sent, received = Event.model_validate(envelope.body).occurred_on, envelope.received_at
-    return unix_event_time(sent, received) or event_time(None, received, otherwise="timestamp-invalid")
-
-
 _BOOKED = EventMapping(AppointmentEvent, appointment_event("booked"))
 _MESSAGE = EventMapping(MessageEvent, message)
 _BLOCKED = EventMapping(BlockEvent, block("busy-unavailable"))
@@ -51,7 +44,7 @@ VENDOR = VendorMapping(
     name="mediquo",
     event_type=_event_type,
     patient_key=_patient_key,
-    event_time=_event_time,
+    event_time=time_at("/occurred_on"),
     events={
         "patient_consultation_finished": EventMapping(ConsultationFinished, consultation_finished),
         "patient_report_sent": EventMapping(ReportSent, report_sent),

@@ -18,6 +18,7 @@ from fhirline.mappers.fhir.elements import (
     reference,
 )
 from fhirline.mappers.identity import Part, norm
+from fhirline.mappers.json_pointer import is_list
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
 from fhirline.mappers.results import Element, Flags, NewResource
@@ -139,7 +140,7 @@ def _kind(
 ) -> Iterator[NewResource]:
     """Make the resource of each item of an array and, where it was sent as an array, its List."""
     pointer = f"/payload/patient/{kind.name}"
-    sent_as_array = isinstance(patient.context.raw(pointer), list)
+    sent_as_array = is_list(patient.context.raw(pointer))
     named, denials = _named_and_denials(pointer, models, sent_as_array, patient, build)
     resources = [make(item, patient) for item in distinct(named, _key)]
     yield from resources

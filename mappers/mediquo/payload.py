@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from fhirline.mappers.payload import Items, Maybe, Number, Payload, Shortest, Text, clean
+from fhirline.mappers.payload import Id, Items, Maybe, Number, Payload, Shortest, Text, clean
 from fhirline.mappers.pipeline.ledger import Rule
 
 Withheld = Annotated[Text, Rule("withheld", "§7")]
@@ -22,14 +22,14 @@ class Event(Payload):
 
 
 class Patient(Payload):
-    code: Shortest = None
+    code: Id = None
 
 
 class Professional(Payload):
     """A professional; the calendar events call its id ``hash``."""
 
-    id: Shortest = None
-    hash: Shortest = None
+    id: Id = None
+    hash: Id = None
     name: Text = None
     avatar: Text = None
 
@@ -42,7 +42,7 @@ class Speciality(Payload):
 class ScheduledConsultation(Payload):
     """A consultation as an appointment."""
 
-    id: Shortest = None
+    id: Id = None
     channel: Text = None
     service_type: SourceData = None
     consultation_url: Withheld = None
@@ -65,7 +65,7 @@ class Consultation(ScheduledConsultation):
 class VideoCall(Payload):
     """A consultation to which a room has been assigned; ``url`` opens it."""
 
-    id: Shortest = None
+    id: Id = None
     speciality: Maybe[Speciality] = None
     url: Withheld = None
     consultation_url: Withheld = None
@@ -76,7 +76,7 @@ Content = Annotated[Maybe[dict[str, Any]], Rule("mapped", "§8.1.3")]
 
 
 class Report(Payload):
-    id: Shortest = None
+    id: Id = None
     type: Text = None
     content: Content = None
 
@@ -84,7 +84,7 @@ class Report(Payload):
 class HistoryItem(Payload):
     """An allergy or a disease of the medical history."""
 
-    id: Shortest = None
+    id: Id = None
     name: Text = None
     description: Text = None
 
@@ -106,12 +106,12 @@ class Substance(Payload):
 
 
 class Prescription(Payload):
-    id: Shortest = None
+    id: Id = None
     active_substances: Items[Substance | Annotated[str, AfterValidator(clean)]] = ()
 
 
 class Derivation(Payload):
-    id: Shortest = None
+    id: Id = None
     description: Text = None
 
 
@@ -181,7 +181,7 @@ class MessageEvent(Event):
 
 
 class BlockPayload(Payload):
-    id: Shortest = None
+    id: Id = None
     name: Text = None
     starts_at: Text = None
     finishes_at: Text = None

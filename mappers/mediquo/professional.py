@@ -7,7 +7,7 @@ from fhirline.mappers import people
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import element, reference
 from fhirline.mappers.mediquo.payload import Professional
-from fhirline.mappers.results import Element, NewResource
+from fhirline.mappers.results import Element, Fold
 
 PROFESSIONAL = "/payload/professional"
 
@@ -18,13 +18,13 @@ _HTTPS = re.compile(r"https://[^\s/]\S*")
 class Professionals:
     """The professional of an event, if one is sent.
 
-    ``practitioner``: the resource, where id and name are sent; a nameless one would erase the name (mapping.md §4.3).
+    ``practitioner``: the resource, where id and name are sent; nobody is known by a key alone (mapping.md §4.3).
     ``mention``: a Reference, logical where there is no resource; None where nobody is named.
     ``literal``: the reference ``Practitioner/<id>``, where there is a resource.
     ``omitted``: JSON Pointers of what neither the practitioner nor the mention contains.
     """
 
-    practitioner: NewResource | None
+    practitioner: Fold | None
     mention: Element | None
     literal: str | None
     omitted: tuple[str, ...]

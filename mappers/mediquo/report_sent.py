@@ -1,5 +1,7 @@
 """MediQuo ``patient_report_sent`` → Composition, Communication (mapping.md §8.2)."""
 
+from decimal import Decimal
+
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.fhir.elements import codeable_concept, coding, element, listed, reference
@@ -7,6 +9,7 @@ from fhirline.mappers.mediquo.composition import Note, composition_reference, do
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import ReportSent, ReportSentPayload
 from fhirline.mappers.results import Flags, MappingResult, NewResource
+from fhirline.mappers.times import TIMESTAMP_INVALID
 
 NOTIFICATION = coding("http://terminology.hl7.org/CodeSystem/communication-category", "notification", "Notification")
 
@@ -22,7 +25,7 @@ def report_sent(event: ReportSent, context: Context) -> MappingResult:
         content=payload.content or {},
         pointer="/payload",
         kind="sent",
-        key=(event.occurred_on, fingerprint(context.raw("/payload/content"))),
+        key=(_sent_at(event, context), fingerprint(context.raw("/payload/content"))),
     )
     made = documents(sent, patient, Flags())
     build.add(*made)
@@ -33,6 +36,14 @@ def report_sent(event: ReportSent, context: Context) -> MappingResult:
         build.omit("/payload/type")
     build.add(communication(sent, bool(made), patient))
     return patient.result(build)
+
+
+def _sent_at(event: ReportSent, context: Context) -> Decimal | None:
+    """Return the key part of the event's time: UNIX seconds, also of a date-time in text; None without a time."""
+    if event.occurred_on is not None or TIMESTAMP_INVALID in context.time.flags:
+        return event.occurred_on
+    seconds, fraction = context.time.instant.order
+    return Decimal(f"{seconds}.{fraction or 0}")
 
 
 def communication(sent: Note, with_report: bool, patient: PatientEvent) -> NewResource:

@@ -63,7 +63,12 @@ def collect(made: NewResource | Fold, version: Version, state: State, into: Draf
 def _collect_fold(fold: Fold, version: Version, state: State, into: DraftSet) -> None:
     entries, updates = _merged(fold, version, state(fold.subject))
     into.updates.extend(updates)
-    resources = fold.build(entries)
+    resources: list[BuiltResource] = []
+    for made in fold.build(entries):
+        if isinstance(made, Fold):
+            into.drafts.extend((built._replace(targeted=False), False) for built in _known(made, state))
+        else:
+            resources.append(made)
     keys = set()
     for built in resources:
         key = f"{built.resource['resourceType']}/{built.resource['id']}"
@@ -77,6 +82,12 @@ def _collect_fold(fold: Fold, version: Version, state: State, into: DraftSet) ->
     into.flags.extend(flag for built in resources if built.targeted for flag in built.flags)
     if stale := tuple(target for target in fold.targets if target not in keys):
         into.flags.append(Flag("stale-event", stale))
+
+
+def _known(fold: Fold, state: State) -> list[BuiltResource]:
+    """Build a resource of another subject as earlier events made it; nothing where the state has none of it."""
+    entries = {name: entry for name, entry in state(fold.subject).items() if name != LAST_VERSION}
+    return [built for built in fold.build(entries) if isinstance(built, BuiltResource)] if entries else []
 
 
 def _collect_new(made: NewResource, version: Version, state: State, into: DraftSet) -> None:

@@ -18,7 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from fhirline.mappers.json_pointer import escape, leaves_of, parts, unescape
+from fhirline.mappers.json_pointer import escape, is_list, items_of, leaves_of, parts, unescape
+from fhirline.mappers.payload import IdMark, is_placeholder_id
 from fhirline.mappers.pipeline.credentials import secret_value
 from fhirline.mappers.pipeline.redaction import REDACTED
 from fhirline.mappers.pipeline.secret_keys import secret_key
@@ -62,6 +63,9 @@ OMITTED = "omitted"
 """The mapping did not use a field of the model (`MappingResult.omitted`)."""
 NOT_SUPPORTED = "not-supported"
 """The event has no mapping: the one leaf is the whole body."""
+
+PLACEHOLDER = "§2.6"
+"""A placeholder in place of an id: it is ignored, and the event has the flag ``placeholder-id``."""
 
 _DECLARED = Rule("mapped", DECLARED)
 
@@ -151,11 +155,23 @@ def _step(key: str) -> tuple[str, bool]:
     return f"/{escape(key)}", secret_key(key)
 
 
+class Declared(NamedTuple):
+    """A field of a payload model: its attribute, its rule if it has one, and whether it is an id (`payload.Id`)."""
+
+    attribute: str
+    rule: Rule | None
+    is_id: bool
+
+
 @cache
-def fields(model: type[BaseModel]) -> dict[str, tuple[str, Rule | None]]:
-    """Return JSON name → (attribute, rule) of a payload model."""
+def fields(model: type[BaseModel]) -> dict[str, Declared]:
+    """Return the fields of a payload model by their names in JSON."""
     return {
-        field.alias or name: (name, next((mark for mark in field.metadata if isinstance(mark, Rule)), None))
+        field.alias or name: Declared(
+            name,
+            next((mark for mark in field.metadata if isinstance(mark, Rule)), None),
+            any(isinstance(mark, IdMark) for mark in field.metadata),
+        )
         for name, field in model.model_fields.items()
     }
 
@@ -167,8 +183,11 @@ def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Row
             step, secret = _step(key)
             _unruled(value, pointer + step, secret, rows)
             continue
-        name, rule = declared
+        name, rule, is_id = declared
         read = values[name]
+        if is_id and read is None and value != REDACTED and is_placeholder_id(value):
+            rows.append(Leaf(pointer + _step(key)[0], value, "ignored", PLACEHOLDER))
+            continue
         if rule is None:
             if type(read) is str and not every and value != REDACTED and key not in omitted_keys:
                 continue  # most leaves: a text that was read
@@ -195,9 +214,9 @@ def _read(raw: Any, read: Any, pointer: str, key: str, rows: _Rows) -> None:
     elif isinstance(read, BaseModel) and isinstance(raw, dict):
         _modelled(raw, read, pointer, rows)
     elif isinstance(read, tuple):
-        if isinstance(raw, list):
-            for position, (item, model) in enumerate(zip(raw, read, strict=True)):
-                _read(item, model, f"{pointer}/{position}", key, rows)
+        if is_list(raw):
+            for (place, item), model in zip(items_of(raw, pointer), read, strict=True):
+                _read(item, model, place, key, rows)
         else:
             _read(raw, read[0] if read else None, pointer, key, rows)
     elif read is None:

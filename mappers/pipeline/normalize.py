@@ -18,7 +18,7 @@ from fhirline.mappers.pipeline import common_resources
 from fhirline.mappers.pipeline.credentials import withhold
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.folding import DraftSet, InMemoryState, State, StateUpdate, collect
-from fhirline.mappers.pipeline.ledger import Ledger, read_ledger
+from fhirline.mappers.pipeline.ledger import PLACEHOLDER, Ledger, read_ledger
 from fhirline.mappers.pipeline.outcome import operation_outcome
 from fhirline.mappers.pipeline.output import Output, OutputBuilder, Refusal
 from fhirline.mappers.pipeline.schema_drift import ShownPointers, schema_drift
@@ -115,12 +115,15 @@ class Normalizer:
         withheld: tuple[str, ...],
     ) -> Normalized:
         """Fold what the mapping made, and make the outputs of it."""
+        ledger = read_ledger(context.envelope.body, model, mapped)
         event_flags = [
             *map(Flag, context.envelope.flags),
             *(Flag(code) for code in context.time.flags if mapped.resources),
             *mapped.flags,
             *([Flag("withheld-secret", withheld)] if withheld else ()),
         ]
+        if placeholders := tuple(leaf.pointer for leaf in ledger.notable if leaf.rule == PLACEHOLDER):
+            event_flags.append(Flag("placeholder-id", placeholders))
         drafts = DraftSet(flags=[*event_flags, *(refused.flag for refused in mapped.refused)], updates=updates)
         for made in mapped.resources:
             collect(made, context.version, state, drafts)
@@ -133,7 +136,6 @@ class Normalizer:
             if output := build.of_draft(draft, constant):
                 outputs.append(output)
 
-        ledger = read_ledger(context.envelope.body, model, mapped)
         valid_targets = sorted(targets - build.invalid, key=common_resources.target_order)
         published = bool(outputs and valid_targets)
         if published:

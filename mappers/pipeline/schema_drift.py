@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from fhirline.mappers.json_pointer import escape, unescape
+from fhirline.mappers.json_pointer import escape, items_by_number, unescape
 from fhirline.mappers.pipeline.ledger import LOOKS_SECRET, UNRULED, Ledger, fields
 
 _DRIFT_RULES = (UNRULED, LOOKS_SECRET)
@@ -62,13 +62,6 @@ def schema_drift(ledger: Ledger) -> tuple[str, ...]:
     return tuple(sorted({paths.path(pointer) for pointer in drifting}))
 
 
-def _numbered(value: Mapping[str, Any], token: str) -> int | None:
-    """Return the rank of a key in an object that is sent for a list, with numbers as keys; None for another object."""
-    if not all(key.isdecimal() for key in value):
-        return None
-    return sorted(value, key=int).index(token)
-
-
 class _Place(NamedTuple):
     """A place in the body: the part of its pointer that may be shown, its value, and what the model read there."""
 
@@ -113,10 +106,13 @@ class _Paths:
             return _Place(f"{path}/{token if self._positions else _HIDDEN}", value[position], item)
         if not isinstance(value, dict) or unescape(token) not in value:  # a place that only the mapping names
             return _Place(f"{path}/{token}")
+        numbered = items_by_number(value)
+        if numbered and (isinstance(read, tuple) or self._claimed is not None):
+            rank = next(rank for rank, (key, _) in enumerate(numbered) if key == token)
+            label = token if self._positions and len(token) <= _LONGEST_POSITION else _HIDDEN
+            below = read[rank] if isinstance(read, tuple) and rank < len(read) else None
+            return _Place(f"{path}/{label}", value[token], below)
         if isinstance(read, tuple):
-            if (rank := _numbered(value, token)) is not None and len(value) == len(read):
-                label = token if self._positions and len(token) <= _LONGEST_POSITION else _HIDDEN
-                return _Place(f"{path}/{label}", value[token], read[rank])
             read = read[0] if read else None  # an object in place of a list is read as a list of one
         if not self._is_described(pointer, read):
             return _Place(path, ends=True)

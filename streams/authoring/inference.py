@@ -21,11 +21,13 @@ Schema = Mapping[str, Any]
 MAP = "Maybe[dict[str, Any]]"
 EVENT = "Event"
 RESERVED = frozenset(
-    {"Any", "Flagged", "Items", "Maybe", "Number", "Payload", "Shortest", "Text", "Field", EVENT, "Context"}
+    {"Any", "Flagged", "Id", "Items", "Maybe", "Number", "Payload", "Shortest", "Text", "Field", EVENT, "Context"}
 )
 """Class names that the generated modules use already."""
 
-_ID = re.compile(r"(.*_)?(ids?|uuid|guid|code|key|ref|mrn|no|nr|number|phone|mobile|zip)", re.ASCII)
+_IDENTIFIER = re.compile(r"(.*_)?(ids?|uuid|guid|mrn)", re.ASCII)
+_TEXT = re.compile(r"(.*_)?(code|key|ref|no|nr|number|phone|mobile|zip)", re.ASCII)
+"""Keys of numbers that are names, and are not computed with."""
 _ALIKE = 0.5
 """Share of common fields from which two objects are taken to be the same thing."""
 
@@ -104,7 +106,7 @@ def _plain(schema: Any) -> Schema:
 
 
 def payload_models(samples: Mapping[str, Sequence[Body]], ids: Collection[str]) -> dict[str, Model]:
-    """Infer the model of each event: event type → its class. ``ids``: pointers whose values are read as `Shortest`."""
+    """Infer the model of each event: event type → its class. ``ids``: pointers whose values are read as `Id`."""
     modeller = _Modeller(frozenset(ids))
     nodes = [
         _Node(schema_of(bodies), Model(modeller.named(names.camel(event)), ""), (event,))
@@ -226,12 +228,14 @@ class _Modeller:
 def _scalar(kinds: Mapping[str, Schema], key: str, id: bool) -> tuple[str, str, None, tuple[str, ...]] | None:
     sent = kinds.keys() - {"null"}
     numbers = sent & {"integer", "number"}
-    is_id = id or _ID.fullmatch(names.snake(key)) is not None
+    is_id = id or _IDENTIFIER.fullmatch(names.snake(key)) is not None
+    as_text = is_id or _TEXT.fullmatch(names.snake(key)) is not None
     if not sent:
         return None
-    if "string" in sent or (numbers and is_id):
+    if "string" in sent or (numbers and as_text):
         others = ("boolean",) if "boolean" in sent else ()
-        return "Shortest" if is_id or numbers else "Text", "text" if not numbers else "text or number", None, others
+        read = "Id" if is_id else "Shortest" if as_text or numbers else "Text"
+        return read, "text" if not numbers else "text or number", None, others
     if numbers:
         return "Number", "number", None, ("boolean",) if "boolean" in sent else ()
     return "Flagged", "boolean", None, ()

@@ -164,7 +164,7 @@ def _expression(model: Model, pointer: str) -> str:
         path, current = f"{path}.{field.attribute}", field.model
         conditions.append(path)
     field = next((each for each in current.all_fields() if each.key == last), None)
-    if field is None or field.type != "Shortest":
+    if field is None or field.type not in ("Id", "Shortest"):
         raise ConfigurationError(f"--patient-field: {pointer}: samples also have an object or a list there")
     value = f"{path}.{field.attribute}"
     return f"{value} if {' and '.join(conditions)} else None" if conditions else value

@@ -1,5 +1,8 @@
 """Ids are those of mapping.md §4.1, and plain UUIDv5s for anybody who computes them elsewhere."""
 
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid5
 
 import pytest
@@ -7,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhirline.mappers.identity import Naming, decimal_text, escape_part, key, norm
+from fhirline.mappers.routing import text_at
+from tests.support.cases import Case
 
 BASE = "https://fhirline.example.org"
 NS = UUID("4916c8fc-1b8e-5deb-8e98-1993330ff203")
@@ -69,6 +74,65 @@ def test_different_keys_never_collide(one: list[str], other: list[str]) -> None:
         return [unicodedata.normalize("NFC", part) or "-" for part in parts]
 
     assert (key(*one) == key(*other)) == (plain(one) == plain(other))
+
+
+PATIENT_PLACES: dict[str, Callable[[object], dict[str, Any]]] = {
+    "altibbi": lambda id: {"type": "status_update", "consultation_id": 1, "new_status": "new", "user_id": id},
+    "azodha": lambda id: {"eventName": "BookAppointment", "appointmentId": 1, "patientId": id},
+    "infermedica": lambda id: {
+        "event_type": "survey_finished",
+        "content": {"survey_id": "s1"},
+        "summary": {"patient": {"id": id}},
+    },
+    "mediquo": lambda id: {"type": "patient_message_sent", "payload": {"patient": {"code": id}}},
+}
+"""Vendor → an event of a patient with an id."""
+
+
+def patient(vendor: str, id: object) -> tuple[str, str]:
+    """The id and the identifier of the Patient that an event makes."""
+    body = PATIENT_PLACES[vendor](id)
+    [made] = [
+        output.resource
+        for output in Case(vendor, "synthetic", (body,)).run()[0].outputs
+        if output.resource["resourceType"] == "Patient"
+    ]
+    return made["id"], made["identifier"][0]["value"]
+
+
+@pytest.mark.parametrize("vendor", PATIENT_PLACES)
+@pytest.mark.parametrize(
+    ("sent", "id"),
+    [
+        ([72, 72.0, 7.2e1, "72"], "72"),
+        (["72.0"], "72.0"),
+        (["072"], "072"),
+        ([9007199254740993, "9007199254740993"], "9007199254740993"),  # 2**53 + 1: no double holds it
+        ([18446744073709551615, "18446744073709551615"], "18446744073709551615"),
+        ([1e21, "1000000000000000000000"], "1000000000000000000000"),
+        ([7.5, "7.5"], "7.5"),
+    ],
+)
+def test_an_id_has_one_form_for_every_vendor(vendor: str, sent: list[object], id: str) -> None:
+    """Numbers are in shortest decimal form, never by way of a double; a text is as it was sent."""
+    assert {patient(vendor, each)[1] for each in sent} == {id}
+    assert len({patient(vendor, each) for each in sent}) == 1
+    assert patient(vendor, id + "1") != patient(vendor, id)
+
+
+def test_neighbours_beyond_a_double_are_two() -> None:
+    assert decimal_text(2**53) != decimal_text(2**53 + 1)
+    for number in (2**53 + 1, 2**64, 10**30 + 1):
+        assert decimal_text(number) == decimal_text(Decimal(number)) == str(number)
+    assert decimal_text(Decimal("72.0")) == decimal_text(Decimal("7.2E+1")) == "72"
+
+
+@pytest.mark.parametrize("number", [Decimal("1e999999999"), Decimal("1e-999999999"), 10**500, Decimal("NaN")])
+def test_a_number_without_a_reasonable_text_is_refused(number: Decimal | int) -> None:
+    """It reads as absent: written out, it could be a gigabyte."""
+    with pytest.raises(ValueError, match="number"):
+        decimal_text(number)
+    assert text_at({"id": number}, "/id") is None
 
 
 def test_free_text_is_folded() -> None:

@@ -138,14 +138,14 @@ def test_any_order_of_arrival_ends_in_the_same_store(case: Case) -> None:
 
 
 def final_store(case: Case, envelopes: list[Envelope]) -> dict[str, bytes]:
-    """The last value under each canonical key; without Practitioner, which has no single writer (mapping.md §3.2)."""
+    """The last value under each canonical key."""
     normalize, memory = normalizer(case), InMemoryState()
     store: dict[str, bytes] = {}
     for envelope in envelopes:
         result = normalize(envelope, memory)
         memory.apply(result.state_updates)
         store.update((output.key, output.value) for output in result.outputs)
-    return {key: value for key, value in store.items() if not key.startswith("Practitioner/")}
+    return store
 
 
 def test_state_survives_its_topic() -> None:

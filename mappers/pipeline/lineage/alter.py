@@ -7,6 +7,7 @@ from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 from fhirline.config.vendors import TenantSettings, Vendor, Vendors
+from fhirline.mappers.identity import is_placeholder
 from fhirline.mappers.json_pointer import escape
 from fhirline.mappers.pipeline.envelope import Body
 from fhirline.mappers.pipeline.lineage.compare import text_of
@@ -43,7 +44,9 @@ def other_value(value: Any, taken: Set[str]) -> Any:
         return value / 2
     if not isinstance(value, str) or not value or value.isspace():
         return None
-    return earlier(value) if _DATE.match(value) else next(text for text in _altered(value) if text not in taken)
+    if _DATE.match(value):
+        return earlier(value)
+    return next(text for text in _altered(value) if text not in taken and not is_placeholder(text))
 
 
 def earlier(date: str) -> str:

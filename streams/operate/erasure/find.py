@@ -17,11 +17,11 @@ from collections.abc import Iterable, Mapping
 import orjson
 
 from fhirline.config.settings import Settings
-from fhirline.mappers.azodha import reader
 from fhirline.mappers.infermedica.payload import SurveyFinished
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.mappers.registry import raw_key
+from fhirline.mappers.routing import id_at
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
@@ -227,7 +227,7 @@ def aliases_of(envelope: Envelope) -> list[Compartment]:
     vendor, tenant, body = envelope.vendor, envelope.tenant, envelope.body
     if vendor == "infermedica" and (survey := SurveyFinished.model_validate(body).survey):
         return [Compartment.of(vendor, tenant, "survey", survey[1])]
-    if vendor == "azodha" and (file := reader.text_at(body, "/fileId")):
+    if vendor == "azodha" and (file := id_at(body, "/fileId")):
         return [Compartment.of(vendor, tenant, "file", file)]
     return []
 

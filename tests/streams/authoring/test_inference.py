@@ -42,7 +42,7 @@ def fields(*bodies: Body, ids: tuple[str, ...] = ()) -> dict[str, str]:
         ([{"a": 1}, {"a": 1.5}], {"Sent.a": "Number"}),
         ([{"a": True}, {"a": None}], {"Sent.a": "Flagged"}),
         ([{"a": 1}, {"a": "x"}], {"Sent.a": "Shortest"}),
-        ([{"visit_id": 1, "code": "x", "mobile": 4711}], dict.fromkeys(["Sent.visit_id", "Sent.code"], "Shortest")),
+        ([{"visit_id": 1, "code": "x", "mobile": 4711}], {"Sent.visit_id": "Id", "Sent.code": "Shortest"}),
         ([{"a": {"b": 1}}], {"A.b": "Number", "Sent.a": "Maybe[A]"}),
         ([{"tests": [{"b": 1}, {"c": "x"}]}], {"Test.b": "Number", "Test.c": "Text", "Sent.tests": "Items[Test]"}),
         ([{"a": ["x"]}, {"a": []}], {"Sent.a": "Items[Text]"}),
@@ -76,7 +76,7 @@ def test_other_kinds_that_were_sent_are_named() -> None:
 
 
 def test_a_pointer_of_a_patient_is_read_as_an_id() -> None:
-    assert fields({"patient": {"number": 7}}, ids=("/patient/number",))["Patient.number"] == "Shortest"
+    assert fields({"patient": {"number": 7}}, ids=("/patient/number",))["Patient.number"] == "Id"
 
 
 def test_what_the_samples_leave_empty_is_named() -> None:
