@@ -140,18 +140,16 @@ def test_rows_that_override_shipped_ones_are_listed(tmp_path: Path) -> None:
         "  - {source: [Weekly, monthly], means: {frequency: 1, period: 7, period_unit: d}}\n",
         "utf-8",
     )
-    (tmp_path / "altibbi-status.yaml").write_text(
-        "version: own-1\ntitle: Own\nrows:\n  - {source: [NEW], means: {status: planned, rank: 0}}\n", "utf-8"
+    (tmp_path / "azodha-gender.yaml").write_text(
+        "version: own-1\ntitle: Own\nrows:\n  - {source: [male], means: {gender: male}}\n", "utf-8"
     )
     total, *rows = said(configuration.tables(settings_for(NOWHERE, terminology_dir=tmp_path)), "tables")
-    assert total == (
-        OK,
-        f"{len(load_terminology().names)} code tables; {tmp_path} adds rows for 1 word, and overrides 3 words",
-    )
+    tables = len(load_terminology().names)
+    assert total == (OK, f"{tables} code tables; {tmp_path} adds rows for 1 word, and overrides 3 words")
     gts = "http://terminology.hl7.org/CodeSystem/v3-GTSAbbreviation"
     own = "frequency=1 period=7 period_unit=d"
     assert rows == [
-        (OK, "altibbi-status: NEW: the same as shipped"),
+        (OK, "azodha-gender: male: the same as shipped"),
         (OK, f"frequency: Weekly: frequency=1 period=1 period_unit=wk {gts}#WK -> {own}"),
         (OK, f"frequency: monthly: frequency=1 period=1 period_unit=mo {gts}#MO -> {own}"),
     ]
