@@ -147,7 +147,7 @@ def members(cls: type[Any]) -> set[str]:
         (public(duplicates), set()),
         (public(answers), {"secret_leaf", "label"}),
         (public(narrative), {"div"}),
-        (public(times), {"event_time", "unix_event_time", "date_time", "inverted"}),
+        (public(times), {"event_time", "sent_event_time", "unix_event_time", "date_time", "birth_date", "inverted"}),
     ],
     ids=["Context", "context", "MappingBuilder", "elements", "people", "duplicates", "answers", "narrative", "times"],
 )
