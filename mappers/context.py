@@ -18,6 +18,7 @@ from fhirline.mappers.identity import Naming, Part, key
 from fhirline.mappers.json_pointer import items_of, value_at
 from fhirline.mappers.payload import clean
 from fhirline.mappers.pipeline.envelope import Envelope
+from fhirline.mappers.pipeline.limits import CONTENT_CUT, MAX_STRING, STRING_CUT, Cut, short
 from fhirline.mappers.results import Element, Flags, MergeStrategy, NewResource, Resource, Version
 from fhirline.mappers.times import DateTime, EventTime, birth_date, date_time
 
@@ -184,9 +185,14 @@ class Context:
         return {"url": self.naming.extension("vendor-status"), "valueString": status} if status else None
 
     def _source(self, name: str, pointer: str, value: object, issue: str | None) -> Element:
-        text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+        if isinstance(value, Cut):
+            text, issue = value.text, CONTENT_CUT
+        else:
+            text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+        if len(text) > MAX_STRING:
+            text, issue = text[:MAX_STRING], issue or STRING_CUT
         parts = [
-            {"url": "path", "valueString": clean(pointer) or "/"},
+            {"url": "path", "valueString": clean(short(pointer)) or "/"},
             {"url": "value", "valueString": clean(text) or "-"},
         ]
         if issue:

@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 from uuid import NAMESPACE_URL, uuid5
 
 from fhirline.config import tables
-from fhirline.config.terminology import norm
+from fhirline.config.terminology import LONGEST_CACHED, norm
 
 __all__ = ["Naming", "Part", "decimal_text", "escape_part", "is_placeholder", "key", "norm"]
 
@@ -107,6 +107,9 @@ class Naming:
 
     def id(self, vendor: str, tenant: str, resource_type: str, kind: str, *parts: Part) -> str:
         """Return the UUIDv5 of ``v1|vendor|tenant|ResourceType|kind|k1/k2/…`` under BASE: 36 characters, lower case."""
+        for part in parts:
+            if part.__class__ is str and len(part) > LONGEST_CACHED:
+                return _id.__wrapped__(self._namespace, vendor, tenant, resource_type, kind, *parts)
         return _id(self._namespace, vendor, tenant, resource_type, kind, *parts)
 
     def sid(self, vendor: str, tenant: str, kind: str) -> str:

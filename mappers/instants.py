@@ -27,6 +27,8 @@ _WRITTEN = re.compile(
 A name behind an offset (``+0200 CEST``, ``+02:00[Europe/Paris]``) repeats the zone, and is not read.
 """
 
+_LONGEST = 200
+"""Longest text that is read: longer ones are no time, and would fill the cache."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 
@@ -79,7 +81,7 @@ class Instant:
 
         A date-time without a zone, a date alone and a leap second are none.
         """
-        return _parsed(value) if isinstance(value, str) else None
+        return _parsed(value) if isinstance(value, str) and len(value) <= _LONGEST else None
 
     @classmethod
     def at(cls, moment: datetime) -> Self:

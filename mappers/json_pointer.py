@@ -26,9 +26,17 @@ def unescape(token: str) -> str:
     return token.replace("~1", "/").replace("~0", "~")
 
 
-@lru_cache(maxsize=4096)
+LONGEST_CACHED = 500
+"""Longest pointer or key that is cached: longer ones would fill the memory."""
+
+
 def parts(pointer: str) -> tuple[str, ...]:
     """Return the unescaped reference tokens of a pointer; none for ``""``, the whole document."""
+    return _parts(pointer) if len(pointer) <= LONGEST_CACHED else _parts.__wrapped__(pointer)
+
+
+@lru_cache(maxsize=4096)
+def _parts(pointer: str) -> tuple[str, ...]:
     return tuple(map(unescape, pointer.split("/")[1:]))
 
 

@@ -15,7 +15,7 @@ Drug(name=None, days=Decimal('7.50'), notes=('with food', None))
 import re
 import unicodedata
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -139,7 +139,15 @@ Items = Annotated[tuple[Annotated[T | None, OrAbsent()], ...], BeforeValidator(_
 """A tuple of items read as T. An unreadable item is None, so that the others keep their positions."""
 
 
+DOCUMENT = "document"
+"""Annotation: a field whose content may be cut where an event is too large (mapping.md §1.1): notes, chats, answers."""
+
+
 class Payload(BaseModel):
-    """Base class of every payload model. Unknown fields are not read; the ledger keeps them."""
+    """Base class of every payload model. Unknown fields are not read; the ledger keeps them.
+
+    ``read_whole``: the mapping reads unknown fields as well, so that they are documents (mapping.md §1.1).
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)
+    read_whole: ClassVar[bool] = False

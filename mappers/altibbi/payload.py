@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fhirline.mappers.icd10 import Icd10Code
-from fhirline.mappers.payload import Id, Items, Maybe, Payload, Shortest, Text
+from fhirline.mappers.payload import DOCUMENT, Id, Items, Maybe, Payload, Shortest, Text
 from fhirline.mappers.pipeline.ledger import Rule
 
 
@@ -86,7 +86,7 @@ class Data(Payload):
     lab: Items[Lab] = ()
     doctorReferral: Items[Named] = ()
     followUp: Items[Named] = ()
-    postCallAnswer: Items[Answer] = ()
+    postCallAnswer: Annotated[Items[Answer], DOCUMENT] = ()
     dispense: Annotated[Any, Rule("withheld", "§9.2.9")] = None
 
 

@@ -30,6 +30,9 @@ PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _NUMBERS = (bool, int, float)
 """Types whose falsy values are not absent."""
 
+_MOST_DIGITS = 308
+"""Digits before or after the point of a number that a double may hold."""
+
 _KEYWORDS = {f"{name}_": name for name in keyword.kwlist}
 """Escaped keyword → FHIR's name: ``class_`` → ``class``."""
 
@@ -102,7 +105,7 @@ def extended(*extensions: Element | None) -> Element | None:
 
 def decimal(number: Decimal | None) -> int | float | None:
     """Convert a Decimal to a JSON number without losing a digit; None where a double cannot hold it."""
-    if number is None:
+    if number is None or not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
         return None
     if number == number.to_integral_value():
         whole = int(number)
@@ -113,6 +116,6 @@ def decimal(number: Decimal | None) -> int | float | None:
 
 def integer(number: Decimal | None, least: int = -(2**31), most: int = 2**31 - 1) -> int | None:
     """Convert a Decimal to an int; None if it is not whole, or not within FHIR's integer (or the given bounds)."""
-    if number is None or number != number.to_integral_value() or not least <= number <= most:
+    if number is None or not least <= number <= most or number != number.to_integral_value():
         return None
     return int(number)

@@ -1,6 +1,6 @@
 """Infermedica Intake: finished surveys (mapping.md §10)."""
 
-from fhirline.mappers.infermedica.payload import SurveyFinished
+from fhirline.mappers.infermedica.payload import SurveyFinished, SurveyNames
 from fhirline.mappers.infermedica.survey_finished import survey_finished
 from fhirline.mappers.pipeline.envelope import Body, Envelope
 from fhirline.mappers.registry import EventMapping, VendorMapping
@@ -15,7 +15,7 @@ def _event_type(body: Body, _: str | None) -> str | None:
 
 def _patient_key(body: Body) -> tuple[str, ...] | None:
     """Read the patient's id of an enriched event; a thin event names only its survey (mapping.md §2)."""
-    event = SurveyFinished.model_validate(body)
+    event = SurveyNames.model_validate(body)
     if event.patient_id:
         return (event.patient_id,)
     return ("survey", event.survey.value) if event.survey else None

@@ -1,6 +1,6 @@
 """Infermedica's webhook body and the enriched event (vendor-payloads.md §2.1 to §2.3)."""
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from fhirline.mappers.icd10 import Icd10Code
 from fhirline.mappers.payload import Id, Items, Maybe, Number, Payload, Text
@@ -39,10 +39,16 @@ class Evidence(Payload):
     duration: Maybe[Duration] = None
 
 
-class Summary(Payload):
-    """The survey's summary: the parts that become more than items of the QuestionnaireResponse."""
+class SummaryNames(Payload):
+    """The part of a summary that names its patient."""
 
     patient: Maybe[SummaryPatient] = None
+
+
+class Summary(SummaryNames):
+    """The survey's summary: the parts that become more than items of the QuestionnaireResponse."""
+
+    read_whole: ClassVar[bool] = True
     present_symptoms: Items[Evidence] = ()
     absent_symptoms: Items[Evidence] = ()
     skipped_symptoms: Items[Evidence] = ()
@@ -78,22 +84,17 @@ class EvidenceAssessment(Payload):
     triage: Maybe[Triage] = None
 
 
-class Content(Payload):
-    """The vendor sends ``survey_id`` here. The other two are accepted here as well as in the body."""
-
+class ContentNames(Payload):
     survey_id: Id = None
-    summary: Maybe[Summary] = None
-    evidence_assessment: Maybe[EvidenceAssessment] = None
+    summary: Maybe[SummaryNames] = None
 
 
-class SurveyFinished(Payload):
-    """``survey_finished``: thin, with a survey's id only, or enriched with the survey's results."""
+class SurveyNames(Payload):
+    """The part of a survey that names it and its patient. Any body is read as this one (mapping.md §2.3)."""
 
-    event_type: Text = None
-    content: Maybe[Content] = None
+    content: Maybe[ContentNames] = None
     survey_id: Id = None
-    summary: Maybe[Summary] = None
-    evidence_assessment: Maybe[EvidenceAssessment] = None
+    summary: Maybe[SummaryNames] = None
 
     @property
     def survey(self) -> Located[str] | None:
@@ -101,6 +102,28 @@ class SurveyFinished(Payload):
         if self.content and self.content.survey_id:
             return Located("/content/survey_id", self.content.survey_id)
         return Located("/survey_id", self.survey_id) if self.survey_id else None
+
+    @property
+    def patient_id(self) -> str | None:
+        """The patient's id; None where the event names no patient."""
+        summary = self.summary or (self.content and self.content.summary)
+        return summary.patient.id if summary and summary.patient else None
+
+
+class Content(ContentNames):
+    """The vendor sends ``survey_id`` here. The other two are accepted here as well as in the body."""
+
+    summary: Maybe[Summary] = None
+    evidence_assessment: Maybe[EvidenceAssessment] = None
+
+
+class SurveyFinished(SurveyNames):
+    """``survey_finished``: thin, with a survey's id only, or enriched with the survey's results."""
+
+    event_type: Text = None
+    content: Maybe[Content] = None
+    summary: Maybe[Summary] = None
+    evidence_assessment: Maybe[EvidenceAssessment] = None
 
     @property
     def summarized(self) -> Located[Summary] | None:
@@ -119,9 +142,3 @@ class SurveyFinished(Payload):
         if self.content and self.content.evidence_assessment:
             return Located("/content/evidence_assessment", self.content.evidence_assessment)
         return None
-
-    @property
-    def patient_id(self) -> str | None:
-        """The patient's id; None where the event names no patient."""
-        summary = self.summarized
-        return summary.value.patient.id if summary and summary.value.patient else None

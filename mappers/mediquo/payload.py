@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from fhirline.mappers.payload import Id, Items, Maybe, Number, Payload, Shortest, Text, clean
+from fhirline.mappers.payload import DOCUMENT, Id, Items, Maybe, Number, Payload, Shortest, Text, clean
 from fhirline.mappers.pipeline.ledger import Rule
 
 Withheld = Annotated[Text, Rule("withheld", "§7")]
@@ -118,7 +118,7 @@ class Derivation(Payload):
 class RecordPayload(Payload):
     """The record that is sent with a consultation: history, reports and prescriptions."""
 
-    reports: Items[Report] = ()
+    reports: Annotated[Items[Report], DOCUMENT] = ()
     patient: Maybe[PatientHistory] = None
     professional: Maybe[Professional] = None
     prescriptions: Items[Prescription] = ()

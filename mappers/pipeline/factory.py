@@ -5,6 +5,7 @@ from fhirline.config.terminology import load_terminology
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.fhir.validation import OnDisagreement, Validator, ignored, sampled, validator
 from fhirline.mappers.identity import Naming
+from fhirline.mappers.pipeline.limits import Limits
 from fhirline.mappers.pipeline.normalize import Normalizer
 
 
@@ -19,6 +20,20 @@ def build_normalizer(settings: Settings, on_disagreement: OnDisagreement | None 
         Naming(settings.base, settings.server_base or ""),
         load_terminology(settings.terminology_dir),
         _validator(settings, on_disagreement),
+        limits(settings),
+    )
+
+
+def limits(settings: Settings) -> Limits:
+    """Return the limits of one event that the settings give (mapping.md §1.1)."""
+    return Limits(
+        values=settings.max_event_values,
+        items=settings.max_list_items,
+        resources=settings.max_event_resources,
+        bytes=settings.max_event_bytes,
+        kept=settings.max_kept_values,
+        kept_bytes=settings.max_kept_bytes,
+        state=settings.max_state_entries,
     )
 
 

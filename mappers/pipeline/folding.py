@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from fhirline.mappers.pipeline.limits import HISTORY_CUT, TooComplex
 from fhirline.mappers.results import BuiltResource, Entry, Flag, Fold, MergeStrategy, NewResource, StateEntries, Version
 
 State = Callable[[str], StateEntries]
@@ -14,11 +15,15 @@ LAST_VERSION = "stamp"
 
 
 class StateUpdate(NamedTuple):
-    """One entry of a subject's state, to be written to the state topic and merged there by greatest version."""
+    """One entry of a subject's state, to be written to the state topic and merged there by greatest version.
+
+    ``deleted``: the entry is removed instead, since its subject has too many (mapping.md §1.1).
+    """
 
     subject: str
     name: str
     entry: Entry
+    deleted: bool = False
 
 
 @dataclass(slots=True)
@@ -35,8 +40,13 @@ class DraftSet:
     updates: list[StateUpdate] = field(default_factory=list)
 
 
-def collect(made: NewResource | Fold, version: Version, state: State, into: DraftSet) -> None:
+def collect(
+    made: NewResource | Fold, version: Version, state: State, into: DraftSet, most_entries: int = 1_000
+) -> None:
     """Add the drafts of one result of a mapping, and its state updates. ``version`` is the event's.
+
+    A fold is built from at most ``most_entries`` state entries of one kind, those of the greatest versions; then its
+    first resource has the flag ``history-cut`` (mapping.md §1.1). Raises TooComplex where the event alone has more.
 
     Any order of arrival ends in the same resource: per entry the greatest version wins.
 
@@ -55,13 +65,16 @@ def collect(made: NewResource | Fold, version: Version, state: State, into: Draf
     Ana []
     """
     if isinstance(made, Fold):
-        _collect_fold(made, version, state, into)
+        _collect_fold(made, version, state, into, most_entries)
     else:
         _collect_new(made, version, state, into)
 
 
-def _collect_fold(fold: Fold, version: Version, state: State, into: DraftSet) -> None:
+def _collect_fold(fold: Fold, version: Version, state: State, into: DraftSet, most: int) -> None:
     entries, updates = _merged(fold, version, state(fold.subject))
+    cut = False
+    if len(entries) > most:
+        entries, updates, cut = _latest(fold, version, entries, updates, most)
     into.updates.extend(updates)
     resources: list[BuiltResource] = []
     for made in fold.build(entries):
@@ -69,6 +82,8 @@ def _collect_fold(fold: Fold, version: Version, state: State, into: DraftSet) ->
             into.drafts.extend((built._replace(targeted=False), False) for built in _known(made, state))
         else:
             resources.append(made)
+    if cut and resources:
+        resources[0] = resources[0]._replace(flags=(*resources[0].flags, Flag(HISTORY_CUT, (fold.subject,))))
     keys = set()
     for built in resources:
         key = f"{built.resource['resourceType']}/{built.resource['id']}"
@@ -127,6 +142,35 @@ def _merged(fold: Fold, version: Version, known: StateEntries) -> tuple[StateEnt
     return merged, updates
 
 
+def _latest(
+    fold: Fold, version: Version, merged: StateEntries, updates: list[StateUpdate], most: int
+) -> tuple[StateEntries, list[StateUpdate], bool]:
+    """Limit the entries of each kind to those of the greatest versions.
+
+    A kind is the word before the first space of an entry's name (``transition <event key>``). Returns the entries to
+    build from, the updates to store, and whether any entry is missing. One entry more than is used stays in the state:
+    it tells later events that entries are missing, in whatever order they came. Older ones are deleted.
+    """
+    kinds: dict[str, list[str]] = {}
+    for name in merged:
+        kinds.setdefault(name.partition(" ")[0], []).append(name)
+    unused: set[str] = set()
+    deleted: set[str] = set()
+    for names in kinds.values():
+        if len(names) > most:
+            if sum(name in fold.updates and merged[name].version == version for name in names) > most:
+                raise TooComplex("state entries", fold.subject.partition("/")[0])
+            names.sort(key=lambda name: (merged[name].version[:2], name), reverse=True)
+            unused.update(names[most:])
+            deleted.update(names[most + 1 :])
+    if not unused:
+        return merged, updates, False
+    stored = {update.name for update in updates} - deleted
+    left = {name: entry for name, entry in merged.items() if name not in unused}
+    kept = [update for update in updates if update.name in stored]
+    return left, [*kept, *(StateUpdate(fold.subject, name, merged[name], True) for name in sorted(deleted))], True
+
+
 class InMemoryState:
     """State in a dict, for mapping without Kafka. Call it with a subject to read that subject's entries."""
 
@@ -140,6 +184,9 @@ class InMemoryState:
         """Merge updates, in any order: per entry the greatest version wins."""
         for update in updates:
             entries = self._subjects.setdefault(update.subject, {})
+            if update.deleted:
+                entries.pop(update.name, None)
+                continue
             last = entries.get(update.name)
             if last is None or not last.version > update.entry.version:
                 entries[update.name] = update.entry

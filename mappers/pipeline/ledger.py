@@ -18,9 +18,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from fhirline.mappers.json_pointer import escape, is_list, items_of, leaves_of, parts, unescape
+from fhirline.mappers.json_pointer import LONGEST_CACHED, escape, is_list, items_of, leaves_of, parts, unescape
 from fhirline.mappers.payload import IdMark, is_placeholder_id
 from fhirline.mappers.pipeline.credentials import secret_value
+from fhirline.mappers.pipeline.limits import Cut
 from fhirline.mappers.pipeline.redaction import REDACTED
 from fhirline.mappers.pipeline.secret_keys import secret_key
 from fhirline.mappers.results import MappingResult
@@ -61,6 +62,8 @@ UNRULED = "no rule"
 LOOKS_SECRET = "§7, last row"
 OMITTED = "omitted"
 """The mapping did not use a field of the model (`MappingResult.omitted`)."""
+CUT = "§1.1"
+"""Values that a mapping reads, cut from an event that is too large. The leaf's value is a `Cut`."""
 NOT_SUPPORTED = "not-supported"
 """The event has no mapping: the one leaf is the whole body."""
 
@@ -70,12 +73,20 @@ PLACEHOLDER = "§2.6"
 _DECLARED = Rule("mapped", DECLARED)
 
 
-def read_ledger(body: Mapping[str, Any], model: BaseModel | None, mapped: MappingResult) -> "Ledger":
+def read_ledger(
+    body: Mapping[str, Any],
+    model: BaseModel | None,
+    mapped: MappingResult,
+    cuts: Sequence[Cut] = (),
+    whole: Mapping[str, Any] | None = None,
+) -> "Ledger":
     """Read the ledger of a redacted body, which ``model`` has read and ``mapped`` is the mapping's result of.
 
-    ``model`` is None for an event without a mapping.
+    ``model`` is None for an event without a mapping. ``cuts`` are the values that ``body`` lacks of
+    ``whole`` (mapping.md §1.1).
     """
-    return Ledger(tuple(_leaves(body, model, mapped, every=False)), body, model, mapped)
+    notable = tuple(_leaves(body, model, mapped, cuts, every=False))
+    return Ledger(notable, body, model, mapped, cuts, whole or body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +115,20 @@ class Ledger:
     body: Mapping[str, Any] = field(repr=False)
     model: BaseModel | None = field(repr=False)
     mapped: MappingResult = field(repr=False)
+    cuts: Sequence[Cut] = ()
+    whole: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The body before anything was cut from it."""
 
     def __iter__(self) -> Iterator[Leaf]:
-        return iter(_leaves(self.body, self.model, self.mapped, every=True))
+        return iter(_leaves(self.body, self.model, self.mapped, self.cuts, every=True))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
-def _leaves(body: Mapping[str, Any], model: BaseModel | None, mapped: MappingResult, every: bool) -> list[Leaf]:
+def _leaves(
+    body: Mapping[str, Any], model: BaseModel | None, mapped: MappingResult, cuts: Sequence[Cut], every: bool
+) -> list[Leaf]:
     rows = _Rows(every, frozenset(mapped.omitted))
     if mapped.claims is not None:
         _claimed(body, "", mapped.claims, False, rows)
@@ -120,7 +136,19 @@ def _leaves(body: Mapping[str, Any], model: BaseModel | None, mapped: MappingRes
         _read(body, model, "", "", rows)
     else:
         rows.append(Leaf("", None, "kept", NOT_SUPPORTED))
-    return rows.leaves
+    return [*_without_places(rows.leaves, cuts), *map(_cut, cuts)] if cuts else rows.leaves
+
+
+def _without_places(leaves: Sequence[Leaf], cuts: Sequence[Cut]) -> Iterator[Leaf]:
+    """Yield the leaves without the nulls in lists that replace a cut item."""
+    places = {cut.pointer for cut in cuts}
+    return (leaf for leaf in leaves if leaf.pointer not in places)
+
+
+def _cut(cut: Cut) -> Leaf:
+    if _secret_pointer(cut.pointer):
+        return Leaf(cut.pointer, cut, "withheld", LOOKS_SECRET)
+    return Leaf(cut.pointer, cut, "kept", CUT if cut.read else UNRULED, unplaced=True)
 
 
 def _secret_pointer(pointer: str) -> bool:
@@ -150,9 +178,13 @@ class _Rows:
 
 
 @lru_cache(maxsize=4096)
+def _known_step(key: str) -> tuple[str, bool]:
+    return f"/{escape(key)}", secret_key(key)
+
+
 def _step(key: str) -> tuple[str, bool]:
     """Return a key as a pointer's next step, and whether it looks like the key of a secret."""
-    return f"/{escape(key)}", secret_key(key)
+    return _known_step(key) if len(key) <= LONGEST_CACHED else _known_step.__wrapped__(key)
 
 
 class Declared(NamedTuple):

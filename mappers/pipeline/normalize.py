@@ -15,14 +15,17 @@ from fhirline.mappers.identity import Naming
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline import common_resources
+from fhirline.mappers.pipeline.bounds import LEVELS, Bounded, bounded
 from fhirline.mappers.pipeline.credentials import withhold
-from fhirline.mappers.pipeline.envelope import Envelope
+from fhirline.mappers.pipeline.envelope import Body, Envelope
 from fhirline.mappers.pipeline.folding import DraftSet, InMemoryState, State, StateUpdate, collect
-from fhirline.mappers.pipeline.ledger import PLACEHOLDER, Ledger, read_ledger
+from fhirline.mappers.pipeline.kept import kept_leaves
+from fhirline.mappers.pipeline.ledger import PLACEHOLDER, Leaf, Ledger, read_ledger
+from fhirline.mappers.pipeline.limits import CONTENT_CUT, STRING_CUT, Cut, Limits, TooComplex
 from fhirline.mappers.pipeline.outcome import operation_outcome
 from fhirline.mappers.pipeline.output import Output, OutputBuilder, Refusal
 from fhirline.mappers.pipeline.schema_drift import ShownPointers, schema_drift
-from fhirline.mappers.registry import raw_key, vendor_mapping
+from fhirline.mappers.registry import EventMapping, raw_key, vendor_mapping
 from fhirline.mappers.results import Entry, Flag, MappingResult, Version
 
 __all__ = ["InMemoryState", "Normalized", "Normalizer", "Output", "Refusal", "State", "StateUpdate"]
@@ -68,17 +71,17 @@ class Normalizer:
     naming: Naming
     terminology: Terminology
     validate: Validator
+    limits: Limits = field(default_factory=Limits)
+    """What one event may become (mapping.md §1.1)."""
     _constant_outputs: dict[tuple[str, str], tuple[Output, ...]] = field(default_factory=dict, init=False, repr=False)
     """(vendor, tenant) → Organization and Device, which depend on no event: made and validated once."""
 
     def __call__(self, envelope: Envelope, state: State) -> Normalized:
+        """Map an event; raise TooComplex where its clinical content alone exceeds the limits (mapping.md §1.1)."""
         receipt = f"Event/{envelope.event_key}"
         if first := state(receipt).get(FIRST_RECEIPT):
             envelope = envelope.received_first(Instant(first.version.at, first.version.order))
         key = raw_key(envelope)
-        body, withheld = withhold(envelope.body)
-        if body is not envelope.body:
-            envelope = replace(envelope, body=body)
         declared = vendor_mapping(envelope.vendor)
         event_type = declared.event_type(envelope.body, envelope.route_event)
         mapping = declared.events.get(event_type) if event_type else None
@@ -94,15 +97,36 @@ class Normalizer:
             vendor.name,
         )
         if mapping is None:
-            mapped, model = MappingResult(flags=(Flag("not-supported"),)), None
-        else:
-            model = mapping.model.model_validate(envelope.body)
-            mapped = mapping.map(model, context)
+            within, unmapped = Bounded(envelope.body, envelope.body), MappingResult(flags=(Flag("not-supported"),))
+            return self._assembled(context, key, unmapped, None, state, within)
+        failure = TooComplex("values")
+        tried: tuple[Cut, ...] | None = None
+        for level in range(LEVELS):
+            within = bounded(envelope.body, mapping.model, self.limits, level)
+            if within.cuts == tried:
+                break  # nothing more can be cut
+            try:
+                return self._mapped(context, key, mapping, within, state)
+            except TooComplex as error:
+                tried, failure = within.cuts, error
+        raise failure
+
+    def _mapped(self, context: Context, key: str, mapping: EventMapping, within: Bounded, state: State) -> Normalized:
+        """Map the part of an event's body that is within the limits, without credentials (mapping.md §7)."""
+        body, withheld = withhold(within.body)
+        envelope = context.envelope
+        if body is not envelope.body:
+            envelope = replace(envelope, body=body)
+            context = replace(context, envelope=envelope)
+        model = mapping.model.model_validate(body)
+        mapped = mapping.map(model, context)
+        if len(mapped.resources) > self.limits.resources:
+            raise TooComplex("resources")
         updates = []
         if context.time.from_received and mapped.resources:
             entry = Entry(Version(envelope.received_at.order, envelope.event_key, envelope.received_at.text), None)
-            updates.append(StateUpdate(receipt, FIRST_RECEIPT, entry))
-        return self._assembled(context, key, mapped, model, state, updates, withheld)
+            updates.append(StateUpdate(f"Event/{envelope.event_key}", FIRST_RECEIPT, entry))
+        return self._assembled(context, key, mapped, model, state, within, updates, withheld)
 
     def _assembled(
         self,
@@ -111,11 +135,13 @@ class Normalizer:
         mapped: MappingResult,
         model: Payload | None,
         state: State,
-        updates: list[StateUpdate],
-        withheld: tuple[str, ...],
+        within: Bounded,
+        updates: Sequence[StateUpdate] = (),
+        withheld: tuple[str, ...] = (),
     ) -> Normalized:
         """Fold what the mapping made, and make the outputs of it."""
-        ledger = read_ledger(context.envelope.body, model, mapped)
+        ledger = read_ledger(context.envelope.body, model, mapped, within.cuts, within.whole)
+        kept, cuts = self._kept(ledger, within.whole) if mapped.resources else ([], within.cuts)
         event_flags = [
             *map(Flag, context.envelope.flags),
             *(Flag(code) for code in context.time.flags if mapped.resources),
@@ -124,10 +150,16 @@ class Normalizer:
         ]
         if placeholders := tuple(leaf.pointer for leaf in ledger.notable if leaf.rule == PLACEHOLDER):
             event_flags.append(Flag("placeholder-id", placeholders))
-        drafts = DraftSet(flags=[*event_flags, *(refused.flag for refused in mapped.refused)], updates=updates)
+        if cuts:
+            event_flags.append(Flag(CONTENT_CUT, tuple(cut.pointer for cut in cuts)))
+        if within.shortened:
+            event_flags.append(Flag(STRING_CUT, within.shortened))
+        drafts = DraftSet(flags=[*event_flags, *(refused.flag for refused in mapped.refused)], updates=[*updates])
         for made in mapped.resources:
-            collect(made, context.version, state, drafts)
-        build = OutputBuilder(context, self.validate, key, drafts)
+            collect(made, context.version, state, drafts, self.limits.state)
+        if len(drafts.drafts) > self.limits.resources:
+            raise TooComplex("resources")
+        build = OutputBuilder(context, self.validate, key, drafts, self.limits.bytes)
         build.refusals.extend(map(Refusal.of, mapped.refused))
 
         outputs = [*self._constants(context, build)] if mapped.resources else []
@@ -139,7 +171,7 @@ class Normalizer:
         valid_targets = sorted(targets - build.invalid, key=common_resources.target_order)
         published = bool(outputs and valid_targets)
         if published:
-            unplaced = [context.source_data(leaf.pointer, leaf.value) for leaf in ledger.notable if leaf.unplaced]
+            unplaced = [context.source_data(leaf.pointer, leaf.value) for leaf in kept]
             provenance = common_resources.provenance(
                 context, valid_targets, unplaced, mapped.professional, mapped.engine
             )
@@ -150,8 +182,9 @@ class Normalizer:
 
         bundle = build.of_bundle(outputs) if outputs else None
         shown = ShownPointers(ledger)
-        flags = [flag._replace(at=tuple(map(shown, flag.at))) if flag.at else flag for flag in drafts.flags]
-        outcome = operation_outcome(context, flags, ledger.notable, published, shown)
+        flags = _shown(drafts.flags, shown)
+        cuts = [cut._replace(pointer=shown(cut.pointer)) for cut in cuts]
+        outcome = operation_outcome(context, flags, ledger.notable, published, shown, cuts)
         return Normalized(
             context.event_type,
             context.version,
@@ -167,6 +200,11 @@ class Normalizer:
             _unmapped(mapped, drafts.flags),
         )
 
+    def _kept(self, ledger: Ledger, body: Body) -> tuple[Sequence[Leaf], Sequence[Cut]]:
+        """Return the leaves that the Provenance keeps, and those of them that are a Cut."""
+        kept = kept_leaves((leaf for leaf in ledger.notable if leaf.unplaced), body, self.limits)
+        return kept, [leaf.value for leaf in kept if isinstance(leaf.value, Cut)]
+
     def _constants(self, context: Context, build: OutputBuilder) -> Iterator[Output]:
         """Yield the outputs of the vendor's Organization and the mapper's Device."""
         tenant = (context.envelope.vendor, context.envelope.tenant)
@@ -181,6 +219,15 @@ class Normalizer:
             self._constant_outputs[tenant] = valid
         for output in self._constant_outputs[tenant]:
             yield output._replace(version=context.version)
+
+
+def _shown(flags: Sequence[Flag], shown: ShownPointers) -> list[Flag]:
+    """Return the flags with the part of each pointer that may be shown. Resources of one item share its flags."""
+    known: dict[int, tuple[str, ...]] = {}
+    for flag in flags:
+        if flag.at and id(flag.at) not in known:
+            known[id(flag.at)] = tuple(map(shown, flag.at))
+    return [flag._replace(at=known[id(flag.at)]) if flag.at else flag for flag in flags]
 
 
 def _unmapped(mapped: MappingResult, flags: Sequence[Flag]) -> tuple[tuple[str, str], ...]:

@@ -1,5 +1,6 @@
 """Outputs of one event: meta, narrative, validation and bytes are added to each resource."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from fhirline.mappers.fhir.narratives import identifiers, narrated
 from fhirline.mappers.fhir.validation import Problem, Validator
 from fhirline.mappers.pipeline import common_resources
 from fhirline.mappers.pipeline.folding import DraftSet
+from fhirline.mappers.pipeline.limits import STRING_CUT, TooComplex, shortened
 from fhirline.mappers.results import BuiltResource, Element, Flag, Refused, Resource, Version
 from fhirline.topics.declared import PATIENTLESS_TYPES
 
@@ -56,7 +58,7 @@ class Refusal:
 
 
 class OutputBuilder:
-    """Makes the outputs of one event.
+    """Makes the outputs of one event; raises TooComplex where their bytes exceed ``most_bytes`` (mapping.md §1.1).
 
     A resource that fails validation becomes a Refusal, its key (``Type/id``) is added to ``invalid``, and the event's
     other resources are published.
@@ -65,6 +67,7 @@ class OutputBuilder:
     __slots__ = (
         "_context",
         "_drafts",
+        "_left",
         "_metas",
         "_partition",
         "_patients",
@@ -74,8 +77,11 @@ class OutputBuilder:
         "refusals",
     )
 
-    def __init__(self, context: Context, validate: Validator, raw_key: str, drafts: DraftSet) -> None:
+    def __init__(
+        self, context: Context, validate: Validator, raw_key: str, drafts: DraftSet, most_bytes: int = sys.maxsize
+    ) -> None:
         self.raw_key = raw_key
+        self._left = most_bytes
         self.refusals: list[Refusal] = []
         self.invalid: set[str] = set()
         self._context, self._validate, self._drafts = context, validate, drafts
@@ -121,10 +127,21 @@ class OutputBuilder:
         """Validate ``to_check`` (by default the resource) and serialize the resource; None if it is invalid."""
         resource_type = resource["resourceType"]
         key = f"{resource_type}/{resource['id']}"
-        if problems := self._validate(to_check or resource):
+        problems = self._validate(to_check or resource)
+        if problems and to_check is None:
+            resource, long = shortened(resource)
+            if long:
+                self._drafts.flags.append(Flag(STRING_CUT, tuple(f"{resource_type}.{path}" for path in long)))
+                problems = self._validate(resource)
+        if problems:
             self.refusals.append(Refusal("resource-invalid", resource_type, tuple(problems)))
             self._drafts.flags.append(Flag("resource-invalid", tuple(problem.path for problem in problems)))
             self.invalid.add(key)
             return None
         partition_by = key if resource_type in PATIENTLESS_TYPES else self._partition
-        return Output(resource, key, orjson.dumps(resource), partition_by, version, constant)
+        value = orjson.dumps(resource)
+        if to_check is None:  # a Bundle has the bytes of its resources, which were counted
+            self._left -= len(value)
+            if self._left < 0:
+                raise TooComplex("bytes", resource_type)
+        return Output(resource, key, value, partition_by, version, constant)

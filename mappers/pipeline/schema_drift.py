@@ -22,6 +22,9 @@ _FIELD_NAME = re.compile(r"(?=.{1,40}$)[a-z][A-Za-z]*(?:_[A-Za-z]+)*")
 _MOST_UNDECLARED = 8
 """Undeclared keys of one object that may be shown: a release adds a few fields, a map has a key per entry."""
 
+_MOST_PATHS = 100
+"""Paths of one event at most: each is a label of a metric."""
+
 _HIDDEN = "*"
 
 _LONGEST_POSITION = 3
@@ -59,7 +62,7 @@ def schema_drift(ledger: Ledger) -> tuple[str, ...]:
     if not drifting:
         return ()
     paths = _Paths(ledger)
-    return tuple(sorted({paths.path(pointer) for pointer in drifting}))
+    return tuple(sorted({paths.path(pointer) for pointer in drifting}))[:_MOST_PATHS]
 
 
 class _Place(NamedTuple):
@@ -81,8 +84,9 @@ class _Paths:
         modelled = model is not None and bool(fields(type(model)))
         self._claimed = None if modelled or mapped.claims is None else _with_ancestors(mapped.claims)
         self._hidden_keys = frozenset(mapped.hidden_keys)
-        self._places = {"": _Place("", ledger.body, model)}
+        self._places = {"": _Place("", ledger.whole, model)}
         self._may_show: dict[str, bool] = {}
+        self._positions_of: dict[str, dict[str, int]] = {}
 
     def path(self, pointer: str) -> str:
         """Return the part of a leaf's pointer that may be shown."""
@@ -106,9 +110,9 @@ class _Paths:
             return _Place(f"{path}/{token if self._positions else _HIDDEN}", value[position], item)
         if not isinstance(value, dict) or unescape(token) not in value:  # a place that only the mapping names
             return _Place(f"{path}/{token}")
-        numbered = items_by_number(value)
-        if numbered and (isinstance(read, tuple) or self._claimed is not None):
-            rank = next(rank for rank, (key, _) in enumerate(numbered) if key == token)
+        ranks = self._ranks(pointer, value)
+        if ranks and (isinstance(read, tuple) or self._claimed is not None):
+            rank = ranks[token]
             label = token if self._positions and len(token) <= _LONGEST_POSITION else _HIDDEN
             below = read[rank] if isinstance(read, tuple) and rank < len(read) else None
             return _Place(f"{path}/{label}", value[token], below)
@@ -122,6 +126,13 @@ class _Paths:
             return _Place(f"{path}/{token}", value[key], below)
         shown = _FIELD_NAME.fullmatch(key) and self._may_show_undeclared(pointer, value, read)
         return _Place(f"{path}/{key if shown else _HIDDEN}", ends=True)
+
+    def _ranks(self, pointer: str, value: Mapping[str, Any]) -> Mapping[str, int]:
+        """Return the positions of the keys of an object that is a list (mapping.md §2.4); none for another one."""
+        if pointer not in self._positions_of:
+            numbered = items_by_number(value) or ()
+            self._positions_of[pointer] = {key: rank for rank, (key, _) in enumerate(numbered)}
+        return self._positions_of[pointer]
 
     def _is_described(self, pointer: str, read: Any) -> bool:
         """Return whether a model or a claim declares that an object's keys are field names."""

@@ -11,6 +11,7 @@ from fhirline.config.exit_codes import UNMAPPED
 from fhirline.config.settings import load_settings
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers.pipeline.envelope import UnreadableBody, open_envelope
+from fhirline.mappers.pipeline.limits import TooComplex
 from fhirline.mappers.pipeline.lineage import Lineage, lineage
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from fhirline.mappers.registry import VENDORS, open_without_receipt
@@ -92,7 +93,12 @@ def map_(
             warn("map", f"{name}: {error} ({error.code})")
             failed = True
             continue
-        result = normalize(envelope, state)
+        try:
+            result = normalize(envelope, state)
+        except TooComplex as error:
+            warn("map", f"{name}: {error} (too-complex)")
+            failed = True
+            continue
         if explain:
             if ndjson or len(files or ()) > 1:
                 print(f"# {name} {result.event_type}")

@@ -68,7 +68,7 @@ class PartitionState:
     def apply(self, updates: Iterable[StateUpdate]) -> None:
         """Merge updates; each entry keeps its greatest version."""
         for update in updates:
-            self._merge(update.subject, update.name, encode(update.entry))
+            self._take(update.subject, update.name, None if update.deleted else encode(update.entry))
 
     def record_updates(
         self, topic: str, partition: int, raw_key: str, updates: Sequence[StateUpdate], largest: int = sys.maxsize
@@ -83,12 +83,16 @@ class PartitionState:
         if any(len(record.key) + len(record.value or b"") + FRAMING > largest for record in records):
             raise StateEntryTooLarge
         for update, record in zip(updates, records, strict=True):
-            self._merge(update.subject, update.name, record.value or b"")
+            self._take(update.subject, update.name, record.value)
         return records
 
     def read(self, key: bytes, value: bytes | None) -> None:
-        """Merge a record of the state topic. A tombstone removes its entry (erasure)."""
+        """Merge a record of the state topic. A tombstone removes its entry (erasure, or too many entries)."""
         _, subject, name = orjson.loads(key)
+        self._take(subject, name, value if value is None else bytes(value))
+
+    def _take(self, subject: str, name: str, value: bytes | None) -> None:
+        """Merge an entry; None removes it."""
         if value is None:
             entries = self._subjects.get(subject, {})
             if (known := entries.pop(name, None)) is not None:
@@ -97,7 +101,7 @@ class PartitionState:
             if not entries:
                 self._subjects.pop(subject, None)
         else:
-            self._merge(subject, name, bytes(value))
+            self._merge(subject, name, value)
 
     @property
     def start(self) -> int:
@@ -145,7 +149,7 @@ def _version(fields: Mapping[str, Any]) -> Version:
 def state_record(topic: str, partition: int, raw_key: str, update: StateUpdate) -> ProducerRecord:
     """Return an update's record. Its key begins with the raw record's key, by which a patient's entries are found."""
     key = orjson.dumps([raw_key, update.subject, update.name])
-    return ProducerRecord(topic, key, encode(update.entry), partition)
+    return ProducerRecord(topic, key, None if update.deleted else encode(update.entry), partition)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.identity import escape_part
 from fhirline.mappers.pipeline.body import CAUSES, MAX_DEPTH, UnreadableBody, deeper_than, fingerprint, read_body
 from fhirline.mappers.pipeline.envelope import Envelope
+from fhirline.mappers.pipeline.limits import TooComplex, short
 from fhirline.mappers.pipeline.normalize import Refusal
 from fhirline.mappers.pipeline.redaction import redact
 from fhirline.streams.kafka import headers
@@ -22,6 +23,7 @@ from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_val
 from fhirline.topics.declared import dead_letter_topic
 
 MAPPING_FAILED = "mapping-failed"
+TOO_COMPLEX = "too-complex"
 TOO_LARGE = "record-too-large"
 WORKER_ENDED = "worker-ended"
 """Error code of an event over which several processes have ended (`streams.step2_consume.unfinished`)."""
@@ -115,6 +117,13 @@ def failure_letter(raw: ConsumerRecord, envelope: Envelope, error: Exception, ta
     """Build the dead letter of an event that a defect of ours failed on."""
     value, event = redacted_value(raw, envelope), envelope.event_key
     return dead_letter(raw, value, MAPPING_FAILED, _raised_at(error), event=event, tables=tables)
+
+
+def too_complex_letter(raw: ConsumerRecord, envelope: Envelope, error: TooComplex, tables: str = "") -> ProducerRecord:
+    """Build the dead letter of an event whose clinical content exceeds a limit (mapping.md §1.1)."""
+    value, path, event = redacted_value(raw, envelope), short(error.path), envelope.event_key
+    problems = orjson.dumps([{"code": TOO_COMPLEX, "problem": error.limit, "path": path}]).decode()
+    return dead_letter(raw, value, TOO_COMPLEX, path, errors=problems, event=event, tables=tables)
 
 
 def refusal_letter(

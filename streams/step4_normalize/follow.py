@@ -4,13 +4,16 @@ No event can end the worker. Every failure of an event becomes its dead letter, 
 as everything else, so that the event's offset may be committed (faust.md §2.3).
 """
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.table_digests import tables_version
 from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
+from fhirline.mappers.pipeline.limits import TooComplex
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer, Output, State, StateUpdate
 from fhirline.mappers.registry import raw_key
 from fhirline.mappers.results import Version
@@ -18,17 +21,23 @@ from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step4_normalize.dead_letter import (
     MAPPING_FAILED,
+    TOO_COMPLEX,
     TOO_LARGE,
     WORKER_ENDED,
     dead_letter,
     failure_letter,
     refusal_letter,
+    too_complex_letter,
     too_large_letter,
     unreadable_letter,
 )
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import BUNDLE, OUTCOME, canonical_topic
 from fhirline.topics.partition import partition_for
+
+LARGE = 262_144
+"""Bytes of a value from which on the garbage collector waits until the event has been mapped. Parsed JSON has no
+cycles, and collections while a million objects are made take most of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,17 @@ def follow(
     Raises ConfigurationError or KafkaAccessError where ``blocked`` cannot tell who is erased. Every other exception
     becomes a dead letter.
     """
+    with _collecting(len(raw.value or b"") < LARGE):
+        return _follow(raw, normalize, state, partitions, blocked)
+
+
+def _follow(
+    raw: ConsumerRecord,
+    normalize: Normalizer,
+    state: State,
+    partitions: int,
+    blocked: Callable[[Envelope], bool] | None,
+) -> Followed:
     tables = tables_version(normalize.terminology)
     try:
         envelope = envelope_of(raw)
@@ -77,6 +97,8 @@ def follow(
         records = [*_outputs(raw, envelope, normalized, partitions, tables)]
     except (ConfigurationError, KafkaAccessError):
         raise
+    except TooComplex as error:
+        return Followed((too_complex_letter(raw, envelope, error, tables),), key=key, error=TOO_COMPLEX)
     except Exception as error:  # noqa: BLE001  # a defect of ours costs this event a dead letter, not the worker
         return Followed((failure_letter(raw, envelope, error, tables),), key=key, error=MAPPING_FAILED)
     code = None
@@ -92,6 +114,19 @@ def given_up(raw: ConsumerRecord) -> Followed:
     The letter has no value: reading it again may be what ended them. The raw record, which it names, has it.
     """
     return Followed((dead_letter(raw, None, WORKER_ENDED),), error=WORKER_ENDED)
+
+
+@contextmanager
+def _collecting(collect: bool) -> Iterator[None]:
+    """Suspend the garbage collector unless ``collect``, and restore it as it was."""
+    suspend = not collect and gc.isenabled()
+    if suspend:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if suspend:
+            gc.enable()
 
 
 def state_too_large(raw: ConsumerRecord, topic: str, normalize: Normalizer) -> Followed:

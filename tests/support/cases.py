@@ -18,6 +18,7 @@ from fhirline.mappers.fhir.validation import Validator, validator
 from fhirline.mappers.identity import Naming
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import Envelope, open_envelope
+from fhirline.mappers.pipeline.limits import Limits
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, Normalizer
 from tests.support.paths import GOLDEN
 
@@ -50,12 +51,13 @@ class Case:
         assert received is not None
         return open_envelope(self.vendor, "acme", orjson.dumps(body), received, self.route_event)
 
-    def normalizer(self, check: Validator | None = None) -> Normalizer:
+    def normalizer(self, check: Validator | None = None, limits: Limits | None = None) -> Normalizer:
         return Normalizer(
             with_settings(self.vendor, self.settings or {}),
             Naming(BASE),
             load_terminology(),
             check or validator("spec"),
+            limits or Limits(),
         )
 
     def run(self) -> list[Normalized]:

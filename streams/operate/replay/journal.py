@@ -103,8 +103,10 @@ class Journal:
             )
             database.executemany(
                 "INSERT OR REPLACE INTO state_entries VALUES (?, ?, ?)",
-                ((key, value, live) for key, value in batch.state_entries.items()),
+                ((key, value, live) for key, value in batch.state_entries.items() if value),
             )
+            deleted = [(key,) for key, value in batch.state_entries.items() if not value]  # beyond the limit of entries
+            database.executemany("DELETE FROM state_entries WHERE key = ?", deleted)
             database.executemany(
                 "INSERT OR REPLACE INTO mapped VALUES (?, ?)", ((offset, live) for offset in batch.mapped)
             )

@@ -1,0 +1,209 @@
+"""The limits of one event (mapping.md §1.1): what is cut, in which order, and what is said about it."""
+
+import hashlib
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+
+from fhirline.mappers.fhir import elements
+from fhirline.mappers.identity import decimal_text
+from fhirline.mappers.json_pointer import leaves_of, value_at
+from fhirline.mappers.pipeline.limits import MAX_SHOWN, MAX_STRING, Limits, TooComplex
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
+from tests.support.cases import Case
+
+PRESCRIPTION = {"id": "r1", "active_substances": ["Ibuprofen"]}
+
+
+def mediquo(**payload: Any) -> dict[str, Any]:
+    return {
+        "type": "patient_consultation_finished",
+        "occurred_on": 1700000000,
+        "payload": {
+            "consultation": {"id": "c1"},
+            "patient": {"code": "p1"},
+            "prescriptions": [PRESCRIPTION],
+            **payload,
+        },
+    }
+
+
+def status(number: int) -> dict[str, Any]:
+    """The number-th status update of one Altibbi consultation."""
+    minute = f"2023-06-15T{9 + number // 60:02d}:{number % 60:02d}:00Z"
+    return {
+        "type": "status_update",
+        "consultation_id": 5,
+        "user_id": 1,
+        "old_status": "new" if number % 2 else "in_progress",
+        "new_status": "in_progress" if number % 2 else "new",
+        "datetime": minute,
+    }
+
+
+def normalized(vendor: str, body: dict[str, Any], limits: Limits | None = None) -> Normalized:
+    case = Case(vendor, "bounds", (body,))
+    return case.normalizer(limits=limits)(case.envelope(body), InMemoryState())
+
+
+def made(result: Normalized, resource_type: str) -> list[dict[str, Any]]:
+    found = [orjson.loads(output.value) for output in result.outputs]
+    return [resource for resource in found if resource["resourceType"] == resource_type]
+
+
+def entries(result: Normalized) -> dict[str, dict[str, Any]]:
+    """Path → content of the entries of cut values on the Provenance."""
+    found = {}
+    for extension in made(result, "Provenance")[0].get("extension", []):
+        parts = {part["url"]: part.get("valueString", part.get("valueCode")) for part in extension["extension"]}
+        if parts.get("issue") == "content-cut":
+            found[parts["path"]] = orjson.loads(parts["value"])
+    return found
+
+
+def issue(result: Normalized, flag: str) -> dict[str, Any]:
+    assert result.outcome is not None
+    issues = orjson.loads(result.outcome.value)["issue"]
+    return next(each for each in issues if each["details"]["coding"][0]["code"] == flag)
+
+
+def test_a_subtree_beyond_the_limit_is_one_entry_that_can_be_checked() -> None:
+    chat = [{"from": "patient", "text": f"message {number}"} for number in range(5_000)]
+    result = normalized("mediquo", mediquo(chat=chat))
+    written = orjson.dumps(chat, option=orjson.OPT_SORT_KEYS)
+    expected = {"values": 10_000, "bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
+    assert entries(result) == {"/payload/chat": expected}
+    told = issue(result, "content-cut")
+    assert told["expression"] == ["/payload/chat"]
+    assert told["diagnostics"] == f"/payload/chat: 10000 values, {len(written)} bytes, SHA-256 {expected['sha256']}"
+    assert len(made(result, "MedicationRequest")) == 1
+    assert "/payload/*" in result.schema_drift or "/payload/chat" in result.schema_drift
+
+
+def test_small_values_beside_a_large_one_are_kept_as_they_are() -> None:
+    result = normalized("mediquo", mediquo(extra={"color": "blue", "log": [0] * 100_000}))
+    assert [*entries(result)] == ["/payload/extra/log"]
+    kept = made(result, "Provenance")[0]["extension"]
+    assert ["/payload/extra/color", "blue"] in [
+        [part["valueString"] for part in each["extension"][:2]] for each in kept
+    ]
+
+
+def test_every_leaf_has_a_row_or_an_entry_above_it() -> None:
+    body = mediquo(chat=[{"a": [1, 2, {"b": "c"}]}] * 4_000, reports=[{"type": "soap", "content": {"plan": "rest"}}])
+    result = normalized("mediquo", body)
+    rows = [leaf.pointer for leaf in result.ledger]
+    assert len(rows) == len({*rows})
+    known = {*rows}
+    for pointer, _ in leaves_of(body):
+        above = [pointer]
+        while above[-1]:
+            above.append(above[-1].rpartition("/")[0])
+        assert any(place in known for place in above), pointer
+
+
+def test_a_clinical_list_is_never_cut_but_refused() -> None:
+    with pytest.raises(TooComplex) as refused:
+        normalized("mediquo", mediquo(prescriptions=[{**PRESCRIPTION, "id": n} for n in range(1_001)]))
+    assert (refused.value.limit, refused.value.path) == ("items", "/payload/prescriptions")
+
+
+def test_a_list_of_documents_is_cut_behind_its_last_item_that_fits() -> None:
+    answers = [{"question": f"q{number}", "answer": "a"} for number in range(1_500)]
+    body = {"type": "recommendation_data", "consultation_id": 5, "user_id": 1, "data": {"postCallAnswer": answers}}
+    result = normalized("altibbi", body)
+    assert len(made(result, "QuestionnaireResponse")[0]["item"]) == 1_000
+    cut = entries(result)["/data/postCallAnswer"]
+    assert (cut["values"], cut["from"]) == (1_000, 1_000)
+    written = orjson.dumps(answers[1_000:], option=orjson.OPT_SORT_KEYS)
+    assert cut["sha256"] == hashlib.sha256(written).hexdigest()
+
+
+def test_documents_are_given_up_before_the_bundle_loses_a_prescription() -> None:
+    """Notes whose escaped text exceeds the bytes of an event: the event is mapped again with less of them."""
+    notes = [{"id": n, "type": "soap", "content": {"plan": "'" * 200_000}} for n in range(20)]
+    result = normalized("mediquo", mediquo(reports=notes), Limits(bytes=8_000_000))
+    assert len(made(result, "MedicationRequest")) == 1
+    assert result.bundle is not None
+    assert any("/MedicationRequest/" in entry["fullUrl"] for entry in result.bundle.resource["entry"])
+    assert sum(len(output.value) for output in result.outputs) <= 8_000_000
+    assert entries(result)
+
+
+def test_too_many_resources_are_refused_as_a_whole() -> None:
+    substances = [f"substance {number}" for number in range(60)]
+    with pytest.raises(TooComplex) as refused:
+        normalized("mediquo", mediquo(prescriptions=[{"active_substances": substances}]), Limits(resources=50))
+    assert refused.value.limit == "resources"
+
+
+@pytest.mark.parametrize("vendor", ["mediquo", "altibbi"])
+def test_a_long_string_costs_neither_resource_nor_provenance(vendor: str) -> None:
+    text = "x" * (MAX_STRING + 10)
+    body = mediquo(patient={"code": "p1", "allergies": [{"id": "a1", "name": "Latex", "description": text}]})
+    resource_type, read = "AllergyIntolerance", "/note/0/text"
+    if vendor == "altibbi":
+        answers = [{"question": "doctor_notes", "answer": text}]
+        body = {"type": "recommendation_data", "consultation_id": 5, "user_id": 1, "data": {"postCallAnswer": answers}}
+        resource_type, read = "QuestionnaireResponse", "/item/0/answer/0/valueString"
+    result = normalized(vendor, {**body, "unknown": text})
+    assert value_at(made(result, resource_type)[0], read) == text[:MAX_STRING]
+    assert not result.refusals
+    assert len(made(result, "Provenance")) == 1
+    assert len(issue(result, "string-cut")["expression"]) == 2
+
+
+def test_a_long_string_that_a_mapping_joins_is_cut() -> None:
+    half = "x" * (MAX_STRING // 2 + 10)
+    denial = {"name": "no allergies", "description": half}
+    result = normalized("mediquo", mediquo(patient={"code": "p1", "allergies": [denial, {**denial, "posology": half}]}))
+    assert not result.refusals
+    texts = {"name": half, "description": half, "id": "m1", "posology": half}
+    result = normalized("mediquo", mediquo(patient={"code": "p1", "medications": [texts]}))
+    assert not result.refusals
+
+
+def test_a_long_pointer_is_shown_with_a_digest() -> None:
+    result = normalized("mediquo", mediquo(**{"k" * 3_000: "value"}))
+    (place,) = issue(result, "source-data-kept")["expression"]
+    assert len(place) == MAX_SHOWN
+    assert place.startswith("/payload/kkk")
+
+
+def test_an_issue_lists_a_hundred_places_and_states_how_many_there_are() -> None:
+    result = normalized("mediquo", mediquo(chat=[1] * 300))
+    told = issue(result, "source-data-kept")
+    assert len(told["expression"]) == 100
+    assert told["diagnostics"] == "The first 100 of 300 places."
+
+
+def test_a_fold_uses_the_latest_entries_in_any_order() -> None:
+    limits = Limits(state=20)
+    bodies = [status(number) for number in range(50)]
+    case = Case("altibbi", "bounds", tuple(bodies))
+    normalize = case.normalizer(limits=limits)
+    ends = []
+    for order in (range(50), range(49, -1, -1), [*range(0, 50, 2), *range(1, 50, 2)]):
+        memory = InMemoryState()
+        store: dict[str, bytes] = {}
+        for number in order:
+            result = normalize(case.envelope(bodies[number]), memory)
+            memory.apply(result.state_updates)
+            store.update((output.key, output.value) for output in result.outputs)
+        encounter = next(orjson.loads(value) for key, value in store.items() if key.startswith("Encounter/"))
+        ends.append(encounter)
+        assert len(encounter["statusHistory"]) <= 20
+        assert "history-cut" in [tag["code"] for tag in encounter["meta"]["tag"]]
+        assert len(memory(f"Encounter/{encounter['id']}")) == 21, "one more than is used shows that some are missing"
+    assert ends[0] == ends[1] == ends[2]
+
+
+def test_numbers_are_written_within_bounds() -> None:
+    for number in (Decimal("1e1000000000"), Decimal("1e-1000000"), 10**5_000):
+        with pytest.raises(ValueError, match="too long"):
+            decimal_text(number)
+    assert decimal_text(1e300) == f"1{'0' * 300}"
+    assert elements.decimal(Decimal("1e1000000000")) is None
+    assert elements.integer(Decimal("1e1000000000")) is None
