@@ -80,6 +80,7 @@ class Secrets(Table):
 
     redacted: tuple[str, ...]
     redacted_below: dict[str, tuple[str, ...]]
+    shown_below: frozenset[str] = frozenset()
     withheld: Withheld
 
 

@@ -51,7 +51,7 @@ def redacted_below() -> dict[str, frozenset[str]]:
 def table_names() -> frozenset[str]:
     """Return every word of the table, as `comparable`: such a key below a secret one cannot be data."""
     table = secrets()
-    words = (*table.withheld.exact, *table.withheld.contains, *table.withheld.exact_if_opaque)
+    words = (*table.shown_below, *table.withheld.exact, *table.withheld.contains, *table.withheld.exact_if_opaque)
     parents, below = redacted_below(), frozenset[str]().union(*redacted_below().values())
     return frozenset({*redacted_names(), *parents, *below, *map(comparable, words)})
 

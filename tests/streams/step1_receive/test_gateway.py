@@ -126,11 +126,12 @@ def test_of_a_key_that_is_sent_twice_the_last_counts(gateway: GatewayProcess, br
                         "pass_code": "4711",
                         "url": "https://rx.example/s3cr3t",
                         "qr_code": "https://rx.example/qr3",
-                        "name": "kept",
-                    }
+                        "name": "n4me",
+                    },
+                    "note": "kept",
                 },
             },
-            ("4711", "s3cr3t", "qr3"),
+            ("4711", "s3cr3t", "qr3", "n4me"),
         ),
         ("altibbi", "/webhooks/altibbi", {"user_id": 8, "data": {"dispense": {"pass_code": 4712}}}, ("4712",)),
         (
