@@ -52,7 +52,7 @@ _SAMPLES: list[dict[str, Any]] = [
     _resource(
         "Device",
         deviceName=[{"name": "fhirline", "type": "model-name"}],
-        version=[{"value": "map-1+maps-1"}],
+        version=[{"value": "map-2+maps-2"}],
         owner=ORGANIZATION,
     ),
     _resource(

@@ -111,9 +111,8 @@ def wait_until_mapped(settings: Settings, raws: Iterable[ConsumerRecord]) -> Non
 
 
 def broken(settings: Settings, folder: Path) -> Settings:
-    """Return settings with a mistake in each code table and in vendors.yaml: a code system that is no URI."""
+    """Return settings with a mistake in each code table: a code system that is no URI."""
     dumped = load_vendors().model_dump(mode="json", exclude_unset=True)
-    dumped["vendors"]["altibbi"]["defaults"]["icd10_system"] = SLIP
     vendors, tables = folder / "vendors.yaml", folder / "terminology"
     vendors.write_text(yaml.safe_dump(dumped))
     tables.mkdir()
@@ -314,7 +313,7 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
         dead_letters(settings, "export", f"--to={tmp_path / 'plain.jsonl'}", "--path=/content/*"),
     ]
     assert [each.returncode for each in plain] == [0, 0, 0], plain
-    row = "infermedica\tresource-refused\t/content/survey_id\tmap-1\t1\t1\t0\t0\t0"
+    row = "infermedica\tresource-refused\t/content/survey_id\tmap-2\t1\t1\t0\t0\t0"
     assert row in plain[0].stdout
     assert f"payload         {len(raw.value or b'')} bytes, shown with --reveal" in plain[1].stdout
     assert "1 written" in plain[2].stdout
