@@ -14,61 +14,41 @@ A field annotated with `Rule` has the treatment of the rule instead. A mapping w
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
 from fhirline.mappers.json_pointer import LONGEST_CACHED, escape, is_list, items_of, leaves_of, parts, unescape
 from fhirline.mappers.payload import IdMark, is_placeholder_id
 from fhirline.mappers.pipeline.credentials import secret_value
+from fhirline.mappers.pipeline.leaf import (
+    ABSENT,
+    CUT,
+    DECLARED,
+    LOOKS_SECRET,
+    NOT_SUPPORTED,
+    OMITTED,
+    PLACEHOLDER,
+    UNRULED,
+    Leaf,
+    Rule,
+)
 from fhirline.mappers.pipeline.limits import Cut
 from fhirline.mappers.pipeline.redaction import REDACTED
 from fhirline.mappers.pipeline.secret_keys import secret_key
 from fhirline.mappers.results import MappingResult
 
-Treatment = Literal["mapped", "kept", "withheld", "ignored"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Annotation of a payload field: the treatment of its leaves, and the paragraph of mapping.md that demands it.
-
-    Use ``mapped`` for a free-form field that the mapping reads whole, ``kept`` for a field whose value the mapping
-    itself writes into an extension.
-    """
-
-    treatment: Treatment
-    paragraph: str
-
-
-class Leaf(NamedTuple):
-    """One leaf of the body. ``rule``: a paragraph of mapping.md, or one of the constants below.
-
-    ``unplaced``: kept, but in no extension yet; the pipeline puts it on the Provenance.
-    """
-
-    pointer: str
-    value: Any
-    treatment: Treatment
-    rule: str
-    unplaced: bool = False
-
-
-ABSENT = "rule 5"
-DECLARED = "model"
-"""A field of the payload model."""
-UNRULED = "no rule"
-"""No model names the field, or its value has another form than the model's."""
-LOOKS_SECRET = "§7, last row"
-OMITTED = "omitted"
-"""The mapping did not use a field of the model (`MappingResult.omitted`)."""
-CUT = "§1.1"
-"""Values that a mapping reads, cut from an event that is too large. The leaf's value is a `Cut`."""
-NOT_SUPPORTED = "not-supported"
-"""The event has no mapping: the one leaf is the whole body."""
-
-PLACEHOLDER = "§2.6"
-"""A placeholder in place of an id: it is ignored, and the event has the flag ``placeholder-id``."""
+__all__ = [
+    "LOOKS_SECRET",
+    "NOT_SUPPORTED",
+    "PLACEHOLDER",
+    "UNRULED",
+    "Leaf",
+    "Ledger",
+    "Rule",
+    "fields",
+    "read_ledger",
+]
 
 _DECLARED = Rule("mapped", DECLARED)
 

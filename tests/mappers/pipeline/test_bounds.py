@@ -167,14 +167,16 @@ def test_a_long_string_that_a_mapping_joins_is_cut() -> None:
 
 def test_a_long_pointer_is_shown_with_a_digest() -> None:
     result = normalized("mediquo", mediquo(**{"k" * 3_000: "value"}))
-    (place,) = issue(result, "source-data-kept")["expression"]
-    assert len(place) == MAX_SHOWN
-    assert place.startswith("/payload/kkk")
+    (kept,) = made(result, "Provenance")[0]["extension"]
+    path = kept["extension"][0]["valueString"]
+    assert len(path) == MAX_SHOWN
+    assert path.startswith("/payload/kkk")
+    assert issue(result, "source-data-kept")["expression"] == ["/payload/*"], "an undeclared key may be data"
 
 
 def test_an_issue_lists_a_hundred_places_and_states_how_many_there_are() -> None:
-    result = normalized("mediquo", mediquo(chat=[1] * 300))
-    told = issue(result, "source-data-kept")
+    result = normalized("mediquo", mediquo(prescriptions=[PRESCRIPTION, *[{"id": None}] * 300]))
+    told = issue(result, "item-empty")
     assert len(told["expression"]) == 100
     assert told["diagnostics"] == "The first 100 of 300 places."
 
