@@ -196,7 +196,7 @@ class Normalizer:
             tuple(drafts.updates),
             tuple(flags),
             ledger,
-            schema_drift(ledger),
+            schema_drift(ledger, shown),
             _unmapped(mapped, drafts.flags),
         )
 

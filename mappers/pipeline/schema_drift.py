@@ -45,12 +45,19 @@ class ShownPointers:
         """Return the part of a pointer that may be shown; another text, as a FHIRPath, as it is."""
         if not pointer.startswith("/"):
             return pointer
+        return self._place(pointer).path
+
+    def drift(self, pointer: str) -> str:
+        """Return the path of a leaf of the body, in which positions are ``*``."""
+        return self._place(pointer).drift
+
+    def _place(self, pointer: str) -> "_Place":
         if self._paths is None:
-            self._paths = _Paths(self._ledger, positions=True)
-        return self._paths.path(pointer)
+            self._paths = _Paths(self._ledger)
+        return self._paths.leaf(pointer)
 
 
-def schema_drift(ledger: Ledger) -> tuple[str, ...]:
+def schema_drift(ledger: Ledger, pointers: ShownPointers) -> tuple[str, ...]:
     """Return the paths of leaves that no rule treats or that have an unexpected form, to be counted per vendor.
 
     A path never holds a value, nor a key that may be one. List positions are ``*``, and so is an undeclared key that
@@ -61,14 +68,15 @@ def schema_drift(ledger: Ledger) -> tuple[str, ...]:
     drifting = [leaf.pointer for leaf in ledger.notable if leaf.rule in _DRIFT_RULES]
     if not drifting:
         return ()
-    paths = _Paths(ledger)
-    return tuple(sorted({paths.path(pointer) for pointer in drifting}))[:_MOST_PATHS]
+    return tuple(sorted(set(map(pointers.drift, drifting))))[:_MOST_PATHS]
 
 
 class _Place(NamedTuple):
     """A place in the body: the part of its pointer that may be shown, its value, and what the model read there."""
 
     path: str
+    drift: str
+    """``path`` with ``*`` for each position in a list."""
     value: Any = None
     read: Any = None
     ends: bool = False
@@ -78,20 +86,19 @@ class _Place(NamedTuple):
 class _Paths:
     """Finds the paths of one event. Each object is examined once, however many leaves it has."""
 
-    def __init__(self, ledger: Ledger, positions: bool = False) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         mapped, model = ledger.mapped, ledger.model
-        self._positions = positions
         modelled = model is not None and bool(fields(type(model)))
         self._claimed = None if modelled or mapped.claims is None else _with_ancestors(mapped.claims)
         self._hidden_keys = frozenset(mapped.hidden_keys)
-        self._places = {"": _Place("", ledger.whole, model)}
+        self._places = {"": _Place("", "", ledger.whole, model)}
         self._may_show: dict[str, bool] = {}
         self._positions_of: dict[str, dict[str, int]] = {}
 
-    def path(self, pointer: str) -> str:
-        """Return the part of a leaf's pointer that may be shown."""
+    def leaf(self, pointer: str) -> _Place:
+        """Return a leaf's place, which is not remembered."""
         above, found, token = pointer.rpartition("/")
-        return self._below(self._place(above), above, token).path if found else ""
+        return self._below(self._place(above), above, token) if found else self._places[""]
 
     def _place(self, pointer: str) -> _Place:
         if pointer not in self._places:
@@ -101,31 +108,32 @@ class _Paths:
 
     def _below(self, at: _Place, pointer: str, token: str) -> _Place:
         """Return the place one step below ``at``, whose own pointer is ``pointer``."""
-        path, value, read, ends = at
+        path, drift, value, read, ends = at
         if ends:
             return at
         if isinstance(value, list) and token.isdecimal() and int(token) < len(value):
             position = int(token)
             item = read[position] if isinstance(read, tuple) and position < len(read) else None
-            return _Place(f"{path}/{token if self._positions else _HIDDEN}", value[position], item)
+            return _Place(f"{path}/{token}", f"{drift}/{_HIDDEN}", value[position], item)
         if not isinstance(value, dict) or unescape(token) not in value:  # a place that only the mapping names
-            return _Place(f"{path}/{token}")
+            return _Place(f"{path}/{token}", f"{drift}/{token}")
         ranks = self._ranks(pointer, value)
         if ranks and (isinstance(read, tuple) or self._claimed is not None):
             rank = ranks[token]
-            label = token if self._positions and len(token) <= _LONGEST_POSITION else _HIDDEN
+            label = token if len(token) <= _LONGEST_POSITION else _HIDDEN
             below = read[rank] if isinstance(read, tuple) and rank < len(read) else None
-            return _Place(f"{path}/{label}", value[token], below)
+            return _Place(f"{path}/{label}", f"{drift}/{_HIDDEN}", value[token], below)
         if isinstance(read, tuple):
             read = read[0] if read else None  # an object in place of a list is read as a list of one
         if not self._is_described(pointer, read):
-            return _Place(path, ends=True)
+            return _Place(path, drift, ends=True)
         key = unescape(token)
         declared, below = self._declared(pointer, key, read)
         if declared:
-            return _Place(f"{path}/{token}", value[key], below)
+            return _Place(f"{path}/{token}", f"{drift}/{token}", value[key], below)
         shown = _FIELD_NAME.fullmatch(key) and self._may_show_undeclared(pointer, value, read)
-        return _Place(f"{path}/{key if shown else _HIDDEN}", ends=True)
+        end = key if shown else _HIDDEN
+        return _Place(f"{path}/{end}", f"{drift}/{end}", ends=True)
 
     def _ranks(self, pointer: str, value: Mapping[str, Any]) -> Mapping[str, int]:
         """Return the positions of the keys of an object that is a list (mapping.md §2.4); none for another one."""

@@ -10,7 +10,7 @@ import pytest
 from fhirline.mappers.fhir import elements
 from fhirline.mappers.identity import decimal_text
 from fhirline.mappers.json_pointer import leaves_of, value_at
-from fhirline.mappers.pipeline.limits import MAX_SHOWN, MAX_STRING, Limits, TooComplex
+from fhirline.mappers.pipeline.limits import MAX_SHOWN, MAX_STRING, Limits, TooComplex, short
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from tests.support.cases import Case
 
@@ -165,7 +165,8 @@ def test_a_long_string_that_a_mapping_joins_is_cut() -> None:
     assert not result.refusals
 
 
-def test_a_long_pointer_is_shown_with_a_digest() -> None:
+def test_a_long_pointer_is_cut_with_a_digest_and_a_long_key_is_not_shown() -> None:
+    assert len(short(f"/payload/{'k' * 3_000}")) == MAX_SHOWN
     result = normalized("mediquo", mediquo(**{"k" * 3_000: "value"}))
     (kept,) = made(result, "Provenance")[0]["extension"]
     path = kept["extension"][0]["valueString"]
