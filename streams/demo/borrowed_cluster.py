@@ -23,7 +23,7 @@ from confluent_kafka.cimpl import NewTopic
 from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.config.vendors import load_vendors
-from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.streams.kafka.connect import connect
 from fhirline.streams.kafka.headers import TENANT, header
 from fhirline.topics.declared import ERASED, Topic, declared
@@ -97,7 +97,7 @@ class BorrowedCluster:
     def _groups_of_fhirline(self) -> list[str]:
         """Return the groups of deployments and of other runs."""
         ours = {name for group in ("fhirline", self._settings.group) for name in (group, f"{group}.enrich")}
-        self._admin = self._admin or AdminClient(librdkafka(self._settings, **{"log_level": 0}))
+        self._admin = self._admin or new_client(AdminClient, librdkafka(self._settings, **{"log_level": 0}))
         try:
             listed = self._admin.list_consumer_groups(request_timeout=ANSWER_SECONDS).result()
         except KafkaException as error:
@@ -176,11 +176,12 @@ class BorrowedCluster:
 
     def _records(self, topics: Collection[str]) -> list["Message[bytes, bytes]"]:
         """Read all records of the topics, each partition to its end."""
-        consumer = Consumer(
+        consumer = new_client(
+            Consumer,
             librdkafka(
                 self._settings,
                 **{"group.id": self.group, "enable.auto.commit": False, "enable.partition.eof": True, "log_level": 0},
-            )
+            ),
         )
         try:
             shown = self._admin.list_topics(timeout=ANSWER_SECONDS).topics

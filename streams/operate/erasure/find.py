@@ -6,7 +6,8 @@ misses:
 * **raw**: the patient's raw records, and what the present mapping makes of them;
 * **origin**: canonical records whose header ``raw`` names one of those records, which finds what the present mapping no
   longer makes; or a raw record that another resource of the patient came from, which works after raw's retention;
-* **reference**: canonical records that refer to ``Patient/<id>``, and each Provenance of a resource that was found.
+* **reference**: canonical records that refer to ``Patient/<id>`` or to the patient's identifier, and each Provenance
+  of a resource that was found.
 
 Only the patient's own partitions are read: everything that follows from a patient's events has one partition number
 (docs/contracts.md). Types that belong to no patient (Practitioner, Organization, Device, …) are left out.
@@ -71,6 +72,8 @@ class Finder:
         for kind in ("patient", "user"):
             id = normalize.naming.id(patient.vendor, patient.tenant, "Patient", kind, patient.key)
             self.found.patients.add(_quoted(f"Patient/{id}"))
+            system = normalize.naming.sid(patient.vendor, patient.tenant, kind)
+            self.found.patients.add(orjson.dumps({"system": system, "value": patient.key})[1:-1])
 
     def find(self) -> Found:
         """Find everything. Raises KafkaAccessError where Kafka does not answer."""

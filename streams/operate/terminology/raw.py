@@ -9,7 +9,7 @@ from confluent_kafka import TopicPartition as Place
 from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
-from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.streams.kafka.reader import Progress, Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
 from fhirline.streams.step4_normalize.raw_event import envelope_of
@@ -80,7 +80,7 @@ def _tails(settings: Settings, partitions: Sequence[TopicPartition], share: int)
 def _asking(settings: Settings) -> Iterator[Consumer]:
     """Connect to ask for offsets. Raises KafkaRequestFailed where one is not answered."""
     group = f"{settings.group}.scan"  # librdkafka requires one; nothing is committed
-    consumer = Consumer(librdkafka(settings, **{"group.id": group, "log_level": 0}))
+    consumer = new_client(Consumer, librdkafka(settings, **{"group.id": group, "log_level": 0}))
     try:
         yield consumer
     except KafkaException as error:

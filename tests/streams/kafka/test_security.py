@@ -21,7 +21,7 @@ from fhirline.topics.privileges import PROCESSES, Grant, table
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
 from tests.support.kafka.brokers import settings_for
 from tests.support.kafka.users import GROUP, PARTITIONS, PASSWORDS, Cluster
-from tests.support.paths import ROOT
+from tests.support.paths import CONFIG, ROOT
 from tests.support.processes import Command, command
 from tests.support.receiving import running_gateway
 from tests.support.token_server import TokenServer
@@ -248,7 +248,8 @@ def test_the_documentation_shows_the_privileges_that_are_tested_here() -> None:
 def test_every_setting_that_the_documentation_names_exists() -> None:
     named = set(re.findall(r"FHIRLINE_[A-Z_]+[A-Z]", DOCUMENTATION))
     assert len(named) > 15
-    assert named <= {PREFIX + name.upper() for name in Settings.model_fields}
+    secrets = set(re.findall(r"FHIRLINE_[A-Z_]+_SECRET", (CONFIG / "vendors.yaml").read_text("utf-8")))
+    assert named <= {PREFIX + name.upper() for name in Settings.model_fields} | secrets
 
 
 def test_replacing_certificates_is_not_mistaken_for_a_missing_privilege(tmp_path: Path) -> None:

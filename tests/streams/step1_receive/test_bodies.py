@@ -30,7 +30,8 @@ def broker() -> Iterator[EmbeddedBroker]:
 
 @pytest.fixture(scope="module")
 def gateway(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with running_gateway(broker.bootstrap, tmp_path_factory.mktemp("gateway")) as running:
+    folder = tmp_path_factory.mktemp("gateway")
+    with running_gateway(broker.bootstrap, folder, FHIRLINE_METRICS_PORT="0") as running:
         yield running
 
 
@@ -106,7 +107,7 @@ def test_what_nobody_can_read_is_logged_and_counted(gateway: GatewayProcess) -> 
     assert SECRET not in gateway.logged
     for cut_off in (b'{"a": 1', b'{"a": "x'):
         assert gateway.post("/webhooks/azodha", cut_off).refused == (400, "not-json")
-    text = gateway.request("GET", "/metrics").body.decode()
+    text = gateway.metrics
     counted = {
         (sample.labels["vendor"], sample.labels["reason"]): sample.value
         for family in text_string_to_metric_families(text)
