@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, unquote_plus
@@ -25,17 +26,31 @@ _AROUND = " \t\r\n\x00\ufeff\u200b\u200c\u200d\u2060\u00a0"
 _QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
 _PAIR_KEY = re.compile(r"""(?<![^\s&?;#,"'<>={(])([^\s&?;#,"'<>={(]{1,100})=""")
 _PAIR_END = re.compile(r"""[&;"'<>]|\s(?=\S)""")
+_BASE64_STARTS = ("eyJ", "eyA", "ewo", "ew0", "W3s", "WyJ", "WyA", "Wwo", "Ww0", "W1s")
+"""Base64 of how JSON begins: ``{"``, ``{ ``, ``[{``, …; also of that in base64 (``ZXlK``, ``VzNz``)."""
+_BASE64 = re.compile(rf"(?<![A-Za-z0-9+/_-])(?:{'|'.join(_BASE64_STARTS)}|ZXlK|VzNz)[A-Za-z0-9+/_\-\r\n]{{8,}}={{0,2}}")
+_SHORTEST_BASE64 = 16
+_BASE64_BYTES = tuple(start.encode() for start in (*_BASE64_STARTS, "ZXlK", "VzNz"))
 _ESCAPED = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 
 
 def has_mark(text: str) -> bool:
     """Return whether a text may have a key in it that redaction looks for."""
-    return '"' in text or "=" in text or "%" in text or "&" in text or "{'" in text
+    return (
+        '"' in text
+        or "=" in text
+        or "%" in text
+        or "&" in text
+        or "{'" in text
+        or (len(text) >= _SHORTEST_BASE64 and _BASE64.search(text) is not None)
+    )
 
 
 def may_hide_keys(source: bytes) -> bool:
     """Return whether a JSON document may have a text for which `has_mark` holds: a quote in a text is escaped."""
     if _ESCAPE in source or _EQUALS in source or _PERCENT in source or _AND in source:
+        return True
+    if any([start in source for start in _BASE64_BYTES]):  # noqa: C419  # half the time of a generator
         return True
     return _APOSTROPHE in source and b"{'" in source
 
@@ -43,9 +58,9 @@ def may_hide_keys(source: bytes) -> bool:
 def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactParsed) -> str:
     """Return a text in which every secret is replaced by ``[redacted]``; the same text where it has none. Idempotent.
 
-    JSON is redacted as a body is. A part of JSON that cannot be read, and a text in another encoding (percent, HTML),
-    is redacted whole if it has a secret; in a query string or form the value alone. ``below`` and ``room`` as
-    `RedactParsed` has them.
+    JSON is redacted as a body is, and a word that is JSON in base64 goes whole if it has a secret. A part of JSON that
+    cannot be read, and a text in another encoding (percent, HTML), is redacted whole if it has a secret; in a query
+    string or form the value alone. ``below`` and ``room`` as `RedactParsed` has them.
     """
     if '"' in text and (parsed := _parsed(text)) is not _UNREADABLE:
         left = room - depth(parsed)
@@ -54,6 +69,9 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
         new = redact(parsed, below, left)
         # A repeated key hides its first value from the parser, so that a text that names a secret is always rewritten.
         return _dumped(new) if new is not parsed or _names_secret(text, below) else text
+    if room > 0 and len(text) >= _SHORTEST_BASE64:
+        new = _BASE64.sub(lambda found: _base64_redacted(found[0], below, room - 1, redact), text)
+        text = new if new != text else text
     if not _names_secret(text, below):
         return text
     if room <= 0 or any(map(_fragment_key, _QUOTED_KEY.findall(_unescaped(text)))):
@@ -63,6 +81,14 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
         if decoded != new and redacted_text(decoded, below, room - 1, redact) != decoded:
             return REDACTED
     return new
+
+
+def _base64_redacted(word: str, below: frozenset[str], room: int, redact: RedactParsed) -> str:
+    """Return a word in base64; `REDACTED` where what it encodes has a secret. One cut off is read as far as it goes."""
+    encoded = "".join(word.split()).rstrip("=").replace("+", "-").replace("/", "_")
+    encoded = encoded[: len(encoded) - (len(encoded) % 4 == 1)]
+    text = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "replace")
+    return word if redacted_text(text, below, room, redact) == text else REDACTED
 
 
 def depth(value: Any) -> int:
