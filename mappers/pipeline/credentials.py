@@ -5,6 +5,7 @@ They stay in the raw event, and are withheld from everything that is made of it.
 
 import html
 import re
+from functools import cache
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
@@ -120,7 +121,7 @@ def _signed(word: str) -> bool:
     if "=" not in word:
         return False
     first = _FIRST_PARAMETER.match(word)  # of a form
-    return bool(first and secret_key(first[1])) or any(map(_credential_parameter, _PARAMETER.findall(word)))
+    return bool(first and secret_key(first[1])) or any(map(_credential_parameter, set(_PARAMETER.findall(word))))
 
 
 def _credential_parameter(name: str) -> bool:
@@ -128,6 +129,7 @@ def _credential_parameter(name: str) -> bool:
     return secret_key(name) or secret_if_opaque(name) or comparable(name) in _parameters()
 
 
+@cache
 def _parameters() -> frozenset[str]:
     return frozenset(map(comparable, secrets().withheld.parameters))
 
@@ -207,4 +209,4 @@ def secret_value(value: Any, key: str = "") -> bool:
 
 def _names_withheld(text: str) -> bool:
     """Return whether a text is JSON, or a part of it, with a key that is withheld."""
-    return '"' in text and any(secret_key(key) for key in _QUOTED_KEY.findall(text))
+    return '"' in text and any(secret_key(key) for key in set(_QUOTED_KEY.findall(text)))

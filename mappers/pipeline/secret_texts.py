@@ -28,8 +28,12 @@ _PAIR_KEY = re.compile(r"""(?<![^\s&?;#,"'<>={(])([^\s&?;#,"'<>={(]{1,100})=""")
 _PAIR_END = re.compile(r"""[&;"'<>]|\s(?=\S)""")
 _BASE64_STARTS = ("eyJ", "eyA", "ewo", "ew0", "W3s", "WyJ", "WyA", "Wwo", "Ww0", "W1s")
 """Base64 of how JSON begins: ``{"``, ``{ ``, ``[{``, …; also of that in base64 (``ZXlK``, ``VzNz``)."""
-_BASE64 = re.compile(rf"(?<![A-Za-z0-9+/_-])(?:{'|'.join(_BASE64_STARTS)}|ZXlK|VzNz)[A-Za-z0-9+/_\-\r\n]{{8,}}={{0,2}}")
+_BASE64 = re.compile(
+    rf"(?<![A-Za-z0-9+/_-])(?:{'|'.join(_BASE64_STARTS)}|ZXlK|VzNz)[A-Za-z0-9+/_\-\r\n]{{13,}}={{0,2}}"
+)
 _SHORTEST_BASE64 = 16
+_MOST_BASE64 = 1_000
+"""Words in base64 of one text that are looked into one by one."""
 _BASE64_BYTES = tuple(start.encode() for start in (*_BASE64_STARTS, "ZXlK", "VzNz"))
 _ESCAPED = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 
@@ -70,11 +74,10 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
         # A repeated key hides its first value from the parser, so that a text that names a secret is always rewritten.
         return _dumped(new) if new is not parsed or _names_secret(text, below) else text
     if room > 0 and len(text) >= _SHORTEST_BASE64:
-        new = _BASE64.sub(lambda found: _base64_redacted(found[0], below, room - 1, redact), text)
-        text = new if new != text else text
+        text = _base64_redacted(text, below, room - 1, redact)
     if not _names_secret(text, below):
         return text
-    if room <= 0 or any(map(_fragment_key, _QUOTED_KEY.findall(_unescaped(text)))):
+    if room <= 0 or any(map(_fragment_key, set(_QUOTED_KEY.findall(_unescaped(text))))):
         return REDACTED
     new = _pairs_redacted(text, below)
     for decoded in (unquote_plus(new) if "%" in new else new, html.unescape(new) if "&" in new else new):
@@ -83,12 +86,25 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
     return new
 
 
-def _base64_redacted(word: str, below: frozenset[str], room: int, redact: RedactParsed) -> str:
-    """Return a word in base64; `REDACTED` where what it encodes has a secret. One cut off is read as far as it goes."""
+def _base64_redacted(text: str, below: frozenset[str], room: int, redact: RedactParsed) -> str:
+    """Return a text without the words in base64 that encode a secret; without any of them where they are too many."""
+    words = set(_BASE64.findall(text))
+    if not words:
+        return text
+    decoded = {word: _from_base64(word) for word in words}
+    together = "\n".join(decoded.values())
+    if not _names_secret(together, below) and not _BASE64.search(together):
+        return text
+    many = len(decoded) > _MOST_BASE64
+    secret = {word for word, inner in decoded.items() if many or redacted_text(inner, below, room, redact) != inner}
+    return _BASE64.sub(lambda found: REDACTED if found[0] in secret else found[0], text) if secret else text
+
+
+def _from_base64(word: str) -> str:
+    """Decode a word in base64, one that was cut off as far as it goes."""
     encoded = "".join(word.split()).rstrip("=").replace("+", "-").replace("/", "_")
     encoded = encoded[: len(encoded) - (len(encoded) % 4 == 1)]
-    text = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "replace")
-    return word if redacted_text(text, below, room, redact) == text else REDACTED
+    return urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "replace")
 
 
 def depth(value: Any) -> int:
@@ -152,10 +168,14 @@ def _fragment_key(key: str) -> bool:
 def _pairs_redacted(text: str, below: frozenset[str]) -> str:
     """Redact the values of ``key=value`` in a query string or form, each up to the next separator."""
     kept, at, position = [], 0, 0
+    known: dict[str, bool] = {}
     while found := _PAIR_KEY.search(text, position):
         position = found.end()
-        secret = treatment(unquote_plus(found[1]))
-        if not (secret.redacted or secret.names & below):
+        name = found[1]
+        if name not in known:
+            secret = treatment(unquote_plus(name))
+            known[name] = secret.redacted or bool(secret.names & below)
+        if not known[name]:
             continue
         while position < len(text) and text[position] == " ":
             position += 1

@@ -141,3 +141,9 @@ def test_a_report_goes_without_what_is_below_a_key_of_a_secret() -> None:
     assert b"Rest" in made
     assert b"Dr. Doe, cardiologist" in made
     assert "withheld-secret" in {flag.code for flag in done.flags}
+
+
+def test_an_address_with_many_parameters_is_read_in_linear_time() -> None:
+    for unit in ("?a=1", "a=b&", '"secretary":', "password: ", "SG.", "cookie:a="):
+        without_credentials(unit * (1_000_000 // len(unit)))
+        secret_value(unit * (1_000_000 // len(unit)))
