@@ -79,6 +79,7 @@ class Secrets(Table):
     """``secrets.yaml``: the keys that are redacted or withheld (mapping.md §7)."""
 
     redacted: tuple[str, ...]
+    redacted_within: tuple[str, ...] = ()
     redacted_below: dict[str, tuple[str, ...]]
     shown_below: frozenset[str] = frozenset()
     withheld: Withheld

@@ -10,7 +10,9 @@ from fhirline.mappers.fhir.elements import LOINC, coding
 from fhirline.mappers.fhir.narrative import paragraphs, preformatted
 from fhirline.mappers.json_pointer import escape
 from fhirline.mappers.payload import clean
+from fhirline.mappers.pipeline.credentials import is_opaque, opaque_withheld
 from fhirline.mappers.pipeline.redaction import REDACTED
+from fhirline.mappers.pipeline.secret_keys import secret_if_opaque, secret_key
 from fhirline.mappers.results import Element, Flags
 
 SOAP: Mapping[str, tuple[str, Element]] = {
@@ -34,18 +36,39 @@ class Section:
 def sections(content: Mapping[str, Any], pointer: str, soap: bool, flags: Flags) -> list[Section]:
     """Make the SOAP sections in their order, then the others sorted by key: the order of an object has no meaning.
 
-    A part without text makes no section, flag ``section-missing``: ``cmp-1`` and ``cmp-2`` forbid an empty one.
-    ``soap`` tells whether the report's type is SOAP. ``pointer`` is that of ``content``.
+    A part without text makes no section, flag ``section-missing``: ``cmp-1`` and ``cmp-2`` forbid an empty one. Opaque
+    values below a key of a secret are withheld (mapping.md §7), flag ``withheld-secret``. ``soap`` tells whether the
+    report's type is SOAP. ``pointer`` is that of ``content``.
     """
     names = [*(SOAP if soap else ()), *sorted(key for key in content if not (soap and key in SOAP))]
     made = []
     for name in names:
         title, code = SOAP[name] if soap and name in SOAP else (clean(name), None)
-        if section := _section(title, code, content.get(name)):
+        value = content.get(name)
+        shown = _without_secrets(value, name)
+        if shown is not value:
+            flags.add("withheld-secret", f"{pointer}/{escape(name)}")
+        if section := _section(title, code, shown):
             made.append(section)
         else:
             flags.add("section-missing", f"{pointer}/{escape(name)}")
     return made
+
+
+def _without_secrets(value: Any, key: str = "") -> Any:
+    """Return a value without the opaque leaves below a key of a secret; the same value where it has none."""
+    if secret_key(key):
+        shown = opaque_withheld(value)
+        return value if shown == value else shown
+    if isinstance(value, str):
+        return REDACTED if secret_if_opaque(key) and is_opaque(value) else value
+    if isinstance(value, dict):
+        members = {key: _without_secrets(item, key) for key, item in value.items()}
+        return members if any(members[key] is not item for key, item in value.items()) else value
+    if isinstance(value, list):
+        items = [_without_secrets(item) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
 
 
 def _section(title: str | None, code: Element | None, value: Any) -> Section | None:

@@ -5,6 +5,7 @@ They stay in the raw event, and are withheld from everything that is made of it.
 
 import html
 import re
+from functools import cache
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
@@ -13,8 +14,13 @@ import orjson
 from fhirline.config.tables import secrets
 from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.secret_keys import comparable, secret_if_opaque, secret_key
+from fhirline.mappers.pipeline.secret_labels import labelled_values
 from fhirline.mappers.pipeline.secret_texts import REDACTED
 
+_LABEL_MARKS = (
+    *("assw", "ASSW", "assphrase", "asscode", "ontrase", "enha", "ennwort", "de passe"),
+    *("key", "Key", "KEY", "ecret", "oken", "OTP"),
+)
 _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
     (
         ("earer", "EARER", "oken", "OKEN"),
@@ -33,6 +39,40 @@ _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
         ("-----BEGIN ",),
         re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^-]*-----END [A-Z ]{0,40}PRIVATE KEY-----)?"),
     ),
+    (
+        (
+            "ghp_",
+            "gho_",
+            "ghu_",
+            "ghs_",
+            "ghr_",
+            "github_pat_",
+            "glpat-",
+            "xox",
+            "AKIA",
+            "ASIA",
+            "_live_",
+            "AIza",
+            "SG.",
+        ),
+        re.compile(
+            r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|xox[abeoprs]-[\w-]{10,}"
+            r"|A(?:KIA|SIA)[A-Z0-9]{16}\b|[rs]k_live_\w{10,}|AIza[\w-]{30,}|SG\.[\w-]{16,}\.[\w-]{16,})"
+        ),
+    ),
+    (
+        ("ookie:", "OOKIE:", "ookie :"),
+        re.compile(r"(?i:\b(?:set-)?cookie\s{0,4}:\s{0,4}[^\s=;]{1,100}=[^\s;]+(?:;\s?[\w-]{1,40}(?:=[^\s;]+)?)*)"),
+    ),
+    (
+        _LABEL_MARKS,
+        re.compile(
+            r"(?<![A-Za-z])(?:(?i:(?:x[ _-])?(?:pass(?:word|wort|wd|phrase|code)|contrase(?:ñ|n\u0303?)a|senha|kennwort"
+            r"|mot de passe|(?:api|access|account|secret|private|session)[ _-]?key|(?:client[ _-]?)?secret"
+            r"|(?:(?:access|refresh|auth|session|id|csrf)[ _-]?)?token))|OTP)"
+            r"[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?=\S{0,200}\d)[^\s\"'<>,;]{4,}"
+        ),
+    ),
 )
 """Forms of credentials, each with texts of which one is in every such credential."""
 
@@ -42,6 +82,7 @@ _USER = re.compile(r"//[^/?#@]+@")
 _PARAMETER = re.compile(r"[?&#;]([^?&#;=]{1,100})=[^?&#;]")
 _FIRST_PARAMETER = re.compile(r"([^?&#;=/:]{1,100})=(?=[^?&#;]*[0-9]|[^?&#;]{12})")
 _OPAQUE_VALUE = re.compile(r"[^\s]{12,}")
+_OPAQUE_WORD = re.compile(r"\S+")
 _QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
 
 _MARKS = ("=", "%", *(mark for marks, _ in _FORMS for mark in marks))
@@ -80,7 +121,7 @@ def _signed(word: str) -> bool:
     if "=" not in word:
         return False
     first = _FIRST_PARAMETER.match(word)  # of a form
-    return bool(first and secret_key(first[1])) or any(map(_credential_parameter, _PARAMETER.findall(word)))
+    return bool(first and secret_key(first[1])) or any(map(_credential_parameter, set(_PARAMETER.findall(word))))
 
 
 def _credential_parameter(name: str) -> bool:
@@ -88,6 +129,7 @@ def _credential_parameter(name: str) -> bool:
     return secret_key(name) or secret_if_opaque(name) or comparable(name) in _parameters()
 
 
+@cache
 def _parameters() -> frozenset[str]:
     return frozenset(map(comparable, secrets().withheld.parameters))
 
@@ -122,11 +164,32 @@ def _withheld(value: Any) -> Any:
         for key, item in value.items():
             if isinstance(item, str | dict | list) and (new := _withheld(item)) is not item:
                 changed[key] = new
+        for key in labelled_values(value, secret_key):
+            changed[key] = opaque_withheld(changed.get(key, value[key]))
         return {**value, **changed} if changed else value
     if isinstance(value, list):
         items = [_withheld(item) if isinstance(item, str | dict | list) else item for item in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
+
+
+def is_opaque(text: str) -> bool:
+    """Return whether a text has no white space and at least 12 characters."""
+    return _OPAQUE_VALUE.fullmatch(text) is not None
+
+
+def opaque_withheld(value: Any) -> Any:
+    """Return a value below the key of a secret without its opaque leaves: numbers, and texts without white space.
+
+    A sentence is no secret: the text of a report's part "Signature" is shown.
+    """
+    if isinstance(value, dict):
+        return {key: opaque_withheld(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [opaque_withheld(item) for item in value]
+    if value is None or value == "" or (isinstance(value, str) and not _OPAQUE_WORD.fullmatch(value.strip())):
+        return value
+    return REDACTED
 
 
 def secret_value(value: Any, key: str = "") -> bool:
@@ -139,11 +202,11 @@ def secret_value(value: Any, key: str = "") -> bool:
     return (
         any(mark in value for mark in secrets().withheld.value_contains)
         or has_credential(value)
-        or (secret_if_opaque(key) and _OPAQUE_VALUE.fullmatch(value) is not None)
+        or (secret_if_opaque(key) and is_opaque(value))
         or _names_withheld(value)
     )
 
 
 def _names_withheld(text: str) -> bool:
     """Return whether a text is JSON, or a part of it, with a key that is withheld."""
-    return '"' in text and any(secret_key(key) for key in _QUOTED_KEY.findall(text))
+    return '"' in text and any(secret_key(key) for key in set(_QUOTED_KEY.findall(text)))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, comparable, table_names, treatment
+from fhirline.mappers.pipeline.secret_labels import is_pair, labelled_values, may_have_labels, without_labelled
 from fhirline.mappers.pipeline.secret_texts import REDACTED, ROOM, has_mark, may_hide_keys, redacted_text
 
 __all__ = ["REDACTED", "redact"]
@@ -21,7 +22,8 @@ def redact(value: Any, source: bytes | None = None) -> Any:
     ``source``, the JSON that ``value`` was parsed from, saves the look into each text where no text can have a secret.
     The result does not depend on it. Unchanged parts are returned as they are, not copied.
     """
-    return _redacted(value, _NOTHING, ROOM if source is None or may_hide_keys(source) else 0)
+    look = source is None or may_hide_keys(source) or may_have_labels(source)
+    return _redacted(value, _NOTHING, ROOM if look else 0)
 
 
 def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
@@ -43,8 +45,12 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
                 continue
             if new is not item:
                 changed[key] = new
+        for key in labelled_values(value):
+            changed[key] = _blank_out(value[key])
         return {**value, **changed} if changed else value
     if isinstance(value, list):
+        if is_pair(value):
+            return [value[0], _blank_out(value[1])]
         items = [
             _redacted(item, below, room) if isinstance(item, _CONTAINERS) or (room and isinstance(item, str)) else item
             for item in value
@@ -54,7 +60,7 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
 
 
 def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
-    return redacted_text(text, below, room, _redacted) if has_mark(text) else text
+    return without_labelled(redacted_text(text, below, room, _redacted) if has_mark(text) else text)
 
 
 def _redacted_item(key: str, item: Any, below: frozenset[str], room: int) -> Any:

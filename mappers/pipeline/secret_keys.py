@@ -1,10 +1,12 @@
 """The comparison of keys with config/secrets.yaml (mapping.md §7)."""
 
+import html
 import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from fhirline.config.tables import secrets
 
@@ -13,6 +15,17 @@ LONGEST_CACHED = 100
 
 _SEPARATORS = re.compile(r"[.\[\]/:>|\\]+")
 """What separates the keys of a path that was flattened to one key: ``dispense.url``, ``data[dispense][url]``."""
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+"""A word of a key in snake_case or camelCase."""
+
+_NOT_ALPHANUMERIC = {code: None for code in range(128) if not chr(code).isalnum()}
+_LOOK_ALIKES = str.maketrans(
+    "\u0430\u0441\u0501\u0435\u04bb\u0456\u0458\u043a\u04cf\u043c\u043e\u0440\u051b\u0455\u0442\u0443\u0445"
+    "\u03b1\u03b5\u03b9\u03ba\u03bf\u03c1\u03c4\u03c5\u03c7\u03c3\u0131\u0261",
+    "acdehijklmopqstyxaeikoptuxsig",
+)
+"""Cyrillic and Greek letters, and variants, that look like Latin ones."""
 
 
 class Treatment(NamedTuple):
@@ -25,20 +38,33 @@ class Treatment(NamedTuple):
 
 
 def comparable(key: str) -> str:
-    """Return a key as ``secrets.yaml`` compares it: NFKC, case folded, letters and digits only.
+    """Return a key as ``secrets.yaml`` compares it: NFKD, case folded, letters and digits only.
 
-    White space, zero-width characters, punctuation and combining marks are dropped; full-width letters are plain ones.
+    White space, zero-width characters, punctuation and combining marks are dropped; full-width letters, letters with
+    marks, and Cyrillic and Greek letters that look like Latin ones are these.
     """
     if key.isascii():
-        return "".join(filter(str.isalnum, key.casefold()))
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", key).casefold())
-    return "".join(filter(str.isalnum, folded))
+        return key.lower().translate(_NOT_ALPHANUMERIC)
+    return "".join(filter(str.isalnum, _folded(key).casefold()))
+
+
+def _folded(key: str) -> str:
+    """Return a key with its Latin letters and those that look like them in their plain form, where it is lower case."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", key).casefold())
+    return plain.translate(_LOOK_ALIKES)
 
 
 @cache
 def redacted_names() -> frozenset[str]:
     """Return the keys of ``redacted``, as `comparable`."""
     return frozenset(map(comparable, secrets().redacted))
+
+
+@cache
+def redacted_within() -> tuple[frozenset[str], int]:
+    """Return the keys of ``redacted_within``, as `comparable`, and the number of words of the longest."""
+    names = secrets().redacted_within
+    return frozenset(map(comparable, names)), max((len(_WORD.findall(name)) for name in names), default=0)
 
 
 @cache
@@ -51,7 +77,13 @@ def redacted_below() -> dict[str, frozenset[str]]:
 def table_names() -> frozenset[str]:
     """Return every word of the table, as `comparable`: such a key below a secret one cannot be data."""
     table = secrets()
-    words = (*table.shown_below, *table.withheld.exact, *table.withheld.contains, *table.withheld.exact_if_opaque)
+    words = (
+        *table.shown_below,
+        *table.redacted_within,
+        *table.withheld.exact,
+        *table.withheld.contains,
+        *table.withheld.exact_if_opaque,
+    )
     parents, below = redacted_below(), frozenset[str]().union(*redacted_below().values())
     return frozenset({*redacted_names(), *parents, *below, *map(comparable, words)})
 
@@ -64,17 +96,30 @@ def treatment(key: str) -> Treatment:
 def _treatment(key: str) -> Treatment:
     names = frozenset(form for part in _parts(key) for form in _forms(comparable(part)))
     further = frozenset[str]().union(*(redacted_below().get(name, ()) for name in names))
-    return Treatment(bool(names & redacted_names() or names & further), further, names)
+    redacted = bool(names & redacted_names() or names & further) or _has_words_of_a_secret(key)
+    return Treatment(redacted, further, names)
 
 
 _cached: Callable[[str], Treatment] = lru_cache(maxsize=4096)(_treatment)
 
 
+def _has_words_of_a_secret(key: str) -> bool:
+    """Return whether a longer key has the words of a key of ``redacted_within`` in a row."""
+    names, most = redacted_within()
+    words = [word.lower() for word in _WORD.findall(key if key.isascii() else unicodedata.normalize("NFKD", key))]
+    return any(
+        "".join(words[start : start + number]) in names
+        for number in range(1, most + 1)
+        for start in range(len(words) - number + 1)
+    )
+
+
 def _parts(key: str) -> tuple[str, ...]:
-    """Return the key, and the keys of which it consists where it is a flattened path."""
+    """Return the key, also decoded, and the keys of which it consists where it is a flattened path."""
     plain = key if key.isascii() else unicodedata.normalize("NFKC", key)
-    parts = _SEPARATORS.split(plain)
-    return (key, *parts) if len(parts) > 1 else (key,)
+    decoded = unquote(html.unescape(plain)) if "%" in plain or "&" in plain else plain
+    parts = _SEPARATORS.split(decoded)
+    return (key, decoded, *parts) if decoded != plain else (key, *parts) if len(parts) > 1 else (key,)
 
 
 def _forms(name: str) -> tuple[str, ...]:

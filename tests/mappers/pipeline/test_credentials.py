@@ -28,6 +28,16 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
         "//cdn.example.org/a.png?token=abc",
         "rooms.example.org/7?key=abc",
         "token=abc123&user=1",
+        "password: hunter2",
+        "Passwort: geheim77",
+        "contraseña: abc123",
+        "X-Api-Key: 9f8e7d6c",
+        "refresh_token: 9f8e7d6c",
+        "OTP: 123456",
+        "Set-Cookie: sid=9f8e7d6c; Path=/",
+        f"ghp_{'a1B2' * 9}",
+        "AKIAIOSFODNN7EXAMPLE",
+        f"sk_live_{'a1B2' * 5}",
         "-----BEGIN PRIVATE KEY-----\nMIIBVgIBADAN\n-----END PRIVATE KEY-----",
     ],
 )
@@ -53,6 +63,10 @@ def test_a_credential_is_withheld(value: str) -> None:
         "key=normal, pin in the left hip",
         "https://example.org/leaflet?page=2&lang=en",
         "Take 1 tablet twice daily",
+        "Token: none. The key: 1 = mild, 2 = severe",
+        "Pin: 2.0 mm K-wire; secretions: 50 ml/day; OTP in 2 weeks",
+        "Cookies: 2 a day. Password for the portal: ask reception",
+        "mi clave: 3 comidas; https://www.example.org/asthma?tab=2#key-facts",
     ],
 )
 def test_clinical_text_is_kept(value: str) -> None:
@@ -100,3 +114,36 @@ def test_a_plain_address_of_a_photo_is_mapped() -> None:
     made = [orjson.loads(output.value) for output in mapped(avatar="https://img.example.org/a.png").outputs]
     (practitioner,) = (resource for resource in made if resource["resourceType"] == "Practitioner")
     assert practitioner["photo"] == [{"url": "https://img.example.org/a.png"}]
+
+
+def test_a_report_goes_without_what_is_below_a_key_of_a_secret() -> None:
+    content = {
+        "plan": {"note": "Rest", "portal": {"password": "HUNTER2"}, "session": "SESSION-0123456789"},
+        "apiToken": "TOKEN-5528",
+        "access": [{"name": "password", "value": "PW-5528"}],
+        "signature": "Dr. Doe, cardiologist",
+    }
+    body = {
+        "type": "patient_consultation_finished",
+        "occurred_on": 1717243500,
+        "payload": {
+            "consultation": {"id": "c-1"},
+            "patient": {"code": "p-1"},
+            "professional": {"id": "d-1", "name": "Dr. Doe"},
+            "reports": [{"id": "r-1", "type": "soap", "content": content}],
+        },
+    }
+    case = Case("mediquo", "credentials", (body,))
+    done = case.normalizer()(case.envelopes()[0], InMemoryState())
+    made = b"".join(output.value for output in done.outputs)
+    for secret in (b"HUNTER2", b"SESSION-0", b"TOKEN-5528", b"PW-5528"):
+        assert secret not in made
+    assert b"Rest" in made
+    assert b"Dr. Doe, cardiologist" in made
+    assert "withheld-secret" in {flag.code for flag in done.flags}
+
+
+def test_an_address_with_many_parameters_is_read_in_linear_time() -> None:
+    for unit in ("?a=1", "a=b&", '"secretary":', "password: ", "SG.", "cookie:a="):
+        without_credentials(unit * (1_000_000 // len(unit)))
+        secret_value(unit * (1_000_000 // len(unit)))

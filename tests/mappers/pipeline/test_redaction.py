@@ -1,6 +1,7 @@
 """Redaction: keys in disguise, shapes below a secret key, and secrets inside texts (mapping.md §7)."""
 
 import json
+from base64 import b64encode, urlsafe_b64encode
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -33,6 +34,17 @@ def dumps(value: Any) -> str:
         "data[dispense][link]",
         "consultation/url",
         "pusherAppKey",
+        "pass%5Fcode",
+        "%70ass&#95;code",
+        "p\u0430ss_c\u043ede",
+        "p\u0430ss_\u03c1in_pass_code",
+        "p\u00e1ss_code",
+        "ap\u0131Key",
+        "userPassCode",
+        "x_pass_code_value",
+        "data__dispense__qr_code",
+        "patient-api-key",
+        "dispenseUrl",
     ],
 )
 def test_keys_are_compared_by_their_letters_and_digits(key: str) -> None:
@@ -40,7 +52,18 @@ def test_keys_are_compared_by_their_letters_and_digits(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["passage", "code", "dispensed_at", "urls", "consultation", "channel", "compass_code_of"]
+    "key",
+    [
+        "passage",
+        "code",
+        "dispensed_at",
+        "urls",
+        "consultation",
+        "channel",
+        "compass_code_of",
+        "dispenseQuantity",
+        "qrCount",
+    ],
 )
 def test_other_keys_keep_their_values(key: str) -> None:
     body = {key: "kept"}
@@ -108,6 +131,19 @@ def in_texts(inner: Any) -> list[str]:
         path.replace("pass_code", "data%5Bdispense%5D%5Burl%5D"),
         f"https://example.org/r?{path}#top",
         f"{{n=7, pass_code={SECRET}}}",
+        b64encode(once.encode()).decode(),
+        f"See {urlsafe_b64encode(dumps([inner]).encode()).decode().rstrip('=')} there",
+        b64encode(b64encode(f"{{ {once[1:]}".encode())).decode(),
+        f"Your pass code: {SECRET}, valid today",
+        f"url: x\npass_code: {SECRET}\n",
+        f"QR code -> {SECRET}",
+        f"X-Api-Key: {SECRET}",
+        f"<rx><pass_code>{SECRET}</pass_code></rx>",
+        f"&lt;pass_code&gt;{SECRET}&lt;/pass_code&gt;",
+        f"{{passCode:'{SECRET}'}}",
+        f'a:1:{{s:9:"pass_code";s:11:"{SECRET}";}}',
+        f"map[pass_code:{SECRET}]",
+        f"pass_code\t{SECRET}",
     ]
 
 
@@ -119,6 +155,42 @@ def test_redaction_sees_into_texts(text: str) -> None:
     assert redacted["note"] == "kept"
     assert redact(redacted) == redacted, "idempotent"
     assert redact(body, orjson.dumps(body)) == redacted, "the source changes nothing"
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"name": "pass_code", "value": SECRET},
+        [{"key": "PassCode", "type": "text", "value": {"text": SECRET}}],
+        {"Name": "Pass code", "Value": [SECRET]},
+        {"header": "X-Api-Key", "content": SECRET},
+        {"label": "p\u0430ss code", "data": SECRET},
+        ["apiKey", SECRET],
+        [["n", 1], ["pass_code", [SECRET]]],
+        {"0": "pass_code", "1": SECRET},
+        dumps([{"k": "qr_code", "v": SECRET}]),
+        [f"pass code: {SECRET}", "kept"],
+    ],
+)
+def test_a_value_that_another_member_names_goes(named: Any) -> None:
+    redacted = redact({"extra": named})
+    assert SECRET not in dumps(redacted)
+    assert redact(redacted) == redacted, "idempotent"
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"name": "dispense", "value": "20 tablets"},
+        {"code": "secret", "text": "none"},
+        {"name": "Ibuprofen", "value": "400 mg"},
+        ["dispense", "daily"],
+        ["pass_code", "a", "b"],
+    ],
+)
+def test_a_word_of_a_record_names_no_secret(named: Any) -> None:
+    body = {"extra": named}
+    assert redact(body) is body
 
 
 def test_the_first_value_of_a_repeated_key_is_not_kept_in_a_text() -> None:
@@ -142,6 +214,9 @@ def test_a_text_that_is_nested_too_deep_goes_if_it_names_a_secret() -> None:
         '"Aspirin" 100 mg: dispense = no',
         "{'a': 1}",
         "https://example.org/leaflet?page=2&lang=en",
+        "Pass code: ask the pharmacy. QR code on the leaflet, page 12",
+        "Apixaban 5 mg: 2 x daily; passes urine: 5 x; consultation url > 5",
+        "eyJhbGciOiJub25lIn0 ewogICJub3RlIjogIm5vbmUiCn0=",
     ],
 )
 def test_other_texts_keep_every_byte(text: str) -> None:
@@ -151,6 +226,20 @@ def test_other_texts_keep_every_byte(text: str) -> None:
 
 def test_many_texts_are_redacted_in_linear_time() -> None:
     """Each is larger than what a quadratic search gets through within the test's time."""
-    for unit in ('"', "a=", "=", "%25", "&quot;", "\\", "pass_code ", '"pass_code', "{'", "["):
+    for unit in (
+        '"',
+        "a=",
+        "=",
+        "%25",
+        "&quot;",
+        "\\",
+        "pass_code ",
+        '"pass_code',
+        "{'",
+        "[",
+        "eyJ",
+        "pass code: ",
+        "pass code:1 ",
+    ):
         text = unit * (400_000 // len(unit))
         assert redact({"x": f"{text} pass_code={SECRET}"}) != {"x": f"{text} pass_code={SECRET}"}
