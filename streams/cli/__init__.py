@@ -34,8 +34,12 @@ Each has ``register(app)``.
 
 def main() -> None:
     """Run the command line and exit."""
+    run(_command_line)
+
+
+def _command_line() -> None:
     called = sys.argv[1] if len(sys.argv) > 1 else ""
     app = command_line()
     for name in (called,) if called in COMMANDS else COMMANDS:  # a command does not wait for the others' imports
         import_module(f"fhirline.streams.cli.{name.replace('-', '_')}").register(app)
-    run(app)
+    app()

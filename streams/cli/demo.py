@@ -15,9 +15,10 @@ from rich.table import Column, Table
 from fhirline.config.exit_codes import INTERRUPTED, STACK_FAILED
 from fhirline.streams.cli.errors import failing_with, warn
 from fhirline.streams.cli.help import TRY, add
-from fhirline.streams.demo.stack import ENDING, Stack, StackFailed
+from fhirline.streams.demo.stack import Stack, StackFailed
 from fhirline.streams.demo.watch import Arrival, Watch
 from fhirline.streams.demo.webhooks import Sample, samples
+from fhirline.streams.observe.interrupt import ENDING
 from fhirline.streams.observe.terminal import counted
 
 WAIT_SECONDS = 30.0

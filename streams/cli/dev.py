@@ -2,7 +2,8 @@
 
 import signal
 import sys
-import threading
+import time
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -12,7 +13,8 @@ from fhirline.config.exit_codes import STACK_FAILED
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.cli.errors import failing_with
 from fhirline.streams.cli.help import TRY, add
-from fhirline.streams.demo.stack import ENDING, Stack, StackFailed
+from fhirline.streams.demo.stack import Stack, StackFailed
+from fhirline.streams.observe.interrupt import ENDING
 
 CHECK_SECONDS = 1.0
 
@@ -40,10 +42,9 @@ def dev(
     * 1: a process failed; its last lines are on standard error.
     * 2: a wrong setting, or the cluster is in use or does not answer.
     """
+    for number in ENDING:  # as Ctrl-C, so that every process is ended
+        signal.signal(number, signal.default_int_handler)
     console = Console()
-    stopped = threading.Event()
-    for number in ENDING:
-        signal.signal(number, lambda *_: stopped.set())
 
     def show_step(step: str) -> None:
         console.print(f"  {step}", style="dim", highlight=False)
@@ -51,13 +52,16 @@ def dev(
     echo = (lambda _: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True))
     with (
         failing_with("dev", {StackFailed: STACK_FAILED}),
+        suppress(KeyboardInterrupt),
         Stack(say=show_step, echo=echo, port=port, kafka_port=kafka_port) as stack,
     ):
-        if not stopped.is_set():
-            console.print(_instructions(stack), highlight=False, soft_wrap=True)
-        while not stopped.wait(CHECK_SECONDS):
-            stack.check()
-        console.print("stopping ...")
+        console.print(_instructions(stack), highlight=False, soft_wrap=True)
+        try:
+            while True:
+                time.sleep(CHECK_SECONDS)
+                stack.check()
+        except KeyboardInterrupt:
+            console.print("stopping ...")
 
 
 def _instructions(stack: Stack) -> str:

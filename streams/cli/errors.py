@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from fhirline.config.errors import ConfigurationError, FhirlineError, KafkaAccessError
-from fhirline.config.exit_codes import UNUSABLE
+from fhirline.config.exit_codes import INTERRUPTED, UNUSABLE
 
 
 class CommandFailed(FhirlineError):
@@ -26,6 +26,8 @@ def run(command_line: Callable[[], None]) -> None:
         _end(f"fhirline {failure.command}: {failure}", failure.exit_code)
     except (ConfigurationError, KafkaAccessError) as error:
         _end(f"fhirline: {error}", UNUSABLE)
+    except KeyboardInterrupt:  # while a command is imported: Typer turns later ones into the same exit code
+        _end("fhirline: interrupted", INTERRUPTED)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.streams.kafka.connect import connect
 from fhirline.streams.kafka.headers import TENANT, header
+from fhirline.streams.observe.interrupt import ENDING, held_back, ignored
 from fhirline.topics.declared import ERASED, Topic, declared
 
 BASE = "https://demo.fhirline.example.org"
@@ -64,9 +65,12 @@ class BorrowedCluster:
         topics = declared(self._settings)
         self._refuse_where_used(topics, connect(self._settings, ANSWER_SECONDS).topics)
         try:
-            self._create(topics)
+            with held_back(*ENDING):  # until Kafka has answered which topics it created
+                self._create(topics)
+            self._await_leaders({topic.name: topic.partitions for topic in topics})
         except BaseException:
-            self._clear()
+            with ignored(*ENDING):
+                self._clear()
             raise
         return self
 
@@ -131,7 +135,6 @@ class BorrowedCluster:
         if failures:
             name, first = next(iter(failures.items()))
             raise self._failed(f"creating {name}", first)
-        self._await_leaders({topic.name: topic.partitions for topic in topics})
 
     def _await_leaders(self, partitions: dict[str, int]) -> None:
         until = time.monotonic() + VISIBLE_SECONDS

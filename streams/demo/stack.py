@@ -8,8 +8,8 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,14 +23,11 @@ from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.borrowed_cluster import BASE, BorrowedCluster
 from fhirline.streams.demo.embedded_broker import BrokerDied, EmbeddedBroker
 from fhirline.streams.kafka import embedded_quirks
+from fhirline.streams.observe.interrupt import ENDING, held_back, ignored
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 """Only a hang takes so long: a process that ended is noticed at once, and a busy machine needs its time."""
-
-
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a stack: Ctrl-C, a supervisor, a closed terminal."""
 
 
 class StackFailed(FhirlineError):
@@ -178,7 +175,7 @@ class Stack:
         self._close()
 
     def _close(self) -> None:
-        with _uninterrupted():
+        with ignored(*ENDING):
             self._exit.close()
 
     def _start(self) -> None:
@@ -201,7 +198,8 @@ class Stack:
     def _embedded_broker(self) -> dict[str, object]:
         """Start the embedded broker, and return the settings that lead to it."""
         try:
-            broker = self._exit.enter_context(EmbeddedBroker(self._kafka_port))
+            with held_back(*ENDING):  # until the broker's end is registered
+                broker = self._exit.enter_context(EmbeddedBroker(self._kafka_port))
         except BrokerDied as error:
             raise StackFailed(str(error)) from None
         self._say(f"Kafka        {broker.bootstrap} (embedded broker, in memory only)")
@@ -221,9 +219,10 @@ class Stack:
         return {"group": cluster.group, "base": BASE, "server_base": BASE, "vendors_file": vendors_file}
 
     def _process(self, name: str, *arguments: str, environment: Mapping[str, str]) -> Process:
-        process = Process(name, *arguments, environment=environment, echo=self._echo)
-        self._processes.append(process)
-        self._exit.callback(process.stop)
+        with held_back(*ENDING):  # until the process's end is registered
+            process = Process(name, *arguments, environment=environment, echo=self._echo)
+            self._processes.append(process)
+            self._exit.callback(process.stop)
         return process
 
     def _credentials(self) -> dict[str, str]:
@@ -249,20 +248,6 @@ class Stack:
         for process in self._processes:
             if process.name != "topics" and not process.running:
                 raise StackFailed(process.report("has ended"))
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ignore SIGINT, SIGTERM and SIGHUP meanwhile, so that what was started is ended and what was created deleted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _log_event(line: str) -> dict[str, Any] | None:

@@ -1,9 +1,13 @@
-"""Ctrl-C where a KeyboardInterrupt must not be raised."""
+"""Ctrl-C and other signals where they must not interrupt what is being done."""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command: Ctrl-C, a supervisor, a closed terminal."""
 
 
 @contextmanager
@@ -22,3 +26,38 @@ def ctrl_c() -> Iterator[threading.Event]:
         yield pressed
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def held_back(*numbers: signal.Signals) -> Iterator[None]:
+    """Deliver these signals at the end of the block only.
+
+    For the main thread, which alone handles signals; in another thread nothing changes.
+    """
+    came: list[int] = []
+    with _handled_by(lambda number, _: came.append(number), numbers):
+        yield
+    for number in came[:1]:
+        signal.raise_signal(number)
+
+
+@contextmanager
+def ignored(*numbers: signal.Signals) -> Iterator[None]:
+    """Ignore these signals meanwhile. In another than the main thread nothing changes."""
+    with _handled_by(signal.SIG_IGN, numbers):
+        yield
+
+
+@contextmanager
+def _handled_by(
+    handler: Callable[[int, FrameType | None], object] | signal.Handlers, numbers: Iterable[signal.Signals]
+) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -91,3 +91,12 @@ def test_an_exception_is_translated_by_its_nearest_class() -> None:
         assert (failed.value.command, str(failed.value), failed.value.exit_code) == ("replay", text, code)
     with pytest.raises(ValueError, match="not listed"), failing_with("replay", codes):
         raise ValueError("not listed")
+
+
+def test_ctrl_c_while_a_command_is_imported_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        run(interrupted)
+    assert (ended.value.code, capsys.readouterr().err) == (exit_codes.INTERRUPTED, "fhirline: interrupted\n")

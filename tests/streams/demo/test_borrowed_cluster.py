@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -16,7 +17,7 @@ from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.topics.declared import ERASED, declared, raw_topic
 from tests.support.kafka.brokers import RunningBroker, apache, create_topics, settings_for
 from tests.support.receiving import FHIRLINE
-from tests.support.waiting import LIMIT
+from tests.support.waiting import LIMIT, wait_until
 
 
 @pytest.fixture
@@ -129,6 +130,29 @@ def test_a_topic_that_appears_before_creation_ends_the_run(empty: str, monkeypat
     with pytest.raises(ConfigurationError, match=f"topics appeared .*{taken}"):
         BorrowedCluster(settings_for(empty), print).__enter__()
     assert topics_on(empty) == {taken}
+
+
+@pytest.mark.parametrize("moment", ["asked", "clearing"])
+def test_an_interrupted_creation_leaves_no_topic(moment: str, cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while Kafka creates the topics, and once more while they are deleted."""
+    clear: Callable[..., None] = BorrowedCluster._clear
+
+    class Interrupting(AdminClient):
+        def create_topics(self, *arguments: Any, **more: Any) -> Any:
+            asked = super().create_topics(*arguments, **more)
+            signal.raise_signal(signal.SIGINT)
+            return asked
+
+    def clear_interrupted(self: BorrowedCluster) -> None:
+        if moment == "clearing":
+            signal.raise_signal(signal.SIGINT)
+        clear(self)
+
+    monkeypatch.setattr("fhirline.streams.demo.borrowed_cluster.AdminClient", Interrupting)
+    monkeypatch.setattr(BorrowedCluster, "_clear", clear_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        BorrowedCluster(settings_for(cluster), pytest.fail).__enter__()
+    wait_until(lambda: topics_on(cluster) == set(), lambda: f"left: {topics_on(cluster)}")
 
 
 def test_topics_and_group_are_deleted_at_the_end(cluster: str) -> None:
