@@ -100,3 +100,28 @@ def test_a_plain_address_of_a_photo_is_mapped() -> None:
     made = [orjson.loads(output.value) for output in mapped(avatar="https://img.example.org/a.png").outputs]
     (practitioner,) = (resource for resource in made if resource["resourceType"] == "Practitioner")
     assert practitioner["photo"] == [{"url": "https://img.example.org/a.png"}]
+
+
+@pytest.mark.parametrize("key", [JWT, "https://jane:hunter2@example.org/a"])
+def test_a_key_that_is_a_credential_is_in_no_output(key: str) -> None:
+    """Beside a mapped field, below an unread one, and in a report whose keys become titles and text."""
+    report = {"id": "r-1", "type": "note", "content": {key: "Rest.", "more": {key: "Drink."}}}
+    body = {
+        "type": "patient_consultation_finished",
+        "occurred_on": 1717243500,
+        "payload": {
+            "consultation": {"id": "c-1", key: "x"},
+            "patient": {"code": "p-1"},
+            "reports": [report],
+            "extra": {key: "first", f"{key}.": "second", "plain": "third"},
+        },
+    }
+    case = Case("mediquo", "credentials", (body,))
+    result = case.normalizer()(case.envelope(body), InMemoryState())
+    made = {output.key.partition("/")[0]: output.value.decode() for output in result.outputs}
+    assert all(text in made["Provenance"] for text in ("first", "second", "third"))
+    assert "Rest." in made["Composition"]
+    assert "Drink." in made["Composition"]
+    assert result.outcome is not None
+    written = [*made.values(), result.outcome.value.decode(), repr(result.flags), repr(result.schema_drift)]
+    assert not [text for text in written if key in text]
