@@ -5,10 +5,11 @@ once. Ordinary bodies pass after one fast walk. Of others, what is least clinica
 values that no mapping reads, then documents. Fields that the payload model declares are never cut.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from fhirline.mappers.json_pointer import escape
+from fhirline.mappers.json_pointer import escape, is_list
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline.declared_fields import Field, declared_fields
 from fhirline.mappers.pipeline.envelope import Body
@@ -112,12 +113,12 @@ class _Bounder:
         entries: Iterable[tuple[Any, Any]]
         if isinstance(item, list):
             made, entries = [None] * len(item), enumerate(item)
-        elif declared.many and isinstance(item, dict) and item and all(map(str.isdecimal, item)):
-            made, entries = {}, item.items()  # a list with gaps, as PHP writes it
+        elif declared.many and is_list(item):
+            made, entries = {}, item.items()
         else:
             return self._value(item, declared.model, place, container, key)
         if len(item) > self._limits.items:
-            raise TooComplex("items", place)
+            raise TooComplex("items", _LONG_NUMBER.sub("*", place))
         for at, entry in entries:
             made[at] = self._value(entry, declared.model, f"{place}/{at}", made, at)
         return made
@@ -244,6 +245,9 @@ class _Bounder:
             return value[:MAX_STRING]
         return value
 
+
+_LONG_NUMBER = re.compile(r"(?<=/)[0-9]{4,}(?=/|$)")
+"""A key of an object with decimal keys that may be data, such as a telephone number (`schema_drift` hides it too)."""
 
 _DEEPEST = 100
 """Levels below which a part that does not fit is cut as a whole."""

@@ -85,6 +85,9 @@ _OPAQUE_VALUE = re.compile(r"[^\s]{12,}")
 _OPAQUE_WORD = re.compile(r"\S+")
 _QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
 
+_SHORTEST = 8
+"""Characters of the shortest key that is looked at for a credential: ``//u@host``."""
+
 _MARKS = ("=", "%", *(mark for marks, _ in _FORMS for mark in marks))
 """A body without any of these has no credential, but for an address with a user."""
 
@@ -142,8 +145,12 @@ def has_credential(text: str) -> bool:
 def withhold(body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return a redacted body without credentials, and the JSON Pointers of the texts of which a part is kept.
 
-    A text that is a credential becomes ``[redacted]``, which no field reads (`payload.Text`). The body is returned as
-    it is where it has none.
+    A text that is a credential becomes ``[redacted]``, which no field reads (`payload.Text`). So does a key, with a
+    number where an object has several; its value stays, and its pointer is returned. The body is returned as it is
+    where it has none.
+
+    >>> withhold({"links": {"https://a@example.org/1": "mine", "https://b@example.org/2": "yours"}})
+    ({'links': {'[redacted]': 'mine', '[redacted] 2': 'yours'}}, ('/links/[redacted]', '/links/[redacted] 2'))
     """
     source = orjson.dumps(body, default=str).decode()
     with_user = "@" in source and "//" in source
@@ -153,7 +160,9 @@ def withhold(body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     if new is body:
         return body, ()
     pairs = zip(leaves_of(body), leaves_of(new), strict=True)
-    return new, tuple(place for (place, old), (_, kept) in pairs if old is not kept and kept != REDACTED)
+    return new, tuple(
+        place for (was, old), (place, kept) in pairs if was != place or (old is not kept and kept != REDACTED)
+    )
 
 
 def _withheld(value: Any) -> Any:
@@ -166,6 +175,8 @@ def _withheld(value: Any) -> Any:
                 changed[key] = new
         for key in labelled_values(value, secret_key):
             changed[key] = opaque_withheld(changed.get(key, value[key]))
+        if any([len(key) >= _SHORTEST and has_credential(key) for key in value]):  # noqa: C419  # as above
+            return _with_keys_withheld({**value, **changed})
         return {**value, **changed} if changed else value
     if isinstance(value, list):
         items = [_withheld(item) if isinstance(item, str | dict | list) else item for item in value]
@@ -190,6 +201,18 @@ def opaque_withheld(value: Any) -> Any:
     if value is None or value == "" or (isinstance(value, str) and not _OPAQUE_WORD.fullmatch(value.strip())):
         return value
     return REDACTED
+
+
+def _with_keys_withheld(value: dict[str, Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    number = 1
+    for key, item in value.items():
+        new = REDACTED if len(key) >= _SHORTEST and has_credential(key) else key
+        while new is not key and (new in made or new in value):
+            number += 1
+            new = f"{REDACTED} {number}"
+        made[new] = item
+    return made
 
 
 def secret_value(value: Any, key: str = "") -> bool:

@@ -18,7 +18,16 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from fhirline.mappers.json_pointer import LONGEST_CACHED, escape, is_list, items_of, leaves_of, parts, unescape
+from fhirline.mappers.json_pointer import (
+    LONGEST_CACHED,
+    escape,
+    is_list,
+    items_of,
+    leaves_of,
+    parts,
+    unescape,
+    value_at,
+)
 from fhirline.mappers.payload import IdMark, is_placeholder_id
 from fhirline.mappers.pipeline.credentials import secret_value
 from fhirline.mappers.pipeline.leaf import (
@@ -65,8 +74,9 @@ def read_ledger(
     ``model`` is None for an event without a mapping. ``cuts`` are the values that ``body`` lacks of
     ``whole`` (mapping.md §1.1).
     """
-    notable = tuple(_leaves(body, model, mapped, cuts, every=False))
-    return Ledger(notable, body, model, mapped, cuts, whole or body)
+    whole = whole or body
+    notable = tuple(_leaves(body, model, mapped, cuts, whole, every=False))
+    return Ledger(notable, body, model, mapped, cuts, whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +110,19 @@ class Ledger:
     """The body before anything was cut from it."""
 
     def __iter__(self) -> Iterator[Leaf]:
-        return iter(_leaves(self.body, self.model, self.mapped, self.cuts, every=True))
+        return iter(_leaves(self.body, self.model, self.mapped, self.cuts, self.whole, every=True))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
 def _leaves(
-    body: Mapping[str, Any], model: BaseModel | None, mapped: MappingResult, cuts: Sequence[Cut], every: bool
+    body: Mapping[str, Any],
+    model: BaseModel | None,
+    mapped: MappingResult,
+    cuts: Sequence[Cut],
+    whole: Mapping[str, Any],
+    every: bool,
 ) -> list[Leaf]:
     rows = _Rows(every, frozenset(mapped.omitted))
     if mapped.claims is not None:
@@ -116,13 +131,12 @@ def _leaves(
         _read(body, model, "", "", rows)
     else:
         rows.append(Leaf("", None, "kept", NOT_SUPPORTED))
-    return [*_without_places(rows.leaves, cuts), *map(_cut, cuts)] if cuts else rows.leaves
+    return [*_without_places(rows.leaves, whole), *map(_cut, cuts)] if cuts else rows.leaves
 
 
-def _without_places(leaves: Sequence[Leaf], cuts: Sequence[Cut]) -> Iterator[Leaf]:
-    """Yield the leaves without the nulls in lists that replace a cut item."""
-    places = {cut.pointer for cut in cuts}
-    return (leaf for leaf in leaves if leaf.pointer not in places)
+def _without_places(leaves: Sequence[Leaf], whole: Mapping[str, Any]) -> Iterator[Leaf]:
+    """Yield the leaves without the nulls and empty containers that replace what was cut."""
+    return (leaf for leaf in leaves if not _absent(leaf.value) or _absent(value_at(whole, leaf.pointer)))
 
 
 def _cut(cut: Cut) -> Leaf:

@@ -17,10 +17,10 @@ from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline import common_resources
 from fhirline.mappers.pipeline.bounds import LEVELS, Bounded, bounded
 from fhirline.mappers.pipeline.credentials import withhold
-from fhirline.mappers.pipeline.envelope import Body, Envelope
+from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.folding import DraftSet, InMemoryState, State, StateUpdate, collect
 from fhirline.mappers.pipeline.kept import kept_leaves
-from fhirline.mappers.pipeline.ledger import PLACEHOLDER, Leaf, Ledger, read_ledger
+from fhirline.mappers.pipeline.ledger import PLACEHOLDER, Ledger, read_ledger
 from fhirline.mappers.pipeline.limits import CONTENT_CUT, STRING_CUT, Cut, Limits, TooComplex
 from fhirline.mappers.pipeline.outcome import operation_outcome
 from fhirline.mappers.pipeline.output import Output, OutputBuilder, Refusal
@@ -141,7 +141,9 @@ class Normalizer:
     ) -> Normalized:
         """Fold what the mapping made, and make the outputs of it."""
         ledger = read_ledger(context.envelope.body, model, mapped, within.cuts, within.whole)
-        kept, cuts = self._kept(ledger, within.whole) if mapped.resources else ([], within.cuts)
+        unplaced = [leaf for leaf in ledger.notable if leaf.unplaced]
+        kept = kept_leaves(unplaced, within.whole, self.limits) if mapped.resources else unplaced
+        cuts = [leaf.value for leaf in kept if isinstance(leaf.value, Cut)]
         event_flags = [
             *map(Flag, context.envelope.flags),
             *(Flag(code) for code in context.time.flags if mapped.resources),
@@ -171,9 +173,9 @@ class Normalizer:
         valid_targets = sorted(targets - build.invalid, key=common_resources.target_order)
         published = bool(outputs and valid_targets)
         if published:
-            unplaced = [context.source_data(leaf.pointer, leaf.value) for leaf in kept]
+            source_data = [context.source_data(leaf.pointer, leaf.value) for leaf in kept]
             provenance = common_resources.provenance(
-                context, valid_targets, unplaced, mapped.professional, mapped.engine
+                context, valid_targets, source_data, mapped.professional, mapped.engine
             )
             meta = common_resources.meta(context, [flag.code for flag in event_flags])
             if output := build.of_resource(provenance, meta, context.version):
@@ -199,11 +201,6 @@ class Normalizer:
             schema_drift(ledger, shown),
             _unmapped(mapped, drafts.flags),
         )
-
-    def _kept(self, ledger: Ledger, body: Body) -> tuple[Sequence[Leaf], Sequence[Cut]]:
-        """Return the leaves that the Provenance keeps, and those of them that are a Cut."""
-        kept = kept_leaves((leaf for leaf in ledger.notable if leaf.unplaced), body, self.limits)
-        return kept, [leaf.value for leaf in kept if isinstance(leaf.value, Cut)]
 
     def _constants(self, context: Context, build: OutputBuilder) -> Iterator[Output]:
         """Yield the outputs of the vendor's Organization and the mapper's Device."""

@@ -174,6 +174,7 @@ class Worker:
                 for part in self._unfinished.parts(records):
                     await processor.process(part, self._unfinished)
                     self._positions.mark_delivered(part)
+                self._positions.end_batch(records)
                 for event in events:
                     await stream.ack(event)
         except Exception as error:  # noqa: BLE001  # rule 2, also for what the stream itself raises

@@ -84,12 +84,12 @@ class Unfinished:
             if self._mark(partition) is not None:
                 self._careful[partition] = CAREFUL
                 log.warning("events are mapped one at a time: a process ended over one", raw=str(partition))
+        # Both lists are made now: a partition may stop being careful, or be revoked, before the last part is taken.
         together = [record for record in records if record.topic_partition not in self._careful]
+        alone = [record for record in records if record.topic_partition in self._careful]
         if together:
             yield together
-        for record in records:
-            if record.topic_partition in self._careful:
-                yield [record]
+        yield from ([record] for record in alone)
 
     @asynccontextmanager
     async def attempt(self, part: Sequence[ConsumerRecord]) -> AsyncIterator[bool]:
@@ -98,16 +98,22 @@ class Unfinished:
         if partition in self._careful:
             async with self._attempt_one(part[0]) as give_up:
                 yield give_up
-            self._careful[partition] -= 1
-            if not self._careful[partition]:
-                del self._careful[partition]
-                self._begun.add(partition)
+            self._count_careful(partition)
             return
         if new := {record.topic_partition for record in part} - self._begun:
             self._begun |= new
             found = {each: committed for each in new if (committed := self._found(each)) is not None}
             await self._commit({each: Committed(committed.offset, Mark().text) for each, committed in found.items()})
         yield False
+
+    def _count_careful(self, partition: TopicPartition) -> None:
+        """Count an event that was mapped by itself. The partition may have been revoked meanwhile."""
+        if partition not in self._careful:
+            return
+        self._careful[partition] -= 1
+        if not self._careful[partition]:
+            del self._careful[partition]
+            self._begun.add(partition)
 
     @asynccontextmanager
     async def _attempt_one(self, record: ConsumerRecord) -> AsyncIterator[bool]:

@@ -35,7 +35,8 @@ class Found:
     ``compartments``: by raw key, the patient's own and those of events that name the patient otherwise, such as by a
     survey's id. ``live``: canonical records with a value → the way it was found. ``state``: state entries. ``keys``:
     every canonical key that was ever the patient's. ``mapped``: the keys that the present mapping makes. ``patients``:
-    ``"Patient/<id>"`` and the identifiers, as references write them. ``origins``: positions of the patient's raw records.
+    ``"Patient/<id>"`` and the identifiers, as references write them. ``origins``: positions of the patient's raw
+    records.
     """
 
     compartments: dict[str, Compartment]

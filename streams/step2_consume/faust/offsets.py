@@ -114,10 +114,17 @@ class Positions:
         """Record that everything that follows from these records is durable."""
         for record in records:
             partition, after = record.topic_partition, record.offset + 1
-            self._busy_topics.discard(record.topic)
             if partition in self._next:  # otherwise it was revoked under the batch, and its next owner repeats it
                 self._next[partition] = max(self._next[partition], after)
                 self._delivered[partition] = max(self._delivered.get(partition, 0), after)
+
+    def end_batch(self, records: Iterable[ConsumerRecord]) -> None:
+        """Record that a whole batch is delivered. Until then what its partitions wait for may be in the batch."""
+        self._busy_topics.difference_update({record.topic for record in records})
+
+    def markable(self, partition: TopicPartition, offset: int) -> bool:
+        """Return whether a mark may be committed at an offset: not before what is committed or delivered already."""
+        return partition in self._next and offset >= max(self._committed.get(partition, 0), self._next[partition])
 
     def committable(self, partition: TopicPartition) -> int | None:
         """Return the offset to commit; None where nothing has been delivered since the last commit."""

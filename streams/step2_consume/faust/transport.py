@@ -99,8 +99,12 @@ class WorkerConsumer(Consumer):
     async def commit_marked(self, marked: Mapping[TopicPartition, Committed]) -> None:
         """Commit offsets with the marks of `streams.step2_consume.unfinished`.
 
-        They are counted as committed before they are sent: Faust would commit them as well, and remove the mark.
+        They are counted as committed before they are sent: Faust would commit them as well, and remove the mark. A
+        repeated event is not marked, since the mark would move the committed offset back.
         """
+        marked = {place: mark for place, mark in marked.items() if self._positions.markable(place, mark.offset)}
+        if not marked:
+            return
         self._positions.mark_committed({partition: committed.offset for partition, committed in marked.items()})
         await cast(_ConsumerThread, self._thread).commit_marked(marked)
 

@@ -110,6 +110,20 @@ def test_a_clinical_list_is_never_cut_but_refused() -> None:
     assert (refused.value.limit, refused.value.path) == ("items", "/payload/prescriptions")
 
 
+def test_a_refusal_names_no_key_that_may_be_data() -> None:
+    prescriptions = {"34600123456": {"id": "r1", "active_substances": ["Ibuprofen"] * 1_001}}
+    with pytest.raises(TooComplex) as refused:
+        normalized("mediquo", mediquo(prescriptions=prescriptions))
+    assert refused.value.path == "/payload/prescriptions/*/active_substances"
+
+
+def test_what_replaces_a_value_that_was_cut_has_no_row() -> None:
+    """An item of a list becomes null, an object may become empty: neither was sent so."""
+    notes = [{"text": f"{number}", "inner": {"words": "y" * 900}} for number in range(900)]
+    result = normalized("mediquo", mediquo(notes=notes), Limits(values=100, kept=20, kept_bytes=20_000, bytes=100_000))
+    assert [leaf.pointer for leaf in result.ledger.notable if leaf.treatment == "ignored"] == []
+
+
 def test_a_list_of_documents_is_cut_behind_its_last_item_that_fits() -> None:
     answers = [{"question": f"q{number}", "answer": "a"} for number in range(1_500)]
     body = {"type": "recommendation_data", "consultation_id": 5, "user_id": 1, "data": {"postCallAnswer": answers}}

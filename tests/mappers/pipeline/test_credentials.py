@@ -147,3 +147,28 @@ def test_an_address_with_many_parameters_is_read_in_linear_time() -> None:
     for unit in ("?a=1", "a=b&", '"secretary":', "password: ", "SG.", "cookie:a="):
         without_credentials(unit * (1_000_000 // len(unit)))
         secret_value(unit * (1_000_000 // len(unit)))
+
+
+@pytest.mark.parametrize("key", [JWT, "https://jane:hunter2@example.org/a"])
+def test_a_key_that_is_a_credential_is_in_no_output(key: str) -> None:
+    """Beside a mapped field, below an unread one, and in a report whose keys become titles and text."""
+    report = {"id": "r-1", "type": "note", "content": {key: "Rest.", "more": {key: "Drink."}}}
+    body = {
+        "type": "patient_consultation_finished",
+        "occurred_on": 1717243500,
+        "payload": {
+            "consultation": {"id": "c-1", key: "x"},
+            "patient": {"code": "p-1"},
+            "reports": [report],
+            "extra": {key: "first", f"{key}.": "second", "plain": "third"},
+        },
+    }
+    case = Case("mediquo", "credentials", (body,))
+    result = case.normalizer()(case.envelope(body), InMemoryState())
+    made = {output.key.partition("/")[0]: output.value.decode() for output in result.outputs}
+    assert all(text in made["Provenance"] for text in ("first", "second", "third"))
+    assert "Rest." in made["Composition"]
+    assert "Drink." in made["Composition"]
+    assert result.outcome is not None
+    written = [*made.values(), result.outcome.value.decode(), repr(result.flags), repr(result.schema_drift)]
+    assert not [text for text in written if key in text]

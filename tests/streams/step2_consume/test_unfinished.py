@@ -164,6 +164,28 @@ def test_after_enough_events_a_partition_is_mapped_in_batches_again() -> None:
     assert len([*unfinished.parts([record(CAREFUL), record(CAREFUL + 1)])]) == 1
 
 
+def test_no_event_of_a_batch_is_passed_over_where_the_careful_events_end_within_it() -> None:
+    unfinished = Log(0, Mark(0).text).assignment()
+    for offset in range(CAREFUL - 1):
+        asyncio.run(attempted(unfinished, record(offset)))
+    last, behind = record(CAREFUL - 1), record(CAREFUL)
+    assert len(asyncio.run(attempted(unfinished, last, behind))) == 2
+
+
+def test_a_revocation_while_an_event_is_mapped_by_itself_is_no_error() -> None:
+    unfinished = Log(0, Mark(0).text).assignment()
+
+    async def revoked() -> list[list[int]]:
+        begun = []
+        for part in unfinished.parts([record(0), record(1)]):
+            async with unfinished.attempt(part):
+                begun.append([each.offset for each in part])
+                unfinished.on_revoked()
+        return begun
+
+    assert asyncio.run(revoked()) == [[0], [1]]
+
+
 def test_a_partition_that_was_revoked_is_not_committed() -> None:
     log = Log(5)
     assert asyncio.run(attempted(log.assignment(), record(5, partition=1))) == [False]

@@ -99,6 +99,7 @@ def complete(positions: Positions, *batches: Sequence[ConsumerRecord]) -> list[S
         for batch in batches:
             made.append(whole := await positions.fill_gaps(batch))
             positions.mark_delivered(whole)
+            positions.end_batch(whole)
         return made
 
     return asyncio.run(all_of_them())
@@ -275,14 +276,24 @@ def test_a_stalled_partition_is_found(log: Log) -> None:
         await positions.fill_gaps(of[3:5])
         found += [await positions.stalled(at), await positions.stalled(at)]  # in hand
         positions.mark_delivered(of[3:5])
+        found += [await positions.stalled(at), await positions.stalled(at)]  # a part of the batch is delivered
+        positions.end_batch(of[3:5])
         found += [await positions.stalled(at)]  # at of[5], for the first time
         await positions.fill_gaps(of[1:2])
         positions.mark_delivered(of[1:2])
+        positions.end_batch(of[1:2])
         found += [await positions.stalled(at), await positions.stalled(at)]  # there was another batch
         return found
 
     here = {log.partition: of[5].offset}
-    assert asyncio.run(looks()) == [{}, {log.partition: of[3].offset}, {}, {}, {}, {}, here]
+    assert asyncio.run(looks()) == [{}, {log.partition: of[3].offset}, {}, {}, {}, {}, {}, {}, here]
+
+
+def test_a_mark_moves_no_offset_back(log: Log) -> None:
+    of, positions = log.records, Positions(log.settings)
+    assert not positions.markable(log.partition, of[3].offset)  # nothing is known of the partition yet
+    complete(positions, of[3:6])
+    assert [positions.markable(log.partition, each.offset) for each in of[3:8]] == [False, False, False, True, True]
 
 
 def test_a_partition_that_is_not_fetched_yet_is_not_stalled(log: Log) -> None:
