@@ -3,7 +3,7 @@
     python -m benchmarks.core [--events N] [--repeat N] [--validation off|spec] [--profile [LINES]] [--kind VENDOR/KIND]
 
 Three stretches of the way, each with and without validation: ``normalize`` is a raw value opened, mapped, validated
-and serialized, what it says remembered (`Normalizer`); ``follow`` adds the records with keys, headers and partitions
+and serialized, and its state kept (`Normalizer`); ``follow`` adds the records with keys, headers and partitions
 (`step4_normalize.follow`) and the state's encoding, which is all that a worker does for an event but Kafka.
 ``--profile`` runs ``follow`` once under cProfile and prints where the time goes; cProfile itself makes small functions
 look dearer than they are, so trust the figures, not the shares.

@@ -13,6 +13,7 @@ from benchmarks.prepared import Prepared
 from fhirline.config.settings import load_settings
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.records import produce
 from fhirline.topics.declared import raw_topic
 
@@ -26,9 +27,9 @@ def main() -> None:
         nonlocal stopping
         stopping = True
 
-    def delivered(error: KafkaError | None, _: Message) -> None:
+    def delivered(error: KafkaError | None, message: Message) -> None:
         nonlocal failed
-        failed |= error is not None
+        failed |= delivery_error(error, message) is not None
 
     signal.signal(signal.SIGTERM, stop)
     consumer = Consumer(

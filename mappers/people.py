@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir import elements
 from fhirline.mappers.results import BuiltResource, Element, Flag, Flags, Fold, StateEntries
@@ -88,6 +89,38 @@ def practitioner(
         fields["photo"] = Field({"photo": [photo]}, codes)
     subject = context.reference("Practitioner", "professional", key)
     return _fold(subject, identifiers or [context.identifier("professional", key)], fields, codes)
+
+
+def gender(words: str | None, table: str, pointer: str, context: Context, build: MappingBuilder) -> dict[str, Field]:
+    """Make the field ``gender`` by a code table whose rows have ``means.gender``; empty where nothing was sent.
+
+    Words without a row are in a ``source-value`` extension, flag ``unmapped-code``. ``pointer`` is their place.
+    """
+    if words is None:
+        return {}
+    if row := context.terminology.row(table, words):
+        return {"gender": Field({"gender": row.means["gender"]})}
+    build.count_unmapped(table, pointer)
+    source_value = elements.extended(context.source_value(pointer, words))
+    return {"gender": Field({"_gender": source_value}, ("unmapped-code",))}
+
+
+def birth_date(value: str | None, pointer: str, context: Context, build: MappingBuilder) -> dict[str, Field]:
+    """Make the field ``birthDate`` (mapping.md §3.4, rule 8); empty where nothing was sent, or no date.
+
+    A value that is no date is omitted, so that the Provenance keeps it. One in the future or before 1900 is in a
+    ``source-value`` extension, flag ``timestamp-invalid``.
+    """
+    if value is None:
+        return {}
+    flags = Flags()
+    born = context.birth_date(value, pointer, flags)
+    if born is None:
+        build.omit(pointer)
+        return {}
+    content = elements.element(birthDate=born.text, _birthDate=born.companion)
+    name = "birthDate" if born.text else UNUSABLE_BIRTH_DATE
+    return {name: Field(content or {}, tuple(flag.code for flag in flags))}
 
 
 def known_person(subject: str) -> Fold:

@@ -29,7 +29,7 @@ TIME_NAMES = (
     "created_at created updated_at triggered_at published_at date_time datetime time date ts"
 ).split()
 PERSONS = "patient user member client customer person beneficiary subject".split()
-KEYS = "id uuid guid code key number reference ref mrn".split()
+KEYS = "id uuid guid code key number no nr reference ref mrn".split()
 
 _EVENT = re.compile(r"[^\x00-\x1f\x7f`|]{1,100}")
 _YEAR_2000, _YEAR_2100 = 946_684_800, 4_102_444_800
@@ -104,7 +104,13 @@ def patient_field(samples: Sequence[Sample]) -> Guess:
                 return position, len(KEYS), 0, len(above)
         return None
 
-    return _cover(samples, rank, "named like a patient's id", "no field is named like a patient's id")
+    nothing = "no field is named like a patient's id"
+    found = _cover(samples, rank, "named like a patient's id", nothing)
+    if found.pointers:
+        return found
+    common = set.intersection(*({pointer for pointer, _ in scalars(sample.body)} for sample in samples))
+    shown = [pointer for pointer, _ in scalars(samples[0].body) if pointer in common][:10]
+    return Guess((), f"{nothing}; texts and numbers that every sample has: {', '.join(shown) or 'none'}")
 
 
 def time_field(samples: Sequence[Sample]) -> Guess:

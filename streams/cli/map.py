@@ -12,7 +12,7 @@ from fhirline.config.settings import load_settings
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers.pipeline.envelope import UnreadableBody, open_envelope
 from fhirline.mappers.pipeline.limits import TooComplex
-from fhirline.mappers.pipeline.lineage import Lineage, lineage
+from fhirline.mappers.pipeline.lineage import Lineage, lineage, unused
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from fhirline.mappers.registry import VENDORS, open_without_receipt
 from fhirline.streams.cli.bodies import bodies
@@ -60,7 +60,8 @@ def map_(
 
     The same input always gives the same bytes. With --explain each line is a resource, a path in it, and the source of
     the value: a JSON Pointer into the body, a part of the event's context ("event key", "received at", "tenant",
-    "configuration …", "earlier events"), or "rule".
+    "configuration …", "earlier events"), or "rule". It also reports, on standard error, values that the mapping reads
+    and that are in no resource.
 
     Exit codes:
 
@@ -102,7 +103,10 @@ def map_(
         if explain:
             if ndjson or len(files or ()) > 1:
                 print(f"# {name} {result.event_type}")
-            _print_lineage(lineage(normalize, envelope, state))
+            found = lineage(normalize, envelope, state)
+            _print_lineage(found)
+            if left := unused(found, result.ledger):
+                warn("map", f"{name}: read by the mapping, and in no resource: {', '.join(left)}")
         elif resources:
             sys.stdout.buffer.writelines(output.value + b"\n" for output in result.outputs)
         elif result.bundle:

@@ -7,5 +7,6 @@ that nothing changes comes from the mapping's own rule.
 """
 
 from fhirline.mappers.pipeline.lineage.trial import Lineage, lineage
+from fhirline.mappers.pipeline.lineage.unused import unused
 
-__all__ = ["Lineage", "lineage"]
+__all__ = ["Lineage", "lineage", "unused"]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
+from datetime import date, timedelta
 from itertools import count
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
@@ -14,6 +15,8 @@ from fhirline.mappers.pipeline.lineage.compare import text_of
 
 LEFT_OUT = object()
 """Given to `changed` as the new value: the key is removed."""
+
+YEAR = timedelta(weeks=52)
 
 _DATE = re.compile(r"(\d{4})-\d{2}-\d{2}", re.ASCII)
 
@@ -49,9 +52,16 @@ def other_value(value: Any, taken: Set[str]) -> Any:
     return next(text for text in _altered(value) if text not in taken and not is_placeholder(text))
 
 
-def earlier(date: str) -> str:
-    """Return a date or date-time 28 years earlier: same weekday, same leap year, not in the future."""
-    return f"{max(int(date[:4]) - 28, 1):04}{date[4:]}"
+def earlier(text: str) -> str:
+    """Return a date or date-time 52 weeks earlier: the same weekday, and usually the same season and a possible time.
+
+    >>> earlier("2024-02-29T10:00:00Z"), earlier("2024-02-31")
+    ('2023-03-02T10:00:00Z', '2023-02-31')
+    """
+    try:
+        return f"{date.fromisoformat(text[:10]) - YEAR}{text[10:]}"
+    except (ValueError, OverflowError):
+        return f"{max(int(text[:4]) - 1, 1):04}{text[4:]}"
 
 
 def _altered(text: str) -> Iterator[str]:

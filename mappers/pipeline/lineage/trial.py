@@ -48,13 +48,15 @@ class Lineage:
 
     ``sources`` are JSON Pointers into the body, names such as ``event key``, or ``rule``. ``given`` are the pointers
     without which the rule would not have applied. A leaf with a source in the body is not attributed to other inputs as
-    well, although every id also depends on base, vendor and tenant.
+    well, although every id also depends on base, vendor and tenant. ``affecting`` are all pointers whose value was seen
+    to change the leaf or to remove it.
     """
 
     resource: str
     path: str
     sources: tuple[str, ...]
     given: tuple[str, ...] = ()
+    affecting: frozenset[str] = frozenset()
 
     @property
     def source(self) -> str:
@@ -69,7 +71,7 @@ def lineage(normalizer: Normalizer, envelope: Envelope, state: State) -> list[Li
     trial.alter_equal_leaves()
     trial.alter_other_inputs()
     return [
-        Lineage(key, path, *trial.evidence[key, path].conclusion(text_of(value)))
+        Lineage(key, path, *trial.evidence[key, path].conclusion(text_of(value)), trial.evidence[key, path].pointers)
         for key, resource in trial.base.items()
         for path, value in leaf_paths(resource, resource["resourceType"])
     ]
@@ -93,6 +95,11 @@ class _Evidence:
     resource: dict[str, str] = field(default_factory=dict)
     together: dict[str, str] = field(default_factory=dict)
     other: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pointers(self) -> frozenset[str]:
+        """The JSON Pointers of everything in the body that was seen to affect the leaf."""
+        return frozenset((*self.computed, *self.present, *self.conditional, *self.resource, *self.together))
 
     def conclusion(self, value: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return (sources, given) of a leaf with this text.

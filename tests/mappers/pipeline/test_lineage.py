@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from fhirline.mappers.json_pointer import leaves_of
-from fhirline.mappers.pipeline.lineage import Lineage, lineage
+from fhirline.mappers.pipeline.lineage import Lineage, lineage, unused
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from tests.support.cases import Case, cases
 
@@ -70,6 +70,12 @@ KNOWN: Mapping[str, Mapping[str, set[str]]] = {
 }
 
 
+NOT_USED = {
+    "azodha/route-event-named": ["/eventName"],  # the route names the event (mapping.md §2.2)
+}
+"""Golden case → values that its first event's mapping reads, that no resource needs, and that need not be kept."""
+
+
 def of_first(case: Case) -> list[Lineage]:
     return lineage(case.normalizer(), case.envelopes()[0], InMemoryState())
 
@@ -88,11 +94,13 @@ def _sorted(source: str) -> str:
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_value_comes_from_somewhere(name: str) -> None:
-    """Each leaf once, with a source; the body's own words from where they stand in the body."""
+    """Each leaf once, with a source; the body's own words from where they stand in the body; every read value used."""
     case = CASES[name]
     envelope = case.envelopes()[0]
-    outputs = {each.key: orjson.loads(each.value) for each in case.normalizer()(envelope, InMemoryState()).outputs}
+    result = case.normalizer()(envelope, InMemoryState())
+    outputs = {output.key: orjson.loads(output.value) for output in result.outputs}
     found = of_first(case)
+    assert not outputs or unused(found, result.ledger) == NOT_USED.get(name, [])
     leaves = {
         (key, _path(resource["resourceType"], pointer)): value
         for key, resource in outputs.items()
@@ -119,3 +127,15 @@ def test_what_earlier_events_left_is_told() -> None:
         told = [each for each in lineage(normalize, envelope, memory) if each.path.startswith("Encounter.diagnosis")]
         memory.apply(normalize(envelope, memory).state_updates)
     assert [each.source for each in told] == ["/consultation_id, /user_id, earlier events"]
+
+
+def test_a_value_that_a_mapping_reads_and_drops_is_unused() -> None:
+    """The ledger alone cannot tell: it counts every field of the model that could be read as mapped."""
+    case = CASES["mediquo/consultation"]
+    result = case.normalizer()(case.envelopes()[0], InMemoryState())
+    found = of_first(case)
+    avatar = "/payload/professional/avatar"
+    dropped = [leaf for leaf in found if avatar not in leaf.affecting]
+    assert 0 < len(dropped) < len(found)
+    assert unused(found, result.ledger) == []
+    assert unused(dropped, result.ledger) == [avatar]

@@ -56,6 +56,7 @@ def test_the_texts_that_every_sample_has_are_offered() -> None:
     [
         ([{"patient": {"id": "P-1"}}], ("/patient/id",)),
         ([{"patientId": 7}], ("/patientId",)),
+        ([{"subject": {"memberNo": "M-1"}}], ("/subject/memberNo",)),
         ([{"data": {"user_uuid": "u", "patient": {"code": "c", "id": "i"}}}], ("/data/patient/id",)),
         ([{"user_id": 1}, {"user_id": 2, "patient_id": 3}, {"user_id": 4}], ("/patient_id", "/user_id")),
         ([{"patient": {"id": 1}}, {"client_id": 1}], ("/patient/id", "/client_id")),
@@ -69,6 +70,12 @@ def test_the_texts_that_every_sample_has_are_offered() -> None:
 )
 def test_the_patient_field_is_found(bodies: list[dict[str, Any]], pointers: tuple[str, ...]) -> None:
     assert guesses.patient_field(samples(*bodies)).pointers == pointers
+
+
+def test_without_a_patient_field_the_values_that_every_sample_has_are_offered() -> None:
+    found = guesses.patient_field(samples({"kind": "a", "who": {"is": 7}, "x": 1}, {"kind": "b", "who": {"is": 8}}))
+    reason = "no field is named like a patient's id; texts and numbers that every sample has: /kind, /who/is"
+    assert (found.pointers, found.reason) == ((), reason)
 
 
 @pytest.mark.parametrize(

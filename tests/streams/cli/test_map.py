@@ -55,6 +55,13 @@ def test_explain_prints_where_each_value_came_from() -> None:
     assert len({resource for resource, _, _ in rows}) == 6
 
 
+def test_explain_reports_values_that_are_read_and_in_no_resource() -> None:
+    body = events("azodha", "route-event-named")[0]
+    made = run("azodha", "--explain", "--event", body["eventName"], stdin=json.dumps(body))
+    assert made.returncode == 0
+    assert made.stderr == "fhirline map: standard input: read by the mapping, and in no resource: /eventName\n"
+
+
 def test_explain_names_each_of_several_events() -> None:
     made = run("altibbi", "--explain", "--ndjson", stdin=lines(events("altibbi", "both_samples")))
     headings = [line for line in made.stdout.splitlines() if line.startswith("# ")]

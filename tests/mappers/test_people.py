@@ -1,0 +1,73 @@
+"""The fields of a Patient: gender by a code table, date of birth by mapping.md §3.4, rule 8; nothing sent is lost."""
+
+from typing import Any
+
+import pytest
+
+from fhirline.mappers import people
+from fhirline.mappers.azodha import VENDOR
+from fhirline.mappers.builder import MappingBuilder
+from fhirline.mappers.context import Context
+from fhirline.mappers.people import UNUSABLE_BIRTH_DATE, Field
+from tests.support.cases import BASE, Case
+
+
+@pytest.fixture
+def context() -> Context:
+    case = Case("azodha", "invented", ({"eventName": "BookAppointment"},))
+    normalize, envelope = case.normalizer(), case.envelopes()[0]
+    vendor, time = normalize.vendors["azodha"], VENDOR.event_time(envelope)
+    settings = vendor.settings("acme")
+    return Context(envelope, "BookAppointment", time, settings, normalize.naming, normalize.terminology, vendor.name)
+
+
+def sent(pointer: str, value: str, issue: str | None = None) -> dict[str, Any]:
+    parts = [{"url": "path", "valueString": pointer}, {"url": "value", "valueString": value}]
+    issues = [{"url": "issue", "valueCode": issue}] if issue else []
+    return {"extension": [{"extension": [*parts, *issues], "url": f"{BASE}/StructureDefinition/source-value"}]}
+
+
+def omitted_by(build: MappingBuilder, context: Context) -> tuple[str, ...]:
+    """Return the omitted pointers of an event that makes its Patient; without one, all is omitted."""
+    build.add(people.patient(context, "patient", "P-1"))
+    return tuple(build.result().omitted)
+
+
+def test_a_gender_is_read_by_the_table(context: Context) -> None:
+    build = MappingBuilder()
+    assert people.gender("female", "azodha-gender", "/sex", context, build) == {"gender": Field({"gender": "female"})}
+    assert people.gender(None, "azodha-gender", "/sex", context, build) == {}
+    assert omitted_by(build, context) == ()
+
+
+def test_words_without_a_row_are_kept_flagged_and_counted(context: Context) -> None:
+    build = MappingBuilder()
+    found = people.gender("woman", "azodha-gender", "/sex", context, build)
+    assert found == {"gender": Field({"_gender": sent("/sex", "woman")}, ("unmapped-code",))}
+    assert dict(build.unmapped) == {"/sex": "azodha-gender"}
+
+
+@pytest.mark.parametrize(
+    ("value", "found", "omitted"),
+    [
+        (None, {}, ()),
+        ("1984-02-29", {"birthDate": Field({"birthDate": "1984-02-29"})}, ()),
+        (
+            "2084-01-01",
+            {
+                UNUSABLE_BIRTH_DATE: Field(
+                    {"_birthDate": sent("/born", "2084-01-01", "timestamp-invalid")}, ("timestamp-invalid",)
+                )
+            },
+            (),
+        ),
+        ("in spring", {}, ("/born",)),
+        ("1983-02-29", {}, ("/born",)),
+    ],
+)
+def test_a_date_of_birth_is_read_kept_or_omitted(
+    value: str | None, found: dict[str, Field], omitted: tuple[str, ...], context: Context
+) -> None:
+    build = MappingBuilder()
+    assert people.birth_date(value, "/born", context, build) == found
+    assert omitted_by(build, context) == omitted
