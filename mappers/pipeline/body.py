@@ -29,6 +29,7 @@ BODY_FLAGS = frozenset(
         tolerant.NOT_A_NUMBER,
         tolerant.TEXT_DAMAGED,
         tolerant.NOT_STRICT,
+        tolerant.REPEATED_KEY,
     }
 )
 """Flags that reading a body can raise (config/flags.yaml)."""
@@ -150,6 +151,8 @@ _INEXACT = re.compile(
     rb"|[0-9](?=[0-9.]{15})[0-9.]+[eE]|[0-9.]+[eE]-[0-9]{3})"
 )
 """A number that a double may not hold; numbers in text that looks like JSON match as well."""
+_MEMBER = re.compile(rb'"[ \t\r\n]*:')
+_BEFORE_COLON = (b'" :', b'"\n:', b'"\t:', b'"\r:')
 _JSON_IN_TEXT = re.compile(
     rb'"(?:[ \t\r\n]|\xef\xbb\xbf|\\[ntr]|\\u(?:00(?:20|09|0[aAdD])|[fF][eE][fF][fF]))*'
     rb'(?:[\[{]|\\"|\\u00(?:5[bB]|7[bB]|22))'
@@ -168,9 +171,18 @@ def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any,
             raise
         return tolerant.parse(data, flags), True
     marks = data.translate(_MARKS, _IGNORED)
-    if (_LONG in marks or _TINY in marks or _LONG_POWER in marks) and _INEXACT.search(data):
+    inexact = (_LONG in marks or _TINY in marks or _LONG_POWER in marks) and _INEXACT.search(data)
+    if inexact or _may_repeat_a_key(data, value):
         value = tolerant.parse(data, flags)
     return value, _TEXT in marks and _JSON_IN_TEXT.search(data) is not None
+
+
+def _may_repeat_a_key(data: bytes, value: Any) -> bool:
+    """Return whether JSON may have more members than what the fast parser made of it, which keeps a key once."""
+    members = data.count(b'":')
+    if any([space in data for space in _BEFORE_COLON]):  # noqa: C419  # half the time of a generator
+        members = len(_MEMBER.findall(data))
+    return members > 1 and members != orjson.dumps(value).count(b'":')
 
 
 # -- text that is JSON

@@ -1,7 +1,7 @@
 """The tolerant reader: JSON as senders' programs write it, where the fast parser refuses it or changes a number.
 
 It reads what the standard library reads (mapping.md §2.5): NaN and Infinity as null, a number that no double holds as
-its digits, half a surrogate pair as U+FFFD. The flags name what was read so.
+its digits, half a surrogate pair as U+FFFD, and each value of a key that is repeated. The flags name what was read so.
 """
 
 import json
@@ -13,11 +13,12 @@ from typing import Any
 
 from fhirline.mappers.identity import decimal_text
 
-NUMBER_AS_TEXT, NOT_A_NUMBER, TEXT_DAMAGED, NOT_STRICT = (
+NUMBER_AS_TEXT, NOT_A_NUMBER, TEXT_DAMAGED, NOT_STRICT, REPEATED_KEY = (
     "number-as-text",
     "not-a-number",
     "text-damaged",
     "json-not-strict",
+    "repeated-key",
 )
 """Flags (config/flags.yaml)."""
 
@@ -57,10 +58,38 @@ def parse(data: bytes, flags: set[str]) -> Any:
 def _decoder(flags: set[str], strict: bool) -> json.JSONDecoder:
     return json.JSONDecoder(
         strict=strict,
+        object_pairs_hook=lambda members: _object(members, flags),
         parse_int=lambda digits: _integer(digits, flags),
         parse_float=lambda digits: number(digits, flags),
         parse_constant=_absent(flags),
     )
+
+
+def _object(members: list[tuple[str, Any]], flags: set[str]) -> dict[str, Any]:
+    """Make an object of its members. The last value of a repeated key keeps the key; others get ``key[repeated 1]``.
+
+    >>> _object([("id", 1), ("id", 2), ("id", 2)], set())
+    {'id': 2, 'id[repeated 1]': 1}
+    """
+    made = dict(members)
+    if len(made) == len(members):
+        return made
+    counts: dict[str, int] = {}
+    for key, value in members:
+        if made[key] is value or _equal(made[key], value):
+            continue
+        flags.add(REPEATED_KEY)
+        other = key
+        while other in made:
+            counts[key] = counts.get(key, 0) + 1
+            other = f"{key}[repeated {counts[key]}]"
+        made[other] = value
+    return made
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two values are one in JSON: ``1`` and ``true`` are not."""
+    return one.__class__ is other.__class__ and bool(one == other) and repr(one) == repr(other)
 
 
 def _absent(flags: set[str]) -> Callable[[str], None]:
@@ -112,7 +141,7 @@ def _repaired(value: Any, flags: set[str]) -> Any:
     if isinstance(value, list):
         return [_repaired(item, flags) for item in value]
     if isinstance(value, dict):
-        return {_text(key, flags): _repaired(item, flags) for key, item in value.items()}
+        return _object([(_text(key, flags), _repaired(item, flags)) for key, item in value.items()], flags)
     return value
 
 

@@ -33,6 +33,20 @@ def test_every_flag_has_a_row() -> None:
     ("sent", "read", "flags"),
     [
         (b'{"a": NaN, "b": [Infinity, -Infinity]}', {"a": None, "b": [None, None]}, {"not-a-number"}),
+        (b'{"a": 1, "b": 2, "a": 3}', {"a": 3, "a[repeated 1]": 1, "b": 2}, {"repeated-key"}),
+        (
+            b'{"a" : 1, "a": 2, "\\u0061"\n: 2, "a": null}',
+            {"a": None, "a[repeated 1]": 1, "a[repeated 2]": 2, "a[repeated 3]": 2},
+            {"repeated-key"},
+        ),
+        (b'{"\\ud800": 1, "\\udfff": 2}', {"\ufffd": 2, "\ufffd[repeated 1]": 1}, {"repeated-key", "text-damaged"}),
+        (b'{"x": [{"id": 1, "id" : true}]}', {"x": [{"id": True, "id[repeated 1]": 1}]}, {"repeated-key"}),
+        (b'{"a": {"b": [1], "c": 1}, "a": {"b": [1], "c": 1}}', {"a": {"b": [1], "c": 1}}, set()),
+        (
+            b'{"a": "{\\"id\\": 1, \\"id\\": 2}"}',
+            {"a": {"id": 2, "id[repeated 1]": 1}},
+            {"repeated-key", "json-in-text"},
+        ),
         (b'{"a": 1e400, "b": -1E+400, "c": 1e-400}', {"a": "1e400", "b": "-1e+400", "c": "1e-400"}, {"number-as-text"}),
         (b'{"a": 18446744073709551616}', {"a": "18446744073709551616"}, {"number-as-text"}),
         (b'{"a": -9223372036854775809}', {"a": "-9223372036854775809"}, {"number-as-text"}),

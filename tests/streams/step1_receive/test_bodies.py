@@ -41,6 +41,7 @@ BODIES: list[tuple[bytes, dict[str, Any], str]] = [
     (b'{"user_id": 18446744073709551616}', {"user_id": "18446744073709551616"}, "number-as-text"),
     (b'{"user_id": 18446744073709551617}', {"user_id": "18446744073709551617"}, "number-as-text"),
     (b'{"user_id": 2, "a": "so \\ud83d"}', {"user_id": 2, "a": "so \ufffd"}, "text-damaged"),
+    (b'{"user_id": 2, "user_id": 3}', {"user_id": 3, "user_id[repeated 1]": 2}, "repeated-key"),
     (b'{"user_id": 2, "a": "one\ttwo"}', {"user_id": 2, "a": "one\ttwo"}, "json-not-strict"),
     (b'\xef\xbb\xbf{"user_id": 3}', {"user_id": 3}, "byte-order-mark"),
     (
