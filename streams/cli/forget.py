@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.config.exit_codes import NOT_ERASED
-from fhirline.config.private_files import open_private
+from fhirline.config.exit_codes import INCOMPLETE, NOT_ERASED
+from fhirline.config.private_files import make_private, open_private
 from fhirline.streams.cli.errors import CommandFailed, failing_with, warn
 from fhirline.streams.cli.help import OPERATE, add
 from fhirline.streams.cli.options import As, DryRun, Yes, from_options, known_vendors, slug
@@ -64,11 +64,16 @@ class ForgetRequest:
     ] = None
 
     def check(self) -> None:
-        """Raise ConfigurationError where an erasure, or the end of one, has no reason."""
+        """Raise ConfigurationError where an erasure, or the end of one, has no reason or no place for its report."""
         if not self.dry_run and not (self.reason or "").strip():
             raise ConfigurationError(
                 '--reason: required, for the audit event: state why, such as --reason "request 4711"'
             )
+        if self.export_report is not None and not self.dry_run:
+            try:
+                make_private(self.export_report)
+            except OSError as error:
+                raise ConfigurationError(f"--export-report {self.export_report}: {error.strerror}") from None
 
     def compartment(self) -> "Compartment":
         """Return the patient, asking for the key where it is ``-``. Raises ConfigurationError."""
@@ -207,5 +212,9 @@ def _export(report: "Report", path: Path) -> None:
         with open_private(path) as file:
             file.write(json.dumps(report.document(), indent=2).encode())
     except OSError as error:
-        raise ConfigurationError(f"--export-report: {path}: {error.strerror}; the erasure itself is done") from None
+        raise CommandFailed(
+            "forget",
+            f"--export-report {path}: {error.strerror}. The erasure itself is done; run this again for a report",
+            INCOMPLETE,
+        ) from None
     print(f"report            {path}")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from fhirline.config.errors import ConfigurationError, KafkaUnreachable
-from fhirline.config.exit_codes import INCOMPLETE
+from fhirline.config.exit_codes import INCOMPLETE, INTERRUPTED
 from fhirline.config.private_files import open_private
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers.pipeline.body import fingerprint
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.cli.errors import warn
+from fhirline.streams.cli.errors import CommandFailed
 from fhirline.streams.cli.help import OPERATE, add
 from fhirline.streams.cli.inputs import check_format
 from fhirline.streams.cli.options import Tenant, instant
@@ -57,6 +57,7 @@ def ingest(
     * 0: Kafka acknowledged every line.
     * 1: lines were rejected, or Kafka stopped answering.
     * 2: a wrong argument or setting, a file that is compressed or in UTF-16, or the cluster does not answer.
+    * 130: interrupted.
 
     Example:
 
@@ -80,7 +81,7 @@ def ingest(
         for name, stream in inputs:
             check_format(name, stream)
         reporter = stack.enter_context(progress())
-        report = RejectReport(reporter, stack.enter_context(_rejects(rejects)) if rejects else None)
+        report = RejectReport(reporter, stack.enter_context(_rejects(rejects, inputs)) if rejects else None)
         try:
             job = Ingest(settings, route, at, report)
         except TopicMissing as missing:
@@ -95,13 +96,15 @@ def ingest(
         flush=True,
     )
     if failure:
-        warn("ingest", failure)
-    if failure or count.rejected:
+        raise CommandFailed("ingest", *failure)
+    if count.rejected:
         raise typer.Exit(INCOMPLETE)
 
 
-def _run(job: "Ingest", inputs: list[tuple[str, BinaryIO]], reporter: ProgressReporter, limit: int) -> str | None:
-    """Write every line. Return the reason where it ended early."""
+def _run(
+    job: "Ingest", inputs: list[tuple[str, BinaryIO]], reporter: ProgressReporter, limit: int
+) -> tuple[str, int] | None:
+    """Write every line. Return the reason and the exit code where it ended early."""
     from fhirline.streams.step1_receive.files import lines
     from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable
 
@@ -115,10 +118,10 @@ def _run(job: "Ingest", inputs: list[tuple[str, BinaryIO]], reporter: ProgressRe
         job.finish()
     except KafkaUnavailable as error:
         job.abandon()
-        return f"Kafka did not take an event ({error}); {again}"
+        return f"Kafka did not take an event ({error}); {again}", INCOMPLETE
     except KeyboardInterrupt:
         job.abandon()
-        return f"interrupted; {again}"
+        return f"interrupted; {again}", INTERRUPTED
     _show(reporter, job.count, total)
     return None
 
@@ -186,9 +189,14 @@ def _size(stream: BinaryIO) -> int:
     return os.fstat(stream.fileno()).st_size
 
 
-def _rejects(path: Path) -> BinaryIO:
-    """Open the rejects file for its owner only, because a rejected line is not redacted."""
+def _rejects(path: Path, inputs: list[tuple[str, BinaryIO]]) -> BinaryIO:
+    """Open the rejects file for its owner only, because a rejected line is not redacted.
+
+    It is emptied, so a file that is read is refused: corrected rejects may be all that is left of their events.
+    """
     try:
+        if path.is_file() and any(os.path.samestat(path.stat(), os.fstat(stream.fileno())) for _, stream in inputs):
+            raise ConfigurationError(f"--rejects {path}: is one of the files to read; name another")
         return open_private(path)
     except OSError as error:
         raise ConfigurationError(f"--rejects {path}: {error.strerror}") from None

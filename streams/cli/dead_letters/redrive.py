@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.config.exit_codes import INCOMPLETE
+from fhirline.config.exit_codes import INCOMPLETE, INTERRUPTED
 from fhirline.streams.cli.dead_letters.filter import FilterOptions
 from fhirline.streams.cli.dead_letters.session import board_of, loaded_settings, read
 from fhirline.streams.cli.errors import CommandFailed, warn
@@ -59,6 +59,7 @@ def redrive(
     * 0: sent, and none has failed again so far.
     * 1: an event could not be sent, or failed again, or the answer was no.
     * 2: a wrong argument or setting, a missing privilege, or the cluster does not answer.
+    * 130: interrupted; the command to go on with is printed.
 
     Examples:
 
@@ -120,10 +121,10 @@ def _send(redriver: "Redriver", cases: "Sequence[Case]", key: str) -> "Report":
         with progress() as reporter:
             return redriver.send(cases, lambda: reporter.show("sending", next(handed), len(cases)))
     except (KeyboardInterrupt, NotMarked) as error:
-        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        why, code = ("interrupted", INTERRUPTED) if isinstance(error, KeyboardInterrupt) else (str(error), INCOMPLETE)
         again = f"run it again with --idempotency-key {key}: what is marked as sent is not sent again"
         sent = len(redriver.report.sent)
-        raise CommandFailed("dead-letters", f"{why} after {sent:,} were sent; {again}", INCOMPLETE) from None
+        raise CommandFailed("dead-letters", f"{why} after {sent:,} were sent; {again}", code) from None
 
 
 def _wait(board: "Board", redriver: "Redriver", report: "Report", seconds: float) -> "list[Case]":

@@ -473,6 +473,8 @@ def test_the_command_reports_what_it_does_and_never_names_the_patient(load: Load
     assert (unasked.returncode, "--yes" in unasked.stderr) == (2, True)
     typo = fhirline(load.settings, *named, "--yes", *reason, stdin=f"{patient.key}x\n", **KEY)
     assert (typo.returncode, "nothing is known" in typo.stderr) == (1, True)
+    unwritable = fhirline(load.settings, *named, "--yes", "--export-report=/no/such/folder", *reason, stdin=key, **KEY)
+    assert (unwritable.returncode, "--export-report" in unwritable.stderr) == (2, True)
     assert load.live(mine) == mine, "so far nothing was to be done"
 
     exported.write_text("of an earlier run")

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import stat
 import subprocess
 import sys
@@ -130,6 +131,38 @@ def test_rejected_lines_can_be_corrected_and_ingested_again(broker: EmbeddedBrok
     assert ingest(broker, tmp_path, *options, stdin=line).code == 0
     [first, again] = kept(broker, "mediquo", "acme")
     assert first == again
+
+
+@pytest.mark.parametrize("name", ["rejects.ndjson", "./rejects.ndjson", "linked.ndjson"])
+def test_a_file_that_is_read_is_not_emptied_for_rejects(broker: EmbeddedBroker, tmp_path: Path, name: str) -> None:
+    """Corrected rejects may be all that is left of their events."""
+    (tmp_path / "rejects.ndjson").write_bytes(survey("corrected"))
+    (tmp_path / "linked.ndjson").symlink_to("rejects.ndjson")
+    done = ingest(broker, tmp_path, "infermedica", "rejects.ndjson", "--rejects", name)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("fhirline: --rejects")
+    assert (tmp_path / "rejects.ndjson").read_bytes() == survey("corrected")
+
+
+def test_ctrl_c_ends_it_with_what_to_do(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*FHIRLINE, "ingest", "infermedica", "-", "--rejects", "rejects.ndjson"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env=environment(broker.bootstrap),
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write("no json\n")
+        process.stdin.flush()
+        assert "(not-json)" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("fhirline ingest: interrupted; run it again")
 
 
 def test_lines_too_large(broker: EmbeddedBroker, tmp_path: Path) -> None:
