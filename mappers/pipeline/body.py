@@ -152,9 +152,9 @@ _INEXACT = re.compile(
 """A number that a double may not hold; numbers in text that looks like JSON match as well."""
 _JSON_IN_TEXT = re.compile(
     rb'"(?:[ \t\r\n]|\xef\xbb\xbf|\\[ntr]|\\u(?:00(?:20|09|0[aAdD])|[fF][eE][fF][fF]))*'
-    rb'(?:[\[{]|\\"|\\u00(?:5[bB]|7[bB]|22))'
+    rb'(?:\[(?!redacted\]")|{|\\"|\\u00(?:5[bB]|7[bB]|22))'
 )
-"""A text that begins like JSON."""
+"""A text that begins like JSON. What redaction has written into a raw record does not."""
 
 
 def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any, bool]:
