@@ -212,6 +212,8 @@ class Context:
         its only item, at ``pointer`` itself; one whose keys are all decimal numbers is the list, and the pointers have
         its keys.
         """
+        if not models:
+            return
         for (place, item), model in zip(items_of(self.raw(pointer), pointer), models, strict=False):
             if model is not None:
                 yield Item(place, model, item)

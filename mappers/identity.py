@@ -17,6 +17,9 @@ Part = str | int | float | Decimal | None
 MOST_DIGITS = 400
 """Most digits of a number that is written without an exponent: a double has at most 309 before its point."""
 
+_SHORT = 10**18
+"""Integers below this are written at once: most ids."""
+
 _NO_ID = "0-_.,:;/\\(){}[]<>\"'`*?!#~= \t\r\n"
 """The zero and punctuation: an id has at least one other character (mapping.md §2.6)."""
 
@@ -43,6 +46,8 @@ def decimal_text(number: int | float | Decimal) -> str:
     Exact for an int and a Decimal of any size. Raises ValueError for a number that is not finite, or that has more
     than `MOST_DIGITS` digits.
     """
+    if number.__class__ is int and -_SHORT < number < _SHORT:
+        return str(number)
     if not number:
         return "0"  # also for -0.0: equal numbers get one text
     exact = Decimal(repr(number)) if isinstance(number, float) else Decimal(number)

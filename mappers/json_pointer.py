@@ -42,7 +42,7 @@ def _parts(pointer: str) -> tuple[str, ...]:
 
 def value_at(value: Any, pointer: str) -> Any:
     """Return the value at a pointer into parsed JSON; None where the pointer leads nowhere."""
-    for part in parts(pointer):
+    for part in _parts(pointer) if len(pointer) <= LONGEST_CACHED else parts(pointer):
         if isinstance(value, dict):
             value = value.get(part)
         elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):

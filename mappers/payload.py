@@ -72,7 +72,7 @@ def _number(value: Any) -> Any:
 
 
 def _number_as_text(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+    if value.__class__ is str or isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return value
     try:
         return decimal_text(value)

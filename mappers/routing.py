@@ -38,8 +38,9 @@ def id_at(body: Body, *pointers: str) -> str | None:
 
 
 def _read(adapter: TypeAdapter[str | None], body: Body, pointers: Iterable[str]) -> Iterator[str]:
-    texts = (adapter.validate_python(value_at(body, pointer)) for pointer in pointers)
-    return (text for text in texts if text is not None)
+    for pointer in pointers:
+        if (value := value_at(body, pointer)) is not None and (text := adapter.validate_python(value)) is not None:
+            yield text
 
 
 def type_at(*pointers: str) -> Callable[[Body, str | None], str | None]:
@@ -59,7 +60,10 @@ def patient_at(*pointers: str) -> Callable[[Body], tuple[str, ...] | None]:
 
 def read_event_time(value: object, received_at: Instant) -> EventTime | None:
     """Read an event time: a date-time with a zone, or UNIX seconds or milliseconds; None for any other value."""
-    return sent_event_time(value, _NUMBER.validate_python(value), received_at)
+    if value is None:
+        return None
+    number = None if Instant.parse(value) else _NUMBER.validate_python(value)  # a failed validation is dear
+    return sent_event_time(value, number, received_at)
 
 
 def time_at(*pointers: str) -> Callable[[Envelope], EventTime]:

@@ -155,9 +155,9 @@ _MEMBER = re.compile(rb'"[ \t\r\n]*:')
 _BEFORE_COLON = (b'" :', b'"\n:', b'"\t:', b'"\r:')
 _JSON_IN_TEXT = re.compile(
     rb'"(?:[ \t\r\n]|\xef\xbb\xbf|\\[ntr]|\\u(?:00(?:20|09|0[aAdD])|[fF][eE][fF][fF]))*'
-    rb'(?:[\[{]|\\"|\\u00(?:5[bB]|7[bB]|22))'
+    rb'(?:\[(?!redacted\]")|{|\\"|\\u00(?:5[bB]|7[bB]|22))'
 )
-"""A text that begins like JSON."""
+"""A text that begins like JSON. What redaction has written into a raw record does not."""
 
 
 def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any, bool]:

@@ -111,7 +111,10 @@ class _Paths:
         path, drift, value, read, ends = at
         if ends:
             return at
-        if isinstance(value, list) and token.isdecimal() and int(token) < len(value):
+        if self._claimed is None and isinstance(read, BaseModel) and token in value:  # most steps
+            if (found := fields(type(read)).get(token)) is not None:
+                return _Place(f"{path}/{token}", f"{drift}/{token}", value[token], getattr(read, found.attribute))
+        elif isinstance(value, list) and token.isdecimal() and int(token) < len(value):
             position = int(token)
             item = read[position] if isinstance(read, tuple) and position < len(read) else None
             return _Place(f"{path}/{token}", f"{drift}/{_HIDDEN}", value[position], item)
