@@ -20,7 +20,6 @@ from pydantic import BaseModel
 
 from fhirline.mappers.json_pointer import LONGEST_CACHED, escape, is_list, items_of, leaves_of, parts, unescape
 from fhirline.mappers.payload import IdMark, is_placeholder_id
-from fhirline.mappers.pipeline.credentials import secret_value
 from fhirline.mappers.pipeline.leaf import (
     ABSENT,
     CUT,
@@ -36,6 +35,7 @@ from fhirline.mappers.pipeline.leaf import (
 from fhirline.mappers.pipeline.limits import Cut
 from fhirline.mappers.pipeline.redaction import REDACTED
 from fhirline.mappers.pipeline.secret_keys import secret_key
+from fhirline.mappers.pipeline.secret_values import secret_value
 from fhirline.mappers.results import MappingResult
 
 __all__ = [

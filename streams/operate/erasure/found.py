@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Message
 
 from fhirline.streams.kafka.records import TopicPartition, timestamp_ms
-from fhirline.streams.step3_restore.block import Compartment
+from fhirline.streams.step3_restore.erasure_list import Compartment
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ from fhirline.streams.operate.replay.journal import Journal
 from fhirline.streams.operate.replay.remap import Job
 from fhirline.streams.operate.replay.state_on_topic import Sent, StateOnTopic
 from fhirline.streams.operate.replay.topic_index import TopicIndex
-from fhirline.streams.step3_restore.erased import ErasureListFeed
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step3_restore.state import LOOK_SECONDS, decode
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import canonical_topic
