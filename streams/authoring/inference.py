@@ -286,9 +286,9 @@ def _keys(schema: Schema) -> frozenset[str] | None:
 
 def leaves(model: Model, pointer: str = "") -> Iterator[tuple[str, ModelField]]:
     """Yield (pointer, field) of every field that holds no objects, in order; ``*`` is a list's position."""
-    for each in model.all_fields():
-        at = f"{pointer}/{escape(each.key)}{'/*' * each.type.count('Items[')}"
-        if each.model is None:
-            yield at, each
+    for field in model.all_fields():
+        at = f"{pointer}/{escape(field.key)}{'/*' * field.type.count('Items[')}"
+        if field.model is None:
+            yield at, field
         else:
-            yield from leaves(each.model, at)
+            yield from leaves(field.model, at)

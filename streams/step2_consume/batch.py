@@ -34,7 +34,7 @@ MAX_CONSTANTS = 100_000
 
 @dataclass(slots=True)
 class _Mapped:
-    """What follows from a batch, before it is delivered."""
+    """The records and state updates of a batch, before they are delivered."""
 
     counts: BatchCounts
     records: list[ProducerRecord] = field(default_factory=list)
@@ -164,7 +164,7 @@ class BatchProcessor:
         sources: dict[int, ConsumerRecord] = {}
         for record in too_large:
             if (raw := mapped.sources.get(id(record))) is None:
-                # `record_updates` keeps to the settings, so the topic takes less than they say.
+                # `record_updates` keeps to the settings, so the topic's limit is the lower one.
                 raise PublishFailed(f"{record.topic}: takes less than FHIRLINE_MESSAGE_MAX_BYTES: `fhirline doctor`")
             own = record.topic == dead_letter_topic(raw.vendor)  # the event's dead letter itself, for another reason
             already_counted += own

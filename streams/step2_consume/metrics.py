@@ -95,9 +95,9 @@ class WorkerMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        for each in _KNOWN_TYPES:
+        for resource_type in _KNOWN_TYPES:
             for side in (COMPILED, REFERENCE):
-                self.disagreements.labels(each, side)
+                self.disagreements.labels(resource_type, side)
 
     def disagreed(self, found: Disagreement) -> None:
         kind = found.resource_type if found.resource_type in _KNOWN_TYPES else OTHER
@@ -134,7 +134,10 @@ class VendorMetrics:
 
 
 class BatchCounts:
-    """What one batch adds to the metrics, once it has been acknowledged. A batch repeated after a crash counts once."""
+    """The counts that one batch adds to the metrics, once it has been acknowledged.
+
+    A batch repeated after a crash counts once.
+    """
 
     __slots__ = ("_dead", "_drift", "_events", "_refused", "_series", "_started", "_unmapped", "unchanged")
 
@@ -161,8 +164,8 @@ class BatchCounts:
                 self._unmapped.update(normalized.unmapped)
             if normalized.schema_drift:
                 self._drift.update(normalized.schema_drift)
-            for each in normalized.refusals:
-                self._refused[each.resource_type] += 1
+            for refusal in normalized.refusals:
+                self._refused[refusal.resource_type] += 1
         if mapped.error:
             self._dead[mapped.error] += 1
 

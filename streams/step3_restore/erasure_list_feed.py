@@ -78,7 +78,7 @@ class ErasureListFeed:
         self._position, self._read_at = position, began
 
     def blocks(self, envelope: Envelope) -> bool:
-        """Whether the event's patient is erased, by a list that is fresh."""
+        """Tell whether the event's patient is erased, by a list that is fresh."""
         self._refresh_if_stale()
         return self.erasure_list.blocks(envelope)
 

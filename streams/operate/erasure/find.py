@@ -187,7 +187,7 @@ class Finder:
         return way
 
     def _targets(self, key: str, value: bytes) -> bool:
-        """Whether the record is a Provenance of a resource that was found."""
+        """Tell whether the record is a Provenance of a resource that was found."""
         if not key.startswith("Provenance/"):
             return False
         targets = orjson.loads(value).get("target") or ()

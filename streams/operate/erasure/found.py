@@ -1,4 +1,4 @@
-"""What is found of a patient, and which of it cannot be deleted."""
+"""The records that were found of a patient, and those of them that cannot be deleted."""
 
 from collections import Counter
 from dataclasses import dataclass, field

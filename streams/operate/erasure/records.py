@@ -1,4 +1,4 @@
-"""What an erasure writes: tombstones, DELETE transaction Bundles, and a Provenance (mapping.md §3.5). Pure.
+"""The records that an erasure writes: tombstones, DELETE Bundles, and a Provenance (mapping.md §3.5). Pure.
 
 The Provenance names the erased patient by the keyed hash only. Resource ids are in keys and DELETE entries only. The
 bytes are the same however often they are made, since their time is the block's.

@@ -1,4 +1,4 @@
-"""What a run was started for: ``run.json`` in its folder."""
+"""The plan of a run: ``run.json`` in its folder."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

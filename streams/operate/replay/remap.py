@@ -71,7 +71,7 @@ class Job:
         return self.selection.rebuilds and self.offset_range.complete
 
     def selects(self, raw: ConsumerRecord) -> bool:
-        """Whether the selection contains a record. Without a filter it contains unreadable ones too."""
+        """Tell whether the selection contains a record. Without a filter it contains unreadable ones too."""
         if self.offset_range.offsets is not None and raw.offset not in self.offset_range.offsets:
             return False
         if not self.selection.contains(raw):
@@ -220,7 +220,7 @@ def _batches(messages: Iterator[Message]) -> Iterator[list[Message]]:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What a mapping process keeps between its tasks."""
+    """The objects that a mapping process keeps between its tasks."""
 
     settings: Settings
     changed: tuple[str, ...]
