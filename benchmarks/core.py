@@ -3,9 +3,9 @@
     python -m benchmarks.core [--events N] [--repeat N] [--validation off|spec] [--profile [LINES]] [--kind VENDOR/KIND]
 
 Three stretches of the way, each with and without validation: ``normalize`` is a raw value opened, mapped, validated
-and serialized, and its state kept (`Normalizer`); ``follow`` adds the records with keys, headers and partitions
-(`step4_normalize.follow`) and the state's encoding, which is all that a worker does for an event but Kafka.
-``--profile`` runs ``follow`` once under cProfile and prints where the time goes; cProfile itself makes small functions
+and serialized, and its state kept (`Normalizer`); ``map_event`` adds the records with keys, headers and partitions
+(`step4_normalize.map_event`) and the state's encoding, which is all that a worker does for an event but Kafka.
+``--profile`` runs ``map_event`` once under cProfile and prints where the time goes. cProfile makes small functions
 look dearer than they are, so trust the figures, not the shares.
 """
 
@@ -26,7 +26,7 @@ from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.state import PartitionState
-from fhirline.streams.step4_normalize.follow import follow
+from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import BUNDLE, OUTCOME, state_topic
 from fhirline.topics.partition import partition_for
@@ -53,15 +53,18 @@ def run_normalize(normalize: Normalizer, of: list[ConsumerRecord]) -> None:
         memory.apply(normalize(envelope_of(raw), memory).state_updates)
 
 
-def run_follow(normalize: Normalizer, of: list[ConsumerRecord]) -> None:
+def run_map_event(normalize: Normalizer, of: list[ConsumerRecord]) -> None:
     states: dict[TopicPartition, PartitionState] = {}
     for raw in of:
         state = states.setdefault(raw.topic_partition, PartitionState())
-        followed = follow(raw, normalize, state, PARTITIONS)
-        state.record_updates(state_topic(raw.vendor), raw.partition, followed.key, followed.state_updates)
+        mapped = map_event(raw, normalize, state, PARTITIONS)
+        state.record_updates(state_topic(raw.vendor), raw.partition, mapped.key, mapped.state_updates)
 
 
-WAYS: dict[str, Callable[[Normalizer, list[ConsumerRecord]], None]] = {"normalize": run_normalize, "follow": run_follow}
+WAYS: dict[str, Callable[[Normalizer, list[ConsumerRecord]], None]] = {
+    "normalize": run_normalize,
+    "map_event": run_map_event,
+}
 
 
 def core(validation: str) -> Normalizer:
@@ -79,14 +82,14 @@ def shape(of: list[ConsumerRecord]) -> dict[str, Any]:
     sizes: Counter[str] = Counter()
     for raw in of:
         state = states.setdefault(raw.topic_partition, PartitionState())
-        followed = follow(raw, normalize, state, PARTITIONS)
-        assert followed.error is None, f"{raw.topic}: {followed.error}"
-        state.apply(followed.state_updates)
-        for each in followed.records:
+        mapped = map_event(raw, normalize, state, PARTITIONS)
+        assert mapped.error is None, f"{raw.topic}: {mapped.error}"
+        state.apply(mapped.state_updates)
+        for each in mapped.records:
             group = each.topic if each.topic in (BUNDLE, OUTCOME) else "resources"
             records[group] += 1
             sizes[group] += len(each.value or b"")
-        records["state"] += len(followed.state_updates)
+        records["state"] += len(mapped.state_updates)
     return {
         "raw bytes": round(statistics.mean(len(each.value or b"") for each in of)),
         "records an event": {name: round(number / len(of), 2) for name, number in records.items()},
@@ -100,7 +103,7 @@ def measure(count: int, repeats: int, validations: tuple[str, ...] = VALIDATIONS
     cores = {validation: core(validation) for validation in validations}
     runs: dict[str, list[float]] = {f"{way} {validation}": [] for way in WAYS for validation in validations}
     for normalize in cores.values():  # models and caches that are built when first used
-        run_follow(normalize, of[: max(1, count // 10)])
+        run_map_event(normalize, of[: max(1, count // 10)])
     for _ in range(repeats):
         for validation, normalize in cores.items():
             for name, way in WAYS.items():
@@ -112,9 +115,9 @@ def measure(count: int, repeats: int, validations: tuple[str, ...] = VALIDATIONS
 
 def profile(count: int, validation: str, lines: int, sort: str, kind: str | None = None) -> None:
     of, normalize = raws(count, kind), core(validation)
-    run_follow(normalize, of[: max(1, count // 10)])
+    run_map_event(normalize, of[: max(1, count // 10)])
     profiler = cProfile.Profile()
-    profiler.runcall(run_follow, normalize, of)
+    profiler.runcall(run_map_event, normalize, of)
     pstats.Stats(profiler).strip_dirs().sort_stats(sort).print_stats(lines)
 
 

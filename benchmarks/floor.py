@@ -12,17 +12,17 @@ from fhirline.streams.cli.connection import require_topics
 from fhirline.streams.cli.worker import run
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step2_consume import batch
-from fhirline.streams.step4_normalize.follow import Followed
+from fhirline.streams.step4_normalize.map_event import MappedEvent
 
 
 def main() -> None:
     settings: Settings = load_settings()
     prepared = Prepared(settings)
 
-    def follow(raw: ConsumerRecord, *_: Any) -> Followed:
-        return Followed(prepared(raw.topic))
+    def map_event(raw: ConsumerRecord, *_: Any) -> MappedEvent:
+        return MappedEvent(prepared(raw.topic))
 
-    batch.follow = follow  # type: ignore[assignment, attr-defined]  # replaces the worker's own import
+    batch.map_event = map_event  # type: ignore[assignment, attr-defined]  # replaces the worker's own import
     require_topics(settings)
     run(settings, VENDORS)
 

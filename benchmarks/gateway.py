@@ -98,7 +98,7 @@ class _Connection(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's own class, which says so nowhere
+        self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's own class does not declare it
         self._next()
 
     def _next(self) -> None:

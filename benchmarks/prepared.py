@@ -8,7 +8,7 @@ from benchmarks.mix import mix
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step3_restore.state import PartitionState, state_record
-from fhirline.streams.step4_normalize.follow import follow
+from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.topics.declared import state_topic
 from fhirline.topics.partition import partition_for
 
@@ -31,17 +31,17 @@ class Prepared:
             vendor, partition = each.topic.removeprefix("raw."), partition_for(each.key.decode(), settings.partitions)
             raw = each.at(partition, offset)
             state = states.setdefault((vendor, partition), PartitionState())
-            followed = follow(raw, normalize, state, settings.partitions)
-            state.apply(followed.state_updates)
+            mapped = map_event(raw, normalize, state, settings.partitions)
+            state.apply(mapped.state_updates)
             records = []
-            for record in followed.records:
+            for record in mapped.records:
                 if record.constant:
                     if (record.key, record.value) in constants:
                         continue
                     constants.add((record.key, record.value))
                 records.append(ProducerRecord(record.topic, record.key, record.value, record.partition, record.headers))
             topic = state_topic(vendor)
-            records += [state_record(topic, partition, followed.key, update) for update in followed.state_updates]
+            records += [state_record(topic, partition, mapped.key, update) for update in mapped.state_updates]
             made[each.topic].append(tuple(records))
         self._next = {topic: cycle(of) for topic, of in made.items()}
 

@@ -33,7 +33,7 @@ EACH = 3
 """Resources of a type at most, in the mix that the goals are for."""
 
 COLD = ("microseconds", "ratios", "resources")
-"""What is told of the second mix."""
+"""The report's note on the second mix."""
 
 GOALS = {"validate": 20, "validate and serialize": 30}
 

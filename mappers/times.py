@@ -29,7 +29,7 @@ ValueBasis = Callable[[str], Element]
 
 @dataclass(frozen=True, slots=True)
 class EventTime:
-    """When an event happened, or was received where it has no usable time of its own.
+    """The time of an event: when it happened, or was received if it has no usable time of its own.
 
     FHIR elements get ``instant``; events are ordered by ``ranked``. The two differ for an event time in the future.
     ``from_received``: ``ranked`` is the time of receipt, so that the time of the first receipt is kept in state.

@@ -6,7 +6,7 @@
    the batch's offsets.
 3. ``step3_restore``: the state of the batch's partitions is restored from its topic, and the list of erased patients is
    read.
-4. ``step4_normalize``: each raw record is mapped to the records that follow from it: resources, a Bundle, an outcome,
+4. ``step4_normalize``: each raw record is mapped to the records that are made of it: resources, a Bundle, an outcome,
    state updates, and a dead letter for what failed.
 5. ``step5_publish``: all records of the batch are written in one barrier. If Kafka does not acknowledge them all, the
    worker ends without committing.

@@ -115,7 +115,7 @@ def dead_letter_topic(vendor: str) -> str:
 
 
 def vendor_of(topic: str) -> str:
-    """The vendor of a raw, an enriched or a dead-letter topic."""
+    """Return the vendor of a raw, an enriched or a dead-letter topic."""
     return topic.split(".", 2)[1]
 
 

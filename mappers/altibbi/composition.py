@@ -132,7 +132,7 @@ def _composition(sections: Sequence[Section], consultation: Consultation) -> Res
 def _narrative(sections: Sequence[Section], consultation: Consultation) -> Element | None:
     """Make the narrative: title, patient, date, author and the flags of the time (mapping.md §13).
 
-    Its sections contain the text. The status is ``extensions`` because the date's basis stands in an extension.
+    Its sections contain the text. The status is ``extensions`` because the date's basis is in an extension.
     """
     return narrative.narrative(
         "extensions",

@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 
 
 class Located(NamedTuple, Generic[Value]):
-    """A value that may stand in several places, and the JSON Pointer where it was found."""
+    """A value that may be sent in several places, and the JSON Pointer where it was found."""
 
     pointer: str
     value: Value
@@ -24,7 +24,7 @@ class SummaryPatient(Payload):
 
 
 class Duration(Payload):
-    """How long a symptom has lasted."""
+    """The time for which a symptom has lasted."""
 
     value: Number = None
     unit: Text = None

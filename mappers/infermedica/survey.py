@@ -7,10 +7,10 @@ from fhirline.mappers.context import Context
 from fhirline.mappers.payload import Payload
 
 MAPPED = "mapped §10"
-"""Claim of a value that stands in a resource."""
+"""Claim of a value that a resource contains."""
 
 KEPT = "kept §10"
-"""Claim of a value that stands in a ``source-data`` extension."""
+"""Claim of a value that a ``source-data`` extension contains."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,7 @@ def _author(patient: PatientEvent) -> Element:
 def _narrative(sent: Note, parts: Sequence[Section], patient: PatientEvent, flags: Flags) -> Element | None:
     """Make the narrative: title, patient, date, author, section titles and flags (mapping.md §13).
 
-    The sections contain the text. The status is ``extensions`` because the date's basis stands in an extension.
+    The sections contain the text. The status is ``extensions`` because the date's basis is in an extension.
     """
     context = patient.context
     author = _author(patient).get("display") or "a MediQuo professional (name not supplied)"

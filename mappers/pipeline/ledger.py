@@ -29,7 +29,6 @@ from fhirline.mappers.json_pointer import (
     value_at,
 )
 from fhirline.mappers.payload import IdMark, is_placeholder_id
-from fhirline.mappers.pipeline.credentials import secret_value
 from fhirline.mappers.pipeline.leaf import (
     ABSENT,
     CUT,
@@ -45,6 +44,7 @@ from fhirline.mappers.pipeline.leaf import (
 from fhirline.mappers.pipeline.limits import Cut
 from fhirline.mappers.pipeline.redaction import REDACTED
 from fhirline.mappers.pipeline.secret_keys import secret_key
+from fhirline.mappers.pipeline.secret_values import secret_value
 from fhirline.mappers.results import MappingResult
 
 __all__ = [

@@ -16,7 +16,6 @@ from fhirline.mappers.instants import Instant
 from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline import common_resources
 from fhirline.mappers.pipeline.bounds import LEVELS, Bounded, bounded
-from fhirline.mappers.pipeline.credentials import withhold
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.folding import DraftSet, InMemoryState, State, StateUpdate, collect
 from fhirline.mappers.pipeline.kept import kept_leaves
@@ -25,6 +24,7 @@ from fhirline.mappers.pipeline.limits import CONTENT_CUT, STRING_CUT, Cut, Limit
 from fhirline.mappers.pipeline.outcome import operation_outcome
 from fhirline.mappers.pipeline.output import Output, OutputBuilder, Refusal
 from fhirline.mappers.pipeline.schema_drift import ShownPointers, schema_drift
+from fhirline.mappers.pipeline.secret_values import withhold
 from fhirline.mappers.registry import EventMapping, raw_key, vendor_mapping
 from fhirline.mappers.results import Entry, Flag, MappingResult, Version
 

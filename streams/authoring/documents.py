@@ -69,12 +69,12 @@ def _event_section(vendor: NewVendor, event: Event, number: str, secrets: Collec
 def _described(model: Model, event: Event, pointer: str = "") -> list[tuple[str, str]]:
     """Return the path and the kind of each value of an event that its model reads."""
     found: list[tuple[str, str]] = []
-    for each in model.all_fields():
-        at = f"{pointer}/{escape(each.key)}{_positions(each)}"
-        if each.model is None:
-            found.append((at, "date-time" if at == event.time and "text" in each.kind else each.kind))
+    for field in model.all_fields():
+        at = f"{pointer}/{escape(field.key)}{_positions(field)}"
+        if field.model is None:
+            found.append((at, "date-time" if at == event.time and "text" in field.kind else field.kind))
         else:
-            found += _described(each.model, event, at)
+            found += _described(field.model, event, at)
     return found
 
 

@@ -286,9 +286,9 @@ def _keys(schema: Schema) -> frozenset[str] | None:
 
 def leaves(model: Model, pointer: str = "") -> Iterator[tuple[str, ModelField]]:
     """Yield (pointer, field) of every field that holds no objects, in order; ``*`` is a list's position."""
-    for each in model.all_fields():
-        at = f"{pointer}/{escape(each.key)}{'/*' * each.type.count('Items[')}"
-        if each.model is None:
-            yield at, each
+    for described in model.all_fields():
+        at = f"{pointer}/{escape(described.key)}{'/*' * described.type.count('Items[')}"
+        if described.model is None:
+            yield at, described
         else:
-            yield from leaves(each.model, at)
+            yield from leaves(described.model, at)

@@ -39,7 +39,7 @@ _MODULES = frozenset({"payload", "people", "context", "event", "build", "patient
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the author states; the rest is guessed. Field options are JSON Pointers."""
+    """The author's choices; the rest is guessed. Field options are JSON Pointers."""
 
     name: str
     display: str | None = None
@@ -234,8 +234,8 @@ def _undo(checkout: Checkout, made: Plan, before: dict[str, str]) -> None:
     for folder in (f"mappers/{made.vendor.name}", f"tests/golden/{made.vendor.name}"):
         for cache in (checkout.root / folder).glob("__pycache__/*"):
             cache.unlink()
-        for each in (checkout.root / folder / "__pycache__", checkout.root / folder):
-            if each.is_dir():
-                each.rmdir()
+        for leftover in (checkout.root / folder / "__pycache__", checkout.root / folder):
+            if leftover.is_dir():
+                leftover.rmdir()
     for path, text in before.items():
         (checkout.root / path).write_text(text, "utf-8")

@@ -142,12 +142,12 @@ def _not_mapped_constant(pointers: Sequence[str]) -> str:
 def not_mapped(model: Model, used: Iterable[str], pointer: str = "") -> list[str]:
     """Return the shortest pointers that lead to all modelled values but those that are ``used``."""
     found = []
-    for each in model.all_fields():
-        at = f"{pointer}/{escape(each.key)}"
+    for field in model.all_fields():
+        at = f"{pointer}/{escape(field.key)}"
         if at in used:
             continue
-        if each.model is not None and any(other.startswith(f"{at}/") for other in used):
-            found += not_mapped(each.model, used, at)
+        if field.model is not None and any(other.startswith(f"{at}/") for other in used):
+            found += not_mapped(field.model, used, at)
         else:
             found.append(at)
     return found

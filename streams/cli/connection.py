@@ -1,4 +1,4 @@
-"""What a command needs of the cluster before it begins."""
+"""Checks of the cluster before a command begins."""
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings

@@ -1,4 +1,4 @@
-"""How an error ends a command: one line on standard error and an exit code, for all commands."""
+"""The end of a command by an error: one line on standard error and an exit code, for all commands."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping

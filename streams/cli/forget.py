@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fhirline.streams.operate.erasure.forget import Erasure
     from fhirline.streams.operate.erasure.found import Found
     from fhirline.streams.operate.erasure.report import Report
-    from fhirline.streams.step3_restore.block import Compartment
+    from fhirline.streams.step3_restore.erasure_list import Compartment
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class ForgetRequest:
     def compartment(self) -> "Compartment":
         """Return the patient, asking for the key where it is ``-``. Raises ConfigurationError."""
         from fhirline.mappers.registry import VENDORS
-        from fhirline.streams.step3_restore.block import Compartment
+        from fhirline.streams.step3_restore.erasure_list import Compartment
 
         known_vendors("--vendor", [self.vendor], VENDORS)
         slug("--tenant", self.tenant)

@@ -1,4 +1,4 @@
-"""How the command line's help is made: its groups of commands, and how each command joins it."""
+"""The command line's help: its groups of commands, and how each command joins it."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What commands print: tables, JSON documents, progress and questions, once for all commands.
+"""The output of all commands: tables, JSON documents, progress and questions.
 
 Results go to standard output; progress and questions go to standard error. On a terminal a result is a table and
 progress is a bar. Elsewhere a result is tab-separated rows for other programs, and progress is a line now and then.

@@ -143,14 +143,14 @@ def _explained(
     from fhirline.mappers.pipeline.factory import build_normalizer
     from fhirline.mappers.pipeline.lineage import lineage
     from fhirline.mappers.pipeline.normalize import InMemoryState
-    from fhirline.streams.step4_normalize.follow import follow
+    from fhirline.streams.step4_normalize.map_event import map_event
     from fhirline.streams.step4_normalize.raw_event import envelope_of
 
     if raw is None:
         return []
     normalize, state = build_normalizer(settings), InMemoryState()
     for earlier in tracer.earlier(raw):
-        state.apply(follow(earlier, normalize, state, settings.partitions).state_updates)
+        state.apply(map_event(earlier, normalize, state, settings.partitions).state_updates)
     return [
         {"resource": leaf.resource, "path": leaf.path, "source": leaf.source}
         for leaf in lineage(normalize, envelope_of(raw), state)

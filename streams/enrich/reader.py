@@ -18,8 +18,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import librdkafka, log_error, new_client
 from fhirline.streams.observe.metrics.lookups import Lag
-from fhirline.streams.step3_restore.block import hashing
 from fhirline.streams.step3_restore.client_id import client_id
+from fhirline.streams.step3_restore.erasure_list import hashing
 
 log = structlog.get_logger("enrich")
 

@@ -34,7 +34,7 @@ from fhirline.streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enri
 from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
 from fhirline.streams.observe.metrics.lookups import Lag
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
-from fhirline.streams.step3_restore.erased import ErasureListFeed
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE, dead_letter, smaller_letters
 from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
 from fhirline.topics.declared import raw_topic

@@ -106,7 +106,7 @@ class ProducerRecord:
         return header(self.headers, EVENT_KEY) or ""
 
     def at(self, partition: int, offset: int) -> ConsumerRecord:
-        """The record as a consumer reads it at this position."""
+        """Return the record as a consumer reads it at this position."""
         return ConsumerRecord(self.topic, partition, offset, self.timestamp_ms or 0, self.key, self.value, self.headers)
 
 
@@ -161,7 +161,7 @@ def position_of(message: "Message") -> RecordPosition:
 
 
 def headers_of(message: "Message") -> Headers:
-    """The message's headers that have a value."""
+    """Return the message's headers that have a value."""
     sent = message.headers() or []
     pairs = sent.items() if isinstance(sent, dict) else sent
     return [(name, value) for name, value in pairs if isinstance(value, bytes)]

@@ -1,4 +1,4 @@
-"""Whether Kafka answers, for `/readyz` and the log of a process that runs for months.
+"""A watch of whether Kafka answers, for `/readyz` and the log of a process that runs for months.
 
 While no broker answers, the client libraries log tens of lines a second each. `KafkaWatch` replaces those lines: one
 when the outage begins, one when it ends, and one every `REMIND_SECONDS` in between.

@@ -14,7 +14,7 @@ Four rules keep this:
 2. No exception leaves an agent's body, because Faust would go on behind the failed batch and commit over it. What goes
    wrong with one event becomes its dead letter (step 4). What goes wrong with the infrastructure ends the process at
    once, uncommitted (`exit_uncommitted`).
-3. Nothing is mapped on old knowledge of the erasure list (`streams.step3_restore.erased`).
+3. Nothing is mapped on old knowledge of the erasure list (`streams.step3_restore.erasure_list_feed`).
 4. A worker that was paused for longer than the group waits may have lost its partitions. `Fence` ends it before it
    writes anything stale.
 
@@ -44,9 +44,9 @@ from fhirline.streams.step2_consume.faust.offsets import LogTruncated, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on
 from fhirline.streams.step2_consume.unfinished import Unfinished
-from fhirline.streams.step3_restore.block import hashing
 from fhirline.streams.step3_restore.client_id import client_id
-from fhirline.streams.step3_restore.erased import ErasureListFeed
+from fhirline.streams.step3_restore.erasure_list import hashing
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step5_publish.publish import PRODUCERS, RecordPublisher
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic
 

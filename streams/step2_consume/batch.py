@@ -16,10 +16,10 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on, yielding_to_loop
 from fhirline.streams.step2_consume.metrics import BatchCounts, VendorMetrics, WorkerMetrics
 from fhirline.streams.step2_consume.unfinished import Unfinished
-from fhirline.streams.step3_restore.erased import ErasureListFeed
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step3_restore.state import PartitionState, StateCache, StateEntryTooLarge
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE, smaller_letters, too_large_letter
-from fhirline.streams.step4_normalize.follow import follow, given_up, state_too_large
+from fhirline.streams.step4_normalize.map_event import given_up, map_event, state_too_large
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import dead_letter_topic, state_topic
 
@@ -34,7 +34,7 @@ MAX_CONSTANTS = 100_000
 
 @dataclass(slots=True)
 class _Mapped:
-    """What follows from a batch, before it is delivered."""
+    """The records and state updates of a batch, before they are delivered."""
 
     counts: BatchCounts
     records: list[ProducerRecord] = field(default_factory=list)
@@ -110,24 +110,24 @@ class BatchProcessor:
         async for raw in yielding_to_loop(raws):
             state = states[raw.partition]
             span = spans.begin(raw) if spans else None
-            followed = (
+            mapped = (
                 given_up(raw)
                 if give_up
-                else follow(raw, self._normalize, state, self._partitions, self._erasures.erasure_list.blocks)
+                else map_event(raw, self._normalize, state, self._partitions, self._erasures.erasure_list.blocks)
             )
-            if followed.key:
-                into.patients.add(followed.key)
+            if mapped.key:
+                into.patients.add(mapped.key)
             try:
                 entries = state.record_updates(
-                    self.state.topic, raw.partition, followed.key, followed.state_updates, self._largest
+                    self.state.topic, raw.partition, mapped.key, mapped.state_updates, self._largest
                 )
             except StateEntryTooLarge:
-                followed, entries = state_too_large(raw, self.state.topic, self._normalize), []
+                mapped, entries = state_too_large(raw, self.state.topic, self._normalize), []
             if spans and span:
-                traced = spans.mapped(span, followed.records, followed.event_type, followed.error)
-                followed = replace(followed, records=traced)
-            into.counts.event(followed)
-            for record in followed.records:
+                traced = spans.mapped(span, mapped.records, mapped.event_type, mapped.error)
+                mapped = replace(mapped, records=traced)
+            into.counts.event(mapped)
+            for record in mapped.records:
                 if record.constant:
                     if record.value in (self._constants.get(record.key), into.constants.get(record.key)):
                         into.counts.unchanged.append(record.topic)
@@ -136,12 +136,12 @@ class BatchProcessor:
                 into.sources[id(record)] = raw
                 into.records.append(record)
             into.records.extend(entries)
-            if self._debug and followed.normalized:
-                _log_mapped(raw, followed.normalized)
-            if followed.error:
-                _log_letter(raw, followed.records[-1], followed.error)
-            elif followed.erased:
-                log.info("erased patient passed over", vendor=self.vendor, event_key=followed.erased)
+            if self._debug and mapped.normalized:
+                _log_mapped(raw, mapped.normalized)
+            if mapped.error:
+                _log_letter(raw, mapped.records[-1], mapped.error)
+            elif mapped.erased:
+                log.info("erased patient passed over", vendor=self.vendor, event_key=mapped.erased)
 
     async def _exit_if_erased(self, patients: Iterable[str]) -> None:
         """End the process where one of the patients was erased while the batch was mapped.
@@ -164,7 +164,7 @@ class BatchProcessor:
         sources: dict[int, ConsumerRecord] = {}
         for record in too_large:
             if (raw := mapped.sources.get(id(record))) is None:
-                # `record_updates` keeps to the settings, so the topic takes less than they say.
+                # `record_updates` keeps to the settings, so the topic's limit is the lower one.
                 raise PublishFailed(f"{record.topic}: takes less than FHIRLINE_MESSAGE_MAX_BYTES: `fhirline doctor`")
             own = record.topic == dead_letter_topic(raw.vendor)  # the event's dead letter itself, for another reason
             already_counted += own

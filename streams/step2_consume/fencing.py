@@ -16,7 +16,7 @@ import structlog
 
 from fhirline.config.exit_codes import UNCOMMITTED
 from fhirline.streams.kafka.records import ProducerRecord
-from fhirline.streams.step3_restore.erased import PAUSE_SHARE
+from fhirline.streams.step3_restore.erasure_list_feed import PAUSE_SHARE
 
 log = structlog.get_logger("worker")
 

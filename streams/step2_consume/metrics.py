@@ -15,7 +15,7 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.observe.metrics.labels import BATCH_BUCKETS, LATENCY_BUCKETS, OTHER, PATHS, Bounded
 from fhirline.streams.observe.metrics.registry import dead_letter_counter
 from fhirline.streams.step4_normalize.dead_letter import MAPPING_FAILED, TOO_COMPLEX, TOO_LARGE, WORKER_ENDED
-from fhirline.streams.step4_normalize.follow import Followed
+from fhirline.streams.step4_normalize.map_event import MappedEvent
 from fhirline.streams.step4_normalize.raw_event import UNREADABLE_HEADER
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
 
@@ -95,9 +95,9 @@ class WorkerMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        for each in _KNOWN_TYPES:
+        for resource_type in _KNOWN_TYPES:
             for side in (COMPILED, REFERENCE):
-                self.disagreements.labels(each, side)
+                self.disagreements.labels(resource_type, side)
 
     def disagreed(self, found: Disagreement) -> None:
         kind = found.resource_type if found.resource_type in _KNOWN_TYPES else OTHER
@@ -134,7 +134,10 @@ class VendorMetrics:
 
 
 class BatchCounts:
-    """What one batch adds to the metrics, once it has been acknowledged. A batch repeated after a crash counts once."""
+    """The counts that one batch adds to the metrics, once it has been acknowledged.
+
+    A batch repeated after a crash counts once.
+    """
 
     __slots__ = ("_dead", "_drift", "_events", "_refused", "_series", "_started", "_unmapped", "unchanged")
 
@@ -149,22 +152,22 @@ class BatchCounts:
         self.unchanged: list[str] = []
         """Topics of constant records that were not written again."""
 
-    def event(self, followed: Followed) -> None:
+    def event(self, mapped: MappedEvent) -> None:
         """Count an event that has been mapped."""
-        normalized = followed.normalized
+        normalized = mapped.normalized
         if normalized is None:
-            self._events[UNKNOWN, "erased" if followed.erased else "dead-letter"] += 1
+            self._events[UNKNOWN, "erased" if mapped.erased else "dead-letter"] += 1
         else:
-            outcome = "partial" if followed.error else "mapped" if normalized.outputs else "nothing"
+            outcome = "partial" if mapped.error else "mapped" if normalized.outputs else "nothing"
             self._events[normalized.event_type, outcome] += 1
             if normalized.unmapped:
                 self._unmapped.update(normalized.unmapped)
             if normalized.schema_drift:
                 self._drift.update(normalized.schema_drift)
-            for each in normalized.refusals:
-                self._refused[each.resource_type] += 1
-        if followed.error:
-            self._dead[followed.error] += 1
+            for refusal in normalized.refusals:
+                self._refused[refusal.resource_type] += 1
+        if mapped.error:
+            self._dead[mapped.error] += 1
 
     def delivered(
         self,

@@ -7,7 +7,7 @@ that has no key, or another one, cannot go on once a patient is erased.
 import re
 from typing import Literal
 
-from fhirline.streams.step3_restore.block import Hashing
+from fhirline.streams.step3_restore.erasure_list import Hashing
 
 Process = Literal["worker", "enrich"]
 

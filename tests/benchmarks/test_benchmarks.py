@@ -14,7 +14,7 @@ from benchmarks.mix import SHARES, events, mix
 from benchmarks.results import GOALS, markdown
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step3_restore.state import PartitionState
-from fhirline.streams.step4_normalize.follow import follow
+from fhirline.streams.step4_normalize.map_event import map_event
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.long
@@ -71,7 +71,7 @@ def test_every_event_of_the_mix_is_mapped_and_counted_once() -> None:
     states: dict[TopicPartition, PartitionState] = {}
     for raw in of:
         state = states.setdefault(raw.topic_partition, PartitionState())
-        followed = follow(raw, normalize, state, core.PARTITIONS)
+        followed = map_event(raw, normalize, state, core.PARTITIONS)
         state.apply(followed.state_updates)
         assert sum(each.topic == "fhir.r4.Provenance" for each in followed.records) == 1
     assert core.shape(of)["records an event"]["resources"] > 4

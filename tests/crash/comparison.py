@@ -13,7 +13,7 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
-from fhirline.streams.step4_normalize.follow import Followed
+from fhirline.streams.step4_normalize.map_event import MappedEvent
 from fhirline.topics.declared import canonical_topic, dead_letter_topic, raw_topic
 from tests.support.messages import header_of
 from tests.support.waiting import LIMIT
@@ -190,7 +190,7 @@ def compare(settings: Settings) -> Comparison:
     dead: set[str] = set()
     events = 0
 
-    def seen(raw: ConsumerRecord, followed: Followed) -> None:
+    def seen(raw: ConsumerRecord, followed: MappedEvent) -> None:
         nonlocal events
         events += 1
         if any(record.topic == dead_letter_topic(raw.vendor) for record in followed.records):
@@ -219,7 +219,7 @@ def first_that_need(settings: Settings, topic: str, since: dict[TopicPartition, 
     """Return, by raw partition, the first offset from ``since`` on whose event has a record for ``topic``."""
     found: dict[TopicPartition, int] = {}
 
-    def seen(raw: ConsumerRecord, followed: Followed) -> None:
+    def seen(raw: ConsumerRecord, followed: MappedEvent) -> None:
         partition = raw.topic_partition
         if raw.offset >= since.get(partition, 0) and any(record.topic == topic for record in followed.records):
             found.setdefault(partition, raw.offset)

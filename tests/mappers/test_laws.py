@@ -18,7 +18,7 @@ from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, Normalizer
 from fhirline.streams.kafka.headers import header, headers
 from fhirline.streams.kafka.records import ConsumerRecord
-from fhirline.streams.step4_normalize.follow import Followed, follow
+from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
 from tests.support.cases import Case, cases
 from tests.support.mutations import mutated
 
@@ -36,13 +36,13 @@ def normalizer(case: Case) -> Normalizer:
     return _normalizer(CASES.index(case))
 
 
-def followed(case: Case, body: dict[str, Any], memory: InMemoryState | None = None) -> Followed:
+def followed(case: Case, body: dict[str, Any], memory: InMemoryState | None = None) -> MappedEvent:
     """What the worker makes of a body: everything that would leave the process."""
     received = headers(
         received_at=case.received_at, tenant="acme", **({"event_type": case.route_event} if case.route_event else {})
     )
     raw = ConsumerRecord(f"raw.{case.vendor}", 0, 0, 0, b"k", orjson.dumps(body), received)
-    return follow(raw, normalizer(case), memory or InMemoryState(), 6)
+    return map_event(raw, normalizer(case), memory or InMemoryState(), 6)
 
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.vendor}/{case.name}")

@@ -180,13 +180,13 @@ def main(vendor: str) -> None:
     from fhirline.mappers.pipeline.normalize import InMemoryState
     from fhirline.streams.kafka.headers import headers
     from fhirline.streams.kafka.records import ConsumerRecord
-    from fhirline.streams.step4_normalize.follow import follow
+    from fhirline.streams.step4_normalize.map_event import map_event
 
     normalize = build_normalizer(Settings(_env_file=None))
     for name, clinical, value in bombs(vendor):
         received = headers(received_at="2024-06-01T12:00:00Z", tenant="acme")
         raw = ConsumerRecord(f"raw.{vendor}", 0, 0, 0, b"k", value, received)
-        followed = follow(raw, normalize, InMemoryState(), 6)
+        followed = map_event(raw, normalize, InMemoryState(), 6)
         normalized = followed.normalized
         outputs = normalized.outputs if normalized else ()
         outcome = normalized.outcome if normalized else None

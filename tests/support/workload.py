@@ -25,7 +25,7 @@ from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, partition_of, position_of
 from fhirline.streams.kafka.records import produce as produce_one
 from fhirline.streams.step1_receive.raw_record import raw_record
-from fhirline.streams.step4_normalize.follow import Followed, follow
+from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
 from tests.support.cases import cases
 from tests.support.waiting import LIMIT
@@ -104,7 +104,7 @@ def produce(settings: Settings, records: Iterable[ProducerRecord]) -> list[Consu
 def undisturbed(
     settings: Settings,
     raws: Iterable[ConsumerRecord],
-    seen: Callable[[ConsumerRecord, Followed], None] = lambda *_: None,
+    seen: Callable[[ConsumerRecord, MappedEvent], None] = lambda *_: None,
 ) -> dict[str, bytes]:
     """Topic-and-key → last value, as one run over the raw topics makes it; ``seen`` is told of each step."""
     normalize = build_normalizer(settings)
@@ -112,7 +112,7 @@ def undisturbed(
     store: dict[str, bytes] = {}
     for raw in raws:
         memory = memories.setdefault(raw.topic_partition, InMemoryState())
-        followed = follow(raw, normalize, memory, settings.partitions)
+        followed = map_event(raw, normalize, memory, settings.partitions)
         memory.apply(followed.state_updates)
         seen(raw, followed)
         for record in followed.records:

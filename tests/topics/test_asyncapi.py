@@ -27,7 +27,7 @@ from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord, headers_of
 from fhirline.streams.step1_receive.raw_record import raw_record
-from fhirline.streams.step4_normalize.follow import follow
+from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.topics import examples
 from fhirline.topics.asyncapi import as_yaml, document
 from fhirline.topics.declared import declared
@@ -135,7 +135,7 @@ def test_the_example_event_makes_the_example_resource() -> None:
     assert received
     made = raw_record("altibbi", "acme", orjson.dumps(sent["payload"]), received, None, 64)
     assert as_text(made.headers) == sent["headers"]
-    records = follow(made.at(0, 0), build_normalizer(settings_for("127.0.0.1:9")), InMemoryState(), 6).records
+    records = map_event(made.at(0, 0), build_normalizer(settings_for("127.0.0.1:9")), InMemoryState(), 6).records
     patient = next(each for each in records if each.topic == "fhir.r4.Patient")
     assert orjson.loads(patient.value or b"") == examples.PATIENT["payload"]
     tables = {"tables-version": tables_version(load_terminology())}  # every new row of a table changes it

@@ -1,4 +1,4 @@
-"""What each command of ``fhirline dead-letters`` begins with: settings, the board of letters, and reading it."""
+"""The start of each command of ``fhirline dead-letters``: settings, the board of letters, and reading it."""
 
 import logging
 from typing import TYPE_CHECKING

@@ -133,7 +133,7 @@ class Session:
         answer = OPAQUE.sub(
             lambda word: "[...]" if any(map(str.isdigit, word[0])) else word[0], self.safe(failure.said)
         )
-        details = f"; it says: {answer[:LONGEST]}" if answer else ""
+        details = f"; it answered: {answer[:LONGEST]}" if answer else ""
         return CommandFailed("infermedica", f"{self._instance.url}: {reason(failure)}{details}", REFUSED)
 
 

@@ -22,7 +22,7 @@ KEPT = partial(typer.Option, rich_help_panel="Unfinished runs")
 
 @dataclass(frozen=True, slots=True)
 class ReplayRequest:
-    """Which events to map again, what to compare the result with, and what to do with it."""
+    """A requested replay: which events to map again, what to compare the result with, and what to do with it."""
 
     vendor: Annotated[list[str] | None, RANGE(help=f"Only this vendor: {', '.join(VENDORS)}. May be repeated.")] = None
     tenant: Annotated[str | None, RANGE(help="Only this tenant.")] = None

@@ -1,4 +1,4 @@
-"""What is looked up when it is asked for: lag and state, per partition. Costs nothing between two scrapes."""
+"""Metrics that are looked up at each scrape: lag and state, per partition. They cost nothing between two scrapes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,8 +44,8 @@ class Lags(Collector):
             "Records of an assigned partition after the committed offset, as of the last fetch",
             labels=("group", "topic", "partition"),
         )
-        for each in self._lags():
-            lag.add_metric((self._group, each.topic, str(each.partition)), each.records)
+        for partition_lag in self._lags():
+            lag.add_metric((self._group, partition_lag.topic, str(partition_lag.partition)), partition_lag.records)
         partitions = GaugeMetricFamily(
             "fhirline_topic_partitions", "Partitions of a topic that the group reads", labels=("group", "topic")
         )

@@ -95,7 +95,7 @@ class Board:
             raise KafkaRequestFailed(f"committed offsets could not be read: {type(error).__name__}") from None
 
     def _mapped(self, case: Case) -> bool:
-        """Whether every group that reads the case's redriven record has committed an offset after it."""
+        """Tell whether every group that reads the case's redriven record has committed an offset after it."""
         position = case.mark.redriven if case.mark else None
         if position is None:
             return False
@@ -108,7 +108,10 @@ class Board:
 
 
 def _of_enrichment(letter: Letter) -> bool:
-    """Whether the enrichment wrote the letter. The worker's letter of a record too large names the record's topic."""
+    """Tell whether the enrichment wrote the letter.
+
+    The worker's letter of a record too large names the record's topic.
+    """
     from fhirline.streams.enrich.stage import FAILED  # imports an HTTP client, which few letters need
 
     return letter.code == FAILED or (letter.code == TOO_LARGE and not letter.path)

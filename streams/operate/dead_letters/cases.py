@@ -29,7 +29,7 @@ _INDEX = re.compile(r"(?<=/)\d+(?=/|$)|(?<=\[)\d+(?=\])")
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What may be shown of a letter. Its key, which names a patient, and its value are not part of it.
+    """The part of a letter that may be shown. Its key, which names a patient, and its value are not part of it.
 
     ``received``: time of the event's receipt; for another producer's record its timestamp. ``size``: bytes of the
     value, None for a letter without one. ``redrive``: idempotency key of the redrive whose event failed again.
@@ -141,7 +141,7 @@ class Case:
         return max(self.last.attempt, self.mark.attempts if self.mark else 1)
 
     def answers(self, idempotency_key: str) -> bool:
-        """Whether a redrive with this key has sent the event, by its mark or, without a mark, by its letter."""
+        """Tell whether a redrive with this key has sent the event, by its mark or, without a mark, by its letter."""
         marked = self.mark is not None and self.mark.idempotency_key == idempotency_key
         return marked or any(letter.redrive == idempotency_key for letter in self.letters)
 

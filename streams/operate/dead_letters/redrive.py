@@ -40,7 +40,7 @@ from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition, position_of, produce
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case, Mark, Status, raw_timestamp, received
-from fhirline.streams.step3_restore.erased import ErasureListFeed
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
 from fhirline.topics.declared import DEAD_LETTER_STATUS, enriched_topic, raw_topic
 

@@ -22,17 +22,17 @@ def bootstrap(settings: Settings) -> Iterator[Finding]:
     """Check that each bootstrap server's name resolves, and that something listens there."""
     reached = 0
     findings: list[Finding] = []
-    for each in settings.bootstrap.split(","):
-        address = _address(each.strip())
+    for server in settings.bootstrap.split(","):
+        address = _address(server.strip())
         if address is None:
             findings.append(
-                problem("bootstrap", f"{PREFIX}BOOTSTRAP: {each.strip()!r} is no host:port", "write host:port[,...]")
+                problem("bootstrap", f"{PREFIX}BOOTSTRAP: {server.strip()!r} is no host:port", "write host:port[,...]")
             )
         elif failure := unreachable("bootstrap", address):
             findings.append(failure)
         else:
             reached += 1
-            findings.append(ok("bootstrap", f"{each.strip()}: something listens"))
+            findings.append(ok("bootstrap", f"{server.strip()}: something listens"))
     # One reachable server is enough to start with, so the others are warnings.
     for finding in findings:
         yield replace(finding, level=Level.WARNING) if finding.level is Level.PROBLEM and reached else finding

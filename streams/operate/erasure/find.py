@@ -35,8 +35,8 @@ from fhirline.streams.kafka.records import (
     partition_of,
 )
 from fhirline.streams.operate.erasure.found import Found, Remains
-from fhirline.streams.step3_restore.block import Compartment
-from fhirline.streams.step4_normalize.follow import follow
+from fhirline.streams.step3_restore.erasure_list import Compartment
+from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import (
     BUNDLE,
@@ -137,9 +137,9 @@ class Finder:
         states: dict[TopicPartition, InMemoryState] = {}
         for raw in sorted(raws, key=lambda raw: raw.position):
             state = states.setdefault(raw.topic_partition, InMemoryState())
-            followed = follow(raw, self._normalize, state, self._settings.partitions)
-            state.apply(followed.state_updates)
-            keys |= {record.key.decode() for record in followed.records if record.topic in CANONICAL}
+            mapped = map_event(raw, self._normalize, state, self._settings.partitions)
+            state.apply(mapped.state_updates)
+            keys |= {record.key.decode() for record in mapped.records if record.topic in CANONICAL}
         return frozenset(keys)
 
     # -- canonical
@@ -190,7 +190,7 @@ class Finder:
         return way
 
     def _targets(self, key: str, value: bytes) -> bool:
-        """Whether the record is a Provenance of a resource that was found."""
+        """Tell whether the record is a Provenance of a resource that was found."""
         if not key.startswith("Provenance/"):
             return False
         targets = orjson.loads(value).get("target") or ()

@@ -30,8 +30,8 @@ from fhirline.streams.operate.erasure.found import Found
 from fhirline.streams.operate.erasure.records import ErasureRecords
 from fhirline.streams.operate.erasure.report import Report, remaining, retention_of
 from fhirline.streams.step1_receive.raw_record import now
-from fhirline.streams.step3_restore.block import HOW, Block, Compartment, Hashing, hashing
-from fhirline.streams.step3_restore.erased import ErasureListFeed, settled_after
+from fhirline.streams.step3_restore.erasure_list import HOW, Block, Compartment, Hashing, hashing
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed, settled_after
 from fhirline.streams.step5_publish.publish import Delivered, RecordPublisher
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import ERASED, declared

@@ -1,4 +1,4 @@
-"""What is found of a patient, and which of it cannot be deleted."""
+"""The records that were found of a patient, and those of them that cannot be deleted."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Message
 
 from fhirline.streams.kafka.records import TopicPartition, timestamp_ms
-from fhirline.streams.step3_restore.block import Compartment
+from fhirline.streams.step3_restore.erasure_list import Compartment
 
 
 @dataclass(slots=True)

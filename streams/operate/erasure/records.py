@@ -1,4 +1,4 @@
-"""What an erasure writes: tombstones, DELETE transaction Bundles, and a Provenance (mapping.md §3.5). Pure.
+"""The records that an erasure writes: tombstones, DELETE Bundles, and a Provenance (mapping.md §3.5). Pure.
 
 The Provenance names the erased patient by the keyed hash only. Resource ids are in keys and DELETE entries only. The
 bytes are the same however often they are made, since their time is the block's.
@@ -25,7 +25,7 @@ from fhirline.mappers.times import EventTime
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
 from fhirline.streams.operate.erasure.find import ERASURE
-from fhirline.streams.step3_restore.block import Compartment
+from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.topics.declared import BUNDLE, ERASED, canonical_topic
 from fhirline.topics.partition import partition_for
 

@@ -1,4 +1,7 @@
-"""What an erasure did, and what remains: counts and offsets. Keys of resources are in the exported file only."""
+"""The report of an erasure: counts and offsets of what was done and of what remains.
+
+Keys of resources are in the exported file only.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

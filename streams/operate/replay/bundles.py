@@ -30,8 +30,8 @@ def send(job: Job) -> int:
         for message in scanner.read({partition: offset_range.start}, {partition: offset_range.end}):
             raw = from_confluent(message)
             if job.selects(raw):
-                followed, _ = process.remapper.map(raw, job, state)
-                pending.extend(record for record in followed.records if record.topic == BUNDLE)
+                mapped, _ = process.remapper.map(raw, job, state)
+                pending.extend(record for record in mapped.records if record.topic == BUNDLE)
             if len(pending) >= BATCH:
                 too_large += len(publisher.publish(pending))
                 pending = []

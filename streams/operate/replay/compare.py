@@ -1,4 +1,4 @@
-"""What differs between what the present mapping makes and what the topics contain, key by key.
+"""Comparison of the records that the present mapping makes with those on the topics, key by key.
 
 Only the last value of a key is compared, and only with a record that it may replace. It never replaces a record
 
@@ -164,7 +164,7 @@ _AT = "WHERE topic = ? AND partition = ? AND offset = ?"
 
 
 def _is_mapper(record: RemappedRecord) -> bool:
-    """Whether the record is the mapper's own Device, whose key is the mapping version."""
+    """Tell whether the record is the mapper's own Device, whose key is the mapping version."""
     if not record.key.startswith("Device/"):
         return False
     names = orjson.loads(record.value or b"{}").get("deviceName", ())

@@ -11,7 +11,7 @@ from fhirline.mappers import MAPPING_VERSION
 
 
 class Kind(StrEnum):
-    """How a replayed record compares with the record on the topic."""
+    """The result of comparing a replayed record with the record on the topic."""
 
     SAME = "same"
     CHANGED = "changed"
@@ -88,7 +88,7 @@ def differing_paths(was: Any, now: Any, at: str = "") -> set[str]:
 
 
 def differs_by_version_only(was: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether two Provenances differ in nothing but the mapper's Device, which is an agent and a target of each."""
+    """Tell whether two Provenances differ only in the mapper's Device, which is an agent and a target of each."""
     old, new = _mapper(was), _mapper(now)
     if not old or not new:
         return False

@@ -1,4 +1,4 @@
-"""What mapping a raw partition again has made: last values, state entries and the position. One SQLite file.
+"""The journal of a raw partition that is mapped again: last values, state entries and the position, in one SQLite file.
 
 Each batch is one transaction. State entries and position always belong together, so a replay that was stopped or killed
 continues after its last whole batch.
@@ -55,7 +55,7 @@ class RemappedRecord:
 
 @dataclass(slots=True)
 class Batch:
-    """What a batch of raw events has made, last values only.
+    """The last values that a batch of raw events has made.
 
     ``records``: by key and partition. ``mapped``: raw offsets. ``failed``: raw offset, error code, event key.
     """

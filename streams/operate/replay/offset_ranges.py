@@ -1,4 +1,4 @@
-"""Where the selected events are: a range of offsets for each partition of each raw topic.
+"""The offsets of the selected events: a range for each partition of each raw topic.
 
 The end of a range is fixed once, at the start, so that a replay ends while new events arrive. kafka-python reports
 where partitions begin and end, and offsets by timestamp. Its end offset is too low on the embedded broker (faust.md

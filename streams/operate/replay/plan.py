@@ -1,4 +1,4 @@
-"""What a run was started for: ``run.json`` in its folder."""
+"""The plan of a run: ``run.json`` in its folder."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +19,8 @@ class Plan:
     """A run's range, its topics, and what must stay the same until it is finished.
 
     ``begun``: RFC 3339. ``prefix``: precedes the names of shadow topics. ``inputs``: see `inputs.inputs_of`.
-    ``erased``: fingerprint of the erased patients when the run began (`streams.step3_restore.erased`). ``keep``: the
-    run's folder is kept when it is finished.
+    ``erased``: fingerprint of the erased patients when the run began (`streams.step3_restore.erasure_list`).
+    ``keep``: the run's folder is kept when it is finished.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""What a run reports while it works. A command prints it; by default nothing is printed."""
+"""The progress of a run. A command prints it; by default nothing is printed."""
 
 from collections.abc import Iterable
 

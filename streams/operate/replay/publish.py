@@ -31,7 +31,7 @@ from fhirline.streams.operate.replay.journal import Journal
 from fhirline.streams.operate.replay.remap import Job
 from fhirline.streams.operate.replay.state_on_topic import Sent, StateOnTopic
 from fhirline.streams.operate.replay.topic_index import TopicIndex
-from fhirline.streams.step3_restore.erased import ErasureListFeed
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step3_restore.state import LOOK_SECONDS, decode
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import canonical_topic
@@ -45,7 +45,7 @@ ROUNDS = 10
 
 @dataclass(slots=True)
 class Published:
-    """What was written. ``restored``: records of live events that ours had covered, written again."""
+    """Counts of written records. ``restored``: records of live events that ours had covered, written again."""
 
     records: int = 0
     state_entries: int = 0
@@ -166,7 +166,7 @@ class Publisher:
         return [*found.values()]
 
     def _is_live(self, message: Message) -> bool:
-        """Whether the record's raw record is in no journal. Ours may cover the record of an older one.
+        """Tell whether the record's raw record is in no journal. Ours may cover the record of an older one.
 
         A tombstone names no raw record. It is an erasure's, and counts as live.
         """

@@ -38,9 +38,9 @@ from fhirline.streams.operate.replay.offset_ranges import OffsetRange
 from fhirline.streams.operate.replay.plan import Plan
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.operate.replay.topic_index import TopicIndex, digest, sortable
-from fhirline.streams.step3_restore.erased import ErasureListFeed
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step3_restore.state import PartitionState, StateCache, StateEntryTooLarge
-from fhirline.streams.step4_normalize.follow import Followed, follow, state_too_large
+from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event, state_too_large
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import BUNDLE, canonical_topic
 
@@ -71,7 +71,7 @@ class Job:
         return self.selection.rebuilds and self.offset_range.complete
 
     def selects(self, raw: ConsumerRecord) -> bool:
-        """Whether the selection contains a record. Without a filter it contains unreadable ones too."""
+        """Tell whether the selection contains a record. Without a filter it contains unreadable ones too."""
         if self.offset_range.offsets is not None and raw.offset not in self.offset_range.offsets:
             return False
         if not self.selection.contains(raw):
@@ -155,12 +155,12 @@ class Remapper:
             raw = from_confluent(message)
             if not job.live and not job.selects(raw):
                 continue
-            followed, state_records = self.map(raw, job, state)
+            mapped, state_records = self.map(raw, job, state)
             batch.mapped.append(raw.offset)
             batch.state_entries.update((record.key, record.value or b"") for record in state_records)
-            if followed.error:
-                batch.failed.append((raw.offset, followed.error, _event_key(followed)))
-            self._add_records(raw, followed, batch)
+            if mapped.error:
+                batch.failed.append((raw.offset, mapped.error, _event_key(mapped)))
+            self._add_records(raw, mapped, batch)
         if not (job.everything or job.live):  # after the range the index is older than what live workers write
             for place, record in batch.records.items():  # once per batch: most keys come more than once in it
                 present = self._index.get(*place)
@@ -168,22 +168,22 @@ class Remapper:
                     batch.records[place] = replace(record, value=None, headers=None)
         return batch
 
-    def map(self, raw: ConsumerRecord, job: Job, state: PartitionState) -> tuple[Followed, list[ProducerRecord]]:
+    def map(self, raw: ConsumerRecord, job: Job, state: PartitionState) -> tuple[MappedEvent, list[ProducerRecord]]:
         """Map a raw record as a worker would, without publishing. Return what follows, and its records of state.
 
         ``state`` is updated. Updating it again with the same event changes nothing.
         """
-        followed = follow(raw, self._normalize, state, self._settings.partitions, self._erasures.blocks)
+        mapped = map_event(raw, self._normalize, state, self._settings.partitions, self._erasures.blocks)
         largest = self._settings.message_max_bytes
         try:
-            return followed, state.record_updates("", raw.partition, followed.key, followed.state_updates, largest)
+            return mapped, state.record_updates("", raw.partition, mapped.key, mapped.state_updates, largest)
         except StateEntryTooLarge:
             return state_too_large(raw, job.offset_range.state_topic, self._normalize), []
 
-    def _add_records(self, raw: ConsumerRecord, followed: Followed, batch: Batch) -> None:
-        if (normalized := followed.normalized) is None:
+    def _add_records(self, raw: ConsumerRecord, mapped: MappedEvent, batch: Batch) -> None:
+        if (normalized := mapped.normalized) is None:
             return
-        canonical = (each for each in followed.records if each.topic.startswith(_CANONICAL) and each.topic != BUNDLE)
+        canonical = (each for each in mapped.records if each.topic.startswith(_CANONICAL) and each.topic != BUNDLE)
         for output, record in zip(normalized.outputs, canonical, strict=True):
             assert record.value is not None
             assert record.partition is not None
@@ -201,9 +201,9 @@ class Remapper:
             )
 
 
-def _event_key(followed: Followed) -> str:
+def _event_key(mapped: MappedEvent) -> str:
     """Return the event key of an event that failed, from its dead letter."""
-    letters: list[ProducerRecord] = [each for each in followed.records if each.topic.startswith("dead-letter.")]
+    letters: list[ProducerRecord] = [each for each in mapped.records if each.topic.startswith("dead-letter.")]
     return next((found for letter in letters if (found := header(letter.headers, EVENT_KEY))), "")
 
 
@@ -220,7 +220,7 @@ def _batches(messages: Iterator[Message]) -> Iterator[list[Message]]:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What a mapping process keeps between its tasks."""
+    """The objects that a mapping process keeps between its tasks."""
 
     settings: Settings
     changed: tuple[str, ...]

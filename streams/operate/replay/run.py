@@ -35,7 +35,7 @@ from fhirline.streams.operate.replay.remap import Job, begin, remap
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.operate.replay.topic_index import TopicIndex
 from fhirline.streams.step1_receive.raw_record import now
-from fhirline.streams.step3_restore.erased import ErasureListFeed
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic, declared
 

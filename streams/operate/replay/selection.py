@@ -1,4 +1,4 @@
-"""Which raw events a replay maps."""
+"""The selection of the raw events that a replay maps."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Self

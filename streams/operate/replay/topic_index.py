@@ -1,4 +1,4 @@
-"""What the canonical topics contain: per key its offset, a digest of its value, and the event that wrote it.
+"""The index of the canonical topics: per key its offset, a digest of its value, and the event that wrote it.
 
 The index is in SQLite. It is read from the topics once, and later from where it ended. Values stay in Kafka, and memory
 does not grow with the number of keys. A key that was written to two partitions is two records here, as it is for

@@ -1,4 +1,4 @@
-"""What a run reports at its end: rows and lines for people, without patient data."""
+"""The final report of a run: rows and lines for people, without patient data."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

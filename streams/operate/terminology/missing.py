@@ -1,4 +1,4 @@
-"""What events have and no code table or rule knows: words per table and paths, counted (mapping.md §12, §6). Pure."""
+"""Counts of the words that no row of a code table has, and of the paths that no rule has (mapping.md §12, §6). Pure."""
 
 import re
 from collections import Counter, defaultdict

@@ -1,1 +1,1 @@
-"""From a resource to the raw record that made it, and back, by headers and Provenance."""
+"""Trace of a resource to the raw record that made it, and back, by headers and Provenance."""

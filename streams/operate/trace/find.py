@@ -212,8 +212,8 @@ class Tracer:
             if own and origin and origin not in found.raws and origin.startswith(RAW_TOPICS):
                 found.raws[origin] = self.raw(origin)
         if not found.raws:
-            for each in self._search_raw(found.event_key, vendors):
-                found.raws[str(each.position)] = each
+            for raw in self._search_raw(found.event_key, vendors):
+                found.raws[str(raw.position)] = raw
         found.raws = dict(sorted(found.raws.items()))  # the same order whichever raw record was known
 
     def _search_raw(self, event_key: str, vendors: Iterable[str]) -> Iterator[ConsumerRecord]:

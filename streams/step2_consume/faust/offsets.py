@@ -1,4 +1,4 @@
-"""How far the worker is in each raw partition: no record is skipped, and only what has been delivered is committed.
+"""The worker's position in each raw partition: no record is skipped, and only delivered ones are committed.
 
 Faust commits the offsets that it takes for acknowledged, and around rebalances it can be wrong. A record that it drops
 between fetch and agent counts as a gap in the log once a later record comes, and is committed over. Before a

@@ -26,7 +26,7 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.step1_receive.raw_record import raw_record
-from fhirline.streams.step3_restore.block import Compartment
+from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.topics.declared import canonical_topic, dead_letter_topic, enriched_topic, raw_topic
 from tests.support.infermedica_server import ASSESSMENT, CLIENT_ID, CLIENT_SECRET, Fault, InfermedicaServer
 from tests.support.kafka.brokers import RunningBroker, also_on_apache, create_topics

@@ -233,7 +233,7 @@ def test_a_new_token_stays_where_the_answer_is_lost(api: InfermedicaServer, tmp_
         (Fault(404), "there is no such configuration (404)"),
         (Fault(409), "it conflicts with a configuration that exists (409)"),
         (Fault(429, {"Retry-After": "7"}), "too many requests (429): try again in 7 s"),
-        (Fault(418), "the instance refuses the request (http-418, 418); it says: fault 418"),
+        (Fault(418), "the instance refuses the request (http-418, 418); it answered: fault 418"),
         (Fault(302, {"Location": "http://127.0.0.1:9/"}), "the instance refuses the request (http-302, 302)"),
         (Fault(500), "the instance has an error (500)"),
         (Fault(200, body=b"<html>"), "the instance refuses the request (not-json, 200)"),

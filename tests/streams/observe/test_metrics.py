@@ -27,7 +27,7 @@ from fhirline.streams.observe.metrics.endpoint import bound
 from fhirline.streams.observe.metrics.labels import OTHER, PATHS
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.step2_consume.metrics import VendorMetrics, WorkerMetrics
-from fhirline.streams.step4_normalize.follow import follow
+from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.topics.declared import ENRICHED, raw_topic
 from tests.streams.enrich.test_enrich import TENANT, enriching, survey
 from tests.support.cases import cases
@@ -176,7 +176,7 @@ def test_a_vendor_that_invents_names_creates_a_bounded_number_of_series() -> Non
             b"{" + name.encode(),
         ):
             raw = ConsumerRecord("raw.mediquo", 0, number, 0, None, content, [("event-type", name.encode())])
-            followed = follow(raw, normalize, InMemoryState(), 6)
+            followed = map_event(raw, normalize, InMemoryState(), 6)
             batch = of.batch()
             batch.event(followed)
             batch.delivered([raw], followed.records, [], 0)

@@ -44,9 +44,9 @@ from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.dead_letters.cases import Case, Status
 from fhirline.streams.operate.dead_letters.redrive import Redriver
 from fhirline.streams.step1_receive.raw_record import raw_record
-from fhirline.streams.step3_restore.block import Block, hashing
+from fhirline.streams.step3_restore.erasure_list import Block, hashing
 from fhirline.streams.step4_normalize.dead_letter import dead_letter
-from fhirline.streams.step4_normalize.follow import Followed, follow
+from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import ERASED, raw_topic
 from tests.crash.comparison import settled
@@ -185,7 +185,7 @@ def refused(settings: Settings, raws: list[ConsumerRecord]) -> set[str]:
     """Return the positions of the records that cannot be mapped entirely with these settings."""
     found: set[str] = set()
 
-    def note(raw: ConsumerRecord, followed: Followed) -> None:
+    def note(raw: ConsumerRecord, followed: MappedEvent) -> None:
         if followed.error:
             found.add(str(raw.position))
 
@@ -197,7 +197,7 @@ def stale(settings: Settings, mapped: list[ConsumerRecord], again: list[Consumer
     """Count the resources that the redriven events must not overwrite."""
     left: list[int] = []
 
-    def count(_: ConsumerRecord, followed: Followed) -> None:
+    def count(_: ConsumerRecord, followed: MappedEvent) -> None:
         flags = followed.normalized.flags if followed.normalized else ()
         left.append(sum(len(flag.at) for flag in flags if flag.code == "stale-event"))
 
@@ -305,7 +305,7 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
     assert RECEIVED_AT is not None
     body = {"event_type": "survey_finished", "content": {"note": MARKER}}
     (raw,) = produce(settings, [raw_record("infermedica", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
-    followed = follow(raw, build_normalizer(settings), InMemoryState(), settings.partitions).records
+    followed = map_event(raw, build_normalizer(settings), InMemoryState(), settings.partitions).records
     write(settings, *(each for each in followed if each.topic == "dead-letter.infermedica"))
     plain = [
         dead_letters(settings, "list"),

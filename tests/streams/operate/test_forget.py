@@ -33,10 +33,10 @@ from fhirline.streams.operate.erasure.find import CANONICAL
 from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.operate.erasure.report import INDEFINITELY, Report
 from fhirline.streams.step1_receive.raw_record import raw_record
-from fhirline.streams.step3_restore.block import Block, Compartment, ErasureList, Hashing, OtherKey
-from fhirline.streams.step3_restore.erased import ErasureListFeed, settled_after
+from fhirline.streams.step3_restore.erasure_list import Block, Compartment, ErasureList, Hashing, OtherKey
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed, settled_after
 from fhirline.streams.step3_restore.state import state_record
-from fhirline.streams.step4_normalize.follow import Followed, follow
+from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import BUNDLE, ERASED, RESOURCE_TYPES, canonical_topic, declared, state_topic
 from tests.streams.operate.test_replay import committed, replay
@@ -138,7 +138,7 @@ class Load:
         out: list[ProducerRecord] = []
         for raw in raws:
             memory = memories.setdefault(raw.topic_partition, InMemoryState())
-            followed = follow(raw, normalize, memory, self.settings.partitions, erased.erasure_list.blocks)
+            followed = map_event(raw, normalize, memory, self.settings.partitions, erased.erasure_list.blocks)
             memory.apply(followed.state_updates)
             state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
             out += followed.records
@@ -374,7 +374,7 @@ def made_of_any(settings: Settings, raws: Iterable[ConsumerRecord]) -> set[str]:
     """``topic key`` of all records that these events make, also of those that belong to no patient."""
     made: set[str] = set()
 
-    def seen(_: ConsumerRecord, followed: Followed) -> None:
+    def seen(_: ConsumerRecord, followed: MappedEvent) -> None:
         made.update(f"{record.topic} {record.key.decode()}" for record in followed.records)
 
     undisturbed(settings, raws, seen)

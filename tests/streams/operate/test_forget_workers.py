@@ -12,8 +12,8 @@ from fhirline.config.settings import Settings
 from fhirline.streams.demo.stack import Process
 from fhirline.streams.operate.erasure.workers import without_the_key
 from fhirline.streams.operate.status.groups import Group, Groups
-from fhirline.streams.step3_restore.block import Hashing
 from fhirline.streams.step3_restore.client_id import NO_KEY, client_id, key_mark
+from fhirline.streams.step3_restore.erasure_list import Hashing
 from tests.streams.operate.test_forget import KEY, SECRET, fhirline
 from tests.streams.step2_consume.test_worker import running
 from tests.support.kafka.brokers import RunningBroker

@@ -24,7 +24,7 @@ from fhirline.streams.operate.dead_letters.cases import Mark, Status
 from fhirline.streams.operate.trace.find import Tracer
 from fhirline.streams.operate.trace.view import event_document, event_lines, resource_document, resource_lines
 from fhirline.streams.step1_receive.raw_record import raw_record
-from fhirline.streams.step4_normalize.follow import Followed
+from fhirline.streams.step4_normalize.map_event import MappedEvent
 from fhirline.topics.declared import DEAD_LETTER_STATUS, raw_topic
 from tests.streams.operate.test_forget import RECEIVED_AT, Load, load_on
 from tests.support.kafka.brokers import RunningBroker
@@ -44,9 +44,9 @@ SHARED = ("Coverage", "Device", "Organization", "Patient", "Practitioner")
 """Types whose resources several events contribute to, or none."""
 
 
-def outputs(load: Load) -> dict[str, tuple[ConsumerRecord, Followed]]:
+def outputs(load: Load) -> dict[str, tuple[ConsumerRecord, MappedEvent]]:
     """Return each event's last raw record, and what followed from it, by event key."""
-    seen: dict[str, tuple[ConsumerRecord, Followed]] = {}
+    seen: dict[str, tuple[ConsumerRecord, MappedEvent]] = {}
     undisturbed(load.settings, load.raws, lambda raw, made: seen.update({event_of(raw): (raw, made)}))
     return seen
 

@@ -23,8 +23,8 @@ from fhirline.streams.step2_consume.batch import BatchProcessor
 from fhirline.streams.step2_consume.fencing import YIELD_AFTER, Fence
 from fhirline.streams.step2_consume.metrics import WorkerMetrics
 from fhirline.streams.step2_consume.unfinished import Unfinished
-from fhirline.streams.step3_restore.block import Block, Compartment, Hashing
-from fhirline.streams.step3_restore.erased import ErasureListFeed
+from fhirline.streams.step3_restore.erasure_list import Block, Compartment, Hashing
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import ERASED, canonical_topic

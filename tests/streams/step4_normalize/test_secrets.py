@@ -22,7 +22,7 @@ from fhirline.streams.step1_receive.files import lines
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step2_consume.batch import _log_letter, _log_mapped
 from fhirline.streams.step3_restore.state import state_record
-from fhirline.streams.step4_normalize.follow import follow
+from fhirline.streams.step4_normalize.map_event import map_event
 from tests.support.cases import Case, cases
 from tests.support.mutations import places
 
@@ -92,7 +92,7 @@ def planted(case: Case, rng: random.Random, keys: tuple[str, ...], disguise: str
 
 def written(raw: ConsumerRecord, position: int) -> list[ProducerRecord]:
     """All records that a worker makes of a raw record, state entries included."""
-    followed = follow(raw, normalizer(position), InMemoryState(), 6)
+    followed = map_event(raw, normalizer(position), InMemoryState(), 6)
     assert followed.error != "mapping-failed"
     if followed.normalized:
         _log_mapped(raw, followed.normalized)
@@ -162,7 +162,7 @@ GOOD = {"type": "x", "dispense": {"pin": SECRET}, "extra": json.dumps({"qr_code"
 )
 def test_no_letter_has_a_value_that_was_not_redacted(value: bytes, sent: Headers, code: str, kept: bool) -> None:
     raw = ConsumerRecord("raw.altibbi", 0, 0, 0, b"k", value, sent)
-    followed = follow(raw, normalizer(0), InMemoryState(), 6)
+    followed = map_event(raw, normalizer(0), InMemoryState(), 6)
     assert followed.error == code
     (letter,) = followed.records
     assert (letter.value is not None) == kept
@@ -173,7 +173,7 @@ def test_a_repeated_key_hides_no_secret_in_a_letter() -> None:
     body = f'{{"type": "patient_report_sent", "pass_code": "{SECRET}", "pass_code": "", "occurred_on": 1717243500}}'
     raw = ConsumerRecord("raw.mediquo", 0, 0, 0, b"k", body.encode(), [])
     position = next(place for place, case in enumerate(CASES) if case.vendor == "mediquo")
-    records = follow(raw, normalizer(position), InMemoryState(), 6).records
+    records = map_event(raw, normalizer(position), InMemoryState(), 6).records
     letters = [record for record in records if record.topic.startswith("dead-letter.")]
     assert letters, "the event names no patient"
     check(list(records), [])

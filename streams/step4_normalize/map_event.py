@@ -1,4 +1,4 @@
-"""Mapping one raw record to all records that follow from it. Pure: no Kafka client, no clock.
+"""Mapping of one raw record to all records that are published for it. Pure: no Kafka client, no clock.
 
 No event can end the worker. Every failure of an event becomes its dead letter, which is published in the same barrier
 as everything else, so that the event's offset may be committed (faust.md §2.3).
@@ -41,8 +41,8 @@ cycles, and collections while a million objects are made take most of the time."
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
-    """All that follows from one raw record."""
+class MappedEvent:
+    """A mapped raw record: the records to publish, and the state updates."""
 
     records: tuple[ProducerRecord, ...]
     state_updates: tuple[StateUpdate, ...] = ()
@@ -52,7 +52,7 @@ class Followed:
     error: str | None = None
     """The stable code of the dead letter; None where there is none."""
     erased: str = ""
-    """The event key of an erased patient's event, from which nothing follows (mapping.md §3.5); else empty."""
+    """The event key of an erased patient's event, of which nothing is made (mapping.md §3.5); else empty."""
 
     @property
     def event_type(self) -> str | None:
@@ -60,60 +60,60 @@ class Followed:
         return self.normalized.event_type if self.normalized else None
 
 
-def follow(
+def map_event(
     raw: ConsumerRecord,
     normalize: Normalizer,
     state: State,
     partitions: int,
     blocked: Callable[[Envelope], bool] | None = None,
-) -> Followed:
+) -> MappedEvent:
     """Map one raw record. Nothing is made of an event whose patient is ``blocked``.
 
     Raises ConfigurationError or KafkaAccessError where ``blocked`` cannot tell who is erased. Every other exception
     becomes a dead letter.
     """
     with _collecting(len(raw.value or b"") < LARGE):
-        return _follow(raw, normalize, state, partitions, blocked)
+        return _map_event(raw, normalize, state, partitions, blocked)
 
 
-def _follow(
+def _map_event(
     raw: ConsumerRecord,
     normalize: Normalizer,
     state: State,
     partitions: int,
     blocked: Callable[[Envelope], bool] | None,
-) -> Followed:
+) -> MappedEvent:
     tables = tables_version(normalize.terminology)
     try:
         envelope = envelope_of(raw)
     except UnreadableBody as error:
-        return Followed((unreadable_letter(raw, error, tables),), error=error.code)
+        return MappedEvent((unreadable_letter(raw, error, tables),), error=error.code)
     key = ""
     try:
         if blocked is not None and blocked(envelope):
-            return Followed((), erased=envelope.event_key)
+            return MappedEvent((), erased=envelope.event_key)
         key = raw_key(envelope)
         normalized = normalize(envelope, state)
         records = [*_outputs(raw, envelope, normalized, partitions, tables)]
     except (ConfigurationError, KafkaAccessError):
         raise
     except TooComplex as error:
-        return Followed((too_complex_letter(raw, envelope, error, tables),), key=key, error=TOO_COMPLEX)
+        return MappedEvent((too_complex_letter(raw, envelope, error, tables),), key=key, error=TOO_COMPLEX)
     except Exception as error:  # noqa: BLE001  # a defect of ours costs this event a dead letter, not the worker
-        return Followed((failure_letter(raw, envelope, error, tables),), key=key, error=MAPPING_FAILED)
+        return MappedEvent((failure_letter(raw, envelope, error, tables),), key=key, error=MAPPING_FAILED)
     code = None
     if normalized.refusals:
         code = normalized.refusals[0].code
         records.append(refusal_letter(raw, envelope, normalized.refusals, tables))
-    return Followed(tuple(records), normalized.state_updates, key, normalized, code)
+    return MappedEvent(tuple(records), normalized.state_updates, key, normalized, code)
 
 
-def given_up(raw: ConsumerRecord) -> Followed:
-    """Replace what follows from an event over which processes have ended by its dead letter.
+def given_up(raw: ConsumerRecord) -> MappedEvent:
+    """Make only the dead letter of an event over which processes have ended.
 
     The letter has no value: reading it again may be what ended them. The raw record, which it names, has it.
     """
-    return Followed((dead_letter(raw, None, WORKER_ENDED),), error=WORKER_ENDED)
+    return MappedEvent((dead_letter(raw, None, WORKER_ENDED),), error=WORKER_ENDED)
 
 
 @contextmanager
@@ -129,12 +129,12 @@ def _collecting(collect: bool) -> Iterator[None]:
             gc.enable()
 
 
-def state_too_large(raw: ConsumerRecord, topic: str, normalize: Normalizer) -> Followed:
-    """Replace what follows from an event by its dead letter alone, where a state entry exceeds what Kafka takes.
+def state_too_large(raw: ConsumerRecord, topic: str, normalize: Normalizer) -> MappedEvent:
+    """Make only the dead letter of an event that has a state entry larger than Kafka accepts.
 
     No other record of the event goes out: what later events fold would contradict it. A redrive maps it as a whole.
     """
-    return Followed((too_large_letter(raw, topic, tables_version(normalize.terminology)),), error=TOO_LARGE)
+    return MappedEvent((too_large_letter(raw, topic, tables_version(normalize.terminology)),), error=TOO_LARGE)
 
 
 def _outputs(

@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from fhirline.mappers.pipeline.credentials import secret_value, without_credentials
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from fhirline.mappers.pipeline.redaction import REDACTED
+from fhirline.mappers.pipeline.secret_values import secret_value, without_credentials
 from tests.support.cases import Case
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"

@@ -131,11 +131,11 @@ class ErasureList:
         return self._blocks.get(self._digest(compartment.partition_key)) if self._digest else None
 
     def blocks(self, envelope: Envelope) -> bool:
-        """Whether the event's patient is erased. Costs nothing while the list is empty."""
+        """Tell whether the event's patient is erased, at no cost while the list is empty."""
         return bool(self._blocks) and self.blocks_key(partition_key(envelope))
 
     def blocks_key(self, partition_key: str) -> bool:
-        """Whether the patient with this ``vendor|tenant|patient key`` is erased."""
+        """Tell whether the patient with this ``vendor|tenant|patient key`` is erased."""
         return bool(self._blocks and self._digest and self._digest(partition_key) in self._blocks)
 
     def _require_the_key(self) -> None:

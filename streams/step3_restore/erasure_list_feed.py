@@ -16,7 +16,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition
-from fhirline.streams.step3_restore.block import ErasureList, hashing
+from fhirline.streams.step3_restore.erasure_list import ErasureList, hashing
 from fhirline.topics.declared import ERASED
 
 LOOK_SECONDS = 2.0
@@ -78,7 +78,7 @@ class ErasureListFeed:
         self._position, self._read_at = position, began
 
     def blocks(self, envelope: Envelope) -> bool:
-        """Whether the event's patient is erased, by a list that is fresh."""
+        """Tell whether the event's patient is erased, by a list that is fresh."""
         self._refresh_if_stale()
         return self.erasure_list.blocks(envelope)
 
