@@ -24,7 +24,7 @@ class SummaryPatient(Payload):
 
 
 class Duration(Payload):
-    """How long a symptom has lasted."""
+    """Duration of a symptom."""
 
     value: Number = None
     unit: Text = None

@@ -34,7 +34,7 @@ MAX_CONSTANTS = 100_000
 
 @dataclass(slots=True)
 class _Mapped:
-    """What follows from a batch, before it is delivered."""
+    """The records that follow from a batch, before they are delivered."""
 
     counts: BatchCounts
     records: list[ProducerRecord] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What events have and no code table or rule knows: words per table and paths, counted (mapping.md §12, §6). Pure."""
+"""Words without a row in a code table, and paths without a rule, counted over events (mapping.md §12, §6). Pure."""
 
 import re
 from collections import Counter, defaultdict
