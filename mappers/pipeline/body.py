@@ -190,7 +190,7 @@ def _may_repeat_a_key(data: bytes, value: Any) -> bool:
 _SPACE = " \t\r\n\ufeff"
 _CANDIDATE = re.compile(r'[ \t\r\n\ufeff]*(?:\{\s*["}]|\[\s*[\]\[{"\-0-9tfnNI]|")')
 _NEEDS_TOLERANCE = re.compile(r"NaN|Infinity|\\u[dD]|[\x00-\x1f]|[0-9][eE]|[0-9]{300}")
-"""What makes the fast parser refuse JSON that the tolerant reader reads."""
+"""Marks of JSON that the fast parser refuses and the tolerant reader reads."""
 _TOO_DEEP_FOR_ORJSON = ("depth", "Recursion")
 _ENDS = {"{": "}", "[": "]", '"': '"'}
 

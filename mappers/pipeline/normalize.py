@@ -72,7 +72,7 @@ class Normalizer:
     terminology: Terminology
     validate: Validator
     limits: Limits = field(default_factory=Limits)
-    """What one event may become (mapping.md §1.1)."""
+    """Limits of one event (mapping.md §1.1)."""
     _constant_outputs: dict[tuple[str, str], tuple[Output, ...]] = field(default_factory=dict, init=False, repr=False)
     """(vendor, tenant) → Organization and Device, which depend on no event: made and validated once."""
 

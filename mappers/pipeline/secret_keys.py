@@ -14,7 +14,7 @@ LONGEST_CACHED = 100
 """Length of the longest key of which the treatment is cached: keys are a sender's, and may be megabytes long."""
 
 _SEPARATORS = re.compile(r"[.\[\]/:>|\\]+")
-"""What separates the keys of a path that was flattened to one key: ``dispense.url``, ``data[dispense][url]``."""
+"""Separators of the keys of a path that was flattened to one key: ``dispense.url``, ``data[dispense][url]``."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 """A word of a key in snake_case or camelCase."""

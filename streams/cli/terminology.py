@@ -70,6 +70,7 @@ def draft(
     ```
     """
     from fhirline.mappers.pipeline.factory import build_normalizer
+    from fhirline.mappers.pipeline.limits import TooComplex
     from fhirline.mappers.pipeline.normalize import InMemoryState
     from fhirline.streams.operate.terminology.draft import drafts
     from fhirline.streams.operate.terminology.missing import Missing
@@ -89,8 +90,12 @@ def draft(
     for envelope in read:
         if envelope is None:
             unread += 1
-        else:
+            continue
+        try:
             missing.add(normalize(envelope, InMemoryState()), envelope.body)
+        except TooComplex as error:
+            warn("terminology", f"event {envelope.event_key} is not counted: {error} (too-complex)")
+            unread += 1
     source = f"{counted(missing.events, 'event')} of {vendor}" + (f" since {since}" if since else "")
     _write(drafts(missing.words(), f"draft-of-{vendor}", source), to)
     _summarize(missing, source)

@@ -24,7 +24,7 @@ LIMITS = (
     "it has no access control, no compaction as Apache Kafka's, no transactions, and cannot add partitions",
     "kcat and confluent-kafka need librdkafka 2.3 or later to read it",
 )
-"""What the embedded broker cannot do, for operators (docs/commands.md)."""
+"""Limits of the embedded broker, for operators (docs/commands.md)."""
 
 CLUSTER_ID_PREFIX = "embedded-"
 """Cluster ids of the embedded broker begin so, which is how a client recognizes it."""

@@ -111,7 +111,7 @@ class BatchProcessor:
             state = states[raw.partition]
             span = spans.begin(raw) if spans else None
             mapped = (
-                given_up(raw)
+                given_up(raw, self._erasures.erasure_list.blocks_key)
                 if give_up
                 else map_event(raw, self._normalize, state, self._partitions, self._erasures.erasure_list.blocks)
             )

@@ -108,11 +108,15 @@ def _map_event(
     return MappedEvent(tuple(records), normalized.state_updates, key, normalized, code)
 
 
-def given_up(raw: ConsumerRecord) -> MappedEvent:
+def given_up(raw: ConsumerRecord, blocked_key: Callable[[str], bool]) -> MappedEvent:
     """Make only the dead letter of an event over which processes have ended.
 
-    The letter has no value: reading it again may be what ended them. The raw record, which it names, has it.
+    The letter has no value: reading it again may be what ended them. The raw record, which it names, has it. There is
+    no letter where ``blocked_key`` holds for ``vendor|<key of the raw record>``: the patient is erased, and the
+    letter's key would name the patient.
     """
+    if blocked_key(f"{raw.vendor}|{(raw.key or b'').decode('utf-8', 'replace')}"):
+        return MappedEvent((), erased=headers.header(raw.headers, headers.EVENT_KEY) or "unknown")
     return MappedEvent((dead_letter(raw, None, WORKER_ENDED),), error=WORKER_ENDED)
 
 

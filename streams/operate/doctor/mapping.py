@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import build_normalizer
+from fhirline.mappers.pipeline.limits import TooComplex
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.operate.doctor.finding import Finding, ok, several, warning
@@ -30,7 +32,8 @@ def coverage(settings: Settings) -> Iterator[Finding]:
         missing = Missing(normalize.terminology)
         records = (each for each in raw.newest(settings, vendor, NEWEST) if len(each.value or b"") <= LARGEST)
         for envelope in raw.envelopes(records):
-            missing.add(normalize(envelope, InMemoryState()), envelope.body)
+            with suppress(TooComplex):  # it is a dead letter
+                missing.add(normalize(envelope, InMemoryState()), envelope.body)
         if not missing.events:
             yield ok("words", f"{vendor}: no event to look at")
             continue

@@ -58,7 +58,7 @@ class Positions:
         """The offset after the last delivered record."""
         self._committed: dict[TopicPartition, int] = {}
         self._found: dict[TopicPartition, Committed] = {}
-        """What the group had committed when the assignment began."""
+        """Offsets and metadata that the group had committed when the assignment began."""
         self._batches: dict[str, int] = {}
         """The number of batches begun, by topic."""
         self._busy_topics: set[str] = set()

@@ -188,3 +188,12 @@ def test_a_body_that_cannot_be_read_is_named_and_the_others_are_drafted(events: 
     assert made.returncode == 1
     assert f"fhirline terminology: {events}:1: " in made.stderr
     assert "Every full moon" in made.stdout
+
+
+def test_an_event_that_is_too_complex_is_named_and_the_others_are_drafted(events: Path) -> None:
+    large = recommendation(4, *[{"frequency": "at noon"}] * 1_001)
+    events.write_text(json.dumps(large) + "\n" + events.read_text("utf-8"), "utf-8")
+    made = draft("altibbi", "--ndjson", events)
+    assert made.returncode == 1
+    assert "too-complex" in made.stderr
+    assert "Every full moon" in made.stdout

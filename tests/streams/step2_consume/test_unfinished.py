@@ -18,6 +18,7 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
 from fhirline.streams.step2_consume.faust.offset_gaps import Committed
 from fhirline.streams.step2_consume.unfinished import ATTEMPTS, CAREFUL, Mark, Unfinished
+from fhirline.streams.step4_normalize.follow import given_up
 from fhirline.topics.declared import dead_letter_topic
 from tests.support.deadly_worker import DEADLY, DEATHS
 from tests.support.kafka.brokers import RunningBroker
@@ -190,3 +191,11 @@ def test_a_partition_that_was_revoked_is_not_committed() -> None:
     log = Log(5)
     assert asyncio.run(attempted(log.assignment(), record(5, partition=1))) == [False]
     assert log.commits == []
+
+
+def test_an_event_that_is_given_up_has_a_letter_unless_its_patient_is_erased() -> None:
+    raw = replace(record(5), key=b"acme|p-1", headers=[("event-key", b"e1")])
+    found = given_up(raw, {"mediquo|acme|p-2"}.__contains__)
+    assert (found.error, [letter.value for letter in found.records]) == ("worker-ended", [None])
+    erased = given_up(raw, {"mediquo|acme|p-1"}.__contains__)
+    assert (erased.records, erased.error, erased.erased) == ((), None, "e1")
