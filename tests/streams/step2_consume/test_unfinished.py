@@ -18,7 +18,7 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
 from fhirline.streams.step2_consume.faust.offset_gaps import Committed
 from fhirline.streams.step2_consume.unfinished import ATTEMPTS, CAREFUL, Mark, Unfinished
-from fhirline.streams.step4_normalize.follow import given_up
+from fhirline.streams.step4_normalize.map_event import given_up
 from fhirline.topics.declared import dead_letter_topic
 from tests.support.deadly_worker import DEADLY, DEATHS
 from tests.support.kafka.brokers import RunningBroker
