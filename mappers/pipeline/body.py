@@ -182,7 +182,10 @@ def _may_repeat_a_key(data: bytes, value: Any) -> bool:
     members = data.count(b'":')
     if any([space in data for space in _BEFORE_COLON]):  # noqa: C419  # half the time of a generator
         members = len(_MEMBER.findall(data))
-    return members > 1 and members != orjson.dumps(value).count(b'":')
+    try:
+        return members > 1 and members != orjson.dumps(value).count(b'":')
+    except TypeError:  # nested too deep to be written, so that the body is refused
+        return False
 
 
 # -- text that is JSON

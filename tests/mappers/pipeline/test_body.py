@@ -79,6 +79,15 @@ def test_what_the_fast_parser_refuses_or_changes(sent: bytes, read: dict[str, An
     assert {key: type(value) for key, value in found.body.items()} == {key: type(value) for key, value in read.items()}
 
 
+@pytest.mark.parametrize("levels", [201, 254, 300, 900, 5_000])
+@pytest.mark.parametrize("value", [b'{"a":', b'{"a":1,"a":', b'{"a": 1e400, "b" :', b"["])
+def test_every_depth_beyond_the_limit_is_too_deep(levels: int, value: bytes) -> None:
+    end = b"]" if value == b"[" else b"}"
+    with pytest.raises(UnreadableBody) as refused:
+        read_body(b'{"x": ' + value * levels + b"1" + end * levels + b"}")
+    assert refused.value.code == "too-deep"
+
+
 OBJECT = {"pass_code": 5528, "list": [1, {"a": None}]}
 
 
