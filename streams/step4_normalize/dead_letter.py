@@ -119,6 +119,11 @@ def failure_letter(raw: ConsumerRecord, envelope: Envelope, error: Exception, ta
     return dead_letter(raw, value, MAPPING_FAILED, _raised_at(error), event=event, tables=tables)
 
 
+def unopened_letter(raw: ConsumerRecord, error: Exception, tables: str = "") -> ProducerRecord:
+    """Build the dead letter, without a value, of an event that a defect of ours could not read or redact."""
+    return dead_letter(raw, None, MAPPING_FAILED, _raised_at(error), tables=tables)
+
+
 def too_complex_letter(raw: ConsumerRecord, envelope: Envelope, error: TooComplex, tables: str = "") -> ProducerRecord:
     """Build the dead letter of an event whose clinical content exceeds a limit (mapping.md §1.1)."""
     value, path, event = redacted_value(raw, envelope), short(error.path), envelope.event_key

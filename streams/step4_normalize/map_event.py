@@ -29,6 +29,7 @@ from fhirline.streams.step4_normalize.dead_letter import (
     refusal_letter,
     too_complex_letter,
     too_large_letter,
+    unopened_letter,
     unreadable_letter,
 )
 from fhirline.streams.step4_normalize.raw_event import envelope_of
@@ -88,6 +89,8 @@ def _map_event(
         envelope = envelope_of(raw)
     except UnreadableBody as error:
         return MappedEvent((unreadable_letter(raw, error, tables),), error=error.code)
+    except Exception as error:  # noqa: BLE001  # a defect of reading: the value cannot be redacted, so it stays in raw
+        return MappedEvent((unopened_letter(raw, error, tables),), error=MAPPING_FAILED)
     key = ""
     try:
         if blocked is not None and blocked(envelope):
