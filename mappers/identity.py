@@ -25,6 +25,11 @@ _NO_ID = "0-_.,:;/\\(){}[]<>\"'`*?!#~= \t\r\n"
 
 _LONGEST_PLACEHOLDER = 200
 
+_AROUND = " \t\r\n\u00a0\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e" + (
+    "\u202f\u205f\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\u3000\ufeff"
+)
+"""White space, byte order marks, and marks of direction and of width: no part of a word around which they are."""
+
 
 def escape_part(part: Part) -> str:
     """Write one part of a key: ``%``, ``|`` and ``/`` escaped, numbers in shortest decimal form, an absent part ``-``.
@@ -57,12 +62,34 @@ def decimal_text(number: int | float | Decimal) -> str:
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
+def trimmed(text: str) -> str:
+    """Return a text without white space and invisible marks around it.
+
+    >>> trimmed("\\ufeff p-1\\u200f\\n")
+    'p-1'
+    """
+    return text.strip(_AROUND)
+
+
+def visible(text: str) -> str:
+    """Return a text without invisible marks, and with ASCII digits for decimal digits of every script.
+
+    >>> visible("\\u200fNU\\u200bLL"), visible("\u0660\u0661\u0969")
+    ('NULL', '013')
+    """
+    if text.isascii():
+        return text
+    characters = (found for found in text if unicodedata.category(found) != "Cf")
+    return "".join(str(unicodedata.digit(found)) if found.isdecimal() else found for found in characters)
+
+
 def is_placeholder(text: str) -> bool:
     """Return whether a text is written where an id is missing, and so is no id (mapping.md §2.6).
 
     >>> [is_placeholder(text) for text in ("Undefined", "0", "00000000-0000-0000-0000-000000000000", "${id}", "p-0")]
     [True, True, True, True, False]
     """
+    text = visible(unicodedata.normalize("NFKC", text))
     return not text.strip(_NO_ID) or (len(text) <= _LONGEST_PLACEHOLDER and _is_placeholder_word(text))
 
 

@@ -10,6 +10,8 @@ from decimal import Decimal
 from functools import lru_cache, total_ordering
 from typing import NamedTuple, Self
 
+from fhirline.mappers.identity import visible
+
 _WRITTEN = re.compile(
     r"""
     (?P<date>\d{4}-\d{2}-\d{2}) (?:T|[ ]+)
@@ -46,6 +48,16 @@ class Written(NamedTuple):
         return f"{self.date}T{self.time}{'.' if self.fraction else ''}{self.fraction}{self.zone}"
 
 
+def plain(text: str) -> str:
+    """Return a time without white space and invisible marks, digits of every script and the minus sign as ASCII.
+
+    >>> plain(" \u0662\u0660\u0662\u0664-\u0660\u0661-\u0660\u0661\\u200f")
+    '2024-01-01'
+    """
+    text = text.strip()
+    return text if text.isascii() or len(text) > _LONGEST else visible(text).replace("\u2212", "-").strip()
+
+
 def written(text: str) -> Written | None:
     """Split a date-time into its parts (mapping.md §3.3); None for any other text, a date alone included.
 
@@ -54,7 +66,7 @@ def written(text: str) -> Written | None:
     >>> [written(text).text for text in ("2024-01-01t10:00:00.5+0000", "2024-01-01 10:00 UTC", "2024-01-01 10:00")]
     ['2024-01-01T10:00:00.5+00:00', '2024-01-01T10:00:00Z', '2024-01-01T10:00:00']
     """
-    found = _WRITTEN.fullmatch(text.strip())
+    found = _WRITTEN.fullmatch(plain(text))
     if not found:
         return None
     zone = f"{found['sign']}{found['hours']}:{found['rest'] or '00'}" if found["sign"] else "Z" if found["zone"] else ""

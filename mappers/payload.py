@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from fhirline.mappers.identity import decimal_text, is_placeholder
+from fhirline.mappers.identity import decimal_text, is_placeholder, trimmed
 from fhirline.mappers.json_pointer import items_by_number
 from fhirline.mappers.pipeline.redaction import REDACTED
 
@@ -81,7 +81,7 @@ def _number_as_text(value: Any) -> Any:
 
 
 def _id(text: str | None) -> str | None:
-    return None if text is None or is_placeholder(text) else text
+    return None if text is None or is_placeholder(text) else trimmed(text)
 
 
 def is_placeholder_id(value: Any) -> bool:
@@ -118,7 +118,10 @@ class IdMark:
 
 
 Id = Annotated[Shortest, AfterValidator(_id), IdMark()]
-"""A `Shortest` for ids. A placeholder such as ``undefined`` or ``0`` reads as None, with flag ``placeholder-id``."""
+"""A `Shortest` for ids, without white space and invisible marks around it.
+
+A placeholder such as ``undefined`` or ``0`` reads as None, with flag ``placeholder-id``.
+"""
 
 Number = Annotated[
     Annotated[Decimal, Field(max_digits=48, decimal_places=18)] | None, BeforeValidator(_number), OrAbsent()

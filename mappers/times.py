@@ -8,7 +8,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from fhirline.mappers.fhir.elements import element, extended
-from fhirline.mappers.instants import Instant, offset_text, written
+from fhirline.mappers.instants import Instant, offset_text, plain, written
 from fhirline.mappers.results import Element, Flags
 
 TZ_CODE = "http://hl7.org/fhir/StructureDefinition/tz-code"
@@ -109,11 +109,11 @@ def date_time(
     """
     if value is None:
         return None
+    text = plain(value)
 
     def cut() -> DateTime:
-        return DateTime(value.strip()[:10], extended(source_value(pointer, value, None)))
+        return DateTime(text[:10], extended(source_value(pointer, value, None)))
 
-    text = value.strip()
     sent = written(text)
     if (sent or _DATE.fullmatch(text)) and not _possible(text):
         flags.add(TIMESTAMP_INVALID, pointer)
@@ -156,7 +156,7 @@ def birth_date(
     A date-time at midnight is its date. A date before `FIRST_YEAR` or more than a day after the receipt is impossible:
     it has no text, and flag ``timestamp-invalid`` at ``pointer``. None, without a flag, for any other value.
     """
-    text = (value or "").strip()
+    text = plain(value or "")
     sent = written(text)
     day = sent.date if sent and sent.time == _MIDNIGHT and not sent.fraction.strip("0") else text
     if not _DATE.fullmatch(day):

@@ -17,7 +17,7 @@ from fhirline.mappers.fhir.elements import (
     listed,
     reference,
 )
-from fhirline.mappers.identity import Part, norm
+from fhirline.mappers.identity import Part, norm, trimmed
 from fhirline.mappers.json_pointer import is_list
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import HistoryItem, Medication, PatientHistory
@@ -186,6 +186,7 @@ def _named_and_denials(
 
 def _denies(words: str | None, context: Context) -> bool:
     """Tell whether words deny the item: the whole string is in the table, closing punctuation aside."""
+    words = words and trimmed(words)
     rows = (words, words and words.rstrip(CLOSING))
     return any(context.terminology.row("denials", each) is not None for each in rows)
 

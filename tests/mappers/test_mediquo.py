@@ -102,7 +102,7 @@ def history_of(**arrays: list[dict[str, Any]]) -> Normalized:
 
 
 @pytest.mark.parametrize("kind", ["allergies", "diseases", "medications"])
-@pytest.mark.parametrize("ending", ["", ".", " !", ";\n", "…"])
+@pytest.mark.parametrize("ending", ["", ".", " !", ";\n", "…", ".\u200f"])
 @pytest.mark.parametrize(
     "words",
     [

@@ -31,6 +31,13 @@ PLACEHOLDERS = [
     "{{patient.id}}",
     "${userId}",
     "undefined\u0000",
+    "\u200bundefined\u200e",
+    "n\u200bull",
+    "ＮＵＬＬ",
+    "٠",
+    "００",
+    "\u202e",
+    "\ufeff",
 ]
 IDS = ["p-0", "72", 72, "none-7", "N", "nullius", "10", "a-undefined", "0x1", "Unknown Soldier"]
 
@@ -108,6 +115,21 @@ def test_any_other_word_is_an_id(vendor: str, value: object) -> None:
     [patient] = [output.resource for output in result.outputs if output.resource["resourceType"] == "Patient"]
     assert patient["identifier"][0]["value"] == str(value)
     assert flagged(result) == set()
+
+
+@pytest.mark.parametrize(
+    "sent", [" p-1", "p-1\n", "\ufeffp-1", "\u200fp-1\u200e", "p-1\u00a0\u200b", "\u2066p-1\u2069"]
+)
+@pytest.mark.parametrize("vendor", PATIENTS)
+def test_what_is_around_an_id_makes_no_other_patient(vendor: str, sent: str) -> None:
+    body, pointer = PATIENTS[vendor]
+    named = [Case(vendor, "ids", (with_value(body, pointer, each),)) for each in ("p-1", sent)]
+    assert raw_key(named[1].envelopes()[0]) == raw_key(named[0].envelopes()[0])
+    patients = [
+        [output.value for output in case.run()[0].outputs if output.key.startswith("Patient/")] for case in named
+    ]
+    identifiers = [[orjson.loads(value)["identifier"] for value in values] for values in patients]
+    assert identifiers[0] == identifiers[1] != []
 
 
 @pytest.mark.parametrize("vendor", PATIENTS)
