@@ -15,6 +15,7 @@ from fhirline.streams.cli.errors import CommandFailed, failing_with, warn
 from fhirline.streams.cli.help import OPERATE, add
 from fhirline.streams.cli.options import As, DryRun, Yes, from_options, known_vendors, slug
 from fhirline.streams.cli.output import confirm, counting, progress
+from fhirline.streams.observe.terminal import counted
 
 if TYPE_CHECKING:
     from fhirline.config.settings import Settings
@@ -176,8 +177,8 @@ def _erase(request: ForgetRequest, settings: "Settings", erasure: "Erasure", fou
     if not report.complete:
         raise CommandFailed(
             "forget",
-            f"{report.left} records came back after each of {report.looks} searches: an older worker, or another "
-            "writer, ignores the block; end it and run this again",
+            f"{counted(report.left, 'record')} came back after each of {counted(report.looks, 'search', 'searches')}: "
+            "an older worker, or another writer, ignores the block; end it and run this again",
             NOT_ERASED,
         )
 
@@ -201,7 +202,7 @@ def _asked() -> str:
 def _print_found(found: "Found", blocked: bool) -> None:
     by_type = ", ".join(f"{count} {name}" for name, count in sorted(found.by_type().items())) or "none"
     print(f"resources         {len(found.live)} ({by_type})")
-    print(f"state             {len(found.state)} entries")
+    print(f"state             {counted(len(found.state), 'entry', 'entries')}")
     print(f"raw events        {found.raw_records}")
     print(f"blocked already   {'yes' if blocked else 'no'}")
 

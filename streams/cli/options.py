@@ -42,6 +42,14 @@ def instant(option: str, given: str | None) -> "Instant | None":
     raise ConfigurationError(f"{option}: not an RFC 3339 instant with a zone, such as 2024-01-01T00:00:00Z")
 
 
+def interval(since: str | None, until: str | None) -> "tuple[Instant | None, Instant | None]":
+    """Read ``--since`` and ``--until``. Raises ConfigurationError, also where they select nothing."""
+    first, end = instant("--since", since), instant("--until", until)
+    if first is not None and end is not None and not first < end:
+        raise ConfigurationError("--until: is not later than --since, so nothing is selected")
+    return first, end
+
+
 def known_vendors(option: str, given: Iterable[str], known: Collection[str]) -> None:
     """Raise ConfigurationError where a vendor is unknown."""
     if unknown := sorted(set(given) - set(known)):

@@ -60,7 +60,16 @@ class Refusal(FhirlineError):
 class Gateway:
     """The handlers of the gateway's routes. The caller stops the producer after the last request."""
 
-    def __init__(self, settings: Settings, vendors: Vendors, secrets: Secrets, producer: RawProducer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        vendors: Vendors,
+        secrets: Secrets,
+        producer: RawProducer,
+        away: Callable[[], list[str]],
+    ) -> None:
+        """``away`` returns the problem while Kafka does not answer, without asking it."""
+        self._away = away
         self._settings = settings
         self._vendors = vendors
         self._routes = Routes(vendors)
@@ -115,8 +124,13 @@ class Gateway:
         return answer(200, {"status": "ok"})
 
     async def ready(self, _: web.Request) -> web.Response:
-        """Answer 200 if Kafka has the raw topics and every vendor a secret, else 503 with what is missing."""
+        """Answer 200 if Kafka has the raw topics and every vendor a secret, else 503 with what is missing.
+
+        A known outage is answered at once: a probe waits a second or so.
+        """
         problems = self.missing_secrets()
+        if away := self._away():
+            return answer(503, {"status": "not ready", "problems": problems + away})
         try:
             topics = await self._producer.topics()
             missing = [raw_topic(vendor) for vendor in self._vendors.names if raw_topic(vendor) not in topics]

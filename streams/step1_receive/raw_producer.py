@@ -83,7 +83,7 @@ class RawProducer:
         self._tracing = tracing
         self._timeout = settings.gateway_delivery_timeout
         self._topics: frozenset[str] = frozenset()
-        self._asking = asyncio.Lock()
+        self._asking: asyncio.Task[frozenset[str]] | None = None
         self._link = self._connect()
 
     async def stop(self) -> int:
@@ -91,10 +91,20 @@ class RawProducer:
         return await self._link.close(self._timeout)
 
     async def topics(self) -> frozenset[str]:
-        """Return the topics that exist now, by one request at a time. Raises KafkaUnavailable."""
-        async with self._asking:
+        """Return the topics that exist now. Raises KafkaUnavailable within `METADATA_TIMEOUT`.
+
+        All callers share one request. During an outage, one after the other would wait for minutes.
+        """
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask(), context=Context())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> frozenset[str]:
+        try:
             self._topics = await asyncio.to_thread(existing_topics, self._link.producer)
             return self._topics
+        finally:
+            self._asking = None
 
     async def send(self, record: ProducerRecord) -> None:
         """Write a record and wait until all in-sync replicas have it. Raises KafkaUnavailable or RecordTooLarge."""

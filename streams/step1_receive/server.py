@@ -45,14 +45,15 @@ async def serve(settings: Settings, port_file: Path | None = None, away: str | N
         loop.add_signal_handler(number, stopped.set)
     tracer = tracing(settings, "gateway")
     producer = RawProducer(settings, tracer)
-    gateway = Gateway(settings, load_vendors(settings.vendors_file), Secrets(environment()), producer)
+    watch = KafkaWatch(settings)
+    vendors = load_vendors(settings.vendors_file)
+    gateway = Gateway(settings, vendors, Secrets(environment()), producer, watch.problems)
     requests = Requests()
     registry = new_registry("gateway")
-    metrics = GatewayMetrics(registry, load_vendors(settings.vendors_file).names)
+    metrics = GatewayMetrics(registry, vendors.names)
     traced = [tracer.middleware] if tracer is not None else []
     app = web.Application(middlewares=[requests.middleware, access_log, metrics.middleware, *traced, refusals])
     gateway.add_routes(app.router)
-    watch = KafkaWatch(settings)
     inner = bound(settings)  # a port of its own, which senders cannot reach
     endpoint = Endpoint(inner, registry, lambda: gateway.missing_secrets() + watch.problems()) if inner else None
     runner = web.AppRunner(app, shutdown_timeout=1)  # all requests have been answered by then

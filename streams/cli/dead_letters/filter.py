@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fhirline.streams.cli.options import instant
+from fhirline.streams.cli.options import interval
 
 if TYPE_CHECKING:
     from fhirline.streams.operate.dead_letters.selection import Filter
@@ -64,6 +64,5 @@ class FilterOptions:
             frozenset(self.mapping_version or ()),
             frozenset(self.event_type or ()),
             frozenset(Status(name.value) for name in self.status or ()),
-            instant("--since", self.since),
-            instant("--until", self.until),
+            *interval(self.since, self.until),
         )

@@ -1,7 +1,7 @@
 """``fhirline replay``: map raw events again, compare with the topics, and publish what differs."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from math import ceil
 from pathlib import Path
@@ -12,12 +12,13 @@ import typer
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.exit_codes import DIFFERS, DONE, INCOMPLETE, INTERRUPTED, UNUSABLE
 from fhirline.streams.cli.connection import CONNECT_SECONDS
-from fhirline.streams.cli.errors import failing_with
+from fhirline.streams.cli.errors import failing_with, warn
 from fhirline.streams.cli.output import print_table, progress
 from fhirline.streams.cli.replay.request import ReplayRequest
 
 if TYPE_CHECKING:
     from fhirline.config.settings import Settings
+    from fhirline.streams.operate.replay.journal import Journal
     from fhirline.streams.operate.replay.progress import ProgressReporter
     from fhirline.streams.operate.replay.run import Run
 
@@ -128,6 +129,7 @@ def _compare(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", f
         print_table(view.COLUMNS, view.rows(compared))
         for line in (*view.change_lines(compared), "", view.events_line(journals.values(), failed)):
             print(line)
+        _warn_of_nothing(run, journals)
     if compared.differs:
         print(f"publish it with: fhirline replay --resume {run.plan.id} --publish")
         print(f"or discard it with: fhirline replay --discard {run.plan.id}")
@@ -136,6 +138,12 @@ def _compare(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", f
     if failed:
         return INCOMPLETE
     return DIFFERS if compared.differs else DONE
+
+
+def _warn_of_nothing(run: "Run", journals: "Mapping[str, Journal]") -> None:
+    """Warn where no event was selected, since a mistyped tenant or patient looks like "nothing differs"."""
+    if not any(journal.events for journal in journals.values()):
+        warn("replay", f"no event was selected: {run.plan.selection.describe()}")
 
 
 def _publish(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", finish: Callable[[], None]) -> int:
@@ -151,6 +159,7 @@ def _publish(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", f
         finish()
         for line in (*view.published_lines(published), "", view.events_line(journals.values(), failed)):
             print(line)
+        _warn_of_nothing(run, journals)
     if published.too_large or published.unsettled:
         print(f"publish the rest with: {request.resume_command(run.plan.id)}")
         print(f"or discard it with: fhirline replay --discard {run.plan.id}")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 
 from fhirline.streams.cli.output import ProgressReporter as Output
+from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.replay.offset_ranges import OffsetRange
 from fhirline.streams.operate.replay.progress import ProgressReporter
 from fhirline.streams.operate.replay.remap import Step
@@ -25,7 +26,7 @@ class RunProgress(ProgressReporter):
 
     def ranges(self, ranges: Iterable[OffsetRange]) -> None:
         self._ranges = {offset_range.source: offset_range for offset_range in ranges}
-        self._output.message(f"{self._total:,} raw records in {len(self._ranges)} partitions")
+        self._output.message(f"{counted(self._total, 'raw record')} in {counted(len(self._ranges), 'partition')}")
 
     def indexed(self, records: int) -> None:
         self._indexed += records

@@ -10,7 +10,7 @@ import typer
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.cli.options import instant, known_vendors
+from fhirline.streams.cli.options import interval, known_vendors, slug
 
 if TYPE_CHECKING:
     from fhirline.streams.operate.replay.selection import Selection
@@ -122,8 +122,9 @@ class ReplayRequest:
 
         vendors = tuple(dict.fromkeys(self.vendor or VENDORS))
         known_vendors("--vendor", vendors, VENDORS)
-        instant("--since", self.since)
-        instant("--until", self.until)
+        interval(self.since, self.until)
+        if self.tenant is not None:
+            slug("--tenant", self.tenant)
         known = {
             name for vendor in vendors for name in (*vendor_mapping(vendor).events, *vendor_mapping(vendor).unmapped)
         }
@@ -153,15 +154,16 @@ _OF_A_NEW_RUN = {field.name: field.default for field in fields(ReplayRequest) if
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Read numbers and ranges. Raises ConfigurationError.
+    """Read numbers and ranges. Raises ConfigurationError, also for a range that ends before it begins.
 
     >>> numbers("0,3-5")
     (0, 3, 4, 5)
     """
     found: set[int] = set()
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        written = re.fullmatch(r"\s*([0-9]{1,6})(?:-([0-9]{1,6}))?\s*", part)
+        first, last = (int(written[1]), int(written[2] or written[1])) if written else (1, 0)
+        if last < first:
             raise ConfigurationError("--partitions: numbers and ranges, such as 0,3-5")
-        found.update(range(int(first), int(last if dash else first) + 1))
+        found.update(range(first, last + 1))
     return tuple(sorted(found))

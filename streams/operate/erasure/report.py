@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.erasure.found import Found
 from fhirline.topics.declared import FOREVER
 
@@ -108,12 +109,13 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
     """Write the report as lines of text."""
     by_type = ", ".join(f"{count} {name}" for name, count in sorted(report.tombstones.items())) or "none"
     by_way = ", ".join(f"{count} by {way}" for way, count in sorted(report.found_by.items())) or "nothing"
-    yield f"blocked since     {report.blocked_at} ({report.blocks} keyed hashes in normalizer.erased)"
+    blocks = counted(report.blocks, "keyed hash", "keyed hashes")
+    yield f"blocked since     {report.blocked_at} ({blocks} in normalizer.erased)"
     yield f"tombstones        {report.tombstones.total()} ({by_type})"
     yield f"found             {by_way}"
-    yield f"state             {report.state} entries deleted"
+    yield f"state             {counted(report.state, 'entry', 'entries')} deleted"
     yield f"DELETE Bundles    {report.bundles}, and a Provenance of the erasure that does not name the patient"
-    yield f"searched again    {report.looks} times; found at last: {report.left}"
+    yield f"searched again    {counted(report.looks, 'time')}; found at last: {report.left}"
     yield f"replaced values   compaction deletes them within {compaction_days} days"
     if not report.remaining:
         yield "what remains      nothing"
@@ -121,10 +123,8 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
     yield "what remains until its topic's retention ends:"
     for remains in report.remaining:
         until = remains.until if remains.until == INDEFINITELY else f"until {remains.until}"
-        yield (
-            f"  {remains.topic}/{remains.partition}: {remains.records} records (offsets {remains.first_offset} to "
-            f"{remains.last_offset}), {until}"
-        )
+        offsets = f"offsets {remains.first_offset} to {remains.last_offset}"
+        yield f"  {remains.topic}/{remains.partition}: {counted(remains.records, 'record')} ({offsets}), {until}"
     for name in sorted({remains.topic.partition(".")[0] for remains in report.remaining}):
         yield f"  {name}.*: {WHY[name]}"
 

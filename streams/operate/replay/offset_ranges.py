@@ -90,7 +90,7 @@ def _partitions(scanner: Scanner, selection: Selection) -> dict[TopicPartition, 
             if not known:
                 raise ConfigurationError(f"topic {topic} is missing: run `fhirline topics apply`")
             if unknown := sorted(set(selection.partitions or ()) - set(known)):
-                raise ConfigurationError(f"--partitions: {topic} has no partition {unknown[0]}, only {known}")
+                raise ConfigurationError(f"--partitions: {topic} has no partition {unknown[0]}, only 0 to {max(known)}")
             wanted = selection.partitions or known
             found |= {TopicPartition(topic, number): vendor for number in known if number in wanted}
     return found

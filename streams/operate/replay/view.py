@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.replay.difference import Kind
 from fhirline.streams.operate.replay.journal import Journal
 from fhirline.streams.operate.replay.publish import ROUNDS, Published
@@ -37,8 +38,9 @@ def change_lines(report: Report) -> Iterator[str]:
 def published_lines(published: Published) -> Iterator[str]:
     """Describe what was published."""
     yield (
-        f"{published.records:,} records and {published.tombstones:,} tombstones published, "
-        f"{published.state_entries:,} state entries; {published.restored:,} records of live events written again"
+        f"{counted(published.records, 'record')} and {counted(published.tombstones, 'tombstone')} published, "
+        f"{counted(published.state_entries, 'state entry', 'state entries')}; "
+        f"{counted(published.restored, 'record')} of live events written again"
     )
     if published.too_large:
         yield f"{published.too_large:,} records are larger than Kafka takes (FHIRLINE_MESSAGE_MAX_BYTES)"
@@ -56,7 +58,7 @@ def failures(journals: Iterable[Journal]) -> Mapping[str, int]:
 
 def events_line(journals: Iterable[Journal], failed: Mapping[str, int]) -> str:
     """State how many events were mapped, and how many failed."""
-    mapped = f"{sum(journal.events for journal in journals):,} events mapped"
+    mapped = f"{counted(sum(journal.events for journal in journals), 'event')} mapped"
     if not failed:
         return mapped
     counts = ", ".join(f"{count:,} x {code}" for code, count in sorted(failed.items()))

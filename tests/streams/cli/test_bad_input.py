@@ -41,6 +41,13 @@ def files(tmp_path: Path) -> Path:
         ("terminology", "draft", "altibbi", BINARY, "--to", SAMPLE),
         ("terminology", "draft", "altibbi", FOLDER),
         ("replay", "--since", "yesterday"),
+        ("replay", "--since", "2024-02-01T00:00:00Z", "--until", "2024-01-01T00:00:00Z"),
+        ("replay", "--partitions", "4-3", "--publish"),
+        ("replay", "--partitions", "0-9999999999"),
+        ("replay", "--partitions", "²"),
+        ("replay", "--partitions", ","),
+        ("replay", "--tenant", "Ä"),
+        ("dead-letters", "list", "--since", "2024-02-01T00:00:00Z", "--until", "2024-02-01T00:00:00Z"),
     ],
     ids=" ".join,
 )

@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 import yaml
 
 from fhirline.streams.kafka.watch import ANSWER_SECONDS, ASK_SECONDS, LIBRARIES, LibraryLines
+from fhirline.streams.step1_receive.raw_producer import METADATA_TIMEOUT
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
 from tests.support.kafka.brokers import apache, create_topics
 from tests.support.paths import CONFIG, ROOT
 from tests.support.processes import Command, command
-from tests.support.receiving import SURVEY, environment, running_gateway
+from tests.support.receiving import SURVEY, GatewayProcess, environment, running_gateway
 from tests.support.waiting import wait_until
 from tests.support.watching import get
 
@@ -55,6 +57,18 @@ def idle_after(metrics: str, events: int) -> bool:
     return sums["fhirline_events_total"] >= events and sums["fhirline_lag_records"] == 0
 
 
+def refused_at_once(gateway: GatewayProcess, count: int) -> list[float]:
+    """Post so many webhooks at once, each of which is refused with 503. Return the seconds that each took."""
+
+    def refused(n: int) -> float:
+        began = time.monotonic()
+        assert gateway.post("/webhooks/infermedica", {**SURVEY, "at-once": n}).status == 503
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(refused, range(count)))
+
+
 @pytest.mark.long
 def test_an_outage_is_told_once_and_readiness_is_true(tmp_path: Path) -> None:
     with apache() as kafka, InfermedicaServer() as api:
@@ -88,8 +102,13 @@ def test_an_outage_is_told_once_and_readiness_is_true(tmp_path: Path) -> None:
                 assert seconds_until_ready(url, 503, process) < BOUND * SLOW_MACHINE
                 assert "FHIRLINE_BOOTSTRAP: no broker has answered" in get(url)[1]
             gateway.event("kafka away")
+            began = time.monotonic()
+            for _ in range(20):
+                assert gateway.request("GET", "/readyz").status == 503
+            assert time.monotonic() - began < SLOW_MACHINE, "the public /readyz asks Kafka, which is known to be away"
             for n in range(3):
                 assert gateway.post("/webhooks/infermedica", {**SURVEY, "m": n}).status == 503
+            assert max(refused_at_once(gateway, 30)) < (METADATA_TIMEOUT + 1.5) * SLOW_MACHINE
             kafka.start(1)
             for process, url in urls.items():
                 seconds_until_ready(url, 200, process)
