@@ -104,11 +104,14 @@ def test_equal_events_have_one_key_in_any_formatting(gateway: GatewayProcess) ->
     assert first.json == again.json
 
 
-def test_of_a_key_that_is_sent_twice_the_last_counts(gateway: GatewayProcess, broker: EmbeddedBroker) -> None:
+def test_of_a_key_that_is_sent_twice_the_last_counts_and_the_other_is_kept(
+    gateway: GatewayProcess, broker: EmbeddedBroker
+) -> None:
     answer = gateway.post("/webhooks/infermedica", b'{"event_type": "a", "event_type": "b"}')
     assert answer.status == 202
     assert orjson.loads(value_of(record_of(broker.bootstrap, "infermedica", answer.json["event_key"]))) == {
-        "event_type": "b"
+        "event_type": "b",
+        "event_type[repeated 1]": "a",
     }
 
 
