@@ -183,5 +183,5 @@ def test_every_operator_command_works_with_exactly_its_privileges(deployment: De
     assert after - before == dict.fromkeys(topics, 1)
     listed, forgotten = deployment.worked(("dead-letters", "list", "--each"), (*deployment.forget(), "--settle", "0"))
     assert [f"{each.position}\tredriven" in listed for each in refused] == [True, True]
-    assert "searched again    1 times; found at last: 0" in forgotten
+    assert "searched again    1 time; found at last: 0" in forgotten
     assert deployment.written(ERASED) > 0

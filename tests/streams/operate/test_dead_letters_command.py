@@ -148,7 +148,7 @@ def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
         assert worker.stop() == 0
     late = produce(settings, made[half:])
     again = [each for each in early if str(each.position) in failing]
-    assert stale(settings, [*early, *late], again) > 5, "some redriven event must meet what is newer"
+    assert stale(settings, [*early, *late], again) > 0, "some redriven event must meet what is newer"
     expected, permanent = undisturbed(settings, [*early, *late]), refused(settings, again)
     assert len(failing - permanent) > 10
     with running(settings) as worker:

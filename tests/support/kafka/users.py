@@ -22,6 +22,8 @@ from tests.support.receiving import environment
 PASSWORDS = {process: f"password-of-{process}" for process in (*PROCESSES, "stranger")}
 PARTITIONS = 2
 GROUP = "secured"
+ERASURE_KEY = "0123456789abcdef0123456789abcdef"
+"""All processes have it: one test erases a patient, and a worker without the key would not start after it."""
 
 
 @dataclass
@@ -49,6 +51,7 @@ class Cluster:
             "FHIRLINE_PARTITIONS": str(PARTITIONS),
             "FHIRLINE_GROUP": GROUP,
             "FHIRLINE_SESSION_TIMEOUT": "6",
+            "FHIRLINE_ERASURE_KEY": ERASURE_KEY,
             "FHIRLINE_VENDORS_FILE": str(self.settings.vendors_file),
         }
         return environment(self.kafka.secure_bootstrap, **{**own, **more})
