@@ -34,7 +34,8 @@ CAREFUL = 1_000
 """Events of a partition that are mapped one at a time after a process has ended over it: more than two batches."""
 
 _MARK = re.compile(r"fhirline-begun:(\d{1,9});", re.ASCII)
-"""The text ends with a semicolon because the client that reads it may return further bytes behind it."""
+"""The text ends with a semicolon and a zero byte. The client that reads it takes a C string: without the zero it returns
+whatever bytes follow in memory, or raises UnicodeDecodeError on them."""
 
 
 class Mark(NamedTuple):
@@ -49,7 +50,7 @@ class Mark(NamedTuple):
         >>> Mark.read(Mark(2).text), Mark.read(Mark().text), Mark.read("")
         (Mark(attempts=2), Mark(attempts=0), None)
         """
-        return f"fhirline-begun:{self.attempts};"
+        return f"fhirline-begun:{self.attempts};\0"
 
     @staticmethod
     def read(metadata: str | None) -> "Mark | None":
