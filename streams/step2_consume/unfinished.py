@@ -34,8 +34,8 @@ CAREFUL = 1_000
 """Events of a partition that are mapped one at a time after a process has ended over it: more than two batches."""
 
 _MARK = re.compile(r"fhirline-begun:(\d{1,9});", re.ASCII)
-"""The text ends with a semicolon and a zero byte. The client that reads it takes a C string: without the zero it returns
-whatever bytes follow in memory, or raises UnicodeDecodeError on them."""
+"""The text ends with a semicolon and a zero byte. The client that reads it takes a C string: without the zero it
+returns whatever bytes follow in memory, or raises UnicodeDecodeError on them."""
 
 
 class Mark(NamedTuple):
