@@ -122,7 +122,6 @@ def broken(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update={"vendors_file": vendors, "terminology_dir": tables})
 
 
-@pytest.mark.xfail(reason="since mapping version 2 a Provenance of a redriven event differs: cause not found yet")
 @pytest.mark.long
 @also_on_apache
 def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
@@ -135,7 +134,7 @@ def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
     """
     settings = own_broker.settings(session_timeout=6)
     slipped = broken(settings, tmp_path)
-    made = [each for each in events(200, seed=3) if each.topic in ("raw.altibbi", "raw.mediquo")]
+    made = received_once(record for record in events(400, seed=3) if record.topic in ("raw.altibbi", "raw.mediquo"))
     half = len(made) // 2
     early = produce(settings, [*made[:half], large_event()])
     failing = refused(slipped, early) | {str(each.position) for each in early if b"big" in (each.key or b"")}
@@ -149,7 +148,7 @@ def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
         assert worker.stop() == 0
     late = produce(settings, made[half:])
     again = [each for each in early if str(each.position) in failing]
-    assert stale(settings, [*early, *late], again) > 0, "some redriven event must meet what is newer"
+    assert stale(settings, [*early, *late], again) > 5, "some redriven event must meet what is newer"
     expected, permanent = undisturbed(settings, [*early, *late]), refused(settings, again)
     assert len(failing - permanent) > 10
     with running(settings) as worker:
@@ -204,6 +203,20 @@ def stale(settings: Settings, mapped: list[ConsumerRecord], again: list[Consumer
 
     undisturbed(settings, [*mapped, *again], count)
     return sum(left[len(mapped) :])
+
+
+def received_once(records: Iterable[ProducerRecord]) -> list[ProducerRecord]:
+    """Leave out repeats of an event with another time of receipt.
+
+    ``Provenance.recorded`` is that of the delivery that is mapped last (mapping.md §2.1), which a redrive may change.
+    """
+    first: dict[tuple[str | None, str | None], str | None] = {}
+    made = []
+    for record in records:
+        tenant, event, received = (header(record.headers, name) for name in ("tenant", "event-key", "received-at"))
+        if first.setdefault((tenant, event), received) == received:
+            made.append(record)
+    return made
 
 
 def large_event() -> Any:
