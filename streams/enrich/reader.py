@@ -83,6 +83,8 @@ class Reader:
         self._topic = topic
         self._paused = False
         self._committing = False
+        self._commit_error: str | None = None
+        """Why the last commit failed. An outage that fails all of them is one line in the log."""
         self._consumer = new_client(
             Consumer,
             librdkafka(
@@ -179,9 +181,12 @@ class Reader:
         """Note the result of a commit. A failed one needs no retry: the next commit covers its offsets."""
         self._committing = False
         if error is not None:
-            level = log.info if error.code() in COMMIT_LOST else log.warning
-            level("offsets not committed", error=error.name())
+            if error.name() != self._commit_error:
+                level = log.info if error.code() in COMMIT_LOST else log.warning
+                level("offsets not committed", error=error.name())
+            self._commit_error = error.name()
             return
+        self._commit_error = None
         for offset in offsets:
             if offset.error is None and (assignment := self._assignments.get(offset.partition)):
                 assignment.committed = offset.offset
