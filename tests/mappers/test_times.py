@@ -91,7 +91,7 @@ EVENTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("sent", ZONED)
 @pytest.mark.parametrize("vendor", EVENTS)
 def test_every_vendors_event_time_is_read_by_one_reader(vendor: str, sent: str) -> None:
-    """What was sent is kept where it differs from what is emitted."""
+    """The value as sent is kept where it differs from what is emitted."""
     body, name = EVENTS[vendor]
     result = run(vendor, {**body, name: sent})[0]
     provenance = resource(result, "Provenance")

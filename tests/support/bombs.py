@@ -66,7 +66,7 @@ SHAPES: dict[str, Callable[[], Any]] = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a bomb is put. ``clinical``: the place is one of clinical content."""
+    """The place at which a bomb is put. ``clinical``: it is one of clinical content."""
 
     path: tuple[str, ...]
     clinical: bool = False

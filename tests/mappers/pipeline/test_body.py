@@ -1,4 +1,4 @@
-"""How a body is read (mapping.md §2.5): tolerant, exact, through text that is JSON, bounded, and the same again."""
+"""Reading of a body (mapping.md §2.5): tolerant, exact, through text that is JSON, bounded, and the same again."""
 
 import json
 from decimal import Decimal

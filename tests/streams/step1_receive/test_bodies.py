@@ -1,4 +1,4 @@
-"""How a body is read at the gateway and by ``fhirline ingest``, with a real broker (mapping.md §2.5)."""
+"""Reading of bodies at the gateway and by ``fhirline ingest``, with a real broker (mapping.md §2.5)."""
 
 import gzip
 import json
@@ -16,16 +16,9 @@ from fhirline.mappers.pipeline.envelope import open_envelope
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from tests.streams.step1_receive.test_ingest import ingest, kept
 from tests.support.messages import key_of, text_headers, value_of
-from tests.support.receiving import GatewayProcess, create_raw_topics, record_of, running_gateway
+from tests.support.receiving import GatewayProcess, record_of, running_gateway
 
 SECRET = "4711-marvin"
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as running:
-        create_raw_topics(running)
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,13 +22,6 @@ from tests.support.receiving import FHIRLINE, create_raw_topics, environment, ru
 from tests.support.waiting import LIMIT, wait_until
 
 PAST = "2021-03-04T05:06:07.089+01:00"
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as running:
-        create_raw_topics(running)
-        yield running
 
 
 @dataclass(frozen=True)

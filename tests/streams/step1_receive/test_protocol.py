@@ -15,7 +15,6 @@ from tests.support.receiving import (
     SECRETS,
     SURVEY,
     GatewayProcess,
-    create_raw_topics,
     record_of,
     running_gateway,
 )
@@ -23,13 +22,6 @@ from tests.support.waiting import LIMIT
 
 MARKER = "Zaphod-Beeblebrox"
 CREDENTIAL = f"{HEADER['infermedica']}: {SECRETS['infermedica']}\r\n"
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as running:
-        create_raw_topics(running)
-        yield running
 
 
 @pytest.fixture(scope="module")

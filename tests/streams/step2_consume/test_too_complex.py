@@ -16,7 +16,7 @@ from tests.support.workload import Store, produce, undisturbed
 
 
 def test_an_event_behind_bombs_is_mapped(own_broker: RunningBroker) -> None:
-    """Of one patient, in one partition: an event that is cut, one that is too complex, and an ordinary one."""
+    """Three events of one patient in one partition: one that is cut, one that is too complex, and an ordinary one."""
     assert RECEIVED_AT is not None
     settings = own_broker.settings()
     wanted = ("numbers at payload/chat", "numbers at payload/patient/diseases")

@@ -1,4 +1,4 @@
-"""Whatever a raw record does to the mapping, the partition goes on: a dead letter replaces what would follow."""
+"""A partition goes on whatever a raw record does to the mapping: a dead letter replaces what would follow."""
 
 import pytest
 
