@@ -20,7 +20,7 @@ VERSION_DIGITS = 16
 """Hex digits of a tables version: 64 bits."""
 
 _WITHOUT_EVIDENCE: Any = {"evidence": True, "codings": {"__all__": {"evidence"}}}
-"""Name of the part of a row that decides no output: where it was checked."""
+"""The part of a row that decides no output: the place where its code was checked."""
 
 
 @lru_cache(maxsize=8)
