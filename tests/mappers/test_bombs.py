@@ -26,6 +26,7 @@ def became(vendor: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("vendor", sorted(TARGETS))
 def test_a_bomb_stays_within_the_limits_and_costs_no_clinical_content(vendor: str) -> None:
     target = TARGETS[vendor]
