@@ -15,6 +15,8 @@ from typing import Any
 
 import orjson
 
+from tests.support.memory import peak_memory
+
 ADDRESS_SPACE = 2 << 30
 """Limit of the process that maps the bombs. orjson alone reserves 1 GiB of it without using it: the memory that is used
 is measured as well."""
@@ -204,7 +206,7 @@ def main(vendor: str) -> None:
             len(followed.state_updates),
             dict(Counter(output.resource["resourceType"] for output in outputs)),
             [flag.code for flag in normalized.flags] if normalized else [],
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1_024,
+            peak_memory(),
         )
         print(json.dumps(asdict(became)), flush=True)
 

@@ -5,7 +5,6 @@ An event is deadly where its body contains `DEADLY`.
 
 import os
 import re
-import resource
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ from fhirline.mappers.context import Context
 from fhirline.mappers.pipeline import normalize
 from fhirline.mappers.results import MappingResult
 from fhirline.streams.cli import main
+from tests.support.memory import peak_memory
 
 DEADLY = "kills its worker"
 
@@ -30,7 +30,7 @@ def killed() -> None:
 def eats_memory() -> None:
     """Take memory until the process is ended, as a container's limit would end it."""
     taken = []
-    while resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1024 * 1024:  # KiB: a container of 1 GiB
+    while peak_memory() < 1_024:  # a container of 1 GiB
         taken.append(bytearray(16 * 1024 * 1024))
     killed()
 

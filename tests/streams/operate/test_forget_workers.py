@@ -20,9 +20,14 @@ from tests.support.kafka.brokers import RunningBroker
 from tests.support.waiting import LIMIT
 
 
-def test_workers_without_the_key_are_named_before_anything_is_done(apache_kafka: RunningBroker) -> None:
-    """A worker's client id shows in its group's description whether it has this deployment's key."""
-    settings = apache_kafka.settings(session_timeout=6, erasure_key=SECRET, group=f"forget-{uuid4().hex[:8]}")
+@pytest.mark.long
+@pytest.mark.parametrize("own_broker", ["apache"], indirect=True)
+def test_workers_without_the_key_are_named_before_anything_is_done(own_broker: RunningBroker) -> None:
+    """A worker's client id shows in its group's description whether it has this deployment's key.
+
+    On a broker of its own: where a patient is erased, a worker without the key ends at once.
+    """
+    settings = own_broker.settings(session_timeout=6, erasure_key=SECRET, group=f"forget-{uuid4().hex[:8]}")
     asked = ("--vendor", "mediquo", "--tenant", settings.group, "--patient", "1", "--dry-run", "--unknown")
     for environment, problem in (
         ({}, "has no erasure key: it ends when it reads the block"),
