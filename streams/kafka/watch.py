@@ -74,9 +74,14 @@ class KafkaWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread once its question is answered, and let the libraries' lines pass again."""
+        """End the thread once its question is answered, and let the libraries' lines pass again.
+
+        Waits for that answer, at most `ANSWER_SECONDS`: one that came while the interpreter ends would crash it.
+        """
         self._stopped = True
         self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
         self._lines.detach()
 
     def problems(self) -> list[str]:
@@ -109,6 +114,8 @@ class KafkaWatch:
         """
         last: KafkaError | None = None
         for ask in (self._brokers, self._topics):
+            if self._stopped:
+                break
             try:
                 ask()
                 last = None
