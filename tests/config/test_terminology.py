@@ -8,10 +8,10 @@ import pytest
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.terminology import load_terminology
 from fhirline.config.vendors import load_vendors
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.paths import SAMPLES
-from tests.support.receiving import FHIRLINE, environment
-from tests.support.waiting import LIMIT
+from tests.support.receiving import environment
 
 NOWHERE = "127.0.0.1:9"
 READERS = (
@@ -22,15 +22,7 @@ READERS = (
 
 
 def fhirline(*arguments: str, folder: Path, bootstrap: str = NOWHERE) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*FHIRLINE, *arguments],
-        env=environment(bootstrap, FHIRLINE_TERMINOLOGY_DIR=str(folder)),
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    return cli.run(*arguments, env=environment(bootstrap, FHIRLINE_TERMINOLOGY_DIR=str(folder)))
 
 
 @pytest.mark.parametrize("arguments", READERS, ids=lambda arguments: arguments[0])

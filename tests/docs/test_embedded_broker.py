@@ -10,10 +10,11 @@ from confluent_kafka import Producer
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.embedded_quirks import LIMITS
+from tests.support import cli
 from tests.support.console import blocks
 from tests.support.kafka.brokers import create_topics, settings_for
 from tests.support.paths import DOCS
-from tests.support.receiving import FHIRLINE, environment
+from tests.support.receiving import environment
 from tests.support.waiting import LIMIT
 
 PAGE = (DOCS / "commands.md").read_text("utf-8").partition("## The embedded broker")[2].partition("\n## ")[0]
@@ -63,14 +64,6 @@ def test_without_lz4_a_client_fails_as_described(bootstrap: str) -> None:
 
 def test_status_and_doctor_report_what_it_cannot_do(bootstrap: str) -> None:
     for command in (("status", "--once"), ("doctor",)):
-        ran = subprocess.run(
-            [*FHIRLINE, *command],
-            env=environment(bootstrap),
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        ran = cli.run(*command, env=environment(bootstrap))
         assert "; ".join(LIMITS) in ran.stdout + ran.stderr, command
         assert "on its disk" not in ran.stdout

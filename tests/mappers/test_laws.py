@@ -55,10 +55,21 @@ def mutant(case: Case, seed: int) -> dict[str, Any]:
 
 
 @every_case
-@settings(max_examples=20)
+@settings(max_examples=6)
 @given(seed=seeds)
 def test_a_mutated_event_is_mapped_or_refused_and_accounted_for(case: Case, seed: int) -> None:
-    body = mutant(case, seed)
+    mapped_or_refused(case, mutant(case, seed))
+
+
+@pytest.mark.long
+@every_case
+@settings(max_examples=60)
+@given(seed=seeds)
+def test_many_mutated_events_are_mapped_or_refused_and_accounted_for(case: Case, seed: int) -> None:
+    mapped_or_refused(case, mutant(case, seed))
+
+
+def mapped_or_refused(case: Case, body: dict[str, Any]) -> None:
     result = followed(case, body)
     assert result.error not in ("mapping-failed", "resource-invalid"), header(result.records[-1].headers, "error-path")
     assert result.normalized is not None

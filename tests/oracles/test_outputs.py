@@ -17,6 +17,7 @@ SLOW = ("azodha", "mediquo")
 """Vendors of whom there is the most to validate: of the others `make test` makes sure, of these `make test-long`."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "vendor", [pytest.param(each, marks=pytest.mark.long if each in SLOW else ()) for each in VENDORS]
 )

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,9 @@ from fhirline.topics.declared import declared
 from fhirline.topics.messages import messages
 from tests.oracles.packages import Unavailable, node_modules, unavailable
 from tests.streams.step2_consume.test_worker import running, wait_until_as
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics, settings_for
 from tests.support.paths import ROOT
-from tests.support.waiting import LIMIT
 from tests.support.workload import RECEIVED_AT, Store, events, produce, undisturbed
 
 COMMITTED = ROOT / "docs" / "asyncapi.yaml"
@@ -45,15 +44,7 @@ CONTRACT: dict[str, Any] = yaml.safe_load(COMMITTED.read_text("utf-8"))
 
 def fhirline(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
     clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return subprocess.run(
-        [sys.executable, "-c", "from fhirline.streams.cli import main; main()", *arguments],
-        env={**clean, **more},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    return cli.run(*arguments, env={**clean, **more}, cwd=Path.cwd())
 
 
 # The document

@@ -4,10 +4,8 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -37,6 +35,7 @@ from fhirline.topics.declared import (
 )
 from fhirline.topics.partition import murmur2, partition_for
 from fhirline.topics.plan import Action, Existing, compare
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, settings_for
 from tests.support.waiting import LIMIT
 
@@ -292,15 +291,7 @@ def test_a_cluster_that_does_not_answer_is_one_clear_line() -> None:
 def fhirline(*arguments: str, bootstrap: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run ``fhirline topics`` as a process of its own, away from any ``.env`` file."""
     ours: Mapping[str, str] = {name: value for name, value in os.environ.items() if not name.startswith("FHIRLINE_")}
-    return subprocess.run(
-        [Path(sys.executable).with_name("fhirline"), "topics", *arguments],
-        env={**ours, "FHIRLINE_BOOTSTRAP": bootstrap, **settings},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    return cli.run("topics", *arguments, env={**ours, "FHIRLINE_BOOTSTRAP": bootstrap, **settings})
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ import random
 from collections import Counter, defaultdict
 from typing import Any
 
+import pytest
+
 from fhirline.mappers.fhir.validation import Problem, compiled, fhir_resources
 from fhirline.mappers.fhir.validation.invariants import by_key
 from tests.support.validation_mutants import mutants
@@ -43,6 +45,7 @@ _OF_CODE = {
 _JSON_TYPES = {"string_type", "bool_type", "int_type", "int_from_float", "float_type", "dict_type", "list_type"}
 
 
+@pytest.mark.long
 def test_never_looser_and_stricter_only_by_a_known_leniency() -> None:
     resources = _bases()
     assert not [each for each in resources if compiled(each) or fhir_resources(each)], "the bases must be valid"

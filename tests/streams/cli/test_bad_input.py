@@ -1,14 +1,13 @@
 """Bad input ends a command with one message and exit code 2, never with a traceback."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.paths import SAMPLES
-from tests.support.receiving import FHIRLINE, environment
-from tests.support.waiting import LIMIT
+from tests.support.receiving import environment
 
 SAMPLE = str(SAMPLES / "altibbi-status.json")
 BINARY, FOLDER, DEEP = "binary", "folder", "deep"
@@ -52,16 +51,7 @@ def files(tmp_path: Path) -> Path:
     ids=" ".join,
 )
 def test_it_ends_without_a_traceback(arguments: tuple[str, ...], files: Path, embedded: RunningBroker) -> None:
-    ran = subprocess.run(
-        [*FHIRLINE, *arguments],
-        env=environment(embedded.bootstrap),
-        cwd=files,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    ran = cli.run(*arguments, env=environment(embedded.bootstrap), cwd=files)
     assert ran.returncode == 2, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
     assert ran.stderr

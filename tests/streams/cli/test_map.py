@@ -8,22 +8,13 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from tests.support import cli
 from tests.support.paths import GOLDEN
-from tests.support.receiving import FHIRLINE
-from tests.support.waiting import LIMIT
 
 
 def run(*arguments: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     settings = {name: value for name, value in os.environ.items() if not name.startswith("FHIRLINE_")}
-    return subprocess.run(
-        [*FHIRLINE, "map", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-        env={**settings, **environment},
-    )
+    return cli.run("map", *arguments, stdin=stdin, cwd=Path.cwd(), env={**settings, **environment})
 
 
 def events(vendor: str, case: str) -> list[dict[str, Any]]:

@@ -11,24 +11,16 @@ import yaml
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.terminology import TODO, load_terminology
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics, settings_for
-from tests.support.receiving import FHIRLINE, environment
-from tests.support.waiting import LIMIT
+from tests.support.receiving import environment
 
 NOWHERE = "127.0.0.1:9"
 DAY = "2024-06-01T12:00:00Z"
 
 
 def fhirline(*arguments: str | Path, bootstrap: str = NOWHERE, **more: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*FHIRLINE, *map(str, arguments)],
-        env=environment(bootstrap, **more),
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    return cli.run(*arguments, env=environment(bootstrap, **more))
 
 
 def draft(*arguments: str | Path, **more: str) -> "subprocess.CompletedProcess[str]":

@@ -15,6 +15,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.streams.demo.borrowed_cluster import BorrowedCluster
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.topics.declared import ERASED, declared, raw_topic
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, apache, create_topics, settings_for
 from tests.support.receiving import FHIRLINE
 from tests.support.waiting import LIMIT, wait_until
@@ -44,15 +45,7 @@ def environment(bootstrap: str) -> dict[str, str]:
 
 
 def fhirline(*arguments: str, bootstrap: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*FHIRLINE, *arguments],
-        env=environment(bootstrap),
-        cwd="/",  # no .env of the developer's
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    return cli.run(*arguments, env=environment(bootstrap))
 
 
 def topics_on(bootstrap: str) -> set[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from tests.support import cli
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, Fault, InfermedicaServer
 from tests.support.receiving import FHIRLINE, create_raw_topics, environment, running_gateway
 from tests.support.waiting import LIMIT
@@ -37,16 +38,8 @@ class Run:
             "FHIRLINE_INFERMEDICA_TOKEN": TOKEN,
             "FHIRLINE_INFERMEDICA_TIMEOUT": "1",
         }
-        done = subprocess.run(
-            [*FHIRLINE, "infermedica", "webhooks", *arguments],
-            env={name: held for name, held in environment("127.0.0.1:9", **{**own, **environ}).items() if held},
-            cwd=folder,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        given = {name: held for name, held in environment("127.0.0.1:9", **{**own, **environ}).items() if held}
+        done = cli.run("infermedica", "webhooks", *arguments, env=given, cwd=folder, stdin=stdin)
         self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
         for secret in (TOKEN, CLIENT_SECRET, *api.tokens):
             assert secret not in self.out + self.err, "no secret is ever printed"

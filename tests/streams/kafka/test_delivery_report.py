@@ -24,6 +24,8 @@ from tests.crash.comparison import read_all
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.kafka.late_leader import LateLeader
 
+pytestmark = pytest.mark.long  # it needs Apache Kafka
+
 TOPIC = "raw.mediquo"
 LARGE = 600_000
 """Bytes of a record: two of them do not fit one batch."""

@@ -26,6 +26,8 @@ MARKED = re.compile(r"zq\d{6}qz", re.I)
 TYPES = frozenset({"event", "event_type", "type", "new_status", "old_status", "webhookEvent"})
 """Keys with the event's type. A marker there would turn every event into an unknown one."""
 
+pytestmark = pytest.mark.long  # the worker validates twice
+
 MAX_BODY = 200_000
 
 

@@ -15,9 +15,10 @@ from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step2_consume.metrics import CODES
 from fhirline.streams.step4_normalize.dead_letter import dead_letter
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.paths import DOCS
-from tests.support.receiving import FHIRLINE, environment
+from tests.support.receiving import environment
 from tests.support.waiting import LIMIT
 
 ONCE = ("tenant", "gone"), ("code", "code-of-an-older-version")
@@ -41,16 +42,7 @@ def board() -> Iterator[RunningBroker]:
 
 
 def dead_letters(board: RunningBroker, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*FHIRLINE, "dead-letters", *arguments],
-        env=environment(board.bootstrap),
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    return cli.run("dead-letters", *arguments, env=environment(board.bootstrap))
 
 
 def test_an_unknown_value_is_an_error_that_names_the_known_ones(board: RunningBroker) -> None:

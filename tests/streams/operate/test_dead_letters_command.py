@@ -6,7 +6,6 @@ import random
 import re
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -52,6 +51,7 @@ from fhirline.topics.declared import ERASED, raw_topic
 from tests.crash.comparison import settled
 from tests.streams.operate.test_dead_letters import letters
 from tests.streams.step2_consume.test_worker import NOTHING, running
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, also_on_apache, create_topics
 from tests.support.waiting import LIMIT, wait_until
 from tests.support.workload import Store, events, produce, undisturbed
@@ -71,15 +71,7 @@ def settings() -> Iterator[Settings]:
 
 def dead_letters(settings: Settings, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"FHIRLINE_BOOTSTRAP": settings.bootstrap, "FHIRLINE_LOG_FORMAT": "json"} | more
-    return subprocess.run(
-        [sys.executable, "-c", "from fhirline.streams.cli import main; main()", "dead-letters", *arguments],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    return cli.run("dead-letters", *arguments, env=environment)
 
 
 def listed(settings: Settings, *statuses: Status) -> list[Case]:

@@ -21,11 +21,12 @@ from fhirline.streams.operate.status.groups import Group
 from fhirline.streams.operate.status.summary import Members
 from fhirline.topics.declared import declared, raw_topic
 from fhirline.topics.plan import Existing, compare
+from tests.support import cli
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
 from tests.support.kafka.apache import free_ports
 from tests.support.kafka.brokers import RunningBroker, settings_for
 from tests.support.paths import CONFIG
-from tests.support.receiving import CREDENTIALS, FHIRLINE, environment, running_gateway
+from tests.support.receiving import CREDENTIALS, environment, running_gateway
 from tests.support.waiting import LIMIT
 
 OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
@@ -324,15 +325,7 @@ def test_every_partition_has_a_member() -> None:
 
 
 def run(bootstrap: str, folder: Path, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*FHIRLINE, "doctor", *options],
-        env={**environment(bootstrap), **more},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    return cli.run("doctor", *options, env={**environment(bootstrap), **more}, cwd=folder)
 
 
 def test_the_exit_code(embedded: RunningBroker, tmp_path: Path) -> None:

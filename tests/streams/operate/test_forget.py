@@ -41,6 +41,7 @@ from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublishe
 from fhirline.topics.declared import BUNDLE, ERASED, RESOURCE_TYPES, canonical_topic, declared, state_topic
 from tests.streams.operate.test_replay import committed, replay
 from tests.streams.step2_consume.test_worker import running, wait_until_as
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
@@ -440,15 +441,8 @@ def test_no_replay_restores_a_patient_even_if_it_was_mapped_before_the_erasure(
 
 
 def fhirline(settings: Settings, *arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [Path(sys.executable).with_name("fhirline"), "forget", *arguments],
-        env={**os.environ, "FHIRLINE_BOOTSTRAP": settings.bootstrap, **more},
-        cwd="/",
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
+    return cli.run(
+        "forget", *arguments, env={**os.environ, "FHIRLINE_BOOTSTRAP": settings.bootstrap, **more}, stdin=stdin
     )
 
 

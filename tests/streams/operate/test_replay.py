@@ -27,6 +27,7 @@ from fhirline.streams.kafka.records import TopicPartition, from_confluent
 from fhirline.streams.operate.replay.difference import differs_by_version_only
 from fhirline.topics.declared import BUNDLE, RESOURCE_TYPES, canonical_topic, raw_topic
 from tests.streams.step2_consume.test_worker import running, wait_until_as
+from tests.support import cli
 from tests.support.cases import cases
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.waiting import LIMIT
@@ -66,14 +67,7 @@ def replay(settings: Settings, folder: Path, *arguments: str, **more: str) -> Re
     out.unlink(missing_ok=True)
     jobs = () if "--jobs" in arguments else ("--jobs", "1")  # a process more costs seconds, on a test's few events
     writes = () if "--publish" in arguments else ("--diff-out", str(out))
-    done = subprocess.run(
-        [sys.executable, "-c", "from fhirline.streams.cli import main; main()", "replay", *arguments, *jobs, *writes],
-        env=environment(settings, folder, **more),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    done = cli.run("replay", *arguments, *jobs, *writes, env=environment(settings, folder, **more))
     lines = [orjson.loads(line) for line in out.read_bytes().splitlines()] if out.exists() else []
     return Replayed(done.returncode, done.stdout + done.stderr, lines)
 

@@ -4,8 +4,6 @@ import fcntl
 import os
 import re
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,8 +25,8 @@ from fhirline.streams.operate.replay.run import Run
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic
 from tests.streams.operate.test_replay import DIFFERS, SAME, WRONG, environment, replay, unchanged
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics
-from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
 
 PACKAGED_VENDORS = Path(__file__).parents[3] / "config" / "vendors.yaml"
@@ -57,16 +55,7 @@ def broker() -> Iterator[tuple[Settings, list[ConsumerRecord]]]:
 
 def command(settings: Settings, folder: Path, *arguments: str, umask: int = -1, **more: str) -> str:
     """Run ``fhirline replay``. Return its exit code and all that it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", "from fhirline.streams.cli import main; main()", "replay", *arguments],
-        env=environment(settings, folder, **more),
-        umask=umask,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    done = cli.run("replay", *arguments, env=environment(settings, folder, **more), umask=umask)
     return f"{done.returncode} {done.stdout}{done.stderr}"
 
 
@@ -88,6 +77,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.long
 def test_a_run_is_published_under_the_inputs_that_it_began_with_only(
     broker: tuple[Settings, list[ConsumerRecord]], tmp_path: Path
 ) -> None:

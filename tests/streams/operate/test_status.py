@@ -25,6 +25,7 @@ from fhirline.streams.operate.status.groups import Group
 from fhirline.streams.operate.status.reading import Ends, Reader, Reading
 from fhirline.streams.operate.status.summary import Source, Status, sources_of, summarize
 from fhirline.topics.declared import declared, raw_topic
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, apache, create_topics, settings_for
 from tests.support.receiving import FHIRLINE, environment
 from tests.support.waiting import LIMIT
@@ -41,15 +42,7 @@ def look(settings: Settings) -> Status:
 
 
 def run(bootstrap: str, folder: Path, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*FHIRLINE, "status", "--every", "0.2", *options],
-        env=environment(bootstrap, **more),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    return cli.run("status", "--every", "0.2", *options, env=environment(bootstrap, **more), cwd=folder)
 
 
 # Rows from two readings

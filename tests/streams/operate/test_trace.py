@@ -3,8 +3,6 @@
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 from uuid import uuid4
 
 import orjson
@@ -27,6 +25,7 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step4_normalize.map_event import MappedEvent
 from fhirline.topics.declared import DEAD_LETTER_STATUS, raw_topic
 from tests.streams.operate.test_forget import RECEIVED_AT, Load, load_on
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.waiting import LIMIT
 from tests.support.workload import undisturbed
@@ -58,15 +57,8 @@ def event_of(raw: ConsumerRecord) -> str:
 
 
 def fhirline(load: Load, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [Path(sys.executable).with_name("fhirline"), "trace", *arguments],
-        env={**os.environ, "FHIRLINE_BOOTSTRAP": load.settings.bootstrap, "FHIRLINE_LOG_FORMAT": "json"},
-        cwd="/",
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
+    env = {**os.environ, "FHIRLINE_BOOTSTRAP": load.settings.bootstrap, "FHIRLINE_LOG_FORMAT": "json"}
+    return cli.run("trace", *arguments, env=env)
 
 
 def test_a_resource_leads_to_every_event_that_made_it(load: Load) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import os
-import subprocess
 import threading
 from collections import Counter
 from contextlib import suppress
@@ -19,8 +18,8 @@ from fhirline.config.vendors import Credential
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.step1_receive import credentials
 from fhirline.streams.step1_receive.credentials import Secrets, credential_matches
-from tests.support.receiving import FHIRLINE, SECRETS, SURVEY, create_raw_topics, environment, running_gateway
-from tests.support.waiting import LIMIT
+from tests.support import cli
+from tests.support.receiving import SECRETS, SURVEY, create_raw_topics, environment, running_gateway
 
 STATIC = Credential(header="x-token", secrets=("A", "B"))
 SIGNED = Credential(header="x-signature", scheme="hmac-sha256", prefix="sha256=", secrets=("A",))
@@ -183,15 +182,7 @@ def test_every_secret_setting_can_be_a_file_and_is_never_printed(tmp_path: Path)
         (["topics", "list"], {"FHIRLINE_SASL_PASSWORD": '{"s3cret-of-json": '}),
         (["gateway", "--port", "1"], {"FHIRLINE_GATEWAY_HOST": "192.0.2.1"}),
     ):
-        done = subprocess.run(
-            [*FHIRLINE, *arguments],
-            env=environment("127.0.0.1:1", **{**variables, **wrong}),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        done = cli.run(*arguments, env=environment("127.0.0.1:1", **{**variables, **wrong}), cwd=tmp_path)
         assert (done.returncode == 0) is (arguments == ["settings"]), done.stderr
         shown += [done.stdout, done.stderr]
     for name in SECRET_FIELDS:

@@ -17,6 +17,7 @@ from fhirline.mappers.instants import Instant
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.step1_receive.files import lines
 from fhirline.streams.step1_receive.raw_record import raw_record
+from tests.support import cli
 from tests.support.messages import key_of, text_headers, value_of
 from tests.support.receiving import FHIRLINE, create_raw_topics, environment, running_gateway, stored
 from tests.support.waiting import LIMIT, wait_until
@@ -32,16 +33,8 @@ class Ended:
 
 
 def ingest(broker: EmbeddedBroker, folder: Path, *arguments: str, stdin: bytes = b"", **environ: str) -> Ended:
-    done = subprocess.run(
-        [*FHIRLINE, "ingest", *arguments],
-        input=stdin,
-        capture_output=True,
-        cwd=folder,
-        env=environment(broker.bootstrap, **environ),
-        timeout=LIMIT,
-        check=False,
-    )
-    return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+    done = cli.run("ingest", *arguments, stdin=stdin, cwd=folder, env=environment(broker.bootstrap, **environ))
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def survey(survey_id: object) -> bytes:

@@ -4,6 +4,7 @@ import time
 from contextlib import closing
 
 import orjson
+import pytest
 
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.operate.test_dead_letters import RECEIVED_AT, letters
@@ -15,6 +16,7 @@ from tests.support.waiting import LIMIT
 from tests.support.workload import Store, produce, undisturbed
 
 
+@pytest.mark.long
 def test_an_event_behind_bombs_is_mapped(own_broker: RunningBroker) -> None:
     """Three events of one patient in one partition: one that is cut, one that is too complex, and an ordinary one."""
     assert RECEIVED_AT is not None

@@ -1,0 +1,72 @@
+"""The process that forks one process for each ``fhirline`` command of `tests.support.cli`.
+
+It never runs anything of fhirline itself and has one thread, so each command begins as a new interpreter would that has
+imported the same modules.
+"""
+
+import gc
+import json
+import os
+import random
+import socket
+import sys
+from importlib import import_module
+from pkgutil import walk_packages
+from typing import Any
+
+import fhirline
+from fhirline.streams.cli import main
+
+NOT_OF_COMMANDS = ("fhirline.streams.step2_consume", "fhirline.streams.authoring", "fhirline.streams.demo")
+"""Packages that only long-running commands import, or that load what few use."""
+
+
+def import_all() -> None:
+    for module in walk_packages(fhirline.__path__, "fhirline."):
+        if not module.name.startswith(NOT_OF_COMMANDS):
+            import_module(module.name)
+
+
+def serve(requests: socket.socket) -> bool:
+    """Fork a process for each request. Return True in such a process, False in the server once nobody can ask."""
+    waiting: set[int] = set()
+    while True:
+        message, files, _, _ = socket.recv_fds(requests, 1 << 20, 4)
+        waiting -= {pid for pid in waiting if os.waitpid(pid, os.WNOHANG)[0]}
+        if not message:
+            return False
+        if (waits := os.fork()) == 0:
+            requests.close()
+            if (pid := os.fork()) == 0:
+                become(json.loads(message), files)
+                return True
+            answer = socket.socket(fileno=files[3])
+            answer.send(str(pid).encode())
+            answer.send(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
+            os._exit(0)
+        waiting.add(waits)
+        for file in files:
+            os.close(file)
+
+
+def become(request: dict[str, Any], files: list[int]) -> None:
+    """Take the files, environment, folder and arguments of a command."""
+    for standard, file in enumerate(files[:3]):
+        os.dup2(file, standard)
+    for file in files:
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    if request["umask"] >= 0:
+        os.umask(request["umask"])
+    sys.argv = request["argv"]
+    random.seed()
+
+
+if __name__ == "__main__":
+    import_all()
+    gc.freeze()
+    if serve(socket.socket(fileno=int(sys.argv[1]))):
+        __package__ = ""  # the help would name this module
+        main()
