@@ -191,6 +191,7 @@ class Tracer:
             for message in self._read(self._partitions([dead_letter_topic(vendor) for vendor in vendors]))
             if header(headers_of(message), headers.EVENT_KEY) == found.event_key
         ]
+        letters.sort(key=lambda letter: letter.position)  # partitions are read in no order
         if letters:
             wanted = {_case(letter).encode() for letter in letters}
             statuses = {
