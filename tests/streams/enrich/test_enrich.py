@@ -226,6 +226,7 @@ def test_a_survey_without_patient_keeps_its_own_key(
     assert message.key() == b"clinic|survey/s-1"
 
 
+@pytest.mark.long
 def test_temporary_failures_are_retried(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -297,6 +298,7 @@ def test_permanent_failures_are_dead_letters(
     assert api.asked(f"/api/v2/surveys/s-1/{result}") == asked
 
 
+@pytest.mark.long
 def test_a_call_that_stays_refused_is_retried_until_its_time_is_up(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -312,6 +314,7 @@ def test_a_call_that_stays_refused_is_retried_until_its_time_is_up(
     assert process.exit_code == 0
 
 
+@pytest.mark.long
 def test_a_server_that_stays_down_ends_in_a_dead_letter(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -368,6 +371,7 @@ def test_wrong_settings_end_the_start(
 
 
 @also_on_apache
+@pytest.mark.long
 def test_a_slow_survey_does_not_delay_others(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -391,6 +395,7 @@ def test_a_slow_survey_does_not_delay_others(
     assert list(committed(settings, raw_topic("infermedica")).values()) == [61]
 
 
+@pytest.mark.long
 def test_surveys_in_progress_are_limited_by_the_setting(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -443,6 +448,7 @@ def test_nothing_is_lost_when_killed_between_fetch_and_commit(
     assert process.exit_code == 0
 
 
+@pytest.mark.long
 def test_sigterm_abandons_retries_without_committing(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -477,6 +483,7 @@ def test_sigterm_ends_it_while_kafka_is_down(api: InfermedicaServer, vendors: Pa
 
 
 @also_on_apache
+@pytest.mark.long
 def test_two_processes_share_the_partitions(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:

@@ -68,6 +68,7 @@ def settings(own_broker: RunningBroker, tmp_path: Path) -> Settings:
 
 
 @also_on_apache
+@pytest.mark.long
 def test_a_live_record_between_reading_and_writing_stays(settings: Settings) -> None:
     """The replay's record comes after it and covers it. It is written again."""
     raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])

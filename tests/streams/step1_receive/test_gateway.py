@@ -551,6 +551,7 @@ def test_healthy_and_ready(broker: EmbeddedBroker, tmp_path: Path) -> None:
             assert gateway.ended() == 0
 
 
+@pytest.mark.long
 def test_kafka_stops_and_comes_back(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker:
         create_raw_topics(broker)
@@ -591,6 +592,7 @@ def topics_of(broker: EmbeddedBroker) -> set[str]:
     return set(AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=LIMIT).topics)
 
 
+@pytest.mark.long
 def test_a_broker_that_hangs_and_recovers(tmp_path: Path) -> None:
     """503 for the waiting request, 429 for those beyond the limit in flight, and 202 again afterwards."""
     with EmbeddedBroker() as broker:
