@@ -1,6 +1,7 @@
 """The command line's help: its groups of commands, and how each command joins it."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -23,11 +24,27 @@ def command_line() -> typer.Typer:
         context_settings=_HELP_OPTIONS,
     )
 
+    # Typer drops the name of a command that is registered alone, unless there is a callback.
     @app.callback()
-    def keep_names() -> None:
-        """Typer drops the name of a command that is registered alone, unless there is a callback."""
+    def options(
+        version: Annotated[  # its callback does the work
+            bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the versions and exit.")
+        ] = False,
+    ) -> None: ...
 
     return app
+
+
+def _print_version(wanted: bool) -> None:
+    """Print the version of the package, and those of the mapping and the code tables, which every record names."""
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    from fhirline.mappers import MAP_SET_VERSION, MAPPING_VERSION
+
+    typer.echo(f"fhirline {version('fhirline')}, mapping {MAPPING_VERSION}, code tables {MAP_SET_VERSION}")
+    raise typer.Exit
 
 
 def add(app: typer.Typer, panel: str, name: str, command: Callable[..., None]) -> None:

@@ -2,16 +2,20 @@
 
 import re
 import shlex
+from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from fhirline.mappers import MAP_SET_VERSION, MAPPING_VERSION
 from tests.docs.test_docs import parse
 from tests.streams.cli.commands import application, commands
+from tests.support import cli
 from tests.support.console import blocks
 from tests.support.console import commands as typed
+from tests.support.receiving import environment
 
 COLUMNS = 100
 
@@ -73,3 +77,9 @@ def test_the_list_of_commands_fits_and_is_grouped() -> None:
         "Vendors",
     ]
     assert max(map(len, lines)) <= COLUMNS
+
+
+def test_the_versions_are_printed() -> None:
+    done = cli.run("--version", env=environment("-"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"fhirline {version('fhirline')}, mapping {MAPPING_VERSION}, code tables {MAP_SET_VERSION}\n"
