@@ -5,10 +5,11 @@ import signal
 import pytest
 from hypothesis import settings
 
+from tests.support.ehr.fixture import ehr_server
 from tests.support.kafka.brokers import apache_kafka, broker, embedded, own_broker
 from tests.support.kafka.users import cluster
 
-__all__ = ["apache_kafka", "broker", "cluster", "embedded", "own_broker"]
+__all__ = ["apache_kafka", "broker", "cluster", "ehr_server", "embedded", "own_broker"]
 
 # A shell starts what runs in the background with Ctrl-C ignored, and what a test starts would inherit that: no Ctrl-C
 # that a test sends would reach it.
@@ -20,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--approve", action="store_true", help="write tests/golden/**/*.out.json anew; then read the diff")
 
 
-OF_THE_SESSION = ("cluster", "apache_kafka")
+OF_THE_SESSION = ("ehr_server", "cluster", "apache_kafka")
 OF_A_MODULE = ("gateway", "leader", "mapped", "stack", "wheel")
 """Fixtures that take seconds to set up. All tests that share one run in one process of pytest-xdist."""
 
@@ -33,14 +34,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if group := shared_by(item):
             item.add_marker(pytest.mark.xdist_group(group))
-        if on_apache_kafka(item):
+        if on_slow_server(item):
             item.add_marker(pytest.mark.long)
     root = config.rootpath
     items.sort(key=lambda item: item.path.relative_to(root).as_posix().startswith(LAST))
 
 
-def on_apache_kafka(item: pytest.Item) -> bool:
-    """Tell whether a test runs on Apache Kafka, which takes seconds to start: it belongs to ``make test-long``."""
+def on_slow_server(item: pytest.Item) -> bool:
+    """Tell whether a test runs on Apache Kafka or a FHIR server, which take seconds to start: ``make test-long``."""
     return shared_by(item) in OF_THE_SESSION
 
 

@@ -1,0 +1,67 @@
+"""The FHIR server of the tests answers as one, keeps what it is to keep, and is missed where it has to be there."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.ehr import build
+from tests.support.ehr.build import Unavailable, classpath
+from tests.support.ehr.fixture import EhrServers, own_ehr_server, unavailable
+
+PATIENT = {"resourceType": "Patient", "id": "a"}
+UNKNOWN_GENDER = PATIENT | {"gender": "woman"}
+
+
+def test_it_stores_what_it_is_sent_and_forgets_it_when_cleared(ehr_server: EhrServers) -> None:
+    server = ehr_server()
+    server.clear()
+    assert server.send("PUT", "Patient/a", PATIENT).status == 201
+    assert server.send("GET", "Patient/a").body["meta"]["versionId"] == "1"
+    assert ehr_server() is server
+    server.clear()
+    assert server.send("GET", "Patient/a/_history/1").status == 404
+
+
+def test_it_refuses_what_the_validator_calls_an_error(ehr_server: EhrServers) -> None:
+    server = ehr_server(validate=True)
+    assert server.send("PUT", "Patient/a", UNKNOWN_GENDER).status in (400, 422)
+    assert server.send("PUT", "Patient/a", PATIENT).status in (200, 201)
+
+
+@pytest.mark.long
+def test_a_durable_one_keeps_its_data_through_a_kill() -> None:
+    with own_ehr_server(durable=True) as server:
+        base = server.base
+        assert server.send("PUT", "Patient/a", PATIENT).status == 201
+        server.kill()
+        server.start()
+        assert server.base == base
+        assert server.send("GET", "Patient/a").body["meta"]["versionId"] == "1"
+
+
+def test_without_maven_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="no mvn on the PATH"):
+        classpath()
+
+
+def test_what_maven_says_is_in_the_reason_and_nothing_half_made_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mvn").write_text("#!/bin/sh\necho 'no such artifact'\nexit 1\n")
+    (tmp_path / "mvn").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(build, "CACHE", tmp_path / "cache")
+    with pytest.raises(Unavailable, match="no such artifact"):
+        classpath()
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
+
+
+def test_what_is_skipped_at_home_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no java"):
+        unavailable("no java")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="no java"):
+        unavailable("no java")
