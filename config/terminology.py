@@ -68,10 +68,18 @@ class Row(_Strict):
         return row
 
 
+class Target(_Strict):
+    """The code that a row's ``means`` holds: the name of the member, and its system; ``BASE/…`` for one of ours."""
+
+    means: str
+    system: str
+
+
 class RowTable(Table):
-    """A table of rows. No two rows have the same words."""
+    """A table of rows. No two rows have the same words. ``target`` is for the table's ConceptMap alone."""
 
     title: str
+    target: Target | None = None
     rows: tuple[Row, ...]
 
     @model_validator(mode="after")
@@ -213,7 +221,7 @@ def load_terminology(folder: Path | None = None) -> Terminology:
     tables: dict[str, dict[str, Row]] = {}
     for name in _packaged():
         tables[name] = {}
-        for row in (*(own[name].rows if name in own else ()), *_packaged_table(name).rows):
+        for row in (*(own[name].rows if name in own else ()), *packaged_table(name).rows):
             for words in row.source:
                 tables[name].setdefault(norm(words), row)
     return Terminology(tables)
@@ -232,14 +240,9 @@ def overrides(folder: Path) -> list[Override]:
     """List the words of a deployment's folder by table, in the order of its files. Raises as `load_terminology`."""
     found = []
     for name, table in _own_tables(folder).items():
-        shipped = {norm(words): row for row in _packaged_table(name).rows for words in row.source}
+        shipped = {norm(words): row for row in packaged_table(name).rows for words in row.source}
         found += [Override(name, words, shipped.get(norm(words)), row) for row in table.rows for words in row.source]
     return found
-
-
-def packaged_rows(table: str) -> tuple[Row, ...]:
-    """Return the shipped rows of a table."""
-    return _packaged_table(table).rows
 
 
 def _packaged() -> list[str]:
@@ -248,7 +251,8 @@ def _packaged() -> list[str]:
     return sorted(file.name.removesuffix(SUFFIX) for file in folder.iterdir() if file.name.endswith(SUFFIX))
 
 
-def _packaged_table(name: str) -> RowTable:
+def packaged_table(name: str) -> RowTable:
+    """Read a table as shipped, without a deployment's own rows."""
     return read_table(f"terminology/{name}{SUFFIX}", TABLES.get(name, RowTable))
 
 

@@ -13,6 +13,8 @@ import orjson
 
 from fhirline.config.terminology import Row, Terminology
 from fhirline.config.vendors import TenantSettings
+from fhirline.mappers import declarations
+from fhirline.mappers.declarations import CodeSystem, Extension
 from fhirline.mappers.fhir import elements
 from fhirline.mappers.identity import Naming, Part, key
 from fhirline.mappers.json_pointer import items_of, value_at
@@ -65,12 +67,15 @@ class Context:
         return f"{resource_type}/{self.id(resource_type, kind, *parts)}"
 
     def identifier(self, kind: str, value: Part, **content: Any) -> Element:
-        """Make an Identifier in the vendor's own name space (mapping.md §4.2). A number is written in shortest form."""
+        """Make an Identifier in the vendor's own name space (mapping.md §4.2). A number is written in shortest form.
+
+        ``kind`` is declared in the vendor's `VendorMapping.identifiers`, or in `declarations.IDENTIFIERS`.
+        """
         text = value if isinstance(value, str) else key(value)
         return elements.identifier(self.naming.sid(self.envelope.vendor, self.envelope.tenant, kind), text, **content)
 
-    def coding(self, system: str, code: str, display: str | None = None) -> Element:
-        """Make a Coding in one of the project's own code systems, ``BASE/CodeSystem/<system>``."""
+    def coding(self, system: CodeSystem, code: str, display: str | None = None) -> Element:
+        """Make a Coding in one of the project's own code systems, or the vendor's (`declarations.CodeSystem`)."""
         return elements.coding(self.naming.code_system(system), code, display)
 
     def curated(self, row: Row | None) -> list[Element]:
@@ -170,21 +175,22 @@ class Context:
 
     def source_value(self, pointer: str, value: object, issue: str | None = None) -> Element:
         """Make the ``source-value`` extension: what was sent for the element that it extends. ``issue`` is a flag."""
-        return self._source("source-value", pointer, value, issue)
+        return self._source(declarations.SOURCE_VALUE, pointer, value, issue)
 
     def source_data(self, pointer: str, value: object, issue: str | None = None) -> Element:
         """Make a ``source-data`` extension: a value for which FHIR has no element."""
-        return self._source("source-data", pointer, value, issue)
+        return self._source(declarations.SOURCE_DATA, pointer, value, issue)
 
     def value_basis(self, code: str) -> Element:
         """Make the ``value-basis`` extension: ``event-time``, ``config`` or ``default``."""
-        return {"url": self.naming.extension("value-basis"), "valueCode": code}
+        return {"url": self.naming.extension(declarations.VALUE_BASIS_EXTENSION), "valueCode": code}
 
     def vendor_status(self, status: str | None) -> Element | None:
         """Make the ``vendor-status`` extension: the vendor's status, verbatim."""
-        return {"url": self.naming.extension("vendor-status"), "valueString": status} if status else None
+        url = self.naming.extension(declarations.VENDOR_STATUS)
+        return {"url": url, "valueString": status} if status else None
 
-    def _source(self, name: str, pointer: str, value: object, issue: str | None) -> Element:
+    def _source(self, declared: Extension, pointer: str, value: object, issue: str | None) -> Element:
         if isinstance(value, Cut):
             text, issue = value.text, CONTENT_CUT
         else:
@@ -197,7 +203,7 @@ class Context:
         ]
         if issue:
             parts.append({"url": "issue", "valueCode": issue})
-        return {"extension": parts, "url": self.naming.extension(name)}
+        return {"extension": parts, "url": self.naming.extension(declared)}
 
     # -- the body as sent
 

@@ -9,6 +9,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from fhirline.config import tables
 from fhirline.config.terminology import LONGEST_CACHED, norm
+from fhirline.mappers.declarations import CodeSystem, Extension
 
 __all__ = ["Naming", "Part", "decimal_text", "escape_part", "is_placeholder", "key", "norm"]
 
@@ -148,8 +149,10 @@ class Naming:
         """Return the ``identifier.system`` of a vendor's own ids of one kind (mapping.md §4.2)."""
         return f"{self.base}/sid/{vendor}/{tenant}/{kind}"
 
-    def code_system(self, name: str) -> str:
-        return f"{self.base}/CodeSystem/{name}"
+    def code_system(self, declared: CodeSystem) -> str:
+        """Return the ``Coding.system`` of a code system of ours."""
+        return f"{self.base}/CodeSystem/{declared.name}"
 
-    def extension(self, name: str) -> str:
-        return f"{self.base}/StructureDefinition/{name}"
+    def extension(self, declared: Extension) -> str:
+        """Return the URL of an extension of ours (mapping.md §5.2)."""
+        return f"{self.base}/StructureDefinition/{declared.name}"

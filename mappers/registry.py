@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from fhirline.mappers.context import Context
+from fhirline.mappers.declarations import CodeSystem
 from fhirline.mappers.identity import escape_part, key
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.payload import Payload
@@ -38,6 +39,8 @@ class VendorMapping:
     * ``patient_key(body)``: the parts of the patient key (mapping.md §2); None where the body names no patient.
     * ``event_time(envelope)``: when the event happened (mapping.md §3.3).
     * ``events``: event type → mapping.
+    * ``identifiers``: kind → what its identifiers identify, for each kind that the mappings emit (mapping.md §4.2).
+    * ``code_systems``: the code systems that only this vendor's mappings use.
     * ``unmapped``: event types that are known and have no mapping.
     """
 
@@ -46,6 +49,8 @@ class VendorMapping:
     patient_key: Callable[[Body], tuple[str, ...] | None]
     event_time: Callable[[Envelope], EventTime]
     events: Mapping[str, EventMapping]
+    identifiers: Mapping[str, str]
+    code_systems: tuple[CodeSystem, ...] = ()
     unmapped: frozenset[str] = field(default_factory=frozenset)
 
 

@@ -1,5 +1,6 @@
 """Altibbi: status changes and recommendations of consultations (mapping.md §9)."""
 
+from fhirline.mappers.altibbi.declarations import IDENTIFIERS
 from fhirline.mappers.altibbi.payload import Recommendation, Sender, StatusUpdate
 from fhirline.mappers.altibbi.recommendation import recommendation
 from fhirline.mappers.altibbi.status_update import status_update
@@ -29,4 +30,5 @@ VENDOR = VendorMapping(
         "status_update": EventMapping(StatusUpdate, status_update),
         "recommendation_data": EventMapping(Recommendation, recommendation),
     },
+    identifiers=IDENTIFIERS,
 )

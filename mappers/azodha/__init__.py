@@ -2,6 +2,7 @@
 
 from fhirline.mappers.azodha import reader
 from fhirline.mappers.azodha.booking import appointment_activity, book_appointment, notification
+from fhirline.mappers.azodha.declarations import CODE_SYSTEMS, IDENTIFIERS
 from fhirline.mappers.azodha.inference import inference, wellbeing_score
 from fhirline.mappers.azodha.program import health_program_activated
 from fhirline.mappers.azodha.survey import survey_assessment
@@ -65,5 +66,7 @@ VENDOR = VendorMapping(
         "UploadedFileAndTest": EventMapping(Payload, uploaded_file_and_test),
         "SurveyAssessment": EventMapping(Payload, survey_assessment),
     },
+    identifiers=IDENTIFIERS,
+    code_systems=CODE_SYSTEMS,
     unmapped=frozenset({"OpenTele"}),
 )

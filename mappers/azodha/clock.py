@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from fhirline.mappers.azodha.payload import AppointmentFields
 from fhirline.mappers.azodha.reader import Found
 from fhirline.mappers.context import Context
+from fhirline.mappers.declarations import SOURCE_VALUE
 from fhirline.mappers.fhir.elements import data_absent
 from fhirline.mappers.instants import Instant, written
 from fhirline.mappers.results import Element, Flags
@@ -132,7 +133,7 @@ def moment(stored: Mapping[str, Any] | None) -> Moment:
 
 def left_out(stored: Mapping[str, Any], context: Context) -> Moment:
     """Leave out an end before its start (mapping.md §3.4, rule 5); the companion keeps what was sent."""
-    source_value = context.naming.extension("source-value")
+    source_value = context.naming.extension(SOURCE_VALUE)
     extensions = stored.get("companion", {}).get("extension", ())
     kept = [extension for extension in extensions if extension["url"] == source_value]
     return Moment(None, _absent(kept or [context.source_value(stored["path"], stored["value"])]))

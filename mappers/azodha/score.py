@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fhirline.mappers.azodha.declarations import OBSERVABLE
 from fhirline.mappers.azodha.event import time_with_zone
 from fhirline.mappers.azodha.payload import Inference, Score
 from fhirline.mappers.azodha.reader import Reader
@@ -14,7 +15,7 @@ from fhirline.mappers.times import DateTime
 
 OBSERVATION_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 COMPUTED = ("computedAt", "calculatedAt")
-NAMES = ("wellbeingScore", "score")
+NAMES = tuple(concept.code for concept in OBSERVABLE.concepts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def _observation(
         reader.key(name, response_id or context.event_key),
         status="final",
         category=listed(codeable_concept(coding(OBSERVATION_CATEGORY, "survey", "Survey"))),
-        code=codeable_concept(context.coding("azodha-observable", name), text=name),
+        code=codeable_concept(context.coding(OBSERVABLE, name), text=name),
         subject=reader.subject if reader.patient_id else None,
         effectiveDateTime=computed and computed.text,
         _effectiveDateTime=computed and computed.companion,

@@ -1,5 +1,6 @@
 """Infermedica Intake: finished surveys (mapping.md §10)."""
 
+from fhirline.mappers.infermedica.declarations import CODE_SYSTEMS, IDENTIFIERS
 from fhirline.mappers.infermedica.payload import SurveyFinished, SurveyNames
 from fhirline.mappers.infermedica.survey_finished import survey_finished
 from fhirline.mappers.pipeline.envelope import Body, Envelope
@@ -32,5 +33,7 @@ VENDOR = VendorMapping(
     patient_key=_patient_key,
     event_time=_event_time,
     events={"survey_finished": EventMapping(SurveyFinished, survey_finished)},
+    identifiers=IDENTIFIERS,
+    code_systems=CODE_SYSTEMS,
     unmapped=frozenset({"survey_created"}),
 )

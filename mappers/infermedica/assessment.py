@@ -18,6 +18,7 @@ from fhirline.mappers.fhir.elements import (
 )
 from fhirline.mappers.icd10 import icd10_coding
 from fhirline.mappers.infermedica.concept import concept
+from fhirline.mappers.infermedica.declarations import OBSERVABLE, TRIAGE
 from fhirline.mappers.infermedica.evidence import ABSENT_REASON, OBSERVATION_CATEGORY
 from fhirline.mappers.infermedica.payload import EvidenceAssessment, RankedCondition, SeriousEvidence, Triage
 from fhirline.mappers.infermedica.survey import KEPT, MAPPED, Survey, read_fields
@@ -25,7 +26,7 @@ from fhirline.mappers.pipeline.common_resources import engine_device
 from fhirline.mappers.results import Element, Flags, NewResource
 
 ENGINE = "Infermedica"
-LEVELS = frozenset({"emergency_ambulance", "emergency", "consultation_24", "consultation", "self_care"})
+LEVELS = frozenset(level.code for level in TRIAGE.concepts)
 UNKNOWN = {"coding": [coding(ABSENT_REASON, "unknown", "Unknown")]}
 
 
@@ -122,14 +123,14 @@ def triage(sent: Triage, pointer: str, survey: Survey, build: MappingBuilder) ->
     if not (sent.level or sent.description or components):
         return None
     build.claim(MAPPED, *read_fields(pointer, sent, "level", "description"))
-    level = context.coding("infermedica-triage", sent.level) if sent.level in LEVELS else None
+    level = context.coding(TRIAGE, sent.level) if sent.level in LEVELS else None
     resource = context.resource(
         "Observation",
         "triage",
         (survey.id, "triage"),
         status="preliminary",
         category=listed(codeable_concept(coding(OBSERVATION_CATEGORY, "survey", "Survey"))),
-        code=codeable_concept(context.coding("infermedica-observable", "triage-level"), text="Triage level"),
+        code=codeable_concept(context.coding(OBSERVABLE, "triage-level"), text="Triage level"),
         subject=reference(survey.subject),
         valueCodeableConcept=codeable_concept(level, text=sent.level),
         dataAbsentReason=None if sent.level else UNKNOWN,

@@ -4,6 +4,7 @@ import re
 
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import codeable_concept
+from fhirline.mappers.infermedica.declarations import CONCEPT
 from fhirline.mappers.results import Element
 
 _CODE = re.compile(r"[^\s]+(\s[^\s]+)*")
@@ -15,5 +16,5 @@ def concept(id: str | None, name: str | None, context: Context, also: Element | 
     An id that is no valid FHIR code is the text of a concept without a name.
     """
     valid = id is not None and bool(_CODE.fullmatch(id))
-    code = context.coding("infermedica-concept", id) if id and valid else None
+    code = context.coding(CONCEPT, id) if id and valid else None
     return codeable_concept(code, also, text=name or (id if not valid else None))

@@ -7,6 +7,7 @@ from fhirline.mappers.context import Context, Item, last_writer
 from fhirline.mappers.duplicates import Distinct, distinct
 from fhirline.mappers.fhir.elements import codeable_concept, coding, decimal, element, listed, reference
 from fhirline.mappers.infermedica.concept import concept
+from fhirline.mappers.infermedica.declarations import OBSERVABLE
 from fhirline.mappers.infermedica.payload import Evidence, Summary
 from fhirline.mappers.infermedica.survey import MAPPED, Survey, read_fields
 from fhirline.mappers.payload import absent
@@ -85,6 +86,6 @@ def _duration(evidence: Distinct[Evidence], context: Context, build: MappingBuil
     build.claim(MAPPED, *read_fields(pointer, sent, "value", "unit"))
     unit = context.look_up(DURATION_UNIT, sent.unit, f"{pointer}/unit", evidence.flags)
     return element(
-        code=codeable_concept(context.coding("infermedica-observable", "duration"), text="Duration"),
+        code=codeable_concept(context.coding(OBSERVABLE, "duration"), text="Duration"),
         valueQuantity=context.quantity(value, sent.unit, unit),
     )

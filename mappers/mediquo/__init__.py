@@ -3,6 +3,7 @@
 from fhirline.mappers.mediquo.appointment import appointment_event
 from fhirline.mappers.mediquo.calendar import block
 from fhirline.mappers.mediquo.consultation_finished import consultation_finished
+from fhirline.mappers.mediquo.declarations import CODE_SYSTEMS, IDENTIFIERS
 from fhirline.mappers.mediquo.messages import message
 from fhirline.mappers.mediquo.payload import (
     AppointmentEvent,
@@ -59,4 +60,6 @@ VENDOR = VendorMapping(
         "professional_block_updated": _BLOCKED,
         "professional_block_deleted": EventMapping(BlockEvent, block("entered-in-error")),
     },
+    identifiers=IDENTIFIERS,
+    code_systems=CODE_SYSTEMS,
 )

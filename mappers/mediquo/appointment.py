@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer
 from fhirline.mappers.fhir.elements import data_absent, element, listed
+from fhirline.mappers.mediquo.declarations import CHANNEL
 from fhirline.mappers.mediquo.encounter import (
     CONSULTATION,
     consultation_source_data,
@@ -69,9 +70,7 @@ def appointment(
         identifier=listed(consultation.id and context.identifier("consultation", consultation.id)),
         status=status,
         serviceType=listed(service_type(consultation.speciality, context, build)),
-        appointmentType=vendor_concept(
-            "mediquo-channel", consultation.channel, f"{CONSULTATION}/channel", context, flags
-        ),
+        appointmentType=vendor_concept(CHANNEL, consultation.channel, f"{CONSULTATION}/channel", context, flags),
         start=starts.text,
         _start=starts.companion,
         end=ends.text,

@@ -8,6 +8,7 @@ from typing import Any
 
 from fhirline.config import tables
 from fhirline.mappers.context import Context, last_writer
+from fhirline.mappers.declarations import CONTENT_FINGERPRINT
 from fhirline.mappers.fhir.elements import LOINC, codeable_concept, coding, data_absent, element, listed, reference
 from fhirline.mappers.fhir.narrative import items, narrative, paragraphs
 from fhirline.mappers.identity import Part, norm
@@ -72,7 +73,7 @@ def composition(sent: Note, parts: Sequence[Section], patient: PatientEvent, fla
         sent.kind,
         sent.key,
         text=_narrative(sent, parts, patient, flags),
-        extension=[{"url": context.naming.extension("content-fingerprint"), "valueString": fingerprint(sent.content)}],
+        extension=[{"url": context.naming.extension(CONTENT_FINGERPRINT), "valueString": fingerprint(sent.content)}],
         identifier=sent.identifier,
         status="final",
         type=_type(sent),

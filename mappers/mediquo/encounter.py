@@ -5,14 +5,16 @@ from collections.abc import Sequence
 
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer
+from fhirline.mappers.declarations import CodeSystem
 from fhirline.mappers.fhir.elements import ACT_CODE, PARTICIPATION, codeable_concept, coding, element, listed, reference
+from fhirline.mappers.mediquo.declarations import CHANNEL, CONSULTATION_TYPE, SPECIALITY
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import Consultation, ScheduledConsultation, Speciality, VideoCall
 from fhirline.mappers.results import Element, Flags, NewResource
 from fhirline.mappers.times import period
 
 CONSULTATION = "/payload/consultation"
-SPECIALITY = "mediquo-speciality"
+SPECIALITY_TABLE = "mediquo-speciality"
 
 VIRTUAL = coding(ACT_CODE, "VR", "virtual")
 PRIMARY_PERFORMER = coding(PARTICIPATION, "PPRF", "primary performer")
@@ -35,8 +37,8 @@ def finished_encounter(
         extension=consultation_source_data(consultation, context),
         status="finished",
         type=listed(
-            vendor_concept("mediquo-consultation-type", consultation.type, f"{CONSULTATION}/type", context, flags),
-            vendor_concept("mediquo-channel", consultation.channel, f"{CONSULTATION}/channel", context, flags),
+            vendor_concept(CONSULTATION_TYPE, consultation.type, f"{CONSULTATION}/type", context, flags),
+            vendor_concept(CHANNEL, consultation.channel, f"{CONSULTATION}/channel", context, flags),
         ),
         appointment=listed(reference(appointment)),
         period=period(start, end, flags, f"{CONSULTATION}/end_date"),
@@ -95,9 +97,9 @@ def service_type(speciality: Speciality | None, context: Context, build: Mapping
     number = speciality.id if speciality.id and _CODE.fullmatch(speciality.id) else None
     if number is None:
         build.omit(f"{CONSULTATION}/speciality/id")
-    row = context.terminology.row(SPECIALITY, speciality.name)
+    row = context.terminology.row(SPECIALITY_TABLE, speciality.name)
     if speciality.name is not None and row is None:
-        build.count_unmapped(SPECIALITY, f"{CONSULTATION}/speciality/name")
+        build.count_unmapped(SPECIALITY_TABLE, f"{CONSULTATION}/speciality/name")
     return codeable_concept(
         context.coding(SPECIALITY, number) if number else None,
         *context.curated(row),
@@ -105,12 +107,12 @@ def service_type(speciality: Speciality | None, context: Context, build: Mapping
     )
 
 
-def vendor_concept(table: str, words: str | None, pointer: str, context: Context, flags: Flags) -> Element | None:
-    """Code words of the vendor in the code system named as ``table``, where that has a row; and keep them as text."""
-    row = context.terminology.row(table, words)
-    if words is not None and row is None:
-        flags.add("unmapped-code", pointer, table=table)
-    own = context.coding(table, str(row.means["code"])) if row else None
+def vendor_concept(
+    system: CodeSystem, words: str | None, pointer: str, context: Context, flags: Flags
+) -> Element | None:
+    """Code words of the vendor in a code system, where its table has a row; and keep them as text."""
+    row = context.look_up(system.table or system.name, words, pointer, flags)
+    own = context.coding(system, str(row.means["code"])) if row else None
     return codeable_concept(own, *context.curated(row), text=words)
 
 

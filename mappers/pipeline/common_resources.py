@@ -7,6 +7,7 @@ import orjson
 
 from fhirline.mappers import MAP_SET_VERSION, MAPPING_VERSION
 from fhirline.mappers.context import Context, constant
+from fhirline.mappers.declarations import DATA_QUALITY, EVENT_TYPE, VENDOR
 from fhirline.mappers.fhir import elements
 from fhirline.mappers.fhir.elements import codeable_concept, coding, element, reference
 from fhirline.mappers.results import Element, NewResource, Resource
@@ -89,13 +90,13 @@ def meta(
     envelope, naming = context.envelope, context.naming
     event_key, event_type = source or (context.event_key, context.event_type)
     uri = f"{naming.base}/source/{envelope.vendor}/{envelope.tenant}"
-    tag = [coding(naming.code_system("vendor"), envelope.vendor)]
+    tag = [coding(naming.code_system(VENDOR), envelope.vendor)]
     if not event_independent:
         uri = f"{uri}#{event_key[:16]}"
-        tag.append(coding(naming.code_system("event-type"), event_type))
+        tag.append(coding(naming.code_system(EVENT_TYPE), event_type))
     if ai:
         tags = (*tags, "ai-asserted")
-    tag.extend(coding(naming.code_system("data-quality"), code) for code in sorted(set(tags)))
+    tag.extend(coding(naming.code_system(DATA_QUALITY), code) for code in sorted(set(tags)))
     labels = [coding(CONFIDENTIALITY, context.settings.confidentiality), MAPPED]
     if ai:
         labels.append(AI_ASSERTED if context.settings.ai_security == "AIAST" else DEVICE_ASSERTED)

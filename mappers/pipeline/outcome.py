@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fhirline.config import tables
 from fhirline.mappers.context import Context
+from fhirline.mappers.declarations import DATA_QUALITY
 from fhirline.mappers.fhir.elements import codeable_concept, element
 from fhirline.mappers.payload import clean
 from fhirline.mappers.pipeline.common_resources import meta
@@ -65,7 +66,7 @@ def _issue(context: Context, code: str, at: Sequence[str], cuts: Sequence[Cut]) 
     return element(
         severity=definition.severity,
         code=definition.code,
-        details=codeable_concept(context.coding("data-quality", code), text=definition.text),
+        details=codeable_concept(context.coding(DATA_QUALITY, code), text=definition.text),
         diagnostics=clean("\n".join(remarks)),
         expression=[place for place in (clean(short(place)) for place in at[:MOST_PLACES]) if place],
     )

@@ -23,6 +23,7 @@ from fhirline.streams.authoring.inference import payload_models
 from fhirline.streams.authoring.package import (
     Event,
     NewVendor,
+    declarations_module,
     event_module,
     filled,
     payload_module,
@@ -33,7 +34,7 @@ from fhirline.streams.authoring.samples import Sample
 
 _DISPLAY = re.compile(r"[^\W_][\w .,&'()-]{0,59}")
 _HEADER = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
-_MODULES = frozenset({"payload", "people", "context", "event", "build", "patient"})
+_MODULES = frozenset({"declarations", "payload", "people", "context", "event", "build", "patient"})
 """Names that an event's module cannot have."""
 
 
@@ -147,6 +148,7 @@ def _values(events: dict[str, list[Sample]], pointer: str) -> list[object]:
 def _write_package(made: Plan, checkout: Checkout) -> None:
     vendor, folder = made.vendor, f"mappers/{made.vendor.name}"
     modules = {f"{folder}/__init__.py": vendor_module(vendor, made.section)}
+    modules[f"{folder}/declarations.py"] = declarations_module(vendor)
     modules[f"{folder}/payload.py"] = payload_module(vendor)
     modules |= {f"{folder}/{event.module}.py": event_module(vendor, event) for event in vendor.events}
     made.created |= {path: checkout.formatted(path, code) for path, code in modules.items()}

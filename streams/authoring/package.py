@@ -73,6 +73,13 @@ def vendor_module(vendor: NewVendor, section: str) -> str:
     )
 
 
+def declarations_module(vendor: NewVendor) -> str:
+    """Write ``mappers/<vendor>/declarations.py``: the patient's identifier, where an event names a patient."""
+    named = any(event.patient is not None for event in vendor.events)
+    identifiers = f"{literal('patient')}: {literal(f'A patient of {vendor.display}')}," if named else ""
+    return filled("declarations.py", display=vendor.display, identifiers=identifiers)
+
+
 def payload_module(vendor: NewVendor) -> str:
     """Write ``mappers/<vendor>/payload.py``."""
     roots = {id(event.model): event.type for event in vendor.events}

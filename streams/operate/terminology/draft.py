@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from fhirline.config.terminology import SUFFIX, TODO, Row, packaged_rows
+from fhirline.config.terminology import SUFFIX, TODO, Row, packaged_table
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.terminology.missing import Word
 
@@ -28,7 +28,7 @@ def drafts(words: Sequence[Word], version: str, source: str) -> dict[str, str]:
 
 
 def _file(table: str, words: Sequence[Word], version: str, source: str) -> Iterator[str]:
-    rows = packaged_rows(table)
+    rows = packaged_table(table).rows
     yield f"# Draft of rows for the table {table}, from {source}.\n"
     yield f"# Review each row: replace every {TODO}, remove fields that do not apply, or delete the row.\n"
     yield f"# No command loads a table with a {TODO}. Then move the file to FHIRLINE_TERMINOLOGY_DIR, or its rows to\n"

@@ -73,7 +73,7 @@ ODD: dict[str, dict[str, Any]] = {
 def test_odd_samples_become_valid_modules(name: str) -> None:
     made = planned({**VISIT, **ODD[name]}, {**LABS[0], **ODD[name]}, {**PING, **ODD[name]})
     modules = {path: text for path, text in made.created.items() if path.endswith(".py")}
-    assert len(modules) == 6
+    assert len(modules) == 7
     for path, code in modules.items():
         ast.parse(code, path)
         at_most = max(len(line) for line in code.splitlines() if len(line.split()) > 1)
@@ -83,11 +83,11 @@ def test_odd_samples_become_valid_modules(name: str) -> None:
             assert json.loads(text)["events"]
 
 
-@pytest.mark.parametrize("event", ["payload", "people", "import", "予約", "2nd", "Visit Completed!", "a" * 90])
+@pytest.mark.parametrize("event", ["payload", "declarations", "import", "予約", "2nd", "Visit Completed!", "a" * 90])
 def test_any_name_of_an_event_becomes_a_module(event: str) -> None:
     made = planned({**VISIT, "event": event}, {**VISIT, "event": f"{event} "})
     modules = [Path(path).stem for path in made.created if path.startswith("mappers/")]
-    assert len(set(modules)) == 4
+    assert len(set(modules)) == 5
     assert all(module.isidentifier() for module in modules)
     assert (
         ast.literal_eval(
