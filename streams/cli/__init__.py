@@ -24,6 +24,7 @@ COMMANDS = (
     "forget",
     "infermedica",
     "terminology",
+    "conformance",
     "vendor",
 )
 """The commands in the order of the help. Each is a module, or a package, of its name with ``_`` for ``-``.
