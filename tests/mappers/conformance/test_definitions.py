@@ -5,14 +5,12 @@ import json
 import subprocess
 import tarfile
 from collections import defaultdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fhirline
-from fhirline.config.terminology import load_terminology
 from fhirline.config.vendors import Vendors, load_vendors
 from fhirline.mappers import MAPPING_VERSION, declarations
 from fhirline.mappers.conformance import formats
@@ -21,7 +19,7 @@ from fhirline.mappers.conformance.concept_maps import words_name
 from fhirline.mappers.conformance.definition import Deployment
 from fhirline.mappers.conformance.guide import definitions, definitions_version, package_name
 from fhirline.mappers.fhir.validation import fhir_resources
-from fhirline.mappers.identity import Naming
+from tests.mappers.conformance.made import deployment, made
 from tests.mappers.conformance.outputs import elements as all_elements
 from tests.mappers.conformance.outputs import found_codings, found_extensions, found_identifiers
 from tests.support.cases import BASE, with_settings
@@ -29,15 +27,6 @@ from tests.support.receiving import FHIRLINE, environment
 from tests.support.waiting import LIMIT
 
 Resource = dict[str, Any]
-
-
-def deployment(vendors: Vendors | None = None, base: str = BASE) -> Deployment:
-    return Deployment(Naming(base), vendors or load_vendors(), load_terminology(), definitions_version("1.0.0"))
-
-
-@cache
-def made() -> tuple[Resource, ...]:
-    return tuple(definitions(deployment()))
 
 
 def of(resource_type: str) -> dict[str, Resource]:

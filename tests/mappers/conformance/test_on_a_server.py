@@ -11,13 +11,9 @@ from typing import Any
 
 import pytest
 
-from fhirline.config.terminology import load_terminology
-from fhirline.config.vendors import load_vendors
 from fhirline.mappers.conformance import formats
 from fhirline.mappers.conformance.code_systems import TIME_ZONES, declared_code_systems
-from fhirline.mappers.conformance.definition import Deployment
-from fhirline.mappers.conformance.guide import definitions, definitions_version
-from fhirline.mappers.identity import Naming
+from tests.mappers.conformance.made import made
 from tests.mappers.conformance.outputs import golden_resources
 from tests.support.cases import BASE
 from tests.support.ehr.fixture import EhrServers
@@ -33,10 +29,6 @@ ANOTHER_VALUE_SET = re.compile(r"None of the codings provided are in the value s
 """R4 recommends other codes than a vendor's (preferred and example bindings)."""
 NEEDS_A_PACKAGE = "Unable to resolve package id hl7.fhir.r4.core"
 """To validate any StructureDefinition of an extension, this validator reads R4's package from the internet."""
-
-
-def made() -> list[Json]:
-    return definitions(Deployment(Naming(BASE), load_vendors(), load_terminology(), definitions_version("1.0.0")))
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +83,14 @@ def test_its_own_validator_finds_no_error_in_the_definitions(server: EhrServer) 
         if issue["severity"] in ("error", "fatal") and NEEDS_A_PACKAGE not in issue["diagnostics"]
     ]
     assert found == []
+
+
+def test_it_translates_a_vendors_words(server: EhrServer) -> None:
+    words = f"url={BASE}/ConceptMap/frequency&system={BASE}/CodeSystem/frequency-words&code=twice%20daily"
+    answer = server.send("GET", f"ConceptMap/$translate?{words}")
+    [match] = [part["part"] for part in answer.body["parameter"] if part["name"] == "match"]
+    [concept] = [part["valueCoding"] for part in match if part["name"] == "concept"]
+    assert (concept["system"].rpartition("/")[2], concept["code"]) == ("v3-GTSAbbreviation", "BID")
 
 
 ENCOUNTER: Json = {
