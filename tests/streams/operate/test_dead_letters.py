@@ -75,7 +75,7 @@ def test_unreadable_records(settings: Settings) -> None:
     """Not JSON, no object, no value, cut off, too deep: each becomes a letter. The good record after them is mapped."""
     good = orjson.dumps({"event_type": "survey_finished", "content": {"survey_id": "s-1"}})
     deep = b'{"a":' * 220 + b"1" + b"}" * 220
-    bad = [b"not json", b"[1, 2]", None, b'{"pass_code": 5528,', deep]
+    bad = [b"not json", b"[1, 2]", None, b'{"pass_code": 5528001739462,', deep]
     producer = Producer(producer_config(settings))
     for value in (*bad, good):
         producer.produce("raw.infermedica", value, KEY)
@@ -87,7 +87,7 @@ def test_unreadable_records(settings: Settings) -> None:
             assert time.monotonic() < end, worker.report("is stuck")
             store.read(0.05)
         seen = list(found.read())
-        assert "5528" not in worker.report("said"), "no log line quotes a payload"
+        assert "5528001739462" not in worker.report("said"), "no log line quotes a payload"
     store.close()
     assert [header_of(each, "error-code") for each in seen] == [
         "not-json",
@@ -111,13 +111,13 @@ def test_unreadable_records(settings: Settings) -> None:
         {
             "code": "not-json",
             "problem": "cut-off",
-            "bytes": 19,
+            "bytes": 28,
             "sha256": sha256(bad[3] or b"").hexdigest(),
             "line": 1,
-            "column": 20,
+            "column": 29,
         }
     ]
-    assert header_of(seen[3], "error-path") == "line 1, column 20"
+    assert header_of(seen[3], "error-path") == "line 1, column 29"
     place = f"raw.infermedica/{partition_for(KEY, settings.partitions)}"
     assert [header_of(each, "raw") for each in seen] == [f"{place}/{offset}" for offset in range(len(bad))]
     assert all(header_of(each, "attempt") == "1" for each in seen)
