@@ -117,6 +117,17 @@ class Entry(NamedTuple):
     version: Version
     value: Any
 
+    def stored(self) -> dict[str, Any]:
+        """Return the entry as internal topics hold it: ``{"s": [seconds, fraction, event key, text], "v": value}``."""
+        version = self.version
+        return {"s": [*version.order, version.event_key, version.at], "v": self.value}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Entry":
+        """Reverse `stored`."""
+        seconds, fraction, event_key, at = stored["s"]
+        return cls(Version((seconds, fraction), event_key, at), stored["v"])
+
 
 StateEntries = Mapping[str, Entry]
 """All state entries of one subject, by name."""

@@ -1,7 +1,8 @@
 """The declaration of every topic: partitions, cleanup, retention, and the contract of its key (docs/contracts.md).
 
-Raw, state and ``fhir.r4.*`` topics have the same partition count, ``FHIRLINE_PARTITIONS``: equal partition numbers hold
-the same patients. It never changes, because another count would separate a key from its earlier records.
+Raw, state, ``fold.practitioner`` and ``fhir.r4.*`` topics have the same partition count, ``FHIRLINE_PARTITIONS``: equal
+partition numbers hold the same patients. It never changes, because another count would separate a key from its earlier
+records.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,9 @@ from fhirline.config.vendors import load_vendors
 
 BUNDLE = "fhir.r4.bundle"
 OUTCOME = "normalizer.outcome"
+CONTRIBUTIONS = "fold.practitioner"
+"""What each raw partition contributes to each Practitioner (mapping.md §3.2)."""
+
 DEAD_LETTER_STATUS = "normalizer.dead-letter-status"
 ERASED = "normalizer.erased"
 
@@ -49,6 +53,9 @@ RESOURCE_TYPES = (
 
 PATIENTLESS_TYPES = frozenset({"Practitioner", "Organization", "Device", "Schedule", "Slot"})
 """Resource types that belong to no patient. They are partitioned by their own key (mapping.md §2)."""
+
+SHARED_TYPES = frozenset({"Practitioner"})
+"""Resource types that events of several raw partitions make together. The worker of a raw partition writes none."""
 
 ENRICHED = ("infermedica",)
 """Vendors whose thin events are completed by ``fhirline enrich`` before they are mapped (mapping.md §10, stage B)."""
@@ -215,6 +222,12 @@ def declared(settings: Settings) -> tuple[Topic, ...]:
             )
             for vendor in vendors
             if vendor in ENRICHED
+        ),
+        topic(
+            CONTRIBUTIONS,
+            "compact",
+            "vendor|tenant, Practitioner/id, topic/partition of the raw records; partition by Practitioner/id",
+            "internal: what each raw partition's events contribute to each Practitioner",
         ),
         topic(
             DEAD_LETTER_STATUS,

@@ -1,7 +1,7 @@
 """Record headers. Their names and formats are a contract (docs/contracts.md); values are UTF-8 text, never clinical.
 
 A record's topic determines its headers: `RAW_RECORD`, `CANONICAL_RECORD` or `DEAD_LETTER`. Records of internal topics
-have none.
+have none, but for contributions to a Practitioner, which have those that the Practitioner gets.
 """
 
 from dataclasses import dataclass

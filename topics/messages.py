@@ -11,7 +11,15 @@ from typing import Any
 
 from fhirline.config.vendors import SLUG
 from fhirline.topics import examples as synthetic
-from fhirline.topics.declared import BUNDLE, DEAD_LETTER_STATUS, ERASED, OUTCOME, RESOURCE_TYPES, canonical_topic
+from fhirline.topics.declared import (
+    BUNDLE,
+    CONTRIBUTIONS,
+    DEAD_LETTER_STATUS,
+    ERASED,
+    OUTCOME,
+    RESOURCE_TYPES,
+    canonical_topic,
+)
 from fhirline.topics.headers import CANONICAL_RECORD, COORDINATES, DEAD_LETTER, DIGEST, RAW_RECORD, HeaderSet
 
 Schema = Mapping[str, Any]
@@ -111,26 +119,48 @@ DEAD_LETTER_MESSAGE = Message(
         "cannot be read, and where it is too large for Kafka"
     },
 )
+_ENTRY_OF_STATE: Schema = {
+    "type": "object",
+    "required": ["s", "v"],
+    "properties": {
+        "s": {
+            "type": "array",
+            "description": "version: UNIX seconds, digits of the fraction, event key, the instant as text",
+            "items": [{"type": "integer"}, {"type": "string"}, {"type": "string"}, {"type": "string"}],
+            "minItems": 4,
+            "additionalItems": False,
+        },
+        "v": {"description": "the entry's value, in a form of its own"},
+    },
+}
 STATE = Message(
     "StateEntry",
     "a value that is kept between events; the one of the greatest version stays",
     _text(r'^\[".*",".*",".*"\]$', "JSON array: raw key, subject, entry name"),
     NO_HEADERS,
+    {**_ENTRY_OF_STATE, "type": ["object", "null"], "description": "null: erased"},
+)
+CONTRIBUTION = Message(
+    "PractitionerContribution",
+    "the state entries that the events of one raw partition have of one Practitioner",
+    _text(
+        rf'^\["[^"|]+\|[^"|]+","Practitioner/{UUID}","[a-zA-Z0-9._-]+/[0-9]+"\]$',
+        "JSON array: vendor|tenant, Practitioner/id, topic/partition of the raw records. It contains no patient key",
+    ),
+    CANONICAL_RECORD,
     {
-        "type": ["object", "null"],
-        "description": "null: erased",
-        "required": ["s", "v"],
-        "properties": {
-            "s": {
-                "type": "array",
-                "description": "version: UNIX seconds, digits of the fraction, event key, the instant as text",
-                "items": [{"type": "integer"}, {"type": "string"}, {"type": "string"}, {"type": "string"}],
-                "minItems": 4,
-                "additionalItems": False,
-            },
-            "v": {"description": "the entry's value, in a form of its own"},
-        },
+        "type": "object",
+        "description": "entry name → entry",
+        "minProperties": 1,
+        "additionalProperties": _ENTRY_OF_STATE,
     },
+)
+TOMBSTONE_OF_CONTRIBUTION = Message(
+    "NoContribution",
+    "no event of that raw partition names the Practitioner any more, as a replay of all events found",
+    CONTRIBUTION.key,
+    NO_HEADERS,
+    {"type": "null"},
 )
 LETTER_STATUS = Message(
     "DeadLetterStatus",
@@ -194,6 +224,7 @@ _BY_TOPIC: Mapping[str, tuple[Message, ...]] = {
             issue={"type": "array", "minItems": 1},
         ),
     ),
+    CONTRIBUTIONS: (CONTRIBUTION, TOMBSTONE_OF_CONTRIBUTION),
     DEAD_LETTER_STATUS: (LETTER_STATUS,),
     ERASED: (BLOCK,),
 }

@@ -13,6 +13,7 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.topics.declared import (
     BUNDLE,
+    CONTRIBUTIONS,
     DEAD_LETTER_STATUS,
     ENRICHED,
     ERASED,
@@ -65,6 +66,7 @@ PRIVILEGES = (
     Privilege("worker", "Topic", ENRICHED_RAW, ("Read",), "events"),
     Privilege("worker", "Topic", STATE, ("Read", "Write"), "state entries of folds"),
     Privilege("worker", "Topic", ENRICHED_STATE, ("Read", "Write"), "state entries of folds"),
+    Privilege("worker", "Topic", CONTRIBUTIONS, ("Read", "Write"), "what raw partitions contribute to Practitioners"),
     Privilege("worker", "Topic", CANONICAL, ("Write",), "resources"),
     Privilege("worker", "Topic", BUNDLE, ("Write",), "Bundles"),
     Privilege("worker", "Topic", OUTCOME, ("Write",), "OperationOutcomes"),
@@ -96,6 +98,7 @@ PRIVILEGES = (
     Privilege("operator", "Topic", OUTCOME, ("Read",), "trace, forget"),
     Privilege("operator", "Topic", STATE, ("Read", "Write"), "replay, forget"),
     Privilege("operator", "Topic", ENRICHED_STATE, ("Read", "Write"), "replay, forget"),
+    Privilege("operator", "Topic", CONTRIBUTIONS, ("Read", "Write"), "replay"),
     Privilege("operator", "Topic", ERASED, ("Read", "Write"), "forget; Read: replay, redriven letters"),
     Privilege("operator", "Group", "<group>.scan", ("Describe",), "librdkafka looks up its coordinator"),
     Privilege(

@@ -176,6 +176,8 @@ def _tables(found: "Status", topics: bool) -> Iterator[Rows]:
 
 def _inflows(inflows: "Iterable[Inflow]") -> Iterator[Sequence[Cell]]:
     """Make the rows. A vendor's dead letters are in the first row of the vendor only."""
+    from fhirline.streams.operate.status.summary import ALL
+
     seen: set[str] = set()
     for inflow in inflows:
         letters: Cell = f"{inflow.letters} in all" if inflow.dead_letters is None else inflow.dead_letters
@@ -188,7 +190,7 @@ def _inflows(inflows: "Iterable[Inflow]") -> Iterator[Sequence[Cell]]:
             _known(inflow.lag),
             _known(inflow.lag_most),
             _age(inflow.age),
-            "" if inflow.vendor in seen else letters,
+            "" if inflow.vendor in {*seen, ALL} else letters,
         )
         seen.add(inflow.vendor)
 

@@ -1,4 +1,4 @@
-"""The worker: a Faust app with one agent for each raw topic, and the tasks that run beside the agents.
+"""The worker: a Faust app with an agent for each raw topic and one for Practitioners, and tasks beside the agents.
 
 **When an offset may be committed.** The offset after an event is committed only once Kafka has acknowledged every
 record that follows from that event and from every event before it in its partition.
@@ -21,11 +21,14 @@ Four rules keep this:
 And one rule keeps a partition from standing still:
 
 5. An event over which processes have ended becomes a dead letter (`streams.step2_consume.unfinished`).
+
+The agent of ``fold.practitioner`` keeps the same rules: its records are what raw events contribute to Practitioners
+(`streams.step2_consume.practitioners`).
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import faust
 import structlog
@@ -34,7 +37,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import faust_credentials
-from fhirline.streams.kafka.records import TopicPartition, from_faust
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_faust
 from fhirline.streams.step2_consume.batch import BatchProcessor
 from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 from fhirline.streams.step2_consume.faust.batching import take_batches
@@ -43,12 +46,14 @@ from fhirline.streams.step2_consume.faust.offset_gaps import Committed
 from fhirline.streams.step2_consume.faust.offsets import LogTruncated, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on
+from fhirline.streams.step2_consume.practitioners import PractitionerProcessor
 from fhirline.streams.step2_consume.unfinished import Unfinished
 from fhirline.streams.step3_restore.client_id import client_id
 from fhirline.streams.step3_restore.erasure_list import hashing
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
+from fhirline.streams.step3_restore.topic_cache import TopicCache
 from fhirline.streams.step5_publish.publish import PRODUCERS, RecordPublisher
-from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic
+from fhirline.topics.declared import CONTRIBUTIONS, ENRICHED, enriched_topic, raw_topic
 
 if TYPE_CHECKING:
     from fhirline.streams.observe.tracing.spans import Tracing
@@ -100,6 +105,20 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+class Processor(Protocol):
+    """Processes the batches of one topic."""
+
+    @property
+    def state(self) -> TopicCache[Any]:
+        """What is restored before a batch."""
+
+    async def prepare(self) -> None:
+        """Restore the partitions just assigned."""
+
+    async def process(self, raws: Sequence[ConsumerRecord], unfinished: Unfinished, /) -> None:
+        """Return once everything that follows from the records is durable."""
+
+
 class Worker:
     """One process of the consumer group. ``app`` is its Faust app; nothing is ever sent through it.
 
@@ -134,10 +153,13 @@ class Worker:
                 vendor, settings, normalize, publisher, self._fence, self._erasures, endpoint.metrics, tracing, enriched
             )
 
-        self._processors = {raw_topic(vendor): new_processor(vendor) for vendor in vendors}
+        self._processors: dict[str, Processor] = {raw_topic(vendor): new_processor(vendor) for vendor in vendors}
         self._processors |= {
             enriched_topic(vendor): new_processor(vendor, enriched=True) for vendor in vendors if vendor in ENRICHED
         }
+        self._processors[CONTRIBUTIONS] = PractitionerProcessor(
+            settings, normalize, publisher, self._fence, endpoint.metrics
+        )
         endpoint.look_up(self.app, {topic: processor.state for topic, processor in self._processors.items()})
         self._register()
 
@@ -166,7 +188,7 @@ class Worker:
 
         return agent
 
-    async def consume(self, stream: Any, processor: BatchProcessor) -> None:
+    async def consume(self, stream: Any, processor: Processor) -> None:
         """Process one topic's events, batch by batch, and acknowledge each batch once it is delivered."""
         try:
             async for events in take_batches(stream, self._settings.batch_size, self._settings.batch_within):

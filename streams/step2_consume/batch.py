@@ -1,7 +1,5 @@
 """One batch of raw records: restore the state, map, deliver. When that returns, the records may be acknowledged."""
 
-import asyncio
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -13,15 +11,16 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
 from fhirline.streams.kafka.headers import EVENT_KEY, TABLES_VERSION, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
-from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on, yielding_to_loop
+from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, yielding_to_loop
 from fhirline.streams.step2_consume.metrics import BatchCounts, VendorMetrics, WorkerMetrics
+from fhirline.streams.step2_consume.restoring import Restoring
 from fhirline.streams.step2_consume.unfinished import Unfinished
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step3_restore.state import PartitionState, StateCache, StateEntryTooLarge
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE, smaller_letters, too_large_letter
 from fhirline.streams.step4_normalize.map_event import given_up, map_event, state_too_large
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
-from fhirline.topics.declared import dead_letter_topic, state_topic
+from fhirline.topics.declared import CONTRIBUTIONS, dead_letter_topic, state_topic
 
 if TYPE_CHECKING:
     from fhirline.streams.observe.tracing.spans import BatchSpans, Tracing
@@ -38,6 +37,8 @@ class _Mapped:
 
     counts: BatchCounts
     records: list[ProducerRecord] = field(default_factory=list)
+    contributions: dict[bytes, ProducerRecord] = field(default_factory=dict)
+    """The last contribution of each key: it contains the batch's earlier ones."""
     constants: dict[bytes, bytes | None] = field(default_factory=dict)
     sources: dict[int, ConsumerRecord] = field(default_factory=dict)
     """The raw record of each record, by its ``id()``. State entries are not in it."""
@@ -71,8 +72,7 @@ class BatchProcessor:
         self._publisher = publisher
         self._fence = fence
         self._erasures = erasures
-        self._state_lock = asyncio.Lock()
-        """Held while state is read or changed: a thread that restores must not meet the mapping of a batch."""
+        self._restoring = Restoring(self.state)
         self._constants: dict[bytes, bytes | None] = {}
         """Values of constant records that have been acknowledged, by key."""
 
@@ -83,10 +83,11 @@ class BatchProcessor:
         """
         mapped = _Mapped(self._metrics.batch())
         spans = self._tracing.batch(raws[0].topic, len(raws)) if self._tracing else None
-        async with self._state_lock:
+        async with self._restoring.lock:
             states = await self._ready({raw.partition for raw in raws})
             async with unfinished.attempt(raws) as give_up:
                 await self._map(raws, states, mapped, spans, give_up=give_up)
+        mapped.records.extend(mapped.contributions.values())
         await self._exit_if_erased(mapped.patients)
         self._fence.check()
         if any(self.state.cached(partition) is not state for partition, state in states.items()):
@@ -134,6 +135,11 @@ class BatchProcessor:
                         continue
                     into.constants[record.key] = record.value
                 into.sources[id(record)] = raw
+                if record.topic == CONTRIBUTIONS:
+                    if replaced := into.contributions.get(record.key):
+                        del into.sources[id(replaced)]  # another record may get its id
+                    into.contributions[record.key] = record
+                    continue
                 into.records.append(record)
             into.records.extend(entries)
             if self._debug and mapped.normalized:
@@ -184,32 +190,16 @@ class BatchProcessor:
 
     async def prepare(self) -> None:
         """Restore the partitions just assigned, so that the first batch need not wait. Ends the process on failure."""
-        try:
-            async with self._state_lock:
-                await self._restored(set())
-        except Exception as error:  # noqa: BLE001  # without state nothing may be mapped
-            exit_uncommitted_on("state could not be restored", error)
+        await self._restoring.prepare()
 
     async def _ready(self, partitions: set[int]) -> dict[int, PartitionState]:
         """Return the partitions' states once they are restored and the erasure list is fresh."""
         while True:
-            states = await self._restored(partitions)
+            await self._restoring.read_on()
+            states = await self._restoring.restored(partitions)
             if self._erasures.fresh:  # a restore may take longer than the list stays fresh
                 return states
             await self._erasures.ensure_fresh()
-
-    async def _restored(self, partitions: set[int]) -> dict[int, PartitionState]:
-        """Return the partitions' states, restored, and read on where another writer has written."""
-        if self.state.look_due and (behind := await asyncio.to_thread(self.state.partitions_behind)):
-            read = await asyncio.to_thread(self.state.restore, behind)
-            log.info("state read on", topic=self.state.topic, partitions=len(behind), records=read)
-        # All assigned partitions at once: the consumer's first answer takes longer than most restores.
-        while missing := self.state.unread() | {each for each in partitions if self.state.ready(each) is None}:
-            started = time.monotonic()
-            read = await asyncio.to_thread(self.state.restore, missing)
-            seconds = round(time.monotonic() - started, 3)
-            log.info("state restored", topic=self.state.topic, partitions=len(missing), records=read, seconds=seconds)
-        return {each: self.state.partition(each) for each in partitions}
 
     def _delivered(self, record: Message) -> None:
         """Advance the state's position over an acknowledged entry of our own."""

@@ -12,7 +12,7 @@ from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
 from fhirline.streams.observe.metrics.lookups import Lag, Lags, StateSize, StateSizes
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.step2_consume.metrics import WorkerMetrics
-from fhirline.streams.step3_restore.state import StateCache
+from fhirline.streams.step3_restore.topic_cache import TopicCache
 
 
 class WorkerEndpoint:
@@ -26,12 +26,12 @@ class WorkerEndpoint:
         self.metrics = WorkerMetrics(self.registry)
         self._settings = settings
         self._app: Any = None
-        self._states: Mapping[str, StateCache] = {}
+        self._states: Mapping[str, TopicCache[Any]] = {}
         self._listener = bound(settings)
         self.watch = KafkaWatch(settings)
 
-    def look_up(self, app: Any, states: Mapping[str, StateCache]) -> None:
-        """Show this app's lag, and the size of these states (raw topic → state)."""
+    def look_up(self, app: Any, states: Mapping[str, TopicCache[Any]]) -> None:
+        """Show this app's lag, and the size of these states (topic that is read → state)."""
         self._app, self._states = app, states
         Lags(self.registry, self._settings.group, dict.fromkeys(states, self._settings.partitions), self.lags)
         StateSizes(self.registry, self.sizes)

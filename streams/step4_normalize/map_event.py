@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.table_digests import tables_version
 from fhirline.mappers import MAPPING_VERSION
+from fhirline.mappers.pipeline.contributions import ContributionKey, contributed, encoded, version_of
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
 from fhirline.mappers.pipeline.limits import TooComplex
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer, Output, State, StateUpdate
@@ -33,7 +34,7 @@ from fhirline.streams.step4_normalize.dead_letter import (
     unreadable_letter,
 )
 from fhirline.streams.step4_normalize.raw_event import envelope_of
-from fhirline.topics.declared import BUNDLE, OUTCOME, canonical_topic
+from fhirline.topics.declared import BUNDLE, CONTRIBUTIONS, OUTCOME, SHARED_TYPES, canonical_topic
 from fhirline.topics.partition import partition_for
 
 LARGE = 262_144
@@ -43,7 +44,11 @@ cycles, and collections while a million objects are made take most of the time."
 
 @dataclass(frozen=True, slots=True)
 class MappedEvent:
-    """A mapped raw record: the records to publish, and the state updates."""
+    """A mapped raw record: the records to publish, and the state updates.
+
+    Of a Practitioner the records have what the raw partition contributes to it, for `step2_consume.practitioners`, and
+    not the resource.
+    """
 
     records: tuple[ProducerRecord, ...]
     state_updates: tuple[StateUpdate, ...] = ()
@@ -97,7 +102,7 @@ def _map_event(
             return MappedEvent((), erased=envelope.event_key)
         key = raw_key(envelope)
         normalized = normalize(envelope, state)
-        records = [*_outputs(raw, envelope, normalized, partitions, tables)]
+        records = [*_outputs(raw, envelope, normalized, state, partitions, tables)]
     except (ConfigurationError, KafkaAccessError):
         raise
     except TooComplex as error:
@@ -145,9 +150,9 @@ def state_too_large(raw: ConsumerRecord, topic: str, normalize: Normalizer) -> M
 
 
 def _outputs(
-    raw: ConsumerRecord, envelope: Envelope, normalized: Normalized, partitions: int, tables: str
+    raw: ConsumerRecord, envelope: Envelope, normalized: Normalized, state: State, partitions: int, tables: str
 ) -> Sequence[ProducerRecord]:
-    """Address resources, Bundle and outcome to their topics and partitions, with their headers."""
+    """Address resources, contributions, Bundle and outcome to their topics and partitions, with their headers."""
     common = headers.headers(
         vendor=envelope.vendor,
         tenant=envelope.tenant,
@@ -158,15 +163,27 @@ def _outputs(
     )
     of_version: dict[Version, headers.Headers] = {}  # most of an event's records have the event's own version
 
-    def record(topic: str, output: Output) -> ProducerRecord:
-        own = of_version.get(output.version)
+    def headers_for(version: Version) -> headers.Headers:
+        own = of_version.get(version)
         if own is None:
-            own = common + headers.headers(event_key=output.version.event_key, occurred_at=output.version.at)
-            of_version[output.version] = own
+            own = common + headers.headers(event_key=version.event_key, occurred_at=version.at)
+            of_version[version] = own
+        return own
+
+    def record(topic: str, output: Output) -> ProducerRecord:
         partition = partition_for(output.partition_by, partitions)
+        own = headers_for(output.version)
         return ProducerRecord(topic, output.key.encode(), output.value, partition, own, constant=output.constant)
 
-    records = [record(canonical_topic(output.resource["resourceType"]), output) for output in normalized.outputs]
+    records = [
+        record(canonical_topic(resource_type), output)
+        for output in normalized.outputs
+        if (resource_type := output.resource["resourceType"]) not in SHARED_TYPES
+    ]
+    for subject, entries in contributed(normalized.state_updates, state).items():
+        key = ContributionKey(envelope.vendor, envelope.tenant, subject, str(raw.topic_partition)).text
+        own = headers_for(version_of(entries))
+        records.append(ProducerRecord(CONTRIBUTIONS, key, encoded(entries), partition_for(subject, partitions), own))
     if normalized.bundle:
         records.append(record(BUNDLE, normalized.bundle))
     if normalized.outcome:

@@ -14,7 +14,7 @@ from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
 from fhirline.streams.step4_normalize.map_event import MappedEvent
-from fhirline.topics.declared import canonical_topic, dead_letter_topic, raw_topic
+from fhirline.topics.declared import CONTRIBUTIONS, canonical_topic, dead_letter_topic, raw_topic
 from tests.support.messages import header_of
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, undisturbed
@@ -63,6 +63,10 @@ def raw_topics(settings: Settings) -> list[str]:
     return [raw_topic(vendor) for vendor in load_vendors(settings.vendors_file).names]
 
 
+def read_topics(settings: Settings) -> list[str]:
+    return [*raw_topics(settings), CONTRIBUTIONS]
+
+
 def raw_records(settings: Settings) -> Iterator[ConsumerRecord]:
     """Yield the records of the raw topics, each partition in its order."""
     for message in read_all(settings, raw_topics(settings)):
@@ -70,9 +74,9 @@ def raw_records(settings: Settings) -> Iterator[ConsumerRecord]:
 
 
 def committed(settings: Settings) -> dict[TopicPartition, int]:
-    """Return the group's committed offsets on the raw topics; 0 where it has none."""
+    """Return the group's committed offsets on the topics that workers read; 0 where it has none."""
     with _consumer(settings, settings.group) as consumer:
-        answers = consumer.committed(_partitions(consumer, raw_topics(settings)), timeout=30)
+        answers = consumer.committed(_partitions(consumer, read_topics(settings)), timeout=30)
         return {TopicPartition(each.topic, each.partition): max(0, each.offset) for each in answers}
 
 
@@ -101,9 +105,12 @@ def wait_drained(settings: Settings) -> None:
 
 
 def lag(settings: Settings) -> int:
-    """Return how many raw records the group has not committed."""
+    """Return how many records the group has not committed.
+
+    Ends are asked for after what is committed: a contribution is written before its raw record's offset is committed.
+    """
     done = committed(settings)
-    return sum(end - done[partition] for partition, end in ends(settings, raw_topics(settings)).items())
+    return sum(end - done[partition] for partition, end in ends(settings, read_topics(settings)).items())
 
 
 def settled(ask: Callable[[], int]) -> int | None:

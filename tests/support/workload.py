@@ -25,8 +25,10 @@ from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, partition_of, position_of
 from fhirline.streams.kafka.records import produce as produce_one
 from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step2_consume.practitioners import practitioner_record
+from fhirline.streams.step3_restore.contributions import PartitionContributions
 from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
-from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
+from fhirline.topics.declared import BUNDLE, CONTRIBUTIONS, OUTCOME, RESOURCE_TYPES, canonical_topic
 from tests.support.cases import cases
 from tests.support.waiting import LIMIT
 
@@ -34,9 +36,6 @@ PATIENTS = 40
 RECEIVED_AT = 1_717_243_200  # 2024-06-01T12:00:00Z
 MESSAGES = (BUNDLE, OUTCOME)
 """Messages about one event at one time, not state: an event that is read again may make others (mapping.md §3.1)."""
-
-UNSHARED = ("Practitioner/",)
-"""Practitioner has no single writer (mapping.md §3.2)."""
 
 
 def events(count: int, seed: int) -> Iterator[ProducerRecord]:
@@ -109,6 +108,7 @@ def undisturbed(
     """Topic-and-key → last value, as one run over the raw topics makes it; ``seen`` is told of each step."""
     normalize = build_normalizer(settings)
     memories: dict[TopicPartition, InMemoryState] = {}
+    contributions = PartitionContributions()
     store: dict[str, bytes] = {}
     for raw in raws:
         memory = memories.setdefault(raw.topic_partition, InMemoryState())
@@ -116,10 +116,19 @@ def undisturbed(
         memory.apply(followed.state_updates)
         seen(raw, followed)
         for record in followed.records:
-            if not record.topic.startswith("dead-letter."):
-                assert record.value is not None, f"a tombstone for {record.topic}"
+            if record.topic.startswith("dead-letter."):
+                continue
+            assert record.value is not None, f"a tombstone for {record.topic}"
+            if record.topic == CONTRIBUTIONS:
+                contributions.read(record.key, record.value, record.headers)
+            else:
                 store[f"{record.topic} {record.key.decode()}"] = record.value
-    return {name: value for name, value in store.items() if not any(each in name for each in UNSHARED)}
+    for subject in contributions:
+        made = practitioner_record(normalize, contributions(subject), settings.partitions)
+        assert made is not None
+        assert made.value is not None
+        store[f"{made.topic} {made.key.decode()}"] = made.value
+    return store
 
 
 @dataclass
@@ -172,15 +181,15 @@ class Store:
         return {kind: len(names) for kind, names in self.different(expected).items()}
 
     def different(self, expected: dict[str, bytes]) -> dict[str, list[str]]:
-        shared = {name: value for name, value in self.values.items() if not any(each in name for each in UNSHARED)}
+        found = self.values
         return {
-            "missing": sorted(expected.keys() - shared.keys()),
+            "missing": sorted(expected.keys() - found.keys()),
             "differing": sorted(
                 name
-                for name in expected.keys() & shared.keys()
-                if shared[name] != expected[name] and not name.startswith(MESSAGES)
+                for name in expected.keys() & found.keys()
+                if found[name] != expected[name] and not name.startswith(MESSAGES)
             ),
-            "unexpected": sorted(name for name in shared.keys() - expected.keys() if not name.startswith(MESSAGES)),
+            "unexpected": sorted(name for name in found.keys() - expected.keys() if not name.startswith(MESSAGES)),
         }
 
     def close(self) -> None:

@@ -111,7 +111,9 @@ def test_channels_and_configuration_are_those_of_the_declared_topics() -> None:
         assert (kafka["topic"], kafka["partitions"], kafka["replicas"]) == (name, topic.partitions, 2)
         told = {key: ",".join(v) if isinstance(v, list) else str(v) for key, v in kafka["topicConfiguration"].items()}
         assert told == dict(topic.config)
-        assert ("x-internal" in channels[name]) == name.startswith(("normalizer.state", "normalizer.d", "normalizer.e"))
+        assert ("x-internal" in channels[name]) == name.startswith(
+            ("fold.", "normalizer.state", "normalizer.d", "normalizer.e")
+        )
         assert ("FHIRLINE_PARTITIONS" in channels[name]["description"]) == (topic.partitions == 3)
 
 

@@ -69,7 +69,7 @@ def test_every_topic_is_declared_once_and_says_what_its_key_is() -> None:
 
 def test_topics_that_belong_together_have_one_number_of_partitions() -> None:
     topics = {each.name: each for each in declared(settings_for(NOWHERE, partitions=12, replication_factor=3))}
-    together = [name for name in topics if name.startswith(("raw.", "fhir.r4.", "normalizer.state."))]
+    together = [name for name in topics if name.startswith(("raw.", "fhir.r4.", "fold.", "normalizer.state."))]
     assert len(together) == len(RESOURCE_TYPES) + 1 + 2 * (len(VENDORS) + len(ENRICHED))
     assert {topics[name].partitions for name in together} == {12}
     assert {each.replication_factor for each in topics.values()} == {3}
@@ -78,7 +78,7 @@ def test_topics_that_belong_together_have_one_number_of_partitions() -> None:
 def test_nothing_that_cannot_be_made_again_is_ever_deleted() -> None:
     for each in declared(settings_for(NOWHERE)):
         kept_whole = each.name.startswith(("raw.", "dead-letter."))
-        compacted = each.name.startswith("normalizer.") or each.name.startswith("fhir.r4.")
+        compacted = each.name.startswith(("normalizer.", "fhir.r4.", "fold."))
         if kept_whole:
             assert (each.cleanup, each.retention) == ("delete", FOREVER), each.name
         elif each.name in (BUNDLE, OUTCOME):

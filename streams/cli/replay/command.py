@@ -60,7 +60,7 @@ def replay(request: ReplayRequest) -> None:
     from fhirline.streams.operate.replay.inputs import InputsChanged
     from fhirline.streams.operate.replay.run import Failed, Interrupted
     from fhirline.streams.step3_restore.erasure_list_feed import ErasedSince
-    from fhirline.streams.step3_restore.state import RestoreFailed
+    from fhirline.streams.step3_restore.topic_cache import RestoreFailed
     from fhirline.streams.step5_publish.publish import PublishFailed
 
     settings = load_settings()

@@ -5,7 +5,7 @@ A run passes these modules in order:
 1. ``selection``: which events a run maps.
 2. ``offset_ranges``: where they are.
 3. ``topic_index``: what the canonical topics contain.
-4. ``remap``: map a partition, in a process of its own, into its ``journal``.
+4. ``remap``: map a partition, in a process of its own, into its ``journal``. ``practitioners`` folds over partitions.
 5. ``compare``: find what differs.
 6. ``publish``: write what differs. ``bundles`` sends the transaction Bundles of the range.
 

@@ -7,8 +7,10 @@ Only the last value of a key is compared, and only with a record that it may rep
   show that: a late event writes it with the greatest version of all its events;
 * written by the same event when it was delivered again outside the range. The two may differ in the time of receipt,
   and the last delivery's stays;
-* written by an event of another raw partition (Practitioner; resources that are the same for all events). The order
-  between partitions cannot be repeated, so the topic's record is compared only with what its own partition makes.
+* written by an event of another raw partition (resources that are the same for all events). The order between
+  partitions cannot be repeated, so the topic's record is compared only with what its own partition makes.
+
+A Practitioner is folded over all partitions (`practitioners`), so that it is compared whichever event wrote it.
 """
 
 from collections import Counter
@@ -19,6 +21,7 @@ import orjson
 
 from fhirline.config.settings import Settings
 from fhirline.mappers import MAPPING_VERSION
+from fhirline.streams.kafka.headers import RAW, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, position_of
 from fhirline.streams.operate.replay.difference import (
@@ -28,9 +31,10 @@ from fhirline.streams.operate.replay.difference import (
     differing_paths,
     differs_by_version_only,
 )
-from fhirline.streams.operate.replay.journal import Journal, RemappedRecord
+from fhirline.streams.operate.replay.journal import Journal, RemappedRecord, unpacked
+from fhirline.streams.operate.replay.practitioners import Practitioners
 from fhirline.streams.operate.replay.topic_index import IndexedRecord, TopicIndex
-from fhirline.topics.declared import PATIENTLESS_TYPES, canonical_topic
+from fhirline.topics.declared import CONTRIBUTIONS, PATIENTLESS_TYPES, canonical_topic
 
 _RANKED = (Kind.KEPT, Kind.SAME, Kind.NEW, Kind.CHANGED)
 """For a key that several partitions make: the last of these kinds is the key's."""
@@ -48,7 +52,7 @@ class Candidate:
     @property
     def raw(self) -> str:
         """The position of the raw record that it was made from."""
-        return f"{self.source}/{self.record.raw_offset}"
+        return _raw(self.record, self.source)
 
 
 def classify(record: RemappedRecord, source: str, present: IndexedRecord | None, journal: Journal) -> Kind:
@@ -65,15 +69,33 @@ def classify(record: RemappedRecord, source: str, present: IndexedRecord | None,
     return Kind.KEPT if repeated and not journal.has_mapped(present.raw_offset) else Kind.CHANGED
 
 
+def classify_shared(record: RemappedRecord, present: IndexedRecord | None, journal: Journal | None) -> Kind:
+    """Classify a Practitioner. ``journal`` is that of the raw partition whose event wrote the topic's record."""
+    if present is None:
+        return Kind.NEW
+    if present.digest == record.digest:
+        return Kind.SAME
+    if present.version > record.version or (journal is not None and present.raw_offset >= (journal.next or 0)):
+        return Kind.KEPT
+    return Kind.CHANGED
+
+
 class Comparison:
     """Compares journals with the index. Call `candidates` first, then `gone`; `described` finds what changed."""
 
     def __init__(
-        self, settings: Settings, index: TopicIndex, journals: Mapping[str, Journal], prefix: str = ""
+        self,
+        settings: Settings,
+        index: TopicIndex,
+        journals: Mapping[str, Journal],
+        practitioners: Practitioners,
+        prefix: str = "",
     ) -> None:
         self._settings = settings
         self._index = index
-        self._journals = journals
+        self._practitioners = practitioners
+        self._sources = journals
+        self._journals = {**journals, CONTRIBUTIONS: practitioners.journal}
         self._prefix = prefix
         self.unchanged: Counter[tuple[str, Kind]] = Counter()
         """(resource type, kind) → number of keys that need no record: same, or kept."""
@@ -91,7 +113,10 @@ class Comparison:
             for record in journal.records():
                 place, resource_type = (record.key, record.partition), record.key.partition("/")[0]
                 present = self._index.get(*place)
-                kind = classify(record, source, present, journal)
+                if source == CONTRIBUTIONS:
+                    kind = classify_shared(record, present, self._sources.get(present.source) if present else None)
+                else:
+                    kind = classify(record, source, present, journal)
                 if record.value is None and kind in wanted:
                     kind = Kind.KEPT
                 if resource_type in PATIENTLESS_TYPES:
@@ -113,8 +138,10 @@ class Comparison:
         Records of an event that fails now stay, because that is a defect to fix. So does the Device of an earlier
         mapping version, which Provenances outside the range refer to.
         """
-        for source, journal in self._journals.items():
+        for source, journal in self._sources.items():
             for present in self._index.written_by(source):
+                if self._practitioners.contributed(present.key):
+                    continue
                 if not journal.has_mapped(present.raw_offset) or journal.has_failed(present.raw_offset):
                     continue
                 if any(each.get(present.key, present.partition) for each in self._journals.values()):
@@ -171,6 +198,13 @@ def _is_mapper(record: RemappedRecord) -> bool:
     return any(name.get("name") == "fhirline" for name in names)
 
 
+def _raw(record: RemappedRecord, source: str) -> str:
+    """Return the position of the raw record that a record was made from; of a Practitioner, its latest event's."""
+    if source == CONTRIBUTIONS:
+        return header(unpacked(record.headers or b"[]"), RAW) or ""
+    return f"{source}/{record.raw_offset}"
+
+
 def _described(record: RemappedRecord, source: str, was: str, tables_was: str, *, value: bytes) -> Difference:
     present, now = orjson.loads(value), orjson.loads(record.value or b"{}")
     by_version = was != MAPPING_VERSION and differs_by_version_only(present, now)
@@ -178,7 +212,7 @@ def _described(record: RemappedRecord, source: str, was: str, tables_was: str, *
         Kind.BY_VERSION if by_version else Kind.CHANGED,
         record.key,
         record.partition,
-        f"{source}/{record.raw_offset}",
+        _raw(record, source),
         was,
         tuple(sorted(differing_paths(present, now))),
         tables_was,

@@ -17,11 +17,15 @@ import orjson
 from fhirline.config.private_files import make_private
 from fhirline.streams.kafka.headers import Headers
 from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.topics.declared import CONTRIBUTIONS
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     key TEXT, partition INT, version TEXT, raw_offset INT, own INT, constant INT, digest BLOB, value BLOB, headers BLOB,
     PRIMARY KEY (key, partition)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS contributions (
+    key BLOB PRIMARY KEY, partition INT, value BLOB, headers BLOB
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state_entries (key BLOB PRIMARY KEY, value BLOB, live INT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS mapped (offset INTEGER PRIMARY KEY, live INT);
@@ -49,18 +53,29 @@ class RemappedRecord:
     headers: bytes | None
 
     def record(self, topic: str) -> ProducerRecord:
-        headers: Headers = [(name, text.encode()) for name, text in orjson.loads(self.headers or b"[]")]
-        return ProducerRecord(topic, self.key.encode(), self.value, self.partition, headers)
+        return ProducerRecord(topic, self.key.encode(), self.value, self.partition, unpacked(self.headers or b"[]"))
+
+
+def packed(headers: Headers) -> bytes:
+    """Write headers as JSON."""
+    return orjson.dumps([(name, value.decode()) for name, value in headers])
+
+
+def unpacked(headers: bytes) -> Headers:
+    """Reverse `packed`."""
+    return [(name, text.encode()) for name, text in orjson.loads(headers)]
 
 
 @dataclass(slots=True)
 class Batch:
     """The last values that a batch of raw events has made.
 
-    ``records``: by key and partition. ``mapped``: raw offsets. ``failed``: raw offset, error code, event key.
+    ``records``: by key and partition. ``contributions`` to Practitioners: by key. ``mapped``: raw offsets. ``failed``:
+    raw offset, error code, event key.
     """
 
     records: dict[tuple[str, int], RemappedRecord] = field(default_factory=dict)
+    contributions: dict[bytes, ProducerRecord] = field(default_factory=dict)
     state_entries: dict[bytes, bytes] = field(default_factory=dict)
     mapped: list[int] = field(default_factory=list)
     failed: list[tuple[int, str, str]] = field(default_factory=list)
@@ -102,6 +117,10 @@ class Journal:
                 ),
             )
             database.executemany(
+                "INSERT OR REPLACE INTO contributions VALUES (?, ?, ?, ?)",
+                ((r.key, r.partition, r.value, packed(r.headers)) for r in batch.contributions.values()),
+            )
+            database.executemany(
                 "INSERT OR REPLACE INTO state_entries VALUES (?, ?, ?)",
                 ((key, value, live) for key, value in batch.state_entries.items() if value),
             )
@@ -123,6 +142,17 @@ class Journal:
 
     def has_state_entry(self, key: bytes) -> bool:
         return self._database.execute("SELECT 1 FROM state_entries WHERE key = ?", (key,)).fetchone() is not None
+
+    def contributions(self) -> Iterator[ProducerRecord]:
+        """Return what the partition's events, live ones too, contribute to Practitioners."""
+        for key, partition, value, headers in self._database.execute("SELECT * FROM contributions ORDER BY key"):
+            yield ProducerRecord(CONTRIBUTIONS, key, value, partition, unpacked(headers))
+
+    def replace_records(self, records: Iterable[RemappedRecord]) -> None:
+        """Replace all records."""
+        with self._database as database:
+            database.execute("DELETE FROM records")
+        self.save(Batch({(record.key, record.partition): record for record in records}), 0, live=False)
 
     def records(self) -> Iterator[RemappedRecord]:
         for row in self._database.execute("SELECT * FROM records ORDER BY key, partition"):

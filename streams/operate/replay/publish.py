@@ -7,9 +7,10 @@ Kafka has no compare-and-set and no locks. Three rules replace them, for state a
 2. **Read back.** Afterwards the records between that reading and ours are read. If a live worker's record of the same
    key is among them, ours has covered it. It is written again, unchanged, until there is none.
 3. **State first.** State entries are written before any canonical record. Live workers read them at most a second later
-   (step3, `StateCache.behind`) and then fold over them. What a worker folded over old entries in between is found in
-   the next round: live events since the replay began are mapped as well, and a worker's record that differs is
-   corrected. Rounds end when one has nothing to write.
+   (step3, `TopicCache.partitions_behind`) and then fold over them. What a worker folded over old entries in between is
+   found in the next round: live events since the replay began are mapped as well, and a worker's record that differs
+   is corrected. Rounds end when one has nothing to write. Contributions to Practitioners are such records too, and are
+   written before the Practitioners.
 
 So an event that arrives between comparing and publishing is not lost. Two effects remain. Between 1 and 2, for
 milliseconds, a reader may see a key's replayed record before the live event's. And a worker that is busy with one batch
@@ -28,11 +29,13 @@ from fhirline.streams.kafka.headers import RAW, header
 from fhirline.streams.kafka.records import ProducerRecord, headers_of, position_of
 from fhirline.streams.operate.replay.compare import Comparison
 from fhirline.streams.operate.replay.journal import Journal
+from fhirline.streams.operate.replay.practitioners import Practitioners
 from fhirline.streams.operate.replay.remap import Job
 from fhirline.streams.operate.replay.state_on_topic import Sent, StateOnTopic
 from fhirline.streams.operate.replay.topic_index import TopicIndex
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
-from fhirline.streams.step3_restore.state import LOOK_SECONDS, decode
+from fhirline.streams.step3_restore.state import decode
+from fhirline.streams.step3_restore.topic_cache import LOOK_SECONDS
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import canonical_topic
 
@@ -64,6 +67,7 @@ class Publisher:
     index: TopicIndex
     jobs: Mapping[str, Job]
     journals: Mapping[str, Journal]
+    practitioners: Practitioners
     map_live: Callable[[], None]
     erased: str
     """Fingerprint of the erased patients when the journals were begun. After another erasure nothing is published."""
@@ -85,18 +89,20 @@ class Publisher:
         done = Published()
         if self.prefix:  # shadow topics: no one else writes them, and no state belongs to them
             self.index.read_on()
+            self.practitioners.fold()
             self._canonical(done, advance)
             return done
         for _ in range(ROUNDS):
-            before = (done.records, done.tombstones, done.restored)
+            before = (done.records, done.tombstones, done.restored, done.state_entries)
             present = StateOnTopic.read(self.settings, self.jobs.values())
             self.map_live()
             if sum([self._state(job, present[job.offset_range.source], done) for job in self.jobs.values()]):
                 time.sleep(SETTLE)  # nothing reports when a worker has read its state
                 continue
             self.index.read_on()
+            self._contributions(done)
             self._canonical(done, advance, everything=self.everything and not done.records)
-            if (done.records, done.tombstones, done.restored) == before:
+            if (done.records, done.tombstones, done.restored, done.state_entries) == before:
                 return done
         done.unsettled = True
         return done
@@ -123,8 +129,17 @@ class Publisher:
             records = present.covered(self.settings, ours)
         return sent
 
+    def _contributions(self, done: Published) -> None:
+        """Fold the Practitioners, and write the contributions that differ. The workers fold them as well.
+
+        A live worker's contribution that ours covers is found in the next round, since its event is mapped then.
+        """
+        self.practitioners.fold()
+        self._deliver(self.practitioners.changed, {}, done)
+        done.state_entries += len(self.practitioners.changed)
+
     def _canonical(self, done: Published, advance: Callable[[int], None], everything: bool = False) -> None:
-        comparison = Comparison(self.settings, self.index, self.journals, self.prefix)
+        comparison = Comparison(self.settings, self.index, self.journals, self.practitioners, self.prefix)
         ours: Sent = {}
         batch: list[ProducerRecord] = []
 

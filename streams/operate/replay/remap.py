@@ -20,7 +20,6 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import orjson
 from confluent_kafka import Message
 
 from fhirline.config.exit_codes import ORPHANED
@@ -33,7 +32,7 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
 from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.operate.replay.inputs import InputsChanged, differences, inputs_of
-from fhirline.streams.operate.replay.journal import Batch, Journal, RemappedRecord
+from fhirline.streams.operate.replay.journal import Batch, Journal, RemappedRecord, packed
 from fhirline.streams.operate.replay.offset_ranges import OffsetRange
 from fhirline.streams.operate.replay.plan import Plan
 from fhirline.streams.operate.replay.selection import Selection
@@ -42,7 +41,7 @@ from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step3_restore.state import PartitionState, StateCache, StateEntryTooLarge
 from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event, state_too_large
 from fhirline.streams.step4_normalize.raw_event import envelope_of
-from fhirline.topics.declared import BUNDLE, canonical_topic
+from fhirline.topics.declared import BUNDLE, CONTRIBUTIONS, SHARED_TYPES, canonical_topic
 
 BATCH = 500
 """Events per transaction of the journal. A process checks after each whether to stop; a kill repeats one at most."""
@@ -183,8 +182,10 @@ class Remapper:
     def _add_records(self, raw: ConsumerRecord, mapped: MappedEvent, batch: Batch) -> None:
         if (normalized := mapped.normalized) is None:
             return
+        batch.contributions |= {record.key: record for record in mapped.records if record.topic == CONTRIBUTIONS}
+        outputs = (each for each in normalized.outputs if each.resource["resourceType"] not in SHARED_TYPES)
         canonical = (each for each in mapped.records if each.topic.startswith(_CANONICAL) and each.topic != BUNDLE)
-        for output, record in zip(normalized.outputs, canonical, strict=True):
+        for output, record in zip(outputs, canonical, strict=True):
             assert record.value is not None
             assert record.partition is not None
             own = output.version == normalized.version and "#" in output.resource["meta"]["source"]
@@ -197,7 +198,7 @@ class Remapper:
                 output.constant,
                 digest(record.value),
                 record.value,
-                orjson.dumps([(name, value.decode()) for name, value in record.headers]),
+                packed(record.headers),
             )
 
 

@@ -8,7 +8,7 @@ import queue
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +18,8 @@ from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.config.table_digests import tables_version
 from fhirline.config.terminology import load_terminology
+from fhirline.mappers.pipeline.factory import build_normalizer
+from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, partition_of
@@ -29,6 +31,7 @@ from fhirline.streams.operate.replay.inputs import differences, inputs_of
 from fhirline.streams.operate.replay.journal import Journal
 from fhirline.streams.operate.replay.offset_ranges import offset_ranges
 from fhirline.streams.operate.replay.plan import Plan
+from fhirline.streams.operate.replay.practitioners import Practitioners
 from fhirline.streams.operate.replay.progress import ProgressReporter
 from fhirline.streams.operate.replay.publish import Publisher
 from fhirline.streams.operate.replay.remap import Job, begin, remap
@@ -73,6 +76,8 @@ class Run:
         self.plan = plan
         self._progress = progress or ProgressReporter()
         self._lock = lock
+        self._normalize: Normalizer | None = None
+        self._closing = ExitStack()
         self.index = TopicIndex(folder / "topics.sqlite", settings, plan.selection.vendors, plan.prefix)
         self.jobs = {
             offset_range.source: Job(offset_range, plan.selection, folder, everything=plan.everything)
@@ -132,6 +137,7 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._closing.close()
         self.index.close()
         os.close(self._lock)
 
@@ -150,6 +156,7 @@ class Run:
             self.index,
             self.jobs,
             journals,
+            self._practitioners(journals),
             self._map_live,
             self.plan.erased,
             self.plan.prefix,
@@ -158,7 +165,25 @@ class Run:
         )
 
     def comparison(self, journals: dict[str, Journal]) -> Comparison:
-        return Comparison(self.settings, self.index, journals, self.plan.prefix)
+        practitioners = self._practitioners(journals)
+        practitioners.fold()
+        return Comparison(self.settings, self.index, journals, practitioners, self.plan.prefix)
+
+    def _practitioners(self, journals: dict[str, Journal]) -> Practitioners:
+        """Return the run's Practitioners. They are closed with the run."""
+        if self._normalize is None:
+            self._normalize = build_normalizer(self.settings)
+        made = Practitioners(
+            self.settings,
+            self._normalize,
+            self.index,
+            self.jobs,
+            journals,
+            self.folder,
+            everything=self.plan.everything,
+        )
+        self._closing.callback(made.close)
+        return made
 
     @contextmanager
     def journals(self) -> Iterator[dict[str, Journal]]:

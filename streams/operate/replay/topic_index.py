@@ -148,7 +148,7 @@ class TopicIndex:
             digest(value),
             source,
             int(raw_offset) if raw_offset.isdigit() else -1,
-            _version(header(headers, OCCURRED_AT), header(headers, EVENT_KEY)),
+            version_of_headers(header(headers, OCCURRED_AT), header(headers, EVENT_KEY)),
             header(headers, MAPPING_VERSION) or "",
             header(headers, TABLES_VERSION) or "",
         )
@@ -165,7 +165,7 @@ class TopicIndex:
         return (IndexedRecord(*row) for row in rows)
 
 
-def _version(at: str | None, event_key: str | None) -> str:
-    """Return the version in a record's headers. A record without them is older than any."""
+def version_of_headers(at: str | None, event_key: str | None) -> str:
+    """Return the version in a record's headers, in the form of `sortable`. A record without them is older than any."""
     instant = Instant.parse(at)
     return sortable(Version(instant.order, event_key or "")) if instant else ""

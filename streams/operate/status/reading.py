@@ -17,7 +17,7 @@ from fhirline.streams.kafka.connect import connect
 from fhirline.streams.kafka.embedded_quirks import is_embedded, latest_timestamp_missing
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.operate.status.groups import AGAIN, Group, Groups
-from fhirline.topics.declared import Topic, dead_letter_topic, declared
+from fhirline.topics.declared import CONTRIBUTIONS, Topic, dead_letter_topic, declared
 
 if TYPE_CHECKING:
     from fhirline.streams.operate.dead_letters.board import Board
@@ -138,7 +138,8 @@ class Reader:
         ]
         first = self._offsets(partitions, OffsetSpec.EARLIEST)
         end = self._offsets(partitions, OffsetSpec.LATEST)
-        raw = [each for each in partitions if each.topic.startswith("raw.") and end[each].offset > first[each].offset]
+        read = [each for each in partitions if each.topic.startswith("raw.") or each.topic == CONTRIBUTIONS]
+        raw = [each for each in read if end[each].offset > first[each].offset]
         missing = [each for each in raw if latest_timestamp_missing(end[each])]
         last = {**end, **self._offsets(missing, OffsetSpec.MAX_TIMESTAMP)}
         latest = {each: last[each].timestamp for each in raw if last[each].timestamp >= 0}

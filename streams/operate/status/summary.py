@@ -9,7 +9,10 @@ from fhirline.config.vendors import Vendors
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.operate.status.groups import Group
 from fhirline.streams.operate.status.reading import Ends, Reading
-from fhirline.topics.declared import ENRICHED, Topic, dead_letter_topic, enriched_topic, raw_topic
+from fhirline.topics.declared import CONTRIBUTIONS, ENRICHED, Topic, dead_letter_topic, enriched_topic, raw_topic
+
+ALL = "all"
+"""The vendor of a topic that all vendors share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Inflow:
-    """The events of one raw topic, and one consumer group's lag on it.
+    """The events of one raw topic, and one consumer group's lag on it. The contributions to Practitioners are one too.
 
     ``lag_most``: lag of the partition with the largest. ``age``: seconds since the last event's timestamp, negative if
     a clock is wrong. ``dead_letters``: open ones, None where there are too many to read. ``letters``: all of them.
@@ -64,7 +67,7 @@ class Status:
 
     @property
     def lag(self) -> int | None:
-        """The largest lag of a raw topic; None where one is unknown, such as that of a missing topic."""
+        """The largest lag of a topic that is read; None where one is unknown, such as that of a missing topic."""
         lags = [each.lag for each in self.inflows]
         known = [each for each in lags if each is not None]
         return max(known, default=0) if len(known) == len(lags) else None
@@ -109,7 +112,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A raw topic, and a group that reads it."""
+    """A topic, and a group that reads it."""
 
     vendor: str
     topic: str
@@ -117,7 +120,7 @@ class Source:
 
 
 def sources_of(settings: Settings, vendors: Vendors) -> tuple[Source, ...]:
-    """Return the raw topics of the workers' vendors with their groups, and the enrichment's where a tenant has it."""
+    """Return the topics that workers read, and the enrichment where a tenant has it, with their groups."""
     found = []
     for vendor in settings.vendors or vendors.names:
         found.append(Source(vendor, raw_topic(vendor), settings.group))
@@ -126,7 +129,7 @@ def sources_of(settings: Settings, vendors: Vendors) -> tuple[Source, ...]:
             known = vendors[vendor]
             if known.defaults.enrichment or any(known.settings(each).enrichment for each in known.tenants):
                 found.append(Source(vendor, raw_topic(vendor), f"{settings.group}.enrich"))
-    return tuple(found)
+    return (*found, Source(ALL, CONTRIBUTIONS, settings.group))
 
 
 def summarize(
@@ -134,14 +137,14 @@ def summarize(
 ) -> Status:
     """Summarize the reading ``now``. Rates need a reading ``before``."""
     sources = tuple(sources)
-    raw = {each.topic for each in sources}
+    shown = {each.topic for each in sources}
     volumes = [_volume(topic.name, now, before) for topic in topics]
     return Status(
         bootstrap,
         now.at,
         tuple(_inflow(source, now, before) for source in sources),
         tuple(volume for volume in volumes if volume.topic.startswith("fhir.r4.")),
-        tuple(volume for volume in volumes if not volume.topic.startswith("fhir.r4.") and volume.topic not in raw),
+        tuple(volume for volume in volumes if not volume.topic.startswith("fhir.r4.") and volume.topic not in shown),
         tuple(_members(group, sources, now) for group in now.groups.values()),
         now.exact,
     )
@@ -176,7 +179,7 @@ def _inflow(source: Source, now: Reading, before: Reading | None) -> Inflow:
         sum(lags) if found else None,
         max(lags) if found else None,
         now.at - max(times) / 1000 if times else None,
-        now.open_letters.get(source.vendor),
+        0 if source.vendor == ALL else now.open_letters.get(source.vendor),
         _volume(dead_letter_topic(source.vendor), now, None).records or 0,
     )
 

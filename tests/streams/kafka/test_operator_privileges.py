@@ -17,7 +17,8 @@ from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.status.reading import Reader
 from fhirline.streams.step1_receive.raw_record import raw_record
-from fhirline.streams.step3_restore.state import RestoreFailed, StateCache
+from fhirline.streams.step3_restore.state import StateCache
+from fhirline.streams.step3_restore.topic_cache import RestoreFailed
 from fhirline.topics.declared import (
     BUNDLE,
     ERASED,

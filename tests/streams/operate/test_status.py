@@ -24,7 +24,7 @@ from fhirline.streams.kafka.records import RecordPosition, TopicPartition, posit
 from fhirline.streams.operate.status.groups import Group
 from fhirline.streams.operate.status.reading import Ends, Reader, Reading
 from fhirline.streams.operate.status.summary import Source, Status, sources_of, summarize
-from fhirline.topics.declared import declared, raw_topic
+from fhirline.topics.declared import CONTRIBUTIONS, declared, raw_topic
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, apache, create_topics, settings_for
 from tests.support.receiving import FHIRLINE, environment
@@ -129,12 +129,13 @@ def test_lag_and_members_of_a_group(apache_kafka: RunningBroker) -> None:
             assert time.monotonic() < end
             consumer.poll(0.1)
         before = look(settings)
-        [row] = before.inflows
+        row, contributions = before.inflows
+        assert (contributions.topic, contributions.lag, contributions.letters) == (CONTRIBUTIONS, 0, 0)
         assert row.lag == row.records
         assert row.lag
         [members] = before.members
         assert (members.group.state, members.group.members) == ("stable", 1)
-        assert (members.partitions, members.unassigned) == (settings.partitions, 0)
+        assert (members.partitions, members.unassigned) == (2 * settings.partitions, settings.partitions)
         places = [confluent_kafka.TopicPartition("raw.mediquo", each) for each in range(settings.partitions)]
         ends = [consumer.get_watermark_offsets(each)[1] for each in places]
         offsets = [confluent_kafka.TopicPartition("raw.mediquo", n, end) for n, end in enumerate(ends)]
