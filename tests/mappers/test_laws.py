@@ -14,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhirline.mappers.json_pointer import leaves_of
+from fhirline.mappers.pipeline.contributions import contributed, decoded, encoded, folded
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, Normalizer
+from fhirline.mappers.pipeline.output import Output
+from fhirline.mappers.results import StateEntries
 from fhirline.streams.kafka.headers import header, headers
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
@@ -146,6 +149,42 @@ def test_any_order_of_arrival_ends_in_the_same_store(case: Case) -> None:
         random.Random(seed).shuffle(shuffled)
         redelivered = [each for envelope in shuffled for each in (envelope, envelope)] if seed % 2 else shuffled
         assert final_store(case, redelivered) == expected, f"order of seed {seed}"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.vendor in ("azodha", "mediquo")],
+    ids=lambda case: f"{case.vendor}/{case.name}",
+)
+def test_any_split_over_partitions_ends_in_the_same_practitioners(case: Case) -> None:
+    """A professional's events come from the partitions of many patients: neither order nor split may show."""
+    events = list({envelope.event_key: envelope for envelope in reversed(case.envelopes())}.values())
+    expected = final_practitioners(case, [(envelope, 0) for envelope in events])
+    assert expected == {
+        key: value for key, value in final_store(case, events).items() if key.startswith("Practitioner/")
+    }
+    for seed in range(6 if len(events) > 1 else 0):
+        rng = random.Random(seed)
+        shuffled = [(envelope, rng.randrange(3)) for envelope in events]
+        rng.shuffle(shuffled)
+        assert final_practitioners(case, shuffled) == expected, f"order and split of seed {seed}"
+
+
+def final_practitioners(case: Case, placed: list[tuple[Envelope, int]]) -> dict[str, bytes]:
+    """The last Practitioners, folded over the raw partitions that the events are placed in."""
+    normalize, memories = normalizer(case), [InMemoryState(), InMemoryState(), InMemoryState()]
+    contributions: dict[str, dict[str, StateEntries]] = {}
+    for envelope, partition in placed:
+        updates = normalize(envelope, memories[partition]).state_updates
+        for subject, entries in contributed(updates, memories[partition]).items():
+            contributions.setdefault(subject, {})[f"raw.{case.vendor}/{partition}"] = decoded(encoded(entries))
+        memories[partition].apply(updates)
+    store = {}
+    for subject, by_source in contributions.items():
+        made = folded(normalize, case.vendor, "acme", subject, by_source)
+        assert isinstance(made, Output)
+        store[made.key] = made.value
+    return store
 
 
 def final_store(case: Case, envelopes: list[Envelope]) -> dict[str, bytes]:

@@ -1,12 +1,15 @@
 """Events about one professional never make its Practitioner flap: it is folded as a Patient is (mapping.md §3.2)."""
 
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import orjson
 import pytest
 
+from fhirline.mappers.pipeline.contributions import contributed, decoded, encoded, folded
 from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.mappers.pipeline.output import Output
+from fhirline.mappers.results import StateEntries
 from tests.support.cases import Case
 
 
@@ -105,6 +108,30 @@ def test_no_event_erases_what_another_sent(name: str) -> None:
             fields |= {point["system"] for point in made.get("telecom", ())}
             assert known <= fields
             known = fields
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_split_over_partitions_ends_in_the_same_practitioner(name: str) -> None:
+    """The law of mapping.md §3.2: no order of the events, and no partition that they arrive in, may show."""
+    vendor, bodies, expected = CASES[name]
+    case = Case(vendor, "synthetic", tuple(bodies))
+    together = practitioners(vendor, bodies)[-1]
+    assert {member: together[member] for member in expected} == expected
+    for order in permutations(case.envelopes()):
+        for places in product(range(2), repeat=len(order)):
+            normalize, states = case.normalizer(), (InMemoryState(), InMemoryState())
+            contributions: dict[str, StateEntries] = {}
+            subjects = set()
+            for envelope, place in zip(order, places, strict=True):
+                updates = normalize(envelope, states[place]).state_updates
+                for subject, entries in contributed(updates, states[place]).items():
+                    contributions[f"raw.{vendor}/{place}"] = decoded(encoded(entries))
+                    subjects.add(subject)
+                states[place].apply(updates)
+            [subject] = subjects
+            made = folded(normalize, vendor, "acme", subject, contributions)
+            assert isinstance(made, Output)
+            assert made.value == orjson.dumps(together), f"{order} over {places}"
 
 
 def test_the_bundle_of_a_later_event_has_the_practitioner_as_all_events_made_it() -> None:

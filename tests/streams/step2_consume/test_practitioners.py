@@ -1,0 +1,147 @@
+"""Practitioners: one worker publishes each, over what the events of all raw partitions contribute."""
+
+import random
+from typing import Any
+
+import orjson
+import pytest
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.contributions import ContributionKey
+from fhirline.streams.kafka.headers import EVENT_KEY, OCCURRED_AT, header
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, headers_of
+from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step3_restore.contributions import PartitionContributions, subject_of
+from fhirline.topics.declared import CONTRIBUTIONS, canonical_topic
+from tests.streams.step2_consume.test_worker import running, wait_until_as
+from tests.support.kafka.brokers import RunningBroker, also_on_apache
+from tests.support.workload import Store, produce, undisturbed
+
+PRACTITIONER = canonical_topic("Practitioner")
+PROVIDER = {"id": "12", "name": "Sam Lee"}
+SENT: list[dict[str, Any]] = [
+    {"email": "sam@example.com"},
+    {"phone": "+1556"},
+    {"email": "s.lee@example.com"},
+    {"mobileNumber": "+1555", "name": "Samuel Lee"},
+    {},
+]
+"""What each event knows of one provider besides id and name, in the order of the events' times."""
+
+
+def booking(at: int) -> ProducerRecord:
+    """Make an event of one of six patients. Each event's time is one second after that of the event before."""
+    body = {
+        "eventName": "BookAppointment",
+        "patientId": f"p{at % 6}",
+        "appointmentId": f"a{at}",
+        "status": "BOOKED",
+        "timestamp": 1_704_063_600 + at,
+        "providers": [{**PROVIDER, **SENT[at % len(SENT)]}],
+    }
+    received = Instant.parse("2024-06-01T12:00:00Z")
+    assert received is not None
+    return raw_record("azodha", "acme", orjson.dumps(body), received, None, 64)
+
+
+def history(settings: Settings, topic: str) -> list[ConsumerRecord]:
+    """Return all records of a topic that has one key."""
+    with Scanner(settings) as scanner:
+        read = scanner.read(dict.fromkeys(scanner.topic_partitions([topic])))
+        return [
+            ProducerRecord(topic, bytes(each.key() or b""), each.value(), headers=headers_of(each)).at(
+                each.partition() or 0, each.offset() or 0
+            )
+            for each in read
+        ]
+
+
+@pytest.mark.long
+@also_on_apache
+def test_one_professional_of_many_patients_never_flaps(own_broker: RunningBroker) -> None:
+    """Events of several partitions, shuffled and repeated, to a worker that is killed and started again."""
+    settings = own_broker.settings(session_timeout=6)
+    made = [booking(at) for at in range(40)] * 2
+    random.Random(5).shuffle(made)
+    raws = produce(settings, made)
+    assert len({raw.partition for raw in raws}) > 1, "the professional's events are in several raw partitions"
+    expected = undisturbed(settings, raws)
+    store = Store(settings)
+    with running(settings, FHIRLINE_BATCH_SIZE="5") as worker:
+        while not any(name.startswith(PRACTITIONER) for name in store.values):
+            assert worker.running, worker.report("has ended")
+            store.read()
+        worker.kill()
+    with running(settings, FHIRLINE_BATCH_SIZE="5") as worker:
+        wait_until_as(expected, store, worker)
+    store.close()
+
+    records = history(settings, PRACTITIONER)
+    assert len({(record.key, record.partition) for record in records}) == 1, "one key, in one partition"
+    known: set[str] = set()
+    for record in records:
+        fields = {point["system"] for point in orjson.loads(record.value or b"{}").get("telecom", ())}
+        assert known <= fields, "what was known once is in every later record"
+        known = fields
+    times = [header(record.headers, OCCURRED_AT) or "" for record in records]
+    assert times == sorted(times), "no record has a smaller version than an earlier one"
+    last = orjson.loads(records[-1].value or b"{}")
+    assert [(point["system"], point["value"]) for point in last["telecom"]] == [
+        ("email", "s.lee@example.com"),
+        ("phone", "+1555"),
+    ]
+    assert last["name"] == [{"text": "Sam Lee"}]
+
+
+@pytest.mark.long
+@also_on_apache
+def test_no_contribution_names_a_patient(own_broker: RunningBroker) -> None:
+    settings = own_broker.settings(session_timeout=6)
+    raws = produce(settings, [booking(at) for at in range(12)])
+    store = Store(settings)
+    with running(settings) as worker:
+        wait_until_as(undisturbed(settings, raws), store, worker)
+    store.close()
+    contributions = history(settings, CONTRIBUTIONS)
+    assert {str(raw.topic_partition) for raw in raws} == {
+        ContributionKey.parse(record.key or b"").source for record in contributions
+    }
+    for record in contributions:
+        for raw in raws:
+            assert (raw.key or b"-") not in (record.key or b"") + (record.value or b"")
+        assert header(record.headers, EVENT_KEY)
+
+
+def test_a_contribution_of_another_form_is_passed_over() -> None:
+    """The topic is internal, but a record that somebody wrote there must not end a worker."""
+    held = PartitionContributions()
+    key = ContributionKey("azodha", "acme", "Practitioner/1", "raw.azodha/0").text
+    for wrong_key, wrong_value in (
+        (b"", b"{}"),
+        (b"\xff", b"{}"),
+        (b'["azodha|acme","Patient/1","raw.azodha/0"]', b"{}"),
+        (key, b"{}"),
+        (key, b"[]"),
+        (key, b'{"name": 1}'),
+        (key, b"no JSON"),
+    ):
+        held.read(wrong_key, wrong_value, [])
+    assert list(held) == []
+    assert (held.entries, held.size) == (0, 0)
+    assert subject_of(None) is None
+
+
+def test_the_contribution_read_last_replaces_and_a_tombstone_removes() -> None:
+    held = PartitionContributions()
+    key = ContributionKey("azodha", "acme", "Practitioner/1", "raw.azodha/0")
+    for name in ("field name", "field photo"):
+        held.read(key.text, orjson.dumps({name: {"s": [1, "", "k", "t"], "v": None}}), [("raw", b"raw.azodha/0/1")])
+    [contribution] = held("Practitioner/1")
+    assert contribution.entries.keys() == {"field photo"}
+    assert contribution.headers == [("raw", b"raw.azodha/0/1")]
+    assert held.entries == 1
+    held.read(key.text, None, [])
+    assert list(held) == []
+    assert (held.entries, held.size) == (0, 0)
