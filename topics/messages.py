@@ -136,7 +136,7 @@ _ENTRY_OF_STATE: Schema = {
 STATE = Message(
     "StateEntry",
     "a value that is kept between events; the one of the greatest version stays",
-    _text(r'^\[".*",".*",".*"\]$', "JSON array: raw key, subject, entry name"),
+    _text(r'^\[".*",".*",".*"\]$', "JSON array: raw key (empty for a Practitioner), subject, entry name"),
     NO_HEADERS,
     {**_ENTRY_OF_STATE, "type": ["object", "null"], "description": "null: erased"},
 )

@@ -22,9 +22,12 @@ from fhirline.mappers.results import Entry, Version
 from fhirline.streams.kafka.headers import Headers
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step3_restore.topic_cache import TopicCache
+from fhirline.topics.declared import SHARED_TYPES
 
 _NONE: Headers = []
 """Records of state have no headers."""
+
+_SHARED = tuple(f"{resource_type}/" for resource_type in SHARED_TYPES)
 
 FRAMING = 1_024
 """Bytes that a record may take besides key and value. Kafka's format 2 needs less than a hundred."""
@@ -72,8 +75,14 @@ class PartitionState:
         return records
 
     def read(self, key: bytes, value: bytes | None, headers: Headers = _NONE) -> None:
-        """Merge a record of the state topic. A tombstone removes its entry (erasure, or too many entries)."""
-        _, subject, name = orjson.loads(key)
+        """Merge a record of the state topic. A tombstone removes its entry (erasure, or too many entries).
+
+        A Practitioner's entries lay under patients' keys in earlier releases. Their tombstones remove nothing, since
+        events of other patients have the same entry.
+        """
+        owner, subject, name = orjson.loads(key)
+        if value is None and owner and subject.startswith(_SHARED):
+            return
         self._take(subject, name, value if value is None else bytes(value))
 
     def _take(self, subject: str, name: str, value: bytes | None) -> None:
@@ -125,8 +134,13 @@ def _version(fields: Mapping[str, Any]) -> Version:
 
 
 def state_record(topic: str, partition: int, raw_key: str, update: StateUpdate) -> ProducerRecord:
-    """Return an update's record. Its key begins with the raw record's key, by which a patient's entries are found."""
-    key = orjson.dumps([raw_key, update.subject, update.name])
+    """Return an update's record. Its key begins with the raw record's key, by which a patient's entries are found.
+
+    A Practitioner belongs to no patient: the key begins with an empty text, so that no erasure removes what the events
+    of others have sent as well.
+    """
+    owner = "" if update.subject.startswith(_SHARED) else raw_key
+    key = orjson.dumps([owner, update.subject, update.name])
     return ProducerRecord(topic, key, None if update.deleted else encode(update.entry), partition)
 
 

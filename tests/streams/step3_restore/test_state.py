@@ -54,3 +54,16 @@ def test_an_event_with_an_entry_that_is_too_large_changes_no_state() -> None:
         state.record_updates("state", 0, "acme|1", [UPDATES[0], large], largest=3_000)
     assert (len(state), state.size) == (0, 0)
     assert len(state.record_updates("state", 0, "acme|1", [UPDATES[0], large], largest=4_000)) == len(state) == 2
+
+
+def test_a_practitioners_entries_belong_to_no_patient() -> None:
+    """An erasure of one patient must not remove what the events of others have sent of the same professional."""
+    entry = Entry(Version((20, ""), "k", "t"), "Dr A")
+    record = state_record("state", 0, "acme|1", StateUpdate("Practitioner/1", "field name", entry))
+    assert b"acme" not in record.key
+    state = PartitionState()
+    state.read(record.key, record.value)
+    state.read(b'["acme|1","Practitioner/1","field name"]', None)  # of a release that kept it under the patient's key
+    assert state("Practitioner/1") == {"field name": entry}
+    state.read(record.key, None)
+    assert state("Practitioner/1") == {}
