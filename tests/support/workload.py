@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Pro
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.factory import build_normalizer
-from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, partition_of, position_of
@@ -123,12 +123,19 @@ def undisturbed(
                 contributions.read(record.key, record.value, record.headers)
             else:
                 store[f"{record.topic} {record.key.decode()}"] = record.value
-    for subject in contributions:
-        made = practitioner_record(normalize, contributions(subject), settings.partitions)
-        assert made is not None
-        assert made.value is not None
-        store[f"{made.topic} {made.key.decode()}"] = made.value
+    for made in practitioners(normalize, contributions, settings.partitions):
+        store[f"{made.topic} {made.key.decode()}"] = made.value or b""
     return store
+
+
+def practitioners(
+    normalize: Normalizer, contributions: PartitionContributions, partitions: int
+) -> Iterator[ProducerRecord]:
+    """Fold every Practitioner that has a contribution."""
+    for subject in contributions:
+        made = practitioner_record(normalize, contributions(subject), partitions)
+        assert made is not None
+        yield made
 
 
 @dataclass

@@ -70,7 +70,7 @@ def test_every_topic_is_declared_once_and_says_what_its_key_is() -> None:
 def test_topics_that_belong_together_have_one_number_of_partitions() -> None:
     topics = {each.name: each for each in declared(settings_for(NOWHERE, partitions=12, replication_factor=3))}
     together = [name for name in topics if name.startswith(("raw.", "fhir.r4.", "fold.", "normalizer.state."))]
-    assert len(together) == len(RESOURCE_TYPES) + 1 + 2 * (len(VENDORS) + len(ENRICHED))
+    assert len(together) == len(RESOURCE_TYPES) + 2 + 2 * (len(VENDORS) + len(ENRICHED))
     assert {topics[name].partitions for name in together} == {12}
     assert {each.replication_factor for each in topics.values()} == {3}
 

@@ -108,8 +108,8 @@ def test_a_dead_letter_is_counted_by_its_code_and_an_old_event_has_no_latency(st
 
 
 def test_every_partition_has_a_lag_that_ends_at_zero(stack: WorkerEndpoint) -> None:
-    """Every raw topic's partitions, some of them empty."""
-    partitions = 6 * (len(VENDORS) + len(ENRICHED))
+    """The partitions of every raw topic and of the contributions to Practitioners, some of them empty."""
+    partitions = 6 * (len(VENDORS) + len(ENRICHED) + 1)
 
     def finished(text: str) -> bool:
         lags = [value for name, _, value in samples(text) if name == "fhirline_lag_records"]

@@ -33,18 +33,27 @@ from fhirline.streams.operate.erasure.find import CANONICAL
 from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.operate.erasure.report import INDEFINITELY, Report
 from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step3_restore.contributions import PartitionContributions
 from fhirline.streams.step3_restore.erasure_list import Block, Compartment, ErasureList, Hashing, OtherKey
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed, settled_after
 from fhirline.streams.step3_restore.state import state_record
 from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
-from fhirline.topics.declared import BUNDLE, ERASED, RESOURCE_TYPES, canonical_topic, declared, state_topic
+from fhirline.topics.declared import (
+    BUNDLE,
+    CONTRIBUTIONS,
+    ERASED,
+    RESOURCE_TYPES,
+    canonical_topic,
+    declared,
+    state_topic,
+)
 from tests.streams.operate.test_replay import committed, replay
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.waiting import LIMIT
-from tests.support.workload import Store, events, produce, undisturbed
+from tests.support.workload import Store, events, practitioners, produce, undisturbed
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KEY = {"FHIRLINE_ERASURE_KEY": SECRET}
@@ -125,6 +134,7 @@ class Load:
     settings: Settings
     tenant: str
     raws: list[ConsumerRecord] = field(default_factory=list)
+    contributions: PartitionContributions = field(default_factory=PartitionContributions)
 
     def send(self, records: Iterable[ProducerRecord], kept: bool = True) -> list[ConsumerRecord]:
         """Produce raw records and what follows from them. ``kept`` False: as if raw's retention were over."""
@@ -144,6 +154,10 @@ class Load:
             state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
             out += followed.records
             out += [state_record(state, raw.partition, followed.key, each) for each in followed.state_updates]
+        for record in out:
+            if record.topic == CONTRIBUTIONS:
+                self.contributions.read(record.key, record.value, record.headers)
+        out += practitioners(normalize, self.contributions, self.settings.partitions)
         RecordPublisher(self.settings).publish(out)
         erased.close()
         self.raws += raws
