@@ -55,9 +55,21 @@ def committed_offsets(settings: Settings, partitions: Iterable[TopicPartition]) 
         if answer.error is not None:
             raise PositionsUnknown(f"{settings.group}: {answer.topic}/{answer.partition}: {answer.error.name()}")
     return {
-        TopicPartition(answer.topic, answer.partition): Committed(max(0, answer.offset), answer.metadata or "")
+        TopicPartition(answer.topic, answer.partition): Committed(max(0, answer.offset), _metadata(answer))
         for answer in answered
     }
+
+
+def _metadata(answer: confluent_kafka.TopicPartition) -> str:
+    """Return what was committed with an offset; "" for what cannot be read, which is no mark of the worker's.
+
+    The client does not end the text of a foreign tool, and reads whatever follows in memory as a part of it: bytes that
+    may not be UTF-8 (`streams.step2_consume.unfinished` ends its own).
+    """
+    try:
+        return answer.metadata or ""
+    except UnicodeDecodeError:
+        return ""
 
 
 def read_gaps(
