@@ -51,7 +51,10 @@ DEFECT = 1
 # 2: nothing was done.
 
 UNUSABLE = 2
-"""A wrong argument, setting, file or table, a missing privilege or topic, or a cluster that does not answer."""
+"""A wrong argument, setting, file or table, a missing privilege or topic, or a cluster that does not answer.
+
+``doctor`` goes on to the next check, and ends so for a setting, file or table over which other commands end at once.
+"""
 
 UNMAPPED = 2
 """``map``: an event is unreadable, unsupported or refused. The other events are mapped."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.config.exit_codes import PROBLEM_FOUND
+from fhirline.config.exit_codes import DONE, PROBLEM_FOUND, UNUSABLE
 from fhirline.config.settings import load_settings
 from fhirline.streams.cli.help import OPERATE, add
 from fhirline.streams.cli.options import TIMEOUT, AsJson, Timeout
@@ -43,12 +43,16 @@ def doctor(
 
     * 0: no problem; there may be warnings.
     * 1: at least one problem.
+    * 2: at least one problem over which other commands end at once: a setting, `vendors.yaml`, a table or its folder.
     """
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # its errors are raised, and become findings
     began, counts = time.monotonic(), Counter[str]()
     findings: list[Finding] = []
+    exit_code = DONE
     for finding in _findings(timeout, online):
         counts[finding.level] += 1
+        if finding.level == "problem":
+            exit_code = UNUSABLE if finding.unusable else max(exit_code, PROBLEM_FOUND)
         if as_json:
             findings.append(finding)
         else:
@@ -58,19 +62,19 @@ def doctor(
     else:
         total = ", ".join([counted(counts[level], level) for level in ("problem", "warning")] + [f"{counts['ok']} ok"])
         print(f"\n{total}, in {time.monotonic() - began:.1f} s")
-    if counts["problem"]:
-        raise typer.Exit(PROBLEM_FOUND)
+    if exit_code:
+        raise typer.Exit(exit_code)
 
 
 def _findings(timeout: float, online: bool) -> "Iterator[Finding]":
     from fhirline.streams.operate.doctor.examine import examine
-    from fhirline.streams.operate.doctor.finding import problem
+    from fhirline.streams.operate.doctor.finding import unusable
     from fhirline.streams.step1_receive.credentials import environment
 
     try:
         settings = load_settings()
     except ConfigurationError as error:  # ends any other command; here it is a finding
-        yield problem("settings", str(error), "correct the setting; nothing else can be checked before")
+        yield unusable("settings", str(error), "correct the setting; nothing else can be checked before")
         return
     yield from examine(settings, environment(), timeout, online)
 

@@ -39,7 +39,7 @@ def test_a_missing_folder_ends_each_command_that_reads_it(
 
 def test_doctor_reports_a_missing_folder(tmp_path: Path) -> None:
     ran = fhirline("doctor", "--timeout", "0.1", folder=tmp_path / "tables")
-    assert ran.returncode == 1
+    assert ran.returncode == 2
     assert f"problem tables          FHIRLINE_TERMINOLOGY_DIR: cannot read {tmp_path / 'tables'}" in ran.stdout
 
 

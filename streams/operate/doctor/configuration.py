@@ -12,7 +12,7 @@ from fhirline.config.tables import flags, secrets
 from fhirline.config.terminology import Row, load_terminology, overrides
 from fhirline.config.vendors import Credential, TenantSettings, Vendor, Vendors, load_vendors
 from fhirline.streams.observe.terminal import counted, printable
-from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, warning
+from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, unusable, warning
 
 SHORT = 16
 """A webhook's sender may try secrets often, and guess one of fewer characters."""
@@ -62,9 +62,9 @@ def vendors_file(settings: Settings) -> Finding:
     try:
         vendors = load_vendors(settings.vendors_file)
     except ConfigurationError as error:
-        return problem("vendors", str(error), "correct the file; nothing starts without it")
+        return unusable("vendors", str(error), "correct the file; nothing starts without it")
     if strange := sorted(set(settings.vendors or ()) - set(vendors.names)):
-        return problem(
+        return unusable(
             "vendors", f"{PREFIX}VENDORS names {several(strange)}, which vendors.yaml lacks", "correct either"
         )
     tenants = sum(len(vendors[name].tenants) for name in vendors.names)
@@ -149,7 +149,7 @@ def tables(settings: Settings) -> Iterator[Finding]:
         secrets()
         flags()
     except ConfigurationError as error:
-        yield problem("tables", str(error), "correct what it names; nothing is mapped without the tables")
+        yield unusable("tables", str(error), "correct what it names; nothing is mapped without the tables")
         return
     text = f"{len(terminology.names)} code tables"
     if settings.terminology_dir:

@@ -14,12 +14,16 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``check``: name of the check. ``text``: what was found, without secrets. ``fix``: what to do about it."""
+    """``check``: name of the check. ``text``: what was found, without secrets. ``fix``: what to do about it.
+
+    ``unusable``: a setting, file or table is wrong in such a way that other commands end over it at once.
+    """
 
     check: str
     level: Level
     text: str
     fix: str = ""
+    unusable: bool = False
 
 
 def ok(check: str, text: str) -> Finding:
@@ -32,6 +36,10 @@ def warning(check: str, text: str, fix: str) -> Finding:
 
 def problem(check: str, text: str, fix: str) -> Finding:
     return Finding(check, Level.PROBLEM, text, fix)
+
+
+def unusable(check: str, text: str, fix: str) -> Finding:
+    return Finding(check, Level.PROBLEM, text, fix, unusable=True)
 
 
 def several(names: list[str], most: int = 3) -> str:

@@ -339,9 +339,24 @@ def test_the_exit_code(embedded: RunningBroker, tmp_path: Path) -> None:
     found = json.loads(broken.stdout)["findings"]
     assert {"topics"} == {each["check"] for each in found if each["level"] == "problem"}
     assert GOOD not in healthy.stdout + broken.stdout
-    unreadable = run(embedded.bootstrap, tmp_path, FHIRLINE_PARTITIONS="many")
-    assert unreadable.returncode == 1
-    assert "FHIRLINE_PARTITIONS" in unreadable.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "checks"),
+    [
+        ("PARTITIONS", "many", {"settings"}),
+        ("TERMINOLOGY_DIR", "not-there", {"tables"}),
+        ("VENDORS_FILE", "empty.yaml", {"vendors"}),
+        ("VENDORS", "nobody", {"settings"}),
+    ],
+)
+def test_what_ends_other_commands_is_their_exit_code(name: str, value: str, checks: set[str], tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").touch()
+    found = run(NOWHERE, tmp_path, "--json", "--timeout", "0.1", **{**SECRETS, f"FHIRLINE_{name}": value})
+    findings = json.loads(found.stdout)["findings"]
+    assert found.returncode == 2
+    assert checks <= {each["check"] for each in findings if each["level"] == "problem"}
+    assert (len(findings) > 8) == ("settings" not in checks)  # the other checks are made
 
 
 def test_every_check_has_a_finding(embedded: RunningBroker) -> None:
