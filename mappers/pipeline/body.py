@@ -94,6 +94,17 @@ def read_body(value: bytes | str, max_depth: int = MAX_DEPTH) -> ReadBody:
 
     ``max_depth`` counts the levels of objects and lists, those in text that is JSON included.
     """
+    body, flags = read_json(value, max_depth)
+    if not isinstance(body, dict):
+        raise UnreadableBody("not-an-object", "the body is JSON, but not an object")
+    return ReadBody(body, flags)
+
+
+def read_json(value: bytes | str, max_depth: int = MAX_DEPTH) -> tuple[Any, tuple[str, ...]]:
+    """Read JSON of any kind as a body is read; return it with the sorted codes of its flags.
+
+    Raises UnreadableBody (``not-json``, ``too-deep``).
+    """
     data = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
     flags: set[str] = set()
     if data.startswith(BOM):
@@ -107,11 +118,10 @@ def read_body(value: bytes | str, max_depth: int = MAX_DEPTH) -> ReadBody:
         raise _not_json(data, error) from None
     if has_text:
         body = _Expansion(max_depth, len(data), flags).expanded(body, 1)
-    if not isinstance(body, dict):
-        raise UnreadableBody("not-an-object", "the body is JSON, but not an object")
-    if data.count(b"{") + data.count(b"[") > max_depth and deeper_than(body, max_depth):
+    nested = isinstance(body, dict | list) and data.count(b"{") + data.count(b"[") > max_depth
+    if nested and deeper_than(body, max_depth):
         raise _too_deep(max_depth)
-    return ReadBody(body, tuple(sorted(flags)) if flags else ())
+    return body, tuple(sorted(flags)) if flags else ()
 
 
 def deeper_than(value: object, limit: int) -> bool:

@@ -184,7 +184,8 @@ class Stage:
         named = {"vendor": VENDOR, "raw": str(raw.position), "event_key": envelope.event_key}
         log.warning("dead letter", **named, code=code, path=pointer, problem=problem)
         shown = orjson.dumps([{"code": code, "path": pointer, "problem": problem}]).decode()
-        letter = dead_letter(raw, redacted_value(raw, envelope), code, pointer, shown, envelope.event_key)
+        value, event = redacted_value(raw, envelope), envelope.event_key
+        letter = dead_letter(raw, value, code, pointer, shown, event, flags=envelope.flags)
         for form in (letter, *smaller_letters(raw, letter)):
             with suppress(RecordTooLarge):
                 await self._producer.send(replace(form, timestamp_ms=raw.timestamp_ms))

@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 from urllib.parse import quote
 
 import orjson
@@ -12,7 +11,8 @@ import orjson
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.mappers.infermedica.payload import SurveyFinished
-from fhirline.mappers.pipeline.envelope import MAX_DEPTH, Body, Envelope, UnreadableBody
+from fhirline.mappers.pipeline.body import MAX_DEPTH, ReadBody, UnreadableBody
+from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.streams.enrich.infermedica.client import CallFailed, Client
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -68,12 +68,12 @@ class Fetcher:
         )
         self._stopping = stopping
 
-    async def results(self, survey_id: str) -> dict[str, Body]:
+    async def results(self, survey_id: str) -> dict[str, ReadBody]:
         """Fetch both results of a survey. Raises NotEnriched or Abandoned."""
         started = asyncio.get_running_loop().time()
         return {name: await self._result(survey_id, name, started) for name in RESULTS}
 
-    async def _result(self, survey_id: str, name: str, started: float) -> Body:
+    async def _result(self, survey_id: str, name: str, started: float) -> ReadBody:
         path = result_path(survey_id, name)
         loop = asyncio.get_running_loop()
         attempt = 0
@@ -82,10 +82,7 @@ class Fetcher:
                 async with self._requests:
                     if self._stopping.is_set():
                         raise Abandoned
-                    answer = await self._client.call("GET", path)
-                if isinstance(answer, dict):
-                    return answer
-                failure = CallFailed("not-an-object", temporary=True)
+                    return await self._client.fetch(path)
             except CallFailed as failed:
                 failure = failed
             if not failure.temporary:
@@ -126,17 +123,23 @@ def thin_survey(envelope: Envelope) -> str | None:
     return event.survey[1]
 
 
-def enriched_record(envelope: Envelope, survey_id: str, results: Mapping[str, Any]) -> ProducerRecord:
-    """Build the enriched event's raw record, with the thin event's time of receipt. Raises NotEnriched."""
+def enriched_record(envelope: Envelope, survey_id: str, results: Mapping[str, ReadBody]) -> ProducerRecord:
+    """Build the enriched event's raw record, with the thin event's time of receipt. Raises NotEnriched.
+
+    It is redacted as a whole, and has the flags of how the thin event and the answers were read.
+    """
     sent = envelope.body.get("content")
     content = sent if isinstance(sent, dict) else {}
     body = {
         "event_type": envelope.body["event_type"],
         "content": {**content, "survey_id": content.get("survey_id") or survey_id},
-        **{name: results[name] for name in RESULTS},
+        **{name: results[name].body for name in RESULTS},
     }
+    flags = {*envelope.flags, *(flag for name in RESULTS for flag in results[name].flags)}
     try:
-        record = raw_record(envelope.vendor, envelope.tenant, orjson.dumps(body), envelope.received_at, None, MAX_DEPTH)
+        record = raw_record(
+            envelope.vendor, envelope.tenant, orjson.dumps(body), envelope.received_at, None, MAX_DEPTH, flags
+        )
     except (UnreadableBody, orjson.JSONEncodeError):
         raise NotEnriched("", "too-deep") from None
     return replace(record, topic=enriched_topic(envelope.vendor))

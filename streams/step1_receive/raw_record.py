@@ -5,6 +5,7 @@ Value: the vendor's JSON, redacted (mapping.md §7). Key: ``tenant|<patient key>
 how the body was read (§2.5) as ``body-flags``.
 """
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 import orjson
@@ -18,13 +19,20 @@ from fhirline.topics.declared import raw_topic
 
 
 def raw_record(
-    vendor: str, tenant: str, body: bytes, received_at: Instant, route_event: str | None, max_depth: int
+    vendor: str,
+    tenant: str,
+    body: bytes,
+    received_at: Instant,
+    route_event: str | None,
+    max_depth: int,
+    flags: Collection[str] = (),
 ) -> ProducerRecord:
     """Make the raw record of one body. Raises UnreadableBody where it is no JSON object, or nested too deep.
 
-    Its timestamp is the time of receipt, so that a search by time finds it there.
+    Its timestamp is the time of receipt, so that a search by time finds it there. ``flags`` are those of an earlier
+    reading, of which ``body`` was made.
     """
-    envelope = open_envelope(vendor, tenant, body, received_at, route_event, max_depth)
+    envelope = open_envelope(vendor, tenant, body, received_at, route_event, max_depth, flags)
     known = {"received_at": received_at.text, "tenant": tenant, "event_key": envelope.event_key}
     if envelope.route_event is not None:
         known["event_type"] = envelope.route_event

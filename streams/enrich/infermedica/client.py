@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import orjson
 from yarl import URL
 
 from fhirline.config.errors import ConfigurationError, FhirlineError
+from fhirline.mappers.pipeline.body import ReadBody, UnreadableBody, read_body, read_json
 
 TOKEN_PATH = "/api/v2/oauth2/token"
 TEMPORARY = frozenset({408, 409, 425, 429})
@@ -80,7 +81,22 @@ class Client:
         self._fetching: asyncio.Task[str] | None = None
 
     async def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Call ``path`` (already quoted) and return the parsed answer. Raises CallFailed."""
+        """Call ``path`` (already quoted) and return the parsed answer; None where it is empty. Raises CallFailed."""
+        return _parsed(await self._call(method, path, body))
+
+    async def fetch(self, path: str) -> ReadBody:
+        """GET an object, read as a webhook's body is (mapping.md §2.5). It is not redacted. Raises CallFailed.
+
+        ``too-deep`` stays so however often it is asked for. Another answer may be a proxy's, and is temporary.
+        """
+        answer = await self._call("GET", path)
+        try:
+            return read_body(answer.content)
+        except UnreadableBody as error:
+            raise CallFailed(error.code, answer.status, temporary=error.code != "too-deep") from None
+
+    async def _call(self, method: str, path: str, body: Any = None) -> "_Answer":
+        """Call ``path`` with a token, once more with a new one where it was refused. Raises CallFailed."""
         token = await self.token()
         try:
             return await self._send(method, path, f"Bearer {token}", body)
@@ -117,7 +133,7 @@ class Client:
             grant["scope"] = instance.scopes.replace("{url}", instance.url)
         now = asyncio.get_running_loop().time()
         try:
-            answer = await self._send("POST", TOKEN_PATH, self._basic(), grant)
+            answer = _parsed(await self._send("POST", TOKEN_PATH, self._basic(), grant))
         except CallFailed as failure:
             # Refused credentials count as temporary: an operator may correct them while surveys are retried.
             raise CallFailed(
@@ -143,7 +159,7 @@ class Client:
             raise CallFailed("secret-unreadable", temporary=True) from None
         return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
-    async def _send(self, method: str, path: str, authorization: str, body: Any) -> Any:
+    async def _send(self, method: str, path: str, authorization: str, body: Any) -> "_Answer":
         """Send one request. The path is quoted already, and yarl must not decode it ("%2F" would become "/")."""
         headers = {"Authorization": authorization, "Accept": "application/json"}
         data = None
@@ -172,10 +188,7 @@ class Client:
                 retry_after=seconds_until(response.headers.get("Retry-After")),
                 said=message(content),
             )
-        try:
-            return orjson.loads(content) if content else None
-        except orjson.JSONDecodeError:
-            raise CallFailed("not-json", response.status, temporary=True) from None
+        return _Answer(response.status, content)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         content = bytearray()
@@ -184,6 +197,21 @@ class Client:
             if len(content) > self._max_bytes:
                 raise CallFailed("answer-too-large", response.status)
         return bytes(content)
+
+
+class _Answer(NamedTuple):
+    """An answer with a status of success."""
+
+    status: int
+    content: bytes
+
+
+def _parsed(answer: _Answer) -> Any:
+    """Parse an answer that is no patient's, as tolerantly as any other. Raises CallFailed."""
+    try:
+        return read_json(answer.content)[0] if answer.content else None
+    except UnreadableBody:
+        raise CallFailed("not-json", answer.status, temporary=True) from None
 
 
 def seconds_until(retry_after: str | None) -> float | None:
@@ -202,8 +230,8 @@ def seconds_until(retry_after: str | None) -> float | None:
 def message(content: bytes) -> str:
     """Return the instance's message from the body of an error, under any known key. For a terminal, never for a log."""
     try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError:
+        body, _ = read_json(content)
+    except UnreadableBody:
         return ""
     if isinstance(body, dict):
         for key in ("detail", "message", "error_description", "error"):

@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.body import ReadBody
 from fhirline.mappers.pipeline.envelope import open_envelope
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
@@ -253,6 +254,57 @@ def test_temporary_failures_are_retried(
     assert api.asked("/api/v2/surveys/s-1/evidence_assessment") == 2, "a fetched result is not fetched again"
 
 
+SECRET = "QZV7LMD31XA8"
+ODD = (
+    (
+        b'\xef\xbb\xbf{"patient": {"id": "p-1", "full_name": "J"}}',
+        "byte-order-mark",
+        {"patient": {"id": "p-1", "full_name": "J"}},
+    ),
+    (b'{"patient": {"id": "p-1"}, "risk": NaN}', "not-a-number", {"patient": {"id": "p-1"}, "risk": None}),
+    (
+        b'{"patient": {"id": 123456789012345678901234567890}}',
+        "number-as-text",
+        {"patient": {"id": "123456789012345678901234567890"}},
+    ),
+    (
+        b'{"patient": {"id": "p-1"}, "additional_comment": "a \\ud83d b"}',
+        "text-damaged",
+        {"patient": {"id": "p-1"}, "additional_comment": "a \ufffd b"},
+    ),
+    (b'{"patient": {"id": "p-1", "id": "p-2"}}', "repeated-key", {"patient": {"id": "p-2", "id[repeated 1]": "p-1"}}),
+    (b'{"patient": "{\\"id\\": \\"p-1\\"}"}', "json-in-text", {"patient": {"id": "p-1"}}),
+    (
+        f'{{"patient": {{"id": "p-1"}}, "note": "{{\\"pass_code\\": \\"{SECRET}\\"}}"}}'.encode(),
+        "json-in-text",
+        {"patient": {"id": "p-1"}, "note": {"pass_code": "[redacted]"}},
+    ),
+)
+"""Answers as programs write them, each with its flag and with what is stored."""
+
+
+def test_answers_are_read_as_tolerantly_as_webhooks(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    ids = [f"s-{number}" for number in range(len(ODD))]
+    api.complete(*ids)
+    for id_, (answer, _, _) in zip(ids, ODD, strict=True):
+        api.fail(id_, "summary", Fault(200, body=answer))
+    api.fail(ids[0], "evidence_assessment", Fault(200, body=b'{"triage": {"level": Infinity}}'))
+    api.faults["/api/v2/oauth2/token"].append(Fault(503, body=b"\xef\xbb\xbf{}"))
+    produce(own_broker.settings(), [survey(id_) for id_ in ids])
+    with enriching(own_broker, api, vendors) as process:
+        messages = reading(ENRICHED).count(len(ODD), process)
+    found = {survey_of(each): each for each in messages}
+    for id_, (_, flag, stored) in zip(ids, ODD, strict=True):
+        flags = [flag, "not-a-number"] if id_ == ids[0] else [flag]
+        assert header_of(found[id_], "body-flags") == ",".join(flags)
+        assert orjson.loads(found[id_].value() or b"")["summary"] == stored
+        assert api.asked(f"/api/v2/surveys/{id_}/summary") == 1
+    assert SECRET.encode() not in b"".join(each.value() or b"" for each in messages)
+    assert SECRET not in "".join(process.printed)
+
+
 # What cannot be fetched
 
 
@@ -263,6 +315,7 @@ def test_temporary_failures_are_retried(
         (Fault(403), "http-403", 1),
         (Fault(302, {"Location": "http://127.0.0.1:9/"}), "http-302", 1),
         (Fault(429, {"Retry-After": "86400"}), "http-429", 1),
+        (Fault(200, body=b'{"a":' * 300 + b"1" + b"}" * 300), "too-deep", 1),
     ],
 )
 def test_permanent_failures_are_dead_letters(
@@ -671,7 +724,7 @@ def test_an_answer_that_is_too_deep_is_refused() -> None:
     for _ in range(230):
         deep = {"deeper": deep}
     with pytest.raises(NotEnriched, match="too-deep"):
-        enriched_record(envelope, "s-1", {"summary": deep, "evidence_assessment": {}})
+        enriched_record(envelope, "s-1", {"summary": ReadBody(deep), "evidence_assessment": ReadBody({})})
 
 
 def test_vendors_file_of_the_tests_is_valid(vendors: Path) -> None:
