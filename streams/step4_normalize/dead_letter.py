@@ -3,23 +3,22 @@
 The headers never contain a value of the payload, nor a key that may be one (docs/dead-letters.md).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import orjson
 
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.identity import escape_part
-from fhirline.mappers.pipeline.body import CAUSES, MAX_DEPTH, UnreadableBody, deeper_than, fingerprint, read_body
+from fhirline.mappers.pipeline.body import CAUSES, UnreadableBody, fingerprint, read_json
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.limits import TooComplex, short
 from fhirline.mappers.pipeline.normalize import Refusal
 from fhirline.mappers.pipeline.redaction import redact
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
-from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
+from fhirline.streams.step4_normalize.raw_event import body_flags, envelope_of, redacted_value
 from fhirline.topics.declared import dead_letter_topic
 
 MAPPING_FAILED = "mapping-failed"
@@ -36,7 +35,6 @@ _PASSED_ON = frozenset(
         headers.RECEIVED_AT,
         headers.TENANT,
         headers.EVENT_TYPE,
-        headers.BODY_FLAGS,
         headers.ATTEMPT,
         headers.FIRST_RAW,
         headers.REDRIVE,
@@ -53,10 +51,12 @@ def dead_letter(
     errors: str = "",
     event: str = "",
     tables: str = "",
+    flags: Collection[str] = (),
 ) -> ProducerRecord:
     """Build the dead letter of a raw record.
 
     ``value`` is redacted (mapping.md §7), or None. ``tables``: version of the tables that the event was mapped with.
+    ``flags``: how the body was read (§2.5). The value is written anew, so that no later reading finds them.
     """
     tenant = headers.header(raw.headers, headers.TENANT) or DEFAULT_TENANT
     return ProducerRecord(
@@ -76,6 +76,7 @@ def dead_letter(
             ),
             *(headers.headers(event_key=event) if event else []),
             *(headers.headers(tables_version=tables) if tables else []),
+            *(headers.headers(body_flags=",".join(flags)) if flags else []),
             *([] if headers.header(raw.headers, headers.ATTEMPT) else headers.headers(attempt="1")),
         ],
     )
@@ -87,48 +88,44 @@ def unreadable_letter(raw: ConsumerRecord, error: UnreadableBody, tables: str = 
     The letter has the redacted value of a record whose value is an object or a list. Another value cannot be redacted,
     so that the letter goes without it; the raw record, whose position is in the header ``raw``, still has it.
     """
-    value = _redacted_unopened(raw.value)
+    value, flags = _redacted_unopened(raw)
     if raw.value is None or error.cause not in CAUSES:
-        return dead_letter(raw, value, error.code, tables=tables)
+        return dead_letter(raw, value, error.code, tables=tables, flags=flags)
     place = {} if error.line is None else {"line": error.line, "column": error.column}
     path = f"line {error.line}, column {error.column}" if place else ""
     problem = {"code": error.code, "problem": error.cause, **fingerprint(raw.value), **place}
-    return dead_letter(raw, value, error.code, path, errors=orjson.dumps([problem]).decode(), tables=tables)
+    shown = orjson.dumps([problem]).decode()
+    return dead_letter(raw, value, error.code, path, errors=shown, tables=tables, flags=flags)
 
 
-def _redacted_unopened(value: bytes | None) -> bytes | None:
-    if value is None:
-        return None
+def _redacted_unopened(raw: ConsumerRecord) -> tuple[bytes | None, tuple[str, ...]]:
+    """Return the redacted value of a record without an envelope, and the flags of all its readings."""
+    earlier = body_flags(raw)
     try:
-        body: Any = read_body(value).body
-    except UnreadableBody as error:
-        if error.code != "not-an-object":
-            return None
-        try:
-            body = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            return None
-        if not isinstance(body, list) or deeper_than(body, MAX_DEPTH):
-            return None
-    return orjson.dumps(redact(body))
+        value, found = read_json(raw.value or b"")
+    except UnreadableBody:
+        return None, earlier
+    if not isinstance(value, dict | list):
+        return None, earlier
+    return orjson.dumps(redact(value)), tuple(sorted({*earlier, *found}))
 
 
 def failure_letter(raw: ConsumerRecord, envelope: Envelope, error: Exception, tables: str = "") -> ProducerRecord:
     """Build the dead letter of an event that a defect of ours failed on."""
     value, event = redacted_value(raw, envelope), envelope.event_key
-    return dead_letter(raw, value, MAPPING_FAILED, _raised_at(error), event=event, tables=tables)
+    return dead_letter(raw, value, MAPPING_FAILED, _raised_at(error), event=event, tables=tables, flags=envelope.flags)
 
 
 def unopened_letter(raw: ConsumerRecord, error: Exception, tables: str = "") -> ProducerRecord:
     """Build the dead letter, without a value, of an event that a defect of ours could not read or redact."""
-    return dead_letter(raw, None, MAPPING_FAILED, _raised_at(error), tables=tables)
+    return dead_letter(raw, None, MAPPING_FAILED, _raised_at(error), tables=tables, flags=body_flags(raw))
 
 
 def too_complex_letter(raw: ConsumerRecord, envelope: Envelope, error: TooComplex, tables: str = "") -> ProducerRecord:
     """Build the dead letter of an event whose clinical content exceeds a limit (mapping.md §1.1)."""
     value, path, event = redacted_value(raw, envelope), short(error.path), envelope.event_key
     problems = orjson.dumps([{"code": TOO_COMPLEX, "problem": error.limit, "path": path}]).decode()
-    return dead_letter(raw, value, TOO_COMPLEX, path, errors=problems, event=event, tables=tables)
+    return dead_letter(raw, value, TOO_COMPLEX, path, problems, event, tables, envelope.flags)
 
 
 def refusal_letter(
@@ -147,14 +144,14 @@ def refusal_letter(
     path = first.problems[0].path if first.problems else first.resource_type
     shown = orjson.dumps(problems[:MAX_PROBLEMS]).decode()
     value, event = redacted_value(raw, envelope), envelope.event_key
-    return dead_letter(raw, value, first.code, path, errors=shown, event=event, tables=tables)
+    return dead_letter(raw, value, first.code, path, shown, event, tables, envelope.flags)
 
 
 def too_large_letter(raw: ConsumerRecord, topic: str, tables: str = "") -> ProducerRecord:
     """Build the dead letter of an event of which a record for ``topic`` exceeds what Kafka takes."""
     envelope = envelope_of(raw)  # does not raise: the record that is too large was made from it
     value, event = redacted_value(raw, envelope), envelope.event_key
-    return dead_letter(raw, value, TOO_LARGE, topic, event=event, tables=tables)
+    return dead_letter(raw, value, TOO_LARGE, topic, event=event, tables=tables, flags=envelope.flags)
 
 
 def smaller_letters(raw: ConsumerRecord, letter: ProducerRecord) -> Iterator[ProducerRecord]:
@@ -167,10 +164,11 @@ def smaller_letters(raw: ConsumerRecord, letter: ProducerRecord) -> Iterator[Pro
     yield replace(letter, value=None)
     own = (headers.ERROR_CODE, headers.ERROR_PATH, headers.EVENT_KEY, headers.TABLES_VERSION)
     code, path, event, tables = (headers.header(letter.headers, name) or "" for name in own)
+    flags = body_flags(letter)
     last = {name: sent for name, sent in raw.headers if name in _PASSED_ON}
     short = [(name, sent) for name, sent in last.items() if sent and len(sent) <= SHORT]
     key = raw.key if raw.key and len(raw.key) <= SHORT else None
-    yield dead_letter(replace(raw, key=key, headers=short), None, code, path, event=event, tables=tables)
+    yield dead_letter(replace(raw, key=key, headers=short), None, code, path, event=event, tables=tables, flags=flags)
 
 
 def _raised_at(error: Exception) -> str:

@@ -33,7 +33,7 @@ from fhirline.streams.step4_normalize.dead_letter import (
     unopened_letter,
     unreadable_letter,
 )
-from fhirline.streams.step4_normalize.raw_event import envelope_of
+from fhirline.streams.step4_normalize.raw_event import body_flags, envelope_of
 from fhirline.topics.declared import BUNDLE, CONTRIBUTIONS, OUTCOME, SHARED_TYPES, canonical_topic
 from fhirline.topics.partition import partition_for
 
@@ -125,7 +125,7 @@ def given_up(raw: ConsumerRecord, blocked_key: Callable[[str], bool]) -> MappedE
     """
     if blocked_key(f"{raw.vendor}|{(raw.key or b'').decode('utf-8', 'replace')}"):
         return MappedEvent((), erased=headers.header(raw.headers, headers.EVENT_KEY) or "unknown")
-    return MappedEvent((dead_letter(raw, None, WORKER_ENDED),), error=WORKER_ENDED)
+    return MappedEvent((dead_letter(raw, None, WORKER_ENDED, flags=body_flags(raw)),), error=WORKER_ENDED)
 
 
 @contextmanager

@@ -7,10 +7,10 @@ import orjson
 
 from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.body import MAX_DEPTH
+from fhirline.mappers.pipeline.body import BODY_FLAGS, MAX_DEPTH
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody, open_envelope
 from fhirline.streams.kafka import headers
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 
 UNREADABLE_HEADER = "bad-header"
 """Error code of a record whose headers cannot be read."""
@@ -32,10 +32,13 @@ def envelope_of(raw: ConsumerRecord) -> Envelope:
     if received_at is None:
         raise UnreadableBody(UNREADABLE_HEADER, "neither the header received-at nor the timestamp is readable")
     route_event = headers.header(raw.headers, headers.EVENT_TYPE)
-    flags = headers.header(raw.headers, headers.BODY_FLAGS)
-    return open_envelope(
-        raw.vendor, tenant, raw.value, received_at, route_event, MAX_DEPTH, flags.split(",") if flags else ()
-    )
+    return open_envelope(raw.vendor, tenant, raw.value, received_at, route_event, MAX_DEPTH, body_flags(raw))
+
+
+def body_flags(record: ConsumerRecord | ProducerRecord) -> tuple[str, ...]:
+    """Return the flags of how an event's body was read, as a record's header names them (mapping.md §2.5), sorted."""
+    named = headers.header(record.headers, headers.BODY_FLAGS)
+    return tuple(sorted(BODY_FLAGS.intersection(named.split(",")))) if named else ()
 
 
 def redacted_value(raw: ConsumerRecord, envelope: Envelope) -> bytes | None:

@@ -41,7 +41,7 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, Recor
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case, Mark, Status, raw_timestamp, received
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
-from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
+from fhirline.streams.step4_normalize.raw_event import body_flags, envelope_of, redacted_value
 from fhirline.topics.declared import DEAD_LETTER_STATUS, enriched_topic, raw_topic
 
 SEND_AGAIN = frozenset({Status.OPEN, Status.FAILED})
@@ -70,33 +70,40 @@ def redriven_record(
     if last.raw is None or last.raw.topic not in (raw_topic(last.vendor), enriched_topic(last.vendor)):
         raise NotSent("the letter does not name a raw record of its vendor")
     at = received(letter)
-    kept = {headers.RECEIVED_AT, headers.TENANT, headers.EVENT_TYPE, headers.EVENT_KEY, headers.BODY_FLAGS}
+    kept = {headers.RECEIVED_AT, headers.TENANT, headers.EVENT_TYPE, headers.EVENT_KEY}
     kept -= {headers.RECEIVED_AT} if at else set()
+    value, flags = letter.value, body_flags(letter)
+    if value is None:
+        value, found = _from_raw(raw)
+        flags = tuple(sorted({*flags, *found}))
     return ProducerRecord(
         last.raw.topic,
         letter.key or b"",
-        letter.value if letter.value is not None else _from_raw(raw),
+        value,
         last.raw.partition,
         [
             *((name, value) for name, value in letter.headers if name in kept),
             *(headers.headers(received_at=at.text) if at else []),
+            *(headers.headers(body_flags=",".join(flags)) if flags else []),
             *headers.headers(attempt=str(case.attempts + 1), first_raw=case.id, redrive=idempotency_key),
         ],
         max(1, raw_timestamp(letter)),  # librdkafka takes 0 for "now"
     )
 
 
-def _from_raw(raw: ConsumerRecord | None) -> bytes:
+def _from_raw(raw: ConsumerRecord | None) -> tuple[bytes, tuple[str, ...]]:
+    """Return the value of a raw record, redacted, and the flags of how it was read. Raises NotSent."""
     if raw is None:
         raise NotSent("the letter has no value, and the raw record is no longer there")
     if raw.value is None:
         raise NotSent("the raw record has no value: there is nothing to map")
     try:
-        value = redacted_value(raw, envelope_of(raw))
+        envelope = envelope_of(raw)
     except UnreadableBody as error:
         raise NotSent(f"still unreadable ({error.code}), and it may contain a secret: not written twice") from None
+    value = redacted_value(raw, envelope)
     assert value is not None
-    return value
+    return value, envelope.flags
 
 
 @dataclass(slots=True)
