@@ -44,7 +44,10 @@ _FORMATS = (
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ", "xz"),
 )
-_UTF_16 = re.compile(rb"\xff\xfe|\xfe\xff|[{\[\"\s]\x00|\x00[{\[\"\s]|\x00\x00\xfe\xff|\x00\x00\x00[{\[\"\s]")
+_ENCODINGS = (  # UTF-32 begins like UTF-16
+    (re.compile(rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff|[{\[\"\s]\x00\x00\x00|\x00\x00\x00[{\[\"\s]"), "UTF-32"),
+    (re.compile(rb"\xff\xfe|\xfe\xff|[{\[\"\s]\x00|\x00[{\[\"\s]"), "UTF-16"),
+)
 
 
 class ReadBody(NamedTuple):
@@ -72,7 +75,7 @@ class UnreadableBody(FhirlineError):
         self.column = column
 
 
-CAUSES = ("empty", "compressed", "utf-16", "not-utf-8", "cut-off", "syntax", "not-an-object", "too-deep")
+CAUSES = ("empty", "compressed", "utf-16", "utf-32", "not-utf-8", "cut-off", "syntax", "not-an-object", "too-deep")
 """All values of `UnreadableBody.cause` that reading a body gives."""
 
 
@@ -86,7 +89,7 @@ def other_format(head: bytes) -> str | None:
     for magic, name in _FORMATS:
         if head.startswith(magic):
             return name
-    return "UTF-16" if _UTF_16.match(head) else None
+    return next((name for form, name in _ENCODINGS if form.match(head)), None)
 
 
 def read_body(value: bytes | str, max_depth: int = MAX_DEPTH) -> ReadBody:
@@ -278,7 +281,7 @@ def _not_json(data: bytes, error: UnicodeDecodeError | json.JSONDecodeError) -> 
     if not data.strip():
         return UnreadableBody("not-json", "the body is not JSON: it is empty", "empty")
     if name := other_format(data):
-        cause = "utf-16" if name == "UTF-16" else "compressed"
+        cause = name.lower() if name.startswith("UTF-") else "compressed"
         return UnreadableBody("not-json", f"the body is not JSON: it is {name}, not UTF-8 text", cause)
     if isinstance(error, UnicodeDecodeError):
         before = data[: error.start].decode("utf-8", "replace")

@@ -56,7 +56,7 @@ def ingest(
 
     * 0: Kafka acknowledged every line.
     * 1: lines were rejected, or Kafka stopped answering.
-    * 2: a wrong argument or setting, a file that is compressed or in UTF-16, or the cluster does not answer.
+    * 2: a wrong argument or setting, a file that is compressed or not in UTF-8, or the cluster does not answer.
     * 130: interrupted.
 
     Example:

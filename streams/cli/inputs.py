@@ -8,8 +8,9 @@ from fhirline.mappers.pipeline.body import other_format
 
 
 def check_format(name: str, stream: BinaryIO) -> None:
-    """Raise ConfigurationError for a file that is compressed or in UTF-16, by how it begins. Reads nothing."""
+    """Raise ConfigurationError for a file that is compressed or not in UTF-8, by how it begins. Reads nothing."""
     found = other_format(stream.peek(8)) if isinstance(stream, BufferedReader) else None
     if found is not None:
-        way = "convert it first, for example with iconv -f UTF-16 -t UTF-8" if found == "UTF-16" else "unpack it first"
+        convert = f"convert it first, for example with iconv -f {found} -t UTF-8"
+        way = convert if found.startswith("UTF-") else "unpack it first"
         raise ConfigurationError(f"{name}: the file is {found}, not UTF-8 text; {way}")

@@ -117,6 +117,8 @@ def test_what_nobody_can_read_is_logged_and_counted(gateway: GatewayProcess) -> 
         ("export.ndjson.gz", gzip.compress(b'{"user_id": 1}\n', mtime=0), "gzip"),
         ("export.zip", b"PK\x03\x04\x14\x00", "a ZIP archive"),
         ("export.utf16.ndjson", '{"user_id": 1}\n'.encode("utf-16"), "UTF-16"),
+        ("export.utf32.ndjson", '{"user_id": 1}\n'.encode("utf-32"), "UTF-32"),
+        ("export.utf32be.ndjson", '{"user_id": 1}\n'.encode("utf-32-be"), "UTF-32"),
         ("export.utf16le.ndjson", '{"user_id": 1}\n'.encode("utf-16-le"), "UTF-16"),
     ],
 )
