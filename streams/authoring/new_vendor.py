@@ -65,6 +65,21 @@ class Plan:
     changed: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
+    @property
+    def outputs(self) -> list[str]:
+        """The approved outputs of the golden cases, which the new code itself makes."""
+        return [path.replace(".in.json", ".out.json") for path in self.created if path.endswith(".in.json")]
+
+    @property
+    def new_files(self) -> list[str]:
+        """Every file that `write` creates."""
+        return [*self.created, *self.outputs]
+
+    @property
+    def changed_files(self) -> list[str]:
+        """Every file that `write` changes: the contract, too, which the new code makes."""
+        return [*self.changed, at.CONTRACT]
+
 
 def plan(checkout: Checkout, options: Options, samples: Sequence[Sample]) -> Plan:
     """Plan the files of a new vendor. Raises ConfigurationError where an option or a sample is unusable."""
@@ -225,13 +240,10 @@ def write(checkout: Checkout, made: Plan) -> None:
     except BaseException:
         _undo(checkout, made, before)
         raise
-    made.created |= {f"tests/golden/{case}.out.json": "" for case in cases}
-    made.changed[at.CONTRACT] = contract
 
 
 def _undo(checkout: Checkout, made: Plan, before: dict[str, str]) -> None:
-    outputs = [path.replace(".in.json", ".out.json") for path in made.created if path.endswith(".in.json")]
-    for path in (*made.created, *outputs):
+    for path in made.new_files:
         (checkout.root / path).unlink(missing_ok=True)
     for folder in (f"mappers/{made.vendor.name}", f"tests/golden/{made.vendor.name}"):
         for cache in (checkout.root / folder).glob("__pycache__/*"):

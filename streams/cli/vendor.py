@@ -90,7 +90,7 @@ def new(
 
 
 def _print_files(made: "Plan", checkout: "Checkout") -> None:
-    """Print each new file, and the lines that are added to each other one."""
+    """Print each new file, and the lines that are added to each other one, but for those that the new code makes."""
     from difflib import unified_diff
 
     for path, text in made.created.items():
@@ -124,9 +124,9 @@ def _report(made: "Plan", dry_run: bool) -> None:
     for notice in made.notices:
         print(f"\nNote: {notice}")
     print(f"\n{'Would be written' if dry_run else 'Written'}:")
-    for path in made.created:
+    for path in made.new_files:
         print(f"  {path}")
-    for path in made.changed:
+    for path in made.changed_files:
         print(f"  {path} (changed)")
     print(_next_steps(made))
 

@@ -263,8 +263,24 @@ def test_a_dry_run_prints_the_files_and_writes_none(tmp_path: Path, monkeypatch:
     assert re.search(r'^\+VENDORS = \(.*"inventedcare", ', result.output, re.M)
     assert "event type: /event (guessed: a text of this name in all 3 samples with 2 different values" in result.output
     assert "/room/access_token (its key 'access_token') is stored in the raw topic: add its key to" in result.output
+    listed = result.output.partition("Would be written:\n")[2].partition("\n\nNext:")[0].splitlines()
+    assert {"  docs/asyncapi.yaml (changed)", "  tests/golden/inventedcare/lab_result.out.json"} <= {*listed}
     assert not (ROOT / "mappers" / "inventedcare").exists()
     assert "inventedcare" not in HERE.read(at.REGISTRY)
+
+
+@pytest.mark.long
+def test_a_dry_run_lists_what_is_written(tmp_path: Path) -> None:
+    """Every file that differs afterwards, and no other."""
+    tree = copied(tmp_path / "tree", "benchmarks")
+    command = f"fhirline vendor new inventedcare --sample {sample(tmp_path, VISIT, *LABS)}"
+    before = files(tree)
+    listed = printed(tree, f"{command} --dry-run").partition("Would be written:\n")[2].partition("\n\nNext:")[0]
+    assert files(tree) == before
+    written = printed(tree, command).partition("Written:\n")[2].partition("\n\nNext:")[0]
+    assert listed == written
+    changed = {path for path, content in files(tree).items() if before.get(path) != content}
+    assert {line.split()[0] for line in listed.splitlines()} == changed
 
 
 @pytest.mark.parametrize(
