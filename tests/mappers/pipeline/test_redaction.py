@@ -2,12 +2,14 @@
 
 import json
 from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import orjson
 import pytest
 
+from fhirline.mappers.pipeline import secret_texts
 from fhirline.mappers.pipeline.redaction import REDACTED, redact
 
 SECRET = "S3CR3T-5528"
@@ -243,3 +245,52 @@ def test_many_texts_are_redacted_in_linear_time() -> None:
     ):
         text = unit * (400_000 // len(unit))
         assert redact({"x": f"{text} pass_code={SECRET}"}) != {"x": f"{text} pass_code={SECRET}"}
+
+
+def readings(text: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Redact a text; return how many characters were searched for names."""
+    searched: list[int] = []
+    search = secret_texts._names_secret
+
+    def counted(text: str, below: frozenset[str]) -> bool:
+        searched.append(len(text))
+        return search(text, below)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(secret_texts, "_names_secret", counted)
+        redact({"note": text})
+    return sum(searched)
+
+
+@pytest.mark.parametrize("levels", [3, 6, 200])
+@pytest.mark.parametrize(
+    "chain",
+    [
+        lambda levels: "%" + "25" * levels,
+        lambda levels: "&" + "amp;" * levels,
+        lambda levels: "%" + "25" * levels + " &" + "amp;" * levels,
+        lambda levels: "%26" + "amp%3B" * levels,
+    ],
+    ids=["percent", "html", "both", "mixed"],
+)
+def test_the_work_of_a_text_does_not_grow_with_its_encodings(
+    chain: Callable[[int], str], levels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Percent and HTML encodings in both orders were two ways a level: 24 levels of a short text took minutes."""
+    text = "x " * 5_000 + chain(levels) + " ask for the pass_code"
+    assert readings(text, monkeypatch) <= 6 * len(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%7B%22pass_code%22%3A%22{}%22%7D &amp; more",
+        "&lbrace;&quot;pass_code&quot;:&quot;{}&quot;,&quot;u&quot;:&quot;a%22b&quot;}",
+        "%26quot%3Bpass_code%26quot%3B:%26quot%3B{}%26quot%3B",
+        "&#37;7B&#37;22pass_code&#37;22&#37;3A&#37;22{}&#37;22&#37;7D",
+        "%25252525257B%252525252522pass_code%252525252522:%252525252522{}",
+        "a=1&amp;pass_code={}&amp;b=50%25",
+    ],
+)
+def test_a_secret_is_seen_through_both_encodings_together(text: str) -> None:
+    assert "QZV7LMD31" not in str(redact({"note": text.replace("{}", "QZV7LMD31")}))
