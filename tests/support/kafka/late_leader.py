@@ -28,6 +28,7 @@ class LateLeader:
         self.turned_away = 0
         self._broker = 0
         self._armed = False
+        self._wait = BEHIND
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="late leader")
@@ -46,8 +47,9 @@ class LateLeader:
     def behind(self, broker: int) -> None:
         self._broker = broker
 
-    def turn_away(self) -> None:
-        self._armed, self.turned_away = True, 0
+    def turn_away(self, wait: float = BEHIND) -> None:
+        """Turn the next produce request away, once another one has come behind it, at the latest after ``wait``."""
+        self._armed, self._wait, self.turned_away = True, wait, 0
 
     async def _begin(self) -> int:
         self._server = await asyncio.start_server(self._serve, HOST, 0)
@@ -89,7 +91,7 @@ class LateLeader:
                     continue
                 self._armed = False
                 behind = asyncio.create_task(_pass(client, to_broker, until=PRODUCE))
-                await asyncio.wait([behind], timeout=BEHIND)
+                await asyncio.wait([behind], timeout=self._wait)
                 _send(to_client, _refused(frame))
                 self.turned_away += 1
                 await behind
