@@ -31,6 +31,11 @@ MAX_CONSTANTS = 100_000
 """Constant records whose values are kept, to leave out those that would be written again unchanged."""
 
 
+MOST_MADE = 67_108_864
+"""Bytes of records that a batch may have made before they are delivered; the rest of the batch is mapped after that.
+An event makes 16 MiB at most, so that a batch of the largest ones would otherwise be kept in memory whole."""
+
+
 @dataclass(slots=True)
 class _Mapped:
     """The records and state updates of a batch, before they are delivered."""
@@ -79,25 +84,45 @@ class BatchProcessor:
     async def process(self, raws: Sequence[ConsumerRecord], unfinished: Unfinished) -> None:
         """Return once everything that follows from the records is durable. Raises PublishFailed, RestoreFailed.
 
-        ``unfinished`` marks them as begun while they are mapped.
+        ``unfinished`` marks them as begun while they are mapped. What has been delivered of a batch that ends the
+        process is delivered again with the same bytes: the caller acknowledges nothing before this returns.
+        """
+        states: dict[int, PartitionState] = {}
+        while raws:
+            self._exit_if_lost(states)
+            done, part_states = await self._process_part(raws, unfinished)
+            states |= part_states
+            raws = raws[done:]
+
+    def _exit_if_lost(self, states: Mapping[int, PartitionState]) -> None:
+        """End the process where partitions went away: their new owner's output must not be overwritten."""
+        if any(self.state.cached(partition) is not state for partition, state in states.items()):
+            exit_uncommitted("partitions went away under a batch")
+
+    async def _process_part(
+        self, raws: Sequence[ConsumerRecord], unfinished: Unfinished
+    ) -> tuple[int, dict[int, PartitionState]]:
+        """Map and deliver the first of the records: all, or as many as make `MOST_MADE` bytes.
+
+        Returns how many these are, and the states that they were mapped with.
         """
         mapped = _Mapped(self._metrics.batch())
         spans = self._tracing.batch(raws[0].topic, len(raws)) if self._tracing else None
         async with self._restoring.lock:
             states = await self._ready({raw.partition for raw in raws})
             async with unfinished.attempt(raws) as give_up:
-                await self._map(raws, states, mapped, spans, give_up=give_up)
+                done = await self._map(raws, states, mapped, spans, give_up=give_up)
         mapped.records.extend(mapped.contributions.values())
         await self._exit_if_erased(mapped.patients)
         self._fence.check()
-        if any(self.state.cached(partition) is not state for partition, state in states.items()):
-            exit_uncommitted("partitions went away under a batch")  # their new owner's output must not be overwritten
-        mapped.counts.delivered(raws, mapped.records, *await self._deliver(mapped))
+        self._exit_if_lost(states)
+        mapped.counts.delivered(raws[:done], mapped.records, *await self._deliver(mapped))
         if spans:
             spans.end()
         if len(self._constants) > MAX_CONSTANTS:
             self._constants.clear()
         self._constants.update(mapped.constants)
+        return done, states
 
     async def _map(
         self,
@@ -107,7 +132,9 @@ class BatchProcessor:
         spans: "BatchSpans | None",
         *,
         give_up: bool,
-    ) -> None:
+    ) -> int:
+        """Map records until `MOST_MADE` bytes are made. Returns the number of records that were mapped."""
+        done = made = 0
         async for raw in yielding_to_loop(raws):
             state = states[raw.partition]
             span = spans.begin(raw) if spans else None
@@ -142,12 +169,17 @@ class BatchProcessor:
                     continue
                 into.records.append(record)
             into.records.extend(entries)
+            done += 1
+            made += sum([len(record.value or b"") for record in (*mapped.records, *entries)])  # of constants too
             if self._debug and mapped.normalized:
                 _log_mapped(raw, mapped.normalized)
             if mapped.error:
                 _log_letter(raw, mapped.records[-1], mapped.error)
             elif mapped.erased:
                 log.info("erased patient passed over", vendor=self.vendor, event_key=mapped.erased)
+            if made > MOST_MADE:
+                break
+        return done
 
     async def _exit_if_erased(self, patients: Iterable[str]) -> None:
         """End the process where one of the patients was erased while the batch was mapped.

@@ -184,3 +184,27 @@ def test_a_letter_that_is_itself_too_large_is_one_letter(worker: Worker) -> None
     asyncio.run(worker.processor.process([bad], UNMARKED))
     assert (worker.letters("not-json"), worker.letters(TOO_LARGE)) == (1, 0)
     assert written(worker.settings, "dead-letter.mediquo") == 1
+
+
+def test_a_batch_is_delivered_in_parts_of_bounded_size(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is done, and may be committed, only after the last of them."""
+    raws = produce(worker.settings, [each for each in events(60, seed=3) if each.topic == "raw.mediquo"])
+    sizes: list[int] = []
+    mapped_before: list[int] = []
+    publish = worker.processor._publisher.publish_async
+
+    async def counted(records: Any, *more: Any) -> Any:
+        records = list(records)
+        if records:
+            sizes.append(sum(len(each.value or b"") for each in records))
+            mapped_before.append(worker.meanwhile.events)
+        return await publish(records, *more)
+
+    monkeypatch.setattr(worker.processor._publisher, "publish_async", counted)
+    monkeypatch.setattr(batch, "MOST_MADE", 100_000)
+    asyncio.run(worker.processor.process(raws, UNMARKED))
+    assert worker.meanwhile.events == mapped_before[-1] == len(raws)
+    assert len(sizes) > 3
+    assert mapped_before == sorted({*mapped_before}), "each part is delivered before the next is mapped"
+    assert max(sizes) < 200_000
+    assert worker.registry.get_sample_value("fhirline_batch_events_sum", {"vendor": "mediquo"}) == len(raws)
