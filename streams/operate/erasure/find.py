@@ -121,9 +121,14 @@ class Finder:
             partitions = {*partitions, *self._raw_partitions()}
 
     def _own(self, record: ConsumerRecord) -> Envelope | None:
-        """Return the event if it is the patient's: by the key of a record of ours, else by its content."""
-        ours = header(record.headers, headers.EVENT_KEY) is not None
-        if ours and (record.key or b"").decode("utf-8", "replace") not in self.found.compartments:
+        """Return the event if it is the patient's: by the key of a record of ours, else by its content.
+
+        A key ``event/…`` says only that no patient was found when the record was written. Mapping version 1 did not
+        read JSON in text, and later versions may find a patient there.
+        """
+        key = (record.key or b"").decode("utf-8", "replace")
+        named = header(record.headers, headers.EVENT_KEY) is not None and "|event/" not in key
+        if named and key not in self.found.compartments:
             return None
         try:
             envelope = envelope_of(record)
