@@ -1,29 +1,38 @@
-"""The fields that a payload model declares, and which of them are documents (mapping.md §1.1)."""
+"""The fields that a payload model declares: the one reading of its annotations for ledger, drift and bounds."""
 
 from functools import cache
 from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
-from fhirline.mappers.payload import DOCUMENT, Payload
+from fhirline.mappers.payload import DOCUMENT, IdMark, Payload
+from fhirline.mappers.pipeline.leaf import Rule
 
 
 class Field(NamedTuple):
-    """A field of a payload model: the model of its objects, whether it is a list, and whether it is a document.
+    """A field of a payload model.
 
-    Documents are fields with the mark `payload.DOCUMENT`, and fields whose objects have no model.
+    ``attribute``: its name in the model. ``rule``: its treatment (mapping.md §1, rule 2), if it has one of its own.
+    ``is_id``: whether it is an id (`payload.Id`). ``model``: the model of its objects. ``many``: whether it is a list.
+    ``document``: it has the mark `payload.DOCUMENT`, or its objects have no model (§1.1).
     """
 
+    attribute: str
+    rule: Rule | None
+    is_id: bool
     model: type[Payload] | None
     many: bool
     document: bool
 
 
 @cache
-def declared_fields(model: type[Payload]) -> dict[str, Field]:
+def declared_fields(model: type[BaseModel]) -> dict[str, Field]:
     """Return JSON name → Field of a payload model."""
     return {
         field.alias or name: Field(
+            name,
+            next((mark for mark in field.metadata if isinstance(mark, Rule)), None),
+            any(isinstance(mark, IdMark) for mark in field.metadata),
             _model_in(field.annotation),
             get_origin(field.annotation) is tuple,
             DOCUMENT in field.metadata or _free_form(field.annotation),

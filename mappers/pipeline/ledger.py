@@ -13,8 +13,8 @@ A field annotated with `Rule` has the treatment of the rule instead. A mapping w
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -28,7 +28,8 @@ from fhirline.mappers.json_pointer import (
     unescape,
     value_at,
 )
-from fhirline.mappers.payload import IdMark, is_placeholder_id
+from fhirline.mappers.payload import is_placeholder_id
+from fhirline.mappers.pipeline.declared_fields import declared_fields
 from fhirline.mappers.pipeline.leaf import (
     ABSENT,
     CUT,
@@ -55,7 +56,6 @@ __all__ = [
     "Leaf",
     "Ledger",
     "Rule",
-    "fields",
     "read_ledger",
 ]
 
@@ -181,35 +181,14 @@ def _step(key: str) -> tuple[str, bool]:
     return _known_step(key) if len(key) <= LONGEST_CACHED else _known_step.__wrapped__(key)
 
 
-class Declared(NamedTuple):
-    """A field of a payload model: its attribute, its rule if it has one, and whether it is an id (`payload.Id`)."""
-
-    attribute: str
-    rule: Rule | None
-    is_id: bool
-
-
-@cache
-def fields(model: type[BaseModel]) -> dict[str, Declared]:
-    """Return the fields of a payload model by their names in JSON."""
-    return {
-        field.alias or name: Declared(
-            name,
-            next((mark for mark in field.metadata if isinstance(mark, Rule)), None),
-            any(isinstance(mark, IdMark) for mark in field.metadata),
-        )
-        for name, field in model.model_fields.items()
-    }
-
-
 def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Rows) -> None:
-    known, values, every, omitted_keys = fields(type(model)), vars(model), rows.every, rows.omitted_keys
+    known, values, every, omitted_keys = declared_fields(type(model)), vars(model), rows.every, rows.omitted_keys
     for key, value in raw.items():
         if (declared := known.get(key)) is None:
             step, secret = _step(key)
             _unruled(value, pointer + step, secret, rows)
             continue
-        name, rule, is_id = declared
+        name, rule, is_id, _, _, _ = declared
         read = values[name]
         if is_id and read is None and value != REDACTED and is_placeholder_id(value):
             rows.append(Leaf(pointer + _step(key)[0], value, "ignored", PLACEHOLDER))

@@ -7,7 +7,8 @@ from pydantic import BaseModel
 
 from fhirline.mappers.json_pointer import escape, items_of
 from fhirline.mappers.payload import is_placeholder_id
-from fhirline.mappers.pipeline.ledger import PLACEHOLDER, fields
+from fhirline.mappers.pipeline.declared_fields import declared_fields
+from fhirline.mappers.pipeline.ledger import PLACEHOLDER
 
 PLACEHOLDER_CLAIM = f"ignored {PLACEHOLDER}"
 """Claim of a placeholder."""
@@ -22,7 +23,7 @@ def placeholder_ids(raw: Any, read: Any, pointer: str = "") -> Iterator[str]:
         for (place, item), model in zip(items_of(raw, pointer), read, strict=False):
             yield from placeholder_ids(item, model, place)
     elif isinstance(read, BaseModel) and isinstance(raw, dict):
-        for key, declared in fields(type(read)).items():
+        for key, declared in declared_fields(type(read)).items():
             if key not in raw:
                 continue
             value = getattr(read, declared.attribute)

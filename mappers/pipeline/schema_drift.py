@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from fhirline.mappers.json_pointer import escape, items_by_number, unescape
-from fhirline.mappers.pipeline.ledger import LOOKS_SECRET, UNRULED, Ledger, fields
+from fhirline.mappers.pipeline.declared_fields import declared_fields
+from fhirline.mappers.pipeline.ledger import LOOKS_SECRET, UNRULED, Ledger
 
 _DRIFT_RULES = (UNRULED, LOOKS_SECRET)
 _FIELD_NAME = re.compile(r"(?=.{1,40}$)[a-z][A-Za-z]*(?:_[A-Za-z]+)*")
@@ -88,7 +89,7 @@ class _Paths:
 
     def __init__(self, ledger: Ledger) -> None:
         mapped, model = ledger.mapped, ledger.model
-        modelled = model is not None and bool(fields(type(model)))
+        modelled = model is not None and bool(declared_fields(type(model)))
         self._claimed = None if modelled or mapped.claims is None else _with_ancestors(mapped.claims)
         self._hidden_keys = frozenset(mapped.hidden_keys)
         self._places = {"": _Place("", "", ledger.whole, model)}
@@ -112,7 +113,7 @@ class _Paths:
         if ends:
             return at
         if self._claimed is None and isinstance(read, BaseModel) and token in value:  # most steps
-            if (found := fields(type(read)).get(token)) is not None:
+            if (found := declared_fields(type(read)).get(token)) is not None:
                 return _Place(f"{path}/{token}", f"{drift}/{token}", value[token], getattr(read, found.attribute))
         elif isinstance(value, list) and token.isdecimal() and int(token) < len(value):
             position = int(token)
@@ -156,7 +157,7 @@ class _Paths:
         if self._claimed is not None:
             return f"{pointer}/{escape(key)}" in self._claimed, None
         model: type[BaseModel] = type(read)
-        found = fields(model).get(key)
+        found = declared_fields(model).get(key)
         return (True, getattr(read, found[0])) if found else (False, None)
 
     def _may_show_undeclared(self, pointer: str, value: Mapping[str, Any], read: Any) -> bool:
