@@ -31,7 +31,7 @@ PATIENT: Example = {
         "tenant": "acme",
         "event-type": "status_update",
         "raw": "raw.altibbi/0/0",
-        "mapping-version": "map-2",
+        "mapping-version": "map-3",
         "event-key": _EVENT_KEY,
         "occurred-at": "2023-06-15T09:38:50.848860Z",
     },

@@ -52,7 +52,7 @@ _SAMPLES: list[dict[str, Any]] = [
     _resource(
         "Device",
         deviceName=[{"name": "fhirline", "type": "model-name"}],
-        version=[{"value": "map-2+maps-2"}],
+        version=[{"value": "map-3+maps-3"}],
         owner=ORGANIZATION,
     ),
     _resource(

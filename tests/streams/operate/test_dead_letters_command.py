@@ -319,7 +319,7 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
         dead_letters(settings, "export", f"--to={tmp_path / 'plain.jsonl'}", "--path=/content/*"),
     ]
     assert [each.returncode for each in plain] == [0, 0, 0], plain
-    row = "infermedica\tresource-refused\t/content/survey_id\tmap-2\t1\t1\t0\t0\t0"
+    row = "infermedica\tresource-refused\t/content/survey_id\tmap-3\t1\t1\t0\t0\t0"
     assert row in plain[0].stdout
     assert f"payload         {len(raw.value or b'')} bytes, shown with --reveal" in plain[1].stdout
     assert "1 written" in plain[2].stdout
