@@ -112,6 +112,10 @@ class TenantSettings(_Strict):
     """The edition of ICD-10: ``icd-10`` (WHO's), a national one such as ``icd-10-cm``, or an absolute URI."""
     duration_unit: Literal["d", "wk"] | None = None
     lab_intent: Literal["plan", "order"] = "plan"
+    unknown_status: Literal["data-absent-reason", "refuse"] = "data-absent-reason"
+    """What becomes of a resource whose status has no code, where R4 has none for "unknown"."""
+    tz_code: bool = False
+    """Whether times that were read in a configured or named zone tell it in the extension ``tz-code``."""
     enrichment: bool = False
     instance: Instance | None = None
     payload_confirmed: tuple[str, ...] = ()

@@ -115,6 +115,14 @@ class MappingBuilder:
             if pointer is not None:
                 self._claims[pointer] = treatment
 
+    def absorb(self, other: "MappingBuilder", claims: bool = True) -> None:
+        """Add what another builder recorded of values: hidden keys, unmapped words and, with ``claims``, its claims."""
+        self._hidden_keys.extend(other._hidden_keys)
+        self._unmapped.update(other._unmapped)
+        if claims:
+            for pointer, treatment in (other._claims or {}).items():
+                self.claim(treatment, pointer)
+
     def hide_keys(self, *pointers: str) -> None:
         """Hide the keys at or below JSON Pointers from schema drift, where they may be data (names of persons, say)."""
         self._hidden_keys.extend(pointers)

@@ -157,7 +157,7 @@ class Context:
         ``recorded=read and read.text, _recorded=read and read.companion``.
         """
         zone = self.settings.source_time_zone
-        return date_time(value, zone, pointer, flags, self.source_value, self.value_basis)
+        return date_time(value, zone, pointer, flags, self.source_value, self.value_basis, self.settings.tz_code)
 
     def birth_date(self, value: str | None, pointer: str, flags: Flags) -> DateTime | None:
         """Read a date of birth (mapping.md §3.4, rule 8); arguments and result as those of `date_time`.

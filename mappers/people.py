@@ -20,8 +20,8 @@ UNUSABLE_BIRTH_DATE = "birthDate.unusable"
 class Field:
     """One field of a person as an event sent it: whole FHIR elements, and the codes of their flags.
 
-    ``elements`` maps FHIR names (companions such as ``_gender`` included) to values. Lists of several fields (``name``,
-    ``telecom``, …) are joined, in the order of the fields' names.
+    ``elements`` maps FHIR names (companions such as ``_birthDate`` included) to values. Lists of several fields
+    (``name``, ``telecom``, …) are joined, in the order of the fields' names. Without elements the field is absent.
     """
 
     elements: Mapping[str, Any]
@@ -35,7 +35,6 @@ PERSON_ORDER = (
     "name",
     "telecom",
     "gender",
-    "_gender",
     "birthDate",
     "_birthDate",
     "photo",
@@ -94,15 +93,16 @@ def practitioner(
 def gender(words: str | None, table: str, pointer: str, context: Context, build: MappingBuilder) -> dict[str, Field]:
     """Make the field ``gender`` by a code table whose rows have ``means.gender``; empty where nothing was sent.
 
-    Words without a row are in a ``source-value`` extension, flag ``unmapped-code``. ``pointer`` is their place.
+    Words without a row leave the Patient without a gender, flag ``unmapped-code``: what an earlier event sent is
+    replaced too. They are omitted, so that the Provenance keeps them. ``pointer`` is their place.
     """
     if words is None:
         return {}
     if row := context.terminology.row(table, words):
         return {"gender": Field({"gender": row.means["gender"]})}
     build.count_unmapped(table, pointer)
-    source_value = elements.extended(context.source_value(pointer, words))
-    return {"gender": Field({"_gender": source_value}, ("unmapped-code",))}
+    build.omit(pointer)
+    return {"gender": Field({}, ("unmapped-code",))}
 
 
 def birth_date(value: str | None, pointer: str, context: Context, build: MappingBuilder) -> dict[str, Field]:

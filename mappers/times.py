@@ -99,12 +99,13 @@ def date_time(
     flags: Flags,
     source_value: SourceValue,
     value_basis: ValueBasis,
+    tz_code: bool = False,
 ) -> DateTime | None:
     """Read a vendor's date-time as a FHIR ``dateTime`` (mapping.md §3.4). Mappings call `Context.date_time`.
 
     A value with an offset of its own is kept as sent. One without is read in ``zone`` (an IANA name), with extension
-    ``tz-code`` unless the zone is UTC. It is truncated to its date where ``zone`` is None or the local time does not
-    exist. An impossible time has no text, and flag ``timestamp-invalid`` at ``pointer``. An unreadable value is None,
+    ``tz-code`` where ``tz_code`` is set, unless the zone is UTC. It is truncated to its date where ``zone`` is None or
+    the local time does not exist. An impossible time has no text, and flag ``timestamp-invalid`` at ``pointer``. An unreadable value is None,
     with flag ``value-unreadable``.
     """
     if value is None:
@@ -142,8 +143,8 @@ def date_time(
         flags.add("value-unreadable", pointer)
         return None
     emitted = whole[:19] + (f".{sent.fraction}" if sent.fraction else "") + whole[19:]
-    tz_code = None if zone == "UTC" else element(url=TZ_CODE, valueCode=zone)
-    companion = extended(tz_code, source_value(pointer, value, None), value_basis("config"))
+    named = element(url=TZ_CODE, valueCode=zone) if tz_code and zone != "UTC" else None
+    companion = extended(named, source_value(pointer, value, None), value_basis("config"))
     instant = Instant.parse(emitted)
     return DateTime(emitted, companion, instant.order if instant else None, cut)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fhirline.mappers.azodha.appointment_fold import CALLED_OFF, SOURCE_DATA_FIELDS, UPDATE, built
+from fhirline.mappers.azodha.appointment_fold import CALLED_OFF, SOURCE_DATA_FIELDS, UPDATE, built, gives_code
 from fhirline.mappers.azodha.clock import sent_instant
 from fhirline.mappers.azodha.event import look_up, source_data
 from fhirline.mappers.azodha.payload import (
@@ -28,7 +28,10 @@ OWN_FIELDS = ("date", "startTime", "endTime", "appointmentType", "durationInMinu
 
 @dataclass(frozen=True, slots=True)
 class Appointment:
-    """The appointment that an event names. ``reference`` is literal only where the event makes it (``fold``)."""
+    """The appointment that an event names.
+
+    ``reference`` is literal only where the event makes it (``fold``), and where it cannot be refused for its status.
+    """
 
     id: str
     id_at: str
@@ -61,9 +64,19 @@ def appointment(
     ):
         for name, id_at in identified.at.items():
             id = getattr(identified.model, name)
-            update = _update(places, providers, waiting_room, reader, build)
+            used = MappingBuilder()
+            update = _update(places, providers, waiting_room, reader, used)
+            build.absorb(used, claims=update is None or _shown(update, reader))
             return _appointment(id, id_at, update, providers, reader, build)
     return None
+
+
+def _shown(update: dict[str, Any], reader: Reader) -> bool:
+    """Tell whether an update makes an Appointment for certain.
+
+    Otherwise it may wait in the state for a status with a code, so that the Provenance keeps its values.
+    """
+    return reader.context.settings.unknown_status != "refuse" or gives_code(update)
 
 
 def _appointment(
@@ -76,20 +89,23 @@ def _appointment(
 ) -> Appointment:
     """Make the Fold of an update; without one, the appointment is only referred to by its identifier."""
     context = reader.context
+    logical: Element = {"type": "Appointment", "identifier": context.identifier("appointment", id)}
     if update is None:
-        logical = {"type": "Appointment", "identifier": context.identifier("appointment", id)}
         return Appointment(id, id_at, logical, None)
-    build.claim(MAPPED, id_at)
+    shown = _shown(update, reader)
+    if shown:
+        build.claim(MAPPED, id_at)
     subject = context.reference("Appointment", "appointment", *reader.key(id))
     patient = reader.patient_reference
     own = frozenset(provider.practitioner.subject for provider in providers if provider.practitioner)
+    refusable = context.settings.unknown_status == "refuse"
     fold = Fold(
         subject,
         {f"{UPDATE}{context.event_key}": update},
         lambda entries: built(context, subject, id, patient, entries, own),
-        targets=(subject,),
+        targets=(subject,) if shown else (),
     )
-    return Appointment(id, id_at, {"reference": subject}, fold)
+    return Appointment(id, id_at, logical if refusable else {"reference": subject}, fold)
 
 
 def _update(
@@ -179,7 +195,7 @@ def _status(found: Found[AppointmentFields], reader: Reader, build: MappingBuild
 def _cancelation_reason(
     found: Found[AppointmentFields], status: dict[str, Any], build: MappingBuilder
 ) -> dict[str, Any]:
-    """Read the reason of an appointment that is called off (``app-4``)."""
+    """Read the reason of an appointment that is called off."""
     reason = found.model.cancellationReason
     if not reason or status.get("means") not in CALLED_OFF:
         return {}

@@ -13,7 +13,7 @@ from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import data_absent, resource
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.people import known_person
-from fhirline.mappers.results import BuiltResource, Element, Flag, Fold, Resource, StateEntries
+from fhirline.mappers.results import BuiltResource, Element, Entry, Flag, Fold, Refused, Resource, StateEntries
 
 UPDATE = "statement "
 """Begins the name of an event's state entry, before its event key. Stored in the state topic."""
@@ -22,6 +22,8 @@ SOURCE_DATA_FIELDS = ("locationType", "patientLocation", "workflow", "resources"
 BEFORE_ARRIVAL = (None, "pending", "booked", "checked-in", "waitlist")
 ATTENDING = ("booked", "arrived", "checked-in", "fulfilled")
 CALLED_OFF = ("cancelled", "noshow")
+"""Statuses with a reason. R4's ``app-4`` as published has a misprint (``no-show``), so that it allows
+``cancelationReason`` with ``cancelled`` alone; the reason of a ``noshow`` is a ``comment``."""
 
 Update = Mapping[str, Any]
 """What one event sent (`appointment._update`): ``status``, ``fields`` with value and flags each, and ``flags``."""
@@ -29,20 +31,26 @@ Update = Mapping[str, Any]
 
 def built(
     context: Context, subject: str, id: str, patient: str, entries: StateEntries, own: frozenset[str]
-) -> list[BuiltResource | Fold]:
+) -> list[BuiltResource | Fold | Refused]:
     """Build the Appointment and the Practitioners that it refers to (mapping.md §3.1).
 
     ``subject`` and ``patient`` are references. ``own`` are those of the Practitioners that this event makes itself.
+    Where the tenant refuses a status without a code, the Appointment is built of the updates up to the last one after
+    which it has a code; this event's update is refused if it is a later one.
     """
     updates = sorted(
         (entry for name, entry in entries.items() if name.startswith(UPDATE)), key=lambda entry: entry.version
     )
+    if context.settings.unknown_status == "refuse":
+        updates = _with_status(updates)
+        if not updates or updates[-1].version < context.version:
+            return [Refused("Appointment", Flag("status-required", ("Appointment.status",)))]
     values: list[Update] = [entry.value for entry in updates]
     fields, status = _Fields(values), _status(values)
     flags = {flag for value in values for flag in value["flags"]} | fields.flags
     if status.unmapped:
         flags.add("unmapped-status")
-    start, end = moment(fields.value("start")), moment(fields.value("end"))
+    start, end = (moment(fields.value(name), context) for name in ("start", "end"))
     if start.text and end.text and _instant(end.text) < _instant(start.text):
         flags.add("period-inverted")
         end = left_out(fields.value("end"), context)
@@ -62,7 +70,7 @@ def _appointment(
     end: Moment,
 ) -> Resource:
     participation = "accepted" if status.code in ATTENDING else "needs-action"
-    vendor_status = context.vendor_status(status.sent)
+    vendor_status, reason = context.vendor_status(status.sent), fields.value("cancelationReason")
     return resource(
         "Appointment",
         resource_id,
@@ -73,7 +81,7 @@ def _appointment(
         identifier=[context.identifier("appointment", id)],
         status=status.code,
         _status=status.companion(context),
-        cancelationReason=fields.value("cancelationReason") if status.code in CALLED_OFF else None,
+        cancelationReason=reason if status.code == "cancelled" else None,
         appointmentType=fields.value("appointmentType"),
         reasonCode=fields.value("reasonCode"),
         description=fields.value("description"),
@@ -82,6 +90,7 @@ def _appointment(
         end=end.text,
         _end=end.companion,
         minutesDuration=fields.value("minutesDuration"),
+        comment=reason["text"] if reason and status.code == "noshow" else None,
         participant=[
             {"actor": actor, "status": participation}
             for actor in (
@@ -90,6 +99,20 @@ def _appointment(
             )
         ],
     )
+
+
+def gives_code(update: Update) -> bool:
+    """Tell whether an update by itself gives the appointment a status with a code."""
+    return _status([update]).code is not None
+
+
+def _with_status(updates: list[Entry]) -> list[Entry]:
+    """Return the updates, in order, up to the last one after which the status has a code."""
+    known = 0
+    for number, status in enumerate(_statuses([entry.value for entry in updates]), start=1):
+        if status.code is not None:
+            known = number
+    return updates[:known]
 
 
 def _practitioners(fields: "_Fields", own: frozenset[str]) -> Iterator[Fold]:
@@ -145,7 +168,16 @@ class Status:
 
 
 def _status(updates: Sequence[Update]) -> Status:
-    """Apply the updates in turn. A patient in the waiting room has arrived, unless the appointment is further on."""
+    """Return the status after all updates."""
+    *_, last = _statuses(updates)
+    return last
+
+
+def _statuses(updates: Sequence[Update]) -> Iterator[Status]:
+    """Apply the updates in turn; yield the status after each.
+
+    A patient in the waiting room has arrived, unless the appointment is further on.
+    """
     status = Status()
     for update in (update["status"] for update in updates):
         sent = update.get("sent") or status.sent
@@ -156,7 +188,7 @@ def _status(updates: Sequence[Update]) -> Status:
             status = Status(update["means"], sent, unmapped=update["means"] is None)
         elif "default" in update:
             status = Status(update["default"], default=True)
-    return status
+        yield status
 
 
 def _instant(text: str) -> Instant:

@@ -10,10 +10,10 @@ from fhirline.mappers.azodha.payload import AppointmentFields
 from fhirline.mappers.azodha.reader import Found
 from fhirline.mappers.context import Context
 from fhirline.mappers.declarations import SOURCE_VALUE
-from fhirline.mappers.fhir.elements import data_absent
+from fhirline.mappers.fhir.elements import data_absent, extended
 from fhirline.mappers.instants import Instant, written
 from fhirline.mappers.results import Element, Flags
-from fhirline.mappers.times import date_time
+from fhirline.mappers.times import TZ_CODE, date_time
 
 _A_DAY = "2000-01-01"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,6 +62,7 @@ def sent_instant(found: Found[AppointmentFields], name: str, context: Context) -
         flags,
         lambda pointer, _, issue: context.source_value(pointer, text, issue),
         (lambda _: {}) if zone else context.value_basis,
+        context.settings.tz_code,
     )
     codes = tuple(flag.code for flag in flags)
     if read is None or read.order is None:
@@ -72,6 +73,8 @@ def sent_instant(found: Found[AppointmentFields], name: str, context: Context) -
     if read.text != text:
         sources = _source_values(found, names, context)
         extensions.extend(source for source in sources if source not in extensions)
+    if zone and zone != "UTC" and not context.settings.tz_code:
+        extensions.extend(_source_values(found, ("timeZone",), context))
     value: dict[str, Any] = {"date": date, "value": read.text, "path": found.at[name]}
     if extensions:
         value["companion"] = {"extension": extensions}
@@ -123,11 +126,13 @@ def _source_values(
     return [context.source_value(found.at[name], getattr(found.model, name), issue) for name in names]
 
 
-def moment(stored: Mapping[str, Any] | None) -> Moment:
+def moment(stored: Mapping[str, Any] | None, context: Context) -> Moment:
     """Make the ``instant`` of a value of `SentInstant`; without one, the companion tells why (§3.4, rule 4)."""
     stored = stored or {}
     if text := stored.get("value"):
-        return Moment(text, stored.get("companion"))
+        extensions = (stored.get("companion") or {}).get("extension", ())
+        allowed = (each for each in extensions if context.settings.tz_code or each.get("url") != TZ_CODE)
+        return Moment(text, extended(*allowed))
     return Moment(None, stored.get("companion") or data_absent("unknown"))
 
 

@@ -37,7 +37,7 @@ def patient(reader: Reader, build: MappingBuilder) -> Fold | None:
     fields: dict[str, Field] = {}
     used: list[str] = []
     for name, sent in _demographics(found, reader, build).items():
-        if sent.elements:
+        if sent.elements is not None:
             fields[name] = Field(sent.elements, (*reader.unconfirmed, *sent.flags))
             used.extend(sent.names)
     if used:
@@ -103,11 +103,10 @@ def _birth_date(sent: str | None, found: Found[PatientFields], reader: Reader) -
 
 
 def _gender(sent: str, pointer: str, reader: Reader, build: MappingBuilder) -> _Demographic:
-    """Read the gender; a word without a row is kept as ``source-value``."""
+    """Read the gender. A word without a row is not used: the Provenance keeps it, and the Patient has no gender."""
     if row := look_up("azodha-gender", sent, pointer, reader, build):
         return _Demographic({"gender": row.means["gender"]}, ("gender",))
-    source_value = {"_gender": {"extension": [reader.context.source_value(pointer, sent)]}}
-    return _Demographic(source_value, ("gender",), ("unmapped-code",))
+    return _Demographic({}, (), ("unmapped-code",))
 
 
 # -- the providers

@@ -1,5 +1,7 @@
 """Azodha ``SurveyAssessment`` → QuestionnaireResponse (mapping.md §11.3)."""
 
+from collections.abc import Iterable
+
 from fhirline.mappers.azodha.answers import items
 from fhirline.mappers.azodha.event import look_up, start, time_with_zone
 from fhirline.mappers.azodha.payload import Assessment, EventMetadata
@@ -24,13 +26,13 @@ def survey_assessment(_: Payload, context: Context) -> MappingResult:
         build.refuse("QuestionnaireResponse", "patient-missing")
     elif response := questionnaire_response(reader, build):
         build.add(response)
-    else:
+    elif not build.refused_types:
         build.refuse("QuestionnaireResponse", "resource-refused")
     return build.result()
 
 
 def questionnaire_response(reader: Reader, build: MappingBuilder) -> NewResource | None:
-    """Make the QuestionnaireResponse; None where nothing of an assessment is sent.
+    """Make the QuestionnaireResponse; None where nothing of an assessment is sent, and where it is refused.
 
     ``assessment.id`` may name the form. The id of the response or, without one, the event key keeps a second answering
     apart.
@@ -43,8 +45,12 @@ def questionnaire_response(reader: Reader, build: MappingBuilder) -> NewResource
     response_id = sent.assessmentResponseId or sent.responseId
     if not (sent.id or response_id or answers_at):
         return None
+    status, no_status, made_of = _status(found, reader, build)
+    if status is None and context.settings.unknown_status == "refuse":
+        build.refuse("QuestionnaireResponse", "status-required", *found.leaves("status"))
+        return None
+    build.claim(MAPPED, *made_of)
     build.claim(MAPPED, *found.leaves("id", "assessmentResponseId" if sent.assessmentResponseId else "responseId"))
-    status, no_status = _status(found, reader, build)
     authored, authored_basis = _authored(found, reader, build)
     resource = context.resource(
         "QuestionnaireResponse",
@@ -61,22 +67,23 @@ def questionnaire_response(reader: Reader, build: MappingBuilder) -> NewResource
     return (last_writer if response_id else one_event)(resource, reader.flags())
 
 
-def _status(found: Found[Assessment], reader: Reader, build: MappingBuilder) -> tuple[str | None, Element | None]:
-    """Return the status and its companion.
+def _status(
+    found: Found[Assessment], reader: Reader, build: MappingBuilder
+) -> tuple[str | None, Element | None, Iterable[str | None]]:
+    """Return the status, its companion, and the pointers of what they are made of.
 
     Only the sub-type of the event means ``completed``; the status of the assessment can only mean ``in-progress``.
     """
     context = reader.context
     metadata = reader.find(EventMetadata, reader.places())
     if metadata.model.eventSubType == COMPLETED:
-        build.claim(MAPPED, *metadata.leaves("eventSubType"))
-        return "completed", None
-    build.claim(MAPPED, *found.leaves("status"))
+        return "completed", None, metadata.leaves("eventSubType")
     sent = found.model.status
     if row := look_up("azodha-assessment-status", sent, found.at.get("status"), reader, build):
-        return row.means["status"], None
+        return row.means["status"], None, found.leaves("status")
     absent = data_absent("unsupported" if sent else "unknown")["extension"]
-    return None, {"extension": listed(*absent, context.source_value(found.at["status"], sent) if sent else None)}
+    source_value = context.source_value(found.at["status"], sent) if sent else None
+    return None, {"extension": listed(*absent, source_value)}, found.leaves("status")
 
 
 def _authored(found: Found[Assessment], reader: Reader, build: MappingBuilder) -> tuple[str | None, Element | None]:

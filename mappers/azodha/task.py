@@ -14,7 +14,10 @@ MAPPED = "mapped §11.5"
 
 
 def care_task(about: Appointment | None, reader: Reader, build: MappingBuilder) -> NewResource | None:
-    """Make the Task; None where neither an id is sent, nor a name and the appointment to be keyed by."""
+    """Make the Task; None where neither an id is sent, nor a name and the appointment to be keyed by.
+
+    None also where it is refused, as the tenant refuses a status without a code.
+    """
     context = reader.context
     task = reader.find(CareTask, reader.places("careTask", "task", bare=False))
     mention = reader.find(CareTaskMention, reader.places("careTask", "task"))
@@ -27,6 +30,9 @@ def care_task(about: Appointment | None, reader: Reader, build: MappingBuilder) 
     key = reader.key(id) if id else reader.key(about.id if about else None, norm(name or ""))
     flags = reader.flags()
     row = look_up("azodha-task-status", status, status_at, reader, build)
+    if row is None and context.settings.unknown_status == "refuse":
+        build.refuse("Task", "status-required", *filter(None, [status_at]))
+        return None
     if status and row is None:
         flags.add("unmapped-status", *filter(None, [status_at]))
     build.claim(MAPPED, id_at, text_at, status_at, about.id_at if about else None)

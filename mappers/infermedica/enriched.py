@@ -14,7 +14,8 @@ from fhirline.mappers.payload import clean
 from fhirline.mappers.people import Field
 from fhirline.mappers.results import Element, Fold, MappingResult, NewResource
 
-GENDERS = ("male", "female", "other")
+GENDERS = ("male", "female", "other", "unknown")
+"""Words of ``sex`` that are codes of R4's AdministrativeGender."""
 
 
 def enriched(event: SurveyFinished, survey: Survey, build: MappingBuilder) -> MappingResult:
@@ -35,7 +36,6 @@ def enriched(event: SurveyFinished, survey: Survey, build: MappingBuilder) -> Ma
 
 def patient(sent: SummaryPatient, pointer: str, survey: Survey, build: MappingBuilder) -> Fold:
     """Make the Patient. An age is no birth date: it stays with the answers."""
-    context = survey.context
     fields = {}
     if sent.full_name:
         fields["name.text"] = Field({"name": [{"text": sent.full_name}]})
@@ -46,10 +46,11 @@ def patient(sent: SummaryPatient, pointer: str, survey: Survey, build: MappingBu
     if sent.sex in GENDERS:
         fields["gender"] = Field({"gender": sent.sex})
     elif sent.sex:
-        source_value = {"extension": [context.source_value(f"{pointer}/sex", sent.sex)]}
-        fields["gender"] = Field({"_gender": source_value}, ("unmapped-code",))
-    build.claim(MAPPED, *read_fields(pointer, sent, "id", "full_name", "email", "phone", "sex"))
-    return people.patient(context, "patient", survey.patient_id, fields)
+        fields["gender"] = Field({}, ("unmapped-code",))  # the word is an answer of the QuestionnaireResponse
+    build.claim(MAPPED, *read_fields(pointer, sent, "id", "full_name", "email", "phone"))
+    if sent.sex in GENDERS:
+        build.claim(MAPPED, f"{pointer}/sex")
+    return people.patient(survey.context, "patient", survey.patient_id, fields)
 
 
 def questionnaire_response(summary_at: str, survey: Survey, build: MappingBuilder) -> NewResource:

@@ -84,7 +84,7 @@ def allergy_intolerance(allergy: Distinct[HistoryItem], patient: PatientEvent) -
         allergy.key,
         identifier=_identifier("allergy", allergy, patient),
         clinicalStatus={**default, **(codeable_concept(ACTIVE) or {})},
-        code=_name(allergy.model),
+        code=codeable_concept(text=allergy.model.name),
         patient=patient.subject,
         note=listed(annotation(allergy.model.description)),
     )
@@ -99,7 +99,7 @@ def condition(disease: Distinct[HistoryItem], patient: PatientEvent) -> NewResou
         disease.key,
         identifier=_identifier("disease", disease, patient),
         category=[codeable_concept(PROBLEM_LIST_ITEM)],
-        code=_name(disease.model),
+        code=codeable_concept(text=disease.model.name),
         subject=patient.subject,
         note=listed(annotation(disease.model.description)),
     )

@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fhirline.mappers.pipeline.limits import HISTORY_CUT, TooComplex
-from fhirline.mappers.results import BuiltResource, Entry, Flag, Fold, MergeStrategy, NewResource, StateEntries, Version
+from fhirline.mappers.results import (
+    BuiltResource,
+    Entry,
+    Flag,
+    Fold,
+    MergeStrategy,
+    NewResource,
+    Refused,
+    StateEntries,
+    Version,
+)
 
 State = Callable[[str], StateEntries]
 """Returns the stored entries of a subject (``<ResourceType>/<id>``), by name; none for an unknown subject."""
@@ -31,13 +41,14 @@ class DraftSet:
     """The products of an event's mapping and folds, before meta, validation and Provenance.
 
     ``drafts``: resources, each with whether it is constant (`MergeStrategy.CONSTANT`). ``targets``: references for the
-    event's Provenance. ``updates``: what to store.
+    event's Provenance. ``updates``: what to store. ``refused``: what folds refused.
     """
 
     drafts: list[tuple[BuiltResource, bool]] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     flags: list[Flag] = field(default_factory=list)
     updates: list[StateUpdate] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
 
 
 def collect(
@@ -78,7 +89,10 @@ def _collect_fold(fold: Fold, version: Version, state: State, into: DraftSet, mo
     into.updates.extend(updates)
     resources: list[BuiltResource] = []
     for made in fold.build(entries):
-        if isinstance(made, Fold):
+        if isinstance(made, Refused):
+            into.refused.append(made)
+            into.flags.append(made.flag)
+        elif isinstance(made, Fold):
             into.drafts.extend((built._replace(targeted=False), False) for built in _known(made, state))
         else:
             resources.append(made)

@@ -162,7 +162,7 @@ class Normalizer:
         if len(drafts.drafts) > self.limits.resources:
             raise TooComplex("resources")
         build = OutputBuilder(context, self.validate, key, drafts, self.limits.bytes)
-        build.refusals.extend(map(Refusal.of, mapped.refused))
+        build.refusals.extend(map(Refusal.of, (*mapped.refused, *drafts.refused)))
 
         outputs = [*self._constants(context, build)] if mapped.resources else []
         targets = {*drafts.targets, *(output.key for output in outputs)}

@@ -141,7 +141,7 @@ def members(cls: type[Any]) -> set[str]:
     [
         (members(context.Context), set()),
         (public(context), set()),
-        (members(builder.MappingBuilder), set()),
+        (members(builder.MappingBuilder), {"absorb"}),
         (public(elements), set()),
         (public(people), {"person"}),
         (public(duplicates), set()),

@@ -52,7 +52,7 @@ def test_published_triage_levels_are_coded(level: str) -> None:
     assert triage["valueCodeableConcept"]["coding"][0]["code"] == triage["valueCodeableConcept"]["text"] == level
 
 
-@pytest.mark.parametrize("sex", ["male", "female", "other"])
+@pytest.mark.parametrize("sex", ["male", "female", "other", "unknown"])
 def test_published_sexes_are_the_patients_gender(sex: str) -> None:
     (patient,) = of_type(one({**THIN, "summary": {"patient": {"id": "p", "sex": sex}}}), "Patient")
     assert patient["gender"] == sex

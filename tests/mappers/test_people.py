@@ -40,10 +40,11 @@ def test_a_gender_is_read_by_the_table(context: Context) -> None:
     assert omitted_by(build, context) == ()
 
 
-def test_words_without_a_row_are_kept_flagged_and_counted(context: Context) -> None:
+def test_words_without_a_row_are_omitted_flagged_and_counted(context: Context) -> None:
     build = MappingBuilder()
     found = people.gender("woman", "azodha-gender", "/sex", context, build)
-    assert found == {"gender": Field({"_gender": sent("/sex", "woman")}, ("unmapped-code",))}
+    assert found == {"gender": Field({}, ("unmapped-code",))}
+    assert omitted_by(build, context) == ("/sex",)
     assert dict(build.unmapped) == {"/sex": "azodha-gender"}
 
 

@@ -46,6 +46,14 @@ def bdl_4(bundle: Resource) -> bool:
     return not [each for each in bundle.get("entry", ()) if ("response" in each) != wanted]
 
 
+def bdl_5(entry: Element) -> bool:
+    """must be a resource unless there's a request or response
+
+    ``resource.exists() or request.exists() or response.exists()``
+    """
+    return "resource" in entry or "request" in entry or "response" in entry
+
+
 @concerns("entry")
 def bdl_7(bundle: Resource) -> bool:
     """FullUrl must be unique in a bundle, or else entries with the same fullUrl must have different meta.versionId
@@ -85,6 +93,27 @@ def bdl_10(bundle: Resource) -> bool:
     ``type = 'document' implies (timestamp.hasValue())``
     """
     return bundle.get("type") != "document" or "timestamp" in bundle
+
+
+def bdl_11(bundle: Resource) -> bool:
+    """A document must have a Composition as the first resource
+
+    ``type = 'document' implies entry.first().resource.is(Composition)``
+    """
+    return bundle.get("type") != "document" or _first_is(bundle, "Composition")
+
+
+def bdl_12(bundle: Resource) -> bool:
+    """A message must have a MessageHeader as the first resource
+
+    ``type = 'message' implies entry.first().resource.is(MessageHeader)``
+    """
+    return bundle.get("type") != "message" or _first_is(bundle, "MessageHeader")
+
+
+def _first_is(bundle: Resource, resource_type: str) -> bool:
+    first: Element = next(iter(bundle.get("entry", ())), {})
+    return bool(first.get("resource", {}).get("resourceType") == resource_type)
 
 
 @concerns("contained")

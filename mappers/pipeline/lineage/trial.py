@@ -37,6 +37,8 @@ _SETTINGS: Mapping[str, tuple[Any, ...]] = {
     "icd10_system": ("http://hl7.org/fhir/sid/icd-10", "http://hl7.org/fhir/sid/icd-10-cm"),
     "duration_unit": (None, "d", "wk"),
     "lab_intent": ("plan", "order"),
+    "unknown_status": ("data-absent-reason", "refuse"),
+    "tz_code": (False, True),
     "enrichment": (True, False),
 }
 """Tenant settings that affect resources, each with the values to try."""

@@ -18,6 +18,12 @@ RETRACTED_CONDITION = {"coding": [{"system": f"{TERMINOLOGY}/condition-ver-statu
 ACTIVE_CONDITION = {"coding": [{"system": f"{TERMINOLOGY}/condition-clinical", "code": "active"}]}
 DRUG = {"resourceType": "Medication", "id": "drug", "code": {"text": "x"}}
 ENTRY = {"fullUrl": f"{BASE}/Patient/1", "request": {"method": "PUT", "url": "Patient/1"}}
+DOCUMENT: dict[str, Any] = {
+    "type": "document",
+    "identifier": {"system": URL, "value": "1"},
+    "timestamp": "2024-05-03T10:00:00Z",
+    "entry": [{"resource": sample("Composition")}],
+}
 
 
 def _with(resource_type: str, *without: str, **content: Any) -> dict[str, Any]:
@@ -47,16 +53,19 @@ VIOLATIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "app-2": (_with("Appointment", "end", status="proposed"), "Appointment"),
     "app-3": (_with("Appointment", "start", "end"), "Appointment"),
-    "app-4": (_with("Appointment", cancelationReason={"text": "x"}), "Appointment"),
+    "app-4": (_with("Appointment", status="noshow", cancelationReason={"text": "x"}), "Appointment"),
     "att-1": (_with("DiagnosticReport", presentedForm=[{"data": "aGVsbG8="}]), "DiagnosticReport.presentedForm.0"),
     "bdl-1": (_with("Bundle", total=1), "Bundle"),
     "bdl-2": (_with("Bundle", entry=[ENTRY | {"search": {"mode": "match"}}]), "Bundle"),
-    "bdl-3": (_with("Bundle", entry=[{"fullUrl": ENTRY["fullUrl"]}]), "Bundle"),
+    "bdl-3": (_with("Bundle", entry=[{"resource": sample("Patient")}]), "Bundle"),
     "bdl-4": (_with("Bundle", entry=[ENTRY | {"response": {"status": "200"}}]), "Bundle"),
+    "bdl-5": (_with("Bundle", type="collection", entry=[{"fullUrl": ENTRY["fullUrl"]}]), "Bundle.entry.0"),
     "bdl-7": (_with("Bundle", entry=[ENTRY, ENTRY]), "Bundle"),
     "bdl-8": (_with("Bundle", entry=[ENTRY | {"fullUrl": f"{BASE}/Patient/1/_history/1"}]), "Bundle.entry.0"),
-    "bdl-9": (_with("Bundle", "entry", type="document", timestamp="2024-05-03T10:00:00Z"), "Bundle"),
-    "bdl-10": (_with("Bundle", "entry", type="document", identifier={"system": URL, "value": "1"}), "Bundle"),
+    "bdl-9": (_with("Bundle", **{**DOCUMENT, "identifier": {"system": URL}}), "Bundle"),
+    "bdl-10": ({name: value for name, value in _with("Bundle", **DOCUMENT).items() if name != "timestamp"}, "Bundle"),
+    "bdl-11": (_with("Bundle", **{**DOCUMENT, "entry": [{"resource": sample("Patient")}]}), "Bundle"),
+    "bdl-12": (_with("Bundle", type="message", entry=[{"resource": sample("Patient")}]), "Bundle"),
     "cmp-1": (_with("Composition", section=[{"title": "x"}]), "Composition.section.0"),
     "cmp-2": (
         _with("Composition", section=[{"emptyReason": {"text": "x"}, "entry": [PATIENT]}]),
@@ -188,7 +197,8 @@ def test_samples_keep_them_all(resource: dict[str, Any]) -> None:
         _with("AllergyIntolerance", "clinicalStatus", verificationStatus=RETRACTED_ALLERGY),
         _with("Condition", "clinicalStatus"),  # con-3 is a warning
         _with("Appointment", "start", "end", status="waitlist"),
-        _with("Appointment", status="noshow", cancelationReason={"text": "x"}),
+        _with("Appointment", status="cancelled", cancelationReason={"text": "x"}),
+        _with("Bundle", **DOCUMENT),
         _with("Encounter", period={"start": "2024-05-03T10:00:00Z", "end": "2024-05-03"}),  # not comparable
         _with("Encounter", period={"start": "2024-05-03T10:00:00Z", "end": "2024-05-03T12:00:00+02:00"}),
         _with("Encounter", period={"start": "2016-12-31T23:59:60Z", "end": "2017-01-01T01:00:00+01:00"}),

@@ -175,7 +175,7 @@ def test_the_short_form_misses_nothing_of_mutated_events(name: str, event: int, 
 UNMAPPED = {
     "altibbi/unmapped_codes": ("dose-unit", "dose-unit", "follow-up", "form", "frequency", "route"),
     "azodha/activity-log-in-data": ("azodha-task-status",),
-    "azodha/gender-words": ("azodha-gender",),
+    "azodha/gender-words": ("azodha-gender", "azodha-gender"),
     "azodha/survey-assessment-no-subtype": ("azodha-assessment-status",),
     # Appointment and Encounter are both made of the one speciality: a word counts once.
     "mediquo/newer_finished": ("mediquo-speciality",),
