@@ -48,10 +48,14 @@ class OrAbsent:
 
 
 def clean(text: str) -> str | None:
-    """Make a valid FHIR string: drop control characters, turn unusual white space into a space; None if blank."""
+    """Make a valid FHIR string; None if blank.
+
+    Control characters are dropped, unusual white space becomes a space, and white space around the text is no part of
+    it: servers that validate object to it.
+    """
     if not text.isprintable():  # printable text has no control characters and no white space other than the space
         text = _UNCLEAN.sub(lambda found: " " if unicodedata.category(found[0])[0] == "Z" else "", text)
-    return text if text and not text.isspace() else None
+    return text.strip(" \t\r\n") or None
 
 
 def absent(value: Any) -> bool:
@@ -60,7 +64,8 @@ def absent(value: Any) -> bool:
 
 
 def _without_content_is_absent(text: str) -> str | None:
-    return text if text and not text.isspace() and text != REDACTED else None
+    text = text.strip(" \t\r\n")
+    return text if text and text != REDACTED else None
 
 
 def _number(value: Any) -> Any:

@@ -105,8 +105,8 @@ def date_time(
 
     A value with an offset of its own is kept as sent. One without is read in ``zone`` (an IANA name), with extension
     ``tz-code`` where ``tz_code`` is set, unless the zone is UTC. It is truncated to its date where ``zone`` is None or
-    the local time does not exist. An impossible time has no text, and flag ``timestamp-invalid`` at ``pointer``. An unreadable value is None,
-    with flag ``value-unreadable``.
+    the local time does not exist. An impossible time has no text, and flag ``timestamp-invalid`` at ``pointer``. An
+    unreadable value is None, with flag ``value-unreadable``.
     """
     if value is None:
         return None

@@ -51,16 +51,19 @@ def child_entries(children: Sequence[Child], context: Context) -> dict[str, Any]
 def built_children(context: Context, entries: StateEntries) -> list[BuiltResource]:
     """Build this event's children and, if it is the latest recommendation, the children that it does not contain.
 
-    A child that a newer recommendation has written is not built: that event has built it.
+    A child that a newer recommendation has written is not built: that event has built it. The exception are the
+    Conditions to which the Encounter refers, so that the event's Bundle stands alone (mapping.md §3.1).
     """
-    latest = entries[LATEST].version
+    if LATEST not in entries:
+        return []
+    latest, diagnosis = entries[LATEST].version, entries[LATEST].value["diagnosis"]
     built = []
     for name in sorted(name for name in entries if name.startswith(CHILD)):
         entry = entries[name]
         own = entry.version == context.version
         absent = entry.version < latest
-        if own or (absent and latest == context.version):
-            reference = name.removeprefix(CHILD)
+        reference = name.removeprefix(CHILD)
+        if own or reference in diagnosis or (absent and latest == context.version):
             built.append(_built(reference, entry, absent, own, max(entry.version, latest)))
     return built
 

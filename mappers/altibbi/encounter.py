@@ -26,20 +26,24 @@ LATEST = "recommendation"
 MENTION = "mention"
 """Name of the state entry of recommendations without content: the consultation exists."""
 
+AlsoBuild = Callable[[StateEntries], Sequence[BuiltResource]]
+"""Builds, of a consultation's state entries, what an event makes besides the Encounter."""
+
 VIRTUAL = coding(ACT_CODE, "VR", "virtual")
 
 
-def status_fold(consultation: Consultation, old: str | None, new: str | None) -> Fold:
+def status_fold(consultation: Consultation, old: str | None, new: str | None, also_build: AlsoBuild) -> Fold:
     """Make the Fold of a status update: one transition, named by its event key, so that a retry adds nothing."""
     transition = {"old": old, "new": new, "at": consultation.time}
-    return encounter_fold(consultation, {f"{TRANSITION}{consultation.context.event_key}": transition})
+    updates = {f"{TRANSITION}{consultation.context.event_key}": transition}
+    return encounter_fold(consultation, updates, also_build=also_build)
 
 
 def encounter_fold(
     consultation: Consultation,
     updates: Mapping[str, Any],
     targets: Sequence[str] = (),
-    also_build: Callable[[StateEntries], Sequence[BuiltResource]] = lambda _: (),
+    also_build: AlsoBuild = lambda _: (),
 ) -> Fold:
     """Make the Fold of a consultation. ``also_build`` builds what the event makes besides the Encounter."""
     return Fold(

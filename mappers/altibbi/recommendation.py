@@ -49,7 +49,9 @@ def recommendation(event: Recommendation, context: Context) -> MappingResult:
         build.add(_latest(children, conditions, consultation))
     else:
         build.flag(_reason_for_nothing(context.raw("/data")), "/data")
-        build.add(encounter_fold(consultation, {MENTION: None}))
+        build.add(
+            encounter_fold(consultation, {MENTION: None}, also_build=lambda entries: built_children(context, entries))
+        )
     return build.result()
 
 

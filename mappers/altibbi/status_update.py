@@ -1,5 +1,6 @@
 """Altibbi ``status_update`` → Encounter, Patient, Coverage (mapping.md §9.1)."""
 
+from fhirline.mappers.altibbi.children import built_children
 from fhirline.mappers.altibbi.consultation import (
     Consultation,
     patient_and_coverage,
@@ -23,7 +24,9 @@ def status_update(event: StatusUpdate, context: Context) -> MappingResult:
         refuse_consultation(event, build)
         return build.result()
     consultation = Consultation(context, event.user_id, event.consultation_id)
-    build.add(status_fold(consultation, event.old_status, event.new_status))
+    build.add(
+        status_fold(consultation, event.old_status, event.new_status, lambda entries: built_children(context, entries))
+    )
     for pointer, status in (("/old_status", event.old_status), ("/new_status", event.new_status)):
         if status and context.terminology.row(TABLE, status) is None:
             build.flag("unmapped-status", pointer, table=TABLE)

@@ -127,7 +127,7 @@ def shortened(value: Any) -> tuple[Any, list[str]]:
 def _shortened(value: Any, path: str, paths: list[str]) -> Any:
     if isinstance(value, str) and len(value) > MAX_STRING:
         paths.append(path)
-        return value[:MAX_STRING]
+        return value[:MAX_STRING].rstrip(" \t\r\n")
     if isinstance(value, Mapping):
         return {
             name: item if name in ("div", "data") else _shortened(item, f"{path}.{name}" if path else name, paths)

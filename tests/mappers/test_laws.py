@@ -106,6 +106,27 @@ SECRETS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 @every_case
 @settings(max_examples=10)
+@given(seed=seeds)
+def test_no_string_begins_or_ends_with_white_space(case: Case, seed: int) -> None:
+    """Also where the sender's texts do (mapping.md §2.4)."""
+    body = padded(mutant(case, seed))
+    result = case.normalizer()(case.envelope(body), InMemoryState())
+    for output in (*result.outputs, *filter(None, (result.outcome,))):
+        for pointer, value in leaves_of(orjson.loads(output.value)):
+            assert not isinstance(value, str) or value == value.strip(" \t\r\n"), f"{output.key}{pointer}"
+
+
+def padded(value: Any) -> Any:
+    """Return a body with white space around every text that is no word of a vocabulary (those have a space inside)."""
+    if isinstance(value, dict):
+        return {name: padded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [padded(item) for item in value]
+    return f" \n{value}\t " if isinstance(value, str) and " " in value else value
+
+
+@every_case
+@settings(max_examples=10)
 @given(seed=seeds, nested=st.booleans())
 def test_no_secret_leaves(case: Case, seed: int, nested: bool) -> None:
     """Secrets under their own keys, wherever those stand, and what looks like one under a key no rule knows.
