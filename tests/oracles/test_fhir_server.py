@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from fhirline.mappers.conformance.code_systems import time_zones
 from tests.support.cases import Case, cases
 from tests.support.ehr.fixture import EhrServers
 from tests.support.ehr.server import Answer, EhrServer
@@ -64,6 +65,16 @@ def test_with_the_default_settings_only_required_statuses_without_a_code_are_ref
 def _is_valueless_status(error: tuple[str, str]) -> bool:
     place, text = error
     return place.endswith(".status") and text.startswith("No code provided")
+
+
+def test_it_takes_tz_code_as_soon_as_it_has_the_time_zones_of_the_definitions(server: EhrServer) -> None:
+    """The setting ``tz_code``; `fhirline conformance` writes the CodeSystem (docs/conformance.md)."""
+    sent = [case for case in cases() if (case.settings or {}).get("tz_code")]
+    places = {place.rpartition(".")[2] for _, answer in refused(server, sent) for place, _ in errors(answer)}
+    assert places, "without them it knows no zone"
+    zones = time_zones()
+    assert server.send("PUT", f"CodeSystem/{zones['id']}", zones).status == 201
+    assert {name: errors(answer) for name, answer in refused(server, sent)} == {}
 
 
 def test_it_refuses_what_a_mapping_must_not_make(server: EhrServer) -> None:

@@ -19,6 +19,7 @@ from fhirline.mappers.conformance.concept_maps import words_name
 from fhirline.mappers.conformance.definition import Deployment
 from fhirline.mappers.conformance.guide import definitions, definitions_version, package_name
 from fhirline.mappers.fhir.validation import fhir_resources
+from fhirline.mappers.times import TZ_CODE
 from tests.mappers.conformance.made import deployment, made
 from tests.mappers.conformance.outputs import elements as all_elements
 from tests.mappers.conformance.outputs import found_codings, found_extensions, found_identifiers
@@ -124,6 +125,19 @@ def test_every_identifier_system_of_ours_is_defined() -> None:
     systems = {found.value["system"]: found.case for found in found_identifiers()}
     assert systems.keys() - of("NamingSystem").keys() == set(), "declare it in mappers/<vendor>/declarations.py"
     assert len(systems) > 30
+
+
+def test_every_time_zone_that_a_tenant_with_tz_code_gets_is_listed() -> None:
+    """The setting is off by default; the CodeSystem is made for those who turn it on."""
+    emitted = {
+        (case, extension["valueCode"])
+        for case, _, element in all_elements()
+        for extension in element.get("extension", ())
+        if extension["url"] == TZ_CODE
+    }
+    assert {case for case, _ in emitted} == {"azodha/appointment-times-tz-code", "mediquo/tz_code"}
+    listed = {concept["code"] for concept in of("CodeSystem")[TIME_ZONES]["concept"]}
+    assert {zone for _, zone in emitted} - listed == set()
 
 
 # Nothing else is defined
