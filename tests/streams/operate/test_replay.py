@@ -183,7 +183,7 @@ def own(tmp_path: Path) -> Iterator[Settings]:
     tables = tmp_path / "tables"
     tables.mkdir()
     (tables / "azodha-gender.yaml").write_text(
-        "version: maps-2\ntitle: test\nrows:\n  - { source: [FEMALE], means: { gender: unknown }, evidence: test }\n"
+        "version: maps-3\ntitle: test\nrows:\n  - { source: [FEMALE], means: { gender: unknown }, evidence: test }\n"
     )
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)

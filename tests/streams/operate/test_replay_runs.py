@@ -31,13 +31,13 @@ from tests.support.workload import events, produce
 
 PACKAGED_VENDORS = Path(__file__).parents[3] / "config" / "vendors.yaml"
 NEW_WORD = """\
-version: maps-2
+version: maps-3
 title: test
 rows:
   - { source: [A word that no event contains], means: { gender: unknown }, evidence: test }
 """
 OTHER_MEANING = """\
-version: maps-2
+version: maps-3
 title: test
 rows:
   - { source: [FEMALE], means: { gender: unknown }, evidence: test }
@@ -246,7 +246,7 @@ def test_inputs_differ_by_what_decides_bytes_only(tmp_path: Path) -> None:
     assert changed(partitions=7, message_max_bytes=100_000) == ("FHIRLINE_PARTITIONS", "FHIRLINE_MESSAGE_MAX_BYTES")
     before = {**packaged, "mapping version": "map-0"}
     assert differences(before, packaged) == (f"mapping version (map-0, now {VERSIONS['mapping version']})",)
-    reworded = OTHER_MEANING.replace("evidence: test", "evidence: another place").replace("maps-2", "maps-3")
+    reworded = OTHER_MEANING.replace("evidence: test", "evidence: another place").replace("maps-3", "maps-4")
     one, other = (Path(tables(tmp_path / name, text)) for name, text in (("one", OTHER_MEANING), ("two", reworded)))
     assert inputs_of(settings.model_copy(update={"terminology_dir": one})) == inputs_of(
         settings.model_copy(update={"terminology_dir": other})
