@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from fhirline.mappers.conformance.code_systems import time_zones
+from fhirline.mappers.times import TZ_CODE
 from tests.support.cases import Case, cases
 from tests.support.ehr.fixture import EhrServers
 from tests.support.ehr.server import Answer, EhrServer
@@ -74,6 +75,15 @@ def test_it_takes_tz_code_once_it_has_the_time_zones_of_the_definitions(server: 
     sent = [case for case in cases() if (case.settings or {}).get("tz_code")]
     assert sent
     assert {name: errors(answer) for name, answer in refused(server, sent)} == {}
+    no_zone = {"extension": [{"url": TZ_CODE, "valueCode": "Mars/Olympus"}]}
+    encounter: dict[str, Any] = {
+        "resourceType": "Encounter",
+        "id": "e",
+        "status": "finished",
+        "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "VR"},
+        "period": {"start": "2024-05-03T10:00:00Z", "_start": no_zone},
+    }
+    assert any("Mars/Olympus" in text for _, text in errors(server.send("PUT", "Encounter/e", encounter)))
 
 
 def test_it_refuses_what_a_mapping_must_not_make(server: EhrServer) -> None:
