@@ -188,7 +188,7 @@ def test_a_letter_that_is_itself_too_large_is_one_letter(worker: Worker) -> None
 
 def test_a_batch_is_delivered_in_parts_of_bounded_size(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is done, and may be committed, only after the last of them."""
-    raws = produce(worker.settings, [each for each in events(60, seed=3) if each.topic == "raw.mediquo"])
+    raws = produce(worker.settings, [each for each in events(120, seed=3) if each.topic == "raw.mediquo"])
     sizes: list[int] = []
     mapped_before: list[int] = []
     publish = worker.processor._publisher.publish_async
