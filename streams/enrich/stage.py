@@ -1,9 +1,9 @@
 """The enrichment stage: thin events in, enriched events or dead letters out (architecture.md §4).
 
 The invariant: **an offset is committed only after Kafka has acknowledged the event's outcome**, and that of every event
-before it in its partition (`reader`). A process that ends reads unfinished surveys again after its restart. A survey
-that is fetched twice is written twice: the same results are the same event, with the same event key, and a repeat of an
-event changes nothing (mapping.md §3.2).
+before it in its partition (`kafka.group_reader`). A process that ends reads unfinished surveys again after its restart.
+A survey that is fetched twice is written twice: the same results are the same event, with the same event key, and a
+repeat of an event changes nothing (mapping.md §3.2).
 
 A survey that waits for a retry is a task that sleeps. It does not hold up the others: it occupies no request slot,
 reading continues up to ``FHIRLINE_ENRICH_SURVEYS`` surveys, and only its own partition's commits wait.
@@ -29,11 +29,12 @@ from fhirline.config.vendors import load_vendors
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
 from fhirline.mappers.registry import partition_key
 from fhirline.streams.enrich.metrics import EnrichMetrics
-from fhirline.streams.enrich.reader import Assignment, Reader
 from fhirline.streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enriched_record, thin_survey
-from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
-from fhirline.streams.observe.metrics.lookups import Lag
+from fhirline.streams.kafka.group_reader import Assignment, Reader
+from fhirline.streams.kafka.records import ConsumerRecord, Lag, from_confluent
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
+from fhirline.streams.step3_restore.client_id import client_id
+from fhirline.streams.step3_restore.erasure_list import hashing
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE, dead_letter, smaller_letters
 from fhirline.streams.step4_normalize.raw_event import envelope_of, redacted_value
@@ -69,7 +70,14 @@ class Stage:
         self._fetcher = fetcher
         self._metrics = metrics
         self._tracing = tracing
-        self._reader = Reader(settings, raw_topic(VENDOR), enrich_group(settings), self._revoked)
+        self._reader = Reader(
+            settings,
+            "enrich",
+            raw_topic(VENDOR),
+            enrich_group(settings),
+            client_id("enrich", hashing(settings)),
+            self._revoked,
+        )
         self._erasures = ErasureListFeed(settings)
         self._erasures.refresh()  # raises where patients were erased under another key
         self._tasks: dict[asyncio.Task[None], Assignment] = {}

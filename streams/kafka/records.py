@@ -59,6 +59,15 @@ class RecordPosition(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Lag:
+    """Records of a partition that a process has yet to finish (end offset minus committed offset)."""
+
+    topic: str
+    partition: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerRecord:
     """A record as it was read from a topic. ``timestamp_ms``: the record's own, UNIX milliseconds, 0 for none."""
 

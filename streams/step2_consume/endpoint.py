@@ -7,9 +7,10 @@ from typing import Any
 from faust.exceptions import ConsumerNotStarted
 
 from fhirline.config.settings import Settings
+from fhirline.streams.kafka.records import Lag
 from fhirline.streams.kafka.watch import KafkaWatch
 from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
-from fhirline.streams.observe.metrics.lookups import Lag, Lags, StateSize, StateSizes
+from fhirline.streams.observe.metrics.lookups import Lags, StateSize, StateSizes
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.step2_consume.metrics import WorkerMetrics
 from fhirline.streams.step3_restore.topic_cache import TopicCache

@@ -7,14 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """Records of a partition that this process has yet to finish (end offset minus committed offset)."""
-
-    topic: str
-    partition: int
-    records: int
+from fhirline.streams.kafka.records import Lag
 
 
 @dataclass(frozen=True, slots=True)

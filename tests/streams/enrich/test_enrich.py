@@ -20,9 +20,9 @@ from fhirline.mappers.pipeline.envelope import open_envelope
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
 from fhirline.streams.enrich.infermedica.client import seconds_until
-from fhirline.streams.enrich.reader import Assignment
 from fhirline.streams.enrich.survey import NotEnriched, RetryPolicy, enriched_record, result_path, thin_survey
 from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.group_reader import Assignment
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.erasure.forget import Erasure

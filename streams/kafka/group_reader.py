@@ -1,9 +1,10 @@
-"""Reading thin events, and committing what is finished: per partition, the contiguous prefix of finished offsets.
+"""Reading a topic in a consumer group, and committing per partition the contiguous prefix of finished offsets.
 
-Faust does not fit here. Surveys finish out of order, by minutes. Faust accepts acknowledgements out of order, but what
-it then commits with gaps at the head of a partition has lost events (faust.md §2.3). Its agent takes the next batch
-when the last is done, so that one waiting survey would hold up all. So this is a plain consumer of librdkafka with
-manual commits. One thread reads, and calls back about partitions.
+For stages whose records finish out of order, by minutes: surveys that are fetched, Bundles that are sent. Faust does
+not fit there. It accepts acknowledgements out of order, but what it then commits with gaps at the head of a partition
+has lost events (faust.md §2.3). Its agent takes the next batch when the last is done, so that one record that waits
+would hold up all. So this is a plain consumer of librdkafka with manual commits. One thread reads, and calls back about
+partitions.
 """
 
 import asyncio
@@ -17,11 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import librdkafka, log_error, new_client
-from fhirline.streams.observe.metrics.lookups import Lag
-from fhirline.streams.step3_restore.client_id import client_id
-from fhirline.streams.step3_restore.erasure_list import hashing
-
-log = structlog.get_logger("enrich")
+from fhirline.streams.kafka.records import Lag
 
 POLL_SECONDS = 0.2
 BATCH = 200
@@ -33,9 +30,9 @@ COMMIT_LOST = frozenset({KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBE
 class Assignment:
     """The finished offsets of a partition, while this process has it.
 
-    The invariant: ``committable`` is never beyond an offset whose outcome (enriched event or dead letter) Kafka has not
-    acknowledged. A new assignment of the same partition is another object. Work begun under the earlier assignment
-    cannot finish an offset of the new one.
+    The invariant: ``committable`` is never beyond an offset that its stage has not called finished. A new assignment of
+    the same partition is another object. Work begun under the earlier assignment cannot finish an offset of the new
+    one.
     """
 
     def __init__(self, topic: str, partition: int) -> None:
@@ -70,13 +67,24 @@ class Assignment:
 
 
 class Reader:
-    """The consumer. ``on_revoked`` is called on the event loop with the assignments that have ended."""
+    """The consumer of a stage, whose name (``enrich``) is that of its log.
+
+    ``on_revoked`` is called on the event loop with the assignments that have ended.
+    """
 
     def __init__(
-        self, settings: Settings, topic: str, group: str, on_revoked: Callable[[Iterable[Assignment]], None]
+        self,
+        settings: Settings,
+        stage: str,
+        topic: str,
+        group: str,
+        client_id: str,
+        on_revoked: Callable[[Iterable[Assignment]], None],
     ) -> None:
+        self._stage = stage
+        self._log = structlog.get_logger(stage)
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, "enrich-consumer")
+        self._thread = ThreadPoolExecutor(1, f"{stage}-consumer")
         self._on_revoked = on_revoked
         self._assignments: dict[int, Assignment] = {}
         self.joined = False
@@ -91,7 +99,7 @@ class Reader:
                 settings,
                 **{
                     "group.id": group,
-                    "client.id": client_id("enrich", hashing(settings)),
+                    "client.id": client_id,
                     "enable.auto.commit": False,
                     "enable.auto.offset.store": False,
                     "auto.offset.reset": "earliest",
@@ -139,12 +147,12 @@ class Reader:
                 self._loop.call_soon_threadsafe(closed.set)
 
         # A daemon thread, which may outlive this call: librdkafka's close has no timeout.
-        threading.Thread(target=close, name="enrich-close", daemon=True).start()
+        threading.Thread(target=close, name=f"{self._stage}-close", daemon=True).start()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await closed.wait()
         except TimeoutError:
-            log.warning("group not left in order", remedy="none: uncommitted offsets are read again")
+            self._log.warning("group not left in order", remedy="none: uncommitted offsets are read again")
 
     def _read(self, limit: int) -> list[tuple[Assignment, Message]]:
         if limit == 0:
@@ -182,7 +190,7 @@ class Reader:
         self._committing = False
         if error is not None:
             if error.name() != self._commit_error:
-                level = log.info if error.code() in COMMIT_LOST else log.warning
+                level = self._log.info if error.code() in COMMIT_LOST else self._log.warning
                 level("offsets not committed", error=error.name())
             self._commit_error = error.name()
             return
@@ -195,7 +203,7 @@ class Reader:
         for partition in partitions:
             self._assignments[partition.partition] = Assignment(partition.topic, partition.partition)
         self.joined = True
-        log.info("partitions assigned", partitions=sorted(self._assignments))
+        self._log.info("partitions assigned", partitions=sorted(self._assignments))
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         ended = [known for each in partitions if (known := self._assignments.get(each.partition))]
