@@ -5,6 +5,7 @@
     FhirlineError
     ├── ConfigurationError      a setting, a file, a table, a topic or an argument is wrong (exit code 2)
     │   ├── HookMissing         step2_consume: another Faust or aiokafka is installed than the worker needs
+    │   ├── AccessRefused       deliver: the FHIR server refuses our credentials, or forbids what we need
     │   ├── OtherKey            step3_restore: patients were erased under another FHIRLINE_ERASURE_KEY
     │   ├── ErasedSince         step3_restore: a patient was erased after the events were mapped
     │   └── InputsChanged       replay: a table or setting has changed since the run began
@@ -33,6 +34,9 @@
     ├── Abandoned               enrich: the process ends while a survey is fetched
     ├── NotSent                 dead-letters: a dead letter cannot be redriven
     ├── NotMarked               dead-letters: an event was redriven, but its status was not written
+    ├── UnreadableBundle        deliver: a record is no transaction Bundle (a dead letter)
+    ├── DeliveryAbandoned       deliver: a partition went away while something of it was sent
+    ├── ServerAway              deliver: the FHIR server gave no answer (sent again)
     ├── Interrupted             replay: Ctrl-C; the run can be resumed
     ├── Failed                  replay: a mapping process died
     ├── InvalidErasureRecords   forget: a resource that records an erasure is invalid FHIR, a defect of ours

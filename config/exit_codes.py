@@ -22,7 +22,7 @@ All else is done.
 """
 
 NOT_FOUND = 1
-"""``trace``, ``dead-letters show``: no such resource, event or dead letter."""
+"""``trace``, ``dead-letters show``, ``deliver resume``: no such resource, event, dead letter or waiting Bundle."""
 
 LAG_EXCEEDED = 1
 """``status --max-lag``: a raw topic's lag is larger, or unknown."""
@@ -62,7 +62,7 @@ UNMAPPED = 2
 # Beyond.
 
 UNCOMMITTED = 70
-"""``worker``, ``enrich``: the process ended at once without committing, because delivery could not be guaranteed.
+"""``worker``, ``enrich``, ``deliver``: the process ended without committing, because delivery could not be guaranteed.
 
 The worker also ends so where it loses the brokers while it starts.
 The supervisor starts it again, and it repeats the batch. The number is EX_SOFTWARE of sysexits.h.
@@ -71,5 +71,5 @@ The supervisor starts it again, and it repeats the batch. The number is EX_SOFTW
 INTERRUPTED = 130
 """Interrupted by Ctrl-C (128 + SIGINT). What is done is kept; ``replay`` can be resumed.
 
-``gateway``, ``worker``, ``enrich``, ``dev`` and a live ``status`` end in order instead, with 0.
+``gateway``, ``worker``, ``enrich``, ``deliver``, ``dev`` and a live ``status`` end in order instead, with 0.
 """

@@ -10,7 +10,12 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import PREFIX, Settings
 
 Secret = Literal[
-    "sasl_password", "sasl_oauth_client_secret", "ssl_key_password", "erasure_key", "infermedica_client_secret"
+    "sasl_password",
+    "sasl_oauth_client_secret",
+    "ssl_key_password",
+    "erasure_key",
+    "infermedica_client_secret",
+    "fhir_password",
 ]
 
 
@@ -23,7 +28,11 @@ def secret(settings: Settings, name: Secret) -> str | None:
     if path is None:
         held = getattr(settings, name)
         return held.get_secret_value() if held is not None else None
-    setting = f"{PREFIX}{name.upper()}_FILE"
+    return read_secret_file(f"{PREFIX}{name.upper()}_FILE", path)
+
+
+def read_secret_file(setting: str, path: Path) -> str:
+    """Return the text of a file that a setting names. Raises ConfigurationError as `secret` does."""
     try:
         text = path.read_text("utf-8").strip()
     except OSError as error:

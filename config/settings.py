@@ -173,6 +173,49 @@ class Settings(BaseSettings):
         float, Field(ge=0, description="Seconds of retrying after which a survey becomes a dead letter")
     ] = 900.0
 
+    # Delivery to a FHIR server (docs/delivery.md)
+    fhir_server: Annotated[
+        str | None, Field(description="Base URL of the FHIR R4 server that deliver sends Bundles to, https://...")
+    ] = None
+    fhir_ca_file: Annotated[
+        Path | None, Field(description="CA certificates (PEM) of the FHIR server, if not the system's")
+    ] = None
+    fhir_auth: Annotated[
+        Literal["none", "basic", "bearer"], Field(description="How deliver authorizes its requests")
+    ] = "none"
+    fhir_username: Annotated[str | None, Field(description="basic: user at the FHIR server")] = None
+    fhir_password: Annotated[SecretStr | None, Field(description="basic: password")] = None
+    fhir_password_file: Annotated[
+        Path | None, Field(description="basic: file that holds the password; read for each request")
+    ] = None
+    fhir_token_file: Annotated[
+        Path | None, Field(description="bearer: file that holds the token; read for each request")
+    ] = None
+    deliver_requests: Annotated[
+        int, Field(ge=1, le=1_000, description="Most requests at once; fewer while the server struggles")
+    ] = 8
+    deliver_entries: Annotated[
+        int, Field(ge=1, le=100_000, description="Most entries of a transaction; a larger Bundle is sent in parts")
+    ] = 1_000
+    deliver_timeout: Annotated[float, Field(gt=0, description="Seconds a request to the FHIR server may take")] = 60.0
+    deliver_bundles: Annotated[
+        int, Field(ge=1, le=100_000, description="Most Bundles in hand, those that wait in a lane included")
+    ] = 500
+    deliver_bytes: Annotated[
+        int, Field(ge=1, description="Bytes of Bundles in hand from which on no more are read")
+    ] = 67_108_864
+    deliver_retry_first: Annotated[
+        float, Field(gt=0, description="Seconds before a first retry; doubles each time, with jitter")
+    ] = 0.2
+    deliver_retry_longest: Annotated[float, Field(gt=0, description="Most seconds between two retries")] = 30.0
+    deliver_conflicts: Annotated[
+        int, Field(ge=1, le=1_000, description="Conflicts of a Bundle until it becomes a dead letter")
+    ] = 12
+    deliver_unexplained: Annotated[
+        float,
+        Field(ge=0, description="Seconds of 4xx answers that are no OperationOutcome until they count as a refusal"),
+    ] = 900.0
+
     # Limits of one event (mapping.md §1.1)
     max_event_values: Annotated[
         int, Field(ge=100, le=100_000, description="Values (leaves) of an event that are read; the others are cut")
@@ -233,7 +276,7 @@ class Settings(BaseSettings):
         Field(description="Address that traces are sent to (OTLP over HTTP, http://host:4318/v1/traces); unset: none"),
     ] = None
 
-    @field_validator("base", "server_base", "tracing_endpoint")
+    @field_validator("base", "server_base", "tracing_endpoint", "fhir_server")
     @classmethod
     def _absolute_url(cls, value: str | None) -> str | None:
         return absolute_url(value) if value is not None else None

@@ -23,7 +23,7 @@ VERSION = "1.0.0"
 BINDING = "0.5.0"
 """The version of AsyncAPI's Kafka bindings."""
 
-PROCESSES = ("gateway", "ingest", "worker", "enrich")
+PROCESSES = ("gateway", "ingest", "worker", "enrich", "deliver")
 """The processes that move events. Operators' tools read and write by the same contract and are left out."""
 
 ACTIONS = {"Write": "send", "Read": "receive"}

@@ -19,6 +19,9 @@ CONTRIBUTIONS = "fold.practitioner"
 
 DEAD_LETTER_STATUS = "normalizer.dead-letter-status"
 ERASED = "normalizer.erased"
+DELIVERED = "normalizer.delivered"
+DELIVERED_SHARED = "normalizer.delivered.shared"
+DELIVERY_LETTERS = "delivery.dead-letter"
 
 RESOURCE_TYPES = (
     "Organization",
@@ -242,5 +245,25 @@ def declared(settings: Settings) -> tuple[Topic, ...]:
             "keyed hash of the patient key",
             "internal: patients whose data was erased",
             partitions=1,
+        ),
+        topic(
+            DELIVERED,
+            "compact",
+            "Type/id, or waiting/offset, or resume/Patient/id; partition of the Bundle",
+            "internal: what was sent to the FHIR server, and which Bundles wait",
+        ),
+        topic(
+            DELIVERED_SHARED,
+            "compact",
+            "Type/id",
+            "internal: what was sent of the resources that many patients share",
+            partitions=1,
+        ),
+        topic(
+            DELIVERY_LETTERS,
+            "delete",
+            "the Bundle's key: Bundle/id; partition of the Bundle",
+            "Bundles that the FHIR server refused; retained indefinitely",
+            retention=FOREVER,
         ),
     )

@@ -15,12 +15,23 @@ from fhirline.topics.declared import (
     BUNDLE,
     CONTRIBUTIONS,
     DEAD_LETTER_STATUS,
+    DELIVERED,
+    DELIVERED_SHARED,
+    DELIVERY_LETTERS,
     ERASED,
     OUTCOME,
     RESOURCE_TYPES,
     canonical_topic,
 )
-from fhirline.topics.headers import CANONICAL_RECORD, COORDINATES, DEAD_LETTER, DIGEST, RAW_RECORD, HeaderSet
+from fhirline.topics.headers import (
+    CANONICAL_RECORD,
+    COORDINATES,
+    DEAD_LETTER,
+    DELIVERY_LETTER,
+    DIGEST,
+    RAW_RECORD,
+    HeaderSet,
+)
 
 Schema = Mapping[str, Any]
 
@@ -192,6 +203,61 @@ BLOCK = Message(
         "properties": {"check": {"type": "string"}, "at": {"type": "string"}},
     },
 )
+SENT = Message(
+    "SentResource",
+    "the version of a resource that the FHIR server was last sent",
+    _text(r"^[A-Z][A-Za-z]+/[^/]+$", "the resource's type and id"),
+    NO_HEADERS,
+    {
+        "type": ["object", "null"],
+        "required": ["offset", "digest"],
+        "properties": {
+            "offset": {"type": "integer", "description": "of the Bundle that it was sent for; 0 for a shared resource"},
+            "digest": {"type": "string", "pattern": "^([0-9a-f]{32}|deleted)$"},
+        },
+    },
+)
+WAITING = Message(
+    "WaitingBundle",
+    "a Bundle that waits until an operator resumes its patient; null: no longer",
+    _text(r"^waiting/[0-9]+$", "the Bundle's offset, in the same partition"),
+    NO_HEADERS,
+    {
+        "type": ["object", "null"],
+        "required": ["patients", "keys", "code", "refused"],
+        "properties": {
+            "patients": {"type": "array", "items": {"type": "string"}},
+            "keys": {"type": "array", "items": {"type": "string"}, "description": "the resources that it holds"},
+            "code": {"type": "string"},
+            "refused": {"type": "boolean", "description": "false: it waits behind one that was refused"},
+        },
+    },
+)
+RESUME_ORDER = Message(
+    "ResumeOrder",
+    "an operator's order to send what waits for a patient; null: done",
+    _text(r"^resume/.+$", "the patient"),
+    NO_HEADERS,
+    {"type": ["object", "null"], "properties": {"at": {"type": "string"}}},
+)
+DELIVERY_LETTER_MESSAGE = Message(
+    "DeliveryLetter",
+    "a Bundle that the FHIR server refused: its status, codes and places, none of its content",
+    _text("^.+$", "the Bundle's key; Patient/id where a resumption was refused"),
+    DELIVERY_LETTER,
+    {
+        "type": "object",
+        "required": ["bundle"],
+        "properties": {
+            "bundle": {"type": "string", "pattern": COORDINATES},
+            "status": {"type": "integer"},
+            "issues": {"type": "array", "items": {"type": "object", "required": ["severity", "code", "places"]}},
+            "serverCodes": {"type": "array", "items": {"type": "string"}},
+            "referring": {"type": "array", "items": {"type": "string"}},
+            "resources": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+)
 
 _ENTRY: Schema = {
     "type": "array",
@@ -227,6 +293,9 @@ _BY_TOPIC: Mapping[str, tuple[Message, ...]] = {
     CONTRIBUTIONS: (CONTRIBUTION, TOMBSTONE_OF_CONTRIBUTION),
     DEAD_LETTER_STATUS: (LETTER_STATUS,),
     ERASED: (BLOCK,),
+    DELIVERED: (SENT, WAITING, RESUME_ORDER),
+    DELIVERED_SHARED: (SENT,),
+    DELIVERY_LETTERS: (DELIVERY_LETTER_MESSAGE,),
 }
 _BY_PREFIX: Mapping[str, tuple[Message, ...]] = {
     "raw.": (RAW_EVENT,),

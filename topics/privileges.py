@@ -15,6 +15,9 @@ from fhirline.topics.declared import (
     BUNDLE,
     CONTRIBUTIONS,
     DEAD_LETTER_STATUS,
+    DELIVERED,
+    DELIVERED_SHARED,
+    DELIVERY_LETTERS,
     ENRICHED,
     ERASED,
     OUTCOME,
@@ -78,6 +81,14 @@ PRIVILEGES = (
     Privilege("enrich", "Topic", "raw.<enriched>", ("Read",), "thin events"),
     Privilege("enrich", "Topic", ENRICHED_RAW, ("Write",), "completed events"),
     Privilege("enrich", "Topic", "dead-letter.<enriched>", ("Write",), "surveys that could not be fetched"),
+    Privilege("deliver", "Topic", EVERY, ("Describe",), "refuses to start where a topic is missing"),
+    Privilege("deliver", "Group", "<group>.deliver", ("Read",), "membership, commits"),
+    Privilege("deliver", "Group", "<group>.scan", ("Describe",), "librdkafka looks up its coordinator"),
+    Privilege("deliver", "Topic", BUNDLE, ("Read",), "Bundles"),
+    Privilege("deliver", "Topic", CANONICAL, ("Read",), "shared resources; what a server misses; what waited"),
+    Privilege("deliver", "Topic", DELIVERED, ("Read", "Write"), "what was sent, what waits"),
+    Privilege("deliver", "Topic", DELIVERED_SHARED, ("Read", "Write"), "what was sent of shared resources"),
+    Privilege("deliver", "Topic", DELIVERY_LETTERS, ("Write",), "Bundles that the FHIR server refused"),
     Privilege("consumer", "Topic", CANONICAL, ("Read",), "a warehouse; it also needs Read on its own group"),
     Privilege("consumer", "Topic", BUNDLE, ("Read",), "an EHR; it also needs Read on its own group"),
     Privilege(
@@ -100,6 +111,8 @@ PRIVILEGES = (
     Privilege("operator", "Topic", ENRICHED_STATE, ("Read", "Write"), "replay, forget"),
     Privilege("operator", "Topic", CONTRIBUTIONS, ("Read", "Write"), "replay"),
     Privilege("operator", "Topic", ERASED, ("Read", "Write"), "forget; Read: replay, redriven letters"),
+    Privilege("operator", "Topic", DELIVERED, ("Read", "Write"), "deliver waiting; Write: deliver resume"),
+    Privilege("operator", "Topic", DELIVERY_LETTERS, ("Read",), "deliver waiting"),
     Privilege("operator", "Group", "<group>.scan", ("Describe",), "librdkafka looks up its coordinator"),
     Privilege(
         "operator", "Group", "<group>.state", ("Describe",), "replay of a range: state entries of the other events"

@@ -14,6 +14,7 @@ COMMANDS = (
     "gateway",
     "worker",
     "enrich",
+    "deliver",
     "topics",
     "status",
     "doctor",

@@ -69,7 +69,8 @@ class Assignment:
 class Reader:
     """The consumer of a stage, whose name (``enrich``) is that of its log.
 
-    ``on_revoked`` is called on the event loop with the assignments that have ended.
+    ``on_revoked`` is called on the event loop with the assignments that have ended. ``drain`` is called before, in the
+    consumer's thread, when partitions are handed over in order: what it finishes is still committed.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class Reader:
         group: str,
         client_id: str,
         on_revoked: Callable[[Iterable[Assignment]], None],
+        drain: Callable[[Iterable[Assignment]], None] = lambda _: None,
     ) -> None:
         self._stage = stage
         self._log = structlog.get_logger(stage)
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, f"{stage}-consumer")
         self._on_revoked = on_revoked
+        self._drain = drain
         self._assignments: dict[int, Assignment] = {}
         self.joined = False
         self._topic = topic
@@ -207,6 +210,7 @@ class Reader:
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         ended = [known for each in partitions if (known := self._assignments.get(each.partition))]
+        self._drain(ended)
         self._commit(ended)
         self._forget(ended)
 

@@ -213,6 +213,8 @@ def parse(words: list[str]) -> None:
     """As the command line does, without calling anything; raises UsageError."""
     command, name = application(), "fhirline"
     while subcommands := getattr(command, "commands", None):
+        if command.invoke_without_command and (not words or words[0].startswith("-")):
+            break
         if not words or words[0] not in subcommands:
             raise UsageError(f"{name}: no such command")
         name, *words = words

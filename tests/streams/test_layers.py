@@ -10,10 +10,10 @@ FLOORS = (
     {"config"},
     {"topics"},
     {"mappers"},
-    {"streams.kafka"},
+    {"streams.kafka", "streams.http"},
     {"streams.observe"},
     {"streams.step1_receive", "streams.step3_restore", "streams.step4_normalize", "streams.step5_publish"},
-    {"streams.step2_consume", "streams.enrich"},
+    {"streams.step2_consume", "streams.enrich", "streams.deliver"},
     {"streams.operate", "streams.demo", "streams.authoring"},
     {"streams.cli"},
 )

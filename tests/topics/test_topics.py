@@ -77,7 +77,7 @@ def test_topics_that_belong_together_have_one_number_of_partitions() -> None:
 
 def test_nothing_that_cannot_be_made_again_is_ever_deleted() -> None:
     for each in declared(settings_for(NOWHERE)):
-        kept_whole = each.name.startswith(("raw.", "dead-letter."))
+        kept_whole = each.name.startswith(("raw.", "dead-letter.", "delivery."))
         compacted = each.name.startswith(("normalizer.", "fhir.r4.", "fold."))
         if kept_whole:
             assert (each.cleanup, each.retention) == ("delete", FOREVER), each.name

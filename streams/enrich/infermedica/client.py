@@ -8,8 +8,6 @@ import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -18,6 +16,7 @@ from yarl import URL
 
 from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.mappers.pipeline.body import ReadBody, UnreadableBody, read_body, read_json
+from fhirline.streams.http.retry_after import seconds_until
 
 TOKEN_PATH = "/api/v2/oauth2/token"
 TEMPORARY = frozenset({408, 409, 425, 429})
@@ -212,19 +211,6 @@ def _parsed(answer: _Answer) -> Any:
         return read_json(answer.content)[0] if answer.content else None
     except UnreadableBody:
         raise CallFailed("not-json", answer.status, temporary=True) from None
-
-
-def seconds_until(retry_after: str | None) -> float | None:
-    """Parse ``Retry-After``: seconds, or an HTTP date; None where it is missing or neither."""
-    if retry_after is None:
-        return None
-    if retry_after.isascii() and retry_after.isdigit():
-        return float(retry_after)
-    try:
-        at = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def message(content: bytes) -> str:

@@ -19,8 +19,8 @@ from fhirline.mappers.pipeline.body import ReadBody
 from fhirline.mappers.pipeline.envelope import open_envelope
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
-from fhirline.streams.enrich.infermedica.client import seconds_until
 from fhirline.streams.enrich.survey import NotEnriched, RetryPolicy, enriched_record, result_path, thin_survey
+from fhirline.streams.http.retry_after import seconds_until
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.group_reader import Assignment
 from fhirline.streams.kafka.reader import Scanner

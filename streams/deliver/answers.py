@@ -1,0 +1,161 @@
+"""What an answer of a FHIR server means for an entry that was sent. Pure (fhir-delivery.md §3).
+
+A status alone does not tell: a HAPI server answers a missing reference with 400, another one with 404 or 409; a
+transaction that ran as a batch hides a 429 inside a 200. So the text of an answer is searched for the references that
+were sent. It is used for that alone: ``diagnostics`` may quote a patient's data, so no text of an answer is ever
+logged or stored.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import orjson
+
+from fhirline.streams.deliver.entries import DELETED, Entry
+
+MOST_ISSUES = 20
+MOST_TEXT = 262_144
+
+_CODE = re.compile(r"[a-z]{1,40}(-[a-z]{1,40})*")
+_PLACE = re.compile(r"/?[A-Za-z]\w{0,63}(\[\d{1,6}\]|[./](f:)?[A-Za-z]\w{0,63}|\.ofType\([A-Za-z]{1,64}\)){0,40}")
+"""A FHIRPath or XPath of element names and indexes. Any other may quote a value, and is left out."""
+_SERVER_CODE = re.compile(r"\bHAPI-\d{4}\b")
+_REFERRING = re.compile(r"\b[A-Z][A-Za-z]{2,40}/[A-Za-z0-9.-]{1,64}(?= in path ([A-Z]\w{0,63}(?:\.\w{1,64}){1,10}))")
+"""How HAPI names the resource that refers to one that is to be deleted, and the element."""
+
+
+class Kind(Enum):
+    """What to do about an entry."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    """The server says no to the content, or misses what it refers to."""
+    CONFLICT = "conflict"
+    BUSY = "busy"
+    """The server asks to be left alone for a while."""
+    FAILED = "failed"
+    """Nobody knows whether the entry was stored."""
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    UNUSABLE = "unusable"
+    """The address, or what the server does there, is wrong: no Bundle could be accepted."""
+
+
+_KINDS = {
+    400: Kind.REFUSED,
+    401: Kind.UNAUTHORIZED,
+    403: Kind.FORBIDDEN,
+    404: Kind.REFUSED,
+    405: Kind.UNUSABLE,
+    406: Kind.UNUSABLE,
+    408: Kind.FAILED,
+    409: Kind.CONFLICT,
+    410: Kind.REFUSED,
+    412: Kind.CONFLICT,
+    413: Kind.REFUSED,
+    415: Kind.UNUSABLE,
+    422: Kind.REFUSED,
+    423: Kind.CONFLICT,
+    425: Kind.FAILED,
+    429: Kind.BUSY,
+    503: Kind.BUSY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One issue of an OperationOutcome, without its text. ``places``: paths of elements."""
+
+    severity: str
+    code: str
+    places: tuple[str, ...] = ()
+
+    def shown(self) -> Mapping[str, Any]:
+        return {"severity": self.severity, "code": self.code, "places": list(self.places)}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the server says of an entry, or of a whole transaction. ``text`` is for `names` only."""
+
+    kind: Kind
+    status: int
+    issues: tuple[Issue, ...] = ()
+    server_codes: tuple[str, ...] = ()
+    referring: tuple[str, ...] = ()
+    """What refers to a resource that is to be deleted, as ``Type/id at element``."""
+    retry_after: float | None = None
+    text: str = ""
+    explained: bool = False
+    """Whether the answer is an OperationOutcome. A proxy's page is not the server's word."""
+
+    def names(self, reference: str) -> bool:
+        """Tell whether the answer names a resource."""
+        return reference in self.text or reference.partition("/")[2] in self.text
+
+
+def verdict(status: int, body: Any, retry_after: float | None = None) -> Verdict:
+    """Read one answer: a status, and its body as parsed JSON (None where it is none)."""
+    kind = _KINDS.get(status, Kind.ACCEPTED if 200 <= status < 300 else Kind.FAILED if status >= 500 else Kind.UNUSABLE)
+    issues = _issues(body)
+    text = "" if kind is Kind.ACCEPTED or body is None else orjson.dumps(body)[:MOST_TEXT].decode("utf-8", "replace")
+    return Verdict(
+        kind,
+        status,
+        tuple(issue for issue in map(_issue, issues[:MOST_ISSUES]) if issue.severity in ("error", "fatal")),
+        tuple(sorted(set(_SERVER_CODE.findall(text)))),
+        tuple(f"{found[0]} at {found[1]}" for found in _REFERRING.finditer(text)),
+        retry_after,
+        text,
+        bool(issues),
+    )
+
+
+def verdicts(status: int, body: Any, retry_after: float | None, sent: Sequence[Entry]) -> list[Verdict]:
+    """Read the answer to a transaction: one verdict for each entry that was sent, in their order.
+
+    An answer of 2xx without a result for each entry tells nothing of them: they count as failed, and are sent again.
+    """
+    whole = verdict(status, body, retry_after)
+    if whole.kind is not Kind.ACCEPTED:
+        return [whole] * len(sent)
+    results = body.get("entry") if isinstance(body, dict) else None
+    if not isinstance(results, list) or len(results) != len(sent):
+        return [Verdict(Kind.FAILED, status)] * len(sent)
+    return [_of_entry(result, entry, retry_after) for result, entry in zip(results, sent, strict=True)]
+
+
+def _of_entry(result: Any, entry: Entry, retry_after: float | None) -> Verdict:
+    response = result.get("response") if isinstance(result, dict) else None
+    told = response.get("status") if isinstance(response, dict) else None
+    if not isinstance(told, str) or not told[:3].isdigit():
+        return Verdict(Kind.FAILED, 0)
+    status = int(told[:3])
+    if entry.digest == DELETED and status in (404, 410):
+        return Verdict(Kind.ACCEPTED, status)
+    return verdict(status, response.get("outcome") if isinstance(response, dict) else None, retry_after)
+
+
+def _issues(body: Any) -> list[Any]:
+    if not isinstance(body, dict) or body.get("resourceType") != "OperationOutcome":
+        return []
+    found = body.get("issue")
+    return found if isinstance(found, list) else []
+
+
+def _issue(issue: Any) -> Issue:
+    found = issue if isinstance(issue, dict) else {}
+    named = [*_texts(found.get("expression")), *_texts(found.get("location"))]
+    places = dict.fromkeys(place for place in named if len(place) <= 500 and _PLACE.fullmatch(place))
+    return Issue(_word(found.get("severity")), _word(found.get("code")), tuple(places)[:MOST_ISSUES])
+
+
+def _texts(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) <= 80 and _CODE.fullmatch(value) else "unknown"

@@ -1,0 +1,73 @@
+"""The CapabilityStatement of the FHIR server: is it one, and what does it lack (fhir-delivery.md §5)."""
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import PREFIX
+from fhirline.streams.deliver.server import FhirServer, ServerAway
+from fhirline.topics.declared import RESOURCE_TYPES
+
+log = structlog.get_logger("deliver")
+
+FHIR_R4 = "4.0"
+AGAIN_SECONDS = 1.0
+LONGEST_SECONDS = 30.0
+
+
+async def require_capabilities(server: FhirServer) -> list[str]:
+    """Read the statement, waiting for a server that does not answer, and return what the server lacks by it.
+
+    Raises ConfigurationError where what answers is no FHIR R4 server.
+    """
+    wait = AGAIN_SECONDS
+    while True:
+        try:
+            answer = await server.request("GET", "metadata")
+        except ServerAway as away:
+            reason = str(away)
+        else:
+            if answer.status < 500 and answer.status != 429:
+                return lacks(server.base, answer.status, answer.body)
+            reason = f"status {answer.status}"
+        log.warning("the FHIR server does not answer yet", server=server.base, reason=reason)
+        await asyncio.sleep(wait)
+        wait = min(LONGEST_SECONDS, wait * 2)
+
+
+def lacks(base: str, status: int, statement: Any) -> list[str]:
+    """Return what a server lacks by its CapabilityStatement, one line each. Raises ConfigurationError."""
+    where = f"{PREFIX}FHIR_SERVER: {base}"
+    if status != 200 or not isinstance(statement, dict) or statement.get("resourceType") != "CapabilityStatement":
+        raise ConfigurationError(
+            f"{where} answers {status} to GET metadata, without a CapabilityStatement: give a FHIR server's base URL"
+        )
+    version = statement.get("fhirVersion")
+    if not isinstance(version, str) or not version.startswith(FHIR_R4):
+        shown = version if isinstance(version, str) and len(version) < 20 else "none"
+        raise ConfigurationError(f"{where} is a server of FHIR version {shown}, and fhirline makes R4 (4.0.1)")
+    rest = next((each for each in _dicts(statement.get("rest")) if each.get("mode") == "server"), {})
+    found = []
+    if "transaction" not in _codes(rest.get("interaction")):
+        found.append("transactions")
+    types = {each.get("type"): each for each in _dicts(rest.get("resource"))}
+    for name in RESOURCE_TYPES:
+        known = types.get(name)
+        if known is None:
+            found.append(f"{name}: the type")
+            continue
+        if missing := sorted({"update", "delete", "read"} - _codes(known.get("interaction"))):
+            found.append(f"{name}: {', '.join(missing)}")
+        if known.get("updateCreate") is False:
+            found.append(f"{name}: ids that the client assigns (updateCreate)")
+    return found
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _codes(interactions: Any) -> set[str]:
+    return {code for each in _dicts(interactions) if isinstance(code := each.get("code"), str)}

@@ -1,0 +1,52 @@
+"""Dead letters of the delivery: which Bundle the server refused, and why, without a word of its content. Pure."""
+
+from dataclasses import dataclass
+
+import orjson
+
+from fhirline.streams.deliver.delivery import Refusal
+from fhirline.streams.kafka.headers import EVENT_KEY, TENANT, VENDOR, Headers, header, headers
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition
+from fhirline.topics.declared import DELIVERY_LETTERS
+
+UNREADABLE = "unreadable-bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The record of a Bundle, as a letter names it."""
+
+    position: RecordPosition
+    key: bytes
+    headers: Headers
+
+    @classmethod
+    def of(cls, bundle: ConsumerRecord) -> "Refused":
+        return cls(bundle.position, bundle.key or b"", bundle.headers)
+
+
+def refusal_letter(bundle: Refused, refusal: Refusal) -> ProducerRecord:
+    """Make the dead letter of a Bundle that the server refused."""
+    verdict = refusal.verdict
+    value = {
+        "bundle": str(bundle.position),
+        "status": verdict.status,
+        "issues": [issue.shown() for issue in verdict.issues],
+        "serverCodes": list(verdict.server_codes),
+        "referring": list(verdict.referring),
+        "resources": list(refusal.keys),
+    }
+    return _letter(bundle, refusal.code, value)
+
+
+def unreadable_letter(bundle: Refused) -> ProducerRecord:
+    """Make the dead letter of a record that is no transaction Bundle."""
+    return _letter(bundle, UNREADABLE, {"bundle": str(bundle.position)})
+
+
+def _letter(bundle: Refused, code: str, value: dict[str, object]) -> ProducerRecord:
+    known: Headers = [
+        (name, found.encode()) for name in (VENDOR, TENANT, EVENT_KEY) if (found := header(bundle.headers, name))
+    ]
+    sent = [*known, *headers(bundle=str(bundle.position), error_code=code)]
+    return ProducerRecord(DELIVERY_LETTERS, bundle.key, orjson.dumps(value), bundle.position.partition, sent)

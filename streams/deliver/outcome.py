@@ -1,0 +1,157 @@
+"""What becomes of a Bundle, or of what waits for a patient: sent, unchanged, or set to wait (fhir-delivery.md §4)."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+
+import structlog
+
+from fhirline.config.settings import Settings
+from fhirline.streams.deliver import metrics as m
+from fhirline.streams.deliver.canonical import Canonical
+from fhirline.streams.deliver.delivery import Delivery, DeliveryAbandoned, Refusal, Result
+from fhirline.streams.deliver.entries import Entry
+from fhirline.streams.deliver.letters import UNREADABLE, Refused, refusal_letter, unreadable_letter
+from fhirline.streams.deliver.shared import SharedLane
+from fhirline.streams.deliver.state import (
+    DeliveredPartition,
+    Sent,
+    Waiting,
+    resume_record,
+    sent_record,
+    shared_record,
+)
+from fhirline.streams.deliver.work import Resumption, Work
+from fhirline.streams.kafka.records import ProducerRecord, RecordPosition
+from fhirline.streams.step1_receive.raw_producer import RawProducer
+from fhirline.topics.declared import BUNDLE, RESOURCE_TYPES
+
+log = structlog.get_logger("deliver")
+
+
+class Outcomes:
+    """Settles pieces of work. Each is durable when `settle` returns."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        delivery: Delivery,
+        shared: SharedLane,
+        producer: RawProducer,
+        metrics: m.DeliverMetrics,
+    ) -> None:
+        self._delivery = delivery
+        self._shared = shared
+        self._producer = producer
+        self._metrics = metrics
+        self._canonical = Canonical(settings)
+
+    async def settle(self, work: Work | Resumption) -> None:
+        """Raises DeliveryAbandoned, KafkaUnavailable, KafkaAccessError, or ConfigurationError."""
+        if work.assignment.revoked:
+            raise DeliveryAbandoned
+        began = time.monotonic()
+        if isinstance(work, Resumption):
+            return await self._resume(work)
+        outcome = await self._bundle(work)
+        self._metrics.bundles[outcome].inc()
+        self._metrics.seconds.observe(time.monotonic() - began)
+
+    async def _bundle(self, work: Work) -> str:
+        state, offset = work.state, work.bundle.offset
+        if not work.entries:
+            log.warning("dead letter", bundle=str(work.bundle.position), code=UNREADABLE)
+            await self._write([unreadable_letter(Refused.of(work.bundle))])
+            return m.UNREADABLE
+        if offset in state.waiting:
+            return m.WAITING  # read again: its waiting is in the state already
+        ahead = None if work.erases else state.waits(work.patients)
+        if ahead is not None:
+            await self._wait(work, ahead.code, refused=False)
+            return m.WAITING
+        shared = [entry for entry in work.entries if entry.shared]
+        due = state.due((entry for entry in work.entries if not entry.shared), offset)
+        refusal = await self._shared.ensure(shared, lambda: work.assignment.revoked)
+        result = Result(refusal=refusal)
+        if due and refusal is None:
+            others = {entry.key: entry for entry in work.entries}
+            result = await self._delivery.send(due, others, state.partition, lambda: work.assignment.revoked)
+        await self._note(state, result.delivered, offset)
+        if result.refusal is not None:
+            log.warning("dead letter", bundle=str(work.bundle.position), **_shown(result.refusal))
+            await self._wait(work, result.refusal.code, True, refusal_letter(Refused.of(work.bundle), result.refusal))
+            return m.REFUSED
+        if work.erases:
+            await self._end_waiting(state, [each for key in work.patients for each in state.waiting_with(key)])
+        return m.DELIVERED if due else m.UNCHANGED
+
+    async def _resume(self, work: Resumption) -> None:
+        """Send the current values of what waits for a patient, since a corrected mapping may have made others."""
+        state, patient = work.state, work.patient
+        waiting = state.waiting_with(patient)
+        if waiting:
+            keys = dict.fromkeys(key for each in waiting for key in each.keys)
+            newest = await asyncio.to_thread(self._canonical.newest, keys, state.partition)
+            entries = sorted(newest.values(), key=lambda entry: RESOURCE_TYPES.index(entry.key.partition("/")[0]))
+            offset = waiting[-1].offset
+            own = [entry for entry in entries if not entry.shared and _changed(state, entry)]
+            shared = [entry for entry in entries if entry.shared]
+            result = Result(refusal=await self._shared.ensure(shared, lambda: work.assignment.revoked))
+            if own and result.refusal is None:
+                result = await self._delivery.send(own, newest, state.partition, lambda: work.assignment.revoked)
+            await self._note(state, result.delivered, offset)
+            if result.refusal is None:
+                await self._end_waiting(state, waiting)
+                log.info("resumed", partition=state.partition, bundles=len(waiting), resources=len(own))
+            else:
+                first = RecordPosition(BUNDLE, state.partition, waiting[0].offset)
+                log.warning("dead letter", bundle=str(first), **_shown(result.refusal))
+                await self._write([refusal_letter(Refused(first, patient.encode(), []), result.refusal)])
+        await self._write([resume_record(patient, state.partition, None)])
+        state.resuming.discard(patient)
+
+    async def _note(self, state: DeliveredPartition, delivered: Iterable[Entry], offset: int) -> None:
+        """Make durable what the server has, then know it."""
+        delivered = list(delivered)
+        await self._write(
+            shared_record(entry.key, entry.digest)
+            if entry.shared
+            else sent_record(entry.key, Sent(offset, entry.digest), state.partition)
+            for entry in delivered
+        )
+        for entry in delivered:
+            if not entry.shared:
+                state.note(entry.key, Sent(offset, entry.digest))
+
+    async def _wait(self, work: Work, code: str, refused: bool, *letters: ProducerRecord) -> None:
+        """Let a Bundle wait, durably."""
+        keys = tuple(entry.key for entry in work.entries)
+        waiting = Waiting(work.bundle.offset, work.patients, keys, code, refused)
+        await self._write([waiting.record(work.state.partition), *letters])
+        work.state.waiting[waiting.offset] = waiting
+
+    async def _end_waiting(self, state: DeliveredPartition, waiting: Sequence[Waiting]) -> None:
+        await self._write(each.ended(state.partition) for each in waiting)
+        for each in waiting:
+            state.waiting.pop(each.offset, None)
+
+    async def _write(self, records: Iterable[ProducerRecord]) -> None:
+        await asyncio.gather(*(self._producer.send(record) for record in records))
+
+
+def _changed(state: DeliveredPartition, entry: Entry) -> bool:
+    known = state.sent.get(entry.key)
+    return entry.resource is not None if known is None else known.digest != entry.digest
+
+
+def _shown(refusal: Refusal) -> dict[str, object]:
+    """Return what a log line may say of a refusal."""
+    verdict = refusal.verdict
+    return {
+        "code": refusal.code,
+        "status": verdict.status,
+        "issues": sorted({issue.code for issue in verdict.issues}),
+        "places": sorted({place for issue in verdict.issues for place in issue.places})[:5],
+        "server_codes": list(verdict.server_codes),
+        "referring": list(verdict.referring),
+    }

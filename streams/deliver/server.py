@@ -1,0 +1,137 @@
+"""The HTTP client of the FHIR server.
+
+The body of an answer is never logged, nor quoted in an error: it may hold a patient's data. Credentials go to the
+configured addresses only: no redirect is followed.
+"""
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+
+from fhirline.config.errors import ConfigurationError, FhirlineError
+from fhirline.config.settings import PREFIX, Settings
+from fhirline.streams.deliver.auth import Authorization
+from fhirline.streams.http.retry_after import seconds_until
+
+FHIR_JSON = "application/fhir+json"
+REPLACE_LABELS = {"X-Meta-Snapshot-Mode": "TAG, PROFILE, SECURITY_LABEL"}
+"""Lets a HAPI server replace tags and labels. By default it adds them to those of earlier versions."""
+ANSWER_BYTES = 33_554_432
+
+
+class ServerAway(FhirlineError):
+    """The server gave no answer: nobody knows what it stored. The message is a stable code."""
+
+
+class AccessRefused(ConfigurationError):
+    """The server refuses our credentials (401 with a new token too), or what they may do (403)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer. ``body``: its JSON, None where it is none."""
+
+    status: int
+    body: Any
+    retry_after: float | None
+    seconds: float
+
+
+class FhirServer:
+    """Sends requests to one FHIR server; use as an async context manager."""
+
+    def __init__(self, settings: Settings, authorization: Authorization) -> None:
+        if settings.fhir_server is None:
+            raise ConfigurationError(f"{PREFIX}FHIR_SERVER is not set: the base URL of the FHIR server (or --server)")
+        self.base = settings.fhir_server
+        self._authorization = authorization
+        self._timeout = aiohttp.ClientTimeout(total=settings.deliver_timeout, connect=settings.deliver_timeout)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls_context(settings)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=self._timeout,
+        )
+
+    async def __aenter__(self) -> "FhirServer":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def transaction(self, body: bytes) -> Answer:
+        """Send a transaction Bundle. Raises ServerAway or AccessRefused."""
+        return await self.request("POST", "", body)
+
+    async def request(self, method: str, path: str = "", body: bytes | None = None) -> Answer:
+        """Send a request to ``base/path``. Raises ServerAway, or AccessRefused.
+
+        A request that is refused with 401 is repeated once with a new token.
+        """
+        headers = await self._authorization.headers(self._session)
+        answer = await self._send(method, path, body, headers)
+        if answer.status == 401:
+            renewed = await self._authorization.renewed(self._session, headers)
+            if renewed is not None:
+                answer = await self._send(method, path, body, renewed)
+        if answer.status == 401:
+            raise AccessRefused(
+                f"{self.base} refuses the credentials (401): check {PREFIX}FHIR_AUTH (docs/delivery.md)"
+            )
+        if answer.status == 403:
+            raise AccessRefused(
+                f"{self.base} forbids this client what it needs (403): give it create, update and delete of all types "
+                "that fhirline makes, and transactions (docs/delivery.md)"
+            )
+        return answer
+
+    async def _send(self, method: str, path: str, body: bytes | None, authorization: dict[str, str]) -> Answer:
+        headers = {"Accept": FHIR_JSON, "Prefer": "return=minimal", **REPLACE_LABELS, **authorization}
+        if body is not None:
+            headers["Content-Type"] = f"{FHIR_JSON}; charset=utf-8"
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with self._session.request(
+                method, f"{self.base}/{path}".rstrip("/"), data=body, headers=headers, allow_redirects=False
+            ) as response:
+                content = await _read(response)
+        except TimeoutError:
+            raise ServerAway("timeout") from None
+        except aiohttp.ClientSSLError:
+            raise ServerAway("tls") from None
+        except aiohttp.ClientConnectorError:
+            raise ServerAway("unreachable") from None
+        except (aiohttp.ClientError, OSError):
+            raise ServerAway("connection-lost") from None
+        retry_after = seconds_until(response.headers.get("Retry-After"))
+        return Answer(response.status, _json(content), retry_after, loop.time() - began)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > ANSWER_BYTES:
+            raise ServerAway("answer-too-large")
+    return bytes(content)
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return orjson.loads(content) if content else None
+    except orjson.JSONDecodeError:
+        return None
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | bool:
+    """Build the TLS context of the server; True for the system's certificates. Raises ConfigurationError."""
+    if settings.fhir_ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=settings.fhir_ca_file)
+    except OSError as error:
+        raise ConfigurationError(f"{PREFIX}FHIR_CA_FILE: {error.strerror or 'no PEM certificates'}") from None

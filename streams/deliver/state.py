@@ -1,0 +1,142 @@
+"""What the FHIR server has, as far as this stage has sent it: ``normalizer.delivered`` (fhir-delivery.md §4).
+
+The topic is compacted and has the partitions of the Bundle topic. Resources of shared types, which come from all
+partitions, are in ``normalizer.delivered.shared``. A record is one of
+
+* ``Type/id`` → the offset of the Bundle that it was last sent for, and the digest of what was sent;
+* ``waiting/<offset>`` → a Bundle that waits, because the server refused it or an earlier one of its patient: whose it
+  is, and which resources it holds. None of their content;
+* ``resume/<Patient/id>`` → an operator's order to send what waits for that patient.
+
+Merging takes the greatest offset of each key, so a record that is read again, or that a process writes which has lost
+its partition meanwhile, changes nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from fhirline.streams.deliver.entries import Entry
+from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
+from fhirline.topics.declared import DELIVERED, DELIVERED_SHARED
+
+WAITING, RESUME = "waiting/", "resume/"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was last sent of a resource. ``offset``: of the Bundle that it was sent for."""
+
+    offset: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A Bundle that waits. ``refused``: it was itself refused, and has a dead letter; else an earlier one was."""
+
+    offset: int
+    patients: frozenset[str]
+    keys: tuple[str, ...]
+    code: str
+    refused: bool
+
+    def record(self, partition: int) -> ProducerRecord:
+        value = {
+            "patients": sorted(self.patients),
+            "keys": list(self.keys),
+            "code": self.code,
+            "refused": self.refused,
+        }
+        return ProducerRecord(DELIVERED, f"{WAITING}{self.offset}".encode(), orjson.dumps(value), partition)
+
+    def ended(self, partition: int) -> ProducerRecord:
+        return ProducerRecord(DELIVERED, f"{WAITING}{self.offset}".encode(), None, partition)
+
+    @classmethod
+    def decode(cls, offset: int, value: bytes) -> "Waiting":
+        held = orjson.loads(value)
+        return cls(offset, frozenset(held["patients"]), tuple(held["keys"]), held["code"], held["refused"])
+
+
+@dataclass(slots=True)
+class DeliveredPartition:
+    """One partition of the state, merged from the topic. ``position``: the offset up to which it was read."""
+
+    partition: int
+    sent: dict[str, Sent] = field(default_factory=dict)
+    waiting: dict[int, Waiting] = field(default_factory=dict)
+    resuming: set[str] = field(default_factory=set)
+    position: int | None = None
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        return TopicPartition(DELIVERED, self.partition)
+
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        """Merge one record of the topic."""
+        name = key.decode()
+        if name.startswith(WAITING):
+            offset = int(name.removeprefix(WAITING))
+            if value is None:
+                self.waiting.pop(offset, None)
+            else:
+                self.waiting[offset] = Waiting.decode(offset, value)
+        elif name.startswith(RESUME):
+            patient = name.removeprefix(RESUME)
+            self.resuming.discard(patient) if value is None else self.resuming.add(patient)
+        elif value is None:
+            self.sent.pop(name, None)
+        else:
+            self.note(name, decode_sent(value))
+
+    def note(self, key: str, sent: Sent) -> None:
+        known = self.sent.get(key)
+        if known is None or sent.offset >= known.offset:
+            self.sent[key] = sent
+
+    def due(self, entries: Iterable[Entry], offset: int) -> list[Entry]:
+        """Return the entries of the Bundle at an offset that are to be sent: neither as sent already, nor older."""
+        return [
+            entry
+            for entry in entries
+            if (known := self.sent.get(entry.key)) is None or (known.offset <= offset and known.digest != entry.digest)
+        ]
+
+    def waits(self, patients: frozenset[str]) -> Waiting | None:
+        """Return a Bundle that waits for one of these patients; None where there is none."""
+        return next((each for each in self.waiting.values() if not patients.isdisjoint(each.patients)), None)
+
+    def waiting_with(self, patient: str) -> list[Waiting]:
+        """Return what waits for a patient, and for those who share a waiting Bundle with the patient, in order."""
+        group, found = {patient}, dict[int, Waiting]()
+        while more := [each for each in self.waiting.values() if each.offset not in found and group & each.patients]:
+            for each in more:
+                found[each.offset] = each
+                group |= each.patients
+        return [found[offset] for offset in sorted(found)]
+
+
+def sent_record(key: str, sent: Sent, partition: int) -> ProducerRecord:
+    return ProducerRecord(DELIVERED, key.encode(), encode_sent(sent), partition)
+
+
+def shared_record(key: str, digest: str) -> ProducerRecord:
+    """A shared resource has no offset: its Bundles come from several partitions."""
+    return ProducerRecord(DELIVERED_SHARED, key.encode(), encode_sent(Sent(0, digest)), 0)
+
+
+def resume_record(patient: str, partition: int, order: Mapping[str, Any] | None) -> ProducerRecord:
+    value = None if order is None else orjson.dumps(order)
+    return ProducerRecord(DELIVERED, f"{RESUME}{patient}".encode(), value, partition)
+
+
+def encode_sent(sent: Sent) -> bytes:
+    return orjson.dumps({"offset": sent.offset, "digest": sent.digest})
+
+
+def decode_sent(value: bytes) -> Sent:
+    held = orjson.loads(value)
+    return Sent(held["offset"], held["digest"])

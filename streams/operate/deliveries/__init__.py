@@ -1,0 +1,1 @@
+"""What waits to be delivered to the FHIR server, and the order to send it."""

@@ -1,0 +1,167 @@
+"""Bundles of the golden cases for tests of the delivery: written to a broker, and compared with a FHIR server."""
+
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from xml.etree.ElementTree import canonicalize
+
+import orjson
+from confluent_kafka import Producer
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, produce
+from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step4_normalize.map_event import map_event
+from fhirline.topics.declared import BUNDLE, DELIVERED, DELIVERY_LETTERS
+from tests.support.cases import Case, cases
+from tests.support.ehr.server import EhrServer
+from tests.support.groups import committed
+from tests.support.processes import Command, command
+from tests.support.receiving import FHIRLINE, environment
+from tests.support.waiting import LIMIT, wait_until
+
+Resource = dict[str, Any]
+
+
+def golden_records(settings: Settings) -> Iterator[ProducerRecord]:
+    """What a worker publishes of all golden cases: resources and Bundles, in the order of the cases' events.
+
+    Each case is a tenant of its own: cases use the same ids for different patients.
+    """
+    for number, case in enumerate(cases()):
+        yield from case_records(case, settings, f"case-{number}")
+
+
+def case_records(case: Case, settings: Settings, tenant: str) -> Iterator[ProducerRecord]:
+    normalize, memory = case.normalizer(), InMemoryState()
+    for envelope, body in zip(case.envelopes(), case.events, strict=True):
+        received = Instant.parse(envelope.received_at.text)
+        assert received is not None
+        raw = raw_record(case.vendor, tenant, orjson.dumps(body), received, case.route_event, 64).at(0, 0)
+        made = map_event(raw, normalize, memory, settings.partitions)
+        memory.apply(made.state_updates)
+        yield from (record for record in made.records if record.topic.startswith("fhir.r4."))
+
+
+def write(settings: Settings, records: Iterable[ProducerRecord]) -> dict[str, bytes | None]:
+    """Write records; return the last value of each canonical key."""
+    producer = Producer(producer_config(settings))
+    last: dict[str, bytes | None] = {}
+    for record in records:
+        produce(producer, record)
+        producer.poll(0)
+        if record.topic != BUNDLE:
+            last[record.key.decode()] = record.value
+    assert producer.flush(LIMIT) == 0
+    return last
+
+
+@contextmanager
+def delivering(settings: Settings, server: str, **more: str) -> Iterator[Command]:
+    """Run ``fhirline deliver`` until the context ends."""
+    own = {
+        "FHIRLINE_SESSION_TIMEOUT": "6",
+        "FHIRLINE_PARTITIONS": str(settings.partitions),
+        "FHIRLINE_DELIVER_RETRY_FIRST": "0.05",
+        "FHIRLINE_DELIVER_RETRY_LONGEST": "1",
+        "FHIRLINE_DELIVER_TIMEOUT": "30",
+    }
+    environ = environment(settings.bootstrap, **{**own, **more})
+    with command("deliver", "--server", server, environ=environ) as process:
+        yield process
+
+
+def run_command(*arguments: str, settings: Settings) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    environ = environment(settings.bootstrap, FHIRLINE_PARTITIONS=str(settings.partitions))
+    return subprocess.run(
+        [*FHIRLINE, *arguments], env=environ, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+
+
+def lag(settings: Settings) -> int:
+    """Return the Bundles that the delivery has not committed."""
+    with Scanner(settings) as scanner:
+        ends: dict[int, int] = dict.fromkeys(range(settings.partitions), 0)
+        for message in scanner.read({TopicPartition(BUNDLE, number): None for number in ends}):
+            ends[message.partition() or 0] = (message.offset() or 0) + 1
+    done = committed(settings, f"{settings.group}.deliver", BUNDLE)
+    return sum(end - done.get(number, 0) for number, end in ends.items())
+
+
+def wait_until_delivered(settings: Settings, process: Command) -> None:
+    def delivered() -> bool:
+        assert process.running, process.report("has ended")
+        return lag(settings) == 0
+
+    wait_until(delivered, lambda: process.report("is stuck"))
+
+
+def records_of(settings: Settings, topic: str) -> dict[str, Any]:
+    """Return the last value of each key of a topic, as JSON; None for a tombstone."""
+    found: dict[str, Any] = {}
+    with Scanner(settings) as scanner:
+        for message in scanner.read(dict.fromkeys(scanner.topic_partitions([topic]))):
+            value = message.value()
+            found[(message.key() or b"").decode()] = None if value is None else orjson.loads(value)
+    return found
+
+
+def letters(settings: Settings) -> dict[str, Any]:
+    return records_of(settings, DELIVERY_LETTERS)
+
+
+def waiting(settings: Settings) -> list[Any]:
+    """Return the Bundles that wait."""
+    found = records_of(settings, DELIVERED)
+    return [value for key, value in found.items() if key.startswith("waiting/") and value is not None]
+
+
+def differing(server: EhrServer, expected: dict[str, bytes | None]) -> list[str]:
+    """Return the keys whose GET is not the expected value, apart from what the server adds to ``meta``."""
+    wanted = {key: None if value is None else _comparable(orjson.loads(value)) for key, value in expected.items()}
+    found = {key: (value, has) for key, value in wanted.items() if (has := _at_server(server, key)) != value}
+    return [f"{key}: {_shown(*pair)}" for key, pair in found.items()]
+
+
+def _shown(wanted: Resource | None, has: Resource | None) -> str:
+    if wanted is None or has is None:
+        return "is there" if has else "is missing"
+    return ", ".join(sorted(name for name in wanted.keys() | has.keys() if wanted.get(name) != has.get(name)))
+
+
+def versions(server: EhrServer, keys: Iterable[str]) -> dict[str, str]:
+    return {key: server.send("GET", key).body.get("meta", {}).get("versionId", "none") for key in keys}
+
+
+def _at_server(server: EhrServer, key: str) -> Resource | None:
+    answer = server.send("GET", key)
+    if answer.status in (404, 410):
+        return None
+    assert answer.status == 200, (key, answer.status)
+    return _comparable(answer.body)
+
+
+def _comparable(resource: Resource) -> Resource:
+    """Return a resource without what a server may change: HAPI puts a request's id behind ``meta.source``.
+
+    Labels and tags are sets.
+    """
+    meta = {name: value for name, value in resource["meta"].items() if name not in ("versionId", "lastUpdated")}
+    meta["source"] = meta["source"].partition("#")[0]
+    for name in ("security", "tag"):
+        meta[name] = sorted(meta[name], key=orjson.dumps)
+    compared: Resource = _canonical_xml({**resource, "meta": meta})
+    return compared
+
+
+def _canonical_xml(value: Any) -> Any:
+    """Return a value with its narratives as canonical XML: a server writes them in a form of its own."""
+    if isinstance(value, dict):
+        return {name: canonicalize(item) if name == "div" else _canonical_xml(item) for name, item in value.items()}
+    return [_canonical_xml(item) for item in value] if isinstance(value, list) else value
