@@ -113,15 +113,19 @@ class EhrServer:
         """End the server in order (SIGTERM); `start` begins it again."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(LIMIT)
-            self._process = None
+            self._ended(self._process)
 
     def kill(self) -> None:
         """End the server at once (SIGKILL); `start` begins it again."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
-            self._process = None
+            self._ended(self._process)
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> None:
+        process.wait(LIMIT)
+        assert process.stdin is not None
+        process.stdin.close()
+        self._process = None
 
     def stop(self) -> None:
         """End the server and delete its data, which nobody needs any more: hence no orderly end."""
@@ -189,7 +193,7 @@ class EhrServer:
         with (self._home / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # closes with this process, even where it is killed: then the server ends
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self._home,

@@ -1,12 +1,19 @@
 """The FHIR server of the tests answers as one, keeps what it is to keep, and is missed where it has to be there."""
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.support.ehr import build
 from tests.support.ehr.build import Unavailable, classpath
 from tests.support.ehr.fixture import EhrServers, own_ehr_server, unavailable
+from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
 
 PATIENT = {"resourceType": "Patient", "id": "a"}
 UNKNOWN_GENDER = PATIENT | {"gender": "woman"}
@@ -37,6 +44,34 @@ def test_a_durable_one_keeps_its_data_through_a_kill() -> None:
         server.start()
         assert server.base == base
         assert server.send("GET", "Patient/a").body["meta"]["versionId"] == "1"
+
+
+@pytest.mark.long
+def test_it_ends_with_a_test_run_that_is_killed(ehr_server: EhrServers, tmp_path: Path) -> None:
+    ehr_server()  # or a skip with its reason
+    code = (
+        "from tests.support.ehr.server import EhrServer\n"
+        "with EhrServer() as server:\n"
+        "    print(server.base, flush=True)\n"
+        "    input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as run:
+        assert run.stdout is not None
+        address = urlsplit(run.stdout.readline())
+        run.kill()
+    wait_until(lambda: refused(str(address.hostname), address.port or 0), "the server outlives its test run")
+
+
+def refused(host: str, port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex((host, port)) != 0
 
 
 def test_without_maven_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
