@@ -49,16 +49,22 @@ def case_records(case: Case, settings: Settings, tenant: str) -> Iterator[Produc
 
 
 def write(settings: Settings, records: Iterable[ProducerRecord]) -> dict[str, bytes | None]:
-    """Write records; return the last value of each canonical key."""
+    """Write records; return the last value of each canonical key, without keys that were written to two partitions.
+
+    Which of their values is the last one is not defined: a survey whose first event does not say whose it is
+    (docs/delivery.md, "What is not there yet").
+    """
     producer = Producer(producer_config(settings))
     last: dict[str, bytes | None] = {}
+    places: dict[str, set[int | None]] = {}
     for record in records:
         produce(producer, record)
         producer.poll(0)
         if record.topic != BUNDLE:
             last[record.key.decode()] = record.value
+            places.setdefault(record.key.decode(), set()).add(record.partition)
     assert producer.flush(LIMIT) == 0
-    return last
+    return {key: value for key, value in last.items() if len(places[key]) == 1}
 
 
 @contextmanager
@@ -94,10 +100,12 @@ def lag(settings: Settings) -> int:
     return sum(end - done.get(number, 0) for number, end in ends.items())
 
 
-def wait_until_delivered(settings: Settings, process: Command) -> None:
+def wait_until_delivered(settings: Settings, process: Command, but: int = 0) -> None:
+    """Wait until at most ``but`` Bundles are not committed."""
+
     def delivered() -> bool:
         assert process.running, process.report("has ended")
-        return lag(settings) == 0
+        return lag(settings) <= but
 
     wait_until(delivered, lambda: process.report("is stuck"))
 

@@ -1,0 +1,85 @@
+"""A proxy in front of a FHIR server that answers out of turn, on a free port of this machine."""
+
+import asyncio
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from tests.support.waiting import LIMIT
+
+REFUSALS = {409: "conflict", 429: "throttled", 503: "transient", 500: "exception"}
+OF_THE_CONNECTION = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding"})
+"""Headers that are not passed on: HTTP clients make them for each connection or body."""
+
+
+class FaultProxy:
+    """Passes requests on, but for transactions while ``faults`` are left: each takes the next one.
+
+    A fault is a status to answer with, without asking the server; ``cut``: the connection is closed after the server
+    has committed; ``hidden-429``: the server is not asked, and a 200 says 429 for each entry; None: no fault.
+    """
+
+    def __init__(self, server: str, faults: Iterable[int | str | None]) -> None:
+        self._server = server
+        self.faults = deque(faults)
+        self.answered: Counter[str] = Counter()
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.base = ""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._started.wait(LIMIT)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._serve())
+
+    async def _serve(self) -> None:
+        app = web.Application(client_max_size=1 << 26)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        self.base = f"http://{host}:{port}"
+        async with aiohttp.ClientSession() as self._session:
+            self._started.set()
+            await self._stopping.wait()
+        await runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        fault = self.faults.popleft() if request.method == "POST" and self.faults else None
+        if isinstance(fault, int):
+            self.answered[str(fault)] += 1
+            outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": REFUSALS[fault]}]}
+            return web.json_response(outcome, status=fault, headers={"Retry-After": "0"} if fault in (429, 503) else {})
+        if fault == "hidden-429":
+            self.answered[fault] += 1
+            entries = [{"response": {"status": "429 Too Many Requests"}} for _ in orjson.loads(body)["entry"]]
+            return web.json_response({"resourceType": "Bundle", "type": "transaction-response", "entry": entries})
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in OF_THE_CONNECTION}
+        path = request.match_info["path"]
+        async with self._session.request(
+            request.method, f"{self._server}/{path}".rstrip("/"), data=body or None, headers=headers
+        ) as response:
+            content = await response.read()
+        if fault == "cut":
+            self.answered[fault] += 1
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(body=content, status=response.status, content_type="application/fhir+json")
