@@ -29,7 +29,7 @@ from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, headers_of, partition_of
 from fhirline.streams.observe.audit import who
-from fhirline.streams.operate.erasure.find import CANONICAL
+from fhirline.streams.operate.erasure.find import CANONICAL, aliases_of
 from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.operate.erasure.report import INDEFINITELY, Report
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -38,6 +38,7 @@ from fhirline.streams.step3_restore.erasure_list import Block, Compartment, Eras
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed, settled_after
 from fhirline.streams.step3_restore.state import state_record
 from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
+from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import (
     BUNDLE,
@@ -70,11 +71,12 @@ def settings() -> Iterator[Settings]:
 
 
 def busiest(raws: list[ConsumerRecord]) -> dict[str, Compartment]:
-    """Return each vendor's patient with the most events."""
+    """Return each vendor's patient with the most events, of those whose events lie under the patient's key only."""
     counted: dict[str, Counter[str]] = {}
+    several = {raw.key for raw in raws if aliases_of(envelope_of(raw))}
     for raw in raws:
         key = (raw.key or b"").decode().partition("|")[2]
-        if "/" not in key:  # an event that names no patient
+        if "/" not in key and raw.key not in several:  # "/": an event that names no patient
             counted.setdefault(raw.vendor, Counter())[key] += 1
     return {vendor: Compartment(vendor, "acme", of.most_common(1)[0][0]) for vendor, of in counted.items()}
 

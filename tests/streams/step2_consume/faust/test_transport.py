@@ -63,7 +63,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
 
 
 class Losing:
-    """Removes each record that is to be lost from the fetched records, once."""
+    """Removes each raw record that is to be lost from the fetched records, once. ``last`` has the raw partitions."""
 
     def __init__(self, lost: Lost, last: Mapping[TopicPartition, int]) -> None:
         self.lost: set[tuple[TopicPartition, int]] = set()
@@ -74,7 +74,9 @@ class Losing:
 
     def _loses(self, record: Any) -> bool:
         partition, offset = TopicPartition(record.topic, record.partition), record.offset
-        if (partition, offset) in self.lost or not self._is_lost(partition, offset, self._last):
+        if partition not in self._last or (partition, offset) in self.lost:
+            return False
+        if not self._is_lost(partition, offset, self._last):
             return False
         self.lost.add((partition, offset))
         return True
