@@ -76,12 +76,12 @@ class KafkaWatch:
     def stop(self) -> None:
         """End the thread once its question is answered, and let the libraries' lines pass again.
 
-        Waits for that answer, at most `ANSWER_SECONDS`: one that came while the interpreter ends would crash it.
+        Waits for that answer, at most ``2 * ANSWER_SECONDS``: one that came while the interpreter ends would crash it.
         """
         self._stopped = True
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(2 * ANSWER_SECONDS)
         self._lines.detach()
 
     def problems(self) -> list[str]:
