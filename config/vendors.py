@@ -113,7 +113,7 @@ class TenantSettings(_Strict):
     duration_unit: Literal["d", "wk"] | None = None
     lab_intent: Literal["plan", "order"] = "plan"
     unknown_status: Literal["data-absent-reason", "refuse"] = "data-absent-reason"
-    """What becomes of a resource whose status has no code, where R4 has none for "unknown"."""
+    """The treatment of a resource whose status has no code, where R4 has no code for "unknown"."""
     tz_code: bool = False
     """Whether times that were read in a configured or named zone tell it in the extension ``tz-code``."""
     enrichment: bool = False

@@ -42,7 +42,7 @@ def definitions(deployment: Deployment, time_zone_codes: bool = True) -> list[Re
 
 
 _ORDER = ("CodeSystem", "ValueSet", "StructureDefinition", "ConceptMap", "NamingSystem")
-"""What is referred to goes first: a server may read the definitions one by one."""
+"""Order of the types. One that others refer to comes first: a server may read the definitions one by one."""
 
 
 def package_name(base: str) -> str:

@@ -18,8 +18,9 @@ ROOM = 64
 """Levels of containers and encodings inside one text that are read. A deeper text is redacted if it names a secret."""
 
 _DECODING = ROOM // 4
-"""What one decoding (percent and HTML together) takes of the room. `_names_secret` sees through as many: each of them
-reads the whole text, so that without a bound a chain as ``%252525`` costs its length times that of the text."""
+"""Levels of `ROOM` that one decoding (percent and HTML together) takes. `_names_secret` sees through as many.
+
+Each decoding reads the whole text: without a bound, a chain as ``%252525`` costs its length times the text's."""
 
 RedactParsed = Callable[[Any, frozenset[str], int], Any]
 """Redacts parsed JSON: value, keys that are redacted because of a parent, and the `ROOM` that is left."""
