@@ -5,12 +5,14 @@ each later one comes a second later), ``route_event`` (Azodha) and ``settings`` 
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from fhirline.config.terminology import load_terminology
 from fhirline.config.vendors import Vendors, load_vendors
@@ -94,4 +96,12 @@ def shown(results: list[Normalized]) -> list[dict[str, Any]]:
             "refusals": [f"{each.code} {each.resource_type}" for each in result.refusals],
         }
         for result in results
+    ]
+
+
+def one_in(share: int, values: Iterable[Any]) -> list[Any]:
+    """Return the values as parameters, of which all but each ``share``-th are left to ``make test-long``."""
+    return [
+        pytest.param(value, marks=() if position % share == 0 else pytest.mark.long)
+        for position, value in enumerate(values)
     ]
