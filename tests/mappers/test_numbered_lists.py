@@ -9,7 +9,7 @@ import pytest
 from fhirline.mappers.json_pointer import value_at
 from fhirline.mappers.pipeline.normalize import Normalized
 from fhirline.mappers.registry import VENDORS
-from tests.mappers.test_laws import ledger_is_complete
+from tests.mappers.test_laws import assert_ledger_is_complete
 from tests.support.cases import Case, cases
 
 
@@ -68,7 +68,7 @@ def test_an_object_with_numbers_for_keys_is_the_list(case: Case) -> None:
     for expected, result, envelope in zip(case.run(), sent.run(), sent.envelopes(), strict=True):
         made, approved = contents(result), contents(expected)
         assert made == approved
-        ledger_is_complete(result, envelope)
+        assert_ledger_is_complete(result, envelope)
         pointers = {at for flag in result.flags for at in flag.at if at.startswith("/")}
         missing = {at for flag in expected.flags for at in flag.at}
         assert [at for at in pointers - missing if value_at(envelope.body, at.rpartition("/")[0]) is None] == []
