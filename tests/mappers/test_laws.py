@@ -68,18 +68,18 @@ def test_a_mutated_event_is_mapped_or_refused_and_accounted_for(case: Case, seed
         assert result.error not in ("mapping-failed", "resource-invalid"), f"seed {seed}: {place}"
         assert result.normalized is not None
         assert result.records == followed(case, body).records, f"seed {seed}: the same event twice gives the same bytes"
-        assert_ledger_is_complete(result.normalized, case.envelope(body), seed)
+        assert_ledger_is_complete(result.normalized, case.envelope(body), f"seed {seed}: ")
 
 
-def assert_ledger_is_complete(normalized: Normalized, envelope: Envelope, seed: int) -> None:
+def assert_ledger_is_complete(normalized: Normalized, envelope: Envelope, which: str = "") -> None:
     """Every leaf of the input has one treatment: its own row, or one of a place above it."""
     rows = {leaf.pointer for leaf in normalized.ledger}
-    assert len(rows) == len(normalized.ledger), f"seed {seed}: a leaf stands in the ledger once"
+    assert len(rows) == len(normalized.ledger), f"{which}a leaf stands in the ledger once"
     for pointer, _ in leaves_of(envelope.body):
         above = [pointer]
         while above[-1]:
             above.append(above[-1].rpartition("/")[0])
-        assert sum(place in rows for place in above) == 1, f"seed {seed}: {pointer} is not accounted for"
+        assert sum(place in rows for place in above) == 1, f"{which}{pointer} is not accounted for"
 
 
 SECRETS: dict[str, tuple[tuple[str, ...], ...]] = {
