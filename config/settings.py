@@ -142,6 +142,10 @@ class Settings(BaseSettings):
     session_timeout: Annotated[
         float, Field(ge=3, le=300, description="Seconds without a heartbeat until a worker loses its partitions")
     ] = 30.0
+    stop_timeout: Annotated[
+        float,
+        Field(ge=1, le=3600, description="Seconds after SIGTERM in which a worker ends in order; then uncommitted"),
+    ] = 25.0
     validation: Annotated[Validation, Field(description="Validator of each resource before it is published")] = "spec"
 
     # Infermedica's API: enrichment and webhook configurations

@@ -45,7 +45,12 @@ from fhirline.streams.step2_consume.faust.hooks import require_hooks
 from fhirline.streams.step2_consume.faust.offset_gaps import Committed
 from fhirline.streams.step2_consume.faust.offsets import LogTruncated, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
-from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, exit_uncommitted_on
+from fhirline.streams.step2_consume.fencing import (
+    Fence,
+    exit_uncommitted,
+    exit_uncommitted_after,
+    exit_uncommitted_on,
+)
 from fhirline.streams.step2_consume.practitioners import PractitionerProcessor
 from fhirline.streams.step2_consume.unfinished import Unfinished
 from fhirline.streams.step3_restore.client_id import client_id
@@ -105,6 +110,22 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+class EndingInTime(faust.App):
+    """A Faust app that ends within ``stop_timeout`` seconds.
+
+    Faust waits without end for events that nothing will acknowledge any more, as those are that a cancelled agent had
+    taken. Ending uncommitted loses nothing: it is what a killed worker does.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.group, **faust_settings(settings))
+        self._stop_timeout = settings.stop_timeout
+
+    async def on_stop(self) -> None:
+        exit_uncommitted_after(self._stop_timeout)
+        await super().on_stop()
+
+
 class Processor(Protocol):
     """Processes the batches of one topic."""
 
@@ -144,7 +165,7 @@ class Worker:
         self._erasures.refresh()  # before anything begins: without its secret nothing may be mapped
         self._restoring: set[asyncio.Future[None]] = set()
         """Restores under way. The event loop itself keeps no reference to a task."""
-        self.app = faust.App(settings.group, **faust_settings(settings))
+        self.app = EndingInTime(settings)
         self.app.transport = WorkerTransport(self.app.conf.broker_consumer, self.app, self._positions)
         self._publisher = publisher = RecordPublisher(settings, PRODUCERS)
 

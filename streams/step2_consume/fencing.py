@@ -50,6 +50,15 @@ def exit_uncommitted_on(reason: str, error: BaseException) -> NoReturn:
     exit_uncommitted(reason, error=type(error).__name__, detail=str(error) if own else "see the type")
 
 
+def exit_uncommitted_after(seconds: float) -> None:
+    """End the process without committing unless it has ended in order within so many seconds."""
+    late = threading.Timer(
+        seconds, exit_uncommitted, ["not ended in order within the stop timeout"], {"seconds": seconds}
+    )
+    late.daemon = True
+    late.start()
+
+
 def places(frame: FrameType | None, most: int = 5) -> list[str]:
     """Return file and line of a thread's innermost calls, innermost first."""
     if frame is None:

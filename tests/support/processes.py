@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fhirline.streams.demo.stack import Process
+from fhirline.streams.demo.stack import STOP_SECONDS, Process
 
 
 class Command(Process):
@@ -11,7 +11,8 @@ class Command(Process):
 
     def __init__(self, *arguments: str, environ: dict[str, str]) -> None:
         self.printed: list[str] = []
-        super().__init__(arguments[0], *arguments, environment=environ, echo=self.printed.append)
+        environment = {"FHIRLINE_STOP_TIMEOUT": f"{STOP_SECONDS - 10:g}", **environ}  # the tests' machine is slow
+        super().__init__(arguments[0], *arguments, environment=environment, echo=self.printed.append)
 
     @property
     def output(self) -> str:

@@ -2,16 +2,18 @@
 
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from fhirline.config.exit_codes import UNCOMMITTED
 from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
-from tests.support.kafka.brokers import RunningBroker, also_on_apache
+from tests.support.kafka.brokers import RunningBroker, also_on_apache, create_topics
 from tests.support.processes import Command, command
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
@@ -99,6 +101,22 @@ def test_sigterm_ends_a_worker_in_order(own_broker: RunningBroker) -> None:
             wait_until_as(expected, store, worker)
     finally:
         store.close()
+
+
+def test_a_worker_that_cannot_end_in_order_ends_uncommitted_in_time() -> None:
+    """Its broker is frozen: nothing can be committed, and no group can be left."""
+    with EmbeddedBroker() as broker:
+        settings = RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6)
+        create_topics(broker.bootstrap)
+        with running(settings, FHIRLINE_STOP_TIMEOUT="1") as worker:
+            worker.wait_for("partitions assigned")
+            os.kill(broker.pid, signal.SIGSTOP)
+            try:
+                os.kill(worker.pid, signal.SIGTERM)
+                assert worker.wait() == UNCOMMITTED, worker.report("ended with another code")
+            finally:
+                os.kill(broker.pid, signal.SIGCONT)
+        assert worker.wait_for("worker ends without committing")["reason"].startswith("not ended in order")
 
 
 def test_missing_topics_are_named_at_start() -> None:
