@@ -37,6 +37,8 @@
     ├── UnreadableBundle        deliver: a record is no transaction Bundle (a dead letter)
     ├── DeliveryAbandoned       deliver: a partition went away while something of it was sent
     ├── ServerAway              deliver: the FHIR server gave no answer (sent again)
+    ├── FhirPathError           tables: an expression of a view cannot be read, or does not fit a resource
+    ├── ViewFailed              tables: a view does not fit a resource
     ├── Interrupted             replay: Ctrl-C; the run can be resumed
     ├── Failed                  replay: a mapping process died
     ├── InvalidErasureRecords   forget: a resource that records an erasure is invalid FHIR, a defect of ours

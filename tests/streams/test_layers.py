@@ -13,7 +13,7 @@ FLOORS = (
     {"streams.kafka", "streams.http"},
     {"streams.observe"},
     {"streams.step1_receive", "streams.step3_restore", "streams.step4_normalize", "streams.step5_publish"},
-    {"streams.step2_consume", "streams.enrich", "streams.deliver"},
+    {"streams.step2_consume", "streams.enrich", "streams.deliver", "streams.tables"},
     {"streams.operate", "streams.demo", "streams.authoring"},
     {"streams.cli"},
 )

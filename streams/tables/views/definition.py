@@ -1,0 +1,147 @@
+"""The JSON form of a view: SQL on FHIR's ViewDefinition, checked when it is read.
+
+Unknown names are errors, because a misspelt ``forEach`` or ``where`` would give other rows without a word.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from fhirline.config.errors import ConfigurationError
+
+SqlName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)]
+"""What a table or a column may be called; PostgreSQL cuts longer names."""
+
+PREFIX: Final = "http://hl7.org/fhir/StructureDefinition/"
+
+PRIMITIVES: Final = (
+    "base64Binary boolean canonical code date dateTime decimal id instant integer integer64 markdown oid positiveInt "
+    "string time unsignedInt uri url uuid"
+).split()
+
+CONSTANTS: Final = {f"value{name[0].upper()}{name[1:]}": name for name in PRIMITIVES if name != "markdown"}
+
+
+class _Element(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    id: str | None = None
+    extension: Any = None
+
+
+class Tag(_Element):
+    """Metadata of a column, such as ``fhirline/primary-key``."""
+
+    name: str
+    value: str
+
+
+class ColumnDefinition(_Element):
+    """A column, and the expression that fills it."""
+
+    name: SqlName
+    path: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    collection: bool = False
+    type: str = "string"
+    tag: tuple[Tag, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_primitive_type(self) -> "ColumnDefinition":
+        if self.fhir_type not in PRIMITIVES:
+            raise ValueError(
+                f"type {self.type!r} is not supported: a column holds a primitive, one of {', '.join(PRIMITIVES)}"
+            )
+        return self
+
+    @property
+    def fhir_type(self) -> str:
+        return self.type.removeprefix(PREFIX)
+
+
+class Select(_Element):
+    """Columns, nested selects and unions, for each element that an expression finds."""
+
+    column: tuple[ColumnDefinition, ...] = ()
+    select: tuple["Select", ...] = ()
+    unionAll: tuple["Select", ...] = ()
+    forEach: str | None = None
+    forEachOrNull: str | None = None
+    repeat: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_iteration(self) -> "Select":
+        if sum(each is not None for each in (self.forEach, self.forEachOrNull, self.repeat)) > 1:
+            raise ValueError("a select has one of forEach, forEachOrNull and repeat; nest another select for the next")
+        if not (self.column or self.select or self.unionAll):
+            raise ValueError("a select needs column, select or unionAll")
+        return self
+
+    def columns(self) -> Iterator[ColumnDefinition]:
+        """Yield the columns in the order of the table. Those of a union are the first branch's."""
+        yield from self.column
+        for nested in (*self.select, *self.unionAll[:1]):
+            yield from nested.columns()
+
+
+class Where(_Element):
+    """A condition for a resource to have rows."""
+
+    path: Annotated[str, Field(min_length=1)]
+    description: str = ""
+
+
+class ViewDefinition(BaseModel):
+    """A view as its file has it. Of the names behind ``where``, which every canonical resource has, nothing is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: SqlName | None = None
+    resource: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z]+$")]
+    description: str = ""
+    constant: tuple[Mapping[str, Any], ...] = ()
+    select: Annotated[tuple[Select, ...], Field(min_length=1)]
+    where: tuple[Where, ...] = ()
+
+    resourceType: Annotated[str, StringConstraints(pattern=r"(^|/)ViewDefinition$")] = "ViewDefinition"
+    status: Literal["draft", "active", "retired", "unknown"] = "active"
+    profile: Any = None
+    fhirVersion: Any = None
+    id: Any = None
+    meta: Any = None
+    implicitRules: Any = None
+    language: Any = None
+    text: Any = None
+    contained: Any = None
+    extension: Any = None
+    url: Any = None
+    identifier: Any = None
+    version: Any = None
+    versionAlgorithmString: Any = None
+    title: Any = None
+    experimental: Any = None
+    date: Any = None
+    publisher: Any = None
+    contact: Any = None
+    useContext: Any = None
+    jurisdiction: Any = None
+    purpose: Any = None
+    copyright: Any = None
+    copyrightLabel: Any = None
+
+    def columns(self) -> Iterator[ColumnDefinition]:
+        """Yield the columns in the order of the table."""
+        for select in self.select:
+            yield from select.columns()
+
+    def constants(self) -> dict[str, Any]:
+        """Return the constants' values by name. Raises ConfigurationError."""
+        found: dict[str, Any] = {}
+        for number, constant in enumerate(self.constant):
+            name = constant.get("name")
+            values = [key for key in constant if key in CONSTANTS]
+            if not isinstance(name, str) or len(values) != 1 or set(constant) != {"name", *values}:
+                raise ConfigurationError(
+                    f"constant[{number}]: a constant has a name and one value, such as valueString"
+                )
+            found[name] = constant[values[0]]
+        return found

@@ -1,0 +1,190 @@
+"""Compiles the selects of a ViewDefinition to a function that makes rows.
+
+A select makes rows for each of its elements: its columns' values, joined with each row of its nested selects, joined
+with each row of the branches of its union. Selects beside each other are joined in the same way.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.streams.tables.views.definition import ColumnDefinition, Select, ViewDefinition
+from fhirline.streams.tables.views.fhirpath.compiler import Evaluate, Scope, compile_fhirpath
+from fhirline.streams.tables.views.fhirpath.syntax import FhirPathError
+from fhirline.streams.tables.views.view import Row
+
+Rows: TypeAlias = Callable[[Any, Scope], list[Row]]
+"""The rows of one element."""
+
+
+_TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "boolean": ((bool,), "true or false"),
+    "decimal": ((int, float), "a number"),
+    **dict.fromkeys(("integer", "integer64", "positiveInt", "unsignedInt"), ((int,), "a whole number")),
+}
+"""What values of a FHIR type are in JSON, and how errors call them. All others are texts."""
+
+
+def compile_rows(definition: ViewDefinition, constants: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], list[Row]]:
+    """Compile a view to a function from a resource, whatever its type, to its rows.
+
+    Raises ConfigurationError, ``place: problem``. The function raises FhirPathError.
+    """
+    compiler = _Compiler(constants)
+    conditions = [
+        (f"where[{number}]", compiler.expression(where.path, f"where[{number}].path"))
+        for number, where in enumerate(definition.where)
+    ]
+    rows = _product([compiler.select(each, f"select[{number}]") for number, each in enumerate(definition.select)])
+
+    def rows_of(resource: Mapping[str, Any]) -> list[Row]:
+        scope = Scope(resource, 0)
+        for place, condition in conditions:
+            held = condition([resource], scope)
+            if held and (len(held) > 1 or type(held[0]) is not bool):
+                raise FhirPathError(f"{place}: gives no boolean; end it with exists(), or compare it")
+            if not held or not held[0]:
+                return []
+        return rows(resource, scope)
+
+    return rows_of
+
+
+class _Compiler:
+    def __init__(self, constants: Mapping[str, Any]) -> None:
+        self._constants = constants
+
+    def expression(self, text: str, place: str, type: str | None = None) -> Evaluate:
+        try:
+            return compile_fhirpath(text, self._constants, type)
+        except FhirPathError as error:
+            raise ConfigurationError(f"{place}: FHIRPath {text!r}: {error}") from None
+
+    def select(self, select: Select, place: str) -> Rows:
+        parts: list[Rows] = []
+        if select.column:
+            values = [self._column(each, f"{place}.column[{number}]") for number, each in enumerate(select.column)]
+            parts.append(_columns(values))
+        parts += [self.select(each, f"{place}.select[{number}]") for number, each in enumerate(select.select)]
+        if select.unionAll:
+            parts.append(self._union(select.unionAll, f"{place}.unionAll"))
+        rows = _product(parts)
+        if select.repeat is not None:
+            paths = [self.expression(each, f"{place}.repeat[{number}]") for number, each in enumerate(select.repeat)]
+            return _for_each(_repeated(paths), rows, or_null=False)
+        if select.forEach is not None:
+            return _for_each(self.expression(select.forEach, f"{place}.forEach"), rows, or_null=False)
+        if select.forEachOrNull is not None:
+            return _for_each(self.expression(select.forEachOrNull, f"{place}.forEachOrNull"), rows, or_null=True)
+        return rows
+
+    def _column(self, column: ColumnDefinition, place: str) -> Callable[[list[Any], Scope], Any]:
+        evaluate = self.expression(column.path, f"{place}.path", column.fhir_type)
+        kinds, called = _TYPES.get(column.fhir_type, ((str,), "a text"))
+        allows_boolean = bool in kinds
+
+        def checked(value: Any) -> Any:
+            if isinstance(value, Decimal):
+                value = int(value) if value == value.to_integral_value() else float(value)
+            if not isinstance(value, kinds) or (value.__class__ is bool and not allows_boolean):
+                raise FhirPathError(
+                    f"column {column.name}: {column.fhir_type} is {called}, but there is {_kind(value)}"
+                )
+            return value
+
+        def value_of(items: list[Any], scope: Scope) -> Any:
+            try:
+                found = evaluate(items, scope)
+            except FhirPathError as error:
+                raise FhirPathError(f"column {column.name}: {error}") from None
+            if column.collection:
+                return [checked(item) for item in found]
+            if not found:
+                return None
+            if len(found) > 1:
+                raise FhirPathError(
+                    f"column {column.name}: {len(found)} values; take first(), join() them, unroll them by forEach, "
+                    "or set collection"
+                )
+            return checked(found[0])
+
+        return value_of
+
+    def _union(self, branches: Sequence[Select], place: str) -> Rows:
+        names = [[column.name for column in branch.columns()] for branch in branches]
+        for number, other in enumerate(names):
+            if other != names[0]:
+                raise ConfigurationError(
+                    f"{place}[{number}]: its columns are {', '.join(other)}, those of the first branch "
+                    f"{', '.join(names[0])}; name the same columns in the same order"
+                )
+        parts = [self.select(branch, f"{place}[{number}]") for number, branch in enumerate(branches)]
+        return lambda element, scope: [row for part in parts for row in part(element, scope)]
+
+
+def _columns(values: Sequence[Callable[[list[Any], Scope], Any]]) -> Rows:
+    def columns(element: Any, scope: Scope) -> list[Row]:
+        items = [element]
+        return [tuple([value(items, scope) for value in values])]
+
+    return columns
+
+
+def _product(parts: Sequence[Rows]) -> Rows:
+    """Join each row of a part with each row of the next."""
+    if len(parts) == 1:
+        return parts[0]
+    first, others = parts[0], parts[1:]
+
+    def product(element: Any, scope: Scope) -> list[Row]:
+        rows = first(element, scope)
+        for part in others:
+            if not rows:
+                return rows
+            more = part(element, scope)
+            rows = [row + other for row in rows for other in more]
+        return rows
+
+    return product
+
+
+def _for_each(elements: Evaluate, rows: Rows, *, or_null: bool) -> Rows:
+    def for_each(element: Any, scope: Scope) -> list[Row]:
+        resource = scope.resource
+        found: Iterable[Any] = elements([element], scope)
+        if or_null and not found:
+            found = ({},)
+        return [row for number, item in enumerate(found) for row in rows(item, Scope(resource, number))]
+
+    return for_each
+
+
+def _repeated(paths: Sequence[Evaluate]) -> Evaluate:
+    """Find elements below elements, each before those below it, without a recursion as deep as the resource."""
+
+    def repeated(items: list[Any], scope: Scope) -> list[Any]:
+        found: list[Any] = []
+        waiting = [*reversed(items)]
+        root = len(waiting)
+        while waiting:
+            item = waiting.pop()
+            if root:
+                root -= 1
+            else:
+                found.append(item)
+            waiting += reversed([below for path in paths for below in path([item], scope)])
+        return found
+
+    return repeated
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case dict():
+            return "an object: name one of its elements"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+    return "a text"
