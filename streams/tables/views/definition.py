@@ -83,6 +83,11 @@ class Select(_Element):
         for nested in (*self.select, *self.unionAll[:1]):
             yield from nested.columns()
 
+    def may_repeat(self) -> bool:
+        """Tell whether an element may have several rows."""
+        iterates = self.forEach or self.forEachOrNull or self.repeat or self.unionAll
+        return bool(iterates) or any(nested.may_repeat() for nested in self.select)
+
 
 class Where(_Element):
     """A condition for a resource to have rows."""
@@ -132,6 +137,10 @@ class ViewDefinition(BaseModel):
         """Yield the columns in the order of the table."""
         for select in self.select:
             yield from select.columns()
+
+    def has_one_row(self) -> bool:
+        """Tell whether a resource has one row at most."""
+        return not any(select.may_repeat() for select in self.select)
 
     def constants(self) -> dict[str, Any]:
         """Return the constants' values by name. Raises ConfigurationError."""

@@ -2,10 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 from pydantic import ValidationError
@@ -33,8 +33,10 @@ INDEX: Final = "fhirline/index"
 REFERENCES: Final = "fhirline/references"
 """Tags of a column: it is in the primary key; to the index that the value names; it has keys of ``view.column``."""
 
-RESERVED: Final = frozenset({"event", "record"})
+RESERVED: Final = frozenset({"event", "event_flag", "record"})
 """Tables that are made of the records' headers beside the resources, and so are no views."""
+
+Rows: TypeAlias = Callable[[Mapping[str, Any]], list[Row]]
 
 _RESOURCE_KEYS: Final = frozenset({"getResourceKey()", "id"})
 
@@ -78,7 +80,13 @@ def read_view(shown: str, content: bytes, base: str) -> View:
             f"{shown}: select[0].column[0]: the first column has to be {RESOURCE_ID} with the path getResourceKey(): "
             "the rows of a changed or deleted resource are found by it"
         )
-    return compile_view(shown, definition, base)
+    view = compile_view(shown, definition, base)
+    if not view.key:
+        raise ConfigurationError(
+            f"{shown}: a resource may have several rows, and no column is tagged {KEY}; tag those of the primary key: "
+            f"{RESOURCE_ID}, and a column with the path %rowIndex in each forEach or repeat"
+        )
+    return view
 
 
 def read_definition(shown: str, content: bytes) -> ViewDefinition:
@@ -111,35 +119,56 @@ def compile_view(shown: str, definition: ViewDefinition, base: str) -> View:
         rows = compile_rows(definition, constants)
     except ConfigurationError as error:
         raise ConfigurationError(f"{shown}: {error}") from None
+    key = tuple(each.name for each, _ in _tagged(columns, KEY))
+    if not key and columns[0].name == RESOURCE_ID and definition.has_one_row():
+        key = (RESOURCE_ID,)
     document = definition.model_dump(mode="json", exclude_unset=True)
     return View(
         name=name,
         resource=definition.resource,
         columns=tuple(Column(each.name, each.fhir_type, each.collection, each.description) for each in columns),
-        key=tuple(each.name for each, _ in _tagged(columns, KEY)),
+        key=key,
         description=definition.description,
         indexes=_indexes(columns),
         references=tuple(_reference(shown, each.name, value) for each, value in _tagged(columns, REFERENCES)),
         digest=hashlib.sha256(orjson.dumps([document, constants], option=orjson.OPT_SORT_KEYS)).hexdigest(),
-        _rows=_guarded(name, definition.resource, rows),
+        _rows=_guarded(name, definition.resource, _keyed(columns, key, rows)),
     )
 
 
-def _guarded(name: str, resource_type: str, rows: Any) -> Any:
+def _keyed(columns: list[ColumnDefinition], key: tuple[str, ...], rows: Rows) -> Rows:
+    """Refuse rows of one resource that have the same primary key, or none."""
+    if not key:
+        return rows
+    at = [number for number, column in enumerate(columns) if column.name in key]
+
+    def keyed(resource: Mapping[str, Any]) -> list[Row]:
+        found = rows(resource)
+        keys = {tuple([row[number] for number in at]) for row in found}
+        if len(keys) < len(found) or any(None in each for each in keys):
+            raise FhirPathError(
+                f"two rows have the same primary key, or a part of one is NULL; tag other columns with {KEY}: "
+                f"{RESOURCE_ID}, and a %rowIndex of each forEach or repeat"
+            )
+        return found
+
+    return keyed
+
+
+def _guarded(name: str, resource_type: str, rows: Rows) -> Rows:
     """Give no rows to resources of other types, and name the view and the resource in an error."""
 
     def guarded(resource: Mapping[str, Any]) -> list[Row]:
         if resource_type not in (resource.get("resourceType"), ANY_RESOURCE):
             return []
         try:
-            found: list[Row] = rows(resource)
+            return rows(resource)
         except FhirPathError as error:
             raise ViewFailed(f"view {name}: {error} (in {_called(resource)})") from None
         except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
             raise ViewFailed(
                 f"view {name}: an expression does not fit {_called(resource)}: {type(error).__name__}"
             ) from None
-        return found
 
     return guarded
 
