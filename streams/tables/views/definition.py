@@ -149,8 +149,6 @@ class ViewDefinition(BaseModel):
             name = constant.get("name")
             values = [key for key in constant if key in CONSTANTS]
             if not isinstance(name, str) or len(values) != 1 or set(constant) != {"name", *values}:
-                raise ConfigurationError(
-                    f"constant[{number}]: a constant has a name and one value, such as valueString"
-                )
+                raise ConfigurationError(f"constant[{number}]: write a name and one value, such as valueString")
             found[name] = constant[values[0]]
         return found

@@ -109,9 +109,10 @@ def compile_view(shown: str, definition: ViewDefinition, base: str) -> View:
     """Compile a definition. Raises ConfigurationError."""
     name = definition.name or shown
     columns = [*definition.columns()]
-    twice = next((each.name for number, each in enumerate(columns) if each.name in _names(columns[:number])), None)
+    names = [column.name.lower() for column in columns]  # databases do not tell cases apart
+    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
     if twice is not None:
-        raise ConfigurationError(f"{shown}: two columns are called {twice}; rename one")
+        raise ConfigurationError(f"{shown}: select: two columns are called {twice}; rename one")
     try:
         constants = definition.constants()
         if BASE in constants:
@@ -165,7 +166,7 @@ def _guarded(name: str, resource_type: str, rows: Rows) -> Rows:
             return rows(resource)
         except FhirPathError as error:
             raise ViewFailed(f"view {name}: {error} (in {_called(resource)})") from None
-        except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RecursionError) as error:
             raise ViewFailed(
                 f"view {name}: an expression does not fit {_called(resource)}: {type(error).__name__}"
             ) from None
@@ -186,10 +187,6 @@ def _read(folder: Any) -> Iterator[tuple[str, bytes]]:
         raise ConfigurationError(
             f"{folder}: cannot be read: {error.strerror}; name a folder of ViewDefinitions"
         ) from None
-
-
-def _names(columns: list[ColumnDefinition]) -> set[str]:
-    return {column.name.lower() for column in columns} | {column.name for column in columns}
 
 
 def _tagged(columns: list[ColumnDefinition], name: str) -> Iterator[tuple[ColumnDefinition, str]]:

@@ -88,9 +88,7 @@ class _Compiler:
             if isinstance(value, Decimal):
                 value = int(value) if value == value.to_integral_value() else float(value)
             if not isinstance(value, kinds) or (value.__class__ is bool and not allows_boolean):
-                raise FhirPathError(
-                    f"column {column.name}: {column.fhir_type} is {called}, but there is {_kind(value)}"
-                )
+                raise FhirPathError(f"column {column.name}: its type needs {called}, but there is {_kind(value)}")
             return value
 
         def value_of(items: list[Any], scope: Scope) -> Any:

@@ -13,6 +13,8 @@ _WRITTEN = re.compile(
     rf"(?P<date>\d{{4}}(?:-\d\d(?:-\d\d)?)?)(?:T{_TIME}?(?P<zone>Z|[+-]\d\d:\d\d)?)?|{_TIME.replace('time', 'only')}"
 )
 
+_SECOND = re.compile(r"\d\d:\d\d:\d\d(?=[Z+-]|$)")
+
 EARLIEST_ZONE: Final = "+14:00"
 LATEST_ZONE: Final = "-12:00"
 """The zones where a day without a zone begins first and ends last."""
@@ -60,8 +62,10 @@ def moment(value: Any, high: bool) -> Any:
 def spans(one: str, other: str) -> tuple[Span, Span] | None:
     """Return what two texts may mean at least and at most, to be compared. None unless both are dates, or both times.
 
-    Two days are compared as days; where one has a time, both are moments.
+    Two days are compared as days; where one has a time, both are moments. A second stands for its beginning: FHIRPath
+    counts seconds and their fraction as one.
     """
+    one, other = (_SECOND.sub(r"\g<0>.000", value) for value in (one, other))
     matches = _WRITTEN.fullmatch(one), _WRITTEN.fullmatch(other)
     if matches[0] is None or matches[1] is None or bool(matches[0]["only"]) is not bool(matches[1]["only"]):
         return None
