@@ -37,6 +37,11 @@
     ├── UnreadableBundle        deliver: a record is no transaction Bundle (a dead letter)
     ├── DeliveryAbandoned       deliver: a partition went away while something of it was sent
     ├── ServerAway              deliver: the FHIR server gave no answer (sent again)
+    ├── OutOfRange              tables: a partition does not have the offset that is to be read next
+    ├── Stopped                 tables: the process ends while it waits or rebuilds
+    ├── StoreAway               tables: the database does not answer (repeated; at the start exit code 70)
+    ├── OtherWriter             tables: another process keeps the same tables (exit code 75)
+    ├── UnfitRows               tables: a view does not fit a resource, or its key is wrong (exit code 2)
     ├── FhirPathError           tables: an expression of a view cannot be read, or does not fit a resource
     ├── ViewFailed              tables: a view does not fit a resource
     ├── Interrupted             replay: Ctrl-C; the run can be resumed

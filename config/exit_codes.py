@@ -62,14 +62,22 @@ UNMAPPED = 2
 # Beyond.
 
 UNCOMMITTED = 70
-"""``worker``, ``enrich``, ``deliver``: the process ended without committing, because delivery could not be guaranteed.
+"""``worker``, ``enrich``, ``deliver``, ``tables``: the process ended without committing what was not sure to be stored.
 
 The worker also ends so where it loses the brokers while it starts.
 The supervisor starts it again, and it repeats the batch. The number is EX_SOFTWARE of sysexits.h.
 """
 
+OTHER_WRITER = 75
+"""``tables``: another process keeps the same tables, or has changed them. Nothing was written.
+
+Started again, the process begins where the other one is, and one of the two ends again: end one of them for good. The
+number is EX_TEMPFAIL of sysexits.h.
+"""
+
 INTERRUPTED = 130
 """Interrupted by Ctrl-C (128 + SIGINT). What is done is kept; ``replay`` can be resumed.
 
-``gateway``, ``worker``, ``enrich``, ``deliver``, ``dev`` and a live ``status`` end in order instead, with 0.
+``gateway``, ``worker``, ``enrich``, ``deliver``, ``tables``, ``dev`` and a live ``status`` end in order instead, with
+0.
 """

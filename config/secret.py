@@ -16,6 +16,7 @@ Secret = Literal[
     "erasure_key",
     "infermedica_client_secret",
     "fhir_password",
+    "tables_password",
 ]
 
 

@@ -220,6 +220,29 @@ class Settings(BaseSettings):
         Field(ge=0, description="Seconds of 4xx answers that are no OperationOutcome until they count as a refusal"),
     ] = 900.0
 
+    # Tables (docs/warehouse.md)
+    tables_url: Annotated[
+        str | None,
+        Field(description="Database of the tables: postgresql://user@host/database, without password, or duckdb:FILE"),
+    ] = None
+    tables_password: Annotated[SecretStr | None, Field(description="Password of the PostgreSQL user")] = None
+    tables_password_file: Annotated[
+        Path | None, Field(description="File that holds the password; read at each connection")
+    ] = None
+    tables_schema: Annotated[
+        str, Field(pattern=r"^[a-z][a-z0-9_]{0,50}$", description="Schema of the tables in the database")
+    ] = "fhir"
+    tables_views: Annotated[
+        Path | None, Field(description="Folder of ViewDefinitions that extend or replace those that ship")
+    ] = None
+    tables_batch: Annotated[int, Field(ge=1, le=1_000_000, description="Most records of a transaction")] = 5_000
+    tables_batch_bytes: Annotated[
+        int, Field(ge=1, description="Bytes of records from which on a transaction takes no more")
+    ] = 33_554_432
+    tables_within: Annotated[
+        float, Field(gt=0, le=60, description="Seconds that the first record of a transaction waits for more")
+    ] = 0.5
+
     # Limits of one event (mapping.md §1.1)
     max_event_values: Annotated[
         int, Field(ge=100, le=100_000, description="Values (leaves) of an event that are read; the others are cut")

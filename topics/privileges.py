@@ -89,6 +89,13 @@ PRIVILEGES = (
     Privilege("deliver", "Topic", DELIVERED, ("Read", "Write"), "what was sent, what waits"),
     Privilege("deliver", "Topic", DELIVERED_SHARED, ("Read", "Write"), "what was sent of shared resources"),
     Privilege("deliver", "Topic", DELIVERY_LETTERS, ("Write",), "Bundles that the FHIR server refused"),
+    Privilege("tables", "Topic", EVERY, ("Describe",), "refuses to start where a topic is missing"),
+    Privilege(
+        "tables", "Group", "<group>.tables", ("Describe",), "librdkafka looks up its coordinator; nothing is committed"
+    ),
+    Privilege("tables", "Group", "<group>.scan", ("Describe",), "the same, for rebuilds"),
+    Privilege("tables", "Topic", CANONICAL, ("Read",), "resources"),
+    Privilege("tables", "Topic", OUTCOME, ("Read",), "OperationOutcomes, for the flags of events"),
     Privilege("consumer", "Topic", CANONICAL, ("Read",), "a warehouse; it also needs Read on its own group"),
     Privilege("consumer", "Topic", BUNDLE, ("Read",), "an EHR; it also needs Read on its own group"),
     Privilege(

@@ -15,6 +15,7 @@ COMMANDS = (
     "worker",
     "enrich",
     "deliver",
+    "tables",
     "topics",
     "status",
     "doctor",

@@ -1,0 +1,175 @@
+"""``fhirline tables``: keep SQL tables of the resources in PostgreSQL or a DuckDB file."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.exit_codes import OTHER_WRITER, UNCOMMITTED, UNUSABLE
+from fhirline.config.settings import Settings, load_settings
+from fhirline.streams.cli.errors import failing_with
+from fhirline.streams.cli.help import RUN, group
+
+if TYPE_CHECKING:
+    from fhirline.streams.tables.store import Store
+
+HELP = """Keep SQL tables of the resources in PostgreSQL or a DuckDB file, current within seconds.
+
+Reads `fhir.r4.*` and `normalizer.outcome`. Each batch is one transaction of rows and positions, so the tables are
+right after any kill. Runs until SIGTERM or Ctrl-C. One process keeps the tables of a schema (docs/warehouse.md).
+
+Exit codes:
+
+* 0: stopped, or with --once, all topics were read to their ends.
+* 2: a wrong setting or view, a missing topic or privilege, a database that refuses, or topics that were made anew.
+* 70: the database did not answer at the start.
+* 75: another process keeps the same tables, or has changed them. Nothing was written.
+
+Example, for trying:
+
+```console
+$ fhirline tables --to duckdb:fhirline.duckdb --once
+```
+"""
+
+To = Annotated[
+    str | None,
+    typer.Option("--to", metavar="URL", help="postgresql://user@host/db or duckdb:FILE; default: FHIRLINE_TABLES_URL."),
+]
+Views = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="ViewDefinitions of your own; default: FHIRLINE_TABLES_VIEWS.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    commands = group(app, "tables", HELP, RUN)
+    commands.info.no_args_is_help = False
+    commands.callback(invoke_without_command=True, help=HELP)(tables)
+    commands.command("rebuild")(rebuild)
+    commands.command("compact")(compact)
+
+
+def tables(
+    context: typer.Context,
+    to: To = None,
+    views: Views = None,
+    once: Annotated[bool, typer.Option("--once", help="End when all topics have been read to their ends.")] = False,
+    drop_gone: Annotated[
+        bool, typer.Option("--drop-gone", help="Drop the tables of views that are gone; else they are kept.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is not None:
+        return
+    import asyncio
+
+    from fhirline.streams.cli.connection import require_topics
+    from fhirline.streams.observe.logs import configure_logging
+    from fhirline.streams.tables.service import serve
+
+    settings = _settings(to, views)
+    configure_logging(settings)
+    require_topics(settings, "tables")
+    with _failures():
+        asyncio.run(serve(settings, drop_gone, once))
+
+
+def rebuild(
+    views: Annotated[list[str] | None, typer.Argument(metavar="VIEW", help="Tables to rebuild.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Rebuild all tables, also where the topics were made anew.")
+    ] = False,
+    to: To = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--views", metavar="FOLDER", help="ViewDefinitions of your own; default: FHIRLINE_TABLES_VIEWS."),
+    ] = None,
+) -> None:
+    """Make tables anew from the topics, beside the live ones, and swap them in one transaction.
+
+    Readers have the old tables until then. With PostgreSQL, a running `fhirline tables` goes on meanwhile. Outcomes
+    that retention has deleted from their topic are kept as they are.
+
+    Exit codes:
+
+    * 0: rebuilt.
+    * 2: a wrong argument, setting or view, a missing topic or privilege, or a database that refuses.
+    * 70: the database did not answer. The old tables are in their places.
+    * 75: a DuckDB file was changed by another process.
+    """
+    from fhirline.streams.cli.connection import require_topics
+    from fhirline.streams.cli.output import counting, progress
+    from fhirline.streams.tables import schema
+    from fhirline.streams.tables.catalog import load_catalog
+    from fhirline.streams.tables.positions import topic_ids
+    from fhirline.streams.tables.rebuild import Rebuild
+    from fhirline.streams.tables.topics import read_topics, require_same_topics
+
+    if bool(views) == everything:
+        raise ConfigurationError("tables rebuild: name tables, or give --all")
+    settings = _settings(to, folder)
+    catalog = load_catalog(settings)
+    if unknown := sorted({*(views or ())} - catalog.tables.keys()):
+        raise ConfigurationError(f"tables rebuild: no such table: {unknown[0]}; `fhirline tables views` lists them")
+    require_topics(settings, "tables")
+    topics = read_topics(settings)
+    with _failures(), _opened(settings) as store, progress() as reporter:
+        schema.prepare(store)
+        chosen = catalog if everything else catalog.only(views or ())
+        work = Rebuild(settings, store, chosen, counting(reporter, "rebuilding"))
+        if everything:
+            records = work.of_everything(topics)
+        else:
+            require_same_topics(topics, topic_ids(store), f"{store.name}, schema {store.schema}")
+            records = work.of_views()
+    typer.echo(f"{len(chosen.tables)} tables rebuilt from {records} records")
+
+
+def compact(to: To = None) -> None:
+    """Rewrite a DuckDB file, so that the bytes of deleted rows are gone from it.
+
+    A running `fhirline tables` does this by itself after the deletion of a patient. PostgreSQL has VACUUM.
+
+    Exit codes:
+
+    * 0: rewritten.
+    * 2: a wrong setting, no DuckDB file, or one that another process has open.
+    * 70: the file could not be written. It is as it was.
+    * 75: the file was changed by another process.
+    """
+    from fhirline.streams.tables import schema
+
+    settings = _settings(to, None)
+    if not (settings.tables_url or "").startswith("duckdb:"):
+        raise ConfigurationError("tables compact: rewrites DuckDB files only; PostgreSQL has VACUUM")
+    with _failures(), _opened(settings) as store:
+        schema.prepare(store)
+        store.erase_deleted_bytes()
+        schema.note_erased(store, False)
+    typer.echo("rewritten")
+
+
+def _settings(to: str | None, views: Path | None) -> Settings:
+    given = {"tables_url": to, "tables_views": views}
+    return load_settings(**{name: value for name, value in given.items() if value is not None})
+
+
+@contextmanager
+def _opened(settings: Settings) -> "Iterator[Store]":
+    from fhirline.streams.tables.open_store import open_store
+
+    store = open_store(settings)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _failures() -> AbstractContextManager[None]:
+    """Return a context that ends the command with one line and an exit code for what only this command raises."""
+    from fhirline.streams.tables.batch import UnfitRows
+    from fhirline.streams.tables.store import OtherWriter, StoreAway
+
+    return failing_with("tables", {UnfitRows: UNUSABLE, OtherWriter: OTHER_WRITER, StoreAway: UNCOMMITTED})

@@ -1,0 +1,115 @@
+"""From records to the changes of tables. Pure: no Kafka client, no database.
+
+A record's key names a resource, and the newest record of a key says all about it. So the changes of a batch are, for
+each table of the resource's type: the ids whose rows are deleted, and the rows that replace them. A tombstone has an
+id and no rows. Records that are read again change nothing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from fhirline.config.errors import FhirlineError
+from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.tables.built_in import EVENT_FLAG, RECORD, flag_rows, record_row
+from fhirline.streams.tables.catalog import Catalog, Source
+from fhirline.streams.tables.table import Table
+from fhirline.streams.tables.views.view import Row, ViewFailed
+
+
+class UnfitRows(FhirlineError):
+    """A view cannot make the rows of a resource, or makes two with the same key. The view must be corrected."""
+
+
+@dataclass(slots=True)
+class Change:
+    """The changes of one table: the rows of ``ids`` are deleted, then ``rows`` are inserted."""
+
+    table: Table
+    ids: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Batch:
+    """The changes of a batch. ``removed``: type → ids of tombstones. ``unreadable``: records that are no resource."""
+
+    changes: dict[str, Change] = field(default_factory=dict)
+    removed: dict[str, list[str]] = field(default_factory=dict)
+    records: int = 0
+    unreadable: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return sum(len(change.rows) for change in self.changes.values())
+
+
+def collect(records: Iterable[ConsumerRecord], catalog: Catalog) -> Batch:
+    """Collect the changes that records make, in their order. Raises UnfitRows."""
+    batch, newest = Batch(), dict[tuple[str, bytes], ConsumerRecord]()
+    for record in records:
+        batch.records += 1
+        if record.key is not None:
+            newest[record.topic, record.key] = record
+    for record in newest.values():
+        resource_type, _, id = (record.key or b"").decode("utf-8", "replace").replace("\0", "").partition("/")
+        resource = None if record.value is None else _resource(record.value, resource_type, id)
+        if record.value is None:
+            batch.removed.setdefault(resource_type, []).append(id)
+        elif resource is None:
+            batch.unreadable.append(str(record.position))
+        for source in catalog.of_type(resource_type):
+            change = batch.changes.get(source.table.name)
+            if change is None:
+                change = batch.changes[source.table.name] = Change(source.table)
+            change.ids.append(id)
+            if resource is not None:
+                change.rows += _rows(source, resource, record)
+        _built_in(batch, catalog, record, resource_type, id, resource)
+    return batch
+
+
+def _built_in(
+    batch: Batch, catalog: Catalog, record: ConsumerRecord, resource_type: str, id: str, resource: Any
+) -> None:
+    key = f"{resource_type}/{id}"
+    for table in catalog.built_in:
+        change = batch.changes.get(table.name)
+        if change is None:
+            change = batch.changes[table.name] = Change(table)
+        change.ids.append(key)
+        if record.value is not None and table is RECORD:
+            change.rows.append(record_row(record, resource_type, id))
+        elif resource is not None and table is EVENT_FLAG:
+            change.rows += flag_rows(record, key, resource, catalog.flag_system)
+
+
+def _resource(value: bytes, resource_type: str, id: str) -> dict[str, Any] | None:
+    """Read a resource; None where the value is none, or another one than its key says."""
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(found, dict) or found.get("resourceType") != resource_type or found.get("id") != id:
+        return None
+    return found
+
+
+def _rows(source: Source, resource: dict[str, Any], record: ConsumerRecord) -> list[Row]:
+    try:
+        rows = source.convert(source.rows(resource))
+    except ViewFailed as error:
+        raise UnfitRows(f"{error} (the resource at {record.position})") from None
+    except (TypeError, ValueError) as error:  # a value of another type than the column's
+        raise UnfitRows(
+            f"view {source.table.name}: {type(error).__name__} with the resource at {record.position}: try "
+            f"`fhirline tables views --explain {source.table.name} FILE` with it, and correct the view"
+        ) from None
+    if not source.fits_key(rows):
+        raise UnfitRows(
+            f"view {source.table.name}: rows of the resource at {record.position} have the same "
+            f"{', '.join(source.table.key)}, or none: correct the key of the view"
+        )
+    return rows

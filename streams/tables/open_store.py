@@ -1,0 +1,49 @@
+"""Opening the database that ``FHIRLINE_TABLES_URL`` names."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.secret import secret
+from fhirline.config.settings import PREFIX, Settings
+from fhirline.streams.tables.store import Store
+
+URL = f"{PREFIX}TABLES_URL"
+POSTGRES = ("postgresql://", "postgres://")
+DUCK = "duckdb:"
+FORMS = "postgresql://user@host:port/database or duckdb:FILE"
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the database. Raises ConfigurationError, or StoreAway where it does not answer."""
+    url = settings.tables_url
+    if url is None:
+        raise ConfigurationError(f"{URL} is not set: name the database of the tables, {FORMS}")
+    if url.startswith(POSTGRES):
+        _require_no_password(url)
+        _require("psycopg")
+        from fhirline.streams.tables.postgres import PostgresStore
+
+        return PostgresStore(url, lambda: secret(settings, "tables_password"), settings.tables_schema)
+    if url.startswith(DUCK) and url != DUCK:
+        _require("duckdb", "pyarrow")
+        from fhirline.streams.tables.duck import DuckStore
+
+        return DuckStore(Path(url.removeprefix(DUCK)), settings.tables_schema)
+    raise ConfigurationError(f"{URL}: must be {FORMS}")
+
+
+def _require_no_password(url: str) -> None:
+    """Raise ConfigurationError for a URL with a password, which `fhirline settings` and process lists would show."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError(f"{URL}: is no URL; must be {FORMS}") from None
+    if parts.password is not None or "password" in parse_qs(parts.query):
+        raise ConfigurationError(f"{URL}: holds a password: set {PREFIX}TABLES_PASSWORD_FILE instead")
+
+
+def _require(*modules: str) -> None:
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise ConfigurationError(f"{URL}: {missing[0]} is not installed: pip install 'fhirline[tables]'")

@@ -1,0 +1,81 @@
+"""The positions up to which the tables have been kept, in the same database as the tables.
+
+The invariant: **rows and positions move in one transaction**. What the tables hold is what the topics held up to the
+positions, in whatever moment a process is killed. Kafka's committed offsets play no part.
+
+A position moves only from the value that this process knows (compare-and-set). Two processes that keep the same tables
+can therefore not both commit: the positions are moved first in a transaction, so that the later process waits for the
+earlier one's transaction, finds other positions, and has touched no table yet.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.tables.store import OtherWriter, Store
+
+POSITIONS = "_positions"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A move of a position. ``old`` None: the partition has none so far."""
+
+    old: int | None
+    new: int
+
+
+def create_positions(store: Store) -> None:
+    store.run(
+        f"create table {store.of(POSITIONS)} (topic {store.types['text']} not null, partition integer not null, "
+        f"next bigint not null, topic_id {store.types['text']} not null, primary key (topic, partition))"
+    )
+    store.run(f"comment on table {store.of(POSITIONS)} is 'The next offset to be read of each partition; internal'")
+
+
+def read_positions(store: Store) -> dict[TopicPartition, int]:
+    found = store.rows(f"select topic, partition, next from {store.of(POSITIONS)}")
+    return {TopicPartition(topic, partition): offset for topic, partition, offset in found}
+
+
+def topic_ids(store: Store) -> dict[str, str]:
+    """Return the id that each topic had when its positions were written; empty for clusters without such ids."""
+    return dict(store.rows(f"select distinct topic, topic_id from {store.of(POSITIONS)}"))
+
+
+def move(store: Store, moves: Mapping[TopicPartition, Move], ids: Mapping[str, str]) -> None:
+    """Move positions within a transaction. Raises OtherWriter where one of them is not what this process knows."""
+    text = store.types["text"]
+    ordered = sorted(moves.items())
+    new = [(place, to) for place, to in ordered if to.old is None]
+    moved = [(place, to) for place, to in ordered if to.old is not None]
+    changed = 0
+    for place, to in new:
+        changed += store.run(
+            f"insert into {store.of(POSITIONS)} values (?, ?, ?, ?) on conflict do nothing",
+            [*place, to.new, ids.get(place.topic, "")],
+        )
+    if moved:
+        changed += store.run(
+            f"update {store.of(POSITIONS)} as p set next = m.new_next from (select "
+            f"unnest(cast(? as {text}[])) as topic, unnest(cast(? as integer[])) as part, "
+            "unnest(cast(? as bigint[])) as old_next, unnest(cast(? as bigint[])) as new_next) m "
+            "where p.topic = m.topic and p.partition = m.part and p.next = m.old_next",
+            [
+                [place.topic for place, _ in moved],
+                [place.partition for place, _ in moved],
+                [to.old for _, to in moved],
+                [to.new for _, to in moved],
+            ],
+        )
+    if changed != len(moves):
+        raise OtherWriter(
+            f"{store.name}: another process has moved the positions of schema {store.schema}: only one `fhirline "
+            "tables` may keep the same tables. Nothing was written; end the other one, or this one"
+        )
+
+
+def replace_positions(store: Store, positions: Mapping[TopicPartition, int], ids: Mapping[str, str]) -> None:
+    """Forget all positions and set these, within a transaction: the topics were made anew."""
+    store.run(f"delete from {store.of(POSITIONS)}")
+    move(store, {place: Move(None, offset) for place, offset in positions.items()}, ids)

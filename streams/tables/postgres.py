@@ -1,0 +1,143 @@
+"""PostgreSQL: rows are loaded by COPY (psycopg 3)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.streams.tables.store import Store, StoreAway, quoted
+from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table
+from fhirline.streams.tables.views.view import Row
+
+CONNECT_SECONDS = 10
+
+ALIVE = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+"""A database that vanished without a word is noticed within a minute."""
+
+REFUSED = ("28", "3D", "42")
+"""SQLSTATE classes that waiting does not resolve: authorization, no such database, privileges and definitions."""
+
+
+class PostgresStore(Store):
+    """A PostgreSQL database, in a schema of its own."""
+
+    types: ClassVar = {
+        TEXT: "text",
+        BOOLEAN: "boolean",
+        WHOLE: "bigint",
+        NUMBER: "double precision",
+        INSTANT: "timestamptz",
+    }
+
+    def __init__(self, url: str, password: Callable[[], str | None], schema: str) -> None:
+        super().__init__(schema)
+        self._url = url
+        self._password = password
+        self._connection = self._connected()
+
+    @property
+    def name(self) -> str:
+        known = conninfo_to_dict(self._url)
+        place = ":".join(str(known[part]) for part in ("host", "port") if known.get(part))
+        return f"postgresql://{place}/{known.get('dbname') or ''}"
+
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        with self._errors():
+            return self._execute(statement, parameters).fetchall()
+
+    def run(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        with self._errors():
+            return self._execute(statement, parameters).rowcount
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._errors(), self._connection.transaction():
+            yield
+
+    def insert(self, table: Table, rows: Sequence[Row], name: str | None = None) -> None:
+        if not rows:
+            return
+        with self._errors(f"table {table.name}"), self._connection.cursor() as cursor:
+            statement = f"copy {self.of(name or table.name)} from stdin"
+            with cursor.copy(SQL(statement)) as copy:
+                for row in rows:
+                    copy.write_row(row)
+
+    def has_schema(self) -> bool:
+        return bool(self.rows("select 1 from pg_namespace where nspname = ?", [self.schema]))
+
+    def lock_positions(self) -> None:
+        self.rows(f"select next from {self.of('_positions')} order by topic, partition for update")
+
+    def create_indexes(self, table: Table, name: str) -> None:
+        wanted = [columns for columns in table.indexes if columns != table.key]
+        if table.key[:1] != (table.id_column,):  # deleting a resource's rows must not read the whole table
+            wanted.append((table.id_column,))
+        for columns in dict.fromkeys(wanted):
+            self.run(f"create index on {self.of(name)} ({', '.join(map(quoted, columns))})")
+
+    def grants(self, name: str) -> list[str]:
+        found = self.rows(
+            "select a.privilege_type, case when a.grantee = 0 then 'public' else quote_ident(r.rolname) end "
+            "from pg_class c cross join lateral aclexplode(c.relacl) a left join pg_roles r on r.oid = a.grantee "
+            "where c.relname = ? and c.relnamespace = (select oid from pg_namespace where nspname = ?) "
+            "and a.grantee <> c.relowner",
+            [name, self.schema],
+        )
+        return [f"grant {privilege} on {self.of(name)} to {role}" for privilege, role in found]
+
+    def erase_deleted_bytes(self) -> None:
+        """Do nothing: autovacuum reclaims the space of deleted rows (docs/warehouse.md, Erasure)."""
+
+    def reconnect(self) -> None:
+        self._connection.close()
+        self._connection = self._connected()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _execute(self, statement: str, parameters: Sequence[Any]) -> "psycopg.Cursor[Row]":
+        if not parameters:
+            return self._connection.execute(SQL(statement))
+        return self._connection.execute(SQL(statement.replace("?", "%s")), parameters)
+
+    def _connected(self) -> "psycopg.Connection[Row]":
+        own: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "application_name": "fhirline-tables", **ALIVE}
+        if (password := self._password()) is not None:
+            own["password"] = password
+        with self._errors():
+            return psycopg.connect(self._url, autocommit=True, **own)
+
+    @contextmanager
+    def _errors(self, what: str = "") -> Iterator[None]:
+        """Turn the driver's errors into ours. Their details name values of rows, so that only the code is shown."""
+        try:
+            yield
+        except psycopg.Error as error:
+            state = error.sqlstate or ""
+            reason = f"{type(error).__name__} ({state})" if state else str(error).strip().splitlines()[-1]
+            shown = f"{self.name}: {f'{what}: ' if what else ''}{reason}"
+            if isinstance(error, psycopg.OperationalError) and not _refused(error):
+                raise StoreAway(shown) from None
+            raise ConfigurationError(f"FHIRLINE_TABLES_URL: {shown}{_remedy(error)}") from None
+
+
+def _refused(error: psycopg.OperationalError) -> bool:
+    if error.sqlstate:
+        return error.sqlstate[:2] in REFUSED
+    text = str(error)  # a refused log-in has no code in libpq
+    return any(
+        part in text for part in ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password")
+    )
+
+
+def _remedy(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return "; the privileges that it needs are in docs/warehouse.md"
+    if isinstance(error, psycopg.errors.DependentObjectsStillExist):
+        return "; a view of yours reads a table that is to be replaced: drop it, and create it again afterwards"
+    return ""

@@ -1,0 +1,170 @@
+"""Making tables anew from the topics, beside the live ones, and putting them into their places in one transaction.
+
+A rebuilt table holds what the topics held up to the live positions, as all other tables do: the topics are read up to
+the positions, and what another process has committed meanwhile is read within the last transaction, which holds the
+positions still. Until then, readers have the old table. A process that is killed leaves only tables whose names begin
+with ``_new_``, which the next rebuild replaces.
+
+Where the topics themselves were made anew, the positions mean nothing. All tables are then made of all records, and get
+the positions up to which these were read.
+
+``normalizer.outcome`` is not compacted: what retention has deleted cannot be read again. Rows of OperationOutcomes that
+the topic no longer has are carried over from the old table, where both have the columns.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+
+from fhirline.config.errors import FhirlineError
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.reader import Progress, Scanner
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
+from fhirline.streams.tables.batch import collect
+from fhirline.streams.tables.built_in import RECORD
+from fhirline.streams.tables.catalog import Catalog
+from fhirline.streams.tables.positions import read_positions, replace_positions
+from fhirline.streams.tables.schema import BESIDE, exists, note_complete, replace
+from fhirline.streams.tables.store import Store, quoted
+from fhirline.streams.tables.table import Table
+from fhirline.streams.tables.topics import TOPICS, Topics
+from fhirline.streams.tables.views.view import ANY_RESOURCE
+from fhirline.topics.declared import OUTCOME, canonical_topic
+
+OUTCOMES = "OperationOutcome"
+
+
+class Stopped(FhirlineError):
+    """A rebuild was stopped. The old tables are in their places."""
+
+
+class Rebuild:
+    """One rebuild of the tables of ``catalog``. ``stopping``: asked after each batch."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        catalog: Catalog,
+        progress: Progress | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._catalog = catalog
+        self._tables = tuple(catalog.tables.values())
+        self._progress = progress
+        self._stopping = stopping
+        self._read: dict[TopicPartition, int] = {}
+        self._records = 0
+
+    def of_views(self) -> int:
+        """Rebuild the tables up to the live positions; return how many records were read.
+
+        Raises Stopped, KafkaAccessError, StoreAway and UnfitRows.
+        """
+        self._create()
+        with Scanner(self._settings, self._progress) as scanner:
+            self._load(scanner, self._live())
+            with self._store.transaction():
+                self._store.lock_positions()
+                self._apply_within(scanner, self._live())
+                for table in self._tables:
+                    self._carry_over(table)
+                replace(self._store, self._tables)
+        return self._records
+
+    def of_everything(self, topics: Topics) -> int:
+        """Rebuild the tables, which have to be all of them, from all that the topics hold, and set the positions.
+
+        Raises as `of_views` does.
+        """
+        self._create()
+        with Scanner(self._settings, self._progress) as scanner:
+            self._load(scanner, dict.fromkeys(topics.partitions))
+            with self._store.transaction():
+                self._store.lock_positions()
+                replace_positions(self._store, self._read, topics.ids)
+                replace(self._store, self._tables)
+                note_complete(self._store)
+        return self._records
+
+    def _create(self) -> None:
+        with self._store.transaction():
+            for table in self._tables:
+                self._store.run(f"drop table if exists {self._store.of(BESIDE + table.name)}")
+                self._store.create(table, BESIDE + table.name)
+
+    def _live(self) -> dict[TopicPartition, int | None]:
+        wanted = topics_of(self._tables)
+        return {place: end for place, end in read_positions(self._store).items() if place.topic in wanted}
+
+    def _load(self, scanner: Scanner, ends: Mapping[TopicPartition, int | None]) -> None:
+        """Read what takes long, in many transactions, and create the indexes."""
+        for records in _chunks(self._up_to(scanner, ends), self._settings.tables_batch):
+            with self._store.transaction():
+                self._apply(records)
+            if self._stopping():
+                raise Stopped
+        for table in self._tables:
+            self._store.create_indexes(table, BESIDE + table.name)
+
+    def _apply_within(self, scanner: Scanner, ends: Mapping[TopicPartition, int | None]) -> None:
+        for records in _chunks(self._up_to(scanner, ends), self._settings.tables_batch):
+            self._apply(records)
+
+    def _apply(self, records: list[ConsumerRecord]) -> None:
+        self._records += len(records)
+        for name, change in collect(records, self._catalog).changes.items():
+            self._store.delete(change.table, change.ids, BESIDE + name)
+            self._store.insert(change.table, change.rows, BESIDE + name)
+
+    def _up_to(self, scanner: Scanner, ends: Mapping[TopicPartition, int | None]) -> Iterator[ConsumerRecord]:
+        """Read on to ``ends``, where None is the end of the partition."""
+        starts = {
+            place: self._read.get(place) for place, end in ends.items() if end is None or self._read.get(place, 0) < end
+        }
+        for message in scanner.read(starts, {place: end for place, end in ends.items() if end is not None}):
+            record = from_confluent(message)
+            self._read[record.topic_partition] = record.offset + 1
+            yield record
+        self._read.update({place: end for place, end in ends.items() if end is not None and place in starts})
+
+    def _carry_over(self, table: Table) -> None:
+        store = self._store
+        if table.resource not in (OUTCOMES, ANY_RESOURCE) or not exists(store, table.name):
+            return
+        had = _columns(store, table.name)
+        new = _columns(store, BESIDE + table.name)
+        same = [column.name for column in table.columns if had.get(column.name) == new[column.name]]
+        if not {table.id_column, *table.key} <= set(same):
+            return
+        columns, id, beside = ", ".join(map(quoted, same)), quoted(table.id_column), store.of(BESIDE + table.name)
+        known = f"select {id} from {store.of(RECORD.name)} where resource_type = '{OUTCOMES}'"
+        store.run(
+            f"insert into {beside} ({columns}) select {columns} from {store.of(table.name)} "
+            f"where {id} in ({known}) and {id} not in (select {id} from {beside})"
+        )
+
+
+def topics_of(tables: Iterable[Table]) -> set[str]:
+    """Return the topics whose records have rows in these tables."""
+    wanted: set[str] = set()
+    for table in tables:
+        if table.resource == ANY_RESOURCE:
+            return set(TOPICS)
+        wanted.add(OUTCOME if table.resource == OUTCOMES else canonical_topic(table.resource))
+    return wanted
+
+
+def _columns(store: Store, name: str) -> dict[str, str]:
+    """Return the columns of a table with their types."""
+    found = store.rows(
+        "select column_name, data_type from information_schema.columns where table_schema = ? and table_name = ?",
+        [store.schema, name],
+    )
+    return dict(found)
+
+
+def _chunks(records: Iterator[ConsumerRecord], most: int) -> Iterator[list[ConsumerRecord]]:
+    while chunk := [*islice(records, most)]:
+        yield chunk

@@ -1,0 +1,170 @@
+"""The schema of the tables: what exists, what was made by which definition, and what has to be rebuilt.
+
+``_tables`` has the digest of the definition of each table. ``_state`` has one row: ``layout``, the version of the
+internal tables; ``generation``, which rises with each change of a table, so that a process which knows other tables
+notices it in its next transaction; ``complete_at``, when all topics had last been read to their ends; and ``erased``,
+whether rows were deleted whose bytes a DuckDB file still has.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.streams.tables.built_in import BUILT_IN, EVENT, create_event_view
+from fhirline.streams.tables.catalog import Catalog
+from fhirline.streams.tables.positions import create_positions
+from fhirline.streams.tables.store import Store, quoted
+from fhirline.streams.tables.table import Table
+
+LAYOUT = 1
+TABLES, STATE = "_tables", "_state"
+BESIDE = "_new_"
+"""Prefix of a table that is being rebuilt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A table in the database: the type of its resources, its id column, and the digest of its definition."""
+
+    resource: str
+    id_column: str
+    digest: str
+
+
+def prepare(store: Store) -> None:
+    """Create the schema and the internal tables where they are missing.
+
+    Raises ConfigurationError where a later release has made them.
+    """
+    text = store.types["text"]
+    if not store.has_schema():
+        store.run(f"create schema if not exists {quoted(store.schema)}")
+    if not exists(store, STATE):
+        with store.transaction():
+            store.run(
+                f"create table {store.of(TABLES)} (name {text} primary key, resource {text} not null, "
+                f"id_column {text} not null, digest {text} not null)"
+            )
+            store.run(f"comment on table {store.of(TABLES)} is 'Which definition made each table; internal'")
+            create_positions(store)
+            store.run(
+                f"create table {store.of(STATE)} (layout integer not null, generation bigint not null, "
+                "complete_at timestamptz not null, erased boolean not null)"
+            )
+            store.run(f"comment on table {store.of(STATE)} is 'What is known of the tables as a whole; internal'")
+            store.run(f"insert into {store.of(STATE)} values ({LAYOUT}, 0, now(), false)")
+    [(layout,)] = store.rows(f"select layout from {store.of(STATE)}")
+    if layout != LAYOUT:
+        raise ConfigurationError(
+            f"FHIRLINE_TABLES_URL: schema {store.schema} has layout {layout}, this release {LAYOUT}: use the release "
+            "that made it, or another schema"
+        )
+
+
+def exists(store: Store, name: str) -> bool:
+    found = store.rows(
+        "select 1 from information_schema.tables where table_schema = ? and table_name = ?", [store.schema, name]
+    )
+    return bool(found)
+
+
+def known_tables(store: Store) -> dict[str, Known]:
+    found = store.rows(f"select name, resource, id_column, digest from {store.of(TABLES)}")
+    return {name: Known(*rest) for name, *rest in found}
+
+
+def generation(store: Store) -> int:
+    return int(store.rows(f"select generation from {store.of(STATE)}")[0][0])
+
+
+def complete_at(store: Store) -> float:
+    """Return when all topics had last been read to their ends, in UNIX seconds."""
+    at: datetime = store.rows(f"select complete_at from {store.of(STATE)}")[0][0]
+    return at.timestamp()
+
+
+def note_complete(store: Store) -> None:
+    store.run(f"update {store.of(STATE)} set complete_at = now()")
+
+
+def is_erased(store: Store) -> bool:
+    return bool(store.rows(f"select erased from {store.of(STATE)}")[0][0])
+
+
+def note_erased(store: Store, erased: bool) -> None:
+    store.run(f"update {store.of(STATE)} set erased = ? where erased <> ?", [erased, erased])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The tables that are ``missing``, those of another definition (``changed``), and those of no view (``gone``)."""
+
+    missing: tuple[Table, ...]
+    changed: tuple[Table, ...]
+    gone: dict[str, Known]
+
+
+def plan(store: Store, catalog: Catalog) -> Plan:
+    known, wanted = known_tables(store), catalog.tables
+    return Plan(
+        tuple(table for table in wanted.values() if table.name not in known),
+        tuple(table for table in wanted.values() if table.name in known and known[table.name].digest != table.digest),
+        {name: found for name, found in known.items() if name not in wanted},
+    )
+
+
+def create_tables(store: Store, tables: Iterable[Table]) -> None:
+    """Create empty tables, in one transaction."""
+    with store.transaction():
+        for table in tables:
+            store.create(table, table.name)
+            store.create_indexes(table, table.name)
+            store.comment(table)
+            _note(store, table)
+        _renew_event_view(store)
+        rise(store)
+
+
+def replace(store: Store, tables: Iterable[Table]) -> None:
+    """Put the tables that were rebuilt beside the live ones into their places, within a transaction."""
+    tables = tuple(tables)
+    if any(table in BUILT_IN for table in tables):
+        store.run(f"drop view if exists {store.of(EVENT)}")
+    for table in tables:
+        grants = store.grants(table.name) if exists(store, table.name) else []
+        store.run(f"drop table if exists {store.of(table.name)}")
+        store.run(f"alter table {store.of(BESIDE + table.name)} rename to {quoted(table.name)}")
+        for statement in grants:
+            store.run(statement)
+        store.comment(table)
+        _note(store, table)
+    _renew_event_view(store)
+    rise(store)
+
+
+def drop_tables(store: Store, names: Iterable[str]) -> None:
+    """Drop tables of views that are gone, in one transaction."""
+    with store.transaction():
+        for name in names:
+            store.run(f"drop table if exists {store.of(name)}")
+            store.run(f"delete from {store.of(TABLES)} where name = ?", [name])
+        rise(store)
+
+
+def rise(store: Store) -> None:
+    """Raise the generation, within a transaction."""
+    store.run(f"update {store.of(STATE)} set generation = generation + 1")
+
+
+def _note(store: Store, table: Table) -> None:
+    store.run(f"delete from {store.of(TABLES)} where name = ?", [table.name])
+    store.run(
+        f"insert into {store.of(TABLES)} values (?, ?, ?, ?)",
+        [table.name, table.resource, table.id_column, table.digest],
+    )
+
+
+def _renew_event_view(store: Store) -> None:
+    if all(exists(store, table.name) for table in BUILT_IN) and not exists(store, EVENT):
+        create_event_view(store)

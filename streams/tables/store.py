@@ -1,0 +1,134 @@
+"""A database that holds the tables: one small interface, and the statements that all databases share.
+
+A store has one caller at a time. Databases differ in how rows are loaded, in the names of types, and in their errors.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+from fhirline.config.errors import FhirlineError
+from fhirline.streams.tables.table import Table, kind_of
+from fhirline.streams.tables.views.view import Column, Row
+
+
+class StoreAway(FhirlineError):
+    """The database does not answer, or could not finish a transaction. Nothing is known of what it committed."""
+
+
+class OtherWriter(FhirlineError):
+    """Another process moved the positions, or changed the tables. This one has written nothing since."""
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Store(ABC):
+    """An open database. ``schema`` is where all tables are. Statements have ``?`` for each parameter.
+
+    Raises StoreAway where the database does not answer, and ConfigurationError where it refuses.
+    """
+
+    types: ClassVar[Mapping[str, str]]
+    """Kind of a column → the database's type."""
+
+    def __init__(self, schema: str) -> None:
+        self.schema = schema
+
+    # -- what each database does in its own way
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Where the database is, for logs: never a password."""
+
+    @abstractmethod
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Run a statement and return its rows."""
+
+    @abstractmethod
+    def run(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        """Run a statement and return how many rows it changed."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[None]:
+        """Commit what runs within the context, or nothing of it where an exception leaves it."""
+
+    @abstractmethod
+    def insert(self, table: Table, rows: Sequence[Row], name: str | None = None) -> None:
+        """Load rows. ``name``: of the table in the database, where it is not yet that of ``table``."""
+
+    @abstractmethod
+    def has_schema(self) -> bool: ...
+
+    @abstractmethod
+    def lock_positions(self) -> None:
+        """Keep other writers from moving positions until the transaction ends."""
+
+    @abstractmethod
+    def create_indexes(self, table: Table, name: str) -> None: ...
+
+    @abstractmethod
+    def grants(self, name: str) -> list[str]:
+        """Return the statements that grant what others have been granted on a table, to be run for its replacement."""
+
+    @abstractmethod
+    def erase_deleted_bytes(self) -> None:
+        """Remove what deleted rows have left in the database's files, as far as it is not the database's own matter."""
+
+    @abstractmethod
+    def reconnect(self) -> None:
+        """Open the database again."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    # -- what is the same
+
+    def of(self, name: str) -> str:
+        """Write the qualified name of a table."""
+        return f"{quoted(self.schema)}.{quoted(name)}"
+
+    def type_of(self, column: Column) -> str:
+        return self.types[kind_of(column)] + ("[]" if column.collection else "")
+
+    def delete(self, table: Table, ids: Collection[str], name: str | None = None) -> None:
+        """Delete the rows of these resources."""
+        self.delete_where(name or table.name, table.id_column, ids)
+
+    def delete_where(self, name: str, column: str, ids: Collection[str]) -> None:
+        self.run(
+            f"delete from {self.of(name)} where {quoted(column)} in (select unnest(cast(? as {self.types['text']}[])))",
+            [list(ids)],
+        )
+
+    def create(self, table: Table, name: str) -> None:
+        """Create an empty table."""
+        columns = [
+            f"{quoted(column.name)} {self.type_of(column)}{' not null' if column.name in table.key else ''}"
+            for column in table.columns
+        ]
+        if table.key:
+            columns.append(f"primary key ({', '.join(map(quoted, table.key))})")
+        self.run(f"create table {self.of(name)} ({', '.join(columns)})")
+
+    def comment(self, table: Table) -> None:
+        """Put the documentation of a table and its columns into the database."""
+        self.run(f"comment on table {self.of(table.name)} is {literal(table.description)}")
+        for column in table.columns:
+            self.comment_column(table.name, column.name, described(table, column))
+
+    def comment_column(self, name: str, column: str, text: str) -> None:
+        self.run(f"comment on column {self.of(name)}.{quoted(column)} is {literal(text)}")
+
+
+def described(table: Table, column: Column) -> str:
+    """Describe a column, with the column of another table that it names."""
+    target = table.references.get(column.name)
+    return f"{column.description} (references {target})" if target else column.description

@@ -1,0 +1,117 @@
+"""What a table is: its columns by FHIR's primitive types, its key and its documentation."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fhirline.streams.tables.views.view import ANY_RESOURCE, Column, Row, View
+
+TEXT, BOOLEAN, WHOLE, NUMBER, INSTANT = "text", "boolean", "whole", "number", "instant"
+"""The kinds of columns. Each store has a type for each kind."""
+
+_KINDS = {
+    "boolean": BOOLEAN,
+    "integer": WHOLE,
+    "integer64": WHOLE,
+    "positiveInt": WHOLE,
+    "unsignedInt": WHOLE,
+    "decimal": NUMBER,
+    "instant": INSTANT,
+}
+"""FHIR primitive type → kind. All others are text: a ``date`` or ``dateTime`` may be a year or a month only."""
+
+
+def kind_of(column: Column) -> str:
+    return _KINDS.get(column.type, TEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table. Its first column is the id of the resource that a row was made of; for ``record``, the record's key.
+
+    ``resource``: the type of the resources whose rows it has, or FHIR's abstract type for all types. ``digest`` changes
+    whenever the rows or columns may change, so that the table is rebuilt. ``references``: column → ``table.column``
+    that it names.
+    """
+
+    name: str
+    resource: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    description: str
+    digest: str
+    indexes: tuple[tuple[str, ...], ...] = ()
+    references: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def id_column(self) -> str:
+        return self.columns[0].name
+
+    def has_rows_of(self, resource_type: str) -> bool:
+        return self.resource in (resource_type, ANY_RESOURCE)
+
+
+def table_of(view: View) -> Table:
+    """Return the table of a view."""
+    return Table(
+        view.name,
+        view.resource,
+        view.columns,
+        view.key,
+        view.description,
+        view.digest,
+        tuple(index.columns for index in view.indexes),
+        {reference.column: f"{reference.view}.{reference.key}" for reference in view.references},
+    )
+
+
+Converter = Callable[[Any], Any]
+
+
+def converter(table: Table) -> Callable[[Iterable[Sequence[Any]]], list[Row]]:
+    """Return a function that gives rows the Python types that the stores load.
+
+    >>> columns = (Column("resource_id", "id"), Column("value", "decimal"))
+    >>> converter(Table("observation", "Observation", columns, ("resource_id",), "", ""))([("o1", 7)])
+    [('o1', 7.0)]
+    """
+    converters = tuple(
+        _list_of(_CONVERTERS[kind_of(column)]) if column.collection else _CONVERTERS[kind_of(column)]
+        for column in table.columns
+    )
+
+    def convert(rows: Iterable[Sequence[Any]]) -> list[Row]:
+        return [
+            tuple(
+                None if value is None else convert_value(value)
+                for convert_value, value in zip(converters, row, strict=True)
+            )
+            for row in rows
+        ]
+
+    return convert
+
+
+def _text(value: Any) -> str:
+    """PostgreSQL has no NUL in texts. FHIR's strings have none either, but codes and ids come from other fields."""
+    text = value if type(value) is str else str(value)
+    return text.replace("\0", "") if "\0" in text else text
+
+
+def _boolean(value: Any) -> bool:
+    if type(value) is not bool:
+        raise TypeError
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def _list_of(convert: Converter) -> Converter:
+    return lambda values: [convert(value) for value in values if value is not None]
+
+
+_CONVERTERS: dict[str, Converter] = {TEXT: _text, BOOLEAN: _boolean, WHOLE: _whole, NUMBER: float, INSTANT: _text}
