@@ -4,17 +4,17 @@ A compiled expression takes the items that it is evaluated on, and the scope, an
 in the resource's JSON: what is missing, null or of another shape than the expression expects is an empty collection, as
 is a primitive that has only extensions.
 
-``value.ofType(Quantity)`` is the JSON's ``valueQuantity``. Behind an element that is no choice of types
-(``contained.ofType(Medication)``) the function picks the resources of that type.
+``value.ofType(Quantity)`` is JSON's ``valueQuantity``, and ``value`` whatever type it has. Behind an element that is no
+choice of types (``contained.ofType(Medication)``) ``ofType`` picks the resources of that type.
 """
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from fhirline.streams.tables.views.fhirpath import values
 from fhirline.streams.tables.views.fhirpath.boundaries import boundary, moment
-from fhirline.streams.tables.views.fhirpath.functions import FUNCTIONS
+from fhirline.streams.tables.views.fhirpath.elements import CHOICES, elements, is_of_type
+from fhirline.streams.tables.views.fhirpath.functions import FUNCTIONS, reference_keys
 from fhirline.streams.tables.views.fhirpath.parser import parse
 from fhirline.streams.tables.views.fhirpath.syntax import (
     Call,
@@ -52,16 +52,6 @@ _NOWHERE: Final = Scope({}, 0)
 
 _MOMENTS: Final = frozenset({"dateTime", "instant"})
 
-_PRIMITIVES: Final[Mapping[str, tuple[type, ...]]] = {
-    "boolean": (bool,),
-    "integer": (int,),
-    "integer64": (int,),
-    "positiveInt": (int,),
-    "unsignedInt": (int,),
-    "decimal": (int, float, Decimal),
-}
-"""Types of JSON's values by FHIR's primitive types. All other primitives are texts."""
-
 
 def compile_fhirpath(text: str, constants: Mapping[str, Any], type: str | None = None) -> Evaluate:
     """Compile an expression. Raises FhirPathError.
@@ -80,34 +70,6 @@ def constant(value: Any) -> Evaluate:
 
 def _identity(items: Collection, scope: Scope) -> Collection:
     return items
-
-
-def _elements(names: tuple[str, ...]) -> Evaluate:
-    """Look elements up along a path."""
-
-    def elements(items: Collection, scope: Scope) -> Collection:
-        for name in names:
-            found: Collection = []
-            for item in items:
-                if type(item) is dict and (value := item.get(name)) is not None:
-                    if type(value) is list:
-                        found.extend(value)
-                    else:
-                        found.append(value)
-            if not found:
-                return found
-            items = found
-        return [item for item in items if item is not None] if None in items else items
-
-    return elements
-
-
-def _of_type(type_name: str) -> Callable[[Any], bool]:
-    """Tell whether an item, of an element that is no choice of types, is of a type, as far as JSON shows it."""
-    if type_name[0].isupper():
-        return lambda item: isinstance(item, dict) and item.get("resourceType", type_name) == type_name
-    kinds = _PRIMITIVES.get(type_name, (str,))
-    return lambda item: isinstance(item, kinds) and (bool in kinds or not isinstance(item, bool))
 
 
 class _Compiler:
@@ -155,14 +117,13 @@ class _Compiler:
             names.insert(0, base.name)
             base = base.base
         if base is None and names[0][0].isupper():  # Patient.name, on a Patient
-            matches, rest = _of_type(names[0]), tuple(names[1:])
-            follow = _elements(rest) if rest else _identity
-            return lambda items, scope: follow([item for item in items if matches(item)], scope)
-        follow = _elements(tuple(names))
+            matches, rest = is_of_type(names[0]), elements(tuple(names[1:]))
+            return lambda items, scope: rest([item for item in items if matches(item)])
+        follow = elements(tuple(names))
         if base is None or isinstance(base, This):
             return follow
         evaluate = self._compile(base)
-        return lambda items, scope: follow(evaluate(items, scope), scope)
+        return lambda items, scope: follow(evaluate(items, scope))
 
     def _operation(self, expression: Operation) -> Evaluate:
         left, right = self._compile(expression.left), self._compile(expression.right)
@@ -178,30 +139,32 @@ class _Compiler:
 
     def _is_fixed(self, expression: Expression) -> bool:
         """Tell whether an expression has the same value for all resources, so that it is computed once."""
-        return isinstance(expression, Literal) or (
-            isinstance(expression, Variable) and expression.name not in _ENVIRONMENT
-        )
+        match expression:
+            case Variable(name):
+                return name not in _ENVIRONMENT
+            case Operation(sign, left, right):
+                return sign in values.OPERATIONS and self._is_fixed(left) and self._is_fixed(right)
+        return isinstance(expression, Literal)
 
     def _is(self, base: Expression, type_name: str) -> Evaluate:
         evaluate, typed = self._compile(base), self._as_type(base, type_name)
-        # The element's own name has no value where it is a choice of types: what another type has is not seen.
-        return lambda items, scope: [bool(typed(items, scope))] if typed(items, scope) or evaluate(items, scope) else []
+        return lambda items, scope: [bool(typed(items, scope))] if evaluate(items, scope) else []
 
     def _as_type(self, base: Expression | None, type_name: str) -> Evaluate:
         type_name = type_name.removeprefix("FHIR.").removeprefix("System.")
         if type_name in ("Boolean", "String", "Integer", "Decimal"):
             type_name = type_name.lower()
-        matches = _of_type(type_name)
+        matches = is_of_type(type_name)
         evaluate = self._compile(base)
         if not isinstance(base, Member):
             return lambda items, scope: [item for item in evaluate(items, scope) if matches(item)]
         parents = self._compile(base.base)
-        chosen = _elements((base.name + type_name[0].upper() + type_name[1:],))
-        named = _elements((base.name,))
+        chosen = elements((base.name + type_name[0].upper() + type_name[1:],))
+        named = elements((base.name,), choices=frozenset())
 
         def of_type(items: Collection, scope: Scope) -> Collection:
             items = parents(items, scope)
-            return chosen(items, scope) or [item for item in named(items, scope) if matches(item)]
+            return chosen(items) or [item for item in named(items) if matches(item)]
 
         return of_type
 
@@ -225,6 +188,11 @@ class _Compiler:
 
     def _where(self, call: Call) -> Evaluate:
         base, criterion = self._compile(call.base), self._compile(call.arguments[0])
+        match call.arguments[0]:
+            case Operation("=", Member(None, str(name)), fixed) if self._is_fixed(fixed) and name not in CHOICES:
+                wanted = single(self._compile(fixed)([], _NOWHERE))
+                if isinstance(wanted, str):
+                    return _where_text(base, name, wanted, criterion)
         return lambda items, scope: [item for item in base(items, scope) if truth(criterion([item], scope))]
 
     def _exists(self, call: Call) -> Evaluate:
@@ -288,17 +256,7 @@ class _Compiler:
         base = self._compile(call.base)
         wanted = _type_name(call) if call.arguments else None
 
-        def reference_key(items: Collection, scope: Scope) -> Collection:
-            keys = []
-            for item in base(items, scope):
-                reference = item.get("reference") if isinstance(item, dict) else None
-                if isinstance(reference, str):
-                    type_name, slash, key = reference.split("/_history", 1)[0].rpartition("/")
-                    if slash and (wanted is None or type_name.rpartition("/")[2] == wanted):
-                        keys.append(key)
-            return keys
-
-        return reference_key
+        return lambda items, scope: reference_keys(base(items, scope), wanted)
 
     def _boundary(self, call: Call, wanted: str | None = None) -> Evaluate:
         _check_arguments(call, 0, 0)
@@ -312,6 +270,21 @@ class _Compiler:
             return [] if found is None else [found]
 
         return bounded
+
+
+def _where_text(base: Evaluate, name: str, wanted: str, criterion: Evaluate) -> Evaluate:
+    """Pick the items whose element is a fixed text: by far the most frequent condition."""
+
+    def where_text(items: Collection, scope: Scope) -> Collection:
+        found = []
+        for item in base(items, scope):
+            if type(item) is dict:
+                value = item.get(name)
+                if value == wanted or (type(value) is list and truth(criterion([item], scope))):
+                    found.append(item)
+        return found
+
+    return where_text
 
 
 def _index(base: Evaluate, position: Evaluate) -> Evaluate:

@@ -80,6 +80,21 @@ def _resource_key(items: Collection) -> Collection:
     return [item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str)]
 
 
+def reference_keys(references: Collection, resource_type: str | None) -> Collection:
+    """Return the ids of the resources that relative or absolute references name, of one type where one is given.
+
+    A contained resource (``#med``) and a logical reference have no id.
+    """
+    keys = []
+    for item in references:
+        reference = item.get("reference") if isinstance(item, dict) else None
+        if isinstance(reference, str):
+            named, slash, key = reference.split("/_history", 1)[0].rpartition("/")
+            if slash and (resource_type is None or named.rpartition("/")[2] == resource_type):
+                keys.append(key)
+    return keys
+
+
 FUNCTIONS: Final[Mapping[str, tuple[int, int, Function]]] = {
     "empty": (0, 0, lambda items: [not items]),
     "not": (0, 0, _not),
