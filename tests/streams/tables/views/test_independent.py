@@ -65,10 +65,10 @@ def patient(resource: Resource) -> Expected:
 
 
 def encounter_status_history(resource: Resource) -> Expected:
-    for number, entry in enumerate(resource.get("statusHistory", [])):
+    for number, entry in enumerate(resource.get("statusHistory", []), 1):
         yield {
             "resource_id": resource["id"],
-            "entry": number,
+            "ordinal": number,
             "status": entry.get("status"),
             "vendor_status": source_value(entry.get("_status")),
             "period_start": entry["period"].get("start"),
@@ -141,14 +141,14 @@ def observation(resource: Resource) -> Expected:
 
 
 def dosage(resource: Resource) -> Expected:
-    for number, entry in enumerate(resource.get("dosageInstruction", [])):
+    for number, entry in enumerate(resource.get("dosageInstruction", []), 1):
         dose = first(entry.get("doseAndRate")).get("doseQuantity", {})
         route, timing = entry.get("route", {}), entry.get("timing", {})
         repeat, timing_code = timing.get("repeat", {}), timing.get("code", {})
         bounds = repeat.get("boundsDuration", {})
         yield {
             "resource_id": resource["id"],
-            "entry": number,
+            "ordinal": number,
             "text": entry.get("text"),
             "dose": dose.get("value"),
             "dose_unit": dose.get("unit"),
@@ -173,15 +173,15 @@ def questionnaire_answer(resource: Resource) -> Expected:
             yield item
             yield from walk(item.get("item", []))
 
-    for number, item in enumerate(walk(resource.get("item", []))):
-        for place, answer in enumerate(item.get("answer") or [{}]):
+    for number, item in enumerate(walk(resource.get("item", [])), 1):
+        for place, answer in enumerate(item.get("answer") or [{}], 1):
             yield {
                 "resource_id": resource["id"],
-                "question_entry": number,
+                "question_ordinal": number,
                 "link_id": item["linkId"],
                 "question_text": item.get("text"),
                 "is_group": "item" in item,
-                "answer_entry": place,
+                "answer_ordinal": place,
                 "answer_text": answer.get("valueString"),
                 "answer_number": answer.get("valueInteger", answer.get("valueDecimal")),
                 "answer_boolean": answer.get("valueBoolean"),
@@ -190,7 +190,7 @@ def questionnaire_answer(resource: Resource) -> Expected:
 
 def lineage(resource: Resource) -> Expected:
     [event_type] = [tag["code"] for tag in resource["meta"]["tag"] if tag["system"] == f"{BASE}/CodeSystem/event-type"]
-    for number, target in enumerate(resource["target"]):
+    for number, target in enumerate(resource["target"], 1):
         target_type, _, target_id = target["reference"].partition("/")
         yield {
             **common(resource),
@@ -198,7 +198,7 @@ def lineage(resource: Resource) -> Expected:
             "event_key": resource["entity"][0]["what"]["identifier"]["value"],
             "occurred": resource["occurredDateTime"],
             "received": resource["recorded"],
-            "entry": number,
+            "ordinal": number,
             "target_type": target_type,
             "target_id": target_id,
         }
@@ -206,8 +206,8 @@ def lineage(resource: Resource) -> Expected:
 
 def resource_flag(resource: Resource) -> Expected:
     flags = [tag["code"] for tag in resource["meta"]["tag"] if tag["system"] == f"{BASE}/CodeSystem/data-quality"]
-    for number, flag in enumerate(flags):
-        yield {**common(resource), "resource_type": resource["resourceType"], "entry": number, "flag": flag}
+    for number, flag in enumerate(flags, 1):
+        yield {**common(resource), "resource_type": resource["resourceType"], "ordinal": number, "flag": flag}
 
 
 @pytest.mark.parametrize(

@@ -93,13 +93,13 @@ def test_references_lead_to_rows() -> None:
     assert [name for name in lost if name.removesuffix(".resource_id") not in OF_MEDICATION] == []
 
 
-def test_the_entries_of_a_resource_are_numbered_from_0() -> None:
+def test_the_entries_of_a_resource_are_numbered_from_1() -> None:
     for view in VIEWS.values():
-        if view.key == (RESOURCE_ID, "entry"):
-            at = [column.name for column in view.columns].index("entry")
+        if view.key == (RESOURCE_ID, "ordinal"):
+            at = [column.name for column in view.columns].index("ordinal")
             for resource in golden_resources():
-                entries = [row[at] for row in view.rows(resource)]
-                assert entries == [*range(len(entries))], view.name
+                ordinals = [row[at] for row in view.rows(resource)]
+                assert ordinals == [*range(1, len(ordinals) + 1)], view.name
 
 
 def test_every_resource_of_a_view_has_a_row() -> None:
