@@ -12,6 +12,7 @@ from fhirline.config.exit_codes import OTHER_WRITER, UNCOMMITTED, UNUSABLE
 from fhirline.config.settings import Settings, load_settings
 from fhirline.streams.cli.errors import failing_with
 from fhirline.streams.cli.help import RUN, group
+from fhirline.streams.cli.table_views import dictionary, views
 
 if TYPE_CHECKING:
     from fhirline.streams.tables.store import Store
@@ -48,6 +49,8 @@ def register(app: typer.Typer) -> None:
     commands = group(app, "tables", HELP, RUN)
     commands.info.no_args_is_help = False
     commands.callback(invoke_without_command=True, help=HELP)(tables)
+    commands.command("views")(views)
+    commands.command("dictionary")(dictionary)
     commands.command("rebuild")(rebuild)
     commands.command("compact")(compact)
 

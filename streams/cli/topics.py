@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.exit_codes import DIFFERS, INCOMPLETE
 from fhirline.config.settings import Settings, load_settings
 from fhirline.streams.cli.errors import warn
+from fhirline.streams.cli.generated import print_or_compare
 from fhirline.streams.cli.help import OPERATE, group
 from fhirline.streams.cli.options import TIMEOUT, AsJson, Timeout, Yes
 from fhirline.streams.cli.output import confirm, print_json, print_table
@@ -155,24 +155,7 @@ def asyncapi(
     from fhirline.topics.asyncapi import as_yaml, document
 
     current = as_yaml(document(load_settings()))
-    if check is None:
-        sys.stdout.write(current)
-        return
-    try:
-        text = check.read_text("utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"--check: cannot read {check}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"--check: {check} is not UTF-8 text") from None
-    if text == current:
-        return
-    pairs = zip_longest(text.splitlines(), current.splitlines())
-    line = next((number for number, (has, should) in enumerate(pairs, 1) if has != should), 1)
-    print(
-        f"{check}:{line}: differs from topics/ and the settings; update it: fhirline topics asyncapi > {check}",
-        file=sys.stderr,
-    )
-    raise typer.Exit(DIFFERS)
+    print_or_compare(current, check, "topics/ and the settings", "fhirline topics asyncapi")
 
 
 def _cluster(settings: Settings, timeout: float) -> Cluster:

@@ -78,7 +78,8 @@ EVENT_FLAG = Table(
 BUILT_IN = (RECORD, EVENT_FLAG)
 
 EVENT = "event"
-_EVENT_COLUMNS = {
+EVENT_DESCRIPTION = "One row per event that was mapped or has flags: its time, latency, and flags from both places"
+EVENT_COLUMNS = {
     "vendor": "vendor of the event",
     "tenant": "tenant of the vendor",
     "event_type": "type of the event",
@@ -124,9 +125,8 @@ def create_event_view(store: Store) -> None:
 
 
 def comment_event_view(store: Store) -> None:
-    text = "One row per event that was mapped or has flags: its time, its latency, and its flags from both places"
-    store.run(f"comment on view {store.of(EVENT)} is {literal(text)}")
-    for column, description in _EVENT_COLUMNS.items():
+    store.run(f"comment on view {store.of(EVENT)} is {literal(EVENT_DESCRIPTION)}")
+    for column, description in EVENT_COLUMNS.items():
         store.comment_column(EVENT, column, description)
 
 

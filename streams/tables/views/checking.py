@@ -8,8 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
+from fhirline.config.errors import ConfigurationError
 from fhirline.mappers.fhir.validation.structures import (
     ANY_RESOURCE,
     COMPANION,
@@ -33,6 +36,7 @@ from fhirline.streams.tables.views.fhirpath.syntax import (
     TypeOperation,
     Variable,
 )
+from fhirline.streams.tables.views.loading import load_views, read_definition, read_folder, read_view
 
 _BOOLEANS: Final = frozenset("= != < > <= >= in contains and or xor implies".split())
 _WHOLE: Final = frozenset({"integer", "integer64", "positiveInt", "unsignedInt"})
@@ -75,6 +79,28 @@ def findings(definition: ViewDefinition) -> list[str]:
         known = ", ".join(sorted(RESOURCE_TYPES))
         return [f"resource: no {definition.resource} is published, so that the table stays empty; there are {known}"]
     return [*_Checker(definition).findings()]
+
+
+def check_folders(folders: Sequence[Path], base: str) -> list[str]:
+    """Return what is wrong with the views of folders, or without any with those that ship, as ``file: place: problem``.
+
+    Raises ConfigurationError where a folder cannot be read.
+    """
+    found = []
+    checked: Sequence[Any] = folders or [files("fhirline.config") / "views"]
+    for folder in checked:
+        for shown, content in read_folder(folder):
+            try:
+                read_view(shown, content, base)
+                found += [f"{shown}: {each}" for each in findings(read_definition(shown, content))]
+            except ConfigurationError as error:
+                found.append(str(error))
+    if not found:
+        try:
+            load_views(*folders, base=base)
+        except ConfigurationError as error:  # of several files: a name twice, a reference to nothing
+            found.append(str(error))
+    return found
 
 
 class _Checker:

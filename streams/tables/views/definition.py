@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.streams.tables.views.view import Column
 
 SqlName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)]
 """What a table or a column may be called; PostgreSQL cuts longer names."""
@@ -57,6 +58,10 @@ class ColumnDefinition(_Element):
     @property
     def fhir_type(self) -> str:
         return self.type.removeprefix(PREFIX)
+
+    def column(self) -> Column:
+        """Return the column of the table."""
+        return Column(self.name, self.fhir_type, self.collection, self.description, self.path)
 
 
 class Select(_Element):

@@ -17,7 +17,6 @@ from fhirline.streams.tables.views.selection import compile_rows
 from fhirline.streams.tables.views.view import (
     ANY_RESOURCE,
     RESOURCE_ID,
-    Column,
     Index,
     Reference,
     Row,
@@ -49,7 +48,7 @@ def load_views(*folders: Path, base: str) -> dict[str, View]:
     views: dict[str, View] = {}
     for folder in (files("fhirline.config") / "views", *folders):
         own: dict[str, str] = {}
-        for shown, content in _read(folder):
+        for shown, content in read_folder(folder):
             view = read_view(shown, content, base)
             if view.name in own:
                 raise ConfigurationError(f"{shown}: name: {view.name} is the view of {own[view.name]} too; rename one")
@@ -127,7 +126,7 @@ def compile_view(shown: str, definition: ViewDefinition, base: str) -> View:
     return View(
         name=name,
         resource=definition.resource,
-        columns=tuple(Column(each.name, each.fhir_type, each.collection, each.description) for each in columns),
+        columns=tuple(each.column() for each in columns),
         key=key,
         description=definition.description,
         indexes=_indexes(columns),
@@ -178,7 +177,8 @@ def _called(resource: Mapping[str, Any]) -> str:
     return f"{resource.get('resourceType')}/{resource.get('id')}"
 
 
-def _read(folder: Any) -> Iterator[tuple[str, bytes]]:
+def read_folder(folder: Any) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the content of each file of a folder. Raises ConfigurationError."""
     try:
         found = sorted((file for file in folder.iterdir() if file.name.endswith(".json")), key=lambda file: file.name)
         for file in found:

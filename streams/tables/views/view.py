@@ -24,7 +24,7 @@ class ViewFailed(FhirlineError):
 
 @dataclass(frozen=True)
 class Column:
-    """A column.
+    """A column. ``path`` is the expression that fills it.
 
     ``type`` is a FHIR primitive type. Its values are str, but for boolean (bool), the integers (int), and decimal (int
     or float). With ``collection`` the value is a list of such; None is NULL everywhere.
@@ -34,6 +34,7 @@ class Column:
     type: str
     collection: bool = False
     description: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True)

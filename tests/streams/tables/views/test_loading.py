@@ -61,7 +61,7 @@ def test_tags_are_the_metadata_of_the_table(tmp_path: Path) -> None:
     }
     number = {**NUMBER, "tag": [KEY, {"name": "fhirline/index", "value": "focus"}]}
     view = load(tmp_path, selecting({"column": [KEYED]}, {"forEach": "focus", "column": [focus, number]}))["task"]
-    assert view.columns[1] == Column("focus_id", "id", False, "Whom it is about.")
+    assert view.columns[1] == Column("focus_id", "id", False, "Whom it is about.", "getReferenceKey(Patient)")
     assert view.key == ("resource_id", "entry")
     assert view.indexes == (Index("focus", ("focus_id", "entry")),)
     assert view.references == (Reference("focus_id", "patient", "resource_id"),)
