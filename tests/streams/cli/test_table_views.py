@@ -126,7 +126,7 @@ def test_the_dictionary_is_that_of_the_views(call: Callable[..., Result], tmp_pa
     same = call("dictionary", "--check", page)
     assert (same.exit_code, same.output) == (0, ""), same.output
     assert call("dictionary").stdout == page.read_text("utf-8")
-    other = tmp_path / "page.md"
+    other = tmp_path / "page"
     other.write_text(page.read_text("utf-8").replace("## patient\n", "## person\n"), "utf-8")
     differing = call("dictionary", "--check", other)
     assert differing.exit_code == DIFFERS

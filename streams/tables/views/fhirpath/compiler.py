@@ -175,7 +175,7 @@ class _Compiler:
             _check_arguments(call, least, most)
             return method(self, call)
         if call.name not in FUNCTIONS:
-            names = ", ".join(sorted({*_SPECIAL, *FUNCTIONS}))
+            names = ", ".join(sorted(SUPPORTED_FUNCTIONS))
             raise FhirPathError(f"character {call.at + 1}: {call.name}() is not supported; there are {names}")
         least, most, function = FUNCTIONS[call.name]
         _check_arguments(call, least, most)
@@ -329,3 +329,6 @@ _SPECIAL: Final[Mapping[str, tuple[int, int, _Method]]] = {
     "highBoundary": (0, 0, _Compiler._boundary),
 }
 """Functions whose arguments are no values: fewest and most arguments, and how each is compiled."""
+
+SUPPORTED_FUNCTIONS: Final = frozenset({*_SPECIAL, *FUNCTIONS})
+"""The names of all functions. docs/views.md lists them."""
