@@ -44,7 +44,7 @@ class ColumnDefinition(_Element):
     path: Annotated[str, Field(min_length=1)]
     description: str = ""
     collection: bool = False
-    type: str = "string"
+    type: str | None = None
     tag: tuple[Tag, ...] = ()
 
     @model_validator(mode="after")
@@ -57,11 +57,12 @@ class ColumnDefinition(_Element):
 
     @property
     def fhir_type(self) -> str:
-        return self.type.removeprefix(PREFIX)
+        """The type by its name; that of a column which states none is string."""
+        return (self.type or "string").removeprefix(PREFIX)
 
-    def column(self) -> Column:
+    def column(self, inferred: str | None) -> Column:
         """Return the column of the table."""
-        return Column(self.name, self.fhir_type, self.collection, self.description, self.path)
+        return Column(self.name, inferred or self.fhir_type, self.collection, self.description, self.path)
 
 
 class Select(_Element):
@@ -87,6 +88,12 @@ class Select(_Element):
         yield from self.column
         for nested in (*self.select, *self.unionAll[:1]):
             yield from nested.columns()
+
+    def all_columns(self) -> Iterator[ColumnDefinition]:
+        """Yield the columns of all branches."""
+        yield from self.column
+        for nested in (*self.select, *self.unionAll):
+            yield from nested.all_columns()
 
     def may_repeat(self) -> bool:
         """Tell whether an element may have several rows."""
@@ -142,6 +149,11 @@ class ViewDefinition(BaseModel):
         """Yield the columns in the order of the table."""
         for select in self.select:
             yield from select.columns()
+
+    def all_columns(self) -> Iterator[ColumnDefinition]:
+        """Yield the columns of all branches of all unions."""
+        for select in self.select:
+            yield from select.all_columns()
 
     def has_one_row(self) -> bool:
         """Tell whether a resource has one row at most."""

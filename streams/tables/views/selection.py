@@ -12,6 +12,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.views.definition import ColumnDefinition, Select, ViewDefinition
 from fhirline.streams.tables.views.fhirpath.compiler import Evaluate, Scope, compile_fhirpath
 from fhirline.streams.tables.views.fhirpath.syntax import FhirPathError
+from fhirline.streams.tables.views.fhirpath.values import text
 from fhirline.streams.tables.views.view import Row
 
 Rows: TypeAlias = Callable[[Any, Scope], list[Row]]
@@ -26,12 +27,14 @@ _TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
 """What values of a FHIR type are in JSON, and how errors call them. All others are texts."""
 
 
-def compile_rows(definition: ViewDefinition, constants: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], list[Row]]:
-    """Compile a view to a function from a resource, whatever its type, to its rows.
+def compile_rows(
+    definition: ViewDefinition, constants: Mapping[str, Any], types: Mapping[str, str]
+) -> Callable[[Mapping[str, Any]], list[Row]]:
+    """Compile a view to a function from a resource, whatever its type, to its rows. ``types``: of untyped columns.
 
     Raises ConfigurationError, ``place: problem``. The function raises FhirPathError.
     """
-    compiler = _Compiler(constants)
+    compiler = _Compiler(constants, types)
     conditions = [
         (f"where[{number}]", compiler.expression(where.path, f"where[{number}].path"))
         for number, where in enumerate(definition.where)
@@ -52,8 +55,9 @@ def compile_rows(definition: ViewDefinition, constants: Mapping[str, Any]) -> Ca
 
 
 class _Compiler:
-    def __init__(self, constants: Mapping[str, Any]) -> None:
+    def __init__(self, constants: Mapping[str, Any], types: Mapping[str, str]) -> None:
         self._constants = constants
+        self._types = types
 
     def expression(self, text: str, place: str, type: str | None = None) -> Evaluate:
         try:
@@ -80,11 +84,15 @@ class _Compiler:
         return rows
 
     def _column(self, column: ColumnDefinition, place: str) -> Callable[[list[Any], Scope], Any]:
-        evaluate = self.expression(column.path, f"{place}.path", column.fhir_type)
-        kinds, called = _TYPES.get(column.fhir_type, ((str,), "a text"))
+        fhir_type = self._types.get(column.name, column.fhir_type)
+        evaluate = self.expression(column.path, f"{place}.path", fhir_type)
+        kinds, called = _TYPES.get(fhir_type, ((str,), "a text"))
         allows_boolean = bool in kinds
+        is_untyped = column.type is None and column.name not in self._types
 
         def checked(value: Any) -> Any:
+            if is_untyped and not isinstance(value, dict):
+                return text(value)
             if isinstance(value, Decimal):
                 value = int(value) if value == value.to_integral_value() else float(value)
             if not isinstance(value, kinds) or (value.__class__ is bool and not allows_boolean):

@@ -82,6 +82,54 @@ def test_collections_are_lists(tmp_path: Path) -> None:
     assert view.rows({"resourceType": "Task", "id": "t"}) == [("t", [])]
 
 
+def test_a_view_that_was_written_for_another_system_is_a_table(tmp_path: Path) -> None:
+    """Without a column ``resource_id``, without a key and without types, as most published views are."""
+    names = {"forEachOrNull": "name", "column": [{"name": "family", "path": "family"}]}
+    contacts = {"forEachOrNull": "telecom", "column": [{"name": "rank", "path": "rank"}]}
+    person = {"column": [{"name": "id", "path": "getResourceKey()"}, {"name": "named", "path": "name.exists()"}]}
+    view = load(tmp_path, {"name": "person", "resource": "Patient", "select": [person, names, contacts]})["person"]
+    assert [(column.name, column.type) for column in view.columns] == [
+        ("resource_id", "id"),
+        ("ordinal", "integer"),
+        ("id", "id"),
+        ("named", "boolean"),
+        ("family", "string"),
+        ("rank", "positiveInt"),
+    ]
+    assert view.key == ("resource_id", "ordinal")
+    telecom = [{"rank": 1}, {"rank": 2}]
+    assert view.rows({"resourceType": "Patient", "id": "p", "telecom": telecom}) == [
+        ("p", 1, "p", False, None, 1),
+        ("p", 2, "p", False, None, 2),
+    ]
+
+
+def test_a_key_begins_with_the_id_of_the_resource(tmp_path: Path) -> None:
+    view = load(tmp_path, selecting({"forEach": "note", "column": [NUMBER]}))["task"]
+    assert (view.columns[0].name, view.key) == ("resource_id", ("resource_id", "entry"))
+    assert view.rows({"resourceType": "Task", "id": "t", "note": [{}, {}]}) == [("t", 0), ("t", 1)]
+    with pytest.raises(ViewFailed, match="a part of one is NULL"):
+        view.rows({"resourceType": "Task", "note": [{}]})
+
+
+@pytest.mark.parametrize(
+    ("path", "type", "values"),
+    [
+        ("intent", "code", {"intent": "plan"}),
+        ("authoredOn", "dateTime", {"authoredOn": "2024-03"}),
+        ("input.value.ofType(decimal)", "decimal", {"input": [{"valueDecimal": 1.5}]}),
+        ("input.first().value", "string", {"input": [{"valueBoolean": True}]}),
+        ("extension('urn:x').value", "string", {"extension": [{"url": "urn:x", "valueDecimal": 1.5}]}),
+    ],
+)
+def test_the_type_of_a_column_that_states_none(tmp_path: Path, path: str, type: str, values: dict[str, Any]) -> None:
+    """R4 tells it, or else it is text."""
+    view = load(tmp_path, selecting(columns({"name": "x", "path": path})))["task"]
+    assert view.columns[1].type == type
+    [(_, value)] = view.rows({"resourceType": "Task", "id": "t", **values})
+    assert isinstance(value, float if type == "decimal" else str)
+
+
 def test_a_view_of_resource_has_rows_of_all_types(tmp_path: Path) -> None:
     view = load(tmp_path, {**TASK, "resource": "Resource"})["task"]
     assert view.has_rows_of("Slot")
@@ -96,7 +144,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "no name": ({"resource": "Task", "select": [columns()]}, "0.json: name: missing; it becomes the table's name"),
     "a name that is no SQL name": ({**TASK, "name": "my-task"}, "0.json: name: String should match"),
     "a table of our own": ({**TASK, "name": "event"}, "0.json: name: event is made by fhirline itself; choose another"),
-    "no id": (selecting({"column": [{"name": "code", "path": "code.text"}]}), "0.json: select[0].column[0]: the first"),
+    "an id in another place": (
+        selecting({"column": [{"name": "code", "path": "code.text"}, ID]}),
+        "0.json: column resource_id: has to be the first one, with the path getResourceKey()",
+    ),
     "a wrong expression": (
         selecting(columns({"name": "code", "path": "code.text)"})),
         "0.json: select[0].column[1].path: FHIRPath 'code.text)': character 10: unexpected ')'",
@@ -129,9 +180,9 @@ BAD: dict[str, tuple[Any, str]] = {
         selecting(columns(), constant=[{"name": "c", "valueCode": "x", "valueString": "x"}]),
         "0.json: constant[0]: write a name and one value, such as valueString",
     ),
-    "no key": (
-        selecting(columns(), {"forEach": "focus", "column": [{"name": "code", "path": "code"}]}),
-        "0.json: a resource may have several rows, and no column is tagged fhirline/primary-key; tag",
+    "a number of its own": (
+        selecting(columns(), {"forEach": "focus", "column": [{"name": "ordinal", "path": "type"}]}),
+        "0.json: column ordinal: no column is tagged fhirline/primary-key; tag those of the primary key, or give",
     ),
     "a reference to nothing": (
         selecting(columns({"name": "x", "path": "id", "tag": [{"name": "fhirline/references", "value": "a.b"}]})),
@@ -170,7 +221,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "column x: its type needs a whole number, but",
     ),
     "a boolean for a number": ({"name": "x", "path": "note.exists()", "type": "decimal"}, "but there is a boolean"),
-    "a number for a text": ({"name": "x", "path": "note.count()"}, "but there is a number"),
+    "a number for a text": ({"name": "x", "path": "note.count()", "type": "string"}, "but there is a number"),
     "an expression of the wrong type": ({"name": "x", "path": "id.startsWith(1)"}, "an expression does not fit Task/t"),
     "an object in a text": ({"name": "x", "path": "code & 'x'"}, "a text is needed here, but there is an object"),
 }
@@ -194,7 +245,7 @@ def test_rows_with_one_key_are_refused(tmp_path: Path) -> None:
     view = load(tmp_path, selecting({"column": [KEYED]}, twice))["task"]
     note = {"extension": [{"url": "a"}]}
     assert view.rows({"resourceType": "Task", "id": "t", "note": [note]}) == [("t", 0)]
-    with pytest.raises(ViewFailed, match=r"two rows have the same primary key.*tag other columns.*Task/t"):
+    with pytest.raises(ViewFailed, match=r"two rows have the same primary key.*tag a %rowIndex of each.*Task/t"):
         view.rows({"resourceType": "Task", "id": "t", "note": [note, note]})
 
 

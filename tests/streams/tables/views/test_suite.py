@@ -14,7 +14,8 @@ import pytest
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.views import View, ViewFailed
-from fhirline.streams.tables.views.loading import compile_view, read_definition
+from fhirline.streams.tables.views.compiling import compile_view
+from fhirline.streams.tables.views.loading import read_definition
 
 FOLDER = os.environ.get("SQL_ON_FHIR_TESTS")
 
