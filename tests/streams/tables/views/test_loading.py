@@ -15,6 +15,7 @@ ID = {"name": "resource_id", "path": "getResourceKey()", "type": "id"}
 KEY = {"name": "fhirline/primary-key", "value": "yes"}
 KEYED = {**ID, "tag": [KEY]}
 NUMBER = {"name": "entry", "path": "%rowIndex", "type": "integer", "tag": [KEY]}
+SHIPPED = load_views(base=BASE)
 TASK = {"name": "task", "resource": "Task", "select": [{"column": [ID, {"name": "code", "path": "code.text"}]}]}
 
 
@@ -38,10 +39,9 @@ def columns(*more: Any) -> dict[str, Any]:
 
 
 def test_a_folder_adds_views_and_replaces_shipped_ones(tmp_path: Path) -> None:
-    shipped = load_views(base=BASE)
-    assert "task" not in shipped
+    assert "task" not in SHIPPED
     views = load(tmp_path, TASK, {**TASK, "name": "patient", "resource": "Patient", "select": [columns()]})
-    assert views.keys() == {*shipped, "task"}
+    assert views.keys() == {*SHIPPED, "task"}
     assert [column.name for column in views["patient"].columns] == ["resource_id"]
     assert views["task"].rows({"resourceType": "Task", "id": "t", "code": {"text": "Call"}}) == [("t", "Call")]
     assert views["task"].rows({"resourceType": "List", "id": "t", "code": {"text": "Call"}}) == []
@@ -263,7 +263,7 @@ def test_rows_with_one_key_are_refused(tmp_path: Path) -> None:
     ids=str,
 )
 def test_hostile_shapes_give_rows_or_an_error_of_ours(resource: dict[str, Any]) -> None:
-    for view in load_views(base=BASE).values():
+    for view in SHIPPED.values():
         with suppress(ViewFailed):
             view.rows(resource)
 
@@ -272,7 +272,7 @@ def test_a_deep_resource_needs_no_deep_stack() -> None:
     item: dict[str, Any] = {"linkId": "0"}
     for number in range(1, 20_000):
         item = {"linkId": str(number), "item": [item]}
-    view = load_views(base=BASE)["questionnaire_answer"]
+    view = SHIPPED["questionnaire_answer"]
     rows = view.rows({"resourceType": "QuestionnaireResponse", "id": "q", "item": [item]})
     assert [row[1] for row in rows] == [*range(1, 20_001)]
     assert [row[2] for row in rows[:2]] == ["19999", "19998"]
