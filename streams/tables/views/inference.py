@@ -40,15 +40,15 @@ _FUNCTIONS: Final = {
         "empty not isDistinct hasValue startsWith endsWith contains matches all exists is".split(), "boolean"
     ),
     **dict.fromkeys("count length indexOf toInteger".split(), "integer"),
-    **dict.fromkeys(
-        "join split toString replace replaceMatches substring lower upper trim".split(),
-        "string",
-    ),
+    **dict.fromkeys("join split toString replace replaceMatches substring lower upper trim".split(), "string"),
     "toDecimal": "decimal",
     "getResourceKey": "id",
     "getReferenceKey": "id",
 }
 """Types of the results of functions. Those of all others are the types of their input."""
+
+_BOUNDARIES: Final = {"Period": "dateTime", **dict.fromkeys(_WHOLE, "decimal")}
+"""Types of the boundaries of what has boundaries of another type."""
 
 _SINGLE: Final = frozenset({"first", "last", "single", "join", "count", "empty", "exists", "all", "not", "hasValue"})
 _SUBSETS: Final = frozenset({"where", "select", "all", "exists", "repeat", "iif"})
@@ -143,7 +143,7 @@ class Inference:
             case None | This():
                 return context
             case Literal(value):
-                return Types(frozenset({_literal(value)}))
+                return Types(frozenset() if value is None else frozenset({_literal(value)}))
             case Variable("rowIndex"):
                 return Types(frozenset({"integer"}))
             case Variable(name):
@@ -168,7 +168,9 @@ class Inference:
                     return Types(frozenset({"boolean"}))
                 if sign == "&":
                     return Types(frozenset({"string"}))
-                return Types(_united(found).names, many=sign == "|")
+                if sign == "|":
+                    return Types(_united(found).names, many=True)
+                return Types(_computed(sign, _united(found).names))
             case Call():
                 return self._call(expression, context)
 
@@ -206,8 +208,8 @@ class Inference:
             type_name = named.name if isinstance(named, Member) else str(getattr(named, "value", ""))
             return self._of_type(call.base, type_name, context)
         if call.name == "extension":
-            base = self.infer(call.base, context)
-            return Types(frozenset({"Extension"}), many=True) if base else _UNKNOWN
+            self.infer(call.base, context)
+            return Types(frozenset({"Extension"}), many=True)
         base = self.infer(call.base, context)
         if call.name in ("getReferenceKey", "is"):
             if call.name == "getReferenceKey" and base.names is not None and "Reference" not in base.names:
@@ -221,8 +223,21 @@ class Inference:
             return Types(arguments[0].names, many=True)
         if call.name == "iif":
             return _united(arguments[1:])
+        if call.name in ("union", "combine"):
+            return Types(_united([base, *arguments]).names, many=True)
+        if call.name in ("lowBoundary", "highBoundary") and base.names is not None:
+            return Types(frozenset(_BOUNDARIES.get(name, name) for name in base.names))
         names_of_result = frozenset({_FUNCTIONS[call.name]}) if call.name in _FUNCTIONS else base.names
         return Types(names_of_result, (base.many and call.name not in _SINGLE) or call.name == "split")
+
+
+def _computed(sign: str, names: frozenset[str] | None) -> frozenset[str] | None:
+    """Return the types of what an arithmetic operator gives."""
+    if sign == "div":
+        return frozenset({"integer"})
+    if names is None or not names <= {*_WHOLE, "decimal"}:
+        return names
+    return frozenset({"decimal" if sign == "/" or "decimal" in names else "integer"})
 
 
 def _literal(value: Any) -> str:
@@ -285,8 +300,7 @@ def inferred_types(definition: ViewDefinition) -> dict[str, str]:
     if definition.resource not in RESOURCE_TYPES:
         return {}
     inference = Inference(definition)
-    for _ in inference.findings():
-        """Findings are for ``--check``."""
+    [*inference.findings()]  # it learns the types on its way
     untyped = {column.name for column in definition.all_columns() if column.type is None}
     found = {name: next(iter(names)) for name, names in inference.types.items() if names and len(names) == 1}
     return {name: type_name for name, type_name in found.items() if name in untyped and type_name in PRIMITIVES}
