@@ -26,6 +26,7 @@ COMMANDS = (
     "forget",
     "infermedica",
     "terminology",
+    "export",
     "conformance",
     "vendor",
 )
