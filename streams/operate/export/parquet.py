@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fhirline.config.private_files import FILE_MODE, private_folder
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.tables.batch import collect
@@ -44,7 +45,9 @@ class ParquetFiles:
 
     def add(self, record: ConsumerRecord) -> None:
         """Take a record. Raises UnfitRows."""
-        vendor = header(record.headers, "vendor") or "unknown"
+        vendor = header(record.headers, "vendor")
+        if vendor not in VENDORS:  # another producer's: it must not name a folder
+            vendor = "unknown"
         records = self._records.setdefault(vendor, [])
         records.append(record)
         if len(records) >= ROWS:

@@ -18,6 +18,7 @@ import orjson
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.private_files import open_private, private_folder
+from fhirline.mappers.instants import Instant
 from fhirline.streams.kafka.records import TopicPartition
 
 JOURNAL = ".export.json"
@@ -45,7 +46,8 @@ class Request:
 
     @property
     def since_ms(self) -> int:
-        return 0 if self.since is None else int(datetime.fromisoformat(self.since).timestamp() * 1000)
+        at = Instant.parse(self.since) if self.since is not None else None
+        return 0 if at is None else int(at.order[0] * 1000)
 
 
 @dataclass(slots=True)
