@@ -8,8 +8,18 @@ from hypothesis import settings
 from tests.support.ehr.fixture import ehr_server
 from tests.support.kafka.brokers import apache_kafka, broker, embedded, own_broker
 from tests.support.kafka.users import cluster
+from tests.support.postgres import own_postgres, postgres
 
-__all__ = ["apache_kafka", "broker", "cluster", "ehr_server", "embedded", "own_broker"]
+__all__ = [
+    "apache_kafka",
+    "broker",
+    "cluster",
+    "ehr_server",
+    "embedded",
+    "own_broker",
+    "own_postgres",
+    "postgres",
+]
 
 # A shell starts what runs in the background with Ctrl-C ignored, and what a test starts would inherit that: no Ctrl-C
 # that a test sends would reach it.
@@ -21,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--approve", action="store_true", help="write tests/golden/**/*.out.json anew; then read the diff")
 
 
-OF_THE_SESSION = ("ehr_server", "cluster", "apache_kafka")
+OF_THE_SESSION = ("ehr_server", "cluster", "apache_kafka", "postgres", "own_postgres")
 OF_A_MODULE = ("gateway", "leader", "mapped", "stack", "wheel")
 """Fixtures that take seconds to set up. All tests that share one run in one process of pytest-xdist."""
 

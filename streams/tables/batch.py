@@ -13,7 +13,7 @@ import orjson
 
 from fhirline.config.errors import FhirlineError
 from fhirline.streams.kafka.records import ConsumerRecord
-from fhirline.streams.tables.built_in import EVENT_FLAG, RECORD, flag_rows, record_row
+from fhirline.streams.tables.built_in import EVENT_FLAG, RECORD, flag_rows, header_values, record_row
 from fhirline.streams.tables.catalog import Catalog, Source
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.views.view import Row, ViewFailed
@@ -75,15 +75,16 @@ def _built_in(
     batch: Batch, catalog: Catalog, record: ConsumerRecord, resource_type: str, id: str, resource: Any
 ) -> None:
     key = f"{resource_type}/{id}"
+    named = header_values(record)
     for table in catalog.built_in:
         change = batch.changes.get(table.name)
         if change is None:
             change = batch.changes[table.name] = Change(table)
         change.ids.append(key)
         if record.value is not None and table is RECORD:
-            change.rows.append(record_row(record, resource_type, id))
+            change.rows.append(record_row(record, resource_type, id, named))
         elif resource is not None and table is EVENT_FLAG:
-            change.rows += flag_rows(record, key, resource, catalog.flag_system)
+            change.rows += flag_rows(key, resource, catalog.flag_system, named)
 
 
 def _resource(value: bytes, resource_type: str, id: str) -> dict[str, Any] | None:

@@ -130,9 +130,8 @@ def comment_event_view(store: Store) -> None:
         store.comment_column(EVENT, column, description)
 
 
-def record_row(record: ConsumerRecord, resource_type: str, resource_id: str) -> Row:
-    """Make the row of ``record``."""
-    named = _header_values(record)
+def record_row(record: ConsumerRecord, resource_type: str, resource_id: str, named: Mapping[str, str]) -> Row:
+    """Make the row of ``record``. ``named``: the values of its headers."""
     written = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat() if record.timestamp_ms else None
     key = f"{resource_type}/{resource_id}"
     return (
@@ -141,12 +140,11 @@ def record_row(record: ConsumerRecord, resource_type: str, resource_id: str) -> 
     )
 
 
-def flag_rows(record: ConsumerRecord, key: str, resource: Mapping[str, Any], system: str) -> list[Row]:
-    """Make the rows of ``event_flag``. ``system``: of the codes of flags."""
+def flag_rows(key: str, resource: Mapping[str, Any], system: str, named: Mapping[str, str]) -> list[Row]:
+    """Make the rows of ``event_flag``. ``system``: of the codes of flags. ``named``: the values of its headers."""
     found = [*_flags(resource, system)]
     if not found:
         return []
-    named = _header_values(record)
     event = tuple(named.get(name) for name in (VENDOR, TENANT, EVENT_KEY))
     return [
         (key, number, source, *event, flag, severity, places)
@@ -167,5 +165,6 @@ def _flags(resource: Mapping[str, Any], system: str) -> Iterator[tuple[str, str,
             yield "tag", tag["code"], None, None
 
 
-def _header_values(record: ConsumerRecord) -> dict[str, str]:
-    return {name: value.decode("utf-8", "replace").replace("\0", "") for name, value in record.headers if value}
+def header_values(record: ConsumerRecord) -> dict[str, str]:
+    """Return the headers as texts; PostgreSQL has no NUL in them."""
+    return {name: value.decode("utf-8", "replace").replace("\0", "") for name, value in record.headers}

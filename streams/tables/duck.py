@@ -34,9 +34,10 @@ class DuckStore(Store):
 
     types: ClassVar = {TEXT: "varchar", BOOLEAN: "boolean", WHOLE: "bigint", NUMBER: "double", INSTANT: "timestamptz"}
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: str, read_only: bool = False) -> None:
         super().__init__(schema)
         self._path = path
+        self._read_only = read_only
         self._connection = self._connected()
 
     @property
@@ -132,6 +133,11 @@ class DuckStore(Store):
             comment_event_view(self)  # DuckDB copies the comments of tables, and none of views
 
     def _connected(self) -> duckdb.DuckDBPyConnection:
+        if self._read_only:
+            if not self._path.exists():
+                raise ConfigurationError(f"FHIRLINE_TABLES_URL: {self._path}: no such file: start `fhirline tables`")
+            with self._errors():
+                return duckdb.connect(str(self._path), read_only=True)
         try:
             private_folder(self._path.parent)
         except OSError as error:

@@ -29,7 +29,7 @@ log = structlog.get_logger("tables")
 
 RETRY_SECONDS = 0.5
 RETRY_LONGEST = 15.0
-COMPLETE_SECONDS = 60.0
+NOTE_SECONDS = 60.0
 """Interval between two notes that all topics were read to their ends."""
 
 TOMBSTONE_SHARE = 0.8
@@ -59,7 +59,7 @@ class Follower:
         self._generation = 0
         self._gone: dict[str, schema.Known] = {}
         self._records = 0
-        self._completed = 0.0
+        self._noted = 0.0
         self._uncertain = False
         self._away = ""
         self.following = False
@@ -83,13 +83,11 @@ class Follower:
         try:
             self._patiently(lambda: self._prepare(drop_gone))
             while not self._stopping():
-                records = self._read()
-                if records:
+                if records := self._read():
                     self._write(records)
-                elif self._reader.at_end:
-                    self._patiently(self._at_end)
-                    if until_end:
-                        return
+                self._patiently(self._look_after)
+                if until_end and not records and self._reader.at_end:
+                    return
             self._erase_bytes()
         except Stopped:
             return
@@ -118,8 +116,9 @@ class Follower:
             schema.create_tables(store, planned.missing)
             planned = schema.plan(store, self._catalog)
         if self._missed_tombstones():
+            begun = time.time()
             self._rebuild(self._catalog, "tombstones may have been missed")
-            schema.note_complete(store)
+            schema.note_complete(store, begun)
         elif renewed := (*planned.missing, *planned.changed):
             self._rebuild(self._catalog.only(table.name for table in renewed), "views are new or have changed")
         self._gone = {name: known for name, known in schema.known_tables(store).items() if name in planned.gone}
@@ -190,6 +189,7 @@ class Follower:
         store = self._store
         if self._done(moves):
             return
+        log.debug("transaction", records=batch.records, rows=batch.rows)
         with store.transaction():
             move(store, moves, self._topics.ids)
             self._require_known_tables()
@@ -246,19 +246,22 @@ class Follower:
                 records=len(batch.unreadable),
                 first=batch.unreadable[0],
             )
-        log.debug("batch", records=batch.records, rows=batch.rows, seconds=round(seconds, 3))
+        log.debug("committed", records=batch.records, rows=batch.rows, seconds=round(seconds, 3))
 
-    # -- at the end of the topics
+    # -- now and then
 
-    def _at_end(self) -> None:
+    def _look_after(self) -> None:
+        """Note when all topics were read to their ends, and erase the bytes of deleted rows, about once a minute."""
+        if (complete_at := self._reader.complete_at()) is None:
+            return
         now = time.monotonic()
-        if self.complete and now - self._completed < COMPLETE_SECONDS:
+        if self.complete and now - self._noted < NOTE_SECONDS:
             return
         if self._missed_tombstones():
             self._rebuild(self._catalog, "tombstones may have been missed")
             self._generation = schema.generation(self._store)
-        schema.note_complete(self._store)
-        self._completed = now
+        schema.note_complete(self._store, complete_at)
+        self._noted = now
         if not self.complete:
             self.complete = True
             log.info("complete", records=self._records)

@@ -15,8 +15,11 @@ DUCK = "duckdb:"
 FORMS = "postgresql://user@host:port/database or duckdb:FILE"
 
 
-def open_store(settings: Settings) -> Store:
-    """Open the database. Raises ConfigurationError, or StoreAway where it does not answer."""
+def open_store(settings: Settings, read_only: bool = False) -> Store:
+    """Open the database. ``read_only``: a DuckDB file must be there, and is not changed.
+
+    Raises ConfigurationError, or StoreAway where it does not answer.
+    """
     url = settings.tables_url
     if url is None:
         raise ConfigurationError(f"{URL} is not set: name the database of the tables, {FORMS}")
@@ -30,7 +33,7 @@ def open_store(settings: Settings) -> Store:
         _require("duckdb", "pyarrow")
         from fhirline.streams.tables.duck import DuckStore
 
-        return DuckStore(Path(url.removeprefix(DUCK)), settings.tables_schema)
+        return DuckStore(Path(url.removeprefix(DUCK)), settings.tables_schema, read_only)
     raise ConfigurationError(f"{URL}: must be {FORMS}")
 
 

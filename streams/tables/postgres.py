@@ -18,6 +18,9 @@ CONNECT_SECONDS = 10
 ALIVE = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 """A database that vanished without a word is noticed within a minute."""
 
+LOCK_SECONDS = 60
+"""How long a rebuilt table waits for queries that read the old one."""
+
 REFUSED = ("28", "3D", "42")
 """SQLSTATE classes that waiting does not resolve: authorization, no such database, privileges and definitions."""
 
@@ -71,6 +74,8 @@ class PostgresStore(Store):
         return bool(self.rows("select 1 from pg_namespace where nspname = ?", [self.schema]))
 
     def lock_positions(self) -> None:
+        # What follows replaces tables. A query that runs for long must not make all other readers and writers wait.
+        self.run(f"set local lock_timeout = '{LOCK_SECONDS}s'")
         self.rows(f"select next from {self.of('_positions')} order by topic, partition for update")
 
     def create_indexes(self, table: Table, name: str) -> None:
@@ -119,7 +124,7 @@ class PostgresStore(Store):
             yield
         except psycopg.Error as error:
             state = error.sqlstate or ""
-            reason = f"{type(error).__name__} ({state})" if state else str(error).strip().splitlines()[-1]
+            reason = f"{type(error).__name__} ({state})" if state else str(error).strip().partition("\n")[0]
             shown = f"{self.name}: {f'{what}: ' if what else ''}{reason}"
             if isinstance(error, psycopg.OperationalError) and not _refused(error):
                 raise StoreAway(shown) from None

@@ -12,6 +12,7 @@ the positions up to which these were read.
 the topic no longer has are carried over from the old table, where both have the columns.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
@@ -78,6 +79,7 @@ class Rebuild:
 
         Raises as `of_views` does.
         """
+        begun = time.time()
         self._create()
         with Scanner(self._settings, self._progress) as scanner:
             self._load(scanner, dict.fromkeys(topics.partitions))
@@ -85,7 +87,7 @@ class Rebuild:
                 self._store.lock_positions()
                 replace_positions(self._store, self._read, topics.ids)
                 replace(self._store, self._tables)
-                note_complete(self._store)
+                note_complete(self._store, begun)
         return self._records
 
     def _create(self) -> None:

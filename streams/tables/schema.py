@@ -8,7 +8,7 @@ whether rows were deleted whose bytes a DuckDB file still has.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.built_in import BUILT_IN, EVENT, create_event_view
@@ -84,8 +84,9 @@ def complete_at(store: Store) -> float:
     return at.timestamp()
 
 
-def note_complete(store: Store) -> None:
-    store.run(f"update {store.of(STATE)} set complete_at = now()")
+def note_complete(store: Store, at: float) -> None:
+    moment = datetime.fromtimestamp(at, UTC).isoformat()
+    store.run(f"update {store.of(STATE)} set complete_at = cast(? as timestamptz)", [moment])
 
 
 def is_erased(store: Store) -> bool:

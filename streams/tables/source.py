@@ -34,6 +34,7 @@ class Reader:
         self._settings = settings
         self._group = tables_group(settings)  # librdkafka requires one; nothing is committed
         self._ends: set[TopicPartition] = set()
+        self._ended_at: dict[TopicPartition, float] = {}
         self._next: dict[TopicPartition, int | None] = {}
         self._consumer = new_client(
             Consumer,
@@ -57,6 +58,7 @@ class Reader:
         """Read on from these offsets; None: from the beginning."""
         self._next = dict(positions)
         self._ends.clear()
+        self._ended_at.clear()
         self._consumer.assign(
             [
                 confluent_kafka.TopicPartition(*partition, OFFSET_BEGINNING if offset is None else offset)
@@ -89,6 +91,16 @@ class Reader:
     def at_end(self) -> bool:
         """Whether every partition was read to the end that its leader last reported."""
         return self._ends.issuperset(self._next)
+
+    def complete_at(self) -> float | None:
+        """Return since when every partition has been at its end, or was last, in UNIX seconds; None for never.
+
+        While records keep coming, the partitions are hardly ever all at their ends in the same moment.
+        """
+        if not self._ended_at.keys() >= self._next.keys():
+            return None
+        moving = [self._ended_at[partition] for partition in self._next if partition not in self._ends]
+        return min(moving, default=time.time())
 
     def range(self, partition: TopicPartition) -> tuple[int, int]:
         """Return the first and the end offset of a partition."""
@@ -131,6 +143,7 @@ class Reader:
     def _failed(self, partition: TopicPartition, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
             self._ends.add(partition)
+            self._ended_at[partition] = time.time()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise OutOfRange(partition)
         elif error.code() in DENIED:

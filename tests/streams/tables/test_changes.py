@@ -1,0 +1,212 @@
+"""What changes under the tables: views, topics, definitions, and patients who are erased."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.tables import schema
+from fhirline.streams.tables.catalog import load_catalog
+from fhirline.streams.tables.open_store import open_store
+from fhirline.streams.tables.rebuild import Rebuild
+from fhirline.streams.tables.topics import read_topics
+from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.paths import CONFIG
+from tests.support.postgres import Postgres
+from tests.support.tables import different, expected, held, keep, published, write
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(params=["duckdb", "postgresql"])
+def kept(request: pytest.FixtureRequest, own_broker: RunningBroker, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a broker with the golden cases' records, and of a database of each kind."""
+    if request.param == "duckdb":
+        yield own_broker.settings(tables_url=f"duckdb:{tmp_path}/tables.duckdb")
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    with server.database() as database:
+        yield own_broker.settings(tables_url=database.url, tables_password=server.password)
+
+
+def in_database(settings: Settings, statement: str) -> list[Any]:
+    store = open_store(settings)
+    try:
+        return store.rows(statement)
+    finally:
+        store.close()
+
+
+def wrong(settings: Settings) -> dict[str, str]:
+    store = open_store(settings)
+    try:
+        return different(held(store.rows), expected(settings))
+    finally:
+        store.close()
+
+
+def erased(records: list[ProducerRecord], patient: str) -> list[ProducerRecord]:
+    """Return tombstones of a patient and of all that refers to the patient."""
+    named = patient.encode()
+    theirs = {record.key: record for record in records if named in record.key or named in (record.value or b"")}
+    return [replace(record, value=None) for record in theirs.values() if not record.topic.startswith("normalizer")]
+
+
+def test_rows_of_an_erased_patient_go_and_the_bytes_too(kept: Settings) -> None:
+    """The patient's name is in the file before, and the rewritten file does not have it."""
+    mark = secrets.token_hex(32)
+    records = published(kept)
+    found = next(each for each in records if each.topic == "fhir.r4.Patient" and b'"family"' in (each.value or b""))
+    patient = orjson.loads(found.value or b"")
+    for name in patient["name"]:
+        name["family"] = mark
+    records.append(replace(found, value=orjson.dumps(patient)))
+    write(kept, records)
+    keep(kept)
+    file = Path((kept.tables_url or "").removeprefix("duckdb:"))
+    if file.is_file():
+        assert mark.encode() in file.read_bytes()
+    assert in_database(kept, f"select count(*) from fhir.patient where family = '{mark}'") == [(1,)]
+    tombstones = erased(records, found.key.decode())
+    assert len(tombstones) > 1
+    write(kept, tombstones)
+    keep(kept)
+    assert wrong(kept) == {}
+    ids = ", ".join(f"'{record.key.decode()}'" for record in tombstones)
+    assert in_database(kept, f"select count(*) from fhir.record where record_key in ({ids})") == [(0,)]
+    if file.is_file():
+        assert [name for name in os.listdir(file.parent) if mark.encode() in (file.parent / name).read_bytes()] == []
+    assert in_database(kept, "select erased from fhir._state") == [(False,)]
+
+
+def folder_with(path: Path, **changes: Any) -> Path:
+    """Make a folder with the view ``patient`` changed, and with new ones. A change is made in the document."""
+    path.mkdir(exist_ok=True)
+    for name, change in changes.items():
+        document = orjson.loads((CONFIG / "views" / "patient.json").read_bytes())
+        document["name"] = name
+        change(document["select"][0]["column"])
+        (path / f"{name}.json").write_bytes(orjson.dumps(document))
+    return path
+
+
+def one_more(columns: list[Any]) -> None:
+    columns.append({"name": "names", "path": "name.count()", "type": "integer", "description": "Number of names."})
+
+
+def test_a_changed_and_a_new_view_are_rebuilt_alone(kept: Settings, tmp_path: Path) -> None:
+    records = published(kept)
+    write(kept, records)
+    keep(kept)
+    digests = dict(in_database(kept, "select name, digest from fhir._tables"))
+    views = folder_with(tmp_path / "views", patient=one_more, people=one_more)
+    changed = kept.model_copy(update={"tables_views": views})
+    write(kept, records[: len(records) // 2])  # the rebuilt tables are as far as the others, then all follow on
+    keep(changed)
+    assert wrong(changed) == {}
+    now = dict(in_database(kept, "select name, digest from fhir._tables"))
+    assert {name for name in now if now[name] != digests.get(name)} == {"patient", "people"}
+    assert in_database(kept, "select count(*) from fhir.people where names > 0") != [(0,)]
+
+
+def test_the_table_of_a_gone_view_is_kept_without_the_erased_or_dropped(kept: Settings, tmp_path: Path) -> None:
+    records = published(kept)
+    write(kept, records)
+    keep(kept.model_copy(update={"tables_views": folder_with(tmp_path / "views", people=one_more)}))
+    [(before,)] = in_database(kept, "select count(*) from fhir.people")
+    patient = next(each for each in records if each.topic == "fhir.r4.Patient")
+    write(kept, [replace(patient, value=None)])
+    keep(kept)
+    assert in_database(kept, "select count(*) from fhir.people") == [(before - 1,)]
+    keep(kept, drop_gone=True)
+    assert wrong(kept) == {}
+    with pytest.raises(ConfigurationError):
+        in_database(kept, "select count(*) from fhir.people")
+
+
+def test_topics_that_were_made_anew_are_refused_until_all_is_rebuilt(
+    kept: Settings, request: pytest.FixtureRequest
+) -> None:
+    from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+
+    records = published(kept)
+    write(kept, records)
+    keep(kept)
+    with EmbeddedBroker() as other:
+        create_topics(other.bootstrap)
+        elsewhere = kept.model_copy(update={"bootstrap": other.bootstrap})
+        write(elsewhere, records[: len(records) // 2])
+        with pytest.raises(ConfigurationError, match=r"was made anew.*tables rebuild --all"):
+            keep(elsewhere)
+        store = open_store(elsewhere)
+        try:
+            Rebuild(elsewhere, store, load_catalog(elsewhere)).of_everything(read_topics(elsewhere))
+        finally:
+            store.close()
+        write(elsewhere, records[len(records) // 2 :])
+        keep(elsewhere)
+        assert wrong(elsewhere) == {}
+
+
+def test_who_may_have_missed_tombstones_rebuilds_all(kept: Settings) -> None:
+    """Rows of a patient whose tombstone compaction has removed meanwhile: no record tells of them any more."""
+    write(kept, published(kept))
+    keep(kept)
+    store = open_store(kept)
+    try:
+        store.run("insert into fhir.patient (resource_id, family) values ('gone', 'Erased')")
+        store.run("update fhir._state set complete_at = complete_at - interval '30 hours'")
+    finally:
+        store.close()
+    assert wrong(kept) != {}
+    keep(kept)
+    assert wrong(kept) == {}
+
+
+def test_everything_has_a_comment_and_readers_keep_their_grants(own_broker: RunningBroker, postgres: Postgres) -> None:
+    with postgres.database() as database:
+        settings = own_broker.settings(tables_url=database.url, tables_password=postgres.password)
+        keep(settings)
+        uncommented = database.rows(
+            "select c.relname, a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 "
+            "join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'fhir' and c.relkind in ('r', 'v') "
+            "and c.relname not like E'\\\\_%' and not a.attisdropped "
+            "and (col_description(c.oid, a.attnum) is null or obj_description(c.oid) is null)"
+        )
+        assert uncommented == []
+        database.rows(f"create role reads_{database.name}; grant select on fhir.patient to reads_{database.name}")
+        store, catalog = open_store(settings), load_catalog(settings)
+        try:
+            before = schema.generation(store)
+            Rebuild(settings, store, catalog.only(["patient"])).of_views()
+            assert schema.generation(store) > before
+        finally:
+            store.close()
+        assert database.rows(f"select has_table_privilege('reads_{database.name}', 'fhir.patient', 'select')") == [
+            (True,)
+        ]
+        assert database.rows(
+            "select count(*) from pg_indexes where schemaname = 'fhir' and tablename = 'patient' "
+            "and indexdef like '%(identifier)%'"
+        ) == [(1,)]
+
+
+def test_a_password_in_the_url_and_a_wrong_one_are_refused(own_broker: RunningBroker, postgres: Postgres) -> None:
+    with postgres.database() as database:
+        url = database.url.replace("@", f":{postgres.password}@")
+        for given in (
+            {"tables_url": url},
+            {"tables_url": database.url, "tables_password": "wrong"},
+            {"tables_url": f"{database.url}x", "tables_password": postgres.password},
+        ):
+            with pytest.raises(ConfigurationError) as refused:
+                open_store(own_broker.settings(**given))
+            assert postgres.password not in str(refused.value)

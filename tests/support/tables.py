@@ -1,0 +1,291 @@
+"""Records for tests of ``fhirline tables``, and what its tables must hold then, computed from the topics.
+
+The expectation reads the topics by itself. Rows of the tables that views make come from the views, which have tests of
+their own (tests/streams/tables/views), rows of eight of them from code that a person wrote, and ``record``,
+``event_flag`` and ``event`` are computed here from headers and JSON.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from confluent_kafka import Producer
+from prometheus_client import CollectorRegistry
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.factory import build_normalizer
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
+from fhirline.streams.demo.webhooks import samples
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent, produce
+from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step4_normalize.map_event import map_event
+from fhirline.streams.tables.catalog import load_catalog
+from fhirline.streams.tables.follower import Follower
+from fhirline.streams.tables.metrics import TablesMetrics
+from fhirline.streams.tables.open_store import open_store
+from fhirline.streams.tables.table import INSTANT, kind_of, table_of
+from fhirline.streams.tables.topics import TOPICS, read_topics
+from fhirline.streams.tables.views import load_views
+from fhirline.topics.declared import SHARED_TYPES, canonical_topic
+from fhirline.topics.partition import partition_for
+from tests.streams.tables.views import test_independent as by_hand
+from tests.support.cases import BASE, cases
+from tests.support.processes import Command, command
+from tests.support.receiving import environment
+from tests.support.waiting import LIMIT
+
+Rows = Counter[str]
+"""The rows of a table as texts, counted."""
+
+BY_HAND = {
+    "patient": by_hand.patient,
+    "encounter_status_history": by_hand.encounter_status_history,
+    "appointment": by_hand.appointment,
+    "observation": by_hand.observation,
+    "dosage": by_hand.dosage,
+    "questionnaire_answer": by_hand.questionnaire_answer,
+    "lineage": by_hand.lineage,
+    "resource_flag": by_hand.resource_flag,
+}
+FLAGS = f"{BASE}/CodeSystem/data-quality"
+
+
+def published(settings: Settings, rounds: int = 1) -> list[ProducerRecord]:
+    """Return what workers publish of all golden cases, outcomes and Practitioners too, in ``rounds`` tenants a case.
+
+    Keys that are written to two partitions are left out: which of their values is the last one is not defined
+    (docs/delivery.md, "What is not there yet").
+    """
+    first = [record for number, case in enumerate(cases()) for record in _of_case(case, settings, f"case-{number}")]
+    places: dict[bytes, set[int | None]] = {}
+    for record in first:
+        places.setdefault(record.key, set()).add(record.partition)
+    first = [record for record in first if len(places[record.key]) == 1]
+    return [_in_round(record, number) for number in range(rounds) for record in first]
+
+
+def _in_round(record: ProducerRecord, number: int) -> ProducerRecord:
+    """Return the record of another resource with the same content: its id, and all that refer to it, end otherwise."""
+    if number == 0:
+        return record
+    resource_type, _, id = record.key.decode().partition("/")
+    renamed = f"{id[:-4]}{number:04x}"
+    value = (record.value or b"").replace(id.encode(), renamed.encode())
+    return replace(record, key=f"{resource_type}/{renamed}".encode(), value=value)
+
+
+def _of_case(case: Any, settings: Settings, tenant: str) -> Iterator[ProducerRecord]:
+    normalize, memory = case.normalizer(), InMemoryState()
+    for number, (envelope, body) in enumerate(zip(case.envelopes(), case.events, strict=True)):
+        received = Instant.parse(envelope.received_at.text)
+        assert received is not None
+        raw = raw_record(case.vendor, tenant, orjson.dumps(body), received, case.route_event, 64).at(0, number)
+        yield from _published(raw, normalize, memory, settings)
+
+
+def of_the_demo(settings: Settings) -> Iterator[ProducerRecord]:
+    """Return what workers publish of the webhooks that `make demo` sends, received in one minute of June 2024."""
+    normalize, memory = build_normalizer(settings), InMemoryState()
+    for number, sample in enumerate(samples()):
+        received = Instant.parse(f"2024-06-01T12:00:{number:02}Z")
+        assert received is not None
+        event = sample.route.removeprefix("/") or None
+        raw = raw_record(sample.vendor, "default", orjson.dumps(sample.body), received, event, 64).at(0, number)
+        yield from _published(raw, normalize, memory, settings)
+
+
+def _published(
+    raw: ConsumerRecord, normalize: Normalizer, memory: InMemoryState, settings: Settings
+) -> Iterator[ProducerRecord]:
+    made = map_event(raw, normalize, memory, settings.partitions)
+    memory.apply(made.state_updates)
+    headers = next((record.headers for record in made.records if record.topic in TOPICS), [])
+    yield from (record for record in made.records if record.topic in TOPICS)
+    for output in made.normalized.outputs if made.normalized else ():
+        if (resource_type := output.resource["resourceType"]) in SHARED_TYPES:
+            partition = partition_for(output.key, settings.partitions)
+            yield ProducerRecord(canonical_topic(resource_type), output.key.encode(), output.value, partition, headers)
+
+
+def write(settings: Settings, records: Iterable[ProducerRecord]) -> None:
+    producer = Producer(producer_config(settings))
+    for record in records:
+        produce(producer, record)
+        producer.poll(0)
+    assert producer.flush(LIMIT) == 0
+
+
+@contextmanager
+def keeping(settings: Settings, *arguments: str, **environ: str) -> Iterator[Command]:
+    """Run ``fhirline tables`` until the context ends."""
+    own = {"FHIRLINE_PARTITIONS": str(settings.partitions), **environ}
+    with command("tables", *arguments, environ=environment(settings.bootstrap, **own)) as process:
+        yield process
+
+
+def keep_once(settings: Settings, *arguments: str, **environ: str) -> Command:
+    """Run ``fhirline tables --once`` to its end."""
+    with keeping(settings, "--once", *arguments, **environ) as process:
+        process.wait(LIMIT)
+    return process
+
+
+def keep(settings: Settings, **how: bool) -> None:
+    """Do in this process what ``fhirline tables --once`` does."""
+    store = open_store(settings)
+    try:
+        follower = Follower(
+            settings,
+            store,
+            load_catalog(settings),
+            read_topics(settings),
+            TablesMetrics(CollectorRegistry()),
+            lambda: False,
+        )
+        follower.run(until_end=True, **how)
+    finally:
+        store.close()
+
+
+# -- what the tables must hold
+
+
+def expected(settings: Settings) -> dict[str, Rows]:
+    """Compute every table from what the topics hold now."""
+    folders = () if settings.tables_views is None else (settings.tables_views,)
+    newest: dict[tuple[str, bytes], ConsumerRecord] = {}
+    with Scanner(settings) as scanner:
+        for message in scanner.read(dict.fromkeys(scanner.topic_partitions(TOPICS))):
+            record = from_confluent(message)
+            newest[record.topic, record.key or b""] = record
+    living = [(record, orjson.loads(record.value)) for record in newest.values() if record.value is not None]
+    found: dict[str, Rows] = {"record": Counter(), "event_flag": Counter(), "event": Counter()}
+    for view in load_views(*folders, base=BASE).values():
+        kinds = [kind_of(column) for column in table_of(view).columns]
+        names = [column.name for column in view.columns]
+        rows = found[view.name] = Counter()
+        for _, resource in living:
+            if not view.has_rows_of(resource["resourceType"]):
+                continue
+            if view.name in BY_HAND and not folders:
+                made = [tuple(row[name] for name in names) for row in BY_HAND[view.name](resource)]
+            else:
+                made = view.rows(resource)
+            for row in made:
+                rows[
+                    text([at(value) if kind == INSTANT else value for kind, value in zip(kinds, row, strict=True)])
+                ] += 1
+    events: dict[tuple[Any, ...], dict[str, Any]] = {}
+    flags: dict[tuple[Any, ...], dict[str, bool]] = {}
+    for record, resource in living:
+        headers = {name: value.decode() for name, value in record.headers}
+        key = (record.key or b"").decode()
+        written = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+        event = (headers["vendor"], headers["tenant"], headers["event-key"])
+        found["record"][
+            text(
+                [
+                    *(key, *key.split("/"), record.topic, record.partition, record.offset, written),
+                    *(headers[name] for name in ("vendor", "tenant", "event-type", "event-key", "raw")),
+                    *(headers["mapping-version"], headers["tables-version"], at(headers["occurred-at"])),
+                ]
+            )
+        ] += 1
+        for number, (source, flag, severity, places) in enumerate(_flags(resource), 1):
+            found["event_flag"][text([key, number, source, *event, flag, severity, places])] += 1
+            serious = severity in ("warning", "error", "fatal")
+            flags.setdefault(event, {})[flag] = flags.get(event, {}).get(flag, False) or serious
+        if resource["resourceType"] in ("Provenance", "OperationOutcome"):
+            known = events.get(event)
+            kind = resource["resourceType"]  # of two Provenances, the one with the least key: rounds of the same events
+            if known is None or kind > known["type"] or (kind == known["type"] and key < known["key"]):
+                occurred = at(headers["occurred-at"])
+                assert occurred is not None
+                events[event] = {
+                    "type": resource["resourceType"],
+                    "key": key,
+                    "row": [
+                        *(headers["vendor"], headers["tenant"], headers["event-type"], headers["event-key"]),
+                        *(headers["raw"], headers["mapping-version"], occurred, written),
+                        round((written - occurred).total_seconds(), 3),
+                        resource["resourceType"] == "Provenance",
+                    ],
+                }
+    for event, named in events.items():
+        own = flags.get(event, {})
+        found["event"][text([*named["row"], sum(own.values()), " ".join(sorted(own)) or None])] += 1
+    return found
+
+
+def _flags(resource: dict[str, Any]) -> Iterator[tuple[str, str, str | None, str | None]]:
+    if resource["resourceType"] == "OperationOutcome":
+        for issue in resource["issue"]:
+            [coding] = issue["details"]["coding"]
+            assert coding["system"] == FLAGS
+            yield "issue", coding["code"], issue["severity"], "\n".join(issue.get("expression", [])) or None
+    else:
+        for tag in resource["meta"]["tag"]:
+            if tag["system"] == FLAGS:
+                yield "tag", tag["code"], None, None
+
+
+def at(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)
+
+
+def text(row: Iterable[Any]) -> str:
+    """Write a row so that rows of both databases and expected ones can be compared."""
+    return orjson.dumps([_plain(value) for value in row]).decode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def different(found: Mapping[str, Rows], wanted: Mapping[str, Rows]) -> dict[str, str]:
+    """Return how tables differ from the expected ones: how many rows are missing, how many are too many."""
+    return {
+        name: f"{(wanted[name] - found.get(name, Counter())).total()} missing, "
+        f"{(found.get(name, Counter()) - wanted[name]).total()} too many of {wanted[name].total()}"
+        for name in wanted
+        if found.get(name) != wanted[name]
+    }
+
+
+def held(rows: Any, schema: str = "fhir") -> dict[str, Rows]:
+    """Return the tables of a database. ``rows``: runs a statement and returns its rows."""
+    names = [
+        name
+        for (name,) in rows(f"select table_name from information_schema.tables where table_schema = '{schema}'")
+        if not name.startswith("_")
+    ]
+    return {name: Counter(map(_held_row(name), rows(f'select * from {schema}."{name}"'))) for name in names}
+
+
+def _held_row(name: str) -> Any:
+    if name != "event":
+        return text
+    return lambda row: text([round(value, 3) if number == 8 else value for number, value in enumerate(row)])
+
+
+def duck_rows(path: Path) -> Any:
+    """Return a function that runs a statement on a closed DuckDB file."""
+    import duckdb
+
+    def rows(statement: str) -> list[Any]:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            return connection.execute(statement).fetchall()
+
+    return rows
