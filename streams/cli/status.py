@@ -98,8 +98,10 @@ def status(
 
 def _summary(settings: Settings, sources: "Sequence[Source]", now: "Reading", before: "Reading | None") -> "Status":
     from fhirline.streams.operate.status.summary import summarize
+    from fhirline.streams.operate.status.warehouse import read_tables
 
-    return summarize(settings.bootstrap, declared(settings), sources, now, before)
+    tables = read_tables(settings, now.ends)
+    return summarize(settings.bootstrap, declared(settings), sources, now, before, tables)
 
 
 def _live(settings: Settings, sources: "Sequence[Source]", reader: "Reader", every: float, topics: bool) -> None:
@@ -172,6 +174,10 @@ def _tables(found: "Status", topics: bool) -> Iterator[Rows]:
         ("topic", "records", "per s"),
         [(volume.topic, _known(volume.records), _known(volume.rate)) for volume in volumes],
     )
+    if (tables := found.tables) is not None:
+        age = None if tables.complete_at is None else found.at - tables.complete_at
+        state = (tables.database, _known(tables.lag), _known(tables.lag_most), tables.problem or _age(age))
+        yield ("sql tables", "lag", "largest", "complete"), [state]
 
 
 def _inflows(inflows: "Iterable[Inflow]") -> Iterator[Sequence[Cell]]:

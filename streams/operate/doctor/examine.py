@@ -10,7 +10,7 @@ from fhirline.streams.kafka.acl_check import missing
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.connect import connect
 from fhirline.streams.kafka.embedded_quirks import is_embedded
-from fhirline.streams.operate.doctor import cluster, configuration, machine, mapping, work
+from fhirline.streams.operate.doctor import cluster, configuration, machine, mapping, warehouse, work
 from fhirline.streams.operate.doctor.finding import Finding, Level, ok, problem
 from fhirline.streams.operate.status.reading import Reader
 from fhirline.streams.operate.status.summary import sources_of, summarize
@@ -68,6 +68,7 @@ def at_the_cluster(settings: Settings, timeout: float) -> Iterator[Finding]:
             _topics(settings, len(brokers), timeout, is_embedded(metadata.cluster_id)),
             _work(settings, timeout),
             mapping.coverage(settings),
+            warehouse.database(settings),
         ]
     for findings in checks:
         yield from _unless_it_fails(findings)

@@ -9,6 +9,7 @@ from fhirline.config.vendors import Vendors
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.operate.status.groups import Group
 from fhirline.streams.operate.status.reading import Ends, Reading
+from fhirline.streams.operate.status.warehouse import TablesState
 from fhirline.topics.declared import CONTRIBUTIONS, ENRICHED, Topic, dead_letter_topic, enriched_topic, raw_topic
 
 ALL = "all"
@@ -64,6 +65,7 @@ class Status:
     others: tuple[Volume, ...]
     members: tuple[Members, ...]
     exact: bool
+    tables: TablesState | None = None
 
     @property
     def lag(self) -> int | None:
@@ -107,6 +109,7 @@ class Status:
                 {"topic": volume.topic, "records": volume.records, "recordsPerSecond": volume.rate}
                 for volume in (*self.canonical, *self.others)
             ],
+            **({} if self.tables is None else {"tables": self.tables.as_json()}),
         }
 
 
@@ -133,7 +136,12 @@ def sources_of(settings: Settings, vendors: Vendors) -> tuple[Source, ...]:
 
 
 def summarize(
-    bootstrap: str, topics: Iterable[Topic], sources: Iterable[Source], now: Reading, before: Reading | None
+    bootstrap: str,
+    topics: Iterable[Topic],
+    sources: Iterable[Source],
+    now: Reading,
+    before: Reading | None,
+    tables: TablesState | None = None,
 ) -> Status:
     """Summarize the reading ``now``. Rates need a reading ``before``."""
     sources = tuple(sources)
@@ -147,6 +155,7 @@ def summarize(
         tuple(volume for volume in volumes if not volume.topic.startswith("fhir.r4.") and volume.topic not in shown),
         tuple(_members(group, sources, now) for group in now.groups.values()),
         now.exact,
+        tables,
     )
 
 

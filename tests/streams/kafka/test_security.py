@@ -64,7 +64,7 @@ def written(settings: Settings, topic: str) -> int:
 
 
 def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_path: Path) -> None:
-    """Webhook → gateway → worker → resources; file → ingest; survey → enrich → worker; each with its own user."""
+    """Webhook → gateway → worker → resources → tables; file → ingest; survey → enrich; each with its own user."""
     file = tmp_path / "events.ndjson"
     file.write_bytes(orjson.dumps(orjson.loads((SAMPLES / "altibbi-recommendation.json").read_bytes())))
     with InfermedicaServer() as api:
@@ -90,6 +90,10 @@ def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_p
             bundles = awaited(cluster.settings, BUNDLE, 3, worker)
             assert all(each["resourceType"] == "Bundle" for each in bundles)
             assert awaited(cluster.settings, canonical_topic("RiskAssessment"), 1, worker)  # of the enriched survey
+            tables = {"FHIRLINE_TABLES_URL": f"duckdb:{tmp_path}/tables.duckdb"}
+            for arguments in (("--once",), ("rebuild", "risk")):
+                with command("tables", *arguments, environ=cluster.environ("tables", **tables)) as process:
+                    assert process.wait() == 0, process.output
             for process in (worker, enrich):
                 assert process.running, process.output
                 assert process.stop() == 0, process.output
@@ -104,6 +108,7 @@ def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_p
         ("worker", Grant("Topic", BUNDLE, "Write")),
         ("enrich", Grant("Group", f"{GROUP}.enrich", "Read")),
         ("gateway", Grant("Topic", raw_topic("mediquo"), "Write")),
+        ("tables", Grant("Topic", canonical_topic("Patient"), "Read")),
     ],
     ids=lambda each: each if isinstance(each, str) else f"{each.operation} {each.name}",
 )

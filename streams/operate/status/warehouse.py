@@ -1,0 +1,66 @@
+"""How far the SQL tables are behind the topics, by their own positions. Nothing is read where no database is set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.operate.status.reading import Ends
+from fhirline.streams.tables.open_store import open_store
+from fhirline.streams.tables.positions import read_positions
+from fhirline.streams.tables.schema import complete_at, exists
+from fhirline.streams.tables.store import Store, StoreAway
+from fhirline.streams.tables.topics import TOPICS
+
+
+@dataclass(frozen=True, slots=True)
+class TablesState:
+    """``lag``: records that the tables do not have yet. ``complete_at``: when they last had all, in UNIX seconds.
+
+    ``problem``: why the database could not be asked; empty where it was.
+    """
+
+    database: str
+    lag: int | None = None
+    lag_most: int | None = None
+    complete_at: float | None = None
+    problem: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "database": self.database,
+            "lag": self.lag,
+            "largestLag": self.lag_most,
+            "completeAt": self.complete_at,
+            "problem": self.problem or None,
+        }
+
+
+def read_tables(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> TablesState | None:
+    """Ask the database; None where none is set."""
+    if settings.tables_url is None:
+        return None
+    try:
+        store = open_store(settings, read_only=True)
+    except (ConfigurationError, StoreAway) as error:
+        return TablesState(settings.tables_url.partition("?")[0], problem=str(error))
+    try:
+        return _state(store, ends)
+    except (ConfigurationError, StoreAway) as error:
+        return TablesState(store.name, problem=str(error))
+    finally:
+        store.close()
+
+
+def _state(store: Store, ends: Mapping[TopicPartition, Ends]) -> TablesState:
+    if not exists(store, "_state"):
+        return TablesState(store.name, problem=f"schema {store.schema} has no tables yet: start `fhirline tables`")
+    positions = read_positions(store)
+    lags = [
+        max(0, found.end - max(found.first, positions.get(place, 0)))
+        for place, found in ends.items()
+        if place.topic in TOPICS
+    ]
+    return TablesState(store.name, sum(lags), max(lags, default=0), complete_at(store))
