@@ -105,7 +105,8 @@ def create_event_view(store: Store) -> None:
             select r.*, row_number() over (
                 partition by r.vendor, r.tenant, r.event_key order by r.resource_type desc, r.record_key
             ) as choice
-            from {record} r where r.resource_type in ('Provenance', 'OperationOutcome')
+            from {record} r
+            where r.resource_type in ('Provenance', 'OperationOutcome') and r.event_key is not null
         ), flagged as (
             select vendor, tenant, event_key, string_agg(distinct flag, ' ' order by flag) as flags,
                 count(distinct flag) filter (where severity in ('warning', 'error', 'fatal')) as warnings

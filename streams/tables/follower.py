@@ -16,6 +16,7 @@ from fhirline.streams.kafka.records import ConsumerRecord, Lag, TopicPartition
 from fhirline.streams.tables import schema
 from fhirline.streams.tables.batch import Batch, collect
 from fhirline.streams.tables.catalog import Catalog
+from fhirline.streams.tables.erased_events import delete_outcomes, outcomes_of_erased
 from fhirline.streams.tables.metrics import TablesMetrics
 from fhirline.streams.tables.positions import Move, move, read_positions, topic_ids
 from fhirline.streams.tables.rebuild import Rebuild, Stopped
@@ -193,6 +194,8 @@ class Follower:
         with store.transaction():
             move(store, moves, self._topics.ids)
             self._require_known_tables()
+            if erased := outcomes_of_erased(store, batch.removed.get("Provenance", [])):
+                delete_outcomes(store, self._catalog, erased)
             for change in batch.changes.values():
                 store.delete(change.table, change.ids)
                 store.insert(change.table, change.rows)

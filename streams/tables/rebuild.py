@@ -9,7 +9,8 @@ Where the topics themselves were made anew, the positions mean nothing. All tabl
 the positions up to which these were read.
 
 ``normalizer.outcome`` is not compacted: what retention has deleted cannot be read again. Rows of OperationOutcomes that
-the topic no longer has are carried over from the old table, where both have the columns.
+the topic no longer has are carried over from the old table, where both have the columns. Those that were deleted with
+an erased event, which the topic may still have, are not made again.
 """
 
 import time
@@ -132,6 +133,7 @@ class Rebuild:
         self._read.update({place: end for place, end in ends.items() if end is not None and place in starts})
 
     def _carry_over(self, table: Table) -> None:
+        """Give a rebuilt table the OperationOutcomes that ``record`` has: no erased ones, and those that are kept."""
         store = self._store
         if table.resource not in (OUTCOMES, ANY_RESOURCE) or not exists(store, table.name):
             return
@@ -142,6 +144,9 @@ class Rebuild:
             return
         columns, id, beside = ", ".join(map(quoted, same)), quoted(table.id_column), store.of(BESIDE + table.name)
         known = f"select {id} from {store.of(RECORD.name)} where resource_type = '{OUTCOMES}'"
+        outcome = f"{id} like '{OUTCOMES}/%'" if table.id_column == RECORD.id_column else "true"
+        if table.resource == OUTCOMES or table.id_column == RECORD.id_column:
+            store.run(f"delete from {beside} where {outcome} and {id} not in ({known})")
         store.run(
             f"insert into {beside} ({columns}) select {columns} from {store.of(table.name)} "
             f"where {id} in ({known}) and {id} not in (select {id} from {beside})"

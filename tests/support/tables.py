@@ -23,6 +23,7 @@ from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.streams.demo.webhooks import samples
 from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.headers import EVENT_KEY, TENANT, VENDOR, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent, produce
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -34,7 +35,7 @@ from fhirline.streams.tables.open_store import open_store
 from fhirline.streams.tables.table import INSTANT, kind_of, table_of
 from fhirline.streams.tables.topics import TOPICS, read_topics
 from fhirline.streams.tables.views import load_views
-from fhirline.topics.declared import SHARED_TYPES, canonical_topic
+from fhirline.topics.declared import OUTCOME, SHARED_TYPES, canonical_topic
 from fhirline.topics.partition import partition_for
 from tests.streams.tables.views import test_independent as by_hand
 from tests.support.cases import BASE, cases
@@ -162,11 +163,19 @@ def expected(settings: Settings) -> dict[str, Rows]:
     """Compute every table from what the topics hold now."""
     folders = () if settings.tables_views is None else (settings.tables_views,)
     newest: dict[tuple[str, bytes], ConsumerRecord] = {}
+    events_of: dict[bytes, tuple[str | None, ...]] = {}
     with Scanner(settings) as scanner:
         for message in scanner.read(dict.fromkeys(scanner.topic_partitions(TOPICS))):
             record = from_confluent(message)
             newest[record.topic, record.key or b""] = record
-    living = [(record, orjson.loads(record.value)) for record in newest.values() if record.value is not None]
+            if record.value is not None:
+                events_of[record.key or b""] = _event(record)
+    erased = {events_of[key] for (topic, key), each in newest.items() if "Prov" in topic and each.value is None}
+    living = [
+        (record, orjson.loads(record.value))
+        for (topic, _), record in newest.items()
+        if record.value is not None and not (topic == OUTCOME and _event(record) in erased)
+    ]
     found: dict[str, Rows] = {"record": Counter(), "event_flag": Counter(), "event": Counter()}
     for view in load_views(*folders, base=BASE).values():
         kinds = [kind_of(column) for column in table_of(view).columns]
@@ -223,6 +232,10 @@ def expected(settings: Settings) -> dict[str, Rows]:
         own = flags.get(event, {})
         found["event"][text([*named["row"], sum(own.values()), " ".join(sorted(own)) or None])] += 1
     return found
+
+
+def _event(record: ConsumerRecord) -> tuple[str | None, ...]:
+    return tuple(header(record.headers, name) for name in (VENDOR, TENANT, EVENT_KEY))
 
 
 def _flags(resource: dict[str, Any]) -> Iterator[tuple[str, str, str | None, str | None]]:

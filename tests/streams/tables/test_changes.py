@@ -12,10 +12,15 @@ import pytest
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
+from fhirline.streams.operate.doctor import warehouse
+from fhirline.streams.operate.doctor.finding import Level
+from fhirline.streams.operate.status.reading import Ends
+from fhirline.streams.operate.status.warehouse import read_tables
 from fhirline.streams.tables import schema
 from fhirline.streams.tables.catalog import load_catalog
 from fhirline.streams.tables.open_store import open_store
+from fhirline.streams.tables.positions import read_positions
 from fhirline.streams.tables.rebuild import Rebuild
 from fhirline.streams.tables.topics import read_topics
 from tests.support.kafka.brokers import RunningBroker, create_topics
@@ -82,6 +87,12 @@ def test_rows_of_an_erased_patient_go_and_the_bytes_too(kept: Settings) -> None:
     assert wrong(kept) == {}
     ids = ", ".join(f"'{record.key.decode()}'" for record in tombstones)
     assert in_database(kept, f"select count(*) from fhir.record where record_key in ({ids})") == [(0,)]
+    store = open_store(kept)
+    try:  # the outcomes of the erased events are on their topic still
+        Rebuild(kept, store, load_catalog(kept)).of_views()
+    finally:
+        store.close()
+    assert wrong(kept) == {}
     if file.is_file():
         assert [name for name in os.listdir(file.parent) if mark.encode() in (file.parent / name).read_bytes()] == []
     assert in_database(kept, "select erased from fhir._state") == [(False,)]
@@ -169,6 +180,40 @@ def test_who_may_have_missed_tombstones_rebuilds_all(kept: Settings) -> None:
     assert wrong(kept) != {}
     keep(kept)
     assert wrong(kept) == {}
+
+
+def test_status_and_doctor_tell_how_the_tables_are(kept: Settings, tmp_path: Path) -> None:
+    """Records that came since, and a view that has changed since."""
+    records = published(kept)
+    write(kept, records[:100])
+    keep(kept)
+    ends = {place: Ends(0, offset) for place, offset in positions(kept).items()}
+    found = read_tables(kept, ends)
+    assert found is not None
+    assert (found.lag, found.problem) == (0, "")
+    place = next(iter(ends))
+    behind = read_tables(kept, ends | {place: Ends(0, ends[place].end + 7)})
+    assert behind is not None
+    assert (behind.lag, behind.lag_most) == (7, 7)
+    [well] = warehouse.database(kept)
+    assert well.level == Level.OK
+    changed = kept.model_copy(update={"tables_views": folder_with(tmp_path / "views", people=one_more)})
+    [warned] = warehouse.database(changed)
+    assert (warned.level, "people" in warned.text) == (Level.WARNING, True)
+    nowhere = kept.model_copy(update={"tables_url": "duckdb:/nowhere/tables.duckdb"})
+    [lost] = warehouse.database(nowhere)
+    assert lost.level == Level.PROBLEM
+    told = read_tables(nowhere, ends)
+    assert told is not None
+    assert "no such file" in told.problem
+
+
+def positions(settings: Settings) -> dict[TopicPartition, int]:
+    store = open_store(settings)
+    try:
+        return read_positions(store)
+    finally:
+        store.close()
 
 
 def test_everything_has_a_comment_and_readers_keep_their_grants(own_broker: RunningBroker, postgres: Postgres) -> None:
