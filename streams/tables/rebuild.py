@@ -24,6 +24,7 @@ from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_
 from fhirline.streams.tables.batch import collect
 from fhirline.streams.tables.built_in import RECORD
 from fhirline.streams.tables.catalog import Catalog
+from fhirline.streams.tables.erased_events import OUTCOMES
 from fhirline.streams.tables.positions import read_positions, replace_positions
 from fhirline.streams.tables.schema import BESIDE, exists, note_complete, replace
 from fhirline.streams.tables.store import Store, quoted
@@ -31,8 +32,6 @@ from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import TOPICS, Topics
 from fhirline.streams.tables.views.view import ANY_RESOURCE
 from fhirline.topics.declared import OUTCOME, canonical_topic
-
-OUTCOMES = "OperationOutcome"
 
 
 class Stopped(FhirlineError):

@@ -1,6 +1,7 @@
 """Kills, a second writer, and databases and brokers that go away: afterwards, every table is what the topics say.
 
-``TABLES_KILLS`` sets the number of kills of the process, 10 otherwise.
+``TABLES_KILLS`` sets the number of kills of the process, 10 otherwise. More than that need ``--timeout``: 50 take some
+ten minutes.
 """
 
 import os
@@ -21,7 +22,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.long
 
 KILLS = int(os.environ.get("TABLES_KILLS") or 10)
-SMALL = {"FHIRLINE_TABLES_BATCH": "40", "FHIRLINE_LOG_LEVEL": "debug"}
+SMALL = {"FHIRLINE_TABLES_BATCH": str(max(4, 400 // KILLS)), "FHIRLINE_LOG_LEVEL": "debug"}
 """Batches so small that the topics are many transactions."""
 
 OPEN = """
