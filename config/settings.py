@@ -251,7 +251,12 @@ class Settings(BaseSettings):
         int, Field(ge=10, le=100_000, description="Items of a list; documents are cut there, clinical lists refused")
     ] = 1_000
     max_event_resources: Annotated[
-        int, Field(ge=50, le=100_000, description="Resources of an event, then a dead letter too-complex")
+        int,
+        Field(
+            ge=50,
+            le=100_000,
+            description="Resources of an event, constant ones not counted, then a dead letter too-complex",
+        ),
     ] = 2_000
     max_event_bytes: Annotated[
         int,

@@ -158,10 +158,11 @@ class Fold:
     ``subject`` is ``<ResourceType>/<id>`` and names the state. ``updates`` are the state entries that this event
     writes: name → value, plain JSON. Under each name the value of the greatest version stays, whatever order the events
     arrive in. ``build`` is a pure function of all entries after that merge; an event that writes no entry of a name
-    erases nothing. It may return a Fold without updates besides: the resource of another subject, as its own state
-    has it, for the event's Bundle. It returns `Refused` where this event's updates are stored but give no valid
-    resource yet; such a Fold has no ``targets``. ``targets`` are the references that this event's mapping makes
-    (Provenance targets, even where a newer event has already written them).
+    erases nothing. It may besides return what else the event's Bundle needs: a Fold without updates, which is a
+    resource of another subject as its own state has it, and a constant `NewResource` to which the others refer. It
+    returns `Refused` where this event's updates are stored but give no valid resource yet; such a Fold has no
+    ``targets``. ``targets`` are the references that this event's mapping makes (Provenance targets, even where a newer
+    event has already written them).
 
     Two events about one patient. The first sends an e-mail address and a name, the second a new name only:
 
@@ -188,7 +189,7 @@ class Fold:
 
     subject: str
     updates: Mapping[str, Any]
-    build: "Callable[[StateEntries], Sequence[BuiltResource | Fold | Refused]]"
+    build: "Callable[[StateEntries], Sequence[BuiltResource | NewResource | Fold | Refused]]"
     targets: tuple[str, ...] = ()
 
 

@@ -27,6 +27,7 @@ RESOURCE_TYPES = (
     "Organization",
     "Device",
     "Practitioner",
+    "Medication",
     "Patient",
     "Coverage",
     "EpisodeOfCare",
@@ -54,7 +55,7 @@ RESOURCE_TYPES = (
 )
 """The resource types that mappings make, in the order of a Bundle's entries (mapping.md §3.1)."""
 
-PATIENTLESS_TYPES = frozenset({"Practitioner", "Organization", "Device", "Schedule", "Slot"})
+PATIENTLESS_TYPES = frozenset({"Practitioner", "Organization", "Device", "Medication", "Schedule", "Slot"})
 """Resource types that belong to no patient. They are partitioned by their own key (mapping.md §2)."""
 
 SHARED_TYPES = frozenset({"Practitioner"})

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fhirline.mappers.altibbi.encounter import LATEST
-from fhirline.mappers.context import Context
-from fhirline.mappers.results import BuiltResource, Entry, Flag, Flags, Resource, StateEntries, Version
+from fhirline.mappers.context import Context, constant
+from fhirline.mappers.results import BuiltResource, Entry, Flag, Flags, NewResource, Resource, StateEntries, Version
 
 CHILD = "child "
 """Begins the name of a child's state entry, before its reference. Stored in the state topic."""
@@ -24,11 +24,15 @@ UNKNOWN_WHERE_ABSENT = frozenset({"CarePlan", "MedicationRequest", "Observation"
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A resource of a recommendation. ``lines`` is its text in the list of its section of the Composition."""
+    """A resource of a recommendation. ``lines`` is its text in the list of its section of the Composition.
+
+    ``medication``: the Medication to which it refers, which is constant (mapping.md §4.6).
+    """
 
     resource: Resource
     flags: Flags = field(default_factory=Flags)
     lines: tuple[str, ...] = ()
+    medication: Resource | None = None
 
     @property
     def reference(self) -> str:
@@ -40,24 +44,34 @@ def child_entries(children: Sequence[Child], context: Context) -> dict[str, Any]
     """Return the state entries that an event writes of its children, as plain JSON: name → value."""
     return {
         f"{CHILD}{child.reference}": {
-            "resource": {name: value for name, value in child.resource.items() if name != "meta"},
+            "resource": _stored(child.resource),
             "flags": [{"code": flag.code, "at": list(flag.at), "table": flag.table} for flag in child.flags],
             "source": [context.event_key, context.event_type],
+            **({"medication": _stored(child.medication)} if child.medication else {}),
         }
         for child in children
     }
 
 
-def built_children(context: Context, entries: StateEntries) -> list[BuiltResource]:
+def _stored(resource: Resource) -> Resource:
+    return {name: value for name, value in resource.items() if name != "meta"}
+
+
+def _restored(stored: Resource) -> Resource:
+    return {"resourceType": "", "id": "", "meta": {}, **stored}
+
+
+def built_children(context: Context, entries: StateEntries) -> list[BuiltResource | NewResource]:
     """Build this event's children and, if it is the latest recommendation, the children that it does not contain.
 
     A child that a newer recommendation has written is not built: that event has built it. The exception are the
-    Conditions to which the Encounter refers, so that the event's Bundle stands alone (mapping.md §3.1).
+    Conditions to which the Encounter refers. Each child comes with its Medication. So the event's Bundle stands alone
+    (mapping.md §3.1).
     """
     if LATEST not in entries:
         return []
     latest, diagnosis = entries[LATEST].version, entries[LATEST].value["diagnosis"]
-    built = []
+    built: list[BuiltResource | NewResource] = []
     for name in sorted(name for name in entries if name.startswith(CHILD)):
         entry = entries[name]
         own = entry.version == context.version
@@ -65,12 +79,14 @@ def built_children(context: Context, entries: StateEntries) -> list[BuiltResourc
         reference = name.removeprefix(CHILD)
         if own or reference in diagnosis or (absent and latest == context.version):
             built.append(_built(reference, entry, absent, own, max(entry.version, latest)))
+            if medication := entry.value.get("medication"):
+                built.append(constant(_restored(medication)))
     return built
 
 
 def _built(reference: str, entry: Entry, absent: bool, own: bool, version: Version) -> BuiltResource:
     stored = entry.value
-    resource: Resource = {"resourceType": "", "id": "", "meta": {}, **stored["resource"]}
+    resource = _restored(stored["resource"])
     flags = [Flag(flag["code"], tuple(flag["at"]), flag["table"]) for flag in stored["flags"]]
     if absent:
         flags.append(Flag(ABSENT, (reference,)))

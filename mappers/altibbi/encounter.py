@@ -18,7 +18,7 @@ from fhirline.mappers.altibbi.transitions import (
 from fhirline.mappers.context import Context
 from fhirline.mappers.fhir.elements import ACT_CODE, coding, element, extended, listed, reference
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.results import BuiltResource, Element, Flag, Flags, Fold, StateEntries
+from fhirline.mappers.results import BuiltResource, Element, Flag, Flags, Fold, NewResource, StateEntries
 
 LATEST = "recommendation"
 """Name of the state entry of W, the recommendation of greatest version that has content (mapping.md §3.5)."""
@@ -26,7 +26,7 @@ LATEST = "recommendation"
 MENTION = "mention"
 """Name of the state entry of recommendations without content: the consultation exists."""
 
-AlsoBuild = Callable[[StateEntries], Sequence[BuiltResource]]
+AlsoBuild = Callable[[StateEntries], Sequence[BuiltResource | NewResource]]
 """Builds, of a consultation's state entries, what an event makes besides the Encounter."""
 
 VIRTUAL = coding(ACT_CODE, "VR", "virtual")

@@ -1,5 +1,6 @@
-"""Altibbi drug → MedicationRequest with its Medication contained (mapping.md §9.2.4)."""
+"""Altibbi drug → MedicationRequest and Medication (mapping.md §9.2.4)."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -12,12 +13,16 @@ from fhirline.mappers.altibbi.payload import Data, FdaDrug
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.duplicates import Distinct, collapsed
-from fhirline.mappers.fhir.elements import codeable_concept, element, extended, listed
+from fhirline.mappers.fhir.elements import codeable_concept, element, listed, reference
 from fhirline.mappers.identity import norm
 from fhirline.mappers.json_pointer import leaves_of
+from fhirline.mappers.medication import medication, reads_like_a_drug
 from fhirline.mappers.results import Element, Resource
 
 DISPENSE = "/data/dispense"
+
+_REGISTRATION = re.compile(r"[^\s@]{1,40}")
+"""A registration number, which may have more digits than a drug's name."""
 
 
 def medication_requests(data: Data, consultation: Consultation, build: MappingBuilder) -> list[Child]:
@@ -52,15 +57,17 @@ def _medication_request(drug: Distinct[FdaDrug], ordinal: int, intent: str, cons
     context, sent = consultation.context, drug.model
     display = f"{sent.name} ({sent.tradeName})" if sent.name and sent.tradeName else sent.name or sent.tradeName
     instruction = dosage(drug, context)
+    content = _medication(drug, context)
+    own = medication(context, **content).resource if _is_own(sent) else None
     resource = consultation.resource(
         "MedicationRequest",
         "drug",
         (*_names(sent), ordinal),
-        contained=[_medication(drug, context)],
-        extension=_source_data(drug, context),
+        extension=_source_data(drug, own, context),
         status="active",
         intent=intent,
-        medicationReference={"reference": "#med", "display": display},
+        medicationReference=own and reference(f"Medication/{own['id']}", display),
+        medicationCodeableConcept=None if own else codeable_concept(text=display),
         subject=consultation.subject,
         encounter=consultation.encounter,
         authoredOn=consultation.time,
@@ -69,7 +76,7 @@ def _medication_request(drug: Distinct[FdaDrug], ordinal: int, intent: str, cons
         dosageInstruction=listed(instruction),
     )
     name_and_dosage = ": ".join(filter(None, (display, (instruction or {}).get("text"))))
-    return Child(resource, drug.flags, (" ".join((name_and_dosage, *_warnings(drug))),))
+    return Child(resource, drug.flags, (" ".join((name_and_dosage, *_warnings(drug))),), own)
 
 
 def _warnings(drug: Distinct[FdaDrug]) -> Iterator[str]:
@@ -80,8 +87,16 @@ def _warnings(drug: Distinct[FdaDrug]) -> Iterator[str]:
             yield f"[{definition.text}]"
 
 
-def _medication(drug: Distinct[FdaDrug], context: Context) -> Resource:
-    """Make the contained Medication: it has no identity of the vendor's, and belongs to no Patient compartment."""
+def _is_own(sent: FdaDrug) -> bool:
+    """Tell whether the drug becomes a Medication, or stays with the patient, in its request (mapping.md §4.6)."""
+    number = sent.registrationNumber
+    return reads_like_a_drug(sent.name, sent.tradeName, sent.dosageForm) and (
+        number is None or _REGISTRATION.fullmatch(number) is not None
+    )
+
+
+def _medication(drug: Distinct[FdaDrug], context: Context) -> Element:
+    """Make the content of the Medication: what is the same whenever the drug is prescribed (mapping.md §4.6)."""
     sent = drug.model
     form = context.terminology.row(FORM, sent.dosageForm)
     if sent.dosageForm and form is None:
@@ -90,9 +105,9 @@ def _medication(drug: Distinct[FdaDrug], context: Context) -> Resource:
         identifier=listed(_registration_number(sent.registrationNumber, context)),
         code=codeable_concept(text=sent.tradeName or sent.name),
         form=codeable_concept(*context.curated(form), text=sent.dosageForm),
-        ingredient=listed(_ingredient(drug, context)),
+        ingredient=listed(element(itemCodeableConcept=codeable_concept(text=sent.name))),
     )
-    return {"resourceType": "Medication", "id": "med", **(content or {})}
+    return content or {}
 
 
 def _registration_number(number: str | None, context: Context) -> Element | None:
@@ -100,28 +115,18 @@ def _registration_number(number: str | None, context: Context) -> Element | None
     return context.identifier("registration-number", number, type={"text": "registrationNumber"}) if number else None
 
 
-def _ingredient(drug: Distinct[FdaDrug], context: Context) -> Element | None:
-    """Make the ingredient, without ``strength``: its unit is not sent."""
-    if drug.model.name is None:
-        return None
-    return {
-        **(extended(_strength(drug, context)) or {}),
-        "itemCodeableConcept": codeable_concept(text=drug.model.name),
-    }
+def _source_data(drug: Distinct[FdaDrug], own: Resource | None, context: Context) -> list[Element] | None:
+    """Keep what has no element in the resource.
 
-
-def _strength(drug: Distinct[FdaDrug], context: Context) -> Element | None:
-    """Keep the strength as ``source-value``: of the ingredient or, without one, of the request."""
-    value = drug.model.strengthValue
-    return context.source_value(f"{drug.pointer}/strengthValue", value) if value else None
-
-
-def _source_data(drug: Distinct[FdaDrug], context: Context) -> list[Element] | None:
-    """Keep what has no element in the resource. The size of a pack is not the quantity ordered."""
+    The unit of the strength is not sent, so that the ingredient has none. The size of a pack is not the quantity
+    ordered. The registration number is in the Medication, if there is one.
+    """
     sent, pointer = drug.model, drug.pointer
+    number = None if own else sent.registrationNumber
     return listed(
         context.source_data(f"{pointer}/packageType", sent.packageType) if sent.packageType else None,
         context.source_data(f"{pointer}/packageSize", sent.packageSize) if sent.packageSize else None,
         context.source_value(f"{pointer}/duration", sent.duration) if sent.duration else None,
-        _strength(drug, context) if sent.name is None else None,
+        context.source_value(f"{pointer}/strengthValue", sent.strengthValue) if sent.strengthValue else None,
+        context.source_value(f"{pointer}/registrationNumber", number) if number else None,
     )

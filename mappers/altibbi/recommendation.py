@@ -18,7 +18,7 @@ from fhirline.mappers.altibbi.payload import Data, Recommendation
 from fhirline.mappers.altibbi.post_call import post_call_answers, questionnaire_response
 from fhirline.mappers.altibbi.service_request import laboratory, referrals
 from fhirline.mappers.builder import MappingBuilder
-from fhirline.mappers.context import Context
+from fhirline.mappers.context import Context, constant
 from fhirline.mappers.payload import absent
 from fhirline.mappers.results import Fold, MappingResult
 
@@ -45,6 +45,7 @@ def recommendation(event: Recommendation, context: Context) -> MappingResult:
     entries = SectionEntries(observations, conditions, drugs, tests, specialists, plans, responses)
     children = [*entries, *reading_view(answers, entries, consultation)]
 
+    build.add(*(constant(drug.medication) for drug in drugs if drug.medication))
     if children:
         build.add(_latest(children, conditions, consultation))
     else:

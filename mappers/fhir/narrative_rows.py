@@ -65,12 +65,17 @@ SHOWN: Mapping[str, tuple[Row, ...]] = {
         ],
         "EpisodeOfCare": [("Episode of care", "type")],
         "List": [("List", "title"), ("Empty", "emptyReason"), ("Note", "note")],
+        "Medication": [
+            ("Medication", "code"),
+            ("Form", "form"),
+            ("Ingredient", "ingredient.item*"),
+            ("Product", "identifier"),
+        ],
         "MedicationRequest": [
             ("Prescription", "medication*"),
             ("Dosage", "dosageInstruction.text"),
             ("Instruction", "dosageInstruction.additionalInstruction"),
             ("For the patient", "dosageInstruction.patientInstruction"),
-            ("Product", "contained.identifier"),
             ("Requester", "requester"),
             ("Note", "note"),
         ],

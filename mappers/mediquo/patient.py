@@ -18,6 +18,9 @@ CODE = "/payload/patient/code"
 NAMES_PROFESSIONAL = frozenset({"Appointment", "Composition", "Encounter", "MedicationRequest", "ServiceRequest"})
 """Types that refer to the professional, so that a name or id without a Practitioner is mapped there."""
 
+NEEDS_NO_PATIENT = frozenset({"Medication", "Practitioner"})
+"""Types that are not refused where an event names no patient. A Medication is not made either: no request needs it."""
+
 
 @dataclass(frozen=True, slots=True)
 class PatientEvent:
@@ -68,7 +71,7 @@ class PatientEvent:
         build = MappingBuilder()
         build.add(self.professionals.practitioner)
         build.flag("patient-missing", CODE)
-        for resource_type in sorted((made.added_types | made.refused_types) - {"Practitioner"}):
+        for resource_type in sorted((made.added_types | made.refused_types) - NEEDS_NO_PATIENT):
             build.refuse(resource_type, "resource-refused", CODE)
         build.omit(*_all_but_the_professional(self.context.raw("/payload")))
         for pointer, table in made.unmapped.items():

@@ -1,4 +1,4 @@
-"""MediQuo's ``prescriptions`` → MedicationRequest (mapping.md §8.1.7), ``derivation`` → ServiceRequest (§8.3)."""
+"""MediQuo: ``prescriptions`` → MedicationRequest, Medication (mapping.md §8.1.7), ``derivation`` → ServiceRequest."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from fhirline.mappers.context import Context, Item, last_writer
 from fhirline.mappers.duplicates import Distinct, distinct
 from fhirline.mappers.fhir.elements import codeable_concept, data_absent, listed
 from fhirline.mappers.identity import Part, norm
+from fhirline.mappers.medication import named_drug
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import Derivation, Prescription, RecordPayload, Substance
 from fhirline.mappers.payload import absent
@@ -86,24 +87,25 @@ def _requests(
             flags.add("duplicate-collapsed", *(pointer for _, pointer in spelled))
         if len(spellings) > 1:
             flags.add("combination-unknown", f"{prescription.pointer}/active_substances")
-        medication = codeable_concept(text=spelled[0][0])
-        yield medication_request(prescription, (*ids, key, *conflict), medication, encounter, patient, flags)
+        # The substance as an ingredient too, "a constituent of interest": found as those of other vendors.
+        drug = named_drug(patient.context, spelled[0][0], substance=spelled[0][0])
+        if drug.resource:
+            yield drug.resource
+        yield medication_request(prescription, (*ids, key, *conflict), drug.choice, encounter, patient, flags)
     if not spellings:
-        medication = UNREADABLE_SUBSTANCES if unreadable else WITHOUT_SUBSTANCES
-        yield medication_request(
-            prescription, (*ids, None, *conflict), medication, encounter, patient, prescription.flags
-        )
+        none = {"medicationCodeableConcept": UNREADABLE_SUBSTANCES if unreadable else WITHOUT_SUBSTANCES}
+        yield medication_request(prescription, (*ids, None, *conflict), none, encounter, patient, prescription.flags)
 
 
 def medication_request(
     prescription: Distinct[Prescription],
     key: tuple[Part, ...],
-    medication: Element | None,
+    drug: Element,
     encounter: Element | None,
     patient: PatientEvent,
     flags: Flags,
 ) -> NewResource:
-    """Make a MedicationRequest (mapping.md §8.1.7)."""
+    """Make a MedicationRequest (mapping.md §8.1.7). ``drug`` is its ``medication[x]``."""
     context, prescription_id = patient.context, prescription.model.id
     resource = patient.resource(
         "MedicationRequest",
@@ -111,7 +113,7 @@ def medication_request(
         key,
         status="active",
         intent="order",
-        medicationCodeableConcept=medication,
+        **drug,
         subject=patient.subject,
         encounter=encounter,
         authoredOn=context.time.instant.text,

@@ -27,6 +27,7 @@ _FIRST = [
     "Organization",
     "Device",
     "Practitioner",
+    "Medication",
     "Patient",
     "Coverage",
     "EpisodeOfCare",

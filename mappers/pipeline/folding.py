@@ -40,8 +40,9 @@ class StateUpdate(NamedTuple):
 class DraftSet:
     """The products of an event's mapping and folds, before meta, validation and Provenance.
 
-    ``drafts``: resources, each with whether it is constant (`MergeStrategy.CONSTANT`). ``targets``: references for the
-    event's Provenance. ``updates``: what to store. ``refused``: what folds refused.
+    ``drafts``: resources, each with whether it is constant (`MergeStrategy.CONSTANT`). ``constants``: ``Type/id`` of
+    the constant ones, of which each is made once. ``targets``: references for the event's Provenance. ``updates``: what
+    to store. ``refused``: what folds refused.
     """
 
     drafts: list[tuple[BuiltResource, bool]] = field(default_factory=list)
@@ -49,6 +50,14 @@ class DraftSet:
     flags: list[Flag] = field(default_factory=list)
     updates: list[StateUpdate] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    constants: set[str] = field(default_factory=set)
+
+    def add_constant(self, made: NewResource, version: Version) -> None:
+        """Add a draft of a constant resource, unless there is one."""
+        key = f"{made.resource['resourceType']}/{made.resource['id']}"
+        if key not in self.constants:
+            self.constants.add(key)
+            self.drafts.append((_draft(made, version), True))
 
 
 def collect(
@@ -92,6 +101,8 @@ def _collect_fold(fold: Fold, version: Version, state: State, into: DraftSet, mo
         if isinstance(made, Refused):
             into.refused.append(made)
             into.flags.append(made.flag)
+        elif isinstance(made, NewResource):
+            into.add_constant(made, version)
         elif isinstance(made, Fold):
             into.drafts.extend((built._replace(targeted=False), False) for built in _known(made, state))
         else:
@@ -129,7 +140,14 @@ def _collect_new(made: NewResource, version: Version, state: State, into: DraftS
             return
         into.updates.append(StateUpdate(key, LAST_VERSION, Entry(version, None)))
     into.flags.extend(made.flags)
-    draft = BuiltResource(
+    if made.strategy is MergeStrategy.CONSTANT:
+        into.add_constant(made, version)
+    else:
+        into.drafts.append((_draft(made, version), False))
+
+
+def _draft(made: NewResource, version: Version) -> BuiltResource:
+    return BuiltResource(
         made.resource,
         version,
         made.flags,
@@ -137,7 +155,6 @@ def _collect_new(made: NewResource, version: Version, state: State, into: DraftS
         ai=made.ai,
         security=made.security,
     )
-    into.drafts.append((draft, made.strategy is MergeStrategy.CONSTANT))
 
 
 def _merged(fold: Fold, version: Version, known: StateEntries) -> tuple[StateEntries, list[StateUpdate]]:

@@ -26,7 +26,7 @@ from fhirline.mappers.pipeline.output import Output, OutputBuilder, Refusal
 from fhirline.mappers.pipeline.schema_drift import ShownPointers, schema_drift
 from fhirline.mappers.pipeline.secret_values import withhold
 from fhirline.mappers.registry import EventMapping, raw_key, vendor_mapping
-from fhirline.mappers.results import Entry, Flag, MappingResult, Version
+from fhirline.mappers.results import Entry, Flag, Fold, MappingResult, MergeStrategy, Version
 
 __all__ = ["InMemoryState", "Normalized", "Normalizer", "Output", "Refusal", "State", "StateUpdate"]
 
@@ -120,7 +120,7 @@ class Normalizer:
             context = replace(context, envelope=envelope)
         model = mapping.model.model_validate(body)
         mapped = mapping.map(model, context)
-        if len(mapped.resources) > self.limits.resources:
+        if _number_limited(mapped) > self.limits.resources:
             raise TooComplex("resources")
         updates = []
         if context.time.from_received and mapped.resources:
@@ -159,7 +159,7 @@ class Normalizer:
         drafts = DraftSet(flags=[*event_flags, *(refused.flag for refused in mapped.refused)], updates=[*updates])
         for made in mapped.resources:
             collect(made, context.version, state, drafts, self.limits.state)
-        if len(drafts.drafts) > self.limits.resources:
+        if sum(not constant for _, constant in drafts.drafts) > self.limits.resources:
             raise TooComplex("resources")
         build = OutputBuilder(context, self.validate, key, drafts, self.limits.bytes)
         build.refusals.extend(map(Refusal.of, (*mapped.refused, *drafts.refused)))
@@ -216,6 +216,11 @@ class Normalizer:
             self._constant_outputs[tenant] = valid
         for output in self._constant_outputs[tenant]:
             yield output._replace(version=context.version)
+
+
+def _number_limited(mapped: MappingResult) -> int:
+    """Count the results that the limit of resources is about: constant ones come with others, and may be equal."""
+    return sum(isinstance(made, Fold) or made.strategy is not MergeStrategy.CONSTANT for made in mapped.resources)
 
 
 def _shown(flags: Sequence[Flag], shown: ShownPointers) -> list[Flag]:

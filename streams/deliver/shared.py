@@ -1,4 +1,4 @@
-"""The lane of the shared types: Organization, Device, Practitioner, Schedule (fhir-delivery.md §2).
+"""The lane of the shared types: Organization, Device, Practitioner, Medication, Schedule (fhir-delivery.md §2).
 
 Bundles of many patients hold the same resources. Sent with each of them, they would conflict at the server, and a
 Bundle that was made earlier, or in another partition, would set them back. So they go first, one request at a time,

@@ -128,9 +128,9 @@ def tags(resource: dict[str, Any]) -> set[str]:
 # -- the samples (mapping.md §15.3 to §15.5)
 
 
-def test_the_samples_make_6_and_15_resources() -> None:
+def test_the_samples_make_6_and_17_resources() -> None:
     made = [len(result.outputs) for result in BY_NAME["both_samples"].run()]
-    assert made == [6, 15]
+    assert made == [6, 17]
 
 
 def test_the_two_samples_name_two_covers() -> None:

@@ -33,7 +33,7 @@ def test_every_published_event_type_has_a_mapping() -> None:
     assert len(VENDOR.events) == 12
 
 
-def test_consultation_sample_makes_the_twenty_resources_of_the_specification() -> None:
+def test_consultation_sample_makes_the_resources_of_the_specification() -> None:
     result = only("consultation")
     assert Counter(each.resource["resourceType"] for each in result.outputs) == {
         "Organization": 1,
@@ -46,6 +46,7 @@ def test_consultation_sample_makes_the_twenty_resources_of_the_specification() -
         "Condition": 2,
         "MedicationStatement": 2,
         "MedicationRequest": 3,
+        "Medication": 3,
         "List": 3,
         "Provenance": 1,
     }
@@ -174,9 +175,18 @@ def test_substances_are_names_or_objects_with_a_name(substances: Any, names: lis
     }
     (result,) = Case("mediquo", "-", ({"type": "patient_consultation_finished", "payload": payload},)).run()
     made = resources(result, "MedicationRequest")
-    assert sorted(each["medicationCodeableConcept"]["text"] for each in made) == names
+    drugs = {f"Medication/{each['id']}": each["code"]["text"] for each in resources(result, "Medication")}
+    assert sorted(_drug(each, drugs) for each in made) == names
     tagged = [each for each in made if "value-unreadable" in {tag["code"] for tag in each["meta"]["tag"]}]
     assert len(tagged) == unreadable
+
+
+def _drug(request: dict[str, Any], drugs: dict[str, str]) -> str:
+    if concept := request.get("medicationCodeableConcept"):
+        return str(concept["text"])
+    referred = request["medicationReference"]
+    assert drugs[referred["reference"]] == referred["display"]
+    return str(referred["display"])
 
 
 def test_the_record_is_the_same_in_all_events() -> None:

@@ -62,7 +62,7 @@ class Emitted:
 NOTHING = Emitted(frozenset(), frozenset())
 
 _CONTAINED = "Medication"
-"""The type of all contained resources that the mappings make."""
+"""The type of the contained resources that the narrow schema knows."""
 
 _NEVER_NARROW = {"BundleEntry": frozenset({"resource"})}
 """Elements left out of the narrow schema: `compiled.whole` validates an entry's resource by itself."""

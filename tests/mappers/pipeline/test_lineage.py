@@ -31,7 +31,7 @@ KNOWN: Mapping[str, Mapping[str, set[str]]] = {
             "/data/drug/fdaDrug/0/frequency",
             "/data/drug/fdaDrug/1/frequency",
         },
-        "MedicationRequest.contained[0].ingredient[0].itemCodeableConcept.text": {
+        "Medication.ingredient[0].itemCodeableConcept.text": {
             "/data/drug/fdaDrug/0/name",
             "/data/drug/fdaDrug/1/name",
         },
