@@ -110,24 +110,24 @@ def wait_until_delivered(settings: Settings, process: Command, but: int = 0) -> 
     wait_until(delivered, lambda: process.report("is stuck"))
 
 
-def records_of(settings: Settings, topic: str) -> dict[str, Any]:
-    """Return the last value of each key of a topic, as JSON; None for a tombstone."""
-    found: dict[str, Any] = {}
+def records_of(settings: Settings, topic: str) -> dict[tuple[int, str], Any]:
+    """Return the last value of each (partition, key) of a topic, as JSON; None for a tombstone."""
+    found: dict[tuple[int, str], Any] = {}
     with Scanner(settings) as scanner:
         for message in scanner.read(dict.fromkeys(scanner.topic_partitions([topic]))):
-            value = message.value()
-            found[(message.key() or b"").decode()] = None if value is None else orjson.loads(value)
+            key, value = (message.key() or b"").decode(), message.value()
+            found[message.partition() or 0, key] = None if value is None else orjson.loads(value)
     return found
 
 
 def letters(settings: Settings) -> dict[str, Any]:
-    return records_of(settings, DELIVERY_LETTERS)
+    return {key: value for (_, key), value in records_of(settings, DELIVERY_LETTERS).items()}
 
 
 def waiting(settings: Settings) -> list[Any]:
-    """Return the Bundles that wait."""
+    """Return the Bundles that wait. The key of each is its offset, which Bundles of several partitions may have."""
     found = records_of(settings, DELIVERED)
-    return [value for key, value in found.items() if key.startswith("waiting/") and value is not None]
+    return [value for (_, key), value in found.items() if key.startswith("waiting/") and value is not None]
 
 
 def differing(server: EhrServer, expected: dict[str, bytes | None]) -> list[str]:
