@@ -1,10 +1,14 @@
 """Redaction of secrets in bodies (mapping.md §7)."""
 
+from collections.abc import Callable
+from functools import cache
+from operator import is_not
 from typing import Any
 
+from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, comparable, table_names, treatment
-from fhirline.mappers.pipeline.secret_labels import is_pair, labelled_values, may_have_labels, without_labelled
-from fhirline.mappers.pipeline.secret_texts import REDACTED, ROOM, has_mark, may_hide_keys, redacted_text
+from fhirline.mappers.pipeline.secret_labels import is_pair, label_pattern, labelled_values, without_labelled
+from fhirline.mappers.pipeline.secret_texts import MARK, REDACTED, ROOM, has_mark, redacted_text
 
 __all__ = ["REDACTED", "redact"]
 
@@ -22,8 +26,20 @@ def redact(value: Any, source: bytes | None = None) -> Any:
     ``source``, the JSON that ``value`` was parsed from, saves the look into each text where no text can have a secret.
     The result does not depend on it. Unchanged parts are returned as they are, not copied.
     """
-    look = source is None or may_hide_keys(source) or may_have_labels(source)
+    look = source is None or _source_finder()(source)
     return _redacted(value, _NOTHING, ROOM if look else 0)
+
+
+@cache
+def _text_finder() -> Callable[[str | bytes], bool]:
+    """Return the finder of texts that may have a secret."""
+    return finder(f'"|{MARK}|{label_pattern()}')
+
+
+@cache
+def _source_finder() -> Callable[[str | bytes], bool]:
+    """Return the finder of JSON in which a text may have a secret. A quote in a text is escaped, and ends a key."""
+    return finder(rf'\\|{MARK}|{label_pattern()}[^"]')
 
 
 def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
@@ -51,15 +67,14 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
     if isinstance(value, list):
         if is_pair(value):
             return [value[0], _blank_out(value[1])]
-        items = [
-            _redacted(item, below, room) if isinstance(item, _CONTAINERS) or (room and isinstance(item, str)) else item
-            for item in value
-        ]
-        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        items = [_redacted(item, below, room) for item in value]
+        return items if any(map(is_not, items, value)) else value
     return _redacted_leaf(value, below, room) if room and isinstance(value, str) else value
 
 
 def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
+    if not _text_finder()(text):
+        return text
     return without_labelled(redacted_text(text, below, room, _redacted) if has_mark(text) else text)
 
 

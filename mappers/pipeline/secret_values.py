@@ -13,6 +13,7 @@ import orjson
 
 from fhirline.config.tables import secrets
 from fhirline.mappers.json_pointer import leaves_of
+from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.secret_keys import comparable, secret_if_opaque, secret_key
 from fhirline.mappers.pipeline.secret_labels import labelled_values
 from fhirline.mappers.pipeline.secret_texts import REDACTED
@@ -88,8 +89,8 @@ _QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
 _SHORTEST = 8
 """Characters of the shortest key that is looked at for a credential: ``//u@host``."""
 
-_MARKS = ("=", "%", *(mark for marks, _ in _FORMS for mark in marks))
-"""A body without any of these has no credential, but for an address with a user."""
+_may_have_credential = finder("|".join(["[=%]", "//.*@", *(re.escape(mark) for marks, _ in _FORMS for mark in marks)]))
+"""A text or document without any of these has no credential."""
 
 
 def without_credentials(text: str) -> str:
@@ -152,9 +153,7 @@ def withhold(body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     >>> withhold({"links": {"https://a@example.org/1": "mine", "https://b@example.org/2": "yours"}})
     ({'links': {'[redacted]': 'mine', '[redacted] 2': 'yours'}}, ('/links/[redacted]', '/links/[redacted] 2'))
     """
-    source = orjson.dumps(body, default=str).decode()
-    with_user = "@" in source and "//" in source
-    if not with_user and not any([mark in source for mark in _MARKS]):  # noqa: C419  # half the time of a generator
+    if not _may_have_credential(orjson.dumps(body, default=str)):
         return body, ()
     new = _withheld(body)
     if new is body:

@@ -8,9 +8,12 @@ from urllib.parse import quote, urlencode
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fhirline.mappers.pipeline import secret_texts
 from fhirline.mappers.pipeline.redaction import REDACTED, redact
+from fhirline.mappers.pipeline.secret_labels import without_labelled
 
 SECRET = "S3CR3T-5528"
 
@@ -224,6 +227,40 @@ def test_a_text_that_is_nested_too_deep_goes_if_it_names_a_secret() -> None:
 def test_other_texts_keep_every_byte(text: str) -> None:
     body = {"note": text}
     assert redact(body) is body
+
+
+PIECES = st.sampled_from(
+    [
+        *("pass", "Pass", "CODE", "qr", "url", "consultation", "key", "token", "webhook", "signature", "dispense", "a"),
+        *("paſſ", "\u212aey", "ap\u0130", "s\u0131gnature", "\ud800", " ", "_", "-", "&#095;", "%5f", "s", ": "),
+        *(
+            "=",
+            '"',
+            "&",
+            "{'",
+            "\\",
+            "\n",
+            ">",
+            "\u2192",
+            "eyJwYXNzX2NvZGUiOiIxMjM0In0=",
+            "5528",
+            "a1b2c3d4e5f6",
+            REDACTED,
+        ),
+    ]
+)
+TEXTS = st.lists(PIECES, max_size=6).map("".join)
+
+
+@given(TEXTS)
+def test_every_text_with_a_secret_is_found(text: str) -> None:
+    """A text is passed over, alone or in its document, only where each kind of redaction would leave it as it is."""
+    read = secret_texts.redacted_text(text, frozenset(), secret_texts.ROOM, lambda value, *_: redact(value))
+    redacted = without_labelled(read if secret_texts.has_mark(text) else text)
+    assert redact({"a": [text]}) == {"a": [redacted]}
+    if "\ud800" not in text:
+        body = {"pass_code": "", "a": [text, {"b": 1}]}
+        assert redact(body, orjson.dumps(body)) == redact(body)
 
 
 def test_many_texts_are_redacted_in_linear_time() -> None:
