@@ -1,7 +1,7 @@
 """Reading a webhook's body (mapping.md §2.5): bytes in, a JSON object and the flags of how it was read out.
 
-A body of strict JSON costs one pass of the fast parser and a search of its bytes. The rest is read by the tolerant
-reader, and text that is JSON is replaced by what it holds.
+A body of strict JSON costs one pass of the fast parser, and a search of its bytes where that would not write them
+again. The rest is read by the tolerant reader, and text that is JSON is replaced by what it holds.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import orjson
 
 from fhirline.config.errors import FhirlineError
 from fhirline.mappers.pipeline import tolerant
+from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.redaction import REDACTED
 
 Body = dict[str, Any]
@@ -145,27 +146,17 @@ def deeper_than(value: object, limit: int) -> bool:
 # -- what the fast parser would change or pass over
 
 
-def _table() -> bytes:
-    table = bytearray(range(256))
-    for byte in b"123456789":
-        table[byte] = ord("0")
-    table[ord("E")] = ord("e")
-    for byte in b"[\\\xef":
-        table[byte] = ord("{")
-    return bytes(table)
-
-
-_MARKS = _table()
-"""Translation of a body for the searches below: every digit is ``0``; ``{`` is also whatever may begin JSON in text."""
-_IGNORED = b". "
-_LONG, _LONG_POWER, _TINY, _TEXT = b"0" * 17, b"0" * 16 + b"e", b"0e-000", b'"{'
+_may_be_inexact = finder("[0-9.]{16}[0-9.eE]|[0-9.][eE]-[0-9]{3}")
+_may_be_tiny = finder("[0-9]e-[0-9]{3}")
 _INEXACT = re.compile(
     rb"[:,\[][ \t\r\n]*-?(?:[0-9]{19}|0\.0*[1-9][0-9]{17}|[1-9](?=[0-9.]{18})[0-9]*\.|[0-9]{16,}\."
     rb"|[0-9](?=[0-9.]{15})[0-9.]+[eE]|[0-9.]+[eE]-[0-9]{3})"
 )
 """A number that a double may not hold; numbers in text that looks like JSON match as well."""
 _MEMBER = re.compile(rb'"[ \t\r\n]*:')
-_BEFORE_COLON = (b'" :', b'"\n:', b'"\t:', b'"\r:')
+_has_space_before_colon = finder(r"[ \t\r\n]:")
+_may_hide_a_member = finder(r"\\u00(?:22|3[aA])")  # an escaped quote or colon, which counting would take for a member's
+_has_mark_in_text = finder(r'"[ \t\r\n]*(?:[{\\\x{feff}]|\[[^r])')  # no JSON begins with [r, but [redacted] does
 _JSON_IN_TEXT = re.compile(
     rb'"(?:[ \t\r\n]|\xef\xbb\xbf|\\[ntr]|\\u(?:00(?:20|09|0[aAdD])|[fF][eE][fF][fF]))*'
     rb'(?:\[(?!redacted\]")|{|\\"|\\u00(?:5[bB]|7[bB]|22))'
@@ -183,22 +174,25 @@ def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any,
                 raise RecursionError from None
             raise
         return tolerant.parse(data, flags), True
-    marks = data.translate(_MARKS, _IGNORED)
-    inexact = (_LONG in marks or _TINY in marks or _LONG_POWER in marks) and _INEXACT.search(data)
-    if inexact or _may_repeat_a_key(data, value):
+    if not _is_exact(data, value):
         value = tolerant.parse(data, flags)
-    return value, _TEXT in marks and _JSON_IN_TEXT.search(data) is not None
+    return value, _has_mark_in_text(data) and _JSON_IN_TEXT.search(data) is not None
 
 
-def _may_repeat_a_key(data: bytes, value: Any) -> bool:
-    """Return whether JSON may have more members than what the fast parser made of it, which keeps a key once."""
-    members = data.count(b'":')
-    if any([space in data for space in _BEFORE_COLON]):  # noqa: C419  # half the time of a generator
-        members = len(_MEMBER.findall(data))
+def _is_exact(data: bytes, value: Any) -> bool:
+    """Return whether the fast parser has kept every member and number: it keeps a key once, and numbers as doubles."""
     try:
-        return members > 1 and members != orjson.dumps(value).count(b'":')
+        written = orjson.dumps(value)
     except TypeError:  # nested too deep to be written, so that the body is refused
+        return not _may_be_inexact(data) or not _INEXACT.search(data)
+    if written == data and not _may_be_tiny(data):  # most raw records: the gateway has written them so
+        return True
+    if _may_hide_a_member(data):
         return False
+    members = len(_MEMBER.findall(data)) if _has_space_before_colon(data) else data.count(b'":')
+    if members > 1 and members != written.count(b'":'):
+        return False
+    return not (_may_be_inexact(data) and _INEXACT.search(data))
 
 
 # -- text that is JSON
