@@ -90,12 +90,16 @@ def is_placeholder(text: str) -> bool:
     >>> [is_placeholder(text) for text in ("Undefined", "0", "00000000-0000-0000-0000-000000000000", "${id}", "p-0")]
     [True, True, True, True, False]
     """
-    text = visible(unicodedata.normalize("NFKC", text))
-    return not text.strip(_NO_ID) or (len(text) <= _LONGEST_PLACEHOLDER and _is_placeholder_word(text))
+    return _is_placeholder(text) if len(text) <= LONGEST_CACHED else _is_placeholder.__wrapped__(text)
 
 
 @lru_cache(maxsize=8192)
-def _is_placeholder_word(text: str) -> bool:
+def _is_placeholder(text: str) -> bool:
+    text = visible(unicodedata.normalize("NFKC", text))
+    if not text.strip(_NO_ID):
+        return True
+    if len(text) > _LONGEST_PLACEHOLDER:
+        return False
     patterns = tables.placeholders().patterns
     return norm(text) in _placeholder_words() or any(pattern.fullmatch(text.strip()) for pattern in patterns)
 
