@@ -12,9 +12,10 @@ def readable(
     context: Context, pointer: str, models: Sequence[Model | None], build: MappingBuilder
 ) -> list[Item[Model]]:
     """Return the items of a list. A value that is no item, such as a bare name, is kept, flag ``value-unreadable``."""
-    if unreadable := unread(pointer, models, context.raw(pointer)):
+    items = list(context.items(pointer, models))
+    if len(items) < len(models) and (unreadable := unread(pointer, models, context.raw(pointer))):
         build.flag("value-unreadable", *unreadable)
-    return list(context.items(pointer, models))
+    return items
 
 
 def grouped(

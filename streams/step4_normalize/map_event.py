@@ -96,24 +96,30 @@ def _map_event(
         return MappedEvent((unreadable_letter(raw, error, tables),), error=error.code)
     except Exception as error:  # noqa: BLE001  # a defect of reading: the value cannot be redacted, so it stays in raw
         return MappedEvent((unopened_letter(raw, error, tables),), error=MAPPING_FAILED)
-    key = ""
     try:
         if blocked is not None and blocked(envelope):
             return MappedEvent((), erased=envelope.event_key)
-        key = raw_key(envelope)
         normalized = normalize(envelope, state)
         records = [*_outputs(raw, envelope, normalized, state, partitions, tables)]
     except (ConfigurationError, KafkaAccessError):
         raise
     except TooComplex as error:
-        return MappedEvent((too_complex_letter(raw, envelope, error, tables),), key=key, error=TOO_COMPLEX)
+        return MappedEvent((too_complex_letter(raw, envelope, error, tables),), key=_key(envelope), error=TOO_COMPLEX)
     except Exception as error:  # noqa: BLE001  # a defect of ours costs this event a dead letter, not the worker
-        return MappedEvent((failure_letter(raw, envelope, error, tables),), key=key, error=MAPPING_FAILED)
+        return MappedEvent((failure_letter(raw, envelope, error, tables),), key=_key(envelope), error=MAPPING_FAILED)
     code = None
     if normalized.refusals:
         code = normalized.refusals[0].code
         records.append(refusal_letter(raw, envelope, normalized.refusals, tables))
-    return MappedEvent(tuple(records), normalized.state_updates, key, normalized, code)
+    return MappedEvent(tuple(records), normalized.state_updates, normalized.raw_key, normalized, code)
+
+
+def _key(envelope: Envelope) -> str:
+    """Return the key of an event whose mapping has failed; an empty text where that is what failed."""
+    try:
+        return raw_key(envelope)
+    except Exception:  # noqa: BLE001  # the defect has its dead letter
+        return ""
 
 
 def given_up(raw: ConsumerRecord, blocked_key: Callable[[str], bool]) -> MappedEvent:

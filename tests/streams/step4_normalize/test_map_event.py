@@ -62,7 +62,7 @@ def test_a_letter_keeps_the_flags_of_how_a_foreign_body_was_read(
         letters = [too_large_letter(raw, "fhir.r4.Encounter")]
         letters += smaller_letters(raw, letters[0])
     else:
-        monkeypatch.setattr(module, "raw_key", defective)
+        monkeypatch.setattr(module, "_outputs", defective)
         letters = list(module.map_event(raw, Case("altibbi", "defect", ()).normalizer(), InMemoryState(), 6).records)
     assert letters
     for letter in letters:
