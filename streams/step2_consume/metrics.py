@@ -10,7 +10,7 @@ from prometheus_client import Counter as CounterMetric
 
 from fhirline.mappers.fhir.validation import Disagreement
 from fhirline.mappers.pipeline.normalize import UNKNOWN
-from fhirline.mappers.registry import vendor_mapping
+from fhirline.mappers.registry import VENDORS, vendor_mapping
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.observe.metrics.labels import BATCH_BUCKETS, LATENCY_BUCKETS, OTHER, PATHS, Bounded
 from fhirline.streams.observe.metrics.registry import dead_letter_counter
@@ -24,6 +24,9 @@ CODES = (
     *(MAPPING_FAILED, TOO_COMPLEX, TOO_LARGE, WORKER_ENDED, "resource-invalid", "resource-refused"),
 )
 """Error codes of the worker's dead letters (docs/contracts.md)."""
+
+PRACTITIONER_REFUSED = ("invalid", "too-large", "worker-ended", "defect")
+"""Reasons why a Practitioner is not published."""
 
 OLD_SECONDS = 86_400.0
 """An event received longer ago is a backfill or a replay. Its latency is not measured."""
@@ -50,6 +53,13 @@ class WorkerMetrics:
             "fhirline_resources",
             "Resources: published, unchanged (a constant one that had gone out before), refused (a dead letter's)",
             ("vendor", "resource_type", "outcome"),
+            registry=registry,
+        )
+        self.practitioners_refused = CounterMetric(
+            "fhirline_practitioners_refused",
+            "Practitioners that could not be published, whose topic keeps the last record: invalid, too-large (for "
+            "Kafka), worker-ended (processes ended over it), defect (of fhirline, or a vendor that is not configured)",
+            ("vendor", "reason"),
             registry=registry,
         )
         self.dead_letters = dead_letter_counter(registry)
@@ -99,6 +109,12 @@ class WorkerMetrics:
             for side in (COMPILED, REFERENCE):
                 self.disagreements.labels(resource_type, side)
 
+    def practitioner_refused(self, vendor: str, reason: str) -> None:
+        """Count a Practitioner that is not published, as a refused resource too."""
+        vendor = vendor if vendor in VENDORS else OTHER
+        self.practitioners_refused.labels(vendor, reason).inc()
+        self.resources.labels(vendor, "Practitioner", "refused").inc()
+
     def disagreed(self, found: Disagreement) -> None:
         kind = found.resource_type if found.resource_type in _KNOWN_TYPES else OTHER
         self.disagreements.labels(kind, COMPILED if found.compiled else REFERENCE).inc()
@@ -124,6 +140,8 @@ class VendorMetrics:
             self.dead_letters(code)
         for table in tables:
             self.unmapped(table)
+        for reason in PRACTITIONER_REFUSED:
+            metrics.practitioners_refused.labels(vendor, reason)
         self.latency = metrics.latency.labels(vendor)
         self.old = metrics.old.labels(vendor)
         self.batch_events = metrics.batch_events.labels(vendor)

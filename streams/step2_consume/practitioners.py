@@ -47,7 +47,7 @@ MAX_PUBLISHED = 100_000
 def practitioner_record(
     normalize: Normalizer, contributions: Sequence[Contribution], partitions: int
 ) -> ProducerRecord | None:
-    """Make the record of a Practitioner; None where it is invalid, which is logged.
+    """Make the record of a Practitioner; None where it is invalid, which is logged with its problems.
 
     Its headers are those of the contribution with the greatest version. Raises KeyError where the vendor is not
     configured.
@@ -58,7 +58,7 @@ def practitioner_record(
     vendor, tenant, subject, _ = newest.key
     made = folded(normalize, vendor, tenant, subject, entries)
     if not isinstance(made, Output):
-        log.error("practitioner refused", vendor=vendor, key=subject, problems=problems_text(made))
+        log.error("practitioner invalid", vendor=vendor, key=subject, problems=problems_text(made))
         return None
     topic, partition = canonical_topic(PRACTITIONER), partition_for(made.partition_by, partitions)
     return ProducerRecord(topic, made.key.encode(), made.value, partition, newest.headers)
@@ -103,9 +103,8 @@ class PractitionerProcessor:
         if any(self.state.cached(partition) is not state for partition, state in held.items()):
             exit_uncommitted("partitions went away under a batch")  # their new owner's output must not be overwritten
         for record in await self._publisher.publish_async(self._fence.passing(records)):
-            log.error("practitioner refused: it is larger than Kafka takes", key=record.key.decode())
             records.remove(record)
-            self._count(record, "refused")
+            self._refuse(_vendor(record), record.key.decode(), "too-large")
         if len(self._published) > MAX_PUBLISHED:
             self._published.clear()
         for record in records:
@@ -125,7 +124,10 @@ class PractitionerProcessor:
             if subject := subject_of(record.key):
                 subjects[subject] = record.partition
         changed: list[ProducerRecord] = []
-        if give_up:  # `Unfinished` has logged it
+        if give_up:  # a later contribution builds it again
+            for subject, partition in subjects.items():
+                for contribution in held[partition](subject)[:1]:
+                    self._refuse(contribution.key.vendor, subject, "worker-ended")
             return changed
         async for subject, partition in yielding_to_loop(subjects.items()):
             made = self._record(held[partition](subject))
@@ -141,15 +143,24 @@ class PractitionerProcessor:
         """Make a Practitioner's record. None where there is nothing of it any more, and where it cannot be made."""
         if not contributions:
             return None
+        vendor, _, subject, _ = contributions[0].key
         try:
             record = practitioner_record(self._normalize, contributions, self._partitions)
         except Exception as error:  # noqa: BLE001  # a defect costs this Practitioner its record, not the partition
-            log.error("practitioner refused", key=contributions[0].key.subject, error=type(error).__name__)
-            record = None
+            self._refuse(vendor, subject, "defect", error=type(error).__name__)
+            return None
         if record is None:
-            self._metrics.resources.labels(contributions[0].key.vendor, PRACTITIONER, "refused").inc()
+            self._refuse(vendor, subject, "invalid")
         return record
 
+    def _refuse(self, vendor: str, subject: str, reason: str, **more: str) -> None:
+        """Log and count a Practitioner that is not published, whose topic keeps its last record."""
+        log.error("practitioner refused", vendor=vendor, key=subject, reason=reason, **more)
+        self._metrics.practitioner_refused(vendor, reason)
+
     def _count(self, record: ProducerRecord, outcome: str) -> None:
-        vendor = dict(record.headers).get("vendor", b"").decode()
-        self._metrics.resources.labels(vendor, PRACTITIONER, outcome).inc()
+        self._metrics.resources.labels(_vendor(record), PRACTITIONER, outcome).inc()
+
+
+def _vendor(record: ProducerRecord) -> str:
+    return dict(record.headers).get("vendor", b"").decode()

@@ -41,7 +41,7 @@ from tests.support.workload import produce
 GRAFANA = DOCKER / "grafana"
 OPERATIONS = (
     *("lag-grows", "dead-letters-grow", "a-vendor-changes-its-payload", "codes-without-a-row", "the-gateway-refuses"),
-    *("a-worker-ends", "validators-disagree", "state-grows"),
+    *("a-practitioner-is-refused", "a-worker-ends", "validators-disagree", "state-grows"),
 )
 """Headings of docs/operations.md."""
 

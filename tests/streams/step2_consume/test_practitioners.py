@@ -1,20 +1,32 @@
 """Practitioners: one worker publishes each, over what the events of all raw partitions contribute."""
 
+import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.contributions import ContributionKey
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.streams.kafka.headers import EVENT_KEY, OCCURRED_AT, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, headers_of
 from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step2_consume.faust.offset_gaps import Committed
+from fhirline.streams.step2_consume.fencing import Fence
+from fhirline.streams.step2_consume.metrics import PRACTITIONER_REFUSED, WorkerMetrics
+from fhirline.streams.step2_consume.practitioners import PractitionerProcessor
+from fhirline.streams.step2_consume.unfinished import ATTEMPTS, Mark, Unfinished
 from fhirline.streams.step3_restore.contributions import PartitionContributions, subject_of
+from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import CONTRIBUTIONS, canonical_topic
+from fhirline.topics.partition import partition_for
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.kafka.brokers import RunningBroker, also_on_apache
 from tests.support.workload import Store, produce, undisturbed
@@ -112,6 +124,68 @@ def test_no_contribution_names_a_patient(own_broker: RunningBroker) -> None:
         for raw in raws:
             assert (raw.key or b"-") not in (record.key or b"") + (record.value or b"")
         assert header(record.headers, EVENT_KEY)
+
+
+IDENTIFIER = {"system": "https://fhirline.example.org/sid/azodha/acme/practitioner", "value": "12"}
+
+
+def contribution(vendor: str, subject: str, **elements: Any) -> ProducerRecord:
+    """Make the contribution of one raw partition to a Practitioner: its identifier, and other elements."""
+    fields = {
+        "identifier s|12": {"identifier": [IDENTIFIER]},
+        **{f"field {name}": {name: elements[name]} for name in elements},
+    }
+    value = {
+        name: {"s": [1, "", "k", "2024-06-01T12:00:00Z"], "v": {"elements": field, "flags": []}}
+        for name, field in fields.items()
+    }
+    key = ContributionKey(vendor, "acme", subject, "raw.azodha/0").text
+    return ProducerRecord(
+        CONTRIBUTIONS, key, orjson.dumps(value), partition_for(subject, 6), [("vendor", vendor.encode())]
+    )
+
+
+def test_each_practitioner_that_is_refused_is_counted_by_its_reason_and_costs_no_other(
+    own_broker: RunningBroker,
+) -> None:
+    settings = own_broker.settings(session_timeout=60)
+    made = {
+        "invalid": contribution("azodha", "Practitioner/1", gender="no code of FHIR"),
+        "defect": contribution("of-no-configuration", "Practitioner/2"),
+        "too-large": contribution("azodha", "Practitioner/3", name=[{"text": "x" * 70_000}]),
+        "": contribution("azodha", "Practitioner/4", name=[{"text": "Sam Lee"}]),
+        "worker-ended": contribution("azodha", "Practitioner/5", name=[{"text": "Sam Lee"}]),
+    }
+    records = produce(settings, made.values())
+    deadly = next(record for record in records if record.key == made["worker-ended"].key)
+    registry = CollectorRegistry()
+    small = settings.model_copy(update={"message_max_bytes": 65_536})
+
+    async def committed(_: object) -> None:
+        """Take the commits of marks: there is no group."""
+
+    async def process(parts: Sequence[ConsumerRecord], *, attempts: int) -> None:
+        mark = Mark(attempts).text
+        unfinished = Unfinished(lambda _: Committed(deadly.offset, mark) if attempts else None, committed)
+        for part in unfinished.parts(parts):
+            await processor.process(part, unfinished)
+
+    processor = PractitionerProcessor(
+        settings, build_normalizer(settings), RecordPublisher(small), Fence(60), WorkerMetrics(registry)
+    )
+    processor.state.assigned(range(settings.partitions))
+    with capture_logs() as logged:
+        asyncio.run(process([record for record in records if record is not deadly], attempts=0))
+        asyncio.run(process([deadly], attempts=ATTEMPTS))
+    assert [header(record.headers, "vendor") for record in history(settings, PRACTITIONER)] == ["azodha"]
+    refused = {line["reason"]: line for line in logged if line["event"] == "practitioner refused"}
+    assert refused.keys() == set(PRACTITIONER_REFUSED)
+    for reason in PRACTITIONER_REFUSED:
+        vendor = "other" if reason == "defect" else "azodha"
+        labels = {"vendor": vendor, "reason": reason}
+        assert registry.get_sample_value("fhirline_practitioners_refused_total", labels) == 1, reason
+        assert ContributionKey.parse(made[reason].key).subject == refused[reason]["key"]
+    assert refused["defect"]["error"] == "KeyError"
 
 
 def test_a_contribution_of_another_form_is_passed_over() -> None:
