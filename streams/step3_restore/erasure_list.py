@@ -143,7 +143,7 @@ class ErasureList:
             return
         if self._hashing is None:
             raise OtherKey(
-                f"FHIRLINE_ERASURE_KEY: {len(self)} patients are erased (normalizer.erased), and without the key they "
+                f"FHIRLINE_ERASURE_KEY: normalizer.erased has erased patients ({len(self)}), and without the key they "
                 "were erased with their events would be mapped again: set it, or FHIRLINE_ERASURE_KEY_FILE"
             )
         if others := sum(each.check != self._hashing.check for each in self._blocks.values()):
