@@ -1,6 +1,7 @@
 """The gateway's HTTP server: access log, refusals as JSON, and an orderly shutdown."""
 
 import asyncio
+import resource
 import signal
 from pathlib import Path
 from time import perf_counter
@@ -29,6 +30,9 @@ log = structlog.get_logger()
 
 KEEPALIVE = 75.0
 BACKLOG = 1024
+OPEN_FILES = 65_536
+"""Connections and files that the process may have open, where its hard limit allows that. The usual soft limit of 1,024
+lets as many connections that only wait keep the vendors out."""
 QUIET = ("/healthz", "/readyz")
 """Paths that are polled every few seconds, and logged at debug level only."""
 
@@ -40,6 +44,7 @@ async def serve(settings: Settings, port_file: Path | None = None, away: str | N
     """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)
+    _raise_file_limit()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
@@ -124,6 +129,14 @@ class Requests:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("requests given up", at_work=self._at_work)
+
+
+def _raise_file_limit() -> None:
+    """Allow `OPEN_FILES` open files, or as many as the hard limit does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:

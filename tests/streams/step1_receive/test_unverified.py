@@ -5,8 +5,9 @@ import hmac
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import yaml
@@ -26,9 +27,9 @@ SIGNED = {"header": "x-signature", "scheme": "hmac-sha256", "secrets": ["TEST_SI
 FORGED = "0" * 64
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    folder = tmp_path_factory.mktemp("unverified")
+@contextmanager
+def signing_gateway(folder: Path, **more: str) -> Iterator[GatewayProcess]:
+    """Run a gateway in which each vendor has the tenants ``signed`` and ``timed``."""
     content = yaml.safe_load((CONFIG / "vendors.yaml").read_text("utf-8"))
     for vendor in content["vendors"].values():
         timed = {**SIGNED, "freshness": {"header": "x-time", "seconds": 60}}
@@ -36,16 +37,20 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     (folder / "vendors.yaml").write_text(yaml.safe_dump(content), "utf-8")
     with EmbeddedBroker() as broker:
         create_raw_topics(broker)
-        with running_gateway(
-            broker.bootstrap,
-            folder,
-            FHIRLINE_VENDORS_FILE=str(folder / "vendors.yaml"),
-            FHIRLINE_MAX_BODY_BYTES=str(MAX_BODY),
-            FHIRLINE_UNVERIFIED_BODIES=str(BODIES),
-            FHIRLINE_UNVERIFIED_BODY_BYTES="1",
-            TEST_SIGNING="key",
-        ) as running:
+        vendors = {"FHIRLINE_VENDORS_FILE": str(folder / "vendors.yaml"), "TEST_SIGNING": "key"}
+        with running_gateway(broker.bootstrap, folder, **vendors, **more) as running:
             yield running
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with signing_gateway(
+        tmp_path_factory.mktemp("unverified"),
+        FHIRLINE_MAX_BODY_BYTES=str(MAX_BODY),
+        FHIRLINE_UNVERIFIED_BODIES=str(BODIES),
+        FHIRLINE_UNVERIFIED_BODY_BYTES="1",
+    ) as running:
+        yield running
 
 
 def signature(body: bytes, secret: bytes = b"key") -> str:
