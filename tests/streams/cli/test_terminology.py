@@ -11,12 +11,18 @@ import yaml
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.terminology import TODO, load_terminology
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import from_confluent
+from fhirline.topics.declared import raw_topic
+from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics, settings_for
 from tests.support.receiving import environment
+from tests.support.workload import Store, undisturbed
 
 NOWHERE = "127.0.0.1:9"
 DAY = "2024-06-01T12:00:00Z"
+RAW = raw_topic("altibbi")
 
 
 def fhirline(*arguments: str | Path, bootstrap: str = NOWHERE, **more: str) -> "subprocess.CompletedProcess[str]":
@@ -127,6 +133,55 @@ def test_words_of_the_raw_topic(events: Path) -> None:
         assert later.stderr.endswith(
             "0 events of altibbi since 2999-01-01T00:00:00Z: 0 words without a row in 0 tables\n"
         )
+
+
+@pytest.mark.long
+def test_a_draft_of_the_raw_topic_is_reviewed_and_maps(own_broker: RunningBroker, events: Path, tmp_path: Path) -> None:
+    """From a stored word to a published code: drafted under audit, refused while a TODO is left, then used."""
+    drafts, settings = tmp_path / "drafts", own_broker.settings(session_timeout=6)
+    asked = ("altibbi", "--since", "2024-01-01T00:00:00Z", "--reason", "ticket 12", "--to", drafts)
+    assert fhirline("ingest", "altibbi", events, bootstrap=own_broker.bootstrap).returncode == 0
+    made = draft(*asked, bootstrap=own_broker.bootstrap)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stderr.splitlines()[0])["event"] == "words of events shown"
+    assert {path.name for path in drafts.iterdir()} == {"frequency.yaml", "dose-unit.yaml"}
+    again = draft(*asked, bootstrap=own_broker.bootstrap)
+    assert (again.returncode, "exists" in again.stderr) == (2, True), "a draft under review is not replaced"
+
+    with running(settings, FHIRLINE_TERMINOLOGY_DIR=str(drafts)) as worker:
+        assert worker.wait() == 2
+        assert "dose-unit.yaml:8: rows.0: this row is a draft: replace each TODO" in worker.output
+    (drafts / "dose-unit.yaml").unlink()
+    path = drafts / "frequency.yaml"
+    text = path.read_text("utf-8").split('  - source: ["At noon"]')[0]  # the reviewer deletes the second row
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    for decided in ("1", "1", "mo", "MOON", "each full moon", "approved, date", "approved, date"):
+        text = text.replace(TODO, f'"{decided}"' if "," in decided else decided, 1)
+    assert TODO not in text, text
+    path.write_text(text, "utf-8")
+
+    reviewed = settings.model_copy(update={"terminology_dir": drafts})
+    with Scanner(settings) as scanner:
+        raws = [from_confluent(each) for each in scanner.read(dict.fromkeys(scanner.topic_partitions([RAW])))]
+    store = Store(settings)
+    with running(settings, FHIRLINE_TERMINOLOGY_DIR=str(drafts)) as worker:
+        wait_until_as(undisturbed(reviewed, raws), store, worker)
+    requests = [json.loads(value) for name, value in store.values.items() if "MedicationRequest/" in name]
+    store.close()
+    moons = [
+        timing
+        for request in requests
+        for dosage in request.get("dosageInstruction", ())
+        if (timing := dosage.get("timing", {})) and "moon" in timing.get("code", {}).get("text", "").lower()
+    ]
+    assert len(moons) == 4, "the word occurs four times in three spellings"
+    for timing in moons:
+        assert timing["repeat"] == {"frequency": 1, "period": 1, "periodUnit": "mo"}
+        assert [coding["code"] for coding in timing["code"]["coding"]] == ["MOON"]
+    assert (
+        '["Every full moon"]'
+        not in draft(*asked[:-2], bootstrap=own_broker.bootstrap, FHIRLINE_TERMINOLOGY_DIR=str(drafts)).stdout
+    )
 
 
 def test_doctor_counts_what_is_missing_and_shows_no_word(own_broker: RunningBroker, events: Path) -> None:
