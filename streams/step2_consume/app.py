@@ -205,6 +205,7 @@ class Worker:
         processor = self._processors[topic]
 
         async def agent(stream: Any) -> None:
+            cast(WorkerTransport, self.app.transport).streams[topic] = stream
             await self.consume(stream, processor)
 
         return agent

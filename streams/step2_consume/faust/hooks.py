@@ -5,6 +5,7 @@ commits by its own account: over records that were never mapped, without a word.
 instead. README.md beside this file has the reason for each override, and when it can be dropped.
 """
 
+import asyncio
 import dis
 import inspect
 from collections.abc import Iterable
@@ -49,6 +50,8 @@ OVERRIDDEN = (
     Hook(BaseConsumer, "_should_commit", "(self, tp, offset)", "_filter_committable_offsets"),
     Hook(ThreadDelegateConsumer, "_commit", "async (self, offsets)", "_commit_offsets"),
     Hook(BaseConsumer, "_add_gap", "async (self, tp, offset_from, offset_to)", "_drain_messages"),
+    # How much is fetched ahead.
+    Hook(ThreadDelegateConsumer, "_getmany", "async (self, active_partitions, timeout)", "_wait_next_records"),
     # How long a fetch waits.
     Hook(Consumer, "_new_consumer_thread", "(self)", "__init__"),
     Hook(AIOKafkaConsumerThread, "_create_worker_consumer", "(self, transport)", "_create_consumer"),
@@ -80,6 +83,8 @@ USED = (
     Hook(TopicPartitionState, "position"),
     Hook(TopicPartitionState, "highwater"),
     Hook(App, "transport"),
+    Hook(asyncio.Queue, "_queue", used_by="qsize"),
+    Hook(Stream, "channel"),
     Hook(Stream, "enable_acks"),
     Hook(Stream, "events", "async (self)"),
     Hook(Stream, "ack", "async (self, event)"),
@@ -127,9 +132,9 @@ def _signature(method: Any) -> str:
 
 
 def _assigned(owner: type) -> Iterable[str]:
-    """Yield the names that the ``__init__`` of a class or its bases assigns."""
-    for base in owner.__mro__:
-        if (code := getattr(vars(base).get("__init__"), "__code__", None)) is not None:
+    """Yield the names that the ``__init__`` of a class or its bases assigns, or the ``_init`` of asyncio's queues."""
+    for initialize in (vars(base).get(name) for base in owner.__mro__ for name in ("__init__", "_init")):
+        if (code := getattr(initialize, "__code__", None)) is not None:
             yield from (step.argval for step in dis.get_instructions(code) if step.opname == "STORE_ATTR")
 
 

@@ -1,4 +1,5 @@
-"""Faust's aiokafka driver, changed in three points: how long a fetch waits, what is committed, stalled partitions.
+"""Faust's aiokafka driver, changed in four points: what a fetch waits for, how much is fetched ahead of the mapping,
+what is committed, stalled partitions.
 
 README.md beside this file has the reason for each override (faust.md §3). `hooks` lists what they need of Faust.
 """
@@ -16,6 +17,7 @@ from faust.types import TP
 
 from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.streams.kafka.records import RecordPosition, TopicPartition
+from fhirline.streams.step2_consume.faust.batching import MOST_BYTES, event_bytes
 from fhirline.streams.step2_consume.faust.offset_gaps import Committed, PositionsUnknown
 from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
 
@@ -31,6 +33,9 @@ out must wait for it. On quiet topics events would wait for up to 1.5 s although
 FETCH_MIN_BYTES = 65_536
 """What a fetch waits for. With Faust's 1 byte each event would have a fetch of all partitions to itself: some 2 ms of a
 core, where mapping it takes 4 to 5 ms (benchmarks/NOTES.md)."""
+
+HELD_BACK_SECONDS = 0.1
+"""Longest wait for records of other topics while those of one are held back."""
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):
@@ -77,6 +82,20 @@ class WorkerConsumer(Consumer):
     @property
     def _positions(self) -> Positions:
         return cast(WorkerTransport, self.transport).positions
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109  # Faust's
+        """Fetch as Faust does, but nothing of a topic of which `MOST_BYTES` wait for its agent.
+
+        Faust bounds the number of events that wait, not their size.
+        """
+        full = cast(WorkerTransport, self.transport).full_topics()
+        if not full or active_partitions is None:
+            return await super()._getmany(active_partitions, timeout)
+        wait = min(timeout, HELD_BACK_SECONDS)
+        if wanted := {tp for tp in active_partitions if tp.topic not in full}:
+            return await super()._getmany(wanted, wait)
+        await self.sleep(wait)
+        return {}
 
     async def resume_stalled(self) -> None:
         """Seek back where records were fetched that reached no agent. To be called periodically.
@@ -142,3 +161,17 @@ class WorkerTransport(Transport):
     def __init__(self, url: Any, app: Any, positions: Positions) -> None:
         super().__init__(url, app)
         self.positions = positions
+        self.streams: dict[str, Any] = {}
+        """The stream of each topic's agent."""
+
+    def full_topics(self) -> set[str]:
+        """Return the topics of which `MOST_BYTES` or more wait for their agent."""
+        return {topic for topic, stream in self.streams.items() if _waiting_bytes(stream) >= MOST_BYTES}
+
+
+def _waiting_bytes(stream: Any) -> int:
+    """Return the size of the events that have been fetched and that an agent has not taken yet.
+
+    They are counted each time, since Faust drops some of them in a rebalance.
+    """
+    return sum(map(event_bytes, stream.channel.queue._queue))

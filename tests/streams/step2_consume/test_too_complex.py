@@ -1,16 +1,29 @@
 """Bombs on a real broker: what lies behind them in their partition is mapped (mapping.md §1.1)."""
 
+import os
 import time
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
+from itertools import cycle, islice
 
 import orjson
 import pytest
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as Place
 
+from fhirline.config.settings import Settings
+from fhirline.streams.demo.stack import Process
+from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.topics.declared import OUTCOME, dead_letter_topic, raw_topic
 from tests.streams.operate.test_dead_letters import RECEIVED_AT, letters
 from tests.streams.step2_consume.test_worker import NOTHING, running
 from tests.support.bombs import TARGETS, bombs
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.memory import peak_memory
 from tests.support.messages import header_of
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, produce, undisturbed
@@ -45,3 +58,57 @@ def test_an_event_behind_bombs_is_mapped(own_broker: RunningBroker) -> None:
     assert header_of(letter, "error-path") == "/payload/patient/diseases"
     assert header_of(letter, "raw") == str(raws[1].position)
     assert len([name for name in expected if "MedicationRequest/" in name]) == 1
+
+
+BOMBS = int(os.environ.get("BOMBS") or 12)
+"""Bombs that wait for the worker. With 200 of them a worker that reads ahead without a bound needs more than 1 GiB."""
+
+CONTAINER = 1_024
+"""MiB of a small container."""
+
+
+def large(count: int) -> Iterator[ProducerRecord]:
+    """Make ``count`` bombs of several patients, each a little below the gateway's limit of a body."""
+    assert RECEIVED_AT is not None
+    bodies = [orjson.loads(body) for _, _, body in bombs("mediquo") if len(body) > 3_000_000]
+    for number, body in enumerate(islice(cycle(bodies), count)):
+        body["occurred_on"] = 1_700_000_000 + number
+        body["payload"]["patient"]["code"] = f"p{number % 9}"
+        yield raw_record("mediquo", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)
+
+
+@pytest.mark.long
+def test_many_bombs_that_wait_fit_in_a_container(own_broker: RunningBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    """All are committed, each has one outcome or dead letter, and the worker never uses the container's memory."""
+    settings = own_broker.settings(session_timeout=300)  # a busy machine must not look like a pause
+    raws = produce(settings, large(BOMBS))
+    with running(settings) as worker:
+        wait_until_committed(settings, raws, worker)
+        peak = peak_memory(worker.pid)
+        assert worker.stop() == 0
+    with Scanner(settings) as scanner:
+        topics = [OUTCOME, dead_letter_topic("mediquo")]
+        made = Counter(
+            (str(header_of(each, "raw")), each.topic())
+            for each in scanner.read(dict.fromkeys(scanner.topic_partitions(topics)))
+        )
+    with capsys.disabled():
+        size = sum(len(raw.value or b"") for raw in raws) / 1e6
+        print(f"\n{len(raws)} bombs, {size:.0f} MB: at most {peak} MiB; {Counter(topic for _, topic in made)}")
+    assert {*made.values()} == {1}
+    assert sorted(position for position, _ in made) == sorted(str(raw.position) for raw in raws)
+    assert peak < CONTAINER
+
+
+def wait_until_committed(settings: Settings, raws: list[ConsumerRecord], worker: Process) -> None:
+    """Wait until the worker's group has committed every raw record."""
+    ends = {raw.partition: raw.offset + 1 for raw in raws}
+    asked = [Place(raw_topic("mediquo"), partition) for partition in ends]
+    end, missing = time.monotonic() + max(LIMIT, 5 * len(raws)), {*ends}
+    with closing(Consumer(librdkafka(settings, **{"group.id": settings.group, "log_level": 0}))) as consumer:
+        while missing:
+            assert time.monotonic() < end, worker.report("is stuck")
+            assert worker.running, worker.report("has ended")
+            found = {place.partition: place.offset for place in consumer.committed(asked, timeout=LIMIT)}
+            missing = {partition for partition, offset in ends.items() if found[partition] < offset}
+            time.sleep(0.2)  # nothing tells of a commit

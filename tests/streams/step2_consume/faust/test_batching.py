@@ -1,12 +1,12 @@
 """Batches of events: their size, their wait, and what is taken beyond them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from typing import Any
 
 import pytest
 
-from fhirline.streams.step2_consume.faust.batching import take_batches
+from fhirline.streams.step2_consume.faust.batching import MOST_BYTES, take_batches
 from tests.support.waiting import LIMIT
 
 WITHIN = 0.05
@@ -38,6 +38,10 @@ class Stream:
             self.closed = True
 
 
+def batches_of(stream: "Stream", most: int, within: float, size: int = 0) -> AsyncGenerator[list[Any], None]:
+    return take_batches(stream, most, within, lambda _: size)
+
+
 def run(test: Coroutine[Any, Any, None]) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(LIMIT):
@@ -55,10 +59,21 @@ async def others_ended() -> None:
 def test_events_are_taken_in_order_up_to_the_limit_until_the_stream_ends(most: int) -> None:
     async def test() -> None:
         stream = Stream(*range(6), None)
-        found = [batch async for batch in take_batches(stream, most, PATIENT)]
+        found = [batch async for batch in batches_of(stream, most, PATIENT)]
         assert found == [[*range(first, first + most)] for first in range(0, 6, most)]
         assert stream.closed
         assert not stream.enable_acks
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("size", "each"), [(MOST_BYTES * 2, 1), (MOST_BYTES, 1), (MOST_BYTES - 1, 2), (MOST_BYTES // 3, 4)]
+)
+def test_a_batch_ends_with_the_event_that_fills_its_bytes(size: int, each: int) -> None:
+    async def test() -> None:
+        found = [batch async for batch in batches_of(Stream(*range(8), None), 500, PATIENT, size)]
+        assert found == [[*range(first, first + each)] for first in range(0, 8, each)]
 
     run(test())
 
@@ -67,7 +82,7 @@ def test_an_incomplete_batch_is_dropped_when_the_stream_ends() -> None:
     """It is not acknowledged, so it is read again."""
 
     async def test() -> None:
-        assert [batch async for batch in take_batches(Stream(1, 2, 3, None), 2, PATIENT)] == [[1, 2]]
+        assert [batch async for batch in batches_of(Stream(1, 2, 3, None), 2, PATIENT)] == [[1, 2]]
 
     run(test())
 
@@ -84,7 +99,7 @@ def test_a_batch_that_is_not_full_waits_for_its_time_only() -> None:
                 stream.queue.put_nowait(number)
 
         trickling = asyncio.ensure_future(trickle())
-        batches = take_batches(stream, 1000, WITHIN)
+        batches = batches_of(stream, 1000, WITHIN)
         first, second = await anext(batches), await anext(batches)
         trickling.cancel()
         await batches.aclose()
@@ -99,7 +114,7 @@ def test_at_most_one_event_is_taken_beyond_the_batch() -> None:
 
     async def test() -> None:
         stream = Stream(*range(10))
-        batches = take_batches(stream, 3, PATIENT)
+        batches = batches_of(stream, 3, PATIENT)
         assert await anext(batches) == [0, 1, 2]
         for _ in range(20):  # turns of the loop, in each of which another event could be taken
             await asyncio.sleep(0)
@@ -122,7 +137,7 @@ def test_waiting_for_the_first_event_sets_no_timer() -> None:
             return at(when, *args, **named)
 
         loop.call_at = call_at  # type: ignore[assignment, method-assign]  # a spy
-        waiting = asyncio.ensure_future(anext(take_batches(stream, 3, WITHIN)))
+        waiting = asyncio.ensure_future(anext(batches_of(stream, 3, WITHIN)))
         for _ in range(10):
             await asyncio.sleep(0)
         assert not timers
@@ -136,7 +151,7 @@ def test_waiting_for_the_first_event_sets_no_timer() -> None:
 def test_cancelling_the_wait_ends_all_tasks() -> None:
     async def test() -> None:
         stream = Stream()
-        waiting = asyncio.ensure_future(anext(take_batches(stream, 3, WITHIN)))
+        waiting = asyncio.ensure_future(anext(batches_of(stream, 3, WITHIN)))
         await stream.begun.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -150,7 +165,7 @@ def test_cancelling_the_wait_ends_all_tasks() -> None:
 def test_closing_within_a_batch_ends_all_tasks() -> None:
     async def test() -> None:
         stream = Stream(1)
-        batches = take_batches(stream, 3, WITHIN)
+        batches = batches_of(stream, 3, WITHIN)
         assert await anext(batches) == [1]
         await batches.aclose()
         await others_ended()
@@ -167,7 +182,7 @@ def test_an_error_of_the_stream_is_raised() -> None:
 
     async def test() -> None:
         with pytest.raises(ValueError, match="the stream's own"):
-            async for _ in take_batches(Broken(), 3, WITHIN):
+            async for _ in batches_of(Broken(), 3, WITHIN):
                 pass
 
     run(test())
