@@ -1,5 +1,6 @@
 """Redaction of secrets in bodies (mapping.md §7)."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 from operator import is_not
@@ -7,7 +8,15 @@ from typing import Any
 
 from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, comparable, table_names, treatment
-from fhirline.mappers.pipeline.secret_labels import is_pair, label_pattern, labelled_values, without_labelled
+from fhirline.mappers.pipeline.secret_labels import (
+    is_pair,
+    labelled_values,
+    named_columns,
+    named_pattern,
+    named_positions,
+    stem_pattern,
+    without_labelled,
+)
 from fhirline.mappers.pipeline.secret_texts import MARK, REDACTED, ROOM, has_mark, redacted_text
 
 __all__ = ["REDACTED", "redact"]
@@ -17,6 +26,8 @@ _PLAIN: dict[frozenset[str], set[str]] = {}
 
 _MOST_PLAIN = 10_000
 _CONTAINERS = (dict, list)
+_LIKE_A_SECRET = re.compile(r"[0-9]|.{12}")
+"""A text with a digit, or a long one: behind a name in a list, another may be a word of the record."""
 _NOTHING: frozenset[str] = frozenset()
 
 
@@ -33,13 +44,13 @@ def redact(value: Any, source: bytes | None = None) -> Any:
 @cache
 def _text_finder() -> Callable[[str | bytes], bool]:
     """Return the finder of texts that may have a secret."""
-    return finder(f'"|{MARK}|{label_pattern()}')
+    return finder(f'"|{MARK}|{stem_pattern()}')
 
 
 @cache
 def _source_finder() -> Callable[[str | bytes], bool]:
-    """Return the finder of JSON in which a text may have a secret. A quote in a text is escaped, and ends a key."""
-    return finder(rf'\\|{MARK}|{label_pattern()}[^"]')
+    """Return the finder of JSON in which a text may have a secret. A quote in a text is escaped."""
+    return finder(rf"\\|{MARK}|{named_pattern()}")
 
 
 def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
@@ -49,10 +60,12 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
     """
     if isinstance(value, dict):
         changed = {}
+        renamed = False
         plain = _PLAIN.get(below, ())
         for key, item in value.items():
             if key not in plain:
                 new = _redacted_item(key, item, below, room)
+                renamed = renamed or bool(room and _is_secret_text(key, below, room))
             elif isinstance(item, _CONTAINERS):
                 new = _redacted(item, below, room)
             elif room and isinstance(item, str):
@@ -63,13 +76,51 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
                 changed[key] = new
         for key in labelled_values(value):
             changed[key] = _blank_out(value[key])
+        if room:
+            for key, column in named_columns(value):
+                changed[key] = _without_column(changed[key] if key in changed else value[key], column)
+        if renamed:
+            return _with_keys_redacted({**value, **changed}, below, room)
         return {**value, **changed} if changed else value
     if isinstance(value, list):
         if is_pair(value):
             return [value[0], _blank_out(value[1])]
         items = [_redacted(item, below, room) for item in value]
+        for place in named_positions(value) if room and len(value) > 2 else ():
+            if not isinstance(value[place], str) or _LIKE_A_SECRET.search(value[place]):
+                items[place] = _blank_out(value[place])
         return items if any(map(is_not, items, value)) else value
     return _redacted_leaf(value, below, room) if room and isinstance(value, str) else value
+
+
+def _is_secret_text(key: str, below: frozenset[str], room: int) -> bool:
+    """Return whether a key is itself a text with a secret, such as JSON or a form."""
+    return has_mark(key) and redacted_text(key, below, room, _redacted) != key
+
+
+def _with_keys_redacted(value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
+    """Return an object in which a key that is a text with a secret is ``[redacted]``, numbered from the second on."""
+    made: dict[str, Any] = {}
+    number = 1
+    for key, item in value.items():
+        new = REDACTED if _is_secret_text(key, below, room) else key
+        while new is not key and (new in made or new in value):
+            number += 1
+            new = f"{REDACTED} {number}"
+        made[new] = item
+    return made
+
+
+def _without_column(rows: Any, column: int) -> list[Any]:
+    """Redact one column of a table: an item of each row, or of the only row."""
+    if not any(isinstance(row, list) for row in rows):
+        return [_blank_out(item) if place == column else item for place, item in enumerate(rows)]
+    return [
+        [_blank_out(item) if place == column else item for place, item in enumerate(row)]
+        if isinstance(row, list)
+        else row
+        for row in rows
+    ]
 
 
 def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
@@ -86,7 +137,7 @@ def _redacted_item(key: str, item: Any, below: frozenset[str], room: int) -> Any
     if found.below:
         return _without_addresses(_redacted(item, below | found.below, room))
     known = _PLAIN.setdefault(below, set())
-    if len(known) < _MOST_PLAIN and len(key) <= LONGEST_CACHED:
+    if len(known) < _MOST_PLAIN and len(key) <= LONGEST_CACHED and not has_mark(key):
         known.add(key)
     return _redacted(item, below, room)
 

@@ -1,24 +1,43 @@
-"""Secrets whose key is itself a value: members ``name`` and ``value`` of an object, a pair, a label in a text (§7)."""
+"""Secrets whose key is itself a value: members ``name`` and ``value`` of an object, a pair, a column, a label (§7)."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from fhirline.config.tables import secrets
 from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, treatment
 
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+
 REDACTED = "[redacted]"
 
 _LABELS = ("name", "key", "k", "label", "field", "attribute", "property", "parameter", "header", "title", "code", "id")
 _VALUES = ("value", "val", "v", "values", "content", "text", "data", "answer", "default", "valueString", "stringValue")
-_CASED_LABELS = frozenset({*_LABELS, *(name.capitalize() for name in _LABELS)})
-_CASED_VALUES = frozenset({*_VALUES, *(name.capitalize() for name in _VALUES)})
+_NAMED = ("field", "attribute", "property", "parameter", "param", "header", "key", "item", "setting")
+"""What a longer name of a label or a value begins with: ``fieldName``, ``field_value``."""
+_TYPED_VALUES = ("valueString", "valueCode", "valueUri", "valueUrl", "valueId", "valueInteger", "valueBase64Binary")
+_ONLY_OF_KNOWN = ("type", "url", "system")
+"""Labels that name a secret only where they name a redacted key, as the ``url`` of an extension does."""
 
+
+def _cased(names: Sequence[str], ending: str) -> tuple[str, ...]:
+    longer = [name for begin in _NAMED for name in (f"{begin}{ending.capitalize()}", f"{begin}_{ending}")]
+    return tuple(each for name in (*names, *longer) for each in (name, name[0].upper() + name[1:], name.upper()))
+
+
+_CASED_LABELS = frozenset(_cased(_LABELS, "name"))
+_CASED_KNOWN_LABELS = frozenset({*_CASED_LABELS, *_ONLY_OF_KNOWN})
+_CASED_VALUES = frozenset({*_cased(_VALUES, "value"), *_TYPED_VALUES})
+_MOST_COLUMNS = 500
+_ROWS = frozenset(_cased(("rows", "values", "data", "records", "items", "lines"), "values"))
+
+_CELL = re.compile(r"(?:^|(?<=[,;|\t]))[^,;|\t]{1,100}(?=[,;|\t])|(?<=[,;|\t])[^,;|\t]{1,100}$")
 _NAME = re.compile(r"[^:=>,;\n]{1,60}")
 _BETWEEN = r"(?:[^\S\n]|[_.\-]|&#0*95;|%5f)?"
 _TO_VALUE = (
-    r"""(?:["'\]]?\s{0,4}(?::\s{0,4}[=:]?|=>?|->|→|،|,)|\t|(?:>|&gt;)|["']?;s:\d{1,6}:)"""
+    r"""(?:["'\]]?\s{0,4}(?:[:：]\s{0,4}[=:]?|=>?|->|→|،|,)|\t|(?:>|&gt;)(?:<!\[CDATA\[)?"""
+    r"""|["']?;s:\d{1,6}:|["'][^\r\n]{0,100}(?:\r?\n){2}|\s{1,4}(?:is|es|é|est|ist|lautet|هو|هي)\s)"""
     r"""(?![\s"'(\[]{0,4}redacted\])[\s"'(\[]{0,4}"""
 )
 
@@ -35,10 +54,11 @@ def labelled_values(value: Mapping[str, Any], names_secret: Callable[[str], bool
     """
     if _CASED_VALUES.isdisjoint(value):
         return ("1",) if len(value) == 2 and "1" in value and is_pair((value.get("0"), value["1"])) else ()
-    for label in _CASED_LABELS.intersection(value):
+    labels = _CASED_LABELS if names_secret else _CASED_KNOWN_LABELS
+    for label in [key for key in value if key in labels]:
         name = value[label]
         if name.__class__ is str and len(name) <= LONGEST_CACHED and (names_secret or _known_label)(name):
-            return tuple(key for key in value if key in _CASED_VALUES)
+            return tuple(key for key in value if key in _CASED_VALUES and key != label)
     return ()
 
 
@@ -48,8 +68,50 @@ def is_pair(value: Sequence[Any]) -> bool:
     >>> is_pair(["pass_code", "1234"]), is_pair(["fever", "cough"])
     (True, False)
     """
-    name = value[0] if len(value) == 2 else None
-    return name.__class__ is str and len(name) <= LONGEST_CACHED and _known_label(name)
+    return len(value) == 2 and is_label(value[0])
+
+
+def named_positions(value: Sequence[Any]) -> list[int]:
+    """Return the positions of a list at which the item before is the name of a secret; of three, all behind the first.
+
+    Programs send headers as one flat list of names and values.
+
+    >>> named_positions(["Host", "example.org", "pass_code", "1234"]), named_positions(["pass_code", "string", "1234"])
+    ([3], [1, 2])
+    """
+    found = [place + 1 for place, item in enumerate(value[:-1]) if is_label(item)]
+    return [1, 2] if len(value) == 3 and found == [1] else found
+
+
+def named_columns(value: Mapping[str, Any], names_secret: Callable[[Any], bool] | None = None) -> list[tuple[str, int]]:
+    """Return the columns of a table that hold secrets: the member of the object with its rows, and the position.
+
+    >>> named_columns({"columns": ["id", "pass_code"], "rows": [[1, "1234"], [2, "5678"]]})
+    [('rows', 1)]
+    """
+    if _ROWS.isdisjoint(value):
+        return []
+    is_name, found = names_secret or is_label, []
+    for rows in _ROWS.intersection(value):
+        if value[rows].__class__ is list:
+            names = (item for key, item in value.items() if key != rows and item.__class__ is list and item)
+            for items in names:
+                found += [(rows, place) for place, name in enumerate(items[:_MOST_COLUMNS]) if is_name(name)]
+    return found
+
+
+def is_label(name: Any) -> bool:
+    """Return whether an item of a list is the name of a secret. Most are not, which a search finds fastest."""
+    if name.__class__ is not str or len(name) > LONGEST_CACHED:
+        return False
+    return (not name.isascii() or _first_word().search(name) is not None) and _known_label(name)
+
+
+@lru_cache(maxsize=1)
+def _first_word() -> re.Pattern[str]:
+    """Return a pattern of letters of which some are in every redacted key, however it is encoded."""
+    starts = {next(word for word in _WORD.findall(name) if len(word) > 2)[:4].lower() for name in secrets().redacted}
+    return re.compile(rf"(?i:{'|'.join(sorted(map(re.escape, starts)))}|%|&|[.\[\]/|\\])")
 
 
 @lru_cache(maxsize=4096)
@@ -74,13 +136,29 @@ def _label() -> re.Pattern[str]:
     )
 
 
-def label_pattern() -> str:
-    """Return a pattern (of `finder`) of the name that is in every text with a label of a secret.
+@lru_cache(maxsize=1)
+def _stems() -> tuple[str, ...]:
+    """Return the first words of the keys of ``redacted_within``: a text without any has no label of a secret."""
+    return tuple(sorted({name.split("_")[0] for name in secrets().redacted_within}))
+
+
+def stem_pattern() -> str:
+    """Return a pattern (of `finder`) of what is in every text with a label of a secret.
 
     Where case is ignored, i, ı and İ are one letter for Python, but not for `finder`.
     """
-    names = [name.replace("i", "[iıİ]").split("_") for name in secrets().redacted_within]
-    return rf"(?i:{'|'.join('(?:[^a-z0-9]{0,2}|&#0*95;|%5f)'.join(words) for words in names)})"
+    return _any_of(_stems())
+
+
+def named_pattern() -> str:
+    """Return a pattern (of `finder`) of what is in JSON whose texts name a secret: a stem, or a whole key of words."""
+    words = [[word.lower() for word in _WORD.findall(name)] for name in secrets().redacted]
+    joined = {sign.join(name) for name in words if len(name) > 1 for sign in ("", "_", "-", " ")}
+    return _any_of((*_stems(), *sorted(joined)))
+
+
+def _any_of(names: Iterable[str]) -> str:
+    return rf"(?i:{'|'.join(re.escape(name).replace('i', '[iıİ]') for name in names)})"
 
 
 def without_labelled(text: str) -> str:
@@ -91,4 +169,7 @@ def without_labelled(text: str) -> str:
     >>> without_labelled("Pass code: ask the pharmacy. Code: 4")
     'Pass code: ask the pharmacy. Code: 4'
     """
+    first, _, rows = text.partition("\n")
+    if rows and any(is_label(cell.strip(" \"'\r")) for cell in _CELL.findall(first[:4_000])):
+        return REDACTED  # a table, whose first line has the names of the columns
     return _label().sub(lambda found: found[1] + REDACTED, text)

@@ -11,6 +11,7 @@ from urllib.parse import unquote, unquote_plus
 import orjson
 
 from fhirline.mappers.pipeline.secret_keys import comparable, redacted_below, redacted_names, treatment
+from fhirline.mappers.pipeline.secret_markup import markup_redacted
 
 REDACTED = "[redacted]"
 
@@ -30,16 +31,18 @@ _AROUND = " \t\r\n\x00\ufeff\u200b\u200c\u200d\u2060\u00a0"
 _QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
 _PAIR_KEY = re.compile(r"""(?<![^\s&?;#,"'<>={(])([^\s&?;#,"'<>={(]{1,100})=""")
 _PAIR_END = re.compile(r"""[&;"'<>]|\s(?=\S)""")
-_BASE64_START = "(?:eyJ|eyA|ewo|ew0|W3s|WyJ|WyA|Wwo|Ww0|W1s|ZXlK|VzNz)"
+_BASE64_START = "(?:eyJ|eyA|ewo|ew0|W3s|WyJ|WyA|Wwo|Ww0|W1s|IHs|Cns|Cgp7|DQp7|CiB7|ZXlK|VzNz)"
 """Base64 of how JSON begins: ``{"``, ``{ ``, ``[{``, …; also of that in base64 (``ZXlK``, ``VzNz``)."""
-_BASE64 = re.compile(rf"(?<![A-Za-z0-9+/_-]){_BASE64_START}[A-Za-z0-9+/_\-\r\n]{{13,}}={{0,2}}")
+_MARKUP_START = "P[C-H]"
+"""Base64 of how markup begins: ``<a``, ``<?``, …"""
+_BASE64 = re.compile(rf"(?<![A-Za-z0-9+/_-])(?:{_BASE64_START}|{_MARKUP_START})[A-Za-z0-9+/_\-\r\n]{{13,}}={{0,2}}")
 _SHORTEST_BASE64 = 16
 _MOST_BASE64 = 1_000
 """Words in base64 of one text that are looked into one by one."""
 _ESCAPED = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 
 
-MARK = rf"[=%&]|\{{'|{_BASE64_START}"
+MARK = rf"[=%&]|\{{'|</|{_BASE64_START}|{_MARKUP_START}[A-Za-z0-9+/_\-\r\n]{{13}}"
 """Pattern (of `finder`) of what is in every text for which `has_mark` holds, but for a quote."""
 
 
@@ -51,6 +54,7 @@ def has_mark(text: str) -> bool:
         or "%" in text
         or "&" in text
         or "{'" in text
+        or "</" in text
         or (len(text) >= _SHORTEST_BASE64 and _BASE64.search(text) is not None)
     )
 
@@ -75,7 +79,7 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
         return text
     if room <= 0 or any(map(_fragment_key, set(_QUOTED_KEY.findall(_unescaped(text))))):
         return REDACTED
-    new = _pairs_redacted(text, below)
+    new = _pairs_redacted(markup_redacted(text, below), below)
     # Both at once: one after the other in each order is two ways a level, which doubles the work with each.
     decoded = unquote_plus(new) if "%" in new else new
     decoded = html.unescape(decoded) if "&" in decoded else decoded

@@ -6,6 +6,7 @@ They stay in the raw event, and are withheld from everything that is made of it.
 import html
 import re
 from functools import cache
+from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
@@ -14,14 +15,27 @@ import orjson
 from fhirline.config.tables import secrets
 from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.finder import finder
-from fhirline.mappers.pipeline.secret_keys import comparable, secret_if_opaque, secret_key
-from fhirline.mappers.pipeline.secret_labels import labelled_values
+from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, comparable, secret_if_opaque, secret_key
+from fhirline.mappers.pipeline.secret_labels import labelled_values, named_columns
 from fhirline.mappers.pipeline.secret_texts import REDACTED
 
-_LABEL_MARKS = (
-    *("assw", "ASSW", "assphrase", "asscode", "ontrase", "enha", "ennwort", "de passe"),
-    *("key", "Key", "KEY", "ecret", "oken", "OTP"),
+_PASSWORD_MARKS = (
+    *("assw", "ASSW", "assphrase", "asscode", "ontrase", "enha", "ennwort", "de passe", "achtwoord"),
+    *("密", "パスワード", "арол", "ifre"),
 )
+_LABEL_MARKS = (*_PASSWORD_MARKS, *("key", "Key", "KEY", "ecret", "oken", "OTP"))
+_PASSWORDS = (
+    r"pass(?:word|wort|wd|phrase|code)|contrase(?:ñ|n\u0303?)a|senha|kennwort|mot de passe|wachtwoord"
+    r"|密码|密碼|パスワード|пароль|şifre"
+)
+_ATTRIBUTES = r"""(?:\s{1,4}[\w:.-]{1,40}=["'][^<>"'\n]{0,100}["']){0,5}\s{0,4}"""
+_TO_VALUE = (
+    r"""(?:["'\]]?\s{0,4}(?:[:=：]\s{0,4}[=:]?|=>|->|→)\s{0,4}"""
+    rf"""|{_ATTRIBUTES}>\s{{0,4}}(?:<!\[CDATA\[)?|["']\s{{1,4}}[Vv]alue\s{{0,4}}=\s{{0,4}}|["']\s{{0,4}}(?:\r?\n){{2}})"""
+)
+"""What stands between the name of a secret and the secret: a colon, the end of a tag, an attribute, a form's part."""
+_VALUE = r"""["']?(?=\S{0,200}\d)[^\s"'<>,;،]{4,}"""
+
 _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
     (
         ("earer", "EARER", "oken", "OKEN"),
@@ -68,14 +82,33 @@ _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
     (
         _LABEL_MARKS,
         re.compile(
-            r"(?<![A-Za-z])(?:(?i:(?:x[ _-])?(?:pass(?:word|wort|wd|phrase|code)|contrase(?:ñ|n\u0303?)a|senha|kennwort"
-            r"|mot de passe|(?:api|access|account|secret|private|session)[ _-]?key|(?:client[ _-]?)?secret"
+            rf"(?<![A-Za-z])(?:(?i:(?:x[ _-])?(?:{_PASSWORDS}"
+            r"|(?:api|access|account|secret|private|session)[ _-]?key|(?:client[ _-]?)?secret"
             r"|(?:(?:access|refresh|auth|session|id|csrf)[ _-]?)?token))|OTP)"
-            r"[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?=\S{0,200}\d)[^\s\"'<>,;]{4,}"
+            rf"{_TO_VALUE}{_VALUE}"
         ),
     ),
+    (
+        (*_PASSWORD_MARKS, "oken"),
+        re.compile(rf"(?<![A-Za-z])(?i:{_PASSWORDS}|token)\s{{1,4}}(?:is|es|é|est|ist|lautet|-)\s{{1,4}}{_VALUE}"),
+    ),
+    (
+        ("كلمة", "رمز"),
+        re.compile(
+            r"(?:كلمة\s{1,4}(?:ال)?(?:مرور|سر)|(?:ال)?رمز\s{1,4}(?:ال)?(?:دخول|سري|مرور))(?:\s{1,4}(?:هي|هو))?"
+            rf"(?:{_TO_VALUE}|\s{{1,4}}){_VALUE}"
+        ),
+    ),
+    (("ZXlK", "QmVhcmVyI", "QmFzaWMg"), re.compile(r"\b(?:ZXlK|QmVhcmVyI|QmFzaWMg)[A-Za-z0-9+/_-]{12,}={0,2}")),
 )
 """Forms of credentials, each with texts of which one is in every such credential."""
+
+_DISGUISED = {
+    **dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)),
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
+}
+"""Signs that nobody sees, and full-width letters and signs, as their plain form."""
+_DISGUISE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff\uff01-\uff5e]")
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
 _ADDRESS = re.compile(r"[^\s\"'<>]+")
@@ -84,12 +117,18 @@ _PARAMETER = re.compile(r"[?&#;]([^?&#;=]{1,100})=[^?&#;]")
 _FIRST_PARAMETER = re.compile(r"([^?&#;=/:]{1,100})=(?=[^?&#;]*[0-9]|[^?&#;]{12})")
 _OPAQUE_VALUE = re.compile(r"[^\s]{12,}")
 _OPAQUE_WORD = re.compile(r"\S+")
+_LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S{6,}(?:;\s.*)?|\S{20,}(?:;\s.*)?")
+"""A word of six signs or more with a digit, or a long one; also several of a cookie."""
 _QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
 
 _SHORTEST = 8
 """Characters of the shortest key that is looked at for a credential: ``//u@host``."""
 
-_may_have_credential = finder("|".join(["[=%]", "//.*@", *(re.escape(mark) for marks, _ in _FORMS for mark in marks)]))
+_MARKS = (
+    *("ookie", "OOKIE", "uth", "UTH", *map(chr, (0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0xFF1A))),
+    *(mark for marks, _ in _FORMS for mark in marks),
+)
+_may_have_credential = finder("|".join(["[=%]", "//.*@", "@.*//", *map(re.escape, _MARKS)]))
 """A text or document without any of these has no credential."""
 
 
@@ -105,13 +144,28 @@ def without_credentials(text: str) -> str:
     """
     if _WHOLE.fullmatch(text):
         return REDACTED
+    if not text.isascii() and _DISGUISE.search(text) and has_credential(plain := text.translate(_DISGUISED)):
+        return without_credentials(plain)
     new = text
     for marks, form in _FORMS:
         if any([mark in new for mark in marks]):  # noqa: C419  # half the time of a generator
             new = form.sub(REDACTED, new)
+    if "%" in new and _encoded_credential(new):
+        return REDACTED
     if "=" in new or "@" in new or "%" in new:
         new = _ADDRESS.sub(lambda found: REDACTED if _signed(found[0]) else found[0], new)
     return text if new == text else REDACTED if not new.replace(REDACTED, "").strip() else new
+
+
+def _encoded_credential(text: str) -> bool:
+    """Return whether a text is JSON with a key that is withheld, encoded once or more for an address or a form."""
+    for _ in range(4):
+        if (decoded := unquote_plus(text)) == text:
+            return False
+        text = decoded
+        if _names_withheld(text):
+            return True
+    return False
 
 
 def _signed(word: str) -> bool:
@@ -174,13 +228,43 @@ def _withheld(value: Any) -> Any:
                 changed[key] = new
         for key in labelled_values(value, secret_key):
             changed[key] = opaque_withheld(changed.get(key, value[key]))
+        for key, column in named_columns(value, _names_secret):
+            changed[key] = _without_column(changed[key] if key in changed else value[key], column)
         if any([len(key) >= _SHORTEST and has_credential(key) for key in value]):  # noqa: C419  # as above
             return _with_keys_withheld({**value, **changed})
         return {**value, **changed} if changed else value
     if isinstance(value, list):
         items = [_withheld(item) if isinstance(item, str | dict | list) else item for item in value]
+        for place in _named_positions(value) if len(value) > 1 else ():
+            items[place] = REDACTED
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
+
+
+def _names_secret(name: Any) -> bool:
+    """Return whether an item of a list is the name of a secret, not a sentence in which one occurs."""
+    return name.__class__ is str and len(name) <= LONGEST_CACHED and name.count(" ") < 3 and secret_key(name)
+
+
+def _without_column(rows: Any, column: int) -> list[Any]:
+    """Withhold what looks like a secret in one column of a table, whose rows are lists, or which has one row."""
+    if not any(isinstance(row, list) for row in rows):
+        return [REDACTED if place == column and _like_a_secret(item) else item for place, item in enumerate(rows)]
+    return [_without_column(row, column) if isinstance(row, list) else row for row in rows]
+
+
+def _like_a_secret(value: Any) -> bool:
+    return value.__class__ is str and _LIKE_A_SECRET.fullmatch(value) is not None
+
+
+def _named_positions(value: list[Any]) -> list[int]:
+    """Return the positions of a list at which the item before is the name of a secret, as in a list of headers.
+
+    The names are words of records too (``["pin", "plate"]``): the item must look like a secret.
+    """
+    return [
+        place for place, (name, item) in enumerate(pairwise(value), 1) if _like_a_secret(item) and _names_secret(name)
+    ]
 
 
 def is_opaque(text: str) -> bool:

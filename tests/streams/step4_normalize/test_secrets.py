@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from io import BytesIO
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -53,6 +54,8 @@ WRAPPED: dict[str, Callable[[Any], Any]] = {
     "JSON in text": json.dumps,
     "JSON in text twice": lambda planted: json.dumps(json.dumps(planted)),
     "JSON in a list in text": lambda planted: json.dumps([json.dumps([planted])]),
+    "JSON in an address": lambda planted: quote(json.dumps(planted)),
+    "JSON as a key": lambda planted: {json.dumps(planted): 1},
 }
 
 

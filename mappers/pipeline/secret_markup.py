@@ -1,0 +1,69 @@
+"""Redaction inside markup (XML, HTML): elements and attributes that are named like a secret (mapping.md §7)."""
+
+import re
+
+from fhirline.mappers.pipeline.secret_keys import treatment
+from fhirline.mappers.pipeline.secret_labels import is_label
+
+REDACTED = "[redacted]"
+
+_TAG = re.compile(r"<([A-Za-z_][\w.:-]{0,100})((?:\s[^<>]{0,2000})?)>")
+_ATTRIBUTE = re.compile(r"""([\w.:-]{1,100})\s{0,4}=\s{0,4}(?:"([^"<>]*)"|'([^'<>]*)')""")
+_CONTENT = re.compile(r"\s{0,20}(?:<!\[CDATA\[)?\s{0,20}([^<>]{1,60}?)\s{0,20}(?:\]\]>)?\s{0,20}</")
+_NEXT = re.compile(r"</[^<>]{1,120}>\s{0,20}<([A-Za-z_][\w.:-]{0,100})(?:\s[^<>]{0,2000})?>")
+
+
+def markup_redacted(text: str, below: frozenset[str]) -> str:
+    """Return a text without the content of elements whose name is that of a secret, and without values named beside.
+
+    An element names the value beside it by an attribute (``<entry key="pass_code" value="1234"/>``) or by its content
+    (``<name>pass_code</name><value>1234</value>``). What has no end is redacted to the end of the text.
+
+    >>> markup_redacted("<r><pass_code type='a'>1234</pass_code><dose>2</dose></r>", frozenset())
+    "<r><pass_code type='a'>[redacted]</pass_code><dose>2</dose></r>"
+    """
+    if "<" not in text:
+        return text
+    made: list[str] = []
+    at = 0
+    ends: dict[str, bool] = {}
+    while found := _TAG.search(text, at):
+        name, attributes = found[1], found[2]
+        local = treatment(name.rpartition(":")[2])
+        made.append(text[at : found.start()])
+        at = found.end()
+        if any(is_label(value[2] or value[3]) for value in _ATTRIBUTE.finditer(attributes)):
+            # Which of the other attributes is the value, nobody knows.
+            made.append(f"<{name} {REDACTED}{'/' if attributes.endswith('/') else ''}>")
+            redacted = not attributes.endswith("/")
+        else:
+            made.append(found[0])
+            redacted = (local.redacted or bool(local.names & below)) and not attributes.endswith("/")
+        if redacted:
+            at = _append_redacted(text, at, name, made, ends)
+        elif local.below and not attributes.endswith("/"):
+            end = _end(text, at, name, ends)
+            made.append(markup_redacted(text[at:end], below | local.below))
+            at = end
+        elif (content := _CONTENT.match(text, at)) and is_label(content[1]) and (beside := _NEXT.search(text, at)):
+            made.append(text[at : beside.end()])
+            at = _append_redacted(text, beside.end(), beside[1], made, ends)
+    return "".join([*made, text[at:]]) if made else text
+
+
+def _append_redacted(text: str, at: int, name: str, made: list[str], ends: dict[str, bool]) -> int:
+    """Append the redacted content of an element that begins at ``at``; return where it ends."""
+    end = _end(text, at, name, ends)
+    if text[at:end].strip():
+        made.append(REDACTED)
+    return end
+
+
+def _end(text: str, at: int, name: str, ends: dict[str, bool]) -> int:
+    """Return where an element's content ends. ``ends``: names of which the text has no further end, to look once."""
+    if ends.get(name, True):
+        end = text.find(f"</{name}", at)
+        if end >= 0:
+            return end
+        ends[name] = False
+    return len(text)
