@@ -30,6 +30,8 @@ _CASED_LABELS = frozenset(_cased(_LABELS, "name"))
 _CASED_KNOWN_LABELS = frozenset({*_CASED_LABELS, *_ONLY_OF_KNOWN})
 _CASED_VALUES = frozenset({*_cased(_VALUES, "value"), *_TYPED_VALUES})
 _MOST_COLUMNS = 500
+_MOST_NAMED = 1_000
+"""Items of a list that are looked at for a name: headers are far fewer, and a longer list has other things."""
 _ROWS = frozenset(_cased(("rows", "values", "data", "records", "items", "lines"), "values"))
 
 _CELL = re.compile(r"(?:^|(?<=[,;|\t]))[^,;|\t]{1,100}(?=[,;|\t])|(?<=[,;|\t])[^,;|\t]{1,100}$")
@@ -79,7 +81,7 @@ def named_positions(value: Sequence[Any]) -> list[int]:
     >>> named_positions(["Host", "example.org", "pass_code", "1234"]), named_positions(["pass_code", "string", "1234"])
     ([3], [1, 2])
     """
-    found = [place + 1 for place, item in enumerate(value[:-1]) if is_label(item)]
+    found = [place + 1 for place, item in enumerate(value[: min(len(value) - 1, _MOST_NAMED)]) if is_label(item)]
     return [1, 2] if len(value) == 3 and found == [1] else found
 
 

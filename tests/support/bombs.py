@@ -30,6 +30,13 @@ def nested(levels: int, inner: Any, key: str = "key") -> Any:
     return inner
 
 
+def nested_lists(levels: int) -> list[Any]:
+    inner: list[Any] = [1]
+    for _ in range(levels):
+        inner = [inner]
+    return inner
+
+
 def item(number: int) -> dict[str, Any]:
     """An item of any list of any vendor."""
     return {
@@ -59,6 +66,9 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "long text": lambda: "x" * (SIZE - 1_000),
     "markup": lambda: "'" * (SIZE - 1_000),
     "long texts": lambda: ["y" * 50_000] * 80,
+    "deep lists": lambda: [nested_lists(50)] * 10_000,
+    "long numbers": lambda: [orjson.Fragment(b"9" * 4_000)] * 500,
+    "escapes": lambda: '\\"\n\u0001' * (SIZE // 20),
     "items": lambda: [item(number) for number in range(SIZE // 500)],
     "equal items": lambda: [item(7)] * 900,
     "unlike items": lambda: [item(number) for number in range(200)],
