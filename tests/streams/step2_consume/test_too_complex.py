@@ -104,7 +104,7 @@ def wait_until_committed(settings: Settings, raws: list[ConsumerRecord], worker:
     """Wait until the worker's group has committed every raw record."""
     ends = {raw.partition: raw.offset + 1 for raw in raws}
     asked = [Place(raw_topic("mediquo"), partition) for partition in ends]
-    end, missing = time.monotonic() + max(LIMIT, 5 * len(raws)), {*ends}
+    end, missing = time.monotonic() + max(LIMIT, 20 * len(raws)), {*ends}
     with closing(Consumer(librdkafka(settings, **{"group.id": settings.group, "log_level": 0}))) as consumer:
         while missing:
             assert time.monotonic() < end, worker.report("is stuck")
