@@ -17,6 +17,7 @@ Secret = Literal[
     "infermedica_client_secret",
     "fhir_password",
     "tables_password",
+    "fhir_oauth_client_secret",
 ]
 
 

@@ -185,7 +185,8 @@ class Settings(BaseSettings):
         Path | None, Field(description="CA certificates (PEM) of the FHIR server, if not the system's")
     ] = None
     fhir_auth: Annotated[
-        Literal["none", "basic", "bearer"], Field(description="How deliver authorizes its requests")
+        Literal["none", "basic", "bearer", "client_secret_basic", "client_secret_post", "private_key_jwt"],
+        Field(description="How deliver authorizes its requests; the last three get tokens by OAuth 2"),
     ] = "none"
     fhir_username: Annotated[str | None, Field(description="basic: user at the FHIR server")] = None
     fhir_password: Annotated[SecretStr | None, Field(description="basic: password")] = None
@@ -194,6 +195,30 @@ class Settings(BaseSettings):
     ] = None
     fhir_token_file: Annotated[
         Path | None, Field(description="bearer: file that holds the token; read for each request")
+    ] = None
+    fhir_oauth_token_url: Annotated[
+        str | None,
+        Field(description="OAuth: token endpoint, https://...; default: that of the server's smart-configuration"),
+    ] = None
+    fhir_oauth_client_id: Annotated[str | None, Field(description="OAuth: client id")] = None
+    fhir_oauth_client_secret: Annotated[
+        SecretStr | None, Field(description="client_secret_basic, client_secret_post: client secret")
+    ] = None
+    fhir_oauth_client_secret_file: Annotated[
+        Path | None, Field(description="OAuth: file that holds the client secret; read again for each token")
+    ] = None
+    fhir_oauth_key_file: Annotated[
+        Path | None,
+        Field(description="private_key_jwt: file with the private key, as PEM, JWK or JWK set; read for each token"),
+    ] = None
+    fhir_oauth_key_id: Annotated[
+        str | None, Field(description="private_key_jwt: key id (kid) as registered; default: the JWK's own")
+    ] = None
+    fhir_oauth_scope: Annotated[
+        str | None, Field(description="OAuth: scopes, separated by spaces, such as system/*.cruds")
+    ] = None
+    fhir_oauth_ca_file: Annotated[
+        Path | None, Field(description="OAuth: CA certificates (PEM) of the token endpoint, if not the system's")
     ] = None
     deliver_requests: Annotated[
         int, Field(ge=1, le=1_000, description="Most requests at once; fewer while the server struggles")

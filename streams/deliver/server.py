@@ -16,6 +16,7 @@ from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.deliver.auth import Authorization
 from fhirline.streams.http.retry_after import seconds_until
+from fhirline.streams.http.tokens import Headers, TokenRefused
 
 FHIR_JSON = "application/fhir+json"
 REPLACE_LABELS = {"X-Meta-Snapshot-Mode": "TAG, PROFILE, SECURITY_LABEL"}
@@ -71,10 +72,11 @@ class FhirServer:
 
         A request that is refused with 401 is repeated once with a new token.
         """
-        headers = await self._authorization.headers(self._session)
+        headers = await self._credentials()
+        assert headers is not None
         answer = await self._send(method, path, body, headers)
         if answer.status == 401:
-            renewed = await self._authorization.renewed(self._session, headers)
+            renewed = await self._credentials(refused=headers)
             if renewed is not None:
                 answer = await self._send(method, path, body, renewed)
         if answer.status == 401:
@@ -88,7 +90,18 @@ class FhirServer:
             )
         return answer
 
-    async def _send(self, method: str, path: str, body: bytes | None, authorization: dict[str, str]) -> Answer:
+    async def _credentials(self, refused: Headers | None = None) -> Headers | None:
+        """Return the header of the next request, or another one than was refused; None where there is none."""
+        try:
+            if refused is None:
+                return await self._authorization.headers()
+            return await self._authorization.renewed(refused)
+        except TokenRefused as error:
+            if error.temporary:
+                raise ServerAway("no-token") from None
+            raise AccessRefused(f"no token for {self.base}: {error} (docs/delivery.md)") from None
+
+    async def _send(self, method: str, path: str, body: bytes | None, authorization: Headers) -> Answer:
         headers = {"Accept": FHIR_JSON, "Prefer": "return=minimal", **REPLACE_LABELS, **authorization}
         if body is not None:
             headers["Content-Type"] = f"{FHIR_JSON}; charset=utf-8"

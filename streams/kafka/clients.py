@@ -69,9 +69,9 @@ def librdkafka(settings: Settings, **more: Any) -> dict[str, Any]:
         **more,
     }
     if uses_oauth(settings):
-        from fhirline.streams.kafka.oauth import token_source
+        from fhirline.streams.kafka.oauth import ForLibrdkafka, token_source
 
-        config["oauth_cb"] = token_source(settings).for_librdkafka
+        config["oauth_cb"] = ForLibrdkafka(token_source(settings))
     return {
         name: str(value) if hasattr(value, "__fspath__") else value
         for name, value in config.items()

@@ -45,7 +45,8 @@ def connect(settings: Settings, timeout: float) -> ClusterMetadata:
     if settings.security_protocol.endswith("SSL"):
         ssl_context(settings)  # names the file at fault, which librdkafka does not
     if uses_oauth(settings):
-        from fhirline.streams.kafka.oauth import TokenRefused, token_source
+        from fhirline.streams.http.tokens import TokenRefused
+        from fhirline.streams.kafka.oauth import token_source
 
         try:
             token_source(settings).token()  # librdkafka reports no reason, and that after 10 s

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -23,10 +23,21 @@ class FaultProxy:
 
     A fault is a status to answer with, without asking the server; ``cut``: the connection is closed after the server
     has committed; ``hidden-429``: the server is not asked, and a 200 says 429 for each entry; None: no fault.
+
+    ``accepts`` is asked of each request's header ``Authorization``; what it does not accept is answered with 401.
+    ``token_endpoint`` is named by ``.well-known/smart-configuration``, to everybody.
     """
 
-    def __init__(self, server: str, faults: Iterable[int | str | None]) -> None:
+    def __init__(
+        self,
+        server: str,
+        faults: Iterable[int | str | None] = (),
+        accepts: Callable[[str], bool] = lambda _: True,
+        token_endpoint: str | None = None,
+    ) -> None:
         self._server = server
+        self._accepts = accepts
+        self._token_endpoint = token_endpoint
         self.faults = deque(faults)
         self.answered: Counter[str] = Counter()
         self._loop = asyncio.new_event_loop()
@@ -63,6 +74,12 @@ class FaultProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        path = request.match_info["path"]
+        if self._token_endpoint and path == ".well-known/smart-configuration":
+            return web.json_response({"token_endpoint": self._token_endpoint})
+        if not self._accepts(request.headers.get("Authorization", "")):
+            self.answered["401"] += 1
+            return web.json_response({"resourceType": "OperationOutcome", "issue": []}, status=401)
         fault = self.faults.popleft() if request.method == "POST" and self.faults else None
         if isinstance(fault, int):
             self.answered[str(fault)] += 1
@@ -73,7 +90,6 @@ class FaultProxy:
             entries = [{"response": {"status": "429 Too Many Requests"}} for _ in orjson.loads(body)["entry"]]
             return web.json_response({"resourceType": "Bundle", "type": "transaction-response", "entry": entries})
         headers = {name: value for name, value in request.headers.items() if name.lower() not in OF_THE_CONNECTION}
-        path = request.match_info["path"]
         async with self._session.request(
             request.method, f"{self._server}/{path}".rstrip("/"), data=body or None, headers=headers
         ) as response:

@@ -1,5 +1,6 @@
-"""Tokens for OAUTHBEARER: fetched once, renewed in time; errors name the cause and contain no secret."""
+"""OAuth tokens: fetched once, renewed in time; errors name the cause and contain no secret."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,16 @@ import pytest
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka import oauth
-from fhirline.streams.kafka.oauth import TokenRefused, TokenSource, token_source
+from fhirline.streams.http import tokens
+from fhirline.streams.http.tokens import (
+    Authenticate,
+    TokenRefused,
+    TokenSource,
+    secret_in_form,
+    secret_in_header,
+    token_endpoint,
+)
+from fhirline.streams.kafka.oauth import token_source
 from tests.support.token_server import TokenServer
 
 SECRET = "a:secret/with+signs%"
@@ -27,13 +36,13 @@ class Time:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     made = Time()
-    monkeypatch.setattr(oauth, "time", made)
+    monkeypatch.setattr(tokens, "time", made)
     return made
 
 
 def test_a_token_is_used_for_three_quarters_of_its_lifetime(clock: Time) -> None:
     with TokenServer({"ours": SECRET}, life=100) as server:
-        source = TokenSource(server.url, "ours", lambda: SECRET, "kafka write")
+        source = TokenSource(server.url, ours(), "kafka write")
         first, expires_at = source.token()
         assert expires_at == clock.now + 100
         clock.now += 74
@@ -46,14 +55,15 @@ def test_a_token_is_used_for_three_quarters_of_its_lifetime(clock: Time) -> None
 
 def test_the_current_token_is_used_while_the_endpoint_is_down(clock: Time) -> None:
     with TokenServer({"ours": SECRET}, life=100) as server:
-        source = TokenSource(server.url, "ours", lambda: SECRET)
+        source = TokenSource(server.url, ours())
         first, _ = source.token()
         server.down = True
         clock.now += 90
         assert source.token()[0] == first
         clock.now += 11
-        with pytest.raises(TokenRefused, match=f"{server.url} answered 503"):
+        with pytest.raises(TokenRefused, match=f"{server.url} answered 503") as away:
             source.token()
+        assert away.value.temporary
         server.down = False
         assert source.token()[0] != first
 
@@ -72,13 +82,42 @@ def test_a_secret_is_changed_in_its_file_while_running(tmp_path: Path, clock: Ti
         assert server.asked == 2
 
 
-def test_errors_do_not_contain_the_secret() -> None:
+@pytest.mark.parametrize("by", [secret_in_header, secret_in_form])
+def test_errors_do_not_contain_the_secret(by: Callable[[str, Callable[[], str]], Authenticate]) -> None:
     with TokenServer({"ours": SECRET}) as server:
         with pytest.raises(TokenRefused) as refused:
-            TokenSource(server.url, "ours", lambda: "wrong-secret").token()
-        assert str(refused.value) == f"{server.url} answered 401: check client id, secret and scope"
+            TokenSource(server.url, by("ours", lambda: "wrong-secret")).token()
+        hint = "check client id, secret or key, and scope"
+        assert str(refused.value) == f"{server.url} answered 401 invalid_client: {hint}"
+        assert not refused.value.temporary
     with pytest.raises(TokenRefused, match="Connection refused"):
-        TokenSource(server.url, "ours", lambda: SECRET).token()
+        TokenSource(server.url, ours()).token()
+
+
+def test_a_token_that_was_refused_is_replaced_once(clock: Time) -> None:
+    with TokenServer({"ours": SECRET}, life=100) as server:
+        source = TokenSource(server.url, secret_in_form("ours", lambda: SECRET))
+        first, _ = source.token()
+        assert source.held() == first
+        second, _ = source.token(refused=first)
+        assert source.token(refused=first) == source.token()  # another caller was refused with the first one too
+        assert (source.held(), server.asked, server.ways) == (second, 2, {"client_secret_post"})
+        server.down = True
+        with pytest.raises(TokenRefused):
+            source.token(refused=second)
+
+
+def test_the_endpoint_is_found_in_the_configuration_of_the_fhir_server() -> None:
+    with TokenServer({"ours": SECRET}) as server:
+        at = f"{server.url}/.well-known/smart-configuration"
+        assert token_endpoint(at) == server.url
+        server.url = "http://elsewhere.example/token"
+        with pytest.raises(TokenRefused, match="names no token_endpoint at https://"):
+            token_endpoint(at)
+
+
+def ours() -> Authenticate:
+    return secret_in_header("ours", lambda: SECRET)
 
 
 def settings(url: str | None, **more: Any) -> Settings:
