@@ -1,5 +1,6 @@
 """Delivery to a real FHIR server behind a proxy that demands credentials, with a real token server."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,6 +144,66 @@ def test_credentials_that_are_refused_end_the_process(own_broker: RunningBroker,
             ended_as_refused(process, "refuses the credentials (401)")
             assert closed.answered["401"] == 2, "one renewal"
     assert letters(settings) == {}
+
+
+def test_user_and_password_are_sent_with_each_request(
+    own_broker: RunningBroker, ehr_server: EhrServers, tmp_path: Path
+) -> None:
+    """A wrong password ends the process; the password is in a file, and has a colon and letters beyond ASCII."""
+    settings, server = own_broker.settings(), ehr_server()
+    server.clear()
+    expected = write(settings, some_records(settings))
+    right = "Basic " + b64encode("fhirline:pass:wörd".encode()).decode()
+    password = tmp_path / "password"
+    environ = {
+        "FHIRLINE_FHIR_AUTH": "basic",
+        "FHIRLINE_FHIR_USERNAME": "fhirline",
+        "FHIRLINE_FHIR_PASSWORD_FILE": written(password, "pass:word"),
+    }
+    with FaultProxy(server.base, (), lambda header: header == right) as proxy:
+        with delivering(settings, proxy.base, **environ) as process:
+            ended_as_refused(process, "refuses the credentials (401)")
+        written(password, "pass:wörd")
+        with delivering(settings, proxy.base, **environ) as process:
+            wait_until_delivered(settings, process)
+            assert proxy.answered == {"401": 1}
+    assert letters(settings) == {}
+    assert differing(server, expected) == []
+    assert "wörd" not in process.output
+
+
+def test_a_token_file_is_read_again_when_another_program_renews_it(
+    own_broker: RunningBroker, ehr_server: EhrServers, tmp_path: Path
+) -> None:
+    """The renewal meets Bundles on their way. A token that stays refused ends the process."""
+    settings, server = own_broker.settings(), ehr_server()
+    server.clear()
+    expected = write(settings, some_records(settings))
+    half = lag(settings) // 2
+    valid, file = ["first-token"], tmp_path / "token"
+    environ = {"FHIRLINE_FHIR_AUTH": "bearer", "FHIRLINE_FHIR_TOKEN_FILE": written(file, valid[0])}
+    with FaultProxy(server.base, (), lambda header: header.removeprefix("Bearer ") in valid) as proxy:
+        with delivering(settings, proxy.base, **environ) as process:
+            wait_until_delivered(settings, process, but=half)
+            valid.append("second-token")
+            written(file, valid[1])
+            del valid[0]
+            wait_until_delivered(settings, process)
+        assert letters(settings) == {}
+        assert differing(server, expected) == []
+        del valid[0]
+        with delivering(settings, proxy.base, **environ) as process:
+            ended_as_refused(process, "refuses the credentials (401)")
+    assert "second-token" not in process.output
+
+
+def written(file: Path, text: str) -> str:
+    """Replace a file at once, as programs do that renew secrets; return its path."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.chmod(0o600)
+    new.replace(file)
+    return str(file)
 
 
 def ended_as_refused(process: Command, line: str) -> None:
