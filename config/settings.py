@@ -181,6 +181,10 @@ class Settings(BaseSettings):
     fhir_server: Annotated[
         str | None, Field(description="Base URL of the FHIR R4 server that deliver sends Bundles to, https://...")
     ] = None
+    fhir_profile: Annotated[
+        Literal["auto", "hapi", "medplum", "azure", "google", "healthlake", "generic"],
+        Field(description="Kind of FHIR server; auto: recognised by its CapabilityStatement or host, else generic"),
+    ] = "auto"
     fhir_ca_file: Annotated[
         Path | None, Field(description="CA certificates (PEM) of the FHIR server, if not the system's")
     ] = None
@@ -224,7 +228,13 @@ class Settings(BaseSettings):
         int, Field(ge=1, le=1_000, description="Most requests at once; fewer while the server struggles")
     ] = 8
     deliver_entries: Annotated[
-        int, Field(ge=1, le=100_000, description="Most entries of a transaction; a larger Bundle is sent in parts")
+        int,
+        Field(
+            ge=1,
+            le=100_000,
+            description="Most entries of a transaction, if the profile has no lower limit; a larger Bundle is sent in "
+            "parts",
+        ),
     ] = 1_000
     deliver_timeout: Annotated[float, Field(gt=0, description="Seconds a request to the FHIR server may take")] = 60.0
     deliver_bundles: Annotated[

@@ -13,8 +13,8 @@ import orjson
 
 from fhirline.config.terminology import Row, Terminology
 
-PACKAGED_ELSEWHERE = frozenset({"vendors.yaml"})
-"""Packaged files that a deployment replaces as a whole."""
+NOT_OF_OUTPUTS = frozenset({"vendors.yaml", "fhir-servers.yaml"})
+"""Files that decide no word of an output by themselves: a deployment replaces the first, the second is for delivery."""
 
 VERSION_DIGITS = 16
 """Hex digits of a tables version: 64 bits."""
@@ -32,7 +32,7 @@ def table_digests(terminology: Terminology) -> Mapping[str, str]:
     """
     digests = {f"terminology/{name}.yaml": digest(_rows(terminology.rows(name))) for name in terminology.names}
     for file in files("fhirline.config").iterdir():
-        if file.name.endswith((".yaml", ".json")) and file.name not in PACKAGED_ELSEWHERE:
+        if file.name.endswith((".yaml", ".json")) and file.name not in NOT_OF_OUTPUTS:
             digests[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
     return dict(sorted(digests.items()))
 

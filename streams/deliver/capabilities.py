@@ -1,12 +1,14 @@
-"""The CapabilityStatement of the FHIR server: is it one, and what does it lack (fhir-delivery.md §5)."""
+"""The CapabilityStatement of the FHIR server: is it one, of which kind, and what does it lack (fhir-delivery.md §5)."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.config.settings import PREFIX
+from fhirline.config.fhir_servers import ProfileName, fhir_servers, recognised
+from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.deliver.server import FhirServer, ServerAway
 from fhirline.topics.declared import RESOURCE_TYPES
 
@@ -17,8 +19,17 @@ AGAIN_SECONDS = 1.0
 LONGEST_SECONDS = 30.0
 
 
-async def require_capabilities(server: FhirServer) -> list[str]:
-    """Read the statement, waiting for a server that does not answer, and return what the server lacks by it.
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a CapabilityStatement says: what the server lacks, one line each, and which profile fits it."""
+
+    lacks: list[str]
+    profile: ProfileName
+    software: str
+
+
+async def require_capabilities(server: FhirServer, settings: Settings) -> Capabilities:
+    """Read the statement, waiting for a server that does not answer, and let the server have its profile.
 
     Raises ConfigurationError where what answers is no FHIR R4 server.
     """
@@ -30,7 +41,11 @@ async def require_capabilities(server: FhirServer) -> list[str]:
             reason = str(away)
         else:
             if answer.status < 500 and answer.status != 429:
-                return lacks(server.base, answer.status, answer.body)
+                found = lacks(server.base, answer.status, answer.body)
+                chosen = settings.fhir_profile
+                name = recognised(answer.body, server.base) if chosen == "auto" else chosen
+                server.profile = fhir_servers().profiles[name]
+                return Capabilities(found, name, software(answer.body))
             reason = f"status {answer.status}"
         log.warning("the FHIR server does not answer yet", server=server.base, reason=reason)
         await asyncio.sleep(wait)
@@ -48,7 +63,7 @@ def lacks(base: str, status: int, statement: Any) -> list[str]:
     if not isinstance(version, str) or not version.startswith(FHIR_R4):
         shown = version if isinstance(version, str) and len(version) < 20 else "none"
         raise ConfigurationError(f"{where} is a server of FHIR version {shown}, and fhirline makes R4 (4.0.1)")
-    rest = next((each for each in _dicts(statement.get("rest")) if each.get("mode") == "server"), {})
+    rest = next((part for part in _dicts(statement.get("rest")) if part.get("mode") == "server"), {})
     found = []
     if "transaction" not in _codes(rest.get("interaction")):
         found.append("transactions")
@@ -63,6 +78,13 @@ def lacks(base: str, status: int, statement: Any) -> list[str]:
         if known.get("updateCreate") is False:
             found.append(f"{name}: ids that the client assigns (updateCreate)")
     return found
+
+
+def software(statement: dict[str, Any]) -> str:
+    """Return the software and version that a statement names, for the log."""
+    found = statement.get("software")
+    words = [found.get("name"), found.get("version")] if isinstance(found, dict) else []
+    return " ".join(word for word in words if isinstance(word, str))[:100] or "unknown"
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

@@ -84,7 +84,8 @@ class Delivery:
         """
         result, left = Result(), list(entries)
         while left and result.refusal is None:
-            attempt = _Attempts(left[: self._most_entries], {**others, **{entry.key: entry for entry in left}})
+            known = {**others, **{entry.key: entry for entry in left}}
+            attempt = _Attempts(left[: self._most_entries], known, self._most_entries)
             await self._transaction(attempt, partition, abandoned)
             result.delivered += attempt.delivered
             result.refusal = attempt.refusal
@@ -177,11 +178,15 @@ class Delivery:
 
 
 class _Attempts:
-    """One transaction on its way: what is pending, what was added to it, and how often it failed in which way."""
+    """One transaction on its way: what is pending, what was added to it, and how often it failed in which way.
 
-    def __init__(self, pending: Iterable[Entry], others: Mapping[str, Entry]) -> None:
+    What was added may make it larger than ``most`` entries: then the last ones wait for another request.
+    """
+
+    def __init__(self, pending: Iterable[Entry], others: Mapping[str, Entry], most: int) -> None:
         self.pending = {entry.key: entry for entry in pending}
         self.others = others
+        self.most = most
         self.added: dict[str, Entry] = {}
         self.looked_for: set[str] = set()
         self.delivered: list[Entry] = []
@@ -191,7 +196,7 @@ class _Attempts:
 
     def to_send(self) -> list[Entry]:
         """Return what the next request holds: what is missing at the server first."""
-        return [*(entry for key, entry in self.added.items() if key not in self.pending), *self.pending.values()]
+        return [*{**self.added, **self.pending}.values()][: self.most]
 
     def take(self, sent: Sequence[Entry], found: Sequence[Verdict]) -> Verdict | None:
         """Note what was accepted; return the verdict to act on for the rest, None if there is none."""

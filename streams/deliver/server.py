@@ -13,14 +13,13 @@ import aiohttp
 import orjson
 
 from fhirline.config.errors import ConfigurationError, FhirlineError
+from fhirline.config.fhir_servers import GENERIC, fhir_servers
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.deliver.auth import Authorization
 from fhirline.streams.http.retry_after import seconds_until
 from fhirline.streams.http.tokens import Headers, TokenRefused
 
 FHIR_JSON = "application/fhir+json"
-REPLACE_LABELS = {"X-Meta-Snapshot-Mode": "TAG, PROFILE, SECURITY_LABEL"}
-"""Lets a HAPI server replace tags and labels. By default it adds them to those of earlier versions."""
 ANSWER_BYTES = 33_554_432
 
 
@@ -49,6 +48,8 @@ class FhirServer:
         if settings.fhir_server is None:
             raise ConfigurationError(f"{PREFIX}FHIR_SERVER is not set: the base URL of the FHIR server (or --server)")
         self.base = settings.fhir_server
+        self.profile = fhir_servers().profiles[GENERIC]
+        """What is known of the server, once its CapabilityStatement was read."""
         self._authorization = authorization
         self._timeout = aiohttp.ClientTimeout(total=settings.deliver_timeout, connect=settings.deliver_timeout)
         self._session = aiohttp.ClientSession(
@@ -102,7 +103,7 @@ class FhirServer:
             raise AccessRefused(f"no token for {self.base}: {error} (docs/delivery.md)") from None
 
     async def _send(self, method: str, path: str, body: bytes | None, authorization: Headers) -> Answer:
-        headers = {"Accept": FHIR_JSON, "Prefer": "return=minimal", **REPLACE_LABELS, **authorization}
+        headers = {"Accept": FHIR_JSON, "Prefer": "return=minimal", **self.profile.headers, **authorization}
         if body is not None:
             headers["Content-Type"] = f"{FHIR_JSON}; charset=utf-8"
         loop = asyncio.get_running_loop()

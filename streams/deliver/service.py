@@ -39,7 +39,7 @@ async def serve(settings: Settings) -> None:
     registry, listener = new_registry("deliver"), bound(settings)
     metrics = DeliverMetrics(registry)
     async with FhirServer(settings, authorization(settings)) as server:
-        if not await _usable(server, stopping):
+        if not await _usable(settings, server, stopping):
             return
         limiter = Limiter(settings.deliver_requests)
         metrics.slots.set_function(lambda: limiter.limit)
@@ -48,7 +48,8 @@ async def serve(settings: Settings) -> None:
         watch = KafkaWatch(settings)
         watch.start()
         try:
-            delivery = Delivery(settings, server, limiter, metrics, settings.deliver_entries)
+            most = min(settings.deliver_entries, server.profile.entries or settings.deliver_entries)
+            delivery = Delivery(settings, server, limiter, metrics, most)
             stage = Stage(settings, delivery, producer, metrics)
             Lags(registry, deliver_group(settings), {BUNDLE: settings.partitions}, stage.lags)
             if listener is not None:
@@ -65,12 +66,12 @@ async def serve(settings: Settings) -> None:
     log.info("delivery stopped")
 
 
-async def _usable(server: FhirServer, stopping: asyncio.Event) -> bool:
-    """Wait until the server answers, and log what it lacks; return False where the process is stopped meanwhile.
+async def _usable(settings: Settings, server: FhirServer, stopping: asyncio.Event) -> bool:
+    """Wait until the server answers, and log what it is and lacks; return False where the process is stopped meanwhile.
 
     Raises ConfigurationError where it is no FHIR R4 server.
     """
-    checking = asyncio.create_task(require_capabilities(server))
+    checking = asyncio.create_task(require_capabilities(server, settings))
     stopped = asyncio.create_task(stopping.wait())
     await asyncio.wait((checking, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
@@ -79,6 +80,15 @@ async def _usable(server: FhirServer, stopping: asyncio.Event) -> bool:
         return False
     if isinstance(error := checking.exception(), ConfigurationError):
         raise error
-    for lack in checking.result():
+    found = checking.result()
+    log.info(
+        "the FHIR server is known as",
+        profile=found.profile,
+        chosen="by its CapabilityStatement" if settings.fhir_profile == "auto" else "by the setting",
+        software=found.software,
+        tried=server.profile.tried,
+        transactions=server.profile.transactions,
+    )
+    for lack in found.lacks:
         log.warning("the server lacks", what=lack)
     return True

@@ -40,6 +40,10 @@ class FaultProxy:
         self._token_endpoint = token_endpoint
         self.faults = deque(faults)
         self.answered: Counter[str] = Counter()
+        self.largest = 0
+        """Most entries of a transaction so far."""
+        self.headers: dict[str, str] = {}
+        """Of the last transaction."""
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._stopping = asyncio.Event()
@@ -80,6 +84,9 @@ class FaultProxy:
         if not self._accepts(request.headers.get("Authorization", "")):
             self.answered["401"] += 1
             return web.json_response({"resourceType": "OperationOutcome", "issue": []}, status=401)
+        if request.method == "POST" and not path:
+            self.largest = max(self.largest, len(orjson.loads(body)["entry"]))
+            self.headers = dict(request.headers)
         fault = self.faults.popleft() if request.method == "POST" and self.faults else None
         if isinstance(fault, int):
             self.answered[str(fault)] += 1
