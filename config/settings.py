@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     erasure_key: Annotated[
         SecretStr | None,
         Field(
-            description="Secret for hashing erased patients' keys, for worker, enrich and operators' commands only; "
-            "the same for all of them, never changed"
+            description="Secret for hashing erased patients' keys, for worker, enrich, deliver and operators' commands "
+            "only; the same for all of them, never changed"
         ),
     ] = None
     erasure_key_file: Annotated[Path | None, Field(description="File that holds the erasure key")] = None
@@ -224,6 +224,10 @@ class Settings(BaseSettings):
     fhir_oauth_ca_file: Annotated[
         Path | None, Field(description="OAuth: CA certificates (PEM) of the token endpoint, if not the system's")
     ] = None
+    fhir_purge: Annotated[
+        bool,
+        Field(description="Purge the history of erased patients' resources at the server, where its profile knows how"),
+    ] = True
     deliver_requests: Annotated[
         int, Field(ge=1, le=1_000, description="Most requests at once; fewer while the server struggles")
     ] = 8

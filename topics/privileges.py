@@ -84,6 +84,7 @@ PRIVILEGES = (
     Privilege("deliver", "Topic", EVERY, ("Describe",), "refuses to start where a topic is missing"),
     Privilege("deliver", "Group", "<group>.deliver", ("Read",), "membership, commits"),
     Privilege("deliver", "Group", "<group>.scan", ("Describe",), "librdkafka looks up its coordinator"),
+    Privilege("deliver", "Topic", ERASED, ("Read",), "erased patients, whose Bundles are not sent"),
     Privilege("deliver", "Topic", BUNDLE, ("Read",), "Bundles"),
     Privilege("deliver", "Topic", CANONICAL, ("Read",), "shared resources; what a server misses; what waited"),
     Privilege("deliver", "Topic", DELIVERED, ("Read", "Write"), "what was sent, what waits"),
@@ -118,7 +119,7 @@ PRIVILEGES = (
     Privilege("operator", "Topic", ENRICHED_STATE, ("Read", "Write"), "replay, forget"),
     Privilege("operator", "Topic", CONTRIBUTIONS, ("Read", "Write"), "replay"),
     Privilege("operator", "Topic", ERASED, ("Read", "Write"), "forget; Read: replay, redriven letters"),
-    Privilege("operator", "Topic", DELIVERED, ("Read", "Write"), "deliver waiting; Write: deliver resume"),
+    Privilege("operator", "Topic", DELIVERED, ("Read", "Write"), "deliver waiting, forget; Write: deliver resume"),
     Privilege("operator", "Topic", DELIVERY_LETTERS, ("Read",), "deliver waiting"),
     Privilege("operator", "Group", "<group>.scan", ("Describe",), "librdkafka looks up its coordinator"),
     Privilege(

@@ -2,10 +2,12 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from fhirline.streams.deliver import history
 from fhirline.streams.observe.metrics.labels import LATENCY_BUCKETS
 
 DELIVERED, UNCHANGED, REFUSED, WAITING, UNREADABLE = "delivered", "unchanged", "refused", "waiting", "unreadable"
-OUTCOMES = (DELIVERED, UNCHANGED, REFUSED, WAITING, UNREADABLE)
+ERASED = "erased"
+OUTCOMES = (DELIVERED, UNCHANGED, REFUSED, WAITING, UNREADABLE, ERASED)
 
 
 class DeliverMetrics:
@@ -19,6 +21,14 @@ class DeliverMetrics:
             registry=registry,
         )
         self.bundles = {outcome: bundles.labels(outcome) for outcome in OUTCOMES}
+        purges = Counter(
+            "fhirline_fhir_purges",
+            "Resources of erased patients by what became of their history at the server: "
+            + ", ".join(history.OUTCOMES),
+            ("outcome",),
+            registry=registry,
+        )
+        self.purges = {outcome: purges.labels(outcome) for outcome in history.OUTCOMES}
         self._requests = Counter(
             "fhirline_fhir_requests",
             "Requests to the FHIR server by status, or by why there was no answer",

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -10,8 +12,11 @@ from fhirline.config.settings import Settings
 from fhirline.streams.deliver import metrics as m
 from fhirline.streams.deliver.canonical import Canonical
 from fhirline.streams.deliver.delivery import Delivery, DeliveryAbandoned, Refusal, Result
-from fhirline.streams.deliver.entries import Entry
+from fhirline.streams.deliver.entries import DELETED, Entry
+from fhirline.streams.deliver.erased import partition_keys
+from fhirline.streams.deliver.history import DONE
 from fhirline.streams.deliver.letters import UNREADABLE, Refused, refusal_letter, unreadable_letter
+from fhirline.streams.deliver.purge import Purge
 from fhirline.streams.deliver.shared import SharedLane
 from fhirline.streams.deliver.state import (
     DeliveredPartition,
@@ -24,6 +29,7 @@ from fhirline.streams.deliver.state import (
 from fhirline.streams.deliver.work import Resumption, Work
 from fhirline.streams.kafka.records import ProducerRecord, RecordPosition
 from fhirline.streams.step1_receive.raw_producer import RawProducer
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.topics.declared import BUNDLE, RESOURCE_TYPES
 
 log = structlog.get_logger("deliver")
@@ -37,11 +43,16 @@ class Outcomes:
         settings: Settings,
         delivery: Delivery,
         shared: SharedLane,
+        purge: Purge,
+        erasures: ErasureListFeed,
         producer: RawProducer,
         metrics: m.DeliverMetrics,
     ) -> None:
+        self._base = settings.base
         self._delivery = delivery
         self._shared = shared
+        self._purge = purge
+        self._erasures = erasures
         self._producer = producer
         self._metrics = metrics
         self._canonical = Canonical(settings)
@@ -65,17 +76,23 @@ class Outcomes:
             return m.UNREADABLE
         if offset in state.waiting:
             return m.WAITING  # read again: its waiting is in the state already
+        if not work.erases and await self._erased(work.entries):
+            return self._passed_over(work)
         ahead = None if work.erases else state.waits(work.patients)
         if ahead is not None:
             await self._wait(work, ahead.code, refused=False)
             return m.WAITING
         shared = [entry for entry in work.entries if entry.shared]
         due = state.due((entry for entry in work.entries if not entry.shared), offset)
-        refusal = await self._shared.ensure(shared, lambda: work.assignment.revoked)
-        result = Result(refusal=refusal)
-        if due and refusal is None:
-            others = {entry.key: entry for entry in work.entries}
-            result = await self._delivery.send(due, others, state.partition, lambda: work.assignment.revoked)
+        try:
+            result = Result(refusal=await self._shared.ensure(shared, lambda: self._ends(work)))
+            if due and result.refusal is None:
+                others = {entry.key: entry for entry in work.entries}
+                result = await self._delivery.send(due, others, state.partition, lambda: self._ends(work))
+        except DeliveryAbandoned:
+            if work.assignment.revoked:
+                raise
+            return self._passed_over(work)  # erased while the server was away
         await self._note(state, result.delivered, offset)
         if result.refusal is not None:
             log.warning("dead letter", bundle=str(work.bundle.position), **_shown(result.refusal))
@@ -83,6 +100,8 @@ class Outcomes:
             return m.REFUSED
         if work.erases:
             await self._end_waiting(state, [each for key in work.patients for each in state.waiting_with(key)])
+            erased = [entry.key for entry in work.entries if entry.resource is None]
+            await self._purge_history(work, erased, work.bundle.position)
         return m.DELIVERED if due else m.UNCHANGED
 
     async def _resume(self, work: Resumption) -> None:
@@ -96,19 +115,54 @@ class Outcomes:
             offset = waiting[-1].offset
             own = [entry for entry in entries if not entry.shared and _changed(state, entry)]
             shared = [entry for entry in entries if entry.shared]
+            if erased := await self._erased(own):  # the DELETE Bundle ends the waiting
+                own = []
             result = Result(refusal=await self._shared.ensure(shared, lambda: work.assignment.revoked))
             if own and result.refusal is None:
                 result = await self._delivery.send(own, newest, state.partition, lambda: work.assignment.revoked)
             await self._note(state, result.delivered, offset)
+            first = RecordPosition(BUNDLE, state.partition, waiting[0].offset)
             if result.refusal is None:
-                await self._end_waiting(state, waiting)
+                await self._end_waiting(state, [] if erased else waiting)
+                await self._purge_history(work, [key for each in waiting if each.erases for key in each.keys], first)
                 log.info("resumed", partition=state.partition, bundles=len(waiting), resources=len(own))
             else:
-                first = RecordPosition(BUNDLE, state.partition, waiting[0].offset)
                 log.warning("dead letter", bundle=str(first), **_shown(result.refusal))
                 await self._write([refusal_letter(Refused(first, patient.encode(), []), result.refusal)])
         await self._write([resume_record(patient, state.partition, None)])
         state.resuming.discard(patient)
+
+    async def _erased(self, entries: Sequence[Entry]) -> bool:
+        """Tell whether the resources are about a patient who is erased, by a list that is fresh."""
+        await self._erasures.ensure_fresh()
+        return self._blocks(entries)
+
+    def _blocks(self, entries: Sequence[Entry]) -> bool:
+        known = self._erasures.erasure_list
+        return len(known) > 0 and any(map(known.blocks_key, partition_keys(entries, self._base)))
+
+    def _ends(self, work: Work) -> bool:
+        """Tell whether a Bundle is not to be sent any more."""
+        return work.assignment.revoked or (not work.erases and self._blocks(work.entries))
+
+    def _passed_over(self, work: Work) -> str:
+        log.info("erased patient passed over", bundle=str(work.bundle.position))
+        return m.ERASED
+
+    async def _purge_history(self, work: Work | Resumption, keys: Iterable[str], bundle: RecordPosition) -> None:
+        """Purge what the server keeps of deleted resources, and make durable what became of each."""
+        state, outcomes = work.state, Counter[str]()
+        for key in keys:
+            known = state.sent.get(key)
+            if known is None or known.digest != DELETED or known.history in DONE:
+                continue
+            history = await self._purge.history(key, lambda: work.assignment.revoked)
+            outcomes[history] += 1
+            noted = replace(known, history=history)
+            await self._write([sent_record(key, noted, state.partition)])
+            state.note(key, noted)
+        if kept := {outcome: number for outcome, number in outcomes.items() if outcome not in DONE}:
+            log.warning("the server may keep what was erased", bundle=str(bundle), outcomes=kept)
 
     async def _note(self, state: DeliveredPartition, delivered: Iterable[Entry], offset: int) -> None:
         """Make durable what the server has, then know it."""
@@ -126,7 +180,7 @@ class Outcomes:
     async def _wait(self, work: Work, code: str, refused: bool, *letters: ProducerRecord) -> None:
         """Let a Bundle wait, durably."""
         keys = tuple(entry.key for entry in work.entries)
-        waiting = Waiting(work.bundle.offset, work.patients, keys, code, refused)
+        waiting = Waiting(work.bundle.offset, work.patients, keys, code, refused, work.erases)
         await self._write([waiting.record(work.state.partition), *letters])
         work.state.waiting[waiting.offset] = waiting
 

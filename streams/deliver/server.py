@@ -68,8 +68,10 @@ class FhirServer:
         """Send a transaction Bundle. Raises ServerAway or AccessRefused."""
         return await self.request("POST", "", body)
 
-    async def request(self, method: str, path: str = "", body: bytes | None = None) -> Answer:
-        """Send a request to ``base/path``. Raises ServerAway, or AccessRefused.
+    async def request(
+        self, method: str, path: str = "", body: bytes | None = None, *, forbidden_ends: bool = True
+    ) -> Answer:
+        """Send a request to ``base/path``. Raises ServerAway, or AccessRefused (for 403 only if ``forbidden_ends``).
 
         A request that is refused with 401 is repeated once with a new token.
         """
@@ -84,7 +86,7 @@ class FhirServer:
             raise AccessRefused(
                 f"{self.base} refuses the credentials (401): check {PREFIX}FHIR_AUTH (docs/delivery.md)"
             )
-        if answer.status == 403:
+        if answer.status == 403 and forbidden_ends:
             raise AccessRefused(
                 f"{self.base} forbids this client what it needs (403): give it create, update and delete of all types "
                 "that fhirline makes, and transactions (docs/delivery.md)"

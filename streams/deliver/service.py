@@ -12,6 +12,7 @@ from fhirline.streams.deliver.capabilities import require_capabilities
 from fhirline.streams.deliver.delivery import Delivery
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
+from fhirline.streams.deliver.purge import Purge
 from fhirline.streams.deliver.server import FhirServer
 from fhirline.streams.deliver.stage import Stage, deliver_group
 from fhirline.streams.kafka.watch import KafkaWatch
@@ -50,7 +51,7 @@ async def serve(settings: Settings) -> None:
         try:
             most = min(settings.deliver_entries, server.profile.entries or settings.deliver_entries)
             delivery = Delivery(settings, server, limiter, metrics, most)
-            stage = Stage(settings, delivery, producer, metrics)
+            stage = Stage(settings, delivery, Purge(settings, server, limiter, metrics), producer, metrics)
             Lags(registry, deliver_group(settings), {BUNDLE: settings.partitions}, stage.lags)
             if listener is not None:
                 endpoint = Endpoint(listener, registry, lambda: watch.problems() or stage.problems())

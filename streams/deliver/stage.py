@@ -23,6 +23,7 @@ from fhirline.streams.deliver.entries import UnreadableBundle, entries_of, lanes
 from fhirline.streams.deliver.lanes import Lanes
 from fhirline.streams.deliver.metrics import DeliverMetrics
 from fhirline.streams.deliver.outcome import Outcomes
+from fhirline.streams.deliver.purge import Purge
 from fhirline.streams.deliver.shared import SharedLane
 from fhirline.streams.deliver.state import DeliveredPartition
 from fhirline.streams.deliver.state_feed import StateFeed, apply_orders
@@ -30,11 +31,13 @@ from fhirline.streams.deliver.work import Resumption, Work
 from fhirline.streams.kafka.group_reader import Assignment, Reader
 from fhirline.streams.kafka.records import Lag, TopicPartition, from_confluent
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer
+from fhirline.streams.step3_restore.client_id import client_id
+from fhirline.streams.step3_restore.erasure_list import hashing
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.topics.declared import BUNDLE
 
 log = structlog.get_logger("deliver")
 
-CLIENT_ID = "fhirline-deliver"
 COMMIT_SECONDS = 0.5
 ORDERS_SECONDS = 2.0
 """Interval between two looks for operators' orders."""
@@ -45,11 +48,15 @@ GRACE_SECONDS = 10.0
 class Stage:
     """The Bundles in progress. ``producer`` awaits each record's acknowledgement."""
 
-    def __init__(self, settings: Settings, delivery: Delivery, producer: RawProducer, metrics: DeliverMetrics) -> None:
+    def __init__(
+        self, settings: Settings, delivery: Delivery, purge: Purge, producer: RawProducer, metrics: DeliverMetrics
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._shared = SharedLane(settings, delivery, producer)
-        self._outcomes = Outcomes(settings, delivery, self._shared, producer, metrics)
+        self._erasures = ErasureListFeed(settings)
+        self._erasures.refresh()  # raises where patients were erased under another key
+        self._outcomes = Outcomes(settings, delivery, self._shared, purge, self._erasures, producer, metrics)
         self._lanes: Lanes[Work | Resumption] = Lanes()
         self._states: dict[TopicPartition, DeliveredPartition] = {}
         self._assignments: dict[TopicPartition, Assignment] = {}
@@ -60,7 +67,13 @@ class Stage:
         self._bytes = 0
         self._failure: BaseException | None = None
         self._reader = Reader(
-            settings, "deliver", BUNDLE, deliver_group(settings), CLIENT_ID, self._revoked, self._drain
+            settings,
+            "deliver",
+            BUNDLE,
+            deliver_group(settings),
+            client_id("deliver", hashing(settings)),
+            self._revoked,
+            self._drain,
         )
         metrics.in_hand.set_function(lambda: len(self._lanes))
         metrics.parked.set_function(self._parked)
@@ -78,7 +91,8 @@ class Stage:
         beside: list[asyncio.Task[None]] = []
         try:
             await self._shared.start()
-            beside = [asyncio.create_task(self._shared.follow()), asyncio.create_task(self._follow_orders())]
+            following = (self._shared.follow(), self._follow_orders(), self._erasures.keep_fresh())
+            beside = [asyncio.create_task(task) for task in following]
             for task in beside:
                 task.add_done_callback(self._beside_ended)
             await self._work(stopping)
@@ -90,6 +104,7 @@ class Stage:
             await self._reader.close()
             self._feed.close()
             self._shared.close()
+            self._erasures.close()
         if isinstance(self._failure, KafkaAccessError):
             raise KafkaUnavailable(str(self._failure)) from None
         if self._failure is not None:

@@ -3,7 +3,8 @@
 The topic is compacted and has the partitions of the Bundle topic. Resources of shared types, which come from all
 partitions, are in ``normalizer.delivered.shared``. A record is one of
 
-* ``Type/id`` → the offset of the Bundle that it was last sent for, and the digest of what was sent;
+* ``Type/id`` → the offset of the Bundle that it was last sent for, the digest of what was sent, and for
+  a deleted one what became of its history;
 * ``waiting/<offset>`` → a Bundle that waits, because the server refused it or an earlier one of its patient: whose it
   is, and which resources it holds. None of their content;
 * ``resume/<Patient/id>`` → an operator's order to send what waits for that patient.
@@ -27,21 +28,29 @@ WAITING, RESUME = "waiting/", "resume/"
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What was last sent of a resource. ``offset``: of the Bundle that it was sent for."""
+    """What was last sent of a resource. ``offset``: of the Bundle that it was sent for.
+
+    ``history``: of a deleted one, what became of its earlier versions at the server (`history`), once known.
+    """
 
     offset: int
     digest: str
+    history: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A Bundle that waits. ``refused``: it was itself refused, and has a dead letter; else an earlier one was."""
+    """A Bundle that waits. ``refused``: it was itself refused, and has a dead letter; else an earlier one was.
+
+    ``erases``: it is an erasure's.
+    """
 
     offset: int
     patients: frozenset[str]
     keys: tuple[str, ...]
     code: str
     refused: bool
+    erases: bool = False
 
     def record(self, partition: int) -> ProducerRecord:
         value = {
@@ -49,6 +58,7 @@ class Waiting:
             "keys": list(self.keys),
             "code": self.code,
             "refused": self.refused,
+            **({"erases": True} if self.erases else {}),
         }
         return ProducerRecord(DELIVERED, f"{WAITING}{self.offset}".encode(), orjson.dumps(value), partition)
 
@@ -58,7 +68,8 @@ class Waiting:
     @classmethod
     def decode(cls, offset: int, value: bytes) -> "Waiting":
         held = orjson.loads(value)
-        return cls(offset, frozenset(held["patients"]), tuple(held["keys"]), held["code"], held["refused"])
+        erases = held.get("erases", False)
+        return cls(offset, frozenset(held["patients"]), tuple(held["keys"]), held["code"], held["refused"], erases)
 
 
 @dataclass(slots=True)
@@ -134,9 +145,10 @@ def resume_record(patient: str, partition: int, order: Mapping[str, Any] | None)
 
 
 def encode_sent(sent: Sent) -> bytes:
-    return orjson.dumps({"offset": sent.offset, "digest": sent.digest})
+    history = {} if sent.history is None else {"history": sent.history}
+    return orjson.dumps({"offset": sent.offset, "digest": sent.digest, **history})
 
 
 def decode_sent(value: bytes) -> Sent:
     held = orjson.loads(value)
-    return Sent(held["offset"], held["digest"])
+    return Sent(held["offset"], held["digest"], held.get("history"))

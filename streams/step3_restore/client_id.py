@@ -9,10 +9,10 @@ from typing import Literal
 
 from fhirline.streams.step3_restore.erasure_list import Hashing
 
-Process = Literal["worker", "enrich"]
+Process = Literal["worker", "enrich", "deliver"]
 
 NO_KEY = "none"
-_FORM = re.compile(rf"fhirline-(worker|enrich)\.erasure-key-({NO_KEY}|[0-9a-f]{{8}})")
+_FORM = re.compile(rf"fhirline-(worker|enrich|deliver)\.erasure-key-({NO_KEY}|[0-9a-f]{{8}})")
 
 
 def client_id(process: Process, hashing: Hashing | None) -> str:

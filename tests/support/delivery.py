@@ -1,8 +1,10 @@
 """Bundles of the golden cases for tests of the delivery: written to a broker, and compared with a FHIR server."""
 
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree.ElementTree import canonicalize
 
@@ -12,12 +14,16 @@ from confluent_kafka import Producer
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.mappers.registry import raw_key
+from fhirline.streams.deliver.entries import entries_of
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, produce
 from fhirline.streams.step1_receive.raw_record import raw_record
+from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step4_normalize.map_event import map_event
-from fhirline.topics.declared import BUNDLE, DELIVERED, DELIVERY_LETTERS
+from fhirline.topics.declared import BUNDLE, DELIVERED, DELIVERY_LETTERS, PATIENTLESS_TYPES, raw_topic
+from fhirline.topics.partition import partition_for
 from tests.support.cases import Case, cases
 from tests.support.ehr.server import EhrServer
 from tests.support.groups import committed
@@ -48,6 +54,59 @@ def case_records(case: Case, settings: Settings, tenant: str) -> Iterator[Produc
         yield from (record for record in made.records if record.topic.startswith("fhir.r4."))
 
 
+@dataclass(frozen=True)
+class Erasable:
+    """A patient of a golden case, with the events on the raw topic, so that an erasure finds all of it.
+
+    ``records``: the events, and what a worker publishes of them.
+    """
+
+    patient: Compartment
+    records: tuple[ProducerRecord, ...]
+
+    @property
+    def bundles(self) -> list[ProducerRecord]:
+        return [record for record in self.records if record.topic == BUNDLE]
+
+    @property
+    def keys(self) -> set[str]:
+        """The patient's own resources, as ``Type/id``."""
+        entries = [entry for record in self.bundles for entry in entries_of(record.value)]
+        return {entry.key for entry in entries if entry.key.partition("/")[0] not in PATIENTLESS_TYPES}
+
+
+def erasable(settings: Settings, of_each: int) -> list[Erasable]:
+    """Return patients of two vendors, each of a tenant of its own. Their raw topics have to be empty."""
+    offsets: Counter[TopicPartition] = Counter()
+    counted: Counter[str] = Counter()
+    found = []
+    for number, case in enumerate(cases()):
+        keys = {raw_key(envelope).partition("|")[2] for envelope in case.envelopes()}
+        key = next(iter(keys), "")
+        if (
+            case.vendor not in ("altibbi", "mediquo")
+            or len(keys) > 1
+            or not key.isalnum()
+            or counted[case.vendor] >= of_each
+        ):
+            continue
+        counted[case.vendor] += 1
+        tenant = f"case-{number}"
+        patient = Compartment.of(case.vendor, tenant, key)
+        place = TopicPartition(raw_topic(case.vendor), partition_for(patient.partition_key, settings.partitions))
+        normalize, memory = case.normalizer(), InMemoryState()
+        records: list[ProducerRecord] = []
+        for envelope, body in zip(case.envelopes(), case.events, strict=True):
+            event = raw_record(case.vendor, tenant, orjson.dumps(body), envelope.received_at, case.route_event, 64)
+            made = map_event(event.at(place.partition, offsets[place]), normalize, memory, settings.partitions)
+            memory.apply(made.state_updates)
+            offsets[place] += 1
+            records.append(replace(event, partition=place.partition))
+            records += [record for record in made.records if record.topic.startswith("fhir.r4.")]
+        found.append(Erasable(patient, tuple(records)))
+    return found
+
+
 def write(settings: Settings, records: Iterable[ProducerRecord]) -> dict[str, bytes | None]:
     """Write records; return the last value of each canonical key, without keys that were written to two partitions.
 
@@ -60,7 +119,7 @@ def write(settings: Settings, records: Iterable[ProducerRecord]) -> dict[str, by
     for record in records:
         produce(producer, record)
         producer.poll(0)
-        if record.topic != BUNDLE:
+        if record.topic.startswith("fhir.r4.") and record.topic != BUNDLE:
             last[record.key.decode()] = record.value
             places.setdefault(record.key.decode(), set()).add(record.partition)
     assert producer.flush(LIMIT) == 0
@@ -82,9 +141,9 @@ def delivering(settings: Settings, server: str, **more: str) -> Iterator[Command
         yield process
 
 
-def run_command(*arguments: str, settings: Settings) -> subprocess.CompletedProcess[str]:
+def run_command(*arguments: str, settings: Settings, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    environ = environment(settings.bootstrap, FHIRLINE_PARTITIONS=str(settings.partitions))
+    environ = environment(settings.bootstrap, FHIRLINE_PARTITIONS=str(settings.partitions), **more)
     return subprocess.run(
         [*FHIRLINE, *arguments], env=environ, capture_output=True, text=True, timeout=LIMIT, check=False
     )

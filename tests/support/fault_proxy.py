@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +25,8 @@ class FaultProxy:
     has committed; ``hidden-429``: the server is not asked, and a 200 says 429 for each entry; None: no fault.
 
     ``accepts`` is asked of each request's header ``Authorization``; what it does not accept is answered with 401.
-    ``token_endpoint`` is named by ``.well-known/smart-configuration``, to everybody.
+    ``refused``: end of a path → the status that its requests are answered with. ``token_endpoint`` is named by
+    ``.well-known/smart-configuration``, to everybody.
     """
 
     def __init__(
@@ -33,15 +34,21 @@ class FaultProxy:
         server: str,
         faults: Iterable[int | str | None] = (),
         accepts: Callable[[str], bool] = lambda _: True,
+        refused: Mapping[str, int] | None = None,
         token_endpoint: str | None = None,
     ) -> None:
         self._server = server
         self._accepts = accepts
+        self._refused = dict(refused or {})
         self._token_endpoint = token_endpoint
         self.faults = deque(faults)
         self.answered: Counter[str] = Counter()
         self.largest = 0
         """Most entries of a transaction so far."""
+        self.tried: set[str] = set()
+        """What was to be stored, whatever the answer was."""
+        self.put: set[str] = set()
+        """What the server was sent so far to be stored, as ``Type/id``."""
         self.headers: dict[str, str] = {}
         """Of the last transaction."""
         self._loop = asyncio.new_event_loop()
@@ -84,10 +91,16 @@ class FaultProxy:
         if not self._accepts(request.headers.get("Authorization", "")):
             self.answered["401"] += 1
             return web.json_response({"resourceType": "OperationOutcome", "issue": []}, status=401)
+        if status := next((status for end, status in self._refused.items() if path.endswith(end)), None):
+            self.answered[f"{status} to a purge"] += 1
+            outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "not-supported"}]}
+            return web.json_response(outcome, status=status)
         if request.method == "POST" and not path:
-            self.largest = max(self.largest, len(orjson.loads(body)["entry"]))
+            requests = [entry["request"] for entry in orjson.loads(body)["entry"]]
+            self.largest = max(self.largest, len(requests))
             self.headers = dict(request.headers)
-        fault = self.faults.popleft() if request.method == "POST" and self.faults else None
+            self.tried |= {each["url"] for each in requests if each["method"] == "PUT"}
+        fault = self.faults.popleft() if request.method == "POST" and not path and self.faults else None
         if isinstance(fault, int):
             self.answered[str(fault)] += 1
             outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": REFUSALS[fault]}]}
@@ -96,6 +109,8 @@ class FaultProxy:
             self.answered[fault] += 1
             entries = [{"response": {"status": "429 Too Many Requests"}} for _ in orjson.loads(body)["entry"]]
             return web.json_response({"resourceType": "Bundle", "type": "transaction-response", "entry": entries})
+        if request.method == "POST" and not path:
+            self.put |= {each["url"] for each in requests if each["method"] == "PUT"}
         headers = {name: value for name, value in request.headers.items() if name.lower() not in OF_THE_CONNECTION}
         async with self._session.request(
             request.method, f"{self._server}/{path}".rstrip("/"), data=body or None, headers=headers

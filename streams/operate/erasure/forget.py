@@ -29,6 +29,7 @@ from fhirline.streams.operate.erasure.find import Finder
 from fhirline.streams.operate.erasure.found import Found
 from fhirline.streams.operate.erasure.records import ErasureRecords
 from fhirline.streams.operate.erasure.report import Report, remaining, retention_of
+from fhirline.streams.operate.erasure.server import at_server
 from fhirline.streams.step1_receive.raw_record import now
 from fhirline.streams.step3_restore.erasure_list import HOW, Block, Compartment, Hashing, hashing
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed, settled_after
@@ -105,6 +106,7 @@ class Erasure:
                 break
             records = self._block(found, report)
         report.remaining = remaining(found, self._retention())
+        report.server = at_server(self._settings, {*found.keys, *report.keys})
         return report
 
     def lift(self, found: Found) -> int:

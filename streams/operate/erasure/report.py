@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fhirline.streams.observe.terminal import counted
+from fhirline.streams.operate.erasure import server
 from fhirline.streams.operate.erasure.found import Found
 from fhirline.topics.declared import FOREVER
 
@@ -62,6 +63,8 @@ class Report:
     left: int = 0
     remaining: tuple[Remaining, ...] = ()
     keys: list[str] = field(default_factory=list)
+    server: Counter[str] = field(default_factory=Counter)
+    """What became of the resources at the FHIR server, by what ``fhirline deliver`` has noted: outcome → number."""
 
     @property
     def complete(self) -> bool:
@@ -74,6 +77,7 @@ class Report:
             "complete": self.complete,
             "tombstones": dict(self.tombstones),
             "found_by": dict(self.found_by),
+            "server": dict(self.server),
             "keys": sorted(self.keys),
             "remaining": [{**asdict(remains), "why": remains.why} for remains in self.remaining],
         }
@@ -116,6 +120,7 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
     yield f"state             {counted(report.state, 'entry', 'entries')} deleted"
     yield f"DELETE Bundles    {report.bundles}, and a Provenance of the erasure that does not name the patient"
     yield f"searched again    {counted(report.looks, 'time')}; found at last: {report.left}"
+    yield from server.lines(report.server)
     yield f"replaced values   compaction deletes them within {compaction_days} days"
     if not report.remaining:
         yield "what remains      nothing"

@@ -1,12 +1,14 @@
-"""Running workers and enrichments that do not have the erasure key.
+"""Running workers, enrichments and deliveries that do not have the erasure key.
 
-They map erased patients' events until they read the first block. Then they end, and cannot start again without the key.
+They map, or deliver, what is erased patients' until they read the first block. Then they end, and cannot start again
+without the key.
 """
 
 from collections.abc import Iterator
 
 from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import Settings
+from fhirline.streams.deliver.stage import deliver_group
 from fhirline.streams.enrich.stage import enrich_group
 from fhirline.streams.operate.erasure.forget import required
 from fhirline.streams.operate.status.groups import NOBODY, Groups, Member
@@ -19,13 +21,14 @@ def without_the_key(settings: Settings) -> Iterator[str]:
     Members show it by their client ids (`streams.step3_restore.client_id`). Groups of other names are not known.
     """
     mark = required(settings).mark
+    processes = {settings.group: "worker", enrich_group(settings): "enrich", deliver_group(settings): "deliver"}
     try:
-        groups = Groups(settings).read((settings.group, enrich_group(settings)))
+        groups = Groups(settings).read(tuple(processes))
     except KafkaRequestFailed as error:
         yield f"cannot tell whether the running workers have the erasure key: {error}"
         return
     for name, group in groups.items():
-        process = "worker" if name == settings.group else "enrich"
+        process = processes[name]
         if not group.processes and group.state not in (NOBODY, "empty"):  # the embedded broker names no members
             yield f"cannot tell whether {process} processes have the erasure key: the broker names no member of {name}"
         for member in group.processes:

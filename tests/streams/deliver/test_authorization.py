@@ -82,7 +82,7 @@ def test_tokens_that_end_while_delivering_are_replaced(
     environ = by_secret(way) if way.startswith("client_secret") else by_key(tmp_path, way)
     with (
         token_server(uses=USES) as tokens,
-        FaultProxy(server.base, (), tokens.accepts, tokens.url) as proxy,
+        FaultProxy(server.base, (), tokens.accepts, token_endpoint=tokens.url) as proxy,
         delivering(settings, proxy.base, FHIRLINE_LOG_LEVEL="debug", **environ) as process,
     ):
         wait_until_delivered(settings, process)
