@@ -3,7 +3,8 @@
 The invariant: **an offset is committed only after the Bundle's outcome is durable**, and that of every Bundle before it
 in its partition. An outcome is durable when the server has answered 2xx for each entry that was sent and Kafka has
 acknowledged what the state notes of it; or when Kafka has acknowledged that the Bundle waits, with its dead letter if
-it was refused. A Bundle that waits is in the state until the server has what it holds: nothing else ends its waiting.
+it was refused; or when the erasure list, which is durable, forbids to send it. A Bundle that waits is in the state
+until the server has what it holds: nothing else ends its waiting.
 
 A process that ends reads unfinished Bundles again after its restart, and sends again at most what was in flight.
 """

@@ -39,7 +39,7 @@ class FaultProxy:
     ) -> None:
         self._server = server
         self._accepts = accepts
-        self._refused = dict(refused or {})
+        self.refused = dict(refused or {})
         self._token_endpoint = token_endpoint
         self.faults = deque(faults)
         self.answered: Counter[str] = Counter()
@@ -91,7 +91,7 @@ class FaultProxy:
         if not self._accepts(request.headers.get("Authorization", "")):
             self.answered["401"] += 1
             return web.json_response({"resourceType": "OperationOutcome", "issue": []}, status=401)
-        if status := next((status for end, status in self._refused.items() if path.endswith(end)), None):
+        if status := next((status for end, status in self.refused.items() if path.endswith(end)), None):
             self.answered[f"{status} to a purge"] += 1
             outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "not-supported"}]}
             return web.json_response(outcome, status=status)

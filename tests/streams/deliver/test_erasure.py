@@ -16,6 +16,7 @@ from tests.support.delivery import (
     delivering,
     differing,
     erasable,
+    lag,
     letters,
     run_command,
     wait_until_delivered,
@@ -133,6 +134,29 @@ def test_a_server_that_refuses_the_purge_is_named_in_the_report(
         assert forget(settings, kept).returncode == 0
         wait_until_delivered(settings, process)
     assert reported(settings, kept, tmp_path)["server"] == {"off": len(kept.keys)}
+
+
+def test_a_killed_process_goes_on_with_the_purge(
+    own_broker: RunningBroker, ehr_server: EhrServers, tmp_path: Path
+) -> None:
+    """The DELETE is confirmed, and the server is busy when it is to purge: the Bundle is not committed."""
+    settings, server = own_broker.settings(), ehr_server()
+    server.clear()
+    gone = erasable(settings, of_each=1)[0]
+    write(settings, gone.records)
+    with FaultProxy(server.base, refused={"/$expunge": 503}) as proxy:
+        with delivering(settings, proxy.base, **KEY) as process:
+            wait_until_delivered(settings, process)
+            assert forget(settings, gone).returncode == 0
+            process.wait_for("not purged yet")
+            process.kill()
+        assert lag(settings) == 1
+        assert reported(settings, gone, tmp_path)["server"] == {"not-purged": len(gone.keys)}
+        proxy.refused.clear()
+        with delivering(settings, proxy.base, **KEY) as process:
+            wait_until_delivered(settings, process)
+    assert remaining(server, gone) == []
+    assert reported(settings, gone, tmp_path)["server"] == {"purged": len(gone.keys)}
 
 
 def test_a_foreign_reference_that_forbids_the_delete_is_told_with_its_place(
