@@ -544,7 +544,7 @@ def test_without_the_key_of_the_blocks_nothing_is_mapped() -> None:
     patient = Compartment.of("altibbi", "acme", "1")
     record = own.digest(patient.partition_key).encode(), Block(own.check, "2024-06-01T12:00:00Z").encode()
     for hashing in (None, other):
-        with pytest.raises(OtherKey, match="FHIRLINE_ERASURE_KEY: 1 "):
+        with pytest.raises(OtherKey, match=r"FHIRLINE_ERASURE_KEY: .*erased patients \(1\)|FHIRLINE_ERASURE_KEY: 1 "):
             ErasureList(hashing).apply([record])
     erased = ErasureList(own)
     erased.apply([record])

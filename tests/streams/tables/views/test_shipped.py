@@ -4,7 +4,7 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
-from fhirline.streams.tables.views import View, load_views
+from fhirline.streams.tables.views import load_views
 from fhirline.streams.tables.views.view import RESOURCE_ID
 from tests.support.cases import BASE
 from tests.support.goldens import golden_resources, golden_resources_of
@@ -12,9 +12,6 @@ from tests.support.goldens import golden_resources, golden_resources_of
 Found = dict[str, Any]
 
 VIEWS = load_views(base=BASE)
-
-OF_MEDICATION = {"medication": None, "ingredient": None, "medication_request": {"medication_id"}}
-"""What only a mapping with Medications of their own fills: views, and some columns of one."""
 
 
 @cache
@@ -30,19 +27,12 @@ def rows_of(name: str) -> tuple[Found, ...]:
     )
 
 
-def awaited(view: View) -> set[str]:
-    """Return the columns of a view that no mapping fills yet."""
-    if golden_resources_of("Medication") or view.name not in OF_MEDICATION:
-        return set()
-    return OF_MEDICATION[view.name] or {column.name for column in view.columns}
-
-
 def test_every_column_has_a_value_somewhere() -> None:
     empty = [
         f"{view.name}.{column.name}"
         for view in VIEWS.values()
         for column in view.columns
-        if column.name not in awaited(view) and all(row[column.name] is None for row in rows_of(view.name))
+        if all(row[column.name] is None for row in rows_of(view.name))
     ]
     assert empty == []
 
@@ -87,10 +77,9 @@ def test_references_lead_to_rows() -> None:
         f"{view.name}.{reference.column}"
         for view in VIEWS.values()
         for reference in view.references
-        if reference.column not in awaited(view)
-        and not any(row[reference.column] in ids[reference.view] for row in rows_of(view.name))
+        if not any(row[reference.column] in ids[reference.view] for row in rows_of(view.name))
     ]
-    assert [name for name in lost if name.removesuffix(".resource_id") not in OF_MEDICATION] == []
+    assert lost == []
 
 
 def test_the_entries_of_a_resource_are_numbered_from_1() -> None:

@@ -35,7 +35,10 @@ def rows(definition: dict[str, Any], resources: list[dict[str, Any]]) -> list[di
     return [dict(zip(names, row, strict=True)) for resource in resources for row in view.rows(resource)]
 
 
-@pytest.mark.skipif(FOLDER is None, reason="SQL_ON_FHIR_TESTS names no folder of the official tests of SQL on FHIR")
+if FOLDER is None:
+    pytest.skip("SQL_ON_FHIR_TESTS names no folder of the official tests of SQL on FHIR", allow_module_level=True)
+
+
 def test_the_folder_has_the_tests() -> None:
     assert len([*cases()]) >= 134, f"SQL_ON_FHIR_TESTS={FOLDER}: is this the folder of the official tests?"
 
