@@ -18,6 +18,7 @@ Secret = Literal[
     "fhir_password",
     "tables_password",
     "fhir_oauth_client_secret",
+    "research_key",
 ]
 
 

@@ -271,6 +271,20 @@ class Settings(BaseSettings):
     tables_schema: Annotated[
         str, Field(pattern=r"^[a-z][a-z0-9_]{0,50}$", description="Schema of the tables in the database")
     ] = "fhir"
+    tables_without_identities: Annotated[
+        bool, Field(description="Keep the tables without identities instead (docs/without-identities.md)")
+    ] = False
+    research_schema: Annotated[
+        str, Field(pattern=r"^[a-z][a-z0-9_]{0,50}$", description="Schema of the tables without identities")
+    ] = "without_identities"
+    research_key: Annotated[
+        SecretStr | None, Field(description="Secret for hashing ids and moving dates, 32 characters or more")
+    ] = None
+    research_key_file: Annotated[Path | None, Field(description="File that holds that secret")] = None
+    research_dates: Annotated[
+        Literal["shift", "year"],
+        Field(description="shift: a patient's dates are moved, all by the same days; year: only years are kept"),
+    ] = "shift"
     tables_views: Annotated[
         Path | None, Field(description="Folder of ViewDefinitions that extend or replace those that ship")
     ] = None

@@ -40,6 +40,13 @@ To = Annotated[
     str | None,
     typer.Option("--to", metavar="URL", help="postgresql://user@host/db or duckdb:FILE; default: FHIRLINE_TABLES_URL."),
 ]
+WithoutIdentities = Annotated[
+    bool,
+    typer.Option(
+        "--without-identities",
+        help="The tables without identities, in a schema of their own (docs/without-identities.md).",
+    ),
+]
 Views = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="ViewDefinitions of your own; default: FHIRLINE_TABLES_VIEWS.")
 ]
@@ -59,6 +66,7 @@ def tables(
     context: typer.Context,
     to: To = None,
     views: Views = None,
+    without_identities: WithoutIdentities = False,
     once: Annotated[bool, typer.Option("--once", help="End when all topics have been read to their ends.")] = False,
     drop_gone: Annotated[
         bool, typer.Option("--drop-gone", help="Drop the tables of views that are gone; else they are kept.")
@@ -72,7 +80,7 @@ def tables(
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.tables.service import serve
 
-    settings = _settings(to, views)
+    settings = _settings(to, views, without_identities)
     configure_logging(settings)
     require_topics(settings, "tables")
     with _failures():
@@ -85,6 +93,7 @@ def rebuild(
         bool, typer.Option("--all", help="Rebuild all tables, also where the topics were made anew.")
     ] = False,
     to: To = None,
+    without_identities: WithoutIdentities = False,
     folder: Annotated[
         Path | None,
         typer.Option("--views", metavar="FOLDER", help="ViewDefinitions of your own; default: FHIRLINE_TABLES_VIEWS."),
@@ -112,14 +121,14 @@ def rebuild(
 
     if bool(views) == everything:
         raise ConfigurationError("tables rebuild: name tables, or give --all")
-    settings = _settings(to, folder)
+    settings = _settings(to, folder, without_identities)
     catalog = load_catalog(settings)
     if unknown := sorted({*(views or ())} - catalog.tables.keys()):
         raise ConfigurationError(f"tables rebuild: no such table: {unknown[0]}; `fhirline tables views` lists them")
     require_topics(settings, "tables")
     topics = read_topics(settings)
     with _failures(), _opened(settings) as store, progress() as reporter:
-        schema.prepare(store)
+        schema.prepare(store, catalog.without_identities)
         chosen = catalog if everything else catalog.only(views or ())
         work = Rebuild(settings, store, chosen, counting(reporter, "rebuilding"))
         if everything:
@@ -130,7 +139,7 @@ def rebuild(
     typer.echo(f"{len(chosen.tables)} tables rebuilt from {records} records")
 
 
-def compact(to: To = None) -> None:
+def compact(to: To = None, without_identities: WithoutIdentities = False) -> None:
     """Rewrite a DuckDB file, so that the bytes of deleted rows are gone from it.
 
     A running `fhirline tables` does this by itself after the deletion of a patient. PostgreSQL has VACUUM.
@@ -144,18 +153,18 @@ def compact(to: To = None) -> None:
     """
     from fhirline.streams.tables import schema
 
-    settings = _settings(to, None)
+    settings = _settings(to, None, without_identities)
     if not (settings.tables_url or "").startswith("duckdb:"):
         raise ConfigurationError("tables compact: rewrites DuckDB files only; PostgreSQL has VACUUM")
     with _failures(), _opened(settings) as store:
-        schema.prepare(store)
+        schema.prepare(store, settings.tables_without_identities)
         store.erase_deleted_bytes()
         schema.note_erased(store, False)
     typer.echo("rewritten")
 
 
-def _settings(to: str | None, views: Path | None) -> Settings:
-    given = {"tables_url": to, "tables_views": views}
+def _settings(to: str | None, views: Path | None, without_identities: bool) -> Settings:
+    given = {"tables_url": to, "tables_views": views, "tables_without_identities": without_identities or None}
     return load_settings(**{name: value for name, value in given.items() if value is not None})
 
 

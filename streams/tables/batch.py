@@ -34,7 +34,10 @@ class Change:
 
 @dataclass(slots=True)
 class Batch:
-    """The changes of a batch. ``removed``: type → ids of tombstones. ``unreadable``: records that are no resource."""
+    """The changes of a batch. ``removed``: type → ids of tombstones, as rows have them.
+
+    ``unreadable``: records that are no resource.
+    """
 
     changes: dict[str, Change] = field(default_factory=dict)
     removed: dict[str, list[str]] = field(default_factory=dict)
@@ -56,15 +59,16 @@ def collect(records: Iterable[ConsumerRecord], catalog: Catalog) -> Batch:
     for record in newest.values():
         resource_type, _, id = (record.key or b"").decode("utf-8", "replace").replace("\0", "").partition("/")
         resource = None if record.value is None else _resource(record.value, resource_type, id)
+        row_id = catalog.row_id(id)
         if record.value is None:
-            batch.removed.setdefault(resource_type, []).append(id)
+            batch.removed.setdefault(resource_type, []).append(row_id)
         elif resource is None:
             batch.unreadable.append(str(record.position))
         for source in catalog.of_type(resource_type):
             change = batch.changes.get(source.table.name)
             if change is None:
                 change = batch.changes[source.table.name] = Change(source.table)
-            change.ids.append(id)
+            change.ids.append(row_id)
             if resource is not None:
                 change.rows += _rows(source, resource, record)
         _built_in(batch, catalog, record, resource_type, id, resource)

@@ -1,15 +1,24 @@
 """The tables of a deployment: those of the views, and the built-in ones."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fhirline.config.settings import Settings
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import PREFIX, Settings
 from fhirline.mappers.declarations import DATA_QUALITY
 from fhirline.mappers.identity import Naming
 from fhirline.streams.tables.built_in import BUILT_IN
 from fhirline.streams.tables.table import Table, converter, table_of
 from fhirline.streams.tables.views import load_views
-from fhirline.streams.tables.views.view import ANY_RESOURCE, Row
+from fhirline.streams.tables.views.view import ANY_RESOURCE, Row, View
+from fhirline.streams.tables.without_identities.dates import oldest_year
+from fhirline.streams.tables.without_identities.hiding import hidden_tables
+from fhirline.streams.tables.without_identities.keyed import Keyed, research_key
+from fhirline.streams.tables.without_identities.rules import Means
+from fhirline.streams.tables.without_identities.words import load_words
+
+OUTCOMES = "OperationOutcome"
 
 
 class Source:
@@ -31,12 +40,24 @@ class Source:
 
 
 class Catalog:
-    """``flag_system``: of the codes of data-quality flags. ``built_in``: the tables that are no view's."""
+    """``flag_system``: of the codes of data-quality flags. ``built_in``: the tables that are no view's.
 
-    def __init__(self, sources: Iterable[Source], flag_system: str, built_in: tuple[Table, ...] = BUILT_IN) -> None:
+    ``row_id``: from the id of a resource to the one that its rows have; None for tables that have the ids themselves.
+    """
+
+    def __init__(
+        self,
+        sources: Iterable[Source],
+        flag_system: str,
+        built_in: tuple[Table, ...] = BUILT_IN,
+        row_id: Callable[[str], str] | None = None,
+    ) -> None:
         self.sources = tuple(sources)
         self.flag_system = flag_system
         self.built_in = built_in
+        self.without_identities = row_id is not None
+        self.row_id: Callable[[str], str] = row_id or (lambda id: id)
+        self._given_row_id = row_id
         self._of_type: dict[str, list[Source]] = {}
         for source in self.sources:
             self._of_type.setdefault(source.table.resource, []).append(source)
@@ -46,7 +67,13 @@ class Catalog:
         return {table.name: table for table in (*self.built_in, *(source.table for source in self.sources))}
 
     def of_type(self, resource_type: str) -> Sequence[Source]:
-        """Return the views that have rows of resources of a type."""
+        """Return the views that have rows of resources of a type.
+
+        Without identities, OperationOutcomes have none: their topic has no tombstones, and what would find those of an
+        erased event is the table ``record``, which is not there.
+        """
+        if self.without_identities and resource_type == OUTCOMES:
+            return ()
         return [*self._of_type.get(resource_type, ()), *self._of_type.get(ANY_RESOURCE, ())]
 
     def only(self, names: Iterable[str]) -> "Catalog":
@@ -56,6 +83,7 @@ class Catalog:
             [source for source in self.sources if source.table.name in wanted],
             self.flag_system,
             tuple(table for table in self.built_in if table.name in wanted),
+            self._given_row_id,
         )
 
 
@@ -64,4 +92,24 @@ def load_catalog(settings: Settings) -> Catalog:
     folders = () if settings.tables_views is None else (settings.tables_views,)
     views = load_views(*folders, base=settings.base)
     system = Naming(settings.base).code_system(DATA_QUALITY)
+    if settings.tables_without_identities:
+        return _without_identities(settings, views.values(), system)
     return Catalog([Source(table_of(view), view.rows) for view in views.values()], system)
+
+
+def _without_identities(settings: Settings, views: Iterable[View], flag_system: str) -> Catalog:
+    """Make the catalog of the tables without identities. It has no built-in ones: these are about records, by key."""
+    if settings.research_schema == settings.tables_schema:
+        raise ConfigurationError(
+            f"{PREFIX}RESEARCH_SCHEMA: is {PREFIX}TABLES_SCHEMA too: the tables without identities need a schema of "
+            "their own"
+        )
+    means = Means(
+        Keyed(research_key(settings)),
+        load_words(settings),
+        oldest_year(time.gmtime().tm_year),
+        settings.research_dates == "year",
+    )
+    wanted = [view for view in views if view.resource != OUTCOMES]
+    sources = [Source(table, rows) for table, rows in hidden_tables(wanted, means)]
+    return Catalog(sources, flag_system, (), means.keyed.hash)

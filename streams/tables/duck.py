@@ -36,6 +36,11 @@ class DuckStore(Store):
 
     def __init__(self, path: Path, schema: str, read_only: bool = False) -> None:
         super().__init__(schema)
+        if path.stem == schema:
+            raise ConfigurationError(
+                f"FHIRLINE_TABLES_URL: duckdb:{path}: DuckDB calls a file's tables by its name, which is that of the "
+                f"schema {schema} here; give the file another name"
+            )
         self._path = path
         self._read_only = read_only
         self._connection = self._connected()

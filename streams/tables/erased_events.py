@@ -7,10 +7,8 @@ with the key of the event. So they go with the event's Provenance, in the same t
 from collections.abc import Iterable, Sequence
 
 from fhirline.streams.tables.built_in import RECORD
-from fhirline.streams.tables.catalog import Catalog
+from fhirline.streams.tables.catalog import OUTCOMES, Catalog
 from fhirline.streams.tables.store import Store
-
-OUTCOMES = "OperationOutcome"
 
 
 def outcomes_of_erased(store: Store, provenances: Iterable[str]) -> list[str]:

@@ -100,11 +100,11 @@ class Follower:
 
     def _prepare(self, drop_gone: bool) -> None:
         store = self._store
-        schema.prepare(store)
+        schema.prepare(store, self._catalog.without_identities)
         require_same_topics(self._topics, topic_ids(store), f"{store.name}, schema {store.schema}")
         self._positions = read_positions(store)
         planned = schema.plan(store, self._catalog)
-        if planned.gone and drop_gone:
+        if planned.gone and (drop_gone or self._catalog.without_identities):  # kept, they would have ids of an old key
             schema.drop_tables(store, planned.gone)
             log.info("tables dropped", tables=sorted(planned.gone))
         elif planned.gone:
@@ -194,7 +194,8 @@ class Follower:
         with store.transaction():
             move(store, moves, self._topics.ids)
             self._require_known_tables()
-            if erased := outcomes_of_erased(store, batch.removed.get("Provenance", [])):
+            removed = [] if self._catalog.without_identities else batch.removed.get("Provenance", [])
+            if erased := outcomes_of_erased(store, removed):
                 delete_outcomes(store, self._catalog, erased)
             for change in batch.changes.values():
                 store.delete(change.table, change.ids)

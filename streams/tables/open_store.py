@@ -28,13 +28,18 @@ def open_store(settings: Settings, read_only: bool = False) -> Store:
         _require("psycopg")
         from fhirline.streams.tables.postgres import PostgresStore
 
-        return PostgresStore(url, lambda: secret(settings, "tables_password"), settings.tables_schema)
+        return PostgresStore(url, lambda: secret(settings, "tables_password"), schema_of(settings))
     if url.startswith(DUCK) and url != DUCK:
         _require("duckdb", "pyarrow")
         from fhirline.streams.tables.duck import DuckStore
 
-        return DuckStore(Path(url.removeprefix(DUCK)), settings.tables_schema, read_only)
+        return DuckStore(Path(url.removeprefix(DUCK)), schema_of(settings), read_only)
     raise ConfigurationError(f"{URL}: must be {FORMS}")
+
+
+def schema_of(settings: Settings) -> str:
+    """Return the schema of the tables: those without identities have one of their own."""
+    return settings.research_schema if settings.tables_without_identities else settings.tables_schema
 
 
 def _require_no_password(url: str) -> None:

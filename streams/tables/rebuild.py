@@ -10,7 +10,7 @@ the positions up to which these were read.
 
 ``normalizer.outcome`` is not compacted: what retention has deleted cannot be read again. Rows of OperationOutcomes that
 the topic no longer has are carried over from the old table, where both have the columns. Those that were deleted with
-an erased event, which the topic may still have, are not made again.
+an erased event, which the topic may still have, are not made again. Without identities, outcomes have no rows.
 """
 
 import time
@@ -23,8 +23,7 @@ from fhirline.streams.kafka.reader import Progress, Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
 from fhirline.streams.tables.batch import collect
 from fhirline.streams.tables.built_in import RECORD
-from fhirline.streams.tables.catalog import Catalog
-from fhirline.streams.tables.erased_events import OUTCOMES
+from fhirline.streams.tables.catalog import OUTCOMES, Catalog
 from fhirline.streams.tables.positions import read_positions, replace_positions
 from fhirline.streams.tables.schema import BESIDE, exists, note_complete, replace
 from fhirline.streams.tables.store import Store, quoted
@@ -69,7 +68,7 @@ class Rebuild:
             with self._store.transaction():
                 self._store.lock_positions()
                 self._apply_within(scanner, self._live())
-                for table in self._tables:
+                for table in () if self._catalog.without_identities else self._tables:
                     self._carry_over(table)
                 replace(self._store, self._tables)
         return self._records

@@ -19,6 +19,9 @@ from fhirline.streams.tables.table import Table
 
 LAYOUT = 1
 TABLES, STATE = "_tables", "_state"
+WITHOUT_IDENTITIES = "_without_identities"
+"""A table without rows, in schemas of tables without identities."""
+
 BESIDE = "_new_"
 """Prefix of a table that is being rebuilt."""
 
@@ -32,10 +35,11 @@ class Known:
     digest: str
 
 
-def prepare(store: Store) -> None:
+def prepare(store: Store, without_identities: bool = False) -> None:
     """Create the schema and the internal tables where they are missing.
 
-    Raises ConfigurationError where a later release has made them.
+    Raises ConfigurationError where a later release has made them, and where the schema is one of the other kind: those
+    who may read tables without identities must never find others there.
     """
     text = store.types["text"]
     if not store.has_schema():
@@ -54,11 +58,20 @@ def prepare(store: Store) -> None:
             )
             store.run(f"comment on table {store.of(STATE)} is 'What is known of the tables as a whole; internal'")
             store.run(f"insert into {store.of(STATE)} values ({LAYOUT}, 0, now(), false)")
+            if without_identities:
+                store.run(f"create table {store.of(WITHOUT_IDENTITIES)} (since timestamptz not null)")
+                store.run(f"comment on table {store.of(WITHOUT_IDENTITIES)} is 'Marks the schema; internal'")
     [(layout,)] = store.rows(f"select layout from {store.of(STATE)}")
     if layout != LAYOUT:
         raise ConfigurationError(
             f"FHIRLINE_TABLES_URL: schema {store.schema} has layout {layout}, this release {LAYOUT}: use the release "
             "that made it, or another schema"
+        )
+    if exists(store, WITHOUT_IDENTITIES) != without_identities:
+        kind = "with" if without_identities else "without"
+        raise ConfigurationError(
+            f"FHIRLINE_TABLES_URL: schema {store.schema} has tables {kind} identities: name another schema, by "
+            "FHIRLINE_TABLES_SCHEMA, or by FHIRLINE_RESEARCH_SCHEMA for those without identities"
         )
 
 

@@ -24,6 +24,10 @@ PRIMITIVES: Final = (
 CONSTANTS: Final = {f"value{name[0].upper()}{name[1:]}": name for name in PRIMITIVES if name != "markdown"}
 
 
+WITHOUT_IDENTITIES: Final = "fhirline/without-identities"
+"""Tag of a column: the rule by which the tables without identities show it."""
+
+
 class _Element(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     id: str | None = None
@@ -62,7 +66,8 @@ class ColumnDefinition(_Element):
 
     def column(self, inferred: str | None) -> Column:
         """Return the column of the table."""
-        return Column(self.name, inferred or self.fhir_type, self.collection, self.description, self.path)
+        rule = next((tag.value for tag in self.tag if tag.name == WITHOUT_IDENTITIES), "")
+        return Column(self.name, inferred or self.fhir_type, self.collection, self.description, self.path, rule)
 
 
 class Select(_Element):

@@ -39,7 +39,11 @@ def with_key(shown: str, view: View, definition: ViewDefinition) -> View:
     own = (ORDINAL,) if numbered else tuple(name for name in view.key if name != RESOURCE_ID)
     columns = (*added, *view.columns)
     if numbered:
-        columns = (columns[0], Column(ORDINAL, "integer", description="Number of the row, from 1."), *columns[1:])
+        columns = (
+            columns[0],
+            Column(ORDINAL, "integer", description="Number of the row, from 1.", without_identities="keep"),
+            *columns[1:],
+        )
     key = (RESOURCE_ID, *own)
     return replace(view, columns=columns, key=key, _rows=_Keyed(view, not has_id, numbered, columns, key))
 

@@ -27,7 +27,8 @@ class Column:
     """A column. ``path`` is the expression that fills it.
 
     ``type`` is a FHIR primitive type. Its values are str, but for boolean (bool), the integers (int), and decimal (int
-    or float). With ``collection`` the value is a list of such; None is NULL everywhere.
+    or float). With ``collection`` the value is a list of such; None is NULL everywhere. ``without_identities``: the
+    rule by which the tables without identities show it; empty: they do not have it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Column:
     collection: bool = False
     description: str = ""
     path: str = ""
+    without_identities: str = ""
 
 
 @dataclass(frozen=True)

@@ -68,5 +68,7 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
     path.write_text("not a database" * 1000)
     with pytest.raises(ConfigurationError, match="is no DuckDB database file"):
         DuckStore(path, "fhir")
+    with pytest.raises(ConfigurationError, match="another name"):
+        DuckStore(tmp_path / "fhir.duckdb", "fhir")
     with pytest.raises(ConfigurationError, match="no such file"):
         DuckStore(tmp_path / "none", "fhir", read_only=True)
