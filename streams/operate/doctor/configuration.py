@@ -19,7 +19,14 @@ SHORT = 16
 
 EXAMPLE_BASE = Settings.model_fields["base"].default
 PLACEHOLDERS = ("change-me", "changeme", "replace-me", "secret", "password", "example")
-SECRET_SETTINGS = ("sasl_password", "sasl_oauth_client_secret", "ssl_key_password", "erasure_key", "ssl_key")
+SECRET_SETTINGS = (
+    "sasl_password",
+    "sasl_oauth_client_secret",
+    "ssl_key_password",
+    "erasure_key",
+    "research_key",
+    "ssl_key",
+)
 """Settings whose ``_file`` only this user should be able to read."""
 
 

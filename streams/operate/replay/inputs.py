@@ -48,6 +48,8 @@ NOT_DECIDING = (
     "enrich_",
     "cross_check_every",
     "replay_dir",
+    "tables_",
+    "research_",
     "log_",
     "metrics_",
     "tracing_",

@@ -15,6 +15,7 @@ from fhirline.streams.tables.views.definition import ViewDefinition
 from fhirline.streams.tables.views.inference import Inference
 from fhirline.streams.tables.views.loading import load_views, read_definition, read_folder, read_view
 from fhirline.streams.tables.views.view import ANY_RESOURCE
+from fhirline.streams.tables.without_identities.rules import require_rules
 
 
 def findings(definition: ViewDefinition) -> list[str]:
@@ -37,7 +38,7 @@ def check_folders(folders: Sequence[Path], base: str) -> list[str]:
     for folder in checked:
         for shown, content in read_folder(folder):
             try:
-                read_view(shown, content, base)
+                require_rules(read_view(shown, content, base))
                 found += [f"{shown}: {each}" for each in findings(read_definition(shown, content))]
             except ConfigurationError as error:
                 found.append(str(error))

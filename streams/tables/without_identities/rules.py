@@ -65,6 +65,11 @@ def rules_of(view: View, means: Means) -> dict[str, tuple[Column, Rule]]:
     return found
 
 
+def require_rules(view: View) -> None:
+    """Raise ConfigurationError where a tag of a view names no rule, or one that is not for its column."""
+    rules_of(view, Means(Keyed(""), Words({}, {}, frozenset()), 0))
+
+
 def _ruled(view: View, column: Column, tag: str, means: Means) -> tuple[Column, Rule]:
     name, _, argument = tag.partition(" ")
     place = f"view {view.name}: column {column.name}: {WITHOUT_IDENTITIES}"
