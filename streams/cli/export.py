@@ -92,6 +92,11 @@ def export(
     chosen = set(formats or (Format.ndjson,))
     if (view or views) and Format.parquet not in chosen:
         raise ConfigurationError("--view, --views: need --format parquet")
+    if settings.tables_without_identities and Format.ndjson in chosen:
+        raise ConfigurationError(
+            "FHIRLINE_TABLES_WITHOUT_IDENTITIES: NDJSON would have all identities: write --format parquet only, or "
+            "take the setting away"
+        )
     catalog = _catalog(settings, view or ()) if Format.parquet in chosen else None
     request = Request(
         base=settings.base,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import orjson
 import psycopg
 import pytest
@@ -17,11 +18,13 @@ from fhirline.streams.tables.catalog import load_catalog
 from fhirline.streams.tables.open_store import open_store
 from fhirline.streams.tables.topics import TOPICS
 from tests.streams.tables.test_changes import erased
+from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.paths import ROOT
 from tests.support.postgres import Postgres
+from tests.support.receiving import environment
 from tests.support.tables import Rows, different, held, keep, keep_once, published, text, write
-from tests.support.without_identities import KEY, OTHER_KEY
+from tests.support.without_identities import KEY, OTHER_KEY, catalog_of
 
 pytestmark = pytest.mark.long
 
@@ -82,6 +85,22 @@ def test_erasure_and_another_key_reach_all_rows(kept: Settings) -> None:
     store = open_store(others)
     assert store.rows(f"select complete_at is not null from {SCHEMA}._state") == [(True,)]
     store.close()
+
+
+def test_an_export_has_these_tables_and_no_ndjson(own_broker: RunningBroker, tmp_path: Path) -> None:
+    settings = own_broker.settings()
+    write(settings, published(settings))
+    hidden = {"FHIRLINE_TABLES_WITHOUT_IDENTITIES": "true", "FHIRLINE_RESEARCH_KEY": KEY}
+    environ = environment(settings.bootstrap, FHIRLINE_PARTITIONS=str(settings.partitions), **hidden)
+    refused = cli.run("export", "--to", tmp_path / "a", env=environ)
+    assert (refused.returncode, "NDJSON would have all identities" in refused.stderr) == (2, True)
+    done = cli.run("export", "--to", tmp_path / "b", "--format", "parquet", env=environ)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "b" / "parquet"
+    assert {path.name for path in folder.iterdir()} <= {*catalog_of().tables}
+    described = duckdb.execute(f"describe select * from '{folder}/patient/*/*.parquet'").fetchall()
+    columns = [name for name, *_ in described]
+    assert columns == ["resource_id", "vendor", "tenant", "gender", "birth_date", "source_vendor"]
 
 
 def test_an_analyst_with_the_grants_of_the_docs_sees_these_tables_only(
