@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from fhirline.streams.tables.built_in import EVENT, EVENT_COLUMNS, EVENT_DESCRIPTION
+from fhirline.streams.tables.built_in import BUILT_IN, EVENT, EVENT_COLUMNS, EVENT_DESCRIPTION
 from fhirline.streams.tables.table import Table, kind_of
 from fhirline.streams.tables.views.view import ANY_RESOURCE, Column
 
@@ -20,9 +20,10 @@ _SQL = {"text": "text", "boolean": "boolean", "whole": "bigint", "number": "doub
 
 
 def as_markdown(tables: Iterable[Table]) -> str:
-    """Write the page for these tables and the view ``event``, by name."""
+    """Write the page for these tables, by name, with the view ``event`` where its tables are among them."""
     sections = {table.name: _section(table) for table in tables}
-    sections[EVENT] = _event()
+    if {table.name for table in BUILT_IN} <= sections.keys():
+        sections[EVENT] = _event()
     listed = ", ".join(f"[{name}](#{name})" for name in sorted(sections))
     return "\n".join((_HEAD, f"{listed}.", *(sections[name] for name in sorted(sections)), ""))
 

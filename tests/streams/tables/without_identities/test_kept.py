@@ -20,7 +20,7 @@ from fhirline.streams.tables.topics import TOPICS
 from tests.streams.tables.test_changes import erased
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker
-from tests.support.paths import ROOT
+from tests.support.paths import CONFIG, ROOT
 from tests.support.postgres import Postgres
 from tests.support.receiving import environment
 from tests.support.tables import Rows, different, held, keep, keep_once, published, text, write
@@ -56,14 +56,22 @@ def wrong(settings: Settings) -> dict[str, str]:
             wanted[source.table.name].update(map(text, source.convert(source.rows(resource))))
     store = open_store(settings)
     try:
-        return different(held(store.rows, SCHEMA), wanted)
+        tables = held(store.rows, SCHEMA)
+        assert tables.keys() == wanted.keys()
+        return different(tables, wanted)
     finally:
         store.close()
 
 
-def test_erasure_and_another_key_reach_all_rows(kept: Settings) -> None:
+def test_erasure_and_another_key_reach_all_rows(kept: Settings, tmp_path: Path) -> None:
+    """The table of a view that is gone is dropped: its hashes would be those of the first key."""
     records = published(kept)
     write(kept, records)
+    document = orjson.loads((CONFIG / "views" / "patient.json").read_bytes())
+    (tmp_path / "people.json").write_bytes(orjson.dumps(document | {"name": "people"}))
+    more = kept.model_copy(update={"tables_views": tmp_path})
+    keep(more)
+    assert wrong(more) == {}
     keep(kept)
     assert wrong(kept) == {}
     found = next(record for record in records if record.topic == "fhir.r4.Patient")
