@@ -92,11 +92,11 @@ class Run:
             (f"workers-{number}", partial(scaling, number, kind, options.events, options.scaling_partitions))
             for number in options.workers
         ]
-        return [each for each in found if not options.only or each[0].partition("-")[0] in options.only]
+        return [item for item in found if not options.only or item[0].partition("-")[0] in options.only]
 
     def _core(self) -> Figures:
         measured = core.measure(max(100, self.options.events // 4), 1)
-        return {f"{name}, {CPU}": each["median"] for name, each in measured.items()}
+        return {f"{name}, {CPU}": item["median"] for name, item in measured.items()}
 
     def _validation(self) -> Figures:
         measured = validation.measure(3)
@@ -124,7 +124,7 @@ class Run:
                 "events": options.events,
                 "partitions": options.partitions,
                 "scaling partitions": options.scaling_partitions,
-                "changed by the environment": sorted(each for each in os.environ if each.startswith("FHIRLINE_")),
+                "changed by the environment": sorted(item for item in os.environ if item.startswith("FHIRLINE_")),
             },
             "mix": core.shape(core.raws(min(options.events, 2_000))),
         }

@@ -58,8 +58,8 @@ class Broker:
             counted[partition_of(message)] += 1
 
         expected = 0
-        for each in records:
-            send(producer, each, delivered, now)
+        for record in records:
+            send(producer, record, delivered, now)
             expected += 1
         producer.flush(120)
         if counted.total() != expected:
@@ -73,7 +73,7 @@ class Broker:
             found = consumer.committed([confluent_kafka.TopicPartition(*partition) for partition in stored], timeout=30)
         finally:
             consumer.close()
-        return sum(stored[TopicPartition(each.topic, each.partition)] - max(0, each.offset) for each in found)
+        return sum(stored[TopicPartition(item.topic, item.partition)] - max(0, item.offset) for item in found)
 
     def written(self) -> tuple[int, int]:
         """How many resources, and bundles, lie on the canonical topics (end offsets; Apache Kafka counts exactly)."""
@@ -150,7 +150,7 @@ class Progress:
         """What has arrived; waits for the first so long."""
         first = self._consumer.poll(seconds)
         arrived = [] if first is None else [first, *self._consumer.consume(5_000, 0)]
-        arrived = [each for each in arrived if each.error() is None]
+        arrived = [item for item in arrived if item.error() is None]
         self.count += len(arrived)
         return arrived
 

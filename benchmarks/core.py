@@ -41,8 +41,8 @@ def raws(count: int, kind: str | None = None) -> list[ConsumerRecord]:
         made = mix(count)
     else:
         share = next(share for (vendor, name), share in SHARES.items() if f"{vendor}/{name}" == kind)
-        kept = [each for each in events(count * 100 // share * 2) if f"{each.vendor}/{each.kind}" == kind][:count]
-        made = tuple(raw_record(each.vendor, "acme", each.body, each.at, None, 64) for each in kept)
+        kept = [event for event in events(count * 100 // share * 2) if f"{event.vendor}/{event.kind}" == kind][:count]
+        made = tuple(raw_record(item.vendor, "acme", item.body, item.at, None, 64) for item in kept)
     return [record.at(partition_for(record.key.decode(), PARTITIONS), offset) for offset, record in enumerate(made)]
 
 
@@ -85,13 +85,13 @@ def shape(of: list[ConsumerRecord]) -> dict[str, Any]:
         mapped = map_event(raw, normalize, state, PARTITIONS)
         assert mapped.error is None, f"{raw.topic}: {mapped.error}"
         state.apply(mapped.state_updates)
-        for each in mapped.records:
-            group = each.topic if each.topic in (BUNDLE, OUTCOME) else "resources"
+        for record in mapped.records:
+            group = record.topic if record.topic in (BUNDLE, OUTCOME) else "resources"
             records[group] += 1
-            sizes[group] += len(each.value or b"")
+            sizes[group] += len(record.value or b"")
         records["state"] += len(mapped.state_updates)
     return {
-        "raw bytes": round(statistics.mean(len(each.value or b"") for each in of)),
+        "raw bytes": round(statistics.mean(len(item.value or b"") for item in of)),
         "records an event": {name: round(number / len(of), 2) for name, number in records.items()},
         "bytes a record": {name: round(size / records[name]) for name, size in sizes.items()},
     }
@@ -110,7 +110,7 @@ def measure(count: int, repeats: int, validations: tuple[str, ...] = VALIDATIONS
                 begun = time.process_time()
                 way(normalize, of)
                 runs[f"{name} {validation}"].append(round(len(of) / (time.process_time() - begun), 1))
-    return {name: {"median": statistics.median(each), "runs": each} for name, each in runs.items()}
+    return {name: {"median": statistics.median(run), "runs": run} for name, run in runs.items()}
 
 
 def profile(count: int, validation: str, lines: int, sort: str, kind: str | None = None) -> None:

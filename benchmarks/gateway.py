@@ -32,10 +32,10 @@ def gateway(kind: Kind, count: int, partitions: int) -> Figures:
     """One run of ``count`` webhooks of the mix, after the warm-up."""
     held = {vendor: secrets.token_urlsafe(24) for vendor in load_vendors().names}
     credentials = {vendor: load_vendors()[vendor].defaults.credential for vendor in held}
-    environment = {each.secrets[0]: held[vendor] for vendor, each in credentials.items() if each}
+    environment = {credential.secrets[0]: held[vendor] for vendor, credential in credentials.items() if credential}
     proofs = {
-        vendor: f"{each.header}: {each.prefix}{held[vendor]}\r\n" if each else ""
-        for vendor, each in credentials.items()
+        vendor: f"{credential.header}: {credential.prefix}{held[vendor]}\r\n" if credential else ""
+        for vendor, credential in credentials.items()
     }
     with broker(kind, partitions) as kafka, tempfile.TemporaryDirectory(prefix="fhirline-bench-") as folder:
         port_file = Path(folder) / "port"
@@ -43,7 +43,7 @@ def gateway(kind: Kind, count: int, partitions: int) -> Figures:
         with running("gateway", command, {**kafka.environment, **environment}) as process:
             process.wait_until(lambda: port_file.exists() and port_file.read_text().strip() != "", "listening")
             warm_up = min(WARM_UP, count)
-            requests = [_request(each.vendor, each.body, proofs[each.vendor]) for each in events(warm_up + count)]
+            requests = [_request(event.vendor, event.body, proofs[event.vendor]) for event in events(warm_up + count)]
             port = int(port_file.read_text())
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_send(requests[:warm_up], port))

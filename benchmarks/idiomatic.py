@@ -45,7 +45,7 @@ app = faust.App(
 OUT = {
     name: app.topic(topic, key_serializer="raw", value_serializer="raw")
     for name, topic in {
-        **{each: canonical_topic(each) for each in RESOURCE_TYPES},
+        **{item: canonical_topic(item) for item in RESOURCE_TYPES},
         "Bundle": BUNDLE,
         "OperationOutcome": OUTCOME,
     }.items()
@@ -89,8 +89,8 @@ def add_agent(vendor: str) -> None:
             await follow(from_faust(event.message))
 
 
-for each in VENDORS:
-    add_agent(each)
+for item in VENDORS:
+    add_agent(item)
 
 if __name__ == "__main__":
     app.main()

@@ -51,7 +51,7 @@ def latency(rate: float, seconds: float, kind: Kind, partitions: int) -> Figures
                     raise BenchmarkFailed(f"{len(arrived)} of {len(events)} events arrived")
             took, after = time.perf_counter() - begun, worker.usage()
         producer.flush(10)
-    counted = [each.event_key for each in events[warm_up:]]
+    counted = [event.event_key for event in events[warm_up:]]
     waited = sorted((arrived[key] - handed[key]) * 1000 for key in counted)
     return {
         "rate events/s": len(events) / took,

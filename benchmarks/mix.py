@@ -205,7 +205,7 @@ def _status(world: _World) -> Body:
 
 
 def _recommendation(world: _World) -> Body:
-    waiting = [each for each in world.open if each.status >= 2 and not each.recommended]
+    waiting = [item for item in world.open if item.status >= 2 and not item.recommended]
     consultation = world.rng.choice(waiting) if waiting else world.altibbi()
     consultation.recommended = True
     rng = world.rng
@@ -292,7 +292,7 @@ def _consultation(world: _World) -> Body:
                 "allergies": history("a", ALLERGIES),
                 "diseases": history("d", DISEASES),
                 "medications": [
-                    {**each, "posology": "400 mg, at most twice a day"} for each in history("m", MEDICATIONS)
+                    {**item, "posology": "400 mg, at most twice a day"} for item in history("m", MEDICATIONS)
                 ],
             },
             "professional": {

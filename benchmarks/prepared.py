@@ -27,9 +27,9 @@ class Prepared:
         states: dict[tuple[str, int], PartitionState] = {}
         constants: set[tuple[bytes, bytes | None]] = set()
         made: dict[str, list[tuple[ProducerRecord, ...]]] = defaultdict(list)
-        for offset, each in enumerate(mix(EVENTS)):
-            vendor, partition = each.topic.removeprefix("raw."), partition_for(each.key.decode(), settings.partitions)
-            raw = each.at(partition, offset)
+        for offset, item in enumerate(mix(EVENTS)):
+            vendor, partition = item.topic.removeprefix("raw."), partition_for(item.key.decode(), settings.partitions)
+            raw = item.at(partition, offset)
             state = states.setdefault((vendor, partition), PartitionState())
             mapped = map_event(raw, normalize, state, settings.partitions)
             state.apply(mapped.state_updates)
@@ -42,7 +42,7 @@ class Prepared:
                 records.append(ProducerRecord(record.topic, record.key, record.value, record.partition, record.headers))
             topic = state_topic(vendor)
             records += [state_record(topic, partition, mapped.key, update) for update in mapped.state_updates]
-            made[each.topic].append(tuple(records))
+            made[item.topic].append(tuple(records))
         self._next = {topic: cycle(of) for topic, of in made.items()}
 
     def __call__(self, topic: str) -> tuple[ProducerRecord, ...]:

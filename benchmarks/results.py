@@ -86,7 +86,7 @@ def _figure(values: Sequence[float]) -> dict[str, Any]:
         "median": _rounded(statistics.median(values)),
         "least": _rounded(min(values)),
         "greatest": _rounded(max(values)),
-        "runs": [_rounded(each) for each in values],
+        "runs": [_rounded(value) for value in values],
     }
 
 

@@ -114,5 +114,5 @@ def _measured(kafka: Broker, outputs: Progress, count: int, processes: list[Prog
         "resources per CPU-second": done * per_event / cpu,
         "CPU of a core": cpu / seconds / len(processes),
         "broker's CPU of a core": (broker_after.cpu - broker_before.cpu) / seconds,
-        "RSS MiB": sum(each.rss for each in after) / len(processes),
+        "RSS MiB": sum(item.rss for item in after) / len(processes),
     }

@@ -41,13 +41,13 @@ GOALS = {"validate": 20, "validate and serialize": 30}
 def mix(most: int | None = EACH) -> list[dict[str, Any]]:
     """The resources measured, ``most`` of a type; None: every golden."""
     drawn = random.Random(7)
-    by_type: dict[str, list[dict[str, Any]]] = {each["resourceType"]: [] for each in samples()}
-    for each in goldens():
-        by_type[each["resourceType"]].append(each)
-    for each in samples():
-        if not by_type[each["resourceType"]]:
-            by_type[each["resourceType"]].append(each)
-    resources = [each for held in by_type.values() for each in drawn.sample(held, min(most or len(held), len(held)))]
+    by_type: dict[str, list[dict[str, Any]]] = {sample["resourceType"]: [] for sample in samples()}
+    for golden in goldens():
+        by_type[golden["resourceType"]].append(golden)
+    for sample in samples():
+        if not by_type[sample["resourceType"]]:
+            by_type[sample["resourceType"]].append(sample)
+    resources = [item for held in by_type.values() for item in drawn.sample(held, min(most or len(held), len(held)))]
     drawn.shuffle(resources)
     return resources
 
@@ -56,7 +56,7 @@ def measure(repeats: int, most: int | None = EACH) -> dict[str, Any]:
     """Medians over ``repeats`` passes of the mix."""
     resources = mix(most)
     compiled = validator("spec")
-    models: dict[str, Any] = {each["resourceType"]: get_fhir_model_class(each["resourceType"]) for each in resources}
+    models: dict[str, Any] = {item["resourceType"]: get_fhir_model_class(item["resourceType"]) for item in resources}
 
     def model_validate(resource: dict[str, Any]) -> object:
         return models[resource["resourceType"]].model_validate(resource)
@@ -77,7 +77,7 @@ def measure(repeats: int, most: int | None = EACH) -> dict[str, Any]:
         model_validate_and_dump,
         validate_and_dump,
     ]
-    assert not any(compiled(each) for each in resources), "the mix must be valid"
+    assert not any(compiled(item) for item in resources), "the mix must be valid"
     for way in ways:  # warm up: models and schemas are built when first used
         _pass(way, resources, 1)
     times: dict[str, list[float]] = {way.__name__: [] for way in ways}
@@ -85,12 +85,12 @@ def measure(repeats: int, most: int | None = EACH) -> dict[str, Any]:
         for way in ways:
             inner = 1 if way.__name__.startswith("model") else 10
             times[way.__name__].append(_pass(way, resources, inner))
-    medians = {name: round(statistics.median(each) * 1e6, 2) for name, each in times.items()}
+    medians = {name: round(statistics.median(item) * 1e6, 2) for name, item in times.items()}
     ratios = {  # of times of the same repeat, which the machine's other work hits alike
         "validate": _ratio(times["model_validate"], times["validate"]),
         "validate and serialize": _ratio(times["model_validate_and_dump"], times["validate_and_dump"]),
     }
-    narrow = sum(is_plain(each) for each in resources)
+    narrow = sum(is_plain(item) for item in resources)
     return {
         "microseconds": medians,
         "ratios": ratios,
@@ -98,11 +98,11 @@ def measure(repeats: int, most: int | None = EACH) -> dict[str, Any]:
         "met": all(ratios[name] >= goal for name, goal in GOALS.items()),
         "repeats": repeats,
         "resources": len(resources),
-        "bytes": round(statistics.mean(len(orjson.dumps(each)) for each in resources)),
-        "types": dict(sorted(Counter(each["resourceType"] for each in resources).items())),
+        "bytes": round(statistics.mean(len(orjson.dumps(item)) for item in resources)),
+        "types": dict(sorted(Counter(item["resourceType"] for item in resources).items())),
         "decided by the narrow schema": round(narrow / len(resources), 3),
         "machine": {"cpus": os.cpu_count(), "machine": platform.machine(), "python": sys.version.split()[0]},
-        "versions": {each: version(each) for each in ("fhir.resources", "pydantic-core", "orjson")},
+        "versions": {item: version(item) for item in ("fhir.resources", "pydantic-core", "orjson")},
     }
 
 
@@ -113,8 +113,8 @@ def _ratio(slow: list[float], fast: list[float]) -> float:
 def _pass(way: Callable[[dict[str, Any]], object], resources: list[dict[str, Any]], inner: int) -> float:
     begun = time.perf_counter()
     for _ in range(inner):
-        for each in resources:
-            way(each)
+        for resource in resources:
+            way(resource)
     return (time.perf_counter() - begun) / inner / len(resources)
 
 

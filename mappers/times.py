@@ -181,7 +181,7 @@ def period(start: DateTime | None, end: DateTime | None, flags: Flags, pointer: 
     ``per-1`` refuses a date and a time of the same day, which cannot be compared: both are then truncated to dates.
     """
     if start and end and (start.order is None) != (end.order is None) and _day(start) == _day(end):
-        start, end = (each.as_date() if each.as_date else each for each in (start, end))
+        start, end = (item.as_date() if item.as_date else item for item in (start, end))
     if start and end and inverted(start, end):
         flags.add("period-inverted", pointer)
         end = None

@@ -132,7 +132,7 @@ PRIVILEGES = (
 IMPLIED_BY = {"Describe": ("Read", "Write", "Alter"), "DescribeConfigs": ("AlterConfigs",)}
 """Operation → the operations that imply it, by Kafka's own rule."""
 
-PROCESSES = tuple(dict.fromkeys(each.process for each in PRIVILEGES))
+PROCESSES = tuple(dict.fromkeys(privilege.process for privilege in PRIVILEGES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def moment(stored: Mapping[str, Any] | None, context: Context) -> Moment:
     stored = stored or {}
     if text := stored.get("value"):
         extensions = (stored.get("companion") or {}).get("extension", ())
-        allowed = (each for each in extensions if context.settings.tz_code or each.get("url") != TZ_CODE)
+        allowed = (extension for extension in extensions if context.settings.tz_code or extension.get("url") != TZ_CODE)
         return Moment(text, extended(*allowed))
     return Moment(None, stored.get("companion") or data_absent("unknown"))
 

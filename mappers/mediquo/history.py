@@ -188,7 +188,7 @@ def _denies(words: str | None, context: Context) -> bool:
     """Tell whether words deny the item: the whole string is in the table, closing punctuation aside."""
     words = words and trimmed(words)
     rows = (words, words and words.rstrip(CLOSING))
-    return any(context.terminology.row("denials", each) is not None for each in rows)
+    return any(context.terminology.row("denials", row) is not None for row in rows)
 
 
 def snapshot(

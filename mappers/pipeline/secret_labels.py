@@ -23,7 +23,7 @@ _ONLY_OF_KNOWN = ("type", "url", "system")
 
 def _cased(names: Sequence[str], ending: str) -> tuple[str, ...]:
     longer = [name for begin in _NAMED for name in (f"{begin}{ending.capitalize()}", f"{begin}_{ending}")]
-    return tuple(each for name in (*names, *longer) for each in (name, name[0].upper() + name[1:], name.upper()))
+    return tuple(item for name in (*names, *longer) for item in (name, name[0].upper() + name[1:], name.upper()))
 
 
 _CASED_LABELS = frozenset(_cased(_LABELS, "name"))

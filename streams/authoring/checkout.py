@@ -37,7 +37,7 @@ class Checkout:
     def around(cls, folder: Path) -> "Checkout":
         """Find the checkout that a folder lies in; raise ConfigurationError where there is none."""
         for candidate in (folder, *folder.parents):
-            if all((candidate / each).is_file() for each in (REGISTRY, VENDORS_FILE, "pyproject.toml")):
+            if all((candidate / item).is_file() for item in (REGISTRY, VENDORS_FILE, "pyproject.toml")):
                 return cls(candidate)
         raise ConfigurationError(
             f"{folder} is in no checkout of fhirline (no {REGISTRY} and {VENDORS_FILE} above it): "
@@ -70,7 +70,7 @@ class Checkout:
 
     def registry_with(self, name: str) -> str:
         """Return the registry's text with one more vendor."""
-        names = ", ".join(f'"{each}"' for each in sorted([*self.vendors(), name]))
+        names = ", ".join(f'"{vendor}"' for vendor in sorted([*self.vendors(), name]))
         return _DECLARED.sub(f"VENDORS = ({names})", self.read(REGISTRY))
 
     def run(self, *arguments: str, folder: Path | None = None, stdin: str | None = None) -> str:

@@ -70,7 +70,7 @@ def _masked(value: Any, pointer: str, used: Collection[str]) -> Any:
     found = {}
     for key, item in value.items():
         at = f"{pointer}/{escape(key)}"
-        if secret_key(key) and not any(each == at or each.startswith(f"{at}/") for each in used):
+        if secret_key(key) and not any(entry == at or entry.startswith(f"{at}/") for entry in used):
             found[key] = item if item in (None, "", [], {}) else REDACTED
         else:
             found[key] = _masked(item, at, used)

@@ -120,12 +120,12 @@ def payload_models(samples: Mapping[str, Sequence[Body]], ids: Collection[str]) 
 
 def _share_fields(events: Sequence[Model]) -> None:
     """Move the fields that all events have in common to a base class."""
-    common = [each for each in events[0].fields if all(each in model.fields for model in events[1:])]
+    common = [item for item in events[0].fields if all(item in model.fields for model in events[1:])]
     if common:
         base = Model(EVENT, "", common)
         for model in events:
             model.base = base
-            model.fields = [each for each in model.fields if each not in common]
+            model.fields = [item for item in model.fields if item not in common]
 
 
 def in_order(models: Iterable[Model]) -> list[Model]:
@@ -134,7 +134,7 @@ def in_order(models: Iterable[Model]) -> list[Model]:
 
     def visit(model: Model) -> None:
         if id(model) not in found:
-            for below in (model.base, *(each.model for each in model.fields)):
+            for below in (model.base, *(item.model for item in model.fields)):
                 if below is not None:
                     visit(below)
             found[id(model)] = model
@@ -203,7 +203,7 @@ class _Modeller:
         """Return (type, kind, model, other kinds) of a schema; None where it describes no value."""
         kinds = _kinds(schema)
         if "array" in kinds:
-            inner = [each for name, each in kinds.items() if name not in ("array", "null")]
+            inner = [entry for name, entry in kinds.items() if name not in ("array", "null")]
             items = kinds["array"].get("items")
             content = merged([*([items] if items else ()), *inner]) if items or inner else {}
             read = self._read(content, key, f"{pointer}/*", child) if content else None
@@ -244,7 +244,7 @@ def _scalar(kinds: Mapping[str, Schema], key: str, id: bool) -> tuple[str, str, 
 def _kinds(schema: Schema) -> dict[str, Schema]:
     """Return the JSON types that a schema allows, each with its own schema."""
     if "anyOf" in schema:
-        return {name: found for each in schema["anyOf"] for name, found in _kinds(each).items()}
+        return {name: found for any_of in schema["anyOf"] for name, found in _kinds(any_of).items()}
     types = schema.get("type", ())
     return dict.fromkeys([types] if isinstance(types, str) else types, schema)
 

@@ -85,7 +85,9 @@ def payload_module(vendor: NewVendor) -> str:
     roots = {id(event.model): event.type for event in vendor.events}
     models = in_order(event.model for event in vendor.events)
     return filled(
-        "payload.py", display=vendor.display, classes="\n\n".join(_class(each, roots.get(id(each))) for each in models)
+        "payload.py",
+        display=vendor.display,
+        classes="\n\n".join(_class(model, roots.get(id(model))) for model in models),
     )
 
 
@@ -99,7 +101,7 @@ def _class(model: Model, event: str | None) -> str:
     else:
         about = f"The object at ``{prose(model.pointer)}``."
     lines = [f"class {model.name}({model.base.name if model.base else 'Payload'}):", f'    """{about}"""', ""]
-    lines += [f"    {_field(each)}" for each in model.fields]
+    lines += [f"    {_field(field)}" for field in model.fields]
     if model.unknown:
         lines.append(f"    # Without a value in every sample: {prose(', '.join(model.unknown))}")
     return "\n".join(lines) + "\n"
@@ -165,12 +167,12 @@ def _expression(model: Model, pointer: str) -> str:
     path, conditions, current = "event", [], model
     *above, last = parts(pointer)
     for key in above:
-        field = next((each for each in current.all_fields() if each.key == key), None)
+        field = next((item for item in current.all_fields() if item.key == key), None)
         if field is None or field.model is None or not field.type.startswith("Maybe["):
             raise ConfigurationError(f"--patient-field: {pointer}: samples also have a list, or a map, above it")
         path, current = f"{path}.{field.attribute}", field.model
         conditions.append(path)
-    field = next((each for each in current.all_fields() if each.key == last), None)
+    field = next((item for item in current.all_fields() if item.key == last), None)
     if field is None or field.type not in ("Id", "Shortest"):
         raise ConfigurationError(f"--patient-field: {pointer}: samples also have an object or a list there")
     value = f"{path}.{field.attribute}"
@@ -209,5 +211,5 @@ def literals(texts: Iterable[str]) -> str:
 
 def prose(text: str) -> str:
     """Write a vendor's name in a comment, a docstring or a table: printable, without quotes, at most 80 characters."""
-    plain = "".join(each if each.isprintable() and each not in "\"'\\`|" else "?" for each in text)
+    plain = "".join(item if item.isprintable() and item not in "\"'\\`|" else "?" for item in text)
     return re.sub(r"\s+", " ", plain if len(plain) <= 80 else f"{plain[:79]}…")

@@ -77,21 +77,21 @@ def waiting(as_json: AsJson = False) -> None:
     require_topics(settings)
     found = [
         {
-            "bundle": f"fhir.r4.bundle/{state.partition}/{each.offset}",
-            "patients": sorted(each.patients),
-            "code": each.code,
-            "refused": each.refused,
-            "resources": len(each.keys),
+            "bundle": f"fhir.r4.bundle/{state.partition}/{entry.offset}",
+            "patients": sorted(entry.patients),
+            "code": entry.code,
+            "refused": entry.refused,
+            "resources": len(entry.keys),
         }
         for state in read_waiting(settings)
-        for each in sorted(state.waiting.values(), key=lambda each: each.offset)
+        for entry in sorted(state.waiting.values(), key=lambda item: item.offset)
     ]
     if as_json:
         typer.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
         return
-    for each in found:
-        why = each["code"] if each["refused"] else "behind a Bundle that waits"
-        typer.echo(f"{each['bundle']}  {', '.join(map(str, each['patients']))}  {why}")  # type: ignore[call-overload]
+    for item in found:
+        why = item["code"] if item["refused"] else "behind a Bundle that waits"
+        typer.echo(f"{item['bundle']}  {', '.join(map(str, item['patients']))}  {why}")  # type: ignore[call-overload]
     typer.echo(f"{len(found)} waiting")
 
 

@@ -137,7 +137,7 @@ def _one_in_full(watch: Watch, console: Console) -> None:
 
     Both are JSON without line breaks inside a value, so that they can be copied from a terminal.
     """
-    [sample] = [each for each in samples() if each.file == PRESCRIPTION]
+    [sample] = [item for item in samples() if item.file == PRESCRIPTION]
     drug = sample.body["data"]["drug"]["fdaDrug"][0]
     for key, message in watch.seen.items():
         value = message.value() or b"{}"

@@ -219,5 +219,5 @@ def _count(count: int, total: int | None, unit: Unit) -> str:
     """Write a count and, where it is known, its total."""
     from rich.filesize import decimal
 
-    written, whole = (decimal(each) if unit == "bytes" else f"{each:,}" for each in (count, total or 0))
+    written, whole = (decimal(item) if unit == "bytes" else f"{item:,}" for item in (count, total or 0))
     return written if total is None else f"{written} of {whole}"

@@ -52,7 +52,7 @@ def views(
     ```
     """
     settings = load_settings()
-    folders = [each for each in (folder or settings.tables_views,) if each is not None]
+    folders = [item for item in (folder or settings.tables_views,) if item is not None]
     if check:
         _check(settings, folders, as_json)
         return
@@ -156,13 +156,13 @@ def _resources(file: Path) -> Iterator[dict[str, Any]]:
         except orjson.JSONDecodeError:
             raise ConfigurationError(f"--explain: {file} is neither JSON nor a JSON document per line") from None
     for document in documents:
-        for each in document if isinstance(document, list) else [document]:
-            if not isinstance(each, dict) or "resourceType" not in each:
+        for item in document if isinstance(document, list) else [document]:
+            if not isinstance(item, dict) or "resourceType" not in item:
                 raise ConfigurationError(f"--explain: {file} has something that is no FHIR resource: no resourceType")
-            if each["resourceType"] == "Bundle":
-                yield from (entry["resource"] for entry in each.get("entry", ()) if "resource" in entry)
+            if item["resourceType"] == "Bundle":
+                yield from (entry["resource"] for entry in item.get("entry", ()) if "resource" in entry)
             else:
-                yield each
+                yield item
 
 
 def _described(view: "View") -> dict[str, Any]:
@@ -172,10 +172,10 @@ def _described(view: "View") -> dict[str, Any]:
         "description": view.description,
         "key": view.key,
         "columns": [
-            {"name": each.name, "type": each.type, "description": each.description, "path": each.path}
-            for each in view.columns
+            {"name": column.name, "type": column.type, "description": column.description, "path": column.path}
+            for column in view.columns
         ],
         "indexes": [{"name": index.name, "columns": index.columns} for index in view.indexes],
-        "references": {each.column: f"{each.view}.{each.key}" for each in view.references},
+        "references": {reference.column: f"{reference.view}.{reference.key}" for reference in view.references},
         "digest": view.digest,
     }

@@ -93,7 +93,7 @@ def apply(timeout: Timeout = TIMEOUT, yes: Yes = False) -> None:
 def _confirm_deleting(found: Plan) -> None:
     """Ask whether to apply changes that delete records. Raises ConfigurationError where nobody can be asked."""
     shown = [
-        f"{each.topic.name}: {each.what} {each.actual} -> {each.declared} ({each.reason})" for each in found.deleting
+        f"{item.topic.name}: {item.what} {item.actual} -> {item.declared} ({item.reason})" for item in found.deleting
     ]
     if not sys.stdin.isatty():
         more = f" and {counted(len(shown) - 1, 'other change')}" if len(shown) > 1 else ""

@@ -133,7 +133,7 @@ def _report(made: "Plan", dry_run: bool) -> None:
 
 def _next_steps(made: "Plan") -> str:
     vendor = made.vendor
-    event = next((each for each in vendor.events if each.patient), vendor.events[0])
+    event = next((item for item in vendor.events if item.patient), vendor.events[0])
     steps = (
         "Read tests/golden/{name}/*.in.json: the samples are in the repository now. Invented people only.",
         "See what an event becomes: {map}",

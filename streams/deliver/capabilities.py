@@ -67,7 +67,7 @@ def lacks(base: str, status: int, statement: Any) -> list[str]:
     found = []
     if "transaction" not in _codes(rest.get("interaction")):
         found.append("transactions")
-    types = {each.get("type"): each for each in _dicts(rest.get("resource"))}
+    types = {item.get("type"): item for item in _dicts(rest.get("resource"))}
     for name in RESOURCE_TYPES:
         known = types.get(name)
         if known is None:
@@ -88,8 +88,8 @@ def software(statement: dict[str, Any]) -> str:
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _codes(interactions: Any) -> set[str]:
-    return {code for each in _dicts(interactions) if isinstance(code := each.get("code"), str)}
+    return {code for item in _dicts(interactions) if isinstance(code := item.get("code"), str)}

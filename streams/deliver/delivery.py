@@ -119,7 +119,7 @@ class Delivery:
                 return [Verdict(Kind.FAILED, 0, server_codes=(str(away),))] * len(sent)
             found = verdicts(answer.status, answer.body, answer.retry_after, sent)
             self._metrics.request(str(answer.status), answer.seconds)
-            if any(each.kind is Kind.BUSY for each in found):
+            if any(item.kind is Kind.BUSY for item in found):
                 self._limiter.struggles(max(answer.retry_after or 0.0, self._settings.deliver_retry_first))
             elif answer.status >= 500:
                 self._limiter.struggles()

@@ -45,7 +45,7 @@ class Lanes(Generic[Work]):
                 behind[queue[0]] = None
             else:
                 del self._queues[lane]
-        return [each for each in behind if self._first(each)]
+        return [item for item in behind if self._first(item)]
 
     def _first(self, work: Work) -> bool:
         return all(self._queues[lane][0] is work for lane in self._lanes[work])

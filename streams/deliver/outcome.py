@@ -99,7 +99,7 @@ class Outcomes:
             await self._wait(work, result.refusal.code, True, refusal_letter(Refused.of(work.bundle), result.refusal))
             return m.REFUSED
         if work.erases:
-            await self._end_waiting(state, [each for key in work.patients for each in state.waiting_with(key)])
+            await self._end_waiting(state, [item for key in work.patients for item in state.waiting_with(key)])
             erased = [entry.key for entry in work.entries if entry.resource is None]
             await self._purge_history(work, erased, work.bundle.position)
         return m.DELIVERED if due else m.UNCHANGED
@@ -109,7 +109,7 @@ class Outcomes:
         state, patient = work.state, work.patient
         waiting = state.waiting_with(patient)
         if waiting:
-            keys = dict.fromkeys(key for each in waiting for key in each.keys)
+            keys = dict.fromkeys(key for item in waiting for key in item.keys)
             newest = await asyncio.to_thread(self._canonical.newest, keys, state.partition)
             entries = sorted(newest.values(), key=lambda entry: RESOURCE_TYPES.index(entry.key.partition("/")[0]))
             offset = waiting[-1].offset
@@ -124,7 +124,7 @@ class Outcomes:
             first = RecordPosition(BUNDLE, state.partition, waiting[0].offset)
             if result.refusal is None:
                 await self._end_waiting(state, [] if erased else waiting)
-                await self._purge_history(work, [key for each in waiting if each.erases for key in each.keys], first)
+                await self._purge_history(work, [key for item in waiting if item.erases for key in item.keys], first)
                 log.info("resumed", partition=state.partition, bundles=len(waiting), resources=len(own))
             else:
                 log.warning("dead letter", bundle=str(first), **_shown(result.refusal))
@@ -185,9 +185,9 @@ class Outcomes:
         work.state.waiting[waiting.offset] = waiting
 
     async def _end_waiting(self, state: DeliveredPartition, waiting: Sequence[Waiting]) -> None:
-        await self._write(each.ended(state.partition) for each in waiting)
-        for each in waiting:
-            state.waiting.pop(each.offset, None)
+        await self._write(item.ended(state.partition) for item in waiting)
+        for item in waiting:
+            state.waiting.pop(item.offset, None)
 
     async def _write(self, records: Iterable[ProducerRecord]) -> None:
         await asyncio.gather(*(self._producer.send(record) for record in records))

@@ -90,7 +90,7 @@ class SharedLane:
         known = {entry.key: self._feed.current.get(entry.key, entry) for entry in others}
         result = await self._delivery.send(changed, known, 0, abandoned)
         delivered = [entry for entry in result.delivered if entry.shared]
-        await asyncio.gather(*(self._producer.send(shared_record(each.key, each.digest)) for each in delivered))
+        await asyncio.gather(*(self._producer.send(shared_record(item.key, item.digest)) for item in delivered))
         for entry in delivered:
             self._feed.sent[entry.key] = entry.digest
         return result.refusal

@@ -100,7 +100,7 @@ class Stage:
             if self._tasks and self._failure is None:
                 await asyncio.wait(self._tasks, timeout=GRACE_SECONDS)
         finally:
-            abandoned = [each for each in (*self._tasks, *beside) if each.cancel()]
+            abandoned = [item for item in (*self._tasks, *beside) if item.cancel()]
             await asyncio.gather(*abandoned, return_exceptions=True)
             await self._reader.close()
             self._feed.close()
@@ -189,13 +189,13 @@ class Stage:
         self._resuming.add((state.partition, patient))
         work = Resumption(assignment, state, patient)
         waiting = state.waiting_with(patient)
-        lanes = {patient, *(each for found in waiting for each in found.patients)}
+        lanes = {patient, *(item for found in waiting for item in found.patients)}
         if self._lanes.add(work, lanes):
             self._start(work)
 
     def _parked(self) -> float:
         states = list(self._states.values())
-        return len({patient for state in states for each in list(state.waiting.values()) for patient in each.patients})
+        return len({patient for state in states for item in list(state.waiting.values()) for patient in item.patients})
 
     def _drain(self, ended: Iterable[Assignment]) -> None:
         """Wait, in the consumer's thread, until nothing of these partitions is in flight, before they go elsewhere."""

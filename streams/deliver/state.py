@@ -118,15 +118,15 @@ class DeliveredPartition:
 
     def waits(self, patients: frozenset[str]) -> Waiting | None:
         """Return a Bundle that waits for one of these patients; None where there is none."""
-        return next((each for each in self.waiting.values() if not patients.isdisjoint(each.patients)), None)
+        return next((item for item in self.waiting.values() if not patients.isdisjoint(item.patients)), None)
 
     def waiting_with(self, patient: str) -> list[Waiting]:
         """Return what waits for a patient, and for those who share a waiting Bundle with the patient, in order."""
         group, found = {patient}, dict[int, Waiting]()
-        while more := [each for each in self.waiting.values() if each.offset not in found and group & each.patients]:
-            for each in more:
-                found[each.offset] = each
-                group |= each.patients
+        while more := [item for item in self.waiting.values() if item.offset not in found and group & item.patients]:
+            for item in more:
+                found[item.offset] = item
+                group |= item.patients
         return [found[offset] for offset in sorted(found)]
 
 

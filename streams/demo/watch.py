@@ -33,7 +33,7 @@ class Arrival:
         if self.bundle is None:
             return Counter()
         entries = orjson.loads(self.bundle.value() or b"{}").get("entry", [])
-        return Counter(each["resource"]["resourceType"] for each in entries)
+        return Counter(entry["resource"]["resourceType"] for entry in entries)
 
 
 class Watch:
@@ -45,7 +45,7 @@ class Watch:
             librdkafka(settings, **{"group.id": "fhirline-demo", "enable.auto.commit": False, "fetch.wait.max.ms": 20}),
         )
         topics = [BUNDLE, OUTCOME, *map(canonical_topic, RESOURCE_TYPES), *map(dead_letter_topic, VENDORS)]
-        self._consumer.assign([each for topic in topics for each in self._starts(topic, from_beginning)])
+        self._consumer.assign([start for topic in topics for start in self._starts(topic, from_beginning)])
         self._arrivals: dict[str, Arrival] = {}
         self.seen: dict[bytes, Message[bytes, bytes]] = {}
         self.dead_letters: list[str] = []
@@ -87,7 +87,7 @@ class Watch:
             if topic == BUNDLE:
                 arrival.bundle = message
                 entries = orjson.loads(message.value() or b"{}")["entry"]
-                arrival.waiting = {each["request"]["url"].encode() for each in entries}
+                arrival.waiting = {entry["request"]["url"].encode() for entry in entries}
             elif topic == OUTCOME:
                 arrival.outcome = orjson.loads(message.value() or b"{}")
 

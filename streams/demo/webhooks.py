@@ -42,4 +42,4 @@ class Sample:
 def samples() -> list[Sample]:
     """Load the webhooks in the order in which they are sent (``samples/manifest.yaml``)."""
     manifest = yaml.safe_load((files("fhirline.streams.demo") / "samples" / "manifest.yaml").read_text("utf-8"))
-    return [Sample(**each) for each in manifest]
+    return [Sample(**item) for item in manifest]

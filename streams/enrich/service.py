@@ -88,7 +88,7 @@ def _instances(settings: Settings) -> dict[str, Instance]:
     if VENDOR not in vendors.names:
         raise ConfigurationError(f"{settings.vendors_file or 'vendors.yaml'}: vendors.{VENDOR} is missing")
     vendor = vendors[VENDOR]
-    enriched = [each for each in (DEFAULTS, *vendor.tenants) if vendor.settings(each).enrichment]
+    enriched = [tenant for tenant in (DEFAULTS, *vendor.tenants) if vendor.settings(tenant).enrichment]
     if not enriched:
         raise ConfigurationError(
             f"{settings.vendors_file or 'vendors.yaml'}: no tenant of {VENDOR} has `enrichment: true`; events "

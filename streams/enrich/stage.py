@@ -99,7 +99,7 @@ class Stage:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=GRACE_SECONDS)
         finally:
-            abandoned = [each for each in self._tasks if each.cancel()]
+            abandoned = [task for task in self._tasks if task.cancel()]
             await asyncio.gather(*abandoned, return_exceptions=True)
             await self._reader.close()
         if isinstance(self._failure, KafkaAccessError):  # the erasure list could not be read

@@ -109,8 +109,8 @@ def _jwk(text: str, where: str, id_setting: str, id: str | None) -> dict[str, An
         raise ConfigurationError(f"{where}: not valid JSON") from None
     if not isinstance(found.get("keys"), list):
         return dict(found)
-    private = [each for each in found["keys"] if isinstance(each, dict) and "d" in each]
-    chosen = [each for each in private if id is None or each.get("kid") == id]
+    private = [key for key in found["keys"] if isinstance(key, dict) and "d" in key]
+    chosen = [item for item in private if id is None or item.get("kid") == id]
     if len(chosen) != 1:
         raise ConfigurationError(f"{where}: {len(chosen)} private keys to choose from: set {id_setting} to one's kid")
     return chosen[0]

@@ -120,7 +120,7 @@ def _allowed(settings: Settings, ask: Callable[[], Any]) -> frozenset[str] | Non
                 ) from None
             time.sleep(RETRY_SECONDS)
         else:
-            return None if operations is None else frozenset(kafka_name(each) for each in operations)
+            return None if operations is None else frozenset(kafka_name(operation) for operation in operations)
 
 
 def kafka_name(operation: AclOperation) -> str:

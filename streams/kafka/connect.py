@@ -78,14 +78,14 @@ def connect(settings: Settings, timeout: float) -> ClusterMetadata:
                     f"(check {PREFIX}{REFUSED[reported.code()]})"
                 )
         hung_up = sum(HUNG_UP in line for line in logged.lines)
-        if hung_up >= HUNG_UP_OFTEN or any(PLAINTEXT_LISTENER in each.str() for each in errors):
+        if hung_up >= HUNG_UP_OFTEN or any(PLAINTEXT_LISTENER in error.str() for error in errors):
             raise ConfigurationError(
                 f"{PREFIX}BOOTSTRAP: {settings.bootstrap} closed the connection: it seems to speak another protocol "
                 f"than {settings.security_protocol} ({PREFIX}SECURITY_PROTOCOL)"
             )
         if left <= 0:
             break
-    specific = [each for each in errors if each.code() != KafkaError._ALL_BROKERS_DOWN] or [last]
+    specific = [error for error in errors if error.code() != KafkaError._ALL_BROKERS_DOWN] or [last]
     raise KafkaUnreachable(
         f"{PREFIX}BOOTSTRAP: no Kafka broker answered at {settings.bootstrap} within {timeout:g} s: "
         f"{_text(specific[-1])} (is it running, and do {PREFIX}SECURITY_PROTOCOL and the SASL settings match it?)"

@@ -209,13 +209,13 @@ class Reader:
         self._log.info("partitions assigned", partitions=sorted(self._assignments))
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        ended = [known for each in partitions if (known := self._assignments.get(each.partition))]
+        ended = [known for partition in partitions if (known := self._assignments.get(partition.partition))]
         self._drain(ended)
         self._commit(ended)
         self._forget(ended)
 
     def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._forget([known for each in partitions if (known := self._assignments.get(each.partition))])
+        self._forget([known for partition in partitions if (known := self._assignments.get(partition.partition))])
 
     def _forget(self, ended: list[Assignment]) -> None:
         for assignment in ended:

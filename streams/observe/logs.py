@@ -75,7 +75,7 @@ def without_messages(_: Any, __: str, line: Line) -> Line:
     if info and error is None:
         error = sys.exc_info()[1]
     if error is not None:
-        line["exception"] = [described(each) for each in _chain(error)]
+        line["exception"] = [described(item) for item in _chain(error)]
     return line
 
 

@@ -9,7 +9,7 @@ DELETE = "\x7f"
 
 def printable(text: str) -> str:
     """Escape every unprintable character, so that the text cannot control the terminal."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return "".join(item if item.isprintable() else item.encode("unicode_escape").decode() for item in text)
 
 
 def json_text(document: Any) -> str:

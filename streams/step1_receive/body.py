@@ -77,7 +77,7 @@ class UnverifiedBody:
 
     def _make_room(self) -> None:
         while self._held and (
-            len(self._held) > self._limits.bodies or sum(each._bytes for each in self._held) > self._limits.size
+            len(self._held) > self._limits.bodies or sum(item._bytes for item in self._held) > self._limits.size
         ):
             self._held.pop(0)._give_up()
 

@@ -31,7 +31,7 @@ PRACTITIONER_REFUSED = ("invalid", "too-large", "worker-ended", "defect")
 OLD_SECONDS = 86_400.0
 """An event received longer ago is a backfill or a replay. Its latency is not measured."""
 
-TYPES = {canonical_topic(each): each for each in RESOURCE_TYPES} | {BUNDLE: "Bundle", OUTCOME: "OperationOutcome"}
+TYPES = {canonical_topic(item): item for item in RESOURCE_TYPES} | {BUNDLE: "Bundle", OUTCOME: "OperationOutcome"}
 _KNOWN_TYPES = frozenset(TYPES.values())
 
 COMPILED = "compiled"

@@ -36,12 +36,12 @@ class Restoring(Generic[H]):
         """Return what the cache has of these partitions, restored. To be called with the lock held."""
         cache = self._cache
         # All assigned partitions at once: the consumer's first answer takes longer than most restores.
-        while missing := cache.unread() | {each for each in partitions if cache.ready(each) is None}:
+        while missing := cache.unread() | {partition for partition in partitions if cache.ready(partition) is None}:
             started = time.monotonic()
             read = await asyncio.to_thread(cache.restore, missing)
             seconds = round(time.monotonic() - started, 3)
             log.info("state restored", topic=cache.topic, partitions=len(missing), records=read, seconds=seconds)
-        return {each: cache.partition(each) for each in partitions}
+        return {partition: cache.partition(partition) for partition in partitions}
 
     async def read_on(self) -> None:
         """Read what other writers have written, where a look is due. To be called with the lock held."""

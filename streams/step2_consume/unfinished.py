@@ -103,8 +103,8 @@ class Unfinished:
             return
         if new := {record.topic_partition for record in part} - self._begun:
             self._begun |= new
-            found = {each: committed for each in new if (committed := self._found(each)) is not None}
-            await self._commit({each: Committed(committed.offset, Mark().text) for each, committed in found.items()})
+            found = {item: committed for item in new if (committed := self._found(item)) is not None}
+            await self._commit({item: Committed(committed.offset, Mark().text) for item, committed in found.items()})
         yield False
 
     def _count_careful(self, partition: TopicPartition) -> None:

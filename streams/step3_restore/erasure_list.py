@@ -146,7 +146,7 @@ class ErasureList:
                 f"FHIRLINE_ERASURE_KEY: normalizer.erased has erased patients ({len(self)}), and without the key they "
                 "were erased with their events would be mapped again: set it, or FHIRLINE_ERASURE_KEY_FILE"
             )
-        if others := sum(each.check != self._hashing.check for each in self._blocks.values()):
+        if others := sum(block.check != self._hashing.check for block in self._blocks.values()):
             raise OtherKey(
                 f"FHIRLINE_ERASURE_KEY: {others} of {len(self)} patients were erased under another key; without that "
                 "key their events would be mapped again: set the one that `fhirline forget` had"

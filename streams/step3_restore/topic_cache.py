@@ -125,7 +125,7 @@ class TopicCache(Generic[H]):
         generation = self.generation
         group = f"{self.settings.group}.state"  # librdkafka wants one; nothing is ever committed
         cached = self._partitions
-        states = {each: cached[each] if each in cached else self.new() for each in partitions}
+        states = {item: cached[item] if item in cached else self.new() for item in partitions}
         unread = set(states)
         read = 0
         consumer = new_client(

@@ -231,7 +231,7 @@ class Follower:
                 f"{self._store.name}: another process has changed the tables of schema {self._store.schema} by other "
                 "views. Nothing was written; start this process again with the same views"
             )
-        self._gone = {name: each for name, each in known.items() if name not in self._catalog.tables}
+        self._gone = {name: item for name, item in known.items() if name not in self._catalog.tables}
         self._generation = found
 
     def _count(self, records: list[ConsumerRecord], batch: Batch, seconds: float) -> None:

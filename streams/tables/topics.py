@@ -45,7 +45,7 @@ def read_topics(settings: Settings, names: Iterable[str] = TOPICS) -> Topics:
             raise KafkaRequestFailed(
                 f"{PREFIX}BOOTSTRAP: {settings.bootstrap} did not describe topic {name}: {error.args[0].name()}"
             ) from None
-        partitions += [TopicPartition(name, each.id) for each in found.partitions]
+        partitions += [TopicPartition(name, partition.id) for partition in found.partitions]
         ids[name] = _id(found.topic_id)
     return Topics(tuple(sorted(partitions)), ids, _tombstone_seconds(client, names))
 

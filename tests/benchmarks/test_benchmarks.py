@@ -56,7 +56,7 @@ def test_interrupted_in_its_first_part_it_says_so_and_measures_no_more(
 
 def test_mix_is_seeded_and_holds_its_shares() -> None:
     count = 4_000
-    kinds = Counter((each.vendor, each.kind) for each in events(count))
+    kinds = Counter((event.vendor, event.kind) for event in events(count))
     assert kinds.keys() == SHARES.keys()
     for kind, share in SHARES.items():
         assert abs(kinds[kind] / count - share / 100) < 0.03, kind
@@ -73,7 +73,7 @@ def test_every_event_of_the_mix_is_mapped_and_counted_once() -> None:
         state = states.setdefault(raw.topic_partition, PartitionState())
         followed = map_event(raw, normalize, state, core.PARTITIONS)
         state.apply(followed.state_updates)
-        assert sum(each.topic == "fhir.r4.Provenance" for each in followed.records) == 1
+        assert sum(record.topic == "fhir.r4.Provenance" for record in followed.records) == 1
     assert core.shape(of)["records an event"]["resources"] > 4
     assert len({raw.key for raw in of}) > 50
     assert len({raw.value for raw in of}) == len(of)

@@ -77,7 +77,7 @@ def committed(settings: Settings) -> dict[TopicPartition, int]:
     """Return the group's committed offsets on the topics that workers read; 0 where it has none."""
     with _consumer(settings, settings.group) as consumer:
         answers = consumer.committed(_partitions(consumer, read_topics(settings)), timeout=30)
-        return {TopicPartition(each.topic, each.partition): max(0, each.offset) for each in answers}
+        return {TopicPartition(answer.topic, answer.partition): max(0, answer.offset) for answer in answers}
 
 
 def ends(settings: Settings, topics: Iterable[str]) -> dict[TopicPartition, int]:
@@ -205,7 +205,7 @@ def compare(settings: Settings) -> Comparison:
 
     expected = undisturbed(settings, raw_records(settings), seen)
     vendors = load_vendors(settings.vendors_file).names
-    letters = {header_of(each, "raw") for each in read_all(settings, map(dead_letter_topic, vendors))}
+    letters = {header_of(item, "raw") for item in read_all(settings, map(dead_letter_topic, vendors))}
     store = Topics(settings)
     try:
         store.read_to_the_end()
@@ -237,4 +237,4 @@ def first_that_need(settings: Settings, topic: str, since: dict[TopicPartition, 
 
 def _rows(values: dict[str, bytes]) -> int:
     encounters = (orjson.loads(value) for name, value in values.items() if "fhir.r4.Encounter " in name)
-    return sum(len(each.get("statusHistory", ())) for each in encounters)
+    return sum(len(encounter.get("statusHistory", ())) for encounter in encounters)

@@ -71,8 +71,8 @@ def sending(gateway: GatewayProcess, rate: float) -> Iterator[Senders]:
             yield senders
         finally:
             senders.over()
-        for each in sent:
-            each.result()
+        for item in sent:
+            item.result()
 
 
 def test_brokers_die_and_come_back(show: Callable[..., None], tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_brokers_die_and_come_back(show: Callable[..., None], tmp_path: Path) ->
 
 def outage(cluster: ApacheKafka, senders: Senders) -> float:
     """Stop every broker by SIGSTOP: connections stay open, nothing answers. Returns the seconds it lasted."""
-    pids = [cluster.pid(each) for each in cluster.brokers]
+    pids = [cluster.pid(broker) for broker in cluster.brokers]
     began = time.monotonic()
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -134,7 +134,9 @@ def wait_in_sync(cluster: ApacheKafka) -> None:
     until = time.monotonic() + LIMIT
     while True:
         found = admin.list_topics(timeout=30).topics.values()
-        behind = sum(len(each.isrs) < len(each.replicas) for topic in found for each in topic.partitions.values())
+        behind = sum(
+            len(partition.isrs) < len(partition.replicas) for topic in found for partition in topic.partitions.values()
+        )
         if not behind:
             return
         assert time.monotonic() < until, f"{behind} partitions are not in sync"

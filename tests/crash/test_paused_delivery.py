@@ -33,7 +33,7 @@ from fhirline.streams.step2_consume.fencing import Fence
 from fhirline.streams.step5_publish.publish import RecordPublisher, PublishFailed
 settings = load_settings()
 value = random.Random(1).randbytes({SIZE})
-records = (ProducerRecord("paused", b"%d" % each, value) for each in range({RECORDS}))
+records = (ProducerRecord("paused", b"%d" % number, value) for number in range({RECORDS}))
 fence = Fence(settings.session_timeout)
 fence.check()  # and no ticker, which might end the process before its producer shows what it does
 try:

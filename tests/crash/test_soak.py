@@ -55,7 +55,7 @@ def test_memory_stays_and_lag_returns_to_0(roomy: Settings, show: Callable[..., 
     show(
         f"{SIZES.soak} events through one worker: {settled_at:.0f} MiB resident after the first {warm}, at most "
         f"{most:.0f} MiB after them ({growth:+.1%}), {resident[-1]:.0f} MiB at the end; lag {behind}",
-        "MiB along the way: " + " ".join(f"{each:.0f}" for each in resident),
+        "MiB along the way: " + " ".join(f"{item:.0f}" for item in resident),
     )
     assert growth < MAX_GROWTH
     assert behind == 0

@@ -138,7 +138,7 @@ class Workers:
             return
         event = orjson.loads(text)
         if event.get("event") == "worker ends without committing":
-            errors = sorted({each.rpartition(": ")[2] for each in event.get("detail", "").split("; ")})
+            errors = sorted({part.rpartition(": ")[2] for part in event.get("detail", "").split("; ")})
             self.reasons[" ".join([event["reason"], *errors]).strip()] += 1
         if event.get("event") == "partitions assigned":
             self._assigned[line.partition(": ")[0]] = len(event["partitions"])

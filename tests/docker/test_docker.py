@@ -55,7 +55,7 @@ def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
 
 
 DOCKERFILE = list(instructions((DOCKER / "Dockerfile").read_text("utf-8")))
-IMAGE = dict(each.split("=", 1) for name, rest in DOCKERFILE if name == "ENV" for each in rest.split())
+IMAGE = dict(part.split("=", 1) for name, rest in DOCKERFILE if name == "ENV" for part in rest.split())
 
 
 def image(instruction: str) -> list[str]:
@@ -121,10 +121,10 @@ def test_images_are_of_one_version_and_come_from_where_they_are_expected() -> No
     [base] = [rest.partition("=")[2] for name, rest in DOCKERFILE if name == "ARG"]
     froms = {rest.split()[0] for name, rest in DOCKERFILE if name == "FROM"}
     assert froms == {"python:${PYTHON}"}
-    for each in (*named, f"python:{base}"):
-        repository, _, tag = each.partition(":")
-        assert re.fullmatch(r"v?\d+\.\d+(\.\d+)?[a-z-]*(@sha256:[0-9a-f]{64})?", tag), each
-        assert "." not in repository.partition("/")[0], each  # a short name: no registry of its own
+    for item in (*named, f"python:{base}"):
+        repository, _, tag = item.partition(":")
+        assert re.fullmatch(r"v?\d+\.\d+(\.\d+)?[a-z-]*(@sha256:[0-9a-f]{64})?", tag), item
+        assert "." not in repository.partition("/")[0], item  # a short name: no registry of its own
 
 
 def test_nothing_starts_with_a_secret_that_somebody_else_knows() -> None:
@@ -155,7 +155,7 @@ def test_every_variable_is_one_that_something_reads() -> None:
     settings = {PREFIX + name.upper() for name in Settings.model_fields}
     credentials = [vendor.defaults.credential for vendor in load_vendors().vendors.values()]
     vendors = {name for credential in credentials if credential for name in credential.secrets}
-    named = {name for each in OURS for name in SERVICES[each]["environment"]} | {n for n in IMAGE if n[:9] == PREFIX}
+    named = {name for our in OURS for name in SERVICES[our]["environment"]} | {n for n in IMAGE if n[:9] == PREFIX}
     assert named <= settings | vendors
     text = (DOCKER / "compose.yaml").read_text("utf-8")
     read = {name for name, *_ in VARIABLE.findall(text)} | named
@@ -163,15 +163,15 @@ def test_every_variable_is_one_that_something_reads() -> None:
 
 
 def test_what_is_mounted_is_there_and_prometheus_finds_every_process() -> None:
-    mounts = [VARIABLE.sub(r"\3", each) for service in SERVICES.values() for each in service.get("volumes", ())]
-    for source in (each.partition(":")[0] for each in mounts):
+    mounts = [VARIABLE.sub(r"\3", volume) for service in SERVICES.values() for volume in service.get("volumes", ())]
+    for source in (mount.partition(":")[0] for mount in mounts):
         assert source in COMPOSE["volumes"] or (DOCKER / source).resolve().is_dir(), source
     config = yaml.safe_load((DOCKER / "grafana" / "prometheus" / "prometheus.yml").read_text("utf-8"))
     found = {
-        (name, each["port"])
+        (name, item["port"])
         for job in config["scrape_configs"]
-        for each in job["dns_sd_configs"]
-        for name in each["names"]
+        for item in job["dns_sd_configs"]
+        for name in item["names"]
     }
     assert found == {(name, int(IMAGE["FHIRLINE_METRICS_PORT"])) for name in ("gateway", "worker", "enrich", "tables")}
 
@@ -186,7 +186,7 @@ def test_the_comments_name_services_profiles_and_commands_that_exist() -> None:
         for service in re.findall(r"--scale (\w+)=|run --rm (\w+)", line):
             assert "".join(service) in SERVICES
     commands = re.findall(r"run --rm \w+ ([a-z-]+)|\(fhirline ([a-z-]+)\)", text)
-    assert {"".join(each) for each in commands} == {"doctor", "forget"}
+    assert {"".join(command) for command in commands} == {"doctor", "forget"}
     run = {SERVICES[name]["command"][0] for name in OURS if name != "tools"}
     assert set(COMMANDS) >= {"doctor", "forget"} | run
 
@@ -209,22 +209,22 @@ def test_the_image_has_every_package_that_is_imported_and_every_folder() -> None
     assert packages | {"src", "LICENSE"} <= copied
     ignored = (DOCKER / "Dockerfile.dockerignore").read_text("utf-8").splitlines()
     assert ignored[0] == "*"
-    assert all(f"!{each.partition('/')[0]}" in ignored for each in copied), "a COPY would find nothing"
+    assert all(f"!{item.partition('/')[0]}" in ignored for item in copied), "a COPY would find nothing"
     lock = (TOP / "requirements" / "runtime.lock").read_text("utf-8")
     locked = {canonical(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", lock, re.MULTILINE)}
     here = packages_distributions()
     for module in sorted(imported(packages) - set(sys.stdlib_module_names) - {"fhirline"}):
-        distributions = {canonical(each) for each in here[module]}
+        distributions = {canonical(item) for item in here[module]}
         assert distributions & locked or module in NOT_IN_THE_IMAGE, f"{module}: not in requirements/runtime.lock"
 
 
 def imported(packages: set[str]) -> set[str]:
     """The top-level modules that our own packages import, wherever in a module they do."""
     found: set[str] = set()
-    for path in (each for package in packages for each in (TOP / package).rglob("*.py")):
+    for path in (item for package in packages for item in (TOP / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
-                found |= {each.name.partition(".")[0] for each in node.names}
+                found |= {item.name.partition(".")[0] for item in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.partition(".")[0])
     return found
@@ -244,18 +244,18 @@ def test_the_images_steps_bring_a_fhirline_that_runs(tmp_path: Path) -> None:
     for name, rest in stage:
         if name == "COPY":
             *copied, into = rest.split()
-            for each in copied:
-                path = source / into / ("" if (TOP / each).is_dir() else Path(each).name)
+            for item in copied:
+                path = source / into / ("" if (TOP / item).is_dir() else Path(item).name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if (TOP / each).is_dir():
-                    shutil.copytree(TOP / each, path, ignore=without, symlinks=True)
+                if (TOP / item).is_dir():
+                    shutil.copytree(TOP / item, path, ignore=without, symlinks=True)
                 else:
-                    shutil.copy(TOP / each, path)
+                    shutil.copy(TOP / item, path)
         elif name == "RUN":
             command = rest.replace("/opt/fhirline", str(target)).replace("python -m", f"{sys.executable} -m")
             ran = subprocess.run(command, shell=True, cwd=source, capture_output=True, text=True, check=False)
             assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
-    installed = {each.name.lower() for each in (target / "lib").glob("python*/site-packages/*")}
+    installed = {item.name.lower() for item in (target / "lib").glob("python*/site-packages/*")}
     assert "fhirline" in installed
     assert not installed & {"config", "mappers", "streams", "topics"}, "names that other distributions may have"
     assert not installed & {"pip", "setuptools", "wheel", "pytest"}
@@ -295,7 +295,7 @@ def test_the_images_steps_bring_a_fhirline_that_runs(tmp_path: Path) -> None:
 def environment_of(name: str, bootstrap: str, env: Mapping[str, str]) -> dict[str, str]:
     """A process's environment by the image, the service and ``env`` (which stands for .env), and nothing of ours."""
     given = SERVICES[name]["environment"]
-    bare = {each: value for each, value in environment(bootstrap).items() if not each.startswith(PREFIX)}
+    bare = {item: value for item, value in environment(bootstrap).items() if not item.startswith(PREFIX)}
     return {
         **bare,
         **{name: value for name, value in IMAGE.items() if name.startswith(PREFIX)},
@@ -323,13 +323,13 @@ class Container:
 
     def healthy(self) -> list[bool]:
         """What the service's own healthcheck and the image's say now."""
-        return [self._run(each) for each in self._healthchecks]
+        return [self._run(healthcheck) for healthcheck in self._healthchecks]
 
     def _run(self, check: Sequence[str]) -> bool:
         kind, program, *arguments = check
         assert (kind, program) == ("CMD", "python")
         for inside, outside in self._ports.items():
-            arguments = [re.sub(rf"\b{inside}\b", str(outside), each) for each in arguments]
+            arguments = [re.sub(rf"\b{inside}\b", str(outside), argument) for argument in arguments]
         return not subprocess.run(
             [sys.executable, *arguments], capture_output=True, timeout=LIMIT, check=False
         ).returncode
@@ -390,10 +390,10 @@ def test_every_command_runs_and_becomes_healthy(enriching: tuple[str, dict[str, 
         assert early.process.stop() == 0
     running = [Container(name, bootstrap, **env) for name in ("worker", "enrich")]
     try:
-        for each in running:
-            each.become_healthy()
+        for item in running:
+            item.become_healthy()
     finally:
-        codes = [each.process.stop() for each in running]
+        codes = [item.process.stop() for item in running]
     assert codes == [0, 0]
 
 
@@ -402,7 +402,7 @@ def test_an_operators_commands_run_one_after_another(enriching: tuple[str, dict[
     """Each `docker compose run tools …` is a new container; a folder stands for the volume, which is what remains."""
     bootstrap, env = enriching
     service = SERVICES["tools"]
-    [mount] = [each.partition(":")[2] for each in service["volumes"] if each.startswith("tools:")]
+    [mount] = [item.partition(":")[2] for item in service["volumes"] if item.startswith("tools:")]
     assert service["working_dir"] == mount
     made = next(rest for name, rest in DOCKERFILE if name == "RUN" and "useradd" in rest)
     assert f"install --directory --owner fhirline --group fhirline --mode 0700 {mount}" in made

@@ -54,7 +54,9 @@ def source(*tops: str) -> str:
 @every_page
 def test_every_setting_it_names_exists(page: Path) -> None:
     secrets = SECRETS | OF_THE_EXAMPLE
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | secrets | {f"{each}_FILE" for each in secrets}
+    known = (
+        {PREFIX + name.upper() for name in Settings.model_fields} | secrets | {f"{secret}_FILE" for secret in secrets}
+    )
     assert set(re.findall(r"FHIRLINE_[A-Z0-9_]+[A-Z0-9]", page.read_text("utf-8"))) - known == set()
 
 
@@ -68,18 +70,18 @@ def test_every_make_target_it_names_exists(page: Path) -> None:
 def test_every_metric_it_names_exists(page: Path) -> None:
     known = set(re.findall(r'"(fhirline_[a-z_]+)"', source("streams")))
     named = set(re.findall(r"\bfhirline_[a-z_]+[a-z]", page.read_text("utf-8")))
-    assert {re.sub("_(total|bucket|sum|count)$", "", each) for each in named} - known == set()
+    assert {re.sub("_(total|bucket|sum|count)$", "", item) for item in named} - known == set()
 
 
 @every_page
 def test_every_file_of_the_repository_it_names_exists(page: Path) -> None:
     named = re.findall(r"`((?:config|docker|docs|mappers|streams|tests|topics)/[\w./-]+\w)`", page.read_text("utf-8"))
-    assert [each for each in named if "exampledoc" not in each and not (ROOT / each).exists()] == []
+    assert [item for item in named if "exampledoc" not in item and not (ROOT / item).exists()] == []
 
 
 def test_the_index_lists_every_page() -> None:
     index = (ROOT / "docs" / "README.md").read_text("utf-8")
-    others = {each.name for each in (ROOT / "docs").iterdir() if each.is_file()} - {"README.md"}
+    others = {path.name for path in (ROOT / "docs").iterdir() if path.is_file()} - {"README.md"}
     assert set(re.findall(r"^\| \[.+?\]\((.+?)\)", index, re.M)) == others
 
 
@@ -92,16 +94,16 @@ def test_the_runbook_names_log_lines_and_refusals_that_there_are() -> None:
     text, code = OPERATIONS.read_text("utf-8"), source("streams")
     reasons = re.findall(r"^\| 70 \| `(.+?)`", text, re.M)
     refusals = [
-        each for cell in re.findall(r"^\| [45]\d\d \| (.+?) \|", text, re.M) for each in re.findall(r"`(.+?)`", cell)
+        match for cell in re.findall(r"^\| [45]\d\d \| (.+?) \|", text, re.M) for match in re.findall(r"`(.+?)`", cell)
     ]
     assert len(reasons) >= 3
     assert len(refusals) >= 6
-    assert [each for each in (*reasons, *refusals) if f'"{each}"' not in code] == []
+    assert [reason for reason in (*reasons, *refusals) if f'"{reason}"' not in code] == []
 
 
 def test_its_code_table_is_one() -> None:
     tables = re.findall(r"^```yaml\n(.*?)^```", OPERATIONS.read_text("utf-8"), re.M | re.S)
-    assert [RowTable.model_validate(yaml.safe_load(each)).rows[0].source for each in tables] == [("Dermatología",)]
+    assert [RowTable.model_validate(yaml.safe_load(table)).rows[0].source for table in tables] == [("Dermatología",)]
 
 
 # Where it links to
@@ -110,13 +112,13 @@ def test_its_code_table_is_one() -> None:
 @pytest.mark.parametrize("page", [*PAGES, CHANGELOG], ids=shown_as)
 def test_every_link_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text("utf-8")))
-    assert [each for each in links if "://" not in each and not leads_somewhere(page, each)] == []
+    assert [link for link in links if "://" not in link and not leads_somewhere(page, link)] == []
 
 
 def test_every_alert_has_a_section() -> None:
     runbooks = re.findall(r"runbook: (\S+)", RULES.read_text("utf-8"))
     assert len(runbooks) >= 10
-    assert [each for each in runbooks if not leads_somewhere(ROOT / "x", each)] == []
+    assert [runbook for runbook in runbooks if not leads_somewhere(ROOT / "x", runbook)] == []
 
 
 def leads_somewhere(page: Path, link: str) -> bool:
@@ -192,7 +194,7 @@ def exists(words: list[str]) -> bool:
                 return word in ("--help", "-h")
         elif subcommands := getattr(command, "commands", None):
             names = word.split("|")
-            if not all(each in subcommands or each == "…" or each.isupper() for each in names):
+            if not all(item in subcommands or item == "…" or item.isupper() for item in names):
                 return False
             command = subcommands.get(names[0], command)
     return True
@@ -206,7 +208,7 @@ def application() -> Any:
     return typer.main.get_command(app)
 
 
-UsageError: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "UsageError")
+UsageError: Any = next(item for item in typer.BadParameter.__mro__ if item.__name__ == "UsageError")
 
 
 def parse(words: list[str]) -> None:

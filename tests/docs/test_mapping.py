@@ -75,9 +75,9 @@ def test_its_kinds_are_those_that_ids_are_made_of(monkeypatch: pytest.MonkeyPatc
     written = [(vendor, resource_type, kind) for vendor, resource_type, kind, _, _ in rows("4.5")]
     assert len(set(written)) == len(written)
     common = {(resource_type, kind) for vendor, resource_type, kind in written if vendor == "all"}
-    named = {each for each in written if each[0] != "all"}
-    assert {each for each in made if each[1:] not in common} == named
-    assert common <= {each[1:] for each in made}
+    named = {item for item in written if item[0] != "all"}
+    assert {item for item in made if item[1:] not in common} == named
+    assert common <= {item[1:] for item in made}
     for *_, number in rows("4.5"):
         assert number in sections(DOCUMENT)
 
@@ -90,7 +90,7 @@ def test_every_flag_is_named_and_exists() -> None:
     flags = set(tables.flags().flags)
     assert flags - code_words(text) == set()
     named = re.findall(r"[Ff]lags?((?: `[\w-]+`(?:,| and)?)+)", re.sub(r"\s+", " ", text))
-    assert {each for group in named for each in re.findall(r"`([\w-]+)`", group)} - flags == set()
+    assert {match for group in named for match in re.findall(r"`([\w-]+)`", group)} - flags == set()
 
 
 def test_every_setting_of_the_mapping_is_named_and_exists() -> None:
@@ -111,7 +111,7 @@ def test_every_event_type_is_named_in_its_vendors_section(vendor: str) -> None:
 def test_the_golden_cases_it_names_exist() -> None:
     named = re.findall(rf"`((?:{'|'.join(VENDORS)})/[\w-]+)`", section(""))
     assert len(named) > 60
-    assert [each for each in named if not (GOLDEN / f"{each}.in.json").exists()] == []
+    assert [item for item in named if not (GOLDEN / f"{item}.in.json").exists()] == []
 
 
 def test_the_tests_it_names_exist() -> None:
@@ -158,7 +158,7 @@ def test_its_dose_units_are_those_of_the_table() -> None:
         dose_class, unit, code = found[words]
         assert dose_class == row["means"]["dose_class"]
         assert unit == row["means"].get("unit", "as sent")
-        assert code.split(":")[0] == ("".join(each["code"] for each in row.get("codings", [])) or "none")
+        assert code.split(":")[0] == ("".join(coding["code"] for coding in row.get("codings", [])) or "none")
 
 
 def test_its_routes_and_forms_are_those_of_the_tables() -> None:
@@ -217,7 +217,7 @@ def test_codes_of_loinc_and_snomed_are_those_that_are_emitted() -> None:
     emitted = dict(codings("http://loinc.org")) | dict(codings("http://snomed.info/sct"))
     text = " ".join(section("").replace("`", "").split())
     displayed = [f'{code} "{display}"' for code, display in emitted.items() if display]
-    assert [each for each in displayed if each not in text] == []
+    assert [item for item in displayed if item not in text] == []
     assert len(emitted) > 15
     codes_of_loinc = {code for code, _ in codings("http://loinc.org")}
     assert {code for code in codes_of_loinc if not re.search(rf"(?<![\w.-]){code}(?![\w-])", text)} == set()
@@ -277,4 +277,4 @@ def test_its_dosage_is_that_of_the_sample() -> None:
         for output in golden("altibbi", "recommendation").run()[0].outputs
         if output.resource["resourceType"] == "MedicationRequest"
     ]
-    assert json.loads(block[1]) in [each["dosageInstruction"] for each in requests]
+    assert json.loads(block[1]) in [request["dosageInstruction"] for request in requests]

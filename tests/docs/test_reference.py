@@ -51,4 +51,4 @@ def test_every_error_code_of_the_contracts_is_in_the_code() -> None:
     codes = re.findall(r"`([a-z-]+)`", page.partition("Error codes of dead letters:")[2].partition("\n\n")[0])
     code = source("streams", "mappers")
     assert len(codes) >= 10
-    assert [each for each in codes if f'"{each}"' not in code] == []
+    assert [item for item in codes if f'"{item}"' not in code] == []

@@ -125,7 +125,7 @@ def tracked() -> tuple[str, ...]:
         text=True,
         check=True,
     ).stdout.splitlines()
-    return tuple(sorted(each for each in listed if (ROOT / each).is_file()))
+    return tuple(sorted(item for item in listed if (ROOT / item).is_file()))
 
 
 @cache
@@ -153,7 +153,7 @@ def located(citation: Citation) -> Path | None:
             return path
     if "/" in citation.document:
         return None
-    named = [each for each in tracked() if PurePosixPath(each).name == citation.document]
+    named = [item for item in tracked() if PurePosixPath(item).name == citation.document]
     return ROOT / named[0] if len(named) == 1 else None
 
 
@@ -162,7 +162,7 @@ def sections(path: Path) -> Mapping[str, str]:
     """Number of each numbered heading → the section's text, subsections included; ``""`` is the whole document."""
     text = path.read_text("utf-8")
     plain = re.sub(r"^```.*?^```$", lambda block: re.sub(r"^#", " ", block[0], flags=re.M), text, flags=re.M | re.S)
-    headings = [(len(each[1]), each[2], each.start()) for each in _HEADING.finditer(plain)]
+    headings = [(len(match[1]), match[2], match.start()) for match in _HEADING.finditer(plain)]
     found = {"": plain}
     for position, (level, title, start) in enumerate(headings):
         following = (at for depth, _, at in headings[position + 1 :] if depth <= level)
@@ -200,8 +200,8 @@ def test_every_citation_leads_to_a_section(document: str) -> None:
 
 def test_the_code_cites_the_specification() -> None:
     """The test above finds about as many citations as a plain search does."""
-    assert len([each for each in all_citations()["mapping.md"] if each.section]) > 200
-    assert {each.section for each in all_citations()["vendor-payloads.md"]} >= {
+    assert len([citation for citation in all_citations()["mapping.md"] if citation.section]) > 200
+    assert {citation.section for citation in all_citations()["vendor-payloads.md"]} >= {
         "1",
         "2.1",
         "2.2",
@@ -214,8 +214,8 @@ def test_the_code_cites_the_specification() -> None:
 
 @pytest.mark.parametrize("path", sorted(DESIGN.glob("*.md")), ids=lambda path: path.name)
 def test_sections_are_numbered_in_order(path: Path) -> None:
-    titles = [each[2] for each in _HEADING.finditer(sections(path)[""])]
-    numbers = [each[1] for each in (re.match(r"(\d+(?:\.\d+)*)\b", title) for title in titles) if each]
+    titles = [match[2] for match in _HEADING.finditer(sections(path)[""])]
+    numbers = [item[1] for item in (re.match(r"(\d+(?:\.\d+)*)\b", title) for title in titles) if item]
     assert len(set(numbers)) == len(numbers)
     assert numbers == sorted(numbers, key=lambda number: [int(part) for part in number.split(".")])
 
@@ -233,7 +233,7 @@ RFC 6901 §4, https://example.org/absent.md §3, nobody.md, mapping.md §9.1.1, 
 
 def test_what_is_not_there_is_found() -> None:
     found = [*citations("streams/x.py", SAMPLE)]
-    assert [str(each).partition(": ")[2] for each in found if wrong(each)] == [
+    assert [str(item).partition(": ")[2] for item in found if wrong(item)] == [
         "mapping.md §9.9",
         "mapping.md §77.1",
         f"{MAPPING} §16 point 13",
@@ -246,9 +246,9 @@ def test_what_is_not_there_is_found() -> None:
         'mapping.md §9.1.1 "Unfold"',
         "§4.4",
     ]
-    right = [str(each).partition(": ")[2] for each in found if not wrong(each)]
+    right = [str(item).partition(": ")[2] for item in found if not wrong(item)]
     assert {"mapping.md §1 rule 10", 'mapping.md §3.2 "fields"', f"{MAPPING} §8.1.5", f"{MAPPING} §16 point 12"} <= {
         *right
     }
-    assert not any(wrong(each) for each in citations("mappers/x.py", "(§4.4)"))
-    assert not any(wrong(each) for each in citations(MAPPING, "vendor-payloads.md §2.1, beside it §4.4"))
+    assert not any(wrong(citation) for citation in citations("mappers/x.py", "(§4.4)"))
+    assert not any(wrong(citation) for citation in citations(MAPPING, "vendor-payloads.md §2.1, beside it §4.4"))

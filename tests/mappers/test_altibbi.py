@@ -45,7 +45,10 @@ class Stored(InMemoryState):
 
     def apply(self, updates: Iterable[StateUpdate]) -> None:
         super().apply(
-            [each._replace(entry=Entry(each.entry.version, _through_json(each.entry.value))) for each in updates]
+            [
+                update._replace(entry=Entry(update.entry.version, _through_json(update.entry.value)))
+                for update in updates
+            ]
         )
 
 
@@ -61,8 +64,8 @@ def envelope(body: dict[str, Any], second: int = 0) -> Envelope:
 
 def run(envelopes: Iterable[Envelope]) -> list[Normalized]:
     memory, results = Stored(), []
-    for each in envelopes:
-        results.append(mapper()(each, memory))
+    for item in envelopes:
+        results.append(mapper()(item, memory))
         memory.apply(results[-1].state_updates)
     return results
 
@@ -88,12 +91,12 @@ def test_words_of_the_sdks_are_a_planned_encounter(word: str) -> None:
     at = "2023-06-15T09:38:50Z"
     first, then = run([envelope(status("new", word, at)), envelope(status(word, "in_progress", at), 1)])
     encounters = [
-        each.resource
+        output.resource
         for result in (first, then)
-        for each in result.outputs
-        if each.resource["resourceType"] == "Encounter"
+        for output in result.outputs
+        if output.resource["resourceType"] == "Encounter"
     ]
-    assert [each["status"] for each in encounters] == ["planned", "in-progress"]
+    assert [encounter["status"] for encounter in encounters] == ["planned", "in-progress"]
     assert not {"unmapped-status"} & {flag.code for result in (first, then) for flag in result.flags}
     assert [row["status"] for row in encounters[1]["statusHistory"]] == ["planned", "planned"]
     assert f'"valueString":"{word}"' in orjson.dumps(encounters[1]["statusHistory"][1]).decode()
@@ -109,7 +112,7 @@ def recommendation(*drugs: str, at: str | None) -> dict[str, Any]:
         "datetime": at,
         "data": {
             "icd10": {"symptom": names, "diagnosis": names},
-            "drug": {"fdaDrug": [each | {"dosage": at} for each in names]},
+            "drug": {"fdaDrug": [item | {"dosage": at} for item in names]},
             "lab": {"lab": names},
             "followUp": names,
             "postCallAnswer": [{"question": name, "answer": at} for name in drugs],
@@ -148,7 +151,7 @@ def test_ids_are_those_of_the_specification() -> None:
 
 
 def test_the_dosage_is_literally_that_of_the_specification() -> None:
-    made = {each["id"]: each for each in resources(BY_NAME["recommendation"].run()[0], "MedicationRequest")}
+    made = {resource["id"]: resource for resource in resources(BY_NAME["recommendation"].run()[0], "MedicationRequest")}
     gts = "http://terminology.hl7.org/CodeSystem/v3-GTSAbbreviation"
     assert made["3bc9c52f-3874-5e63-a92b-f3a83f21b196"]["dosageInstruction"] == [
         {
@@ -173,7 +176,7 @@ def test_the_dosage_is_literally_that_of_the_specification() -> None:
 def test_no_secret_leaves_or_is_remembered(case: Case) -> None:
     secrets = ("5528", "9EK1IhvLIwMC8rw5066cMVZXqs3", "9EK1IhvLIwMC8rw50jEaHIp3cEVRXqs3", "://example.org/")
     results = case.run()
-    said = json.dumps([shown(results), [[each.entry.value for each in result.state_updates] for result in results]])
+    said = json.dumps([shown(results), [[update.entry.value for update in result.state_updates] for result in results]])
     said += "".join((result.bundle.value.decode() if result.bundle else "") for result in results)
     assert [secret for secret in secrets if secret in said] == []
 
@@ -187,7 +190,7 @@ def test_statuses_make_one_encounter_in_any_order_with_retries() -> None:
         envelope(status(old, new, f"2023-06-15T10:0{minute}:00Z"), minute)
         for minute, (old, new) in enumerate(itertools.pairwise(["", *steps]))
     ]
-    assert len({each.event_key for each in events}) == 4
+    assert len({event.event_key for event in events}) == 4
     ends = {
         resources(run((*order, *order[::2]))[-1], "Encounter")[0]["status"]: None
         for order in itertools.permutations(events)
@@ -209,13 +212,13 @@ def test_a_child_that_the_latest_recommendation_left_out_says_so_in_any_order() 
     }
     last = [orjson.loads(value) for value, _ in stores[0].values()]
     drugs = {
-        each["medicationReference"]["display"]: (each["status"], "absent-from-latest-source" in tags(each))
-        for each in last
-        if each["resourceType"] == "MedicationRequest"
+        item["medicationReference"]["display"]: (item["status"], "absent-from-latest-source" in tags(item))
+        for item in last
+        if item["resourceType"] == "MedicationRequest"
     }
     assert drugs == {"A": ("unknown", True), "B": ("unknown", True), "C": ("active", False)}
-    conditions = [each for each in last if each["resourceType"] == "Condition"]
-    assert sorted("absent-from-latest-source" in tags(each) for each in conditions) == [False, True, True]
+    conditions = [item for item in last if item["resourceType"] == "Condition"]
+    assert sorted("absent-from-latest-source" in tags(condition) for condition in conditions) == [False, True, True]
 
 
 def test_the_encounter_keeps_both_status_and_diagnosis() -> None:
@@ -243,13 +246,13 @@ def logs(draw: st.DrawFn) -> tuple[list[Envelope], list[Envelope]]:
         st.builds(lambda drugs, at: recommendation(*drugs, at=at), st.sets(st.sampled_from("ABC")).map(sorted), times),
     )
     bodies = draw(st.lists(body, min_size=1, max_size=7, unique_by=orjson.dumps))
-    first = [envelope(each, second) for second, each in enumerate(bodies)]
+    first = [envelope(item, second) for second, item in enumerate(bodies)]
 
     def order() -> list[Envelope]:
         arrived = list(draw(st.permutations(first)))
-        for each in draw(st.lists(st.sampled_from(first), max_size=3)):
-            place = draw(st.integers(arrived.index(each) + 1, len(arrived)))
-            arrived.insert(place, replace(each, received_at=envelope({}, 90).received_at))
+        for item in draw(st.lists(st.sampled_from(first), max_size=3)):
+            place = draw(st.integers(arrived.index(item) + 1, len(arrived)))
+            arrived.insert(place, replace(item, received_at=envelope({}, 90).received_at))
         return arrived
 
     return order(), order()
@@ -279,8 +282,8 @@ def _references(value: Any) -> Iterable[str]:
             yield found
         value = list(value.values())
     if isinstance(value, list):
-        for each in value:
-            yield from _references(each)
+        for item in value:
+            yield from _references(item)
 
 
 # -- the ledger
@@ -300,7 +303,7 @@ def test_a_mapped_leaf_shows_in_the_output(case: Case, position: int, pointer: s
     normalize, before = case.normalizer(no_validation), case.envelope(case.events[position], position)
     body = _changed(before.body, pointer.split("/")[1:])
     after = replace(before, body=body)  # under the same event key
-    one, other = ([output.value for output in normalize(each, InMemoryState()).outputs] for each in (before, after))
+    one, other = ([output.value for output in normalize(item, InMemoryState()).outputs] for item in (before, after))
     assert one != other
 
 
@@ -328,8 +331,8 @@ def _source_paths(value: Any) -> Iterable[str]:
             yield value["valueString"]
         value = list(value.values())
     if isinstance(value, list):
-        for each in value:
-            yield from _source_paths(each)
+        for item in value:
+            yield from _source_paths(item)
 
 
 # -- code tables

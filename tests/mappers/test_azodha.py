@@ -88,7 +88,7 @@ def fold(events: list[dict[str, Any]]) -> bytes:
     normalize, memory, stored = case.normalizer(), InMemoryState(), b""
     for body in events:
         result = normalize(case.envelope(body), memory)
-        memory.apply([as_remembered(each) for each in result.state_updates])
+        memory.apply([as_remembered(update) for update in result.state_updates])
         for output in result.outputs:
             if output.resource["resourceType"] == "Appointment":
                 stored = output.value
@@ -138,8 +138,8 @@ def test_the_waiting_room_undoes_no_status_that_it_cannot_follow(status: str) ->
 )
 def test_a_field_means_the_same_wherever_it_stands(body: dict[str, Any]) -> None:
     appointment, reference = (
-        of_type(one({"eventName": "BookAppointment", **each}), "Appointment")[0]
-        for each in (body, {**PATIENT, **APPOINTMENT})
+        of_type(one({"eventName": "BookAppointment", **item}), "Appointment")[0]
+        for item in (body, {**PATIENT, **APPOINTMENT})
     )
     assert appointment == reference
 
@@ -273,5 +273,5 @@ def test_junk_anywhere_is_survived(case: Case) -> None:
             for new in (JUNK[number % len(JUNK)], JUNK[(number * 7 + 3) % len(JUNK)]):
                 body = rewritten(envelope.body, pointer, new)
                 result = normalize(replace(envelope, body=body, event_key=event_key(body)), InMemoryState())
-                assert [each for each in result.refusals if each.code == "resource-invalid"] == []
+                assert [refusal for refusal in result.refusals if refusal.code == "resource-invalid"] == []
                 assert result.outputs or result.outcome

@@ -81,8 +81,8 @@ def codings(result: Normalized) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     for output in result.outputs:
         concepts = [output.resource.get("code", {})] if output.resource["resourceType"] == "Condition" else []
-        concepts += [each["outcome"] for each in output.resource.get("prediction", ())]
-        found += [each for concept in concepts for each in concept.get("coding", ()) if "icd" in each["system"]]
+        concepts += [prediction["outcome"] for prediction in output.resource.get("prediction", ())]
+        found += [coding for concept in concepts for coding in concept.get("coding", ()) if "icd" in coding["system"]]
     return found
 
 
@@ -109,6 +109,6 @@ def test_white_space_is_no_part_of_the_key() -> None:
     made = []
     for code in ("L81.2", " L81.2 "):
         (result,) = Case("altibbi", "-", (altibbi(code=code),)).run()
-        made += [each.key for each in result.outputs if each.resource["resourceType"] == "Condition"]
+        made += [output.key for output in result.outputs if output.resource["resourceType"] == "Condition"]
     assert len(made) == 2
     assert len(set(made)) == 1

@@ -115,8 +115,8 @@ def patient(vendor: str, id: object) -> tuple[str, str]:
 )
 def test_an_id_has_one_form_for_every_vendor(vendor: str, sent: list[object], id: str) -> None:
     """Numbers are in shortest decimal form, never by way of a double; a text is as it was sent."""
-    assert {patient(vendor, each)[1] for each in sent} == {id}
-    assert len({patient(vendor, each) for each in sent}) == 1
+    assert {patient(vendor, item)[1] for item in sent} == {id}
+    assert len({patient(vendor, item) for item in sent}) == 1
     assert patient(vendor, id + "1") != patient(vendor, id)
 
 

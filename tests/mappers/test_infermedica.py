@@ -38,8 +38,8 @@ def test_a_thin_event_is_a_response_of_nobody() -> None:
 def test_an_enriched_event_is_all_but_a_diagnosis() -> None:
     result = golden("enriched-self-care").run()[0]
     assert of_type(result, "RiskAssessment")[0]["prediction"][0]["probabilityDecimal"] == 85.89
-    triage = [each for each in of_type(result, "Observation") if each["status"] == "preliminary"]
-    assert [each["valueCodeableConcept"]["coding"][0]["code"] for each in triage] == ["self_care"]
+    triage = [item for item in of_type(result, "Observation") if item["status"] == "preliminary"]
+    assert [item["valueCodeableConcept"]["coding"][0]["code"] for item in triage] == ["self_care"]
     assert not {"Condition", "Flag", "Task", "ServiceRequest", "AllergyIntolerance"} & set(types(result))
     assert types(result).count("Observation") == 3
 
@@ -72,7 +72,7 @@ def test_published_units_of_a_duration_are_coded(unit: str, code: str) -> None:
     (observation,) = of_type(
         one({**THIN, "summary": {"patient": {"id": "p"}, "present_symptoms": [symptom]}}), "Observation"
     )
-    assert [each["valueQuantity"] for each in observation["component"]] == [
+    assert [component["valueQuantity"] for component in observation["component"]] == [
         {"value": 3, "unit": unit, "system": "http://unitsofmeasure.org", "code": code}
     ]
 
@@ -106,6 +106,6 @@ def test_the_engine_is_an_author_and_labels_what_it_asserts() -> None:
     assert labelled == {"RiskAssessment", "Observation"}
     (provenance,) = of_type(result, "Provenance")
     authors = [agent["who"]["reference"] for agent in provenance["agent"] if "author" in json.dumps(agent["type"])]
-    engines = [f"Device/{each['id']}" for each in of_type(result, "Device") if "version" not in each]
+    engines = [f"Device/{item['id']}" for item in of_type(result, "Device") if "version" not in item]
     assert authors == engines
     assert len(engines) == 1

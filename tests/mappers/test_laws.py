@@ -164,7 +164,7 @@ def test_any_order_of_arrival_ends_in_the_same_store(case: Case) -> None:
     for seed in range(12):
         shuffled = list(events)
         random.Random(seed).shuffle(shuffled)
-        redelivered = [each for envelope in shuffled for each in (envelope, envelope)] if seed % 2 else shuffled
+        redelivered = [item for envelope in shuffled for item in (envelope, envelope)] if seed % 2 else shuffled
         assert final_store(case, redelivered) == expected, f"order of seed {seed}"
 
 

@@ -107,7 +107,7 @@ def test_a_bundle_has_the_drugs_of_earlier_recommendations(order: tuple[int, int
         for request in of_type(made, "MedicationRequest"):
             assert request["medicationReference"]["reference"] in made
     latest = made_by(*(events[position] for position in order))[order.index(1)]
-    absent = [each for each in of_type(latest, "MedicationRequest") if each["status"] == "unknown"]
+    absent = [item for item in of_type(latest, "MedicationRequest") if item["status"] == "unknown"]
     assert len(absent) == (1 if order == (0, 1) else 0)
 
 

@@ -24,7 +24,7 @@ def only(name: str) -> Normalized:
 
 
 def resources(result: Normalized, resource_type: str) -> list[dict[str, Any]]:
-    return [each.resource for each in result.outputs if each.resource["resourceType"] == resource_type]
+    return [output.resource for output in result.outputs if output.resource["resourceType"] == resource_type]
 
 
 def test_every_published_event_type_has_a_mapping() -> None:
@@ -35,7 +35,7 @@ def test_every_published_event_type_has_a_mapping() -> None:
 
 def test_consultation_sample_makes_the_resources_of_the_specification() -> None:
     result = only("consultation")
-    assert Counter(each.resource["resourceType"] for each in result.outputs) == {
+    assert Counter(output.resource["resourceType"] for output in result.outputs) == {
         "Organization": 1,
         "Device": 1,
         "Practitioner": 1,
@@ -57,7 +57,7 @@ def test_consultation_sample_makes_the_resources_of_the_specification() -> None:
 
 
 def test_ids_are_those_of_the_test_vectors() -> None:
-    made = {each.key for each in only("consultation").outputs}
+    made = {output.key for output in only("consultation").outputs}
     assert {
         "Patient/78a9d77f-7aa6-59a9-a9a6-9d7b822e83bd",
         "Practitioner/c8ab06d6-a58c-583d-a1ed-d0e494ec0af3",
@@ -85,7 +85,7 @@ def test_period_follows_the_source_time_zone(case: str, start: str, end: str, fl
 
 def test_report_sample_makes_six_resources_without_an_author() -> None:
     result = only("report_sent")
-    made = [each.resource["resourceType"] for each in result.outputs]
+    made = [output.resource["resourceType"] for output in result.outputs]
     assert sorted(made) == ["Communication", "Composition", "Device", "Organization", "Patient", "Provenance"]
     (composition,) = resources(result, "Composition")
     (author,) = composition["author"]
@@ -175,9 +175,9 @@ def test_substances_are_names_or_objects_with_a_name(substances: Any, names: lis
     }
     (result,) = Case("mediquo", "-", ({"type": "patient_consultation_finished", "payload": payload},)).run()
     made = resources(result, "MedicationRequest")
-    drugs = {f"Medication/{each['id']}": each["code"]["text"] for each in resources(result, "Medication")}
-    assert sorted(_drug(each, drugs) for each in made) == names
-    tagged = [each for each in made if "value-unreadable" in {tag["code"] for tag in each["meta"]["tag"]}]
+    drugs = {f"Medication/{resource['id']}": resource["code"]["text"] for resource in resources(result, "Medication")}
+    assert sorted(_drug(item, drugs) for item in made) == names
+    tagged = [item for item in made if "value-unreadable" in {tag["code"] for tag in item["meta"]["tag"]}]
     assert len(tagged) == unreadable
 
 
@@ -196,21 +196,23 @@ def test_the_record_is_the_same_in_all_events() -> None:
     records = []
     for event in case.events:
         (result,) = replace(case, events=(event,)).run()
-        made = [each for resource_type in types for each in resources(result, resource_type)]
-        records.append({each["id"]: {k: v for k, v in each.items() if k not in timed} for each in made})
-        assert all(each["encounter"] for each in made if each["resourceType"] in types[3:])
+        made = [resource for resource_type in types for resource in resources(result, resource_type)]
+        records.append({item["id"]: {k: v for k, v in item.items() if k not in timed} for item in made})
+        assert all(item["encounter"] for item in made if item["resourceType"] in types[3:])
     created, rescheduled, finished, cancelled, no_show = records
     assert len(created) == 6
     assert created == rescheduled == finished == cancelled
     assert no_show.items() < created.items()
-    assert {each["resourceType"] for each in no_show.values()} == set(types[:3])
+    assert {item["resourceType"] for item in no_show.values()} == set(types[:3])
 
 
 @pytest.mark.parametrize("case", MEDIQUO.values(), ids=MEDIQUO.keys())
 def test_room_addresses_are_nowhere(case: Case) -> None:
     """Neither in what leaves nor in what is remembered, also where everything else was refused."""
     for result in case.run():
-        written = b"".join(each.value for each in result.outputs) + (result.outcome.value if result.outcome else b"")
+        written = b"".join(output.value for output in result.outputs) + (
+            result.outcome.value if result.outcome else b""
+        )
         assert b"TOP-SECRET" not in written
         assert "TOP-SECRET" not in repr((result.state_updates, result.refusals, result.ledger))
 
@@ -221,7 +223,7 @@ def test_what_the_ledger_calls_mapped_is_in_the_output(case: Case) -> None:
     normalize = case.normalizer(no_validation)
 
     def outputs(envelope: Envelope) -> list[bytes]:
-        return [each.value for each in normalize(envelope, InMemoryState()).outputs]
+        return [output.value for output in normalize(envelope, InMemoryState()).outputs]
 
     unseen = []
     for envelope in case.envelopes():
@@ -239,7 +241,7 @@ def test_what_the_ledger_calls_kept_is_in_the_output(case: Case) -> None:
     lost = []
     for envelope in case.envelopes():
         result = normalize(envelope, InMemoryState())
-        paths = set(_source_paths([each.resource for each in result.outputs]))
+        paths = set(_source_paths([output.resource for output in result.outputs]))
         kept = {leaf.pointer for leaf in result.ledger if leaf.treatment == "kept"} if result.outputs else set()
         lost += sorted(kept - paths)
     assert lost == []
@@ -259,10 +261,10 @@ def _changed(envelope: Envelope, pointer: str) -> Envelope:
 def _source_paths(value: Any) -> Iterator[str]:
     """Every ``path`` of a source-data or source-value extension below ``value``."""
     if isinstance(value, list):
-        for each in value:
-            yield from _source_paths(each)
+        for item in value:
+            yield from _source_paths(item)
     elif isinstance(value, dict):
         if value.get("url") == "path":
             yield value["valueString"]
-        for each in value.values():
-            yield from _source_paths(each)
+        for item in value.values():
+            yield from _source_paths(item)

@@ -72,7 +72,7 @@ def test_an_object_with_numbers_for_keys_is_the_list(case: Case) -> None:
         pointers = {at for flag in result.flags for at in flag.at if at.startswith("/")}
         missing = {at for flag in expected.flags for at in flag.at}
         assert [at for at in pointers - missing if value_at(envelope.body, at.rpartition("/")[0]) is None] == []
-        assert [each.code for each in expected.refusals] == [each.code for each in result.refusals]
+        assert [refusal.code for refusal in expected.refusals] == [refusal.code for refusal in result.refusals]
         assert [path for path in result.schema_drift if any(map(str.isdecimal, path.split("/")))] == []
 
 

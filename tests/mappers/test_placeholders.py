@@ -123,7 +123,7 @@ def test_any_other_word_is_an_id(vendor: str, value: object) -> None:
 @pytest.mark.parametrize("vendor", PATIENTS)
 def test_what_is_around_an_id_makes_no_other_patient(vendor: str, sent: str) -> None:
     body, pointer = PATIENTS[vendor]
-    named = [Case(vendor, "ids", (with_value(body, pointer, each),)) for each in ("p-1", sent)]
+    named = [Case(vendor, "ids", (with_value(body, pointer, item),)) for item in ("p-1", sent)]
     assert raw_key(named[1].envelopes()[0]) == raw_key(named[0].envelopes()[0])
     patients = [
         [output.value for output in case.run()[0].outputs if output.key.startswith("Patient/")] for case in named
@@ -162,7 +162,7 @@ OTHER_KINDS = [
 
 
 @pytest.mark.parametrize("value", ["undefined", 0, "none", "00000000-0000-0000-0000-000000000000"], ids=repr)
-@pytest.mark.parametrize(("vendor", "body", "pointer", "refused"), OTHER_KINDS, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(("vendor", "body", "pointer", "refused"), OTHER_KINDS, ids=lambda kind: str(kind)[:40])
 def test_a_placeholder_is_no_id_of_any_other_kind(
     vendor: str, body: dict[str, Any], pointer: str, refused: str | None, value: object
 ) -> None:
@@ -182,8 +182,8 @@ def test_items_with_placeholder_ids_are_known_by_their_names() -> None:
     body = with_value(with_value(VISIT, "/payload/patient/allergies", history), "/payload/prescriptions", prescriptions)
     result = run("mediquo", body)
     made = [output.resource for output in result.outputs if output.resource["resourceType"] == "AllergyIntolerance"]
-    assert sorted(each["code"]["text"] for each in made) == ["Penicilina", "Polen"]
-    assert not any("identifier" in each for each in made)
+    assert sorted(item["code"]["text"] for item in made) == ["Penicilina", "Polen"]
+    assert not any("identifier" in item for item in made)
     [request] = [output.resource for output in result.outputs if output.resource["resourceType"] == "MedicationRequest"]
     assert "groupIdentifier" not in request
     assert flagged(result) == {

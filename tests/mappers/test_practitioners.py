@@ -90,7 +90,7 @@ def test_any_order_ends_in_the_same_practitioner(name: str) -> None:
     vendor, bodies, expected = CASES[name]
     lasts = set()
     for order in permutations(bodies):
-        for sent in (order, [each for body in order for each in (body, body)]):
+        for sent in (order, [item for body in order for item in (body, body)]):
             last = practitioners(vendor, [*sent])[-1]
             assert {member: last[member] for member in expected} == expected
             lasts.add(orjson.dumps(last))

@@ -31,10 +31,10 @@ def allowed(finding: Finding, resource: dict[str, Any], narratives: bool = False
     """Whether the mappings may leave the finding; ``narratives``: the tenant has switched them on (mapping.md §13)."""
     match finding.severity, finding.rule:
         case "warning", "con-3":
-            return all("clinicalStatus" not in each for each in _subjects(finding, resource))
+            return all("clinicalStatus" not in subject for subject in _subjects(finding, resource))
         case "warning", "dom-6":
             return not narratives and all(
-                each["resourceType"] != "Composition" for each in _subjects(finding, resource)
+                subject["resourceType"] != "Composition" for subject in _subjects(finding, resource)
             )
         case "warning", "code-not-found":
             code = _CODE_NOT_FOUND.fullmatch(finding.message)
@@ -56,12 +56,14 @@ def _is_valueless(finding: Finding, resource: dict[str, Any]) -> bool:
     """Whether what counts as missing is a required code without a value that says why (mapping.md §5.2)."""
     subjects = _subjects(finding, resource)
     name = finding.path.rpartition(".")[2]
-    return finding.path in codes() and bool(subjects) and all(_says_why(each.get(f"_{name}")) for each in subjects)
+    return (
+        finding.path in codes() and bool(subjects) and all(_says_why(subject.get(f"_{name}")) for subject in subjects)
+    )
 
 
 def _says_why(extended: Any) -> bool:
     return isinstance(extended, dict) and any(
-        each["url"] == DATA_ABSENT_REASON and each["valueCode"] for each in extended.get("extension", ())
+        extension["url"] == DATA_ABSENT_REASON and extension["valueCode"] for extension in extended.get("extension", ())
     )
 
 
@@ -71,15 +73,15 @@ def _subjects(finding: Finding, resource: dict[str, Any]) -> list[dict[str, Any]
         return [_at(finding.path, resource)]
     resource_type = finding.path.partition(".")[0]
     return [
-        each for each in _resources(resource) if each["resourceType"] == resource_type and each.get("id") == finding.id
+        item for item in _resources(resource) if item["resourceType"] == resource_type and item.get("id") == finding.id
     ]
 
 
 def _resources(resource: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The resource, and those in it."""
     yield resource
-    for each in resource.get("contained", ()):
-        yield from _resources(each)
+    for contained in resource.get("contained", ()):
+        yield from _resources(contained)
     for entry in resource.get("entry", ()) if resource["resourceType"] == "Bundle" else ():
         yield from _resources(entry["resource"])
 
@@ -92,7 +94,7 @@ def _at(path: str, resource: dict[str, Any]) -> Any:
         assert parts is not None, path
         name, position = parts["name"], parts["position"]
         if position == "x":
-            name = next(each for each in value if re.match(f"{name}[A-Z]", each))
+            name = next(item for item in value if re.match(f"{name}[A-Z]", item))
         value = value[name]
         if position and position != "x":
             value = value[int(position)]

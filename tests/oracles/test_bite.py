@@ -24,7 +24,7 @@ COMPOSITION = {
     "title": "Report",
     "text": TEXT,
 }
-UNTOLD = {name: each for name, each in COMPOSITION.items() if name != "text"}
+UNTOLD = {name: item for name, item in COMPOSITION.items() if name != "text"}
 TASK = {"resourceType": "Task", "id": "t", "intent": "order", "text": TEXT}
 OBSERVATION = {"resourceType": "Observation", "status": "final", "code": {"text": "Weight"}, "text": TEXT}
 RESOLVED = {"coding": [{"system": f"{TERMINOLOGY}/condition-clinical", "code": "resolved"}]}
@@ -40,8 +40,8 @@ PROBLEM = code(f"{TERMINOLOGY}/condition-category", "problem-list-item")
 
 def transaction(*resources: dict[str, Any]) -> dict[str, Any]:
     entries = [
-        {"fullUrl": f"{BASE}/{position}", "resource": each, "request": {"method": "PUT", "url": "Type/id"}}
-        for position, each in enumerate(resources)
+        {"fullUrl": f"{BASE}/{position}", "resource": resource, "request": {"method": "PUT", "url": "Type/id"}}
+        for position, resource in enumerate(resources)
     ]
     return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 
@@ -107,10 +107,10 @@ BAD: dict[str, list[tuple[dict[str, Any], str, str]]] = {
 @pytest.mark.usefixtures("oracles")
 @pytest.mark.parametrize("name", ORACLES)
 def test_an_oracle_reports_what_it_is_there_for(name: str) -> None:
-    judged = ORACLES[name]([orjson.dumps(each) for each in [*GOOD, *(each for each, _, _ in BAD[name])]])
+    judged = ORACLES[name]([orjson.dumps(entry) for entry in [*GOOD, *(item for item, _, _ in BAD[name])]])
     assert judged[: len(GOOD)] == [[] for _ in GOOD]
     for (resource, rule, path), findings in zip(BAD[name], judged[len(GOOD) :], strict=True):
-        said = [(f"{each.severity} {each.rule}", each.path) for each in findings]
+        said = [(f"{finding.severity} {finding.rule}", finding.path) for finding in findings]
         assert (rule, path) in said, resource
 
 

@@ -58,7 +58,7 @@ def code(drug: Resource) -> str:
 
 
 def substance(drug: Resource) -> str:
-    return "".join(str(each["itemCodeableConcept"]["text"]) for each in drug.get("ingredient", ()))
+    return "".join(str(ingredient["itemCodeableConcept"]["text"]) for ingredient in drug.get("ingredient", ()))
 
 
 @pytest.mark.parametrize(("parameter", "text_of"), [("code", code), ("ingredient-code", substance)])
@@ -66,11 +66,11 @@ def test_every_prescription_is_found_by_the_beginning_of_its_drugs_name(
     sent: tuple[EhrServer, dict[str, Resource]], parameter: str, text_of: Callable[[Resource], str]
 ) -> None:
     server, latest = sent
-    requests = [each for each in latest.values() if each["resourceType"] == "MedicationRequest"]
-    referring = [each for each in requests if "medicationReference" in each]
-    texts = {each["id"]: text_of(latest[each["medicationReference"]["reference"]]) for each in referring}
+    requests = [item for item in latest.values() if item["resourceType"] == "MedicationRequest"]
+    referring = [request for request in requests if "medicationReference" in request]
+    texts = {item["id"]: text_of(latest[item["medicationReference"]["reference"]]) for item in referring}
     named = {id: text for id, text in texts.items() if text}
-    assert {vendor(each) for each in referring if each["id"] in named} == {"altibbi", "mediquo"}
+    assert {vendor(item) for item in referring if item["id"] in named} == {"altibbi", "mediquo"}
     for beginning in {text[:BEGINNING] for text in named.values()}:
         wanted = {id for id, text in named.items() if text.casefold().startswith(beginning.casefold())}
         assert wanted <= {*found(server, **{f"medication.{parameter}:text": beginning})}, beginning
@@ -82,9 +82,9 @@ def test_a_prescription_whose_drug_stays_with_the_patient_is_found_by_its_own_te
 ) -> None:
     server, latest = sent
     texts = {
-        each["id"]: concept["text"]
-        for each in latest.values()
-        if each["resourceType"] == "MedicationRequest" and (concept := each.get("medicationCodeableConcept"))
+        item["id"]: concept["text"]
+        for item in latest.values()
+        if item["resourceType"] == "MedicationRequest" and (concept := item.get("medicationCodeableConcept"))
     }
     assert len(texts) >= 5
     for id, text in texts.items():
@@ -94,6 +94,6 @@ def test_a_prescription_whose_drug_stays_with_the_patient_is_found_by_its_own_te
 def test_equal_drugs_are_one_resource_of_one_version(sent: tuple[EhrServer, dict[str, Resource]]) -> None:
     """Whatever number of Bundles held it: the server has never seen another content under the id."""
     server, latest = sent
-    drugs = [key for key, each in latest.items() if each["resourceType"] == "Medication"]
+    drugs = [key for key, item in latest.items() if item["resourceType"] == "Medication"]
     assert drugs
     assert {server.send("GET", key).body["meta"]["versionId"] for key in drugs} == {"1"}

@@ -19,14 +19,14 @@ SLOW = ("azodha", "mediquo")
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "vendor", [pytest.param(each, marks=pytest.mark.long if each in SLOW else ()) for each in VENDORS]
+    "vendor", [pytest.param(item, marks=pytest.mark.long if item in SLOW else ()) for item in VENDORS]
 )
 def test_every_output_passes_every_oracle(vendor: str) -> None:
     made = generated(vendor)
     mapped = [event for event in vendor_mapping(vendor).events if not outcomes_only(made[event])]
     assert {event for event in mapped if alone(made[event]) < PER_MAPPING} == set()
-    mutants = sorted({each for samples in made.values() for each in samples}, key=lambda each: each.value)
-    bundles, others = ([each for each in mutants if each.is_bundle is wanted] for wanted in (True, False))
+    mutants = sorted({sample for samples in made.values() for sample in samples}, key=lambda item: item.value)
+    bundles, others = ([mutant for mutant in mutants if mutant.is_bundle is wanted] for wanted in (True, False))
     samples = [*golden(vendor), *others, *bundles[::5]]  # what a Bundle holds is judged alone already
     with ThreadPoolExecutor(len(ORACLES)) as asked:  # two of them are processes
         objections = asked.map(lambda oracle: list(_objections(oracle, samples)), ORACLES.values())
@@ -36,7 +36,7 @@ def test_every_output_passes_every_oracle(vendor: str) -> None:
 @pytest.mark.parametrize("oracle", ORACLES.values(), ids=ORACLES)
 def test_a_broken_output_is_objected_to(oracle: Oracle) -> None:
     sample = next(
-        each for each in sorted(golden("altibbi"), key=lambda each: each.value) if b'"Encounter"' in each.value
+        entry for entry in sorted(golden("altibbi"), key=lambda item: item.value) if b'"Encounter"' in entry.value
     )
     broken = orjson.loads(sample.value) | {"status": "done", "class": [], "state": "x"}
     assert list(_objections(oracle, [sample])) == []
@@ -44,7 +44,7 @@ def test_a_broken_output_is_objected_to(oracle: Oracle) -> None:
 
 
 def _objections(oracle: Oracle, samples: list[Sample]) -> Iterator[tuple[Finding, str]]:
-    for sample, findings in zip(samples, oracle([each.value for each in samples]), strict=True):
+    for sample, findings in zip(samples, oracle([item.value for item in samples]), strict=True):
         resource = orjson.loads(sample.value)
         for finding in findings:
             if not allowed(finding, resource, sample.narratives):

@@ -33,7 +33,7 @@ def test_runs_that_start_at_once_install_once(tmp_path: Path, monkeypatch: pytes
     calls = machine(tmp_path, monkeypatch, code=0)
     with ThreadPoolExecutor(4) as runs:
         found = set(runs.map(lambda _: node_modules(), range(4)))
-    assert [each.is_dir() for each in found] == [True]
+    assert [item.is_dir() for item in found] == [True]
     assert calls.read_text().split() == ["ci", "package-lock.json", "package.json"]
 
 
@@ -43,7 +43,7 @@ def test_what_npm_says_is_in_the_reason_and_nothing_half_made_stays(
     machine(tmp_path, monkeypatch, code=1)
     with pytest.raises(Unavailable, match="no such package"):
         node_modules()
-    assert [each.name for each in (tmp_path / "cache").iterdir()] == ["lock"]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
 
 
 def test_without_node_or_npm_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +68,9 @@ def test_what_is_skipped_at_home_fails_in_ci(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_versions_are_exact_and_no_registry_is_named() -> None:
     manifest, lock = (json.loads(path.read_text("utf-8")) for path in MANIFESTS)
-    installed = {name: each for name, each in lock["packages"].items() if name}
+    installed = {name: package for name, package in lock["packages"].items() if name}
     assert manifest["dependencies"] == {
         name: installed[f"node_modules/{name}"]["version"] for name in manifest["dependencies"]
     }
-    assert all("integrity" in each or each.get("inBundle") for each in installed.values())
-    assert not any("resolved" in each for each in installed.values())
+    assert all("integrity" in item or item.get("inBundle") for item in installed.values())
+    assert not any("resolved" in item for item in installed.values())

@@ -45,17 +45,21 @@ def check(bundle: dict[str, Any]) -> set[str]:
 def test_a_bundle_holds_what_its_event_made_and_all_that_is_referred_to(case: Case) -> None:
     there: set[str] = set()
     for result, bundle in transactions(case.run()):
-        assert [entry["resource"] for entry in bundle["entry"]] == [orjson.loads(each.value) for each in result.outputs]
+        assert [entry["resource"] for entry in bundle["entry"]] == [
+            orjson.loads(output.value) for output in result.outputs
+        ]
         there |= check(bundle)
         assert set(references(bundle)) - there == set(), "neither in the Bundle nor in one before it"
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_a_bundle_of_a_mutated_event_is_a_transaction(vendor: str) -> None:
-    bundles = {each.value for samples in generated(vendor, least=30).values() for each in samples if each.is_bundle}
+    bundles = {
+        sample.value for samples in generated(vendor, least=30).values() for sample in samples if sample.is_bundle
+    }
     assert len(bundles) > 5
-    for each in bundles:
-        check(orjson.loads(each))
+    for bundle in bundles:
+        check(orjson.loads(bundle))
 
 
 def references(value: Any) -> Iterator[str]:
@@ -65,5 +69,5 @@ def references(value: Any) -> Iterator[str]:
         if isinstance(found, str) and not found.startswith("#"):
             yield found
         value = list(value.values())
-    for each in value if isinstance(value, list) else ():
-        yield from references(each)
+    for item in value if isinstance(value, list) else ():
+        yield from references(item)

@@ -45,7 +45,7 @@ def npm_fhir(resources: Sequence[bytes]) -> list[list[Finding]]:
 
 def json_schema(resources: Sequence[bytes]) -> list[list[Finding]]:
     """``fhir.schema.json`` of R4 4.0.1, asked for the definition of each resource's type: its errors say where."""
-    return [_schema_findings(orjson.loads(each)) for each in resources]
+    return [_schema_findings(orjson.loads(resource)) for resource in resources]
 
 
 ORACLES: dict[str, Oracle] = {"medplum": medplum, "fhir": npm_fhir, "json-schema": json_schema}
@@ -55,14 +55,14 @@ def _node(script: str, resources: Sequence[bytes]) -> list[list[Finding]]:
     packages = node_modules()
     done = subprocess.run(
         ["node", str(Path(__file__).with_name(script))],
-        input=b"".join(each + b"\n" for each in resources),
+        input=b"".join(resource + b"\n" for resource in resources),
         capture_output=True,
         env={**os.environ, "NODE_PATH": str(packages)},
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, f"{script} ended with {done.returncode}:\n{done.stderr.decode()[-2000:]}"
-    found = [[Finding(**each) for each in orjson.loads(line)] for line in done.stdout.splitlines()]
+    found = [[Finding(**load) for load in orjson.loads(line)] for line in done.stdout.splitlines()]
     assert len(found) == len(resources), f"{script} judged {len(found)} of {len(resources)} resources"
     return found
 

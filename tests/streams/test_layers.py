@@ -41,9 +41,9 @@ def imported(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: a relative import"
-            names = [f"{node.module}.{each.name}" for each in node.names]
+            names = [f"{node.module}.{name.name}" for name in node.names]
         elif isinstance(node, ast.Import):
-            names = [each.name for each in node.names]
+            names = [name.name for name in node.names]
         else:
             continue
         yield from (name for name in names if name.startswith("fhirline."))

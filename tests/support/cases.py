@@ -93,7 +93,7 @@ def shown(results: list[Normalized]) -> list[dict[str, Any]]:
         {
             "resources": [orjson.loads(output.value) for output in result.outputs],
             "outcome": orjson.loads(result.outcome.value) if result.outcome else None,
-            "refusals": [f"{each.code} {each.resource_type}" for each in result.refusals],
+            "refusals": [f"{refusal.code} {refusal.resource_type}" for refusal in result.refusals],
         }
         for result in results
     ]

@@ -99,7 +99,7 @@ class FaultProxy:
             requests = [entry["request"] for entry in orjson.loads(body)["entry"]]
             self.largest = max(self.largest, len(requests))
             self.headers = dict(request.headers)
-            self.tried |= {each["url"] for each in requests if each["method"] == "PUT"}
+            self.tried |= {item["url"] for item in requests if item["method"] == "PUT"}
         fault = self.faults.popleft() if request.method == "POST" and not path and self.faults else None
         if isinstance(fault, int):
             self.answered[str(fault)] += 1
@@ -110,7 +110,7 @@ class FaultProxy:
             entries = [{"response": {"status": "429 Too Many Requests"}} for _ in orjson.loads(body)["entry"]]
             return web.json_response({"resourceType": "Bundle", "type": "transaction-response", "entry": entries})
         if request.method == "POST" and not path:
-            self.put |= {each["url"] for each in requests if each["method"] == "PUT"}
+            self.put |= {item["url"] for item in requests if item["method"] == "PUT"}
         headers = {name: value for name, value in request.headers.items() if name.lower() not in OF_THE_CONNECTION}
         async with self._session.request(
             request.method, f"{self._server}/{path}".rstrip("/"), data=body or None, headers=headers

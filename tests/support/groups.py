@@ -12,6 +12,6 @@ def committed(settings: Settings, group: str, topic: str) -> dict[int, int]:
     consumer = Consumer(librdkafka(settings, **{"group.id": group, "enable.auto.commit": False}))
     try:
         asked = [TopicPartition(topic, number) for number in range(settings.partitions)]
-        return {each.partition: each.offset for each in consumer.committed(asked, LIMIT) if each.offset >= 0}
+        return {item.partition: item.offset for item in consumer.committed(asked, LIMIT) if item.offset >= 0}
     finally:
         consumer.close()

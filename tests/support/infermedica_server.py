@@ -138,10 +138,10 @@ class InfermedicaServer:
 
     def complete(self, *survey_ids: str, patient: str | None = "patient-{}") -> None:
         """Finished surveys, each of a patient of its own; None: of a patient without an id."""
-        for each in survey_ids:
-            self.surveys[each] = "completed"
+        for item in survey_ids:
+            self.surveys[item] = "completed"
             if patient is not None:
-                self.patients[each] = patient.format(each)
+                self.patients[item] = patient.format(item)
 
     def fail(self, survey_id: str, result: str, *faults: Fault) -> None:
         self.faults[f"/api/v2/surveys/{survey_id}/{result}"].extend(faults)
@@ -149,11 +149,11 @@ class InfermedicaServer:
     def asked(self, path: str) -> int:
         """How often a path was asked for."""
         with self._changed:
-            return sum(each == path for _, each, _ in self.requests)
+            return sum(request == path for _, request, _ in self.requests)
 
     def wait_until_asked(self, path: str, times: int = 1, timeout: float = LIMIT) -> None:
         def enough() -> bool:
-            return sum(each == path for _, each, _ in self.requests) >= times
+            return sum(request == path for _, request, _ in self.requests) >= times
 
         with self._changed:
             assert self._changed.wait_for(enough, timeout), f"{path} was not asked for {times} times"
@@ -240,14 +240,14 @@ class InfermedicaServer:
         sent = await request.json()
         if set(sent) != {"url", "authorization_token", "subscribed_events"}:
             return refusal(400, "url, authorization_token and subscribed_events are required")
-        if any(each.url == sent["url"] for each in self.webhooks.values()):
+        if any(webhook.url == sent["url"] for webhook in self.webhooks.values()):
             return refusal(409, f"A webhook of this url exists (token {sent['authorization_token']})")
         made = Webhook(str(uuid.uuid4()), **sent)
         self.webhooks[made.id] = made
         return web.json_response(made.shown(token=True))
 
     async def _list(self, _: web.Request) -> web.Response:
-        return web.json_response([each.shown(self.echo_tokens) for each in self.webhooks.values()])
+        return web.json_response([webhook.shown(self.echo_tokens) for webhook in self.webhooks.values()])
 
     async def _show(self, request: web.Request) -> web.Response:
         found = self.webhooks.get(request.match_info["id"])

@@ -59,7 +59,9 @@ def stored(bootstrap: str, vendor: str) -> list[Message]:
         topic = consumer.list_topics(raw_topic(vendor), timeout=LIMIT).topics[raw_topic(vendor)]
         from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
-        consumer.assign([TopicPartition(raw_topic(vendor), each, OFFSET_BEGINNING) for each in topic.partitions])
+        consumer.assign(
+            [TopicPartition(raw_topic(vendor), partition, OFFSET_BEGINNING) for partition in topic.partitions]
+        )
         found, left = [], set(topic.partitions)
         while left:
             message = consumer.poll(LIMIT)
@@ -77,7 +79,7 @@ def stored(bootstrap: str, vendor: str) -> list[Message]:
 
 def record_of(bootstrap: str, vendor: str, event_key: str) -> Message:
     """The one record of an event."""
-    [found] = [each for each in stored(bootstrap, vendor) if text_headers(each)["event-key"] == event_key]
+    [found] = [item for item in stored(bootstrap, vendor) if text_headers(item)["event-key"] == event_key]
     return found
 
 

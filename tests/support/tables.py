@@ -170,7 +170,7 @@ def expected(settings: Settings) -> dict[str, Rows]:
             newest[record.topic, record.key or b""] = record
             if record.value is not None:
                 events_of[record.key or b""] = _event(record)
-    erased = {events_of[key] for (topic, key), each in newest.items() if "Prov" in topic and each.value is None}
+    erased = {events_of[key] for (topic, key), item in newest.items() if "Prov" in topic and item.value is None}
     living = [
         (record, orjson.loads(record.value))
         for (topic, _), record in newest.items()

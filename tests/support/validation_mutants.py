@@ -215,7 +215,7 @@ def wrong_choice(resource: Resource, drawn: random.Random, _: Any) -> bool:
     if place is None:
         return False
     into, name = place
-    head = next(each for each in heads if name.startswith(each))
+    head = next(item for item in heads if name.startswith(item))
     others = {"String": "x", "Boolean": True, "Integer": 3, "DateTime": "2024", "CodeableConcept": {"text": "x"}}
     other = drawn.choice(list(others))
     into[head + other] = others[other]

@@ -337,7 +337,7 @@ def samples() -> list[dict[str, Any]]:
 
 def sample(resource_type: str) -> dict[str, Any]:
     """A fresh copy of the sample of a type."""
-    return next(each for each in samples() if each["resourceType"] == resource_type)
+    return next(item for item in samples() if item["resourceType"] == resource_type)
 
 
 def goldens() -> list[dict[str, Any]]:
@@ -352,6 +352,6 @@ def _goldens() -> Iterator[dict[str, Any]]:
             if event["outcome"]:
                 yield event["outcome"]
             if event["resources"]:
-                keys = [f"{each['resourceType']}/{each['id']}" for each in event["resources"]]
+                keys = [f"{resource['resourceType']}/{resource['id']}" for resource in event["resources"]]
                 entry = [{"fullUrl": f"{BASE}/{key}", "request": {"method": "PUT", "url": key}} for key in keys]
                 yield {"resourceType": "Bundle", "id": "b", "meta": META, "type": "transaction", "entry": entry}

@@ -91,7 +91,7 @@ def first_record(bootstrap: str, topic: str, wanted: Callable[[Message], bool] =
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"first-{topic}", "auto.offset.reset": "earliest"})
     try:
         partitions = consumer.list_topics(topic, timeout=LIMIT).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, each, OFFSET_BEGINNING) for each in partitions])
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
         end = time.monotonic() + LIMIT
         while time.monotonic() < end:
             message = consumer.poll(1)

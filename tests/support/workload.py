@@ -97,7 +97,7 @@ def produce(settings: Settings, records: Iterable[ProducerRecord]) -> list[Consu
         produce_one(producer, made, report(made))
         producer.poll(0)
     assert producer.flush(LIMIT) == 0
-    return sorted(written, key=lambda each: (each.topic, each.partition, each.offset))
+    return sorted(written, key=lambda item: (item.topic, item.partition, item.offset))
 
 
 def undisturbed(

@@ -52,7 +52,7 @@ def fhirline(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]"
 
 def test_the_committed_document_is_what_is_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where there is no .env file
-    for name in [each for each in os.environ if each.startswith(PREFIX)]:
+    for name in [item for item in os.environ if item.startswith(PREFIX)]:
         monkeypatch.delenv(name)
     app, runner = typer.Typer(), CliRunner()
     topics_command.register(app)
@@ -78,7 +78,7 @@ def test_it_is_valid_asyncapi() -> None:
     except Unavailable as error:
         unavailable(error)
     validator = jsonschema_rs.validator_for(json.loads(schema.read_text("utf-8")))
-    assert [str(each) for each in validator.iter_errors(CONTRACT)] == []
+    assert [str(error) for error in validator.iter_errors(CONTRACT)] == []
     broken = {**CONTRACT, "channels": {**CONTRACT["channels"], "more": {"adress": "more"}}}
     assert not validator.is_valid(broken)
 
@@ -94,17 +94,17 @@ def references(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         if set(value) == {"$ref"}:
             yield value["$ref"]
-        for each in value.values():
-            yield from references(each)
+        for item in value.values():
+            yield from references(item)
     elif isinstance(value, list):
-        for each in value:
-            yield from references(each)
+        for item in value:
+            yield from references(item)
 
 
 def test_channels_and_configuration_are_those_of_the_declared_topics() -> None:
     settings = settings_for("127.0.0.1:9", partitions=3, replication_factor=2, message_max_bytes=100_000)
     channels = yaml.safe_load(as_yaml(document(settings)))["channels"]
-    topics = {each.name: each for each in declared(settings)}
+    topics = {item.name: item for item in declared(settings)}
     assert channels.keys() == topics.keys()
     for name, topic in topics.items():
         kafka = channels[name]["bindings"]["kafka"]
@@ -129,7 +129,7 @@ def test_the_example_event_makes_the_example_resource() -> None:
     made = raw_record("altibbi", "acme", orjson.dumps(sent["payload"]), received, None, 64)
     assert as_text(made.headers) == sent["headers"]
     records = map_event(made.at(0, 0), build_normalizer(settings_for("127.0.0.1:9")), InMemoryState(), 6).records
-    patient = next(each for each in records if each.topic == "fhir.r4.Patient")
+    patient = next(record for record in records if record.topic == "fhir.r4.Patient")
     assert orjson.loads(patient.value or b"") == examples.PATIENT["payload"]
     tables = {"tables-version": tables_version(load_terminology())}  # every new row of a table changes it
     assert as_text(patient.headers) == examples.PATIENT["headers"] | tables
@@ -189,7 +189,7 @@ def inspected(settings: Settings) -> tuple[set[str], list[str]]:
             name = kind(topic, value)
             seen.add(name)
             sent = as_text(headers_of(record))
-            problems += [f"{topic} {name}: {each}" for each in found(name, key, sent, value)]
+            problems += [f"{topic} {name}: {item}" for item in found(name, key, sent, value)]
     return seen, problems
 
 
@@ -205,7 +205,7 @@ def found(name: str, key: str, headers: Mapping[str, str], value: bytes | None) 
     if "headers" in message:
         yield from violations("headers", f"{name}/headers", headers)
         declared_headers = CONTRACT["components"]["schemas"][message["headers"]["$ref"].rpartition("/")[2]]
-        yield from (f"undeclared header {each}" for each in headers.keys() - declared_headers["properties"].keys())
+        yield from (f"undeclared header {header}" for header in headers.keys() - declared_headers["properties"].keys())
     elif headers:
         yield f"undeclared headers {sorted(headers)}"
     if "type" in message["payload"]:
@@ -228,7 +228,7 @@ def violations(what: str, place: str, instance: object) -> Iterator[str]:
                 "components": schema["components"],
             }
         )
-    yield from (f"{what}: {each.message}" for each in VALIDATORS[place].iter_errors(instance))
+    yield from (f"{what}: {error.message}" for error in VALIDATORS[place].iter_errors(instance))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def vendors(tmp_path: Path, retention: str) -> Path:
 
 def test_each_vendor_has_its_own_and_without_one_everything_is_kept(tmp_path: Path) -> None:
     file = vendors(tmp_path, "{ raw_days: 365, dead_letter_days: 90 }")
-    kept = {each.name: each.retention for each in declared(settings_for(NOWHERE, vendors_file=file))}
+    kept = {item.name: item.retention for item in declared(settings_for(NOWHERE, vendors_file=file))}
     assert kept["raw.infermedica"] == kept["raw.infermedica.enriched"] == 365 * DAY
     assert kept["dead-letter.infermedica"] == 90 * DAY
     assert kept["raw.mediquo"] == kept["dead-letter.mediquo"] == FOREVER
@@ -101,7 +101,7 @@ def apply(bootstrap: str, file: Path, *options: str, answer: str | None = None) 
 
 
 def retention(bootstrap: str) -> str:
-    topics = [each for each in declared(settings_for(bootstrap)) if each.name == "raw.infermedica"]
+    topics = [item for item in declared(settings_for(bootstrap)) if item.name == "raw.infermedica"]
     with Cluster(kafka_python(settings_for(bootstrap)), timeout=LIMIT) as cluster:
         return cluster.read(topics)["raw.infermedica"].config["retention.ms"]
 
@@ -138,10 +138,10 @@ def test_on_a_terminal_it_asks(own_broker: RunningBroker, tmp_path: Path) -> Non
 
 def test_a_replaced_value_has_an_end_on_the_cluster_too(broker: RunningBroker) -> None:
     """Without a bound on compaction, what a tombstone replaces stays until enough else is written."""
-    topics = [each for each in declared(broker.settings()) if each.name == "fhir.r4.Patient"]
+    topics = [item for item in declared(broker.settings()) if item.name == "fhir.r4.Patient"]
     assert topics[0].config["max.compaction.lag.ms"] == str(7 * DAY)
     with Cluster(kafka_python(broker.settings()), timeout=LIMIT) as cluster:
         assert not cluster.plan(topics).differences
         if broker.kind == "apache":
-            shorter = [replace(each, compaction_lag=DAY) for each in topics]
-            assert [each.what for each in cluster.plan(shorter).differences] == ["max.compaction.lag.ms"]
+            shorter = [replace(topic, compaction_lag=DAY) for topic in topics]
+            assert [difference.what for difference in cluster.plan(shorter).differences] == ["max.compaction.lag.ms"]

@@ -57,40 +57,40 @@ def as_declared(of: Topic) -> Existing:
 
 def test_every_topic_is_declared_once_and_says_what_its_key_is() -> None:
     topics = declared(settings_for(NOWHERE))
-    names = [each.name for each in topics]
+    names = [item.name for item in topics]
     assert len(names) == len(set(names))
-    assert all(each.key and each.description for each in topics)
+    assert all(item.key and item.description for item in topics)
     for vendor in VENDORS:
         assert {raw_topic(vendor), state_topic(vendor), dead_letter_topic(vendor)} <= set(names)
-    assert {canonical_topic(each) for each in RESOURCE_TYPES} | {BUNDLE, OUTCOME, "raw.infermedica.enriched"} <= set(
+    assert {canonical_topic(item) for item in RESOURCE_TYPES} | {BUNDLE, OUTCOME, "raw.infermedica.enriched"} <= set(
         names
     )
 
 
 def test_topics_that_belong_together_have_one_number_of_partitions() -> None:
-    topics = {each.name: each for each in declared(settings_for(NOWHERE, partitions=12, replication_factor=3))}
+    topics = {item.name: item for item in declared(settings_for(NOWHERE, partitions=12, replication_factor=3))}
     together = [name for name in topics if name.startswith(("raw.", "fhir.r4.", "fold.", "normalizer.state."))]
     assert len(together) == len(RESOURCE_TYPES) + 2 + 2 * (len(VENDORS) + len(ENRICHED))
     assert {topics[name].partitions for name in together} == {12}
-    assert {each.replication_factor for each in topics.values()} == {3}
+    assert {item.replication_factor for item in topics.values()} == {3}
 
 
 def test_nothing_that_cannot_be_made_again_is_ever_deleted() -> None:
-    for each in declared(settings_for(NOWHERE)):
-        kept_whole = each.name.startswith(("raw.", "dead-letter.", "delivery."))
-        compacted = each.name.startswith(("normalizer.", "fhir.r4.", "fold."))
+    for item in declared(settings_for(NOWHERE)):
+        kept_whole = item.name.startswith(("raw.", "dead-letter.", "delivery."))
+        compacted = item.name.startswith(("normalizer.", "fhir.r4.", "fold."))
         if kept_whole:
-            assert (each.cleanup, each.retention) == ("delete", FOREVER), each.name
-        elif each.name in (BUNDLE, OUTCOME):
-            assert (each.cleanup, each.growable) == ("delete", each.name == OUTCOME)
+            assert (item.cleanup, item.retention) == ("delete", FOREVER), item.name
+        elif item.name in (BUNDLE, OUTCOME):
+            assert (item.cleanup, item.growable) == ("delete", item.name == OUTCOME)
         else:
             assert compacted
-            assert (each.cleanup, each.growable) == ("compact", False), each.name
+            assert (item.cleanup, item.growable) == ("compact", False), item.name
 
 
 def test_records_as_large_as_a_producer_may_send_fit() -> None:
     settings = settings_for(NOWHERE, message_max_bytes=123_456)
-    assert {each.config["max.message.bytes"] for each in declared(settings)} == {"123456"}
+    assert {item.config["max.message.bytes"] for item in declared(settings)} == {"123456"}
     assert producer_config(settings)["message.max.bytes"] == 123_456
 
 
@@ -146,7 +146,7 @@ def test_every_client_puts_a_key_where_we_say(broker: RunningBroker) -> None:
     other = KafkaProducer(bootstrap_servers=broker.bootstrap)
     try:
         sent = {key: other.send(name, key=key, value=b"2") for key in keys}
-        assert {key: each.get(timeout=LIMIT).partition for key, each in sent.items()} == expected
+        assert {key: item.get(timeout=LIMIT).partition for key, item in sent.items()} == expected
     finally:
         other.close()
 
@@ -156,14 +156,14 @@ def test_every_client_puts_a_key_where_we_say(broker: RunningBroker) -> None:
 
 def test_nothing_differs_where_all_is_as_declared() -> None:
     topics = declared(settings_for(NOWHERE))
-    plan = compare(topics, {each.name: as_declared(each) for each in topics})
+    plan = compare(topics, {item.name: as_declared(item) for item in topics})
     assert not plan.differences
     assert not plan.unreported
 
 
 @pytest.mark.parametrize("name", [raw_topic("mediquo"), canonical_topic("Patient"), state_topic("altibbi"), BUNDLE])
 def test_fewer_partitions_of_a_keyed_topic_are_a_conflict_that_says_why(name: str) -> None:
-    topics = [each for each in declared(settings_for(NOWHERE, partitions=6)) if each.name == name]
+    topics = [item for item in declared(settings_for(NOWHERE, partitions=6)) if item.name == name]
     plan = compare(topics, {name: replace(as_declared(topics[0]), partitions=4)})
     (found,) = plan.differences
     assert (found.what, found.declared, found.actual, found.action) == ("partitions", "6", "4", Action.REFUSE)
@@ -172,20 +172,20 @@ def test_fewer_partitions_of_a_keyed_topic_are_a_conflict_that_says_why(name: st
 
 
 def test_fewer_partitions_of_a_topic_nobody_reads_by_key_are_added() -> None:
-    topics = [each for each in declared(settings_for(NOWHERE, partitions=6)) if each.name == OUTCOME]
+    topics = [item for item in declared(settings_for(NOWHERE, partitions=6)) if item.name == OUTCOME]
     plan = compare(topics, {OUTCOME: replace(as_declared(topics[0]), partitions=4)})
-    assert [each.action for each in plan.differences] == [Action.GROW]
+    assert [difference.action for difference in plan.differences] == [Action.GROW]
 
 
 def test_a_number_that_keyed_topics_contradict_makes_no_partition_anywhere() -> None:
     """FHIRLINE_PARTITIONS set to 7 by mistake: what was grown or created with it could never be taken back."""
     topics = declared(settings_for(NOWHERE, partitions=7))
-    six = {each.name: replace(as_declared(each), partitions=6) for each in topics if each.name != "raw.mediquo"}
+    six = {item.name: replace(as_declared(item), partitions=6) for item in topics if item.name != "raw.mediquo"}
     plan = compare(topics, six)
     assert plan.refused == plan.differences
-    assert {each.reason for each in plan.differences if each.topic.name in ("raw.mediquo", OUTCOME)} == {
-        "waits until FHIRLINE_PARTITIONS is what keyed topics have"
-    }
+    assert {
+        difference.reason for difference in plan.differences if difference.topic.name in ("raw.mediquo", OUTCOME)
+    } == {"waits until FHIRLINE_PARTITIONS is what keyed topics have"}
 
 
 def test_settings_that_a_broker_does_not_tell_are_no_difference() -> None:
@@ -203,10 +203,10 @@ def test_apply_creates_once_and_then_finds_nothing_to_do(broker: RunningBroker) 
     topics = [topic(f"{name}.compact"), topic(f"{name}.delete", cleanup="delete", retention=FOREVER)]
     with Cluster(kafka_python(broker.settings()), timeout=LIMIT) as cluster:
         plan = cluster.plan(topics)
-        assert [each.action for each in plan.differences] == [Action.CREATE, Action.CREATE]
+        assert [difference.action for difference in plan.differences] == [Action.CREATE, Action.CREATE]
         assert cluster.apply(plan).complete
         assert cluster.apply(plan).complete, "a plan that somebody else has carried out is no failure"
-        assert cluster.read(topics).keys() == {each.name for each in topics}
+        assert cluster.read(topics).keys() == {item.name for item in topics}
         again = cluster.plan(topics)
         assert not again.differences
         if broker.kind == "apache":
@@ -222,7 +222,10 @@ def test_a_setting_that_differs_is_found_and_altered(broker: RunningBroker) -> N
     with Cluster(kafka_python(broker.settings()), timeout=LIMIT) as cluster:
         cluster.apply(cluster.plan([earlier]))
         plan = cluster.plan([now])
-        assert {(each.what, each.actual, each.declared, each.action) for each in plan.differences} == {
+        assert {
+            (difference.what, difference.actual, difference.declared, difference.action)
+            for difference in plan.differences
+        } == {
             ("cleanup.policy", "delete", "compact", Action.ALTER),
             ("max.message.bytes", "1048576", "2097152", Action.ALTER),
         }
@@ -239,7 +242,7 @@ def test_a_keyed_topic_keeps_its_partitions(broker: RunningBroker, wanted: int) 
         cluster.apply(cluster.plan([made]))
         plan = cluster.plan([replace(made, partitions=wanted)])
         applied = cluster.apply(plan)
-        assert [each.what for each in applied.refused] == ["partitions"]
+        assert [item.what for item in applied.refused] == ["partitions"]
         assert not applied.complete
         assert not applied.done
         assert cluster.read([made])[made.name].partitions == PARTITIONS
@@ -267,7 +270,7 @@ def test_what_the_cluster_refuses_is_told_in_its_words(apache_kafka: RunningBrok
     possible = topic(f"test.replicas.{uuid4()}")
     with Cluster(kafka_python(apache_kafka.settings()), timeout=LIMIT) as cluster:
         applied = cluster.apply(cluster.plan([impossible, possible]))
-        assert [each.topic for each in applied.done] == [possible]
+        assert [item.topic for item in applied.done] == [possible]
         ((failed, reason),) = applied.failed
         assert failed.topic == impossible
         assert reason.startswith("InvalidReplicationFactor: ")
@@ -305,8 +308,12 @@ def test_plan_apply_plan(empty: str) -> None:
     where = empty
     before = fhirline("plan", "--json", bootstrap=where)
     assert before.returncode == 1, before.stderr
-    missing = {each["topic"] for each in json.loads(before.stdout)["differences"] if each["action"] == "create"}
-    assert missing == {each.name for each in declared(settings_for(where))}
+    missing = {
+        difference["topic"]
+        for difference in json.loads(before.stdout)["differences"]
+        if difference["action"] == "create"
+    }
+    assert missing == {item.name for item in declared(settings_for(where))}
     done = fhirline("apply", bootstrap=where)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith(f"{len(missing)} done, 0 failed, 0 refused")
@@ -323,16 +330,16 @@ def test_a_conflict_is_left_alone_and_said(broker: RunningBroker) -> None:
     with Cluster(kafka_python(broker.settings()), timeout=LIMIT) as cluster:
         topics = declared(broker.settings())
         read = cluster.read(topics)
-    assert {each.partitions for each in read.values()} == {6, 1}
+    assert {item.partitions for item in read.values()} == {6, 1}
 
 
 def test_list_says_what_is_declared_and_what_is_there(broker: RunningBroker) -> None:
     lines = fhirline("list", bootstrap=broker.bootstrap).stdout.splitlines()
     rows = {line.split("\t")[0]: line.split("\t") for line in lines[1:]}
-    assert rows.keys() == {each.name for each in declared(broker.settings())}
+    assert rows.keys() == {item.name for item in declared(broker.settings())}
     assert rows["fhir.r4.Patient"][1:4] == ["6 x 1", "6 x 1", "compact"]
     listed = json.loads(fhirline("list", "--json", bootstrap=broker.bootstrap).stdout)
-    assert next(each for each in listed if each["topic"] == "raw.mediquo")["cluster"]["partitions"] == 6
+    assert next(item for item in listed if item["topic"] == "raw.mediquo")["cluster"]["partitions"] == 6
 
 
 def test_list_offline_asks_no_cluster() -> None:

@@ -21,7 +21,7 @@ def bdl_2(bundle: Resource) -> bool:
 
     ``entry.search.empty() or (type = 'searchset')``
     """
-    return bundle.get("type") == "searchset" or not [each for each in bundle.get("entry", ()) if "search" in each]
+    return bundle.get("type") == "searchset" or not [entry for entry in bundle.get("entry", ()) if "search" in entry]
 
 
 @concerns("entry")
@@ -32,7 +32,7 @@ def bdl_3(bundle: Resource) -> bool:
     'history'))``
     """
     wanted = bundle.get("type") in {"batch", "transaction", "history"}
-    return not [each for each in bundle.get("entry", ()) if ("request" in each) != wanted]
+    return not [entry for entry in bundle.get("entry", ()) if ("request" in entry) != wanted]
 
 
 @concerns("entry")
@@ -43,7 +43,7 @@ def bdl_4(bundle: Resource) -> bool:
     %resource.type = 'history'))``
     """
     wanted = bundle.get("type") in {"batch-response", "transaction-response", "history"}
-    return not [each for each in bundle.get("entry", ()) if ("response" in each) != wanted]
+    return not [entry for entry in bundle.get("entry", ()) if ("response" in entry) != wanted]
 
 
 def bdl_5(entry: Element) -> bool:
@@ -62,10 +62,10 @@ def bdl_7(bundle: Resource) -> bool:
     """
     if bundle.get("type") == "history":
         return True
-    entries = [each for each in bundle.get("entry", ()) if "fullUrl" in each]
-    if len({each["fullUrl"] for each in entries}) == len(entries):
+    entries = [entry for entry in bundle.get("entry", ()) if "fullUrl" in entry]
+    if len({entry["fullUrl"] for entry in entries}) == len(entries):
         return True
-    versions = [(each["fullUrl"], each.get("resource", {}).get("meta", {}).get("versionId")) for each in entries]
+    versions = [(entry["fullUrl"], entry.get("resource", {}).get("meta", {}).get("versionId")) for entry in entries]
     return len(set(versions)) == len(versions)
 
 
@@ -122,7 +122,7 @@ def dom_2(resource: Resource) -> bool:
 
     ``contained.contained.empty()``
     """
-    return not any("contained" in each for each in resource.get("contained", ()))
+    return not any("contained" in contained for contained in resource.get("contained", ()))
 
 
 @concerns("contained")
@@ -135,7 +135,7 @@ def dom_3(resource: Resource) -> bool:
     '#').exists() or …).not()).trace('unmatched', id).empty()``
     """
     contained = resource.get("contained", ())
-    return not contained or not [each for each in contained if not _is_referred(each, orjson.dumps(resource))]
+    return not contained or not [item for item in contained if not _is_referred(item, orjson.dumps(resource))]
 
 
 def _is_referred(contained: Resource, whole: bytes) -> bool:
@@ -149,7 +149,7 @@ def dom_4(resource: Resource) -> bool:
 
     ``contained.meta.versionId.empty() and contained.meta.lastUpdated.empty()``
     """
-    metas = [each.get("meta", {}) for each in resource.get("contained", ())]
+    metas = [contained.get("meta", {}) for contained in resource.get("contained", ())]
     return not any(exists(meta, "versionId") or exists(meta, "lastUpdated") for meta in metas)
 
 
@@ -159,4 +159,4 @@ def dom_5(resource: Resource) -> bool:
 
     ``contained.meta.security.empty()``
     """
-    return not any("security" in each.get("meta", {}) for each in resource.get("contained", ()))
+    return not any("security" in contained.get("meta", {}) for contained in resource.get("contained", ()))

@@ -174,7 +174,7 @@ def lst_2(list_: Resource) -> bool:
 
     ``mode = 'changes' or entry.deleted.empty()``
     """
-    return list_.get("mode") == "changes" or not any(exists(each, "deleted") for each in list_.get("entry", ()))
+    return list_.get("mode") == "changes" or not any(exists(entry, "deleted") for entry in list_.get("entry", ()))
 
 
 @concerns("entry")
@@ -183,7 +183,7 @@ def lst_3(list_: Resource) -> bool:
 
     ``mode = 'working' or entry.date.empty()``
     """
-    return list_.get("mode") == "working" or not any(exists(each, "date") for each in list_.get("entry", ()))
+    return list_.get("mode") == "working" or not any(exists(entry, "date") for entry in list_.get("entry", ()))
 
 
 def obs_3(reference_range: Element) -> bool:
@@ -213,7 +213,7 @@ def obs_7(observation: Resource) -> bool:
     if "component" not in observation or not any_of_choice(observation, "value"):
         return True
     own = observation["code"].get("coding", ())
-    return not any(each in own for part in observation["component"] for each in part["code"].get("coding", ()))
+    return not any(coding in own for part in observation["component"] for coding in part["code"].get("coding", ()))
 
 
 def org_1(organization: Resource) -> bool:
@@ -230,7 +230,7 @@ def org_2(organization: Resource) -> bool:
 
     ``where(use = 'home').empty()``
     """
-    return not any(each.get("use") == "home" for each in organization.get("address", ()))
+    return not any(address.get("use") == "home" for address in organization.get("address", ()))
 
 
 @concerns("telecom")
@@ -239,7 +239,7 @@ def org_3(organization: Resource) -> bool:
 
     ``where(use = 'home').empty()``
     """
-    return not any(each.get("use") == "home" for each in organization.get("telecom", ()))
+    return not any(telecom.get("use") == "home" for telecom in organization.get("telecom", ()))
 
 
 def pat_1(contact: Element) -> bool:

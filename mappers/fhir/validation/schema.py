@@ -213,16 +213,16 @@ def _check(
         elif concern is None:
             terms.append(call)
         elif concern:
-            absent = " and ".join(f"{each!r} not in e" for each in concern)
+            absent = " and ".join(f"{item!r} not in e" for item in concern)
             terms.append(f"({absent} or {call})")
     for name in valueless:
         terms.append(f"({name!r} in e or 'extension' in e.get({'_' + name!r}, ()))")
     for choice in of.choices:
-        members = [_present(each, names) for each in choice.names if each in names or f"_{each}" in names]
+        members = [_present(item, names) for item in choice.names if item in names or f"_{item}" in names]
         if len(members) > 1 and of.name != "Extension":
             terms.append(f"({' + '.join(members)}) < 2")
         if choice.required:
-            terms.append(f"({' or '.join(f'{each!r} in e' for each in choice.names if each in names) or 'False'})")
+            terms.append(f"({' or '.join(f'{item!r} in e' for item in choice.names if item in names) or 'False'})")
     if not terms:
         return None
     scope["refuse"] = lambda element: _refuse(of, rules, valueless, element)
@@ -236,7 +236,7 @@ def _present(name: str, names: frozenset[str]) -> str:
 
 
 def _single_value(extension: Element) -> bool:
-    return len({each.removeprefix("_") for each in extension} - {"id", "url", "extension"}) < 2
+    return len({item.removeprefix("_") for item in extension} - {"id", "url", "extension"}) < 2
 
 
 def _refuse(of: Structure, rules: Sequence[Invariant], valueless: Sequence[str], element: Element) -> None:
@@ -249,10 +249,10 @@ def _refuse(of: Structure, rules: Sequence[Invariant], valueless: Sequence[str],
         if name not in element and "extension" not in element.get(f"_{name}", ()):
             error("missing", "Value, or an extension that says why there is none, required", name)
     for choice in of.choices:
-        there = [each for each in choice.names if each in element or f"_{each}" in element]
+        there = [item for item in choice.names if item in element or f"_{item}" in element]
         if len(there) > 1:
             error("choice", "Only one of a choice may be there", there[1])
-        if choice.required and not any(each in element for each in choice.names):
+        if choice.required and not any(item in element for item in choice.names):
             error("missing", "One of a choice is required", choice.names[0])
     for rule in rules:
         if not rule(element):

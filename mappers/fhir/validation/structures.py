@@ -130,6 +130,6 @@ def _primitive(annotation: Any) -> str:
 
 
 def _without_none(annotation: Any) -> Any:
-    members = [each for each in typing.get_args(annotation) if each is not NoneType]
+    members = [arg for arg in typing.get_args(annotation) if arg is not NoneType]
     is_optional = NoneType in typing.get_args(annotation)
     return members[0] if is_optional and len(members) == 1 else annotation

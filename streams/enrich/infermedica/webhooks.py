@@ -36,7 +36,7 @@ class Webhooks:
         answer = await self._client.call("GET", PATH)
         if not isinstance(answer, list):
             raise CallFailed("unexpected-answer")
-        return [webhook(each) for each in answer]
+        return [webhook(item) for item in answer]
 
     async def show(self, id_: str) -> Webhook:
         return webhook(await self._client.call("GET", _path(id_)))
@@ -64,7 +64,7 @@ def webhook(answer: Any) -> Webhook:
     id_, url, events = known.get("id"), known.get("url"), known.get("subscribed_events")
     if not isinstance(id_, str):
         raise CallFailed("unexpected-answer")
-    named = tuple(each for each in events if isinstance(each, str)) if isinstance(events, list) else ()
+    named = tuple(event for event in events if isinstance(event, str)) if isinstance(events, list) else ()
     return Webhook(id_, url if isinstance(url, str) else "", named)
 
 

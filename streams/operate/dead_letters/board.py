@@ -84,7 +84,7 @@ class Board:
         import kafka  # its import takes longer than reading most boards
         from kafka.errors import KafkaError
 
-        partitions = [kafka.TopicPartition(*each) for each in wanted]
+        partitions = [kafka.TopicPartition(*item) for item in wanted]
         try:
             if self._admin is None:
                 self._admin = kafka.KafkaAdminClient(**kafka_python(self._settings), client_id="fhirline-dead-letters")

@@ -57,7 +57,7 @@ def unreachable(check: str, address: Address) -> Finding | None:
 
 def advertised(brokers: Mapping[int, Address], asked: Iterable[str]) -> Iterator[Finding]:
     """Check the addresses that the brokers advertise, to which clients connect after the bootstrap."""
-    bad = [each for each in brokers.items() if unreachable("brokers", each[1])]
+    bad = [broker for broker in brokers.items() if unreachable("brokers", broker[1])]
     for id, (host, port) in bad:
         yield problem(
             "brokers",
@@ -91,7 +91,7 @@ def kafka_version(found: tuple[int, ...]) -> Finding:
 def privileges(lacking: Sequence[Grant]) -> Finding:
     """Check the privileges that the operator's commands need. Privileges of missing topics are unknown."""
     if lacking:
-        shown = several([f"{each.operation} on {each.resource.lower()} {each.name}" for each in lacking])
+        shown = several([f"{item.operation} on {item.resource.lower()} {item.name}" for item in lacking])
         return problem(
             "privileges", f"this Kafka user lacks {shown}", "grant the privileges of operator in docs/security.md"
         )
@@ -104,12 +104,12 @@ def topics(plan: Plan, settings: Settings) -> Iterator[Finding]:
     A cluster with ACLs shows a user only the topics that it may Describe. The others seem to be missing.
     """
     apply = "run `fhirline topics plan`, then `fhirline topics apply`"
-    missing = [each for each in plan.differences if each.what == "topic"]
+    missing = [difference for difference in plan.differences if difference.what == "topic"]
     if missing:
         unseen = "" if settings.security_protocol == "PLAINTEXT" else ", or not visible to this Kafka user"
         yield problem("topics", f"missing{unseen}: {_names(missing)}", apply)
-    for what in dict.fromkeys(each.what for each in plan.differences if each.what != "topic"):
-        found = [each for each in plan.differences if each.what == what]
+    for what in dict.fromkeys(difference.what for difference in plan.differences if difference.what != "topic"):
+        found = [difference for difference in plan.differences if difference.what == what]
         first = found[0]
         text = f"{what} is {first.actual}, declared {first.declared}: {_names(found)}"
         fix = first.reason if first.action is Action.REFUSE else apply
@@ -131,17 +131,17 @@ def durability(existing: Mapping[str, Existing], brokers: int, in_memory: bool =
     if brokers == 1:
         yield ok("durability", "one broker: every event is on its disk only; back it up, or run three")
         return
-    if single := [name for name, each in existing.items() if each.replication_factor == 1]:
+    if single := [name for name, item in existing.items() if item.replication_factor == 1]:
         yield warning(
             "durability",
             f"one replica on {brokers} brokers: {several(single)}: losing a broker loses events",
             f"add replicas (kafka-reassign-partitions), and set {PREFIX}REPLICATION_FACTOR",
         )
-    replicated = {name: each for name, each in existing.items() if each.replication_factor > 1}
+    replicated = {name: item for name, item in existing.items() if item.replication_factor > 1}
     insync = {
-        name: int(each.config["min.insync.replicas"])
-        for name, each in replicated.items()
-        if "min.insync.replicas" in each.config
+        name: int(item.config["min.insync.replicas"])
+        for name, item in replicated.items()
+        if "min.insync.replicas" in item.config
     }
     if low := [name for name, least in insync.items() if least < 2]:
         yield warning(
@@ -200,10 +200,10 @@ def broker_settings_of(admin: Any, broker: int) -> dict[str, str]:
     asked = [ConfigResource(ConfigResourceType.BROKER, str(broker))]
     answered = admin.describe_configs(asked, config_filter="all").get("broker", {})
     return {
-        name: each["value"]
+        name: entry["value"]
         for entries in answered.values()
-        for name, each in entries.items()
-        if each["value"] is not None
+        for name, entry in entries.items()
+        if entry["value"] is not None
     }
 
 
@@ -215,4 +215,4 @@ def _address(text: str) -> Address | None:
 
 
 def _names(differences: Iterable[Difference]) -> str:
-    return several([each.topic.name for each in differences])
+    return several([difference.topic.name for difference in differences])

@@ -105,9 +105,9 @@ def _credential(vendor: str, credential: Credential, environment: Mapping[str, s
     names = " or ".join(credential.secrets)
     if not found:
         yield problem("credentials", f"{vendor}: {names} is not set; all its webhooks are refused", f"set {names}")
-    elif any(each.lower().startswith(PLACEHOLDERS) for each in found):
+    elif any(item.lower().startswith(PLACEHOLDERS) for item in found):
         yield problem("credentials", f"{vendor}: {names} is a placeholder that anybody knows", _NEW)
-    elif any(len(each) < SHORT for each in found):
+    elif any(len(item) < SHORT for item in found):
         yield warning("credentials", f"{vendor}: {names} has fewer than {SHORT} characters", _NEW)
     else:
         count = "a secret" if len(found) == 1 else f"{len(found)} secrets, each valid"
@@ -180,13 +180,13 @@ def _meaning(row: Row) -> str:
 
 def time_zones(vendors: Vendors, path: Iterable[str] = zoneinfo.TZPATH) -> Finding:
     """Check the tenants' time zones, and name their data: another release may give an event another time."""
-    zones = sorted({each.source_time_zone for each in _tenants(vendors) if each.source_time_zone})
+    zones = sorted({tenant.source_time_zone for tenant in _tenants(vendors) if tenant.source_time_zone})
     try:
         for zone in zones:
             zoneinfo.ZoneInfo.no_cache(zone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError):
         return problem("time zones", f"no data for {zone}", "pip install tzdata, or correct the zone in vendors.yaml")
-    source = next((each for each in path if Path(each, "UTC").exists()), None)
+    source = next((item for item in path if Path(item, "UTC").exists()), None)
     try:
         packaged = f"tzdata {version('tzdata')}"
     except PackageNotFoundError:

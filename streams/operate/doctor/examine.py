@@ -59,7 +59,7 @@ def at_the_cluster(settings: Settings, timeout: float) -> Iterator[Finding]:
         return
     yield ok("kafka", f"cluster {metadata.cluster_id} answers over {settings.security_protocol}")
     yield from cluster.embedded(metadata.cluster_id)
-    brokers = {id: (str(each.host), each.port) for id, each in metadata.brokers.items()}
+    brokers = {id: (str(broker.host), broker.port) for id, broker in metadata.brokers.items()}
     yield from cluster.advertised(brokers, settings.bootstrap.split(","))
     checks = [_brokers(settings, min(brokers), timeout)]
     if configuration.vendors_file(settings).level is not Level.PROBLEM:  # the vendors determine the topics
@@ -86,14 +86,14 @@ def _work(settings: Settings, timeout: float) -> Iterator[Finding]:
     """Check groups and dead letters, and the clock against the newest record."""
     vendors = load_vendors(settings.vendors_file)
     sources = sources_of(settings, vendors)
-    groups = tuple(dict.fromkeys(each.group for each in sources))
+    groups = tuple(dict.fromkeys(source.group for source in sources))
     with Reader(settings, vendors.names, groups, timeout) as reader:
         reading = reader.read()
     found = summarize(settings.bootstrap, declared(settings), sources, reading, None)
     for members in found.members:
         yield work.group(members, "worker" if members.group.name == settings.group else "enrich")
     yield from work.letters(found)
-    newest = max((each.last_ms / 1000 for each in reading.ends.values() if each.last_ms is not None), default=None)
+    newest = max((end.last_ms / 1000 for end in reading.ends.values() if end.last_ms is not None), default=None)
     yield from machine.clock(reading.at, newest, machine.clock_is_kept())
 
 

@@ -42,7 +42,7 @@ def gateway_port(settings: Settings) -> Finding:
             "gateway port", f"{where}: another program listens there", f"stop it, or set {PREFIX}GATEWAY_PORT"
         )
     if status != 200:
-        lacks = several([str(each) for each in answer.get("problems", ())])
+        lacks = several([str(item) for item in answer.get("problems", ())])
         return problem("gateway port", f"{where}: a gateway that is not ready: {lacks}", "fix what it names")
     return ok("gateway port", f"{where}: a gateway listens there, and is ready")
 
@@ -153,4 +153,4 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 def _existing(folder: Path) -> Path:
     """Return the folder, or its nearest parent that exists."""
-    return next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())

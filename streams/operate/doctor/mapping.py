@@ -30,7 +30,7 @@ def coverage(settings: Settings) -> Iterator[Finding]:
         if vendor not in normalize.vendors.names:
             continue
         missing = Missing(normalize.terminology)
-        records = (each for each in raw.newest(settings, vendor, NEWEST) if len(each.value or b"") <= LARGEST)
+        records = (item for item in raw.newest(settings, vendor, NEWEST) if len(item.value or b"") <= LARGEST)
         for envelope in raw.envelopes(records):
             with suppress(TooComplex):  # it is a dead letter
                 missing.add(normalize(envelope, InMemoryState()), envelope.body)

@@ -34,7 +34,7 @@ def group(found: Members, command: str) -> Finding:
 
 def letters(found: Status) -> Iterator[Finding]:
     """Check that no dead letter is open."""
-    open_ones = {each.vendor: each.dead_letters for each in found.inflows if each.letters}
+    open_ones = {inflow.vendor: inflow.dead_letters for inflow in found.inflows if inflow.letters}
     waiting = [f"{vendor} {'many' if count is None else count}" for vendor, count in open_ones.items() if count != 0]
     if waiting:
         yield warning("dead letters", f"open: {', '.join(waiting)}", "see `fhirline dead-letters list`")

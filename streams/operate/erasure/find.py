@@ -152,7 +152,7 @@ class Finder:
     def _numbers(self) -> set[int]:
         """Return the partition numbers of the patient's canonical records."""
         compartments = self.found.compartments.values()
-        return {partition_for(each.partition_key, self._settings.partitions) for each in compartments}
+        return {partition_for(compartment.partition_key, self._settings.partitions) for compartment in compartments}
 
     def _read_canonical(self) -> None:
         """Read until a pass finds nothing new, since each record that is found may lead to others."""

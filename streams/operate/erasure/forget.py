@@ -112,8 +112,10 @@ class Erasure:
     def lift(self, found: Found) -> int:
         """Delete the blocks, so that later events are mapped again. Return how many blocks there were."""
         self._erasures.refresh()
-        blocked = [each for each in found.compartments.values() if self._erasures.erasure_list.block(each)]
-        self._publish([self._block_record(each, None) for each in blocked])
+        blocked = [
+            compartment for compartment in found.compartments.values() if self._erasures.erasure_list.block(compartment)
+        ]
+        self._publish([self._block_record(item, None) for item in blocked])
         return len(blocked)
 
     def _block(self, found: Found, report: Report) -> ErasureRecords:
@@ -124,7 +126,7 @@ class Erasure:
         known = self.blocked()
         block = known or Block(self._hashing.check, now().text)
         offsets: dict[bytes, int] = {}
-        records = [self._block_record(each, block) for each in found.compartments.values()]
+        records = [self._block_record(compartment, block) for compartment in found.compartments.values()]
         self._publish(records, lambda record: offsets.__setitem__(bytes(record.key() or b""), record.offset() or 0))
         report.blocked_at, report.blocks = block.at, len(records)
         at = Instant.parse(block.at)

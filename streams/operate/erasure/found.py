@@ -50,7 +50,7 @@ class Found:
 
     @property
     def raw_records(self) -> int:
-        return sum(each.records for partition, each in self.remains.items() if partition.topic.startswith("raw."))
+        return sum(remain.records for partition, remain in self.remains.items() if partition.topic.startswith("raw."))
 
     @property
     def nothing(self) -> bool:

@@ -55,7 +55,7 @@ class ErasureRecords:
             return []
         context = self._context()
         resources = self._resources(context)
-        put = [(f"{each['resourceType']}/{each['id']}", self._valid(each)) for each in resources]
+        put = [(f"{resource['resourceType']}/{resource['id']}", self._valid(resource)) for resource in resources]
         parts = [ordered[start : start + ENTRIES] for start in range(0, len(ordered), ENTRIES)]
         bundles = [self._bundle(context, part, put if part is parts[-1] else ()) for part in parts]
         records = [self._record(BUNDLE, f"Bundle/{id}", value) for id, value in bundles]
@@ -94,7 +94,7 @@ class ErasureRecords:
     def _resources(self, context: Context) -> list[Resource]:
         """Make the Provenance, and before it the agents that it refers to, so that the Bundle is complete."""
         shared = [common_resources.organization(context).resource, common_resources.mapper_device(context).resource]
-        agents = [{**each, "meta": common_resources.meta(context, (), event_independent=True)} for each in shared]
+        agents = [{**item, "meta": common_resources.meta(context, (), event_independent=True)} for item in shared]
         return [*agents, {**provenance(context), "meta": common_resources.meta(context, ())}]
 
     def _bundle(self, context: Context, keys: Sequence[str], put: Sequence[tuple[str, bytes]]) -> tuple[str, bytes]:

@@ -144,7 +144,7 @@ class Comparison:
                     continue
                 if not journal.has_mapped(present.raw_offset) or journal.has_failed(present.raw_offset):
                     continue
-                if any(each.get(present.key, present.partition) for each in self._journals.values()):
+                if any(item.get(present.key, present.partition) for item in self._journals.values()):
                     continue
                 if present.key.startswith("Medication/"):
                     continue

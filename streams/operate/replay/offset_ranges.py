@@ -64,7 +64,7 @@ def offset_ranges(settings: Settings, selection: Selection) -> tuple[OffsetRange
         vendors = _partitions(scanner, selection)
         bounds = _bounds(settings, vendors, selection.since_ms)
         ends = dict(bounds.ends)
-        for message in scanner.read({each: max(bounds.begins[each], ends[each] - 1) for each in vendors}):
+        for message in scanner.read({item: max(bounds.begins[item], ends[item] - 1) for item in vendors}):
             position = position_of(message)
             ends[position.topic_partition] = max(ends[position.topic_partition], position.offset + 1)
         letters = open_letters(settings, selection.vendors) if selection.dead_letters else None
@@ -78,7 +78,7 @@ def offset_ranges(settings: Settings, selection: Selection) -> tuple[OffsetRange
             start, end = (offsets[0], offsets[-1] + 1) if offsets else (end, end)
         complete = bounds.begins[partition] == 0
         found.append(OffsetRange(vendor, *partition, start, end, ends[partition], complete, offsets))
-    return tuple(sorted(found, key=lambda each: (-each.length, each.source)))
+    return tuple(sorted(found, key=lambda item: (-item.length, item.source)))
 
 
 def _partitions(scanner: Scanner, selection: Selection) -> dict[TopicPartition, str]:
@@ -109,8 +109,8 @@ def _bounds(settings: Settings, partitions: Collection[TopicPartition], since_ms
     try:
         consumer = KafkaConsumer(**kafka_python(settings), group_id=None, enable_auto_commit=False)
         try:
-            begins = {TopicPartition(*each): offset for each, offset in consumer.beginning_offsets(asked).items()}
-            ends = {TopicPartition(*each): offset for each, offset in consumer.end_offsets(asked).items()}
+            begins = {TopicPartition(*item): offset for item, offset in consumer.beginning_offsets(asked).items()}
+            ends = {TopicPartition(*item): offset for item, offset in consumer.end_offsets(asked).items()}
             if since_ms is None:
                 return _Bounds(begins, ends, begins)
             answers = consumer.offsets_for_times(dict.fromkeys(asked, since_ms))
@@ -118,7 +118,7 @@ def _bounds(settings: Settings, partitions: Collection[TopicPartition], since_ms
             consumer.close()
     except KafkaError as error:
         raise KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap}: {type(error).__name__}") from None
-    since = {TopicPartition(*each): offset_at_time(answer) for each, answer in answers.items()}
+    since = {TopicPartition(*item): offset_at_time(answer) for item, answer in answers.items()}
     return _Bounds(begins, ends, since)
 
 

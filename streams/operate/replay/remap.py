@@ -183,8 +183,8 @@ class Remapper:
         if (normalized := mapped.normalized) is None:
             return
         batch.contributions |= {record.key: record for record in mapped.records if record.topic == CONTRIBUTIONS}
-        outputs = (each for each in normalized.outputs if each.resource["resourceType"] not in SHARED_TYPES)
-        canonical = (each for each in mapped.records if each.topic.startswith(_CANONICAL) and each.topic != BUNDLE)
+        outputs = (item for item in normalized.outputs if item.resource["resourceType"] not in SHARED_TYPES)
+        canonical = (item for item in mapped.records if item.topic.startswith(_CANONICAL) and item.topic != BUNDLE)
         for output, record in zip(outputs, canonical, strict=True):
             assert record.value is not None
             assert record.partition is not None
@@ -204,7 +204,7 @@ class Remapper:
 
 def _event_key(mapped: MappedEvent) -> str:
     """Return the event key of an event that failed, from its dead letter."""
-    letters: list[ProducerRecord] = [each for each in mapped.records if each.topic.startswith("dead-letter.")]
+    letters: list[ProducerRecord] = [record for record in mapped.records if record.topic.startswith("dead-letter.")]
     return next((found for letter in letters if (found := header(letter.headers, EVENT_KEY))), "")
 
 

@@ -138,12 +138,19 @@ class Reader:
         ]
         first = self._offsets(partitions, OffsetSpec.EARLIEST)
         end = self._offsets(partitions, OffsetSpec.LATEST)
-        read = [each for each in partitions if each.topic.startswith("raw.") or each.topic == CONTRIBUTIONS]
-        raw = [each for each in read if end[each].offset > first[each].offset]
-        missing = [each for each in raw if latest_timestamp_missing(end[each])]
+        read = [
+            partition
+            for partition in partitions
+            if partition.topic.startswith("raw.") or partition.topic == CONTRIBUTIONS
+        ]
+        raw = [item for item in read if end[item].offset > first[item].offset]
+        missing = [item for item in raw if latest_timestamp_missing(end[item])]
         last = {**end, **self._offsets(missing, OffsetSpec.MAX_TIMESTAMP)}
-        latest = {each: last[each].timestamp for each in raw if last[each].timestamp >= 0}
-        return {each: Ends(first[each].offset, end[each].offset, latest.get(each)) for each in partitions}
+        latest = {item: last[item].timestamp for item in raw if last[item].timestamp >= 0}
+        return {
+            partition: Ends(first[partition].offset, end[partition].offset, latest.get(partition))
+            for partition in partitions
+        }
 
     def _offsets(self, partitions: Iterable[TopicPartition], spec: Any) -> dict[TopicPartition, Any]:
         import kafka

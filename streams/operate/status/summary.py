@@ -70,8 +70,8 @@ class Status:
     @property
     def lag(self) -> int | None:
         """The largest lag of a topic that is read; None where one is unknown, such as that of a missing topic."""
-        lags = [each.lag for each in self.inflows]
-        known = [each for each in lags if each is not None]
+        lags = [inflow.lag for inflow in self.inflows]
+        known = [lag for lag in lags if lag is not None]
         return max(known, default=0) if len(known) == len(lags) else None
 
     def as_json(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def sources_of(settings: Settings, vendors: Vendors) -> tuple[Source, ...]:
         if vendor in ENRICHED:
             found.append(Source(vendor, enriched_topic(vendor), settings.group))
             known = vendors[vendor]
-            if known.defaults.enrichment or any(known.settings(each).enrichment for each in known.tenants):
+            if known.defaults.enrichment or any(known.settings(tenant).enrichment for tenant in known.tenants):
                 found.append(Source(vendor, raw_topic(vendor), f"{settings.group}.enrich"))
     return (*found, Source(ALL, CONTRIBUTIONS, settings.group))
 
@@ -145,7 +145,7 @@ def summarize(
 ) -> Status:
     """Summarize the reading ``now``. Rates need a reading ``before``."""
     sources = tuple(sources)
-    shown = {each.topic for each in sources}
+    shown = {source.topic for source in sources}
     volumes = [_volume(topic.name, now, before) for topic in topics]
     return Status(
         bootstrap,

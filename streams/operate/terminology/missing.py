@@ -70,7 +70,7 @@ class Missing:
         """List the words that may be shown, the most frequent first."""
         found = []
         for (table, key), spellings in self._spellings.items():
-            spelling = min(spellings, key=lambda each: (-spellings[each], each))
+            spelling = min(spellings, key=lambda item: (-spellings[item], item))
             found.append(Word(table, spelling, spellings.total(), self._in_events[table, key]))
         return sorted(found, key=lambda word: (-word.times, word.table, word.spelling))
 

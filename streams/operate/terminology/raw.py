@@ -35,7 +35,7 @@ def newest(settings: Settings, vendor: str, most: int) -> Iterator[ConsumerRecor
     with Scanner(settings) as scanner:
         partitions = _partitions(scanner, vendor)
         share = max(1, most // len(partitions))
-        kept: dict[TopicPartition, list[Message]] = {each: [] for each in partitions}
+        kept: dict[TopicPartition, list[Message]] = {partition: [] for partition in partitions}
         for message in scanner.read(_tails(settings, partitions, share)):
             last = kept[TopicPartition(message.topic() or "", message.partition() or 0)]
             last.append(message)
@@ -67,13 +67,15 @@ def _offsets(
     with _asking(settings) as consumer:
         asked = [Place(*partition, since_ms) for partition in partitions]
         found = consumer.offsets_for_times(asked, timeout=SECONDS)
-        return {TopicPartition(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
+        return {TopicPartition(item.topic, item.partition): item.offset for item in found if item.offset >= 0}
 
 
 def _tails(settings: Settings, partitions: Sequence[TopicPartition], share: int) -> dict[TopicPartition, int | None]:
     with _asking(settings) as consumer:
-        bounds = {each: consumer.get_watermark_offsets(Place(*each), timeout=SECONDS) for each in partitions}
-        return {each: max(low, high - share) for each, (low, high) in bounds.items()}
+        bounds = {
+            partition: consumer.get_watermark_offsets(Place(*partition), timeout=SECONDS) for partition in partitions
+        }
+        return {bound: max(low, high - share) for bound, (low, high) in bounds.items()}
 
 
 @contextmanager

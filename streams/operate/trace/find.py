@@ -218,7 +218,9 @@ class Tracer:
         found.raws = dict(sorted(found.raws.items()))  # the same order whichever raw record was known
 
     def _search_raw(self, event_key: str, vendors: Iterable[str]) -> Iterator[ConsumerRecord]:
-        topics = [raw_topic(each) for each in vendors] + [enriched_topic(each) for each in vendors if each in ENRICHED]
+        topics = [raw_topic(vendor) for vendor in vendors] + [
+            enriched_topic(vendor) for vendor in vendors if vendor in ENRICHED
+        ]
         for message in self._read(self._partitions(topics)):
             raw = from_confluent(message)
             if event_key_of(raw) == event_key:

@@ -39,7 +39,7 @@ def check_folders(folders: Sequence[Path], base: str) -> list[str]:
         for shown, content in read_folder(folder):
             try:
                 require_rules(read_view(shown, content, base))
-                found += [f"{shown}: {each}" for each in findings(read_definition(shown, content))]
+                found += [f"{shown}: {finding}" for finding in findings(read_definition(shown, content))]
             except ConfigurationError as error:
                 found.append(str(error))
     if not found:

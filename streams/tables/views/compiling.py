@@ -44,11 +44,11 @@ def compile_view(shown: str, definition: ViewDefinition, base: str, types: Mappi
     return View(
         name=name,
         resource=definition.resource,
-        columns=tuple(each.column(inferred.get(each.name)) for each in columns),
-        key=tuple(each.name for each, _ in _tagged(columns, KEY)),
+        columns=tuple(column.column(inferred.get(column.name)) for column in columns),
+        key=tuple(item.name for item, _ in _tagged(columns, KEY)),
         description=definition.description,
         indexes=_indexes(columns),
-        references=tuple(_reference(shown, each.name, value) for each, value in _tagged(columns, REFERENCES)),
+        references=tuple(_reference(shown, item.name, value) for item, value in _tagged(columns, REFERENCES)),
         digest=hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest(),
         _rows=_guarded(name, definition.resource, rows),
     )

@@ -82,7 +82,7 @@ class Select(_Element):
 
     @model_validator(mode="after")
     def _is_one_iteration(self) -> "Select":
-        if sum(each is not None for each in (self.forEach, self.forEachOrNull, self.repeat)) > 1:
+        if sum(item is not None for item in (self.forEach, self.forEachOrNull, self.repeat)) > 1:
             raise ValueError("a select has one of forEach, forEachOrNull and repeat; nest another select for the next")
         if not (self.column or self.select or self.unionAll):
             raise ValueError("a select needs column, select or unionAll")

@@ -102,8 +102,8 @@ class Inference:
         for number, column in enumerate(select.column):
             yield from self._column(column, context, f"{place}.column[{number}]")
         for name, nested in (("select", select.select), ("unionAll", select.unionAll)):
-            for number, each in enumerate(nested):
-                yield from self._select(each, context, f"{place}.{name}[{number}]")
+            for number, item in enumerate(nested):
+                yield from self._select(item, context, f"{place}.{name}[{number}]")
 
     def _items(self, path: str, context: Types) -> Types:
         """Return the types of the elements of a path, one at a time; unknown for a path that does not fit."""
@@ -118,7 +118,7 @@ class Inference:
         while True:
             above = _united([context, found])
             reached = [self._items(path, above) for path in paths]
-            more = _united([found, *(each for each in reached if each.names is not None)])
+            more = _united([found, *(item for item in reached if item.names is not None)])
             if more == found:
                 return found if found.names else _UNKNOWN
             found = more
@@ -181,8 +181,8 @@ class Inference:
         many, elements = base.many, set[str]()
         for structure_name in base.names:
             fields, chosen = _fields(structure_name), _choices(structure_name).get(name, ())
-            elements |= {each.removeprefix("_") for each in fields} | _choices(structure_name).keys()
-            for field in (fields[each] for each in (name, *chosen) if each in fields):
+            elements |= {item.removeprefix("_") for item in fields} | _choices(structure_name).keys()
+            for field in (fields[item] for item in (name, *chosen) if item in fields):
                 many = many or field.listed
                 found.add(field.primitive or field.structure or "")
         if not found:
@@ -251,9 +251,9 @@ def _literal(value: Any) -> str:
 def _united(types: Iterable[Types]) -> Types:
     """Return what values of any of some types may be."""
     listed = [*types]
-    known = [each.names for each in listed if each.names is not None]
+    known = [item.names for item in listed if item.names is not None]
     names = frozenset[str]().union(*known) if len(known) == len(listed) else None
-    return Types(names, any(each.many for each in listed))
+    return Types(names, any(item.many for item in listed))
 
 
 def _structure(name: str) -> Structure:

@@ -39,7 +39,7 @@ def compile_rows(
         (f"where[{number}]", compiler.expression(where.path, f"where[{number}].path"))
         for number, where in enumerate(definition.where)
     ]
-    rows = _product([compiler.select(each, f"select[{number}]") for number, each in enumerate(definition.select)])
+    rows = _product([compiler.select(item, f"select[{number}]") for number, item in enumerate(definition.select)])
 
     def rows_of(resource: Mapping[str, Any]) -> list[Row]:
         scope = Scope(resource, 0)
@@ -68,14 +68,14 @@ class _Compiler:
     def select(self, select: Select, place: str) -> Rows:
         parts: list[Rows] = []
         if select.column:
-            values = [self._column(each, f"{place}.column[{number}]") for number, each in enumerate(select.column)]
+            values = [self._column(item, f"{place}.column[{number}]") for number, item in enumerate(select.column)]
             parts.append(_columns(values))
-        parts += [self.select(each, f"{place}.select[{number}]") for number, each in enumerate(select.select)]
+        parts += [self.select(item, f"{place}.select[{number}]") for number, item in enumerate(select.select)]
         if select.unionAll:
             parts.append(self._union(select.unionAll, f"{place}.unionAll"))
         rows = _product(parts)
         if select.repeat is not None:
-            paths = [self.expression(each, f"{place}.repeat[{number}]") for number, each in enumerate(select.repeat)]
+            paths = [self.expression(item, f"{place}.repeat[{number}]") for number, item in enumerate(select.repeat)]
             return _for_each(_repeated(paths), rows, or_null=False)
         if select.forEach is not None:
             return _for_each(self.expression(select.forEach, f"{place}.forEach"), rows, or_null=False)

@@ -86,8 +86,8 @@ def patient_of(resource: Mapping[str, Any]) -> str | None:
 def _patients(resource: Mapping[str, Any]) -> Iterator[str]:
     for name in PATIENTS:
         value = resource.get(name)
-        for each in value if isinstance(value, list) else [value]:
-            yield from _patient(each)
+        for item in value if isinstance(value, list) else [value]:
+            yield from _patient(item)
     for participant in resource.get("participant") or ():
         yield from _patient(participant.get("actor"))
 

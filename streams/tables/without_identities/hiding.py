@@ -44,7 +44,11 @@ def _hidden(view: View, means: Means) -> tuple[Table, Rows] | None:
         view.description,
         digest([VERSION, view.digest, means.keyed.digest, means.words.digest, grouped, means.years_only]),
         tuple(index.columns for index in view.indexes if shown.keys() >= set(index.columns)),
-        {each.column: f"{each.view}.{each.key}" for each in view.references if each.column in shown},
+        {
+            reference.column: f"{reference.view}.{reference.key}"
+            for reference in view.references
+            if reference.column in shown
+        },
     )
     names = [column.name for column in view.columns]
     rules = [(names.index(name), rule) for name, (_, rule) in shown.items()]

@@ -51,7 +51,7 @@ class Words:
         self._words = words
         self._systems = systems
         self.ages = ages
-        self.digest = digest([dict(words), [str(each) for each in systems.values()], sorted(ages)])
+        self.digest = digest([dict(words), [str(system) for system in systems.values()], sorted(ages)])
 
     def word(self, text: str) -> str | None:
         """Return a known word, or None. Words of code tables are found whatever their case and white space."""
@@ -71,8 +71,8 @@ def load_words(settings: Settings) -> Words:
     terminology = load_terminology(settings.terminology_dir)
     deployment = Deployment(Naming(settings.base), load_vendors(settings.vendors_file), terminology, "")
     systems = {
-        each.system.replace(BASE, f"{settings.base}/", 1) if each.system.startswith(BASE) else each.system: each
-        for each in table.systems
+        system.system.replace(BASE, f"{settings.base}/", 1) if system.system.startswith(BASE) else system.system: system
+        for system in table.systems
     }
     known = {word: word for word in _known(table, terminology, deployment)}
     known |= {system: system for system in systems}
@@ -142,7 +142,7 @@ def _verhoeff(code: str) -> bool:
     permutation = _FIRST
     for digit in reversed(code):
         check = _times(check, permutation[int(digit)])
-        permutation = tuple(_NEXT[each] for each in permutation)
+        permutation = tuple(_NEXT[item] for item in permutation)
     return check == 0
 
 

@@ -33,11 +33,11 @@ def disorder(value: dict[str, Any], structure: Structure, path: str) -> Iterator
         field = structure.fields.get(name)
         if field is None or field.structure in (None, COMPANION):
             continue
-        for each in item if isinstance(item, list) else [item]:
-            if not isinstance(each, dict):
+        for entry in item if isinstance(item, list) else [item]:
+            if not isinstance(entry, dict):
                 continue
-            inner = resource_structure(each["resourceType"]) if field.structure == ANY_RESOURCE else None
-            yield from disorder(each, inner or structures.structure(field.structure or ""), f"{path}.{name}")
+            inner = resource_structure(entry["resourceType"]) if field.structure == ANY_RESOURCE else None
+            yield from disorder(entry, inner or structures.structure(field.structure or ""), f"{path}.{name}")
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.vendor}/{case.name}")

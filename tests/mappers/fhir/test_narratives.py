@@ -30,18 +30,18 @@ def narrated_case(name: str) -> list[Normalized]:
 
 
 def resources(results: list[Normalized]) -> list[Resource]:
-    return [each.resource for result in results for each in (*result.outputs, result.outcome) if each is not None]
+    return [output.resource for result in results for output in (*result.outputs, result.outcome) if output is not None]
 
 
 def words(resource: Resource) -> list[str]:
     """The narrative's lines, read back as a browser reads them."""
-    return [text for each in ElementTree.fromstring(resource["text"]["div"]).iter() if (text := each.text)]
+    return [text for item in ElementTree.fromstring(resource["text"]["div"]).iter() if (text := item.text)]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_resource_has_one_behind_its_meta_and_is_valid(name: str) -> None:
     results = narrated_case(name)
-    assert [each for result in results for each in result.refusals if each.code == "resource-invalid"] == []
+    assert [refusal for result in results for refusal in result.refusals if refusal.code == "resource-invalid"] == []
     for resource in resources(results):
         assert list(resource)[2:4] == ["meta", "text"]
         assert resource["text"]["status"] in ("generated", "extensions")
@@ -63,8 +63,8 @@ def test_it_is_flat_xhtml_that_says_something(name: str) -> None:
     for resource in resources(narrated_case(name)):
         div = ElementTree.fromstring(resource["text"]["div"])
         assert div.tag == f"{{{XHTML}}}div"
-        assert {each.tag.removeprefix(f"{{{XHTML}}}") for each in div.iter()} <= ELEMENTS
-        assert all(each.attrib == {} for each in div.iter())
+        assert {item.tag.removeprefix(f"{{{XHTML}}}") for item in div.iter()} <= ELEMENTS
+        assert all(item.attrib == {} for item in div.iter())
         assert words(resource)
 
 
@@ -98,7 +98,9 @@ def test_the_vendors_words_are_told(name: str) -> None:
 
 
 def test_a_patient_goes_by_identifier() -> None:
-    patients = [each for each in resources(narrated_case("azodha/narratives")) if each["resourceType"] == "Patient"]
+    patients = [
+        resource for resource in resources(narrated_case("azodha/narratives")) if resource["resourceType"] == "Patient"
+    ]
     assert patients
     for patient in patients:
         assert words(patient)[0] == "Patient: patient123"

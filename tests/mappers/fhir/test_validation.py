@@ -158,22 +158,22 @@ LENIENCIES: list[tuple[str, Resource, str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("resource", "path", "code"), [each[1:] for each in LENIENCIES], ids=[e[0] for e in LENIENCIES]
+    ("resource", "path", "code"), [leniency[1:] for leniency in LENIENCIES], ids=[e[0] for e in LENIENCIES]
 )
 def test_what_the_reference_lets_pass_is_refused(resource: Resource, path: str, code: str) -> None:
     assert _reference_accepts(resource)
-    assert (path, code) in [(each.path, each.code) for each in compiled(resource)]
+    assert (path, code) in [(item.path, item.code) for item in compiled(resource)]
 
 
 def test_an_unknown_contained_type_is_a_problem_not_a_crash() -> None:
     resource = _contained(resourceType="Nonsense")
     with pytest.raises(KeyError):
         get_fhir_model_class("MedicationStatement").model_validate(resource)
-    assert [(each.path, each.code) for each in compiled(resource)] == [
+    assert [(item.path, item.code) for item in compiled(resource)] == [
         ("MedicationStatement.contained.0", "union_tag_invalid"),
         ("MedicationStatement.medicationReference.reference", "reference-target"),
     ]
-    assert [each.code for each in fhir_resources(resource)] == ["not-readable"]
+    assert [item.code for item in fhir_resources(resource)] == ["not-readable"]
 
 
 R4B_ONLY: list[tuple[Resource, str]] = [
@@ -190,7 +190,7 @@ R4B_ONLY: list[tuple[Resource, str]] = [
 @pytest.mark.parametrize(("resource", "at"), R4B_ONLY)
 def test_what_r4b_added_is_refused(resource: Resource, at: str) -> None:
     assert _reference_accepts(resource)
-    assert any(at in each.path for each in compiled(resource))
+    assert any(at in item.path for item in compiled(resource))
 
 
 VALID: list[tuple[str, Resource]] = [
@@ -213,7 +213,7 @@ VALID: list[tuple[str, Resource]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("resource", [each[1] for each in VALID], ids=[each[0] for each in VALID])
+@pytest.mark.parametrize("resource", [item[1] for item in VALID], ids=[item[0] for item in VALID])
 def test_what_is_valid_passes_both(resource: Resource) -> None:
     assert compiled(resource) == []
     assert fhir_resources(resource) == []
@@ -238,10 +238,10 @@ INVALID: list[tuple[str, Resource, str, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("resource", "path", "code"), [each[1:] for each in INVALID], ids=[each[0] for each in INVALID]
+    ("resource", "path", "code"), [item[1:] for item in INVALID], ids=[item[0] for item in INVALID]
 )
 def test_what_is_invalid_fails_both(resource: Resource, path: str, code: str) -> None:
-    assert (path, code) in [(each.path, each.code) for each in compiled(resource)]
+    assert (path, code) in [(item.path, item.code) for item in compiled(resource)]
     assert fhir_resources(resource)
 
 
@@ -249,7 +249,7 @@ def test_all_problems_are_told_with_their_paths() -> None:
     resource = _with(
         "Encounter", status="done", period={"start": "x"}, participant=[{"individual": {"reference": "?"}}]
     )
-    assert [(each.path, each.code) for each in compiled(resource)] == [
+    assert [(item.path, item.code) for item in compiled(resource)] == [
         ("Encounter.participant.0.individual.reference", "reference-syntax"),
         ("Encounter.period.start", "string_pattern_mismatch"),
         ("Encounter.status", "literal_error"),
@@ -259,9 +259,9 @@ def test_all_problems_are_told_with_their_paths() -> None:
 def test_problems_of_a_bundles_resources_have_its_path() -> None:
     bundle = _with("Bundle")
     bundle["entry"][1]["resource"] = _with("Encounter", status="done")
-    assert [each.path for each in compiled(bundle)] == ["Bundle.entry.1.resource.status"]
+    assert [item.path for item in compiled(bundle)] == ["Bundle.entry.1.resource.status"]
     bundle["entry"][1]["resource"] = "x"
-    assert [each.path for each in compiled(bundle)] == ["Bundle.entry.1.resource"]
+    assert [item.path for item in compiled(bundle)] == ["Bundle.entry.1.resource"]
 
 
 def test_problems_never_hold_the_value() -> None:
@@ -286,14 +286,14 @@ def _leaves(value: Any) -> list[tuple[Any, Any]]:
 
 
 def test_the_narrow_schema_passes_nothing_that_the_whole_one_refuses() -> None:
-    for each in [*samples(), *goldens()]:
-        assert is_plain(each) <= (whole(each) == [])
+    for item in [*samples(), *goldens()]:
+        assert is_plain(item) <= (whole(item) == [])
     for _, resource, _, _ in [*LENIENCIES, *INVALID]:
         assert not is_plain(resource)
 
 
 def test_the_walk_knows_every_type_and_its_primitives() -> None:
-    assert set(RESOURCE_TYPES) == {each["resourceType"] for each in samples()}
+    assert set(RESOURCE_TYPES) == {item["resourceType"] for item in samples()}
     assert resource_structure("Encounter").fields["class"].required
     assert resource_structure("Encounter").required_primitives == ("status",)
     assert structure("Extension").fields["url"].required
@@ -321,17 +321,17 @@ def test_both_unites_and_tells_disagreements() -> None:
     heard: list[Disagreement] = []
     validate = validator("both", heard.append)
     assert validate(sample("Encounter")) == ()
-    assert [each.path for each in validate(_with("Encounter", "class"))] == ["Encounter.class", "Encounter.class"]
+    assert [item.path for item in validate(_with("Encounter", "class"))] == ["Encounter.class", "Encounter.class"]
     assert heard == []
-    assert [each.path for each in validate(_with("Encounter", status="done"))] == ["Encounter.status"]
-    assert [(each.resource_type, len(each.compiled), len(each.reference)) for each in heard] == [("Encounter", 1, 0)]
+    assert [item.path for item in validate(_with("Encounter", status="done"))] == ["Encounter.status"]
+    assert [(item.resource_type, len(item.compiled), len(item.reference)) for item in heard] == [("Encounter", 1, 0)]
 
 
 def test_both_hears_of_what_only_the_reference_refuses() -> None:
     heard: list[Disagreement] = []
     validate = both(no_validation, heard.append)
     assert validate(_with("Encounter", "class"))
-    assert [(each.compiled, bool(each.reference)) for each in heard] == [((), True)]
+    assert [(item.compiled, bool(item.reference)) for item in heard] == [((), True)]
 
 
 def test_sampled_compares_one_in_so_many_and_keeps_the_validators_verdict() -> None:
@@ -352,14 +352,14 @@ def test_sampled_compares_one_in_so_many_and_keeps_the_validators_verdict() -> N
 
 
 def test_validation_leaves_the_resource_as_it_was() -> None:
-    for each in samples():
-        before = orjson.dumps(each)
-        compiled(each)
-        assert orjson.dumps(each) == before
+    for item in samples():
+        before = orjson.dumps(item)
+        compiled(item)
+        assert orjson.dumps(item) == before
 
 
 def test_texts() -> None:
     problems = compiled(_with("Encounter", status="done"))
     assert problems_text(problems) == "Encounter.status (literal_error)"
-    assert [(each["path"], each["code"]) for each in as_json(problems)] == [("Encounter.status", "literal_error")]
+    assert [(item["path"], item["code"]) for item in as_json(problems)] == [("Encounter.status", "literal_error")]
     assert BASE not in problems_text(problems)

@@ -48,7 +48,9 @@ _JSON_TYPES = {"string_type", "bool_type", "int_type", "int_from_float", "float_
 @pytest.mark.long
 def test_never_looser_and_stricter_only_by_a_known_leniency() -> None:
     resources = _bases()
-    assert not [each for each in resources if compiled(each) or fhir_resources(each)], "the bases must be valid"
+    assert not [resource for resource in resources if compiled(resource) or fhir_resources(resource)], (
+        "the bases must be valid"
+    )
     verdicts: Counter[str] = Counter()
     stricter: Counter[int | None] = Counter()
     mutations: Counter[str] = Counter()
@@ -58,7 +60,7 @@ def test_never_looser_and_stricter_only_by_a_known_leniency() -> None:
         verdicts[f"{'refused' if found else 'valid'} / {'refused' if reference else 'valid'}"] += 1
         assert found or not reference, f"{name}: fhir.resources alone refuses {reference[:3]}"
         if found and not reference:
-            leniencies = {_leniency(each, mutant) for each in found}
+            leniencies = {_leniency(item, mutant) for item in found}
             assert leniencies <= set(LENIENCIES), f"{name}: {found}"
             stricter.update(leniencies)
     print("\ncompiled / fhir.resources:", dict(verdicts))
@@ -74,9 +76,9 @@ def _bases() -> list[dict[str, Any]]:
     """Every sample and up to eight golden outputs of each type, so that no vendor's volume decides."""
     drawn = random.Random(1)
     by_type = defaultdict(list)
-    for each in goldens():
-        by_type[each["resourceType"]].append(each)
-    held = [each for _, of_type in sorted(by_type.items()) for each in drawn.sample(of_type, min(8, len(of_type)))]
+    for golden in goldens():
+        by_type[golden["resourceType"]].append(golden)
+    held = [item for _, of_type in sorted(by_type.items()) for item in drawn.sample(of_type, min(8, len(of_type)))]
     return samples() + held
 
 
@@ -97,9 +99,9 @@ def _leniency(problem: Problem, mutant: dict[str, Any]) -> int | None:
     if problem.code in _JSON_TYPES:
         return 6 if value is None else 5
     if problem.code == "string_pattern_mismatch" and isinstance(value, str):
-        if value.strip(" \t\r\n") == "" or any(each.isspace() and each not in " \t\r\n" for each in value):
+        if value.strip(" \t\r\n") == "" or any(item.isspace() and item not in " \t\r\n" for item in value):
             return 6
-        in_form = names[-1] in {"id", "data", "hash", "valueBase64Binary"} or any(each.isspace() for each in value)
+        in_form = names[-1] in {"id", "data", "hash", "valueBase64Binary"} or any(item.isspace() for item in value)
         return 7 if in_form else None
     return None
 

@@ -20,12 +20,12 @@ def test_golden_outputs_pass_the_narrow_schema(approve: bool) -> None:
         TABLE.write_text(_table(resources), "utf-8")
         emitted.cache_clear()
         narrow_validator.cache_clear()
-    passed = [each for each in resources if is_plain(each)]
+    passed = [resource for resource in resources if is_plain(resource)]
     assert len(passed) >= 0.9 * len(resources), "run this test with --approve"
 
 
 def test_every_name_in_the_table_is_an_element() -> None:
-    known = {each["resourceType"] for each in samples()}
+    known = {sample["resourceType"] for sample in samples()}
     for name, elements in emitted().items():
         fields = (resource_structure(name) if name in known else structure(name.partition(" ")[0])).fields
         assert elements.always | elements.sometimes <= set(fields), name
@@ -33,8 +33,8 @@ def test_every_name_in_the_table_is_an_element() -> None:
 
 def _table(resources: list[dict[str, Any]]) -> str:
     found: dict[str, list[set[str]]] = {}
-    for each in resources:
-        _collect(each, resource_structure(each["resourceType"]), found)
+    for resource in resources:
+        _collect(resource, resource_structure(resource["resourceType"]), found)
     rows = []
     for name, instances in sorted(found.items()):
         always = set.intersection(*instances)

@@ -166,7 +166,7 @@ def test_a_violation_is_named(key: str) -> None:
     resource, path = VIOLATIONS[key]
     code = "extra_forbidden" if key == "dom-2" else key  # a contained resource has no element `contained` at all
     found = compiled(resource)
-    assert [each.code for each in found] == [code]
+    assert [item.code for item in found] == [code]
     assert found[0].path.startswith(path)
 
 
@@ -181,7 +181,7 @@ def test_every_invariant_states_what_r4_says() -> None:
             assert "``" in (rule.__doc__ or ""), rule.__name__
 
 
-@pytest.mark.parametrize("resource", samples(), ids=lambda each: each["resourceType"])
+@pytest.mark.parametrize("resource", samples(), ids=lambda item: item["resourceType"])
 def test_samples_keep_them_all(resource: dict[str, Any]) -> None:
     assert compiled(resource) == []
     assert whole(resource) == []

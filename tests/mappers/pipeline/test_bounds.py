@@ -66,7 +66,7 @@ def entries(result: Normalized) -> dict[str, dict[str, Any]]:
 def issue(result: Normalized, flag: str) -> dict[str, Any]:
     assert result.outcome is not None
     issues = orjson.loads(result.outcome.value)["issue"]
-    return next(each for each in issues if each["details"]["coding"][0]["code"] == flag)
+    return next(item for item in issues if item["details"]["coding"][0]["code"] == flag)
 
 
 def test_a_subtree_beyond_the_limit_is_one_entry_that_can_be_checked() -> None:
@@ -87,7 +87,7 @@ def test_small_values_beside_a_large_one_are_kept_as_they_are() -> None:
     assert [*entries(result)] == ["/payload/extra/log"]
     kept = made(result, "Provenance")[0]["extension"]
     assert ["/payload/extra/color", "blue"] in [
-        [part["valueString"] for part in each["extension"][:2]] for each in kept
+        [part["valueString"] for part in item["extension"][:2]] for item in kept
     ]
 
 

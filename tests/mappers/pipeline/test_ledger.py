@@ -192,5 +192,5 @@ def test_a_word_counts_with_the_event_that_said_it() -> None:
     case = CASES["azodha/fold-booked-waiting-rescheduled-cancelled"]
     sent = [str(body).count("'status'") for body in case.events]
     told = [len(result.unmapped) for result in case.run()]
-    assert all(each <= most for each, most in zip(told, sent, strict=True))
+    assert all(item <= most for item, most in zip(told, sent, strict=True))
     assert sum(told) == 2

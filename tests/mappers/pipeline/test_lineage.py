@@ -83,7 +83,7 @@ def of_first(case: Case) -> list[Lineage]:
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_values_come_from_where_they_come_from(name: str) -> None:
     found = of_first(CASES[name])
-    told = {path: {each.source for each in found if each.path == path} for path in KNOWN[name]}
+    told = {path: {item.source for item in found if item.path == path} for path in KNOWN[name]}
     expected = {path: {_sorted(source) for source in sources} for path, sources in KNOWN[name].items()}
     assert {path: {_sorted(source) for source in sources} for path, sources in told.items()} == expected
 
@@ -106,13 +106,13 @@ def test_every_value_comes_from_somewhere(name: str) -> None:
         for key, resource in outputs.items()
         for pointer, value in leaves_of(resource)
     }
-    assert [(each.resource, each.path) for each in found] == list(leaves)
-    assert all(each.sources for each in found)
+    assert [(item.resource, item.path) for item in found] == list(leaves)
+    assert all(item.sources for item in found)
     sent = dict(leaves_of(envelope.body))
     spoken = {str(value) for value in sent.values() if isinstance(value, str) and len(value) > 8 and " " in value}
-    for each in found:
-        if (value := leaves[each.resource, each.path]) in spoken:
-            assert value in {sent.get(source) for source in each.sources}, each.path
+    for item in found:
+        if (value := leaves[item.resource, item.path]) in spoken:
+            assert value in {sent.get(source) for source in item.sources}, item.path
 
 
 def _path(resource_type: str, pointer: str) -> str:
@@ -124,9 +124,9 @@ def test_what_earlier_events_left_is_told() -> None:
     case = CASES["altibbi/recommendation_before_status"]
     normalize, memory, told = case.normalizer(), InMemoryState(), []
     for envelope in case.envelopes():
-        told = [each for each in lineage(normalize, envelope, memory) if each.path.startswith("Encounter.diagnosis")]
+        told = [item for item in lineage(normalize, envelope, memory) if item.path.startswith("Encounter.diagnosis")]
         memory.apply(normalize(envelope, memory).state_updates)
-    assert [each.source for each in told] == ["/consultation_id, /user_id, earlier events"]
+    assert [item.source for item in told] == ["/consultation_id, /user_id, earlier events"]
 
 
 def test_a_value_that_a_mapping_reads_and_drops_is_unused() -> None:

@@ -32,7 +32,7 @@ def written(*bodies: Body, ids: tuple[str, ...] = ()) -> tuple[type[Payload], st
 def fields(*bodies: Body, ids: tuple[str, ...] = ()) -> dict[str, str]:
     """Infer the fields of samples of one event: ``Class.attribute`` → type."""
     models = in_order(payload_models({"sent": list(bodies)}, ids).values())
-    return {f"{model.name}.{each.attribute}": each.type for model in models for each in model.fields}
+    return {f"{model.name}.{field.attribute}": field.type for model in models for field in model.fields}
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_objects_that_are_alike_are_one_class_and_others_are_not() -> None:
         *("Event", "Doctor", "Place", "Visit", "VisitData", "Lab", "LabData")
     }
     assert models["visit"].base is models["lab"].base
-    assert [each.key for each in models["visit"].all_fields()] == ["event", "doctor", "data"]
-    assert [each.key for each in models["lab"].fields] == ["data"]
+    assert [field.key for field in models["visit"].all_fields()] == ["event", "doctor", "data"]
+    assert [field.key for field in models["lab"].fields] == ["data"]
 
 
 def test_a_field_that_means_different_things_in_two_events_is_two() -> None:
@@ -124,7 +124,7 @@ def one_kind(scalar: Any) -> str:
 
 
 LISTS = st.lists(SCALARS, max_size=4).map(
-    lambda items: [each for each in items if one_kind(each) == one_kind(items[0])]
+    lambda items: [item for item in items if one_kind(item) == one_kind(items[0])]
 )
 VALUES = st.recursive(SCALARS | LISTS, lambda inner: st.dictionaries(KEYS, inner, max_size=4), max_leaves=25)
 

@@ -334,7 +334,7 @@ def test_an_invented_vendor_is_green_from_the_first_minute(tmp_path: Path) -> No
         "fhirline map inventedcare --tenant acme --resources " + samples + " --ndjson > mapped.ndjson || [ $? = 2 ]",
     )
     mapped = [json.loads(line) for line in (tree / "mapped.ndjson").read_text("utf-8").splitlines()]
-    assert [each["identifier"][0]["value"] for each in mapped if each["resourceType"] == "Patient"] == [
+    assert [item["identifier"][0]["value"] for item in mapped if item["resourceType"] == "Patient"] == [
         "P-77",
         "77",
         "P-78",

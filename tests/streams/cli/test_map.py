@@ -28,7 +28,7 @@ def lines(bodies: list[dict[str, Any]]) -> str:
 
 def resources(made: subprocess.CompletedProcess[str], resource_type: str) -> list[dict[str, Any]]:
     read = [json.loads(line) for line in made.stdout.splitlines()]
-    return [each for each in read if each["resourceType"] == resource_type]
+    return [item for item in read if item["resourceType"] == resource_type]
 
 
 # -- lineage
@@ -149,5 +149,5 @@ def test_ids_that_no_double_holds_are_two_patients() -> None:
     update = events("altibbi", "status_update")[0]
     made = run("altibbi", "--ndjson", "--resources", stdin=lines([{**update, "user_id": 2**64 + n} for n in (0, 1)]))
     assert made.returncode == 0
-    found = [each["identifier"][0]["value"] for each in resources(made, "Patient")]
+    found = [resource["identifier"][0]["value"] for resource in resources(made, "Patient")]
     assert found == ["18446744073709551616", "18446744073709551617"]

@@ -71,7 +71,7 @@ def test_json_is_printable_ascii(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": f"é{STEERING}\x7f"})
     shown = capsys.readouterr().out
     assert json.loads(shown) == {"a": f"é{STEERING}\x7f"}
-    assert all(" " <= each <= "~" for each in shown.replace("\n", ""))
+    assert all(" " <= item <= "~" for item in shown.replace("\n", ""))
 
 
 # Questions

@@ -26,7 +26,7 @@ TASK: dict[str, Any] = {"name": "task", "resource": "Task", "select": [{"column"
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    for name in [each for each in os.environ if each.startswith(PREFIX)]:
+    for name in [item for item in os.environ if item.startswith(PREFIX)]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)  # where there is no .env file
     app = typer.Typer()

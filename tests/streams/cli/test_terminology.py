@@ -162,7 +162,7 @@ def test_a_draft_of_the_raw_topic_is_reviewed_and_maps(own_broker: RunningBroker
 
     reviewed = settings.model_copy(update={"terminology_dir": drafts})
     with Scanner(settings) as scanner:
-        raws = [from_confluent(each) for each in scanner.read(dict.fromkeys(scanner.topic_partitions([RAW])))]
+        raws = [from_confluent(item) for item in scanner.read(dict.fromkeys(scanner.topic_partitions([RAW])))]
     store = Store(settings)
     with running(settings, FHIRLINE_TERMINOLOGY_DIR=str(drafts)) as worker:
         wait_until_as(undisturbed(reviewed, raws), store, worker)

@@ -110,11 +110,11 @@ def test_a_refused_bundle_parks_its_patient_until_resumed(own_broker: RunningBro
     expected = write(settings, (poisoned.get(record.key, record) for record in records))
     with delivering(settings, server.base) as process:
         wait_until_delivered(settings, process)
-        assert {key for each in waiting(settings) for key in each["patients"]} == patients
+        assert {key for item in waiting(settings) for key in item["patients"]} == patients
         refused = letters(settings).keys()
         assert refused
         assert refused <= {key.decode() for key in poisoned}, "later Bundles of a patient wait, without a letter"
-        assert {each["status"] for each in letters(settings).values()} <= {400, 404, 409, 422}
+        assert {letter["status"] for letter in letters(settings).values()} <= {400, 404, 409, 422}
         assert NOBODY not in orjson.dumps(letters(settings)).decode()
         assert differing(server, {key: value for key, value in expected.items() if key not in theirs}) == []
         resumed = run_command("deliver", "resume", "--all", settings=settings)

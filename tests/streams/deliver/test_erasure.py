@@ -40,7 +40,7 @@ def test_an_erased_patient_is_purged_and_no_older_bundle_brings_it_back(
     server.clear()
     patients = erasable(settings, of_each=4)
     gone, others = patients[0], patients[1:]
-    expected = write(settings, (record for each in patients for record in each.records))
+    expected = write(settings, (record for patient in patients for record in patient.records))
     with delivering(settings, server.base, **KEY) as process:
         wait_until_delivered(settings, process)
         assert differing(server, expected) == []
@@ -52,7 +52,7 @@ def test_an_erased_patient_is_purged_and_no_older_bundle_brings_it_back(
         process.wait_for("erased patient passed over")
     assert remaining(server, gone) == []
     assert differing(server, {key: value for key, value in expected.items() if key not in gone.keys}) == []
-    assert all(len(history(server, key)) > 0 for each in others for key in each.keys)
+    assert all(len(history(server, key)) > 0 for other in others for key in other.keys)
     assert letters(settings) == {}
     report = reported(settings, gone, tmp_path)
     assert report["server"] == {"purged": len(gone.keys)}
@@ -72,7 +72,7 @@ def test_what_was_erased_before_its_bundles_were_delivered_is_never_sent(
     parked, behind, busy, *others = patients = erasable(settings, of_each=4)
     first, *later = parked.bundles
     write(settings, (poison(record) if record is first else record for record in parked.records))
-    expected = write(settings, (record for each in (busy, *others) for record in each.records))
+    expected = write(settings, (record for other in (busy, *others) for record in other.records))
     with delivering(settings, server.base, **KEY) as process:
         wait_until_delivered(settings, process)
     assert len(waiting(settings)) == 1 + len(later)
@@ -90,9 +90,9 @@ def test_what_was_erased_before_its_bundles_were_delivered_is_never_sent(
             wait_until_delivered(settings, process)
         assert proxy.put.isdisjoint(parked.keys | behind.keys | busy.keys | {LATE})
     assert waiting(settings) == []
-    assert [remaining(server, each) for each in (parked, behind, busy)] == [[], [], []]
+    assert [remaining(server, item) for item in (parked, behind, busy)] == [[], [], []]
     assert server.send("GET", LATE).status == 404
-    others_keys = set[str]().union(*(each.keys for each in patients[3:]))
+    others_keys = set[str]().union(*(patient.keys for patient in patients[3:]))
     assert differing(server, {key: value for key, value in expected.items() if key in others_keys}) == []
 
 
@@ -115,7 +115,7 @@ def test_a_server_that_refuses_the_purge_is_named_in_the_report(
     settings, server = own_broker.settings(), ehr_server()
     server.clear()
     refused, kept, *_ = patients = erasable(settings, of_each=2)
-    write(settings, (record for each in patients for record in each.records))
+    write(settings, (record for patient in patients for record in patient.records))
     with FaultProxy(server.base, refused={"/$expunge": 405}) as proxy:
         with delivering(settings, proxy.base, **KEY) as process:
             wait_until_delivered(settings, process)

@@ -56,7 +56,7 @@ def test_written_records_can_be_read(embedded: RunningBroker) -> None:
     assert errors == [None]
     consumer = Consumer({"bootstrap.servers": embedded.bootstrap, "group.id": "test-embedded"})
     try:  # assigned, not subscribed: a group's first join takes half its session timeout there
-        consumer.assign([TopicPartition("dead-letter.mediquo", each, OFFSET_BEGINNING) for each in range(6)])
+        consumer.assign([TopicPartition("dead-letter.mediquo", item, OFFSET_BEGINNING) for item in range(6)])
         while (message := consumer.poll(LIMIT)) is not None and message.key() != b"test-embedded":
             assert message.error() is None
         assert message is not None
@@ -114,4 +114,4 @@ def test_settings_for_other_brokers_do_not_reach_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("ADVERTISED_LISTENER_URL", "tcp://192.0.2.1:9092")
     with EmbeddedBroker() as broker:
         brokers = AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=LIMIT).brokers
-        assert [f"{each.host}:{each.port}" for each in brokers.values()] == [broker.bootstrap]
+        assert [f"{item.host}:{item.port}" for item in brokers.values()] == [broker.bootstrap]

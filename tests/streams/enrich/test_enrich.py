@@ -92,7 +92,7 @@ class Logged(Process):
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         parsed = [orjson.loads(line.partition(": ")[2]) for line in self.printed if ": {" in line]
-        return [each for each in parsed if each["event"] == event]
+        return [item for item in parsed if item["event"] == event]
 
 
 def survey(survey_id: str, tenant: str = TENANT) -> ProducerRecord:
@@ -118,7 +118,7 @@ class Reading:
         while not enough(self.messages):
             assert time.monotonic() < end, process.report(f"made {len(self.messages)} records and is stuck")
             assert process.running, process.report("has ended")
-            self.messages += [each for each in self._consumer.consume(500, 0.1) if each.error() is None]
+            self.messages += [item for item in self._consumer.consume(500, 0.1) if item.error() is None]
         return self.messages
 
     def count(self, number: int, process: Process) -> list[Message]:
@@ -149,8 +149,8 @@ def committed(settings: Settings, topic: str) -> dict[int, int]:
     """Return the group's committed offsets above 0."""
     consumer = Consumer(librdkafka(settings, **{"group.id": f"{settings.group}.enrich"}))
     try:
-        places = consumer.committed([TopicPartition(topic, each) for each in range(settings.partitions)], timeout=LIMIT)
-        return {each.partition: each.offset for each in places if each.offset > 0}
+        places = consumer.committed([TopicPartition(topic, item) for item in range(settings.partitions)], timeout=LIMIT)
+        return {place.partition: place.offset for place in places if place.offset > 0}
     finally:
         consumer.close()
 
@@ -188,7 +188,7 @@ def test_a_thin_event_becomes_an_enriched_one(
     assert api.asked("/api/v2/surveys/s%2F1%3Fx%3D..%2F2/summary") == 1, "an id is one segment of the path"
     assert api.scopes == [f"{api.url}/survey.read {api.url}/evidence_assessment.read"]
     printed = "\n".join(process.printed)
-    assert not any(each in printed for each in (*PERSONAL, "s/1", "pat|1", CLIENT_SECRET, *api.tokens))
+    assert not any(token in printed for token in (*PERSONAL, "s/1", "pat|1", CLIENT_SECRET, *api.tokens))
 
 
 def test_nothing_of_an_erased_patient_is_fetched_or_written(
@@ -207,7 +207,7 @@ def test_nothing_of_an_erased_patient_is_fetched_or_written(
     with enriching(own_broker, api, vendors, FHIRLINE_ERASURE_KEY=key) as process:
         reading(ENRICHED).count(1, process)
         wait_until_committed(settings, 3, process)
-    assert [survey_of(each) for each in held_in(settings, ENRICHED)] == ["s-3"]
+    assert [survey_of(item) for item in held_in(settings, ENRICHED)] == ["s-3"]
     assert api.asked(result_path("s-1", "summary")) == 0
     assert len(process.lines("erased patient passed over")) == 2
 
@@ -248,7 +248,7 @@ def test_temporary_failures_are_retried(
     started = time.monotonic()
     with enriching(own_broker, api, vendors, FHIRLINE_INFERMEDICA_TIMEOUT="5") as process:
         messages = reading(ENRICHED).count(1, process)
-    assert [survey_of(each) for each in messages] == ["s-1"]
+    assert [survey_of(message) for message in messages] == ["s-1"]
     assert time.monotonic() - started >= 1, "Retry-After is waited for"
     assert api.asked("/api/v2/surveys/s-1/summary") == len(faults) + 1
     assert api.asked("/api/v2/surveys/s-1/evidence_assessment") == 2, "a fetched result is not fetched again"
@@ -295,13 +295,13 @@ def test_answers_are_read_as_tolerantly_as_webhooks(
     produce(own_broker.settings(), [survey(id_) for id_ in ids])
     with enriching(own_broker, api, vendors) as process:
         messages = reading(ENRICHED).count(len(ODD), process)
-    found = {survey_of(each): each for each in messages}
+    found = {survey_of(message): message for message in messages}
     for id_, (_, flag, stored) in zip(ids, ODD, strict=True):
         flags = [flag, "not-a-number"] if id_ == ids[0] else [flag]
         assert header_of(found[id_], "body-flags") == ",".join(flags)
         assert orjson.loads(found[id_].value() or b"")["summary"] == stored
         assert api.asked(f"/api/v2/surveys/{id_}/summary") == 1
-    assert SECRET.encode() not in b"".join(each.value() or b"" for each in messages)
+    assert SECRET.encode() not in b"".join(message.value() or b"" for message in messages)
     assert SECRET not in "".join(process.printed)
 
 
@@ -430,15 +430,15 @@ def test_a_slow_survey_does_not_delay_others(
 ) -> None:
     """In one partition, surveys after an incomplete one are enriched, and the offset waits for it."""
     settings = own_broker.settings()
-    others = [f"s-{each}" for each in range(60)]
+    others = [f"s-{item}" for item in range(60)]
     api.surveys["slow"] = "pending"
     api.complete(*others)
-    records = [survey(each) for each in ("slow", *others)]
+    records = [survey(other) for other in ("slow", *others)]
     one_partition = [replace(record, key=b"one", timestamp_ms=1) for record in records]
     produce(settings, one_partition)
     with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_REQUESTS="2") as process:
         enriched = reading(ENRICHED)
-        assert {survey_of(each) for each in enriched.count(60, process)} == set(others)
+        assert {survey_of(item) for item in enriched.count(60, process)} == set(others)
         seen = api.asked("/api/v2/surveys/slow/summary")
         api.wait_until_asked("/api/v2/surveys/slow/summary", seen + 3)
         assert committed(settings, raw_topic("infermedica")) == {}, "the first of the partition is not finished"
@@ -452,10 +452,10 @@ def test_a_slow_survey_does_not_delay_others(
 def test_surveys_in_progress_are_limited_by_the_setting(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
-    waiting = [f"w-{each}" for each in range(5)]
+    waiting = [f"w-{item}" for item in range(5)]
     for survey_id in waiting:
         api.surveys[survey_id] = "new"
-    produce(own_broker.settings(), [survey(each) for each in waiting])
+    produce(own_broker.settings(), [survey(item) for item in waiting])
     with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_SURVEYS="2") as process:
         process.wait_for("partitions assigned")
         end = time.monotonic() + LIMIT
@@ -466,7 +466,7 @@ def test_surveys_in_progress_are_limited_by_the_setting(
             api.wait_until_asked(path, api.asked(path) + 3)
         assert {path for _, path, _ in list(api.requests) if "/surveys/" in path} == asked
         api.complete(*waiting)
-        assert {survey_of(each) for each in reading(ENRICHED).count(5, process)} == set(waiting)
+        assert {survey_of(item) for item in reading(ENRICHED).count(5, process)} == set(waiting)
 
 
 @pytest.mark.long
@@ -475,10 +475,10 @@ def test_nothing_is_lost_when_killed_between_fetch_and_commit(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
     """Three SIGKILLs: every survey is enriched, and each repeat is the same event."""
-    surveys = [f"s-{each}" for each in range(150)]
+    surveys = [f"s-{item}" for item in range(150)]
     api.complete(*surveys)
     api.surveys["late"] = "pending"
-    produce(own_broker.settings(), [survey(each) for each in (*surveys, "late")])
+    produce(own_broker.settings(), [survey(item) for item in (*surveys, "late")])
     enriched = reading(ENRICHED)
     for kill in range(3):
         with enriching(own_broker, api, vendors, FHIRLINE_ENRICH_REQUESTS="4") as process:
@@ -492,12 +492,12 @@ def test_nothing_is_lost_when_killed_between_fetch_and_commit(
         api.wait_until_asked("/api/v2/surveys/late/summary", api.asked("/api/v2/surveys/late/summary") + 2)
         api.complete("late")
         wanted = {*surveys, "late"}
-        messages = enriched.until(lambda messages: {survey_of(each) for each in messages} >= wanted, process)
+        messages = enriched.until(lambda messages: {survey_of(item) for item in messages} >= wanted, process)
     keys: dict[str, set[str | None]] = {}
     for message in messages:
         keys.setdefault(survey_of(message), set()).add(header_of(message, "event-key"))
     assert keys.keys() == wanted
-    assert all(len(each) == 1 for each in keys.values()), "a repeat is the same event"
+    assert all(len(key) == 1 for key in keys.values()), "a repeat is the same event"
     assert process.exit_code == 0
 
 
@@ -516,7 +516,7 @@ def test_sigterm_abandons_retries_without_committing(
     assert committed(settings, raw_topic("infermedica")) == {}
     api.complete("waits")
     with enriching(own_broker, api, vendors) as process:
-        assert [survey_of(each) for each in reading(ENRICHED).count(1, process)] == ["waits"]
+        assert [survey_of(item) for item in reading(ENRICHED).count(1, process)] == ["waits"]
 
 
 @pytest.mark.long
@@ -541,17 +541,17 @@ def test_two_processes_share_the_partitions(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
     """A second process joins while surveys are in progress. Nothing is lost, and each has partitions."""
-    surveys = [f"s-{each}" for each in range(40)]
+    surveys = [f"s-{item}" for item in range(40)]
     for survey_id in surveys:
         api.surveys[survey_id] = "pending"
-    produce(own_broker.settings(), [survey(each) for each in surveys])
+    produce(own_broker.settings(), [survey(item) for item in surveys])
     with enriching(own_broker, api, vendors) as first:
         api.wait_until_asked("/api/v2/surveys/s-0/summary")
         with enriching(own_broker, api, vendors) as second:
             assert second.wait_for("partitions assigned")["partitions"] in ([0, 1, 2], [3, 4, 5])
             api.complete(*surveys)
             enriched = reading(ENRICHED)
-            enriched.until(lambda messages: {survey_of(each) for each in messages} >= set(surveys), first)
+            enriched.until(lambda messages: {survey_of(message) for message in messages} >= set(surveys), first)
             assert first.running
             assert second.running
         assert second.exit_code == 0
@@ -610,13 +610,13 @@ def test_a_tenant_without_enrichment_is_skipped(
     )
     records = [
         survey("other", "acme"),
-        *(raw_record("infermedica", TENANT, orjson.dumps(each), received, None, 64) for each in bodies),
+        *(raw_record("infermedica", TENANT, orjson.dumps(body), received, None, 64) for body in bodies),
         foreign,
         survey("mine"),
     ]
     produce(settings, records)
     with enriching(own_broker, api, vendors) as process:
-        assert [survey_of(each) for each in reading(ENRICHED, LETTERS).count(1, process)] == ["mine"]
+        assert [survey_of(item) for item in reading(ENRICHED, LETTERS).count(1, process)] == ["mine"]
         wait_until_committed(settings, len(records), process)
     assert {path for _, path, _ in api.requests if "/surveys/" in path} == {
         "/api/v2/surveys/mine/summary",
@@ -639,7 +639,10 @@ def test_a_tenant_may_have_its_own_instance(
         more = {"TEST_OWN_SECRET_FILE": str(tmp_path / "secret")}
         with enriching(own_broker, api, vendors, **more) as process:
             messages = reading(ENRICHED, LETTERS).count(2, process)
-        assert {survey_of(each): header_of(each, "tenant") for each in messages} == {"s-1": TENANT, "s-2": "own"}
+        assert {survey_of(message): header_of(message, "tenant") for message in messages} == {
+            "s-1": TENANT,
+            "s-2": "own",
+        }
         assert own.asked("/api/v2/surveys/s-1/summary") == api.asked("/api/v2/surveys/s-2/summary") == 0
 
 
@@ -653,20 +656,20 @@ def test_from_thin_event_to_resources(
     settings = own_broker.settings()
     api.complete("s-1")
     produce(settings, [survey("s-1")])
-    resources = reading(*(canonical_topic(each) for each in ("Patient", "RiskAssessment", "QuestionnaireResponse")))
+    resources = reading(*(canonical_topic(item) for item in ("Patient", "RiskAssessment", "QuestionnaireResponse")))
     worker = Process("worker", "worker", environment=environ(own_broker, api, vendors), echo=lambda _: None)
     try:
         with enriching(own_broker, api, vendors) as process:
             messages = resources.count(3, process)
     finally:
         worker.stop()
-    made = {found["resourceType"]: found for found in (orjson.loads(each.value() or b"") for each in messages)}
+    made = {found["resourceType"]: found for found in (orjson.loads(message.value() or b"") for message in messages)}
     assert made.keys() == {"Patient", "RiskAssessment", "QuestionnaireResponse"}
     assert made["Patient"]["name"] == [{"text": "Jon Smith"}]
     assert made["RiskAssessment"]["subject"] == {"reference": f"Patient/{made['Patient']['id']}"}
     assert made["RiskAssessment"]["prediction"][0]["probabilityDecimal"] == 34.37
-    assert len({each.partition() for each in messages}) == 1
-    assert all((header_of(each, "raw") or "").startswith(f"{ENRICHED}/") for each in messages)
+    assert len({message.partition() for message in messages}) == 1
+    assert all((header_of(message, "raw") or "").startswith(f"{ENRICHED}/") for message in messages)
 
 
 # The parts

@@ -182,7 +182,7 @@ def test_a_token_is_rotated_without_a_gap(api: InfermedicaServer, tmp_path: Path
             assert len(new) >= 40
             assert new not in run.out + run.err
             assert file.read_text("utf-8").split() == [old, new]
-            assert [received(each) for each in (old, new, "neither")] == [202, 202, 401]
+            assert [received(item) for item in (old, new, "neither")] == [202, 202, 401]
 
 
 @pytest.mark.parametrize("fault", [None, Fault(401), Fault(409)])
@@ -287,7 +287,7 @@ def test_wrong_arguments_are_reported_before_any_request(
     assert (run.code, run.out) == (2, "")
     assert told in run.err
     assert not any(path.startswith(CONFIG) for _, path, _ in api.requests)
-    assert not [line for each in tmp_path.iterdir() for line in each.read_text("utf-8").split()], (
+    assert not [line for path in tmp_path.iterdir() for line in path.read_text("utf-8").split()], (
         "no token is left behind"
     )
 

@@ -60,7 +60,7 @@ def keys(count: int = 3) -> list[bytes]:
 
 
 def there(settings: Settings, sent: list[bytes]) -> list[bytes]:
-    return [key for each in read_all(settings, [TOPIC]) if (key := bytes(each.key() or b"")) in sent]
+    return [key for item in read_all(settings, [TOPIC]) if (key := bytes(item.key() or b"")) in sent]
 
 
 def out(key: bytes) -> ProducerRecord:
@@ -71,9 +71,9 @@ def test_a_refused_batch_is_written_before_the_next_one(leader: tuple[LateLeader
     late, settings = leader
     sent, acknowledged = keys(), list[Message]()
     late.turn_away()
-    assert asyncio.run(RecordPublisher(settings).publish_async([out(each) for each in sent], acknowledged.append)) == []
+    assert asyncio.run(RecordPublisher(settings).publish_async([out(item) for item in sent], acknowledged.append)) == []
     assert late.turned_away == 1
-    assert [each.key() for each in acknowledged] == there(settings, sent) == sent
+    assert [item.key() for item in acknowledged] == there(settings, sent) == sent
 
 
 @pytest.mark.usefixtures("several_at_a_time")
@@ -82,7 +82,7 @@ def test_a_record_without_an_offset_is_not_delivered(leader: tuple[LateLeader, S
     sent = keys()
     late.turn_away(ON_A_BUSY_MACHINE)
     with pytest.raises(PublishFailed, match=rf"^{TOPIC}: OUT_OF_ORDER_SEQUENCE_NUMBER$"):
-        asyncio.run(RecordPublisher(settings).publish_async([out(each) for each in sent]))
+        asyncio.run(RecordPublisher(settings).publish_async([out(item) for item in sent]))
     assert there(settings, sent) == sent[1:]
 
 
@@ -99,7 +99,7 @@ def test_the_gateway_accepts_no_record_without_an_offset(
         records = [
             ProducerRecord(TOPIC, key, os.urandom(LARGE), timestamp_ms=int(time.time() * 1000)) for _ in range(3)
         ]
-        answers = await asyncio.gather(*(producer.send(each) for each in records), return_exceptions=True)
+        answers = await asyncio.gather(*(producer.send(record) for record in records), return_exceptions=True)
         await producer.stop()
         return answers
 

@@ -64,7 +64,7 @@ class Deployment:
             FHIRLINE_INFERMEDICA_URL="https://infermedica.example",
             FHIRLINE_INFERMEDICA_CLIENT_ID=CLIENT_ID,
             FHIRLINE_INFERMEDICA_CLIENT_SECRET=CLIENT_SECRET,
-            **{f"FHIRLINE_{each}": uuid4().hex for each in vendors},
+            **{f"FHIRLINE_{vendor}": uuid4().hex for vendor in vendors},
         )
 
     @property
@@ -84,7 +84,7 @@ class Deployment:
     def ran(self, *commands: Sequence[str]) -> list[Command]:
         """Run commands in parallel and wait for all of them."""
         with ExitStack() as stack:
-            running = [stack.enter_context(command(*each, environ=self.environ)) for each in commands]
+            running = [stack.enter_context(command(*item, environ=self.environ)) for item in commands]
             for process in running:
                 process.wait(LIMIT)
         return running
@@ -94,7 +94,7 @@ class Deployment:
         ended = self.ran(*commands)
         for process in ended:
             assert process.wait() == 0, process.output
-        return [each.output for each in ended]
+        return [item.output for item in ended]
 
 
 @pytest.fixture(scope="module")
@@ -178,11 +178,11 @@ def test_every_operator_command_works_with_exactly_its_privileges(deployment: De
     before = Counter({topic: deployment.written(topic) for topic in topics})
     deployment.worked(("replay", "--publish", "--all", *of_tenant))
     deployment.worked(
-        ("dead-letters", "redrive", "--yes", "--wait", "0", *(f"--id={each.position}" for each in refused)),
+        ("dead-letters", "redrive", "--yes", "--wait", "0", *(f"--id={item.position}" for item in refused)),
     )
     after = Counter({topic: deployment.written(topic) for topic in topics})
     assert after - before == dict.fromkeys(topics, 1)
     listed, forgotten = deployment.worked(("dead-letters", "list", "--each"), (*deployment.forget(), "--settle", "0"))
-    assert [f"{each.position}\tredriven" in listed for each in refused] == [True, True]
+    assert [f"{item.position}\tredriven" in listed for item in refused] == [True, True]
     assert "searched again    1 time; found at last: 0" in forgotten
     assert deployment.written(ERASED) > 0

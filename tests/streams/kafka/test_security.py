@@ -88,7 +88,7 @@ def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_p
             assert gateway.post("/webhooks/infermedica/clinic", survey).status == 202
             awaited(cluster.settings, enriched_topic("infermedica"), 1, enrich)
             bundles = awaited(cluster.settings, BUNDLE, 3, worker)
-            assert all(each["resourceType"] == "Bundle" for each in bundles)
+            assert all(bundle["resourceType"] == "Bundle" for bundle in bundles)
             assert awaited(cluster.settings, canonical_topic("RiskAssessment"), 1, worker)  # of the enriched survey
             tables = {"FHIRLINE_TABLES_URL": f"duckdb:{tmp_path}/tables.duckdb"}
             for arguments in (("--once",), ("rebuild", "risk")):
@@ -110,7 +110,7 @@ def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_p
         ("gateway", Grant("Topic", raw_topic("mediquo"), "Write")),
         ("tables", Grant("Topic", canonical_topic("Patient"), "Read")),
     ],
-    ids=lambda each: each if isinstance(each, str) else f"{each.operation} {each.name}",
+    ids=lambda item: item if isinstance(item, str) else f"{item.operation} {item.name}",
 )
 def test_a_process_without_one_privilege_does_not_start_and_names_it(
     cluster: Cluster, process: str, lacking: Grant
@@ -130,7 +130,7 @@ def test_a_process_without_one_privilege_does_not_start_and_names_it(
         Grant("Group", GROUP, "Read"),
         Grant("Topic", state_topic("mediquo"), "Write"),
     ],
-    ids=lambda each: f"{each.operation} {each.name}",
+    ids=lambda item: f"{item.operation} {item.name}",
 )
 def test_a_worker_that_loses_a_privilege_ends(cluster: Cluster, lost: Grant) -> None:
     """It does not continue with its other privileges."""

@@ -46,13 +46,13 @@ def test_every_line_is_json_whoever_writes_it() -> None:
     assert ended.returncode == 1
     lines = [orjson.loads(line) for line in ended.stderr.splitlines()]
     events = [line["event"] for line in lines]
-    assert [each for each in events if each in ("thread crashed", "exception ignored", "crashed")] == [
+    assert [event for event in events if event in ("thread crashed", "exception ignored", "crashed")] == [
         "thread crashed",
         "exception ignored",
         "crashed",
     ]
     assert "event loop error" in events
-    assert any("a library's warning" in each for each in events)
+    assert any("a library's warning" in event for event in events)
     assert {line.get("logger") for line in lines} >= {"librdkafka", "aiokafka.conn", "kafka.client", "faust", "mode"}
     raised = [line for line in lines if "exception" in line]
     assert len(raised) == 4

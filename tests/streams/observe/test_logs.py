@@ -43,7 +43,7 @@ class Markers:
 
     def found(self, text: str) -> dict[str, str]:
         """Marker → its payload and path."""
-        return {each: self.places[int(each[2:8])] for each in MARKED.findall(text)}
+        return {match: self.places[int(match[2:8])] for match in MARKED.findall(text)}
 
     def marked(self, value: Any, place: str, keep: random.Random | None) -> Any:
         """Put a marker into each string: in its place, or, where the string must be readable, behind it.
@@ -161,7 +161,7 @@ def refused_requests(stack: WorkerEndpoint, markers: Markers) -> None:
 
 
 def test_one_event_id_leads_from_webhook_to_dead_letter(stack: WorkerEndpoint) -> None:
-    case = next(each for each in cases() if each.vendor == "altibbi" and each.run()[0].refusals)
+    case = next(item for item in cases() if item.vendor == "altibbi" and item.run()[0].refusals)
     answer = stack.gateway.post("/webhooks/altibbi", {**case.events[0], "only": "here"})
     event_key = answer.json["event_key"]
     letter = first_record(

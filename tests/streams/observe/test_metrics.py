@@ -73,7 +73,7 @@ def total(text: str, name: str, **labels: str) -> float:
 
 
 def test_an_event_is_counted_from_webhook_to_canonical(stack: WorkerEndpoint) -> None:
-    case = next(each for each in cases() if (each.vendor, each.name) == ("altibbi", "unmapped_codes"))
+    case = next(item for item in cases() if (item.vendor, item.name) == ("altibbi", "unmapped_codes"))
     before = total(get(f"{stack.worker_url}/metrics")[1], "fhirline_events_total", vendor="altibbi")
     body = {**case.events[0], "something_new": {"at": [1, {"deep": 2}]}}
     assert stack.gateway.post("/webhooks/altibbi", body).status == 202
@@ -169,7 +169,7 @@ def test_a_vendor_that_invents_names_creates_a_bounded_number_of_series() -> Non
     for number in range(MANY):
         name = "".join(chr(ord("a") + int(digit)) for digit in str(number))
         body = {"event": f"invented_{name}", "event_type": name, "consultation": {f"field{name}": {name: number}}}
-        case = next(each for each in cases() if each.vendor == "mediquo")
+        case = next(item for item in cases() if item.vendor == "mediquo")
         for content in (
             orjson.dumps({**case.events[0], f"new{name}": number}),
             orjson.dumps(body),
@@ -244,14 +244,14 @@ def test_names_are_found_in_an_expression() -> None:
 
 def everything_happens(stack: WorkerEndpoint) -> None:
     """Post events that no other test counts: a mapped one, one with an unknown word, an unreadable one."""
-    for case in (each for each in cases() if each.vendor == "azodha"):
+    for case in (item for item in cases() if item.vendor == "azodha"):
         route = f"/{case.route_event}" if case.route_event else ""
         assert stack.gateway.post(f"/webhooks/azodha/acme{route}", case.events[0]).status == 202
     producer = Producer({"bootstrap.servers": stack.broker.bootstrap})
     producer.produce(raw_topic("azodha"), b"{not json", b"k")
     assert producer.flush(LIMIT) == 0
     happened = ("resources", "unmapped_codes", "dead_letters")
-    stack.until(lambda text: all(total(text, f"fhirline_{each}_total", vendor="azodha") for each in happened))
+    stack.until(lambda text: all(total(text, f"fhirline_{item}_total", vendor="azodha") for item in happened))
     stack.until(lambda text: "fhirline_lag_records{" in text)  # as of the worker's last fetch
 
 
@@ -268,21 +268,21 @@ def test_everything_that_dashboard_and_alerts_query_exists(stack: WorkerEndpoint
     drift = WorkerMetrics(new_registry("worker")).drift
     assert drift._name in {family.name for family in families}
     exposed.setdefault("fhirline_drift_total", set()).update(drift._labelnames)
-    variables = [each["query"]["query"] for each in DASHBOARD["templating"]["list"] if each["type"] == "query"]
+    variables = [item["query"]["query"] for item in DASHBOARD["templating"]["list"] if item["type"] == "query"]
     for expression in EXPRESSIONS:
         metrics, selected, grouped = named(expression)
         assert metrics, expression
         assert metrics - exposed.keys() == set(), expression
         for metric, labels in selected.items():
             assert labels - exposed[metric] - OWN_LABELS == set(), expression
-        assert grouped - set().union(*(exposed[each] for each in metrics)) - OWN_LABELS == set(), expression
+        assert grouped - set().union(*(exposed[item] for item in metrics)) - OWN_LABELS == set(), expression
     for query in variables:
         found = re.fullmatch(r"label_values\((\w+), (\w+)\)", query)
         assert found, query
         assert found[2] in exposed[found[1]]
     asked = {name for expression in EXPRESSIONS for name in named(expression)[0]}
     own = {family.name for family in (*families, *enrich.collect()) if family.name.startswith("fhirline_")}
-    assert {name for name in own if not any(each.startswith(name) for each in asked)} == set(), "shown nowhere"
+    assert {name for name in own if not any(item.startswith(name) for item in asked)} == set(), "shown nowhere"
 
 
 def test_the_dashboard_is_valid() -> None:
@@ -317,8 +317,8 @@ def test_provisioned_files_exist() -> None:
     assert all(job["job_name"].startswith("fhirline-") for job in config["scrape_configs"])
     [port] = re.findall(r"FHIRLINE_METRICS_PORT=(\d+)", (GRAFANA.parent / "Dockerfile").read_text("utf-8"))
     assert {target["port"] for job in config["scrape_configs"] for target in job["dns_sd_configs"]} == {int(port)}
-    volumes = [each for service in compose["services"].values() for each in service.get("volumes", ())]
-    mounts = [each.split(":") for each in volumes if isinstance(each, str)]
+    volumes = [volume for service in compose["services"].values() for volume in service.get("volumes", ())]
+    mounts = [volume.split(":") for volume in volumes if isinstance(volume, str)]
     assert all((GRAFANA.parent / source).exists() for source, *_ in mounts if source.startswith("."))
     provider = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "fhirline.yaml").read_text("utf-8"))
     assert provider["providers"][0]["options"]["path"] in {target for _, target, *_ in mounts}

@@ -138,7 +138,7 @@ def test_an_outage_is_told_once_and_readiness_is_true(tmp_path: Path) -> None:
         withheld = next(line["withheld"] for line in lines if line["event"] == "kafka back")
         assert withheld > 10, f"{name}: nothing was withheld, so this test proves nothing"
         during = events[events.index("kafka away") + 1 : events.index("kafka back")]
-        assert [each for each in during if each not in MEANWHILE] == [], name
+        assert [item for item in during if item not in MEANWHILE] == [], name
         loud = [line for line in lines if str(line.get("logger")).partition(".")[0] in LIBRARIES]
         kinds = Counter((line["logger"], NUMBERS.sub("#", line["event"])) for line in loud)
         most = 1 + (time.monotonic() - started) // REMIND_SECONDS

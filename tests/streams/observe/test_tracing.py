@@ -50,7 +50,7 @@ class Collector:
         """Wait for the first span whose name begins so, and return it."""
         with self.arrived:
             end = time.monotonic() + LIMIT
-            while not (found := [each for each in self.spans if each[1].name.startswith(prefix)]):
+            while not (found := [span for span in self.spans if span[1].name.startswith(prefix)]):
                 assert self.arrived.wait(end - time.monotonic()), [span.name for _, span in self.spans]
         return found[0]
 
@@ -102,7 +102,7 @@ def test_one_trace_from_webhook_to_canonical_record(tmp_path: Path) -> None:
     assert [link.span_id for link in processing.links] == [batch[1].span_id]
     assert carries(raw) == (sending.trace_id.hex(), sending.span_id.hex())
     assert carries(canonical) == (processing.trace_id.hex(), processing.span_id.hex())
-    named = {each.key: each.value.string_value for each in processing.attributes}
+    named = {attribute.key: attribute.value.string_value for attribute in processing.attributes}
     assert named["fhirline.event_key"] == answer.json["event_key"]
     assert named["fhirline.event_type"] == "recommendation_data"
 

@@ -46,12 +46,12 @@ class Letters:
     def __init__(self, settings: Settings, vendor: str) -> None:
         self._consumer = Consumer(librdkafka(settings, **{"group.id": "letters", "auto.offset.reset": "earliest"}))
         self._settings, self._topic = settings, dead_letter_topic(vendor)
-        self._consumer.assign([TopicPartition(self._topic, each, 0) for each in range(settings.partitions)])
+        self._consumer.assign([TopicPartition(self._topic, item, 0) for item in range(settings.partitions)])
         self._found: list[Message] = []
 
     def read(self) -> list[Message]:
         """Read on, and return all letters."""
-        self._found += [each for each in self._consumer.consume(100, 0.1) if each.error() is None]
+        self._found += [item for item in self._consumer.consume(100, 0.1) if item.error() is None]
         return self._found
 
     def read_to_the_end(self) -> list[Message]:
@@ -89,18 +89,18 @@ def test_unreadable_records(settings: Settings) -> None:
         seen = list(found.read())
         assert "5528001739462" not in worker.report("said"), "no log line quotes a payload"
     store.close()
-    assert [header_of(each, "error-code") for each in seen] == [
+    assert [header_of(item, "error-code") for item in seen] == [
         "not-json",
         "not-an-object",
         "empty",
         "not-json",
         "too-deep",
     ]
-    assert [each.value() for each in seen] == [None, b"[1,2]", None, None, None], (
+    assert [item.value() for item in seen] == [None, b"[1,2]", None, None, None], (
         "what cannot be redacted is in the raw record alone"
     )
-    errors = [orjson.loads(header_of(each, "errors") or "") for each in seen]
-    assert [[problem["problem"] for problem in each] for each in errors] == [
+    errors = [orjson.loads(header_of(item, "errors") or "") for item in seen]
+    assert [[problem["problem"] for problem in error] for error in errors] == [
         ["syntax"],
         ["not-an-object"],
         [],
@@ -119,8 +119,8 @@ def test_unreadable_records(settings: Settings) -> None:
     ]
     assert header_of(seen[3], "error-path") == "line 1, column 29"
     place = f"raw.infermedica/{partition_for(KEY, settings.partitions)}"
-    assert [header_of(each, "raw") for each in seen] == [f"{place}/{offset}" for offset in range(len(bad))]
-    assert all(header_of(each, "attempt") == "1" for each in seen)
+    assert [header_of(item, "raw") for item in seen] == [f"{place}/{offset}" for offset in range(len(bad))]
+    assert all(header_of(item, "attempt") == "1" for item in seen)
 
 
 def test_an_unsupported_event_has_an_outcome_and_no_letter(settings: Settings) -> None:
@@ -168,18 +168,18 @@ def test_a_record_that_is_too_large_for_kafka(settings: Settings) -> None:
         end = time.monotonic() + LIMIT
 
         def too_large() -> list[Message]:
-            return [each for each in found.read() if header_of(each, "error-code") == "record-too-large"]
+            return [item for item in found.read() if header_of(item, "error-code") == "record-too-large"]
 
         def bare() -> list[Message]:
-            return [each for each in found.read() if header_of(each, "error-code") == "not-json"]
+            return [item for item in found.read() if header_of(item, "error-code") == "not-json"]
 
         while store.different(expected)["missing"] or not too_large() or len(bare()) < 2:
             assert time.monotonic() < end, worker.report("is stuck")
             assert worker.running, worker.report("has ended")
             store.read(0.05)
-        assert {header_of(each, "raw") for each in too_large()} == {str(large.position)}
-        assert {each.value() for each in too_large()} == {None}
-        without_key, without_header = sorted(bare(), key=lambda each: (each.key() or b"").startswith(b"clinic"))
+        assert {header_of(item, "raw") for item in too_large()} == {str(large.position)}
+        assert {item.value() for item in too_large()} == {None}
+        without_key, without_header = sorted(bare(), key=lambda item: (item.key() or b"").startswith(b"clinic"))
         assert without_key.value() is without_header.value() is None
         at = header_of(without_key, "raw") or ""
         assert (without_key.key() or b"").decode() == at.replace("raw.mediquo", "default|record")
@@ -209,18 +209,18 @@ def test_a_state_entry_that_is_too_large_for_kafka(settings: Settings, tmp_path:
     bodies = [orjson.dumps({"eventName": "UploadedFileAndTest", "data": file}) for file in files]
     *large, small = (raw_record("azodha", "acme", body, RECEIVED_AT, None, 64) for body in bodies)
     raws = produce(settings, [*large, *events(40, seed=3), small])
-    refused = [each for each in raws if each.value in {each.value for each in large}]
-    expected = undisturbed(settings, [each for each in raws if each not in refused])
+    refused = [raw for raw in raws if raw.value in {item.value for item in large}]
+    expected = undisturbed(settings, [raw for raw in raws if raw not in refused])
     store = Store(settings)
     with letters(settings, "azodha") as found, running(settings, **limit) as worker:
         wait_until_as(expected, store, worker)
         end = time.monotonic() + LIMIT
-        keys = {each.key for each in refused}
-        while len(told := [each for each in found.read() if each.key() in keys]) < len(refused):
+        keys = {item.key for item in refused}
+        while len(told := [item for item in found.read() if item.key() in keys]) < len(refused):
             assert time.monotonic() < end, worker.report("is stuck")
         assert worker.stop() == 0
-    told_of = {tuple(header_of(each, name) for name in ("error-code", "error-path", "raw")) for each in told}
-    assert told_of == {("record-too-large", state_topic("azodha"), str(each.position)) for each in refused}
+    told_of = {tuple(header_of(item, name) for name in ("error-code", "error-path", "raw")) for item in told}
+    assert told_of == {("record-too-large", state_topic("azodha"), str(item.position)) for item in refused}
     replayed = replay(settings, tmp_path, "--vendor", "azodha", **limit)
     assert replayed.lines == [], replayed.said
     assert "2 x record-too-large" in replayed.said

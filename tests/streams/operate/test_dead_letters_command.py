@@ -94,7 +94,7 @@ def wait_until_mapped(settings: Settings, raws: Iterable[ConsumerRecord]) -> Non
 
     def behind() -> int:
         committed = asking.committed([confluent_kafka.TopicPartition(*partition) for partition in ends], 10)
-        return sum(each.offset < ends[TopicPartition(each.topic, each.partition)] for each in committed)
+        return sum(item.offset < ends[TopicPartition(item.topic, item.partition)] for item in committed)
 
     try:
         wait_until(lambda: settled(behind) == 0, "the worker is stuck")  # a coordinator may be on its way
@@ -129,7 +129,7 @@ def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
     made = received_once(record for record in events(1_000, seed=3) if record.topic in ("raw.altibbi", "raw.mediquo"))
     half = len(made) // 2
     early = produce(settings, [*made[:half], large_event()])
-    failing = refused(slipped, early) | {str(each.position) for each in early if b"big" in (each.key or b"")}
+    failing = refused(slipped, early) | {str(item.position) for item in early if b"big" in (item.key or b"")}
     with running(
         settings,
         FHIRLINE_VENDORS_FILE=str(slipped.vendors_file),
@@ -139,17 +139,17 @@ def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
         wait_until_mapped(settings, early)
         assert worker.stop() == 0
     late = produce(settings, made[half:])
-    again = [each for each in early if str(each.position) in failing]
+    again = [item for item in early if str(item.position) in failing]
     assert stale(settings, [*early, *late], again) > 5, "some redriven event must meet what is newer"
     expected, permanent = undisturbed(settings, [*early, *late]), refused(settings, again)
     assert len(failing - permanent) > 10
     with running(settings) as worker:
         wait_until_mapped(settings, late)
         before = listed(settings)
-        assert failing <= {each.id for each in before}
-        assert {each.status for each in before} == {Status.OPEN}
-        large = [each.last for each in before if each.id in failing and each.last.code == "record-too-large"]
-        assert [each.size for each in large] == [None]
+        assert failing <= {item.id for item in before}
+        assert {item.status for item in before} == {Status.OPEN}
+        large = [item.last for item in before if item.id in failing and item.last.code == "record-too-large"]
+        assert [item.size for item in large] == [None]
         vendors = load_vendors().names
         count = raw_records(settings, vendors)
         shown = dead_letters(settings, "redrive", "--dry-run")
@@ -157,15 +157,15 @@ def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
         assert dead_letters(settings, "redrive").returncode == 2, "without a terminal it needs --yes"
         assert raw_records(settings, vendors) == count
 
-        ids = [f"--id={each}" for each in sorted(failing)]
+        ids = [f"--id={item}" for item in sorted(failing)]
         for exit_code in (1, 0):  # some fail again; then there is nothing left to send
             said = dead_letters(settings, "redrive", "--yes", "--idempotency-key=k1", "--rate=1000", *ids)
             assert said.returncode == exit_code, said.stdout + said.stderr
             assert raw_records(settings, vendors) == count + len(failing), "the same key sends nothing twice"
         assert f"Sent with this idempotency key before, and not sent again: {len(failing)}\n" in said.stdout
-        now = {each.id: each.status for each in listed(settings)}
-        assert {each for each in failing if now[each] is Status.DONE} == failing - permanent, worker.report("said")
-        assert {each for each in failing if now[each] is Status.FAILED} == failing & permanent
+        now = {item.id: item.status for item in listed(settings)}
+        assert {item for item in failing if now[item] is Status.DONE} == failing - permanent, worker.report("said")
+        assert {item for item in failing if now[item] is Status.FAILED} == failing & permanent
     store = Store(settings)
     store.read_to_the_end()
     assert store.differences(expected) == NOTHING, store.different(expected)
@@ -250,10 +250,10 @@ def test_attempts_are_counted(settings: Settings) -> None:
         assert MARKER not in worker.report("said")
     with Scanner(settings) as scanner:
         sent = [*scanner.read({TopicPartition("raw.infermedica", 4): None})]
-    assert [each.value() for each in sent[4:]] == [sent[0].value(), sent[0].value(), sent[3].value()]
-    assert {timestamp_ms(each) for each in sent} == {1_717_000_000_123}
-    assert [header(headers_of(each), "attempt") for each in sent[4:]] == ["2", "3", "2"]
-    assert {header(headers_of(each), "received-at") for each in sent[4:]} == {"2024-05-29T16:26:40.123Z"}
+    assert [item.value() for item in sent[4:]] == [sent[0].value(), sent[0].value(), sent[3].value()]
+    assert {timestamp_ms(item) for item in sent} == {1_717_000_000_123}
+    assert [header(headers_of(item), "attempt") for item in sent[4:]] == ["2", "3", "2"]
+    assert {header(headers_of(item), "received-at") for item in sent[4:]} == {"2024-05-29T16:26:40.123Z"}
 
 
 def test_an_event_is_done_when_every_stage_has_committed_it(settings: Settings) -> None:
@@ -296,8 +296,8 @@ def write_letter(settings: Settings, raw: ConsumerRecord) -> None:
 
 def write(settings: Settings, *records: ProducerRecord) -> None:
     producer = Producer(producer_config(settings))
-    for each in records:
-        producer.produce(each.topic, each.value, each.key, headers=list(each.headers))
+    for record in records:
+        producer.produce(record.topic, record.value, record.key, headers=list(record.headers))
     assert producer.flush(LIMIT) == 0
 
 
@@ -312,13 +312,13 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
     body = {"event_type": "survey_finished", "content": {"note": MARKER}}
     (raw,) = produce(settings, [raw_record("infermedica", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
     followed = map_event(raw, build_normalizer(settings), InMemoryState(), settings.partitions).records
-    write(settings, *(each for each in followed if each.topic == "dead-letter.infermedica"))
+    write(settings, *(item for item in followed if item.topic == "dead-letter.infermedica"))
     plain = [
         dead_letters(settings, "list"),
         dead_letters(settings, "show", str(raw.position)),
         dead_letters(settings, "export", f"--to={tmp_path / 'plain.jsonl'}", "--path=/content/*"),
     ]
-    assert [each.returncode for each in plain] == [0, 0, 0], plain
+    assert [item.returncode for item in plain] == [0, 0, 0], plain
     row = "infermedica\tresource-refused\t/content/survey_id\tmap-3\t1\t1\t0\t0\t0"
     assert row in plain[0].stdout
     assert f"payload         {len(raw.value or b'')} bytes, shown with --reveal" in plain[1].stdout
@@ -326,7 +326,7 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
     refused = dead_letters(settings, "show", str(raw.position), "--reveal")
     assert refused.returncode == 2
     assert "--reason" in refused.stderr
-    seen = "".join(each.stdout + each.stderr for each in (*plain, refused)) + (tmp_path / "plain.jsonl").read_text()
+    seen = "".join(item.stdout + item.stderr for item in (*plain, refused)) + (tmp_path / "plain.jsonl").read_text()
     key = (raw.key or b"").decode()
     assert MARKER not in seen
     assert key not in seen, "a key names a patient"
@@ -338,7 +338,7 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
     files = dead_letters(settings, "export", f"--to={tmp_path / 'all'}", "--format=files", *because)
     for said in (shown, exported, files):
         audits = [json.loads(line) for line in said.stderr.splitlines() if "dead letter revealed" in line]
-        assert [(each["letter"], each["reason"]) for each in audits] == [(str(raw.position), "ticket 12")]
+        assert [(audit["letter"], audit["reason"]) for audit in audits] == [(str(raw.position), "ticket 12")]
         assert (audits[0]["who"], audits[0]["as"]) == (who(), "a clerk")
         assert MARKER not in said.stderr
     (line,) = map(json.loads, (tmp_path / "all.jsonl").read_text().splitlines())
@@ -346,7 +346,7 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
     name = str(raw.position).replace("/", "_")
     assert (tmp_path / "all" / f"{name}.payload").read_bytes() == raw.value
     written = [tmp_path / "plain.jsonl", tmp_path / "all.jsonl", *(tmp_path / "all").iterdir()]
-    assert {stat.S_IMODE(each.stat().st_mode) for each in written} == {0o600}
+    assert {stat.S_IMODE(item.stat().st_mode) for item in written} == {0o600}
     missing = dead_letters(settings, "show", "raw.infermedica/0/999")
     assert (missing.returncode, "no letter" in missing.stderr) == (1, True)
 

@@ -39,9 +39,9 @@ FIRST = raw_topic(min(VENDORS))
 
 def said(findings: Iterable[Finding], check: str) -> list[tuple[Level, str]]:
     """Return level and text of a check's findings. Each problem and warning has a fix."""
-    found = [each for each in findings if each.check == check]
-    assert all(each.fix for each in found if each.level is not OK)
-    return [(each.level, each.text) for each in found]
+    found = [finding for finding in findings if finding.check == check]
+    assert all(item.fix for item in found if item.level is not OK)
+    return [(item.level, item.text) for item in found]
 
 
 def changed_vendors(folder: Path, **infermedica: Any) -> Path:
@@ -163,13 +163,13 @@ def test_an_enriched_tenant_needs_an_instance_that_accepts_its_credentials(tmp_p
     with InfermedicaServer() as api:
         own = {"infermedica_url": api.url, "infermedica_client_id": CLIENT_ID, "vendors_file": path}
         right = settings_for(NOWHERE, **own, infermedica_client_secret=CLIENT_SECRET)
-        assert {each.level for each in configuration.enrichment(right, load_vendors(path))} == {OK}
-        assert {each.level for each in instances.reached(right)} == {OK}
+        assert {item.level for item in configuration.enrichment(right, load_vendors(path))} == {OK}
+        assert {item.level for item in instances.reached(right)} == {OK}
         wrong = settings_for(NOWHERE, **own, infermedica_client_secret="wrong-secret")
         refused = list(instances.reached(wrong))
-        assert {each.level for each in refused} == {PROBLEM}
+        assert {item.level for item in refused} == {PROBLEM}
         assert "wrong-secret" not in repr(refused)
-    assert {each.level for each in instances.reached(right)} == {PROBLEM}  # nobody is there any more
+    assert {item.level for item in instances.reached(right)} == {PROBLEM}  # nobody is there any more
 
 
 # This machine
@@ -283,7 +283,7 @@ def test_missing_topics() -> None:
 def test_events_survive_the_loss_of_a_broker() -> None:
     topics = declared(settings_for(NOWHERE, replication_factor=3))
     kept = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
-    whole = {each.name: Existing(each.name, 6, 3, {**each.config, **kept}) for each in topics}
+    whole = {topic.name: Existing(topic.name, 6, 3, {**topic.config, **kept}) for topic in topics}
 
     def with_raw(replicas: int, **config: str) -> list[tuple[Level, str]]:
         named = {name.replace("_", "."): value for name, value in config.items()}
@@ -305,7 +305,7 @@ def test_events_survive_the_loss_of_a_broker() -> None:
         assert level is WARNING
         assert words in text
         assert "raw.mediquo" in text
-    untold = {name: replace(each, config={}) for name, each in whole.items()}
+    untold = {name: replace(item, config={}) for name, item in whole.items()}
     [(level, text)] = said(cluster.durability(untold, 3), "durability")
     assert "is hidden" in text  # unknown settings are not claimed to be good
     drifted = replace(whole["raw.mediquo"], config={**whole["raw.mediquo"].config, "cleanup.policy": "compact"})
@@ -337,7 +337,7 @@ def test_the_exit_code(embedded: RunningBroker, tmp_path: Path) -> None:
     broken = run(embedded.bootstrap, tmp_path, "--json", **{**own, "FHIRLINE_PARTITIONS": "7"})
     assert broken.returncode == 1
     found = json.loads(broken.stdout)["findings"]
-    assert {"topics"} == {each["check"] for each in found if each["level"] == "problem"}
+    assert {"topics"} == {item["check"] for item in found if item["level"] == "problem"}
     assert GOOD not in healthy.stdout + broken.stdout
 
 
@@ -355,11 +355,11 @@ def test_what_ends_other_commands_is_their_exit_code(name: str, value: str, chec
     found = run(NOWHERE, tmp_path, "--json", "--timeout", "0.1", **{**SECRETS, f"FHIRLINE_{name}": value})
     findings = json.loads(found.stdout)["findings"]
     assert found.returncode == 2
-    assert checks <= {each["check"] for each in findings if each["level"] == "problem"}
+    assert checks <= {finding["check"] for finding in findings if finding["level"] == "problem"}
     assert (len(findings) > 8) == ("settings" not in checks)  # the other checks are made
 
 
 def test_every_check_has_a_finding(embedded: RunningBroker) -> None:
     found = list(examine(embedded.settings(), SECRETS, LIMIT, online=True))
-    assert len({each.check for each in found}) >= 18
-    assert all(each.text for each in found)
+    assert len({item.check for item in found}) >= 18
+    assert all(item.text for item in found)

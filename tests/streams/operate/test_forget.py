@@ -59,7 +59,7 @@ from tests.support.workload import Store, events, practitioners, produce, undist
 SECRET = "0123456789abcdef0123456789abcdef"
 KEY = {"FHIRLINE_ERASURE_KEY": SECRET}
 RECEIVED_AT = Instant("2024-07-01T12:00:00Z", (1_719_835_200, ""))
-ALL = tuple(canonical_topic(each) for each in RESOURCE_TYPES)
+ALL = tuple(canonical_topic(item) for item in RESOURCE_TYPES)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def busiest(raws: list[ConsumerRecord]) -> dict[str, Compartment]:
 
 
 def of(raw: ConsumerRecord, patients: Iterable[Compartment]) -> bool:
-    return any(raw.vendor == each.vendor and raw.key == each.raw_key.encode() for each in patients)
+    return any(raw.vendor == patient.vendor and raw.key == patient.raw_key.encode() for patient in patients)
 
 
 def changed(raws: list[ConsumerRecord], patient: Compartment, **more: object) -> ProducerRecord:
@@ -94,7 +94,7 @@ def changed(raws: list[ConsumerRecord], patient: Compartment, **more: object) ->
 
 
 def ordered(raws: Iterable[ConsumerRecord]) -> list[ConsumerRecord]:
-    return sorted(raws, key=lambda each: (each.topic, each.partition, each.offset))
+    return sorted(raws, key=lambda raw: (raw.topic, raw.partition, raw.offset))
 
 
 Held = dict[tuple[str, int, bytes], tuple[bytes | None, list[tuple[str, bytes]]]]
@@ -104,8 +104,8 @@ Held = dict[tuple[str, int, bytes], tuple[bytes | None, list[tuple[str, bytes]]]
 def held(settings: Settings, *topics: str) -> Held:
     with Scanner(settings) as scanner:
         return {
-            (*partition_of(each), bytes(each.key() or b"")): (each.value(), headers_of(each))
-            for each in scanner.read(dict.fromkeys(scanner.topic_partitions(topics)))
+            (*partition_of(item), bytes(item.key() or b"")): (item.value(), headers_of(item))
+            for item in scanner.read(dict.fromkeys(scanner.topic_partitions(topics)))
         }
 
 
@@ -155,7 +155,7 @@ class Load:
             memory.apply(followed.state_updates)
             state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
             out += followed.records
-            out += [state_record(state, raw.partition, followed.key, each) for each in followed.state_updates]
+            out += [state_record(state, raw.partition, followed.key, update) for update in followed.state_updates]
         for record in out:
             if record.topic == CONTRIBUTIONS:
                 self.contributions.read(record.key, record.value, record.headers)
@@ -166,11 +166,11 @@ class Load:
         return raws
 
     def events(self, count: int, seed: int) -> Iterator[ProducerRecord]:
-        for each in events(count, seed):
-            route = header(each.headers, "event-type")
-            at = Instant.parse(header(each.headers, "received-at"))
+        for event in events(count, seed):
+            route = header(event.headers, "event-type")
+            at = Instant.parse(header(event.headers, "received-at"))
             assert at
-            yield raw_record(each.topic.removeprefix("raw."), self.tenant, each.value or b"", at, route, 64)
+            yield raw_record(event.topic.removeprefix("raw."), self.tenant, event.value or b"", at, route, 64)
 
     def patient(self, vendor: str) -> Compartment:
         return replace(busiest(self.raws)[vendor], tenant=self.tenant)
@@ -253,9 +253,9 @@ def test_bundle_and_provenance_are_valid_and_do_not_name_the_patient(load: Load)
         for (topic, _, _), (value, sent) in held(load.settings, BUNDLE, "fhir.r4.Provenance", ERASED).items()
         if value and header(sent, "event-type") == "erasure" and header(sent, "tenant") == load.tenant
     ]
-    (bundle,) = [each for topic, each in told if topic == BUNDLE]
-    (provenance,) = [each for topic, each in told if topic != BUNDLE]
-    deletes = [each["request"]["url"] for each in bundle["entry"] if each["request"]["method"] == "DELETE"]
+    (bundle,) = [item for topic, item in told if topic == BUNDLE]
+    (provenance,) = [item for topic, item in told if topic != BUNDLE]
+    deletes = [entry["request"]["url"] for entry in bundle["entry"] if entry["request"]["method"] == "DELETE"]
     assert {*deletes} == ids
     assert deletes[-1].startswith("Patient/"), "what refers to it goes first"
     assert bundle["entry"][-1]["resource"] == provenance
@@ -263,21 +263,21 @@ def test_bundle_and_provenance_are_valid_and_do_not_name_the_patient(load: Load)
     assert not both.validate(bundle)
     assert provenance["activity"]["coding"][0]["code"] == "DELETE"
     said = orjson.dumps(provenance)
-    assert not any(each in said for each in (*clear, *map(str.encode, ids)))
+    assert not any(item in said for item in (*clear, *map(str.encode, ids)))
     blocks = held(load.settings, ERASED)
     assert report.digest.encode() in {key for _, _, key in blocks}
-    assert not any(each in key + (value or b"") for each in clear for (_, _, key), (value, _) in blocks.items())
+    assert not any(item in key + (value or b"") for item in clear for (_, _, key), (value, _) in blocks.items())
 
 
 def test_the_report_lists_what_remains_and_until_when(load: Load) -> None:
     raws = load.send(load.events(60, seed=6))
     patient = load.patient("azodha")
     report = erase(load.settings, patient)
-    (raw,) = [each for each in report.remaining if each.topic == "raw.azodha"]
-    mine = [each.offset for each in raws if of(each, [patient])]
+    (raw,) = [item for item in report.remaining if item.topic == "raw.azodha"]
+    mine = [item.offset for item in raws if of(item, [patient])]
     assert (raw.records, raw.first_offset, raw.last_offset) == (len(mine), min(mine), max(mine))
     assert raw.until == INDEFINITELY
-    (bundles,) = [each for each in report.remaining if each.topic == BUNDLE]
+    (bundles,) = [item for item in report.remaining if item.topic == BUNDLE]
     assert 0 < bundles.records <= len(mine)
     assert bundles.until[:2] == "20"
 
@@ -292,7 +292,7 @@ def test_a_survey_is_erased_with_its_patient(load: Load) -> None:
     patient = Compartment.of("infermedica", load.tenant, "p-1")
     report = erase(load.settings, patient)
     assert (report.complete, report.blocks) == (True, 2)
-    assert {each.topic for each in report.remaining} >= {"raw.infermedica", "raw.infermedica.enriched"}
+    assert {item.topic for item in report.remaining} >= {"raw.infermedica", "raw.infermedica.enriched"}
     (raw,) = load.send([first])
     made = {name for name in undisturbed(load.settings, [raw]) if name.partition(" ")[0] in CANONICAL}
     assert len(made) == 2, "QuestionnaireResponse and Provenance"
@@ -315,10 +315,10 @@ def test_records_of_another_producer_are_found_in_other_partitions(load: Load) -
         for n in range(12)
     ]
     raws = load.send(elsewhere)
-    assert len({each.partition for each in raws}) > 1
+    assert len({raw.partition for raw in raws}) > 1
     report = erase(load.settings, patient)
-    stays = sum(each.records for each in report.remaining if each.topic == "raw.mediquo")
-    assert stays == 12 + sum(of(each, [patient]) for each in load.raws)
+    stays = sum(item.records for item in report.remaining if item.topic == "raw.mediquo")
+    assert stays == 12 + sum(of(raw, [patient]) for raw in load.raws)
 
 
 @pytest.mark.long
@@ -378,7 +378,7 @@ def test_everything_of_one_patient_goes_and_nothing_else_and_no_replay_brings_it
     store.close()
     state = held(settings, *(f"normalizer.state.{vendor}" for vendor in patients))
     for (_, _, key), (value, _) in state.items():
-        assert value is None or orjson.loads(key)[0] not in {each.raw_key for each in patients.values()}
+        assert value is None or orjson.loads(key)[0] not in {item.raw_key for item in patients.values()}
     assert another.output.count("erased patient passed over") == sum(of(raw, patients.values()) for raw in raws)
 
 
@@ -425,7 +425,7 @@ def values(store: Store, of: Iterable[str]) -> dict[str, bytes]:
 
 def clear_state(settings: Settings) -> None:
     """As if the topics of state had been deleted: everything is folded anew."""
-    topics = [each.name for each in declared(settings) if each.name.startswith("normalizer.state.")]
+    topics = [item.name for item in declared(settings) if item.name.startswith("normalizer.state.")]
     producer = Producer(producer_config(settings))
     for topic, partition, key in held(settings, *topics):
         producer.produce(topic, key=key, partition=partition)

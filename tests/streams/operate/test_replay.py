@@ -47,8 +47,8 @@ class Replayed:
     @property
     def kinds(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        for each in self.lines:
-            found[each["kind"]] = found.get(each["kind"], 0) + 1
+        for line in self.lines:
+            found[line["kind"]] = found.get(line["kind"], 0) + 1
         return found
 
 
@@ -105,7 +105,7 @@ class Shadows(Store):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        topics = [f"shadow.{canonical_topic(each)}" for each in RESOURCE_TYPES]
+        topics = [f"shadow.{canonical_topic(item)}" for item in RESOURCE_TYPES]
         self._places = {TopicPartition(topic, number) for topic in topics for number in range(self.settings.partitions)}
 
 
@@ -147,7 +147,7 @@ def committed(settings: Settings) -> dict[tuple[str, int], int]:
         for vendor in VENDORS
         for number in range(settings.partitions)
     ]
-    found = {(each.topic, each.partition): max(each.offset, 0) for each in consumer.committed(asked, timeout=LIMIT)}
+    found = {(item.topic, item.partition): max(item.offset, 0) for item in consumer.committed(asked, timeout=LIMIT)}
     consumer.close()
     return found
 
@@ -211,8 +211,8 @@ def test_a_changed_mapping(own: Settings, tmp_path: Path, part: tuple[str, ...])
         wait_until_as(undisturbed(own.model_copy(update={"terminology_dir": None}), raws), store, worker)
     found = replay(own, tmp_path, *part, **new)
     assert found.code == DIFFERS
-    assert {(each["kind"], *each["paths"]) for each in found.lines} == {("changed", "gender")}, found.said
-    assert {each["key"].partition("/")[0] for each in found.lines} == {"Patient"}
+    assert {(line["kind"], *line["paths"]) for line in found.lines} == {("changed", "gender")}, found.said
+    assert {line["key"].partition("/")[0] for line in found.lines} == {"Patient"}
     with running(own, **new) as worker:
         raws += produce(own, events(30, seed=22))
         arrived = undisturbed(own, raws).keys()
@@ -222,7 +222,7 @@ def test_a_changed_mapping(own: Settings, tmp_path: Path, part: tuple[str, ...])
         published = replay(own, tmp_path, "--publish", *part, **new)
         assert " records and 0 tombstones published" in published.said
         raws += produce(own, events(30, seed=23))
-        in_order = sorted(raws, key=lambda each: (each.topic, each.partition, each.offset))
+        in_order = sorted(raws, key=lambda raw: (raw.topic, raw.partition, raw.offset))
         wait_until_as(undisturbed(own, in_order), store, worker)
     store.close()
     unchanged(replay(own, tmp_path, *part, **new))
@@ -233,7 +233,7 @@ def test_another_mapping_version_is_no_change_of_a_provenance(monkeypatch: pytes
 
     def provenances() -> list[dict[str, Any]]:
         made = [output.resource for case in cases() for result in case.run() for output in result.outputs]
-        return [orjson.loads(orjson.dumps(each)) for each in made if each["resourceType"] == "Provenance"]
+        return [orjson.loads(orjson.dumps(item)) for item in made if item["resourceType"] == "Provenance"]
 
     was = provenances()
     monkeypatch.setattr(common_resources, "MAPPING_VERSION", "map-next")
@@ -246,7 +246,7 @@ def test_another_mapping_version_is_no_change_of_a_provenance(monkeypatch: pytes
 @pytest.mark.long
 def test_gone_keys_are_deleted_on_request_only(own: Settings, tmp_path: Path) -> None:
     """A key that the mapping no longer makes is reported. A tombstone needs --tombstones and all events of a vendor."""
-    (raw, *others) = produce(own, [each for each in events(60, seed=31) if each.topic == "raw.mediquo"])
+    (raw, *others) = produce(own, [event for event in events(60, seed=31) if event.topic == "raw.mediquo"])
     written = headers(
         vendor="mediquo", tenant="acme", raw=str(raw.position), event_key="e" * 64, occurred_at="2024-01-01T00:00:00Z"
     )
@@ -256,7 +256,7 @@ def test_gone_keys_are_deleted_on_request_only(own: Settings, tmp_path: Path) ->
     first = replay(own, tmp_path, "--publish", "--bundles", "--vendor", "mediquo")
     assert " 0 records of live events written again" in first.said
     found = replay(own, tmp_path, "--vendor", "mediquo")
-    assert [(each["kind"], each["key"]) for each in found.lines] == [("gone", "Observation/old")]
+    assert [(line["kind"], line["key"]) for line in found.lines] == [("gone", "Observation/old")]
     part = replay(own, tmp_path, "--publish", "--tombstones", "--vendor", "mediquo", "--until", "2024-06-02T00:00:00Z")
     assert part.code == WRONG
     assert replay(own, tmp_path, "--publish", "--tombstones", "--vendor", "mediquo").code in (SAME, DIFFERS)

@@ -36,12 +36,12 @@ def test_an_offset_range_begins_at_its_time_and_has_an_end(own_broker: RunningBr
         producer.produce("raw.mediquo", b"{}", b"k", 2, timestamp=NOON + second * 1000)
     assert producer.flush(LIMIT) == 0
     found = {
-        each.partition: each for each in offset_ranges(settings, Selection(MEDIQUO, since="2024-06-01T12:00:04.500Z"))
+        item.partition: item for item in offset_ranges(settings, Selection(MEDIQUO, since="2024-06-01T12:00:04.500Z"))
     }
     assert found[2].end == found[2].live_from == 10
     assert found[2].complete
     assert found[0].start == found[0].end == 0
-    late = {each.partition: each for each in offset_ranges(settings, Selection(MEDIQUO, since="2024-06-01T12:01:00Z"))}
+    late = {item.partition: item for item in offset_ranges(settings, Selection(MEDIQUO, since="2024-06-01T12:01:00Z"))}
     if own_broker.kind == "apache":
         assert (found[2].start, late[2].start, late[2].end) == (5, 10, 10)
     else:  # Tansu goes by the time of writing, which is no earlier: the range leaves records out one by one
@@ -57,7 +57,7 @@ class Meanwhile(RecordPublisher):
 
     def publish(self, records: Any, delivered: Any = None) -> Any:
         ours = list(records)
-        if self._live and any(each.topic == self._live[0].topic for each in ours):
+        if self._live and any(our.topic == self._live[0].topic for our in ours):
             super().publish([self._live.pop()])
         return super().publish(ours, delivered)
 
@@ -71,7 +71,7 @@ def settings(own_broker: RunningBroker, tmp_path: Path) -> Settings:
 @pytest.mark.long
 def test_a_live_record_between_reading_and_writing_stays(settings: Settings) -> None:
     """The replay's record comes after it and covers it. It is written again."""
-    raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])
+    raws = produce(settings, [event for event in events(40, seed=3) if event.topic == "raw.mediquo"])
     expected = undisturbed(settings, raws)
     with Run.new(settings, Selection(MEDIQUO), 1) as run:
         run.map()
@@ -111,47 +111,49 @@ def test_a_live_record_between_reading_and_writing_stays(settings: Settings) -> 
 @pytest.mark.parametrize("own_broker", ["apache"], indirect=True)
 def test_a_live_event_that_fails_is_no_failure_of_the_range(settings: Settings) -> None:
     """It is mapped too, so that its changes are not overwritten. The live worker writes its dead letter."""
-    raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.altibbi"])
+    raws = produce(settings, [event for event in events(40, seed=3) if event.topic == "raw.altibbi"])
     received = Instant.parse("2024-07-01T12:00:00Z")
     assert received
     nobody = b'{"type": "status_update", "user_id": "", "id": 1}'
     with Run.new(settings, Selection(("altibbi",)), 1) as run:
         run.map()
         with run.journals() as journals:
-            before = {source: (each.events, dict(each.failures())) for source, each in journals.items()}
+            before = {source: (journal.events, dict(journal.failures())) for source, journal in journals.items()}
         (late,) = produce(settings, [raw_record("altibbi", "acme", nobody, received, None, 64)])
         with run.journals() as journals:
             run.publisher(journals, tombstones=False).run()
         with run.journals() as journals:
             assert journals[f"{late.topic}/{late.partition}"].has_failed(late.offset)
-            assert {source: (each.events, dict(each.failures())) for source, each in journals.items()} == before
-            assert sum(each.events for each in journals.values()) == len(raws)
+            assert {
+                source: (journal.events, dict(journal.failures())) for source, journal in journals.items()
+            } == before
+            assert sum(journal.events for journal in journals.values()) == len(raws)
 
 
 @also_on_apache
 def test_the_event_of_a_dead_letter_is_folded_into_what_later_events_wrote(settings: Settings) -> None:
     """An event that is mapped only now becomes part of what later events of the fold have written since."""
-    raws = produce(settings, [each for each in events(40, seed=3) if each.topic == "raw.mediquo"])
+    raws = produce(settings, [event for event in events(40, seed=3) if event.topic == "raw.mediquo"])
     with Run.new(settings, Selection(MEDIQUO), 1) as run:
         run.map()
         with run.journals() as journals:
             run.publisher(journals, tombstones=False).run()
             source, late = next(
-                (source, each)
+                (source, record)
                 for source, held in journals.items()
-                for each in held.records()
-                if each.key.startswith("Patient/") and each.raw_offset > 0
+                for record in held.records()
+                if record.key.startswith("Patient/") and record.raw_offset > 0
             )
     partition = int(source.rpartition("/")[2])
-    letters = [each for each in raws if each.partition == partition and each.offset < late.raw_offset]
+    letters = [raw for raw in raws if raw.partition == partition and raw.offset < late.raw_offset]
     producer = Producer(producer_config(settings))
-    for each in letters:
-        named = headers(vendor="mediquo", raw=str(each.position), error_code="mapping-failed", attempt="1")
-        producer.produce("dead-letter.mediquo", each.value, each.key, headers=list(named))
+    for letter in letters:
+        named = headers(vendor="mediquo", raw=str(letter.position), error_code="mapping-failed", attempt="1")
+        producer.produce("dead-letter.mediquo", letter.value, letter.key, headers=list(named))
     assert producer.flush(LIMIT) == 0
     with Run.new(settings, Selection(MEDIQUO, dead_letters=True), 1) as run:
         run.map()
         with run.journals() as journals:
-            assert sum(each.events for each in journals.values()) == len(letters)
+            assert sum(journal.events for journal in journals.values()) == len(letters)
             assert journals[source].next == run.jobs[source].offset_range.live_from > late.raw_offset
             assert not report(run.comparison(journals), run.tables_version).differs

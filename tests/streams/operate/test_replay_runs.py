@@ -50,7 +50,7 @@ def broker() -> Iterator[tuple[Settings, list[ConsumerRecord]]]:
     with EmbeddedBroker() as embedded:
         create_topics(embedded.bootstrap)
         settings = RunningBroker("embedded", embedded.bootstrap).settings(session_timeout=6)
-        yield settings, produce(settings, [each for each in events(120, seed=41) if each.topic == "raw.azodha"])
+        yield settings, produce(settings, [event for event in events(120, seed=41) if event.topic == "raw.azodha"])
 
 
 def command(settings: Settings, folder: Path, *arguments: str, umask: int = -1, **more: str) -> str:
@@ -105,11 +105,11 @@ def test_a_run_is_published_under_the_inputs_that_it_began_with_only(
         assert "\tmapped\t" in listed
         assert listed.rstrip().endswith(f"changed: {name}")
     with Scanner(settings) as scanner:
-        places = scanner.topic_partitions([canonical_topic(each) for each in RESOURCE_TYPES])
+        places = scanner.topic_partitions([canonical_topic(item) for item in RESOURCE_TYPES])
         assert [*scanner.read(dict.fromkeys(places))] == [], "a refused run writes nothing"
         published = replay(settings, tmp_path, "--resume", run, "--publish")
         assert " 0 tombstones published" in published.said, published.said
-        made = [header(headers_of(each), TABLES_VERSION) for each in scanner.read(dict.fromkeys(places))]
+        made = [header(headers_of(item), TABLES_VERSION) for item in scanner.read(dict.fromkeys(places))]
     assert {*made} == {tables_version(load_terminology())}
     assert [*(tmp_path / "runs").iterdir()] == [], "a finished run leaves nothing"
 
@@ -219,7 +219,7 @@ def test_what_a_kill_left_is_removed_when_the_next_run_starts(tmp_path: Path) ->
     os.utime(tmp_path / ".20250101-000000-2", (0, 0))
     (tmp_path / ".notes").mkdir()
     folder, descriptor = folders.create(tmp_path, plan())
-    assert sorted(each.name for each in tmp_path.iterdir()) == [just_made.name, ".notes", folder.name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [just_made.name, ".notes", folder.name]
     being_removed = folder.rename(tmp_path / f".{folder.name}")
     _, other = folders.create(tmp_path, plan("20260101-000000-2"))
     assert being_removed.exists(), "another process is at it"

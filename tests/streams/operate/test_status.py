@@ -56,7 +56,7 @@ def reading(seconds: float, ends: Mapping[TopicPartition, Ends], committed: Mapp
 
 
 def test_rates_and_lag_from_two_readings() -> None:
-    topics = [each for each in declared(settings_for(NOWHERE)) if each.name in ("raw.mediquo", "fhir.r4.Patient")]
+    topics = [item for item in declared(settings_for(NOWHERE)) if item.name in ("raw.mediquo", "fhir.r4.Patient")]
     before = reading(10, {MEDIQUO[0]: Ends(5, 20), MEDIQUO[1]: Ends(0, 4)}, {})
     after = reading(
         12,
@@ -98,17 +98,17 @@ def test_a_reading_of_a_cluster(broker: RunningBroker) -> None:
     settings = broker.settings(group=f"status-{broker.kind}")
     first = look(settings)
     assert first.exact is (broker.kind == "apache")
-    earlier = {each.vendor: each for each in first.inflows if each.topic == raw_topic(each.vendor)}
+    earlier = {inflow.vendor: inflow for inflow in first.inflows if inflow.topic == raw_topic(inflow.vendor)}
     written = produce(settings, events(60, seed=5))
-    now = {each.vendor: each for each in look(settings).inflows if each.topic == raw_topic(each.vendor)}
+    now = {inflow.vendor: inflow for inflow in look(settings).inflows if inflow.topic == raw_topic(inflow.vendor)}
     for vendor, row in now.items():
-        came = sum(each.vendor == vendor for each in written)
+        came = sum(item.vendor == vendor for item in written)
         before = earlier[vendor].records
         assert row.records is not None
         assert before is not None
         if broker.kind == "apache":  # elsewhere ends are too low (faust.md §6)
             assert row.records - before == came
-            newest = max((each.timestamp_ms for each in written if each.vendor == vendor), default=None)
+            newest = max((item.timestamp_ms for item in written if item.vendor == vendor), default=None)
             assert newest is None or row.age is not None
         assert row.lag == row.records  # this group has never committed
         assert row.age is not None or row.records == 0
@@ -137,8 +137,8 @@ def test_lag_and_members_of_a_group(apache_kafka: RunningBroker) -> None:
         [members] = before.members
         assert (members.group.state, members.group.members) == ("stable", 1)
         assert (members.partitions, members.unassigned) == (2 * settings.partitions, settings.partitions)
-        places = [confluent_kafka.TopicPartition("raw.mediquo", each) for each in range(settings.partitions)]
-        ends = [consumer.get_watermark_offsets(each)[1] for each in places]
+        places = [confluent_kafka.TopicPartition("raw.mediquo", item) for item in range(settings.partitions)]
+        ends = [consumer.get_watermark_offsets(place)[1] for place in places]
         offsets = [confluent_kafka.TopicPartition("raw.mediquo", n, end) for n, end in enumerate(ends)]
         consumer.commit(offsets=offsets, asynchronous=False)
     finally:
@@ -165,7 +165,7 @@ def test_a_letter_that_is_done_is_not_open(embedded: RunningBroker) -> None:
         letter["at"] = position_of(message)
 
     def open_ones() -> int:
-        row = next(each for each in look(settings).inflows if each.vendor == "altibbi")
+        row = next(inflow for inflow in look(settings).inflows if inflow.vendor == "altibbi")
         assert row.dead_letters is not None
         return row.dead_letters
 
@@ -215,12 +215,12 @@ def test_rows_json_and_the_exit_code_for_scripts(embedded: RunningBroker, tmp_pa
     first = plain.stdout.splitlines()
     assert first[0].split("\t")[:3] == ["vendor", "topic", "group"]
     topics = [*map(raw_topic, load_vendors().names), "raw.infermedica.enriched"]
-    assert [each.split("\t")[1] for each in first[1 : len(topics) + 1]] == sorted(topics)
+    assert [item.split("\t")[1] for item in first[1 : len(topics) + 1]] == sorted(topics)
     found = run(embedded.bootstrap, tmp_path, "--json", "--max-lag", "0", FHIRLINE_GROUP="status-command")
     assert found.returncode == 1
     document = json.loads(found.stdout)
-    assert {each["topic"] for each in document["topics"]} >= {"fhir.r4.Patient", "dead-letter.mediquo"}
-    assert sum(each["lag"] for each in document["inflows"]) > 0
+    assert {topic["topic"] for topic in document["topics"]} >= {"fhir.r4.Patient", "dead-letter.mediquo"}
+    assert sum(inflow["lag"] for inflow in document["inflows"]) > 0
     assert document["groups"][0]["partitionsWithoutMember"] == document["groups"][0]["partitions"]
 
 

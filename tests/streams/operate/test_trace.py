@@ -72,12 +72,12 @@ def test_a_resource_leads_to_every_event_that_made_it(load: Load) -> None:
     with Scanner(load.settings) as scanner:
         tracer = Tracer(load.settings, scanner)
         found = tracer.resource(name)
-        assert {each.headers["event-key"] for each in found.provenances} == of_patient
+        assert {provenance.headers["event-key"] for provenance in found.provenances} == of_patient
         assert {event_of(raw) for raw in found.raws.values() if raw} == of_patient
         latest = tracer.latest(found)
     assert latest
     assert str(latest.position) == found.history[-1].headers["raw"]
-    assert all(each.key == name for each in found.history)
+    assert all(item.key == name for item in found.history)
 
 
 def test_an_event_leads_to_all_that_it_made(load: Load, embedded: RunningBroker) -> None:
@@ -90,21 +90,21 @@ def test_an_event_leads_to_all_that_it_made(load: Load, embedded: RunningBroker)
             body = orjson.dumps({**orjson.loads(examples[vendor].value or b""), "only_here": uuid4().hex})
             route = header(examples[vendor].headers, headers.EVENT_TYPE)
             own, other = (
-                each.send([raw_record(vendor, each.tenant, body, RECEIVED_AT, route, 64)])[0] for each in tenants
+                tenant.send([raw_record(vendor, tenant.tenant, body, RECEIVED_AT, route, 64)])[0] for tenant in tenants
             )
-            followed = [outputs(each)[event_of(own)][1].normalized for each in tenants]
-            made = {output.key for each in followed if each for output in each.outputs}
+            followed = [outputs(tenant)[event_of(own)][1].normalized for tenant in tenants]
+            made = {output.key for item in followed if item for output in item.outputs}
             assert sum(key.startswith("Provenance/") for key in made) == 2
             found = tracer.event(event_of(own))
             assert {*found.raws} == {str(own.position), str(other.position)}
             assert {*found.made} == {key for key in made if not key.startswith("Provenance/")}
-            assert [each.position.topic for each in found.messages].count("fhir.r4.bundle") == 2
+            assert [message.position.topic for message in found.messages].count("fhir.r4.bundle") == 2
             explained = [
                 json.loads(fhirline(load, str(raw.position), "--explain", "--json").stdout) for raw in (own, other)
             ]
-            for each, normalized in zip(explained, followed, strict=True):
+            for item, normalized in zip(explained, followed, strict=True):
                 assert normalized
-                assert {of["resource"] for of in each["explained"]} == {output.key for output in normalized.outputs}
+                assert {of["resource"] for of in item["explained"]} == {output.key for output in normalized.outputs}
             at = tracer.raw(str(own.position))
             assert at
             assert event_document(tracer.event(event_of(own), at, [at.vendor])) == event_document(found)
@@ -116,7 +116,7 @@ def test_an_event_without_resources_leads_to_its_dead_letter(load: Load) -> None
     with Scanner(load.settings) as scanner:
         found = Tracer(load.settings, scanner).event(event_of(raw))
     assert str(raw.position) in found.raws
-    assert [each.headers["error-code"] for each, _ in found.letters] == ["resource-refused"]
+    assert [letter.headers["error-code"] for letter, _ in found.letters] == ["resource-refused"]
 
 
 def test_a_dead_letter_has_the_status_of_its_case(load: Load) -> None:
@@ -142,14 +142,14 @@ def test_a_dead_letter_has_the_status_of_its_case(load: Load) -> None:
 def test_lines_and_json_have_no_payload_and_no_patient(load: Load) -> None:
     patient = load.patient("mediquo")
     made = sorted(name.partition(" ")[2] for name in load.made_of(patient))
-    name = next(each for each in made if each.partition("/")[0] not in SHARED)
+    name = next(item for item in made if item.partition("/")[0] not in SHARED)
     with Scanner(load.settings) as scanner:
         tracer = Tracer(load.settings, scanner)
         resource = tracer.resource(name)
         event = tracer.event(resource.history[-1].headers["event-key"])
     shown = [*resource_lines(resource), *event_lines(event)]
     shown += [json.dumps(resource_document(resource)), json.dumps(event_document(event))]
-    assert not any(patient.key in each for each in shown)
+    assert not any(patient.key in item for item in shown)
 
 
 def test_a_payload_is_revealed_only_with_a_reason_which_is_audited(load: Load) -> None:
@@ -165,7 +165,7 @@ def test_a_payload_is_revealed_only_with_a_reason_which_is_audited(load: Load) -
     assert json.loads(document["payloads"][str(raw.position)]) == orjson.loads(raw.value or b"")
     audit = next(json.loads(line) for line in told.stderr.splitlines() if "raw event revealed" in line)
     assert (audit["reason"], audit["raw"], audit["as"]) == ("ticket 7", str(raw.position), "a clerk")
-    assert {each["resource"] for each in document["explained"]} >= set(document["made"])
+    assert {explained["resource"] for explained in document["explained"]} >= set(document["made"])
     naming = build_normalizer(load.settings).naming
     nobody = naming.id("mediquo", load.tenant, "Patient", "patient", uuid4().hex)
     missing = fhirline(load, f"Patient/{nobody}")
@@ -189,7 +189,7 @@ def test_no_payload_steers_the_terminal(load: Load) -> None:
     assert "received-at=\\x1b[31m" in told.stdout
     assert "\x9b31m\x7f" in json.loads(document.stdout)["payloads"][places[0]]
     for shown in (told.stdout, document.stdout):
-        assert all(each.isprintable() for each in shown.replace("\n", ""))
+        assert all(item.isprintable() for item in shown.replace("\n", ""))
 
 
 @pytest.mark.parametrize("what", ["Nonsense/1", "x", "raw.nobody/0/0", "0" * 63])

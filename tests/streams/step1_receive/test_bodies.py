@@ -76,7 +76,7 @@ def test_ingest_stores_what_the_gateway_stores(broker: EmbeddedBroker, gateway: 
     found = kept(broker, "altibbi", "acme")
     assert len(found) == 2 * len(BODIES)
     for (_, stored, flag), event_key in zip(BODIES, keys, strict=True):
-        both = [each for each in found if each[2]["event-key"] == event_key]
+        both = [item for item in found if item[2]["event-key"] == event_key]
         assert [(key, orjson.loads(value), headers["body-flags"]) for key, value, headers, _ in both] == [
             (f"acme|{stored['user_id']}".encode(), stored, flag)
         ] * 2

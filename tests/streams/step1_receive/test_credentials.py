@@ -62,7 +62,7 @@ def test_bytes_that_are_not_utf8_do_not_match() -> None:
     assert credential_matches(STATIC, "ключ", BODY, ["ключ".encode()])
 
 
-@pytest.mark.parametrize("credential", [STATIC, SIGNED], ids=lambda each: each.scheme)
+@pytest.mark.parametrize("credential", [STATIC, SIGNED], ids=lambda item: item.scheme)
 def test_every_secret_is_compared_in_constant_time(credential: Credential, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also after one has matched, and only with hmac.compare_digest."""
     compared = []
@@ -199,8 +199,8 @@ def test_no_secret_is_an_argument_of_a_process(tmp_path: Path) -> None:
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):  # it has ended meanwhile
                 arguments.append(path.read_bytes())
-    assert any(b"gateway" in each for each in arguments)
-    assert not [each for each in arguments for secret in SECRETS.values() if secret.encode() in each]
+    assert any(b"gateway" in argument for argument in arguments)
+    assert not [argument for argument in arguments for secret in SECRETS.values() if secret.encode() in argument]
 
 
 def test_a_secret_file_that_others_can_read_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -364,7 +364,7 @@ def nested(depth: int) -> bytes:
         (nested(900), "too-deep"),
         (nested(50_000), "too-deep"),
     ],
-    ids=lambda each: each[:20] if isinstance(each, bytes) else each,
+    ids=lambda item: item[:20] if isinstance(item, bytes) else item,
 )
 def test_400(gateway: GatewayProcess, body: bytes, code: str) -> None:
     assert gateway.post("/webhooks/infermedica", body).refused == (400, code)
@@ -641,7 +641,7 @@ def test_sigterm_lets_requests_in_flight_finish(broker: EmbeddedBroker, tmp_path
             connection.sendall(body[10:])
             assert status_of(connection) == 202
         assert gateway.ended() == 0
-    assert b"default|survey/in-flight" in {each.key() for each in stored(broker.bootstrap, "infermedica")}
+    assert b"default|survey/in-flight" in {item.key() for item in stored(broker.bootstrap, "infermedica")}
 
 
 def test_a_burst_of_senders(gateway: GatewayProcess, broker: EmbeddedBroker) -> None:
@@ -660,7 +660,7 @@ def test_a_burst_of_senders(gateway: GatewayProcess, broker: EmbeddedBroker) -> 
     for sender in senders:
         sender.join()
     records = [message for message in stored(broker.bootstrap, "altibbi") if b"burst-" in key_of(message)]
-    assert sorted(text_headers(each)["event-key"] for each in records) == sorted(keys)
+    assert sorted(text_headers(item)["event-key"] for item in records) == sorted(keys)
     assert len(keys) == 200
     partitions: dict[bytes, set[int | None]] = {}
     for record in records:
@@ -673,5 +673,5 @@ def test_a_port_in_use_is_reported_in_one_line(broker: EmbeddedBroker, tmp_path:
         port = str(taken.getsockname()[1])
         with running_gateway(broker.bootstrap, tmp_path, "--port", port) as gateway:
             assert gateway.ended() == 2
-            [line] = [each for each in gateway.logged.splitlines() if each.startswith("fhirline: ")]
+            [line] = [item for item in gateway.logged.splitlines() if item.startswith("fhirline: ")]
             assert "FHIRLINE_GATEWAY_PORT" in line

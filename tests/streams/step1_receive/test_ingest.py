@@ -58,7 +58,7 @@ def test_a_line_becomes_the_record_that_the_gateway_makes(broker: EmbeddedBroker
     assert done.out == "1 line: 1 in the topic, 0 rejected, 0 blank\n"
     with running_gateway(broker.bootstrap, tmp_path) as gateway:
         event_key = gateway.post("/webhooks/altibbi/acme", body).json["event_key"]
-    [ingested, received] = sorted(kept(broker, "altibbi", "acme"), key=lambda each: each[3])
+    [ingested, received] = sorted(kept(broker, "altibbi", "acme"), key=lambda item: item[3])
     assert ingested[:2] == received[:2]
     assert b"4711" not in ingested[1]
     assert ingested[2] == {"received-at": PAST, "tenant": "acme", "event-key": event_key}

@@ -100,7 +100,7 @@ def test_metrics_have_a_port_of_their_own(gateway: GatewayProcess, broker: Embed
         (f"POST /webhooks/infermedica HTTP/1.1\r\nContent-Length: {MARKER}\r\n", 400, "bad-request"),
         (f"\x16\x03\x01{MARKER}", 400, "bad-request"),
     ],
-    ids=lambda each: str(each)[:40] if isinstance(each, str) else str(each),
+    ids=lambda item: str(item)[:40] if isinstance(item, str) else str(item),
 )
 def test_what_is_no_request_is_refused_as_json_and_not_quoted(
     gateway: GatewayProcess, head: str, status: int, code: str

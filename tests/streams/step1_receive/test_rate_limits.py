@@ -106,9 +106,9 @@ def test_over_http_excess_is_answered_429_and_nothing_accepted_is_lost(tmp_path:
             for sender in senders:
                 sender.join()
             assert wrong == {401}, "requests without a credential use up nothing"
-            refused = [each for each in answers if each.status == 429]
-            assert len(answers) - len(refused) == 20 == sum(each.status == 202 for each in answers)
-            assert {each.refused for each in refused} == {(429, "rate-limited")}
-            assert all(9_000 < int(each.headers["retry-after"]) <= 10_000 for each in refused)
+            refused = [answer for answer in answers if answer.status == 429]
+            assert len(answers) - len(refused) == 20 == sum(answer.status == 202 for answer in answers)
+            assert {item.refused for item in refused} == {(429, "rate-limited")}
+            assert all(9_000 < int(item.headers["retry-after"]) <= 10_000 for item in refused)
             assert gateway.post("/webhooks/altibbi", {"user_id": 1}).status == 202
             assert len(stored(broker.bootstrap, "infermedica")) == 20

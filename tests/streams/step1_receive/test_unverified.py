@@ -134,7 +134,7 @@ def test_the_oldest_of_too_many_bodies_is_refused(gateway: GatewayProcess, sende
     for stranger in strangers[:2]:
         status, answer = stranger.answer()
         assert (status, b"too-many-bodies" in answer, b"retry-after: 1" in answer.lower()) == (429, True, True)
-    assert [each.waiting for each in strangers[2:]] == [True] * BODIES
+    assert [item.waiting for item in strangers[2:]] == [True] * BODIES
     vendor = opened(senders, Sender(gateway, len(BODY), signature(BODY)))
     vendor.send(BODY[:5])
     assert strangers[2].answer()[0] == 429

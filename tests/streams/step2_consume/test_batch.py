@@ -112,10 +112,10 @@ def worker() -> Iterator[Worker]:
 
 def of_one_patient(settings: Settings) -> list[ConsumerRecord]:
     """Return the events of the patient with the most events."""
-    raws = produce(settings, [each for each in events(60, seed=3) if each.topic == "raw.mediquo"])
-    keys = [each.key for each in raws]
+    raws = produce(settings, [event for event in events(60, seed=3) if event.topic == "raw.mediquo"])
+    keys = [raw.key for raw in raws]
     busiest = max(keys, key=keys.count)
-    found = [each for each in raws if each.key == busiest]
+    found = [raw for raw in raws if raw.key == busiest]
     assert len(found) > 1
     return found
 
@@ -166,8 +166,8 @@ def test_nothing_is_restored_while_a_batch_is_mapped(worker: Worker, monkeypatch
         preparing.append(asyncio.ensure_future(worker.processor.prepare()))
 
     worker.meanwhile.happens[0] = rebalance
-    for each in range(1, len(raws)):
-        worker.meanwhile.happens[each] = lambda: time.sleep(2 * YIELD_AFTER)  # so that other tasks get their turn
+    for item in range(1, len(raws)):
+        worker.meanwhile.happens[item] = lambda: time.sleep(2 * YIELD_AFTER)  # so that other tasks get their turn
 
     async def run() -> None:
         await worker.processor.process(raws, UNMARKED)
@@ -188,7 +188,7 @@ def test_a_letter_that_is_itself_too_large_is_one_letter(worker: Worker) -> None
 
 def test_a_batch_is_delivered_in_parts_of_bounded_size(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is done, and may be committed, only after the last of them."""
-    raws = produce(worker.settings, [each for each in events(120, seed=3) if each.topic == "raw.mediquo"])
+    raws = produce(worker.settings, [event for event in events(120, seed=3) if event.topic == "raw.mediquo"])
     sizes: list[int] = []
     mapped_before: list[int] = []
     publish = worker.processor._publisher.publish_async
@@ -196,7 +196,7 @@ def test_a_batch_is_delivered_in_parts_of_bounded_size(worker: Worker, monkeypat
     async def counted(records: Any, *more: Any) -> Any:
         records = list(records)
         if records:
-            sizes.append(sum(len(each.value or b"") for each in records))
+            sizes.append(sum(len(record.value or b"") for record in records))
             mapped_before.append(worker.meanwhile.events)
         return await publish(records, *more)
 

@@ -63,10 +63,10 @@ def history(settings: Settings, topic: str) -> list[ConsumerRecord]:
     with Scanner(settings) as scanner:
         read = scanner.read(dict.fromkeys(scanner.topic_partitions([topic])))
         return [
-            ProducerRecord(topic, bytes(each.key() or b""), each.value(), headers=headers_of(each)).at(
-                each.partition() or 0, each.offset() or 0
+            ProducerRecord(topic, bytes(item.key() or b""), item.value(), headers=headers_of(item)).at(
+                item.partition() or 0, item.offset() or 0
             )
-            for each in read
+            for item in read
         ]
 
 

@@ -89,8 +89,8 @@ def test_many_bombs_that_wait_fit_in_a_container(own_broker: RunningBroker, caps
     with Scanner(settings) as scanner:
         topics = [OUTCOME, dead_letter_topic("mediquo")]
         made = Counter(
-            (str(header_of(each, "raw")), each.topic())
-            for each in scanner.read(dict.fromkeys(scanner.topic_partitions(topics)))
+            (str(header_of(item, "raw")), item.topic())
+            for item in scanner.read(dict.fromkeys(scanner.topic_partitions(topics)))
         )
     with capsys.disabled():
         size = sum(len(raw.value or b"") for raw in raws) / 1e6

@@ -31,7 +31,7 @@ NOTHING = {"missing": 0, "differing": 0, "unexpected": 0}
 
 def poisoned(settings: Settings) -> tuple[list[ConsumerRecord], ConsumerRecord]:
     """Write MediQuo's events, of which one is deadly. Return all of them, and that one."""
-    records = [each for each in events(120, seed=11) if each.topic == "raw.mediquo"]
+    records = [event for event in events(120, seed=11) if event.topic == "raw.mediquo"]
     middle = len(records) // 2
     body = orjson.loads(records[middle].value or b"")
     records[middle] = replace(records[middle], value=orjson.dumps({**body, "note": DEADLY}))
@@ -80,10 +80,10 @@ def test_an_event_that_ends_its_worker_is_given_up(death: str, own_broker: Runni
         worker.wait()
         store.close()
     assert ATTEMPTS < deaths <= 3 * ATTEMPTS, output.read_text()[-3000:]
-    partitions = {TopicPartition(dead_letter_topic("mediquo"), each): None for each in range(settings.partitions)}
+    partitions = {TopicPartition(dead_letter_topic("mediquo"), item): None for item in range(settings.partitions)}
     with Scanner(settings) as scanner:
         letters = [from_confluent(message) for message in scanner.read(partitions)]
-    [letter] = [each for each in letters if header(each.headers, "error-code") == "worker-ended"]
+    [letter] = [item for item in letters if header(item.headers, "error-code") == "worker-ended"]
     assert header(letter.headers, "raw") == str(deadly.position)
     assert letter.value is None
 
@@ -134,7 +134,7 @@ def test_a_batch_without_a_mark_is_mapped_at_once_and_marked_once() -> None:
     unfinished = log.assignment()
     assert asyncio.run(attempted(unfinished, record(5), record(6))) == [False]
     assert asyncio.run(attempted(unfinished, record(7))) == [False]
-    assert [(each.offset, Mark.read(each.metadata)) for each in log.commits] == [(5, Mark(0))]
+    assert [(commit.offset, Mark.read(commit.metadata)) for commit in log.commits] == [(5, Mark(0))]
 
 
 def test_the_event_that_ends_three_processes_is_given_up_and_no_other() -> None:
@@ -180,7 +180,7 @@ def test_a_revocation_while_an_event_is_mapped_by_itself_is_no_error() -> None:
         begun = []
         for part in unfinished.parts([record(0), record(1)]):
             async with unfinished.attempt(part):
-                begun.append([each.offset for each in part])
+                begun.append([item.offset for item in part])
                 unfinished.on_revoked()
         return begun
 

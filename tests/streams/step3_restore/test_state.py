@@ -18,11 +18,11 @@ def test_the_greatest_version_wins_in_any_order() -> None:
     """A stale writer's record may follow a newer one in the topic (state.md §1)."""
     for order in itertools.permutations([*UPDATES, UPDATES[0]]):
         restored, memory = PartitionState(), InMemoryState()
-        for each in order:
-            record = state_record("state", 0, "acme|1", each)
+        for item in order:
+            record = state_record("state", 0, "acme|1", item)
             assert record.value is not None
             restored.read(record.key, record.value)
-            memory.apply([each])
+            memory.apply([item])
         assert restored("Patient/1") == memory("Patient/1") == {"field name.text": UPDATES[3].entry}
 
 

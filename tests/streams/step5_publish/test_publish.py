@@ -52,8 +52,8 @@ def test_it_ends_when_every_record_is_acknowledged(embedded: RunningBroker, topi
     acknowledged: list[Message] = []
     sent = records(topic, form)
     assert FORMS[form](RecordPublisher(embedded.settings()), sent, acknowledged.append) == []
-    assert [each.key() for each in acknowledged] == [each.key for each in sent]
-    assert len({each.offset() for each in acknowledged}) == len(sent)
+    assert [item.key() for item in acknowledged] == [item.key for item in sent]
+    assert len({item.offset() for item in acknowledged}) == len(sent)
 
 
 def test_concurrent_batches_get_their_own_reports(embedded: RunningBroker, topic: str) -> None:
@@ -65,7 +65,7 @@ def test_concurrent_batches_get_their_own_reports(embedded: RunningBroker, topic
 
     asyncio.run(both())
     for mark, acknowledged in heard.items():
-        assert [each.key() for each in acknowledged] == [each.key for each in records(topic, mark)]
+        assert [item.key() for item in acknowledged] == [record.key for record in records(topic, mark)]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -82,12 +82,12 @@ def test_topics_share_producers_and_each_keeps_its_order(
     topics = new_topics(apache_kafka, PRODUCERS + 2)
     publisher = RecordPublisher(apache_kafka.settings(), PRODUCERS)
     assert len(producers) == PRODUCERS  # and none later, on an event loop that must not block
-    lie: dict[str, list[tuple[int, bytes]]] = {each: [] for each in topics}
+    lie: dict[str, list[tuple[int, bytes]]] = {item: [] for item in topics}
 
     def delivered(message: Message) -> None:
         lie[message.topic() or ""].append((message.offset() or 0, bytes(message.key() or b"")))
 
-    sent = [record for together in zip(*(records(each, form) for each in topics), strict=True) for record in together]
+    sent = [record for together in zip(*(records(item, form) for item in topics), strict=True) for record in together]
     assert FORMS[form](publisher, sent, delivered) == []
     assert len(producers) == PRODUCERS
     for topic in topics:

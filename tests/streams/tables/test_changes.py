@@ -69,7 +69,9 @@ def test_rows_of_an_erased_patient_go_and_the_bytes_too(kept: Settings) -> None:
     """The patient's name is in the file before, and the rewritten file does not have it."""
     mark = secrets.token_hex(32)
     records = published(kept)
-    found = next(each for each in records if each.topic == "fhir.r4.Patient" and b'"family"' in (each.value or b""))
+    found = next(
+        record for record in records if record.topic == "fhir.r4.Patient" and b'"family"' in (record.value or b"")
+    )
     patient = orjson.loads(found.value or b"")
     for name in patient["name"]:
         name["family"] = mark
@@ -133,7 +135,7 @@ def test_the_table_of_a_gone_view_is_kept_without_the_erased_or_dropped(kept: Se
     write(kept, records)
     keep(kept.model_copy(update={"tables_views": folder_with(tmp_path / "views", people=one_more)}))
     [(before,)] = in_database(kept, "select count(*) from fhir.people")
-    patient = next(each for each in records if each.topic == "fhir.r4.Patient")
+    patient = next(record for record in records if record.topic == "fhir.r4.Patient")
     write(kept, [replace(patient, value=None)])
     keep(kept)
     assert in_database(kept, "select count(*) from fhir.people") == [(before - 1,)]

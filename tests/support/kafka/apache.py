@@ -124,7 +124,7 @@ class ApacheKafka:
     def start(self, id: int) -> None:
         """Start a broker that was stopped or killed, and wait until it is a member again."""
         self._launch(id)
-        self.wait_for(each.id for each in self.brokers.values() if each.running)
+        self.wait_for(broker.id for broker in self.brokers.values() if broker.running)
 
     def stop(self, id: int) -> None:
         """End a broker in order (SIGTERM): it hands its partitions over first."""

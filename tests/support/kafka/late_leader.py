@@ -69,14 +69,14 @@ class LateLeader:
         except ConnectionError:  # it has ended, and a client does not know yet
             return to_client.close()
         ends = [
-            asyncio.create_task(each)
-            for each in (self._requests(client, to_client, to_broker), _pass(broker, to_client))
+            asyncio.create_task(item)
+            for item in (self._requests(client, to_client, to_broker), _pass(broker, to_client))
         ]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for each in ends:
-                each.cancel()
+            for end in ends:
+                end.cancel()
             to_client.close()
             to_broker.close()
 

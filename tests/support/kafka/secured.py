@@ -91,7 +91,7 @@ class Security:
             *("-days", "2", "-extfile", "san", "-out", "broker.crt"),
         )
         parts = ("broker.key", "broker.crt", "ca.pem")
-        (self.folder / "broker.pem").write_text("".join((self.folder / each).read_text() for each in parts))
+        (self.folder / "broker.pem").write_text("".join((self.folder / part).read_text() for part in parts))
 
     def _openssl(self, *arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True, timeout=LIMIT)
@@ -112,14 +112,14 @@ class Acls:
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
 
     def grant(self, user: str, grants: Iterable[Grant]) -> None:
-        wanted = [binding(user, each) for each in grants]
+        wanted = [binding(user, grant) for grant in grants]
         for made in self._admin.create_acls(wanted).values():
             made.result(LIMIT)
         wait_until(lambda: set(wanted) <= self.of(user), f"{user} does not get its privileges")
 
     def revoke(self, user: str, grant: Grant) -> None:
         gone = binding(user, grant)
-        filters = [AclBindingFilter(*(getattr(gone, each) for each in FIELDS))]
+        filters = [AclBindingFilter(*(getattr(gone, item) for item in FIELDS))]
         for deleted in self._admin.delete_acls(filters).values():
             assert deleted.result(LIMIT) == [gone]
         wait_until(lambda: gone not in self.of(user), f"{user} keeps a privilege")

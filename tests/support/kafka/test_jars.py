@@ -33,7 +33,7 @@ def test_runs_that_start_at_once_fetch_once(tmp_path: Path, monkeypatch: pytest.
     calls = machine(tmp_path, monkeypatch, code=0)
     with ThreadPoolExecutor(4) as runs:
         found = set(runs.map(lambda _: kafka_jars(), range(4)))
-    assert [each.name for each in found.pop().iterdir()] == ["kafka_2.13-4.jar"]
+    assert [path.name for path in found.pop().iterdir()] == ["kafka_2.13-4.jar"]
     assert not found
     assert calls.read_text() == "called\n"
 
@@ -44,7 +44,7 @@ def test_what_maven_says_is_in_the_reason_and_nothing_half_made_stays(
     machine(tmp_path, monkeypatch, code=1)
     with pytest.raises(Unavailable, match="no such artifact"):
         kafka_jars()
-    assert [each.name for each in (tmp_path / "cache").iterdir()] == ["lock"]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
 
 
 def test_without_maven_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

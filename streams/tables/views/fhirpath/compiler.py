@@ -184,7 +184,7 @@ class _Compiler:
         if not arguments:
             return lambda items, scope: function(base(items, scope))
         # An argument is evaluated on the item that the whole expression is: `name.take(%n)`, not on each name.
-        return lambda items, scope: function(base(items, scope), *(each(items, scope) for each in arguments))
+        return lambda items, scope: function(base(items, scope), *(argument(items, scope) for argument in arguments))
 
     def _where(self, call: Call) -> Evaluate:
         base, criterion = self._compile(call.base), self._compile(call.arguments[0])

@@ -25,8 +25,8 @@ class Stream:
         self.begun = asyncio.Event()
         self.closed = False
         self.queue: asyncio.Queue[int | None] = asyncio.Queue()
-        for each in events:
-            self.queue.put_nowait(each)
+        for event in events:
+            self.queue.put_nowait(event)
 
     async def events(self) -> AsyncIterator[int]:
         self.begun.set()

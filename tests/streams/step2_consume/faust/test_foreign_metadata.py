@@ -24,7 +24,7 @@ def commit(settings: Settings, topic: str, offset: int, metadata: bytes) -> None
     def text(value: bytes) -> bytes:
         return struct.pack(">h", len(value)) + value
 
-    partitions = [struct.pack(">iq", each, offset) + text(metadata) for each in range(settings.partitions)]
+    partitions = [struct.pack(">iq", item, offset) + text(metadata) for item in range(settings.partitions)]
     request = b"".join(
         [
             struct.pack(">hhi", 8, 2, 1) + text(b"another-tool"),
@@ -45,7 +45,7 @@ def commit(settings: Settings, topic: str, offset: int, metadata: bytes) -> None
 @pytest.mark.parametrize("metadata", [b"seen by another tool", b"\xff\xfe\xc3(", "größe".encode("latin-1")])
 def test_foreign_metadata_is_no_mark_and_no_error(metadata: bytes, apache_kafka: RunningBroker) -> None:
     settings = apache_kafka.settings(group=f"foreign-{metadata.hex()}")
-    partitions = [TopicPartition(raw_topic("altibbi"), each) for each in range(settings.partitions)]
+    partitions = [TopicPartition(raw_topic("altibbi"), item) for item in range(settings.partitions)]
     with Reader(settings, ("altibbi",), (settings.group,), LIMIT) as reader:
         # The coordinator of a new group is elected when a client first asks for it.
         assert reader.read().committed == {settings.group: {}}

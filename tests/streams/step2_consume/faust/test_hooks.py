@@ -146,7 +146,9 @@ def overridden(ours: type) -> Iterator[tuple[type, str]]:
 def test_every_override_is_in_the_table() -> None:
     """And no other: what is dropped from the code is dropped from the table too."""
     classes = [
-        each for _, each in inspect.getmembers(transport, inspect.isclass) if each.__module__ == transport.__name__
+        getmember
+        for _, getmember in inspect.getmembers(transport, inspect.isclass)
+        if getmember.__module__ == transport.__name__
     ]
     found = {override for ours in classes for override in overridden(ours)}
     assert found == {(hook.owner, hook.name) for hook in OVERRIDDEN}

@@ -71,8 +71,8 @@ def write(settings: Settings, topic: str, count: int) -> list[ConsumerRecord]:
     assert producer.flush(LIMIT) == 0
     assert len(offsets) == count
     with Scanner(settings) as scanner:
-        found = [from_confluent(each) for each in scanner.read({TopicPartition(topic, 2): min(offsets)})]
-    assert [each.value for each in found] == [str(number).encode() for number in range(count)]
+        found = [from_confluent(item) for item in scanner.read({TopicPartition(topic, 2): min(offsets)})]
+    assert [item.value for item in found] == [str(number).encode() for number in range(count)]
     return found
 
 
@@ -134,7 +134,7 @@ def test_a_group_without_commits_begins_at_the_beginning(log: Log) -> None:
     settings = log.settings.model_copy(update={"group": f"new-{uuid.uuid4()}"})
     [whole] = complete(Positions(settings), [log.records[9]])
     with Scanner(settings) as scanner:
-        everything = [from_confluent(each) for each in scanner.read({log.partition: None})]
+        everything = [from_confluent(item) for item in scanner.read({log.partition: None})]
     assert whole == everything
 
 
@@ -238,7 +238,7 @@ def test_faust_commits_only_what_is_delivered(app: faust.App, log: Log) -> None:
 
         consumer._committed_offset[partition] = of[3].offset
         await consumer._add_gap(partition, of[3].offset, of[6].offset)
-        consumer._acked[partition] = [each.offset for each in of[3:9]]
+        consumer._acked[partition] = [item.offset for item in of[3:9]]
         found.append(committable())
         positions.mark_delivered(of[3:5])
         found.append(committable())
@@ -293,7 +293,7 @@ def test_a_mark_moves_no_offset_back(log: Log) -> None:
     of, positions = log.records, Positions(log.settings)
     assert not positions.markable(log.partition, of[3].offset)  # nothing is known of the partition yet
     complete(positions, of[3:6])
-    assert [positions.markable(log.partition, each.offset) for each in of[3:8]] == [False, False, False, True, True]
+    assert [positions.markable(log.partition, item.offset) for item in of[3:8]] == [False, False, False, True, True]
 
 
 def test_a_partition_that_is_not_fetched_yet_is_not_stalled(log: Log) -> None:
@@ -317,7 +317,7 @@ def transaction(settings: Settings, topic: str, partition: int, count: int) -> I
         producer.produce(topic, str(number).encode(), b"key", partition)
     producer.flush(LIMIT)
     with Scanner(settings) as scanner:
-        written = [from_confluent(each) for each in scanner.read({TopicPartition(topic, partition): None})]
+        written = [from_confluent(item) for item in scanner.read({TopicPartition(topic, partition): None})]
     yield written[-count:]
     producer.commit_transaction(LIMIT)
 

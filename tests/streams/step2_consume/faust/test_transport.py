@@ -70,7 +70,9 @@ class Losing:
         self._is_lost, self._last = lost, last
 
     def left(self, fetched: Mapping[Any, Sequence[Any]] | None) -> dict[Any, list[Any]]:
-        return {tp: [each for each in records if not self._loses(each)] for tp, records in (fetched or {}).items()}
+        return {
+            tp: [record for record in records if not self._loses(record)] for tp, records in (fetched or {}).items()
+        }
 
     def _loses(self, record: Any) -> bool:
         partition, offset = TopicPartition(record.topic, record.partition), record.offset
@@ -86,7 +88,7 @@ def test_what_faust_loses_is_mapped(what: str, ends: Ends, monkeypatch: pytest.M
     with apache() as kafka:
         create_topics(kafka.bootstrap)
         settings = settings_for(kafka.bootstrap, session_timeout=30)
-        raws = produce(settings, (each for each in events(400, seed=3) if each.topic == f"raw.{VENDOR}"))
+        raws = produce(settings, (event for event in events(400, seed=3) if event.topic == f"raw.{VENDOR}"))
         last = {raw.topic_partition: raw.offset for raw in raws}
         losing = Losing(LOST[what], last)
         get = WorkerConsumer._getmany
@@ -122,7 +124,7 @@ def test_a_log_that_ends_before_the_committed_offset_ends_the_worker(ends: Ends)
     with apache() as kafka:
         create_topics(kafka.bootstrap)
         settings = settings_for(kafka.bootstrap, session_timeout=30)
-        raws = produce(settings, (each for each in events(100, seed=3) if each.topic == f"raw.{VENDOR}"))
+        raws = produce(settings, (event for event in events(100, seed=3) if event.topic == f"raw.{VENDOR}"))
         commit(settings, replace(raws[-1], offset=raws[-1].offset + 1_000))
 
         async def run_until_it_ends() -> None:

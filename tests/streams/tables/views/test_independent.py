@@ -25,7 +25,7 @@ def first(items: list[Any] | None) -> Any:
 
 
 def extensions(element: Resource | None, name: str) -> list[Resource]:
-    return [each for each in (element or {}).get("extension", []) if each["url"].endswith(f"/{name}")]
+    return [extension for extension in (element or {}).get("extension", []) if extension["url"].endswith(f"/{name}")]
 
 
 def source_value(companion: Resource | None) -> str | None:
@@ -93,7 +93,7 @@ def appointment(resource: Resource) -> Expected:
         "practitioner_name": next((actor["display"] for actor in professionals if "display" in actor), None),
         "status": resource.get("status"),
         "status_absent": absent[0]["valueCode"] if absent else None,
-        "vendor_status": next((each["valueString"] for each in extensions(resource, "vendor-status")), None),
+        "vendor_status": next((extension["valueString"] for extension in extensions(resource, "vendor-status")), None),
         "starts": resource.get("start"),
         "ends": resource.get("end"),
         "start_sent": source_value(resource.get("_start")),
@@ -113,7 +113,7 @@ def appointment(resource: Resource) -> Expected:
 def observation(resource: Resource) -> Expected:
     concept = resource.get("valueCodeableConcept", {})
     quantity = resource.get("valueQuantity", {})
-    surveys = (key(each, "QuestionnaireResponse") for each in resource.get("derivedFrom", []))
+    surveys = (key(derived_from, "QuestionnaireResponse") for derived_from in resource.get("derivedFrom", []))
     yield {
         **common(resource),
         "patient_id": key(resource.get("subject"), "Patient"),

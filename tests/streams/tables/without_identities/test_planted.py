@@ -102,7 +102,7 @@ def resources_of(case: Case, events: list[dict[str, Any]]) -> Iterator[dict[str,
             yield orjson.loads(found.outcome.value)
 
 
-TRACES = re.compile("|".join(re.escape(trace) for trace in sorted({each for kind in KINDS for each in kind.traces})))
+TRACES = re.compile("|".join(re.escape(trace) for trace in sorted({item for kind in KINDS for item in kind.traces})))
 
 
 def traces_in(rows: Iterator[tuple[str, dict[str, Any]]]) -> set[tuple[str, str]]:

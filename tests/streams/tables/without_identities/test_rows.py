@@ -119,7 +119,7 @@ def test_tombstones_and_updates_reach_the_rows(tmp_path: Path) -> None:
     store = DuckStore(tmp_path / "hidden.duckdb", "without_identities")
     schema.prepare(store, True)
     schema.create_tables(store, catalog.tables.values())
-    values = {(each["resourceType"], each["id"]): orjson.dumps(each) for each in golden_resources()}
+    values = {(resource["resourceType"], resource["id"]): orjson.dumps(resource) for resource in golden_resources()}
     written = [record(*key, value, number) for number, (key, value) in enumerate(values.items())]
     apply(store, catalog, written)
     counts = {name: store.rows(f"select count(*) from {store.of(name)}")[0][0] for name in catalog.tables}

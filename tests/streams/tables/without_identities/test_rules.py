@@ -38,7 +38,7 @@ def test_a_column_without_a_rule_is_left_out_and_a_list_is_hidden_item_by_item(t
     listed = column("words", "note.text", "string", "word", collection=True)
     again = column("ids", "note.text", "string", "hash", collection=True)
     catalog = load_catalog(settings_of(tables_views=folder_of(tmp_path, NAME, listed, again)))
-    assert [each.name for each in catalog.tables["task"].columns] == ["resource_id", "words", "ids"]
+    assert [item.name for item in catalog.tables["task"].columns] == ["resource_id", "words", "ids"]
     [row] = [row for name, row in rows_of(catalog, [TASK | {"note": [{"text": "booked"}, {"text": "Zeb"}]}]) if row]
     assert row["words"] == ["booked"]
     assert row["ids"] == [catalog.row_id("booked"), catalog.row_id("Zeb")]
