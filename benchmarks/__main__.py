@@ -21,16 +21,18 @@ from typing import Any, NoReturn
 
 from benchmarks import core, machine, validation
 from benchmarks.broker import Kind
+from benchmarks.delivery import delivery
 from benchmarks.gateway import gateway
 from benchmarks.latency import latency
 from benchmarks.program import BenchmarkFailed
 from benchmarks.results import CPU, Runs, summary, write
 from benchmarks.throughput import WAYS, WORKER, Figures, scaling, throughput
 from fhirline.config.exit_codes import DONE, INCOMPLETE, INTERRUPTED, UNUSABLE
+from tests.support.ehr.build import Unavailable as NoFhirServer
 from tests.support.kafka.jars import Unavailable
 
 WORKERS = (1, 2, 4)
-NAMES = ("core", "validation", *(way.name for way in WAYS), "gateway", "latency", "workers")
+NAMES = ("core", "validation", *(way.name for way in WAYS), "gateway", "latency", "workers", "delivery")
 TAKEN = "taken by the host, share of a core"
 APART = Path(__file__).parents[1] / ".cache" / "benchmarks"
 
@@ -92,6 +94,7 @@ class Run:
             (f"workers-{number}", partial(scaling, number, kind, options.events, options.scaling_partitions))
             for number in options.workers
         ]
+        found.append(("delivery", partial(delivery, kind, options.events, options.partitions)))
         return [item for item in found if not options.only or item[0].partition("-")[0] in options.only]
 
     def _core(self) -> Figures:
@@ -151,6 +154,9 @@ def main(arguments: list[str] | None = None) -> int:
             found = Run(options).go()
         except Unavailable as error:
             print(f"no Apache Kafka here: {error}; --broker embedded measures on the embedded broker", file=sys.stderr)
+            return UNUSABLE
+        except NoFhirServer as error:
+            print(f"no FHIR server here: {error}; --only leaves `delivery` out", file=sys.stderr)
             return UNUSABLE
         except BenchmarkFailed as error:
             print(error, file=sys.stderr)

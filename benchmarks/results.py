@@ -14,6 +14,8 @@ Runs = dict[str, dict[str, list[float]]]
 """Benchmark → figure → its runs, in the order of the repeats."""
 
 CPU = "events per CPU-second"
+ONE_AT_A_TIME = "deliver, one request at a time, of sequential POSTs"
+SEVERAL_AT_A_TIME = "deliver, up to 8 requests at a time, of sequential POSTs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ GOALS = (
     Goal("worker, resources per CPU-second", "worker", "resources per CPU-second", least=30_000),
     Goal("latency at half rate, p99, ms", "latency", "p99 ms", below=150),
     Goal("gateway, webhooks per CPU-second", "gateway", "webhooks per CPU-second", least=2_000),
+    Goal("delivery with one request at a time, of sequential POSTs", "delivery", ONE_AT_A_TIME, least=0.9),
+    Goal("delivery with several requests at a time, of sequential POSTs", "delivery", SEVERAL_AT_A_TIME, least=1.0),
 )
 
 TITLES = {
@@ -63,6 +67,7 @@ TITLES = {
     "workers-1": "1 worker, nothing pinned",
     "workers-2": "2 workers, nothing pinned",
     "workers-4": "4 workers, nothing pinned",
+    "delivery": "`fhirline deliver` to a FHIR server, and plain sequential POSTs of the same Bundles",
 }
 
 

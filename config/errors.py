@@ -36,6 +36,7 @@
     ├── NotMarked               dead-letters: an event was redriven, but its status was not written
     ├── UnreadableBundle        deliver: a record is no transaction Bundle (a dead letter)
     ├── DeliveryAbandoned       deliver: a partition went away while something of it was sent
+    ├── AnotherDelivers         deliver: another process began to deliver while a fill was running (exit code 70)
     ├── ServerAway              deliver: the FHIR server gave no answer (sent again)
     ├── OutOfRange              tables: a partition does not have the offset that is to be read next
     ├── Stopped                 tables: the process ends while it waits or rebuilds

@@ -13,10 +13,11 @@ DONE = 0
 # 1: the command has run, and its result needs attention.
 
 DIFFERS = 1
-"""``topics plan``, ``topics asyncapi --check``, ``replay --diff``: something differs from what it is compared with."""
+"""``topics plan``, ``topics asyncapi --check``, ``replay --diff``, ``deliver verify``: something differs."""
 
 INCOMPLETE = 1
-"""``ingest``, ``topics apply``, ``dead-letters redrive``, ``replay``, ``python -m benchmarks``: a part failed.
+"""``ingest``, ``topics apply``, ``dead-letters redrive``, ``replay``, ``deliver --from topics`` and
+``python -m benchmarks``: a part failed.
 
 All else is done.
 """
@@ -76,7 +77,9 @@ number is EX_TEMPFAIL of sysexits.h.
 """
 
 INTERRUPTED = 130
-"""Interrupted by Ctrl-C (128 + SIGINT). What is done is kept; ``replay`` can be resumed.
+"""Interrupted by Ctrl-C (128 + SIGINT). What is done is kept.
+
+``replay`` can be resumed, and ``deliver --from topics`` be run again.
 
 ``gateway``, ``worker``, ``enrich``, ``deliver``, ``tables``, ``dev`` and a live ``status`` end in order instead, with
 0.

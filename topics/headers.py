@@ -87,5 +87,5 @@ DEAD_LETTER = HeaderSet(
     (VENDOR, RAW, MAPPING_VERSION, ERROR_CODE, ERROR_PATH, ERRORS, RAW_TIMESTAMP, ATTEMPT),
     (RECEIVED_AT, TENANT, EVENT_TYPE, EVENT_KEY, BODY_FLAGS, FIRST_RAW, REDRIVE, TABLES_VERSION, TRACEPARENT),
 )
-BUNDLE = Header("bundle", COORDINATES, "topic/partition/offset of the Bundle")
-DELIVERY_LETTER = HeaderSet("DeliveryLetter", (BUNDLE, ERROR_CODE), (VENDOR, TENANT, EVENT_KEY))
+BUNDLE = Header("bundle", COORDINATES, "topic/partition/offset of the Bundle; none where a fill was refused")
+DELIVERY_LETTER = HeaderSet("DeliveryLetter", (ERROR_CODE,), (BUNDLE, VENDOR, TENANT, EVENT_KEY))

@@ -212,7 +212,11 @@ SENT = Message(
         "type": ["object", "null"],
         "required": ["offset", "digest"],
         "properties": {
-            "offset": {"type": "integer", "description": "of the Bundle that it was sent for; 0 for a shared resource"},
+            "offset": {
+                "type": "integer",
+                "description": "of the Bundle that it was sent for; of the first later Bundle after a first fill; "
+                "0 for a shared resource",
+            },
             "digest": {"type": "string", "pattern": "^([0-9a-f]{32}|deleted)$"},
         },
     },
@@ -220,7 +224,7 @@ SENT = Message(
 WAITING = Message(
     "WaitingBundle",
     "a Bundle that waits until an operator resumes its patient; null: no longer",
-    _text(r"^waiting/[0-9]+$", "the Bundle's offset, in the same partition"),
+    _text(r"^waiting/([0-9]+|topics/.+)$", "the Bundle's offset, in the same partition; or whose resources, of a fill"),
     NO_HEADERS,
     {
         "type": ["object", "null"],
@@ -230,6 +234,7 @@ WAITING = Message(
             "keys": {"type": "array", "items": {"type": "string"}, "description": "the resources that it holds"},
             "code": {"type": "string"},
             "refused": {"type": "boolean", "description": "false: it waits behind one that was refused"},
+            "offset": {"type": "integer", "description": "of a fill only: the first later Bundle"},
         },
     },
 )
@@ -243,11 +248,10 @@ RESUME_ORDER = Message(
 DELIVERY_LETTER_MESSAGE = Message(
     "DeliveryLetter",
     "a Bundle that the FHIR server refused: its status, codes and places, none of its content",
-    _text("^.+$", "the Bundle's key; Patient/id where a resumption was refused"),
+    _text("^.+$", "the Bundle's key; Patient/id where a resumption or a fill was refused"),
     DELIVERY_LETTER,
     {
         "type": "object",
-        "required": ["bundle"],
         "properties": {
             "bundle": {"type": "string", "pattern": COORDINATES},
             "status": {"type": "integer"},

@@ -83,6 +83,7 @@ PRIVILEGES = (
     Privilege("enrich", "Topic", "dead-letter.<enriched>", ("Write",), "surveys that could not be fetched"),
     Privilege("deliver", "Topic", EVERY, ("Describe",), "refuses to start where a topic is missing"),
     Privilege("deliver", "Group", "<group>.deliver", ("Read",), "membership, commits"),
+    Privilege("deliver", "Group", "<group>", ("Describe",), "--from topics: what the workers have finished"),
     Privilege("deliver", "Group", "<group>.scan", ("Describe",), "librdkafka looks up its coordinator"),
     Privilege("deliver", "Topic", ERASED, ("Read",), "erased patients, whose Bundles are not sent"),
     Privilege("deliver", "Topic", BUNDLE, ("Read",), "Bundles"),
@@ -119,7 +120,10 @@ PRIVILEGES = (
     Privilege("operator", "Topic", ENRICHED_STATE, ("Read", "Write"), "replay, forget"),
     Privilege("operator", "Topic", CONTRIBUTIONS, ("Read", "Write"), "replay"),
     Privilege("operator", "Topic", ERASED, ("Read", "Write"), "forget; Read: replay, redriven letters"),
-    Privilege("operator", "Topic", DELIVERED, ("Read", "Write"), "deliver waiting, forget; Write: deliver resume"),
+    Privilege(
+        "operator", "Topic", DELIVERED, ("Read", "Write"), "deliver waiting, verify, forget; Write: deliver resume"
+    ),
+    Privilege("operator", "Topic", DELIVERED_SHARED, ("Read",), "deliver verify"),
     Privilege("operator", "Topic", DELIVERY_LETTERS, ("Read",), "deliver waiting"),
     Privilege("operator", "Group", "<group>.scan", ("Describe",), "librdkafka looks up its coordinator"),
     Privilege(
@@ -127,6 +131,7 @@ PRIVILEGES = (
     ),
     Privilege("operator", "Group", "<group>", ("Describe",), "lag of the workers"),
     Privilege("operator", "Group", "<group>.enrich", ("Describe",), "lag of the enrichment"),
+    Privilege("operator", "Group", "<group>.deliver", ("Describe",), "lag of the delivery"),
 )
 
 IMPLIED_BY = {"Describe": ("Read", "Write", "Alter"), "DescribeConfigs": ("AlterConfigs",)}

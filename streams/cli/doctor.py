@@ -28,7 +28,8 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     online: Annotated[
-        bool, typer.Option("--online", help="Also ask Infermedica's instances for a token, as `fhirline enrich` does.")
+        bool,
+        typer.Option("--online", help="Also ask Infermedica for a token, and the FHIR server what it can do."),
     ] = False,
     as_json: AsJson = False,
     timeout: Timeout = TIMEOUT,

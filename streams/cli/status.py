@@ -169,6 +169,14 @@ def _tables(found: "Status", topics: bool) -> Iterator[Rows]:
         for members in found.members
     ]
     yield ("group", "state", "members", "partitions with a member"), members
+    if found.parked is not None:
+        yield (
+            ("waiting for the FHIR server", "count"),
+            [
+                ("parked patients", found.parked.patients),
+                ("their Bundles", found.parked.bundles),
+            ],
+        )
     volumes = [*found.canonical, *found.others] if topics else [_together(found.canonical)]
     yield (
         ("topic", "records", "per s"),

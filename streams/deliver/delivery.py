@@ -84,8 +84,8 @@ class Delivery:
         """
         result, left = Result(), list(entries)
         while left and result.refusal is None:
-            known = {**others, **{entry.key: entry for entry in left}}
-            attempt = _Attempts(left[: self._most_entries], known, self._most_entries)
+            own = {entry.key: entry for entry in left}
+            attempt = _Attempts(left[: self._most_entries], own, others, self._most_entries)
             await self._transaction(attempt, partition, abandoned)
             result.delivered += attempt.delivered
             result.refusal = attempt.refusal
@@ -139,7 +139,7 @@ class Delivery:
         if not missing:
             return False
         work.looked_for.update(missing)
-        found = {key: entry for key in missing if (entry := work.others.get(key)) is not None}
+        found = {key: entry for key in missing if (entry := work.known(key)) is not None}
         if unknown := [key for key in missing if key not in found]:
             found.update(await asyncio.to_thread(self._canonical.newest, unknown, partition))
         added = [entry for key in missing if (entry := found.get(key)) is not None and entry.resource is not None]
@@ -183,10 +183,13 @@ class _Attempts:
     What was added may make it larger than ``most`` entries: then the last ones wait for another request.
     """
 
-    def __init__(self, pending: Iterable[Entry], others: Mapping[str, Entry], most: int) -> None:
+    def __init__(
+        self, pending: Iterable[Entry], own: Mapping[str, Entry], others: Mapping[str, Entry], most: int
+    ) -> None:
         self.pending = {entry.key: entry for entry in pending}
-        self.others = others
-        self.most = most
+        self._own = own
+        self._others = others
+        self._most = most
         self.added: dict[str, Entry] = {}
         self.looked_for: set[str] = set()
         self.delivered: list[Entry] = []
@@ -194,9 +197,13 @@ class _Attempts:
         self.conflicts = self.refusals = self.failures = 0
         self.refused_since: float | None = None
 
+    def known(self, key: str) -> Entry | None:
+        """Return what is to be sent of a resource that the server misses; None where it is not known here."""
+        return self._own.get(key) or self._others.get(key)
+
     def to_send(self) -> list[Entry]:
         """Return what the next request holds: what is missing at the server first."""
-        return [*{**self.added, **self.pending}.values()][: self.most]
+        return [*{**self.added, **self.pending}.values()][: self._most]
 
     def take(self, sent: Sequence[Entry], found: Sequence[Verdict]) -> Verdict | None:
         """Note what was accepted; return the verdict to act on for the rest, None if there is none."""

@@ -14,22 +14,31 @@ UNREADABLE = "unreadable-bundle"
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The record of a Bundle, as a letter names it."""
+    """What was refused, as a letter names it: the record of a Bundle, or without a position what a fill has sent."""
 
-    position: RecordPosition
+    position: RecordPosition | None
     key: bytes
     headers: Headers
+    partition: int
 
     @classmethod
     def of(cls, bundle: ConsumerRecord) -> "Refused":
-        return cls(bundle.position, bundle.key or b"", bundle.headers)
+        return cls(bundle.position, bundle.key or b"", bundle.headers, bundle.partition)
+
+    @classmethod
+    def owner(cls, name: str, partition: int) -> "Refused":
+        """Name whose current resources were refused, where they came from no Bundle."""
+        return cls(None, name.encode(), [], partition)
+
+    def named(self) -> dict[str, str]:
+        return {} if self.position is None else {"bundle": str(self.position)}
 
 
 def refusal_letter(bundle: Refused, refusal: Refusal) -> ProducerRecord:
     """Make the dead letter of a Bundle that the server refused."""
     verdict = refusal.verdict
     value = {
-        "bundle": str(bundle.position),
+        **bundle.named(),
         "status": verdict.status,
         "issues": [issue.shown() for issue in verdict.issues],
         "serverCodes": list(verdict.server_codes),
@@ -41,12 +50,12 @@ def refusal_letter(bundle: Refused, refusal: Refusal) -> ProducerRecord:
 
 def unreadable_letter(bundle: Refused) -> ProducerRecord:
     """Make the dead letter of a record that is no transaction Bundle."""
-    return _letter(bundle, UNREADABLE, {"bundle": str(bundle.position)})
+    return _letter(bundle, UNREADABLE, {**bundle.named()})
 
 
 def _letter(bundle: Refused, code: str, value: dict[str, object]) -> ProducerRecord:
     known: Headers = [
         (name, found.encode()) for name in (VENDOR, TENANT, EVENT_KEY) if (found := header(bundle.headers, name))
     ]
-    sent = [*known, *headers(bundle=str(bundle.position), error_code=code)]
-    return ProducerRecord(DELIVERY_LETTERS, bundle.key, orjson.dumps(value), bundle.position.partition, sent)
+    sent = [*known, *headers(**bundle.named(), error_code=code)]
+    return ProducerRecord(DELIVERY_LETTERS, bundle.key, orjson.dumps(value), bundle.partition, sent)

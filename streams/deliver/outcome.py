@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -72,11 +72,11 @@ class Outcomes:
         state, offset = work.state, work.bundle.offset
         if not work.entries:
             log.warning("dead letter", bundle=str(work.bundle.position), code=UNREADABLE)
-            await self._write([unreadable_letter(Refused.of(work.bundle))])
+            await self.write([unreadable_letter(Refused.of(work.bundle))])
             return m.UNREADABLE
-        if offset in state.waiting:
+        if str(offset) in state.waiting:
             return m.WAITING  # read again: its waiting is in the state already
-        if not work.erases and await self._erased(work.entries):
+        if not work.erases and await self.erased(work.entries):
             return self._passed_over(work)
         ahead = None if work.erases else state.waits(work.patients)
         if ahead is not None:
@@ -93,15 +93,15 @@ class Outcomes:
             if work.assignment.revoked:
                 raise
             return self._passed_over(work)  # erased while the server was away
-        await self._note(state, result.delivered, offset)
+        await self.note(state, result.delivered, offset)
         if result.refusal is not None:
-            log.warning("dead letter", bundle=str(work.bundle.position), **_shown(result.refusal))
+            log.warning("dead letter", bundle=str(work.bundle.position), **shown(result.refusal))
             await self._wait(work, result.refusal.code, True, refusal_letter(Refused.of(work.bundle), result.refusal))
             return m.REFUSED
         if work.erases:
-            await self._end_waiting(state, [item for key in work.patients for item in state.waiting_with(key)])
+            await self.end_waiting(state, [item for key in work.patients for item in state.waiting_with(key)])
             erased = [entry.key for entry in work.entries if entry.resource is None]
-            await self._purge_history(work, erased, work.bundle.position)
+            await self.purge_history(state, erased, str(work.bundle.position), lambda: work.assignment.revoked)
         return m.DELIVERED if due else m.UNCHANGED
 
     async def _resume(self, work: Resumption) -> None:
@@ -110,64 +110,85 @@ class Outcomes:
         waiting = state.waiting_with(patient)
         if waiting:
             keys = dict.fromkeys(key for item in waiting for key in item.keys)
-            newest = await asyncio.to_thread(self._canonical.newest, keys, state.partition)
+            newest = dict(await asyncio.to_thread(self._canonical.newest, keys, state.partition))
+            gone = [key for item in waiting if item.erases for key in item.keys]
+            for key in gone:  # a topic drops its tombstones after a day
+                newest.setdefault(key, Entry(key, None, DELETED))
             entries = sorted(newest.values(), key=lambda entry: RESOURCE_TYPES.index(entry.key.partition("/")[0]))
             offset = waiting[-1].offset
             own = [entry for entry in entries if not entry.shared and _changed(state, entry)]
             shared = [entry for entry in entries if entry.shared]
-            if erased := await self._erased(own):  # the DELETE Bundle ends the waiting
+            if erased := await self.erased(own):  # the DELETE Bundle ends the waiting
                 own = []
             result = Result(refusal=await self._shared.ensure(shared, lambda: work.assignment.revoked))
             if own and result.refusal is None:
                 result = await self._delivery.send(own, newest, state.partition, lambda: work.assignment.revoked)
-            await self._note(state, result.delivered, offset)
-            first = RecordPosition(BUNDLE, state.partition, waiting[0].offset)
+            await self.note(state, result.delivered, offset)
+            bundles = [item.offset for item in waiting if item.owner is None]
+            first = RecordPosition(BUNDLE, state.partition, bundles[0]) if bundles else None
             if result.refusal is None:
-                await self._end_waiting(state, [] if erased else waiting)
-                await self._purge_history(work, [key for item in waiting if item.erases for key in item.keys], first)
+                await self.end_waiting(state, [] if erased else waiting)
+                await self.purge_history(state, gone, str(first or "none"), lambda: work.assignment.revoked)
                 log.info("resumed", partition=state.partition, bundles=len(waiting), resources=len(own))
             else:
-                log.warning("dead letter", bundle=str(first), **_shown(result.refusal))
-                await self._write([refusal_letter(Refused(first, patient.encode(), []), result.refusal)])
-        await self._write([resume_record(patient, state.partition, None)])
+                log.warning("dead letter", bundle=str(first or "none"), **shown(result.refusal))
+                refused = Refused(first, patient.encode(), [], state.partition)
+                await self.write([refusal_letter(refused, result.refusal)])
+        await self.write([resume_record(patient, state.partition, None)])
         state.resuming.discard(patient)
 
-    async def _erased(self, entries: Sequence[Entry]) -> bool:
+    async def erased(self, entries: Sequence[Entry]) -> bool:
         """Tell whether the resources are about a patient who is erased, by a list that is fresh."""
-        await self._erasures.ensure_fresh()
-        return self._blocks(entries)
+        await self.ensure_fresh()
+        return self.blocks(entries)
 
-    def _blocks(self, entries: Sequence[Entry]) -> bool:
-        known = self._erasures.erasure_list
-        return len(known) > 0 and any(map(known.blocks_key, partition_keys(entries, self._base)))
+    async def ensure_fresh(self) -> None:
+        """Return once the erasure list is fresh. Raises OtherKey or KafkaAccessError."""
+        await self._erasures.ensure_fresh()
+
+    @property
+    def any_erased(self) -> bool:
+        return len(self._erasures.erasure_list) > 0
+
+    @property
+    def erasures_read(self) -> int:
+        """The number of records that were read of the list. It changes with each block."""
+        return self._erasures.erasure_list.applied
+
+    def blocks(self, entries: Iterable[Entry]) -> bool:
+        """Tell the same by what was read of the list."""
+        blocks = self._erasures.erasure_list.blocks_key
+        return self.any_erased and any(map(blocks, partition_keys(entries, self._base)))
 
     def _ends(self, work: Work) -> bool:
         """Tell whether a Bundle is not to be sent any more."""
-        return work.assignment.revoked or (not work.erases and self._blocks(work.entries))
+        return work.assignment.revoked or (not work.erases and self.blocks(work.entries))
 
     def _passed_over(self, work: Work) -> str:
         log.info("erased patient passed over", bundle=str(work.bundle.position))
         return m.ERASED
 
-    async def _purge_history(self, work: Work | Resumption, keys: Iterable[str], bundle: RecordPosition) -> None:
+    async def purge_history(
+        self, state: DeliveredPartition, keys: Iterable[str], bundle: str, abandoned: Callable[[], bool]
+    ) -> None:
         """Purge what the server keeps of deleted resources, and make durable what became of each."""
-        state, outcomes = work.state, Counter[str]()
+        outcomes = Counter[str]()
         for key in keys:
             known = state.sent.get(key)
             if known is None or known.digest != DELETED or known.history in DONE:
                 continue
-            history = await self._purge.history(key, lambda: work.assignment.revoked)
+            history = await self._purge.history(key, abandoned)
             outcomes[history] += 1
             noted = replace(known, history=history)
-            await self._write([sent_record(key, noted, state.partition)])
+            await self.write([sent_record(key, noted, state.partition)])
             state.note(key, noted)
         if kept := {outcome: number for outcome, number in outcomes.items() if outcome not in DONE}:
-            log.warning("the server may keep what was erased", bundle=str(bundle), outcomes=kept)
+            log.warning("the server may keep what was erased", bundle=bundle, outcomes=kept)
 
-    async def _note(self, state: DeliveredPartition, delivered: Iterable[Entry], offset: int) -> None:
+    async def note(self, state: DeliveredPartition, delivered: Iterable[Entry], offset: int) -> None:
         """Make durable what the server has, then know it."""
         delivered = list(delivered)
-        await self._write(
+        await self.write(
             shared_record(entry.key, entry.digest)
             if entry.shared
             else sent_record(entry.key, Sent(offset, entry.digest), state.partition)
@@ -181,15 +202,17 @@ class Outcomes:
         """Let a Bundle wait, durably."""
         keys = tuple(entry.key for entry in work.entries)
         waiting = Waiting(work.bundle.offset, work.patients, keys, code, refused, work.erases)
-        await self._write([waiting.record(work.state.partition), *letters])
-        work.state.waiting[waiting.offset] = waiting
+        await self.write([waiting.record(work.state.partition), *letters])
+        work.state.waiting[waiting.name] = waiting
 
-    async def _end_waiting(self, state: DeliveredPartition, waiting: Sequence[Waiting]) -> None:
-        await self._write(item.ended(state.partition) for item in waiting)
+    async def end_waiting(self, state: DeliveredPartition, waiting: Sequence[Waiting]) -> None:
+        """End the waiting of Bundles, durably."""
+        await self.write(item.ended(state.partition) for item in waiting)
         for item in waiting:
-            state.waiting.pop(item.offset, None)
+            state.waiting.pop(item.name, None)
 
-    async def _write(self, records: Iterable[ProducerRecord]) -> None:
+    async def write(self, records: Iterable[ProducerRecord]) -> None:
+        """Write records and wait until Kafka has acknowledged all."""
         await asyncio.gather(*(self._producer.send(record) for record in records))
 
 
@@ -198,7 +221,7 @@ def _changed(state: DeliveredPartition, entry: Entry) -> bool:
     return entry.resource is not None if known is None else known.digest != entry.digest
 
 
-def _shown(refusal: Refusal) -> dict[str, object]:
+def shown(refusal: Refusal) -> dict[str, object]:
     """Return what a log line may say of a refusal."""
     verdict = refusal.verdict
     return {

@@ -20,6 +20,8 @@ from fhirline.streams.http.retry_after import seconds_until
 from fhirline.streams.http.tokens import Headers, TokenRefused
 
 FHIR_JSON = "application/fhir+json"
+FRESH = {"Cache-Control": "no-cache"}
+"""A HAPI server answers a search from one that it remembers, for a minute by default."""
 ANSWER_BYTES = 33_554_432
 
 
@@ -105,7 +107,7 @@ class FhirServer:
             raise AccessRefused(f"no token for {self.base}: {error} (docs/delivery.md)") from None
 
     async def _send(self, method: str, path: str, body: bytes | None, authorization: Headers) -> Answer:
-        headers = {"Accept": FHIR_JSON, "Prefer": "return=minimal", **self.profile.headers, **authorization}
+        headers = {"Accept": FHIR_JSON, "Prefer": "return=minimal", **FRESH, **self.profile.headers, **authorization}
         if body is not None:
             headers["Content-Type"] = f"{FHIR_JSON}; charset=utf-8"
         loop = asyncio.get_running_loop()

@@ -40,7 +40,7 @@ async def serve(settings: Settings) -> None:
     registry, listener = new_registry("deliver"), bound(settings)
     metrics = DeliverMetrics(registry)
     async with FhirServer(settings, authorization(settings)) as server:
-        if not await _usable(settings, server, stopping):
+        if not await usable(settings, server, stopping):
             return
         limiter = Limiter(settings.deliver_requests)
         metrics.slots.set_function(lambda: limiter.limit)
@@ -49,8 +49,7 @@ async def serve(settings: Settings) -> None:
         watch = KafkaWatch(settings)
         watch.start()
         try:
-            most = min(settings.deliver_entries, server.profile.entries or settings.deliver_entries)
-            delivery = Delivery(settings, server, limiter, metrics, most)
+            delivery = Delivery(settings, server, limiter, metrics, most_entries(settings, server))
             stage = Stage(settings, delivery, Purge(settings, server, limiter, metrics), producer, metrics)
             Lags(registry, deliver_group(settings), {BUNDLE: settings.partitions}, stage.lags)
             if listener is not None:
@@ -67,7 +66,12 @@ async def serve(settings: Settings) -> None:
     log.info("delivery stopped")
 
 
-async def _usable(settings: Settings, server: FhirServer, stopping: asyncio.Event) -> bool:
+def most_entries(settings: Settings, server: FhirServer) -> int:
+    """Return how many entries a transaction has at most, once the server's profile is known."""
+    return min(settings.deliver_entries, server.profile.entries or settings.deliver_entries)
+
+
+async def usable(settings: Settings, server: FhirServer, stopping: asyncio.Event) -> bool:
     """Wait until the server answers, and log what it is and lacks; return False where the process is stopped meanwhile.
 
     Raises ConfigurationError where it is no FHIR R4 server.

@@ -6,7 +6,7 @@ only when they have changed, and with the content of their ``fhir.r4.<Type>`` to
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -16,6 +16,7 @@ from fhirline.streams.deliver.delivery import Delivery, Refusal
 from fhirline.streams.deliver.entries import Entry
 from fhirline.streams.deliver.state import shared_record
 from fhirline.streams.step1_receive.raw_producer import RawProducer
+from fhirline.topics.declared import RESOURCE_TYPES
 
 log = structlog.get_logger("deliver")
 
@@ -59,6 +60,34 @@ class SharedLane:
                         self._older.setdefault(entry.key, set()).add(entry.digest)
             return refusal
 
+    def unsent(self, everything: bool) -> list[Entry]:
+        """Return what the topics hold and was not sent yet (``everything``: or was), what is referred to first."""
+        current = self._feed.current
+        found = [entry for key, entry in current.items() if everything or not self.has(key)]
+        return sorted(found, key=lambda entry: RESOURCE_TYPES.index(entry.key.partition("/")[0]))
+
+    @property
+    def known(self) -> int:
+        """The number of resources of shared types that the topics hold."""
+        return len(self._feed.current)
+
+    def has(self, key: str) -> bool:
+        """Tell whether the server has the current value of a resource; also where its topic has none."""
+        entry = self._feed.current.get(key)
+        return entry is None or self._feed.sent.get(key) == entry.digest
+
+    async def fill(self, entries: Sequence[Entry], abandoned: Callable[[], bool]) -> Refusal | None:
+        """Send entries, whatever was sent of them. Raises as `Delivery.send`."""
+        async with self._lock:
+            return await self._send_all(entries, {}, abandoned)
+
+    async def note(self, entries: Iterable[Entry]) -> None:
+        """Make durable that the server has these shared resources, then know it."""
+        delivered = [entry for entry in entries if entry.shared]
+        await asyncio.gather(*(self._producer.send(shared_record(item.key, item.digest)) for item in delivered))
+        for entry in delivered:
+            self._feed.sent[entry.key] = entry.digest
+
     async def follow(self) -> None:
         """Send what changes in the topics after it was sent for a Bundle, until cancelled. Raises as `Delivery.send`.
 
@@ -88,9 +117,11 @@ class SharedLane:
         if not changed:
             return None
         known = {entry.key: self._feed.current.get(entry.key, entry) for entry in others}
-        result = await self._delivery.send(changed, known, 0, abandoned)
-        delivered = [entry for entry in result.delivered if entry.shared]
-        await asyncio.gather(*(self._producer.send(shared_record(item.key, item.digest)) for item in delivered))
-        for entry in delivered:
-            self._feed.sent[entry.key] = entry.digest
+        return await self._send_all(changed, known, abandoned)
+
+    async def _send_all(
+        self, entries: Sequence[Entry], known: Mapping[str, Entry], abandoned: Callable[[], bool]
+    ) -> Refusal | None:
+        result = await self._delivery.send(entries, known, 0, abandoned)
+        await self.note(result.delivered)
         return result.refusal

@@ -125,12 +125,7 @@ class Stage:
         stopping.set()
 
     async def _begin(self, assignment: Assignment, message: Message) -> None:
-        place = TopicPartition(assignment.topic, assignment.partition)
-        if assignment is not self._assignments.get(place):
-            state = DeliveredPartition(assignment.partition)
-            async with self._reading_state:
-                await asyncio.to_thread(self._feed.restore, state)
-            self._states[state.topic_partition], self._assignments[place] = state, assignment
+        await self._restore(assignment)
         if assignment.revoked:
             return
         bundle = from_confluent(message)
@@ -144,6 +139,17 @@ class Stage:
         self._bytes += work.size
         if self._lanes.add(work, lanes_of(entries)):
             self._start(work)
+
+    async def _restore(self, assignment: Assignment) -> None:
+        """Read the state of a partition, once for each assignment."""
+        place = TopicPartition(assignment.topic, assignment.partition)
+        async with self._reading_state:
+            if assignment is self._assignments.get(place) or assignment.revoked:
+                return
+            state = DeliveredPartition(assignment.partition)
+            await asyncio.to_thread(self._feed.restore, state)
+            if not assignment.revoked:
+                self._states[state.topic_partition], self._assignments[place] = state, assignment
 
     def _start(self, work: Work | Resumption) -> None:
         task = asyncio.create_task(self._outcomes.settle(work))
@@ -169,9 +175,11 @@ class Stage:
             self._failure = self._failure or error
 
     async def _follow_orders(self) -> None:
-        """Begin what operators have ordered to be resumed."""
+        """Begin what operators have ordered to be resumed, also in partitions of which no Bundle comes."""
         while True:
             await asyncio.sleep(ORDERS_SECONDS)
+            for assignment in self._reader.assignments:
+                await self._restore(assignment)
             async with self._reading_state:
                 positions = {place: state.position for place, state in self._states.items()}
                 read = await asyncio.to_thread(self._feed.read, positions) if positions else []

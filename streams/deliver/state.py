@@ -7,6 +7,8 @@ partitions, are in ``normalizer.delivered.shared``. A record is one of
   a deleted one what became of its history;
 * ``waiting/<offset>`` → a Bundle that waits, because the server refused it or an earlier one of its patient: whose it
   is, and which resources it holds. None of their content;
+* ``waiting/topics/<Type/id>`` → the same of a patient, or another resource, that the server refused at a first fill,
+  for which there is no Bundle;
 * ``resume/<Patient/id>`` → an operator's order to send what waits for that patient.
 
 Merging takes the greatest offset of each key, so a record that is read again, or that a process writes which has lost
@@ -23,7 +25,7 @@ from fhirline.streams.deliver.entries import Entry
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
 from fhirline.topics.declared import DELIVERED, DELIVERED_SHARED
 
-WAITING, RESUME = "waiting/", "resume/"
+WAITING, RESUME, TOPICS = "waiting/", "resume/", "topics/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Sent:
 class Waiting:
     """A Bundle that waits. ``refused``: it was itself refused, and has a dead letter; else an earlier one was.
 
-    ``erases``: it is an erasure's.
+    ``erases``: it is an erasure's. ``owner``: None, or whose resources were refused at a first fill; ``offset`` is then
+    the fill's version (fhir-delivery.md §8).
     """
 
     offset: int
@@ -51,6 +54,12 @@ class Waiting:
     code: str
     refused: bool
     erases: bool = False
+    owner: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The record's key without its prefix."""
+        return str(self.offset) if self.owner is None else f"{TOPICS}{self.owner}"
 
     def record(self, partition: int) -> ProducerRecord:
         value = {
@@ -59,17 +68,26 @@ class Waiting:
             "code": self.code,
             "refused": self.refused,
             **({"erases": True} if self.erases else {}),
+            **({} if self.owner is None else {"offset": self.offset}),
         }
-        return ProducerRecord(DELIVERED, f"{WAITING}{self.offset}".encode(), orjson.dumps(value), partition)
+        return ProducerRecord(DELIVERED, f"{WAITING}{self.name}".encode(), orjson.dumps(value), partition)
 
     def ended(self, partition: int) -> ProducerRecord:
-        return ProducerRecord(DELIVERED, f"{WAITING}{self.offset}".encode(), None, partition)
+        return ProducerRecord(DELIVERED, f"{WAITING}{self.name}".encode(), None, partition)
 
     @classmethod
-    def decode(cls, offset: int, value: bytes) -> "Waiting":
+    def decode(cls, name: str, value: bytes) -> "Waiting":
         held = orjson.loads(value)
-        erases = held.get("erases", False)
-        return cls(offset, frozenset(held["patients"]), tuple(held["keys"]), held["code"], held["refused"], erases)
+        owner = name.removeprefix(TOPICS) if name.startswith(TOPICS) else None
+        return cls(
+            int(name) if owner is None else held["offset"],
+            frozenset(held["patients"]),
+            tuple(held["keys"]),
+            held["code"],
+            held["refused"],
+            held.get("erases", False),
+            owner,
+        )
 
 
 @dataclass(slots=True)
@@ -78,7 +96,7 @@ class DeliveredPartition:
 
     partition: int
     sent: dict[str, Sent] = field(default_factory=dict)
-    waiting: dict[int, Waiting] = field(default_factory=dict)
+    waiting: dict[str, Waiting] = field(default_factory=dict)
     resuming: set[str] = field(default_factory=set)
     position: int | None = None
 
@@ -90,11 +108,11 @@ class DeliveredPartition:
         """Merge one record of the topic."""
         name = key.decode()
         if name.startswith(WAITING):
-            offset = int(name.removeprefix(WAITING))
+            waiting = name.removeprefix(WAITING)
             if value is None:
-                self.waiting.pop(offset, None)
+                self.waiting.pop(waiting, None)
             else:
-                self.waiting[offset] = Waiting.decode(offset, value)
+                self.waiting[waiting] = Waiting.decode(waiting, value)
         elif name.startswith(RESUME):
             patient = name.removeprefix(RESUME)
             self.resuming.discard(patient) if value is None else self.resuming.add(patient)
@@ -122,12 +140,12 @@ class DeliveredPartition:
 
     def waiting_with(self, patient: str) -> list[Waiting]:
         """Return what waits for a patient, and for those who share a waiting Bundle with the patient, in order."""
-        group, found = {patient}, dict[int, Waiting]()
-        while more := [item for item in self.waiting.values() if item.offset not in found and group & item.patients]:
+        group, found = {patient}, dict[str, Waiting]()
+        while more := [item for item in self.waiting.values() if item.name not in found and group & item.patients]:
             for item in more:
-                found[item.offset] = item
+                found[item.name] = item
                 group |= item.patients
-        return [found[offset] for offset in sorted(found)]
+        return sorted(found.values(), key=lambda waiting: waiting.offset)
 
 
 def sent_record(key: str, sent: Sent, partition: int) -> ProducerRecord:

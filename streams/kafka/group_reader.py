@@ -55,6 +55,10 @@ class Assignment:
             self._finished.discard(done)
             self.committable = done + 1
 
+    def finish_before(self, offset: int) -> None:
+        """Call all records before an offset finished, of which none was begun: they were dealt with in another way."""
+        self.committable = max(offset, self.committable or 0)
+
     @property
     def position(self) -> int | None:
         """The first unfinished offset; None before the first `begin`."""
@@ -125,6 +129,11 @@ class Reader:
         """Start to commit what is finished, unless a commit is in flight."""
         if not self._committing:
             self._commit(list(self._assignments.values()))
+
+    @property
+    def assignments(self) -> list[Assignment]:
+        """The partitions that this process has now."""
+        return list(self._assignments.values())
 
     def lags(self) -> list[Lag]:
         """Return the lag of each assigned partition, by the end offset that librdkafka last received."""

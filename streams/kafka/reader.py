@@ -88,6 +88,24 @@ class Scanner:
             raise self._unanswered(error.args[0].str()) from None
         return first
 
+    def end(self, topic: str, partition: int) -> int:
+        """Return the end offset of a partition, exact on the embedded broker too, which reports it too low."""
+        place = TopicPartition(topic, partition)
+        end = self.reported_end(place)
+        for message in self.read({place: end}):
+            end = (message.offset() or 0) + 1
+        return end
+
+    def reported_end(self, place: TopicPartition) -> int:
+        """Return the end offset of a partition as the broker reports it."""
+        try:
+            _, end = self._consumer.get_watermark_offsets(
+                confluent_kafka.TopicPartition(*place), timeout=SILENCE_SECONDS
+            )
+        except KafkaException as error:
+            raise self._unanswered(error.args[0].str()) from None
+        return end
+
     def read(
         self,
         starts: Mapping[TopicPartition, int | None],

@@ -24,6 +24,9 @@ from fhirline.mappers.registry import partition_key
 SHORTEST = 32
 """The least number of characters of the secret: 128 bits in hex."""
 
+ERASURE = "erasure"
+"""Header ``event-type`` of the records that an erasure itself writes."""
+
 HOW = (
     "make one with `openssl rand -hex 32`, give it to workers, enrichment and operators' commands, and keep it: it "
     "cannot be changed later"
@@ -107,6 +110,8 @@ class ErasureList:
     def __init__(self, hashing: Hashing | None) -> None:
         self._hashing = hashing
         self._blocks: dict[str, Block] = {}
+        self.applied = 0
+        """Records of the topic so far."""
         self._digest = lru_cache(maxsize=65_536)(hashing.digest) if hashing else None
 
     def __len__(self) -> int:
@@ -115,6 +120,7 @@ class ErasureList:
     def apply(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Apply records of the topic (key, value), in their order. Raises OtherKey."""
         for digest, value in records:
+            self.applied += 1
             if value is None:
                 self._blocks.pop(digest.decode(), None)
             else:

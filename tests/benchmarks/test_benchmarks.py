@@ -83,7 +83,7 @@ def test_every_event_of_the_mix_is_mapped_and_counted_once() -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "only",
-    ["core", "validation", "worker", "idiomatic", "floor", "librdkafka", "gateway", "latency", "workers"],
+    ["core", "validation", "worker", "idiomatic", "floor", "librdkafka", "gateway", "latency", "workers", "delivery"],
 )
 def test_figures_are_there(only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FHIRLINE_BATCH_SIZE", "20")  # so that so few events are several batches

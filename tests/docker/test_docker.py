@@ -37,7 +37,7 @@ TOP = ROOT
 DOCKER = TOP / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("topics", "gateway", "worker", "enrich", "tables", "tools")
+OURS = ("topics", "gateway", "worker", "enrich", "deliver", "tables", "tools")
 END_BY_THEMSELVES = ("topics", "tools")
 EXAMPLE = (DOCKER / ".env.example").read_text("utf-8")
 VARIABLE = re.compile(r"\$\{(\w+)(?::([?-])([^}]*))?\}")
@@ -86,18 +86,16 @@ def test_the_compose_file_is_one() -> None:
 def test_profiles() -> None:
     by_profile = {
         profile: {name for name, service in SERVICES.items() if profile in service["profiles"]}
-        for profile in ("core", "full", "enrich", "tables", "tools")
+        for profile in ("core", "full", "enrich", "deliver", "hapi", "tables", "tools")
     }
     core = {"kafka", "topics", "gateway", "worker"}
     full = core | {"prometheus", "grafana", "kafka-ui"}
-    beside = {"enrich": {"enrich"}, "tables": {"tables", "postgres"}, "tools": {"tools"}}
+    delivering = {"deliver": {"deliver"}, "hapi": {"fhir-server"}}
+    beside = {"enrich": {"enrich"}, **delivering, "tables": {"tables", "postgres"}, "tools": {"tools"}}
     assert by_profile == {"core": core, "full": full, **beside}
     for name, service in SERVICES.items():  # nobody waits for a service that its own profile leaves out
         for needed in service.get("depends_on", {}):
-            assert name in ("enrich", "tables") or set(service["profiles"]) <= set(SERVICES[needed]["profiles"]), (
-                name,
-                needed,
-            )
+            assert name in beside or set(service["profiles"]) <= set(SERVICES[needed]["profiles"]), (name, needed)
 
 
 def test_each_service_may_do_as_little_as_possible() -> None:
@@ -123,7 +121,7 @@ def test_images_are_of_one_version_and_come_from_where_they_are_expected() -> No
     assert froms == {"python:${PYTHON}"}
     for item in (*named, f"python:{base}"):
         repository, _, tag = item.partition(":")
-        assert re.fullmatch(r"v?\d+\.\d+(\.\d+)?[a-z-]*(@sha256:[0-9a-f]{64})?", tag), item
+        assert re.fullmatch(r"v?\d+\.\d+(\.\d+)?[a-z0-9-]*(@sha256:[0-9a-f]{64})?", tag), item
         assert "." not in repository.partition("/")[0], item  # a short name: no registry of its own
 
 
@@ -173,7 +171,8 @@ def test_what_is_mounted_is_there_and_prometheus_finds_every_process() -> None:
         for item in job["dns_sd_configs"]
         for name in item["names"]
     }
-    assert found == {(name, int(IMAGE["FHIRLINE_METRICS_PORT"])) for name in ("gateway", "worker", "enrich", "tables")}
+    ours = ("gateway", "worker", "enrich", "deliver", "tables")
+    assert found == {(name, int(IMAGE["FHIRLINE_METRICS_PORT"])) for name in ours}
 
 
 def test_the_comments_name_services_profiles_and_commands_that_exist() -> None:

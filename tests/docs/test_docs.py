@@ -188,10 +188,14 @@ def mentioned(text: str) -> Iterator[list[str]]:
 
 def exists(words: list[str]) -> bool:
     command: Any = application()
-    for word in words:
+    left = iter(words)
+    for word in left:
         if word.startswith("-") and word != "-":
-            if not any(word in parameter.opts + parameter.secondary_opts for parameter in command.params):
+            named = [param for param in command.params if word in param.opts + param.secondary_opts]
+            if not named:
                 return word in ("--help", "-h")
+            if not named[0].is_flag:
+                next(left, None)  # its value, which may be left out
         elif subcommands := getattr(command, "commands", None):
             names = word.split("|")
             if not all(item in subcommands or item == "…" or item.isupper() for item in names):

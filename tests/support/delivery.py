@@ -2,9 +2,10 @@
 
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 from xml.etree.ElementTree import canonicalize
 
@@ -22,7 +23,15 @@ from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, produ
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step4_normalize.map_event import map_event
-from fhirline.topics.declared import BUNDLE, DELIVERED, DELIVERY_LETTERS, PATIENTLESS_TYPES, raw_topic
+from fhirline.topics.declared import (
+    BUNDLE,
+    DELIVERED,
+    DELIVERY_LETTERS,
+    PATIENTLESS_TYPES,
+    RESOURCE_TYPES,
+    canonical_topic,
+    raw_topic,
+)
 from fhirline.topics.partition import partition_for
 from tests.support.cases import Case, cases
 from tests.support.ehr.server import EhrServer
@@ -107,6 +116,22 @@ def erasable(settings: Settings, of_each: int) -> list[Erasable]:
     return found
 
 
+def practitioners(settings: Settings, records: Iterable[ProducerRecord]) -> list[ProducerRecord]:
+    """Return the Practitioners of Bundles as records of their topic, which a worker folds and writes by itself."""
+    found = {
+        entry.key: orjson.dumps(entry.resource)
+        for record in records
+        if record.topic == BUNDLE
+        for entry in entries_of(record.value)
+        if entry.key.startswith("Practitioner/")
+    }
+    topic = canonical_topic("Practitioner")
+    return [
+        ProducerRecord(topic, key.encode(), value, partition_for(key, settings.partitions))
+        for key, value in found.items()
+    ]
+
+
 def write(settings: Settings, records: Iterable[ProducerRecord]) -> dict[str, bytes | None]:
     """Write records; return the last value of each canonical key, without keys that were written to two partitions.
 
@@ -159,14 +184,14 @@ def lag(settings: Settings) -> int:
     return sum(end - done.get(number, 0) for number, end in ends.items())
 
 
-def wait_until_delivered(settings: Settings, process: Command, but: int = 0) -> None:
+def wait_until_delivered(settings: Settings, process: Command, but: int = 0, patience: float = LIMIT) -> None:
     """Wait until at most ``but`` Bundles are not committed."""
 
     def delivered() -> bool:
         assert process.running, process.report("has ended")
         return lag(settings) <= but
 
-    wait_until(delivered, lambda: process.report("is stuck"))
+    wait_until(delivered, lambda: process.report("is stuck"), patience)
 
 
 def records_of(settings: Settings, topic: str) -> dict[tuple[int, str], Any]:
@@ -189,11 +214,29 @@ def waiting(settings: Settings) -> list[Any]:
     return [value for (_, key), value in found.items() if key.startswith("waiting/") and value is not None]
 
 
-def differing(server: EhrServer, expected: dict[str, bytes | None]) -> list[str]:
+def differing(server: EhrServer, expected: Mapping[str, bytes | None]) -> list[str]:
     """Return the keys whose GET is not the expected value, apart from what the server adds to ``meta``."""
     wanted = {key: None if value is None else _comparable(orjson.loads(value)) for key, value in expected.items()}
     found = {key: (value, has) for key, value in wanted.items() if (has := _at_server(server, key)) != value}
     return [f"{key}: {_shown(*pair)}" for key, pair in found.items()]
+
+
+def changes(settings: Settings) -> dict[str, int]:
+    """Return how often the value of each canonical key became another one, the first one counted."""
+    last: dict[str, bytes | None] = {}
+    counts: Counter[str] = Counter()
+    with Scanner(settings) as scanner:
+        for message in scanner.read(dict.fromkeys(scanner.topic_partitions(map(canonical_topic, RESOURCE_TYPES)))):
+            key, value = (message.key() or b"").decode(), message.value()
+            counts[key] += key not in last or last[key] != value
+            last[key] = value
+    return counts
+
+
+def bumped(server: EhrServer, settings: Settings, keys: Iterable[str]) -> list[str]:
+    """Return the keys that have more versions at the server than their topic had values."""
+    most = changes(settings)
+    return [key for key, version in versions(server, keys).items() if version.isdigit() and int(version) > most[key]]
 
 
 def _shown(wanted: Resource | None, has: Resource | None) -> str:
@@ -232,3 +275,30 @@ def _canonical_xml(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: canonicalize(item) if name == "div" else _canonical_xml(item) for name, item in value.items()}
     return [_canonical_xml(item) for item in value] if isinstance(value, list) else value
+
+
+@contextmanager
+def filling(
+    settings: Settings, server: str, *more: str, environ: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Command]:
+    """Run ``fhirline deliver --from topics`` until the context ends."""
+    own = environment(
+        settings.bootstrap,
+        FHIRLINE_SESSION_TIMEOUT="6",
+        FHIRLINE_PARTITIONS=str(settings.partitions),
+        FHIRLINE_DELIVER_RETRY_FIRST="0.05",
+        FHIRLINE_DELIVER_RETRY_LONGEST="1",
+        **environ,
+    )
+    with command("deliver", "--server", server, "--from", "topics", *more, environ=own) as process:
+        yield process
+
+
+def filled(
+    settings: Settings, server: str, *more: str, code: int = 0, environ: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Run a fill to its end; return the line of its counts."""
+    with filling(settings, server, *more, environ=environ) as process:
+        assert process.wait(LIMIT) == code, process.output
+    [counts] = [line.partition(": ")[2] for line in process.printed if " sent before" in line]
+    return counts

@@ -26,7 +26,8 @@ class FaultProxy:
 
     ``accepts`` is asked of each request's header ``Authorization``; what it does not accept is answered with 401.
     ``refused``: end of a path → the status that its requests are answered with. ``token_endpoint`` is named by
-    ``.well-known/smart-configuration``, to everybody.
+    ``.well-known/smart-configuration``, to everybody. ``poisoned``: words; a transaction that has one of
+    them is refused for its content, whenever it comes.
     """
 
     def __init__(
@@ -36,11 +37,15 @@ class FaultProxy:
         accepts: Callable[[str], bool] = lambda _: True,
         refused: Mapping[str, int] | None = None,
         token_endpoint: str | None = None,
+        poisoned: Iterable[str] = (),
     ) -> None:
         self._server = server
         self._accepts = accepts
         self.refused = dict(refused or {})
         self._token_endpoint = token_endpoint
+        self.poisoned = {word.encode() for word in poisoned}
+        self.busy = ""
+        """A word: a transaction that has it is answered with 503, until this is empty."""
         self.faults = deque(faults)
         self.answered: Counter[str] = Counter()
         self.largest = 0
@@ -51,6 +56,8 @@ class FaultProxy:
         """What the server was sent so far to be stored, as ``Type/id``."""
         self.headers: dict[str, str] = {}
         """Of the last transaction."""
+        self.passed = 0
+        """Transactions that the server has answered."""
         self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._stopping = asyncio.Event()
@@ -100,7 +107,14 @@ class FaultProxy:
             self.largest = max(self.largest, len(requests))
             self.headers = dict(request.headers)
             self.tried |= {item["url"] for item in requests if item["method"] == "PUT"}
+        if request.method == "POST" and not path and self.busy and self.busy.encode() in body:
+            self.answered["busy"] += 1
+            return web.Response(status=503)
         fault = self.faults.popleft() if request.method == "POST" and not path and self.faults else None
+        if request.method == "POST" and not path and any(word in body for word in self.poisoned):
+            self.answered["refused"] += 1
+            outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "processing"}]}
+            return web.json_response(outcome, status=422)
         if isinstance(fault, int):
             self.answered[str(fault)] += 1
             outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": REFUSALS[fault]}]}
@@ -116,6 +130,7 @@ class FaultProxy:
             request.method, f"{self._server}/{path}".rstrip("/"), data=body or None, headers=headers
         ) as response:
             content = await response.read()
+        self.passed += request.method == "POST" and not path
         if fault == "cut":
             self.answered[fault] += 1
             assert request.transport is not None

@@ -9,9 +9,9 @@ once, and a machine with twenty times the load it can carry still starts a worke
 whole (``timeout`` in pyproject.toml)."""
 
 
-def wait_until(reached: Callable[[], object], problem: str | Callable[[], str]) -> None:
+def wait_until(reached: Callable[[], object], problem: str | Callable[[], str], patience: float = LIMIT) -> None:
     """Wait until ``reached`` is true of what it returns. ``problem``: what the error reports otherwise."""
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + patience
     while not reached():
         assert time.monotonic() < end, problem() if callable(problem) else problem
         time.sleep(0.05)

@@ -45,11 +45,11 @@ def events(count: int, seed: int) -> Iterator[ProducerRecord]:
         (case.vendor, case.route_event, body)
         for case in cases()
         for body in case.events
-        if not _enriched(body)  # comes on a topic of its own, under another key than the thin event of its survey
+        if not is_enriched(body)  # comes on a topic of its own, under another key than the thin event of its survey
     ]
     for position in range(count):
         vendor, route_event, body = rng.choice(pool)
-        renamed = _of_patient(copy.deepcopy(body), rng.randrange(PATIENTS))
+        renamed = of_patient(copy.deepcopy(body), rng.randrange(PATIENTS))
         received = Instant.parse(f"2024-06-01T12:{position // 60 % 60:02}:{position % 60:02}Z")
         assert received is not None
         made = raw_record(vendor, "acme", orjson.dumps(renamed), received, route_event, 64)
@@ -58,24 +58,25 @@ def events(count: int, seed: int) -> Iterator[ProducerRecord]:
             yield made
 
 
-def _enriched(body: dict[str, Any]) -> bool:
+def is_enriched(body: dict[str, Any]) -> bool:
+    """Tell whether a body is that of an enriched event."""
     return any("summary" in part for part in (body, body.get("content") or ()))
 
 
 _IDS = frozenset({"code", "user_id", "patientId", "survey_id"})
 
 
-def _of_patient(value: Any, number: int) -> Any:
+def of_patient(value: Any, number: int) -> Any:
     """The same body for another patient: every field that names one gets a number behind it."""
     if isinstance(value, dict):
         for key, item in value.items():
             if key in _IDS and isinstance(item, str | int) and not isinstance(item, bool) and item != "":
                 value[key] = item * 1000 + number if isinstance(item, int) else f"{item}-{number}"
             else:
-                _of_patient(item, number)
+                of_patient(item, number)
     elif isinstance(value, list):
         for item in value:
-            _of_patient(item, number)
+            of_patient(item, number)
     return value
 
 

@@ -1,12 +1,13 @@
 """The options of ``fhirline dead-letters`` that choose dead letters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fhirline.config.errors import ConfigurationError
 from fhirline.streams.cli.options import interval
 
 if TYPE_CHECKING:
@@ -66,3 +67,9 @@ class FilterOptions:
             frozenset(Status(name.value) for name in self.status or ()),
             *interval(self.since, self.until),
         )
+
+
+def require_no_event_filter(chosen: FilterOptions, *others: bool) -> None:
+    """Raise ConfigurationError where another filter than ``--code`` is given, which no letter of a delivery has."""
+    if any(getattr(chosen, field.name) for field in fields(chosen) if field.name != "code") or any(others):
+        raise ConfigurationError("--delivery: only --code can be given with it")

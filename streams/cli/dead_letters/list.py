@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from fhirline.streams.cli.dead_letters.filter import FilterOptions
+from fhirline.streams.cli.dead_letters.filter import FilterOptions, require_no_event_filter
 from fhirline.streams.cli.dead_letters.session import board_of, loaded_settings, read
+from fhirline.streams.cli.deliver_waiting import waiting
 from fhirline.streams.cli.options import AsJson
 from fhirline.streams.cli.output import print_json, print_table
 
@@ -13,12 +14,19 @@ from fhirline.streams.cli.output import print_json, print_table
 def list_(
     chosen: FilterOptions,
     each: Annotated[bool, typer.Option("--each", help="Show each event in a row of its own, with its id.")] = False,
+    delivery: Annotated[
+        bool,
+        typer.Option("--delivery", help="List what waits for the FHIR server instead."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Count the events that could not be mapped, by vendor, error code, path and mapping version.
 
     Paths are grouped without the indexes of lists. A status is open, redriven (sent again and not mapped yet),
     failed-again or done. A filter that is given twice accepts either value; different filters must all hold.
+
+    With --delivery, list the Bundles of `delivery.dead-letter` that still wait, and those behind them; only --code and
+    --json go with it.
 
     Exit codes:
 
@@ -42,6 +50,9 @@ def list_(
     )
 
     wanted = chosen.filter()
+    if delivery:
+        require_no_event_filter(chosen, each)
+        return waiting(as_json, chosen.code)
     with board_of(loaded_settings(), wanted) as board:
         found = [*filter(wanted, read(board, wanted))]
     if each and as_json:

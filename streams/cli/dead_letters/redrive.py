@@ -13,8 +13,9 @@ import typer
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.exit_codes import INCOMPLETE, INTERRUPTED
-from fhirline.streams.cli.dead_letters.filter import FilterOptions
+from fhirline.streams.cli.dead_letters.filter import FilterOptions, require_no_event_filter
 from fhirline.streams.cli.dead_letters.session import board_of, loaded_settings, read
+from fhirline.streams.cli.deliver_waiting import resume_refused
 from fhirline.streams.cli.errors import CommandFailed, warn
 from fhirline.streams.cli.options import DryRun, Yes
 from fhirline.streams.cli.output import confirm, print_table, progress, require_answer
@@ -45,6 +46,10 @@ def redrive(
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait until the events are mapped; 0 does not wait.")
     ] = 30.0,
+    delivery: Annotated[
+        bool,
+        typer.Option("--delivery", help="Send what waits for the FHIR server instead, patient by patient."),
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -53,6 +58,9 @@ def redrive(
     Without --status, events that are open or failed-again are sent. Sending is safe at any time: later events of the
     patient are not overwritten. An event that fails again is listed as failed-again, with the number of its attempts. A
     filter that is given twice accepts either value; different filters must all hold.
+
+    With --delivery, order that what the FHIR server refused is sent, with its current values and all that waits behind
+    it, as `fhirline deliver resume` does; only --code, --dry-run and --yes go with it.
 
     Exit codes:
 
@@ -74,6 +82,9 @@ def redrive(
     from fhirline.streams.operate.dead_letters.view import GROUP_COLUMNS, group_row
 
     wanted = chosen.filter()
+    if delivery:
+        require_no_event_filter(chosen)
+        return resume_refused(chosen.code, dry_run, yes)
     if not wanted.statuses:
         wanted = replace(wanted, statuses=SEND_AGAIN)
     key = _idempotency_key(idempotency_key)

@@ -10,7 +10,7 @@ from fhirline.streams.kafka.acl_check import missing
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.connect import connect
 from fhirline.streams.kafka.embedded_quirks import is_embedded
-from fhirline.streams.operate.doctor import cluster, configuration, machine, mapping, warehouse, work
+from fhirline.streams.operate.doctor import cluster, configuration, fhir_server, machine, mapping, warehouse, work
 from fhirline.streams.operate.doctor.finding import Finding, Level, ok, problem
 from fhirline.streams.operate.status.reading import Reader
 from fhirline.streams.operate.status.summary import sources_of, summarize
@@ -21,12 +21,15 @@ from fhirline.topics.privileges import grants
 
 
 def examine(settings: Settings, environment: Mapping[str, str], timeout: float, online: bool) -> Iterator[Finding]:
-    """Run every check. ``timeout``: seconds for a cluster that does not answer. ``online``: also ask vendors' APIs."""
+    """Run every check. ``timeout``: seconds for a cluster that does not answer. ``online``: also ask vendors' APIs and
+    the FHIR server.
+    """
     yield from local(settings, environment)
     if online:
         from fhirline.streams.operate.doctor.instances import reached
 
         yield from reached(settings)
+        yield from fhir_server.reached(settings)
     yield from at_the_cluster(settings, timeout)
 
 
@@ -91,8 +94,11 @@ def _work(settings: Settings, timeout: float) -> Iterator[Finding]:
         reading = reader.read()
     found = summarize(settings.bootstrap, declared(settings), sources, reading, None)
     for members in found.members:
-        yield work.group(members, "worker" if members.group.name == settings.group else "enrich")
+        name = members.group.name
+        yield work.group(members, "worker" if name == settings.group else name.removeprefix(f"{settings.group}."))
     yield from work.letters(found)
+    if found.parked is not None:
+        yield fhir_server.waiting(found.parked)
     newest = max((end.last_ms / 1000 for end in reading.ends.values() if end.last_ms is not None), default=None)
     yield from machine.clock(reading.at, newest, machine.clock_is_kept())
 

@@ -35,7 +35,7 @@ from fhirline.streams.kafka.records import (
     partition_of,
 )
 from fhirline.streams.operate.erasure.found import Found, Remains
-from fhirline.streams.step3_restore.erasure_list import Compartment
+from fhirline.streams.step3_restore.erasure_list import ERASURE, Compartment
 from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import (
@@ -54,9 +54,6 @@ from fhirline.topics.partition import partition_for
 
 CANONICAL = tuple(canonical_topic(name) for name in RESOURCE_TYPES if name not in PATIENTLESS_TYPES)
 MESSAGES = (BUNDLE, OUTCOME)
-
-ERASURE = "erasure"
-"""Header ``event-type`` of the records that an erasure itself writes."""
 
 
 class Finder:

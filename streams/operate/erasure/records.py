@@ -24,8 +24,7 @@ from fhirline.mappers.results import Resource
 from fhirline.mappers.times import EventTime
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
-from fhirline.streams.operate.erasure.find import ERASURE
-from fhirline.streams.step3_restore.erasure_list import Compartment
+from fhirline.streams.step3_restore.erasure_list import ERASURE, Compartment
 from fhirline.topics.declared import BUNDLE, ERASED, canonical_topic
 from fhirline.topics.partition import partition_for
 

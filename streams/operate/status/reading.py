@@ -16,8 +16,9 @@ from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.connect import connect
 from fhirline.streams.kafka.embedded_quirks import is_embedded, latest_timestamp_missing
 from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.operate.deliveries.parked import Parked, ParkedCounter
 from fhirline.streams.operate.status.groups import AGAIN, Group, Groups
-from fhirline.topics.declared import CONTRIBUTIONS, Topic, dead_letter_topic, declared
+from fhirline.topics.declared import BUNDLE, CONTRIBUTIONS, Topic, dead_letter_topic, declared
 
 if TYPE_CHECKING:
     from fhirline.streams.operate.dead_letters.board import Board
@@ -43,6 +44,7 @@ class Reading:
 
     ``committed``: group → partition → next offset to read. ``open_letters``: vendor → number of open dead letters, None
     where there are too many to read. ``exact``: whether end offsets are exact (not on the embedded broker).
+    ``parked``: what waits for the FHIR server, None where none is set.
     """
 
     at: float
@@ -52,6 +54,7 @@ class Reading:
     groups: Mapping[str, Group]
     open_letters: Mapping[str, int | None] = field(default_factory=dict)
     exact: bool = True
+    parked: Parked | None = None
 
 
 class Reader:
@@ -71,6 +74,7 @@ class Reader:
         self._admin: Any = None
         self._groups: Groups | None = None
         self._board: Board | None = None
+        self._parked: ParkedCounter | None = None
 
     def __enter__(self) -> Self:
         from kafka import KafkaAdminClient
@@ -94,6 +98,8 @@ class Reader:
         self._admin.close()
         if self._board is not None:
             self._board.__exit__(kind, error, at)
+        if self._parked is not None:
+            self._parked.close()
 
     def read(self) -> Reading:
         """Take a reading. Committed offsets are read before ends, so that no lag is too small."""
@@ -102,7 +108,14 @@ class Reader:
         at, seconds = time.time(), time.monotonic()
         ends = self._answer(self._ends)
         groups = self._groups.read(self._names)
-        return Reading(at, seconds, ends, committed, groups, self._open_letters(ends), self._exact)
+        return Reading(at, seconds, ends, committed, groups, self._open_letters(ends), self._exact, self._waiting())
+
+    def _waiting(self) -> Parked | None:
+        if self._settings.fhir_server is None:
+            return None
+        if self._parked is None:
+            self._parked = ParkedCounter(self._settings)
+        return self._parked.read()
 
     def _answer(self, ask: Callable[[], T]) -> T:
         """Return the cluster's answer. Asks again while a coordinator or a leader moves to another broker."""
@@ -141,7 +154,7 @@ class Reader:
         read = [
             partition
             for partition in partitions
-            if partition.topic.startswith("raw.") or partition.topic == CONTRIBUTIONS
+            if partition.topic.startswith("raw.") or partition.topic in (CONTRIBUTIONS, BUNDLE)
         ]
         raw = [item for item in read if end[item].offset > first[item].offset]
         missing = [item for item in raw if latest_timestamp_missing(end[item])]

@@ -6,11 +6,21 @@ from typing import Any
 
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import Vendors
+from fhirline.streams.deliver.stage import deliver_group
 from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.operate.deliveries.parked import Parked
 from fhirline.streams.operate.status.groups import Group
 from fhirline.streams.operate.status.reading import Ends, Reading
 from fhirline.streams.operate.status.warehouse import TablesState
-from fhirline.topics.declared import CONTRIBUTIONS, ENRICHED, Topic, dead_letter_topic, enriched_topic, raw_topic
+from fhirline.topics.declared import (
+    BUNDLE,
+    CONTRIBUTIONS,
+    ENRICHED,
+    Topic,
+    dead_letter_topic,
+    enriched_topic,
+    raw_topic,
+)
 
 ALL = "all"
 """The vendor of a topic that all vendors share."""
@@ -66,6 +76,8 @@ class Status:
     members: tuple[Members, ...]
     exact: bool
     tables: TablesState | None = None
+    parked: Parked | None = None
+    """What waits for the FHIR server; None where none is set."""
 
     @property
     def lag(self) -> int | None:
@@ -80,6 +92,7 @@ class Status:
             "bootstrap": self.bootstrap,
             "at": self.at,
             "exact": self.exact,
+            "delivery": self.parked and {"parkedPatients": self.parked.patients, "waitingBundles": self.parked.bundles},
             "inflows": [
                 {
                     "vendor": inflow.vendor,
@@ -123,7 +136,10 @@ class Source:
 
 
 def sources_of(settings: Settings, vendors: Vendors) -> tuple[Source, ...]:
-    """Return the topics that workers read, and the enrichment where a tenant has it, with their groups."""
+    """Return the topics that are read, with their groups.
+
+    The enrichment is among them where a tenant has it, and the delivery where a FHIR server is set.
+    """
     found = []
     for vendor in settings.vendors or vendors.names:
         found.append(Source(vendor, raw_topic(vendor), settings.group))
@@ -132,7 +148,10 @@ def sources_of(settings: Settings, vendors: Vendors) -> tuple[Source, ...]:
             known = vendors[vendor]
             if known.defaults.enrichment or any(known.settings(tenant).enrichment for tenant in known.tenants):
                 found.append(Source(vendor, raw_topic(vendor), f"{settings.group}.enrich"))
-    return (*found, Source(ALL, CONTRIBUTIONS, settings.group))
+    found.append(Source(ALL, CONTRIBUTIONS, settings.group))
+    if settings.fhir_server is not None:
+        found.append(Source(ALL, BUNDLE, deliver_group(settings)))
+    return tuple(found)
 
 
 def summarize(
@@ -156,6 +175,7 @@ def summarize(
         tuple(_members(group, sources, now) for group in now.groups.values()),
         now.exact,
         tables,
+        now.parked,
     )
 
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from fhirline.streams.deliver.entries import entries_of, patients_of
+from fhirline.config.settings import Settings
+from fhirline.streams.deliver.entries import SHARED_TYPES, entries_of, patients_of
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.topics.declared import BUNDLE
 from tests.support.delivery import (
+    bumped,
     delivering,
     differing,
     golden_records,
@@ -23,7 +25,7 @@ from tests.support.delivery import (
 )
 from tests.support.ehr.fixture import EhrServers, own_ehr_server
 from tests.support.fault_proxy import FaultProxy
-from tests.support.kafka.brokers import RunningBroker
+from tests.support.kafka.brokers import RunningBroker, also_on_apache
 from tests.support.waiting import wait_until
 
 
@@ -79,6 +81,29 @@ def test_killed_at_random_moments_nothing_is_lost(own_broker: RunningBroker, ehr
     assert differing(server, expected) == []
 
 
+@also_on_apache
+def test_several_processes_share_the_partitions(own_broker: RunningBroker, ehr_server: EhrServers) -> None:
+    """One joins, one leaves in order and one is killed under way: each patient's values arrive in order, and once."""
+    settings, server = own_broker.settings(), ehr_server()
+    server.clear()
+    expected = write(settings, golden_records(settings))
+    total = lag(settings)
+    with delivering(settings, server.base) as first:
+        first.wait_for("partitions assigned")
+        with delivering(settings, server.base) as second:
+            second.wait_for("partitions assigned")
+            wait_until_delivered(settings, second, but=total * 3 // 4)
+            with delivering(settings, server.base) as third:
+                third.wait_for("partitions assigned")
+                assert first.stop() == 0, first.report("did not end in order")
+                wait_until_delivered(settings, third, but=total // 2)
+                second.kill()
+                wait_until_delivered(settings, third)
+    assert letters(settings) == {}
+    assert differing(server, expected) == []
+    assert bumped(server, settings, [key for key in expected if key.partition("/")[0] not in SHARED_TYPES]) == []
+
+
 @pytest.mark.long
 def test_a_server_that_is_killed_and_started_again_has_everything(own_broker: RunningBroker) -> None:
     """What the killed server answered 2xx to is on its disk; all else is repeated, and is no dead letter."""
@@ -98,7 +123,7 @@ def test_a_server_that_is_killed_and_started_again_has_everything(own_broker: Ru
 
 
 def test_a_refused_bundle_parks_its_patient_until_resumed(own_broker: RunningBroker, ehr_server: EhrServers) -> None:
-    """Only the poisoned patients wait, with their later Bundles. Resumed, the corrected values arrive."""
+    """Only the poisoned patients wait, with their later Bundles. Another process sends them, with corrected values."""
     settings, server = own_broker.settings(), ehr_server()
     server.clear()
     records = [*golden_records(settings)]
@@ -117,11 +142,34 @@ def test_a_refused_bundle_parks_its_patient_until_resumed(own_broker: RunningBro
         assert {letter["status"] for letter in letters(settings).values()} <= {400, 404, 409, 422}
         assert NOBODY not in orjson.dumps(letters(settings)).decode()
         assert differing(server, {key: value for key, value in expected.items() if key not in theirs}) == []
-        resumed = run_command("deliver", "resume", "--all", settings=settings)
-        assert resumed.returncode == 0, resumed.stderr
+        shown_to_operators(settings, server.base, len(patients), len(waiting(settings)))
+    with delivering(settings, server.base) as process:  # to which no Bundle comes
+        resumed = run_command("dead-letters", "redrive", "--delivery", "--yes", settings=settings)
+        assert resumed.stdout.startswith(f"{len(patients)} ordered"), resumed.stderr
         wait_until(lambda: not waiting(settings) or not process.running, lambda: process.report("does not resume"))
         assert process.running, process.report("has ended")
     assert differing(server, expected) == []
+
+
+def shown_to_operators(settings: Settings, server: str, patients: int, bundles: int) -> None:
+    """``status`` and ``doctor --online`` tell how many wait; ``dead-letters`` lists them, and can send them by code."""
+    own = {"FHIRLINE_FHIR_SERVER": server}
+    status = run_command("status", "--once", "--json", settings=settings, **own)
+    assert status.returncode == 0, status.stderr
+    told = orjson.loads(status.stdout)
+    assert told["delivery"] == {"parkedPatients": patients, "waitingBundles": bundles}
+    assert [inflow["lag"] for inflow in told["inflows"] if inflow["group"] == "fhirline.deliver"] == [0]
+    found = orjson.loads(run_command("doctor", "--online", "--json", settings=settings, **own).stdout)["findings"]
+    levels = {item["check"]: (item["level"], item["text"]) for item in found}
+    assert levels["fhir server"][0] == "ok", levels["fhir server"]
+    assert levels["delivery"][0] == "warning"
+    assert levels["delivery"][1].startswith(f"{patients} patients parked, {bundles} Bundles")
+    listed = run_command("dead-letters", "list", "--delivery", settings=settings)
+    assert listed.stdout.splitlines()[-1] == f"{bundles} waiting"
+    none = run_command("dead-letters", "redrive", "--delivery", "--code", "too-large", "--dry-run", settings=settings)
+    assert none.stdout == "0 patients would be resumed; nothing was\n"
+    wrong = run_command("dead-letters", "redrive", "--delivery", "--vendor", "mediquo", "--yes", settings=settings)
+    assert (wrong.returncode, "only --code" in wrong.stderr) == (2, True)
 
 
 NOBODY = "Patient/00000000-0000-5000-8000-000000000000"

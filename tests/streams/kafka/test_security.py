@@ -5,6 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import confluent_kafka
 import orjson
@@ -16,8 +17,11 @@ from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step2_consume.faust.offset_gaps import PositionsUnknown, committed_offsets
-from fhirline.topics.declared import BUNDLE, canonical_topic, enriched_topic, raw_topic, state_topic
+from fhirline.topics.declared import BUNDLE, ERASED, canonical_topic, enriched_topic, raw_topic, state_topic
 from fhirline.topics.privileges import PROCESSES, Grant, table
+from tests.support.cases import cases
+from tests.support.delivery import case_records, write
+from tests.support.ehr.fixture import EhrServers
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
 from tests.support.kafka.brokers import settings_for
 from tests.support.kafka.users import GROUP, PARTITIONS, PASSWORDS, Cluster
@@ -101,6 +105,24 @@ def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_p
                 assert "AUTHORIZATION" not in output.upper(), output
 
 
+def test_the_delivery_works_with_exactly_its_privileges(cluster: Cluster, ehr_server: EhrServers) -> None:
+    """A fill and the following of Bundles as ``deliver``, the comparison as ``operator``."""
+    server = {"FHIRLINE_FHIR_SERVER": ehr_server().base}
+    tenant = f"t-{uuid4().hex[:12]}"
+    made = case_records(next(case for case in cases() if case.vendor == "altibbi"), cluster.settings, tenant)
+    write(cluster.settings, made)
+    with command("deliver", "--from", "topics", environ=cluster.environ("deliver", **server)) as fill:
+        assert fill.wait(LIMIT) in (0, 1), fill.output  # 1: what other tests have written, this server may refuse
+    with command("deliver", environ=cluster.environ("deliver", **server)) as deliver:
+        deliver.wait_for("partitions assigned")
+        assert deliver.stop() == 0, deliver.output
+    with command("deliver", "verify", environ=cluster.environ("operator", **server)) as verify:
+        assert verify.wait(LIMIT) in (0, 1), verify.output
+    for output in (fill.output, deliver.output, verify.output):
+        assert "AUTHORIZATION" not in output.upper(), output
+        assert "lacks privileges" not in output, output
+
+
 @pytest.mark.parametrize(
     ("process", "lacking"),
     [
@@ -109,6 +131,7 @@ def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_p
         ("enrich", Grant("Group", f"{GROUP}.enrich", "Read")),
         ("gateway", Grant("Topic", raw_topic("mediquo"), "Write")),
         ("tables", Grant("Topic", canonical_topic("Patient"), "Read")),
+        ("deliver", Grant("Topic", ERASED, "Read")),
     ],
     ids=lambda item: item if isinstance(item, str) else f"{item.operation} {item.name}",
 )

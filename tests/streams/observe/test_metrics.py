@@ -20,6 +20,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import VENDORS
+from fhirline.streams.deliver.metrics import DeliverMetrics
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.enrich.metrics import EnrichMetrics
 from fhirline.streams.kafka.records import ConsumerRecord
@@ -42,6 +43,7 @@ GRAFANA = DOCKER / "grafana"
 OPERATIONS = (
     *("lag-grows", "dead-letters-grow", "a-vendor-changes-its-payload", "codes-without-a-row", "the-gateway-refuses"),
     *("a-practitioner-is-refused", "a-worker-ends", "validators-disagree", "state-grows"),
+    *("patients-are-parked", "the-fhir-server-does-not-answer"),
 )
 """Headings of docs/operations.md."""
 
@@ -260,8 +262,10 @@ def test_everything_that_dashboard_and_alerts_query_exists(stack: WorkerEndpoint
     exposed: dict[str, set[str]] = {name: set() for name in OF_PROMETHEUS}
     enrich = new_registry("enrich")
     EnrichMetrics(enrich, "infermedica", ("enrichment-failed",))
+    deliver = new_registry("deliver")
+    DeliverMetrics(deliver).request("200")
     families = [*(f for text in stack.scraped().values() for f in text_string_to_metric_families(text))]
-    for family in (*families, *enrich.collect()):
+    for family in (*families, *enrich.collect(), *deliver.collect()):
         for sample in family.samples:
             exposed.setdefault(sample.name, set()).update(sample.labels)
     # Schema drift has no series before the first: its name is in the scrape, its labels in the family.
@@ -281,7 +285,8 @@ def test_everything_that_dashboard_and_alerts_query_exists(stack: WorkerEndpoint
         assert found, query
         assert found[2] in exposed[found[1]]
     asked = {name for expression in EXPRESSIONS for name in named(expression)[0]}
-    own = {family.name for family in (*families, *enrich.collect()) if family.name.startswith("fhirline_")}
+    every = (*families, *enrich.collect(), *deliver.collect())
+    own = {family.name for family in every if family.name.startswith("fhirline_")}
     assert {name for name in own if not any(item.startswith(name) for item in asked)} == set(), "shown nowhere"
 
 

@@ -1,0 +1,141 @@
+"""``fhirline deliver`` against plain sequential POSTs of the same Bundles, on the same FHIR server, in turns.
+
+The server is emptied before each, and warmed up once: a fresh JVM compiles its code in the first hundreds of requests.
+The client that posts sends every Bundle as the topic holds it, one after the other over one connection, and waits for
+each answer. It runs on the core that ``deliver`` has otherwise; server and broker share the other one.
+"""
+
+import http.client
+import time
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from confluent_kafka import Producer
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks import core, machine
+from benchmarks.broker import STALLED_SECONDS, Broker, Kind, broker, send
+from benchmarks.program import BenchmarkFailed, Program, fhirline, running
+from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
+from fhirline.streams.step4_normalize.map_event import map_event
+from fhirline.topics.declared import BUNDLE
+from tests.support.ehr.server import EhrServer
+from tests.support.kafka.apache import free_ports
+
+Figures = dict[str, float]
+
+SHARE = 0.03
+"""Of the events asked for: a Bundle takes a FHIR server some 30 ms."""
+
+SEVERAL = 8
+COUNTED = "fhirline_delivered_bundles_total"
+WARM_UP = 100
+FHIR_JSON = "application/fhir+json"
+
+
+def delivery(kind: Kind, events: int, partitions: int) -> Figures:
+    """Measure the three ways once."""
+    records = [*canonical(max(20, int(events * SHARE)), partitions)]
+    bundles = [record.value or b"" for record in records if record.topic == BUNDLE]
+    with EhrServer() as server:
+        post(server, bundles[:WARM_UP])
+        server.clear()
+        sequential = post(server, bundles)
+        found = {"Bundles": float(len(bundles)), "sequential POSTs, Bundles/s": sequential}
+        for requests, name in ((1, "one request at a time"), (SEVERAL, f"up to {SEVERAL} requests at a time")):
+            server.clear()
+            with broker(kind, partitions) as kafka:  # the state of a delivery is on its broker
+                preload(kafka, records)
+                rate = delivered(kafka, server, requests, len(bundles))
+            found[f"deliver, {name}, Bundles/s"] = rate
+            found[f"deliver, {name}, of sequential POSTs"] = rate / sequential
+    return found
+
+
+def canonical(count: int, partitions: int) -> Iterable[ProducerRecord]:
+    """Yield what a worker writes to ``fhir.r4.*`` for so many events of the mix, in its order."""
+    normalize = core.core("spec")
+    states: dict[TopicPartition, InMemoryState] = {}
+    for raw in core.raws(count):
+        state = states.setdefault(raw.topic_partition, InMemoryState())
+        made = map_event(raw, normalize, state, partitions)
+        state.apply(made.state_updates)
+        yield from (record for record in made.records if record.topic.startswith("fhir.r4."))
+
+
+def preload(kafka: Broker, records: Iterable[ProducerRecord]) -> None:
+    """Write what a worker has written, and wait for the acknowledgements."""
+    producer = Producer(producer_config(kafka.settings, **{"linger.ms": 20}))
+    failed: list[object] = []
+    for record in records:
+        send(producer, record, lambda error, _: failed.append(error) if error is not None else None)
+    if producer.flush(120) or failed:
+        raise BenchmarkFailed("the Bundles were not stored")
+
+
+def post(server: EhrServer, bundles: Sequence[bytes]) -> float:
+    """Send Bundles one after the other; return how many a second the server took."""
+    address = urlsplit(server.base)
+    assert address.hostname is not None
+    with machine.on(machine.MEASURED):
+        connection = http.client.HTTPConnection(address.hostname, address.port)
+        begun = time.perf_counter()
+        for bundle in bundles:
+            connection.request("POST", address.path, bundle, {"Content-Type": FHIR_JSON, "Prefer": "return=minimal"})
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                raise BenchmarkFailed(f"the FHIR server answers {response.status} to a Bundle")
+        seconds = time.perf_counter() - begun
+        connection.close()
+    return len(bundles) / seconds
+
+
+def delivered(kafka: Broker, server: EhrServer, requests: int, bundles: int) -> float:
+    """Run ``deliver`` until all Bundles are delivered; return how many a second, from the first ones on."""
+    [port] = free_ports(1)
+    own = {
+        "FHIRLINE_FHIR_SERVER": server.base,
+        "FHIRLINE_DELIVER_REQUESTS": str(requests),
+        "FHIRLINE_METRICS_PORT": str(port),
+    }
+    with running("deliver", fhirline("deliver"), {**kafka.environment, **own}) as process:
+        process.wait_until(lambda: bool(process.logged("delivering")), "ready")
+        first = wait_for(process, port, 1)
+        begun = last = time.perf_counter()
+        done = first
+        while done < bundles:
+            if (now := wait_for(process, port, 0)) > done:
+                done, last = now, time.perf_counter()
+            elif time.perf_counter() - last > STALLED_SECONDS:
+                raise BenchmarkFailed(f"{done:g} of {bundles} Bundles, and nothing for {STALLED_SECONDS:g} s")
+        seconds = time.perf_counter() - begun
+    if first == bundles:
+        raise BenchmarkFailed(f"deliver: {bundles} Bundles are too few to measure, all came at once")
+    return (bundles - first) / seconds
+
+
+def wait_for(process: Program, port: int, least: int) -> float:
+    """Return how many Bundles are delivered, once there are so many; a Bundle that is no change counts."""
+    end = time.monotonic() + STALLED_SECONDS
+    while True:
+        process.check()
+        time.sleep(0.05)
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=STALLED_SECONDS) as response:
+                families = text_string_to_metric_families(response.read().decode())
+        except OSError:  # it has just ended, which the next look tells
+            if time.monotonic() > end:
+                raise
+            continue
+        samples = (sample for family in families for sample in family.samples)
+        counts = {sample.labels["outcome"]: sample.value for sample in samples if sample.name == COUNTED}
+        if counts.get("refused") or counts.get("waiting"):
+            raise BenchmarkFailed("the FHIR server refused a Bundle")
+        if sum(counts.values()) >= least:
+            return sum(counts.values())
+        if time.monotonic() > end:
+            raise BenchmarkFailed(f"deliver: no Bundle within {STALLED_SECONDS:g} s")

@@ -1,0 +1,208 @@
+"""Comparing everything that a FHIR server should have with what it has (fhir-delivery.md §9).
+
+Each resource is read by its id. Then the server is searched for resources that bear our tag and that the topics do not
+hold. Nothing is changed, neither there nor in Kafka.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import orjson
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.streams.deliver.auth import authorization
+from fhirline.streams.deliver.fill.snapshot import Held, Snapshot
+from fhirline.streams.deliver.limiter import Limiter
+from fhirline.streams.deliver.server import Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.state import DeliveredPartition, decode_sent
+from fhirline.streams.kafka.reader import Progress, Scanner
+from fhirline.streams.kafka.records import partition_of
+from fhirline.streams.operate.deliveries.compare import same
+from fhirline.topics.declared import DELIVERED, DELIVERED_SHARED, RESOURCE_TYPES
+
+Item = TypeVar("Item")
+
+ATTEMPTS = 6
+FIRST_PAUSE = 0.5
+PAGE = 500
+"""Ids on a page of a search."""
+
+
+class Kind(StrEnum):
+    """What is wrong with a resource at the server."""
+
+    MISSING = "missing"
+    OLDER = "older"
+    """The server has another value, and the current one was not sent yet."""
+    DIFFERENT = "different"
+    """The server has another value, although the current one was sent: somebody else changed it, or set it back."""
+    NOT_DELETED = "not-deleted"
+    FOREIGN = "foreign"
+    """The server has a resource with our tag that the topics do not hold."""
+
+
+@dataclass(slots=True)
+class Verification:
+    """The result. ``waiting``: keys of ``found`` that wait for an operator. ``unsearched``: type → why, for foreign."""
+
+    checked: int = 0
+    equal: int = 0
+    found: dict[Kind, list[str]] = field(default_factory=lambda: {kind: [] for kind in Kind})
+    waiting: set[str] = field(default_factory=set)
+    unsearched: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def clean(self) -> bool:
+        return not any(self.found.values())
+
+
+async def verify(settings: Settings, foreign: bool, read: Progress, show: Callable[[int, int], None]) -> Verification:
+    """Compare. ``foreign``: search, too. Raises ConfigurationError, also where the server gives no answer."""
+    result = Verification()
+    with Snapshot(settings) as snapshot:
+        await asyncio.to_thread(snapshot.read, read)
+        sent, waiting = await asyncio.to_thread(_state, settings)
+        total = len(snapshot)
+        async with FhirServer(settings, authorization(settings)) as server:
+            asking = _Asking(server, Limiter(settings.deliver_requests))
+
+            async def check(found: tuple[Held, bytes | None]) -> None:
+                held, value = found
+                kind = await _compare(asking, held, value, sent.get(held.key))
+                result.checked += 1
+                if kind is None:
+                    result.equal += 1
+                else:
+                    result.found[kind].append(held.key)
+                show(result.checked, total)
+
+            await _all(snapshot.values_held(), check, settings.deliver_requests)
+            if foreign:
+                for kind in RESOURCE_TYPES:
+                    await _search(asking, settings, kind, snapshot, result)
+    for keys in result.found.values():
+        keys.sort()
+    result.waiting = {key for keys in result.found.values() for key in keys} & waiting
+    return result
+
+
+async def _compare(asking: "_Asking", held: Held, value: bytes | None, sent: str | None) -> Kind | None:
+    answer = await asking.get(held.key)
+    if answer.status in (404, 410):
+        return None if value is None else Kind.MISSING
+    if answer.status != 200 or not isinstance(answer.body, dict):
+        raise ConfigurationError(
+            f"{asking.server.base} answers {answer.status} to a read of {held.key.partition('/')[0]}, without a "
+            "resource: check that it is a FHIR R4 server's base URL, and that it stores this type"
+        )
+    if value is None:
+        return Kind.NOT_DELETED
+    if same(orjson.loads(value), answer.body):
+        return None
+    return Kind.DIFFERENT if sent == held.digest else Kind.OLDER
+
+
+async def _search(asking: "_Asking", settings: Settings, kind: str, snapshot: Snapshot, result: Verification) -> None:
+    """Find the resources of a type that bear the tag of one of our vendors, and that the topics do not hold."""
+    system = f"{settings.base}/CodeSystem/vendor"
+    tags = ",".join(f"{system}|{vendor}" for vendor in load_vendors(settings.vendors_file).names)
+    path: str | None = f"{kind}?{urlencode({'_tag': tags, '_elements': 'id', '_count': PAGE})}"
+    while path is not None:
+        answer = await asking.get(path)
+        if answer.status != 200 or not isinstance(answer.body, dict):
+            result.unsearched[kind] = f"status {answer.status}"
+            return
+        for key in _keys(answer.body):
+            # a server may answer from a search that it remembers
+            if snapshot.held(key) is None and (await asking.get(key)).status == 200:
+                result.found[Kind.FOREIGN].append(key)
+        following = _next(answer.body)
+        if following is not None and not following.startswith(asking.server.base):
+            result.unsearched[kind] = "its next page is at another address"
+            return
+        path = None if following is None else following.removeprefix(asking.server.base).removeprefix("/")
+
+
+def _keys(page: Mapping[str, Any]) -> Iterator[str]:
+    entries = page.get("entry")
+    for entry in entries if isinstance(entries, list) else []:
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        if isinstance(resource, dict) and resource.get("resourceType") != "OperationOutcome":
+            yield f"{resource.get('resourceType')}/{resource.get('id')}"
+
+
+def _next(page: Mapping[str, Any]) -> str | None:
+    links = page.get("link")
+    found = [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
+    return next(
+        (url for item in found if item.get("relation") == "next" and isinstance(url := item.get("url"), str)), None
+    )
+
+
+class _Asking:
+    """Reads from the server, with as many requests at once as it bears. Raises ConfigurationError if it stays away."""
+
+    def __init__(self, server: FhirServer, limiter: Limiter) -> None:
+        self.server = server
+        self._limiter = limiter
+
+    async def get(self, path: str) -> Answer:
+        reason = ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(FIRST_PAUSE * 2**attempt)
+            async with self._limiter.slot():
+                try:
+                    answer = await self.server.request("GET", path)
+                except ServerAway as away:
+                    self._limiter.struggles()
+                    reason = str(away)
+                    continue
+                if answer.status < 500 and answer.status != 429:
+                    await self._limiter.answered(answer.seconds)
+                    return answer
+                self._limiter.struggles(answer.retry_after or 0.0)
+                reason = f"status {answer.status}"
+        raise ConfigurationError(f"{self.server.base} does not answer reads ({reason}): try again once it is well")
+
+
+async def _all(items: Iterable[Item], check: Callable[[Item], Awaitable[None]], at_once: int) -> None:
+    slots = asyncio.Semaphore(at_once)
+
+    async def checked(item: Item) -> None:
+        try:
+            await check(item)
+        finally:
+            slots.release()
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for item in items:
+                await slots.acquire()
+                tasks.create_task(checked(item))
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+def _state(settings: Settings) -> tuple[dict[str, str], set[str]]:
+    """Read what was sent, as ``Type/id`` → digest, and the keys of what waits. Raises KafkaAccessError."""
+    sent: dict[str, str] = {}
+    with Scanner(settings) as scanner:
+        places = scanner.topic_partitions((DELIVERED, DELIVERED_SHARED))
+        states = {place: DeliveredPartition(place.partition) for place in places}
+        for message in scanner.read(dict.fromkeys(places)):
+            place, key, value = partition_of(message), message.key() or b"", message.value()
+            if place.topic == DELIVERED:
+                states[place].apply(key, value)
+            elif value is not None:
+                sent[key.decode()] = decode_sent(value).digest
+    for state in states.values():
+        sent.update((key, known.digest) for key, known in state.sent.items())
+    waiting = {key for state in states.values() for item in state.waiting.values() for key in item.keys}
+    return sent, waiting

@@ -1,0 +1,48 @@
+"""Checks of the FHIR server, on request only: that it answers, and what it lacks; and of what waits for it."""
+
+import asyncio
+from collections.abc import Iterator
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import PREFIX, Settings
+from fhirline.streams.deliver.auth import authorization
+from fhirline.streams.deliver.capabilities import lacks
+from fhirline.streams.deliver.server import Answer, FhirServer, ServerAway
+from fhirline.streams.observe.terminal import counted
+from fhirline.streams.operate.deliveries.parked import Parked
+from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, warning
+
+CHECK = "fhir server"
+
+
+def reached(settings: Settings) -> Iterator[Finding]:
+    """Read the server's CapabilityStatement, with the credentials that deliver uses."""
+    if settings.fhir_server is None:
+        yield ok(CHECK, f"{PREFIX}FHIR_SERVER is not set, so none is contacted")
+        return
+    try:
+        answer = asyncio.run(_statement(settings))
+        lacking = lacks(settings.fhir_server, answer.status, answer.body)
+    except ServerAway as away:
+        yield problem(CHECK, f"{settings.fhir_server}: no answer ({away})", "check the URL, and that the server runs")
+    except ConfigurationError as error:
+        yield problem(CHECK, str(error), "correct what it names (docs/delivery.md)")
+    else:
+        if lacking:
+            fix = "allow it at the server, or nothing that needs it arrives (docs/delivery.md)"
+            yield warning(CHECK, f"{settings.fhir_server} lacks, by its own word: {several(lacking)}", fix)
+        else:
+            yield ok(CHECK, f"{settings.fhir_server} answers, and has what deliver needs, by its own word")
+
+
+async def _statement(settings: Settings) -> Answer:
+    async with FhirServer(settings, authorization(settings)) as server:
+        return await server.request("GET", "metadata")
+
+
+def waiting(found: Parked) -> Finding:
+    """Check that nothing waits for an operator."""
+    if found.patients:
+        text = f"{counted(found.patients, 'patient')} parked, {counted(found.bundles, 'Bundle')} waiting"
+        return warning("delivery", text, "see `fhirline deliver waiting` and docs/operations.md#patients-are-parked")
+    return ok("delivery", "nobody is parked")
