@@ -142,7 +142,7 @@ def test_nothing_starts_with_a_secret_that_somebody_else_knows() -> None:
 def test_the_erasure_key_is_only_where_it_is_needed() -> None:
     """Gateway and topics map nothing and erase nobody."""
     having = {name for name, service in SERVICES.items() if "FHIRLINE_ERASURE_KEY" in service.get("environment", ())}
-    assert having == {"worker", "enrich", "tools"}
+    assert having == {"worker", "enrich", "deliver", "tools"}
 
 
 def is_secret(name: str) -> bool:
