@@ -141,7 +141,7 @@ def _one_in_full(watch: Watch, console: Console) -> None:
     drug = sample.body["data"]["drug"]["fdaDrug"][0]
     for key, message in watch.seen.items():
         value = message.value() or b"{}"
-        if key.startswith(b"MedicationRequest/") and orjson.dumps(drug["tradeName"]) in value:
+        if key.startswith(b"MedicationRequest/") and drug["tradeName"].encode() in value:
             console.print(f"\n[bold]In[/]: /data/drug/fdaDrug/0 of streams/demo/samples/{PRESCRIPTION}:\n")
             console.print_json(orjson.dumps(drug).decode())
             console.print(f"\n[bold]Out[/]: {key.decode()} on {message.topic()}/{message.partition()}:\n")

@@ -52,7 +52,7 @@ def test_every_webhook_arrives_and_every_process_ends() -> None:
         for after in (ran.stdout.partition("In: ")[2], ran.stdout.partition("Out: ")[2])
     )
     assert drug["name"] == "PARACETAMOL"
-    assert request["contained"][0]["code"]["text"] == drug["tradeName"]
+    assert request["medicationReference"]["display"] == f"PARACETAMOL ({drug['tradeName']})"
     assert request["dosageInstruction"][0]["timing"]["repeat"] == {"frequency": 3, "period": 1, "periodUnit": "d"}
     assert left_over("arrives") == []
 
