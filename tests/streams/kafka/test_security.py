@@ -264,7 +264,7 @@ def test_all_three_clients_authenticate_by_oauthbearer(cluster: Cluster, tmp_pat
         with command("worker", environ=by_token("worker")) as refused:
             assert refused.wait() == 2, refused.output
         [line] = refused.said()
-        assert "answered 401: check client id, secret and scope" in line
+        assert "answered 401 invalid_client: check client id, secret or key, and scope" in line
 
 
 def test_the_documentation_shows_the_privileges_that_are_tested_here() -> None:
