@@ -1,6 +1,7 @@
 """Replay with the same mapping changes nothing. With a changed one it reports the changes and publishes only them."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -220,7 +221,7 @@ def test_a_changed_mapping(own: Settings, tmp_path: Path, part: tuple[str, ...])
             assert worker.running, worker.report("has ended")
             store.read()
         published = replay(own, tmp_path, "--publish", *part, **new)
-        assert " records and 0 tombstones published" in published.said
+        assert re.search(r"\b[1-9][0-9,]* records? and 0 tombstones published", published.said), published.said
         raws += produce(own, events(30, seed=23))
         in_order = sorted(raws, key=lambda raw: (raw.topic, raw.partition, raw.offset))
         wait_until_as(undisturbed(own, in_order), store, worker)
