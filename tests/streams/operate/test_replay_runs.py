@@ -50,7 +50,7 @@ def broker() -> Iterator[tuple[Settings, list[ConsumerRecord]]]:
     with EmbeddedBroker() as embedded:
         create_topics(embedded.bootstrap)
         settings = RunningBroker("embedded", embedded.bootstrap).settings(session_timeout=6)
-        yield settings, produce(settings, [event for event in events(120, seed=41) if event.topic == "raw.azodha"])
+        yield settings, produce(settings, [event for event in events(400, seed=41) if event.topic == "raw.azodha"])
 
 
 def command(settings: Settings, folder: Path, *arguments: str, umask: int = -1, **more: str) -> str:
