@@ -126,7 +126,7 @@ def test_of_two_writers_one_ends_and_the_tables_are_right(own_broker: RunningBro
             )
             if not left.running:  # each had moved a partition that the other one was about to
                 assert left.wait() == OTHER_WRITER, left.output
-        assert keep_once(settings, **database.environment).exit_code == 0
+                assert keep_once(settings, **database.environment).exit_code == 0
         assert different(held(database.rows), wanted) == {}
 
 
