@@ -139,6 +139,8 @@ class BuiltResource(NamedTuple):
     ``targeted``: this event's mapping makes it, so that Provenance names it (mapping.md §5.3).
     ``event_independent``: several events contribute, so that its meta names none (mapping.md §5.1).
     ``source``: (event key, event type) for its meta, where one earlier event made it.
+    ``entry``: name of the state entry that holds the resource whole, so that later events build it again. The entry is
+    not stored where the resource, or one of those that it ``needs`` (``Type/id``), is invalid: they would fail, too.
     """
 
     resource: Resource
@@ -149,6 +151,8 @@ class BuiltResource(NamedTuple):
     ai: bool = False
     security: tuple[Element, ...] = ()
     source: tuple[str, str] | None = None
+    entry: str = ""
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,18 +78,19 @@ def built_children(context: Context, entries: StateEntries) -> list[BuiltResourc
         absent = entry.version < latest
         reference = name.removeprefix(CHILD)
         if own or reference in diagnosis or (absent and latest == context.version):
-            built.append(_built(reference, entry, absent, own, max(entry.version, latest)))
+            built.append(_built(name, entry, absent, own, max(entry.version, latest)))
             if medication := entry.value.get("medication"):
                 built.append(constant(_restored(medication)))
     return built
 
 
-def _built(reference: str, entry: Entry, absent: bool, own: bool, version: Version) -> BuiltResource:
+def _built(name: str, entry: Entry, absent: bool, own: bool, version: Version) -> BuiltResource:
     stored = entry.value
+    medication = stored.get("medication")
     resource = _restored(stored["resource"])
     flags = [Flag(flag["code"], tuple(flag["at"]), flag["table"]) for flag in stored["flags"]]
     if absent:
-        flags.append(Flag(ABSENT, (reference,)))
+        flags.append(Flag(ABSENT, (name.removeprefix(CHILD),)))
         if resource["resourceType"] in UNKNOWN_WHERE_ABSENT:
             resource["status"] = "unknown"
     event_key, event_type = stored["source"]
@@ -100,4 +101,6 @@ def _built(reference: str, entry: Entry, absent: bool, own: bool, version: Versi
         targeted=own,
         event_independent=False,
         source=(event_key, event_type),
+        entry=name,
+        needs=(f"Medication/{medication['id']}",) if medication else (),
     )

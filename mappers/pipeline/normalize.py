@@ -170,6 +170,7 @@ class Normalizer:
             if output := build.of_draft(draft, constant):
                 outputs.append(output)
 
+        unfit = _unfit_entries(drafts, build.invalid) if build.invalid else frozenset()
         valid_targets = sorted(targets - build.invalid, key=common_resources.target_order)
         published = bool(outputs and valid_targets)
         if published:
@@ -195,7 +196,7 @@ class Normalizer:
             bundle,
             build.of_resource(outcome, outcome["meta"], context.version) if outcome else None,
             tuple(refusal.with_paths(shown) for refusal in build.refusals),
-            tuple(drafts.updates),
+            tuple(update for update in drafts.updates if update.name not in unfit),
             tuple(flags),
             ledger,
             schema_drift(ledger, shown),
@@ -216,6 +217,16 @@ class Normalizer:
             self._constant_outputs[tenant] = valid
         for output in self._constant_outputs[tenant]:
             yield output._replace(version=context.version)
+
+
+def _unfit_entries(drafts: DraftSet, invalid: set[str]) -> frozenset[str]:
+    """Return the names of the state entries that hold a resource which is invalid, or needs one that is."""
+    return frozenset(
+        draft.entry
+        for draft, _ in drafts.drafts
+        if draft.entry
+        and not invalid.isdisjoint((f"{draft.resource['resourceType']}/{draft.resource['id']}", *draft.needs))
+    )
 
 
 def _number_limited(mapped: MappingResult) -> int:

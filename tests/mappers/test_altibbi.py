@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.terminology import load_terminology
-from fhirline.mappers.fhir.validation import no_validation
+from fhirline.mappers.fhir.validation import Problem, no_validation
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import Envelope, open_envelope
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, Normalizer, StateUpdate
-from fhirline.mappers.results import Entry
+from fhirline.mappers.results import Entry, Resource
 from tests.support.cases import Case, cases, shown
 
 ALTIBBI = [case for case in cases() if case.vendor == "altibbi"]
@@ -219,6 +219,31 @@ def test_a_child_that_the_latest_recommendation_left_out_says_so_in_any_order() 
     assert drugs == {"A": ("unknown", True), "B": ("unknown", True), "C": ("active", False)}
     conditions = [item for item in last if item["resourceType"] == "Condition"]
     assert sorted("absent-from-latest-source" in tags(condition) for condition in conditions) == [False, True, True]
+
+
+@pytest.mark.parametrize("resource_type", ["Condition", "MedicationRequest", "Medication"])
+def test_what_is_invalid_in_one_event_is_refused_in_no_later_one(resource_type: str) -> None:
+    """A mistake in a table, say. Once it is corrected, the event is mapped again, after a later one."""
+
+    def mistaken(resource: Resource) -> Sequence[Problem]:
+        return [Problem("", "value", "invalid")] if resource["resourceType"] == resource_type else ()
+
+    first, later = (envelope(recommendation(drug, at=f"2023-06-15T10:0{drug}:00Z"), int(drug)) for drug in "12")
+    memory, results = Stored(), []
+    for normalize, event in (
+        (Case("altibbi", "", ()).normalizer(mistaken), first),
+        (mapper(), later),
+        (mapper(), first),
+    ):
+        results.append(normalize(event, memory))
+        memory.apply(results[-1].state_updates)
+    assert {refusal.resource_type for refusal in results[0].refusals} == {resource_type}
+    stored = {update.name.partition("/")[0] for update in results[0].state_updates}
+    refused = "MedicationRequest" if resource_type == "Medication" else resource_type  # it needs the Medication
+    assert f"child {refused}" not in stored, "later events would build it again, and be refused"
+    assert {"child Condition", "child MedicationRequest", "child Observation"} - {f"child {refused}"} <= stored
+    assert [result.refusals for result in results[1:]] == [(), ()]
+    assert last_written(results) == last_written(run([first, later]))
 
 
 def test_the_encounter_keeps_both_status_and_diagnosis() -> None:
