@@ -28,7 +28,7 @@ from tests.support.kafka.apache import free_ports
 Figures = dict[str, float]
 
 SHARE = 0.03
-"""Of the events asked for: a Bundle takes a FHIR server some 30 ms."""
+"""Share of the events asked for that is delivered: a Bundle takes a FHIR server some 30 ms."""
 
 SEVERAL = 8
 COUNTED = "fhirline_delivered_bundles_total"

@@ -28,7 +28,7 @@ class PurgeRequest(_Strict):
 
 
 class ServerProfile(_Strict):
-    """What is known of one kind of server. ``tried``: by our tests; else from ``sources`` only."""
+    """A kind of FHIR servers, and what it does differently. ``tried``: by our tests; else from ``sources`` only."""
 
     title: str
     software: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ REDACTED = "[redacted]"
 _LABELS = ("name", "key", "k", "label", "field", "attribute", "property", "parameter", "header", "title", "code", "id")
 _VALUES = ("value", "val", "v", "values", "content", "text", "data", "answer", "default", "valueString", "stringValue")
 _NAMED = ("field", "attribute", "property", "parameter", "param", "header", "key", "item", "setting")
-"""What a longer name of a label or a value begins with: ``fieldName``, ``field_value``."""
+"""First words of longer names of labels and values: ``fieldName``, ``field_value``."""
 _TYPED_VALUES = ("valueString", "valueCode", "valueUri", "valueUrl", "valueId", "valueInteger", "valueBase64Binary")
 _ONLY_OF_KNOWN = ("type", "url", "system")
 """Labels that name a secret only where they name a redacted key, as the ``url`` of an extension does."""

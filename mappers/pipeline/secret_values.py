@@ -33,7 +33,7 @@ _TO_VALUE = (
     r"""(?:["'\]]?\s{0,4}(?:[:=：]\s{0,4}[=:]?|=>|->|→)\s{0,4}"""
     rf"""|{_ATTRIBUTES}>\s{{0,4}}(?:<!\[CDATA\[)?|["']\s{{1,4}}[Vv]alue\s{{0,4}}=\s{{0,4}}|["']\s{{0,4}}(?:\r?\n){{2}})"""
 )
-"""What stands between the name of a secret and the secret: a colon, the end of a tag, an attribute, a form's part."""
+"""Pattern between the name of a secret and the secret: a colon, the end of a tag, an attribute, a form's part."""
 _VALUE = r"""["']?(?=\S{0,200}\d)[^\s"'<>,;،]{4,}"""
 
 _FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (

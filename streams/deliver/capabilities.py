@@ -21,7 +21,7 @@ LONGEST_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a CapabilityStatement says: what the server lacks, one line each, and which profile fits it."""
+    """The findings in a CapabilityStatement: a line for each thing that the server lacks, and the profile that fits."""
 
     lacks: list[str]
     profile: ProfileName

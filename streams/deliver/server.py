@@ -51,7 +51,7 @@ class FhirServer:
             raise ConfigurationError(f"{PREFIX}FHIR_SERVER is not set: the base URL of the FHIR server (or --server)")
         self.base = settings.fhir_server
         self.profile = fhir_servers().profiles[GENERIC]
-        """What is known of the server, once its CapabilityStatement was read."""
+        """The capabilities of the server, once its CapabilityStatement was read."""
         self._authorization = authorization
         self._timeout = aiohttp.ClientTimeout(total=settings.deliver_timeout, connect=settings.deliver_timeout)
         self._session = aiohttp.ClientSession(

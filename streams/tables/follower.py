@@ -65,7 +65,7 @@ class Follower:
         self._away = ""
         self.following = False
         self.complete = False
-        """Whether all topics have been read to their ends once."""
+        """Tell whether all topics have been read to their ends once."""
 
     def lags(self) -> list[Lag]:
         return self._reader.lags() if self.following else []

@@ -89,7 +89,7 @@ class Reader:
 
     @property
     def at_end(self) -> bool:
-        """Whether every partition was read to the end that its leader last reported."""
+        """Tell whether every partition was read to the end that its leader last reported."""
         return self._ends.issuperset(self._next)
 
     def complete_at(self) -> float | None:

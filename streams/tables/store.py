@@ -46,7 +46,7 @@ class Store(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """Where the database is, for logs: never a password."""
+        """The address of the database, for logs: never with a password."""
 
     @abstractmethod
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:

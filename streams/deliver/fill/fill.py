@@ -6,7 +6,6 @@ durably because the server refused it. Nothing is sent of a patient who is erase
 erasure has written tombstones, the history at the server is purged as after a DELETE Bundle.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -14,6 +13,7 @@ from typing import TypeVar
 import structlog
 
 from fhirline.config.settings import Settings
+from fhirline.streams.deliver.at_once import for_all
 from fhirline.streams.deliver.delivery import Delivery, DeliveryAbandoned, Refusal
 from fhirline.streams.deliver.entries import DELETED, Entry
 from fhirline.streams.deliver.fill.erased import ErasedPatients
@@ -37,7 +37,7 @@ AHEAD = 2
 
 @dataclass(slots=True)
 class Report:
-    """What a fill did, in resources. ``refused``: whose resources the server refused. ``resumed``: Bundles.
+    """Counts of a fill, in resources. ``refused``: whose resources the server refused. ``resumed``: Bundles.
 
     ``erased``: of erased patients, passed over.
     """
@@ -89,29 +89,17 @@ class Fill:
         self.report.unchanged += self._shared.known - len(shared)
         await self._send_shared([entry for entry in shared if entry.resource is not None])
         show(self.report)
-        slots = asyncio.Semaphore(AHEAD * self._settings.deliver_requests)
+
+        async def settle(batch: _Batch) -> None:
+            await self._settle(batch)
+            show(self.report)
+
         for batches in (self._groups(), self._deletions()):  # all PUTs before any DELETE of what they referred to
-            await self._all(batches, slots, show)
+            await for_all(batches, settle, AHEAD * self._settings.deliver_requests)
         await self._send_shared([entry for entry in reversed(shared) if entry.resource is None])
         await self._purge_erased()
         await self._end_waiting()
         return self.report
-
-    async def _all(self, batches: "Iterable[_Batch]", slots: asyncio.Semaphore, show: Callable[[Report], None]) -> None:
-        async def settle(batch: _Batch) -> None:
-            try:
-                await self._settle(batch)
-                show(self.report)
-            finally:
-                slots.release()
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for batch in batches:
-                    await slots.acquire()
-                    tasks.create_task(settle(batch))
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
 
     def _groups(self) -> "Iterator[_Batch]":
         for group in self._snapshot.groups():
@@ -265,7 +253,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """What is sent in one go. ``group``: the patient's, all of whose resources wait where the server refuses one."""
+    """Resources of one request. ``group``: the patient's, all of whose resources wait where the server refuses one."""
 
     partition: int
     held: Sequence[Held]

@@ -47,7 +47,7 @@ class Membership:
         self._polling: asyncio.Task[None] | None = None
         self.lost = False
         self.in_flight = 0
-        """What the process that holds the membership is sending; a partition is handed over once it is 0."""
+        """Number of requests in flight of the process that holds the membership; a partition is handed over at 0."""
 
     async def __aenter__(self) -> "Membership":
         self._polling = asyncio.create_task(self._poll())

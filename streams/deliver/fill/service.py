@@ -29,7 +29,7 @@ from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 
 @dataclass(frozen=True, slots=True)
 class Reporting:
-    """Where a fill says how far it has come. ``waiting``: a line. ``read``: of a topic. ``sent``: with the total."""
+    """Receives how far a fill has come. ``waiting``: a line. ``read``: of a topic. ``sent``: with the total."""
 
     waiting: Callable[[str], None]
     read: Callable[[str, int], None]

@@ -49,7 +49,7 @@ WHERE excluded.partition = resource.partition OR (excluded.owner IS NOT NULL, ex
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the topics hold of a resource, without its value. ``erased``: an erasure has deleted it."""
+    """A resource as the topics hold it, without its value. ``erased``: an erasure has deleted it."""
 
     key: str
     partition: int

@@ -5,7 +5,7 @@ hold. Nothing is changed, neither there nor in Kafka.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ import orjson
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
+from fhirline.streams.deliver.at_once import for_all
 from fhirline.streams.deliver.auth import authorization
 from fhirline.streams.deliver.fill.snapshot import Held, Snapshot
 from fhirline.streams.deliver.limiter import Limiter
@@ -35,7 +36,7 @@ PAGE = 500
 
 
 class Kind(StrEnum):
-    """What is wrong with a resource at the server."""
+    """A difference between a resource at the server and the topics."""
 
     MISSING = "missing"
     OLDER = "older"
@@ -82,7 +83,7 @@ async def verify(settings: Settings, foreign: bool, read: Progress, show: Callab
                     result.found[kind].append(held.key)
                 show(result.checked, total)
 
-            await _all(snapshot.values_held(), check, settings.deliver_requests)
+            await for_all(snapshot.values_held(), check, settings.deliver_requests)
             if foreign:
                 for kind in RESOURCE_TYPES:
                     await _search(asking, settings, kind, snapshot, result)
@@ -170,24 +171,6 @@ class _Asking:
                 self._limiter.struggles(answer.retry_after or 0.0)
                 reason = f"status {answer.status}"
         raise ConfigurationError(f"{self.server.base} does not answer reads ({reason}): try again once it is well")
-
-
-async def _all(items: Iterable[Item], check: Callable[[Item], Awaitable[None]], at_once: int) -> None:
-    slots = asyncio.Semaphore(at_once)
-
-    async def checked(item: Item) -> None:
-        try:
-            await check(item)
-        finally:
-            slots.release()
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for item in items:
-                await slots.acquire()
-                tasks.create_task(checked(item))
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from None
 
 
 def _state(settings: Settings) -> tuple[dict[str, str], set[str]]:

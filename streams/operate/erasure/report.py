@@ -64,7 +64,7 @@ class Report:
     remaining: tuple[Remaining, ...] = ()
     keys: list[str] = field(default_factory=list)
     server: Counter[str] = field(default_factory=Counter)
-    """What became of the resources at the FHIR server, by what ``fhirline deliver`` has noted: outcome → number."""
+    """Count the resources at the FHIR server by the outcome that ``fhirline deliver`` has noted."""
 
     @property
     def complete(self) -> bool:

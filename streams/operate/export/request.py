@@ -1,4 +1,4 @@
-"""What an export contains, and its journal: which partitions are in its files, and how far the files reach.
+"""The request for an export, and its journal: which partitions are in its files, and how far the files reach.
 
 **Invariant.** A partition is noted as done only after everything of it is on disk, with the sizes of the files as they
 are then. An export that was killed goes on behind the last partition noted: files that have grown since are cut back to
@@ -27,7 +27,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to export. ``vendors`` and ``tenants``: of these only; empty: of all.
+    """A request for an export. ``vendors`` and ``tenants``: of these only; empty: of all.
 
     ``since``: only what was written to Kafka at or after this time, RFC 3339. ``prefix``: of the topics, as `fhirline
     replay --to-prefix` makes them. ``views``: names of the views that become Parquet files, with the ``digest`` of

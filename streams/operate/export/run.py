@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export has written. ``resumed``: partitions that an earlier run had written already."""
+    """The result of an export. ``resumed``: partitions that an earlier run had written already."""
 
     manifest: dict[str, Any]
     resumed: int

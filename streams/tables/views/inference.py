@@ -57,7 +57,7 @@ _SUBSETS: Final = frozenset({"where", "select", "all", "exists", "repeat", "iif"
 
 @dataclass(frozen=True)
 class Types:
-    """What an expression may give: names of structures and of primitives, or nothing that is known; ``many`` values."""
+    """Types that an expression may give: names of structures and primitives, None for unknown; ``many`` values."""
 
     names: frozenset[str] | None
     many: bool = False
@@ -67,7 +67,7 @@ _UNKNOWN: Final = Types(None)
 
 
 class Inference:
-    """What is wrong with a view, and of which types its columns are."""
+    """The problems of a view, and the types of its columns."""
 
     def __init__(self, definition: ViewDefinition) -> None:
         self._definition = definition

@@ -31,7 +31,7 @@ MEANINGS = {
     "measure": "Numbers of six digits at most, beside a code.",
     "keep": "As it is.",
 }
-"""What is said of each rule in the description of a column."""
+"""Words for each rule in the description of a column."""
 
 _TYPES = {
     "number": frozenset({"decimal", "integer", "integer64", "positiveInt", "unsignedInt"}),
@@ -47,7 +47,7 @@ _NEEDS = frozenset({"code", "measure"})
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What rules work with. ``years_only``: dates are cut to the year instead of moved."""
+    """The key and the vocabulary that rules need. ``years_only``: dates are cut to the year instead of moved."""
 
     keyed: Keyed
     words: Words
