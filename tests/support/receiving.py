@@ -225,6 +225,17 @@ class Answer:
         return self.status, self.json["error"]
 
 
+def post_until_taken(gateway: GatewayProcess, **content: Any) -> str:
+    """Post new events until one is acknowledged, and return its event key: a client finds a broker in its own time."""
+    for number in range(1_000):
+        body = {"event_type": "survey_finished", "number": number, **content}
+        answer = gateway.post("/webhooks/infermedica", body)
+        if answer.status == 202:
+            return str(answer.json["event_key"])
+        assert answer.refused == (503, "kafka-unavailable")
+    raise AssertionError("Kafka is there, and no event was taken")
+
+
 @contextmanager
 def running_gateway(bootstrap: str, folder: Path, *options: str, **environ: str) -> Iterator[GatewayProcess]:
     process = GatewayProcess(environment(bootstrap, **environ), folder, *options)

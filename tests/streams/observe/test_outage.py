@@ -18,7 +18,7 @@ from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, Infermedi
 from tests.support.kafka.brokers import apache, create_topics
 from tests.support.paths import CONFIG, ROOT
 from tests.support.processes import Command, command
-from tests.support.receiving import SURVEY, GatewayProcess, environment, running_gateway
+from tests.support.receiving import SURVEY, GatewayProcess, environment, post_until_taken, running_gateway
 from tests.support.waiting import wait_until
 from tests.support.watching import get
 
@@ -103,7 +103,7 @@ def test_an_outage_is_told_once_and_readiness_is_true(tmp_path: Path) -> None:
             }
             for process, url in urls.items():
                 seconds_until_ready(url, 200, process)
-            keys = {gateway.post("/webhooks/infermedica", {**SURVEY, "n": n}).json["event_key"] for n in range(3)}
+            keys = {post_until_taken(gateway, n=n) for n in range(3)}
             metrics = urls[worker].replace("/readyz", "/metrics")
             wait_until(lambda: idle_after(get(metrics)[1], len(keys)), lambda: worker.report("has not committed"))
             kafka.kill(1)

@@ -29,6 +29,7 @@ from tests.support.receiving import (
     SURVEY,
     GatewayProcess,
     create_raw_topics,
+    post_until_taken,
     record_of,
     running_gateway,
     stored,
@@ -574,16 +575,6 @@ def test_kafka_stops_and_comes_back(tmp_path: Path) -> None:
                 gateway.terminate()
                 assert gateway.ended() == 0
             assert MARKER not in gateway.logged
-
-
-def post_until_taken(gateway: GatewayProcess) -> str:
-    """Post new events until one is acknowledged, and return its event key: a client finds a broker in its own time."""
-    for number in range(1_000):
-        answer = gateway.post("/webhooks/infermedica", {"event_type": "survey_finished", "number": number})
-        if answer.status == 202:
-            return str(answer.json["event_key"])
-        assert answer.refused == (503, "kafka-unavailable")
-    pytest.fail("Kafka is there, and no event was taken")
 
 
 def topics_of(broker: EmbeddedBroker) -> set[str]:
