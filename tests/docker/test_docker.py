@@ -114,14 +114,14 @@ def test_each_service_may_do_as_little_as_possible() -> None:
     assert [rest for name, rest in DOCKERFILE if name == "USER"][-1] == "10001:10001"
 
 
-def test_images_are_of_one_version_and_come_from_where_they_are_expected() -> None:
+def test_images_are_named_by_version_and_digest_and_come_from_where_they_are_expected() -> None:
     named = {service["image"] for service in SERVICES.values()} - {"fhirline"}
     [base] = [rest.partition("=")[2] for name, rest in DOCKERFILE if name == "ARG"]
     froms = {rest.split()[0] for name, rest in DOCKERFILE if name == "FROM"}
     assert froms == {"python:${PYTHON}"}
     for item in (*named, f"python:{base}"):
         repository, _, tag = item.partition(":")
-        assert re.fullmatch(r"v?\d+\.\d+(\.\d+)?[a-z0-9-]*(@sha256:[0-9a-f]{64})?", tag), item
+        assert re.fullmatch(r"v?\d+\.\d+(\.\d+)?[a-z0-9-]*@sha256:[0-9a-f]{64}", tag), item
         assert "." not in repository.partition("/")[0], item  # a short name: no registry of its own
 
 
