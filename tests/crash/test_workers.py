@@ -67,11 +67,13 @@ def test_a_paused_worker_writes_nothing_stale(kafka: Settings, show: Callable[..
                 workers.wait_owns_all(other)
                 wait_for_progress(kafka, int(SIZES.rate))
                 member.signal(signal.SIGCONT)
-                assert member.wait_ended(paused) == 70, paused.report("should have ended itself")
+                code = member.wait_ended(paused)
+                # After a long pause both of the fence's limits have passed, and either may act first.
+                assert code == 70 or (code == 1 and workers.last_resorts), paused.report("should have ended itself")
                 member.wait_restarted(paused)
                 member.wait_assigned()
         wait_drained(kafka)
     comparison = compare(kafka)
     show(f"{SIZES.repeats} pauses beyond the session", comparison, workers)
-    assert workers.exits[70] >= SIZES.repeats
+    assert workers.exits[70] + workers.last_resorts >= SIZES.repeats
     assert comparison.whole

@@ -116,6 +116,8 @@ class Workers:
         )
         self.exits: Counter[int] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.last_resorts = 0
+        """Processes that the fence's last resort ended (`streams.step2_consume.fencing.Fence`), with code 1."""
         self.restored = 0
         """Records of state topics that all processes have read."""
         self.passed_over = 0
@@ -134,6 +136,8 @@ class Workers:
 
     def note(self, line: str) -> None:
         text = line.partition(": ")[2]
+        if text.startswith("Timeout ("):
+            self.last_resorts += 1
         if not text.startswith("{"):
             return
         event = orjson.loads(text)
