@@ -11,8 +11,6 @@ from typing import Any
 import confluent_kafka
 import duckdb
 import orjson
-import pandas
-import polars
 import pytest
 from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient
@@ -113,6 +111,9 @@ def test_ndjson_holds_the_last_value_of_each_key(leader: Source, tmp_path: Path)
 
 def test_duckdb_polars_and_pandas_read_the_parquet_files(leader: Source, tmp_path: Path) -> None:
     """All three find the rows that the views make of the exported resources."""
+    import pandas  # both take seconds to import, in each process that collects tests
+    import polars
+
     exported(leader, tmp_path)
     resources = [orjson.loads(value) for value in lines(tmp_path).values()]
     read = 0
