@@ -1,5 +1,6 @@
 """Shared by all tests. ``--approve`` writes the golden files anew from what the mappings make now."""
 
+import inspect
 import signal
 
 import pytest
@@ -29,6 +30,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--approve", action="store_true", help="write tests/golden/**/*.out.json anew; then read the diff")
+
+
+def pytest_pycollect_makeitem(name: str, obj: object) -> None:
+    """Refuse a mark on a function that is no test: it marks nothing, and the test that was meant runs unmarked."""
+    if inspect.isfunction(obj) and getattr(obj, "pytestmark", None) and not name.startswith("test_"):
+        raise pytest.UsageError(f"{obj.__module__}.{name} has a mark, and is no test")
 
 
 OF_THE_SESSION = ("ehr_server", "cluster", "apache_kafka", "postgres", "own_postgres")

@@ -105,7 +105,6 @@ def test_several_processes_share_the_partitions(own_broker: RunningBroker, ehr_s
     assert bumped(server, settings, [key for key in expected if key.partition("/")[0] not in SHARED_TYPES]) == []
 
 
-@pytest.mark.long
 def in_parts(records: list[ProducerRecord], number: int) -> list[list[ProducerRecord]]:
     """Divide the records of the golden cases, each with all of its records in one part."""
     parts: list[list[ProducerRecord]] = [[] for _ in range(number)]
@@ -115,6 +114,7 @@ def in_parts(records: list[ProducerRecord], number: int) -> list[list[ProducerRe
     return parts
 
 
+@pytest.mark.long
 def test_a_server_that_is_killed_and_started_again_has_everything(own_broker: RunningBroker) -> None:
     """What the killed server answered 2xx to is on its disk; all else is repeated, and is no dead letter."""
     settings = own_broker.settings()
