@@ -3,8 +3,12 @@
 import asyncio
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
 
 import aiohttp
 import orjson
@@ -15,6 +19,8 @@ from rich.table import Column, Table
 from fhirline.config.exit_codes import INTERRUPTED, STACK_FAILED
 from fhirline.streams.cli.errors import failing_with, warn
 from fhirline.streams.cli.help import TRY, add
+from fhirline.streams.cli.output import table
+from fhirline.streams.demo import tables
 from fhirline.streams.demo.stack import Stack, StackFailed
 from fhirline.streams.demo.watch import Arrival, Watch
 from fhirline.streams.demo.webhooks import Sample, samples
@@ -36,9 +42,13 @@ def register(app: typer.Typer) -> None:
 def demo() -> None:
     """Show how synthetic webhooks of all four vendors become FHIR resources on Kafka.
 
-    Starts a broker, a gateway and a worker, posts the webhooks, reads the resources back, and ends all processes. The
-    broker is embedded, unless `FHIRLINE_BOOTSTRAP` names a cluster. A cluster that has topics or a group of fhirline is
-    refused. On another one the run has a group, a BASE and a tenant of its own, and deletes its topics at the end.
+    Starts a broker, a gateway and a worker, posts the webhooks, reads the resources back, makes SQL tables of them, and
+    ends all processes. The tables stay as `fhirline-demo.duckdb` in the current folder, in the place of an earlier
+    demo's. They need the extra `tables`; without it the demo ends before them.
+
+    The broker is embedded, unless `FHIRLINE_BOOTSTRAP` names a cluster. A cluster that has topics or a group of
+    fhirline is refused. On another one the run has a group, a BASE and a tenant of its own, and deletes its topics at
+    the end.
 
     Exit codes:
 
@@ -67,47 +77,60 @@ def demo() -> None:
 
 
 async def _show(stack: Stack, console: Console) -> list[str]:
-    """POST each sample, wait for its resources and print them. Return a line for each that is missing."""
+    """POST the samples, wait for their resources and print them. Return a line for each that is missing."""
     watch = Watch(stack.settings, from_beginning=stack.embedded)
     failures: list[str] = []
-    rows: list[tuple[Sample, Arrival]] = []
+    rows: list[tuple[Sample, list[Arrival]]] = []
     try:
         async with aiohttp.ClientSession(stack.url) as session:
-            for sample in samples():
-                posted = time.monotonic()
-                async with session.post(
-                    sample.path(stack.tenant), json=sample.body, headers=stack.header(sample.vendor)
-                ) as response:
-                    answer = await response.json()
-                if response.status != 202:
-                    failures.append(f"{sample.vendor} {sample.event}: the gateway answered {response.status} {answer}")
-                    continue
-                arrival = watch.expect(answer["event_key"], posted)
-                if not await asyncio.to_thread(watch.wait, arrival, not sample.expected, WAIT_SECONDS):
-                    stack.check()
-                    failures.append(
-                        f"{sample.vendor} {sample.event}: nothing on the canonical topics in {WAIT_SECONDS:g} s"
-                    )
-                elif missing := sample.missing(arrival.types):
-                    failures.append(f"{sample.vendor} {sample.event}: {missing}")
-                rows.append((sample, arrival))
+            for _, group in groupby(samples(), lambda sample: sample.file):
+                webhooks = [*group]
+                arrivals = [await _post(sample, stack, session, watch, failures) for sample in webhooks]
+                rows.append((webhooks[0], [arrival for arrival in arrivals if arrival is not None]))
+                for sample, arrival in zip(webhooks, arrivals, strict=True):
+                    if arrival is not None:
+                        failures += await asyncio.to_thread(_failures, sample, arrival, stack, watch)
         if watch.dead_letters:
             failures.append(counted(len(watch.dead_letters), "dead letter"))
         console.print(_table(rows))
         _one_in_full(watch, console)
     finally:
         watch.close()
-    if not failures:
-        total = sum((arrival.types for _, arrival in rows), Counter[str]())
-        console.print(
-            f"\n[bold green]{counted(sum(total.values()), 'resource')} from {counted(len(rows), 'webhook')}, "
-            "all validated.[/]\n"
-        )
-        console.print(_NEXT, highlight=False, soft_wrap=True)
-    return failures
+    if failures:
+        return failures
+    mapped = [arrival.types.total() for _, several in rows for arrival in several]
+    console.print(
+        f"\n[bold green]{counted(sum(mapped), 'resource')} from {counted(len(mapped), 'webhook')}, all validated.[/]\n"
+    )
+    if missing := await asyncio.to_thread(_show_tables, stack, console, {key.decode() for key in watch.seen}):
+        return [missing]
+    console.print(_NEXT, highlight=False, soft_wrap=True)
+    return []
 
 
-def _table(rows: list[tuple[Sample, Arrival]]) -> Table:
+async def _post(
+    sample: Sample, stack: Stack, session: aiohttp.ClientSession, watch: Watch, failures: list[str]
+) -> Arrival | None:
+    posted = time.monotonic()
+    path, header = sample.path(stack.tenant), stack.header(sample.vendor)
+    async with session.post(path, json=sample.body, headers=header) as response:
+        answer = await response.json()
+    if response.status != 202:
+        failures.append(f"{sample.vendor} {sample.event}: the gateway answered {response.status} {answer}")
+        return None
+    return watch.expect(answer["event_key"], posted)
+
+
+def _failures(sample: Sample, arrival: Arrival, stack: Stack, watch: Watch) -> list[str]:
+    """Wait for what must follow from a webhook, and return what is missing."""
+    if not watch.wait(arrival, not sample.expected, WAIT_SECONDS):
+        stack.check()
+        return [f"{sample.vendor} {sample.event}: nothing on the canonical topics in {WAIT_SECONDS:g} s"]
+    missing = sample.missing(arrival.types)
+    return [f"{sample.vendor} {sample.event}: {missing}"] if missing else []
+
+
+def _table(rows: Sequence[tuple[Sample, Sequence[Arrival]]]) -> Table:
     table = Table(
         Column("vendor", no_wrap=True),
         Column("event", overflow="fold"),
@@ -116,20 +139,49 @@ def _table(rows: list[tuple[Sample, Arrival]]) -> Table:
         Column("ms", justify="right", no_wrap=True),
         title="\nWhat the webhooks became",
         title_justify="left",
-        caption="ms: from the POST until a consumer has read the event's last record",
+        caption="ms: from the POST until a consumer has read the event's last record; of several, the longest",
         caption_justify="left",
     )
-    for sample, arrival in rows:
-        if arrival.bundle is not None:
-            resources = ", ".join(f"{count} {name}" for name, count in sorted(arrival.types.items()))
-            position = f"{arrival.bundle.topic()}/{arrival.bundle.partition()}/{arrival.bundle.offset()}"
-        elif arrival.outcome is not None:
-            codes = (issue["details"]["coding"][0]["code"] for issue in arrival.outcome["issue"])
-            resources, position = f"none; outcome: {', '.join(codes)}", "normalizer.outcome"
-        else:
-            resources, position = "missing", "-"
-        table.add_row(sample.vendor, sample.event, resources, position, f"{arrival.seconds * 1000:.0f}")
+    for sample, arrivals in rows:
+        event = sample.event if len(arrivals) < 2 else f"{sample.event} × {len(arrivals)}"
+        milliseconds = f"{max((arrival.seconds for arrival in arrivals), default=0) * 1000:.0f}"
+        table.add_row(sample.vendor, event, *_outcome(arrivals), milliseconds)
     return table
+
+
+def _outcome(arrivals: Sequence[Arrival]) -> tuple[str, str]:
+    """Return the resources of some webhooks, and where the last one's Bundle is."""
+    types = sum((arrival.types for arrival in arrivals), Counter[str]())
+    bundles = [arrival.bundle for arrival in arrivals if arrival.bundle is not None]
+    if bundles:
+        resources = ", ".join(f"{count} {name}" for name, count in sorted(types.items()))
+        return resources, f"{bundles[-1].topic()}/{bundles[-1].partition()}/{bundles[-1].offset()}"
+    outcomes = [arrival.outcome for arrival in arrivals if arrival.outcome is not None]
+    codes = [issue["details"]["coding"][0]["code"] for outcome in outcomes for issue in outcome["issue"]]
+    return (f"none; outcome: {', '.join(codes)}", "normalizer.outcome") if codes else ("missing", "-")
+
+
+def _show_tables(stack: Stack, console: Console, keys: set[str]) -> str:
+    """Make SQL tables of the topics, print answers from them and leave their file. Return what is wrong with them."""
+    if driver := tables.missing_driver():
+        console.print(f"No SQL tables: {driver} is not installed. pip install 'fhirline[tables]' brings it.\n")
+        return ""
+    with tempfile.TemporaryDirectory(prefix="fhirline-") as folder:
+        path = Path(folder) / tables.FILE.name
+        tables.make_tables(stack, path)
+        if missing := tables.missing_rows(path, keys):
+            return f"tables: {counted(missing, 'record')} without a row"
+        console.print("[bold]The same as SQL tables[/], with three questions of docs/warehouse.md:\n")
+        for answer in tables.answers(path):
+            rows = [["" if value is None else str(value) for value in row] for row in answer.rows]
+            console.print(table(answer.columns, rows, title=answer.question, title_justify="left"), "")
+        try:
+            tables.leave(path)
+        except OSError as error:
+            console.print(f"The tables could not be left as {tables.FILE.absolute()}: {error.strerror}\n")
+        else:
+            console.print(_OPEN.format(path=tables.FILE.absolute()), highlight=False, soft_wrap=True)
+    return ""
 
 
 def _one_in_full(watch: Watch, console: Console) -> None:
@@ -148,6 +200,13 @@ def _one_in_full(watch: Watch, console: Console) -> None:
             console.print_json(value.decode())
             return
 
+
+_OPEN = """The tables stay in {path}, until the next demo replaces them. To open them:
+  .venv/bin/python -ic "import duckdb; sql = duckdb.connect('{path}').sql"
+                                             then for example: sql("select * from fhir.event")
+  duckdb {path}
+                                             the same with DuckDB's own shell, where it is installed
+"""
 
 _NEXT = """Next:
   make dev                                   the same stack, running until Ctrl-C, for your own webhooks

@@ -154,7 +154,8 @@ class Stack:
         self._port = port
         self._kafka_port = kafka_port
         self._exit = ExitStack()
-        self._processes: list[Process] = []
+        self._servers: list[Process] = []
+        self._environment: dict[str, str] = {}
         self.secrets: dict[str, str] = {}
         self.own_secrets: dict[str, str] = {}
         """Vendors with a secret from the environment: vendor → variable. Such secrets are never printed."""
@@ -182,14 +183,14 @@ class Stack:
         folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="fhirline-")))
         own = self._embedded_broker() if self.embedded else self._borrowed_cluster(folder)
         self.settings = load_settings(**own)
-        environment = {**os.environ, f"{PREFIX}LOG_FORMAT": "json", **self._credentials()}
-        environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in own.items()}
+        self._environment = {**os.environ, f"{PREFIX}LOG_FORMAT": "json", **self._credentials()}
+        self._environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in own.items()}
         if self.embedded:
-            self._process("topics", "topics", "apply", environment=environment).finish()
+            self.run("topics", "apply")
             self._say("topics       applied")
-        worker = self._process("worker", "worker", environment=environment)
-        arguments = ("--port", str(self._port), "--port-file", str(folder / "port"))
-        gateway = self._process("gateway", "gateway", *arguments, environment=environment)
+        worker = self._process("worker")
+        gateway = self._process("gateway", "--port", str(self._port), "--port-file", str(folder / "port"))
+        self._servers += [worker, gateway]
         self.url = gateway.wait_for("gateway listening")["url"]
         self._say(f"gateway      {self.url}")
         worker.wait_for("partitions assigned")
@@ -218,10 +219,17 @@ class Stack:
         cluster.write_vendors(vendors_file)
         return {"group": cluster.group, "base": BASE, "server_base": BASE, "vendors_file": vendors_file}
 
-    def _process(self, name: str, *arguments: str, environment: Mapping[str, str]) -> Process:
+    def run(self, *arguments: str, **settings: str) -> None:
+        """Run a command of fhirline to its end. ``settings``: its own, beside those of the run, by field name.
+
+        Raises StackFailed unless it exits with 0.
+        """
+        self._process(*arguments, **settings).finish()
+
+    def _process(self, *arguments: str, **settings: str) -> Process:
+        own = {f"{PREFIX}{name.upper()}": value for name, value in settings.items()}
         with held_back(*ENDING):  # until the process's end is registered
-            process = Process(name, *arguments, environment=environment, echo=self._echo)
-            self._processes.append(process)
+            process = Process(arguments[0], *arguments, environment=self._environment | own, echo=self._echo)
             self._exit.callback(process.stop)
         return process
 
@@ -245,8 +253,8 @@ class Stack:
 
     def check(self) -> None:
         """Raise StackFailed where a process that should be running has ended."""
-        for process in self._processes:
-            if process.name != "topics" and not process.running:
+        for process in self._servers:
+            if not process.running:
                 raise StackFailed(process.report("has ended"))
 
 

@@ -13,17 +13,22 @@ import yaml
 
 @dataclass(frozen=True)
 class Sample:
-    """One webhook. ``expected``: number of resources per type in its Bundle; empty where only an outcome follows."""
+    """One webhook. ``expected``: number of resources per type in its Bundle; empty where only an outcome follows.
+
+    ``line``: which line of an NDJSON file it is, from 0.
+    """
 
     vendor: str
     event: str
     file: str
     expected: Mapping[str, int]
     route: str = ""
+    line: int | None = None
 
     @cached_property
     def body(self) -> Any:
-        return orjson.loads((files("fhirline.streams.demo") / "samples" / self.file).read_bytes())
+        content = _content(self.file)
+        return orjson.loads(content if self.line is None else content.splitlines()[self.line])
 
     def path(self, tenant: str) -> str:
         """Return the path at the gateway."""
@@ -41,5 +46,15 @@ class Sample:
 
 def samples() -> list[Sample]:
     """Load the webhooks in the order in which they are sent (``samples/manifest.yaml``)."""
-    manifest = yaml.safe_load((files("fhirline.streams.demo") / "samples" / "manifest.yaml").read_text("utf-8"))
-    return [Sample(**item) for item in manifest]
+    return [sample for item in yaml.safe_load(_content("manifest.yaml")) for sample in _webhooks(item)]
+
+
+def _webhooks(item: Mapping[str, Any]) -> list[Sample]:
+    """Return the webhook of a file, or those of each line of an NDJSON file, all of which become the same."""
+    if not item["file"].endswith(".ndjson"):
+        return [Sample(**item)]
+    return [Sample(**item, line=line) for line in range(len(_content(item["file"]).splitlines()))]
+
+
+def _content(file: str) -> bytes:
+    return (files("fhirline.streams.demo") / "samples" / file).read_bytes()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fhirline.config.settings import Settings
+from fhirline.streams.demo.tables import questions
 from fhirline.streams.tables.open_store import open_store
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.paths import ROOT
@@ -15,7 +16,7 @@ from tests.support.postgres import Postgres
 from tests.support.tables import keep, of_the_demo, write
 
 PAGE = (ROOT / "docs" / "warehouse.md").read_text("utf-8")
-QUESTION = re.compile(r"^```sql\n(select.*?)```\n\n```text\n(.*?)```", re.MULTILINE | re.DOTALL)
+QUESTION = re.compile(r"^```sql\n((?:select|with)\b.*?)```\n\n```text\n(.*?)```", re.MULTILINE | re.DOTALL)
 
 
 def cells(line: str) -> list[str]:
@@ -44,8 +45,15 @@ def asked(settings: Settings) -> list[str]:
         store.close()
 
 
+def test_the_demo_asks_three_of_them() -> None:
+    sections = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##)", PAGE, re.MULTILINE | re.DOTALL))
+    asked = questions()
+    assert len(asked) == 3
+    assert [question for question, sql in asked if f"```sql\n{sql}```" not in sections[question]] == []
+
+
 def test_the_questions_have_their_answers(own_broker: RunningBroker, tmp_path: Path) -> None:
-    assert len(QUESTION.findall(PAGE)) >= 6
+    assert len(QUESTION.findall(PAGE)) >= 12
     assert asked(own_broker.settings(tables_url=f"duckdb:{tmp_path}/demo.duckdb")) == []
 
 

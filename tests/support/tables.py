@@ -93,10 +93,10 @@ def _of_case(case: Any, settings: Settings, tenant: str) -> Iterator[ProducerRec
 
 
 def of_the_demo(settings: Settings) -> Iterator[ProducerRecord]:
-    """Return what workers publish of the webhooks that `make demo` sends, received in one minute of June 2024."""
+    """Return what workers publish of the webhooks that `make demo` sends, received on a morning of February 2025."""
     normalize, memory = build_normalizer(settings), InMemoryState()
     for number, sample in enumerate(samples()):
-        received = Instant.parse(f"2024-06-01T12:00:{number:02}Z")
+        received = Instant.parse(f"2025-02-03T08:{number:02}:00Z")
         assert received is not None
         event = sample.route.removeprefix("/") or None
         raw = raw_record(sample.vendor, "default", orjson.dumps(sample.body), received, event, 64).at(0, number)
