@@ -29,6 +29,7 @@ from fhirline.streams.observe.metrics.labels import OTHER, PATHS
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.step2_consume.metrics import VendorMetrics, WorkerMetrics
 from fhirline.streams.step4_normalize.map_event import map_event
+from fhirline.streams.tables.metrics import TablesMetrics
 from fhirline.topics.declared import ENRICHED, raw_topic
 from tests.streams.enrich.test_enrich import TENANT, enriching, survey
 from tests.support.cases import cases
@@ -43,7 +44,7 @@ GRAFANA = DOCKER / "grafana"
 OPERATIONS = (
     *("lag-grows", "dead-letters-grow", "a-vendor-changes-its-payload", "codes-without-a-row", "the-gateway-refuses"),
     *("a-practitioner-is-refused", "a-worker-ends", "validators-disagree", "state-grows"),
-    *("patients-are-parked", "the-fhir-server-does-not-answer"),
+    *("patients-are-parked", "the-fhir-server-does-not-answer", "the-tables-stand"),
 )
 """Headings of docs/operations.md."""
 
@@ -215,8 +216,8 @@ EXPRESSIONS = [
     *(rule["expr"] for rule in RULES),
 ]
 WORDS = frozenset(
-    "sum max min avg count absent rate increase deriv changes histogram_quantile topk vector max_over_time "
-    "by without on ignoring group_left group_right and or unless offset".split()
+    "sum max min avg count group absent rate increase deriv changes histogram_quantile topk vector max_over_time "
+    "by without on ignoring group_left group_right and or unless offset time".split()
 )
 """PromQL's own words, as far as they are used."""
 
@@ -265,7 +266,9 @@ def test_everything_that_dashboard_and_alerts_query_exists(stack: WorkerEndpoint
     deliver = new_registry("deliver")
     DeliverMetrics(deliver).request("200")
     families = [*(f for text in stack.scraped().values() for f in text_string_to_metric_families(text))]
-    for family in (*families, *enrich.collect(), *deliver.collect()):
+    tables = new_registry("tables")
+    TablesMetrics(tables).rows.labels("encounter")
+    for family in (*families, *enrich.collect(), *deliver.collect(), *tables.collect()):
         for sample in family.samples:
             exposed.setdefault(sample.name, set()).update(sample.labels)
     # Schema drift has no series before the first: its name is in the scrape, its labels in the family.
@@ -285,7 +288,7 @@ def test_everything_that_dashboard_and_alerts_query_exists(stack: WorkerEndpoint
         assert found, query
         assert found[2] in exposed[found[1]]
     asked = {name for expression in EXPRESSIONS for name in named(expression)[0]}
-    every = (*families, *enrich.collect(), *deliver.collect())
+    every = (*families, *enrich.collect(), *deliver.collect(), *tables.collect())
     own = {family.name for family in every if family.name.startswith("fhirline_")}
     assert {name for name in own if not any(item.startswith(name) for item in asked)} == set(), "shown nowhere"
 
