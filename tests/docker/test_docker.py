@@ -37,7 +37,7 @@ TOP = ROOT
 DOCKER = TOP / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("topics", "gateway", "worker", "enrich", "deliver", "tables", "tools")
+OURS = ("topics", "gateway", "worker", "enrich", "deliver", "tables", "tables-research", "tools")
 END_BY_THEMSELVES = ("topics", "tools")
 EXAMPLE = (DOCKER / ".env.example").read_text("utf-8")
 VARIABLE = re.compile(r"\$\{(\w+)(?::([?-])([^}]*))?\}")
@@ -86,16 +86,19 @@ def test_the_compose_file_is_one() -> None:
 def test_profiles() -> None:
     by_profile = {
         profile: {name for name, service in SERVICES.items() if profile in service["profiles"]}
-        for profile in ("core", "full", "enrich", "deliver", "hapi", "tables", "tools")
+        for profile in ("core", "full", "enrich", "deliver", "hapi", "tables", "research", "tools")
     }
     core = {"kafka", "topics", "gateway", "worker"}
     full = core | {"prometheus", "grafana", "kafka-ui"}
     delivering = {"deliver": {"deliver"}, "hapi": {"fhir-server"}}
-    beside = {"enrich": {"enrich"}, **delivering, "tables": {"tables", "postgres"}, "tools": {"tools"}}
+    tables = {"tables": {"tables", "postgres"}, "research": {"tables-research"}}
+    beside = {"enrich": {"enrich"}, **delivering, **tables, "tools": {"tools"}}
     assert by_profile == {"core": core, "full": full, **beside}
     for name, service in SERVICES.items():  # nobody waits for a service that its own profile leaves out
         for needed in service.get("depends_on", {}):
-            assert name in beside or set(service["profiles"]) <= set(SERVICES[needed]["profiles"]), (name, needed)
+            assert name in set().union(*beside.values()) or set(service["profiles"]) <= set(
+                SERVICES[needed]["profiles"]
+            ), (name, needed)
 
 
 def test_each_service_may_do_as_little_as_possible() -> None:
@@ -145,6 +148,20 @@ def test_the_erasure_key_is_only_where_it_is_needed() -> None:
     assert having == {"worker", "enrich", "deliver", "tools"}
 
 
+def test_the_tables_without_identities_share_no_secret() -> None:
+    """Another password than the other tables have, and a key that nobody else is given."""
+    having = {name for name, service in SERVICES.items() if "FHIRLINE_RESEARCH_KEY" in service.get("environment", ())}
+    assert having == {"tables-research"}
+    passwords = {
+        name: SERVICES[name]["environment"]["FHIRLINE_TABLES_PASSWORD"] for name in ("tables", "tables-research")
+    }
+    assert [VARIABLE.findall(value)[0][0] for value in passwords.values()] == [
+        "FHIRLINE_TABLES_PASSWORD",
+        "FHIRLINE_RESEARCH_PASSWORD",
+    ]
+    assert SERVICES["tables-research"]["command"] == ["tables", "--without-identities"]
+
+
 def is_secret(name: str) -> bool:
     return name.endswith(("_SECRET", "_TOKEN", "_PASSWORD", "_KEY"))
 
@@ -171,7 +188,7 @@ def test_what_is_mounted_is_there_and_prometheus_finds_every_process() -> None:
         for item in job["dns_sd_configs"]
         for name in item["names"]
     }
-    ours = ("gateway", "worker", "enrich", "deliver", "tables")
+    ours = ("gateway", "worker", "enrich", "deliver", "tables", "tables-research")
     assert found == {(name, int(IMAGE["FHIRLINE_METRICS_PORT"])) for name in ours}
 
 
