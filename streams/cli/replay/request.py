@@ -10,7 +10,7 @@ import typer
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.cli.options import interval, known_vendors, slug
+from fhirline.streams.cli.options import instant, interval, known_vendors, slug
 
 if TYPE_CHECKING:
     from fhirline.streams.operate.replay.selection import Selection
@@ -30,6 +30,14 @@ class ReplayRequest:
         str | None, RANGE(metavar="TIME", help="Only events at this RFC 3339 instant or later: 2024-01-01T00:00:00Z.")
     ] = None
     until: Annotated[str | None, RANGE(metavar="TIME", help="Only events before this RFC 3339 instant.")] = None
+    as_of: Annotated[
+        str | None,
+        RANGE(
+            metavar="TIME",
+            help="All that was received before this RFC 3339 instant, and nothing of what came later. Requires "
+            "--to-prefix, and a prefix that is new.",
+        ),
+    ] = None
     time: Annotated[
         Literal["record", "event"],
         RANGE(help="What --since and --until compare: the time of receipt, or the event's own time."),
@@ -97,10 +105,19 @@ class ReplayRequest:
         ):
             if given and self.diff:
                 raise ConfigurationError(f"{name}: requires --publish")
+        self._check_as_of()
         if self.to_prefix and self.bundles:
             raise ConfigurationError("--bundles: Bundles have no shadow topic; omit --to-prefix")
         if self.to_prefix and not re.fullmatch(r"[a-zA-Z0-9._-]{1,100}", self.to_prefix):
             raise ConfigurationError("--to-prefix: letters, digits, dots, hyphens and underscores, such as shadow.")
+
+    def _check_as_of(self) -> None:
+        if self.as_of is None:
+            return
+        if not self.to_prefix:
+            raise ConfigurationError("--as-of: requires --to-prefix; the topics themselves have what came later")
+        if any(getattr(self, name) != _OF_A_NEW_RUN[name] for name in _OF_A_PART):
+            raise ConfigurationError("--as-of: takes all events of a vendor; give --vendor at most")
 
     def _check_alone(self) -> None:
         if self.list_runs and self != ReplayRequest(list_runs=True):
@@ -123,6 +140,7 @@ class ReplayRequest:
         vendors = tuple(dict.fromkeys(self.vendor or VENDORS))
         known_vendors("--vendor", vendors, VENDORS)
         interval(self.since, self.until)
+        instant("--as-of", self.as_of)
         if self.tenant is not None:
             slug("--tenant", self.tenant)
         known = {
@@ -134,12 +152,13 @@ class ReplayRequest:
             vendors,
             self.tenant,
             self.since,
-            self.until,
+            self.until if self.as_of is None else self.as_of,
             self.time,
             None if self.partitions is None else numbers(self.partitions),
             self.patient,
             tuple(self.event_type or ()),
             self.dead_letters,
+            self.as_of is not None,
         )
 
     def resume_command(self, id: str) -> str:
@@ -151,6 +170,9 @@ class ReplayRequest:
 _OF_ANY_RUN = ("resume", "diff", "diff_out", "tombstones", "bundles", "jobs", "list_runs", "discard", "yes")
 _OF_A_NEW_RUN = {field.name: field.default for field in fields(ReplayRequest) if field.name not in _OF_ANY_RUN}
 """Options, and their defaults, that a resumed run cannot change."""
+
+_OF_A_PART = ("tenant", "since", "until", "time", "partitions", "patient", "event_type", "dead_letters")
+"""Options that leave out events."""
 
 
 def numbers(text: str) -> tuple[int, ...]:

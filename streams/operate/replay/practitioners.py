@@ -60,8 +60,12 @@ class Practitioners:
         return bool(self._held(key))
 
     def fold(self) -> None:
-        """Read the topic, replace what the range contributes, and fold the Practitioners that the range names."""
-        present = self._on_topic()
+        """Read the topic, replace what the range contributes, and fold the Practitioners that the range names.
+
+        As of a time the topic plays no part: it has what later events contribute.
+        """
+        as_of = any(job.selection.as_of for job in self._jobs.values())
+        present = {} if as_of else self._on_topic()
         wanted = {record.key: record for journal in self._journals.values() for record in journal.contributions()}
         named = {subject for key in wanted if (subject := subject_of(key))}
         self.changed = []

@@ -29,7 +29,7 @@ from fhirline.streams.operate.replay.bundles import send
 from fhirline.streams.operate.replay.compare import Comparison
 from fhirline.streams.operate.replay.inputs import differences, inputs_of
 from fhirline.streams.operate.replay.journal import Journal
-from fhirline.streams.operate.replay.offset_ranges import offset_ranges
+from fhirline.streams.operate.replay.offset_ranges import OffsetRange, offset_ranges
 from fhirline.streams.operate.replay.plan import Plan
 from fhirline.streams.operate.replay.practitioners import Practitioners
 from fhirline.streams.operate.replay.progress import ProgressReporter
@@ -108,6 +108,9 @@ class Run:
         erasures = ErasureListFeed(settings)
         erasures.refresh()
         ranges = offset_ranges(settings, selection)
+        if selection.as_of:
+            _require_first_records(ranges)
+            _require_empty(settings, prefix)
         erased = erasures.erasure_list.fingerprint
         erasures.close()
         plan = Plan(folders.new_id(), now().text, selection, ranges, prefix, everything, inputs, erased, keep)
@@ -263,3 +266,21 @@ def _create_shadow_topics(settings: Settings, prefix: str) -> None:
     if not applied.complete:
         first = next(iter([*(difference for difference, _ in applied.failed), *applied.refused])).topic.name
         raise ConfigurationError(f"--to-prefix: topic {first} could not be created, or differs from the declared one")
+
+
+def _require_first_records(ranges: Iterable[OffsetRange]) -> None:
+    """Raise ConfigurationError where a raw partition has lost its beginning, which state as of a time follows from."""
+    cut = next((found for found in ranges if not found.complete), None)
+    if cut is not None:
+        raise ConfigurationError(
+            f"--as-of: {cut.source} no longer has its first records: what they contributed cannot be made again"
+        )
+
+
+def _require_empty(settings: Settings, prefix: str) -> None:
+    """Raise ConfigurationError where a shadow topic has a record, which may be of a later time."""
+    with Scanner(settings) as scanner:
+        topics = [prefix + canonical_topic(name) for name in RESOURCE_TYPES]
+        found = next(iter(scanner.read(dict.fromkeys(scanner.topic_partitions(topics)))), None)
+    if found is not None:
+        raise ConfigurationError(f"--to-prefix: topic {found.topic()} has records already: choose another prefix")

@@ -16,7 +16,7 @@ class Selection:
 
     ``time``: ``record`` is the record's timestamp, which the gateway sets to the time of receipt; ``event`` is the
     event's own time (mapping.md §3.3). ``patient`` is the vendor's key of one patient, the part of a raw record's key
-    after the tenant.
+    after the tenant. ``as_of``: state that only events before ``until`` have made, from the first one on.
     """
 
     vendors: tuple[str, ...]
@@ -28,16 +28,18 @@ class Selection:
     patient: str | None = None
     event_types: tuple[str, ...] = ()
     dead_letters: bool = False
+    as_of: bool = False
 
     @property
     def rebuilds(self) -> bool:
-        """Whether it contains every event of its partitions, so that state is built from nothing."""
-        return not (self.since or self.until or self.tenant or self.patient or self.event_types or self.dead_letters)
+        """Whether it contains every event of its partitions, or every one until then: state is built from nothing."""
+        until = None if self.as_of else self.until
+        return not (self.since or until or self.tenant or self.patient or self.event_types or self.dead_letters)
 
     @property
     def whole(self) -> bool:
         """Whether it contains every event of its vendors. Only then a key that no event makes is known to be gone."""
-        return self.rebuilds and self.partitions is None
+        return self.rebuilds and self.partitions is None and not self.as_of
 
     def contains(self, raw: ConsumerRecord) -> bool:
         """Decide by the record's timestamp, without opening the record."""
@@ -81,7 +83,7 @@ class Selection:
             ", ".join(self.vendors),
             f"tenant {self.tenant}" if self.tenant else "",
             f"{time} from {self.since}" if self.since else "",
-            f"{time} before {self.until}" if self.until else "",
+            f"{'as of' if self.as_of else f'{time} before'} {self.until}" if self.until else "",
             f"partitions {','.join(map(str, self.partitions))}" if self.partitions is not None else "",
             "one patient" if self.patient else "",
             ", ".join(self.event_types),
