@@ -50,7 +50,7 @@ lint: $(VENV)/dev.installed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
 
 lock: $(VENV)/dev.installed ## resolve requirements/*.lock again from pyproject.toml; UPGRADE="--upgrade-package NAME" raises a pin
-	@for lock in "runtime --extra tracing --extra tables" "demo --extra embedded --extra tables" "dev --extra embedded --extra tracing --extra tables --extra dev"; do set -- $$lock; name=$$1; shift; \
+	@for lock in "runtime --extra tracing --extra tables --extra lakehouse" "demo --extra embedded --extra tables" "dev --extra embedded --extra tracing --extra tables --extra lakehouse --extra dev"; do set -- $$lock; name=$$1; shift; \
 		$(BIN)/uv pip compile --quiet pyproject.toml requirements/build.in $$@ --universal --python-version 3.11 \
 			--generate-hashes --no-emit-index-url --no-header --no-annotate $(UPGRADE) -o requirements/$$name.lock || exit 1; done
 

@@ -26,13 +26,15 @@ from benchmarks.gateway import gateway
 from benchmarks.latency import latency
 from benchmarks.program import BenchmarkFailed
 from benchmarks.results import CPU, Runs, summary, write
+from benchmarks.tables import tables
 from benchmarks.throughput import WAYS, WORKER, Figures, scaling, throughput
 from fhirline.config.exit_codes import DONE, INCOMPLETE, INTERRUPTED, UNUSABLE
 from tests.support.ehr.build import Unavailable as NoFhirServer
 from tests.support.kafka.jars import Unavailable
+from tests.support.postgres import Unavailable as NoPostgres
 
 WORKERS = (1, 2, 4)
-NAMES = ("core", "validation", *(way.name for way in WAYS), "gateway", "latency", "workers", "delivery")
+NAMES = ("core", "validation", *(way.name for way in WAYS), "gateway", "latency", "workers", "delivery", "tables")
 TAKEN = "taken by the host, share of a core"
 APART = Path(__file__).parents[1] / ".cache" / "benchmarks"
 
@@ -95,6 +97,7 @@ class Run:
             for number in options.workers
         ]
         found.append(("delivery", partial(delivery, kind, options.events, options.partitions)))
+        found.append(("tables", partial(tables, kind, options.events, options.partitions)))
         return [item for item in found if not options.only or item[0].partition("-")[0] in options.only]
 
     def _core(self) -> Figures:
@@ -157,6 +160,9 @@ def main(arguments: list[str] | None = None) -> int:
             return UNUSABLE
         except NoFhirServer as error:
             print(f"no FHIR server here: {error}; --only leaves `delivery` out", file=sys.stderr)
+            return UNUSABLE
+        except NoPostgres as error:
+            print(f"no PostgreSQL here: {error}; --only leaves `tables` out", file=sys.stderr)
             return UNUSABLE
         except BenchmarkFailed as error:
             print(error, file=sys.stderr)

@@ -53,6 +53,8 @@ GOALS = (
     Goal("gateway, webhooks per CPU-second", "gateway", "webhooks per CPU-second", least=2_000),
     Goal("delivery with one request at a time, of sequential POSTs", "delivery", ONE_AT_A_TIME, least=0.9),
     Goal("delivery with several requests at a time, of sequential POSTs", "delivery", SEVERAL_AT_A_TIME, least=1.0),
+    Goal("tables, records per CPU-second", "tables", "tables, records per CPU-second", least=10_000),
+    Goal("tables, peak memory, MiB", "tables", "tables, peak RSS MiB", below=500),
 )
 
 TITLES = {
@@ -68,6 +70,7 @@ TITLES = {
     "workers-2": "2 workers, nothing pinned",
     "workers-4": "4 workers, nothing pinned",
     "delivery": "`fhirline deliver` to a FHIR server, and plain sequential POSTs of the same Bundles",
+    "tables": "`fhirline tables` to PostgreSQL, 31 tables, and a plain loader of 9 of them",
 }
 
 

@@ -262,7 +262,10 @@ class Settings(BaseSettings):
     # Tables (docs/warehouse.md)
     tables_url: Annotated[
         str | None,
-        Field(description="Database of the tables: postgresql://user@host/database, without password, or duckdb:FILE"),
+        Field(
+            description="Where the tables are: postgresql://user@host/database, without password, duckdb:FILE or "
+            "delta:FOLDER"
+        ),
     ] = None
     tables_password: Annotated[SecretStr | None, Field(description="Password of the PostgreSQL user")] = None
     tables_password_file: Annotated[
@@ -293,7 +296,8 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="Bytes of records from which on a transaction takes no more")
     ] = 33_554_432
     tables_within: Annotated[
-        float, Field(gt=0, le=60, description="Seconds that the first record of a transaction waits for more")
+        float,
+        Field(gt=0, le=60, description="Seconds that the first record of a transaction waits for more; Delta: 15"),
     ] = 0.5
 
     # Limits of one event (mapping.md §1.1)

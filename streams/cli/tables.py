@@ -1,4 +1,4 @@
-"""``fhirline tables``: keep SQL tables of the resources in PostgreSQL or a DuckDB file."""
+"""``fhirline tables``: keep SQL tables of the resources in PostgreSQL, a DuckDB file or a lakehouse of Delta tables."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,12 +15,15 @@ from fhirline.streams.cli.help import RUN, group
 from fhirline.streams.cli.table_views import dictionary, views
 
 if TYPE_CHECKING:
+    from fhirline.streams.tables.catalog import Catalog
     from fhirline.streams.tables.store import Store
+    from fhirline.streams.tables.topics import Topics
 
-HELP = """Keep SQL tables of the resources in PostgreSQL or a DuckDB file, current within seconds.
+HELP = """Keep SQL tables of the resources in PostgreSQL, a DuckDB file or Delta tables, current within seconds.
 
 Reads `fhir.r4.*` and `normalizer.outcome`. Each batch is one transaction of rows and positions, so the tables are
-right after any kill. Runs until SIGTERM or Ctrl-C. One process keeps the tables of a schema (docs/warehouse.md).
+right after any kill. In a lakehouse, delta:FOLDER, it is one commit per table (docs/lakehouse.md). Runs until SIGTERM
+or Ctrl-C. One process keeps the tables of a schema (docs/warehouse.md).
 
 Exit codes:
 
@@ -38,7 +41,11 @@ $ fhirline tables --to duckdb:fhirline.duckdb --once
 
 To = Annotated[
     str | None,
-    typer.Option("--to", metavar="URL", help="postgresql://user@host/db or duckdb:FILE; default: FHIRLINE_TABLES_URL."),
+    typer.Option(
+        "--to",
+        metavar="URL",
+        help="postgresql://user@host/db, duckdb:FILE or delta:FOLDER; default: FHIRLINE_TABLES_URL.",
+    ),
 ]
 WithoutIdentities = Annotated[
     bool,
@@ -109,12 +116,13 @@ def rebuild(
     * 0: rebuilt.
     * 2: a wrong argument, setting or view, a missing topic or privilege, or a database that refuses.
     * 70: the database did not answer. The old tables are in their places.
-    * 75: a DuckDB file was changed by another process.
+    * 75: a DuckDB file was changed by another process, or a Delta table was written by one.
     """
     from fhirline.streams.cli.connection import require_topics
     from fhirline.streams.cli.output import counting, progress
     from fhirline.streams.tables import schema
     from fhirline.streams.tables.catalog import load_catalog
+    from fhirline.streams.tables.open_store import is_lakehouse
     from fhirline.streams.tables.positions import topic_ids
     from fhirline.streams.tables.rebuild import Rebuild
     from fhirline.streams.tables.topics import read_topics, require_same_topics
@@ -127,6 +135,9 @@ def rebuild(
         raise ConfigurationError(f"tables rebuild: no such table: {unknown[0]}; `fhirline tables views` lists them")
     require_topics(settings, "tables")
     topics = read_topics(settings)
+    if is_lakehouse(settings):
+        _rebuild_lakehouse(settings, catalog, topics, views)
+        return
     with _failures(), _opened(settings) as store, progress() as reporter:
         schema.prepare(store, catalog.without_identities)
         chosen = catalog if everything else catalog.only(views or ())
@@ -139,23 +150,61 @@ def rebuild(
     typer.echo(f"{len(chosen.tables)} tables rebuilt from {records} records")
 
 
-def compact(to: To = None, without_identities: WithoutIdentities = False) -> None:
-    """Rewrite a DuckDB file, so that the bytes of deleted rows are gone from it.
+def _rebuild_lakehouse(settings: Settings, catalog: "Catalog", topics: "Topics", views: list[str] | None) -> None:
+    from fhirline.streams.cli.output import counting, progress
+    from fhirline.streams.tables.delta.rebuilding import LakeRebuild
+    from fhirline.streams.tables.open_store import open_lakehouse
 
-    A running `fhirline tables` does this by itself after the deletion of a patient. PostgreSQL has VACUUM.
+    with _failures(), progress() as reporter:
+        house = open_lakehouse(settings)
+        house.prepare(catalog.without_identities)
+        work = LakeRebuild(settings, house, catalog, topics, counting(reporter, "rebuilding"))
+        if views:
+            work.wanted()  # refuses topics that were made anew
+            records = work.of_views(views)
+        else:
+            records = work.of_everything()
+    typer.echo(f"{len(views or catalog.tables)} tables rebuilt from {records} records")
+
+
+def compact(
+    to: To = None,
+    without_identities: WithoutIdentities = False,
+    keep_hours: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Delta: keep files of deleted rows for so long, for queries that read them; "
+            "0 only while no other process writes the tables.",
+        ),
+    ] = 1,
+) -> None:
+    """Rewrite a DuckDB file without the bytes of deleted rows; merge small files of Delta tables and delete old ones.
+
+    A running `fhirline tables` does this by itself: with DuckDB after the deletion of a patient, with Delta about once
+    an hour. PostgreSQL has VACUUM.
 
     Exit codes:
 
     * 0: rewritten.
-    * 2: a wrong setting, no DuckDB file, or one that another process has open.
-    * 70: the file could not be written. It is as it was.
+    * 2: a wrong setting, no DuckDB file or lakehouse, or a DuckDB file that another process has open.
+    * 70: the file or folder could not be written. The tables are as they were.
     * 75: the file was changed by another process.
     """
     from fhirline.streams.tables import schema
+    from fhirline.streams.tables.open_store import is_lakehouse, open_lakehouse
 
     settings = _settings(to, None, without_identities)
+    if is_lakehouse(settings):
+        with _failures():
+            house = open_lakehouse(settings)
+            if house.state() is None:
+                raise ConfigurationError(f"tables compact: {house.where} has no tables: start `fhirline tables`")
+            house.prepare(settings.tables_without_identities)
+            typer.echo(f"{house.tidy(keep_hours)} files deleted")
+        return
     if not (settings.tables_url or "").startswith("duckdb:"):
-        raise ConfigurationError("tables compact: rewrites DuckDB files only; PostgreSQL has VACUUM")
+        raise ConfigurationError("tables compact: rewrites DuckDB files and Delta tables; PostgreSQL has VACUUM")
     with _failures(), _opened(settings) as store:
         schema.prepare(store, settings.tables_without_identities)
         store.erase_deleted_bytes()

@@ -97,10 +97,14 @@ EVENT_COLUMNS = {
 
 def create_event_view(store: Store) -> None:
     """Create the view ``event``, with its comments. It must not exist."""
-    record, flag = store.of(RECORD.name), store.of(EVENT_FLAG.name)
-    store.run(
-        f"""
-        create view {store.of(EVENT)} as
+    query = event_query(store.of(RECORD.name), store.of(EVENT_FLAG.name))
+    store.run(f"create view {store.of(EVENT)} as {query}")
+    comment_event_view(store)
+
+
+def event_query(record: str, flag: str) -> str:
+    """Return the query of ``event`` over the tables ``record`` and ``event_flag``, by their names in the database."""
+    return f"""
         with told as (
             select r.*, row_number() over (
                 partition by r.vendor, r.tenant, r.event_key order by r.resource_type desc, r.record_key
@@ -121,8 +125,6 @@ def create_event_view(store: Store) -> None:
             on f.event_key = t.event_key and f.vendor = t.vendor and f.tenant = t.tenant
         where t.choice = 1
         """
-    )
-    comment_event_view(store)
 
 
 def comment_event_view(store: Store) -> None:

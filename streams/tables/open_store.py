@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from fhirline.config.errors import ConfigurationError
@@ -9,10 +10,14 @@ from fhirline.config.secret import secret
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.tables.store import Store
 
+if TYPE_CHECKING:
+    from fhirline.streams.tables.delta.lakehouse import Lakehouse
+
 URL = f"{PREFIX}TABLES_URL"
 POSTGRES = ("postgresql://", "postgres://")
 DUCK = "duckdb:"
-FORMS = "postgresql://user@host:port/database or duckdb:FILE"
+DELTA = "delta:"
+FORMS = "postgresql://user@host:port/database, duckdb:FILE or delta:FOLDER"
 
 
 def open_store(settings: Settings, read_only: bool = False) -> Store:
@@ -34,7 +39,28 @@ def open_store(settings: Settings, read_only: bool = False) -> Store:
         from fhirline.streams.tables.duck import DuckStore
 
         return DuckStore(Path(url.removeprefix(DUCK)), schema_of(settings), read_only)
+    if is_lakehouse(settings):
+        raise ConfigurationError(f"{URL}: {url}: is a lakehouse, which this command has no use for")
     raise ConfigurationError(f"{URL}: must be {FORMS}")
+
+
+def is_lakehouse(settings: Settings) -> bool:
+    """Tell whether the tables are Delta tables. These have no SQL database, so no `Store`, but a `Lakehouse`."""
+    return (settings.tables_url or "").startswith(DELTA)
+
+
+def open_lakehouse(settings: Settings) -> "Lakehouse":
+    """Open the folder that ``FHIRLINE_TABLES_URL`` names. Raises ConfigurationError."""
+    folder = (settings.tables_url or "").removeprefix(DELTA)
+    if not folder or "://" in folder:
+        raise ConfigurationError(
+            f"{URL}: must be delta:FOLDER, a folder of this machine: object stores are not supported "
+            "(docs/lakehouse.md, Limits)"
+        )
+    _require("deltalake", "pyarrow", extra="lakehouse")
+    from fhirline.streams.tables.delta.lakehouse import Lakehouse
+
+    return Lakehouse(Path(folder), schema_of(settings))
 
 
 def schema_of(settings: Settings) -> str:
@@ -52,6 +78,6 @@ def _require_no_password(url: str) -> None:
         raise ConfigurationError(f"{URL}: holds a password: set {PREFIX}TABLES_PASSWORD_FILE instead")
 
 
-def _require(*modules: str) -> None:
+def _require(*modules: str, extra: str = "tables") -> None:
     if missing := [name for name in modules if find_spec(name) is None]:
-        raise ConfigurationError(f"{URL}: {missing[0]} is not installed: pip install 'fhirline[tables]'")
+        raise ConfigurationError(f"{URL}: {missing[0]} is not installed: pip install 'fhirline[{extra}]'")

@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -13,12 +15,15 @@ from fhirline.streams.observe.logs import log_loop_error
 from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
 from fhirline.streams.observe.metrics.lookups import Lags
 from fhirline.streams.observe.metrics.registry import new_registry
-from fhirline.streams.tables.catalog import load_catalog
+from fhirline.streams.tables.catalog import Catalog, load_catalog
 from fhirline.streams.tables.follower import Follower
 from fhirline.streams.tables.metrics import TablesMetrics
-from fhirline.streams.tables.open_store import open_store
+from fhirline.streams.tables.open_store import is_lakehouse, open_lakehouse, open_store
 from fhirline.streams.tables.source import tables_group
-from fhirline.streams.tables.topics import read_topics
+from fhirline.streams.tables.topics import Topics, read_topics
+
+if TYPE_CHECKING:
+    from fhirline.streams.tables.delta.keeper import LakeKeeper
 
 log = structlog.get_logger("tables")
 
@@ -34,12 +39,12 @@ async def serve(settings: Settings, drop_gone: bool = False, until_end: bool = F
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     registry, listener = new_registry("tables"), bound(settings)
-    catalog, topics, store = load_catalog(settings), read_topics(settings), open_store(settings)
+    catalog, topics = load_catalog(settings), read_topics(settings)
     endpoint = None
+    follower, close = _follower(settings, catalog, topics, TablesMetrics(registry), stopping.is_set)
     watch = KafkaWatch(settings)
     watch.start()
     try:
-        follower = Follower(settings, store, catalog, topics, TablesMetrics(registry), stopping.is_set)
         read = {name: sum(place.topic == name for place in topics.partitions) for name in topics.ids}
         Lags(registry, tables_group(settings), read, follower.lags)
         if listener is not None:
@@ -50,6 +55,19 @@ async def serve(settings: Settings, drop_gone: bool = False, until_end: bool = F
     finally:
         if endpoint is not None:
             await endpoint.stop()
-        store.close()
+        close()
         watch.stop()
     log.info("tables stopped")
+
+
+def _follower(
+    settings: Settings, catalog: Catalog, topics: Topics, metrics: TablesMetrics, stopping: Callable[[], bool]
+) -> "tuple[Follower | LakeKeeper, Callable[[], None]]":
+    """Return what keeps the tables where they are, and what closes it."""
+    if is_lakehouse(settings):
+        lakehouse = open_lakehouse(settings)
+        from fhirline.streams.tables.delta.keeper import LakeKeeper
+
+        return LakeKeeper(settings, lakehouse, catalog, topics, metrics, stopping), lambda: None
+    store = open_store(settings)
+    return Follower(settings, store, catalog, topics, metrics, stopping), store.close

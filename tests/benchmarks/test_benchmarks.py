@@ -83,9 +83,22 @@ def test_every_event_of_the_mix_is_mapped_and_counted_once() -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "only",
-    ["core", "validation", "worker", "idiomatic", "floor", "librdkafka", "gateway", "latency", "workers", "delivery"],
+    [
+        "core",
+        "validation",
+        "worker",
+        "idiomatic",
+        "floor",
+        "librdkafka",
+        "gateway",
+        "latency",
+        "workers",
+        "delivery",
+        "tables",
+    ],
 )
 def test_figures_are_there(only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FHIRLINE_TABLES_BATCH", "100")
     monkeypatch.setenv("FHIRLINE_BATCH_SIZE", "20")  # so that so few events are several batches
     affinity = os.sched_getaffinity(0)
     arguments = ["--broker", "embedded", "--repeat", "1", "--events", str(EVENTS), "--only", only]

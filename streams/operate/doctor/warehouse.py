@@ -8,10 +8,10 @@ from fhirline.config.settings import Settings
 from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, warning
 from fhirline.streams.tables import schema
 from fhirline.streams.tables.catalog import Catalog, load_catalog
-from fhirline.streams.tables.open_store import open_store
+from fhirline.streams.tables.open_store import is_lakehouse, open_lakehouse, open_store
 from fhirline.streams.tables.positions import topic_ids
 from fhirline.streams.tables.store import Store, StoreAway
-from fhirline.streams.tables.topics import Topics, read_topics, require_same_topics
+from fhirline.streams.tables.topics import Topics, made_anew, read_topics, require_same_topics
 
 CHECK = "sql tables"
 
@@ -21,6 +21,9 @@ def database(settings: Settings) -> Iterator[Finding]:
     if settings.tables_url is None:
         return
     fix = "correct what it names; docs/warehouse.md has the set-up"
+    if is_lakehouse(settings):
+        yield from _lakehouse(settings, fix)
+        return
     try:
         catalog, store = load_catalog(settings), open_store(settings, read_only=True)
     except (ConfigurationError, StoreAway) as error:
@@ -40,24 +43,51 @@ def _tables(store: Store, catalog: Catalog, topics: Topics) -> Iterator[Finding]
         return
     require_same_topics(topics, topic_ids(store), f"{store.name}, schema {store.schema}")
     plan = schema.plan(store, catalog)
-    if renewed := [table.name for table in (*plan.missing, *plan.changed)]:
+    renewed = [table.name for table in (*plan.missing, *plan.changed)]
+    yield from _judged(store.name, store.schema, catalog, renewed, sorted(plan.gone), schema.complete_at(store))
+
+
+def _lakehouse(settings: Settings, fix: str) -> Iterator[Finding]:
+    try:
+        catalog, house = load_catalog(settings), open_lakehouse(settings)
+        if house.state() is None:
+            yield warning(CHECK, f"{house.where} has no tables yet", "start `fhirline tables`")
+            return
+        topics = read_topics(settings)
+        found = {table.name: house.open(table, topics.partitions) for table in catalog.tables.values()}
+        for lake in filter(None, found.values()):
+            if other := lake.other_topics(topics.ids):
+                yield problem(CHECK, made_anew(other[0], len(other), house.where), fix)
+                return
+        renewed = [name for name, lake in found.items() if lake is None or not lake.is_current]
+        gone = sorted({*house.names()} - found.keys())
+        yield from _judged(house.name, house.schema, catalog, renewed, gone, house.complete_at() or 0.0)
+    except (ConfigurationError, StoreAway) as error:
+        yield problem(CHECK, str(error), fix)
+
+
+def _judged(
+    name: str, where: str, catalog: Catalog, renewed: list[str], gone: list[str], complete_at: float
+) -> Iterator[Finding]:
+    """Report tables to be rebuilt (``renewed``), those of no view (``gone``), and how long ago all were complete."""
+    if renewed:
         yield warning(
             CHECK,
-            f"{store.name}: new or changed views: {several(renewed)}",
+            f"{name}: new or changed views: {several(renewed)}",
             "start `fhirline tables` again: it rebuilds their tables first",
         )
-    if plan.gone:
+    if gone:
         yield warning(
             CHECK,
-            f"{store.name}: no view makes {several(sorted(plan.gone))} any more: no new rows",
+            f"{name}: no view makes {several(gone)} any more: no new rows",
             "drop them with `fhirline tables --drop-gone`, or bring the views back",
         )
-    hours = (time.time() - schema.complete_at(store)) / 3600
+    hours = (time.time() - complete_at) / 3600
     if hours > 1:
         yield warning(
             CHECK,
-            f"{store.name}: the tables last had all records {hours:.0f} h ago",
+            f"{name}: the tables last had all records {hours:.0f} h ago",
             "see whether `fhirline tables` runs, and its log",
         )
-    if not renewed and not plan.gone and hours <= 1:
-        yield ok(CHECK, f"{store.name}: {len(catalog.tables)} tables in schema {store.schema}, kept within the hour")
+    if not renewed and not gone and hours <= 1:
+        yield ok(CHECK, f"{name}: {len(catalog.tables)} tables in schema {where}, kept within the hour")

@@ -8,7 +8,8 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.operate.status.reading import Ends
-from fhirline.streams.tables.open_store import open_store
+from fhirline.streams.tables.catalog import load_catalog
+from fhirline.streams.tables.open_store import is_lakehouse, open_lakehouse, open_store
 from fhirline.streams.tables.positions import read_positions
 from fhirline.streams.tables.schema import complete_at, exists
 from fhirline.streams.tables.store import Store, StoreAway
@@ -42,6 +43,8 @@ def read_tables(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> Tabl
     """Ask the database; None where none is set."""
     if settings.tables_url is None:
         return None
+    if is_lakehouse(settings):
+        return _lakehouse(settings, ends)
     try:
         store = open_store(settings, read_only=True)
     except (ConfigurationError, StoreAway) as error:
@@ -57,10 +60,27 @@ def read_tables(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> Tabl
 def _state(store: Store, ends: Mapping[TopicPartition, Ends]) -> TablesState:
     if not exists(store, "_state"):
         return TablesState(store.name, problem=f"schema {store.schema} has no tables yet: start `fhirline tables`")
-    positions = read_positions(store)
-    lags = [
+    lags = _lags(read_positions(store), ends)
+    return TablesState(store.name, sum(lags), max(lags, default=0), complete_at(store))
+
+
+def _lakehouse(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> TablesState:
+    """Return the state of Delta tables: as far as the one that is furthest behind."""
+    try:
+        house, catalog = open_lakehouse(settings), load_catalog(settings)
+        from fhirline.streams.tables.delta.lakehouse import least_positions
+
+        if house.state() is None:
+            return TablesState(house.name, problem=f"schema {house.schema} has no tables yet: start `fhirline tables`")
+        lags = _lags(least_positions(house, catalog, ends), ends)
+        return TablesState(house.name, sum(lags), max(lags, default=0), house.complete_at())
+    except (ConfigurationError, StoreAway) as error:
+        return TablesState(settings.tables_url or "", problem=str(error))
+
+
+def _lags(positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, Ends]) -> list[int]:
+    return [
         max(0, found.end - max(found.first, positions.get(place, 0)))
         for place, found in ends.items()
         if place.topic in TOPICS
     ]
-    return TablesState(store.name, sum(lags), max(lags, default=0), complete_at(store))

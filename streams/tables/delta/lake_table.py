@@ -1,0 +1,216 @@
+"""A Delta table: its rows, and how far it has read each partition, move in one commit.
+
+The invariant of `positions` holds for each table by itself: a commit carries the rows of a batch and, as Delta's
+transaction identifiers (``txn`` actions), the positions behind it. A commit is tried at one version only, the one after
+that which this process has read, and never rebased on what another one has committed meanwhile. So positions move only
+from values that this process knows.
+
+Nothing of a row reaches the table's log: no statistics of columns are kept there, and no predicate names a value. The
+log outlives the files of deleted rows.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
+
+from fhirline.config.errors import ConfigurationError, FhirlineError
+from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.tables.store import StoreAway, described
+from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table, kind_of
+from fhirline.streams.tables.views.view import Row
+
+ARROW = {
+    TEXT: pa.string(),
+    BOOLEAN: pa.bool_(),
+    WHOLE: pa.int64(),
+    NUMBER: pa.float64(),
+    INSTANT: pa.timestamp("us", tz="UTC"),
+}
+PROPERTIES = {
+    "delta.dataSkippingNumIndexedCols": "0",  # statistics would keep names of erased patients in the log
+    "delta.logRetentionDuration": "interval 7 days",
+}
+DELETED = "_deleted"
+"""Column of what is merged: true for an id whose rows go, false for a row that comes."""
+
+NONE = -1
+"""Position of a partition of which nothing has been read."""
+
+DEFINITION = "fhirline.definition"
+
+
+class Conflict(FhirlineError):
+    """Another process has committed to the table since this one read it. Nothing was written."""
+
+
+def number_of(text: str) -> int:
+    """Return 63 bits of a text's SHA-256: transaction identifiers have whole numbers only."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+
+def position_id(place: TopicPartition) -> str:
+    return f"fhirline.position/{place.topic}/{place.partition}"
+
+
+def topic_id(topic: str) -> str:
+    return f"fhirline.topic/{topic}"
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """Return the columns with their descriptions, which Delta keeps as comments."""
+    return pa.schema(
+        [
+            pa.field(
+                column.name,
+                pa.list_(ARROW[kind_of(column)]) if column.collection else ARROW[kind_of(column)],
+                metadata={"comment": described(table, column)},
+            )
+            for column in table.columns
+        ]
+    )
+
+
+class LakeTable:
+    """An open Delta table. ``places``: the partitions whose records have rows in it."""
+
+    def __init__(self, delta: DeltaTable, table: Table, places: Iterable[TopicPartition]) -> None:
+        self.delta = delta
+        self.table = table
+        self.places = frozenset(places)
+        self.topics = frozenset(place.topic for place in self.places)
+        self.positions = self.stored_positions()
+        self._schema = arrow_schema(table)
+        self._instants = [kind_of(column) == INSTANT for column in table.columns]
+
+    @property
+    def is_current(self) -> bool:
+        """Tell whether its rows were made by this definition of the table."""
+        return self.delta.transaction_version(DEFINITION) == number_of(self.table.digest)
+
+    def other_topics(self, ids: Mapping[str, str]) -> list[str]:
+        """Return the topics that had another id when the table was written."""
+        known = {topic: self.delta.transaction_version(topic_id(topic)) for topic in sorted(self.topics)}
+        return [topic for topic, found in known.items() if found and ids.get(topic) and found != number_of(ids[topic])]
+
+    def stored_positions(self) -> dict[TopicPartition, int]:
+        found = {place: self.delta.transaction_version(position_id(place)) for place in self.places}
+        return {place: offset for place, offset in found.items() if offset is not None and offset != NONE}
+
+    def newest(self) -> "LakeTable":
+        """Open the table again, as it is now. This one goes on from what it has read."""
+        with errors(self.table.name):
+            return LakeTable(DeltaTable(self.delta.table_uri), self.table, self.places)
+
+    def commit(
+        self, ids: Collection[str], rows: Sequence[Row], moves: Mapping[TopicPartition, int], topics: Mapping[str, str]
+    ) -> None:
+        """Replace the rows of these ids and move positions, in one commit. Raises Conflict and StoreAway.
+
+        ``topics``: the ids of topics, which are noted with the first position of each.
+        """
+        marks = self.marks(moves, topics)
+        with errors(self.table.name):
+            before = self.delta.version()
+            if self.delta.file_uris():
+                if ids or rows:
+                    self._merge(ids, rows, marks)
+                if self.delta.version() == before and marks.app_transactions:  # no row was there, none came
+                    self._append((), marks)
+            elif rows or marks.app_transactions:
+                self._append(rows, marks)
+        self.positions |= moves
+
+    def marks(self, moves: Mapping[TopicPartition, int], topics: Mapping[str, str]) -> CommitProperties:
+        """Return what a commit notes besides its rows. It is tried once, at the version after the one that was read."""
+        noted = [Transaction(position_id(place), offset) for place, offset in sorted(moves.items())]
+        noted += [
+            Transaction(topic_id(topic), number_of(id))
+            for topic, id in topics.items()
+            if id and any(place.topic == topic and place not in self.positions for place in moves)
+        ]
+        return CommitProperties(app_transactions=noted, max_commit_retries=0)
+
+    def _merge(self, ids: Collection[str], rows: Sequence[Row], marks: CommitProperties) -> None:
+        gone = [(id, *[None] * (len(self._schema) - 1), True) for id in ids]
+        columns = [*zip(*gone, *((*row, False) for row in self._converted(rows)), strict=True)]
+        schema = self._schema.append(pa.field(DELETED, pa.bool_()))
+        source = pa.Table.from_arrays(
+            [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema=schema
+        )
+        work = self.delta.merge(
+            source,
+            f'held."{self.table.id_column}" = new."{self.table.id_column}" and new."{DELETED}"',
+            source_alias="new",
+            target_alias="held",
+            commit_properties=marks,
+        )
+        values = {f'"{name}"': f'new."{name}"' for name in self._schema.names}
+        work.when_matched_delete().when_not_matched_insert(values, predicate=f'not new."{DELETED}"').execute()
+
+    def _append(self, rows: Sequence[Row], marks: CommitProperties) -> None:
+        columns = [*zip(*self._converted(rows), strict=True)] or [()] * len(self._schema)
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
+        write_deltalake(
+            self.delta, pa.Table.from_arrays(arrays, schema=self._schema), mode="append", commit_properties=marks
+        )
+
+    def _converted(self, rows: Sequence[Row]) -> Iterator[Sequence[object]]:
+        for row in rows:
+            yield [
+                datetime.fromisoformat(value) if instant and value is not None else value
+                for instant, value in zip(self._instants, row, strict=True)
+            ]
+
+
+def created(path: Path, table: Table, places: Iterable[TopicPartition]) -> LakeTable:
+    """Create an empty table, which has read nothing."""
+    with errors(table.name):
+        delta = DeltaTable.create(
+            path,
+            arrow_schema(table),
+            name=table.name,
+            description=table.description,
+            configuration=PROPERTIES,
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(DEFINITION, number_of(table.digest))], max_commit_retries=0
+            ),
+        )
+        return LakeTable(delta, table, places)
+
+
+def opened(path: Path, table: Table, places: Iterable[TopicPartition]) -> LakeTable | None:
+    """Open a table; None where there is none."""
+    with errors(table.name):
+        try:
+            return LakeTable(DeltaTable(path), table, places)
+        except TableNotFoundError:
+            return None
+
+
+def delete_rows(delta: DeltaTable, ids: Sequence[str]) -> None:
+    """Delete the rows of these resources from a table that nobody writes any more. Its first column is the id."""
+    column = delta.schema().fields[0].name
+    with errors(str(delta.metadata().name)):
+        delta.update_incremental()
+        source = pa.table({"id": pa.array(ids, pa.string())})
+        matching = f'held."{column}" = gone."id"'
+        delta.merge(source, matching, source_alias="gone", target_alias="held").when_matched_delete().execute()
+
+
+@contextmanager
+def errors(what: str) -> Iterator[None]:
+    """Turn Delta's errors into ours. Their texts may quote values of rows, so that only their kind is shown."""
+    try:
+        yield
+    except CommitFailedError:
+        raise Conflict(what) from None
+    except SchemaMismatchError as error:
+        raise ConfigurationError(f"FHIRLINE_TABLES_URL: table {what}: {type(error).__name__}") from None
+    except (DeltaError, OSError) as error:
+        raise StoreAway(f"table {what}: {type(error).__name__}") from None

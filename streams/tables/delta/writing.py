@@ -1,0 +1,179 @@
+"""From records to commits: each table takes those records that it does not have.
+
+Tables of one batch are committed one after the other, and a process may be killed between any two. What then differs
+are their positions, so that reading on from the least of them, each table skips what it has.
+
+``record`` is always the last. It says which OperationOutcome belongs to which Provenance; were it ahead of a table that
+has yet to lose the OperationOutcome of an erased event, nothing would lead there any more.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+import structlog
+from deltalake import DeltaTable, QueryBuilder
+
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
+from fhirline.streams.tables.batch import Batch, Change, collect
+from fhirline.streams.tables.built_in import RECORD
+from fhirline.streams.tables.catalog import OUTCOMES, Catalog
+from fhirline.streams.tables.delta.lake_table import Conflict, LakeTable, delete_rows, errors
+from fhirline.streams.tables.store import OtherWriter, StoreAway, literal
+
+log = structlog.get_logger("tables")
+
+
+class Writer:
+    """Writes batches to tables. ``topics``: topic → id. ``gone``: tables of no view, from which the erased go."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        lakes: Iterable[LakeTable],
+        topics: Mapping[str, str],
+        where: str,
+        gone: Sequence[DeltaTable] = (),
+    ) -> None:
+        self._catalog = catalog
+        self._lakes = sorted(lakes, key=lambda lake: lake.table == RECORD)
+        self._topics = topics
+        self._where = where
+        self._gone = gone
+        self._uncertain = False
+
+    def starts(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+        """Return the least position of each partition; None where a table has read nothing of it."""
+        found: dict[TopicPartition, int | None] = {}
+        for place in places:
+            known = [lake.positions.get(place) for lake in self._lakes if place in lake.places]
+            found[place] = None if None in known else min((at for at in known if at is not None), default=None)
+        return found
+
+    def write(self, records: Sequence[ConsumerRecord]) -> Batch:
+        """Write a batch, and return what the table that was furthest behind has taken. May be repeated.
+
+        Raises OtherWriter, StoreAway and UnfitRows.
+        """
+        ends = {record.topic_partition: record.offset + 1 for record in records}
+        largest = Batch()
+        for names, left in self._shares(records):
+            batch = collect(left, self._catalog.only(names))
+            self._add_outcomes_of_erased(batch)
+            for lake in self._lakes:  # `record` is the last, and its share the last
+                if lake.table.name in names:
+                    change = batch.changes.get(lake.table.name) or Change(lake.table)
+                    self._commit(lake, change, self._moves(lake, ends))
+            if batch.records >= largest.records:
+                largest = batch
+        self._uncertain = False
+        return largest
+
+    def move(self, place: TopicPartition, offset: int) -> None:
+        """Move the position of a partition in all tables, without rows."""
+        for lake in self._lakes:
+            if moves := self._moves(lake, {place: offset}):
+                self._commit(lake, Change(lake.table), moves)
+
+    def _shares(self, records: Sequence[ConsumerRecord]) -> list[tuple[list[str], list[ConsumerRecord]]]:
+        """Divide tables into those that lack the same records; the one with ``record`` comes last.
+
+        All lack all of them, but after a kill.
+        """
+        first: dict[TopicPartition, int] = {}
+        for record in records:
+            first.setdefault(record.topic_partition, record.offset)
+        shares: dict[tuple[tuple[TopicPartition, int], ...], list[str]] = {}
+        for lake in self._lakes:
+            ahead = tuple(
+                (place, at)
+                for place, offset in sorted(first.items())
+                if (at := lake.positions.get(place, 0)) > offset and place in lake.places
+            )
+            shares.setdefault(ahead, []).append(lake.table.name)
+        found = [
+            (names, [item for item in records if item.offset >= dict(ahead).get(item.topic_partition, 0)])
+            for ahead, names in shares.items()
+        ]
+        return sorted(found, key=lambda share: RECORD.name in share[0])
+
+    def _moves(self, lake: LakeTable, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        return {
+            place: end for place, end in ends.items() if place in lake.places and end > lake.positions.get(place, -1)
+        }
+
+    def _commit(self, lake: LakeTable, change: Change, moves: Mapping[TopicPartition, int]) -> None:
+        """Commit to a table, unless that is done. Raises OtherWriter where its positions are not what they were."""
+        if self._uncertain:  # the last attempt failed with an unknown result
+            newest = lake.newest()
+            if newest.positions != lake.positions:
+                if newest.positions != {**lake.positions, **moves}:
+                    raise self._other(lake)
+                lake.positions = newest.positions
+                moves = {}
+            lake.delta = newest.delta
+        if lake.table == RECORD:
+            self._delete_from_gone(change)
+        while moves:
+            log.debug("commit", table=lake.table.name, rows=len(change.rows))
+            try:
+                lake.commit(change.ids, change.rows, moves, self._topics)
+            except StoreAway:
+                self._uncertain = True
+                raise
+            except Conflict:
+                newest = lake.newest()
+                if newest.positions != lake.positions or not newest.is_current:
+                    raise self._other(lake) from None
+                lake.delta = newest.delta  # compaction came between, which changes no rows
+                continue
+            log.debug("committed", table=lake.table.name, rows=len(change.rows))
+            break
+
+    def _other(self, lake: LakeTable) -> OtherWriter:
+        return OtherWriter(
+            f"{self._where}: another process has moved the positions of table {lake.table.name}: only one `fhirline "
+            "tables` may keep the same tables. Nothing was written; end the other one, or this one"
+        )
+
+    def _add_outcomes_of_erased(self, batch: Batch) -> None:
+        """Add the OperationOutcomes of the events whose Provenances are tombstones to what is deleted."""
+        removed = [] if self._catalog.without_identities else batch.removed.get("Provenance", [])
+        record = next((lake for lake in self._lakes if lake.table == RECORD), None)
+        if not removed or record is None:
+            return
+        ids = outcomes_of_erased(record, removed)
+        for change in batch.changes.values():
+            if change.table in self._catalog.built_in:
+                _add(change, [f"{OUTCOMES}/{id}" for id in ids])
+        for source in self._catalog.of_type(OUTCOMES):
+            change = batch.changes.setdefault(source.table.name, Change(source.table))
+            _add(change, ids)
+
+    def _delete_from_gone(self, change: Change) -> None:
+        """Delete the rows of erased resources from tables that get no rows any more, before ``record`` loses them."""
+        living = {row[0] for row in change.rows}
+        erased = [key.partition("/")[2] for key in change.ids if key not in living]
+        for delta in self._gone if erased else ():
+            delete_rows(delta, erased)
+
+
+def _add(change: Change, ids: Iterable[str]) -> None:
+    """Add ids to what is deleted: each once, since Delta's merge knows one cause for a row to go."""
+    known = set(change.ids)
+    change.ids += [id for id in ids if id not in known]
+
+
+def outcomes_of_erased(record: LakeTable, provenances: Iterable[str]) -> list[str]:
+    """Return the ids of the OperationOutcomes of the events that have these Provenances."""
+    keys = ", ".join(literal(f"Provenance/{id}") for id in provenances)
+    with errors(RECORD.name):
+        found = pa.table(
+            QueryBuilder()
+            .register("record", record.delta)
+            .execute(
+                "select o.resource_id from record o join record p "
+                "on p.event_key = o.event_key and p.vendor = o.vendor and p.tenant = o.tenant "
+                f"where o.resource_type = '{OUTCOMES}' and p.record_key in ({keys})"
+            )
+        )
+    return [*dict.fromkeys(found.column(0).to_pylist())]
