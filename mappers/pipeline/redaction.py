@@ -49,8 +49,11 @@ def _text_finder() -> Callable[[str | bytes], bool]:
 
 @cache
 def _source_finder() -> Callable[[str | bytes], bool]:
-    """Return the finder of JSON in which a text may have a secret. A quote in a text is escaped."""
-    return finder(rf"\\|{MARK}|{named_pattern()}")
+    """Return the finder of JSON in which a text may have a secret: the name of one, but for a key that is such a name.
+
+    A quote in a text is escaped; behind a key is a colon, which is behind no other text.
+    """
+    return finder(rf'\\|{MARK}|{named_pattern()}[^"]*"[ \t\r\n]*(?:[^: \t\r\n]|$)')
 
 
 def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
