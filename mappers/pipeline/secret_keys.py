@@ -106,12 +106,17 @@ _cached: Callable[[str], Treatment] = lru_cache(maxsize=4096)(_treatment)
 def _has_words_of_a_secret(key: str) -> bool:
     """Return whether a longer key has the words of a key of ``redacted_within`` in a row."""
     names, most = redacted_within()
-    words = [word.lower() for word in _WORD.findall(key if key.isascii() else unicodedata.normalize("NFKD", key))]
+    words = words_of(key)
     return any(
         "".join(words[start : start + number]) in names
         for number in range(1, most + 1)
         for start in range(len(words) - number + 1)
     )
+
+
+def words_of(key: str) -> list[str]:
+    """Return the words of a key in snake_case or camelCase, in lower case."""
+    return [word.lower() for word in _WORD.findall(key if key.isascii() else unicodedata.normalize("NFKD", key))]
 
 
 def _parts(key: str) -> tuple[str, ...]:
