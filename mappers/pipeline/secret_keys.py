@@ -20,7 +20,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 """A word of a key in snake_case or camelCase."""
 
 _NOT_ALPHANUMERIC = {code: None for code in range(128) if not chr(code).isalnum()}
-_LOOK_ALIKES = str.maketrans(
+LOOK_ALIKES = str.maketrans(
     "\u0430\u0441\u0501\u0435\u04bb\u0456\u0458\u043a\u04cf\u043c\u043e\u0440\u051b\u0455\u0442\u0443\u0445"
     "\u03b1\u03b5\u03b9\u03ba\u03bf\u03c1\u03c4\u03c5\u03c7\u03c3\u0131\u0261",
     "acdehijklmopqstyxaeikoptuxsig",
@@ -51,7 +51,7 @@ def comparable(key: str) -> str:
 def _folded(key: str) -> str:
     """Return a key with its Latin letters and those that look like them in their plain form, where it is lower case."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", key).casefold())
-    return plain.translate(_LOOK_ALIKES)
+    return plain.translate(LOOK_ALIKES)
 
 
 @cache

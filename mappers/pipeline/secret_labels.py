@@ -157,17 +157,18 @@ def stem_pattern() -> str:
 
     Where case is ignored, i, ı and İ are one letter for Python, but not for `finder`.
     """
-    return _any_of(_stems())
+    return any_of(_stems())
 
 
 def named_pattern() -> str:
     """Return a pattern (of `finder`) of what is in JSON whose texts name a secret: a stem, or a whole key of words."""
     words = [[word.lower() for word in _WORD.findall(name)] for name in secrets().redacted]
     joined = {sign.join(name) for name in words if len(name) > 1 for sign in ("", "_", "-", " ")}
-    return _any_of((*_stems(), *sorted(joined)))
+    return any_of((*_stems(), *sorted(joined)))
 
 
-def _any_of(names: Iterable[str]) -> str:
+def any_of(names: Iterable[str]) -> str:
+    """Return a pattern, for Python and for `finder`, of any of some names, whatever their case."""
     return rf"(?i:{'|'.join(re.escape(name).replace('i', '[iıİ]') for name in names)})"
 
 

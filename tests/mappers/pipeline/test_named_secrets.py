@@ -186,6 +186,9 @@ def test_a_named_credential_is_withheld(body: Any) -> None:
         b64encode(f"Bearer {TOKEN}".encode()).decode(),
         quote(json.dumps({"password": TOKEN})),
         quote(quote(json.dumps({"access_token": TOKEN}))),
+        quote(f"password: {TOKEN}"),
+        f"pass&#119;ord: {TOKEN}",
+        f"machine api.example.org login jane password {TOKEN}",
         urlencode({"payload": json.dumps({"access_token": TOKEN})}),
         f'Content-Disposition: form-data; name="password"\r\n\r\n{TOKEN}',
     ],
@@ -228,6 +231,7 @@ def test_clinical_words_are_not_withheld(body: Any) -> None:
             "&lt;pass_code&gt;",
         ),
         *("password is ", "password a='1' ", 'password"\n', "%22password", "PHBh", "كلمة المرور ", "pass code is "),
+        *("[dispense]\n", "=3D pass_code", "cGFzc19jb2RlPTU1Mjg= ", "pass code 1 ", "password 1 ", "a&#119;%20"),
     ],
 )
 def test_a_long_text_is_redacted_in_linear_time(unit: str) -> None:
