@@ -11,7 +11,7 @@ install = $(PYTHON) -m venv $(VENV) && \
 # The tests start Python hundreds of times: its bytecode is kept, also where the environment says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo dev check laws test test-long crash soak bench audit lint lock clean
+.PHONY: help demo dev check laws test test-long crash soak kills bench audit lint lock clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -39,6 +39,9 @@ crash: $(VENV)/dev.installed ## never losing, the long form: EVENTS=20000 KILLS=
 
 soak: $(VENV)/dev.installed ## one worker under a long load, on Linux: EVENTS=1000000 SEED=1
 	@CRASH_SOAK=$(or $(EVENTS),1000000) CRASH_SEED=$(SEED) $(BIN)/pytest -m long tests/crash/test_soak.py
+
+kills: $(VENV)/dev.installed ## brokers, workers, enrichment and gateway killed and paused on three brokers: MINUTES=25 SEED=1
+	@CRASH_MINUTES=$(or $(MINUTES),25) CRASH_SEED=$(SEED) $(BIN)/pytest -m long tests/crash/test_together.py
 
 audit: $(VENV)/dev.installed ## known vulnerabilities of what an installation gets; AUDIT="-s osv --osv-url URL" asks another database
 	@$(BIN)/pip-audit $(AUDIT) --requirement requirements/runtime.lock --require-hashes --disable-pip --strict --progress-spinner off

@@ -64,7 +64,8 @@ class Withheld(BaseModel):
     """The rule for withholding leaves, by key (``exact``, ``contains``) or by value (``value_contains``).
 
     ``exact_if_opaque``: keys of which the value must be opaque too. ``parameters``: names that make an address with
-    such a parameter a credential.
+    such a parameter a credential. ``passwords`` and ``labels``: names in a text behind which is a credential.
+    ``tokens``: how providers' tokens begin, and the least number of characters that follow.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,6 +74,9 @@ class Withheld(BaseModel):
     exact_if_opaque: frozenset[str] = frozenset()
     parameters: frozenset[str] = frozenset()
     value_contains: tuple[str, ...]
+    passwords: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    tokens: dict[str, int] = {}
 
 
 class Secrets(Table):

@@ -7,6 +7,7 @@ from operator import is_not
 from typing import Any
 
 from fhirline.mappers.pipeline.finder import finder
+from fhirline.mappers.pipeline.secret_encodings import encoded_pattern, without_encoded
 from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, comparable, table_names, treatment
 from fhirline.mappers.pipeline.secret_labels import (
     is_pair,
@@ -44,13 +45,16 @@ def redact(value: Any, source: bytes | None = None) -> Any:
 @cache
 def _text_finder() -> Callable[[str | bytes], bool]:
     """Return the finder of texts that may have a secret."""
-    return finder(f'"|{MARK}|{stem_pattern()}')
+    return finder(f'"|{MARK}|{stem_pattern()}|{encoded_pattern()}')
 
 
 @cache
 def _source_finder() -> Callable[[str | bytes], bool]:
-    """Return the finder of JSON in which a text may have a secret. A quote in a text is escaped."""
-    return finder(rf"\\|{MARK}|{named_pattern()}")
+    """Return the finder of JSON in which a text may have a secret: the name of one, but for a key that is such a name.
+
+    A quote in a text is escaped; behind a key is a colon, which is behind no other text.
+    """
+    return finder(rf'\\|{MARK}|{encoded_pattern()}|{named_pattern()}[^"]*"[ \t\r\n]*(?:[^: \t\r\n]|$)')
 
 
 def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
@@ -126,6 +130,8 @@ def _without_column(rows: Any, column: int) -> list[Any]:
 def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
     if not _text_finder()(text):
         return text
+    if room > 1:
+        text = without_encoded(text, lambda inner: _redacted_leaf(inner, below, room - 1) != inner)
     return without_labelled(redacted_text(text, below, room, _redacted) if has_mark(text) else text)
 
 

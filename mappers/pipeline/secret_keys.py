@@ -20,7 +20,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 """A word of a key in snake_case or camelCase."""
 
 _NOT_ALPHANUMERIC = {code: None for code in range(128) if not chr(code).isalnum()}
-_LOOK_ALIKES = str.maketrans(
+LOOK_ALIKES = str.maketrans(
     "\u0430\u0441\u0501\u0435\u04bb\u0456\u0458\u043a\u04cf\u043c\u043e\u0440\u051b\u0455\u0442\u0443\u0445"
     "\u03b1\u03b5\u03b9\u03ba\u03bf\u03c1\u03c4\u03c5\u03c7\u03c3\u0131\u0261",
     "acdehijklmopqstyxaeikoptuxsig",
@@ -51,7 +51,7 @@ def comparable(key: str) -> str:
 def _folded(key: str) -> str:
     """Return a key with its Latin letters and those that look like them in their plain form, where it is lower case."""
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", key).casefold())
-    return plain.translate(_LOOK_ALIKES)
+    return plain.translate(LOOK_ALIKES)
 
 
 @cache
@@ -106,12 +106,17 @@ _cached: Callable[[str], Treatment] = lru_cache(maxsize=4096)(_treatment)
 def _has_words_of_a_secret(key: str) -> bool:
     """Return whether a longer key has the words of a key of ``redacted_within`` in a row."""
     names, most = redacted_within()
-    words = [word.lower() for word in _WORD.findall(key if key.isascii() else unicodedata.normalize("NFKD", key))]
+    words = words_of(key)
     return any(
         "".join(words[start : start + number]) in names
         for number in range(1, most + 1)
         for start in range(len(words) - number + 1)
     )
+
+
+def words_of(key: str) -> list[str]:
+    """Return the words of a key in snake_case or camelCase, in lower case."""
+    return [word.lower() for word in _WORD.findall(key if key.isascii() else unicodedata.normalize("NFKD", key))]
 
 
 def _parts(key: str) -> tuple[str, ...]:

@@ -37,11 +37,15 @@ _ROWS = frozenset(_cased(("rows", "values", "data", "records", "items", "lines")
 _CELL = re.compile(r"(?:^|(?<=[,;|\t]))[^,;|\t]{1,100}(?=[,;|\t])|(?<=[,;|\t])[^,;|\t]{1,100}$")
 _NAME = re.compile(r"[^:=>,;\n]{1,60}")
 _BETWEEN = r"(?:[^\S\n]|[_.\-]|&#0*95;|%5f)?"
+_EMPHASIS = r"(?:\*{1,3}|_{2}|</[a-z]{1,10}>)"
 _TO_VALUE = (
-    r"""(?:["'\]]?\s{0,4}(?:[:：]\s{0,4}[=:]?|=>?|->|→|،|,)|\t|(?:>|&gt;)(?:<!\[CDATA\[)?"""
-    r"""|["']?;s:\d{1,6}:|["'][^\r\n]{0,100}(?:\r?\n){2}|\s{1,4}(?:is|es|é|est|ist|lautet|هو|هي)\s)"""
-    r"""(?![\s"'(\[]{0,4}redacted\])[\s"'(\[]{0,4}"""
+    rf"""(?:(?:["'\]]|{_EMPHASIS})?\s{{0,4}}(?:[:：]\s{{0,4}}[=:]?|=>?|->|→|،|,)|\t|(?:>|&gt;)(?:<!\[CDATA\[)?"""
+    r"""|["']?;s:\d{1,6}:|["'][^\r\n]{0,100}(?:\r?\n){2}|\s{1,4}(?:is|es|é|est|ist|lautet|هو|هي)\s"""
+    r"""|["']?,?\s{1,9}["']?(?:value|val|content|text)["']?\s{0,4}[:=])"""
+    rf"""(?![\s"'(\[]{{0,4}}redacted\])[\s"'(\[]{{0,4}}(?:{_EMPHASIS}[\s"'(\[]{{0,4}})?"""
 )
+_SPACE_TO_VALUE = r"""(?:(?:\s{1,4}\.)?\s{1,4}["'(]?|/)"""
+"""Pattern of white space, or a slash, between a name and its value. The value must have a digit then."""
 
 
 def labelled_values(value: Mapping[str, Any], names_secret: Callable[[str], bool] | None = None) -> tuple[str, ...]:
@@ -127,14 +131,18 @@ def _known_label(name: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _label() -> re.Pattern[str]:
-    """Return the pattern of a label and of the value behind it: one word that has a digit, or is long."""
+    """Return the pattern of a label and of the value behind it: one word that has a digit, or is long.
+
+    The label is the first group.
+    """
     names = []
     for name in secrets().redacted_within:
         words = [re.escape(word) for word in name.split("_")]
         names.append(_BETWEEN.join(words))
     return re.compile(
-        rf"(?i:(?<![a-z])((?:{'|'.join(names)})s?{_TO_VALUE}))"
-        r"""((?=[^\s"'<>,;]{0,200}\d|[^\s"'<>,;]{12})[^\s"'<>,;]+)"""
+        rf"((?i:(?<![a-z])(?:{'|'.join(names)})s?)"
+        rf"""(?:(?i:{_TO_VALUE})(?=[^\s"'<>,;]{{0,200}}\d|[^\s"'<>,;]{{12}})"""
+        rf"""|{_SPACE_TO_VALUE}(?=[^\s"'<>,;]{{0,200}}\d)(?=[^\s"'<>,;]{{4}})))[^\s"'<>,;]+"""
     )
 
 
@@ -149,17 +157,18 @@ def stem_pattern() -> str:
 
     Where case is ignored, i, ı and İ are one letter for Python, but not for `finder`.
     """
-    return _any_of(_stems())
+    return any_of(_stems())
 
 
 def named_pattern() -> str:
     """Return a pattern (of `finder`) of what is in JSON whose texts name a secret: a stem, or a whole key of words."""
     words = [[word.lower() for word in _WORD.findall(name)] for name in secrets().redacted]
     joined = {sign.join(name) for name in words if len(name) > 1 for sign in ("", "_", "-", " ")}
-    return _any_of((*_stems(), *sorted(joined)))
+    return any_of((*_stems(), *sorted(joined)))
 
 
-def _any_of(names: Iterable[str]) -> str:
+def any_of(names: Iterable[str]) -> str:
+    """Return a pattern, for Python and for `finder`, of any of some names, whatever their case."""
     return rf"(?i:{'|'.join(re.escape(name).replace('i', '[iıİ]') for name in names)})"
 
 

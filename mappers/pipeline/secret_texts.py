@@ -3,13 +3,13 @@
 import html
 import json
 import re
-from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 import orjson
 
+from fhirline.mappers.pipeline.secret_encodings import decoded as decoded_word
 from fhirline.mappers.pipeline.secret_keys import comparable, redacted_below, redacted_names, treatment
 from fhirline.mappers.pipeline.secret_markup import markup_redacted
 
@@ -39,6 +39,11 @@ _BASE64 = re.compile(rf"(?<![A-Za-z0-9+/_-])(?:{_BASE64_START}|{_MARKUP_START})[
 _SHORTEST_BASE64 = 16
 _MOST_BASE64 = 1_000
 """Words in base64 of one text that are looked into one by one."""
+_QUOTED_PRINTABLE = re.compile(r"=(?:3D|3A|22|7B|5F|0A|\r?\n)")
+"""Signs of quoted-printable: an encoded sign that stands between a name and its value, or a soft line break."""
+_QUOTED_SIGN = re.compile(r"=([0-9A-F]{2})|=\r?\n")
+_SECTION = re.compile(r"^[ \t]*\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?![ \t]*\[).*\n?)*)", re.MULTILINE)
+_SETTING = re.compile(r"(=[ \t]*)(\S.*)")
 _ESCAPED = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 
 
@@ -79,7 +84,11 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
         return text
     if room <= 0 or any(map(_fragment_key, set(_QUOTED_KEY.findall(_unescaped(text))))):
         return REDACTED
-    new = _pairs_redacted(markup_redacted(text, below), below)
+    if _QUOTED_PRINTABLE.search(text):
+        plain = _without_quoted_printable(text)
+        left = room - _DECODING
+        return text if left > 0 and redact(plain, below, left) == plain else REDACTED
+    new = _pairs_redacted(_sections_redacted(markup_redacted(text, below), below), below)
     # Both at once: one after the other in each order is two ways a level, which doubles the work with each.
     decoded = unquote_plus(new) if "%" in new else new
     decoded = html.unescape(decoded) if "&" in decoded else decoded
@@ -93,20 +102,13 @@ def _base64_redacted(text: str, below: frozenset[str], room: int, redact: Redact
     words = set(_BASE64.findall(text))
     if not words:
         return text
-    decoded = {word: _from_base64(word) for word in words}
+    decoded = {word: decoded_word(word) for word in words}
     together = "\n".join(decoded.values())
     if not _names_secret(together, below) and not _BASE64.search(together):
         return text
     many = len(decoded) > _MOST_BASE64
     secret = {word for word, inner in decoded.items() if many or redacted_text(inner, below, room, redact) != inner}
     return _BASE64.sub(lambda found: REDACTED if found[0] in secret else found[0], text) if secret else text
-
-
-def _from_base64(word: str) -> str:
-    """Decode a word in base64, one that was cut off as far as it goes."""
-    encoded = "".join(word.split()).rstrip("=").replace("+", "-").replace("/", "_")
-    encoded = encoded[: len(encoded) - (len(encoded) % 4 == 1)]
-    return urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "replace")
 
 
 def depth(value: Any) -> int:
@@ -149,12 +151,32 @@ def _names_secret(text: str, below: frozenset[str]) -> bool:
     """Return whether a text has the name of a redacted key, or of the parent of one, however it is encoded."""
     plain = text
     for _ in range(4):
-        decoded = _unescaped(html.unescape(unquote(plain)))
+        decoded = _unescaped(html.unescape(unquote(_without_quoted_printable(plain))))
         if decoded == plain:
             break
         plain = decoded
     names = comparable(plain)
     return any(name in names for name in (*redacted_names(), *redacted_below(), *below))
+
+
+def _without_quoted_printable(text: str) -> str:
+    """Decode the signs of a text in quoted-printable, which mail has."""
+    if not _QUOTED_PRINTABLE.search(text):
+        return text
+    return _QUOTED_SIGN.sub(lambda found: chr(int(found[1], 16)) if found[1] else "", text)
+
+
+def _sections_redacted(text: str, below: frozenset[str]) -> str:
+    """Redact the values of each section that is named like a secret, in the form of INI and TOML files."""
+
+    def replaced(found: re.Match[str]) -> str:
+        name = treatment(found[1].strip(" \t\"'"))
+        if not (name.redacted or name.names & below):
+            return found[0]
+        head = found[0][: len(found[0]) - len(found[2])]
+        return head + _SETTING.sub(rf"\1{REDACTED}", found[2])
+
+    return _SECTION.sub(replaced, text) if "[" in text else text
 
 
 def _unescaped(text: str) -> str:

@@ -5,6 +5,7 @@ They stay in the raw event, and are withheld from everything that is made of it.
 
 import html
 import re
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -15,100 +16,78 @@ import orjson
 from fhirline.config.tables import secrets
 from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.finder import finder
-from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, comparable, secret_if_opaque, secret_key
-from fhirline.mappers.pipeline.secret_labels import labelled_values, named_columns
+from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, LOOK_ALIKES, comparable, secret_if_opaque, secret_key
+from fhirline.mappers.pipeline.secret_labels import any_of, labelled_values, named_columns
 from fhirline.mappers.pipeline.secret_texts import REDACTED
 
-_PASSWORD_MARKS = (
-    *("assw", "ASSW", "assphrase", "asscode", "ontrase", "enha", "ennwort", "de passe", "achtwoord"),
-    *("密", "パスワード", "арол", "ifre"),
-)
-_LABEL_MARKS = (*_PASSWORD_MARKS, *("key", "Key", "KEY", "ecret", "oken", "OTP"))
-_PASSWORDS = (
-    r"pass(?:word|wort|wd|phrase|code)|contrase(?:ñ|n\u0303?)a|senha|kennwort|mot de passe|wachtwoord"
-    r"|密码|密碼|パスワード|пароль|şifre"
-)
 _ATTRIBUTES = r"""(?:\s{1,4}[\w:.-]{1,40}=["'][^<>"'\n]{0,100}["']){0,5}\s{0,4}"""
 _TO_VALUE = (
     r"""(?:["'\]]?\s{0,4}(?:[:=：]\s{0,4}[=:]?|=>|->|→)\s{0,4}"""
     rf"""|{_ATTRIBUTES}>\s{{0,4}}(?:<!\[CDATA\[)?|["']\s{{1,4}}[Vv]alue\s{{0,4}}=\s{{0,4}}|["']\s{{0,4}}(?:\r?\n){{2}})"""
 )
 """Pattern between the name of a secret and the secret: a colon, the end of a tag, an attribute, a form's part."""
+_IS = "(?:is|es|é|est|ist|lautet|هي|هو|-)"
 _VALUE = r"""["']?(?=\S{0,200}\d)[^\s"'<>,;،]{4,}"""
 
-_FORMS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
-    (
-        ("earer", "EARER", "oken", "OKEN"),
-        re.compile(
-            r"(?i:\b(?:authorization\s{0,4}[:=]\s{0,4})?"
-            r"\b(?:bearer|token)\s{1,4}(?:(?=\S*[0-9])[a-z0-9._~+/=-]{16,}|[a-z0-9._~+/=-]{32,}))"
+
+def _labels(names: Iterable[str]) -> str:
+    """Return a pattern, for Python and for `finder`, of names in the table: a space may be another sign, or none."""
+    return any_of(names).replace(r"\ ", r"[\s_-]{0,4}")
+
+
+@cache
+def _forms() -> tuple[tuple[Callable[[str | bytes], bool], re.Pattern[str]], ...]:
+    """Return the forms of credentials: a finder of what is in every such credential, and its pattern."""
+    return tuple((finder(hint), re.compile(form)) for hint, form in _form_patterns())
+
+
+def _form_patterns() -> Iterator[tuple[str, str]]:
+    rule = secrets().withheld
+    passwords, labels = _labels(rule.passwords), _labels(rule.labels)
+    yield (
+        "(?i:bearer|token)",
+        r"(?i:\b(?:authorization\s{0,4}[:=]\s{0,4})?"
+        r"\b(?:bearer|token)(?:\s{1,4}|:)(?:(?=\S*[0-9])[a-z0-9._~+/=-]{16,}|[a-z0-9._~+/=-]{32,}))",
+    )
+    yield (
+        "(?i:authoriz)",
+        r"(?i:\bauthorization\s{0,4}[:=]\s{0,4}"
+        r"(?:bearer|basic|digest|token|apikey|negotiate|ntlm|hawk|bot|key|aws4-hmac-sha256)\s{1,4}\S+)",
+    )
+    yield "asic ", r"\b[Bb]asic\s{1,4}(?=\S*[0-9=])(?=\S*[A-Z])[A-Za-z0-9+/]{12,}={0,2}"
+    yield "eyJ", r"\beyJ[A-Za-z0-9_-]{8,}[A-Za-z0-9_.=-]*"  # JSON in base64: a JWT, or its header
+    key = r"[A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+    yield "-----BEGIN ", rf"-----BEGIN {key}(?:[^-]*-----END {key})?"
+    yield "A(?:KIA|SIA)", r"\bA(?:KIA|SIA)[A-Z0-9]{16}\b"
+    yield (
+        "|".join(map(re.escape, rule.tokens)),
+        "|".join(
+            rf"(?<![A-Za-z0-9]){re.escape(start)}(?=\S{{0,200}}\d)[\w.~+/-]{{{least},}}={{0,2}}"
+            for start, least in rule.tokens.items()
         ),
-    ),
-    (
-        ("uthoriz", "UTHORIZ"),
-        re.compile(r"(?i:\bauthorization\s{0,4}[:=]\s{0,4}(?:bearer|basic|digest|token|apikey)\s{1,4}\S+)"),
-    ),
-    (("asic ",), re.compile(r"\b[Bb]asic\s{1,4}(?=\S*[0-9=])(?=\S*[A-Z])[A-Za-z0-9+/]{12,}={0,2}")),
-    (("eyJ",), re.compile(r"\beyJ[A-Za-z0-9_-]{8,}[A-Za-z0-9_.=-]*")),  # JSON in base64: a JWT, or its header
-    (
-        ("-----BEGIN ",),
-        re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^-]*-----END [A-Z ]{0,40}PRIVATE KEY-----)?"),
-    ),
-    (
-        (
-            "ghp_",
-            "gho_",
-            "ghu_",
-            "ghs_",
-            "ghr_",
-            "github_pat_",
-            "glpat-",
-            "xox",
-            "AKIA",
-            "ASIA",
-            "_live_",
-            "AIza",
-            "SG.",
-        ),
-        re.compile(
-            r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|glpat-[\w-]{20,}|xox[abeoprs]-[\w-]{10,}"
-            r"|A(?:KIA|SIA)[A-Z0-9]{16}\b|[rs]k_live_\w{10,}|AIza[\w-]{30,}|SG\.[\w-]{16,}\.[\w-]{16,})"
-        ),
-    ),
-    (
-        ("ookie:", "OOKIE:", "ookie :"),
-        re.compile(r"(?i:\b(?:set-)?cookie\s{0,4}:\s{0,4}[^\s=;]{1,100}=[^\s;]+(?:;\s?[\w-]{1,40}(?:=[^\s;]+)?)*)"),
-    ),
-    (
-        _LABEL_MARKS,
-        re.compile(
-            rf"(?<![A-Za-z])(?:(?i:(?:x[ _-])?(?:{_PASSWORDS}"
-            r"|(?:api|access|account|secret|private|session)[ _-]?key|(?:client[ _-]?)?secret"
-            r"|(?:(?:access|refresh|auth|session|id|csrf)[ _-]?)?token))|OTP)"
-            rf"{_TO_VALUE}{_VALUE}"
-        ),
-    ),
-    (
-        (*_PASSWORD_MARKS, "oken"),
-        re.compile(rf"(?<![A-Za-z])(?i:{_PASSWORDS}|token)\s{{1,4}}(?:is|es|é|est|ist|lautet|-)\s{{1,4}}{_VALUE}"),
-    ),
-    (
-        ("كلمة", "رمز"),
-        re.compile(
-            r"(?:كلمة\s{1,4}(?:ال)?(?:مرور|سر)|(?:ال)?رمز\s{1,4}(?:ال)?(?:دخول|سري|مرور))(?:\s{1,4}(?:هي|هو))?"
-            rf"(?:{_TO_VALUE}|\s{{1,4}}){_VALUE}"
-        ),
-    ),
-    (("ZXlK", "QmVhcmVyI", "QmFzaWMg"), re.compile(r"\b(?:ZXlK|QmVhcmVyI|QmFzaWMg)[A-Za-z0-9+/_-]{12,}={0,2}")),
-)
-"""Forms of credentials, each with texts of which one is in every such credential."""
+    )
+    yield (
+        "(?i:ookie ?:)",
+        r"(?i:\b(?:set-)?cookie\s{0,4}:\s{0,4}[^\s=;]{1,100}=[^\s;]+(?:;\s?[\w-]{1,40}(?:=[^\s;]+)?)*)",
+    )
+    yield (
+        rf"{passwords}|{labels}|OTP",
+        rf"(?<![A-Za-z])(?:(?i:(?:x[ _-])?(?:{passwords}|{labels}))|OTP){_TO_VALUE}{_VALUE}",
+    )
+    yield (
+        rf"{passwords}|(?i:token)",
+        rf"(?<![A-Za-z])(?i:{passwords}\s{{1,4}}(?:{_IS}\s{{1,4}})?|token\s{{1,4}}{_IS}\s{{1,4}}){_VALUE}",
+    )
+    yield "ZXlK|QmVhcmVyI|QmFzaWMg", r"\b(?:ZXlK|QmVhcmVyI|QmFzaWMg)[A-Za-z0-9+/_-]{12,}={0,2}"
+
 
 _DISGUISED = {
+    **LOOK_ALIKES,
     **dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)),
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
 }
-"""Signs that nobody sees, and full-width letters and signs, as their plain form."""
-_DISGUISE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff\uff01-\uff5e]")
+"""Signs that nobody sees, full-width letters and signs, and letters of other scripts in a word, as their plain form."""
+_DISGUISE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff\uff01-\uff5e]|[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]")
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
 _ADDRESS = re.compile(r"[^\s\"'<>]+")
@@ -124,12 +103,12 @@ _QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
 _SHORTEST = 8
 """Characters of the shortest key that is looked at for a credential: ``//u@host``."""
 
-_MARKS = (
-    *("ookie", "OOKIE", "uth", "UTH", *map(chr, (0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0xFF1A))),
-    *(mark for marks, _ in _FORMS for mark in marks),
-)
-_may_have_credential = finder("|".join(["[=%]", "//.*@", "@.*//", *map(re.escape, _MARKS)]))
-"""A text or document without any of these has no credential."""
+
+@cache
+def _credential_finder() -> Callable[[str | bytes], bool]:
+    """Return a finder: a text or document without a match has no credential."""
+    hints = [hint for hint, _ in _form_patterns()]
+    return finder("|".join([r"[=%]|&#|//.*@|@.*//|(?i:ookie|uth)|\x{ff1a}", _DISGUISE.pattern, *hints]))
 
 
 def without_credentials(text: str) -> str:
@@ -147,10 +126,10 @@ def without_credentials(text: str) -> str:
     if not text.isascii() and _DISGUISE.search(text) and has_credential(plain := text.translate(_DISGUISED)):
         return without_credentials(plain)
     new = text
-    for marks, form in _FORMS:
-        if any([mark in new for mark in marks]):  # noqa: C419  # half the time of a generator
+    for may_match, form in _forms():
+        if may_match(new):
             new = form.sub(REDACTED, new)
-    if "%" in new and _encoded_credential(new):
+    if ("%" in new or "&#" in new) and _encoded_credential(new):
         return REDACTED
     if "=" in new or "@" in new or "%" in new:
         new = _ADDRESS.sub(lambda found: REDACTED if _signed(found[0]) else found[0], new)
@@ -158,12 +137,12 @@ def without_credentials(text: str) -> str:
 
 
 def _encoded_credential(text: str) -> bool:
-    """Return whether a text is JSON with a key that is withheld, encoded once or more for an address or a form."""
+    """Return whether a text has a credential, or JSON with a key that is withheld, in percent or HTML encoding."""
     for _ in range(4):
-        if (decoded := unquote_plus(text)) == text:
+        if (decoded := unquote_plus(html.unescape(text))) == text:
             return False
         text = decoded
-        if _names_withheld(text):
+        if _names_withheld(text) or any(may_match(text) and form.search(text) for may_match, form in _forms()):
             return True
     return False
 
@@ -207,7 +186,7 @@ def withhold(body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     >>> withhold({"links": {"https://a@example.org/1": "mine", "https://b@example.org/2": "yours"}})
     ({'links': {'[redacted]': 'mine', '[redacted] 2': 'yours'}}, ('/links/[redacted]', '/links/[redacted] 2'))
     """
-    if not _may_have_credential(orjson.dumps(body, default=str)):
+    if not _credential_finder()(orjson.dumps(body, default=str)):
         return body, ()
     new = _withheld(body)
     if new is body:

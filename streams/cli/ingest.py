@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from fhirline.streams.step1_receive.routes import Route
 
 STANDARD_INPUT = "-"
+OVER_LINES = (
+    "most lines were rejected. A body is one line: write one that is over several lines anew, with jq -c . FILE"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -97,6 +100,8 @@ def ingest(
     )
     if failure:
         raise CommandFailed("ingest", *failure)
+    if count.rejected > max(1, 2 * count.taken):
+        print(OVER_LINES, file=sys.stderr)
     if count.rejected:
         raise typer.Exit(INCOMPLETE)
 

@@ -14,7 +14,14 @@ from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
 from fhirline.streams.step4_normalize.map_event import MappedEvent
-from fhirline.topics.declared import CONTRIBUTIONS, canonical_topic, dead_letter_topic, raw_topic
+from fhirline.topics.declared import (
+    CONTRIBUTIONS,
+    ENRICHED,
+    canonical_topic,
+    dead_letter_topic,
+    enriched_topic,
+    raw_topic,
+)
 from tests.support.messages import header_of
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, undisturbed
@@ -60,7 +67,9 @@ def read_all(settings: Settings, topics: Iterable[str]) -> Iterator[Message]:
 
 
 def raw_topics(settings: Settings) -> list[str]:
-    return [raw_topic(vendor) for vendor in load_vendors(settings.vendors_file).names]
+    """Return the topics that are mapped: of webhooks, and of what the enrichment makes of them."""
+    vendors = load_vendors(settings.vendors_file).names
+    return [*map(raw_topic, vendors), *(enriched_topic(vendor) for vendor in vendors if vendor in ENRICHED)]
 
 
 def read_topics(settings: Settings) -> list[str]:

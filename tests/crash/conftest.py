@@ -18,7 +18,7 @@ FIGURES = "figures"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the crash tests a long timeout. Their conditions have limits of their own; this one is for what hangs."""
-    limit = (600 if SIZES.soak else 60 if SIZES.long else 12) * MINUTES
+    limit = (600 if SIZES.soak else 60 + SIZES.minutes if SIZES.minutes else 60 if SIZES.long else 12) * MINUTES
     for item in items:
         if "/crash/" in item.path.as_posix():
             item.add_marker(pytest.mark.timeout(limit))

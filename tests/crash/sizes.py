@@ -10,6 +10,8 @@ class Sizes:
     seed: int = int(os.environ.get("CRASH_SEED") or 1)
     soak: int = int(os.environ.get("CRASH_SOAK") or 0)
     """Events of the soak; 0: no soak."""
+    minutes: float = float(os.environ.get("CRASH_MINUTES") or 0)
+    """Minutes of kills and pauses of everything; 0: none."""
 
     @property
     def kills(self) -> int:

@@ -26,8 +26,9 @@ TRACEBACK = 1
 class Worker:
     """A member of the group: a process, which is replaced whenever it ends, until the member is removed."""
 
-    def __init__(self, name: str, group: "Workers") -> None:
+    def __init__(self, name: str, group: "Workers", command: str = "worker") -> None:
         self.name = name
+        self._command = command
         self._group = group
         self._leaving = threading.Event()
         self._changed = threading.Condition()
@@ -38,7 +39,7 @@ class Worker:
 
     def _start(self) -> Process:
         self.starts += 1
-        return Process(self.name, "worker", environment=self._group.environment, echo=self._group.note)
+        return Process(self.name, self._command, environment=self._group.environment, echo=self._group.note)
 
     def _supervise(self) -> None:
         while True:
@@ -129,9 +130,9 @@ class Workers:
         self._count = count
         self._names = 0
 
-    def add(self) -> Worker:
+    def add(self, command: str = "worker") -> Worker:
         self._names += 1
-        self.here.append(worker := Worker(f"worker-{self._names}", self))
+        self.here.append(worker := Worker(f"{command}-{self._names}", self, command))
         return worker
 
     def note(self, line: str) -> None:

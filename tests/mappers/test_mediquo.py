@@ -129,6 +129,21 @@ def test_a_denial_in_a_published_language_is_a_note(words: str, ending: str, kin
 @pytest.mark.parametrize(
     "words",
     [
+        *("No soy alérgica", "Alergias: ninguna", "Que yo sepa no", "No tomo nada", "Sin antecedentes patológicos"),
+        *("N.K.D.A.", "Not that I know of", "Allergies: none", "I don't have any allergies", "Not on any medication"),
+        *("Não tenho", "Não que eu saiba", "Não toma nada", "Sem patologias"),
+        *("Ich habe keine Allergien", "Keine Allergien/Unverträglichkeiten", "Nicht, dass ich wüsste"),
+    ],
+)
+def test_a_patients_own_wording_of_a_denial_is_a_note(words: str) -> None:
+    result = history_of(allergies=[{"id": 1, "name": words}])
+    assert not resources(result, "AllergyIntolerance")
+    assert "denial-text" in {flag.code for flag in result.flags}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
         "Nuss",
         "Nichtsteroidale Antirheumatika",
         "none?",
@@ -140,6 +155,11 @@ def test_a_denial_in_a_published_language_is_a_note(words: str, ending: str, kin
         "keine Angaben",
         "não informado",
         "ninguna salvo penicilina",
+        "RAMC: penicilina",
+        "no soy alérgica, pero el polen",
+        "desconhece alergias",
+        "k.A.",
+        "not that I know of, maybe latex",
         "nenhum problema com penicilina, mas latex",
         "Nonoxynol",
         "sin alergias conocidas excepto látex",

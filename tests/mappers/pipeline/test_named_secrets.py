@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 import orjson
 import pytest
 
+from fhirline.mappers.pipeline import redaction
 from fhirline.mappers.pipeline.redaction import REDACTED, redact
 from fhirline.mappers.pipeline.secret_markup import markup_redacted
 from fhirline.mappers.pipeline.secret_values import has_credential, withhold
@@ -59,6 +60,20 @@ def both_ways(body: Any) -> Any:
         {"note": f"Your pass code is {SECRET}."},
         {"note": f"El pass code es {SECRET}"},
         {"note": f"pass_code：{SECRET}"},
+        {"note": f"Pass code {SECRET}"},
+        {"note": f"Pass code\n{SECRET}"},
+        {"note": f"**Pass code:** {SECRET}"},
+        {"note": f"Pass code: *{SECRET}*"},
+        {"note": f"<b>Pass code:</b> {SECRET}"},
+        {"note": f"- name: pass_code\n  value: {SECRET}\n"},
+        {"note": f'{{:pass_code "{SECRET}"}}'},
+        {"note": f"(pass_code . {SECRET})"},
+        {"note": f"https://example.org/pass_code/{SECRET}/open"},
+        {"note": f"[dispense]\ncode={SECRET}\n"},
+        {"note": f'[[dispense]]\ncode = "{SECRET}"\n[other]\ndose=2'},
+        {"note": f"pass_code=3D {SECRET}"},
+        {"note": f"pass=5Fcode=3A {SECRET}"},
+        {"note": f'=7B"pass_code"=3A"{SECRET}"=7D'},
     ],
     ids=lambda body: next(iter(body))[:12],
 )
@@ -75,6 +90,26 @@ def test_markup_and_padded_json_in_base64(inner: str) -> None:
     assert both_ways({encoded: 1}) == {REDACTED: 1}
 
 
+@pytest.mark.parametrize("inner", [f"pass_code: {SECRET}", f"a=1&passCode={SECRET}", f"Pass Code: {SECRET}", JSON])
+@pytest.mark.parametrize("before", ["", "x", "xy"])
+def test_a_named_secret_in_base64_or_hex(inner: str, before: str) -> None:
+    text = f"{before} {inner}".encode()
+    for encoded in (b64encode(text).decode(), text.hex(), text.hex().upper()):
+        assert both_ways({"file": f"see {encoded}"}) == {"file": f"see {REDACTED}"}
+
+
+def test_an_encoded_document_that_only_names_a_secret_stays() -> None:
+    encoded = b64encode(b"Ask for the pass code at the desk. Scan the QR code 15 minutes before.").decode()
+    assert both_ways({"file": encoded}) == {"file": encoded}
+
+
+def test_a_key_alone_asks_for_no_look_into_texts() -> None:
+    """The source decides whether texts are looked at: a name that is a key does not, one that is a text does."""
+    key, value = (redaction._source_finder()(orjson.dumps(body)) for body in ({"pass_code": "a"}, {"a": ["pass_code"]}))
+    assert not key
+    assert value
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -86,6 +121,9 @@ def test_markup_and_padded_json_in_base64(inner: str) -> None:
         {"note": "<p>Dispense: 20 tablets</p><p>Ask for the pass code at the desk.</p>"},
         {"note": "<table><tr><td>dispense</td><td>20 tablets</td></tr></table>"},
         {"note": "Advice\n1, rest, drink 2000 ml\n2, pass code at the pharmacy"},
+        {"note": "Scan the QR code 15 minutes before. The pass code documentation is at reception."},
+        {"note": "[advice]\nrest=2 days\n[dispense]\nTake 20 tablets: 500 mg"},
+        {"note": "dose=3D\u0020or 20=25 drops; QR code/leaflet"},
         {"a=b & c": 1, "50%": 2, '"quoted"': 3},
     ],
     ids=lambda body: next(iter(body))[:12],
@@ -148,6 +186,9 @@ def test_a_named_credential_is_withheld(body: Any) -> None:
         b64encode(f"Bearer {TOKEN}".encode()).decode(),
         quote(json.dumps({"password": TOKEN})),
         quote(quote(json.dumps({"access_token": TOKEN}))),
+        quote(f"password: {TOKEN}"),
+        f"pass&#119;ord: {TOKEN}",
+        f"machine api.example.org login jane password {TOKEN}",
         urlencode({"payload": json.dumps({"access_token": TOKEN})}),
         f'Content-Disposition: form-data; name="password"\r\n\r\n{TOKEN}',
     ],
@@ -190,6 +231,7 @@ def test_clinical_words_are_not_withheld(body: Any) -> None:
             "&lt;pass_code&gt;",
         ),
         *("password is ", "password a='1' ", 'password"\n', "%22password", "PHBh", "كلمة المرور ", "pass code is "),
+        *("[dispense]\n", "=3D pass_code", "cGFzc19jb2RlPTU1Mjg= ", "pass code 1 ", "password 1 ", "a&#119;%20"),
     ],
 )
 def test_a_long_text_is_redacted_in_linear_time(unit: str) -> None:

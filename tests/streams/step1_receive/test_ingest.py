@@ -100,6 +100,14 @@ def test_a_bad_line_is_reported_and_the_others_are_ingested(broker: EmbeddedBrok
     assert taken == {f"default|survey/bad-{n}".encode() for n in (1, 3, 8, "second")}
 
 
+def test_a_body_over_several_lines_is_reported_as_such(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    body = orjson.dumps(orjson.loads(survey("pretty")), option=orjson.OPT_INDENT_2)
+    (tmp_path / "pretty.json").write_bytes(body)
+    done = ingest(broker, tmp_path, "infermedica", "pretty.json")
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith("most lines were rejected. A body is one line")
+
+
 def test_rejected_lines_can_be_corrected_and_ingested_again(broker: EmbeddedBroker, tmp_path: Path) -> None:
     """The same line twice is the same event twice, so that an ingest can be repeated."""
     options = ("mediquo", "-", "--tenant", "acme", "--received-at", PAST)
