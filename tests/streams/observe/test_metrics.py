@@ -43,7 +43,7 @@ GRAFANA = DOCKER / "grafana"
 OPERATIONS = (
     *("lag-grows", "dead-letters-grow", "a-vendor-changes-its-payload", "codes-without-a-row", "the-gateway-refuses"),
     *("a-practitioner-is-refused", "a-worker-ends", "validators-disagree", "state-grows"),
-    *("patients-are-parked", "the-fhir-server-does-not-answer"),
+    *("patients-are-parked", "the-server-keeps-what-was-erased", "the-fhir-server-does-not-answer"),
 )
 """Headings of docs/operations.md."""
 

@@ -1,6 +1,7 @@
 """A FHIR server: HAPI FHIR JPA R4 on H2, as integrators run it (`Ehr.java` is all there is of our own)."""
 
 import http.client
+import os
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from tests.support.ehr.build import classpath, program
 from tests.support.kafka.apache import HOST, free_ports
 from tests.support.waiting import LIMIT
 
-JVM = ("-Xmx1500m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+JVM = (f"-Xmx{os.environ.get('EHR_MEMORY') or '1500m'}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 WITHOUT = (
     "elasticsearch.ElasticsearchRestClientAutoConfiguration",
     "thymeleaf.ThymeleafAutoConfiguration",
