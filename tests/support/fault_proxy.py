@@ -22,7 +22,8 @@ class FaultProxy:
     """Passes requests on, but for transactions while ``faults`` are left: each takes the next one.
 
     A fault is a status to answer with, without asking the server; ``cut``: the connection is closed after the server
-    has committed; ``hidden-429``: the server is not asked, and a 200 says 429 for each entry; None: no fault.
+    has committed; ``slow``: the same, and there is no answer before the client gives up;
+    ``hidden-429``: the server is not asked, and a 200 says 429 for each entry; None: no fault.
 
     ``accepts`` is asked of each request's header ``Authorization``; what it does not accept is answered with 401.
     ``refused``: end of a path → the status that its requests are answered with. ``token_endpoint`` is named by
@@ -131,6 +132,9 @@ class FaultProxy:
         ) as response:
             content = await response.read()
         self.passed += request.method == "POST" and not path
+        if fault == "slow":
+            self.answered[fault] += 1
+            await self._stopping.wait()
         if fault == "cut":
             self.answered[fault] += 1
             assert request.transport is not None
