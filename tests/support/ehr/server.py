@@ -48,7 +48,9 @@ class EhrServer:
     """One server on a free port of 127.0.0.1; gone, with its data, on exit. Ready in about 25 s, with up to 1 GB.
 
     ``switches`` are those of `Ehr.java`: ``refint``, ``validate``, ``contained``, ``placeholders``, ``external``,
-    ``retry``, ``multidelete`` (true or false) and ``clientid`` ("ALPHANUMERIC" or "ANY"). Its data is in memory and
+    ``retry``, ``multidelete``, ``delete``, ``expunge``, ``history``, ``source`` (true or false), ``clientid``
+    ("ALPHANUMERIC" or "ANY"), ``tags`` ("VERSIONED", "NON_VERSIONED", "INLINE"), ``entries`` (most of a transaction).
+    Its data is in memory and
     goes with the process, unless ``durable``: then `restart` and `kill` with `start` bring it back with all that it
     has answered 2xx to, at the same address::
 
