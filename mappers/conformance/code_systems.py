@@ -105,8 +105,8 @@ def _event_types(deployment: Deployment) -> Iterator[Concept]:
 def time_zones() -> Resource:
     """Make a CodeSystem of the IANA time zones, for a server that has none: it refuses each ``tz-code`` else.
 
-    Its codes are those of the tzdata that fhirline is installed with. It is a fragment, since other releases of the
-    database have other zones, and IANA publishes no CodeSystem.
+    Its codes are all names of the tzdata that fhirline is installed with, and its version is that release. IANA
+    publishes no CodeSystem. HL7's validator looks for the system of a code in complete CodeSystems only.
     """
     title, description = "IANA time zones", f"Names of the IANA time zone database, release {tzdata.IANA_VERSION}."
     names = (files(tzdata) / "zones").read_text("utf-8").split()
@@ -122,7 +122,8 @@ def time_zones() -> Resource:
         "experimental": False,
         "description": description,
         "caseSensitive": True,
-        "content": "fragment",
+        "content": "complete",
+        "count": len(names),
         "concept": [{"code": name} for name in sorted(names)],
     }
 

@@ -8,7 +8,7 @@ logged or stored.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -119,7 +119,7 @@ def verdicts(status: int, body: Any, retry_after: float | None, sent: Sequence[E
 
     An answer of 2xx without a result for each entry tells nothing of them: they count as failed, and are sent again.
     """
-    whole = verdict(status, body, retry_after)
+    whole = _without_deletions(verdict(status, body, retry_after), sent)
     if whole.kind is not Kind.ACCEPTED:
         return [whole] * len(sent)
     results = body.get("entry") if isinstance(body, dict) else None
@@ -136,7 +136,14 @@ def _of_entry(result: Any, entry: Entry, retry_after: float | None) -> Verdict:
     status = int(told[:3])
     if entry.digest == DELETED and status in (404, 410):
         return Verdict(Kind.ACCEPTED, status)
-    return verdict(status, response.get("outcome") if isinstance(response, dict) else None, retry_after)
+    outcome = response.get("outcome") if isinstance(response, dict) else None
+    return _without_deletions(verdict(status, outcome, retry_after), [entry])
+
+
+def _without_deletions(found: Verdict, sent: Sequence[Entry]) -> Verdict:
+    """Read 405 as a refusal of what was sent where that deletes: a server may take everything but deletions."""
+    deletes = any(entry.digest == DELETED for entry in sent)
+    return replace(found, kind=Kind.REFUSED) if found.status == 405 and found.explained and deletes else found
 
 
 def _issues(body: Any) -> list[Any]:

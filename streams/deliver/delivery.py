@@ -15,7 +15,7 @@ import structlog
 from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.deliver.answers import Kind, Verdict, verdicts
-from fhirline.streams.deliver.canonical import Canonical
+from fhirline.streams.deliver.completion import Completion
 from fhirline.streams.deliver.entries import Entry, references, transaction
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
@@ -62,13 +62,14 @@ class Delivery:
         limiter: Limiter,
         metrics: DeliverMetrics,
         most_entries: int,
+        completion: Completion,
     ) -> None:
         self._settings = settings
         self._server = server
         self._limiter = limiter
         self._metrics = metrics
         self._most_entries = most_entries
-        self._canonical = Canonical(settings)
+        self._completion = completion
 
     async def send(
         self,
@@ -97,6 +98,9 @@ class Delivery:
         while work.pending and work.refusal is None:
             if abandoned():
                 raise DeliveryAbandoned
+            if work.added:  # somebody may have been erased since
+                allowed = await self._completion.allowed([*work.added.values()], work.known, partition)
+                work.added = {entry.key: entry for entry in allowed}
             sent = work.to_send()
             found = await self._attempt(sent)
             failed = work.take(sent, found)
@@ -139,10 +143,7 @@ class Delivery:
         if not missing:
             return False
         work.looked_for.update(missing)
-        found = {key: entry for key in missing if (entry := work.known(key)) is not None}
-        if unknown := [key for key in missing if key not in found]:
-            found.update(await asyncio.to_thread(self._canonical.newest, unknown, partition))
-        added = [entry for key in missing if (entry := found.get(key)) is not None and entry.resource is not None]
+        added = await self._completion.find(missing, work.known, partition)
         work.added.update((entry.key, entry) for entry in added)
         if added:
             self._metrics.completed.inc(len(added))

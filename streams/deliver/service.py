@@ -9,6 +9,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.deliver.auth import authorization
 from fhirline.streams.deliver.capabilities import require_capabilities
+from fhirline.streams.deliver.completion import Completion
 from fhirline.streams.deliver.delivery import Delivery
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
@@ -22,6 +23,7 @@ from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
 from fhirline.streams.observe.metrics.lookups import Lags
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.step1_receive.raw_producer import RawProducer
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.topics.declared import BUNDLE
 
 log = structlog.get_logger("deliver")
@@ -49,8 +51,11 @@ async def serve(settings: Settings) -> None:
         watch = KafkaWatch(settings)
         watch.start()
         try:
-            delivery = Delivery(settings, server, limiter, metrics, most_entries(settings, server))
-            stage = Stage(settings, delivery, Purge(settings, server, limiter, metrics), producer, metrics)
+            erasures = ErasureListFeed(settings)
+            completion = Completion(settings, erasures)
+            delivery = Delivery(settings, server, limiter, metrics, most_entries(settings, server), completion)
+            purge = Purge(settings, server, limiter, metrics)
+            stage = Stage(settings, delivery, purge, erasures, producer, metrics)
             Lags(registry, deliver_group(settings), {BUNDLE: settings.partitions}, stage.lags)
             if listener is not None:
                 endpoint = Endpoint(listener, registry, lambda: watch.problems() or stage.problems())

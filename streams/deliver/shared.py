@@ -51,7 +51,8 @@ class SharedLane:
         async with self._lock:
             if not (due := self._due(entries)):
                 return None
-            await asyncio.to_thread(self._feed.refresh)
+            if any(self._unlike_topic(entry) for entry in due):
+                await asyncio.to_thread(self._feed.refresh)
             newest = [self._feed.current.get(entry.key, entry) for entry in due]
             refusal = await self._send(newest, entries, abandoned)
             if refusal is None:
@@ -109,6 +110,11 @@ class SharedLane:
             if (sent := self._feed.sent.get(entry.key)) is None
             or (sent != entry.digest and entry.digest not in self._older.get(entry.key, ()))
         ]
+
+    def _unlike_topic(self, entry: Entry) -> bool:
+        """Tell whether a Bundle's copy is not what its topic held, which `follow` reads every few seconds."""
+        held = self._feed.current.get(entry.key)
+        return held is None or held.digest != entry.digest
 
     async def _send(
         self, entries: Iterable[Entry], others: Iterable[Entry], abandoned: Callable[[], bool]

@@ -50,12 +50,18 @@ class Stage:
     """The Bundles in progress. ``producer`` awaits each record's acknowledgement."""
 
     def __init__(
-        self, settings: Settings, delivery: Delivery, purge: Purge, producer: RawProducer, metrics: DeliverMetrics
+        self,
+        settings: Settings,
+        delivery: Delivery,
+        purge: Purge,
+        erasures: ErasureListFeed,
+        producer: RawProducer,
+        metrics: DeliverMetrics,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._shared = SharedLane(settings, delivery, producer)
-        self._erasures = ErasureListFeed(settings)
+        self._erasures = erasures
         self._erasures.refresh()  # raises where patients were erased under another key
         self._outcomes = Outcomes(settings, delivery, self._shared, purge, self._erasures, producer, metrics)
         self._lanes: Lanes[Work | Resumption] = Lanes()

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
-from xml.etree.ElementTree import canonicalize
 
 import orjson
 from confluent_kafka import Producer
@@ -34,6 +33,7 @@ from fhirline.topics.declared import (
 )
 from fhirline.topics.partition import partition_for
 from tests.support.cases import Case, cases
+from tests.support.ehr.reads import comparable, different_elements, read_all
 from tests.support.ehr.server import EhrServer
 from tests.support.groups import committed
 from tests.support.processes import Command, command
@@ -216,9 +216,20 @@ def waiting(settings: Settings) -> list[Any]:
 
 def differing(server: EhrServer, expected: Mapping[str, bytes | None]) -> list[str]:
     """Return the keys whose GET is not the expected value, apart from what the server adds to ``meta``."""
-    wanted = {key: None if value is None else _comparable(orjson.loads(value)) for key, value in expected.items()}
-    found = {key: (value, has) for key, value in wanted.items() if (has := _at_server(server, key)) != value}
-    return [f"{key}: {_shown(*pair)}" for key, pair in found.items()]
+    return compared(server, expected)[0]
+
+
+def compared(server: EhrServer, expected: Mapping[str, bytes | None]) -> tuple[list[str], dict[str, str]]:
+    """Return the same, and the version of each resource at the server, from one GET of each."""
+
+    def compare(key: str, has: Resource | None) -> tuple[str, str]:
+        value, version = expected[key], "none" if has is None else has["meta"]["versionId"]
+        wanted = None if value is None else comparable(orjson.loads(value))
+        found = None if has is None else comparable(has)
+        return "" if found == wanted else f"{key}: {different_elements(wanted, found)}", version
+
+    read = read_all(server, expected, compare)
+    return [line for line, _ in read.values() if line], {key: version for key, (_, version) in read.items()}
 
 
 def changes(settings: Settings) -> dict[str, int]:
@@ -235,46 +246,15 @@ def changes(settings: Settings) -> dict[str, int]:
 
 def bumped(server: EhrServer, settings: Settings, keys: Iterable[str]) -> list[str]:
     """Return the keys that have more versions at the server than their topic had values."""
-    most = changes(settings)
-    return [key for key, version in versions(server, keys).items() if version.isdigit() and int(version) > most[key]]
+    return more_versions(versions(server, keys), changes(settings))
 
 
-def _shown(wanted: Resource | None, has: Resource | None) -> str:
-    if wanted is None or has is None:
-        return "is there" if has else "is missing"
-    return ", ".join(sorted(name for name in wanted.keys() | has.keys() if wanted.get(name) != has.get(name)))
+def more_versions(found: Mapping[str, str], most: Mapping[str, int]) -> list[str]:
+    return [key for key, version in found.items() if version.isdigit() and int(version) > most[key]]
 
 
 def versions(server: EhrServer, keys: Iterable[str]) -> dict[str, str]:
-    return {key: server.send("GET", key).body.get("meta", {}).get("versionId", "none") for key in keys}
-
-
-def _at_server(server: EhrServer, key: str) -> Resource | None:
-    answer = server.send("GET", key)
-    if answer.status in (404, 410):
-        return None
-    assert answer.status == 200, (key, answer.status)
-    return _comparable(answer.body)
-
-
-def _comparable(resource: Resource) -> Resource:
-    """Return a resource without what a server may change: HAPI puts a request's id behind ``meta.source``.
-
-    Labels and tags are sets.
-    """
-    meta = {name: value for name, value in resource["meta"].items() if name not in ("versionId", "lastUpdated")}
-    meta["source"] = meta["source"].partition("#")[0]
-    for name in ("security", "tag"):
-        meta[name] = sorted(meta[name], key=orjson.dumps)
-    compared: Resource = _canonical_xml({**resource, "meta": meta})
-    return compared
-
-
-def _canonical_xml(value: Any) -> Any:
-    """Return a value with its narratives as canonical XML: a server writes them in a form of its own."""
-    if isinstance(value, dict):
-        return {name: canonicalize(item) if name == "div" else _canonical_xml(item) for name, item in value.items()}
-    return [_canonical_xml(item) for item in value] if isinstance(value, list) else value
+    return read_all(server, keys, lambda _, has: "none" if has is None else str(has["meta"]["versionId"]))
 
 
 @contextmanager

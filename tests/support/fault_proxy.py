@@ -22,12 +22,13 @@ class FaultProxy:
     """Passes requests on, but for transactions while ``faults`` are left: each takes the next one.
 
     A fault is a status to answer with, without asking the server; ``cut``: the connection is closed after the server
-    has committed; ``hidden-429``: the server is not asked, and a 200 says 429 for each entry; None: no fault.
+    has committed; ``slow``: the same, and there is no answer before the client gives up;
+    ``hidden-429``: the server is not asked, and a 200 says 429 for each entry; None: no fault.
 
     ``accepts`` is asked of each request's header ``Authorization``; what it does not accept is answered with 401.
     ``refused``: end of a path → the status that its requests are answered with. ``token_endpoint`` is named by
     ``.well-known/smart-configuration``, to everybody. ``poisoned``: words; a transaction that has one of
-    them is refused for its content, whenever it comes.
+    them is refused for its content, with the status ``refusal``, whenever it comes.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class FaultProxy:
         refused: Mapping[str, int] | None = None,
         token_endpoint: str | None = None,
         poisoned: Iterable[str] = (),
+        refusal: int = 422,
     ) -> None:
         self._server = server
         self._accepts = accepts
         self.refused = dict(refused or {})
         self._token_endpoint = token_endpoint
         self.poisoned = {word.encode() for word in poisoned}
+        self._refusal = refusal
         self.busy = ""
         """A word: a transaction that has it is answered with 503, until this is empty."""
         self.faults = deque(faults)
@@ -114,7 +117,7 @@ class FaultProxy:
         if request.method == "POST" and not path and any(word in body for word in self.poisoned):
             self.answered["refused"] += 1
             outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "processing"}]}
-            return web.json_response(outcome, status=422)
+            return web.json_response(outcome, status=self._refusal)
         if isinstance(fault, int):
             self.answered[str(fault)] += 1
             outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": REFUSALS[fault]}]}
@@ -131,6 +134,9 @@ class FaultProxy:
         ) as response:
             content = await response.read()
         self.passed += request.method == "POST" and not path
+        if fault == "slow":
+            self.answered[fault] += 1
+            await self._stopping.wait()
         if fault == "cut":
             self.answered[fault] += 1
             assert request.transport is not None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fhirline.config.settings import Settings
 from fhirline.streams.deliver.auth import authorization
+from fhirline.streams.deliver.completion import Completion
 from fhirline.streams.deliver.delivery import Delivery, DeliveryAbandoned
 from fhirline.streams.deliver.fill.fill import Fill, Report
 from fhirline.streams.deliver.fill.membership import AnotherDelivers, Membership
@@ -52,10 +53,11 @@ async def fill(settings: Settings, workers: bool, everything: bool, reporting: R
             return None
         producer = RawProducer(settings)
         limiter = Limiter(settings.deliver_requests)
-        delivery = Delivery(settings, server, limiter, metrics, most_entries(settings, server))
+        erasures = ErasureListFeed(settings)
+        completion = Completion(settings, erasures)
+        delivery = Delivery(settings, server, limiter, metrics, most_entries(settings, server), completion)
         shared = SharedLane(settings, delivery, producer)
         purge = Purge(settings, server, limiter, metrics)
-        erasures = ErasureListFeed(settings)
         outcomes = Outcomes(settings, delivery, shared, purge, erasures, producer, metrics)
         following = asyncio.create_task(erasures.keep_fresh())
         try:

@@ -106,7 +106,8 @@ class Erasure:
                 break
             records = self._block(found, report)
         report.remaining = remaining(found, self._retention())
-        report.server = at_server(self._settings, {*found.keys, *report.keys})
+        keys = {*found.keys, *report.keys}
+        report.server, report.server_asked = at_server(self._settings, keys), bool(keys)
         return report
 
     def lift(self, found: Found) -> int:

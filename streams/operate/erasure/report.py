@@ -65,6 +65,8 @@ class Report:
     keys: list[str] = field(default_factory=list)
     server: Counter[str] = field(default_factory=Counter)
     """Count the resources at the FHIR server by the outcome that ``fhirline deliver`` has noted."""
+    server_asked: bool = True
+    """Whether the topics named any resource of the patient, by which the server's could be counted."""
 
     @property
     def complete(self) -> bool:
@@ -120,7 +122,7 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
     yield f"state             {counted(report.state, 'entry', 'entries')} deleted"
     yield f"DELETE Bundles    {report.bundles}, and a Provenance of the erasure that does not name the patient"
     yield f"searched again    {counted(report.looks, 'time')}; found at last: {report.left}"
-    yield from server.lines(report.server)
+    yield from server.lines(report.server, report.server_asked)
     yield f"replaced values   compaction deletes them within {compaction_days} days"
     if not report.remaining:
         yield "what remains      nothing"

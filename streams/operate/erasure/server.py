@@ -41,8 +41,11 @@ def at_server(settings: Settings, keys: Iterable[str]) -> Counter[str]:
     return Counter(found.values())
 
 
-def lines(counts: Mapping[str, int]) -> Iterator[str]:
-    """Write what the server has as lines of text."""
+def lines(counts: Mapping[str, int], asked: bool = True) -> Iterator[str]:
+    """Write what the server has as lines of text. ``asked``: whether the topics named any resource of the patient."""
+    if not asked:
+        yield "FHIR server       not known: the topics name no resource of this patient (any more); see earlier reports"
+        return
     if not counts:
         yield "FHIR server       nothing of this patient that fhirline deliver has sent"
         return

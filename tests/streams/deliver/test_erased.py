@@ -47,3 +47,4 @@ def test_the_report_of_an_erasure_says_what_the_server_may_keep() -> None:
     assert "1 not deleted yet" in written
     assert "4 deleted; the server purges them by itself" in written
     assert "nothing" in "\n".join(lines({}))
+    assert "not known" in "\n".join(lines({}, asked=False))

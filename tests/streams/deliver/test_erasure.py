@@ -185,6 +185,32 @@ def test_a_foreign_reference_that_forbids_the_delete_is_told_with_its_place(
     assert reported(settings, gone, tmp_path)["server"] == {"purged": len(gone.keys)}
 
 
+def test_a_server_that_deletes_nothing_stops_nobody(
+    own_broker: RunningBroker, ehr_server: EhrServers, tmp_path: Path
+) -> None:
+    """405 is its answer, as from a wrong address. The erasure waits with a dead letter; other patients go on."""
+    settings, server = own_broker.settings(), ehr_server()
+    server.clear()
+    gone, other = erasable(settings, of_each=1)
+    write(settings, gone.records)
+    with (
+        FaultProxy(server.base, poisoned=['"method":"DELETE"'], refusal=405) as proxy,
+        delivering(settings, proxy.base, **KEY) as process,
+    ):
+        wait_until_delivered(settings, process)
+        assert forget(settings, gone).returncode == 0
+        wait_until_delivered(settings, process)
+        expected = write(settings, other.records)
+        wait_until_delivered(settings, process)
+        assert differing(server, expected) == []
+        assert [letter["status"] for letter in letters(settings).values()] == [405]
+        assert reported(settings, gone, tmp_path)["server"] == {"not-deleted": len(gone.keys)}
+        proxy.poisoned.clear()
+        assert run_command("deliver", "resume", "--all", settings=settings).returncode == 0
+        wait_until(lambda: not waiting(settings) or not process.running, lambda: process.report("does not resume"))
+        wait_until(lambda: not remaining(server, gone) or not process.running, lambda: process.report("does not purge"))
+
+
 def forget(settings: Settings, erased: Erasable, *more: str) -> subprocess.CompletedProcess[str]:
     """Run the command. No worker runs, so nothing has to settle."""
     patient = erased.patient

@@ -1,6 +1,7 @@
 """A FHIR server: HAPI FHIR JPA R4 on H2, as integrators run it (`Ehr.java` is all there is of our own)."""
 
 import http.client
+import os
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from tests.support.ehr.build import classpath, program
 from tests.support.kafka.apache import HOST, free_ports
 from tests.support.waiting import LIMIT
 
-JVM = ("-Xmx1500m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+JVM = (f"-Xmx{os.environ.get('EHR_MEMORY') or '1500m'}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 WITHOUT = (
     "elasticsearch.ElasticsearchRestClientAutoConfiguration",
     "thymeleaf.ThymeleafAutoConfiguration",
@@ -47,7 +48,9 @@ class EhrServer:
     """One server on a free port of 127.0.0.1; gone, with its data, on exit. Ready in about 25 s, with up to 1 GB.
 
     ``switches`` are those of `Ehr.java`: ``refint``, ``validate``, ``contained``, ``placeholders``, ``external``,
-    ``retry``, ``multidelete`` (true or false) and ``clientid`` ("ALPHANUMERIC" or "ANY"). Its data is in memory and
+    ``retry``, ``multidelete``, ``delete``, ``expunge``, ``history``, ``source`` (true or false), ``clientid``
+    ("ALPHANUMERIC" or "ANY"), ``tags`` ("VERSIONED", "NON_VERSIONED", "INLINE"), ``entries`` (most of a transaction).
+    Its data is in memory and
     goes with the process, unless ``durable``: then `restart` and `kill` with `start` bring it back with all that it
     has answered 2xx to, at the same address::
 
