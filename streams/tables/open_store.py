@@ -8,9 +8,9 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.secret import secret
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.tables.store import Store
+from fhirline.topics.tables_group import POSTGRES, tables_schema
 
 URL = f"{PREFIX}TABLES_URL"
-POSTGRES = ("postgresql://", "postgres://")
 DUCK = "duckdb:"
 FORMS = "postgresql://user@host:port/database or duckdb:FILE"
 
@@ -28,18 +28,13 @@ def open_store(settings: Settings, read_only: bool = False) -> Store:
         _require("psycopg")
         from fhirline.streams.tables.postgres import PostgresStore
 
-        return PostgresStore(url, lambda: secret(settings, "tables_password"), schema_of(settings))
+        return PostgresStore(url, lambda: secret(settings, "tables_password"), tables_schema(settings))
     if url.startswith(DUCK) and url != DUCK:
         _require("duckdb", "pyarrow")
         from fhirline.streams.tables.duck import DuckStore
 
-        return DuckStore(Path(url.removeprefix(DUCK)), schema_of(settings), read_only)
+        return DuckStore(Path(url.removeprefix(DUCK)), tables_schema(settings), read_only)
     raise ConfigurationError(f"{URL}: must be {FORMS}")
-
-
-def schema_of(settings: Settings) -> str:
-    """Return the schema of the tables: those without identities have one of their own."""
-    return settings.research_schema if settings.tables_without_identities else settings.tables_schema
 
 
 def _require_no_password(url: str) -> None:

@@ -17,8 +17,8 @@ from fhirline.streams.tables.catalog import load_catalog
 from fhirline.streams.tables.follower import Follower
 from fhirline.streams.tables.metrics import TablesMetrics
 from fhirline.streams.tables.open_store import open_store
-from fhirline.streams.tables.source import tables_group
 from fhirline.streams.tables.topics import read_topics
+from fhirline.topics.tables_group import shared_tables_group, tables_group
 
 log = structlog.get_logger("tables")
 
@@ -39,14 +39,14 @@ async def serve(settings: Settings, drop_gone: bool = False, until_end: bool = F
     watch = KafkaWatch(settings)
     watch.start()
     try:
-        follower = Follower(settings, store, catalog, topics, TablesMetrics(registry), stopping.is_set)
+        follower = Follower(settings, store, catalog, topics, TablesMetrics(registry), stopping.is_set, until_end)
         read = {name: sum(place.topic == name for place in topics.partitions) for name in topics.ids}
-        Lags(registry, tables_group(settings), read, follower.lags)
+        Lags(registry, shared_tables_group(settings) or tables_group(settings), read, follower.lags)
         if listener is not None:
             endpoint = Endpoint(listener, registry, lambda: watch.problems() or follower.problems())
             await endpoint.start()
         tune_gc()
-        await asyncio.to_thread(follower.run, drop_gone, until_end)
+        await asyncio.to_thread(follower.run, drop_gone)
     finally:
         if endpoint is not None:
             await endpoint.stop()

@@ -9,7 +9,7 @@ from fhirline.streams.operate.doctor.finding import Finding, ok, problem, severa
 from fhirline.streams.tables import schema
 from fhirline.streams.tables.catalog import Catalog, load_catalog
 from fhirline.streams.tables.open_store import open_store
-from fhirline.streams.tables.positions import topic_ids
+from fhirline.streams.tables.positions import complete_at, topic_ids
 from fhirline.streams.tables.store import Store, StoreAway
 from fhirline.streams.tables.topics import Topics, read_topics, require_same_topics
 
@@ -52,7 +52,8 @@ def _tables(store: Store, catalog: Catalog, topics: Topics) -> Iterator[Finding]
             f"{store.name}: no view makes {several(sorted(plan.gone))} any more: no new rows",
             "drop them with `fhirline tables --drop-gone`, or bring the views back",
         )
-    hours = (time.time() - schema.complete_at(store)) / 3600
+    now = time.time()
+    hours = (now - (complete_at(store) or now)) / 3600
     if hours > 1:
         yield warning(
             CHECK,
