@@ -8,7 +8,8 @@
     │   ├── AccessRefused       deliver: the FHIR server refuses our credentials, or forbids what we need
     │   ├── OtherKey            step3_restore: patients were erased under another FHIRLINE_ERASURE_KEY
     │   ├── ErasedSince         step3_restore: a patient was erased after the events were mapped
-    │   └── InputsChanged       replay: a table or setting has changed since the run began
+    │   ├── InputsChanged       replay: a table or setting has changed since the run began
+    │   └── RowConflict         tables: rows have the key of others, which another process may be writing (repeated)
     ├── KafkaAccessError        Kafka cannot be asked or read (exit code 2)
     │   ├── KafkaUnreachable    no broker answered; one may still be starting
     │   ├── KafkaRequestFailed  a broker answered a request with an error, or not in time
@@ -43,6 +44,7 @@
     ├── StoreAway               tables: the database does not answer (repeated; at the start exit code 70)
     ├── OtherWriter             tables: another process keeps the same tables (exit code 75)
     ├── Conflict                tables: a Delta table was committed to by another process (tried again, or OtherWriter)
+    │   └── PositionsMoved      tables: another process has moved a position that this one was about to move
     ├── UnfitRows               tables: a view does not fit a resource, or its key is wrong (exit code 2)
     ├── FhirPathError           tables: an expression of a view cannot be read, or does not fit a resource
     ├── ViewFailed              tables: a view does not fit a resource

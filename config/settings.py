@@ -128,9 +128,13 @@ class Settings(BaseSettings):
     ] = 30.0
 
     # Worker
-    group: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,200}$", description="Consumer group of the workers")] = (
-        "fhirline"
-    )
+    group: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-zA-Z0-9._-]{1,200}$",
+            description="Consumer group of the workers; other groups' names begin with it",
+        ),
+    ] = "fhirline"
     vendors: Annotated[
         tuple[str, ...] | None,
         Field(description='Vendors whose events a worker reads, as JSON (["mediquo"]); default: all'),
@@ -140,7 +144,7 @@ class Settings(BaseSettings):
         float, Field(gt=0, le=5, description="Seconds that the first event of a batch waits for more")
     ] = 0.005
     session_timeout: Annotated[
-        float, Field(ge=3, le=300, description="Seconds without a heartbeat until a worker loses its partitions")
+        float, Field(ge=3, le=300, description="Seconds without a heartbeat until a process loses its partitions")
     ] = 30.0
     stop_timeout: Annotated[
         float,

@@ -24,6 +24,7 @@ from fhirline.topics.declared import (
     RESOURCE_TYPES,
     declared,
 )
+from fhirline.topics.tables_group import shared_tables_group
 
 ResourceType = Literal["Topic", "Group"]
 
@@ -31,6 +32,7 @@ RAW, ENRICHED_RAW, LETTERS = "raw.<vendor>", "raw.<enriched>.enriched", "dead-le
 STATE, ENRICHED_STATE = "normalizer.state.<vendor>", "normalizer.state.<enriched>.enriched"
 CANONICAL = "fhir.r4.<type>"
 EVERY = "<every declared topic>"
+SHARED_TABLES = "<group>.tables.<database>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class Privilege:
     """The operations of a process on all resources that ``pattern`` names.
 
     In a pattern, ``<vendor>`` is each vendor of vendors.yaml, ``<enriched>`` each vendor with an enrichment, ``<type>``
-    each resource type, and ``<group>`` is ``FHIRLINE_GROUP``.
+    each resource type, ``<group>`` is ``FHIRLINE_GROUP``, and ``<group>.tables.<database>`` the group of the processes
+    that keep tables in the PostgreSQL database that is set.
     """
 
     process: str
@@ -93,8 +96,13 @@ PRIVILEGES = (
     Privilege("deliver", "Topic", DELIVERY_LETTERS, ("Write",), "Bundles that the FHIR server refused"),
     Privilege("tables", "Topic", EVERY, ("Describe",), "refuses to start where a topic is missing"),
     Privilege(
-        "tables", "Group", "<group>.tables", ("Describe",), "librdkafka looks up its coordinator; nothing is committed"
+        "tables",
+        "Group",
+        "<group>.tables",
+        ("Describe",),
+        "DuckDB, --once: librdkafka looks up its coordinator; nothing is committed",
     ),
+    Privilege("tables", "Group", SHARED_TABLES, ("Read",), "PostgreSQL: membership; nothing is committed"),
     Privilege("tables", "Group", "<group>.scan", ("Describe",), "the same, for rebuilds"),
     Privilege("tables", "Topic", CANONICAL, ("Read",), "resources"),
     Privilege("tables", "Topic", OUTCOME, ("Read",), "OperationOutcomes, for the flags of events"),
@@ -169,6 +177,9 @@ def _names(pattern: str, settings: Settings) -> Iterator[str]:
     vendors = settings.vendors or load_vendors(settings.vendors_file).names
     if pattern == EVERY:
         yield from (topic.name for topic in declared(settings))
+        return
+    if pattern == SHARED_TABLES:
+        yield from filter(None, [shared_tables_group(settings)])
         return
     for placeholder, values in (
         ("<vendor>", vendors),

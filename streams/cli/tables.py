@@ -23,14 +23,14 @@ HELP = """Keep SQL tables of the resources in PostgreSQL, a DuckDB file or Delta
 
 Reads `fhir.r4.*` and `normalizer.outcome`. Each batch is one transaction of rows and positions, so the tables are
 right after any kill. In a lakehouse, delta:FOLDER, it is one commit per table (docs/lakehouse.md). Runs until SIGTERM
-or Ctrl-C. One process keeps the tables of a schema (docs/warehouse.md).
+or Ctrl-C. With PostgreSQL, several processes share the work (docs/warehouse.md).
 
 Exit codes:
 
 * 0: stopped, or with --once, all topics were read to their ends.
 * 2: a wrong setting or view, a missing topic or privilege, a database that refuses, or topics that were made anew.
 * 70: the database did not answer at the start.
-* 75: another process keeps the same tables, or has changed them. Nothing was written.
+* 75: a process of another consumer group keeps the same tables, or another one has changed them. Nothing was written.
 
 Example, for trying:
 
@@ -116,7 +116,7 @@ def rebuild(
     * 0: rebuilt.
     * 2: a wrong argument, setting or view, a missing topic or privilege, or a database that refuses.
     * 70: the database did not answer. The old tables are in their places.
-    * 75: a DuckDB file was changed by another process, or a Delta table was written by one.
+    * 75: another process prepares or rebuilds the tables, has changed a DuckDB file, or has written a Delta table.
     """
     from fhirline.streams.cli.connection import require_topics
     from fhirline.streams.cli.output import counting, progress
@@ -125,6 +125,7 @@ def rebuild(
     from fhirline.streams.tables.open_store import is_lakehouse
     from fhirline.streams.tables.positions import topic_ids
     from fhirline.streams.tables.rebuild import Rebuild
+    from fhirline.streams.tables.store import OtherWriter
     from fhirline.streams.tables.topics import read_topics, require_same_topics
 
     if bool(views) == everything:
@@ -138,7 +139,9 @@ def rebuild(
     if is_lakehouse(settings):
         _rebuild_lakehouse(settings, catalog, topics, views)
         return
-    with _failures(), _opened(settings) as store, progress() as reporter:
+    with _failures(), _opened(settings) as store, store.alone() as alone, progress() as reporter:
+        if not alone:
+            raise OtherWriter(f"{store.name}: another process prepares or rebuilds the tables: wait until it is done")
         schema.prepare(store, catalog.without_identities)
         chosen = catalog if everything else catalog.only(views or ())
         work = Rebuild(settings, store, chosen, counting(reporter, "rebuilding"))

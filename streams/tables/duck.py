@@ -15,7 +15,7 @@ import pyarrow as pa
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.private_files import FILE_MODE, private_folder
 from fhirline.streams.tables.built_in import EVENT, comment_event_view
-from fhirline.streams.tables.store import OtherWriter, Store, StoreAway, literal
+from fhirline.streams.tables.store import Store, StoreAway, literal
 from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table, kind_of
 from fhirline.streams.tables.views.view import Row
 
@@ -27,6 +27,7 @@ _ARROW = {
     INSTANT: pa.string(),  # DuckDB reads RFC 3339
 }
 REWRITTEN = ".rewritten"
+NO_SPACE = "No space left on device"
 
 
 class DuckStore(Store):
@@ -159,8 +160,8 @@ class DuckStore(Store):
         """Turn DuckDB's errors into ours. Their texts may quote values of rows, so that only their kind is shown."""
         try:
             yield
-        except duckdb.TransactionException as error:
-            raise OtherWriter(f"{self.name}: {type(error).__name__}") from None
+        except (duckdb.TransactionException, duckdb.FatalException) as error:  # a commit that could not be written
+            raise StoreAway(f"{self.name}: {_reason(error)}") from None
         except duckdb.IOException as error:
             if "lock" in str(error):
                 raise ConfigurationError(
@@ -169,11 +170,15 @@ class DuckStore(Store):
                 ) from None
             if "not a valid DuckDB database" in str(error):
                 raise ConfigurationError(f"FHIRLINE_TABLES_URL: {self._path} is no DuckDB database file") from None
-            raise StoreAway(f"{self.name}: {type(error).__name__}") from None
+            raise StoreAway(f"{self.name}: {_reason(error)}") from None
         except duckdb.Error as error:
             raise ConfigurationError(
                 f"FHIRLINE_TABLES_URL: {self.name}: {f'{what}: ' if what else ''}{type(error).__name__}"
             ) from None
+
+
+def _reason(error: duckdb.Error) -> str:
+    return f"{type(error).__name__}{', the disk is full' if NO_SPACE in str(error) else ''}"
 
 
 def _journal(path: Path) -> Path:

@@ -18,18 +18,26 @@ from fhirline.streams.tables.batch import Batch, collect
 from fhirline.streams.tables.catalog import Catalog
 from fhirline.streams.tables.erased_events import delete_outcomes, outcomes_of_erased
 from fhirline.streams.tables.metrics import TablesMetrics
-from fhirline.streams.tables.positions import Move, move, read_positions, topic_ids
+from fhirline.streams.tables.patience import Patience
+from fhirline.streams.tables.positions import (
+    Move,
+    complete_at,
+    move,
+    note_complete,
+    note_read_to_end,
+    read_positions,
+    topic_ids,
+)
 from fhirline.streams.tables.rebuild import Rebuild, Stopped
 from fhirline.streams.tables.source import OutOfRange, Reader
-from fhirline.streams.tables.store import OtherWriter, Store, StoreAway
-from fhirline.streams.tables.topics import Topics, made_anew, require_same_topics
+from fhirline.streams.tables.store import OtherWriter, PositionsMoved, Store
+from fhirline.streams.tables.topics import TOPICS, Topics, made_anew, require_same_topics
 from fhirline.streams.tables.views.view import ANY_RESOURCE
 from fhirline.topics.declared import OUTCOME
+from fhirline.topics.tables_group import shared_tables_group
 
 log = structlog.get_logger("tables")
 
-RETRY_SECONDS = 0.5
-RETRY_LONGEST = 15.0
 NOTE_SECONDS = 60.0
 """Interval between two notes that all topics were read to their ends."""
 
@@ -38,7 +46,11 @@ TOMBSTONE_SHARE = 0.8
 
 
 class Follower:
-    """Keeps the tables of one store. Blocking: it has a thread of its own. ``stopping``: asked between batches."""
+    """Keeps the tables of one store. Blocking: it has a thread of its own. ``stopping``: asked between batches.
+
+    ``until_end``: ends when all topics were read to their ends, and reads them all; else it shares the partitions with
+    other processes, where the store can be shared.
+    """
 
     def __init__(
         self,
@@ -48,6 +60,7 @@ class Follower:
         topics: Topics,
         metrics: TablesMetrics,
         stopping: Callable[[], bool],
+        until_end: bool = False,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -55,39 +68,42 @@ class Follower:
         self._topics = topics
         self._metrics = metrics
         self._stopping = stopping
-        self._reader = Reader(settings)
+        self._group = shared_tables_group(settings) if store.shared and not until_end else None
+        self._reader = Reader(settings, self._group)
+        self._patience = Patience(store, metrics, stopping)
         self._positions: dict[TopicPartition, int] = {}
         self._generation = 0
         self._gone: dict[str, schema.Known] = {}
         self._records = 0
         self._noted = 0.0
-        self._uncertain = False
-        self._away = ""
         self.following = False
         self.complete = False
-        """Tell whether all topics have been read to their ends once."""
+        """Tell whether this process has read its partitions to their ends once."""
+        self._until_end = until_end
 
     def lags(self) -> list[Lag]:
         return self._reader.lags() if self.following else []
 
     def problems(self) -> list[str]:
         """Return why the tables are not being kept."""
-        if self._away:
-            return [self._away]
+        if self._patience.away:
+            return [self._patience.away]
         return [] if self.following else ["the tables are being prepared"]
 
-    def run(self, drop_gone: bool = False, until_end: bool = False) -> None:
-        """Keep the tables until stopped. ``until_end``: or until all topics were read to their ends.
+    def run(self, drop_gone: bool = False) -> None:
+        """Keep the tables until stopped.
 
         Raises OtherWriter, UnfitRows, KafkaAccessError and ConfigurationError.
         """
         try:
-            self._patiently(lambda: self._prepare(drop_gone))
+            self._patience.do(lambda: self._patience.alone(lambda: self._prepare(drop_gone)))
+            self._start_reading()
+            self.following = True
             while not self._stopping():
                 if records := self._read():
                     self._write(records)
-                self._patiently(self._look_after)
-                if until_end and not records and self._reader.at_end:
+                self._patience.do(self._look_after)
+                if self._until_end and not records and self._reader.at_end:
                     return
             self._erase_bytes()
         except Stopped:
@@ -117,16 +133,16 @@ class Follower:
             schema.create_tables(store, planned.missing)
             planned = schema.plan(store, self._catalog)
         if self._missed_tombstones():
-            begun = time.time()
-            self._rebuild(self._catalog, "tombstones may have been missed")
-            schema.note_complete(store, begun)
+            self._renew()
         elif renewed := (*planned.missing, *planned.changed):
             self._rebuild(self._catalog.only(table.name for table in renewed), "views are new or have changed")
         self._gone = {name: known for name, known in schema.known_tables(store).items() if name in planned.gone}
         self._generation = schema.generation(store)
-        self._start_reading()
-        self.following = True
-        log.info("following", database=store.name, schema=store.schema, tables=len(self._catalog.tables))
+        if self._group is not None:
+            schema.note_kept_by(store, self._group)
+        log.info(
+            "following", database=store.name, schema=store.schema, tables=len(self._catalog.tables), group=self._group
+        )
 
     def _missed_tombstones(self) -> bool:
         """Tell whether topics may have dropped tombstones that these tables have not seen.
@@ -134,9 +150,8 @@ class Follower:
         Kafka keeps a tombstone for ``delete.retention.ms``, a day by default. Who stood still for longer may keep rows
         of a patient who was erased.
         """
-        if not self._positions:
-            return False
-        return time.time() - schema.complete_at(self._store) > TOMBSTONE_SHARE * self._topics.tombstone_seconds
+        complete = complete_at(self._store)
+        return complete is not None and time.time() - complete > TOMBSTONE_SHARE * self._topics.tombstone_seconds
 
     def _rebuild(self, catalog: Catalog, reason: str) -> None:
         names = sorted(catalog.tables)
@@ -146,7 +161,23 @@ class Follower:
         log.info("rebuilt", tables=len(names), records=records, seconds=round(time.monotonic() - begun, 1))
 
     def _start_reading(self) -> None:
-        self._reader.start({place: self._positions.get(place) for place in self._topics.partitions})
+        if self._group is None:
+            self._reader.start({place: self._positions.get(place) for place in self._topics.partitions})
+        else:
+            self._reader.join(TOPICS, self._found_positions)
+
+    def _found_positions(self) -> dict[TopicPartition, int]:
+        """Return the positions that the database has now: other processes have moved those of partitions that they had.
+
+        The last move of a process whose end is not known here may still be going on. Its partitions' positions are
+        locked then, and this process's own move waits for it and finds another position.
+        """
+
+        def read() -> None:
+            self._positions = read_positions(self._store)
+
+        self._patience.do(read)
+        return self._positions
 
     # -- each batch
 
@@ -174,7 +205,7 @@ class Follower:
             records=first - position,
             remedy="a replay of their events writes them again (docs/replay.md)",
         )
-        self._patiently(lambda: self._commit(Batch(), {partition: Move(self._positions.get(partition), first)}))
+        self._applied(Batch(), {partition: Move(self._positions.get(partition), first)})
         self._start_reading()
 
     def _write(self, records: list[ConsumerRecord]) -> None:
@@ -183,8 +214,36 @@ class Follower:
         batch = collect(records, self._catalog)
         ends = {record.topic_partition: record.offset + 1 for record in records}
         moves = {place: Move(self._positions.get(place), end) for place, end in ends.items()}
-        self._patiently(lambda: self._commit(batch, moves))
-        self._count(records, batch, time.monotonic() - begun)
+        if self._applied(batch, moves):
+            self._records += batch.records
+            self._metrics.count(records, batch, time.monotonic() - begun)
+        else:
+            self._start_reading()
+
+    def _applied(self, batch: Batch, moves: dict[TopicPartition, Move]) -> bool:
+        """Apply a batch, unless another process of the group has one of its partitions now. Raises OtherWriter.
+
+        Within the group that is no failure. This process has not yet heard that it lost the partition.
+        """
+        try:
+            self._patience.do(lambda: self._commit(batch, moves))
+        except PositionsMoved:
+            if self._group is None:
+                raise
+            self._patience.do(self._require_same_group)
+            log.info("records dropped: another process has their partitions", records=batch.records)
+            return False
+        return True
+
+    def _require_same_group(self) -> None:
+        """Raise OtherWriter where processes of another group have begun to keep these tables."""
+        keeper = schema.kept_by(self._store)
+        if self._group is not None and keeper != self._group:
+            raise OtherWriter(
+                f"{self._store.name}: processes of another consumer group ({keeper}, this one being of {self._group}) "
+                f"keep the tables of schema {self._store.schema}. Nothing was written; end one of them, or give them "
+                "the same FHIRLINE_GROUP and the same address in FHIRLINE_TABLES_URL"
+            )
 
     def _commit(self, batch: Batch, moves: dict[TopicPartition, Move]) -> None:
         store = self._store
@@ -192,7 +251,10 @@ class Follower:
             return
         log.debug("transaction", records=batch.records, rows=batch.rows)
         with store.transaction():
+            if "Provenance" in batch.removed:  # their OperationOutcomes may be another process's, and just be inserted
+                store.lock_positions()
             move(store, moves, self._topics.ids)
+            self._require_same_group()
             self._require_known_tables()
             removed = [] if self._catalog.without_identities else batch.removed.get("Provenance", [])
             if erased := outcomes_of_erased(store, removed):
@@ -209,7 +271,7 @@ class Follower:
 
     def _done(self, moves: dict[TopicPartition, Move]) -> bool:
         """Tell whether a transaction without a known result was committed. Raises OtherWriter where another one was."""
-        if not self._uncertain:
+        if not self._patience.uncertain:
             return False
         found = read_positions(self._store)
         if all(found.get(place) == to.new for place, to in moves.items()):
@@ -234,82 +296,36 @@ class Follower:
         self._gone = {name: item for name, item in known.items() if name not in self._catalog.tables}
         self._generation = found
 
-    def _count(self, records: list[ConsumerRecord], batch: Batch, seconds: float) -> None:
-        metrics = self._metrics
-        self._records += batch.records
-        metrics.records.inc(batch.records)
-        metrics.removed.inc(sum(map(len, batch.removed.values())))
-        metrics.unreadable.inc(len(batch.unreadable))
-        metrics.seconds.observe(seconds)
-        metrics.newest.set(max(record.timestamp_ms for record in records) / 1000)
-        for name, change in batch.changes.items():
-            metrics.rows.labels(name).inc(len(change.rows))
-        if batch.unreadable:
-            log.warning(
-                "records that are no resource of their key have no rows",
-                records=len(batch.unreadable),
-                first=batch.unreadable[0],
-            )
-        log.debug("committed", records=batch.records, rows=batch.rows, seconds=round(seconds, 3))
-
     # -- now and then
 
     def _look_after(self) -> None:
         """Note when all topics were read to their ends, and erase the bytes of deleted rows, about once a minute."""
-        if (complete_at := self._reader.complete_at()) is None:
+        if (ended := self._reader.complete_at()) is None:
             return
         now = time.monotonic()
         if self.complete and now - self._noted < NOTE_SECONDS:
             return
         if self._missed_tombstones():
-            self._rebuild(self._catalog, "tombstones may have been missed")
-            self._generation = schema.generation(self._store)
-        schema.note_complete(self._store, complete_at)
+            self._patience.alone(self._renew)
+        note_read_to_end(self._store, self._positions, ended)
         self._noted = now
         if not self.complete:
             self.complete = True
             log.info("complete", records=self._records)
         self._erase_bytes()
 
+    def _renew(self) -> None:
+        """Rebuild all tables, unless another process has done so meanwhile."""
+        if self._missed_tombstones():
+            begun = time.time()
+            self._rebuild(self._catalog, "tombstones may have been missed")
+            note_complete(self._store, begun)
+            self._generation = schema.generation(self._store)
+
     def _erase_bytes(self) -> None:
         if schema.is_erased(self._store):
             self._store.erase_deleted_bytes()
             schema.note_erased(self._store, False)
-
-    # -- the database away
-
-    def _patiently(self, work: Callable[[], None]) -> None:
-        """Do ``work``, and repeat it while the database does not answer. Raises Stopped."""
-        seconds = RETRY_SECONDS
-        while True:
-            try:
-                work()
-            except StoreAway as error:
-                self._uncertain = True
-                if not self._away:
-                    log.warning("the database does not answer", reason=str(error))
-                self._away = str(error)
-                self._metrics.away.set(1)
-            else:
-                self._uncertain = False
-                if self._away:
-                    log.info("the database answers again")
-                self._away = ""
-                self._metrics.away.set(0)
-                return
-            self._pause(seconds)
-            seconds = min(2 * seconds, RETRY_LONGEST)
-            try:
-                self._store.reconnect()
-            except StoreAway as error:
-                self._away = str(error)
-
-    def _pause(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if self._stopping():
-                raise Stopped
-            time.sleep(0.05)
 
 
 def _removed(batch: Batch, known: schema.Known) -> list[str]:

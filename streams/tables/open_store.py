@@ -9,12 +9,12 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.secret import secret
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.tables.store import Store
+from fhirline.topics.tables_group import POSTGRES, tables_schema
 
 if TYPE_CHECKING:
     from fhirline.streams.tables.delta.lakehouse import Lakehouse
 
 URL = f"{PREFIX}TABLES_URL"
-POSTGRES = ("postgresql://", "postgres://")
 DUCK = "duckdb:"
 DELTA = "delta:"
 FORMS = "postgresql://user@host:port/database, duckdb:FILE or delta:FOLDER"
@@ -33,12 +33,12 @@ def open_store(settings: Settings, read_only: bool = False) -> Store:
         _require("psycopg")
         from fhirline.streams.tables.postgres import PostgresStore
 
-        return PostgresStore(url, lambda: secret(settings, "tables_password"), schema_of(settings))
+        return PostgresStore(url, lambda: secret(settings, "tables_password"), tables_schema(settings))
     if url.startswith(DUCK) and url != DUCK:
         _require("duckdb", "pyarrow")
         from fhirline.streams.tables.duck import DuckStore
 
-        return DuckStore(Path(url.removeprefix(DUCK)), schema_of(settings), read_only)
+        return DuckStore(Path(url.removeprefix(DUCK)), tables_schema(settings), read_only)
     if is_lakehouse(settings):
         raise ConfigurationError(f"{URL}: {url}: is a lakehouse, which this command has no use for")
     raise ConfigurationError(f"{URL}: must be {FORMS}")
@@ -60,12 +60,7 @@ def open_lakehouse(settings: Settings) -> "Lakehouse":
     _require("deltalake", "pyarrow", extra="lakehouse")
     from fhirline.streams.tables.delta.lakehouse import Lakehouse
 
-    return Lakehouse(Path(folder), schema_of(settings))
-
-
-def schema_of(settings: Settings) -> str:
-    """Return the schema of the tables: those without identities have one of their own."""
-    return settings.research_schema if settings.tables_without_identities else settings.tables_schema
+    return Lakehouse(Path(folder), tables_schema(settings))
 
 
 def _require_no_password(url: str) -> None:

@@ -1,7 +1,7 @@
 """PostgreSQL: rows are loaded by COPY (psycopg 3)."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import psycopg
@@ -9,7 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.streams.tables.store import Store, StoreAway, quoted
+from fhirline.streams.tables.store import RowConflict, Store, StoreAway, quoted
 from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table
 from fhirline.streams.tables.views.view import Row
 
@@ -35,6 +35,7 @@ class PostgresStore(Store):
         NUMBER: "double precision",
         INSTANT: "timestamptz",
     }
+    shared: ClassVar = True
 
     def __init__(self, url: str, password: Callable[[], str | None], schema: str) -> None:
         super().__init__(schema)
@@ -76,7 +77,20 @@ class PostgresStore(Store):
     def lock_positions(self) -> None:
         # What follows replaces tables. A query that runs for long must not make all other readers and writers wait.
         self.run(f"set local lock_timeout = '{LOCK_SECONDS}s'")
-        self.rows(f"select next from {self.of('_positions')} order by topic, partition for update")
+        # A lock of the table, not of its rows: taken first, it cannot be in a circle with transactions that move some.
+        self.run(f"lock table {self.of('_positions')} in share row exclusive mode")
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Hold an advisory lock, which belongs to the connection."""
+        key = [f"fhirline tables {self.schema}"]
+        [(locked,)] = self.rows("select pg_try_advisory_lock(hashtextextended(?, 0))", key)
+        try:
+            yield bool(locked)
+        finally:
+            if locked:
+                with suppress(StoreAway):  # without a connection there is no lock
+                    self.rows("select pg_advisory_unlock(hashtextextended(?, 0))", key)
 
     def create_indexes(self, table: Table, name: str) -> None:
         wanted = [columns for columns in table.indexes if columns != table.key]
@@ -128,7 +142,8 @@ class PostgresStore(Store):
             shown = f"{self.name}: {f'{what}: ' if what else ''}{reason}"
             if isinstance(error, psycopg.OperationalError) and not _refused(error):
                 raise StoreAway(shown) from None
-            raise ConfigurationError(f"FHIRLINE_TABLES_URL: {shown}{_remedy(error)}") from None
+            kind = RowConflict if isinstance(error, psycopg.errors.UniqueViolation) else ConfigurationError
+            raise kind(f"FHIRLINE_TABLES_URL: {shown}{_remedy(error)}") from None
 
 
 def _refused(error: psycopg.OperationalError) -> bool:

@@ -24,8 +24,8 @@ from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_
 from fhirline.streams.tables.batch import collect
 from fhirline.streams.tables.built_in import RECORD
 from fhirline.streams.tables.catalog import OUTCOMES, Catalog
-from fhirline.streams.tables.positions import read_positions, replace_positions
-from fhirline.streams.tables.schema import BESIDE, exists, note_complete, replace
+from fhirline.streams.tables.positions import note_complete, read_positions, replace_positions
+from fhirline.streams.tables.schema import BESIDE, exists, replace
 from fhirline.streams.tables.store import Store, quoted
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import TOPICS, Topics

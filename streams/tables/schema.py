@@ -2,13 +2,12 @@
 
 ``_tables`` has the digest of the definition of each table. ``_state`` has one row: ``layout``, the version of the
 internal tables; ``generation``, which rises with each change of a table, so that a process which knows other tables
-notices it in its next transaction; ``complete_at``, when all topics had last been read to their ends; and ``erased``,
+notices it in its next transaction; ``kept_by``, the consumer group whose processes keep the tables; and ``erased``,
 whether rows were deleted whose bytes a DuckDB file still has.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.built_in import BUILT_IN, EVENT, create_event_view
@@ -17,7 +16,7 @@ from fhirline.streams.tables.positions import create_positions
 from fhirline.streams.tables.store import Store, quoted
 from fhirline.streams.tables.table import Table
 
-LAYOUT = 1
+LAYOUT = 2
 TABLES, STATE = "_tables", "_state"
 WITHOUT_IDENTITIES = "_without_identities"
 """A table without rows, in schemas of tables without identities."""
@@ -54,10 +53,10 @@ def prepare(store: Store, without_identities: bool = False) -> None:
             create_positions(store)
             store.run(
                 f"create table {store.of(STATE)} (layout integer not null, generation bigint not null, "
-                "complete_at timestamptz not null, erased boolean not null)"
+                f"kept_by {text} not null, erased boolean not null)"
             )
             store.run(f"comment on table {store.of(STATE)} is 'What is known of the tables as a whole; internal'")
-            store.run(f"insert into {store.of(STATE)} values ({LAYOUT}, 0, now(), false)")
+            store.run(f"insert into {store.of(STATE)} values ({LAYOUT}, 0, '', false)")
             if without_identities:
                 store.run(f"create table {store.of(WITHOUT_IDENTITIES)} (since timestamptz not null)")
                 store.run(f"comment on table {store.of(WITHOUT_IDENTITIES)} is 'Marks the schema; internal'")
@@ -91,15 +90,13 @@ def generation(store: Store) -> int:
     return int(store.rows(f"select generation from {store.of(STATE)}")[0][0])
 
 
-def complete_at(store: Store) -> float:
-    """Return when all topics had last been read to their ends, in UNIX seconds."""
-    at: datetime = store.rows(f"select complete_at from {store.of(STATE)}")[0][0]
-    return at.timestamp()
+def kept_by(store: Store) -> str:
+    """Return the consumer group that was the last to begin to keep the tables; empty for none."""
+    return str(store.rows(f"select kept_by from {store.of(STATE)}")[0][0])
 
 
-def note_complete(store: Store, at: float) -> None:
-    moment = datetime.fromtimestamp(at, UTC).isoformat()
-    store.run(f"update {store.of(STATE)} set complete_at = cast(? as timestamptz)", [moment])
+def note_kept_by(store: Store, group: str) -> None:
+    store.run(f"update {store.of(STATE)} set kept_by = ? where kept_by <> ?", [group, group])
 
 
 def is_erased(store: Store) -> bool:

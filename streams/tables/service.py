@@ -19,8 +19,8 @@ from fhirline.streams.tables.catalog import Catalog, load_catalog
 from fhirline.streams.tables.follower import Follower
 from fhirline.streams.tables.metrics import TablesMetrics
 from fhirline.streams.tables.open_store import is_lakehouse, open_lakehouse, open_store
-from fhirline.streams.tables.source import tables_group
 from fhirline.streams.tables.topics import Topics, read_topics
+from fhirline.topics.tables_group import shared_tables_group, tables_group
 
 if TYPE_CHECKING:
     from fhirline.streams.tables.delta.keeper import LakeKeeper
@@ -41,17 +41,17 @@ async def serve(settings: Settings, drop_gone: bool = False, until_end: bool = F
     registry, listener = new_registry("tables"), bound(settings)
     catalog, topics = load_catalog(settings), read_topics(settings)
     endpoint = None
-    follower, close = _follower(settings, catalog, topics, TablesMetrics(registry), stopping.is_set)
+    follower, close = _follower(settings, catalog, topics, TablesMetrics(registry), stopping.is_set, until_end)
     watch = KafkaWatch(settings)
     watch.start()
     try:
         read = {name: sum(place.topic == name for place in topics.partitions) for name in topics.ids}
-        Lags(registry, tables_group(settings), read, follower.lags)
+        Lags(registry, shared_tables_group(settings) or tables_group(settings), read, follower.lags)
         if listener is not None:
             endpoint = Endpoint(listener, registry, lambda: watch.problems() or follower.problems())
             await endpoint.start()
         tune_gc()
-        await asyncio.to_thread(follower.run, drop_gone, until_end)
+        await asyncio.to_thread(follower.run, drop_gone)
     finally:
         if endpoint is not None:
             await endpoint.stop()
@@ -61,13 +61,18 @@ async def serve(settings: Settings, drop_gone: bool = False, until_end: bool = F
 
 
 def _follower(
-    settings: Settings, catalog: Catalog, topics: Topics, metrics: TablesMetrics, stopping: Callable[[], bool]
+    settings: Settings,
+    catalog: Catalog,
+    topics: Topics,
+    metrics: TablesMetrics,
+    stopping: Callable[[], bool],
+    until_end: bool,
 ) -> "tuple[Follower | LakeKeeper, Callable[[], None]]":
     """Return what keeps the tables where they are, and what closes it."""
     if is_lakehouse(settings):
         lakehouse = open_lakehouse(settings)
         from fhirline.streams.tables.delta.keeper import LakeKeeper
 
-        return LakeKeeper(settings, lakehouse, catalog, topics, metrics, stopping), lambda: None
+        return LakeKeeper(settings, lakehouse, catalog, topics, metrics, stopping, until_end), lambda: None
     store = open_store(settings)
-    return Follower(settings, store, catalog, topics, metrics, stopping), store.close
+    return Follower(settings, store, catalog, topics, metrics, stopping, until_end), store.close

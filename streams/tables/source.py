@@ -1,9 +1,15 @@
-"""Reading on from positions, outside any consumer group."""
+"""Reading on from positions: all partitions, or those that a consumer group gives to this process.
 
+The group only spreads the partitions. Nothing is committed to it, and a partition is always read from the position that
+the database has. A process that the group has given up on is stopped by the positions (docs/design/tables.md §11).
+"""
+
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import confluent_kafka
+import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
 
 from fhirline.config.errors import ConfigurationError, FhirlineError, KafkaDenied, KafkaRequestFailed
@@ -11,11 +17,13 @@ from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.acl_check import DENIED, denial
 from fhirline.streams.kafka.clients import librdkafka, log_error, new_client
 from fhirline.streams.kafka.records import ConsumerRecord, Lag, TopicPartition, from_confluent, partition_of
+from fhirline.topics.tables_group import tables_group
 
-CHUNK = 500
-"""Records between two looks at how many bytes a batch has."""
+log = structlog.get_logger("tables")
+
 IDLE_SECONDS = 0.2
 QUEUE_KBYTES = 32_768
+CLOSE_SECONDS = 5.0
 CLIENT_ID = "fhirline-tables"
 
 
@@ -27,12 +35,17 @@ class OutOfRange(FhirlineError):
         self.partition = partition
 
 
-class Reader:
-    """A consumer that is told its partitions. One caller at a time."""
+Positions = Mapping[TopicPartition, int]
 
-    def __init__(self, settings: Settings) -> None:
+
+class Reader:
+    """A consumer. ``group``: in which it shares partitions with other processes; None to be told them. One caller."""
+
+    def __init__(self, settings: Settings, group: str | None = None) -> None:
         self._settings = settings
-        self._group = tables_group(settings)  # librdkafka requires one; nothing is committed
+        self._group = group or tables_group(settings)
+        self._positions_of: Callable[[], Positions] = dict
+        self._rebalanced = False
         self._ends: set[TopicPartition] = set()
         self._ended_at: dict[TopicPartition, float] = {}
         self._next: dict[TopicPartition, int | None] = {}
@@ -49,6 +62,11 @@ class Reader:
                     "auto.offset.reset": "error",
                     "isolation.level": "read_uncommitted",  # as the worker reads
                     "queued.max.messages.kbytes": QUEUE_KBYTES,
+                    # The same numbers of all topics come to the same process: all records of a patient.
+                    "partition.assignment.strategy": "range",
+                    "session.timeout.ms": int(settings.session_timeout * 1000),
+                    "heartbeat.interval.ms": int(settings.session_timeout * 100),
+                    "max.poll.interval.ms": int(max(300.0, settings.session_timeout) * 1000),
                     "error_cb": log_error,
                 },
             ),
@@ -66,6 +84,35 @@ class Reader:
             ]
         )
 
+    def join(self, topics: Collection[str], positions: Callable[[], Positions]) -> None:
+        """Share the partitions of these topics with the group; join it anew where this process is in it.
+
+        ``positions`` is called within `read`, with each assignment. It returns where to read on: partitions without a
+        position are read from the beginning.
+        """
+        self._positions_of = positions
+        self._consumer.unsubscribe()
+        self._forget()
+        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
+    def _assigned(self, _: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        positions = self._positions_of()
+        places = [TopicPartition(partition.topic, partition.partition) for partition in partitions]
+        self.start({place: positions.get(place) for place in places})
+        self._rebalanced = True
+        log.info("partitions assigned", partitions=len(places), numbers=sorted({place.partition for place in places}))
+
+    def _revoked(self, consumer: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
+        self._forget()
+        self._rebalanced = True
+        consumer.unassign()
+        log.info("partitions revoked", partitions=len(partitions))
+
+    def _forget(self) -> None:
+        self._next = {}
+        self._ends.clear()
+        self._ended_at.clear()
+
     def read(self, most: int, most_bytes: int, within: float) -> list[ConsumerRecord]:
         """Return the next records in their order: those that arrive within ``within`` seconds of the first.
 
@@ -73,34 +120,41 @@ class Reader:
         """
         found: list[ConsumerRecord] = []
         size = 0
-        first = self._consumer.poll(IDLE_SECONDS)
+        self._rebalanced = False
+        message = self._consumer.poll(IDLE_SECONDS)
         until = time.monotonic() + within
-        messages = [] if first is None else [first]
-        while messages:
-            for message in messages:
-                if (record := self._record(message)) is not None:
-                    found.append(record)
-                    size += len(record.value or b"") + len(record.key or b"")
+        while True:
+            if self._rebalanced:  # what was read before belongs to whoever has the partitions now
+                self._rebalanced = False
+                found.clear()
+                size = 0
+            if message is not None and (record := self._record(message)) is not None:
+                found.append(record)
+                size += len(record.value or b"") + len(record.key or b"")
             left = until - time.monotonic()
-            if len(found) >= most or size >= most_bytes or left <= 0:
-                break
-            messages = self._consumer.consume(min(CHUNK, most - len(found)), left)
-        return found
+            if len(found) >= most or size >= most_bytes or left <= 0 or not (found or message is not None):
+                return found
+            message = self._consumer.poll(left)  # one at a time: none of an earlier assignment comes after a later one
 
     @property
     def at_end(self) -> bool:
         """Tell whether every partition was read to the end that its leader last reported."""
         return self._ends.issuperset(self._next)
 
-    def complete_at(self) -> float | None:
-        """Return since when every partition has been at its end, or was last, in UNIX seconds; None for never.
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """The partitions that this process reads now."""
+        return list(self._next)
+
+    def complete_at(self) -> dict[TopicPartition, float] | None:
+        """Return when each partition was last at its end, in UNIX seconds; None before each has been there once.
 
         While records keep coming, the partitions are hardly ever all at their ends in the same moment.
         """
-        if not self._ended_at.keys() >= self._next.keys():
+        if not self._next or not self._ended_at.keys() >= self._next.keys():
             return None
-        moving = [self._ended_at[partition] for partition in self._next if partition not in self._ends]
-        return min(moving, default=time.time())
+        now = time.time()
+        return {place: now if place in self._ends else self._ended_at[place] for place in self._next}
 
     def range(self, partition: TopicPartition) -> tuple[int, int]:
         """Return the first and the end offset of a partition."""
@@ -125,15 +179,20 @@ class Reader:
         return found
 
     def close(self) -> None:
-        self._consumer.close()
+        """Leave the group, or let its session time out where Kafka does not answer: librdkafka waits without end."""
+        closing = threading.Thread(target=self._consumer.close, name="tables-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
     def _record(self, message: Message) -> ConsumerRecord | None:
         partition = partition_of(message)
         if (error := message.error()) is not None:
             self._failed(partition, error)
             return None
+        if partition not in self._next:
+            return None
         record = from_confluent(message)
-        following = self._next.get(partition)
+        following = self._next[partition]
         if following is not None and record.offset < following:
             raise OutOfRange(partition)
         self._next[partition] = record.offset + 1
@@ -154,8 +213,3 @@ class Reader:
             raise KafkaRequestFailed(f"{PREFIX}BOOTSTRAP: {error.name()}")
         else:
             log_error(error)
-
-
-def tables_group(settings: Settings) -> str:
-    """Return the name by which the consumer joins the cluster. It commits nothing under it."""
-    return f"{settings.group}.tables"

@@ -4,11 +4,11 @@ A store has one caller at a time. Databases differ in how rows are loaded, in th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
-from fhirline.config.errors import FhirlineError
+from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.streams.tables.table import Table, kind_of
 from fhirline.streams.tables.views.view import Column, Row
 
@@ -19,6 +19,14 @@ class StoreAway(FhirlineError):
 
 class OtherWriter(FhirlineError):
     """Another process moved the positions, or changed the tables. This one has written nothing since."""
+
+
+class PositionsMoved(OtherWriter):
+    """A position is not where this process left it. In a consumer group: the partition is another process's now."""
+
+
+class RowConflict(ConfigurationError):
+    """Rows have the key of other rows, maybe of those that another process is writing. The transaction is repeated."""
 
 
 def quoted(name: str) -> str:
@@ -37,6 +45,9 @@ class Store(ABC):
 
     types: ClassVar[Mapping[str, str]]
     """Kind of a column → the database's type."""
+
+    shared: ClassVar[bool] = False
+    """Whether several processes may keep tables in the database together."""
 
     def __init__(self, schema: str) -> None:
         self.schema = schema
@@ -88,6 +99,16 @@ class Store(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    # -- what only shared databases need
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Keep other processes from making, replacing and dropping tables within the context.
+
+        False: another process does so now. One that ends, or loses the database, does so no longer.
+        """
+        yield True
 
     # -- what is the same
 

@@ -29,7 +29,8 @@ def keep_lake(settings: Settings, **how: bool) -> None:
         read_topics(settings),
         TablesMetrics(CollectorRegistry()),
         lambda: False,
-    ).run(until_end=True, **how)
+        until_end=True,
+    ).run(**how)
 
 
 def lake_rows(house: Lakehouse) -> Any:

@@ -95,6 +95,11 @@ class Postgres:
             host=HOST, port=self.port, dbname=database, user=user, password=self.password, autocommit=True
         )
 
+    def give(self, folder: Path) -> None:
+        """Make a folder the server's own."""
+        if self._user is not None:
+            shutil.chown(folder, self._user)
+
     @contextmanager
     def database(self) -> Iterator["Database"]:
         """Make a database whose owner is a user without any other privilege."""

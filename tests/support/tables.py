@@ -150,8 +150,9 @@ def keep(settings: Settings, **how: bool) -> None:
             read_topics(settings),
             TablesMetrics(CollectorRegistry()),
             lambda: False,
+            until_end=True,
         )
-        follower.run(until_end=True, **how)
+        follower.run(**how)
     finally:
         store.close()
 

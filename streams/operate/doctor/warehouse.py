@@ -9,7 +9,7 @@ from fhirline.streams.operate.doctor.finding import Finding, ok, problem, severa
 from fhirline.streams.tables import schema
 from fhirline.streams.tables.catalog import Catalog, load_catalog
 from fhirline.streams.tables.open_store import is_lakehouse, open_lakehouse, open_store
-from fhirline.streams.tables.positions import topic_ids
+from fhirline.streams.tables.positions import complete_at, topic_ids
 from fhirline.streams.tables.store import Store, StoreAway
 from fhirline.streams.tables.topics import Topics, made_anew, read_topics, require_same_topics
 
@@ -44,7 +44,7 @@ def _tables(store: Store, catalog: Catalog, topics: Topics) -> Iterator[Finding]
     require_same_topics(topics, topic_ids(store), f"{store.name}, schema {store.schema}")
     plan = schema.plan(store, catalog)
     renewed = [table.name for table in (*plan.missing, *plan.changed)]
-    yield from _judged(store.name, store.schema, catalog, renewed, sorted(plan.gone), schema.complete_at(store))
+    yield from _judged(store.name, store.schema, catalog, renewed, sorted(plan.gone), complete_at(store))
 
 
 def _lakehouse(settings: Settings, fix: str) -> Iterator[Finding]:
@@ -61,15 +61,15 @@ def _lakehouse(settings: Settings, fix: str) -> Iterator[Finding]:
                 return
         renewed = [name for name, lake in found.items() if lake is None or not lake.is_current]
         gone = sorted({*house.names()} - found.keys())
-        yield from _judged(house.name, house.schema, catalog, renewed, gone, house.complete_at() or 0.0)
+        yield from _judged(house.name, house.schema, catalog, renewed, gone, house.complete_at())
     except (ConfigurationError, StoreAway) as error:
         yield problem(CHECK, str(error), fix)
 
 
 def _judged(
-    name: str, where: str, catalog: Catalog, renewed: list[str], gone: list[str], complete_at: float
+    name: str, where: str, catalog: Catalog, renewed: list[str], gone: list[str], complete: float | None
 ) -> Iterator[Finding]:
-    """Report tables to be rebuilt (``renewed``), those of no view (``gone``), and how long ago all were complete."""
+    """Report tables to be rebuilt (``renewed``), those of no view (``gone``), and when all were complete."""
     if renewed:
         yield warning(
             CHECK,
@@ -82,7 +82,8 @@ def _judged(
             f"{name}: no view makes {several(gone)} any more: no new rows",
             "drop them with `fhirline tables --drop-gone`, or bring the views back",
         )
-    hours = (time.time() - complete_at) / 3600
+    now = time.time()
+    hours = (now - (complete or now)) / 3600
     if hours > 1:
         yield warning(
             CHECK,

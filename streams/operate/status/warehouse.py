@@ -10,8 +10,8 @@ from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.operate.status.reading import Ends
 from fhirline.streams.tables.catalog import load_catalog
 from fhirline.streams.tables.open_store import is_lakehouse, open_lakehouse, open_store
-from fhirline.streams.tables.positions import read_positions
-from fhirline.streams.tables.schema import complete_at, exists
+from fhirline.streams.tables.positions import complete_at, read_positions
+from fhirline.streams.tables.schema import exists
 from fhirline.streams.tables.store import Store, StoreAway
 from fhirline.streams.tables.topics import TOPICS
 

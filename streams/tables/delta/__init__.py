@@ -1,1 +1,1 @@
-"""The lakehouse: a Delta table per table, in a folder (docs/design/tables.md §11)."""
+"""The lakehouse: a Delta table per table, in a folder (docs/design/tables.md §12)."""

@@ -17,8 +17,9 @@ from fhirline.streams.tables.delta.lake_table import LakeTable
 from fhirline.streams.tables.delta.lakehouse import Lakehouse
 from fhirline.streams.tables.delta.rebuilding import LakeRebuild, gone_tables
 from fhirline.streams.tables.delta.writing import Writer
-from fhirline.streams.tables.follower import RETRY_LONGEST, RETRY_SECONDS, TOMBSTONE_SHARE
+from fhirline.streams.tables.follower import TOMBSTONE_SHARE
 from fhirline.streams.tables.metrics import TablesMetrics
+from fhirline.streams.tables.patience import RETRY_LONGEST, RETRY_SECONDS
 from fhirline.streams.tables.rebuild import Stopped
 from fhirline.streams.tables.source import OutOfRange, Reader
 from fhirline.streams.tables.store import StoreAway
@@ -35,7 +36,10 @@ TIDY_SECONDS = 3600.0
 
 
 class LakeKeeper:
-    """Keeps the tables of one lakehouse. Blocking: it has a thread of its own. ``stopping``: asked between batches."""
+    """Keeps the tables of one lakehouse. Blocking: it has a thread of its own. ``stopping``: asked between batches.
+
+    ``until_end``: ends when all topics were read to their ends.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class LakeKeeper:
         topics: Topics,
         metrics: TablesMetrics,
         stopping: Callable[[], bool],
+        until_end: bool = False,
     ) -> None:
         self._settings = settings
         self._lakehouse = lakehouse
@@ -52,6 +57,7 @@ class LakeKeeper:
         self._topics = topics
         self._metrics = metrics
         self._stopping = stopping
+        self._until_end = until_end
         self._reader = Reader(settings)
         self._within = settings.tables_within if "tables_within" in settings.model_fields_set else WITHIN
         self._writer = Writer(catalog, (), topics.ids, lakehouse.where)
@@ -70,8 +76,8 @@ class LakeKeeper:
             return [self._away]
         return [] if self.following else ["the tables are being prepared"]
 
-    def run(self, drop_gone: bool = False, until_end: bool = False) -> None:
-        """Keep the tables until stopped. ``until_end``: or until all topics were read to their ends.
+    def run(self, drop_gone: bool = False) -> None:
+        """Keep the tables until stopped.
 
         Raises OtherWriter, UnfitRows, KafkaAccessError and ConfigurationError.
         """
@@ -81,7 +87,7 @@ class LakeKeeper:
                 if records := self._read():
                     self._write(records)
                 self._patiently(self._look_after)
-                if until_end and not records and self._reader.at_end:
+                if self._until_end and not records and self._reader.at_end:
                     return
         except Stopped:
             return
@@ -156,23 +162,10 @@ class LakeKeeper:
 
         def write() -> None:
             batch = self._writer.write(records)
-            metrics = self._metrics
             self._records += batch.records
-            metrics.records.inc(batch.records)
-            metrics.removed.inc(sum(map(len, batch.removed.values())))
-            metrics.unreadable.inc(len(batch.unreadable))
-            for name, change in batch.changes.items():
-                metrics.rows.labels(name).inc(len(change.rows))
-            if batch.unreadable:
-                log.warning(
-                    "records that are no resource of their key have no rows",
-                    records=len(batch.unreadable),
-                    first=batch.unreadable[0],
-                )
+            self._metrics.count(records, batch, time.monotonic() - begun)
 
         self._patiently(write)
-        self._metrics.seconds.observe(time.monotonic() - begun)
-        self._metrics.newest.set(max(record.timestamp_ms for record in records) / 1000)
 
     def _look_after(self) -> None:
         """Note now and then that all topics were read to their ends; merge small files and delete old ones hourly."""
@@ -187,7 +180,7 @@ class LakeKeeper:
         if self._missed_tombstones():
             self._prepare(False)
             return
-        self._lakehouse.note_complete(complete_at)
+        self._lakehouse.note_complete(min(complete_at.values()))
         self._noted = now
         if not self.complete:
             self.complete = True

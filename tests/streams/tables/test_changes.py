@@ -176,7 +176,7 @@ def test_who_may_have_missed_tombstones_rebuilds_all(kept: Settings) -> None:
     store = open_store(kept)
     try:
         store.run("insert into fhir.patient (resource_id, family) values ('gone', 'Erased')")
-        store.run("update fhir._state set complete_at = complete_at - interval '30 hours'")
+        store.run("update fhir._positions set complete_at = complete_at - interval '30 hours'")
     finally:
         store.close()
     assert wrong(kept) != {}

@@ -91,7 +91,7 @@ def test_erasure_and_another_key_reach_all_rows(kept: Settings, tmp_path: Path) 
     keep(others)
     assert wrong(others) == {}
     store = open_store(others)
-    assert store.rows(f"select complete_at is not null from {SCHEMA}._state") == [(True,)]
+    assert store.rows(f"select min(complete_at) is not null from {SCHEMA}._positions") == [(True,)]
     store.close()
 
 

@@ -1,0 +1,82 @@
+"""Waiting for a database that does not answer, and for other processes (docs/design/tables.md §5, §11)."""
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from fhirline.streams.tables.metrics import TablesMetrics
+from fhirline.streams.tables.rebuild import Stopped
+from fhirline.streams.tables.store import RowConflict, Store, StoreAway
+
+log = structlog.get_logger("tables")
+
+RETRY_SECONDS = 0.5
+RETRY_LONGEST = 15.0
+CONFLICTS = 5
+"""How often a transaction is repeated whose rows have the key of others."""
+
+
+class Patience:
+    """Repeats work on a store until it is done. ``stopping``: asked while it waits."""
+
+    def __init__(self, store: Store, metrics: TablesMetrics, stopping: Callable[[], bool]) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._stopping = stopping
+        self.away = ""
+        """Why the database does not answer; empty while it does."""
+        self.uncertain = False
+        """Whether the last transaction has no known result."""
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Do ``work``, and repeat it while the database does not answer. Raises Stopped."""
+        seconds, conflicts = RETRY_SECONDS, 0
+        while True:
+            try:
+                work()
+            except StoreAway as error:
+                self.uncertain = True
+                if not self.away:
+                    log.warning("the database does not answer", reason=str(error))
+                self.away = str(error)
+                self._metrics.away.set(1)
+            except RowConflict:
+                conflicts += 1
+                if not self._store.shared or conflicts > CONFLICTS:
+                    raise
+                self.pause(RETRY_SECONDS)
+                continue
+            else:
+                self.uncertain = False
+                if self.away:
+                    log.info("the database answers again")
+                self.away = ""
+                self._metrics.away.set(0)
+                return
+            self.pause(seconds)
+            seconds = min(2 * seconds, RETRY_LONGEST)
+            try:
+                self._store.reconnect()
+            except StoreAway as error:
+                self.away = str(error)
+
+    def alone(self, work: Callable[[], None]) -> None:
+        """Do ``work`` while no other process makes, replaces or drops tables. Raises Stopped and StoreAway."""
+        waited = False
+        while True:
+            with self._store.alone() as alone:
+                if alone:
+                    work()
+                    return
+            if not waited:
+                log.info("another process prepares the tables", database=self._store.name)
+            waited = True
+            self.pause(RETRY_SECONDS)
+
+    def pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if self._stopping():
+                raise Stopped
+            time.sleep(0.05)
