@@ -113,11 +113,11 @@ class FaultProxy:
         if request.method == "POST" and not path and self.busy and self.busy.encode() in body:
             self.answered["busy"] += 1
             return web.Response(status=503)
-        fault = self.faults.popleft() if request.method == "POST" and not path and self.faults else None
         if request.method == "POST" and not path and any(word in body for word in self.poisoned):
             self.answered["refused"] += 1
             outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "processing"}]}
             return web.json_response(outcome, status=self._refusal)
+        fault = self.faults.popleft() if request.method == "POST" and not path and self.faults else None
         if isinstance(fault, int):
             self.answered[str(fault)] += 1
             outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": REFUSALS[fault]}]}
