@@ -43,8 +43,8 @@
     ├── Stopped                 tables: the process ends while it waits or rebuilds
     ├── StoreAway               tables: the database does not answer (repeated; at the start exit code 70)
     ├── OtherWriter             tables: another process keeps the same tables (exit code 75)
-    ├── Conflict                tables: a Delta table was committed to by another process (tried again, or OtherWriter)
     │   └── PositionsMoved      tables: another process has moved a position that this one was about to move
+    ├── Conflict                tables: a Delta table was committed to by another process (tried again, or OtherWriter)
     ├── UnfitRows               tables: a view does not fit a resource, or its key is wrong (exit code 2)
     ├── FhirPathError           tables: an expression of a view cannot be read, or does not fit a resource
     ├── ViewFailed              tables: a view does not fit a resource

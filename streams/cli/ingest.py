@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from fhirline.streams.step1_receive.routes import Route
 
 STANDARD_INPUT = "-"
-OVER_LINES = (
-    "most lines were rejected. A body is one line: write one that is over several lines anew, with jq -c . FILE"
-)
+NOT_JSON = "not-json"
+OVER_LINES = "most lines are not JSON. A body is one line: write one that is over several lines anew, with jq -c . FILE"
 
 
 def register(app: typer.Typer) -> None:
@@ -100,7 +99,7 @@ def ingest(
     )
     if failure:
         raise CommandFailed("ingest", *failure)
-    if count.rejected > max(1, 2 * count.taken):
+    if report.not_json > max(1, 2 * count.taken):
         print(OVER_LINES, file=sys.stderr)
     if count.rejected:
         raise typer.Exit(INCOMPLETE)
@@ -142,9 +141,11 @@ class RejectReport:
     def __init__(self, reporter: ProgressReporter, rejects: BinaryIO | None) -> None:
         self._reporter = reporter
         self._rejects = rejects
+        self.not_json = 0
 
     def __call__(self, rejected: "Rejected") -> None:
         line, reason = rejected.line, rejected.reason
+        self.not_json += rejected.code == NOT_JSON
         if line.content is not None:
             size, digest = fingerprint(line.content).values()
             reason = f"{reason}, {size} bytes, SHA-256 {digest}"

@@ -165,8 +165,8 @@ def test_a_report_goes_without_what_is_below_a_key_of_a_secret() -> None:
 
 def test_an_address_with_many_parameters_is_read_in_linear_time() -> None:
     for unit in ("?a=1", "a=b&", '"secretary":', "password: ", "SG.", "cookie:a="):
-        without_credentials(unit * (1_000_000 // len(unit)))
-        secret_value(unit * (1_000_000 // len(unit)))
+        without_credentials(unit * (200_000 // len(unit)))
+        secret_value(unit * (200_000 // len(unit)))
 
 
 @pytest.mark.parametrize("key", [JWT, "https://jane:hunter2@example.org/a"])

@@ -129,6 +129,7 @@ LISTS = st.lists(SCALARS, max_size=4).map(
 VALUES = st.recursive(SCALARS | LISTS, lambda inner: st.dictionaries(KEYS, inner, max_size=4), max_leaves=25)
 
 
+@pytest.mark.long
 @settings(max_examples=150)
 @given(body=st.dictionaries(KEYS, VALUES, min_size=1, max_size=6))
 def test_the_models_of_any_body_read_that_body(body: Body) -> None:

@@ -295,6 +295,7 @@ def test_the_next_step_maps_the_file_of_the_sample(origin: str, command: str) ->
     assert f": {command}\n" in vendor._next_steps(plan(HERE, Options("inventedcare"), [Sample(origin, VISIT)]))
 
 
+@pytest.mark.long
 def test_if_anything_fails_every_file_is_as_before(tmp_path: Path) -> None:
     tree = copied(tmp_path / "tree", "golden", "benchmarks")
     (tree / "topics" / "asyncapi.py").write_text("raise SystemExit('no contract')\n")

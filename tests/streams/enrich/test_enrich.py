@@ -312,9 +312,9 @@ def test_answers_are_read_as_tolerantly_as_webhooks(
     ("fault", "problem", "asked"),
     [
         (None, "http-404", 1),
-        (Fault(403), "http-403", 1),
-        (Fault(302, {"Location": "http://127.0.0.1:9/"}), "http-302", 1),
-        (Fault(429, {"Retry-After": "86400"}), "http-429", 1),
+        pytest.param(Fault(403), "http-403", 1, marks=pytest.mark.long),
+        pytest.param(Fault(302, {"Location": "http://127.0.0.1:9/"}), "http-302", 1, marks=pytest.mark.long),
+        pytest.param(Fault(429, {"Retry-After": "86400"}), "http-429", 1, marks=pytest.mark.long),
         (Fault(200, body=b'{"a":' * 300 + b"1" + b"}" * 300), "too-deep", 1),
     ],
 )

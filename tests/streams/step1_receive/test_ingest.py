@@ -105,7 +105,7 @@ def test_a_body_over_several_lines_is_reported_as_such(broker: EmbeddedBroker, t
     (tmp_path / "pretty.json").write_bytes(body)
     done = ingest(broker, tmp_path, "infermedica", "pretty.json")
     assert done.code == 1
-    assert done.err.splitlines()[-1].startswith("most lines were rejected. A body is one line")
+    assert done.err.splitlines()[-1].startswith("most lines are not JSON. A body is one line")
 
 
 def test_rejected_lines_can_be_corrected_and_ingested_again(broker: EmbeddedBroker, tmp_path: Path) -> None:
