@@ -16,7 +16,7 @@ from fhirline.streams.kafka.records import ConsumerRecord, Lag, TopicPartition
 from fhirline.streams.tables import schema
 from fhirline.streams.tables.batch import Batch, collect
 from fhirline.streams.tables.catalog import Catalog
-from fhirline.streams.tables.erased_events import delete_outcomes, outcomes_of_erased
+from fhirline.streams.tables.erased_events import delete_outcomes, delete_unknown, outcomes_of_erased
 from fhirline.streams.tables.metrics import TablesMetrics
 from fhirline.streams.tables.patience import Patience
 from fhirline.streams.tables.positions import (
@@ -124,13 +124,13 @@ class Follower:
             schema.drop_tables(store, planned.gone)
             log.info("tables dropped", tables=sorted(planned.gone))
         elif planned.gone:
+            schema.mark_gone(store, planned.gone)
             log.warning(
                 "tables of views that are gone are kept, without new rows; those of erased patients are deleted",
                 tables=sorted(planned.gone),
                 remedy="drop them with --drop-gone, or bring the views back",
             )
-        if planned.missing and not self._positions:
-            schema.create_tables(store, planned.missing)
+        if planned.missing and not self._positions and schema.create_tables(store, planned.missing):
             planned = schema.plan(store, self._catalog)
         if self._missed_tombstones():
             self._renew()
@@ -282,13 +282,16 @@ class Follower:
     def _require_known_tables(self) -> None:
         """Raise OtherWriter where tables have been made by other definitions since this process began.
 
-        A rebuild by the same definitions changes nothing for it.
+        A rebuild by the same definitions changes nothing for it. A table that only the others have would lack the rows
+        of this process's partitions.
         """
         found = schema.generation(self._store)
         if found == self._generation:
             return
         known = schema.known_tables(self._store)
-        if any(name not in known or known[name].digest != table.digest for name, table in self._catalog.tables.items()):
+        ours = self._catalog.tables
+        others = (item.digest for name, item in known.items() if name not in ours)
+        if any(others) or any(name not in known or known[name].digest != table.digest for name, table in ours.items()):
             raise OtherWriter(
                 f"{self._store.name}: another process has changed the tables of schema {self._store.schema} by other "
                 "views. Nothing was written; start this process again with the same views"
@@ -319,6 +322,8 @@ class Follower:
         if self._missed_tombstones():
             begun = time.time()
             self._rebuild(self._catalog, "tombstones may have been missed")
+            for name, known in schema.plan(self._store, self._catalog).gone.items():
+                delete_unknown(self._store, name, known)
             note_complete(self._store, begun)
             self._generation = schema.generation(self._store)
 

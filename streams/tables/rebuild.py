@@ -141,13 +141,24 @@ class Rebuild:
         if not {table.id_column, *table.key} <= set(same):
             return
         columns, id, beside = ", ".join(map(quoted, same)), quoted(table.id_column), store.of(BESIDE + table.name)
-        known = f"select {id} from {store.of(RECORD.name)} where resource_type = '{OUTCOMES}'"
+        known = f"select o.{id} from {store.of(RECORD.name)} o where o.resource_type = '{OUTCOMES}'{self._not_erased()}"
         outcome = f"{id} like '{OUTCOMES}/%'" if table.id_column == RECORD.id_column else "true"
         if table.resource == OUTCOMES or table.id_column == RECORD.id_column:
             store.run(f"delete from {beside} where {outcome} and {id} not in ({known})")
         store.run(
             f"insert into {beside} ({columns}) select {columns} from {store.of(table.name)} "
             f"where {id} in ({known}) and {id} not in (select {id} from {beside})"
+        )
+
+    def _not_erased(self) -> str:
+        """Return the condition that an outcome's event has not lost its Provenance, whose tombstone was missed."""
+        if RECORD not in self._tables:
+            return ""
+        old, new = self._store.of(RECORD.name), self._store.of(BESIDE + RECORD.name)
+        return (
+            f" and not exists (select 1 from {old} p where p.resource_type = 'Provenance' and p.vendor = o.vendor "
+            f"and p.tenant = o.tenant and p.event_key = o.event_key "
+            f"and p.record_key not in (select record_key from {new}))"
         )
 
 

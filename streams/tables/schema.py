@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.built_in import BUILT_IN, EVENT, create_event_view
 from fhirline.streams.tables.catalog import Catalog
-from fhirline.streams.tables.positions import create_positions
+from fhirline.streams.tables.positions import create_positions, read_positions
 from fhirline.streams.tables.store import Store, quoted
 from fhirline.streams.tables.table import Table
 
@@ -27,7 +27,10 @@ BESIDE = "_new_"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A table in the database: the type of its resources, its id column, and the digest of its definition."""
+    """A table in the database: the type of its resources, its id column, and the digest of its definition.
+
+    The digest is empty for a table that gets no rows any more, since its view was gone.
+    """
 
     resource: str
     id_column: str
@@ -125,9 +128,12 @@ def plan(store: Store, catalog: Catalog) -> Plan:
     )
 
 
-def create_tables(store: Store, tables: Iterable[Table]) -> None:
-    """Create empty tables, in one transaction."""
+def create_tables(store: Store, tables: Iterable[Table]) -> bool:
+    """Create empty tables, in one transaction. Return False where another process has committed records meanwhile."""
     with store.transaction():
+        store.lock_positions()
+        if read_positions(store):
+            return False
         for table in tables:
             store.create(table, table.name)
             store.create_indexes(table, table.name)
@@ -135,6 +141,7 @@ def create_tables(store: Store, tables: Iterable[Table]) -> None:
             _note(store, table)
         _renew_event_view(store)
         rise(store)
+    return True
 
 
 def replace(store: Store, tables: Iterable[Table]) -> None:
@@ -161,6 +168,20 @@ def drop_tables(store: Store, names: Iterable[str]) -> None:
             store.run(f"drop table if exists {store.of(name)}")
             store.run(f"delete from {store.of(TABLES)} where name = ?", [name])
         rise(store)
+
+
+def mark_gone(store: Store, names: Iterable[str]) -> None:
+    """Forget how tables of views that are gone were made, since they get no rows any more.
+
+    A view that comes back is then rebuilt, and a process that has the view still ends.
+    """
+    with store.transaction():
+        forgotten = [
+            store.run(f"update {store.of(TABLES)} set digest = '' where name = ? and digest <> ''", [name])
+            for name in names
+        ]
+        if any(forgotten):
+            rise(store)
 
 
 def rise(store: Store) -> None:

@@ -139,6 +139,11 @@ def test_the_table_of_a_gone_view_is_kept_without_the_erased_or_dropped(kept: Se
     write(kept, [replace(patient, value=None)])
     keep(kept)
     assert in_database(kept, "select count(*) from fhir.people") == [(before - 1,)]
+    write(kept, [patient])
+    keep(kept)
+    back = kept.model_copy(update={"tables_views": tmp_path / "views"})
+    keep(back)
+    assert wrong(back) == {}, "a view that comes back is rebuilt"
     keep(kept, drop_gone=True)
     assert wrong(kept) == {}
     with pytest.raises(ConfigurationError):
@@ -169,19 +174,32 @@ def test_topics_that_were_made_anew_are_refused_until_all_is_rebuilt(
         assert wrong(elsewhere) == {}
 
 
-def test_who_may_have_missed_tombstones_rebuilds_all(kept: Settings) -> None:
-    """Rows of a patient whose tombstone compaction has removed meanwhile: no record tells of them any more."""
+def test_who_may_have_missed_tombstones_rebuilds_all(kept: Settings, tmp_path: Path) -> None:
+    """Rows of a patient whose tombstone compaction has removed meanwhile: no record tells of them any more.
+
+    The table of a view that is gone has such rows too, and ``record`` the outcome of an event of that patient.
+    """
     write(kept, published(kept))
+    keep(kept.model_copy(update={"tables_views": folder_with(tmp_path / "views", people=one_more)}))
     keep(kept)
+    [(people,)] = in_database(kept, "select count(*) from fhir.people")
     store = open_store(kept)
     try:
         store.run("insert into fhir.patient (resource_id, family) values ('gone', 'Erased')")
+        store.run("insert into fhir.people (resource_id, family) values ('gone', 'Erased')")
+        for type in ("Provenance", "OperationOutcome"):
+            store.run(
+                "insert into fhir.record (record_key, resource_type, resource_id, topic, partition, record_offset, vendor, "
+                "tenant, event_key, written_at, occurred_at) "
+                f"values ('{type}/gone', '{type}', 'gone', 'gone', 0, 0, 'v', 't', 'gone', now(), now())"
+            )
         store.run("update fhir._positions set complete_at = complete_at - interval '30 hours'")
     finally:
         store.close()
     assert wrong(kept) != {}
     keep(kept)
     assert wrong(kept) == {}
+    assert in_database(kept, "select count(*) from fhir.people") == [(people,)]
 
 
 def test_status_and_doctor_tell_how_the_tables_are(kept: Settings, tmp_path: Path) -> None:

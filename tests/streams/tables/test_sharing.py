@@ -8,15 +8,19 @@ import random
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
+import orjson
 import pytest
 
+from fhirline.config.exit_codes import OTHER_WRITER
 from fhirline.config.settings import Settings
 from tests.support.kafka.brokers import apache, create_topics, settings_for
+from tests.support.paths import CONFIG
 from tests.support.postgres import Database, Postgres
 from tests.support.processes import Command
 from tests.support.tables import different, expected, held, keeping, published, write
-from tests.support.waiting import wait_until
+from tests.support.waiting import LIMIT, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -100,6 +104,22 @@ def test_tables_are_right_while_processes_come_are_killed_and_end(kafka: Setting
         os.kill(standing.pid, signal.SIGCONT)
         wait_for_share(running, total)
         wait_for_tables(settings, database, *running)
+
+
+def test_a_process_with_more_views_ends_those_without(kafka: Settings, postgres: Postgres, tmp_path: Path) -> None:
+    """The new view's table would lack the rows of the other process's partitions."""
+    records = published(kafka)
+    write(kafka, records[::2])
+    view = orjson.loads((CONFIG / "views" / "patient.json").read_bytes()) | {"name": "people"}
+    (tmp_path / "people.json").write_bytes(orjson.dumps(view))
+    more = {"FHIRLINE_TABLES_VIEWS": str(tmp_path)}
+    with postgres.database() as database, keeping(kafka, **database.environment, **SMALL) as before:
+        wait_for_tables(kafka, database, before)
+        with keeping(kafka, **database.environment, **SMALL, **more) as after:
+            after.wait_for("following")
+            write(kafka, records[1::2])
+            assert before.wait(LIMIT) == OTHER_WRITER, before.output
+            wait_for_tables(kafka.model_copy(update={"tables_views": tmp_path}), database, after)
 
 
 def partitions(settings: Settings) -> Iterator[object]:
