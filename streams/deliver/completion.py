@@ -1,4 +1,4 @@
-"""What the server misses, from the Bundle or the ``fhir.r4.<Type>`` topics (fhir-delivery.md §3).
+"""Finds resources that the server misses, in the Bundle or the ``fhir.r4.<Type>`` topics (fhir-delivery.md §3).
 
 The invariant: **nothing of an erased patient is added**, by an erasure list that is fresh, also where the patient is
 erased while the attempts go on. What is added need not be of the Bundle's own patient, whom the stage has checked.
@@ -35,8 +35,9 @@ class Completion:
     async def allowed(self, entries: Sequence[Entry], known: Known, partition: int) -> list[Entry]:
         """Return the entries without those of erased patients. Raises KafkaAccessError, or OtherKey.
 
-        An entry is whose it names by identifier or by reference; where it names no patient, whose the resources are
-        that it refers to. A patient without a current value may be one whose erasure has deleted it.
+        An entry belongs to the patients that it names by identifier or by reference. If it names none, it belongs to
+        those of the resources that it refers to. A patient without a current value may be one whom an erasure has
+        deleted.
         """
         await self._erasures.ensure_fresh()
         if not len(self._erasures.erasure_list):
@@ -60,7 +61,7 @@ class Completion:
 
 
 def _about(entry: Entry) -> list[str]:
-    """Return which other resources tell whose an entry is."""
+    """Return which other resources tell to which patient an entry belongs."""
     if entry.key.partition("/")[0] in PATIENTLESS_TYPES:
         return []
     named = references([entry])

@@ -96,31 +96,34 @@ class Delivery:
 
     async def _transaction(self, work: "_Attempts", partition: int, abandoned: Callable[[], bool]) -> None:
         while work.pending and work.refusal is None:
-            if abandoned():
-                raise DeliveryAbandoned
-            if work.added:  # somebody may have been erased since
-                allowed = await self._completion.allowed([*work.added.values()], work.known, partition)
-                work.added = {entry.key: entry for entry in allowed}
-            sent = work.to_send()
-            found = await self._attempt(sent)
-            failed = work.take(sent, found)
+            failed = work.take(*await self._attempt(work, partition, abandoned))
             if failed is None:
                 continue
             if failed.kind in (Kind.REFUSED, Kind.CONFLICT) and await self._complete(work, failed, partition):
                 continue
             await self._wait(work, failed)
 
-    async def _attempt(self, sent: Sequence[Entry]) -> list[Verdict]:
-        """Send once. An answer that did not come is a verdict like any other."""
-        body = transaction(sent)
+    async def _attempt(
+        self, work: "_Attempts", partition: int, abandoned: Callable[[], bool]
+    ) -> tuple[Sequence[Entry], list[Verdict]]:
+        """Send once. An answer that did not come is a verdict like any other. Raises DeliveryAbandoned.
+
+        The wait for a slot may be long. What decides about the request is looked at after it.
+        """
         async with self._limiter.slot():
+            if abandoned():
+                raise DeliveryAbandoned
+            if work.added:  # somebody may have been erased since
+                allowed = await self._completion.allowed([*work.added.values()], work.known, partition)
+                work.added = {entry.key: entry for entry in allowed}
+            sent = work.to_send()
             try:
-                answer = await self._server.transaction(body)
+                answer = await self._server.transaction(transaction(sent))
             except ServerAway as away:
                 self._metrics.request(str(away))
                 self._limiter.struggles()
                 log.debug("no answer", reason=str(away))
-                return [Verdict(Kind.FAILED, 0, server_codes=(str(away),))] * len(sent)
+                return sent, [Verdict(Kind.FAILED, 0, server_codes=(str(away),))] * len(sent)
             found = verdicts(answer.status, answer.body, answer.retry_after, sent)
             self._metrics.request(str(answer.status), answer.seconds)
             if any(item.kind is Kind.BUSY for item in found):
@@ -129,7 +132,7 @@ class Delivery:
                 self._limiter.struggles()
             else:
                 await self._limiter.answered(answer.seconds)
-        return found
+        return sent, found
 
     async def _complete(self, work: "_Attempts", failed: Verdict, partition: int) -> bool:
         """Add what the entries refer to and the server may miss; tell whether anything was added.
