@@ -23,8 +23,13 @@ _CODE = re.compile(r"[a-z]{1,40}(-[a-z]{1,40})*")
 _PLACE = re.compile(r"/?[A-Za-z]\w{0,63}(\[\d{1,6}\]|[./](f:)?[A-Za-z]\w{0,63}|\.ofType\([A-Za-z]{1,64}\)){0,40}")
 """A FHIRPath or XPath of element names and indexes. Any other may quote a value, and is left out."""
 _SERVER_CODE = re.compile(r"\bHAPI-\d{4}\b")
-_REFERRING = re.compile(r"\b[A-Z][A-Za-z]{2,40}/[A-Za-z0-9.-]{1,64}(?= in path ([A-Z]\w{0,63}(?:\.\w{1,64}){1,10}))")
-"""How HAPI names the resource that refers to one that is to be deleted, and the element."""
+_REFERRING = re.compile(
+    r"\b[A-Z][A-Za-z]{2,40}/[A-Za-z0-9.-]{1,64}(?= in path ([A-Z]\w{0,63}(?:\.\w{1,64}\b(?!\()){1,10}))"
+)
+"""How HAPI names the resource that refers to one that is to be deleted, and the element.
+
+It has several paths to one element, some with a function behind it (``Flag.subject.where(…)``), and names any.
+"""
 
 
 class Kind(Enum):
