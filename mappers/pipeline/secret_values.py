@@ -82,12 +82,14 @@ def _form_patterns() -> Iterator[tuple[str, str]]:
 
 
 _DISGUISED = {
-    **LOOK_ALIKES,
     **dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)),
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
 }
-"""Signs that nobody sees, full-width letters and signs, and letters of other scripts in a word, as their plain form."""
-_DISGUISE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff\uff01-\uff5e]|[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]")
+"""Signs that nobody sees, and full-width letters and signs, as their plain form."""
+_MIXED = "[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]"
+_DISGUISE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff\uff01-\uff5e]|" + _MIXED)
+_MIXED_WORD = re.compile(rf"[^\W\d_]{{0,40}}(?:{_MIXED})[^\W\d_]{{0,40}}")
+"""A word with letters of two scripts. It may be a name in disguise, and may be one of medicine: γGT, TNFα."""
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
 _ADDRESS = re.compile(r"[^\s\"'<>]+")
@@ -123,17 +125,24 @@ def without_credentials(text: str) -> str:
     """
     if _WHOLE.fullmatch(text):
         return REDACTED
-    if not text.isascii() and _DISGUISE.search(text) and has_credential(plain := text.translate(_DISGUISED)):
-        return without_credentials(plain)
-    new = text
-    for may_match, form in _forms():
-        if may_match(new):
-            new = form.sub(REDACTED, new)
-    if ("%" in new or "&#" in new) and _encoded_credential(new):
-        return REDACTED
-    if "=" in new or "@" in new or "%" in new:
-        new = _ADDRESS.sub(lambda found: REDACTED if _signed(found[0]) else found[0], new)
+    new = _without_forms(text)
+    if not new.isascii() and _DISGUISE.search(new):
+        plain = _MIXED_WORD.sub(lambda found: found[0].translate(LOOK_ALIKES), new.translate(_DISGUISED))
+        shown = _without_forms(plain)
+        new = new if shown == plain else shown  # a text without a secret keeps its letters
     return text if new == text else REDACTED if not new.replace(REDACTED, "").strip() else new
+
+
+def _without_forms(text: str) -> str:
+    """Return a text without the credentials that it has in a form of the table, encoded, or in an address."""
+    for may_match, form in _forms():
+        if may_match(text):
+            text = form.sub(REDACTED, text)
+    if ("%" in text or "&#" in text) and _encoded_credential(text):
+        return REDACTED
+    if "=" in text or "@" in text or "%" in text:
+        text = _ADDRESS.sub(lambda found: REDACTED if _signed(found[0]) else found[0], text)
+    return text
 
 
 def _encoded_credential(text: str) -> bool:
