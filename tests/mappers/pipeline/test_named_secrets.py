@@ -124,6 +124,7 @@ def test_a_key_alone_asks_for_no_look_into_texts() -> None:
         {"note": "Scan the QR code 15 minutes before. The pass code documentation is at reception."},
         {"note": "[advice]\nrest=2 days\n[dispense]\nTake 20 tablets: 500 mg"},
         {"note": "dose=3D\u0020or 20=25 drops; QR code/leaflet"},
+        {"note": "QR code 2024-05-01 scanned, no qr code 10mg, qr code (12/05/2024), api key 1000 ml"},
         {"a=b & c": 1, "50%": 2, '"quoted"': 3},
     ],
     ids=lambda body: next(iter(body))[:12],
@@ -232,6 +233,11 @@ def test_clinical_words_are_not_withheld(body: Any) -> None:
         ),
         *("password is ", "password a='1' ", 'password"\n', "%22password", "PHBh", "كلمة المرور ", "pass code is "),
         *("[dispense]\n", "=3D pass_code", "cGFzc19jb2RlPTU1Mjg= ", "pass code 1 ", "password 1 ", "a&#119;%20"),
+        *("token:", "bearer:a", "Basic A", "authorization: ", "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-"),
+        *("eyJ.", "AKIA", "ghp_", "npm_", "SG.aaaaaaaaaaaaaaaa", "MIIEv", "cookie:a=b;", "token is ", "password: '"),
+        *("secret>", "ZXlK", "μg", "passw\u043erd ", "a\u0430", "a=1;b", "//a@", "?a&", "http://a//", "%3D", "&amp;"),
+        *("QR code/", "qr code 2024-", "pass code (", "a,b\tc|", "=\n", "=22", "pass_code=3D", "pass_code=3A ", "=\r\n"),
+        *("[pass_code]\n", "[pass_code]\na = ", "[pass_code]\na=a\n", "=a", " [", "7b22", "eyJw", "<name>pass_code</"),
     ],
 )
 def test_a_long_text_is_redacted_in_linear_time(unit: str) -> None:
