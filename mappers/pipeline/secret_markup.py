@@ -27,6 +27,7 @@ def markup_redacted(text: str, below: frozenset[str]) -> str:
     made: list[str] = []
     at = 0
     ends: dict[str, bool] = {}
+    further = True
     while found := _TAG.search(text, at):
         name, attributes = found[1], found[2]
         local = treatment(name.rpartition(":")[2])
@@ -45,9 +46,12 @@ def markup_redacted(text: str, below: frozenset[str]) -> str:
             end = _end(text, at, name, ends)
             made.append(markup_redacted(text[at:end], below | local.below))
             at = end
-        elif (content := _CONTENT.match(text, at)) and is_label(content[1]) and (beside := _NEXT.search(text, at)):
-            made.append(text[at : beside.end()])
-            at = _append_redacted(text, beside.end(), beside[1], made, ends)
+        elif further and (content := _CONTENT.match(text, at)) and is_label(content[1]):
+            beside = _NEXT.search(text, at)
+            further = beside is not None  # where none is, none is further on either: the text is searched once
+            if beside:
+                made.append(text[at : beside.end()])
+                at = _append_redacted(text, beside.end(), beside[1], made, ends)
     return "".join([*made, text[at:]]) if made else text
 
 
