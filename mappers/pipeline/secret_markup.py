@@ -42,7 +42,7 @@ def markup_redacted(text: str, below: frozenset[str]) -> str:
             redacted = (local.redacted or bool(local.names & below)) and not attributes.endswith("/")
         if redacted:
             at = _append_redacted(text, at, name, made, ends)
-        elif local.below and not attributes.endswith("/"):
+        elif local.below - below and not attributes.endswith("/"):  # a nested element of the same name adds none
             end = _end(text, at, name, ends)
             made.append(markup_redacted(text[at:end], below | local.below))
             at = end

@@ -140,6 +140,11 @@ def test_keys_that_go_stay_apart() -> None:
     assert both_ways(body) == {REDACTED: REDACTED, f"{REDACTED} 2": REDACTED, "dose": 3}
 
 
+def test_many_nested_parents_of_a_secret_are_read() -> None:
+    text = "<consultation><chatConfig></a>" * 3_000
+    assert redact({"note": f"{text}<url>{SECRET}</url>"}) == {"note": f"{text}<url>{REDACTED}</url>"}
+
+
 def test_what_has_no_end_goes_to_the_end() -> None:
     assert markup_redacted(f"<a><dispense>{SECRET} <b>{SECRET}", frozenset()) == f"<a><dispense>{REDACTED}"
 
@@ -256,7 +261,17 @@ def test_clinical_words_are_not_withheld(body: Any) -> None:
             "pass_code=3A ",
             "=\r\n",
         ),
-        *("[pass_code]\n", "[pass_code]\na = ", "[pass_code]\na=a\n", "=a", " [", "7b22", "eyJw", "<name>pass_code</"),
+        *(
+            "[pass_code]\n",
+            "[pass_code]\na = ",
+            "[pass_code]\na=a\n",
+            "=a",
+            " [",
+            "7b22",
+            "eyJw",
+            "<name>pass_code</",
+            "<consultation></a",
+        ),
     ],
 )
 def test_a_long_text_is_redacted_in_linear_time(unit: str) -> None:
