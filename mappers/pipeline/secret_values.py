@@ -16,7 +16,8 @@ import orjson
 from fhirline.config.tables import secrets
 from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.finder import finder
-from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, LOOK_ALIKES, comparable, secret_if_opaque, secret_key
+from fhirline.mappers.pipeline.secret_disguises import DISGUISE, undisguised
+from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, comparable, secret_if_opaque, secret_key
 from fhirline.mappers.pipeline.secret_labels import MEASURE, any_of, labelled_values, named_columns
 from fhirline.mappers.pipeline.secret_texts import REDACTED
 
@@ -86,16 +87,6 @@ def _form_patterns() -> Iterator[tuple[str, str]]:
     yield "ZXlK|QmVhcmVyI|QmFzaWMg", r"\b(?:ZXlK|QmVhcmVyI|QmFzaWMg)[A-Za-z0-9+/_-]{12,}={0,2}"
 
 
-_DISGUISED = {
-    **dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)),
-    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
-}
-"""Signs that nobody sees, and full-width letters and signs, as their plain form."""
-_MIXED = "[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]"
-_DISGUISE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff\uff01-\uff5e]|" + _MIXED)
-_MIXED_WORD = re.compile(rf"[^\W\d_]{{0,40}}(?:{_MIXED})[^\W\d_]{{0,40}}")
-"""A word with letters of two scripts. It may be a name in disguise, and may be one of medicine: γGT, TNFα."""
-
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
 _ADDRESS = re.compile(r"[^\s\"'<>]+")
 _USER = re.compile(r"//[^/?#@]+@")
@@ -115,7 +106,7 @@ _SHORTEST = 8
 def _credential_finder() -> Callable[[str | bytes], bool]:
     """Return a finder: a text or document without a match has no credential."""
     hints = [hint for hint, _ in _form_patterns()]
-    return finder("|".join([r"[=%]|&#|//.*@|@.*//|(?i:ookie|uth)|\x{ff1a}", _DISGUISE.pattern, *hints]))
+    return finder("|".join([r"[=%]|&#|//.*@|@.*//|(?i:ookie|uth)|\x{ff1a}", DISGUISE.pattern, *hints]))
 
 
 def without_credentials(text: str) -> str:
@@ -131,8 +122,7 @@ def without_credentials(text: str) -> str:
     if _WHOLE.fullmatch(text):
         return REDACTED
     new = _without_forms(text)
-    if not new.isascii() and _DISGUISE.search(new):
-        plain = _MIXED_WORD.sub(lambda found: found[0].translate(LOOK_ALIKES), new.translate(_DISGUISED))
+    if (plain := undisguised(new)) != new:
         shown = _without_forms(plain)
         new = new if shown == plain else shown  # a text without a secret keeps its letters
     return text if new == text else REDACTED if not new.replace(REDACTED, "").strip() else new

@@ -73,6 +73,8 @@ def test_what_is_found_undisguised_leaves_the_letters_of_the_text() -> None:
         ("IMC=22; secret=\nAlergia a penicilina", "IMC=22; secret=\nAlergia a penicilina"),
         ("pass_code=3D5528 noche", f"pass_code={REDACTED} noche"),
         ("IMC=22 =7B=22pass_code=22:=225528=22=7D", f"IMC=22 =7B=22pass_code={REDACTED}"),
+        ("secret= 3Dhunter", f"secret= {REDACTED}"),
+        ("secret=3D=22hunter", f"secret={REDACTED}"),
         ("pass_code=3A 5528 noche", f"pass_code={REDACTED} noche"),
         ("IMC=22, pass code at the desk", "IMC=22, pass code at the desk"),
     ],
