@@ -65,7 +65,8 @@ class Withheld(BaseModel):
 
     ``exact_if_opaque``: keys of which the value must be opaque too. ``parameters``: names that make an address with
     such a parameter a credential. ``passwords`` and ``labels``: names in a text behind which is a credential.
-    ``tokens``: how providers' tokens begin, and the least number of characters that follow.
+    ``tokens``: how providers' tokens begin, and the least number of characters that follow;
+    ``tokens_with_digit``: the same, of which one is a digit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,6 +78,7 @@ class Withheld(BaseModel):
     passwords: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     tokens: dict[str, int] = {}
+    tokens_with_digit: dict[str, int] = {}
 
 
 class Secrets(Table):

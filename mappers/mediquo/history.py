@@ -186,7 +186,7 @@ def _named_and_denials(
 
 def _denies(words: str | None, context: Context) -> bool:
     """Tell whether words deny the item: the whole string is in the table, closing punctuation aside."""
-    words = words and trimmed(words)
+    words = words and trimmed(words).replace("’", "'")
     rows = (words, words and words.rstrip(CLOSING))
     return any(context.terminology.row("denials", row) is not None for row in rows)
 

@@ -44,7 +44,9 @@ _TO_VALUE = (
     r"""|["']?,?\s{1,9}["']?(?:value|val|content|text)["']?\s{0,4}[:=])"""
     rf"""(?![\s"'(\[]{{0,4}}redacted\])[\s"'(\[]{{0,4}}(?:{_EMPHASIS}[\s"'(\[]{{0,4}})?"""
 )
-_SPACE_TO_VALUE = r"""(?:(?:\s{1,4}\.)?\s{1,4}["'(]?|/)"""
+MEASURE = r"(?:\d{4}-\d\d-\d\d|\d{1,2}[:/.]\d|\d+\s?(?:mg|ml|mcg|[µμ]g|g|h|x)\b)"
+"""Pattern of a date, a fraction or a dose, which white space alone makes no secret: ``Senha 2024-05-01``."""
+_SPACE_TO_VALUE = rf"""(?:(?:\s{{1,4}}\.)?\s{{1,4}}(?!["'(]?{MEASURE})["'(]?|/)"""
 """Pattern of white space, or a slash, between a name and its value. The value must have a digit then."""
 
 

@@ -27,6 +27,7 @@ def markup_redacted(text: str, below: frozenset[str]) -> str:
     made: list[str] = []
     at = 0
     ends: dict[str, bool] = {}
+    further = True
     while found := _TAG.search(text, at):
         name, attributes = found[1], found[2]
         local = treatment(name.rpartition(":")[2])
@@ -41,13 +42,16 @@ def markup_redacted(text: str, below: frozenset[str]) -> str:
             redacted = (local.redacted or bool(local.names & below)) and not attributes.endswith("/")
         if redacted:
             at = _append_redacted(text, at, name, made, ends)
-        elif local.below and not attributes.endswith("/"):
+        elif local.below - below and not attributes.endswith("/"):  # a nested element of the same name adds none
             end = _end(text, at, name, ends)
             made.append(markup_redacted(text[at:end], below | local.below))
             at = end
-        elif (content := _CONTENT.match(text, at)) and is_label(content[1]) and (beside := _NEXT.search(text, at)):
-            made.append(text[at : beside.end()])
-            at = _append_redacted(text, beside.end(), beside[1], made, ends)
+        elif further and (content := _CONTENT.match(text, at)) and is_label(content[1]):
+            beside = _NEXT.search(text, at)
+            further = beside is not None  # where none is, none is further on either: the text is searched once
+            if beside:
+                made.append(text[at : beside.end()])
+                at = _append_redacted(text, beside.end(), beside[1], made, ends)
     return "".join([*made, text[at:]]) if made else text
 
 

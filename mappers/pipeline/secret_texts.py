@@ -11,6 +11,7 @@ import orjson
 
 from fhirline.mappers.pipeline.secret_encodings import decoded as decoded_word
 from fhirline.mappers.pipeline.secret_keys import comparable, redacted_below, redacted_names, treatment
+from fhirline.mappers.pipeline.secret_labels import is_label, without_labelled
 from fhirline.mappers.pipeline.secret_markup import markup_redacted
 
 REDACTED = "[redacted]"
@@ -42,8 +43,11 @@ _MOST_BASE64 = 1_000
 _QUOTED_PRINTABLE = re.compile(r"=(?:3D|3A|22|7B|5F|0A|\r?\n)")
 """Signs of quoted-printable: an encoded sign that stands between a name and its value, or a soft line break."""
 _QUOTED_SIGN = re.compile(r"=([0-9A-F]{2})|=\r?\n")
+_QUOTED_EQUALS = re.compile(r"""\r?\n|3D *(?!=2[27])[^\s&;"'<>]""")
+"""What follows ``=`` in quoted-printable: a soft line break, or the rest of the sign and a value without quotes."""
+_QUOTED_COLON = re.compile(r"3A +")
 _SECTION = re.compile(r"^[ \t]*\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?![ \t]*\[).*\n?)*)", re.MULTILINE)
-_SETTING = re.compile(r"(=[ \t]*)(\S.*)")
+_SETTING = re.compile(r"^([^=\n]*=[ \t]*)\S++(?=[ \t\r]*$)", re.MULTILINE)
 _ESCAPED = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 
 
@@ -84,17 +88,21 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
         return text
     if room <= 0 or any(map(_fragment_key, set(_QUOTED_KEY.findall(_unescaped(text))))):
         return REDACTED
-    if _QUOTED_PRINTABLE.search(text):
-        plain = _without_quoted_printable(text)
-        left = room - _DECODING
-        return text if left > 0 and redact(plain, below, left) == plain else REDACTED
     new = _pairs_redacted(_sections_redacted(markup_redacted(text, below), below), below)
     # Both at once: one after the other in each order is two ways a level, which doubles the work with each.
     decoded = unquote_plus(new) if "%" in new else new
     decoded = html.unescape(decoded) if "&" in decoded else decoded
     if decoded != new and redacted_text(decoded, below, room - _DECODING, redact) != decoded:
         return REDACTED
-    return new
+    return REDACTED if _QUOTED_PRINTABLE.search(new) and _quoted_secret(new, below, room - _DECODING, redact) else new
+
+
+def _quoted_secret(text: str, below: frozenset[str], room: int, redact: RedactParsed) -> bool:
+    """Return whether a redacted text has a further secret where it is read as quoted-printable, but for labels."""
+    if room <= 0:
+        return True
+    known = _without_quoted_printable(without_labelled(text))
+    return bool(redact(_without_quoted_printable(text), below, room) != known)
 
 
 def _base64_redacted(text: str, below: frozenset[str], room: int, redact: RedactParsed) -> str:
@@ -167,11 +175,14 @@ def _without_quoted_printable(text: str) -> str:
 
 
 def _sections_redacted(text: str, below: frozenset[str]) -> str:
-    """Redact the values of each section that is named like a secret, in the form of INI and TOML files."""
+    """Redact the values of each section that is named like a secret, in the form of INI and TOML files.
+
+    A value with white space is none, and "Dispense" alone is a word of a record.
+    """
 
     def replaced(found: re.Match[str]) -> str:
-        name = treatment(found[1].strip(" \t\"'"))
-        if not (name.redacted or name.names & below):
+        name = found[1].strip(" \t\"'")
+        if not (is_label(name) or treatment(name).names & below):
             return found[0]
         head = found[0][: len(found[0]) - len(found[2])]
         return head + _SETTING.sub(rf"\1{REDACTED}", found[2])
@@ -201,9 +212,12 @@ def _pairs_redacted(text: str, below: frozenset[str]) -> str:
             known[name] = secret.redacted or bool(secret.names & below)
         if not known[name]:
             continue
+        if _QUOTED_EQUALS.match(text, position):
+            continue  # so that the text is read as quoted-printable
         while position < len(text) and text[position] == " ":
             position += 1
-        ends = _PAIR_END.search(text, position)
+        colon = _QUOTED_COLON.match(text, position)
+        ends = _PAIR_END.search(text, colon.end() if colon else position)
         end = ends.start() if ends else len(text)
         if end > position:
             kept += [text[at:position], REDACTED]

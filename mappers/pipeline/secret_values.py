@@ -5,7 +5,7 @@ They stay in the raw event, and are withheld from everything that is made of it.
 
 import html
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -16,8 +16,9 @@ import orjson
 from fhirline.config.tables import secrets
 from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.finder import finder
-from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, LOOK_ALIKES, comparable, secret_if_opaque, secret_key
-from fhirline.mappers.pipeline.secret_labels import any_of, labelled_values, named_columns
+from fhirline.mappers.pipeline.secret_disguises import DISGUISE, undisguised
+from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, comparable, secret_if_opaque, secret_key
+from fhirline.mappers.pipeline.secret_labels import MEASURE, any_of, labelled_values, named_columns
 from fhirline.mappers.pipeline.secret_texts import REDACTED
 
 _ATTRIBUTES = r"""(?:\s{1,4}[\w:.-]{1,40}=["'][^<>"'\n]{0,100}["']){0,5}\s{0,4}"""
@@ -26,13 +27,21 @@ _TO_VALUE = (
     rf"""|{_ATTRIBUTES}>\s{{0,4}}(?:<!\[CDATA\[)?|["']\s{{1,4}}[Vv]alue\s{{0,4}}=\s{{0,4}}|["']\s{{0,4}}(?:\r?\n){{2}})"""
 )
 """Pattern between the name of a secret and the secret: a colon, the end of a tag, an attribute, a form's part."""
-_IS = "(?:is|es|é|est|ist|lautet|هي|هو|-)"
+_IS = r"(?:is|es|é|est|ist|lautet|هي|هو|-)(?:\s{0,4}[:：=]\s{0,4}|\s{1,4})"
 _VALUE = r"""["']?(?=\S{0,200}\d)[^\s"'<>,;،]{4,}"""
 
 
 def _labels(names: Iterable[str]) -> str:
     """Return a pattern, for Python and for `finder`, of names in the table: a space may be another sign, or none."""
     return any_of(names).replace(r"\ ", r"[\s_-]{0,4}")
+
+
+def _tokens(starts: Mapping[str, int], digit: str = "") -> Iterator[str]:
+    """Yield the patterns of providers' tokens. What begins with letters alone may be in the midst of base64 too."""
+    for start, least in starts.items():
+        before = "+/" if start.isalnum() else ""
+        signs = r"\w-" if start.isalnum() and not digit else r"\w.~+/-"
+        yield rf"(?<![A-Za-z0-9{before}]){re.escape(start)}{digit}[{signs}]{{{least},}}={{0,2}}"
 
 
 @cache
@@ -47,25 +56,22 @@ def _form_patterns() -> Iterator[tuple[str, str]]:
     yield (
         "(?i:bearer|token)",
         r"(?i:\b(?:authorization\s{0,4}[:=]\s{0,4})?"
-        r"\b(?:bearer|token)(?:\s{1,4}|:)(?:(?=\S*[0-9])[a-z0-9._~+/=-]{16,}|[a-z0-9._~+/=-]{32,}))",
+        r"\b(?:bearer|token)(?:\s{1,4}|:)(?:(?=\S{0,200}[0-9])[a-z0-9._~+/=-]{16,}|[a-z0-9._~+/=-]{32,}))",
     )
     yield (
         "(?i:authoriz)",
         r"(?i:\bauthorization\s{0,4}[:=]\s{0,4}"
         r"(?:bearer|basic|digest|token|apikey|negotiate|ntlm|hawk|bot|key|aws4-hmac-sha256)\s{1,4}\S+)",
     )
-    yield "asic ", r"\b[Bb]asic\s{1,4}(?=\S*[0-9=])(?=\S*[A-Z])[A-Za-z0-9+/]{12,}={0,2}"
+    yield "asic ", r"\b[Bb]asic\s{1,4}(?=\S{0,200}[0-9=])(?=\S{0,200}[A-Z])[A-Za-z0-9+/]{12,}={0,2}"
     yield "eyJ", r"\beyJ[A-Za-z0-9_-]{8,}[A-Za-z0-9_.=-]*"  # JSON in base64: a JWT, or its header
     key = r"[A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-    yield "-----BEGIN ", rf"-----BEGIN {key}(?:[^-]*-----END {key})?"
+    yield "-----BEGIN ", rf"-----BEGIN {key}(?:(?:(?!-----)[\s\S]){{0,20000}}-----END {key})?"
     yield "A(?:KIA|SIA)", r"\bA(?:KIA|SIA)[A-Z0-9]{16}\b"
-    yield (
-        "|".join(map(re.escape, rule.tokens)),
-        "|".join(
-            rf"(?<![A-Za-z0-9]){re.escape(start)}(?=\S{{0,200}}\d)[\w.~+/-]{{{least},}}={{0,2}}"
-            for start, least in rule.tokens.items()
-        ),
-    )
+    yield r"SG\.", r"\bSG\.[\w-]{16,}\.[\w-]{16,}"  # SendGrid
+    yield "|".join(map(re.escape, rule.tokens)), "|".join(_tokens(rule.tokens))
+    with_digit = rule.tokens_with_digit
+    yield "|".join(map(re.escape, with_digit)), "|".join(_tokens(with_digit, r"(?=\S{0,200}\d)"))
     yield (
         "(?i:ookie ?:)",
         r"(?i:\b(?:set-)?cookie\s{0,4}:\s{0,4}[^\s=;]{1,100}=[^\s;]+(?:;\s?[\w-]{1,40}(?:=[^\s;]+)?)*)",
@@ -76,18 +82,10 @@ def _form_patterns() -> Iterator[tuple[str, str]]:
     )
     yield (
         rf"{passwords}|(?i:token)",
-        rf"(?<![A-Za-z])(?i:{passwords}\s{{1,4}}(?:{_IS}\s{{1,4}})?|token\s{{1,4}}{_IS}\s{{1,4}}){_VALUE}",
+        rf"(?<![A-Za-z])(?i:{passwords}\s{{1,4}}(?:{_IS}|(?![\"']?{MEASURE}))|token\s{{1,4}}{_IS}){_VALUE}",
     )
     yield "ZXlK|QmVhcmVyI|QmFzaWMg", r"\b(?:ZXlK|QmVhcmVyI|QmFzaWMg)[A-Za-z0-9+/_-]{12,}={0,2}"
 
-
-_DISGUISED = {
-    **LOOK_ALIKES,
-    **dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)),
-    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
-}
-"""Signs that nobody sees, full-width letters and signs, and letters of other scripts in a word, as their plain form."""
-_DISGUISE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff\uff01-\uff5e]|[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]")
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
 _ADDRESS = re.compile(r"[^\s\"'<>]+")
@@ -108,7 +106,7 @@ _SHORTEST = 8
 def _credential_finder() -> Callable[[str | bytes], bool]:
     """Return a finder: a text or document without a match has no credential."""
     hints = [hint for hint, _ in _form_patterns()]
-    return finder("|".join([r"[=%]|&#|//.*@|@.*//|(?i:ookie|uth)|\x{ff1a}", _DISGUISE.pattern, *hints]))
+    return finder("|".join([r"[=%]|&#|//.*@|@.*//|(?i:ookie|uth)|\x{ff1a}", DISGUISE.pattern, *hints]))
 
 
 def without_credentials(text: str) -> str:
@@ -123,17 +121,23 @@ def without_credentials(text: str) -> str:
     """
     if _WHOLE.fullmatch(text):
         return REDACTED
-    if not text.isascii() and _DISGUISE.search(text) and has_credential(plain := text.translate(_DISGUISED)):
-        return without_credentials(plain)
-    new = text
-    for may_match, form in _forms():
-        if may_match(new):
-            new = form.sub(REDACTED, new)
-    if ("%" in new or "&#" in new) and _encoded_credential(new):
-        return REDACTED
-    if "=" in new or "@" in new or "%" in new:
-        new = _ADDRESS.sub(lambda found: REDACTED if _signed(found[0]) else found[0], new)
+    new = _without_forms(text)
+    if (plain := undisguised(new)) != new:
+        shown = _without_forms(plain)
+        new = new if shown == plain else shown  # a text without a secret keeps its letters
     return text if new == text else REDACTED if not new.replace(REDACTED, "").strip() else new
+
+
+def _without_forms(text: str) -> str:
+    """Return a text without the credentials that it has in a form of the table, encoded, or in an address."""
+    for may_match, form in _forms():
+        if may_match(text):
+            text = form.sub(REDACTED, text)
+    if ("%" in text or "&#" in text) and _encoded_credential(text):
+        return REDACTED
+    if "=" in text or "@" in text or "%" in text:
+        text = _ADDRESS.sub(lambda found: REDACTED if _signed(found[0]) else found[0], text)
+    return text
 
 
 def _encoded_credential(text: str) -> bool:

@@ -133,6 +133,7 @@ def test_a_denial_in_a_published_language_is_a_note(words: str, ending: str, kin
         *("N.K.D.A.", "Not that I know of", "Allergies: none", "I don't have any allergies", "Not on any medication"),
         *("Não tenho", "Não que eu saiba", "Não toma nada", "Sem patologias"),
         *("Ich habe keine Allergien", "Keine Allergien/Unverträglichkeiten", "Nicht, dass ich wüsste"),
+        *("I don’t have any", "Pas d’allergie", "None that I’m aware of."),
     ],
 )
 def test_a_patients_own_wording_of_a_denial_is_a_note(words: str) -> None:
@@ -156,6 +157,8 @@ def test_a_patients_own_wording_of_a_denial_is_a_note(words: str) -> None:
         "não informado",
         "ninguna salvo penicilina",
         "RAMC: penicilina",
+        "no se conocen",
+        "Alergias no conocidas",
         "no soy alérgica, pero el polen",
         "desconhece alergias",
         "k.A.",

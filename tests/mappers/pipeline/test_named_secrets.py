@@ -69,8 +69,8 @@ def both_ways(body: Any) -> Any:
         {"note": f'{{:pass_code "{SECRET}"}}'},
         {"note": f"(pass_code . {SECRET})"},
         {"note": f"https://example.org/pass_code/{SECRET}/open"},
-        {"note": f"[dispense]\ncode={SECRET}\n"},
-        {"note": f'[[dispense]]\ncode = "{SECRET}"\n[other]\ndose=2'},
+        {"note": f"[pass_code]\ncode={SECRET}\r\n"},
+        {"note": f'[[dispense_url]]\nat = "{SECRET}"\n[other]\ndose=2'},
         {"note": f"pass_code=3D {SECRET}"},
         {"note": f"pass=5Fcode=3A {SECRET}"},
         {"note": f'=7B"pass_code"=3A"{SECRET}"=7D'},
@@ -123,7 +123,10 @@ def test_a_key_alone_asks_for_no_look_into_texts() -> None:
         {"note": "Advice\n1, rest, drink 2000 ml\n2, pass code at the pharmacy"},
         {"note": "Scan the QR code 15 minutes before. The pass code documentation is at reception."},
         {"note": "[advice]\nrest=2 days\n[dispense]\nTake 20 tablets: 500 mg"},
+        {"note": "[Dispense]\nibuprofen = 400 mg 3x\namoxicillin=500mg"},
+        {"note": "[Pass code]\nibuprofen = 400 mg 3x"},
         {"note": "dose=3D\u0020or 20=25 drops; QR code/leaflet"},
+        {"note": "QR code 2024-05-01 scanned, no qr code 10mg, qr code (12/05/2024), api key 1000 ml"},
         {"a=b & c": 1, "50%": 2, '"quoted"': 3},
     ],
     ids=lambda body: next(iter(body))[:12],
@@ -135,6 +138,11 @@ def test_words_of_a_record_stay(body: Any) -> None:
 def test_keys_that_go_stay_apart() -> None:
     body = {JSON: 1, f"{JSON} ": 2, "dose": 3}
     assert both_ways(body) == {REDACTED: REDACTED, f"{REDACTED} 2": REDACTED, "dose": 3}
+
+
+def test_many_nested_parents_of_a_secret_are_read() -> None:
+    text = "<consultation><chatConfig></a>" * 3_000
+    assert redact({"note": f"{text}<url>{SECRET}</url>"}) == {"note": f"{text}<url>{REDACTED}</url>"}
 
 
 def test_what_has_no_end_goes_to_the_end() -> None:
@@ -232,6 +240,38 @@ def test_clinical_words_are_not_withheld(body: Any) -> None:
         ),
         *("password is ", "password a='1' ", 'password"\n', "%22password", "PHBh", "كلمة المرور ", "pass code is "),
         *("[dispense]\n", "=3D pass_code", "cGFzc19jb2RlPTU1Mjg= ", "pass code 1 ", "password 1 ", "a&#119;%20"),
+        *(
+            "token:",
+            "bearer:a",
+            "Basic A",
+            "authorization: ",
+            "-----BEGIN PRIVATE KEY-----\n",
+            "-----BEGIN PRIVATE KEY-",
+        ),
+        *("eyJ.", "AKIA", "ghp_", "npm_", "SG.aaaaaaaaaaaaaaaa", "MIIEv", "cookie:a=b;", "token is ", "password: '"),
+        *("secret>", "ZXlK", "μg", "passw\u043erd ", "a\u0430", "a=1;b", "//a@", "?a&", "http://a//", "%3D", "&amp;"),
+        *(
+            "QR code/",
+            "qr code 2024-",
+            "pass code (",
+            "a,b\tc|",
+            "=\n",
+            "=22",
+            "pass_code=3D",
+            "pass_code=3A ",
+            "=\r\n",
+        ),
+        *(
+            "[pass_code]\n",
+            "[pass_code]\na = ",
+            "[pass_code]\na=a\n",
+            "=a",
+            " [",
+            "7b22",
+            "eyJw",
+            "<name>pass_code</",
+            "<consultation></a",
+        ),
     ],
 )
 def test_a_long_text_is_redacted_in_linear_time(unit: str) -> None:

@@ -55,6 +55,17 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
         "Authorization: Negotiate YIIabc123456789012",
         "bearer:SECRETTOKEN0123456789",
         "passw\u043erd: hunter22",
+        *(
+            f"{start}{'abcdefghij' * 4}"
+            for start in ("sk_live_", "glpat-", "ghp_", "xoxb-", "AIza", "shpat_", "sk-ant-")
+        ),
+        f"SG.{'abcdefghij' * 2}.{'abcdefghij' * 4}",
+        "كلمة المرور هي: Abc12345",
+        "password is: Abc12345",
+        "la contraseña es: Abc12345"[3:],
+        "-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: BCPG-1.0\n\nlQOYBF\n-----END PGP PRIVATE KEY BLOCK-----",
+        "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,0A\n\nabc\n"
+        "-----END RSA PRIVATE KEY-----",
     ],
 )
 def test_a_credential_is_withheld(value: str) -> None:
@@ -86,6 +97,12 @@ def test_a_credential_is_withheld(value: str) -> None:
         "ASIA_impairment_scale_B, SG. 1.015; hf_with_reduced_ejection_fraction",
         "TNF\u03b1 40 pg/ml, \u03b22-agonist twice daily, \u0440H 7.35",
         "La contraseña se pide en recepción. Rest & fluids &#8212; 20 %",
+        "Senha 2024-05-01 consulta; password 12.5 mg, password 10mg, passcode 3/12 weeks, senha 1000 ml",
+        "npm_config_registry_of_the_whole_hospital_group, pypi-some-package-with-a-long-name",
+        "SG.normal/ketones.negative/protein.negative",
+        f"image {'A' * 20}/AIza{'a1B2' * 10}",
+        f"/9j/4AAQ+AIza{'a1B2' * 10}",
+        f"AIza{'a1+/' * 10}",
         "mi clave: 3 comidas; https://www.example.org/asthma?tab=2#key-facts",
     ],
 )
@@ -164,7 +181,7 @@ def test_a_report_goes_without_what_is_below_a_key_of_a_secret() -> None:
 
 
 def test_an_address_with_many_parameters_is_read_in_linear_time() -> None:
-    for unit in ("?a=1", "a=b&", '"secretary":', "password: ", "SG.", "cookie:a="):
+    for unit in ("?a=1", "a=b&", '"secretary":', "password: ", "SG.", "cookie:a=", "token:", "bearer:a1", "Basic "):
         without_credentials(unit * (200_000 // len(unit)))
         secret_value(unit * (200_000 // len(unit)))
 

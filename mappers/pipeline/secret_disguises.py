@@ -1,0 +1,26 @@
+"""Texts in which a secret may be disguised by signs that look like others, or that nobody sees (mapping.md §7)."""
+
+import re
+
+from fhirline.mappers.pipeline.secret_keys import LOOK_ALIKES
+
+_SIGNS = {
+    **dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)),
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
+}
+"""Signs that nobody sees, and full-width letters and signs, as their plain form."""
+_MIXED = "[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]"
+_MIXED_WORD = re.compile(rf"[^\W\d_]{{0,40}}(?:{_MIXED})[^\W\d_]{{0,40}}")
+"""A word with letters of two scripts. It may be a name in disguise, and may be one of medicine: γGT, TNFα."""
+DISGUISE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff\uff01-\uff5e]|" + _MIXED)
+
+
+def undisguised(text: str) -> str:
+    """Return a text to look for a secret in; the same text where nothing is disguised. It is not for showing.
+
+    >>> undisguised("p\u0430ssword\uff1a 1, пароль")
+    'password: 1, пароль'
+    """
+    if text.isascii() or not DISGUISE.search(text):
+        return text
+    return _MIXED_WORD.sub(lambda found: found[0].translate(LOOK_ALIKES), text.translate(_SIGNS))
