@@ -9,8 +9,8 @@ from fhirline.streams.deliver.answers import verdict
 def test_the_element_of_a_foreign_reference_is_told_without_functions(path: str) -> None:
     """HAPI names any of the paths that its search parameters have to one element."""
     text = (
-        "HAPI-0550: HAPI-0515: Unable to delete Patient/a because at least one resource has a reference to this resource. "
-        f"First reference found was resource Flag/foreign in path {path}"
+        "HAPI-0550: HAPI-0515: Unable to delete Patient/a because at least one resource has a reference to this "
+        f"resource. First reference found was resource Flag/foreign in path {path}"
     )
     outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "diagnostics": text}]}
     assert verdict(409, outcome, None).referring == ("Flag/foreign at Flag.subject",)

@@ -189,8 +189,8 @@ def test_who_may_have_missed_tombstones_rebuilds_all(kept: Settings, tmp_path: P
         store.run("insert into fhir.people (resource_id, family) values ('gone', 'Erased')")
         for type in ("Provenance", "OperationOutcome"):
             store.run(
-                "insert into fhir.record (record_key, resource_type, resource_id, topic, partition, record_offset, vendor, "
-                "tenant, event_key, written_at, occurred_at) "
+                "insert into fhir.record (record_key, resource_type, resource_id, topic, partition, record_offset, "
+                "vendor, tenant, event_key, written_at, occurred_at) "
                 f"values ('{type}/gone', '{type}', 'gone', 'gone', 0, 0, 'v', 't', 'gone', now(), now())"
             )
         store.run("update fhir._positions set complete_at = complete_at - interval '30 hours'")
