@@ -14,7 +14,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import ConsumerRecord, Lag, TopicPartition
 from fhirline.streams.tables.catalog import Catalog
 from fhirline.streams.tables.delta.lake_table import LakeTable
-from fhirline.streams.tables.delta.lakehouse import Lakehouse
+from fhirline.streams.tables.delta.lakehouse import NEW, Lakehouse
 from fhirline.streams.tables.delta.rebuilding import LakeRebuild, gone_tables
 from fhirline.streams.tables.delta.writing import Writer
 from fhirline.streams.tables.follower import TOMBSTONE_SHARE
@@ -110,6 +110,8 @@ class LakeKeeper:
             )
         begun = time.time()
         missed = self._missed_tombstones()
+        if missed:  # a rebuild that was killed may have missed them too
+            house.discard(house.path / NEW)
         rebuild = LakeRebuild(self._settings, house, catalog, topics, stopping=self._stopping)
         if renewed := rebuild.wanted(everything=missed):
             log.info("rebuilding", tables=renewed, reason="tombstones may have been missed" if missed else "new views")

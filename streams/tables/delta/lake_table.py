@@ -10,6 +10,7 @@ log outlives the files of deleted rows.
 """
 
 import hashlib
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -101,6 +102,10 @@ class LakeTable:
     def stored_positions(self) -> dict[TopicPartition, int]:
         found = {place: self.delta.transaction_version(position_id(place)) for place in self.places}
         return {place: offset for place, offset in found.items() if offset is not None and offset != NONE}
+
+    def age(self) -> float:
+        """Return how many seconds ago the table was created."""
+        return time.time() - self.delta.metadata().created_time / 1000
 
     def newest(self) -> "LakeTable":
         """Open the table again, as it is now. This one goes on from what it has read."""

@@ -126,11 +126,16 @@ class Lakehouse:
     def create(self, table: Table, places: Iterable[TopicPartition]) -> LakeTable:
         return created(self.path / table.name, table, relevant(table, places))
 
-    def open_new(self, table: Table, places: Iterable[TopicPartition], topics: Mapping[str, str]) -> LakeTable:
-        """Open a table that is being rebuilt where it is of the same definition and topics; else begin it anew."""
+    def open_new(
+        self, table: Table, places: Iterable[TopicPartition], topics: Mapping[str, str], seconds: float
+    ) -> LakeTable:
+        """Open a table that is being rebuilt where it is of the same definition and topics; else begin it anew.
+
+        ``seconds``: the age from which it may have missed tombstones of what it has read, and is begun anew too.
+        """
         path = self.path / NEW / table.name
         found = opened(path, table, relevant(table, places))
-        if found is not None and found.is_current and not found.other_topics(topics):
+        if found is not None and found.is_current and not found.other_topics(topics) and found.age() < seconds:
             return found
         self.discard(path)
         return created(path, table, relevant(table, places))

@@ -1,6 +1,7 @@
 """Making tables of a lakehouse anew: in ``_new``, where they follow the topics as all tables do, then in their places.
 
-A table in ``_new`` has positions too, so that a rebuild which was killed goes on where it was. It comes into its place
+A table in ``_new`` has positions too, so that a rebuild which was killed goes on where it was, unless that is so long
+ago that tombstones may be gone of what it has read. It comes into its place
 by one commit, which replaces rows, columns, definition and positions of the old table; readers have the old version
 until then. The tables come one after the other; a kill between two leaves the others old, and the next start goes on.
 
@@ -30,6 +31,7 @@ from fhirline.streams.tables.delta.lake_table import (
 )
 from fhirline.streams.tables.delta.lakehouse import NEW, Lakehouse
 from fhirline.streams.tables.delta.writing import Writer
+from fhirline.streams.tables.follower import TOMBSTONE_SHARE
 from fhirline.streams.tables.rebuild import Stopped
 from fhirline.streams.tables.store import OtherWriter, quoted
 from fhirline.streams.tables.table import Table
@@ -71,8 +73,9 @@ class LakeRebuild:
                     self._house.discard(self._house.path / name)
                 if lake is None or not lake.is_current:
                     self._house.create(self._catalog.tables[name], self._topics.partitions)
-            return []
-        renewed = [name for name, lake in found.items() if everything or lake is None or not lake.is_current]
+            renewed = []
+        else:
+            renewed = [name for name, lake in found.items() if everything or lake is None or not lake.is_current]
         if not renewed:
             self._house.discard(self._house.path / NEW)
         return sorted(renewed)
@@ -108,8 +111,9 @@ class LakeRebuild:
         return self._house.open(table, self._topics.partitions)
 
     def _new(self, names: Iterable[str]) -> list[LakeTable]:
+        topics, seconds = self._topics, TOMBSTONE_SHARE * self._topics.tombstone_seconds
         wanted = (self._catalog.tables[name] for name in names)
-        return [self._house.open_new(table, self._topics.partitions, self._topics.ids) for table in wanted]
+        return [self._house.open_new(table, topics.partitions, topics.ids, seconds) for table in wanted]
 
     def _load(
         self, lakes: list[LakeTable], ends: Mapping[TopicPartition, int | None]

@@ -20,9 +20,10 @@ from fhirline.streams.operate.doctor.finding import Level
 from fhirline.streams.operate.status.reading import Ends
 from fhirline.streams.operate.status.warehouse import read_tables
 from fhirline.streams.tables.catalog import load_catalog
-from fhirline.streams.tables.delta.lakehouse import least_positions
+from fhirline.streams.tables.delta.lakehouse import NEW, least_positions
 from fhirline.streams.tables.delta.rebuilding import LakeRebuild
 from fhirline.streams.tables.open_store import open_lakehouse, open_store
+from fhirline.streams.tables.rebuild import Stopped
 from fhirline.streams.tables.store import OtherWriter
 from fhirline.streams.tables.topics import Topics, read_topics
 from fhirline.topics.declared import OUTCOME
@@ -152,14 +153,59 @@ def test_who_may_have_missed_tombstones_rebuilds_all(lake: Settings) -> None:
     write(lake, published(lake)[:400])
     keep_lake(lake)
     house = open_lakehouse(lake)
-    delta = DeltaTable(house.path / "patient")
-    rogue = delta.to_pyarrow_table().slice(0, 1)
-    rogue = rogue.set_column(0, rogue.schema.field(0), [["gone"]])
-    write_deltalake(delta, rogue, mode="append")
+    add_gone_row(house.path / "patient")
     house.note_complete(time.time() - 30 * 3600)
     assert lake_wrong(lake) != {}
     keep_lake(lake)
     assert lake_wrong(lake) == {}
+
+
+def stopped_rebuild(lake: Settings) -> Path:
+    """Leave a table in ``_new`` that has the row of an erased patient, as a rebuild does that was killed long ago."""
+    work = LakeRebuild(lake, open_lakehouse(lake), load_catalog(lake), read_topics(lake), stopping=lambda: True)
+    with pytest.raises(Stopped):
+        work.of_views(["patient"])
+    left = open_lakehouse(lake).path / NEW / "patient"
+    add_gone_row(left)
+    return left
+
+
+def add_gone_row(path: Path) -> None:
+    """Add the row of a patient whose tombstone compaction has removed: no record tells of it any more."""
+    delta = DeltaTable(path)
+    row = delta.to_pyarrow_table().slice(0, 1)
+    assert row.num_rows == 1
+    write_deltalake(delta, row.set_column(0, row.schema.field(0), [["gone"]]), mode="append")
+
+
+def test_who_may_have_missed_tombstones_uses_nothing_of_a_killed_rebuild(lake: Settings) -> None:
+    write(lake, published(lake)[:400])
+    keep_lake(lake)
+    stopped_rebuild(lake)
+    open_lakehouse(lake).note_complete(time.time() - 30 * 3600)
+    keep_lake(lake)
+    assert lake_wrong(lake) == {}
+
+
+def test_a_rebuild_goes_on_with_no_table_that_may_have_missed_tombstones(lake: Settings) -> None:
+    """The tables themselves have missed none: they were kept, by other views maybe, since the rebuild was killed."""
+    write(lake, published(lake)[:400])
+    keep_lake(lake)
+    stopped_rebuild(lake)
+    topics = replace(read_topics(lake), tombstone_seconds=0.0)
+    LakeRebuild(lake, open_lakehouse(lake), load_catalog(lake), topics).of_views(["patient"])
+    assert lake_wrong(lake) == {}
+
+
+def test_what_a_killed_rebuild_left_is_removed_where_nothing_is_to_be_rebuilt(lake: Settings) -> None:
+    house = open_lakehouse(lake)
+    keep_lake(lake)
+    for _ in range(2):  # before the first record, and after it
+        left = house.path / NEW
+        left.mkdir()
+        keep_lake(lake)
+        assert not left.exists()
+        write(lake, published(lake)[:100])
 
 
 def test_status_and_doctor_tell_how_the_tables_are(lake: Settings) -> None:
