@@ -5,6 +5,7 @@ without identities, and when all topics had last been read to their ends. ``_new
 """
 
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -66,6 +67,7 @@ class Lakehouse:
                         app_transactions=[
                             Transaction(LAYOUT_ID, LAYOUT),
                             Transaction(HIDDEN_ID, int(without_identities)),
+                            Transaction(COMPLETE_ID, int(time.time())),  # of nothing, no tombstone was missed
                         ]
                     ),
                 )
@@ -92,7 +94,7 @@ class Lakehouse:
                 return None
 
     def complete_at(self) -> float | None:
-        """Return when all topics had last been read to their ends, in UNIX seconds."""
+        """Return when all topics had last been read to their ends, in UNIX seconds; before that, the first start."""
         state = self.state()
         return None if state is None else state.transaction_version(COMPLETE_ID)
 

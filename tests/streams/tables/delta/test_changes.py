@@ -24,6 +24,7 @@ from fhirline.streams.tables.delta.lakehouse import NEW, least_positions
 from fhirline.streams.tables.delta.rebuilding import LakeRebuild
 from fhirline.streams.tables.open_store import open_lakehouse, open_store
 from fhirline.streams.tables.rebuild import Stopped
+from fhirline.streams.tables.source import Reader
 from fhirline.streams.tables.store import OtherWriter
 from fhirline.streams.tables.topics import Topics, read_topics
 from fhirline.topics.declared import OUTCOME
@@ -206,6 +207,22 @@ def test_what_a_killed_rebuild_left_is_removed_where_nothing_is_to_be_rebuilt(la
         keep_lake(lake)
         assert not left.exists()
         write(lake, published(lake)[:100])
+
+
+def test_tombstones_may_be_missed_before_the_tables_are_complete_for_the_first_time(
+    lake: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is killed before it has read everything, and starts again days later."""
+    write(lake, published(lake)[:400])
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Reader, "complete_at", lambda _: None)
+        keep_lake(lake)
+    house = open_lakehouse(lake)
+    add_gone_row(house.path / "patient")
+    days_later = time.time() + 3 * 86_400
+    monkeypatch.setattr(time, "time", lambda: days_later)
+    keep_lake(lake)
+    assert lake_wrong(lake) == {}
 
 
 def test_status_and_doctor_tell_how_the_tables_are(lake: Settings) -> None:
