@@ -118,6 +118,7 @@ class LakeKeeper:
             records = rebuild.of_views(renewed)
             log.info("rebuilt", tables=len(renewed), records=records, seconds=round(time.time() - begun, 1))
         if missed:
+            rebuild.delete_unknown()
             house.note_complete(begun)
         self._start(rebuild.lakes())
         self.following = True

@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
+from deltalake.table import TableMerger
 
 from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.streams.kafka.records import TopicPartition
@@ -200,12 +201,20 @@ def opened(path: Path, table: Table, places: Iterable[TopicPartition]) -> LakeTa
 
 def delete_rows(delta: DeltaTable, ids: Sequence[str]) -> None:
     """Delete the rows of these resources from a table that nobody writes any more. Its first column is the id."""
-    column = delta.schema().fields[0].name
     with errors(str(delta.metadata().name)):
-        delta.update_incremental()
-        source = pa.table({"id": pa.array(ids, pa.string())})
-        matching = f'held."{column}" = gone."id"'
-        delta.merge(source, matching, source_alias="gone", target_alias="held").when_matched_delete().execute()
+        _merged(delta, pa.array(ids, pa.string())).when_matched_delete().execute()
+
+
+def delete_other_rows(delta: DeltaTable, ids: pa.ChunkedArray) -> None:
+    """Delete the rows of all but these resources, likewise."""
+    with errors(str(delta.metadata().name)):
+        _merged(delta, ids.cast(pa.string())).when_not_matched_by_source_delete().execute()
+
+
+def _merged(delta: DeltaTable, ids: pa.Array | pa.ChunkedArray) -> TableMerger:
+    delta.update_incremental()
+    matching = f'held."{delta.schema().fields[0].name}" = named."id"'
+    return delta.merge(pa.table({"id": ids}), matching, source_alias="named", target_alias="held")
 
 
 @contextmanager

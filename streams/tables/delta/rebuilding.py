@@ -26,6 +26,7 @@ from fhirline.streams.tables.delta.lake_table import (
     Conflict,
     LakeTable,
     arrow_schema,
+    delete_other_rows,
     errors,
     number_of,
 )
@@ -106,6 +107,20 @@ class LakeRebuild:
             self._publish(lake, read, None)
         self._house.discard(self._house.path / NEW)
         return records
+
+    def delete_unknown(self) -> None:
+        """Delete from tables of gone views, which are not rebuilt, the rows of resources that ``record`` does not have.
+
+        Ids alone are compared: two types have no id in common (docs/design/tables.md §10).
+        """
+        record, gone = self._open(RECORD), gone_tables(self._house, self._catalog)
+        if record is None or not gone:
+            return
+        with errors(RECORD.name):
+            query = QueryBuilder().register("record", record.delta)
+            known = pa.table(query.execute("select distinct resource_id from record"))
+        for delta in gone:
+            delete_other_rows(delta, known.column(0))
 
     def _open(self, table: Table) -> LakeTable | None:
         return self._house.open(table, self._topics.partitions)

@@ -225,6 +225,21 @@ def test_tombstones_may_be_missed_before_the_tables_are_complete_for_the_first_t
     assert lake_wrong(lake) == {}
 
 
+def test_tables_of_gone_views_lose_the_rows_whose_tombstones_were_missed(lake: Settings, tmp_path: Path) -> None:
+    views = folder_with(tmp_path / "views", people=one_more)
+    write(lake, published(lake)[:400])
+    keep_lake(lake.model_copy(update={"tables_views": views}))
+    people = open_lakehouse(lake).path / "people"
+    before = DeltaTable(people).to_pyarrow_table().num_rows
+    add_gone_row(people)
+    keep_lake(lake)
+    assert DeltaTable(people).to_pyarrow_table().num_rows == before + 1
+    open_lakehouse(lake).note_complete(time.time() - 30 * 3600)
+    keep_lake(lake)
+    ids = DeltaTable(people).to_pyarrow_table().column(0).to_pylist()
+    assert (len(ids), "gone" in ids) == (before, False)
+
+
 def test_status_and_doctor_tell_how_the_tables_are(lake: Settings) -> None:
     [empty] = warehouse.database(lake)
     assert (empty.level, "has no tables yet" in empty.text) == (Level.WARNING, True)
