@@ -11,10 +11,11 @@ log outlives the files of deleted rows.
 
 import hashlib
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -25,7 +26,7 @@ from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.tables.store import StoreAway, described
 from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table, kind_of
-from fhirline.streams.tables.views.view import Row
+from fhirline.streams.tables.views.view import Column, Row
 
 ARROW = {
     TEXT: pa.string(),
@@ -88,7 +89,7 @@ class LakeTable:
         self.topics = frozenset(place.topic for place in self.places)
         self.positions = self.stored_positions()
         self._schema = arrow_schema(table)
-        self._instants = [kind_of(column) == INSTANT for column in table.columns]
+        self._converters = [_converter(column) for column in table.columns]
 
     @property
     def is_current(self) -> bool:
@@ -169,9 +170,17 @@ class LakeTable:
     def _converted(self, rows: Sequence[Row]) -> Iterator[Sequence[object]]:
         for row in rows:
             yield [
-                datetime.fromisoformat(value) if instant and value is not None else value
-                for instant, value in zip(self._instants, row, strict=True)
+                value if convert is None or value is None else convert(value)
+                for convert, value in zip(self._converters, row, strict=True)
             ]
+
+
+def _converter(column: Column) -> Callable[[Any], object] | None:
+    """Return what turns a value of a column into one that Arrow takes; None where it is one."""
+    if kind_of(column) != INSTANT:
+        return None
+    moment = datetime.fromisoformat
+    return (lambda values: [moment(value) for value in values]) if column.collection else moment
 
 
 def created(path: Path, table: Table, places: Iterable[TopicPartition]) -> LakeTable:
