@@ -18,8 +18,18 @@ CONNECT_SECONDS = 10
 ALIVE = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 """A database that vanished without a word is noticed within a minute."""
 
-LOCK_SECONDS = 60
-"""How long a rebuilt table waits for queries that read the old one."""
+SESSION = {
+    "idle_in_transaction_session_timeout": "60s",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "lock_timeout": "60s",
+}
+"""What the server is to do for each connection.
+
+It ends the transaction and the locks of a process that was paused or has vanished with its host. Who waits for a lock
+gives up after a minute: a writer tries again, and a rebuild fails which waits for queries that read the old table.
+"""
 
 REFUSED = ("28", "3D", "42")
 """SQLSTATE classes that waiting does not resolve: authorization, no such database, privileges and definitions."""
@@ -75,8 +85,6 @@ class PostgresStore(Store):
         return bool(self.rows("select 1 from pg_namespace where nspname = ?", [self.schema]))
 
     def lock_positions(self) -> None:
-        # What follows replaces tables. A query that runs for long must not make all other readers and writers wait.
-        self.run(f"set local lock_timeout = '{LOCK_SECONDS}s'")
         # A lock of the table, not of its rows: taken first, it cannot be in a circle with transactions that move some.
         self.run(f"lock table {self.of('_positions')} in share row exclusive mode")
 
@@ -129,7 +137,14 @@ class PostgresStore(Store):
         if (password := self._password()) is not None:
             own["password"] = password
         with self._errors():
-            return psycopg.connect(self._url, autocommit=True, **own)
+            connection = psycopg.connect(self._url, autocommit=True, **own)
+            # Not as `options` of the connection, which PgBouncer refuses. Those of the URL and of PGOPTIONS prevail.
+            connection.execute(
+                "select set_config(s.name, wanted.value, false) from pg_settings s "
+                "join unnest(%s::text[], %s::text[]) as wanted(name, value) using (name) where s.source <> 'client'",
+                [[*SESSION], [*SESSION.values()]],
+            )
+            return connection
 
     @contextmanager
     def _errors(self, what: str = "") -> Iterator[None]:
@@ -140,13 +155,14 @@ class PostgresStore(Store):
             state = error.sqlstate or ""
             reason = f"{type(error).__name__} ({state})" if state else str(error).strip().partition("\n")[0]
             shown = f"{self.name}: {f'{what}: ' if what else ''}{reason}"
-            if isinstance(error, psycopg.OperationalError) and not _refused(error):
+            away = isinstance(error, (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout))
+            if away and not _refused(error):
                 raise StoreAway(shown) from None
             kind = RowConflict if isinstance(error, psycopg.errors.UniqueViolation) else ConfigurationError
             raise kind(f"FHIRLINE_TABLES_URL: {shown}{_remedy(error)}") from None
 
 
-def _refused(error: psycopg.OperationalError) -> bool:
+def _refused(error: psycopg.Error) -> bool:
     if error.sqlstate:
         return error.sqlstate[:2] in REFUSED
     text = str(error)  # a refused log-in has no code in libpq
