@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import confluent_kafka
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, Message
 
 from fhirline.config.errors import ConfigurationError, FhirlineError, KafkaDenied, KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
@@ -22,6 +22,10 @@ from fhirline.topics.tables_group import tables_group
 log = structlog.get_logger("tables")
 
 IDLE_SECONDS = 0.2
+ASK_SECONDS = 30.0
+"""How often Kafka is asked whether partitions that were read to their ends still end there."""
+
+ASK_TIMEOUT = 3.0
 QUEUE_KBYTES = 32_768
 CLOSE_SECONDS = 5.0
 CLIENT_ID = "fhirline-tables"
@@ -46,8 +50,11 @@ class Reader:
         self._group = group or tables_group(settings)
         self._positions_of: Callable[[], Positions] = dict
         self._rebalanced = False
-        self._ends: set[TopicPartition] = set()
+        self._ends: dict[TopicPartition, int] = {}
+        """Partition that was read to its end → that end."""
         self._ended_at: dict[TopicPartition, float] = {}
+        self._asked = float("-inf")
+        self._answered = False
         self._next: dict[TopicPartition, int | None] = {}
         self._consumer = new_client(
             Consumer,
@@ -139,7 +146,7 @@ class Reader:
     @property
     def at_end(self) -> bool:
         """Tell whether every partition was read to the end that its leader last reported."""
-        return self._ends.issuperset(self._next)
+        return self._ends.keys() >= self._next.keys()
 
     @property
     def partitions(self) -> list[TopicPartition]:
@@ -147,14 +154,31 @@ class Reader:
         return list(self._next)
 
     def complete_at(self) -> dict[TopicPartition, float] | None:
-        """Return when each partition was last at its end, in UNIX seconds; None before each has been there once.
+        """Return when each partition was last at its end, in UNIX seconds.
 
-        While records keep coming, the partitions are hardly ever all at their ends in the same moment.
+        None before each has been there once, and while Kafka does not answer: nothing arrives then either. While
+        records keep coming, the partitions are hardly ever all at their ends in the same moment.
         """
         if not self._next or not self._ended_at.keys() >= self._next.keys():
             return None
-        now = time.time()
-        return {place: now if place in self._ends else self._ended_at[place] for place in self._next}
+        if time.monotonic() - self._asked > ASK_SECONDS:
+            self._answered = self._still_at_ends()
+            self._asked = time.monotonic()
+        return {place: self._ended_at[place] for place in self._next} if self._answered else None
+
+    def _still_at_ends(self) -> bool:
+        """Ask for the ends of the partitions that were read to theirs, and note which have not moved."""
+        at = time.time()
+        asked = [confluent_kafka.TopicPartition(*place, OFFSET_END) for place in self._ends]
+        try:
+            answers = self._consumer.offsets_for_times(asked, timeout=ASK_TIMEOUT) if asked else []
+        except confluent_kafka.KafkaException:
+            return False
+        for answer in answers:
+            place = TopicPartition(answer.topic, answer.partition)
+            if answer.error is None and answer.offset <= self._ends[place]:  # less: embedded_quirks, low end offsets
+                self._ended_at[place] = at
+        return all(answer.error is None for answer in answers)
 
     def range(self, partition: TopicPartition) -> tuple[int, int]:
         """Return the first and the end offset of a partition."""
@@ -187,7 +211,7 @@ class Reader:
     def _record(self, message: Message) -> ConsumerRecord | None:
         partition = partition_of(message)
         if (error := message.error()) is not None:
-            self._failed(partition, error)
+            self._failed(partition, error, message.offset())
             return None
         if partition not in self._next:
             return None
@@ -196,12 +220,12 @@ class Reader:
         if following is not None and record.offset < following:
             raise OutOfRange(partition)
         self._next[partition] = record.offset + 1
-        self._ends.discard(partition)
+        self._ends.pop(partition, None)
         return record
 
-    def _failed(self, partition: TopicPartition, error: KafkaError) -> None:
+    def _failed(self, partition: TopicPartition, error: KafkaError, offset: int | None) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
-            self._ends.add(partition)
+            self._ends[partition] = -1 if offset is None else offset
             self._ended_at[partition] = time.time()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise OutOfRange(partition)

@@ -1,0 +1,50 @@
+"""When partitions count as read to their ends: only while Kafka says so."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.tables import source
+from fhirline.streams.tables.source import Reader
+from fhirline.streams.tables.topics import read_topics
+from tests.support.kafka.brokers import create_topics, settings_for
+from tests.support.tables import published, write
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.long
+
+
+def test_nothing_is_complete_while_kafka_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who cannot fetch does not hear of tombstones either. What Kafka has and the reader has not, is no end."""
+    monkeypatch.setattr(source, "ASK_SECONDS", 0.0)
+    monkeypatch.setattr(source, "ASK_TIMEOUT", 1.0)
+    with ExitStack() as running:
+        broker = running.enter_context(EmbeddedBroker())
+        create_topics(broker.bootstrap)
+        settings = settings_for(broker.bootstrap)
+        records = published(settings)[:50]
+        write(settings, records)
+        reader = Reader(settings)
+        running.callback(reader.close)
+        reader.start(dict.fromkeys(read_topics(settings).partitions))
+
+        def complete() -> dict[TopicPartition, float] | None:
+            reader.read(1000, 1_000_000, 0.0)
+            return reader.complete_at() if reader.at_end else None
+
+        wait_until(lambda: complete() is not None, "never complete")
+        first, second = reader.complete_at(), reader.complete_at()
+        assert first is not None
+        assert second is not None
+        assert all(second[place] > first[place] for place in first)
+        write(settings, records[:1])
+        third = reader.complete_at()
+        assert third is not None
+        assert {place for place in second if third[place] == second[place]} == {
+            TopicPartition(records[0].topic, records[0].partition or 0)
+        }
+        wait_until(lambda: complete() is not None, "never complete again")
+        broker.stop()
+        assert reader.complete_at() is None
