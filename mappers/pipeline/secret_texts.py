@@ -47,7 +47,7 @@ _QUOTED_EQUALS = re.compile(r"""\r?\n|3D *(?!=2[27])[^\s&;"'<>]""")
 """What follows ``=`` in quoted-printable: a soft line break, or the rest of the sign and a value without quotes."""
 _QUOTED_COLON = re.compile(r"3A +")
 _SECTION = re.compile(r"^[ \t]*\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?![ \t]*\[).*\n?)*)", re.MULTILINE)
-_SETTING = re.compile(r"^([^=\n]*=[ \t]*)\S++(?=[ \t\r]*$)", re.MULTILINE)
+_SETTING = re.compile(r"^([^=\n]*=[ \t]*)\S++(?!(?<==)\r?\n)(?=[ \t\r]*$)", re.MULTILINE)
 _ESCAPED = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 
 

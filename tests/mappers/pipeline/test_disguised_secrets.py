@@ -93,6 +93,8 @@ def test_a_text_that_looks_like_quoted_printable_loses_the_secret_alone(text: st
         "secret=3Dhunter=\r\nunter",
         "secret=\r\n=3Dhunter",
         "secret=\n=3Dhunter",
+        "[pass_code]\na=3D55=\r\n28\n",
+        "[pass_code]\na = YWJjZA==\nb",
         "<pass_code=\r\n>5528</pass_code=\r\n>",
         "pass_co=\nde=3D5528",
         "pass=5Fcode=3A 5528",
