@@ -8,7 +8,7 @@ from typing import Any
 
 from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.secret_encodings import encoded_pattern, without_encoded
-from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, comparable, table_names, treatment
+from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, REDACTED, comparable, table_names, treatment
 from fhirline.mappers.pipeline.secret_labels import (
     is_pair,
     labelled_values,
@@ -18,7 +18,7 @@ from fhirline.mappers.pipeline.secret_labels import (
     stem_pattern,
     without_labelled,
 )
-from fhirline.mappers.pipeline.secret_texts import MARK, REDACTED, ROOM, has_mark, redacted_text
+from fhirline.mappers.pipeline.secret_texts import MARK, ROOM, has_mark, redacted_text
 
 __all__ = ["REDACTED", "redact"]
 

@@ -7,9 +7,7 @@ from functools import cache
 
 from fhirline.config.tables import secrets
 from fhirline.mappers.pipeline.finder import finder
-from fhirline.mappers.pipeline.secret_keys import words_of
-
-REDACTED = "[redacted]"
+from fhirline.mappers.pipeline.secret_keys import REDACTED, words_of
 
 _ENCODED = re.compile(r"[A-Za-z0-9+/_\-\r\n]{16,}={0,2}")
 _HEX = re.compile(r"(?:[0-9a-f]{2})+|(?:[0-9A-F]{2})+")

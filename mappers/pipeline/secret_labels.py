@@ -6,11 +6,9 @@ from functools import lru_cache
 from typing import Any
 
 from fhirline.config.tables import secrets
-from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, treatment
+from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, REDACTED, treatment
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-
-REDACTED = "[redacted]"
 
 _LABELS = ("name", "key", "k", "label", "field", "attribute", "property", "parameter", "header", "title", "code", "id")
 _VALUES = ("value", "val", "v", "values", "content", "text", "data", "answer", "default", "valueString", "stringValue")

@@ -2,10 +2,8 @@
 
 import re
 
-from fhirline.mappers.pipeline.secret_keys import treatment
+from fhirline.mappers.pipeline.secret_keys import REDACTED, treatment
 from fhirline.mappers.pipeline.secret_labels import is_label
-
-REDACTED = "[redacted]"
 
 _TAG = re.compile(r"<([A-Za-z_][\w.:-]{0,100})((?:\s[^<>]{0,2000})?)>")
 _ATTRIBUTE = re.compile(r"""([\w.:-]{1,100})\s{0,4}=\s{0,4}(?:"([^"<>]*)"|'([^'<>]*)')""")

@@ -10,11 +10,9 @@ from urllib.parse import unquote, unquote_plus
 import orjson
 
 from fhirline.mappers.pipeline.secret_encodings import decoded as decoded_word
-from fhirline.mappers.pipeline.secret_keys import comparable, redacted_below, redacted_names, treatment
+from fhirline.mappers.pipeline.secret_keys import REDACTED, comparable, redacted_below, redacted_names, treatment
 from fhirline.mappers.pipeline.secret_labels import is_label, without_labelled
 from fhirline.mappers.pipeline.secret_markup import markup_redacted
-
-REDACTED = "[redacted]"
 
 ROOM = 64
 """Levels of containers and encodings inside one text that are read. A deeper text is redacted if it names a secret."""

@@ -17,9 +17,8 @@ from fhirline.config.tables import secrets
 from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.secret_disguises import DISGUISE, undisguised
-from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, comparable, secret_if_opaque, secret_key
+from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, REDACTED, comparable, secret_if_opaque, secret_key
 from fhirline.mappers.pipeline.secret_labels import MEASURE, any_of, labelled_values, named_columns
-from fhirline.mappers.pipeline.secret_texts import REDACTED
 
 _ATTRIBUTES = r"""(?:\s{1,4}[\w:.-]{1,40}=["'][^<>"'\n]{0,100}["']){0,5}\s{0,4}"""
 _TO_VALUE = (
