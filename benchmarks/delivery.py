@@ -1,28 +1,24 @@
 """``fhirline deliver`` against plain sequential POSTs of the same Bundles, on the same FHIR server, in turns.
 
 The server is emptied before each, and warmed up once: a fresh JVM compiles its code in the first hundreds of requests.
-Of each, the first Bundles are not counted: broker and ``deliver`` are as fresh as the server was.
+The first Bundles of each way are not counted: broker and ``deliver`` are as fresh as the server was.
 The client that posts sends every Bundle as the topic holds it, one after the other over one connection, and waits for
 each answer. It runs on the core that ``deliver`` has otherwise; server and broker share the other one.
 """
 
 import http.client
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
-from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks import core, machine
-from benchmarks.broker import STALLED_SECONDS, Broker, Kind, broker, send
+from benchmarks import machine
+from benchmarks.broker import STALLED_SECONDS, Broker, Kind, broker
+from benchmarks.prepared import canonical, preload
 from benchmarks.program import BenchmarkFailed, Program, fhirline, running
-from fhirline.mappers.pipeline.normalize import InMemoryState
-from fhirline.streams.kafka.clients import producer_config
-from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
-from fhirline.streams.step4_normalize.map_event import map_event
-from fhirline.topics.declared import BUNDLE
+from fhirline.topics.declared import BUNDLE, RESOURCE_TYPES, canonical_topic
 from tests.support.ehr.server import EhrServer
 from tests.support.kafka.apache import free_ports
 
@@ -39,7 +35,8 @@ FHIR_JSON = "application/fhir+json"
 
 def delivery(kind: Kind, events: int, partitions: int) -> Figures:
     """Measure the three ways once."""
-    records = [*canonical(max(20, int(events * SHARE)), partitions)]
+    topics = (BUNDLE, *map(canonical_topic, RESOURCE_TYPES))
+    records = [*canonical(max(20, int(events * SHARE)), partitions, topics)]
     bundles = [record.value or b"" for record in records if record.topic == BUNDLE]
     first = min(WARM_UP, len(bundles) // 3)
     with EhrServer() as server:
@@ -56,27 +53,6 @@ def delivery(kind: Kind, events: int, partitions: int) -> Figures:
             found[f"deliver, {name}, Bundles/s"] = rate
             found[f"deliver, {name}, of sequential POSTs"] = rate / sequential
     return found
-
-
-def canonical(count: int, partitions: int) -> Iterable[ProducerRecord]:
-    """Yield what a worker writes to ``fhir.r4.*`` for so many events of the mix, in its order."""
-    normalize = core.core("spec")
-    states: dict[TopicPartition, InMemoryState] = {}
-    for raw in core.raws(count):
-        state = states.setdefault(raw.topic_partition, InMemoryState())
-        made = map_event(raw, normalize, state, partitions)
-        state.apply(made.state_updates)
-        yield from (record for record in made.records if record.topic.startswith("fhir.r4."))
-
-
-def preload(kafka: Broker, records: Iterable[ProducerRecord]) -> None:
-    """Write what a worker has written, and wait for the acknowledgements."""
-    producer = Producer(producer_config(kafka.settings, **{"linger.ms": 20}))
-    failed: list[object] = []
-    for record in records:
-        send(producer, record, lambda error, _: failed.append(error) if error is not None else None)
-    if producer.flush(120) or failed:
-        raise BenchmarkFailed("the Bundles were not stored")
 
 
 def post(server: EhrServer, bundles: Sequence[bytes]) -> float:

@@ -1,12 +1,19 @@
-"""What a worker would send for the mix, made beforehand: the floors send these bytes without mapping anything."""
+"""Records that a worker would send for the mix, made beforehand: by floors without mapping, and into topics."""
 
 from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from itertools import cycle
 
-from benchmarks.core import core
+from confluent_kafka import Producer
+
+from benchmarks.broker import Broker, send
+from benchmarks.core import core, raws
 from benchmarks.mix import mix
+from benchmarks.program import BenchmarkFailed
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
 from fhirline.streams.step3_restore.state import PartitionState, state_record
 from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.topics.declared import state_topic
@@ -47,3 +54,24 @@ class Prepared:
 
     def __call__(self, topic: str) -> tuple[ProducerRecord, ...]:
         return next(self._next[topic])
+
+
+def canonical(count: int, partitions: int, topics: Collection[str]) -> Iterator[ProducerRecord]:
+    """Yield what a worker writes to these topics for so many events of the mix, in its order."""
+    normalize = core("spec")
+    states: dict[TopicPartition, InMemoryState] = {}
+    for raw in raws(count):
+        state = states.setdefault(raw.topic_partition, InMemoryState())
+        made = map_event(raw, normalize, state, partitions)
+        state.apply(made.state_updates)
+        yield from (record for record in made.records if record.topic in topics)
+
+
+def preload(kafka: Broker, records: Iterable[ProducerRecord]) -> None:
+    """Write what a worker has written, and wait for the acknowledgements."""
+    producer = Producer(producer_config(kafka.settings, **{"linger.ms": 20}))
+    failed: list[object] = []
+    for record in records:
+        send(producer, record, lambda error, _: failed.append(error) if error is not None else None)
+    if producer.flush(120) or failed:
+        raise BenchmarkFailed("the records were not stored")

@@ -6,16 +6,12 @@ are committed with the rows. Afterwards both must hold the same rows in the nine
 """
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import core, machine
+from benchmarks import machine
 from benchmarks.broker import STALLED_SECONDS, Broker, Kind, broker
-from benchmarks.delivery import preload
+from benchmarks.prepared import canonical, preload
 from benchmarks.program import BenchmarkFailed, Program, fhirline, module, running
-from fhirline.mappers.pipeline.normalize import InMemoryState
-from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
-from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.streams.tables.topics import TOPICS
 from tests.support.postgres import Database, Postgres
 from tests.support.tables import BY_HAND
@@ -31,7 +27,7 @@ BOTH = ("record", *BY_HAND)
 
 def tables(kind: Kind, events: int, partitions: int) -> Figures:
     """Measure both once."""
-    records = [*canonical(max(50, int(events * SHARE)), partitions)]
+    records = [*canonical(max(50, int(events * SHARE)), partitions, TOPICS)]
     found: Figures = {"records": float(len(records))}
     with broker(kind, partitions) as kafka, Postgres() as server:
         preload(kafka, records)
@@ -44,17 +40,6 @@ def tables(kind: Kind, events: int, partitions: int) -> Figures:
     for figure in ("records per CPU-second", "rows per CPU-second"):
         found[f"{OURS}, {figure}, of the plain loader"] = found[f"{OURS}, {figure}"] / found[f"{PLAIN}, {figure}"]
     return found
-
-
-def canonical(count: int, partitions: int) -> Iterator[ProducerRecord]:
-    """Yield what a worker writes to the topics of the tables for so many events of the mix, in its order."""
-    normalize = core.core("spec")
-    states: dict[TopicPartition, InMemoryState] = {}
-    for raw in core.raws(count):
-        state = states.setdefault(raw.topic_partition, InMemoryState())
-        made = map_event(raw, normalize, state, partitions)
-        state.apply(made.state_updates)
-        yield from (record for record in made.records if record.topic in TOPICS)
 
 
 def measured(
