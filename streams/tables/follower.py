@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import structlog
 
-from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.records import ConsumerRecord, Lag, TopicPartition
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.tables import schema
 from fhirline.streams.tables.batch import Batch, collect
 from fhirline.streams.tables.catalog import Catalog
 from fhirline.streams.tables.erased_events import delete_outcomes, delete_unknown, outcomes_of_erased
+from fhirline.streams.tables.keeping import Keeper, warn_of_gone
 from fhirline.streams.tables.metrics import TablesMetrics
 from fhirline.streams.tables.patience import Patience
 from fhirline.streams.tables.positions import (
@@ -28,12 +28,11 @@ from fhirline.streams.tables.positions import (
     read_positions,
     topic_ids,
 )
-from fhirline.streams.tables.rebuild import Rebuild, Stopped
-from fhirline.streams.tables.source import OutOfRange, Reader
+from fhirline.streams.tables.rebuild import Rebuild
+from fhirline.streams.tables.source import Reader
 from fhirline.streams.tables.store import OtherWriter, PositionsMoved, Store
-from fhirline.streams.tables.topics import TOPICS, Topics, made_anew, require_same_topics
+from fhirline.streams.tables.topics import TOPICS, Topics, require_same_topics
 from fhirline.streams.tables.views.view import ANY_RESOURCE
-from fhirline.topics.declared import OUTCOME
 from fhirline.topics.tables_group import shared_tables_group
 
 log = structlog.get_logger("tables")
@@ -41,15 +40,11 @@ log = structlog.get_logger("tables")
 NOTE_SECONDS = 60.0
 """Interval between two notes that all topics were read to their ends."""
 
-TOMBSTONE_SHARE = 0.8
-"""Part of the time that topics keep tombstones, after which tables count as having missed some."""
 
+class Follower(Keeper):
+    """Keeps the tables of one store; it shares the partitions with other processes where the store can be shared.
 
-class Follower:
-    """Keeps the tables of one store. Blocking: it has a thread of its own. ``stopping``: asked between batches.
-
-    ``until_end``: ends when all topics were read to their ends, and reads them all; else it shares the partitions with
-    other processes, where the store can be shared.
+    With ``until_end``, it reads them all.
     """
 
     def __init__(
@@ -62,62 +57,24 @@ class Follower:
         stopping: Callable[[], bool],
         until_end: bool = False,
     ) -> None:
-        self._settings = settings
-        self._store = store
-        self._catalog = catalog
-        self._topics = topics
-        self._metrics = metrics
-        self._stopping = stopping
         self._group = shared_tables_group(settings) if store.shared and not until_end else None
-        self._reader = Reader(settings, self._group)
-        self._patience = Patience(store, metrics, stopping)
+        where = f"{store.name}, schema {store.schema}"
+        reader, patience = Reader(settings, self._group), Patience(metrics, stopping, store.reconnect, store.shared)
+        super().__init__(settings, catalog, topics, metrics, stopping, until_end, where, reader, patience)
+        self._store = store
         self._positions: dict[TopicPartition, int] = {}
         self._generation = 0
         self._gone: dict[str, schema.Known] = {}
-        self._records = 0
-        self._noted = 0.0
-        self.following = False
-        self.complete = False
-        """Tell whether this process has read its partitions to their ends once."""
-        self._until_end = until_end
-
-    def lags(self) -> list[Lag]:
-        return self._reader.lags() if self.following else []
-
-    def problems(self) -> list[str]:
-        """Return why the tables are not being kept."""
-        if self._patience.away:
-            return [self._patience.away]
-        return [] if self.following else ["the tables are being prepared"]
-
-    def run(self, drop_gone: bool = False) -> None:
-        """Keep the tables until stopped.
-
-        Raises OtherWriter, UnfitRows, KafkaAccessError and ConfigurationError.
-        """
-        try:
-            self._patience.do(lambda: self._patience.alone(lambda: self._prepare(drop_gone)))
-            self._start_reading()
-            self.following = True
-            while not self._stopping():
-                if records := self._read():
-                    self._write(records)
-                self._patience.do(self._look_after)
-                if self._until_end and not records and self._reader.at_end:
-                    return
-            self._erase_bytes()
-        except Stopped:
-            return
-        finally:
-            self.following = False
-            self._reader.close()
 
     # -- before the first batch
 
     def _prepare(self, drop_gone: bool) -> None:
+        self._patience.alone(self._store, lambda: self._prepare_alone(drop_gone))
+
+    def _prepare_alone(self, drop_gone: bool) -> None:
         store = self._store
         schema.prepare(store, self._catalog.without_identities)
-        require_same_topics(self._topics, topic_ids(store), f"{store.name}, schema {store.schema}")
+        require_same_topics(self._topics, topic_ids(store), self._where)
         self._positions = read_positions(store)
         planned = schema.plan(store, self._catalog)
         if planned.gone and (drop_gone or self._catalog.without_identities):  # kept, they would have ids of an old key
@@ -125,11 +82,7 @@ class Follower:
             log.info("tables dropped", tables=sorted(planned.gone))
         elif planned.gone:
             schema.mark_gone(store, planned.gone)
-            log.warning(
-                "tables of views that are gone are kept, without new rows; those of erased patients are deleted",
-                tables=sorted(planned.gone),
-                remedy="drop them with --drop-gone, or bring the views back",
-            )
+            warn_of_gone(planned.gone)
         if planned.missing and not self._positions and schema.create_tables(store, planned.missing):
             planned = schema.plan(store, self._catalog)
         if self._missed_tombstones():
@@ -145,13 +98,8 @@ class Follower:
         )
 
     def _missed_tombstones(self) -> bool:
-        """Tell whether topics may have dropped tombstones that these tables have not seen.
-
-        Kafka keeps a tombstone for ``delete.retention.ms``, a day by default. Who stood still for longer may keep rows
-        of a patient who was erased.
-        """
         complete = complete_at(self._store)
-        return complete is not None and time.time() - complete > TOMBSTONE_SHARE * self._topics.tombstone_seconds
+        return complete is not None and self._topics.may_miss_tombstones(time.time() - complete)
 
     def _rebuild(self, catalog: Catalog, reason: str) -> None:
         names = sorted(catalog.tables)
@@ -181,32 +129,11 @@ class Follower:
 
     # -- each batch
 
-    def _read(self) -> list[ConsumerRecord]:
-        settings = self._settings
-        try:
-            return self._reader.read(settings.tables_batch, settings.tables_batch_bytes, settings.tables_within)
-        except OutOfRange as error:
-            self._skip_deleted(error.partition)
-            return []
+    def _position(self, partition: TopicPartition) -> int | None:
+        return self._positions.get(partition)
 
-    def _skip_deleted(self, partition: TopicPartition) -> None:
-        """Read on at the first record of a partition of outcomes, whose older ones retention has deleted.
-
-        Raises ConfigurationError for every other partition: a compacted topic has all offsets from its beginning on.
-        """
-        first, end = self._reader.range(partition)
-        position = self._positions.get(partition, 0)
-        if partition.topic != OUTCOME or position > end:
-            where = f"{self._store.name}, schema {self._store.schema}"
-            raise ConfigurationError(made_anew(partition.topic, 1, where))
-        log.warning(
-            "outcomes were deleted before they were read",
-            partition=str(partition),
-            records=first - position,
-            remedy="a replay of their events writes them again (docs/replay.md)",
-        )
-        self._applied(Batch(), {partition: Move(self._positions.get(partition), first)})
-        self._start_reading()
+    def _move(self, partition: TopicPartition, offset: int) -> None:
+        self._applied(Batch(), {partition: Move(self._positions.get(partition), offset)})
 
     def _write(self, records: list[ConsumerRecord]) -> None:
         """Apply records in one transaction, however often the database goes away meanwhile."""
@@ -309,12 +236,13 @@ class Follower:
         if self.complete and now - self._noted < NOTE_SECONDS:
             return
         if self._missed_tombstones():
-            self._patience.alone(self._renew)
+            self._patience.alone(self._store, self._renew)
         note_read_to_end(self._store, self._positions, ended)
         self._noted = now
-        if not self.complete:
-            self.complete = True
-            log.info("complete", records=self._records)
+        self._log_completion()
+        self._erase_bytes()
+
+    def _end(self) -> None:
         self._erase_bytes()
 
     def _renew(self) -> None:

@@ -1,4 +1,4 @@
-"""Waiting for a database that does not answer, and for other processes (docs/design/tables.md §5, §11)."""
+"""Waits for a database or folder that does not answer, and for other processes (docs/design/tables.md §5, §11)."""
 
 import time
 from collections.abc import Callable
@@ -6,26 +6,35 @@ from collections.abc import Callable
 import structlog
 
 from fhirline.streams.tables.metrics import TablesMetrics
-from fhirline.streams.tables.rebuild import Stopped
-from fhirline.streams.tables.store import RowConflict, Store, StoreAway
+from fhirline.streams.tables.store import RowConflict, Stopped, Store, StoreAway
 
 log = structlog.get_logger("tables")
 
 RETRY_SECONDS = 0.5
 RETRY_LONGEST = 15.0
 CONFLICTS = 5
-"""How often a transaction is repeated whose rows have the key of others."""
+"""Number of times that a transaction is repeated whose rows have the key of others."""
 
 
 class Patience:
-    """Repeats work on a store until it is done. ``stopping``: asked while it waits."""
+    """Repeats work on tables until it is done. ``stopping``: asked while it waits.
 
-    def __init__(self, store: Store, metrics: TablesMetrics, stopping: Callable[[], bool]) -> None:
-        self._store = store
+    ``reconnect``: done before work is repeated. ``shared``: whether other processes write to the tables too.
+    """
+
+    def __init__(
+        self,
+        metrics: TablesMetrics,
+        stopping: Callable[[], bool],
+        reconnect: Callable[[], None] = lambda: None,
+        shared: bool = False,
+    ) -> None:
         self._metrics = metrics
+        self._reconnect = reconnect
+        self._shared = shared
         self._stopping = stopping
         self.away = ""
-        """Why the database does not answer; empty while it does."""
+        """Reason for which the database does not answer; empty while it does."""
         self.uncertain = False
         """Whether the last transaction has no known result."""
 
@@ -43,7 +52,7 @@ class Patience:
                 self._metrics.away.set(1)
             except RowConflict:
                 conflicts += 1
-                if not self._store.shared or conflicts > CONFLICTS:
+                if not self._shared or conflicts > CONFLICTS:
                     raise
                 self.pause(RETRY_SECONDS)
                 continue
@@ -57,20 +66,20 @@ class Patience:
             self.pause(seconds)
             seconds = min(2 * seconds, RETRY_LONGEST)
             try:
-                self._store.reconnect()
+                self._reconnect()
             except StoreAway as error:
                 self.away = str(error)
 
-    def alone(self, work: Callable[[], None]) -> None:
+    def alone(self, store: Store, work: Callable[[], None]) -> None:
         """Do ``work`` while no other process makes, replaces or drops tables. Raises Stopped and StoreAway."""
         waited = False
         while True:
-            with self._store.alone() as alone:
+            with store.alone() as alone:
                 if alone:
                     work()
                     return
             if not waited:
-                log.info("another process prepares the tables", database=self._store.name)
+                log.info("another process prepares the tables", database=store.name)
             waited = True
             self.pause(RETRY_SECONDS)
 

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
-from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.reader import Progress, Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
@@ -26,15 +25,11 @@ from fhirline.streams.tables.built_in import RECORD
 from fhirline.streams.tables.catalog import OUTCOMES, Catalog
 from fhirline.streams.tables.positions import note_complete, read_positions, replace_positions
 from fhirline.streams.tables.schema import BESIDE, exists, replace
-from fhirline.streams.tables.store import Store, quoted
+from fhirline.streams.tables.store import Stopped, Store, quoted
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import TOPICS, Topics
 from fhirline.streams.tables.views.view import ANY_RESOURCE
 from fhirline.topics.declared import OUTCOME, canonical_topic
-
-
-class Stopped(FhirlineError):
-    """A rebuild was stopped. The old tables are in their places."""
 
 
 class Rebuild:

@@ -17,6 +17,10 @@ class StoreAway(FhirlineError):
     """The database does not answer, or could not finish a transaction. Nothing is known of what it committed."""
 
 
+class Stopped(FhirlineError):
+    """The process ends. What it was waiting for or rebuilding is as it was."""
+
+
 class OtherWriter(FhirlineError):
     """Another process moved the positions, or changed the tables. This one has written nothing since."""
 

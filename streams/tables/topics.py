@@ -17,6 +17,8 @@ from fhirline.topics.declared import OUTCOME, RESOURCE_TYPES, canonical_topic
 TIMEOUT = 30.0
 DAY = 86_400.0
 TOMBSTONES = "delete.retention.ms"
+TOMBSTONE_SHARE = 0.8
+"""Part of the time that topics keep tombstones, after which tables count as having missed some."""
 
 TOPICS = (*map(canonical_topic, RESOURCE_TYPES), OUTCOME)
 
@@ -28,6 +30,14 @@ class Topics:
     partitions: tuple[TopicPartition, ...]
     ids: Mapping[str, str]
     tombstone_seconds: float = DAY
+
+    def may_miss_tombstones(self, seconds: float) -> bool:
+        """Tell whether tombstones may be gone before they are read by who reads on after so many seconds.
+
+        Kafka keeps a tombstone for ``delete.retention.ms``, a day by default. Who stood still for longer may keep rows
+        of a patient who was erased.
+        """
+        return seconds > TOMBSTONE_SHARE * self.tombstone_seconds
 
 
 def read_topics(settings: Settings, names: Iterable[str] = TOPICS) -> Topics:

@@ -6,7 +6,7 @@ without identities, and when all topics had last been read to their ends. ``_new
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from fhirline.streams.tables.delta.lake_table import PROPERTIES, Conflict, LakeT
 from fhirline.streams.tables.rebuild import topics_of
 from fhirline.streams.tables.store import StoreAway
 from fhirline.streams.tables.table import Table
+from fhirline.streams.tables.topics import Topics
 from fhirline.topics.declared import canonical_topic
 
 LAYOUT = 1
@@ -128,19 +129,19 @@ class Lakehouse:
     def create(self, table: Table, places: Iterable[TopicPartition]) -> LakeTable:
         return created(self.path / table.name, table, relevant(table, places))
 
-    def open_new(
-        self, table: Table, places: Iterable[TopicPartition], topics: Mapping[str, str], seconds: float
-    ) -> LakeTable:
-        """Open a table that is being rebuilt where it is of the same definition and topics; else begin it anew.
+    def open_new(self, table: Table, topics: Topics) -> LakeTable:
+        """Open a table that is being rebuilt; begin it anew where it is of another definition or of other topics.
 
-        ``seconds``: the age from which it may have missed tombstones of what it has read, and is begun anew too.
+        One that may have missed tombstones of what it has read is begun anew too.
         """
         path = self.path / NEW / table.name
-        found = opened(path, table, relevant(table, places))
-        if found is not None and found.is_current and not found.other_topics(topics) and found.age() < seconds:
+        places = relevant(table, topics.partitions)
+        found = opened(path, table, places)
+        usable = found is not None and found.is_current and not found.other_topics(topics.ids)
+        if found is not None and usable and not topics.may_miss_tombstones(found.age()):
             return found
         self.discard(path)
-        return created(path, table, relevant(table, places))
+        return created(path, table, places)
 
     def discard(self, path: Path) -> None:
         """Remove a table or folder of tables. Its name is gone at once, whenever the process is killed."""

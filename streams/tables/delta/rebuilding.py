@@ -1,9 +1,9 @@
 """Making tables of a lakehouse anew: in ``_new``, where they follow the topics as all tables do, then in their places.
 
 A table in ``_new`` has positions too, so that a rebuild which was killed goes on where it was, unless that is so long
-ago that tombstones may be gone of what it has read. It comes into its place
-by one commit, which replaces rows, columns, definition and positions of the old table; readers have the old version
-until then. The tables come one after the other; a kill between two leaves the others old, and the next start goes on.
+ago that tombstones may be gone of what it has read. It comes into its place by one commit, which replaces rows,
+columns, definition and positions of the old table; readers have the old version until then. The tables come one after
+the other; a kill between two leaves the others old, and the next start goes on.
 
 Tables are read up to the positions of ``record``, which knows what OperationOutcomes are kept and which are erased.
 """
@@ -32,9 +32,7 @@ from fhirline.streams.tables.delta.lake_table import (
 )
 from fhirline.streams.tables.delta.lakehouse import NEW, Lakehouse
 from fhirline.streams.tables.delta.writing import Writer
-from fhirline.streams.tables.follower import TOMBSTONE_SHARE
-from fhirline.streams.tables.rebuild import Stopped
-from fhirline.streams.tables.store import OtherWriter, quoted
+from fhirline.streams.tables.store import OtherWriter, Stopped, quoted
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import Topics, made_anew
 from fhirline.streams.tables.views.view import ANY_RESOURCE, Column
@@ -126,9 +124,7 @@ class LakeRebuild:
         return self._house.open(table, self._topics.partitions)
 
     def _new(self, names: Iterable[str]) -> list[LakeTable]:
-        topics, seconds = self._topics, TOMBSTONE_SHARE * self._topics.tombstone_seconds
-        wanted = (self._catalog.tables[name] for name in names)
-        return [self._house.open_new(table, topics.partitions, topics.ids, seconds) for table in wanted]
+        return [self._house.open_new(self._catalog.tables[name], self._topics) for name in names]
 
     def _load(
         self, lakes: list[LakeTable], ends: Mapping[TopicPartition, int | None]

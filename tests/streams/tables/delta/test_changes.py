@@ -23,9 +23,8 @@ from fhirline.streams.tables.catalog import load_catalog
 from fhirline.streams.tables.delta.lakehouse import NEW, least_positions
 from fhirline.streams.tables.delta.rebuilding import LakeRebuild
 from fhirline.streams.tables.open_store import open_lakehouse, open_store
-from fhirline.streams.tables.rebuild import Stopped
 from fhirline.streams.tables.source import Reader
-from fhirline.streams.tables.store import OtherWriter
+from fhirline.streams.tables.store import OtherWriter, Stopped
 from fhirline.streams.tables.topics import Topics, read_topics
 from fhirline.topics.declared import OUTCOME
 from tests.streams.tables.test_changes import erased, folder_with, one_more
