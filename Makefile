@@ -24,7 +24,7 @@ dev: $(VENV)/demo.installed ## the same stack, left running until Ctrl-C
 check: $(VENV)/dev.installed ## lint, types, golden mappings and the laws over all mappings; under a minute, no broker
 	@$(MAKE) --no-print-directory --jobs 2 lint laws
 
-test: $(VENV)/dev.installed ## the tests, on real brokers; some four minutes on two cores
+test: $(VENV)/dev.installed ## the tests, on real brokers; some three minutes on two cores
 	@$(BIN)/pytest -n 6 --dist loadgroup
 
 test-long: $(VENV)/dev.installed ## what takes minutes: workers and brokers killed in small, second forms, the README's console blocks

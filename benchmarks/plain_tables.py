@@ -1,4 +1,4 @@
-"""What ``fhirline tables`` is measured against: a loader for PostgreSQL that a good engineer would write.
+"""Loads the canonical topics into PostgreSQL as a good engineer would: what ``fhirline tables`` is measured against.
 
 It reads the same topics with confluent-kafka, and with psycopg writes batches of the same size: newest record of each
 key, delete by id, COPY, the offsets in the same transaction. Its nine tables are written by hand: `record`, and those

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from fhirline.config.tables import secrets
 
 REDACTED = "[redacted]"
-"""What stands in the place of a secret."""
+"""The text in the place of a secret."""
 
 LONGEST_CACHED = 100
 """Length of the longest key of which the treatment is cached: keys are a sender's, and may be megabytes long."""

@@ -42,7 +42,7 @@ _QUOTED_PRINTABLE = re.compile(r"=(?:3D|3A|22|7B|5F|0A|\r?\n)")
 """Signs of quoted-printable: an encoded sign that stands between a name and its value, or a soft line break."""
 _QUOTED_SIGN = re.compile(r"=([0-9A-F]{2})|=\r?\n")
 _QUOTED_EQUALS = re.compile(r"""\r?\n|3D *(?!=2[27])[^\s&;"'<>]""")
-"""What follows ``=`` in quoted-printable: a soft line break, or the rest of the sign and a value without quotes."""
+"""Pattern of what follows ``=`` in mail: a soft line break, or the rest of a sign and a value without quotes."""
 _QUOTED_COLON = re.compile(r"3A +")
 _SECTION = re.compile(r"^[ \t]*\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?![ \t]*\[).*\n?)*)", re.MULTILINE)
 _SETTING = re.compile(r"^([^=\n]*=[ \t]*)\S++(?!(?<==)\r?\n)(?=[ \t\r]*$)", re.MULTILINE)

@@ -26,7 +26,7 @@ _SERVER_CODE = re.compile(r"\bHAPI-\d{4}\b")
 _REFERRING = re.compile(
     r"\b[A-Z][A-Za-z]{2,40}/[A-Za-z0-9.-]{1,64}(?= in path ([A-Z]\w{0,63}(?:\.\w{1,64}\b(?!\()){1,10}))"
 )
-"""How HAPI names the resource that refers to one that is to be deleted, and the element.
+"""Pattern by which HAPI names the resource that refers to one that is to be deleted, and the element.
 
 It has several paths to one element, some with a function behind it (``Flag.subject.where(…)``), and names any.
 """

@@ -13,14 +13,14 @@ from typing import Any
 from fhirline.streams.demo.stack import Stack
 
 FILE = Path("fhirline-demo.duckdb")
-"""Where the file stays, in the folder in which the demo runs. The next demo replaces it."""
+"""Name of the file, in the folder in which the demo runs. The next demo replaces it."""
 
 DRIVERS = ("duckdb", "pyarrow")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a question's SQL found."""
+    """The rows that a question's SQL found."""
 
     question: str
     columns: list[str]

@@ -54,7 +54,7 @@ class Keeper(ABC):
         self._noted = float("-inf")
         self.following = False
         self.complete = False
-        """Whether this process has read its partitions to their ends once."""
+        """True once this process has read its partitions to their ends."""
 
     def lags(self) -> list[Lag]:
         return self._reader.lags() if self.following else []

@@ -36,7 +36,7 @@ class Patience:
         self.away = ""
         """Reason for which the database does not answer; empty while it does."""
         self.uncertain = False
-        """Whether the last transaction has no known result."""
+        """True while the last transaction has no known result."""
 
     def do(self, work: Callable[[], None]) -> None:
         """Do ``work``, and repeat it while the database does not answer. Raises Stopped."""

@@ -25,9 +25,9 @@ SESSION = {
     "tcp_keepalives_count": "3",
     "lock_timeout": "60s",
 }
-"""What the server is to do for each connection.
+"""Settings of each connection.
 
-It ends the transaction and the locks of a process that was paused or has vanished with its host. Who waits for a lock
+They end the transaction and the locks of a process that was paused or has vanished with its host. Who waits for a lock
 gives up after a minute: a writer tries again, and a rebuild fails which waits for queries that read the old table.
 """
 

@@ -23,7 +23,7 @@ log = structlog.get_logger("tables")
 
 IDLE_SECONDS = 0.2
 ASK_SECONDS = 30.0
-"""How often Kafka is asked whether partitions that were read to their ends still end there."""
+"""Seconds between two questions to Kafka whether partitions that were read to their ends still end there."""
 
 ASK_TIMEOUT = 3.0
 QUEUE_KBYTES = 32_768

@@ -51,7 +51,7 @@ class Store(ABC):
     """Kind of a column → the database's type."""
 
     shared: ClassVar[bool] = False
-    """Whether several processes may keep tables in the database together."""
+    """True where several processes may keep tables in the database together."""
 
     def __init__(self, schema: str) -> None:
         self.schema = schema

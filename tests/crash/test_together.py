@@ -60,7 +60,7 @@ def surveys(gateway: GatewayProcess, api: InfermedicaServer) -> Iterator[list[st
 
 
 class Disturbances:
-    """What is done to one of the processes: each returns when all is as before."""
+    """Disturbances of one of the processes: each returns when all is as before."""
 
     def __init__(self, cluster: ApacheKafka, workers: Workers, enrich: Worker, gateway: GatewayProcess) -> None:
         self._rng = random.Random(SIZES.seed)

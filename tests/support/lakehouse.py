@@ -1,4 +1,4 @@
-"""What the Delta tables of a lakehouse hold, read as their users do: by DuckDB over Arrow."""
+"""Read the Delta tables of a lakehouse as their users do: by DuckDB over Arrow."""
 
 from pathlib import Path
 from typing import Any

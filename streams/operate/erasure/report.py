@@ -66,7 +66,7 @@ class Report:
     server: Counter[str] = field(default_factory=Counter)
     """Count the resources at the FHIR server by the outcome that ``fhirline deliver`` has noted."""
     server_asked: bool = True
-    """Whether the topics named any resource of the patient, by which the server's could be counted."""
+    """True if the topics named any resource of the patient, by which the server's could be counted."""
 
     @property
     def complete(self) -> bool:

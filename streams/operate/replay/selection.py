@@ -32,7 +32,7 @@ class Selection:
 
     @property
     def rebuilds(self) -> bool:
-        """Whether it contains every event of its partitions, or every one until then: state is built from nothing."""
+        """Tell whether it has all events of its partitions, or all until then. State is built from nothing."""
         until = None if self.as_of else self.until
         return not (self.since or until or self.tenant or self.patient or self.event_types or self.dead_letters)
 

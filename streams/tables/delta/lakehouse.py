@@ -30,7 +30,7 @@ LAYOUT_ID, HIDDEN_ID, COMPLETE_ID = "fhirline.layout", "fhirline.without-identit
 STATE_SCHEMA = pa.schema([pa.field("nothing", pa.string())])
 
 KEEP_HOURS = 1
-"""How long files of deleted rows are kept for queries that have begun to read them."""
+"""Hours for which files of deleted rows are kept for queries that have begun to read them."""
 
 TRIES = 5
 

@@ -1,4 +1,4 @@
-"""What a FHIR server misses is completed from the topics, but never with what is an erased patient's."""
+"""Completes what a FHIR server misses from the topics, but never with a resource of an erased patient."""
 
 from dataclasses import replace
 

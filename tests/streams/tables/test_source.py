@@ -1,4 +1,4 @@
-"""When partitions count as read to their ends: only while Kafka says so."""
+"""Partitions count as read to their ends only while Kafka says so."""
 
 from contextlib import ExitStack
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.long
 
 
 def test_nothing_is_complete_while_kafka_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who cannot fetch does not hear of tombstones either. What Kafka has and the reader has not, is no end."""
+    """A reader that cannot fetch hears of no tombstones either, and has not reached an end that Kafka has moved."""
     monkeypatch.setattr(source, "ASK_SECONDS", 0.0)
     monkeypatch.setattr(source, "ASK_TIMEOUT", 1.0)
     with ExitStack() as running:

@@ -1,4 +1,4 @@
-"""What changes under a lakehouse: views, topics, and patients who are erased."""
+"""Changes under a lakehouse: views, topics, and patients who are erased."""
 
 import secrets
 import time
