@@ -193,9 +193,9 @@ def wrong(citation: Citation) -> bool:
 # Citations
 
 
-@pytest.mark.parametrize("document", sorted(all_citations()))
-def test_every_citation_leads_to_a_section(document: str) -> None:
-    assert [str(citation) for citation in all_citations()[document] if wrong(citation)] == []
+def test_every_citation_leads_to_a_section() -> None:
+    cited = [citation for found in all_citations().values() for citation in found]
+    assert [str(citation) for citation in cited if wrong(citation)] == []
 
 
 def test_the_code_cites_the_specification() -> None:

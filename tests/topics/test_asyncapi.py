@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,12 @@ from tests.support.paths import ROOT
 from tests.support.workload import RECEIVED_AT, Store, events, produce, undisturbed
 
 COMMITTED = ROOT / "docs" / "asyncapi.yaml"
-CONTRACT: dict[str, Any] = yaml.safe_load(COMMITTED.read_text("utf-8"))
+
+
+@cache
+def contract() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(COMMITTED.read_text("utf-8"))
+    return loaded
 
 
 def fhirline(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
@@ -78,14 +84,14 @@ def test_it_is_valid_asyncapi() -> None:
     except Unavailable as error:
         unavailable(error)
     validator = jsonschema_rs.validator_for(json.loads(schema.read_text("utf-8")))
-    assert [str(error) for error in validator.iter_errors(CONTRACT)] == []
-    broken = {**CONTRACT, "channels": {**CONTRACT["channels"], "more": {"adress": "more"}}}
+    assert [str(error) for error in validator.iter_errors(contract())] == []
+    broken = {**contract(), "channels": {**contract()["channels"], "more": {"adress": "more"}}}
     assert not validator.is_valid(broken)
 
 
 def test_every_reference_leads_somewhere() -> None:
-    for reference in references(CONTRACT):
-        place = CONTRACT
+    for reference in references(contract()):
+        place = contract()
         for part in reference.removeprefix("#/").split("/"):
             place = place[part]
 
@@ -194,17 +200,17 @@ def inspected(settings: Settings) -> tuple[set[str], list[str]]:
 
 
 def kind(topic: str, value: bytes | None) -> str:
-    names = list(CONTRACT["channels"][topic]["messages"])
+    names = list(contract()["channels"][topic]["messages"])
     return "Tombstone" if value is None and "Tombstone" in names else str(names[0])
 
 
 def found(name: str, key: str, headers: Mapping[str, str], value: bytes | None) -> Iterator[str]:
     """What of a record is otherwise than its message says."""
-    message = CONTRACT["components"]["messages"][name]
+    message = contract()["components"]["messages"][name]
     yield from violations("key", f"{name}/bindings/kafka/key", key)
     if "headers" in message:
         yield from violations("headers", f"{name}/headers", headers)
-        declared_headers = CONTRACT["components"]["schemas"][message["headers"]["$ref"].rpartition("/")[2]]
+        declared_headers = contract()["components"]["schemas"][message["headers"]["$ref"].rpartition("/")[2]]
         yield from (f"undeclared header {header}" for header in headers.keys() - declared_headers["properties"].keys())
     elif headers:
         yield f"undeclared headers {sorted(headers)}"
@@ -220,7 +226,7 @@ VALIDATORS: dict[str, Any] = {}
 
 def violations(what: str, place: str, instance: object) -> Iterator[str]:
     if place not in VALIDATORS:
-        schema = {"$ref": f"#/components/messages/{place}", "components": CONTRACT["components"]}
+        schema = {"$ref": f"#/components/messages/{place}", "components": contract()["components"]}
         VALIDATORS[place] = jsonschema_rs.validator_for(
             {
                 "$schema": "http://json-schema.org/draft-07/schema#",
