@@ -1,6 +1,6 @@
 """``fhirline deliver waiting`` and ``deliver resume``, which ``dead-letters --delivery`` also calls."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,7 +31,7 @@ def waiting(
 
     settings = load_settings()
     require_topics(settings)
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "bundle": f"fhir.r4.bundle/{state.partition}/{entry.offset}" if entry.owner is None else "fhir.r4.* topics",
             "patients": sorted(entry.patients),
@@ -48,7 +48,7 @@ def waiting(
         return
     for item in found:
         why = item["code"] if item["refused"] else "behind a Bundle that waits"
-        typer.echo(f"{item['bundle']}  {', '.join(map(str, item['patients']))}  {why}")  # type: ignore[call-overload]
+        typer.echo(f"{item['bundle']}  {', '.join(item['patients'])}  {why}")
     typer.echo(f"{len(found)} waiting")
 
 

@@ -85,7 +85,7 @@ def test_a_record_is_read_as_it_was_written(broker: RunningBroker, timestamp_ms:
 def test_fausts_messages_have_seconds_and_any_form_of_headers(
     seconds: float | None, headers: object, expected: tuple[int, list[tuple[str, bytes]]]
 ) -> None:
-    message = Message("raw.altibbi", 2, 7, seconds, 0, headers, b"k", b"{}", None)  # type: ignore[arg-type]
+    message = Message("raw.altibbi", 2, 7, seconds, 0, headers, b"k", b"{}", None)  # type: ignore[arg-type]  # any form
     record = from_faust(message)
     assert (record.timestamp_ms, record.headers) == expected
     assert record.position == RecordPosition("raw.altibbi", 2, 7)

@@ -172,7 +172,7 @@ def test_a_commit_with_an_unknown_result_is_neither_lost_nor_repeated(
 
     def fails(self: LakeTable, *given: object) -> None:
         if committed or self.table.name not in failing:
-            append(self, *given)  # type: ignore[arg-type]
+            append(self, *given)  # type: ignore[arg-type]  # passed on as given
         if self.table.name in failing:
             failing.remove(self.table.name)
             raise StoreAway("table patient: OSError")
