@@ -111,11 +111,11 @@ class BatchProcessor:
             states = await self._ready({raw.partition for raw in raws})
             async with unfinished.attempt(raws) as give_up:
                 done = await self._map(raws, states, mapped, spans, give_up=give_up)
-        mapped.records.extend(mapped.contributions.values())
         await self._exit_if_erased(mapped.patients)
         self._fence.check()
         self._exit_if_lost(states)
-        mapped.counts.delivered(raws[:done], mapped.records, *await self._deliver(mapped))
+        too_large, letters = await self._deliver(mapped)
+        mapped.counts.delivered(raws[:done], [*mapped.records, *mapped.contributions.values()], too_large, letters)
         if spans:
             spans.end()
         if len(self._constants) > MAX_CONSTANTS:
@@ -193,9 +193,15 @@ class BatchProcessor:
     async def _deliver(self, mapped: _Mapped) -> tuple[Sequence[ProducerRecord], int]:
         """Deliver everything: the barrier. A record too large for Kafka becomes its event's dead letter within it.
 
+        Contributions follow when the state is durable. Otherwise a process that ends between the two could leave a
+        contribution that is newer than the state; the next process would replace it with an older one, and the
+        Practitioner would go back to what it was (state.md §9).
+
         Returns the records that were too large, and the number of dead letters for them that are not counted yet.
         """
-        too_large = await self._publisher.publish_async(self._fence.passing(mapped.records), self._delivered)
+        too_large = [*await self._publisher.publish_async(self._fence.passing(mapped.records), self._delivered)]
+        contributions = mapped.contributions.values()
+        too_large += await self._publisher.publish_async(self._fence.passing(contributions))
         letters: dict[str, ProducerRecord] = {}
         already_counted = 0
         sources: dict[int, ConsumerRecord] = {}

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step2_consume import batch
 from fhirline.streams.step2_consume.batch import BatchProcessor
 from fhirline.streams.step2_consume.fencing import YIELD_AFTER, Fence
@@ -26,8 +26,8 @@ from fhirline.streams.step2_consume.unfinished import Unfinished
 from fhirline.streams.step3_restore.erasure_list import Block, Compartment, Hashing
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE
-from fhirline.streams.step5_publish.publish import RecordPublisher
-from fhirline.topics.declared import ERASED, canonical_topic
+from fhirline.streams.step5_publish.publish import Delivered, RecordPublisher
+from fhirline.topics.declared import CONTRIBUTIONS, ERASED, canonical_topic, state_topic
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
@@ -147,6 +147,27 @@ def test_a_patient_erased_while_a_batch_is_mapped_does_not_come_back_with_it(wor
     assert written(worker.settings, canonical_topic("Provenance")) == 0
 
 
+def test_a_contribution_is_written_when_the_state_that_it_came_from_is_durable(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash between the two, an older contribution would replace it, and the Practitioner would go back."""
+    publisher = worker.processor._publisher
+    publish = publisher.publish_async
+    calls: list[tuple[set[str], int]] = []
+
+    async def observed(records: Iterable[ProducerRecord], delivered: Delivered | None = None) -> Any:
+        made = [*records]
+        durable = written(worker.settings, state_topic("mediquo"))
+        calls.append(({record.topic for record in made}, durable))
+        return await publish(made, delivered)
+
+    monkeypatch.setattr(publisher, "publish_async", observed)
+    asyncio.run(worker.processor.process(of_one_patient(worker.settings), UNMARKED))
+    [durable] = [durable for topics, durable in calls if CONTRIBUTIONS in topics]
+    assert durable == written(worker.settings, state_topic("mediquo")) > 0
+    assert all(topics == {CONTRIBUTIONS} for topics, _ in calls if CONTRIBUTIONS in topics)
+
+
 def test_nothing_is_restored_while_a_batch_is_mapped(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that restores would change the state that the mapping reads."""
     raws = of_one_patient(worker.settings)
@@ -195,8 +216,12 @@ def test_a_batch_is_delivered_in_parts_of_bounded_size(worker: Worker, monkeypat
 
     async def counted(records: Any, *more: Any) -> Any:
         records = list(records)
-        if records:
-            sizes.append(sum(len(record.value or b"") for record in records))
+        size = sum(len(record.value or b"") for record in records)
+        if records and records[0].topic == CONTRIBUTIONS:  # the second half of a part
+            sizes[-1] += size
+            assert mapped_before[-1] == worker.meanwhile.events
+        elif records:
+            sizes.append(size)
             mapped_before.append(worker.meanwhile.events)
         return await publish(records, *more)
 
