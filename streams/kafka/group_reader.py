@@ -41,6 +41,8 @@ class Assignment:
         self.revoked = False
         self.committed: int | None = None
         self.committable: int | None = None
+        self.end: int | None = None
+        """The partition's end offset, as of the last fetch; None while nothing of it has been fetched."""
         self._begun: deque[int] = deque()
         self._finished: set[int] = set()
 
@@ -139,10 +141,7 @@ class Reader:
         """Return the lag of each assigned partition, by the end offset that librdkafka last received."""
         found = []
         for assignment in list(self._assignments.values()):
-            _, end = self._consumer.get_watermark_offsets(
-                TopicPartition(assignment.topic, assignment.partition), cached=True
-            )
-            if end >= 0:  # else nothing of it has been fetched so far
+            if (end := assignment.end) is not None:
                 position = end if assignment.position is None else assignment.position
                 found.append(Lag(assignment.topic, assignment.partition, max(0, end - position)))
         return found
@@ -186,7 +185,20 @@ class Reader:
             if len(read) >= limit:
                 break
             message = self._consumer.poll(0)
+        self._note_ends()
         return read
+
+    def _note_ends(self) -> None:
+        """Note the end offsets here, where nothing polls.
+
+        A consumer of confluent-kafka is locked while it polls: another thread that asks it for anything, be it a cached
+        offset, stands still until the poll is over. A scrape of the metrics would hold up the event loop.
+        """
+        for assignment in list(self._assignments.values()):
+            place = TopicPartition(assignment.topic, assignment.partition)
+            _, end = self._consumer.get_watermark_offsets(place, cached=True)
+            if end >= 0:
+                assignment.end = end
 
     def _commit(self, assignments: Iterable[Assignment]) -> None:
         """Commit asynchronously. A synchronous commit waits for an absent coordinator, for up to a session timeout."""
