@@ -157,6 +157,7 @@ class Scanner:
                     self._progress(topic, count)
             if time.monotonic() - silent_since > SILENCE_SECONDS:
                 raise self._unanswered(f"silent for {SILENCE_SECONDS:g} s")
+        self._consumer.unassign()  # else librdkafka goes on fetching, a hundred times a second, until the next read
 
     def at(self, position: RecordPosition) -> Message | None:
         """Read the record at one position; None where retention has deleted it, or it never existed."""

@@ -1,0 +1,26 @@
+"""Reading topics to their end."""
+
+from uuid import uuid4
+
+from confluent_kafka import Producer
+
+from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import TopicPartition
+from fhirline.topics.declared import raw_topic
+from tests.support.kafka.brokers import RunningBroker
+
+
+def test_nothing_is_fetched_between_two_reads(broker: RunningBroker) -> None:
+    """Else each scanner that is kept asks the broker a hundred times a second."""
+    place = TopicPartition(raw_topic("azodha"), 5)
+    producer = Producer(producer_config(broker.settings()))
+    with Scanner(broker.settings()) as scanner:
+        position = scanner.end(*place)
+        for value in (uuid4().hex.encode(), uuid4().hex.encode()):
+            producer.produce(place.topic, value, b"key", place.partition)
+            producer.flush()
+            messages = list(scanner.read({place: position}))
+            assert messages[-1].value() == value
+            assert scanner._consumer.assignment() == []
+            position = (messages[-1].offset() or 0) + 1
