@@ -131,7 +131,7 @@ class Delivery:
             elif answer.status >= 500:
                 self._limiter.struggles()
             else:
-                await self._limiter.answered(answer.seconds)
+                self._limiter.answered(answer.seconds)
         return sent, found
 
     async def _complete(self, work: "_Attempts", failed: Verdict, partition: int) -> bool:

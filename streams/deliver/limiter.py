@@ -1,6 +1,7 @@
 """How many requests a server gets at once: more while it is quick, fewer where it is not (fhir-delivery.md §2)."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,8 @@ FEWER = 0.5
 class Limiter:
     """Slots for requests: one at first, one more with each answer in time up to ``most``, half where it struggles.
 
-    After the first sign of trouble it takes as many answers as there are slots to gain one.
+    After the first sign of trouble it takes as many answers as there are slots to gain one. Whoever has waited longest
+    gets the next slot, and nobody else is woken: hundreds may wait.
     """
 
     def __init__(self, most: int) -> None:
@@ -21,7 +23,7 @@ class Limiter:
         self._troubled = False
         self._taken = 0
         self._paused_until = 0.0
-        self._changed = asyncio.Condition()
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def limit(self) -> int:
@@ -34,37 +36,42 @@ class Limiter:
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Hold a slot, once one is free and no pause is in force."""
-        loop = asyncio.get_running_loop()
-        async with self._changed:
-            while True:
-                await self._changed.wait_for(lambda: self._taken < self.limit)
-                if (left := self._paused_until - loop.time()) <= 0:
-                    break
-                self._changed.release()
-                try:
-                    await asyncio.sleep(left)
-                finally:
-                    await self._changed.acquire()
-            self._taken += 1
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._give()
         try:
+            await turn
             yield
         finally:
-            self._taken -= 1
-            await self._notify()
+            if not turn.cancelled():  # else it was cancelled while it waited
+                self._taken -= 1
+                self._give()
 
-    async def answered(self, seconds: float) -> None:
+    def answered(self, seconds: float) -> None:
         """Note an answer that the server gave in so many seconds."""
         if seconds > SLOW_SECONDS:
             return self.struggles()
         self._limit = min(float(self._most), self._limit + (1 / self._limit if self._troubled else 1.0))
-        await self._notify()
+        self._give()
 
     def struggles(self, pause: float = 0.0) -> None:
         """Halve the slots, and begin no request for ``pause`` seconds."""
         self._troubled = True
         self._limit = max(1.0, self._limit * FEWER)
-        self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + pause)
+        loop = asyncio.get_running_loop()
+        if pause and (until := loop.time() + pause) > self._paused_until:
+            self._paused_until = until
+            loop.call_at(until, self._end_pause, until)
 
-    async def _notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    def _end_pause(self, until: float) -> None:
+        if until == self._paused_until:  # else a longer one has begun
+            self._paused_until = 0.0
+            self._give()
+
+    def _give(self) -> None:
+        """Give the free slots to those who have waited longest."""
+        while not self._paused_until and self._waiting and self._taken < self.limit:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._taken += 1
+                turn.set_result(None)

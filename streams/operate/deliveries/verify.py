@@ -166,7 +166,7 @@ class _Asking:
                     reason = str(away)
                     continue
                 if answer.status < 500 and answer.status != 429:
-                    await self._limiter.answered(answer.seconds)
+                    self._limiter.answered(answer.seconds)
                     return answer
                 self._limiter.struggles(answer.retry_after or 0.0)
                 reason = f"status {answer.status}"
