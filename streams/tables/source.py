@@ -56,6 +56,8 @@ class Reader:
         self._asked = float("-inf")
         self._answered = False
         self._next: dict[TopicPartition, int | None] = {}
+        self._polling = threading.Lock()
+        self._lags: list[Lag] = []
         self._consumer = new_client(
             Consumer,
             librdkafka(
@@ -125,6 +127,12 @@ class Reader:
 
         Raises OutOfRange, and KafkaAccessError or ConfigurationError for errors that waiting does not resolve.
         """
+        with self._polling:
+            found = self._read(most, most_bytes, within)
+            self._lags = self._current_lags()
+        return found
+
+    def _read(self, most: int, most_bytes: int, within: float) -> list[ConsumerRecord]:
         found: list[ConsumerRecord] = []
         size = 0
         self._rebalanced = False
@@ -194,7 +202,19 @@ class Reader:
         return found
 
     def lags(self) -> list[Lag]:
-        """Return how many records each partition has after the last one that was read, as of the last fetch."""
+        """Return how many records each partition has after the last one that was read, as of the last fetch.
+
+        While another thread reads, as of its last `read`. A consumer of confluent-kafka is locked while it polls: who
+        asks it for a cached offset stands still, without end where the next poll follows at once.
+        """
+        if self._polling.acquire(blocking=False):
+            try:
+                self._lags = self._current_lags()
+            finally:
+                self._polling.release()
+        return self._lags
+
+    def _current_lags(self) -> list[Lag]:
         found = []
         for partition, following in list(self._next.items()):
             low, end = self._consumer.get_watermark_offsets(confluent_kafka.TopicPartition(*partition), cached=True)

@@ -1,17 +1,19 @@
-"""Partitions count as read to their ends only while Kafka says so."""
+"""Partitions count as read to their ends only while Kafka says so, and their lag can be asked for at any time."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.kafka.records import Lag, TopicPartition
 from fhirline.streams.tables import source
 from fhirline.streams.tables.source import Reader
 from fhirline.topics.declared import OUTCOME
 from tests.support.kafka.brokers import create_topics, settings_for
 from tests.support.tables import published, write
-from tests.support.waiting import wait_until
+from tests.support.waiting import LIMIT, wait_until
 
 pytestmark = pytest.mark.long
 
@@ -47,3 +49,31 @@ def test_nothing_is_complete_while_kafka_is_away(monkeypatch: pytest.MonkeyPatch
         wait_until(lambda: complete() is not None, "never complete again")
         broker.stop()
         assert reader.complete_at() is None
+
+
+def test_the_lag_is_told_while_another_thread_reads() -> None:
+    """The endpoint of the metrics asks on a thread of its own, while the tables do nothing but wait for records."""
+    with EmbeddedBroker() as broker, ThreadPoolExecutor(2) as threads:
+        create_topics(broker.bootstrap)
+        settings = settings_for(broker.bootstrap)
+        [record] = published(settings)[:1]
+        write(settings, [record])
+        place = TopicPartition(record.topic, record.partition or 0)
+        reader, ended, waits = Reader(settings), threading.Event(), threading.Event()
+        reader.start({place: None})
+
+        def read() -> None:
+            while not ended.is_set():
+                reader.read(1000, 1_000_000, 0.0)
+                if reader.at_end:
+                    waits.set()
+
+        reading = threads.submit(read)
+        try:
+            assert waits.wait(LIMIT)
+            told = [threads.submit(reader.lags).result(LIMIT) for _ in range(10)]
+        finally:
+            ended.set()
+            reading.result(LIMIT)
+            reader.close()
+        assert told == [[Lag(*place, 0)]] * 10
