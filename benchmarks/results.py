@@ -154,7 +154,7 @@ def _pinning(machine: Mapping[str, Any]) -> str:
     return (
         "The measured process has one core; broker, producers, consumers and clients share the other. Several workers "
         f"share all {machine['cores']} cores with the broker and the consumer that counts, so that these figures say "
-        "that work is divided, not what more cores would give."
+        "that work is divided, not what more cores would give. So do `fhirline deliver`, its broker and its server."
     )
 
 
