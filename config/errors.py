@@ -8,13 +8,21 @@
     │   ├── AccessRefused       deliver: the FHIR server refuses our credentials, or forbids what we need
     │   ├── OtherKey            step3_restore: patients were erased under another FHIRLINE_ERASURE_KEY
     │   ├── ErasedSince         step3_restore: a patient was erased after the events were mapped
+    │   ├── WrappingKeyMissing  kafka: data keys are wrapped by a KEK that the process lacks (worker: 70)
+    │   ├── EncryptionNotSet    kafka: a record is encrypted, and no secrets are set (worker: 70)
+    │   ├── StillPlain          keys: a process of ours still writes records that are not encrypted
     │   ├── InputsChanged       replay: a table or setting has changed since the run began
     │   └── RowConflict         tables: rows have the key of others, which another process may be writing (repeated)
     ├── KafkaAccessError        Kafka cannot be asked or read (exit code 2)
     │   ├── KafkaUnreachable    no broker answered; one may still be starting
     │   ├── KafkaRequestFailed  a broker answered a request with an error, or not in time
-    │   └── KafkaDenied         credentials, a token, a certificate or a privilege were refused
+    │   ├── KafkaDenied         credentials, a token, a certificate or a privilege were refused
+    │   ├── CopiesDiffer        keys: encrypted copies are missing, or differ from their records
+    │   ├── NotReadYet          keys: workers or enrichments have not read the encrypted copies
+    │   ├── NotSettled          keys: workers kept changing the state entries that were encrypted
+    │   └── DataKeyMissing      a record's data key is lost: neither there nor destroyed (worker: exit code 70)
     ├── TokenRefused            kafka: the token endpoint gave no token
+    ├── CannotBeOpened          kafka: a record is not what was encrypted (a dead letter)
     ├── UnreadableBody          mappers: a body is no JSON object, or nested too deep (a dead letter, or 400)
     ├── TooComplex              mappers: what an event would become exceeds a limit (a dead letter)
     ├── NoRoute                 step1_receive: the path of a webhook names no vendor, tenant or event (404)
@@ -30,6 +38,7 @@
     ├── RestoreFailed           step3_restore: the state topic could not be read (exit code 70)
     ├── StateEntryTooLarge      step3_restore: a state entry exceeds what Kafka takes (a dead letter)
     ├── PublishFailed           step5_publish: a record was not acknowledged (exit code 70)
+    │   └── CannotBeCopied      keys: an encrypted copy is larger than Kafka takes
     ├── CallFailed              enrich: a call of Infermedica's API failed
     ├── NotEnriched             enrich: a survey cannot be completed (a dead letter)
     ├── Abandoned               enrich: the process ends while a survey is fetched

@@ -19,6 +19,7 @@ Secret = Literal[
     "tables_password",
     "fhir_oauth_client_secret",
     "research_key",
+    "encryption",
 ]
 
 

@@ -292,6 +292,13 @@ class Settings(BaseSettings):
         Literal["shift", "year"],
         Field(description="shift: a patient's dates are moved, all by the same days; year: only years are kept"),
     ] = "shift"
+    encryption: Annotated[
+        SecretStr | None,
+        Field(description="Index secret and key-encryption keys, with which events are kept (docs/encryption.md)"),
+    ] = None
+    encryption_file: Annotated[
+        Path | None, Field(description="File that holds them; `fhirline keys new` makes one")
+    ] = None
     tables_views: Annotated[
         Path | None, Field(description="Folder of ViewDefinitions that extend or replace those that ship")
     ] = None

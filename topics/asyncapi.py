@@ -12,7 +12,8 @@ import yaml
 from fhirline.config.settings import Settings
 from fhirline.topics.declared import Topic, declared
 from fhirline.topics.headers import HeaderSet
-from fhirline.topics.messages import Message, messages
+from fhirline.topics.message import Message
+from fhirline.topics.messages import messages
 from fhirline.topics.privileges import grants
 
 Document = dict[str, Any]

@@ -19,6 +19,9 @@ CONTRIBUTIONS = "fold.practitioner"
 
 DEAD_LETTER_STATUS = "normalizer.dead-letter-status"
 ERASED = "normalizer.erased"
+KEYS = "normalizer.keys"
+"""The data keys that patients' events are encrypted with, each wrapped by a key-encryption key (docs/encryption.md)."""
+
 DELIVERED = "normalizer.delivered"
 DELIVERED_SHARED = "normalizer.delivered.shared"
 DELIVERY_LETTERS = "delivery.dead-letter"
@@ -116,9 +119,12 @@ def canonical_topic(resource_type: str) -> str:
     return f"fhir.r4.{resource_type}"
 
 
+STATE_PREFIX = "normalizer.state."
+
+
 def state_topic(vendor: str, enriched: bool = False) -> str:
     """Return the name of a vendor's state topic. Enriched events have their own: a state partition has one writer."""
-    return f"normalizer.state.{vendor}.enriched" if enriched else f"normalizer.state.{vendor}"
+    return f"{STATE_PREFIX}{vendor}.enriched" if enriched else f"{STATE_PREFIX}{vendor}"
 
 
 def dead_letter_topic(vendor: str) -> str:
@@ -246,6 +252,12 @@ def declared(settings: Settings) -> tuple[Topic, ...]:
             "keyed hash of the patient key",
             "internal: patients whose data was erased",
             partitions=1,
+        ),
+        topic(
+            KEYS,
+            "compact",
+            "keyed hash of the patient key / number of the data key; partition of the raw record",
+            "internal: wrapped data keys of encrypted events, and which of them are destroyed",
         ),
         topic(
             DELIVERED,

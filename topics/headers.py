@@ -1,7 +1,8 @@
 """Record headers. Their names and formats are a contract (docs/contracts.md); values are UTF-8 text, never clinical.
 
 A record's topic determines its headers: `RAW_RECORD`, `CANONICAL_RECORD` or `DEAD_LETTER`. Records of internal topics
-have none, but for contributions to a Practitioner, which have those that the Practitioner gets.
+have none, but for contributions to a Practitioner, which have those that the Practitioner gets, and for encrypted state
+entries. An encrypted record (docs/encryption.md) has ``key-id`` besides.
 """
 
 from dataclasses import dataclass
@@ -57,6 +58,21 @@ ATTEMPT = Header("attempt", "^[1-9][0-9]*$", "number of times that the event has
 RAW_TIMESTAMP = Header("raw-timestamp", "^-?[0-9]+$", "timestamp of the raw record, UNIX milliseconds")
 FIRST_RAW = Header("first-raw", COORDINATES, "redriven events only: the raw record that was mapped first")
 REDRIVE = Header("redrive", "^.+$", "redriven events only: idempotency key of the redrive")
+KEY_ID = Header(
+    "key-id",
+    "^[0-9a-f]{32}$",
+    "encrypted records only: which of the patient's data keys the value is encrypted with (docs/encryption.md)",
+)
+COPY_OF = Header(
+    "copy-of",
+    COORDINATES,
+    "encrypted copies only: position of the record that `fhirline keys encrypt-existing` copied, which it removes",
+)
+MOVED_TO = Header(
+    "moved-to",
+    "^.+$",
+    "tombstones of state entries only: key of the record that has the entry now, encrypted; the entry is not deleted",
+)
 TRACEPARENT = Header("traceparent", "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "W3C trace context, if tracing is on")
 
 
@@ -82,10 +98,15 @@ CANONICAL_RECORD = HeaderSet(
     (VENDOR, TENANT, EVENT_TYPE, RAW, MAPPING_VERSION, EVENT_KEY, OCCURRED_AT),
     (TABLES_VERSION, TRACEPARENT),
 )
+ENCRYPTED_RAW = HeaderSet("EncryptedRaw", (KEY_ID,), (*RAW_RECORD.optional, COPY_OF))
 DEAD_LETTER = HeaderSet(
     "DeadLetter",
     (VENDOR, RAW, MAPPING_VERSION, ERROR_CODE, ERROR_PATH, ERRORS, RAW_TIMESTAMP, ATTEMPT),
-    (RECEIVED_AT, TENANT, EVENT_TYPE, EVENT_KEY, BODY_FLAGS, FIRST_RAW, REDRIVE, TABLES_VERSION, TRACEPARENT),
+    (RECEIVED_AT, TENANT, EVENT_TYPE, EVENT_KEY, BODY_FLAGS, FIRST_RAW, REDRIVE, TABLES_VERSION, COPY_OF, TRACEPARENT),
 )
+ENCRYPTED_DEAD_LETTER = HeaderSet("EncryptedDeadLetter", (*DEAD_LETTER.required, KEY_ID), DEAD_LETTER.optional)
+STATE = HeaderSet("State", (), (MOVED_TO,))
+ENCRYPTED_STATE = HeaderSet("EncryptedState", (), (KEY_ID,))
+"""A tombstone has none."""
 BUNDLE = Header("bundle", COORDINATES, "topic/partition/offset of the Bundle; none where a fill was refused")
 DELIVERY_LETTER = HeaderSet("DeliveryLetter", (ERROR_CODE,), (BUNDLE, VENDOR, TENANT, EVENT_KEY))

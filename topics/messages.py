@@ -6,7 +6,6 @@ rely on; for the content of FHIR resources it names FHIR's own schema.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fhirline.config.vendors import SLUG
@@ -19,9 +18,18 @@ from fhirline.topics.declared import (
     DELIVERED_SHARED,
     DELIVERY_LETTERS,
     ERASED,
+    KEYS,
     OUTCOME,
     RESOURCE_TYPES,
     canonical_topic,
+)
+from fhirline.topics.encrypted_messages import (
+    COPIED_PARTITION,
+    DATA_KEY,
+    DESTROYED_KEY,
+    ENCRYPTED_EVENT,
+    ENCRYPTED_LETTER,
+    ENCRYPTED_STATE_ENTRY,
 )
 from fhirline.topics.headers import (
     CANONICAL_RECORD,
@@ -30,29 +38,13 @@ from fhirline.topics.headers import (
     DELIVERY_LETTER,
     DIGEST,
     RAW_RECORD,
-    HeaderSet,
 )
+from fhirline.topics.headers import STATE as STATE_HEADERS
+from fhirline.topics.message import NO_HEADERS, Message, Schema, text
 
-Schema = Mapping[str, Any]
-
-JSON = "application/json"
 FHIR_JSON = "application/fhir+json"
 FHIR = "https://hl7.org/fhir/R4"
 UUID = "[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-NO_HEADERS = HeaderSet("No", (), ())
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One kind of record. ``name`` is unique; ``examples`` are synthetic."""
-
-    name: str
-    summary: str
-    key: Schema
-    headers: HeaderSet
-    payload: Schema
-    content_type: str = JSON
-    examples: tuple[synthetic.Example, ...] = ()
 
 
 def messages(topic: str) -> tuple[Message, ...]:
@@ -63,10 +55,6 @@ def messages(topic: str) -> tuple[Message, ...]:
         if topic.startswith(prefix):
             return found
     raise LookupError(f"{topic}: describe its records in topics/messages.py")
-
-
-def _text(pattern: str, description: str) -> Schema:
-    return {"type": "string", "pattern": pattern, "description": description}
 
 
 def _resource(resource_type: str, **more: Any) -> Schema:
@@ -90,7 +78,7 @@ def _canonical(resource_type: str, summary: str, **more: Any) -> Message:
     return Message(
         resource_type,
         summary,
-        _text(f"^{resource_type}/{UUID}$", "the resource's type and id"),
+        text(f"^{resource_type}/{UUID}$", "the resource's type and id"),
         CANONICAL_RECORD,
         _resource(resource_type, **more),
         FHIR_JSON,
@@ -99,7 +87,7 @@ def _canonical(resource_type: str, summary: str, **more: Any) -> Message:
 
 
 PATIENT_KEY = r"[^|]+"
-RAW_KEY = _text(
+RAW_KEY = text(
     f"{SLUG.rstrip('$')}\\|{PATIENT_KEY}$",
     "tenant|patient key: the vendor's own key of the patient, escaped; event/<event-key> where the event names no "
     "patient. Other producers may use other keys",
@@ -116,14 +104,14 @@ RAW_EVENT = Message(
 TOMBSTONE = Message(
     "Tombstone",
     "the resource no longer exists: delete it",
-    _text(f"^[A-Z][A-Za-z]+/{UUID}$", "type and id of the deleted resource"),
+    text(f"^[A-Z][A-Za-z]+/{UUID}$", "type and id of the deleted resource"),
     CANONICAL_RECORD,
     {"type": "null"},
 )
 DEAD_LETTER_MESSAGE = Message(
     "DeadLetter",
     "an event that could not be mapped, or not completely",
-    _text("^.+$", "the raw record's key; tenant|record/<partition>/<offset> where it has none"),
+    text("^.+$", "the raw record's key; tenant|record/<partition>/<offset> where it has none"),
     DEAD_LETTER,
     {
         "description": "the raw record's redacted value, a JSON object or list; null where the value is neither or "
@@ -147,14 +135,14 @@ _ENTRY_OF_STATE: Schema = {
 STATE = Message(
     "StateEntry",
     "a value that is kept between events; the one of the greatest version stays",
-    _text(r'^\[".*",".*",".*"\]$', "JSON array: raw key (empty for a Practitioner), subject, entry name"),
-    NO_HEADERS,
-    {**_ENTRY_OF_STATE, "type": ["object", "null"], "description": "null: erased"},
+    text(r'^\[".*",".*",".*"\]$', "JSON array: raw key (empty for a Practitioner), subject, entry name"),
+    STATE_HEADERS,
+    {**_ENTRY_OF_STATE, "type": ["object", "null"], "description": "null: erased, or moved (header moved-to)"},
 )
 CONTRIBUTION = Message(
     "PractitionerContribution",
     "the state entries that the events of one raw partition have of one Practitioner",
-    _text(
+    text(
         rf'^\["[^"|]+\|[^"|]+","Practitioner/{UUID}","[a-zA-Z0-9._-]+/[0-9]+"\]$',
         "JSON array: vendor|tenant, Practitioner/id, topic/partition of the raw records. It contains no patient key",
     ),
@@ -176,7 +164,7 @@ TOMBSTONE_OF_CONTRIBUTION = Message(
 LETTER_STATUS = Message(
     "DeadLetterStatus",
     "the status of an event that was a dead letter",
-    _text(COORDINATES, "position of the raw record that was mapped first"),
+    text(COORDINATES, "position of the raw record that was mapped first"),
     NO_HEADERS,
     {
         "type": ["object", "null"],
@@ -194,7 +182,7 @@ LETTER_STATUS = Message(
 BLOCK = Message(
     "ErasedPatient",
     "a patient whose data was erased and whose events are not mapped",
-    _text(DIGEST, "HMAC-SHA-256 of the patient's key with FHIRLINE_ERASURE_KEY"),
+    text(DIGEST, "HMAC-SHA-256 of the patient's key with FHIRLINE_ERASURE_KEY"),
     NO_HEADERS,
     {
         "type": ["object", "null"],
@@ -206,7 +194,7 @@ BLOCK = Message(
 SENT = Message(
     "SentResource",
     "the version of a resource that the FHIR server was last sent",
-    _text(r"^[A-Z][A-Za-z]+/[^/]+$", "the resource's type and id"),
+    text(r"^[A-Z][A-Za-z]+/[^/]+$", "the resource's type and id"),
     NO_HEADERS,
     {
         "type": ["object", "null"],
@@ -224,7 +212,7 @@ SENT = Message(
 WAITING = Message(
     "WaitingBundle",
     "a Bundle that waits until an operator resumes its patient; null: no longer",
-    _text(r"^waiting/([0-9]+|topics/.+)$", "the Bundle's offset, in the same partition; or whose resources, of a fill"),
+    text(r"^waiting/([0-9]+|topics/.+)$", "the Bundle's offset, in the same partition; or whose resources, of a fill"),
     NO_HEADERS,
     {
         "type": ["object", "null"],
@@ -241,14 +229,14 @@ WAITING = Message(
 RESUME_ORDER = Message(
     "ResumeOrder",
     "an operator's order to send what waits for a patient; null: done",
-    _text(r"^resume/.+$", "the patient"),
+    text(r"^resume/.+$", "the patient"),
     NO_HEADERS,
     {"type": ["object", "null"], "properties": {"at": {"type": "string"}}},
 )
 DELIVERY_LETTER_MESSAGE = Message(
     "DeliveryLetter",
     "a Bundle that the FHIR server refused: its status, codes and places, none of its content",
-    _text("^.+$", "the Bundle's key; Patient/id where a resumption or a fill was refused"),
+    text("^.+$", "the Bundle's key; Patient/id where a resumption or a fill was refused"),
     DELIVERY_LETTER,
     {
         "type": "object",
@@ -297,12 +285,13 @@ _BY_TOPIC: Mapping[str, tuple[Message, ...]] = {
     CONTRIBUTIONS: (CONTRIBUTION, TOMBSTONE_OF_CONTRIBUTION),
     DEAD_LETTER_STATUS: (LETTER_STATUS,),
     ERASED: (BLOCK,),
+    KEYS: (DATA_KEY, DESTROYED_KEY, COPIED_PARTITION),
     DELIVERED: (SENT, WAITING, RESUME_ORDER),
     DELIVERED_SHARED: (SENT,),
     DELIVERY_LETTERS: (DELIVERY_LETTER_MESSAGE,),
 }
 _BY_PREFIX: Mapping[str, tuple[Message, ...]] = {
-    "raw.": (RAW_EVENT,),
-    "dead-letter.": (DEAD_LETTER_MESSAGE,),
-    "normalizer.state.": (STATE,),
+    "raw.": (RAW_EVENT, ENCRYPTED_EVENT),
+    "dead-letter.": (DEAD_LETTER_MESSAGE, ENCRYPTED_LETTER),
+    "normalizer.state.": (STATE, ENCRYPTED_STATE_ENTRY),
 }

@@ -20,6 +20,7 @@ from fhirline.topics.declared import (
     DELIVERY_LETTERS,
     ENRICHED,
     ERASED,
+    KEYS,
     OUTCOME,
     RESOURCE_TYPES,
     declared,
@@ -60,7 +61,9 @@ PRIVILEGES = (
         "apply; plan and list need only Describe and DescribeConfigs",
     ),
     Privilege("gateway", "Topic", RAW, ("Write",), "one record per webhook"),
+    Privilege("gateway", "Topic", KEYS, ("Write",), "data keys of the patients whose webhooks it encrypts"),
     Privilege("ingest", "Topic", RAW, ("Write",), "one record per line; only for the vendors it is used with"),
+    Privilege("ingest", "Topic", KEYS, ("Write",), "the same"),
     Privilege("worker", "Topic", EVERY, ("Describe",), "refuses to start where a topic is missing"),
     Privilege("worker", "Group", "<group>", ("Read",), "membership, commits"),
     Privilege(
@@ -68,6 +71,7 @@ PRIVILEGES = (
     ),
     Privilege("worker", "Group", "<group>.scan", ("Describe",), "the same"),
     Privilege("worker", "Topic", ERASED, ("Read",), "erased patients, whose events are not mapped"),
+    Privilege("worker", "Topic", KEYS, ("Read",), "data keys of encrypted events, letters and state"),
     Privilege("worker", "Topic", RAW, ("Read",), "events"),
     Privilege("worker", "Topic", ENRICHED_RAW, ("Read",), "events"),
     Privilege("worker", "Topic", STATE, ("Read", "Write"), "state entries of folds"),
@@ -81,6 +85,7 @@ PRIVILEGES = (
     Privilege("enrich", "Group", "<group>.enrich", ("Read",), "membership, commits"),
     Privilege("enrich", "Group", "<group>.scan", ("Describe",), "librdkafka looks up its coordinator"),
     Privilege("enrich", "Topic", ERASED, ("Read",), "erased patients, whose events are not completed"),
+    Privilege("enrich", "Topic", KEYS, ("Read", "Write"), "data keys of thin events; Write: of completed events"),
     Privilege("enrich", "Topic", "raw.<enriched>", ("Read",), "thin events"),
     Privilege("enrich", "Topic", ENRICHED_RAW, ("Write",), "completed events"),
     Privilege("enrich", "Topic", "dead-letter.<enriched>", ("Write",), "surveys that could not be fetched"),
@@ -129,6 +134,13 @@ PRIVILEGES = (
     Privilege("operator", "Topic", CONTRIBUTIONS, ("Read", "Write"), "replay"),
     Privilege("operator", "Topic", ERASED, ("Read", "Write"), "forget; Read: replay, redriven letters"),
     Privilege(
+        "operator",
+        "Topic",
+        KEYS,
+        ("Read", "Write"),
+        "whatever reads events, letters or state; Write: redriven letters, forget, keys rewrap",
+    ),
+    Privilege(
         "operator", "Topic", DELIVERED, ("Read", "Write"), "deliver waiting, verify, forget; Write: deliver resume"
     ),
     Privilege("operator", "Topic", DELIVERED_SHARED, ("Read",), "deliver verify"),
@@ -140,6 +152,18 @@ PRIVILEGES = (
     Privilege("operator", "Group", "<group>", ("Describe",), "lag of the workers"),
     Privilege("operator", "Group", "<group>.enrich", ("Describe",), "lag of the enrichment"),
     Privilege("operator", "Group", "<group>.deliver", ("Describe",), "lag of the delivery"),
+    Privilege("encrypt-existing", "Topic", EVERY, ("Describe",), "refuses to begin where a topic is missing"),
+    Privilege("encrypt-existing", "Topic", RAW, ("Read", "Write", "Delete"), "copies; Delete: what was copied"),
+    Privilege("encrypt-existing", "Topic", ENRICHED_RAW, ("Read", "Write", "Delete"), "the same"),
+    Privilege("encrypt-existing", "Topic", LETTERS, ("Read", "Write", "Delete"), "the same"),
+    Privilege("encrypt-existing", "Topic", STATE, ("Read", "Write"), "encrypted entries instead of plain ones"),
+    Privilege("encrypt-existing", "Topic", ENRICHED_STATE, ("Read", "Write"), "the same"),
+    Privilege("encrypt-existing", "Topic", KEYS, ("Read", "Write"), "data keys of the patients"),
+    Privilege("encrypt-existing", "Topic", DEAD_LETTER_STATUS, ("Read", "Write"), "status under the copies' positions"),
+    Privilege("encrypt-existing", "Topic", ERASED, ("Read",), "erased patients, of whom nothing is copied"),
+    Privilege("encrypt-existing", "Group", "<group>.scan", ("Describe",), "librdkafka looks up its coordinator"),
+    Privilege("encrypt-existing", "Group", "<group>", ("Describe",), "what the workers have read"),
+    Privilege("encrypt-existing", "Group", "<group>.enrich", ("Describe",), "what the enrichment has read"),
 )
 
 IMPLIED_BY = {"Describe": ("Read", "Write", "Alter"), "DescribeConfigs": ("AlterConfigs",)}

@@ -21,6 +21,10 @@ ATTEMPT = contract.ATTEMPT.name
 RAW_TIMESTAMP = contract.RAW_TIMESTAMP.name
 FIRST_RAW = contract.FIRST_RAW.name
 REDRIVE = contract.REDRIVE.name
+KEY_ID = contract.KEY_ID.name
+COPY_OF = contract.COPY_OF.name
+MOVED_TO = contract.MOVED_TO.name
+TRACEPARENT = contract.TRACEPARENT.name
 
 Headers = list[tuple[str, bytes]]
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.topics import examples
 from fhirline.topics.asyncapi import as_yaml, document
-from fhirline.topics.declared import declared
+from fhirline.topics.declared import dead_letter_topic, declared, raw_topic, state_topic
 from fhirline.topics.messages import messages
 from tests.oracles.packages import Unavailable, node_modules, unavailable
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
+from tests.support.encryption import ENCRYPTION, Sealer
 from tests.support.kafka.brokers import RunningBroker, create_topics, settings_for
 from tests.support.paths import ROOT
 from tests.support.workload import RECEIVED_AT, Store, events, produce, undisturbed
@@ -118,7 +120,7 @@ def test_channels_and_configuration_are_those_of_the_declared_topics() -> None:
         told = {key: ",".join(v) if isinstance(v, list) else str(v) for key, v in kafka["topicConfiguration"].items()}
         assert told == dict(topic.config)
         assert ("x-internal" in channels[name]) == name.startswith(
-            ("fold.", "normalizer.state", "normalizer.d", "normalizer.e")
+            ("fold.", "normalizer.state", "normalizer.d", "normalizer.e", "normalizer.k")
         )
         assert ("FHIRLINE_PARTITIONS" in channels[name]["description"]) == (topic.partitions == 3)
 
@@ -222,6 +224,34 @@ def found(name: str, key: str, headers: Mapping[str, str], value: bytes | None) 
 
 
 VALIDATORS: dict[str, Any] = {}
+
+
+def test_encrypted_records_and_their_keys_keep_to_the_contract() -> None:
+    settings = settings_for("127.0.0.1:9", encryption=ENCRYPTION)
+    sealer = Sealer(settings)
+    raw = sealer(next(event for event in events(50, seed=3) if event.topic == raw_topic("altibbi")))
+    assert raw.data_key
+    mapped = map_event(NOT_JSON.at(0, 0), build_normalizer(settings), InMemoryState(), 6)
+    letter = replace(mapped.records[-1], topic=dead_letter_topic("altibbi"))
+    entry = b'{"s":[1,"","k","1970-01-01T00:00:01Z"],"v":1}'
+    state = ProducerRecord(state_topic("altibbi"), orjson.dumps([raw.key.decode(), "Patient/1", "name"]), entry)
+    [key] = sealer.made
+    stored = {
+        "EncryptedEvent": raw.data_key.seal(raw),
+        "EncryptedDeadLetter": raw.data_key.seal(letter),
+        "EncryptedStateEntry": raw.data_key.seal(state),
+    }
+    for name, record in stored.items():
+        assert name in contract()["channels"][record.topic]["messages"]
+        assert [*found(name, record.key.decode(), as_text([*record.headers]), b'"ciphertext"')] == []
+        plain = [name for name in contract()["channels"][record.topic]["messages"] if not name.startswith("Encrypted")]
+        assert [*found(plain[0], record.key.decode(), as_text([*record.headers]), b"{}")] != []
+    tombstone = raw.data_key.seal(replace(state, value=None))
+    assert [*found("EncryptedStateEntry", tombstone.key.decode(), as_text([*tombstone.headers]), None)] == []
+    assert [*found("DataKey", key.key.decode(), {}, key.value)] == []
+    for marker in (f"{key.key.decode()}/destroyed", f"{raw.data_key.index}/erased"):
+        assert [*found("DestroyedKey", marker, {}, b'"2026-11-27T00:00:00Z"')] == []
+        assert [*found("DataKey", marker, {}, key.value)] != []
 
 
 def violations(what: str, place: str, instance: object) -> Iterator[str]:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.topics.privileges import PROCESSES, Grant, grants
+from tests.support.encryption import ENCRYPTION
 from tests.support.kafka.apache import ApacheKafka
 from tests.support.kafka.brokers import unavailable
 from tests.support.kafka.jars import Unavailable
@@ -52,6 +54,7 @@ class Cluster:
             "FHIRLINE_GROUP": GROUP,
             "FHIRLINE_SESSION_TIMEOUT": "6",
             "FHIRLINE_ERASURE_KEY": ERASURE_KEY,
+            "FHIRLINE_ENCRYPTION": ENCRYPTION,
             "FHIRLINE_VENDORS_FILE": str(self.settings.vendors_file),
         }
         return environment(self.kafka.secure_bootstrap, **{**own, **more})
@@ -91,6 +94,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 partitions=PARTITIONS,
                 group=GROUP,
                 vendors_file=folder / "vendors.yaml",
+                encryption=SecretStr(ENCRYPTION),
             )
             acls = Acls(kafka.bootstrap)
             for process in PROCESSES:
