@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 import orjson
 import structlog
-from confluent_kafka import Message
 
 from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.settings import Settings
@@ -30,7 +29,9 @@ from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
 from fhirline.mappers.registry import partition_key
 from fhirline.streams.enrich.metrics import EnrichMetrics
 from fhirline.streams.enrich.survey import Abandoned, Fetcher, NotEnriched, enriched_record, thin_survey
+from fhirline.streams.kafka.encryption.opener import Opener, is_sealed
 from fhirline.streams.kafka.group_reader import Assignment, Reader
+from fhirline.streams.kafka.headers import COPY_OF, header
 from fhirline.streams.kafka.records import ConsumerRecord, Lag, from_confluent
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from fhirline.streams.step3_restore.client_id import client_id
@@ -80,6 +81,7 @@ class Stage:
         )
         self._erasures = ErasureListFeed(settings)
         self._erasures.refresh()  # raises where patients were erased under another key
+        self._opener = Opener(settings)
         self._tasks: dict[asyncio.Task[None], Assignment] = {}
         self._failure: BaseException | None = None
         metrics.in_hand.set_function(lambda: len(self._tasks))
@@ -111,17 +113,20 @@ class Stage:
         committed = time.monotonic()
         while not stopping.is_set() and self._failure is None:
             room = max(0, self._settings.enrich_surveys - len(self._tasks))
-            for assignment, message in await self._reader.read(room):
-                self._begin(assignment, message)
+            read = [(assignment, from_confluent(message)) for assignment, message in await self._reader.read(room)]
+            raws = [raw for _, raw in read]
+            if self._opener.needs_keys(raws):
+                await asyncio.to_thread(self._opener.read_on, raws)
+            for assignment, raw in read:
+                self._begin(assignment, self._opener.open(raw))
             if time.monotonic() - committed >= COMMIT_SECONDS:
                 self._reader.commit()
                 committed = time.monotonic()
         stopping.set()
 
-    def _begin(self, assignment: Assignment, message: Message) -> None:
+    def _begin(self, assignment: Assignment, raw: ConsumerRecord) -> None:
         if assignment.revoked:
             return
-        raw = from_confluent(message)
         assignment.begin(raw.offset)
         due = self._due(raw)
         if due is None:
@@ -134,8 +139,14 @@ class Stage:
     def _due(self, raw: ConsumerRecord) -> tuple[Envelope, str] | None:
         """Return the event and its survey's id; None where nothing is to be fetched.
 
-        An unreadable record is skipped: the worker writes its dead letter.
+        A copy that `fhirline keys encrypt-existing` made is skipped: the survey was fetched for the record that it is
+        a copy of, and may no longer be there.
+
+        An unreadable record is skipped: the worker writes its dead letter. So is one that is still sealed, because its
+        keys were destroyed or because it was changed.
         """
+        if is_sealed(raw) or header(raw.headers, COPY_OF) is not None:
+            return None
         try:
             envelope = envelope_of(raw)
         except UnreadableBody:

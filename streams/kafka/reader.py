@@ -1,110 +1,35 @@
-"""Reading topics outside any consumer group: partitions up to their end, or one record by its position.
+"""Reading topics outside any consumer group: what was meant, with sealed records opened.
 
-For commands that inspect records without consuming them (erasure, trace, replay, dead letters). A partition ends where
-the broker reports its end (``enable.partition.eof``). An end offset asked for beforehand may be too low
-(`kafka.embedded_quirks`).
+For commands that inspect records without consuming them (erasure, trace, replay, dead letters).
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
-import confluent_kafka
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Message
 
-from fhirline.config.errors import ConfigurationError, KafkaDenied, KafkaRequestFailed
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.acl_check import DENIED, denial
-from fhirline.streams.kafka.clients import librdkafka, new_client
-from fhirline.streams.kafka.records import RecordPosition, TopicPartition, partition_of
+from fhirline.streams.kafka.encryption.opener import Opener
+from fhirline.streams.kafka.log_scanner import LogScanner, Progress
+from fhirline.streams.kafka.records import RecordPosition, TopicPartition
 
-BATCH = 5_000
-POLL_SECONDS = 1.0
-SILENCE_SECONDS = 30.0
-"""Silence of the broker after which reading fails."""
-
-Progress = Callable[[str, int], None]
-"""Called during a scan with a topic, and the number of its records read since the last call."""
+__all__ = ["Progress", "Scanner"]
 
 
-class Scanner:
-    """A consumer without a group. Raises KafkaAccessError, and ConfigurationError where a topic is missing::
+class Scanner(LogScanner):
+    """A scanner that opens sealed records (docs/encryption.md).
 
-    with Scanner(settings) as scanner:
-        for message in scanner.read({TopicPartition("raw.mediquo", 3): None}):
-            ...
+    A record whose keys were destroyed is left out, as one is that retention has deleted. One that cannot be opened
+    although nothing is lost comes as it is stored, with its header ``key-id``.
     """
 
     def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
-        self._settings = settings
-        self._progress = progress
-        self._group = f"{settings.group}.scan"  # librdkafka requires one; nothing is committed
-        self._consumer = new_client(
-            Consumer,
-            librdkafka(
-                settings,
-                **{
-                    "group.id": self._group,
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "enable.partition.eof": True,
-                    "auto.offset.reset": "earliest",
-                    "isolation.level": "read_uncommitted",  # as the worker reads
-                    "fetch.wait.max.ms": 10,
-                    "log_level": 0,  # errors are raised
-                },
-            ),
-        )
-
-    def __enter__(self) -> "Scanner":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__(settings, progress)
+        self._opener = Opener(settings)
 
     def close(self) -> None:
-        self._consumer.close()
-
-    def partitions(self, topic: str) -> range:
-        """Return the partition numbers of a topic; empty where it does not exist."""
-        try:
-            found = self._consumer.list_topics(topic, timeout=SILENCE_SECONDS).topics[topic]
-        except KafkaException as error:
-            raise self._unanswered(error.args[0].str()) from None
-        if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            raise self._denied(found.error, topic)  # else the topic would look missing, and nothing be found
-        return range(len(found.partitions))
-
-    def topic_partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
-        """Return the partitions of several topics. A topic that does not exist has none."""
-        return [TopicPartition(topic, number) for topic in topics for number in self.partitions(topic)]
-
-    def first(self, topic: str, partition: int) -> int:
-        """Return the first offset of a partition that retention has left."""
-        try:
-            first, _ = self._consumer.get_watermark_offsets(
-                confluent_kafka.TopicPartition(topic, partition), timeout=SILENCE_SECONDS
-            )
-        except KafkaException as error:
-            raise self._unanswered(error.args[0].str()) from None
-        return first
-
-    def end(self, topic: str, partition: int) -> int:
-        """Return the end offset of a partition, exact on the embedded broker too, which reports it too low."""
-        place = TopicPartition(topic, partition)
-        end = self.reported_end(place)
-        for message in self.read({place: end}):
-            end = (message.offset() or 0) + 1
-        return end
-
-    def reported_end(self, place: TopicPartition) -> int:
-        """Return the end offset of a partition as the broker reports it."""
-        try:
-            _, end = self._consumer.get_watermark_offsets(
-                confluent_kafka.TopicPartition(*place), timeout=SILENCE_SECONDS
-            )
-        except KafkaException as error:
-            raise self._unanswered(error.args[0].str()) from None
-        return end
+        self._opener.close()
+        super().close()
 
     def read(
         self,
@@ -112,72 +37,33 @@ class Scanner:
         ends: Mapping[TopicPartition, int] | None = None,
         whole: bool = False,
     ) -> Iterator[Message]:
-        """Read every record of some partitions, from an offset (None: the beginning) to the partition's end.
+        """Read every record of some partitions, opened. Arguments are those of `stored`.
 
-        ``ends``: offsets at which to stop before the partition's end. ``whole``: the log is known to reach that far. A
-        leader that reports an earlier end does not know the log yet, and is asked again.
-
-        Yields messages, not converted: most callers choose by key or header, and a scan may read millions.
+        Raises DataKeyMissing where a key is lost, and EncryptionNotSet where there are no secrets.
         """
-        if not starts:
-            return
-        ends = ends or {}
-        self._consumer.assign(
-            [
-                confluent_kafka.TopicPartition(*partition, OFFSET_BEGINNING if offset is None else offset)
-                for partition, offset in starts.items()
-            ]
-        )
-        unread = set(starts)
-        silent_since = time.monotonic()
-        while unread:
-            counted: dict[str, int] = {}
-            for message in self._available():
-                silent_since = time.monotonic()
-                partition = partition_of(message)
-                error = message.error()
-                if error is not None:
-                    if error.code() == KafkaError._PARTITION_EOF:
-                        if not whole or (message.offset() or 0) >= ends.get(partition, 0):
-                            unread.discard(partition)
-                    elif error.code() in _MISSING:
-                        raise ConfigurationError(f"topic {partition.topic} is missing: run `fhirline topics apply`")
-                    elif error.code() in DENIED:
-                        raise self._denied(error, partition.topic)
-                    elif not error.retriable():
-                        raise self._unanswered(f"{partition}: {error.name()}")
-                elif partition in unread:
-                    counted[partition.topic] = counted.get(partition.topic, 0) + 1
-                    if (message.offset() or 0) < ends.get(partition, _NEVER):
-                        yield message
-                    else:
-                        unread.discard(partition)
-            if self._progress is not None:
-                for topic, count in counted.items():
-                    self._progress(topic, count)
-            if time.monotonic() - silent_since > SILENCE_SECONDS:
-                raise self._unanswered(f"silent for {SILENCE_SECONDS:g} s")
-        self._consumer.unassign()  # else librdkafka goes on fetching, a hundred times a second, until the next read
+        for _, opened in self.both(starts, ends, whole):
+            if opened is not None:
+                yield opened
+
+    def both(
+        self,
+        starts: Mapping[TopicPartition, int | None],
+        ends: Mapping[TopicPartition, int] | None = None,
+        whole: bool = False,
+    ) -> Iterator[tuple[Message, Message | None]]:
+        """Read as `read` does: each record as it is stored, and opened; None where its keys were destroyed."""
+        began = time.monotonic()
+        for message in self.stored(starts, ends, whole):
+            yield message, self._opener.open_message(message, began)
 
     def at(self, position: RecordPosition) -> Message | None:
-        """Read the record at one position; None where retention has deleted it, or it never existed."""
+        """Read the record at one position, opened.
+
+        None where retention has deleted it, its keys were destroyed, or it never existed.
+        """
         partition, offset = position.topic_partition, position.offset
         if partition.partition not in self.partitions(partition.topic):
             return None
         for message in self.read({partition: offset}, {partition: offset + 1}):
             return message if message.offset() == offset else None
         return None
-
-    def _available(self) -> list[Message]:
-        first = self._consumer.poll(POLL_SECONDS)
-        return [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
-
-    def _denied(self, error: KafkaError, topic: str) -> KafkaDenied:
-        return KafkaDenied(f"FHIRLINE_BOOTSTRAP: {denial(self._settings, error, topic, self._group)}")
-
-    def _unanswered(self, reason: str) -> KafkaRequestFailed:
-        return KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {self._settings.bootstrap} does not answer ({reason})")
-
-
-_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
-_NEVER = 1 << 62

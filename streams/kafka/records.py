@@ -15,6 +15,8 @@ from fhirline.topics.declared import vendor_of
 if TYPE_CHECKING:
     from confluent_kafka import Message, Producer
 
+    from fhirline.streams.kafka.encryption.data_key import DataKey
+
 ANY_PARTITION = -1
 """librdkafka's RD_KAFKA_PARTITION_UA: the partitioner chooses by the key."""
 
@@ -69,7 +71,11 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerRecord:
-    """A record as it was read from a topic. ``timestamp_ms``: the record's own, UNIX milliseconds, 0 for none."""
+    """A record as it was read from a topic. ``timestamp_ms``: the record's own, UNIX milliseconds, 0 for none.
+
+    ``data_key``: the key that it was opened with, where it was sealed (`kafka.encryption`). ``key_destroyed``: it is
+    sealed with a key that was destroyed, since its patient was erased.
+    """
 
     topic: str
     partition: int
@@ -78,6 +84,8 @@ class ConsumerRecord:
     key: bytes | None
     value: bytes | None
     headers: Headers
+    data_key: "DataKey | None" = field(default=None, repr=False, compare=False)
+    key_destroyed: bool = False
 
     @property
     def vendor(self) -> str:
@@ -98,7 +106,8 @@ class ProducerRecord:
     """A record to be written.
 
     ``partition`` None: chosen by the key (murmur2). ``timestamp_ms`` None: the time of writing. ``constant``: every
-    event makes the same bytes, so that a worker writes them once.
+    event makes the same bytes, so that a worker writes them once. ``data_key``: what it is sealed with when it is
+    written; None for a record that is written as it is.
     """
 
     topic: str
@@ -108,6 +117,7 @@ class ProducerRecord:
     headers: Headers = field(default_factory=list)
     timestamp_ms: int | None = None
     constant: bool = False
+    data_key: "DataKey | None" = field(default=None, repr=False, compare=False)
 
     @property
     def event_key(self) -> str:
@@ -145,8 +155,17 @@ def from_faust(message: Any) -> ConsumerRecord:
     )
 
 
+def stored(record: ProducerRecord) -> ProducerRecord:
+    """Return a record as its topic holds it: sealed, where it has a data key."""
+    return record if record.data_key is None else record.data_key.seal(record)
+
+
 def produce(producer: "Producer", record: ProducerRecord, on_delivery: Callable[..., None] | None = None) -> None:
-    """Hand a record to librdkafka. Raises BufferError while its queue is full, KafkaException where it refuses."""
+    """Hand a record to librdkafka, sealed where it has a data key.
+
+    Raises BufferError while its queue is full, KafkaException where it refuses.
+    """
+    record = stored(record)
     producer.produce(
         record.topic,
         record.value,

@@ -21,6 +21,7 @@ from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import Credential, Vendors
 from fhirline.mappers.pipeline.body import UnreadableBody, fingerprint
+from fhirline.streams.kafka.encryption.secrets import encryption
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive.body import BodyTooLarge, Displaced, UnverifiedBodies, UnverifiedBody, read_up_to
 from fhirline.streams.step1_receive.credentials import CredentialCheck, Secrets, is_fresh
@@ -29,7 +30,7 @@ from fhirline.streams.step1_receive.rate_limit import RateLimits
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer, RecordTooLarge
 from fhirline.streams.step1_receive.raw_record import now, raw_record
 from fhirline.streams.step1_receive.routes import NoRoute, Route, Routes
-from fhirline.topics.declared import raw_topic
+from fhirline.topics.declared import KEYS, raw_topic
 
 log = structlog.get_logger()
 
@@ -70,6 +71,7 @@ class Gateway:
     ) -> None:
         """``away`` returns the problem while Kafka does not answer, without asking it."""
         self._away = away
+        self._seals = encryption(settings) is not None
         self._settings = settings
         self._vendors = vendors
         self._routes = Routes(vendors)
@@ -133,7 +135,8 @@ class Gateway:
             return answer(503, {"status": "not ready", "problems": problems + away})
         try:
             topics = await self._producer.topics()
-            missing = [raw_topic(vendor) for vendor in self._vendors.names if raw_topic(vendor) not in topics]
+            needed = [*map(raw_topic, self._vendors.names), *([KEYS] if self._seals else [])]
+            missing = [topic for topic in needed if topic not in topics]
             problems += [f"{topic}: no such topic; run: fhirline topics apply" for topic in missing]
         except KafkaUnavailable as error:
             problems.append(f"FHIRLINE_BOOTSTRAP: Kafka does not answer ({error})")

@@ -4,6 +4,7 @@ A line counts as taken once Kafka has acknowledged it. Memory is bounded for fil
 one at a time up to a limit, and `WINDOW` and librdkafka's queue limit those in flight.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -15,11 +16,14 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.body import BOM, UnreadableBody
 from fhirline.streams.kafka.delivery_report import delivery_error
-from fhirline.streams.kafka.records import produce
+from fhirline.streams.kafka.encryption.data_key import DataKey
+from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets
+from fhirline.streams.kafka.records import ProducerRecord, produce
+from fhirline.streams.step1_receive.patient_keys import PatientKeys, partition_of, patient_of, to_be_sealed
 from fhirline.streams.step1_receive.raw_producer import TOO_LARGE, KafkaUnavailable, existing_topics, raw_producer
 from fhirline.streams.step1_receive.raw_record import now, raw_record
 from fhirline.streams.step1_receive.routes import Route
-from fhirline.topics.declared import raw_topic
+from fhirline.topics.declared import KEYS, raw_topic
 
 WINDOW = 10_000
 """Limit of lines in flight. Each is kept until it is acknowledged, so that it can still be rejected."""
@@ -83,9 +87,15 @@ class Ingest:
         self._received_at = received_at
         self._rejected = rejected
         self._failed: KafkaError | None = None
+        self._keys = PatientKeys(settings)
+        self._waiting: dict[str, list[tuple[Line, ProducerRecord]]] = {}
+        """Lines whose patient's data key is not acknowledged yet, by the patient's index."""
         self._producer = raw_producer(settings, settings.delivery_timeout, linger_ms=20)
-        if raw_topic(route.vendor) not in existing_topics(self._producer, settings.delivery_timeout):
-            raise TopicMissing(raw_topic(route.vendor))
+        topics = existing_topics(self._producer, settings.delivery_timeout)
+        for topic in (raw_topic(route.vendor), *([KEYS] if self._keys.secrets else [])):
+            if topic not in topics:
+                raise TopicMissing(topic)
+        self._partitions = topics[raw_topic(route.vendor)]
 
     def put(self, line: Line) -> None:
         """Hand one line to Kafka, after a wait where too many are in flight. Raises KafkaUnavailable."""
@@ -97,14 +107,15 @@ class Ingest:
             self.count.blank += 1
         else:
             self._produce(line, line.content)
-        while len(self._producer) >= WINDOW:
+        while len(self._producer) + sum(map(len, self._waiting.values())) >= WINDOW:
             self._producer.poll(0.1)
         self._producer.poll(0)
         self._check()
 
     def finish(self) -> None:
         """Wait until every line is acknowledged or rejected. Raises KafkaUnavailable."""
-        self._producer.flush()  # ends: what is not acknowledged within the delivery timeout fails
+        while len(self._producer):
+            self._producer.flush()  # ends: what is not acknowledged within the delivery timeout fails
         self._check()
 
     def abandon(self) -> None:
@@ -119,7 +130,36 @@ class Ingest:
             record = raw_record(route.vendor, route.tenant, content, at, route.event, self._settings.max_depth)
         except UnreadableBody as error:
             return self._reject(line, error.code, str(error))
+        if self._keys.secrets is None:
+            return self._send(line, record)
+        partition, index = partition_of(record, self._partitions), self._keys.secrets.index(patient_of(record))
+        if index in self._waiting:
+            self._waiting[index].append((line, record))
+        elif (key := self._keys.known(index)) is not None:
+            self._send(line, to_be_sealed(record, partition, key))
+        else:
+            self._waiting[index] = [(line, record)]
+            self._make_key(index, partition, self._keys.secrets)
 
+    def _make_key(self, index: str, partition: int, secrets: EncryptionSecrets) -> None:
+        """Write a patient's data key, and the patient's lines when it is acknowledged."""
+        key, made_at = DataKey.new(secrets, index), time.monotonic()
+
+        def report(error: KafkaError | None, message: Message) -> None:
+            waiting = self._waiting.pop(index)
+            if (error := delivery_error(error, message)) is not None:
+                self._failed = self._failed or error
+                return
+            self._keys.durable(key, made_at)
+            for line, record in waiting:
+                self._send(line, to_be_sealed(record, partition, key))
+
+        try:
+            self._hand_over(key.record(partition), report)
+        except KafkaException as error:
+            self._failed = self._failed or error.args[0]
+
+    def _send(self, line: Line, record: ProducerRecord) -> None:
         def report(error: KafkaError | None, message: Message) -> None:
             error = delivery_error(error, message)
             if error is None:
@@ -129,15 +169,20 @@ class Ingest:
             else:
                 self._failed = self._failed or error
 
+        try:
+            self._hand_over(record, report)
+        except KafkaException as error:
+            if error.args[0].code() not in TOO_LARGE:
+                raise KafkaUnavailable(error.args[0].name()) from None
+            self._reject(line, "record-too-large", "the event is larger than Kafka takes")
+
+    def _hand_over(self, record: ProducerRecord, report: Callable[[KafkaError | None, Message], None]) -> None:
+        """Hand a record to librdkafka, after a wait where its queue is full. Raises KafkaException."""
         while True:
             try:
                 return produce(self._producer, record, report)
             except BufferError:
                 self._producer.poll(0.1)
-            except KafkaException as error:
-                if error.args[0].code() not in TOO_LARGE:
-                    raise KafkaUnavailable(error.args[0].name()) from None
-                return self._reject(line, "record-too-large", "the event is larger than Kafka takes")
 
     def _reject(self, line: Line, code: str, reason: str) -> None:
         self.count.rejected += 1

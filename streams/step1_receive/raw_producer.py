@@ -5,6 +5,7 @@ and to wake the loop, for each record.
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import log_error, new_client, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.records import ProducerRecord, produce
+from fhirline.streams.step1_receive.patient_keys import AwaitedKeys
 
 if TYPE_CHECKING:
     from fhirline.streams.observe.tracing.spans import Tracing
@@ -60,13 +62,14 @@ def raw_producer(settings: Settings, delivery_timeout: float, linger_ms: int) ->
     )
 
 
-def existing_topics(producer: Producer, timeout: float = METADATA_TIMEOUT) -> frozenset[str]:
-    """Return all topics of the cluster. Raises KafkaUnavailable.
+def existing_topics(producer: Producer, timeout: float = METADATA_TIMEOUT) -> Mapping[str, int]:
+    """Return all topics of the cluster, with their numbers of partitions. Raises KafkaUnavailable.
 
     A request that named one topic could make a broker create it, with its own defaults.
     """
     try:
-        return frozenset(producer.list_topics(timeout=timeout).topics)
+        found = producer.list_topics(timeout=timeout).topics
+        return {name: len(topic.partitions) for name, topic in found.items()}
     except KafkaException as error:
         raise KafkaUnavailable(error.args[0].name()) from None
 
@@ -82,16 +85,17 @@ class RawProducer:
         self._settings = settings
         self._tracing = tracing
         self._timeout = settings.gateway_delivery_timeout
-        self._topics: frozenset[str] = frozenset()
-        self._asking: asyncio.Task[frozenset[str]] | None = None
+        self._topics: Mapping[str, int] = {}
+        self._asking: asyncio.Task[Mapping[str, int]] | None = None
         self._link = self._connect()
+        self._keys = AwaitedKeys(settings, self._send)
 
     async def stop(self) -> int:
         """Wait for the records in flight; return how many stay unacknowledged."""
         return await self._link.close(self._timeout)
 
-    async def topics(self) -> frozenset[str]:
-        """Return the topics that exist now. Raises KafkaUnavailable within `METADATA_TIMEOUT`.
+    async def topics(self) -> Mapping[str, int]:
+        """Return the existing topics with their numbers of partitions. Raises KafkaUnavailable in `METADATA_TIMEOUT`.
 
         All callers share one request. During an outage, one after the other would wait for minutes.
         """
@@ -99,7 +103,7 @@ class RawProducer:
             self._asking = asyncio.create_task(self._ask(), context=Context())
         return await asyncio.shield(self._asking)
 
-    async def _ask(self) -> frozenset[str]:
+    async def _ask(self) -> Mapping[str, int]:
         try:
             self._topics = await asyncio.to_thread(existing_topics, self._link.producer)
             return self._topics
@@ -107,16 +111,27 @@ class RawProducer:
             self._asking = None
 
     async def send(self, record: ProducerRecord) -> None:
-        """Write a record and wait until all in-sync replicas have it. Raises KafkaUnavailable or RecordTooLarge."""
+        """Write a record and wait until all in-sync replicas have it. Raises KafkaUnavailable or RecordTooLarge.
+
+        With encryption on, a raw record is sealed. A dead letter is if its raw record was.
+        """
+        if record.topic.startswith("raw.") and self._keys.seals:
+            record = await self._keys.with_key(record, await self._partitions(record.topic))
         if self._tracing is None:
             return await self._send(record)
         with self._tracing.sending(record) as traced:
             await self._send(traced)
 
-    async def _send(self, record: ProducerRecord) -> None:
-        if record.topic not in self._topics and record.topic not in await self.topics():
-            log.error("topic missing", topic=record.topic, remedy="fhirline topics apply")
+    async def _partitions(self, topic: str) -> int:
+        """Return the number of a topic's partitions. Raises KafkaUnavailable where it does not exist."""
+        found = self._topics.get(topic) or (await self.topics()).get(topic)
+        if not found:
+            log.error("topic missing", topic=topic, remedy="fhirline topics apply")
             raise KafkaUnavailable("topic missing")
+        return found
+
+    async def _send(self, record: ProducerRecord) -> None:
+        await self._partitions(record.topic)
         link = self._link
         try:
             error = await link.acknowledged(record, self._timeout + GRACE)
@@ -126,7 +141,7 @@ class RawProducer:
             return
         if error.code() in TOO_LARGE:
             raise RecordTooLarge
-        self._topics -= {record.topic}
+        self._topics = {topic: number for topic, number in self._topics.items() if topic != record.topic}
         if link is self._link:
             self._link = self._connect()
             link.retire()

@@ -37,6 +37,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import faust_credentials
+from fhirline.streams.kafka.encryption.opener import Opener
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_faust
 from fhirline.streams.step2_consume.batch import BatchProcessor
 from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
@@ -162,6 +163,7 @@ class Worker:
         self._positions = Positions(settings)
         self._unfinished = Unfinished(self._positions.found, self.commit_marked)
         self._erasures = ErasureListFeed(settings)
+        self._opener = Opener(settings)
         self._erasures.refresh()  # before anything begins: without its secret nothing may be mapped
         self._restoring: set[asyncio.Future[None]] = set()
         """Restores under way. The event loop itself keeps no reference to a task."""
@@ -171,7 +173,16 @@ class Worker:
 
         def new_processor(vendor: str, enriched: bool = False) -> BatchProcessor:
             return BatchProcessor(
-                vendor, settings, normalize, publisher, self._fence, self._erasures, endpoint.metrics, tracing, enriched
+                vendor,
+                settings,
+                normalize,
+                publisher,
+                self._fence,
+                self._erasures,
+                self._opener,
+                endpoint.metrics,
+                tracing,
+                enriched,
             )
 
         self._processors: dict[str, Processor] = {raw_topic(vendor): new_processor(vendor) for vendor in vendors}
@@ -267,6 +278,7 @@ class Worker:
         """Begin an assignment: drop other partitions' state and positions, and restore the new ones."""
         assigned = [TopicPartition(*tp) for tp in args[-1]]
         self._positions.on_assigned(assigned)
+        self._opener.keep(partition.partition for partition in assigned if partition.topic != CONTRIBUTIONS)
         for topic, processor in self._processors.items():
             processor.state.assigned(partition.partition for partition in assigned if partition.topic == topic)
             self._restoring.add(task := asyncio.ensure_future(processor.prepare()))

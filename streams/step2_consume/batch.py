@@ -1,5 +1,6 @@
 """One batch of raw records: restore the state, map, deliver. When that returns, the records may be acknowledged."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
+from fhirline.streams.kafka.encryption.opener import Opener
 from fhirline.streams.kafka.headers import EVENT_KEY, TABLES_VERSION, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, yielding_to_loop
@@ -61,6 +63,7 @@ class BatchProcessor:
         publisher: RecordPublisher,
         fence: Fence,
         erasures: ErasureListFeed,
+        opener: Opener,
         metrics: WorkerMetrics,
         tracing: "Tracing | None" = None,
         enriched: bool = False,
@@ -69,7 +72,8 @@ class BatchProcessor:
         self._metrics = VendorMetrics(metrics, vendor, normalize.terminology.names)
         self._tracing = tracing
         self._debug = settings.log_level == "debug"
-        self.state = StateCache(settings, state_topic(vendor, enriched))
+        self.state = StateCache(settings, state_topic(vendor, enriched), opener=opener)
+        self._opener = opener
         self._partitions = settings.partitions
         self._largest = settings.message_max_bytes
         self._normalize = normalize
@@ -87,11 +91,21 @@ class BatchProcessor:
         process is delivered again with the same bytes: the caller acknowledges nothing before this returns.
         """
         states: dict[int, PartitionState] = {}
+        raws = await self._opened(raws)
         while raws:
             self._exit_if_lost(states)
             done, part_states = await self._process_part(raws, unfinished)
             states |= part_states
             raws = raws[done:]
+
+    async def _opened(self, raws: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+        """Open the records, before they are marked as begun: a lost key must not look like an event that ends workers.
+
+        Raises DataKeyMissing, WrappingKeyMissing and EncryptionNotSet: then nothing of the batch is committed.
+        """
+        if self._opener.needs_keys(raws):
+            await asyncio.to_thread(self._opener.read_on, raws)
+        return [self._opener.open(raw) for raw in raws]
 
     def _exit_if_lost(self, states: Mapping[int, PartitionState]) -> None:
         """End the process where partitions went away: their new owner's output must not be overwritten."""
@@ -146,7 +160,7 @@ class BatchProcessor:
                 into.patients.add(mapped.key)
             try:
                 entries = state.record_updates(
-                    self.state.topic, raw.partition, mapped.key, mapped.state_updates, self._largest
+                    self.state.topic, raw.partition, mapped.key, mapped.state_updates, self._largest, raw.data_key
                 )
             except StateEntryTooLarge:
                 mapped, entries = state_too_large(raw, self.state.topic, self._normalize), []

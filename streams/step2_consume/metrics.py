@@ -14,14 +14,20 @@ from fhirline.mappers.registry import VENDORS, vendor_mapping
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.observe.metrics.labels import BATCH_BUCKETS, LATENCY_BUCKETS, OTHER, PATHS, Bounded
 from fhirline.streams.observe.metrics.registry import dead_letter_counter
-from fhirline.streams.step4_normalize.dead_letter import MAPPING_FAILED, TOO_COMPLEX, TOO_LARGE, WORKER_ENDED
+from fhirline.streams.step4_normalize.dead_letter import (
+    CANNOT_BE_OPENED,
+    MAPPING_FAILED,
+    TOO_COMPLEX,
+    TOO_LARGE,
+    WORKER_ENDED,
+)
 from fhirline.streams.step4_normalize.map_event import MappedEvent
 from fhirline.streams.step4_normalize.raw_event import UNREADABLE_HEADER
 from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic
 
 CODES = (
     *("empty", "not-json", "not-an-object", "too-deep", UNREADABLE_HEADER),
-    *(MAPPING_FAILED, TOO_COMPLEX, TOO_LARGE, WORKER_ENDED, "resource-invalid", "resource-refused"),
+    *(CANNOT_BE_OPENED, MAPPING_FAILED, TOO_COMPLEX, TOO_LARGE, WORKER_ENDED, "resource-invalid", "resource-refused"),
 )
 """Error codes of the worker's dead letters (docs/contracts.md)."""
 

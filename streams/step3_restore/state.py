@@ -12,20 +12,28 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import structlog
+from confluent_kafka import Message
 
 from fhirline.config.errors import FhirlineError
 from fhirline.mappers.pipeline.normalize import StateUpdate
 from fhirline.mappers.results import Entry, Version
-from fhirline.streams.kafka.headers import Headers
-from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.kafka.encryption.data_key import DataKey
+from fhirline.streams.kafka.encryption.opener import Opener, is_sealed, not_set
+from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets
+from fhirline.streams.kafka.headers import MOVED_TO, Headers, header
+from fhirline.streams.kafka.records import ProducerRecord, from_confluent, headers_of
 from fhirline.streams.step3_restore.topic_cache import TopicCache
 from fhirline.topics.declared import SHARED_TYPES
 
+log = structlog.get_logger("worker")
+
 _NONE: Headers = []
-"""Records of state have no headers."""
+"""Records of state have no headers, but for ``key-id`` of sealed ones and ``moved-to`` of some tombstones."""
 
 _SHARED = tuple(f"{resource_type}/" for resource_type in SHARED_TYPES)
 
@@ -42,6 +50,8 @@ class PartitionState:
 
     def __init__(self) -> None:
         self._subjects: dict[str, dict[str, bytes]] = {}
+        self._sealed: dict[bytes, tuple[str, str]] = {}
+        """Key of a sealed entry's record, without the index → subject and name. Only while tombstones are read."""
         self.entries = 0
         self.size = 0
         """Bytes of the entries' values."""
@@ -59,15 +69,23 @@ class PartitionState:
             self._take(update.subject, update.name, None if update.deleted else encode(update.entry))
 
     def record_updates(
-        self, topic: str, partition: int, raw_key: str, updates: Sequence[StateUpdate], largest: int = sys.maxsize
+        self,
+        topic: str,
+        partition: int,
+        raw_key: str,
+        updates: Sequence[StateUpdate],
+        largest: int = sys.maxsize,
+        data_key: DataKey | None = None,
     ) -> list[ProducerRecord]:
         """Merge an event's updates, and return the records that make them durable. Each value is encoded once for both.
+
+        ``data_key``: the event's, with which the records are sealed.
 
         Raises StateEntryTooLarge where a record would exceed ``largest`` bytes, and then merges nothing: no fold may
         hold what is not durable. An entry repeats an id in key and value, so its record can be too large although the
         raw record was not.
         """
-        records = [state_record(topic, partition, raw_key, update) for update in updates]
+        records = [state_record(topic, partition, raw_key, update, data_key) for update in updates]
         if any(len(record.key) + len(record.value or b"") + FRAMING > largest for record in records):
             raise StateEntryTooLarge
         for update, record in zip(updates, records, strict=True):
@@ -78,12 +96,33 @@ class PartitionState:
         """Merge a record of the state topic. A tombstone removes its entry (erasure, or too many entries).
 
         A Practitioner's entries lay under patients' keys in earlier releases. Their tombstones remove nothing, since
-        events of other patients have the same entry.
+        events of other patients have the same entry. A tombstone with the header ``moved-to`` removes nothing either:
+        the entry is encrypted now, under another key.
         """
         owner, subject, name = orjson.loads(key)
-        if value is None and owner and subject.startswith(_SHARED):
+        if value is None and (moved(headers) or (owner and subject.startswith(_SHARED))):
             return
         self._take(subject, name, value if value is None else bytes(value))
+
+    def remove_sealed(self, key: bytes, secrets: EncryptionSecrets) -> None:
+        """Apply the tombstone of a sealed entry. Its key has keyed hashes, and there is no value to open."""
+        if not self._sealed:
+            for subject, entries in self._subjects.items():
+                for name in entries:
+                    self._sealed[secrets.state_name(subject, name).encode()] = subject, name
+        if found := self._sealed.pop(key.rpartition(b"/")[2], None):
+            self._take(*found, None)
+
+    def read_sealed(self, key: bytes, value: bytes, secrets: EncryptionSecrets) -> None:
+        """Merge a sealed entry that was opened."""
+        self.read(key, value)
+        if self._sealed:
+            _, subject, name = orjson.loads(key)
+            self._sealed[secrets.state_name(subject, name).encode()] = subject, name
+
+    def end_reading(self) -> None:
+        """Free what only reading needs."""
+        self._sealed = {}
 
     def _take(self, subject: str, name: str, value: bytes | None) -> None:
         """Merge an entry; None removes it."""
@@ -128,24 +167,60 @@ def decode(value: bytes) -> Entry:
     return Entry.of(orjson.loads(value))
 
 
+def moved(headers: Headers) -> bool:
+    """Tell whether a tombstone says that its entry lies under another key now (`operate.keys.existing`)."""
+    return header(headers, MOVED_TO) is not None
+
+
 def _version(fields: Mapping[str, Any]) -> Version:
     seconds, fraction, event_key, at = fields["s"]
     return Version((seconds, fraction), event_key, at)
 
 
-def state_record(topic: str, partition: int, raw_key: str, update: StateUpdate) -> ProducerRecord:
+def state_record(
+    topic: str, partition: int, raw_key: str, update: StateUpdate, data_key: DataKey | None = None
+) -> ProducerRecord:
     """Return an update's record. Its key begins with the raw record's key, by which a patient's entries are found.
 
     A Practitioner belongs to no patient: the key begins with an empty text, so that no erasure removes what the events
-    of others have sent as well.
+    of others have sent as well, and the record is not sealed with a patient's key.
     """
     owner = "" if update.subject.startswith(_SHARED) else raw_key
     key = orjson.dumps([owner, update.subject, update.name])
-    return ProducerRecord(topic, key, None if update.deleted else encode(update.entry), partition)
+    value = None if update.deleted else encode(update.entry)
+    return ProducerRecord(topic, key, value, partition, data_key=data_key if owner else None)
 
 
+@dataclass
 class StateCache(TopicCache[PartitionState]):
-    """The states of one raw topic's partitions."""
+    """The states of one raw topic's partitions. ``opener`` opens sealed entries."""
+
+    opener: Opener = field(kw_only=True)
 
     def new(self) -> PartitionState:
         return PartitionState()
+
+    def restore(self, partitions: Iterable[int]) -> int:
+        """Restore as a `TopicCache` does. Also raises DataKeyMissing and EncryptionNotSet."""
+        restored = [*partitions]
+        read = super().restore(restored)
+        for partition in restored:
+            self.partition(partition).end_reading()
+        return read
+
+    def take(self, state: PartitionState, message: Message, began: float) -> None:
+        """Merge a message. What cannot be opened although nothing is lost is logged and passed over."""
+        key, value = message.key() or b"", message.value()
+        if key.startswith(b"["):  # not sealed
+            return state.read(key, value, headers_of(message))
+        record = from_confluent(message)
+        if (secrets := self.opener.secrets) is None:
+            raise not_set(record.position)
+        if value is None:
+            return state.remove_sealed(bytes(key), secrets)
+        opened = self.opener.open_now(record, began)
+        if is_sealed(opened):
+            if not opened.key_destroyed:
+                log.error("state entry passed over: it cannot be opened", position=str(record.position))
+            return None
+        return state.read_sealed(opened.key or b"", opened.value or b"", secrets)

@@ -122,7 +122,7 @@ class TopicCache(Generic[H]):
 
         Returns the number of records read. Raises RestoreFailed.
         """
-        generation = self.generation
+        generation, began = self.generation, time.monotonic()
         group = f"{self.settings.group}.state"  # librdkafka wants one; nothing is ever committed
         cached = self._partitions
         states = {item: cached[item] if item in cached else self.new() for item in partitions}
@@ -154,7 +154,7 @@ class TopicCache(Generic[H]):
                         raise RestoreFailed(denial(self.settings, error, self.topic, group))
                     state, offset = states[partition], message.offset() or 0
                     if error is None:
-                        state.read(message.key() or b"", message.value(), headers_of(message))
+                        self.take(state, message, began)
                         state.position = offset + 1
                         read += 1
                     elif error.code() == KafkaError._PARTITION_EOF:
@@ -170,6 +170,10 @@ class TopicCache(Generic[H]):
             self._partitions[partition] = state
             self._restored[partition] = generation
         return read
+
+    def take(self, state: H, message: Message, began: float) -> None:
+        """Take in a message of a restore that began at this moment (``time.monotonic``)."""
+        state.read(message.key() or b"", message.value(), headers_of(message))
 
     def sizes(self) -> dict[int, tuple[int, int]]:
         """Return the number of entries and the bytes of their values for each partition."""

@@ -24,6 +24,8 @@ from fhirline.topics.declared import dead_letter_topic
 MAPPING_FAILED = "mapping-failed"
 TOO_COMPLEX = "too-complex"
 TOO_LARGE = "record-too-large"
+CANNOT_BE_OPENED = "cannot-be-opened"
+"""Error code of a sealed record whose bytes, headers or key-id were changed (`streams.kafka.encryption`)."""
 WORKER_ENDED = "worker-ended"
 """Error code of an event over which several processes have ended (`streams.step2_consume.unfinished`)."""
 MAX_PROBLEMS = 20
@@ -79,6 +81,7 @@ def dead_letter(
             *(headers.headers(body_flags=",".join(flags)) if flags else []),
             *([] if headers.header(raw.headers, headers.ATTEMPT) else headers.headers(attempt="1")),
         ],
+        data_key=raw.data_key,
     )
 
 

@@ -19,8 +19,10 @@ from fhirline.mappers.pipeline.normalize import Normalized, Normalizer, Output, 
 from fhirline.mappers.registry import raw_key
 from fhirline.mappers.results import Version
 from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step4_normalize.dead_letter import (
+    CANNOT_BE_OPENED,
     MAPPING_FAILED,
     TOO_COMPLEX,
     TOO_LARGE,
@@ -90,6 +92,10 @@ def _map_event(
     blocked: Callable[[Envelope], bool] | None,
 ) -> MappedEvent:
     tables = tables_version(normalize.terminology)
+    if raw.key_destroyed:
+        return MappedEvent((), erased=headers.header(raw.headers, headers.EVENT_KEY) or "unknown")
+    if is_sealed(raw):  # still: the opener found it changed
+        return MappedEvent((dead_letter(raw, None, CANNOT_BE_OPENED, tables=tables),), error=CANNOT_BE_OPENED)
     try:
         envelope = envelope_of(raw)
     except UnreadableBody as error:
@@ -129,7 +135,7 @@ def given_up(raw: ConsumerRecord, blocked_key: Callable[[str], bool]) -> MappedE
     no letter where ``blocked_key`` holds for ``vendor|<key of the raw record>``: the patient is erased, and the
     letter's key would name the patient.
     """
-    if blocked_key(f"{raw.vendor}|{(raw.key or b'').decode('utf-8', 'replace')}"):
+    if raw.key_destroyed or blocked_key(f"{raw.vendor}|{(raw.key or b'').decode('utf-8', 'replace')}"):
         return MappedEvent((), erased=headers.header(raw.headers, headers.EVENT_KEY) or "unknown")
     return MappedEvent((dead_letter(raw, None, WORKER_ENDED, flags=body_flags(raw)),), error=WORKER_ENDED)
 

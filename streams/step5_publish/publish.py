@@ -17,7 +17,7 @@ from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import new_client, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
-from fhirline.streams.kafka.records import ProducerRecord, produce
+from fhirline.streams.kafka.records import ProducerRecord, produce, stored
 
 _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 
@@ -136,16 +136,17 @@ class RecordPublisher:
 
     def _handed_over(self, record: ProducerRecord, reports: "_Reports") -> bool:
         """Hand a record to librdkafka; return False while its queue is full. Raises PublishFailed."""
+        as_stored = stored(record)
         try:
-            produce(self._producer(record.topic), record, reports.take)
+            produce(self._producer(record.topic), as_stored, reports.take)
         except BufferError:
             return False
         except KafkaException as error:
             if error.args[0].code() not in _TOO_LARGE_CODES:
                 raise PublishFailed(f"{record.topic}: {error.args[0].name()}") from None
-            reports.too_large.add(_identity(record))
+            reports.too_large.add(_identity(as_stored))
             reports.count += 1
-        reports.sent.append(record)
+        reports.sent.append((record, as_stored))
         return True
 
 
@@ -155,7 +156,8 @@ class _Reports:
     __slots__ = ("_delivered", "_failed", "count", "sent", "take", "too_large")
 
     def __init__(self, delivered: Delivered | None) -> None:
-        self.sent: list[ProducerRecord] = []
+        self.sent: list[tuple[ProducerRecord, ProducerRecord]] = []
+        """Each record, and as it is stored: the same, or sealed."""
         self.count = 0
         self.too_large: set[tuple[str, bytes, bytes | None]] = set()
         self._failed: set[str] = set()
@@ -179,10 +181,10 @@ class _Reports:
             raise PublishFailed("; ".join(sorted(self._failed)[:5]))
         if not self.too_large:
             return []
-        found = [record for record in self.sent if _identity(record) in self.too_large]
-        if len({_identity(record) for record in found}) < len(self.too_large):
+        found = [(record, as_stored) for record, as_stored in self.sent if _identity(as_stored) in self.too_large]
+        if len({_identity(as_stored) for _, as_stored in found}) < len(self.too_large):
             raise PublishFailed("a record that is too large is none of those sent")  # it would have no dead letter
-        return found
+        return [record for record, _ in found]
 
 
 def _identity(record: ProducerRecord) -> tuple[str, bytes, bytes | None]:

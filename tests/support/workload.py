@@ -22,6 +22,7 @@ from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
+from fhirline.streams.kafka.headers import KEY_ID, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, partition_of, position_of
 from fhirline.streams.kafka.records import produce as produce_one
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -30,6 +31,7 @@ from fhirline.streams.step3_restore.contributions import PartitionContributions
 from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
 from fhirline.topics.declared import BUNDLE, CONTRIBUTIONS, OUTCOME, RESOURCE_TYPES, canonical_topic
 from tests.support.cases import cases
+from tests.support.encryption import Sealer
 from tests.support.waiting import LIMIT
 
 PATIENTS = 40
@@ -80,8 +82,13 @@ def of_patient(value: Any, number: int) -> Any:
     return value
 
 
-def produce(settings: Settings, records: Iterable[ProducerRecord]) -> list[ConsumerRecord]:
-    """Write raw records; returns them as they lie on the topics, by partition and offset."""
+def produce(settings: Settings, records: Iterable[ProducerRecord], *, in_clear: bool = False) -> list[ConsumerRecord]:
+    """Write raw records; returns them as they lie on the topics, by partition and offset.
+
+    Where the settings have encryption, raw records are sealed, as a gateway seals them; what is returned is not.
+    ``in_clear``: as a gateway without encryption writes them.
+    """
+    sealer = Sealer(settings) if settings.encryption and not in_clear else None
     producer = Producer(producer_config(settings), logger=logging.getLogger("librdkafka"))
     written: list[ConsumerRecord] = []
 
@@ -94,11 +101,20 @@ def produce(settings: Settings, records: Iterable[ProducerRecord]) -> list[Consu
 
         return delivered
 
-    for made in records:
+    for plain in records:
+        made = sealer(plain) if sealer and is_plain(plain) else plain
+        if sealer and sealer.made:  # the key first
+            produce_one(producer, sealer.made.pop())
+            assert producer.flush(LIMIT) == 0
         produce_one(producer, made, report(made))
         producer.poll(0)
     assert producer.flush(LIMIT) == 0
     return sorted(written, key=lambda item: (item.topic, item.partition, item.offset))
+
+
+def is_plain(record: ProducerRecord) -> bool:
+    """Tell whether this is a raw record that is not sealed, nor made to look so."""
+    return record.topic.startswith("raw.") and record.data_key is None and header(record.headers, KEY_ID) is None
 
 
 def undisturbed(

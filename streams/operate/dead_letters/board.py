@@ -7,6 +7,7 @@ written before the commit. In the other order, a letter that is written in betwe
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
@@ -14,6 +15,8 @@ from confluent_kafka import Message
 from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import kafka_python
+from fhirline.streams.kafka.encryption.opener import Opener
+from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Progress, Scanner
 from fhirline.streams.kafka.records import (
     ConsumerRecord,
@@ -118,13 +121,19 @@ def _of_enrichment(letter: Letter) -> bool:
 
 
 def records(settings: Settings, wanted: Collection[RecordPosition]) -> Iterator[ConsumerRecord]:
-    """Read the records at the wanted positions, in their order. Records that retention has deleted are left out."""
+    """Read the records at the wanted positions, in their order, opened with their data keys.
+
+    Records that retention has deleted, and those whose keys were destroyed, are left out.
+    """
     starts: dict[TopicPartition, int | None] = {}
     ends: dict[TopicPartition, int] = {}
     for position in sorted(wanted):
         starts.setdefault(position.topic_partition, position.offset)
         ends[position.topic_partition] = position.offset + 1
-    with Scanner(settings) as scanner:
-        for message in scanner.read(starts, ends):
+    opener = Opener(settings)
+    with LogScanner(settings) as scanner, closing(opener):
+        for message in scanner.stored(starts, ends):
             if position_of(message) in wanted:
-                yield from_confluent(message)
+                opened = opener.open_now(from_confluent(message))
+                if not opened.key_destroyed:
+                    yield opened

@@ -37,6 +37,7 @@ from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.clients import new_client, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
+from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition, position_of, produce
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case, Mark, Status, raw_timestamp, received
@@ -72,6 +73,8 @@ def redriven_record(
     at = received(letter)
     kept = {headers.RECEIVED_AT, headers.TENANT, headers.EVENT_TYPE, headers.EVENT_KEY}
     kept -= {headers.RECEIVED_AT} if at else set()
+    if is_sealed(letter) or (raw is not None and is_sealed(raw)):
+        raise NotSent("it is encrypted, and cannot be opened: it was changed")
     value, flags = letter.value, body_flags(letter)
     if value is None:
         value, found = _from_raw(raw)
@@ -88,6 +91,7 @@ def redriven_record(
             *headers.headers(attempt=str(case.attempts + 1), first_raw=case.id, redrive=idempotency_key),
         ],
         max(1, raw_timestamp(letter)),  # librdkafka takes 0 for "now"
+        data_key=letter.data_key,
     )
 
 

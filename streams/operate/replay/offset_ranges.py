@@ -19,6 +19,7 @@ from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.embedded_quirks import offset_at_time
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, position_of
+from fhirline.streams.operate.keys.existing.copied import complete, read_ranges
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
 
@@ -28,7 +29,7 @@ class OffsetRange:
     """The offsets ``start`` to ``end`` (exclusive) of one raw partition, or those of them in ``offsets``.
 
     ``live_from``: where the partition ended when the replay began; later events are live events of the workers.
-    ``complete``: the partition still has its first record, so that state can be built from nothing.
+    ``complete``: the partition still has every event, so that state can be built from nothing.
     """
 
     vendor: str
@@ -64,9 +65,10 @@ def offset_ranges(settings: Settings, selection: Selection) -> tuple[OffsetRange
         vendors = _partitions(scanner, selection)
         bounds = _bounds(settings, vendors, selection.since_ms)
         ends = dict(bounds.ends)
-        for message in scanner.read({item: max(bounds.begins[item], ends[item] - 1) for item in vendors}):
+        for message in scanner.stored({item: max(bounds.begins[item], ends[item] - 1) for item in vendors}):
             position = position_of(message)
             ends[position.topic_partition] = max(ends[position.topic_partition], position.offset + 1)
+        copied = read_ranges(scanner, [place for place in vendors if bounds.begins[place]])
         letters = open_letters(settings, selection.vendors) if selection.dead_letters else None
     found = []
     for partition, vendor in vendors.items():
@@ -76,8 +78,8 @@ def offset_ranges(settings: Settings, selection: Selection) -> tuple[OffsetRange
         if letters is not None:
             offsets = tuple(sorted(offset for offset in letters.get(partition, ()) if start <= offset < end))
             start, end = (offsets[0], offsets[-1] + 1) if offsets else (end, end)
-        complete = bounds.begins[partition] == 0
-        found.append(OffsetRange(vendor, *partition, start, end, ends[partition], complete, offsets))
+        whole = complete(bounds.begins[partition], copied.get(partition))
+        found.append(OffsetRange(vendor, *partition, start, end, ends[partition], whole, offsets))
     return tuple(sorted(found, key=lambda item: (-item.length, item.source)))
 
 

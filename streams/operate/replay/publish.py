@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
+from fhirline.streams.kafka.encryption.opener import Opener
 from fhirline.streams.kafka.headers import RAW, header
 from fhirline.streams.kafka.records import ProducerRecord, headers_of, position_of
 from fhirline.streams.operate.replay.compare import Comparison
@@ -79,9 +80,11 @@ class Publisher:
     _refused: set[str] = field(default_factory=set, init=False)
     """Keys whose records are larger than Kafka takes. They are not sent again in the next round."""
     _erasures: ErasureListFeed = field(init=False)
+    _opener: Opener = field(init=False)
 
     def __post_init__(self) -> None:
         self._publisher = RecordPublisher(self.settings)
+        self._opener = Opener(self.settings)
         self._erasures = ErasureListFeed(self.settings)
 
     def run(self, advance: Callable[[int], None] = lambda _: None) -> Published:
@@ -94,7 +97,7 @@ class Publisher:
             return done
         for _ in range(ROUNDS):
             before = (done.records, done.tombstones, done.restored, done.state_entries)
-            present = StateOnTopic.read(self.settings, self.jobs.values())
+            present = StateOnTopic.read(self.settings, self._opener, self.jobs.values())
             self.map_live()
             if sum([self._state(job, present[job.offset_range.source], done) for job in self.jobs.values()]):
                 time.sleep(SETTLE)  # nothing reports when a worker has read its state
@@ -114,19 +117,23 @@ class Publisher:
         for key, value in journal.state_entries(live=False):
             known = present.values.get(key)
             if known != value and (known is None or not decode(known).version > decode(value).version):
-                records.append(ProducerRecord(present.topic, key, value, present.partition))
+                records.append(present.record(self._opener, key, value))
         if job.rebuilds:
             # State was read before the raw topic's end, so an entry that no event fills now is filled by none.
             failed = journal.failed_events()
-            for key, value in present.values.items():
-                if not journal.has_state_entry(key) and decode(value).version.event_key not in failed:
-                    records.append(ProducerRecord(present.topic, key, None, present.partition))
+            records += present.tombstones(
+                [
+                    key
+                    for key, value in present.values.items()
+                    if not journal.has_state_entry(key) and decode(value).version.event_key not in failed
+                ]
+            )
         while records:
             ours: Sent = {}
             self._deliver(records, ours, done)
             sent += len(records)
             done.state_entries += len(records)
-            records = present.covered(self.settings, ours)
+            records = present.covered(self.settings, self._opener, ours)
         return sent
 
     def _contributions(self, done: Published) -> None:

@@ -14,6 +14,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
@@ -27,6 +28,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import Normalizer
+from fhirline.streams.kafka.encryption.opener import Opener
 from fhirline.streams.kafka.headers import EVENT_KEY, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
@@ -141,8 +143,10 @@ class Remapper:
         """Merge the journal's state entries over the base. Of equal versions the one read last wins."""
         state = PartitionState()
         if not job.rebuilds:
-            cache = StateCache(self._settings, job.offset_range.state_topic)
-            cache.restore([job.offset_range.partition])
+            opener = Opener(self._settings)
+            with closing(opener):
+                cache = StateCache(self._settings, job.offset_range.state_topic, opener=opener)
+                cache.restore([job.offset_range.partition])
             state = cache.partition(job.offset_range.partition)
         for key, value in journal.state_entries():
             state.read(key, value)

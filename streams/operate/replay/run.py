@@ -205,7 +205,7 @@ class Run:
                 starts[job.offset_range.topic_partition] = max(journal.next or 0, job.offset_range.live_from)
         with Scanner(self.settings) as scanner:
             ends = {partition: offset + 1 for partition, offset in starts.items()}
-            found = {partition_of(message) for message in scanner.read(starts, ends)}
+            found = {partition_of(message) for message in scanner.stored(starts, ends)}
         live = [job for job in self.jobs.values() if job.offset_range.topic_partition in found]
         self._work(remap, [replace(job, live=True) for job in live])
 

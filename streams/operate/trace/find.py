@@ -115,6 +115,8 @@ class Tracer:
         self._scanner = scanner
         self._naming = Naming(settings.base, settings.server_base or "")
         self._vendors = load_vendors(settings.vendors_file)
+        self._copies: dict[TopicPartition, dict[str, RecordPosition]] = {}
+        """Partition → position of a record that was copied → position of its copy."""
 
     # -- from a resource
 
@@ -147,10 +149,22 @@ class Tracer:
         return found
 
     def raw(self, position: str) -> ConsumerRecord | None:
-        """Read the raw record at ``topic/partition/offset``; None where it is gone."""
+        """Read the raw record at ``topic/partition/offset``, or its encrypted copy; None where both are gone."""
         parsed = RecordPosition.parse(position)
         message = self._scanner.at(parsed) if parsed else None
+        if message is None and parsed is not None and (copy := self._copy(parsed)) is not None:
+            message = self._scanner.at(copy)
         return from_confluent(message) if message is not None else None
+
+    def _copy(self, position: RecordPosition) -> RecordPosition | None:
+        """Find the copy that `fhirline keys encrypt-existing` made of a record which it then removed."""
+        partition = position.topic_partition
+        if partition not in self._copies:
+            own = self._copies[partition] = dict[str, RecordPosition]()
+            for message in self._read([partition] if partition in self._partitions([partition.topic]) else []):
+                if (source := header(headers_of(message), headers.COPY_OF)) is not None:
+                    own[source] = position_of(message)
+        return self._copies[partition].get(str(position))
 
     # -- from an event
 

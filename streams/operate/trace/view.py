@@ -108,7 +108,7 @@ def _raw_lines(raws: dict[str, ConsumerRecord | None]) -> Iterator[str]:
         yield "  -"
     for position, raw in list(raws.items())[:SHOWN]:
         if raw is None:
-            yield f"  {position}  gone: its topic's retention is over"
+            yield f"  {position}  gone: retention is over, or its patient was erased"
             continue
         document = raw_document(position, raw)
         pairs = printable("  ".join(f"{name}={value}" for name, value in sorted(document["headers"].items())))

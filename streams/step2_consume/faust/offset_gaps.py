@@ -14,7 +14,7 @@ from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import librdkafka, new_client
-from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent, partition_of
 
 log = structlog.get_logger("worker")
@@ -83,8 +83,8 @@ def read_gaps(
     starts = {partition: first for partition, (first, _) in gaps.items()}
     ends = {partition: end for partition, (_, end) in gaps.items()}
     found: dict[TopicPartition, list[ConsumerRecord]] = {}
-    with Scanner(settings) as scanner:
-        for number, message in enumerate(scanner.read(starts, ends, whole=True), 1):
+    with LogScanner(settings) as scanner:
+        for number, message in enumerate(scanner.stored(starts, ends, whole=True), 1):
             if number > MAX_GAP_RECORDS:
                 raise GapTooLarge(", ".join(map(str, gaps)))
             partition, offset = partition_of(message), message.offset() or 0
@@ -102,13 +102,13 @@ def partitions_with_records(
     settings: Settings, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]
 ) -> set[TopicPartition]:
     """Return the partitions that have a record between start and end, and not only transactions' markers."""
-    with Scanner(settings) as scanner:
+    with LogScanner(settings) as scanner:
         return {
             partition
             for partition, start in starts.items()
             if any(
                 (message.offset() or 0) >= start
-                for message in scanner.read({partition: start}, {partition: ends[partition]}, whole=True)
+                for message in scanner.stored({partition: start}, {partition: ends[partition]}, whole=True)
             )
         }
 
@@ -119,8 +119,10 @@ def truncated_partitions(settings: Settings, offsets: Mapping[TopicPartition, in
     Such a log was cut off or made anew, and Kafka answers with its first record. The record is read because an end
     offset proves nothing: a broker that has just become the leader may report an earlier one for a while.
     """
-    with Scanner(settings) as scanner:
-        firsts = {partition: next(scanner.read({partition: offset - 1}), None) for partition, offset in offsets.items()}
+    with LogScanner(settings) as scanner:
+        firsts = {
+            partition: next(scanner.stored({partition: offset - 1}), None) for partition, offset in offsets.items()
+        }
     return {
         partition: offsets[partition]
         for partition, first in firsts.items()

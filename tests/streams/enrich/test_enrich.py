@@ -23,12 +23,15 @@ from fhirline.streams.enrich.survey import NotEnriched, RetryPolicy, enriched_re
 from fhirline.streams.http.retry_after import seconds_until
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.group_reader import Assignment
+from fhirline.streams.kafka.headers import COPY_OF, KEY_ID
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.topics.declared import canonical_topic, dead_letter_topic, enriched_topic, raw_topic
+from fhirline.topics.partition import partition_for
+from tests.support.encryption import ENCRYPTION, sealed
 from tests.support.infermedica_server import ASSESSMENT, CLIENT_ID, CLIENT_SECRET, Fault, InfermedicaServer
 from tests.support.kafka.brokers import RunningBroker, also_on_apache, create_topics
 from tests.support.messages import header_of, text_headers
@@ -210,6 +213,23 @@ def test_nothing_of_an_erased_patient_is_fetched_or_written(
     assert [survey_of(item) for item in held_in(settings, ENRICHED)] == ["s-3"]
     assert api.asked(result_path("s-1", "summary")) == 0
     assert len(process.lines("erased patient passed over")) == 2
+
+
+def test_a_copy_of_a_thin_event_is_not_fetched_again(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path
+) -> None:
+    """`fhirline keys encrypt-existing` copies thin events whose surveys may no longer be there."""
+    settings = own_broker.settings(encryption=ENCRYPTION, vendors_file=vendors)
+    api.complete("s-1", "s-2")
+    keys, (thin, later) = sealed(settings, [survey("s-1"), survey("s-2")])
+    produce(settings, keys)
+    (first,) = produce(settings, [thin])
+    produce(settings, [replace(thin, headers=[*thin.headers, (COPY_OF, str(first.position).encode())]), later])
+    with enriching(own_broker, api, vendors, FHIRLINE_ENCRYPTION=ENCRYPTION) as process:
+        wait_until_committed(settings, 3, process)
+    assert sorted(survey_of(item) for item in held_in(settings, ENRICHED)) == ["s-1", "s-2"]
+    assert api.asked(result_path("s-1", "summary")) == 1
+    assert held_in(settings, LETTERS) == []
 
 
 def held_in(settings: Settings, topic: str) -> list[Message]:
@@ -732,3 +752,29 @@ def test_an_answer_that_is_too_deep_is_refused() -> None:
 
 def test_vendors_file_of_the_tests_is_valid(vendors: Path) -> None:
     assert load_vendors(vendors)["infermedica"].settings(TENANT).enrichment
+
+
+# Encryption
+
+
+def test_a_sealed_thin_event_becomes_a_sealed_enriched_one(
+    own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
+) -> None:
+    """Under a data key of the patient that only the answers name. A survey that fails becomes a sealed letter."""
+    settings = own_broker.settings(encryption=ENCRYPTION)
+    api.complete("s-1", patient="pat-4711")
+    produce(settings, [survey("s-1"), survey("s-2")])
+    with enriching(own_broker, api, vendors, FHIRLINE_ENCRYPTION=ENCRYPTION) as process:
+        made = reading(ENRICHED, LETTERS).count(2, process)
+        wait_until_committed(settings, 2, process)
+    for message in made:
+        assert header_of(message, KEY_ID)
+        shown = (message.key() or b"") + (message.value() or b"")
+        assert not any(text.encode() in shown for text in (*PERSONAL, "pat-4711", "s-1", "s-2"))
+    with Scanner(settings) as scanner:
+        places = dict.fromkeys(scanner.topic_partitions([ENRICHED, LETTERS]))
+        opened = {message.topic(): message for message in scanner.read(places)}
+    assert opened[ENRICHED].key() == f"{TENANT}|pat-4711".encode()
+    assert survey_of(opened[ENRICHED]) == "s-1"
+    assert opened[ENRICHED].partition() == partition_for(f"{TENANT}|pat-4711", settings.partitions)
+    assert survey_of(opened[LETTERS]) == "s-2"

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from fhirline.config.errors import KafkaAccessError
+from fhirline.streams.kafka.encryption.opener import Opener
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.operate.dead_letters.board import Board
@@ -134,7 +135,7 @@ def test_a_missing_privilege_is_named(deployment: Deployment) -> None:
         (lambda: Reader(settings, ("mediquo",), (GROUP,), LIMIT).__enter__().read(), GROUP),
         (lambda: Board(settings, ["altibbi"]).read(), letters),
         (lambda: [*Scanner(settings).read({TopicPartition(state_topic("azodha"), 0): None})], azodha),
-        (lambda: StateCache(settings, state_topic("mediquo")).restore([0]), state),
+        (lambda: StateCache(settings, state_topic("mediquo"), opener=Opener(settings)).restore([0]), state),
     ]
     topics = (raw_topic("altibbi"), ERASED, BUNDLE)
     before = deployment.written(*topics)

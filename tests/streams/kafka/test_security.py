@@ -15,9 +15,20 @@ from confluent_kafka import Consumer
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import librdkafka
-from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.kafka.encryption.opener import Opener, is_sealed
+from fhirline.streams.kafka.log_scanner import LogScanner
+from fhirline.streams.kafka.records import RecordPosition, TopicPartition, from_confluent
 from fhirline.streams.step2_consume.faust.offset_gaps import PositionsUnknown, committed_offsets
-from fhirline.topics.declared import BUNDLE, ERASED, canonical_topic, enriched_topic, raw_topic, state_topic
+from fhirline.topics.declared import (
+    BUNDLE,
+    ERASED,
+    KEYS,
+    canonical_topic,
+    declared,
+    enriched_topic,
+    raw_topic,
+    state_topic,
+)
 from fhirline.topics.privileges import PROCESSES, Grant, table
 from tests.support.cases import cases
 from tests.support.delivery import case_records, write
@@ -38,7 +49,8 @@ SAMPLES = ROOT / "streams" / "demo" / "samples"
 
 
 def awaited(settings: Settings, topic: str, count: int, by: Command) -> list[Any]:
-    """Read a topic's first records as the super user, once ``by`` has written them."""
+    """Read a topic's first records as the super user, opened, once ``by`` has written them."""
+    opener = Opener(settings)
     consumer = Consumer(
         librdkafka(settings, **{"group.id": f"test.{time.monotonic_ns()}", "auto.offset.reset": "earliest"})
     )
@@ -51,10 +63,20 @@ def awaited(settings: Settings, topic: str, count: int, by: Command) -> list[Any
             assert time.monotonic() < end, f"{topic}: {len(found)} records\n{by.output}"
             message = consumer.poll(0.2)
             if message is not None and message.error() is None:
-                found.append(orjson.loads(message.value() or b"null"))
+                opened = opener.open_message(message)
+                assert opened is not None, "destroyed keys"
+                found.append(orjson.loads(opened.value() or b"null"))
         return found
     finally:
         consumer.close()
+        opener.close()
+
+
+def in_clear(settings: Settings, topic: str) -> list[RecordPosition]:
+    """Return the positions of a topic's records that are not encrypted."""
+    with LogScanner(settings) as scanner:
+        records = map(from_confluent, scanner.stored(dict.fromkeys(scanner.topic_partitions([topic]))))
+        return [record.position for record in records if not is_sealed(record)]
 
 
 def written(settings: Settings, topic: str) -> int:
@@ -71,6 +93,8 @@ def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_p
     """Webhook → gateway → worker → resources → tables; file → ingest; survey → enrich; each with its own user."""
     file = tmp_path / "events.ndjson"
     file.write_bytes(orjson.dumps(orjson.loads((SAMPLES / "altibbi-recommendation.json").read_bytes())))
+    raw = [topic.name for topic in declared(cluster.settings) if topic.name.startswith("raw.")]
+    before = {position for topic in raw for position in in_clear(cluster.settings, topic)}  # of other tests
     with InfermedicaServer() as api:
         api.complete("s-1")
         enrichment = {
@@ -91,6 +115,8 @@ def test_every_process_works_with_exactly_its_privileges(cluster: Cluster, tmp_p
             survey = {"event_type": "survey_finished", "content": {"survey_id": "s-1"}}
             assert gateway.post("/webhooks/infermedica/clinic", survey).status == 202
             awaited(cluster.settings, enriched_topic("infermedica"), 1, enrich)
+            for topic in raw:
+                assert not set(in_clear(cluster.settings, topic)) - before, topic
             bundles = awaited(cluster.settings, BUNDLE, 3, worker)
             assert all(bundle["resourceType"] == "Bundle" for bundle in bundles)
             assert awaited(cluster.settings, canonical_topic("RiskAssessment"), 1, worker)  # of the enriched survey
@@ -130,6 +156,8 @@ def test_the_delivery_works_with_exactly_its_privileges(cluster: Cluster, ehr_se
         ("worker", Grant("Topic", BUNDLE, "Write")),
         ("enrich", Grant("Group", f"{GROUP}.enrich", "Read")),
         ("gateway", Grant("Topic", raw_topic("mediquo"), "Write")),
+        ("gateway", Grant("Topic", KEYS, "Write")),
+        ("worker", Grant("Topic", KEYS, "Read")),
         ("tables", Grant("Topic", canonical_topic("Patient"), "Read")),
         ("deliver", Grant("Topic", ERASED, "Read")),
     ],

@@ -16,6 +16,7 @@ from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka.encryption.opener import Opener
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step2_consume import batch
@@ -87,6 +88,7 @@ class Worker:
             RecordPublisher(self.settings),
             Fence(self.settings.session_timeout),
             self.erasures,
+            Opener(self.settings),
             WorkerMetrics(self.registry),
         )
         self.processor.state.assigned(range(self.settings.partitions))

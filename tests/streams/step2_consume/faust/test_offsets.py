@@ -17,7 +17,7 @@ from faust.types import TP
 
 from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka import reader
+from fhirline.streams.kafka import log_scanner
 from fhirline.streams.kafka.clients import librdkafka, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.reader import Scanner
@@ -359,7 +359,7 @@ def test_records_of_an_open_transaction_are_not_skipped(apache_kafka: RunningBro
 
 def test_an_end_before_known_records_is_not_believed(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker that has just become the leader reports such an end."""
-    monkeypatch.setattr(reader, "SILENCE_SECONDS", 2.0)
+    monkeypatch.setattr(log_scanner, "SILENCE_SECONDS", 2.0)
     beyond = {log.partition: log.records[9].offset + 5}
     with Scanner(log.settings) as scanner:
         assert len(list(scanner.read({log.partition: log.records[0].offset}, beyond))) == 10

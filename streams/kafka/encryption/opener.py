@@ -1,0 +1,153 @@
+"""The one opener: turns what was read from a topic into the record that was meant.
+
+* A record that is not sealed passes as it is.
+* A sealed record is opened: it has the plain key and value, no header ``key-id``, and ``data_key``, with which what is
+  made of it is sealed.
+* The record of a patient whose keys were destroyed has ``key_destroyed``: nobody can read it, and nothing is lost.
+* A record that cannot be opened although nothing is lost (its bytes, headers or key-id were changed) passes as it is,
+  with its header ``key-id``. The mapping makes the dead letter ``cannot-be-opened`` of it.
+* A key that is lost raises DataKeyMissing, and secrets that are not set raise EncryptionNotSet: nothing may be
+  committed, since the events can be read again once the key is restored.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from confluent_kafka import Message
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.encryption.data_key import CannotBeOpened
+from fhirline.streams.kafka.encryption.key_ring import DataKeyMissing, KeyRing
+from fhirline.streams.kafka.encryption.secrets import WrappingKeyMissing, encryption
+from fhirline.streams.kafka.headers import KEY_ID, MOVED_TO, RAW, header
+from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition, from_confluent
+
+_INDEX = re.compile(rb"([0-9a-f]{64})(/[0-9a-f]{32})?")
+_NUMBER = re.compile(r"[0-9a-f]{32}")
+_LETTERS = "dead-letter."
+SEALED_TOPICS = ("raw.", _LETTERS, "normalizer.state.")
+"""Beginnings of the names of topics that have sealed records."""
+
+
+class EncryptionNotSet(ConfigurationError):
+    """A record is sealed, and this process has no encryption secrets."""
+
+
+class Opener:
+    """Opens records. Keys are read from Kafka when the first sealed record comes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.secrets = encryption(settings)
+        self._partitions = settings.partitions
+        self.ring = KeyRing(settings, self.secrets) if self.secrets else None
+
+    def close(self) -> None:
+        if self.ring is not None:
+            self.ring.close()
+
+    def keep(self, partitions: Iterable[int]) -> None:
+        """Drop the keys of all other partitions of the raw topics."""
+        if self.ring is not None:
+            self.ring.keep(partitions)
+
+    def needs_keys(self, records: Iterable[ConsumerRecord]) -> bool:
+        """Tell whether `read_on` is needed before these records can be opened."""
+        return bool(self._unsure(records))
+
+    def read_on(self, records: Iterable[ConsumerRecord], since: float = float("inf")) -> None:
+        """Read the keys that these records need and that are not known. Blocks. Raises KafkaAccessError.
+
+        ``since``: what was read after it (``time.monotonic``) is taken as known of erased patients.
+        """
+        if self.ring is not None and (partitions := self._unsure(records, since)):
+            self.ring.read_on(partitions)
+
+    def open(self, record: ConsumerRecord) -> ConsumerRecord:
+        """Open a record whose keys have been read.
+
+        Raises DataKeyMissing, WrappingKeyMissing and EncryptionNotSet, with the record's position.
+        """
+        if not is_sealed(record):
+            return record
+        if self.ring is None:
+            raise not_set(record.position)
+        needed = self._needed(record)
+        if needed is None or record.value is None:
+            return record
+        try:
+            key = self.ring.find(*needed)
+        except (DataKeyMissing, WrappingKeyMissing) as missing:
+            raise type(missing)(f"{record.position} cannot be opened: {missing}") from None
+        if key is None:
+            return replace(record, key_destroyed=True)
+        try:
+            plain_key, value = key.open(record.topic, record.key or b"", record.value, record.headers)
+        except CannotBeOpened:
+            return record
+        headers = [item for item in record.headers if item[0] != KEY_ID]
+        return replace(record, key=plain_key, value=value, headers=headers, data_key=key)
+
+    def open_now(self, record: ConsumerRecord, since: float = float("inf")) -> ConsumerRecord:
+        """Read on where needed, and open a record. Blocks. Raises as `open` and `read_on` do."""
+        self.read_on([record], since)
+        return self.open(record)
+
+    def open_message(self, message: Message, since: float = float("inf")) -> Message | None:
+        """Open a message as `open_now` does a record.
+
+        None where its keys were destroyed, and for the tombstone of a state entry that has moved to another key.
+        """
+        if not (message.topic() or "").startswith(SEALED_TOPICS):
+            return message
+        record = from_confluent(message)
+        if not is_sealed(record):
+            moved = record.value is None and header(record.headers, MOVED_TO) is not None
+            return None if moved else message
+        opened = self.open_now(record, since)
+        if opened.key_destroyed:
+            return None
+        if opened is record:
+            return message
+        return Message(
+            topic=opened.topic,
+            partition=opened.partition,
+            offset=opened.offset,
+            key=opened.key,
+            value=opened.value,
+            headers=[*opened.headers],
+            timestamp=message.timestamp(),
+        )
+
+    def _unsure(self, records: Iterable[ConsumerRecord], since: float = float("inf")) -> set[int]:
+        """Return the partitions of ``normalizer.keys`` that must be read on."""
+        if self.ring is None:
+            return set()
+        found = [needed for record in records if is_sealed(record) and (needed := self._needed(record))]
+        return {partition for partition, index, number in found if not self.ring.sure(partition, index, number, since)}
+
+    def _needed(self, record: ConsumerRecord) -> tuple[int, str, str] | None:
+        """Return partition, index and number of the key that a record needs; None where these are no key of ours."""
+        assert self.secrets is not None
+        number, index = header(record.headers, KEY_ID) or "", _INDEX.fullmatch(record.key or b"")
+        partition: int | None = record.partition
+        if record.topic.startswith(_LETTERS):
+            raw = RecordPosition.parse(header(record.headers, RAW))
+            partition = raw.partition if raw and raw.partition < self._partitions else None
+        if index is None or partition is None or not _NUMBER.fullmatch(number):
+            return None
+        shown = index[1].decode()
+        return (partition, shown, number) if self.secrets.numbered(shown, number) else None
+
+
+def not_set(position: RecordPosition) -> EncryptionNotSet:
+    """Return the error of a process without secrets that meets a sealed record."""
+    return EncryptionNotSet(
+        f"FHIRLINE_ENCRYPTION: not set, and {position} is encrypted: set it, or FHIRLINE_ENCRYPTION_FILE"
+    )
+
+
+def is_sealed(record: ConsumerRecord) -> bool:
+    """Tell whether a record has the header ``key-id``."""
+    return any(name == KEY_ID for name, _ in record.headers)

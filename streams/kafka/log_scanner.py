@@ -1,0 +1,174 @@
+"""Reading topics as they are stored, outside any consumer group: partitions up to their end, or one record.
+
+A partition ends where the broker reports its end (``enable.partition.eof``). An end offset asked for beforehand may be
+too low (`kafka.embedded_quirks`). Sealed records stay sealed: `kafka.reader` opens them.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Self
+
+import confluent_kafka
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+
+from fhirline.config.errors import ConfigurationError, KafkaDenied, KafkaRequestFailed
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.acl_check import DENIED, denial
+from fhirline.streams.kafka.clients import librdkafka, new_client
+from fhirline.streams.kafka.records import TopicPartition, partition_of
+
+BATCH = 5_000
+POLL_SECONDS = 1.0
+SILENCE_SECONDS = 30.0
+"""Silence of the broker after which reading fails."""
+
+Progress = Callable[[str, int], None]
+"""Called during a scan with a topic, and the number of its records read since the last call."""
+
+
+class LogScanner:
+    """A consumer without a group. Raises KafkaAccessError, and ConfigurationError where a topic is missing::
+
+    with LogScanner(settings) as scanner:
+        for message in scanner.read({TopicPartition("raw.mediquo", 3): None}):
+            ...
+    """
+
+    def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._group = f"{settings.group}.scan"  # librdkafka requires one; nothing is committed
+        self._consumer = new_client(
+            Consumer,
+            librdkafka(
+                settings,
+                **{
+                    "group.id": self._group,
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "enable.partition.eof": True,
+                    "auto.offset.reset": "earliest",
+                    "isolation.level": "read_uncommitted",  # as the worker reads
+                    "fetch.wait.max.ms": 10,
+                    "log_level": 0,  # errors are raised
+                },
+            ),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def partitions(self, topic: str) -> range:
+        """Return the partition numbers of a topic; empty where it does not exist."""
+        try:
+            found = self._consumer.list_topics(topic, timeout=SILENCE_SECONDS).topics[topic]
+        except KafkaException as error:
+            raise self._unanswered(error.args[0].str()) from None
+        if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise self._denied(found.error, topic)  # else the topic would look missing, and nothing be found
+        return range(len(found.partitions))
+
+    def topic_partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
+        """Return the partitions of several topics. A topic that does not exist has none."""
+        return [TopicPartition(topic, number) for topic in topics for number in self.partitions(topic)]
+
+    def first(self, topic: str, partition: int) -> int:
+        """Return the first offset of a partition that retention has left."""
+        try:
+            first, _ = self._consumer.get_watermark_offsets(
+                confluent_kafka.TopicPartition(topic, partition), timeout=SILENCE_SECONDS
+            )
+        except KafkaException as error:
+            raise self._unanswered(error.args[0].str()) from None
+        return first
+
+    def end(self, topic: str, partition: int) -> int:
+        """Return the end offset of a partition, exact on the embedded broker too, which reports it too low."""
+        place = TopicPartition(topic, partition)
+        end = self.reported_end(place)
+        for message in self.stored({place: end}):
+            end = (message.offset() or 0) + 1
+        return end
+
+    def reported_end(self, place: TopicPartition) -> int:
+        """Return the end offset of a partition as the broker reports it."""
+        try:
+            _, end = self._consumer.get_watermark_offsets(
+                confluent_kafka.TopicPartition(*place), timeout=SILENCE_SECONDS
+            )
+        except KafkaException as error:
+            raise self._unanswered(error.args[0].str()) from None
+        return end
+
+    def stored(
+        self,
+        starts: Mapping[TopicPartition, int | None],
+        ends: Mapping[TopicPartition, int] | None = None,
+        whole: bool = False,
+    ) -> Iterator[Message]:
+        """Read every record of some partitions as it is stored, from an offset (None: the beginning) to the end.
+
+        ``ends``: offsets at which to stop before the partition's end. ``whole``: the log is known to reach that far. A
+        leader that reports an earlier end does not know the log yet, and is asked again.
+
+        Yields messages, not converted: most callers choose by key or header, and a scan may read millions.
+        """
+        if not starts:
+            return
+        ends = ends or {}
+        self._consumer.assign(
+            [
+                confluent_kafka.TopicPartition(*partition, OFFSET_BEGINNING if offset is None else offset)
+                for partition, offset in starts.items()
+            ]
+        )
+        unread = set(starts)
+        silent_since = time.monotonic()
+        while unread:
+            counted: dict[str, int] = {}
+            for message in self._available():
+                silent_since = time.monotonic()
+                partition = partition_of(message)
+                error = message.error()
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        if not whole or (message.offset() or 0) >= ends.get(partition, 0):
+                            unread.discard(partition)
+                    elif error.code() in _MISSING:
+                        raise ConfigurationError(f"topic {partition.topic} is missing: run `fhirline topics apply`")
+                    elif error.code() in DENIED:
+                        raise self._denied(error, partition.topic)
+                    elif not error.retriable():
+                        raise self._unanswered(f"{partition}: {error.name()}")
+                elif partition in unread:
+                    counted[partition.topic] = counted.get(partition.topic, 0) + 1
+                    if (message.offset() or 0) < ends.get(partition, _NEVER):
+                        yield message
+                    else:
+                        unread.discard(partition)
+            if self._progress is not None:
+                for topic, count in counted.items():
+                    self._progress(topic, count)
+            if time.monotonic() - silent_since > SILENCE_SECONDS:
+                raise self._unanswered(f"silent for {SILENCE_SECONDS:g} s")
+        self._consumer.unassign()  # else librdkafka goes on fetching, a hundred times a second, until the next read
+
+    def _available(self) -> list[Message]:
+        first = self._consumer.poll(POLL_SECONDS)
+        return [first, *self._consumer.consume(BATCH, 0)] if first is not None else []
+
+    def _denied(self, error: KafkaError, topic: str) -> KafkaDenied:
+        return KafkaDenied(f"FHIRLINE_BOOTSTRAP: {denial(self._settings, error, topic, self._group)}")
+
+    def _unanswered(self, reason: str) -> KafkaRequestFailed:
+        return KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {self._settings.bootstrap} does not answer ({reason})")
+
+
+_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+_NEVER = 1 << 62

@@ -1,0 +1,127 @@
+"""What a sealed record shows, and what it is bound to."""
+
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.encryption.data_key import CannotBeOpened, DataKey
+from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, WrappingKeyMissing, encryption
+from fhirline.streams.kafka.headers import headers
+from fhirline.streams.kafka.records import ProducerRecord
+from tests.support.encryption import ENCRYPTION, INDEX, NEW, OLD, ROTATED
+
+SECRETS = EncryptionSecrets(bytes.fromhex(INDEX), {"2026-05": bytes.fromhex(OLD)})
+KEY = DataKey.new(SECRETS, SECRETS.index("mediquo|acme|4711"))
+RAW = ProducerRecord(
+    "raw.mediquo",
+    b"acme|4711",
+    b'{"name":"Ana"}',
+    3,
+    headers(tenant="acme", event_key="ab" * 32, received_at="2024-06-01T12:00:00Z"),
+    17,
+    data_key=KEY,
+)
+
+
+def settings_of(text: str) -> Settings:
+    return Settings(encryption=text, _env_file=None)
+
+
+def test_a_sealed_record_shows_neither_patient_nor_content() -> None:
+    sealed = KEY.seal(RAW)
+    shown = (sealed.key or b"") + (sealed.value or b"")
+    for planted in (b"4711", b"acme", b"Ana", b"name"):
+        assert planted not in shown
+    assert sealed.key == KEY.index.encode()
+    assert sealed.headers == [*RAW.headers, ("key-id", KEY.number.encode())]
+    assert (sealed.topic, sealed.partition, sealed.timestamp_ms) == (RAW.topic, RAW.partition, RAW.timestamp_ms)
+    assert KEY.seal(RAW).value != sealed.value, "equal events must not be seen to be equal"
+    assert "key=" not in repr(KEY)
+    assert INDEX not in repr(SECRETS)
+
+
+@pytest.mark.parametrize("value", [b'{"name":"Ana"}', b"", None])
+def test_what_was_sealed_is_opened(value: bytes | None) -> None:
+    sealed = KEY.seal(replace(RAW, value=value))
+    assert sealed.value is not None
+    assert KEY.open(sealed.topic, sealed.key, sealed.value, sealed.headers) == (RAW.key, value)
+
+
+def test_nothing_of_a_sealed_record_can_be_exchanged() -> None:
+    sealed = KEY.seal(RAW)
+    other = DataKey.new(SECRETS, SECRETS.index("mediquo|acme|4712"))
+    value = sealed.value or b""
+    changed = [
+        ("dead-letter.mediquo", sealed.key, value, sealed.headers),
+        (sealed.topic, other.index.encode(), value, sealed.headers),
+        (sealed.topic, sealed.key, value, headers(tenant="other", event_key="ab" * 32)),
+        (sealed.topic, sealed.key, value, [*sealed.headers, ("attempt", b"2")]),
+        (sealed.topic, sealed.key, value, sealed.headers[1:]),
+        (sealed.topic, sealed.key, other.seal(RAW).value or b"", sealed.headers),
+        *((sealed.topic, sealed.key, value[:length], sealed.headers) for length in (0, 1, 12, 13, 20, len(value) - 1)),
+        *((sealed.topic, sealed.key, _flipped(value, at), sealed.headers) for at in range(len(value))),
+    ]
+    for topic, key, sent, named in changed:
+        with pytest.raises(CannotBeOpened):
+            KEY.open(topic, key, sent, named)
+    traced = [*sealed.headers, ("traceparent", b"00-0-0-00")]
+    assert KEY.open(sealed.topic, sealed.key, value, traced) == (RAW.key, RAW.value), "tracing adds its header later"
+
+
+def _flipped(value: bytes, at: int) -> bytes:
+    return value[:at] + bytes([value[at] ^ 1]) + value[at + 1 :]
+
+
+def test_a_state_entry_keeps_one_key_and_its_tombstone_has_it_too() -> None:
+    plain = orjson.dumps(["acme|4711", "Patient/1", "field name Ana"])
+    entry = ProducerRecord("normalizer.state.mediquo", plain, b'{"v":"Ana"}', 3, data_key=KEY)
+    first, second = KEY.seal(entry), DataKey.new(SECRETS, KEY.index).seal(entry)
+    assert first.key == second.key, "compaction keeps the last record of a key, whatever it is sealed with"
+    assert first.key.startswith(KEY.index.encode() + b"/")
+    tombstone = KEY.seal(replace(entry, value=None))
+    assert (tombstone.key, tombstone.value, tombstone.headers) == (first.key, None, [])
+    assert b"Ana" not in first.key + (first.value or b"")
+    assert KEY.open(first.topic, first.key, first.value or b"", first.headers) == (plain, entry.value)
+
+
+def test_a_number_is_bound_to_its_patient() -> None:
+    """So a key-id that somebody else writes is told from that of a lost key."""
+    assert SECRETS.numbered(KEY.index, KEY.number)
+    assert not SECRETS.numbered(SECRETS.index("mediquo|acme|4712"), KEY.number)
+    assert not SECRETS.numbered(KEY.index, "0" * 32)
+
+
+def test_a_data_key_is_unwrapped_with_the_key_it_was_wrapped_with() -> None:
+    old, rotated = encryption(settings_of(ENCRYPTION)), encryption(settings_of(ROTATED))
+    assert old is not None
+    assert rotated is not None
+    wrapped = old.wrap(KEY.name, KEY.key)
+    assert rotated.unwrap(KEY.name, wrapped) == KEY.key
+    assert KEY.key not in wrapped
+    newly = rotated.wrap(KEY.name, KEY.key)
+    with pytest.raises(WrappingKeyMissing, match="2026-11 is missing"):
+        old.unwrap(KEY.name, newly)
+    with pytest.raises(WrappingKeyMissing, match="2026-05 is another"):
+        EncryptionSecrets(bytes.fromhex(INDEX), {"2026-05": bytes.fromhex(NEW)}).unwrap(KEY.name, wrapped)
+    with pytest.raises(WrappingKeyMissing, match="2026-05 is another"):
+        old.unwrap("another name", wrapped)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("nonsense", "entry 1 is not of the form"),
+        (f"index:{INDEX}", "no key-encryption key"),
+        (f"2026-05:{OLD}", "no index"),
+        (f"index:{INDEX} 2026-05:{OLD} 2026-05:{NEW}", "2026-05 is there twice"),
+        (f"index:{INDEX} 2026-05:{INDEX}", "the same value"),
+        (f"index:{INDEX} 2026-05:{OLD[:-2]}", "entry 2 is not of the form"),
+    ],
+)
+def test_unusable_secrets_are_named_without_their_values(text: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem) as told:
+        encryption(settings_of(text))
+    assert not any(value in str(told.value) for value in (INDEX, OLD, NEW))

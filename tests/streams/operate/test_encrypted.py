@@ -1,0 +1,94 @@
+"""No topic but those that consumers read has a patient's text or number in clear (docs/encryption.md)."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from fhirline.mappers.registry import VENDORS
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.headers import REDRIVE, header
+from fhirline.streams.kafka.log_scanner import LogScanner
+from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
+from fhirline.topics.declared import BUNDLE, CONTRIBUTIONS, OUTCOME, declared
+from tests.streams.step2_consume.test_worker import running, wait_until_as
+from tests.support import cli
+from tests.support.encryption import ENCRYPTION, sealed
+from tests.support.kafka.brokers import create_topics, settings_for
+from tests.support.workload import Store, events, produce, undisturbed
+
+READ_BY_CONSUMERS = ("fhir.r4.",)
+"""Topics whose records are in clear on purpose."""
+
+NO_PATIENT = b'["","Practitioner/'
+"""Beginning of the key of a Practitioner's state entry."""
+
+SHORTEST = 9
+"""Characters of a text that is looked for: shorter ones may lie in ciphertext by chance."""
+
+
+def texts(value: Any, key: str = "") -> Iterator[str]:
+    """Yield every text and number of a body that may be a patient's. Names of event types are no patient's."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from texts(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item, key)
+    elif isinstance(value, str | int) and "event" not in key.lower() and len(str(value)) >= SHORTEST:
+        yield str(value)
+
+
+@pytest.mark.long
+def test_every_other_topic_is_read_byte_by_byte(tmp_path: Path) -> None:
+    """After events, dead letters, a redrive and a replay, all with encryption on."""
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        settings = settings_for(broker.bootstrap, session_timeout=6, encryption=ENCRYPTION)
+        keys, raws = sealed(settings, events(150, seed=21))
+        planted = {text.encode() for raw in raws for text in texts(orjson.loads(raw.value or b""))}
+        planted |= {raw.key for raw in raws}
+        assert len(planted) > 300
+        produce(settings, keys)
+        written = produce(settings, raws)
+        store = Store(settings)
+        environment = {"FHIRLINE_ENCRYPTION": ENCRYPTION, "FHIRLINE_REPLAY_DIR": str(tmp_path / "replays")}
+        with running(settings, **environment) as worker:
+            wait_until_as(undisturbed(settings, written), store, worker)
+            command = {**os.environ, "FHIRLINE_BOOTSTRAP": settings.bootstrap, **environment}
+            redriven = cli.run("dead-letters", "redrive", "--yes", cwd=tmp_path, env=command)
+            assert redriven.returncode == 1, redriven.stderr  # they fail again
+            replayed = cli.run("replay", "--publish", "--all", cwd=tmp_path, env=command)
+            assert "written" in replayed.stdout, replayed.stderr
+        store.close()
+        topics = [
+            topic.name
+            for topic in declared(settings)
+            if topic.name not in (BUNDLE, OUTCOME) and not topic.name.startswith(READ_BY_CONSUMERS)
+        ]
+        assert set(map("raw.{}".format, VENDORS)) < set(topics)
+        with LogScanner(settings) as scanner:
+            stored = [*map(from_confluent, scanner.stored(dict.fromkeys(scanner.topic_partitions(topics))))]
+    counted = {topic: sum(record.topic == topic for record in stored) for topic in topics}
+    for some in ("raw.mediquo", "dead-letter.mediquo", "normalizer.state.altibbi", "normalizer.keys"):
+        assert counted[some], f"{some} is empty"
+    assert any(header(record.headers, REDRIVE) for record in stored if record.topic.startswith("raw."))
+    patients = {raw.key for raw in raws}
+    for record in stored:
+        shown = shown_by(record)
+        professional = record.topic == CONTRIBUTIONS or (record.key or b"").startswith(NO_PATIENT)
+        found = [text for text in (patients if professional else planted) if text in shown]
+        assert not found, f"{record.position} shows {len(found)} of them"
+
+
+def shown_by(record: ConsumerRecord) -> bytes:
+    return b"\n".join([record.key or b"", record.value or b"", *(value for _, value in record.headers)])
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("FHIRLINE_")]:
+        monkeypatch.delenv(name)
