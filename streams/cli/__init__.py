@@ -24,6 +24,7 @@ COMMANDS = (
     "replay",
     "ingest",
     "forget",
+    "keys",
     "infermedica",
     "terminology",
     "export",

@@ -142,13 +142,21 @@ def forget(request: ForgetRequest) -> None:
 def _lift(request: ForgetRequest, erasure: "Erasure", found: "Found", blocked: bool) -> None:
     if not blocked:
         raise CommandFailed("forget", "this patient is not erased; there is no block to lift", NOT_ERASED)
+    if until := erasure.in_use_until():
+        raise ConfigurationError(
+            f"--lift: a gateway may use a destroyed data key until {until.isoformat(timespec='seconds')}, and events "
+            "that it encrypts until then would be lost: lift the block after that"
+        )
     if request.dry_run:
         print("The block would be lifted. Nothing was done.")
         return
     confirm("Map this patient's events again, from now on?", request.yes)
     _audit("erasure lifted", request, erasure)
     erasure.lift(found)
-    print("Lifted: events that arrive from now on are mapped. Only a replay maps the events since the erasure.")
+    print(
+        "Lifted: events that arrive from now on are mapped. Only a replay maps the events since the erasure, but for "
+        "those that are encrypted."
+    )
 
 
 def _erase(request: ForgetRequest, settings: "Settings", erasure: "Erasure", found: "Found", blocked: bool) -> None:
@@ -156,6 +164,8 @@ def _erase(request: ForgetRequest, settings: "Settings", erasure: "Erasure", fou
     from fhirline.streams.operate.erasure.workers import without_the_key
 
     _print_found(found, blocked)
+    if (keys := erasure.count_keys(found)) is not None:
+        print(f"data keys         {keys} to be destroyed")
     for line in without_the_key(settings):
         warn("forget", line)
     if found.nothing and not (request.unknown or blocked):

@@ -24,6 +24,7 @@ from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.mappers.registry import raw_key
 from fhirline.mappers.routing import id_at
 from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.encryption.secrets import INDEX_DIGITS, encryption
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import (
@@ -59,13 +60,21 @@ MESSAGES = (BUNDLE, OUTCOME)
 class Finder:
     """Searches once for one patient."""
 
-    def __init__(self, settings: Settings, scanner: Scanner, normalize: Normalizer, patient: Compartment) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        scanner: Scanner,
+        normalize: Normalizer,
+        patient: Compartment,
+        raw_keys: Iterable[tuple[str, int]] = (),
+    ) -> None:
+        """``raw_keys``: what an earlier search found as ``Found.raw_keys``, when the events could be read."""
         self._settings = settings
         self._scanner = scanner
         self._normalize = normalize
         self._patient = patient
         self._raw_read: set[TopicPartition] = set()
-        self.found = Found({patient.raw_key: patient})
+        self.found = Found({patient.raw_key: patient}, raw_keys={*raw_keys})
         for kind in ("patient", "user"):
             id = normalize.naming.id(patient.vendor, patient.tenant, "Patient", kind, patient.key)
             self.found.patients.add(_quoted(f"Patient/{id}"))
@@ -103,19 +112,34 @@ class Finder:
             raws: dict[str, ConsumerRecord] = {}
             for partition in partitions:
                 self.found.remains.pop(partition, None)
-            for message in self._scanner.read(dict.fromkeys(partitions)):
-                record = from_confluent(message)
+            unreadable, indexes = set[str](), self._indexes()
+            for message, opened in self._scanner.both(dict.fromkeys(partitions)):
+                record = from_confluent(opened or message)
+                if opened is None:
+                    if record.key in indexes:
+                        unreadable.add(str(record.position))  # Bundles and outcomes name it
+                    continue
                 envelope = self._own(record)
                 if envelope is not None:
                     raws[str(record.position)] = record
+                    self.found.raw_keys.add(((record.key or b"").decode("utf-8", "replace"), record.partition))
                     self.found.remains.setdefault(record.topic_partition, Remains()).add(message)
                     for alias in aliases_of(envelope):
                         self.found.compartments.setdefault(alias.raw_key, alias)
             self._raw_read.update(partitions)
             if self.found.compartments == known:
-                self.found.origins |= raws.keys()
+                self.found.origins |= raws.keys() | unreadable
+                copied = (header(raw.headers, headers.COPY_OF) for raw in raws.values())
+                self.found.origins.update(filter(None, copied))  # of records that were removed after their copies
                 return raws
             partitions = {*partitions, *self._raw_partitions()}
+
+    def _indexes(self) -> set[bytes]:
+        """Return the keys that the patient's encrypted events have as they are stored."""
+        if (secrets := encryption(self._settings)) is None:
+            return set()
+        keys = (*self.found.compartments, *(key for key, _ in self.found.raw_keys))
+        return {secrets.index(f"{self._patient.vendor}|{key}").encode() for key in keys}
 
     def _own(self, record: ConsumerRecord) -> Envelope | None:
         """Return the event if it is the patient's: by the key of a record of ours, else by its content.
@@ -206,9 +230,11 @@ class Finder:
         if vendor in ENRICHED:
             topics[enriched_topic(vendor)] = state_topic(vendor, enriched=True)
         wanted = {TopicPartition(topics[topic], number) for topic, number in self._raw_read if topic in topics}
-        for message in self._scanner.read(dict.fromkeys(wanted)):
+        indexes = self._indexes()
+        for message in self._scanner.stored(dict.fromkeys(wanted)):
             partition, key = partition_of(message), message.key() or b""
-            if orjson.loads(key)[0] not in self.found.compartments:
+            plain = key.startswith(b"[")
+            if (orjson.loads(key)[0] not in self.found.compartments) if plain else (key[:INDEX_DIGITS] not in indexes):
                 continue
             if message.value() is None:
                 self.found.state.discard((partition, key))

@@ -16,6 +16,7 @@ finished erasure finds nothing, and writes nothing but the unchanged block.
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
@@ -23,10 +24,13 @@ from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.streams.kafka.clients import kafka_python
+from fhirline.streams.kafka.encryption.key_ring import KeyRing
+from fhirline.streams.kafka.encryption.secrets import encryption
 from fhirline.streams.kafka.reader import Progress, Scanner
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.erasure.find import Finder
 from fhirline.streams.operate.erasure.found import Found
+from fhirline.streams.operate.erasure.keys import ErasedKeys, Place
 from fhirline.streams.operate.erasure.records import ErasureRecords
 from fhirline.streams.operate.erasure.report import Report, remaining, retention_of
 from fhirline.streams.operate.erasure.server import at_server
@@ -36,6 +40,7 @@ from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed, se
 from fhirline.streams.step5_publish.publish import Delivered, RecordPublisher
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import ERASED, declared
+from fhirline.topics.partition import partition_for
 
 SEARCHES = 6
 """Searches at most. More would mean that something ignores the block and writes the patient's records."""
@@ -60,11 +65,15 @@ class Erasure:
     def __init__(self, settings: Settings, patient: Compartment, progress: Progress | None = None) -> None:
         self.patient = patient
         self._settings = settings
+        self._progress = progress
         self._hashing = required(settings)
         self._erasures = ErasureListFeed(settings)
         self._scanner = Scanner(settings, progress)
         self._normalize: Normalizer = build_normalizer(settings)
         self._publisher = RecordPublisher(settings)
+        self._secrets = encryption(settings)
+        self._ring = KeyRing(settings, self._secrets) if self._secrets else None
+        self._keys = ErasedKeys(settings, self._ring, self._publish) if self._ring else None
 
     @property
     def digest(self) -> str:
@@ -74,15 +83,18 @@ class Erasure:
     def close(self) -> None:
         self._erasures.close()
         self._scanner.close()
+        if self._ring:
+            self._ring.close()
 
     def blocked(self) -> Block | None:
         """Read the patient's block."""
         self._erasures.refresh()
         return self._erasures.erasure_list.block(self.patient)
 
-    def find(self) -> Found:
-        """Find everything of the patient."""
-        return Finder(self._settings, self._scanner, self._normalize, self.patient).find()
+    def find(self, earlier: Found | None = None) -> Found:
+        """Find everything of the patient. ``earlier``: what was found while the events could be read."""
+        raw_keys = earlier.raw_keys if earlier else ()
+        return Finder(self._settings, self._scanner, self._normalize, self.patient, raw_keys).find()
 
     def erase(self, found: Found, settle: float | None = None, show: Callable[[str], None] = lambda _: None) -> Report:
         """Block the patient, delete what was found, and search again until nothing is found.
@@ -105,13 +117,62 @@ class Erasure:
             if not report.left or report.looks >= SEARCHES:
                 break
             records = self._block(found, report)
-        report.remaining = remaining(found, self._retention())
         keys = {*found.keys, *report.keys}
+        if self._keys and not report.left:
+            show("destroying the data keys")
+            self._destroy_keys(self._keys, found, report)
+            found = self.find(found)  # what can still be read
+        report.remaining = remaining(found, self._retention())
         report.server, report.server_asked = at_server(self._settings, keys), bool(keys)
         return report
 
+    def _destroy_keys(self, keys: ErasedKeys, found: Found, report: Report) -> None:
+        """Destroy the data keys of every key that the patient's events have. Only after everything else is done.
+
+        What is found of a patient is found by reading the events, which nobody can afterwards.
+        """
+        at = now().text
+        keys.read()
+        places = self._places(found)
+        keys.mark(places, self._own_place(), at)
+        report.data_keys = keys.destroy(at, places)
+        report.data_keys_wrapped_by = sorted(keys.wrapped_by(places))
+        self._scanner.close()
+        self._scanner = Scanner(self._settings, self._progress)  # the other one still has the keys
+
+    def _places(self, found: Found) -> list[Place]:
+        """Return where the data keys of the patient's events are."""
+        assert self._secrets is not None
+        count = self._settings.partitions
+        raw_keys = {(key, partition_for(key, count)) for key in found.compartments} | found.raw_keys
+        return [(number, self._secrets.index(f"{self.patient.vendor}|{key}")) for key, number in sorted(raw_keys)]
+
+    def _own_place(self) -> Place:
+        return self._places(Found({self.patient.raw_key: self.patient}))[0]
+
+    def count_keys(self, found: Found) -> int | None:
+        """Count the patient's data keys that are not destroyed yet; None without encryption."""
+        if self._keys is None:
+            return None
+        self._keys.read()
+        return self._keys.count(self._places(found))
+
+    def in_use_until(self) -> datetime | None:
+        """Return when no gateway may use a destroyed data key of the patient any more; None where none does."""
+        if self._keys is None:
+            return None
+        self._keys.read()
+        return self._keys.in_use_until([self._own_place()])
+
     def lift(self, found: Found) -> int:
-        """Delete the blocks, so that later events are mapped again. Return how many blocks there were."""
+        """Delete the blocks, so that later events are mapped again. Return how many blocks there were.
+
+        Data keys that are made from now on are used again before the block is gone: otherwise an event in between would
+        be passed over.
+        """
+        if self._keys:
+            self._keys.read()
+            self._keys.let_in(self._places(found))
         self._erasures.refresh()
         blocked = [
             compartment for compartment in found.compartments.values() if self._erasures.erasure_list.block(compartment)

@@ -36,7 +36,7 @@ class Found:
     survey's id. ``live``: canonical records with a value → the way it was found. ``state``: state entries. ``keys``:
     every canonical key that was ever the patient's. ``mapped``: the keys that the present mapping makes. ``patients``:
     ``"Patient/<id>"`` and the identifiers, as references write them. ``origins``: positions of the patient's raw
-    records.
+    records. ``raw_keys``: their keys, each with its partition.
     """
 
     compartments: dict[str, Compartment]
@@ -47,6 +47,7 @@ class Found:
     mapped: frozenset[str] = frozenset()
     patients: set[bytes] = field(default_factory=set)
     origins: set[str] = field(default_factory=set)
+    raw_keys: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def raw_records(self) -> int:

@@ -61,6 +61,10 @@ class Report:
     bundles: int = 0
     looks: int = 0
     left: int = 0
+    data_keys: int | None = None
+    """Data keys that were destroyed; None without encryption."""
+    data_keys_wrapped_by: list[str] = field(default_factory=list)
+    """Ids of the key-encryption keys that they were wrapped by."""
     remaining: tuple[Remaining, ...] = ()
     keys: list[str] = field(default_factory=list)
     server: Counter[str] = field(default_factory=Counter)
@@ -123,6 +127,14 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
     yield f"DELETE Bundles    {report.bundles}, and a Provenance of the erasure that does not name the patient"
     yield f"searched again    {counted(report.looks, 'time')}; found at last: {report.left}"
     yield from server.lines(report.server, report.server_asked)
+    if report.data_keys is not None:
+        yield f"data keys         {report.data_keys} destroyed: encrypted events can be read no more"
+    if report.data_keys_wrapped_by:
+        keks = ", ".join(report.data_keys_wrapped_by)
+        yield (
+            f"                  their wrapped values leave normalizer.keys within {compaction_days} days, as replaced "
+            f"values do, and are of no use once {keks} is destroyed: fhirline keys rotate, rewrap, destroy-old"
+        )
     yield f"replaced values   compaction deletes them within {compaction_days} days"
     if not report.remaining:
         yield "what remains      nothing"

@@ -1,0 +1,97 @@
+"""``fhirline keys destroy-old``."""
+
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.streams.cli.errors import CommandFailed
+from fhirline.streams.cli.keys.session import SecretsFile, secrets_path
+from fhirline.streams.cli.options import As, DryRun, Reason, Yes
+from fhirline.streams.cli.output import confirm
+from fhirline.streams.observe.terminal import counted
+
+UNUSED_HOURS = 24.0
+
+
+def destroy_old(
+    file: SecretsFile = None,
+    kek: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Remove only this one; may be given twice. Default: see above."),
+    ] = None,
+    unused_for: Annotated[
+        float, typer.Option(min=0, metavar="HOURS", help="Refuse where one has wrapped a data key within these hours.")
+    ] = UNUSED_HOURS,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    reason: Reason = None,
+    name: As = None,
+) -> None:
+    """Remove old key-encryption keys from the file of secrets, once no living data key needs them.
+
+    Those are old that have wrapped a data key, but for the first of the file. One that has wrapped none may have been
+    added and not activated yet; name it with --kek to remove it.
+
+    That completes earlier erasures: the destroyed data keys that may still lie in Kafka's logs, mirrors or backups can
+    be unwrapped no more. Remove the key-encryption keys from every copy of the file, backups included. `keys rotate`
+    and `keys rewrap` come first.
+
+    Exit codes:
+
+    * 0: removed, or there was none.
+    * 1: living data keys are wrapped by one, one was used within --unused-for, or the answer was no.
+    * 2: a wrong argument or setting, a missing privilege, or the cluster does not answer.
+
+    Example:
+
+    ```console
+    $ fhirline keys destroy-old --dry-run
+    ```
+    """
+    from fhirline.config.exit_codes import INCOMPLETE
+    from fhirline.config.settings import load_settings
+    from fhirline.streams.cli.connection import require_topics
+    from fhirline.streams.observe.audit import audit
+    from fhirline.streams.operate.keys import secrets_file
+    from fhirline.streams.operate.keys.data_keys import DataKeys, hours_since
+
+    settings = load_settings()
+    path = secrets_path(file, settings)
+    secrets = secrets_file.read(path)
+    require_topics(settings)
+    if wrong := set(kek or ()) - secrets.keks.keys() | {secrets.current}.intersection(kek or ()):
+        raise ConfigurationError(f"--kek {min(wrong)}: not in {path}, or the first, which wraps new data keys")
+    with closing(DataKeys(settings, secrets)) as keys:
+        found = keys.count()
+        wrapped = keys.last_wrapped()
+    others = secrets.keks.keys() - {secrets.current}
+    old = set(kek) if kek else others & wrapped.keys()
+    if not kek and (new := others - old):
+        print(f"left: {', '.join(sorted(new))}, which has wrapped no data key, and may be new. Remove it with --kek.")
+    if not old:
+        print(f"{path} has no old key-encryption key. Nothing was done.")
+        return
+    last = max((wrapped[id] for id in old & wrapped.keys()), default=None)
+    if needed := sum(found.living[id] for id in old):
+        raise CommandFailed(
+            "keys destroy-old",
+            f"{counted(needed, 'living data key')} would be lost: run `fhirline keys rewrap` first",
+            INCOMPLETE,
+        )
+    if last is not None and hours_since(last) < unused_for:
+        raise CommandFailed(
+            "keys destroy-old",
+            f"a data key was wrapped by one of {', '.join(sorted(old))} at {last.text}, within {unused_for:g} hours: a "
+            "gateway may still have the older file. Restart them all, and wait, or set --unused-for",
+            INCOMPLETE,
+        )
+    listed = ", ".join(sorted(old))
+    if dry_run:
+        print(f"would be removed: {listed}. Nothing was done.")
+        return
+    confirm(f"Remove {listed} from {path}? What only they unwrap cannot be read again.", yes)
+    audit("key-encryption keys destroyed", by="keys", name=name, kek=listed, reason=reason)
+    secrets_file.remove(path, old)
+    print(f"removed: {listed}. Remove them from every copy of the file, and restart what has read it.")

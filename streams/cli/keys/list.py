@@ -1,0 +1,58 @@
+"""``fhirline keys list``."""
+
+from contextlib import closing
+
+from fhirline.streams.cli.keys.session import required_secrets
+from fhirline.streams.cli.options import AsJson
+from fhirline.streams.cli.output import print_json, print_table
+from fhirline.streams.observe.terminal import counted
+
+
+def list_(as_json: AsJson = False) -> None:
+    """List the key-encryption keys, and how many data keys each wraps.
+
+    A key-encryption key wraps new data keys (`wraps`), only unwraps older ones (`unwraps`), or is missing here although
+    data keys are wrapped by it (`missing`): then their events cannot be read.
+
+    Exit codes:
+
+    * 0: listed.
+    * 1: a key-encryption key is missing.
+    * 2: a wrong setting, a missing privilege, or the cluster does not answer.
+
+    Example:
+
+    ```console
+    $ fhirline keys list
+    ```
+    """
+    import typer
+
+    from fhirline.config.exit_codes import PROBLEM_FOUND
+    from fhirline.config.settings import load_settings
+    from fhirline.streams.cli.connection import require_topics
+    from fhirline.streams.operate.keys.data_keys import DataKeys
+
+    settings = load_settings()
+    secrets = required_secrets(settings)
+    require_topics(settings)
+    with closing(DataKeys(settings, secrets)) as keys:
+        found = keys.count()
+    used = {*found.living, *found.unusable}
+    rows = [
+        (id, _use(id, secrets.current, secrets.keks), found.living[id], found.unusable[id])
+        for id in (*secrets.keks, *sorted(used - secrets.keks.keys()))
+    ]
+    if as_json:
+        names = ("kek", "use", "living", "destroyed")
+        listed = [dict(zip(names, row, strict=True)) for row in rows]
+        print_json({"keks": listed, "destroyed": found.destroyed, "erased": found.erased})
+    else:
+        print_table(("key-encryption key", "use", "living data keys", "destroyed, not removed"), rows)
+        print(f"{counted(found.destroyed, 'data key')} destroyed, {counted(found.erased, 'index', 'indexes')} erased")
+    if set(found.living) - secrets.keks.keys():
+        raise typer.Exit(PROBLEM_FOUND)
+
+
+def _use(id: str, current: str, held: dict[str, bytes]) -> str:
+    return "wraps" if id == current else "unwraps" if id in held else "missing"
