@@ -1,0 +1,42 @@
+"""Removal of the records that were copied: everything before an offset of a partition (DeleteRecords)."""
+
+from collections.abc import Mapping
+
+import confluent_kafka
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
+from fhirline.config.settings import Settings
+from fhirline.streams.kafka.clients import librdkafka, new_client
+from fhirline.streams.kafka.embedded_quirks import is_embedded
+from fhirline.streams.kafka.records import TopicPartition
+
+TIMEOUT = 60.0
+
+
+def require_deletion(settings: Settings) -> None:
+    """Raise ConfigurationError where the broker cannot delete records."""
+    client = new_client(AdminClient, librdkafka(settings, **{"log_level": 0}))
+    try:
+        cluster = client.list_topics(timeout=TIMEOUT).cluster_id
+    except KafkaException as error:
+        raise KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap}: {error.args[0].str()}") from None
+    if is_embedded(cluster):
+        raise ConfigurationError("--keep: needed, since the embedded broker cannot delete records")
+
+
+def delete_before(settings: Settings, offsets: Mapping[TopicPartition, int]) -> None:
+    """Remove what lies before an offset of each partition. Raises KafkaRequestFailed."""
+    if not offsets:
+        return
+    client = new_client(AdminClient, librdkafka(settings, **{"log_level": 0}))
+    asked = [confluent_kafka.TopicPartition(*place, offset) for place, offset in offsets.items()]
+    refused = []
+    for place, future in client.delete_records(asked, request_timeout=TIMEOUT, operation_timeout=TIMEOUT).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            refused.append(f"{place.topic}/{place.partition}: {error.args[0].name()}")
+    if refused:
+        raise KafkaRequestFailed(f"records could not be deleted: {', '.join(refused[:5])}; run this again")

@@ -1,0 +1,64 @@
+"""Positions that changed: of a record that was copied, and of its copy."""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from fhirline.streams.kafka.headers import COPY_OF, FIRST_RAW, RAW, Headers, header
+from fhirline.streams.kafka.log_scanner import LogScanner
+from fhirline.streams.kafka.records import RecordPosition, TopicPartition
+from fhirline.streams.operate.keys.existing.survey import read
+
+_NAMING = (RAW, FIRST_RAW)
+
+
+@dataclass(slots=True)
+class Moved:
+    """The positions that other records name, and those of their first copies."""
+
+    copies: dict[RecordPosition, RecordPosition] = field(default_factory=dict)
+    """Position → position of its first copy."""
+    origins: dict[RecordPosition, RecordPosition] = field(default_factory=dict)
+    """Position of a copy → what it was copied from."""
+
+    @classmethod
+    def find(cls, scanner: LogScanner, topics: Iterable[str], wanted: Collection[RecordPosition]) -> "Moved":
+        """Find the copies of the wanted positions."""
+        found = cls()
+        sought = {position.topic_partition for position in wanted}
+        starts: dict[TopicPartition, int | None] = {
+            place: None for place in scanner.topic_partitions(topics) if place in sought
+        }
+        for record in read(scanner, starts):
+            source = RecordPosition.parse(header(record.headers, COPY_OF))
+            if source is None or source.topic_partition != record.topic_partition or source >= record.position:
+                continue
+            if source in wanted:
+                found.copies.setdefault(source, record.position)
+                found.origins[record.position] = source
+        return found
+
+    def update(self, other: "Moved") -> None:
+        self.copies |= other.copies
+        self.origins |= other.origins
+
+    def forward(self, headers: Headers) -> Headers:
+        """Let headers name copies instead of what was copied."""
+        return _renamed(headers, lambda position: self.copies.get(position, position))
+
+    def back(self, headers: Headers) -> Headers:
+        """Let headers name what copies were made of, so that a record and its copy have equal headers."""
+        return _renamed(headers, self._origin)
+
+    def _origin(self, position: RecordPosition) -> RecordPosition:
+        """Return the record that a copy was made of first. A copy may have been copied by a later run."""
+        while (origin := self.origins.get(position)) is not None:
+            position = origin  # always at a smaller offset of the same partition
+        return position
+
+
+def _renamed(headers: Headers, renamed: Callable[[RecordPosition], RecordPosition]) -> Headers:
+    def value(name: str, sent: bytes) -> bytes:
+        position = RecordPosition.parse(sent.decode("utf-8", "replace")) if name in _NAMING else None
+        return sent if position is None else str(renamed(position)).encode()
+
+    return [(name, value(name, sent)) for name, sent in headers]

@@ -1,0 +1,108 @@
+"""Counts and digests of records and their copies.
+
+A partition's digest is the sum, modulo 2**256, of the SHA-256 digests of its records. It does not depend on their
+order, and each record's digest includes its position: for a copy, the position that it names.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from fhirline.config.errors import KafkaAccessError
+from fhirline.streams.kafka.encryption.opener import is_sealed
+from fhirline.streams.kafka.log_scanner import LogScanner
+from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
+from fhirline.streams.operate.keys.existing.copying import Copier, Meant
+from fhirline.streams.operate.keys.existing.survey import OffsetSet, Partitions, read
+
+BATCH = 2_000
+MODULUS = 1 << 256
+_LENGTH = struct.Struct(">q")
+
+
+class CopiesDiffer(KafkaAccessError):
+    """Copies are missing, or differ from their records. Nothing was removed."""
+
+
+@dataclass(slots=True)
+class Sum:
+    """A number of records and their digest."""
+
+    records: int = 0
+    digest: int = 0
+
+    def add(self, offset: int, item: Meant, headers: Iterable[tuple[str, bytes]]) -> None:
+        self.records += 1
+        self.digest = (self.digest + int.from_bytes(_digest(offset, item.record, headers))) % MODULUS
+
+    @property
+    def shown(self) -> str:
+        return self.digest.to_bytes(32).hex()
+
+
+@dataclass(slots=True)
+class Verified:
+    """What was found of one partition."""
+
+    records: Sum = field(default_factory=Sum)
+    copies: Sum = field(default_factory=Sum)
+    left_out: int = 0
+    """Records of erased patients, which need no copy."""
+    settled: OffsetSet = field(default_factory=OffsetSet)
+    """Offsets that have a copy, or need none."""
+
+    def first_copy(self, offset: int) -> bool:
+        """Tell whether a copy of this offset is to be counted. A killed run may have written one twice."""
+        if offset in self.settled:
+            return False
+        self.settled.add(offset)
+        return True
+
+
+def verify(scanner: LogScanner, copier: Copier, partitions: Partitions) -> dict[TopicPartition, Verified]:
+    """Compare all records that are to be removed with their copies. Raises CopiesDiffer."""
+    chosen = {place: item for place, item in partitions.items() if item.cut > item.first}
+    found = {place: Verified() for place in chosen}
+    firsts: dict[TopicPartition, int | None] = {place: item.first for place, item in chosen.items()}
+    for batch in batches(read(scanner, firsts)):
+        for stored, item in zip(batch, copier.meant(batch), strict=True):
+            partition, sums = chosen[stored.topic_partition], found[stored.topic_partition]
+            if stored.offset < partition.cut:
+                if item is None:
+                    sums.left_out += sums.first_copy(stored.offset)
+                else:
+                    sums.records.add(stored.offset, item, copier.moved.back(item.headers))
+            source = partition.take_copy(stored)
+            if source is None or item is None or not partition.first <= source.offset < partition.cut:
+                continue
+            if not is_sealed(stored) and copier.sealable(stored):
+                continue  # plain, and so no copy of ours
+            if sums.first_copy(source.offset):
+                sums.copies.add(source.offset, item, copier.moved.back(item.headers))
+    wrong = [
+        f"{place}: {sums.records.records} records, {sums.copies.records} copies"
+        + (", and their digests differ" if sums.records.records == sums.copies.records else "")
+        for place, sums in sorted(found.items())
+        if sums.records != sums.copies
+    ]
+    for place, sums in found.items():
+        partitions[place].copied = sums.settled  # what is missing is copied when this is tried again
+    if wrong:
+        raise CopiesDiffer(f"{'; '.join(wrong[:5])}: nothing was removed; run this again")
+    return found
+
+
+def batches(records: Iterator[ConsumerRecord], size: int = BATCH) -> Iterator[list[ConsumerRecord]]:
+    while batch := list(islice(records, size)):
+        yield batch
+
+
+def _digest(offset: int, record: ConsumerRecord, headers: Iterable[tuple[str, bytes]]) -> bytes:
+    found = hashlib.sha256(_LENGTH.pack(offset))
+    parts = [record.key or b"", record.value, *(part for name, sent in headers for part in (name.encode(), sent))]
+    for part in parts:
+        found.update(_LENGTH.pack(-1 if part is None else len(part)))
+        found.update(part or b"")
+    return found.digest()
