@@ -76,6 +76,9 @@ def _instructions(stack: Stack) -> str:
             f"  curl -H 'content-type: application/json' -H \"{headers['altibbi']}\" \\",
             f"       --data @streams/demo/samples/altibbi-status.json {stack.url}/webhooks/altibbi{tenant}",
             f"  FHIRLINE_BOOTSTRAP={stack.settings.bootstrap} .venv/bin/fhirline topics list",
+            "\nEvents are encrypted with keys that go with this stack. To read them:",
+            f"  FHIRLINE_BOOTSTRAP={stack.settings.bootstrap} \\",
+            f"       FHIRLINE_ENCRYPTION_FILE={stack.settings.encryption_file} .venv/bin/fhirline dead-letters list",
         ]
     )
 

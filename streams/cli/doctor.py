@@ -29,7 +29,10 @@ def register(app: typer.Typer) -> None:
 def doctor(
     online: Annotated[
         bool,
-        typer.Option("--online", help="Also ask Infermedica for a token, and the FHIR server what it can do."),
+        typer.Option(
+            "--online",
+            help="Also ask Infermedica for a token, the FHIR server what it can do, and read every data key.",
+        ),
     ] = False,
     as_json: AsJson = False,
     timeout: Timeout = TIMEOUT,

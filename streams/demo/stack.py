@@ -17,12 +17,14 @@ from typing import Any, Self
 import orjson
 
 from fhirline.config.errors import FhirlineError
+from fhirline.config.private_files import open_private
 from fhirline.config.settings import PREFIX, Settings, load_settings
 from fhirline.config.vendors import DEFAULT_TENANT, load_vendors
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.borrowed_cluster import BASE, BorrowedCluster
 from fhirline.streams.demo.embedded_broker import BrokerDied, EmbeddedBroker
 from fhirline.streams.kafka import embedded_quirks
+from fhirline.streams.kafka.encryption.secrets import INDEX
 from fhirline.streams.observe.interrupt import ENDING, held_back, ignored
 
 START_SECONDS = 120.0
@@ -182,6 +184,7 @@ class Stack:
     def _start(self) -> None:
         folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="fhirline-")))
         own = self._embedded_broker() if self.embedded else self._borrowed_cluster(folder)
+        own["encryption_file"] = self._encryption(folder)
         self.settings = load_settings(**own)
         self._environment = {**os.environ, f"{PREFIX}LOG_FORMAT": "json", **self._credentials()}
         self._environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in own.items()}
@@ -218,6 +221,13 @@ class Stack:
         vendors_file = folder / "vendors.yaml"
         cluster.write_vendors(vendors_file)
         return {"group": cluster.group, "base": BASE, "server_base": BASE, "vendors_file": vendors_file}
+
+    def _encryption(self, folder: Path) -> Path:
+        """Write encryption secrets of this run, and return their file. Those of a deployment are never used."""
+        path = folder / "encryption"
+        with open_private(path) as file:
+            file.write(f"{INDEX}:{secrets.token_hex(32)} demo:{secrets.token_hex(32)}\n".encode())
+        return path
 
     def run(self, *arguments: str, **settings: str) -> None:
         """Run a command of fhirline to its end. ``settings``: its own, beside those of the run, by field name.

@@ -27,8 +27,11 @@ from fhirline.config.vendors import load_vendors
 from fhirline.streams.cli import COMMANDS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
+from fhirline.streams.kafka.encryption.secrets import encryption
+from tests.support.encryption import ENCRYPTION
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
 from tests.support.kafka.apache import free_ports
+from tests.support.kafka.brokers import settings_for
 from tests.support.paths import ROOT
 from tests.support.receiving import environment
 from tests.support.waiting import LIMIT
@@ -136,6 +139,7 @@ def test_nothing_starts_with_a_secret_that_somebody_else_knows() -> None:
     assert given == dict.fromkeys(asked, "")
     secret = {name for service in SERVICES.values() for name in service.get("environment", ()) if is_secret(name)}
     assert secret >= {"FHIRLINE_MEDIQUO_SECRET", "SPRING_SECURITY_USER_PASSWORD", "FHIRLINE_ERASURE_KEY"}
+    assert "FHIRLINE_ENCRYPTION" in secret
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
             if is_secret(name):
@@ -146,6 +150,20 @@ def test_the_erasure_key_is_only_where_it_is_needed() -> None:
     """Gateway and topics map nothing and erase nobody."""
     having = {name for name, service in SERVICES.items() if "FHIRLINE_ERASURE_KEY" in service.get("environment", ())}
     assert having == {"worker", "enrich", "deliver", "tools"}
+
+
+def test_the_encryption_secrets_are_only_where_they_are_needed() -> None:
+    """Topics, tables and deliveries read nothing that is encrypted."""
+    having = {name for name, service in SERVICES.items() if "FHIRLINE_ENCRYPTION" in service.get("environment", ())}
+    assert having == {"gateway", "worker", "enrich", "tools"}
+
+
+def test_the_example_shows_how_encryption_secrets_are_made() -> None:
+    [made] = re.findall(r"^#   python3 -c '(from secrets import token_hex.+)'$", EXAMPLE, re.MULTILINE)
+    written = subprocess.run([sys.executable, "-c", made], capture_output=True, text=True, timeout=LIMIT, check=True)
+    found = encryption(settings_for("127.0.0.1:9", encryption=written.stdout))
+    assert found is not None
+    assert [*found.keks] == ["first"]
 
 
 def test_the_tables_without_identities_share_no_secret() -> None:
@@ -163,7 +181,7 @@ def test_the_tables_without_identities_share_no_secret() -> None:
 
 
 def is_secret(name: str) -> bool:
-    return name.endswith(("_SECRET", "_TOKEN", "_PASSWORD", "_KEY"))
+    return name.endswith(("_SECRET", "_TOKEN", "_PASSWORD", "_KEY", "_ENCRYPTION"))
 
 
 def test_every_variable_is_one_that_something_reads() -> None:
@@ -384,6 +402,7 @@ def enriching(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             {
                 **asked,
                 "FHIRLINE_BASE": "https://fhir.clinic.example",
+                "FHIRLINE_ENCRYPTION": ENCRYPTION,
                 "FHIRLINE_VENDORS_FILE": str(tmp_path / "vendors.yaml"),
                 "FHIRLINE_INFERMEDICA_URL": api.url,
                 "FHIRLINE_INFERMEDICA_CLIENT_ID": CLIENT_ID,
@@ -442,7 +461,9 @@ def test_an_operators_commands_run_one_after_another(enriching: tuple[str, dict[
         return done.stdout + done.stderr
 
     ran(0, "topics", "apply")
-    assert "tenant acme" in ran(0, "doctor", "--online")
+    doctor = ran(0, "doctor", "--online")
+    assert "tenant acme" in doctor
+    assert "new data keys are wrapped by 2026-05" in doctor
     events = tmp_path / "events.ndjson"
     sample = TOP / "streams" / "demo" / "samples" / "mediquo-report.json"
     events.write_text(json.dumps(json.loads(sample.read_text("utf-8"))), "utf-8")  # on one line

@@ -25,6 +25,7 @@ SECRET_SETTINGS = (
     "ssl_key_password",
     "erasure_key",
     "research_key",
+    "encryption",
     "ssl_key",
 )
 """Settings whose ``_file`` only this user should be able to read."""

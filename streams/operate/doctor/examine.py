@@ -10,7 +10,16 @@ from fhirline.streams.kafka.acl_check import missing
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.connect import connect
 from fhirline.streams.kafka.embedded_quirks import is_embedded
-from fhirline.streams.operate.doctor import cluster, configuration, fhir_server, machine, mapping, warehouse, work
+from fhirline.streams.operate.doctor import (
+    cluster,
+    configuration,
+    encryption,
+    fhir_server,
+    machine,
+    mapping,
+    warehouse,
+    work,
+)
 from fhirline.streams.operate.doctor.finding import Finding, Level, ok, problem
 from fhirline.streams.operate.status.reading import Reader
 from fhirline.streams.operate.status.summary import sources_of, summarize
@@ -22,7 +31,7 @@ from fhirline.topics.privileges import grants
 
 def examine(settings: Settings, environment: Mapping[str, str], timeout: float, online: bool) -> Iterator[Finding]:
     """Run every check. ``timeout``: seconds for a cluster that does not answer. ``online``: also ask vendors' APIs and
-    the FHIR server.
+    the FHIR server, and read every data key.
     """
     yield from local(settings, environment)
     if online:
@@ -30,7 +39,7 @@ def examine(settings: Settings, environment: Mapping[str, str], timeout: float, 
 
         yield from reached(settings)
         yield from fhir_server.reached(settings)
-    yield from at_the_cluster(settings, timeout)
+    yield from at_the_cluster(settings, timeout, online)
 
 
 def local(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -45,13 +54,14 @@ def local(settings: Settings, environment: Mapping[str, str]) -> Iterator[Findin
         yield configuration.time_zones(vendors)
         yield from configuration.enrichment(settings, vendors)
     yield from configuration.secret_files(settings)
+    yield encryption.secrets(settings)
     yield from configuration.tables(settings)
     yield machine.gateway_port(settings)
     yield machine.metrics_port(settings)
     yield machine.replay_folder(settings)
 
 
-def at_the_cluster(settings: Settings, timeout: float) -> Iterator[Finding]:
+def at_the_cluster(settings: Settings, timeout: float, online: bool = False) -> Iterator[Finding]:
     """Run the checks of the cluster, from the connection to the groups. Without a cluster only the clock is left."""
     yield from cluster.bootstrap(settings)
     try:
@@ -69,6 +79,7 @@ def at_the_cluster(settings: Settings, timeout: float) -> Iterator[Finding]:
         checks += [
             _privileges(settings),
             _topics(settings, len(brokers), timeout, is_embedded(metadata.cluster_id)),
+            encryption.at_the_cluster(settings, online),
             _work(settings, timeout),
             mapping.coverage(settings),
             warehouse.database(settings),
