@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from benchmarks import core, machine, validation
 from benchmarks.broker import Kind
 from benchmarks.delivery import delivery
+from benchmarks.encryption import encryption
 from benchmarks.gateway import gateway
 from benchmarks.latency import latency
 from benchmarks.program import BenchmarkFailed
@@ -34,7 +35,17 @@ from tests.support.kafka.jars import Unavailable
 from tests.support.postgres import Unavailable as NoPostgres
 
 WORKERS = (1, 2, 4)
-NAMES = ("core", "validation", *(way.name for way in WAYS), "gateway", "latency", "workers", "delivery", "tables")
+NAMES = (
+    "core",
+    "validation",
+    *(way.name for way in WAYS),
+    "gateway",
+    "latency",
+    "workers",
+    "delivery",
+    "tables",
+    "encryption",
+)
 TAKEN = "taken by the host, share of a core"
 APART = Path(__file__).parents[1] / ".cache" / "benchmarks"
 
@@ -98,6 +109,7 @@ class Run:
         ]
         found.append(("delivery", partial(delivery, kind, options.events, options.partitions)))
         found.append(("tables", partial(tables, kind, options.events, options.partitions)))
+        found.append(("encryption", partial(encryption, kind, options.events, options.partitions)))
         return [item for item in found if not options.only or item[0].partition("-")[0] in options.only]
 
     def _core(self) -> Figures:

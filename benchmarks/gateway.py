@@ -28,8 +28,8 @@ WARM_UP = 2_000
 TIMEOUT = 300.0
 
 
-def gateway(kind: Kind, count: int, partitions: int) -> Figures:
-    """One run of ``count`` webhooks of the mix, after the warm-up."""
+def gateway(kind: Kind, count: int, partitions: int, encryption: str | None = None) -> Figures:
+    """One run of ``count`` webhooks of the mix, after the warm-up. ``encryption``: the secrets to seal them with."""
     held = {vendor: secrets.token_urlsafe(24) for vendor in load_vendors().names}
     credentials = {vendor: load_vendors()[vendor].defaults.credential for vendor in held}
     environment = {credential.secrets[0]: held[vendor] for vendor, credential in credentials.items() if credential}
@@ -40,7 +40,8 @@ def gateway(kind: Kind, count: int, partitions: int) -> Figures:
     with broker(kind, partitions) as kafka, tempfile.TemporaryDirectory(prefix="fhirline-bench-") as folder:
         port_file = Path(folder) / "port"
         command = (*fhirline("gateway"), "--port", "0", "--port-file", str(port_file))
-        with running("gateway", command, {**kafka.environment, **environment}) as process:
+        set_too = {"FHIRLINE_ENCRYPTION": encryption} if encryption else {}
+        with running("gateway", command, {**kafka.environment, **environment, **set_too}) as process:
             process.wait_until(lambda: port_file.exists() and port_file.read_text().strip() != "", "listening")
             warm_up = min(WARM_UP, count)
             requests = [_request(event.vendor, event.body, proofs[event.vendor]) for event in events(warm_up + count)]

@@ -1,10 +1,12 @@
 """How much a worker gets done: raw events lie ready, the worker starts, outputs are counted as they arrive."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle, islice
+
+from pydantic import SecretStr
 
 from benchmarks import machine
 from benchmarks.broker import Broker, Kind, Progress, broker, progress
@@ -13,6 +15,7 @@ from benchmarks.program import BenchmarkFailed, Program, fhirline, module, runni
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.topics.declared import raw_topic
+from tests.support.encryption import sealed
 
 Figures = dict[str, float]
 
@@ -45,13 +48,20 @@ def endless(count: int, most: int) -> Iterator[ProducerRecord]:
     return islice(cycle(mix(min(count, most))), count)
 
 
-def throughput(way: Way, kind: Kind, events: int, partitions: int) -> Figures:
-    """One run: a fresh broker, a fresh process on a core of its own."""
+def throughput(way: Way, kind: Kind, events: int, partitions: int, encryption: str | None = None) -> Figures:
+    """One run: a fresh broker, a fresh process on a core of its own. ``encryption``: events lie there sealed by it."""
     count = way.events(events)
     with broker(kind, partitions) as kafka, progress(kafka) as outputs:
-        stored = kafka.preload(endless(count, events))
+        raws: Iterable[ProducerRecord] = endless(count, events)
+        set_too = {}
+        if encryption:
+            set_too = {"FHIRLINE_ENCRYPTION": encryption}
+            made, raws = sealed(kafka.settings.model_copy(update={"encryption": SecretStr(encryption)}), raws)
+            kafka.preload(made)
+        stored = kafka.preload(raws)
         group = f"{GROUP}.{way.name}"
-        with running(way.name, way.command, {**kafka.environment, "FHIRLINE_GROUP": group}) as process:
+        environment = {**kafka.environment, "FHIRLINE_GROUP": group, **set_too}
+        with running(way.name, way.command, environment) as process:
             outputs.wait_for(1, [process])
             figures = _measured(kafka, outputs, count, [process])
         figures["lag after the end"] = kafka.lag(stored, group)

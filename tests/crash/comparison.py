@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import confluent_kafka
@@ -12,6 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.encryption.opener import Opener
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
 from fhirline.streams.step4_normalize.map_event import MappedEvent
 from fhirline.topics.declared import (
@@ -50,8 +51,8 @@ def _partitions(consumer: Consumer, topics: Iterable[str]) -> list[confluent_kaf
 
 
 def read_all(settings: Settings, topics: Iterable[str]) -> Iterator[Message]:
-    """Yield every record of the topics, each partition to its end."""
-    with _consumer(settings) as consumer:
+    """Yield every record of the topics, each partition to its end. Sealed ones are opened."""
+    with _consumer(settings) as consumer, closing(Opener(settings)) as opener:
         consumer.assign(partitions := _partitions(consumer, topics))
         left = len(partitions)
         while left:
@@ -59,7 +60,9 @@ def read_all(settings: Settings, topics: Iterable[str]) -> Iterator[Message]:
             assert first is not None, f"{left} partitions were not read to their end"
             for message in (first, *consumer.consume(5_000, 0)):
                 if (error := message.error()) is None:
-                    yield message
+                    opened = opener.open_message(message)
+                    assert opened is not None, "nobody is erased here"
+                    yield opened
                 elif error.code() == KafkaError._PARTITION_EOF:
                     left -= 1
                 else:

@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from pydantic import SecretStr
 
 from fhirline.config.settings import Settings
 from tests.crash.sizes import SIZES
+from tests.support.encryption import ENCRYPTION
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 
 SESSION = 6
@@ -31,6 +33,12 @@ def kafka() -> Iterator[Settings]:
     with apache() as cluster:
         create_topics(cluster.bootstrap)
         yield settings_for(cluster.bootstrap, session_timeout=SESSION)
+
+
+@pytest.fixture
+def encrypted(kafka: Settings) -> Settings:
+    """Return the same with encryption on: events are sealed, and what is kept of them."""
+    return kafka.model_copy(update={"encryption": SecretStr(ENCRYPTION)})
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Brokers die and come back: the gateway answers 503 rather than lose an event, and the workers resume."""
+"""Brokers die and come back: the gateway answers 503 rather than lose an event, and the workers resume.
+
+Events are encrypted: none may be there whose data key is not.
+"""
 
 import os
 import random
@@ -20,6 +23,7 @@ from tests.crash.conftest import SESSION
 from tests.crash.load import all_vendors
 from tests.crash.sizes import SIZES
 from tests.crash.workers import Workers
+from tests.support.encryption import ENCRYPTION
 from tests.support.kafka.apache import ApacheKafka
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.receiving import GatewayProcess, running_gateway
@@ -79,11 +83,10 @@ def test_brokers_die_and_come_back(show: Callable[..., None], tmp_path: Path) ->
     rng = random.Random(SIZES.seed)
     with apache(3) as cluster:
         create_topics(cluster.bootstrap, replication_factor=3, partitions=PARTITIONS)
-        settings = settings_for(cluster.bootstrap, session_timeout=SESSION, replication_factor=3, partitions=PARTITIONS)
-        with (
-            Workers(settings, 2) as workers,
-            running_gateway(cluster.bootstrap, tmp_path, FHIRLINE_GATEWAY_DELIVERY_TIMEOUT="4") as gateway,
-        ):
+        more = {"session_timeout": SESSION, "replication_factor": 3, "partitions": PARTITIONS}
+        settings = settings_for(cluster.bootstrap, encryption=ENCRYPTION, **more)
+        own = {"FHIRLINE_GATEWAY_DELIVERY_TIMEOUT": "4", "FHIRLINE_ENCRYPTION": ENCRYPTION}
+        with Workers(settings, 2) as workers, running_gateway(cluster.bootstrap, tmp_path, **own) as gateway:
             with sending(gateway, rate=min(80.0, SIZES.rate)) as senders:
                 senders.wait_for(202, 20)
                 for _ in range(SIZES.repeats):

@@ -1,4 +1,4 @@
-"""State is rebuilt from its topic after a restart, and from the raw topics after that topic is gone."""
+"""State is rebuilt from its topic after a restart, and from the raw topics after that is gone. All is encrypted."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import librdkafka
-from fhirline.topics.declared import declared
+from fhirline.topics.declared import KEYS, declared
 from tests.crash.comparison import compare, raw_topics, wait_drained
 from tests.crash.load import folded
 from tests.crash.sizes import SIZES
@@ -18,32 +18,32 @@ from tests.support.waiting import LIMIT
 from tests.support.workload import produce
 
 
-def test_state_is_rebuilt_from_its_topic_and_from_raw(kafka: Settings, show: Callable[..., None]) -> None:
+def test_state_is_rebuilt_from_its_topic_and_from_raw(encrypted: Settings, show: Callable[..., None]) -> None:
     half = SIZES.events // 2
-    produce(kafka, islice(folded(SIZES.seed), half))
-    with Workers(kafka, 1):
-        wait_drained(kafka)
-    produce(kafka, islice(folded(SIZES.seed + 1), half))
-    with Workers(kafka, 1) as workers:
-        wait_drained(kafka)
-    restarted = compare(kafka)
+    produce(encrypted, islice(folded(SIZES.seed), half))
+    with Workers(encrypted, 1):
+        wait_drained(encrypted)
+    produce(encrypted, islice(folded(SIZES.seed + 1), half))
+    with Workers(encrypted, 1) as workers:
+        wait_drained(encrypted)
+    restarted = compare(encrypted)
     show(f"restarted half-way: {workers.restored} records of state read", restarted)
     assert workers.restored > 0
     assert restarted.whole
 
-    forget_all_but_raw(kafka)
-    with Workers(kafka, 1) as workers:
-        wait_drained(kafka)
-    replayed = compare(kafka)
+    forget_all_but_raw(encrypted)
+    with Workers(encrypted, 1) as workers:
+        wait_drained(encrypted)
+    replayed = compare(encrypted)
     show("state and canonical topics deleted, raw read again from its beginning", replayed)
     assert replayed.whole
     assert (replayed.events, replayed.keys) == (restarted.events, restarted.keys)
 
 
 def forget_all_but_raw(settings: Settings) -> None:
-    """Delete the group's offsets and every topic but raw, and create the topics again."""
+    """Delete the group's offsets and every topic but raw and its keys, and create the topics again."""
     admin = AdminClient(librdkafka(settings))
-    doomed = {topic.name for topic in declared(settings)} - set(raw_topics(settings))
+    doomed = {topic.name for topic in declared(settings)} - {*raw_topics(settings), KEYS}
     futures = [
         *admin.delete_consumer_groups([settings.group]).values(),
         *admin.delete_topics(sorted(doomed), operation_timeout=60).values(),

@@ -22,6 +22,7 @@ from tests.crash.conftest import SESSION
 from tests.crash.sizes import SIZES
 from tests.crash.test_brokers import Senders, sending, wait_in_sync
 from tests.crash.workers import Worker, Workers
+from tests.support.encryption import ENCRYPTION
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
 from tests.support.kafka.apache import ApacheKafka
 from tests.support.kafka.brokers import apache, create_topics, settings_for
@@ -130,7 +131,7 @@ def test_kills_and_pauses_of_everything(show: Callable[..., None], tmp_path: Pat
     with apache(3) as cluster, InfermedicaServer() as api:
         create_topics(cluster.bootstrap, replication_factor=3, partitions=PARTITIONS)
         more = {"session_timeout": SESSION, "replication_factor": 3, "partitions": PARTITIONS}
-        settings = settings_for(cluster.bootstrap, vendors_file=vendors, **more)
+        settings = settings_for(cluster.bootstrap, vendors_file=vendors, encryption=ENCRYPTION, **more)
         own = {
             "FHIRLINE_VENDORS_FILE": str(vendors),
             "FHIRLINE_INFERMEDICA_URL": api.url,
@@ -139,7 +140,11 @@ def test_kills_and_pauses_of_everything(show: Callable[..., None], tmp_path: Pat
             "FHIRLINE_ENRICH_RETRY_FIRST": "0.05",
             "FHIRLINE_ENRICH_RETRY_LONGEST": "0.3",
         }
-        gateway_own = {"FHIRLINE_VENDORS_FILE": str(vendors), "FHIRLINE_GATEWAY_DELIVERY_TIMEOUT": "4"}
+        gateway_own = {
+            "FHIRLINE_VENDORS_FILE": str(vendors),
+            "FHIRLINE_GATEWAY_DELIVERY_TIMEOUT": "4",
+            "FHIRLINE_ENCRYPTION": ENCRYPTION,
+        }
         with (
             Workers(settings, 2, **own) as workers,
             Workers(settings, 0, **own) as enrichments,

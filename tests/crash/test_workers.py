@@ -17,16 +17,16 @@ IN_ORDER = 10.0
 """Seconds within which a worker leaves in order (faust.md §4.3)."""
 
 
-def test_one_of_three_killed_at_random_moments(kafka: Settings, show: Callable[..., None]) -> None:
-    """SIGKILL, repeated, under input of all vendors: every last value is that of one undisturbed run."""
+def test_one_of_three_killed_at_random_moments(encrypted: Settings, show: Callable[..., None]) -> None:
+    """SIGKILL, repeated, under encrypted input of all vendors: every last value is that of one undisturbed run."""
     rng = random.Random(SIZES.seed)
-    with Workers(kafka, 3, **SMALL_BATCHES) as workers:
-        with steady(kafka, all_vendors(SIZES.seed), SIZES.events, SIZES.rate):
+    with Workers(encrypted, 3, **SMALL_BATCHES) as workers:
+        with steady(encrypted, all_vendors(SIZES.seed), SIZES.events, SIZES.rate):
             for _ in range(SIZES.kills):
-                wait_for_progress(kafka, rng.randint(1, int(SIZES.rate * 3)))
+                wait_for_progress(encrypted, rng.randint(1, int(SIZES.rate * 3)))
                 rng.choice(workers.here).kill()
-        wait_drained(kafka)
-    comparison = compare(kafka)
+        wait_drained(encrypted)
+    comparison = compare(encrypted)
     show(f"{SIZES.kills} kills of one of three workers", comparison, workers)
     assert workers.exits[-signal.SIGKILL] >= SIZES.kills
     assert comparison.whole

@@ -107,6 +107,8 @@ class Workers:
     """
 
     def __init__(self, settings: Settings, count: int = 0, **more: str) -> None:
+        if settings.encryption:
+            more = {**more, "FHIRLINE_ENCRYPTION": settings.encryption.get_secret_value()}
         self.environment = environment(
             settings.bootstrap,
             FHIRLINE_GROUP=settings.group,
