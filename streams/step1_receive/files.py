@@ -143,7 +143,7 @@ class Ingest:
 
     def _make_key(self, index: str, partition: int, secrets: EncryptionSecrets) -> None:
         """Write a patient's data key, and the patient's lines when it is acknowledged."""
-        key, made_at = DataKey.new(secrets, index), time.monotonic()
+        key, made_at = DataKey.new(secrets, index, partition), time.monotonic()
 
         def report(error: KafkaError | None, message: Message) -> None:
             waiting = self._waiting.pop(index)

@@ -87,7 +87,7 @@ class AwaitedKeys:
         key = self._keys.known(index)
         if key is None:
             made_at = time.monotonic()
-            key = DataKey.new(secrets, index)
+            key = DataKey.new(secrets, index, partition)
             await self._send(key.record(partition))
             self._keys.durable(key, made_at)
         return to_be_sealed(record, partition, key)

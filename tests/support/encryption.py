@@ -34,7 +34,7 @@ class Sealer:
     def __call__(self, record: ProducerRecord) -> ProducerRecord:
         partition, index = partition_of(record, self._partitions), self._secrets.index(patient_of(record))
         if index not in self.keys:
-            self.keys[index] = DataKey.new(self._secrets, index)
+            self.keys[index] = DataKey.new(self._secrets, index, partition)
             self.made.append(self.keys[index].record(partition))
         return to_be_sealed(record, partition, self.keys[index])
 

@@ -45,9 +45,9 @@ class DataKey:
         return cls(secrets, index, number, key, AESGCM(key))
 
     @classmethod
-    def new(cls, secrets: EncryptionSecrets, index: str) -> "DataKey":
-        """Make a random key. It may be used once `record` is durable."""
-        return cls.of(secrets, index, secrets.new_number(index), AESGCM.generate_key(256))
+    def new(cls, secrets: EncryptionSecrets, index: str, partition: int) -> "DataKey":
+        """Make a random key for a partition of ``normalizer.keys``. It may be used once `record` is durable there."""
+        return cls.of(secrets, index, secrets.new_number(index, partition), AESGCM.generate_key(256))
 
     @property
     def name(self) -> str:

@@ -7,7 +7,8 @@
 * A record that cannot be opened although nothing is lost (its bytes, headers or key-id were changed) passes as it is,
   with its header ``key-id``. The mapping makes the dead letter ``cannot-be-opened`` of it.
 * A key that is lost raises DataKeyMissing, and secrets that are not set raise EncryptionNotSet: nothing may be
-  committed, since the events can be read again once the key is restored.
+  committed, since the events can be read again once the key is restored. Where ``normalizer.keys`` has no record, no
+  process has ever sealed anything: a record with the header is then another producer's, and cannot be opened.
 """
 
 import re
@@ -22,7 +23,9 @@ from fhirline.streams.kafka.encryption.data_key import CannotBeOpened
 from fhirline.streams.kafka.encryption.key_ring import DataKeyMissing, KeyRing
 from fhirline.streams.kafka.encryption.secrets import WrappingKeyMissing, encryption
 from fhirline.streams.kafka.headers import KEY_ID, MOVED_TO, RAW, header
+from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition, from_confluent
+from fhirline.topics.declared import KEYS
 
 _INDEX = re.compile(rb"([0-9a-f]{64})(/[0-9a-f]{32})?")
 _NUMBER = re.compile(r"[0-9a-f]{32}")
@@ -40,7 +43,10 @@ class Opener:
 
     def __init__(self, settings: Settings) -> None:
         self.secrets = encryption(settings)
+        self._settings = settings
         self._partitions = settings.partitions
+        self._keys_exist: bool | None = None
+        """Whether ``normalizer.keys`` has a record; None while that was not asked. Asked without secrets only."""
         self.ring = KeyRing(settings, self.secrets) if self.secrets else None
 
     def close(self) -> None:
@@ -54,6 +60,8 @@ class Opener:
 
     def needs_keys(self, records: Iterable[ConsumerRecord]) -> bool:
         """Tell whether `read_on` is needed before these records can be opened."""
+        if self.ring is None:
+            return any(map(is_sealed, records))
         return bool(self._unsure(records))
 
     def read_on(self, records: Iterable[ConsumerRecord], since: float = float("inf")) -> None:
@@ -61,7 +69,10 @@ class Opener:
 
         ``since``: what was read after it (``time.monotonic``) is taken as known of erased patients.
         """
-        if self.ring is not None and (partitions := self._unsure(records, since)):
+        if self.ring is None:
+            if not self._keys_exist and any(map(is_sealed, records)):
+                self._keys_exist = keys_exist(self._settings)
+        elif partitions := self._unsure(records, since):
             self.ring.read_on(partitions)
 
     def open(self, record: ConsumerRecord) -> ConsumerRecord:
@@ -72,6 +83,8 @@ class Opener:
         if not is_sealed(record):
             return record
         if self.ring is None:
+            if self._keys_exist is False:
+                return record
             raise not_set(record.position)
         needed = self._needed(record)
         if needed is None or record.value is None:
@@ -138,7 +151,13 @@ class Opener:
         if index is None or partition is None or not _NUMBER.fullmatch(number):
             return None
         shown = index[1].decode()
-        return (partition, shown, number) if self.secrets.numbered(shown, number) else None
+        return (partition, shown, number) if self.secrets.numbered(shown, partition, number) else None
+
+
+def keys_exist(settings: Settings) -> bool:
+    """Tell whether ``normalizer.keys`` has any record. Blocks. Raises KafkaAccessError."""
+    with LogScanner(settings) as scanner:
+        return any(True for _ in scanner.stored(dict.fromkeys(scanner.topic_partitions([KEYS]))))
 
 
 def not_set(position: RecordPosition) -> EncryptionNotSet:

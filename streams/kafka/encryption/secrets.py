@@ -66,17 +66,21 @@ class EncryptionSecrets:
         plain = b"state|" + orjson.dumps([subject, name])
         return hmac.digest(self.index_secret, plain, hashlib.sha256)[:16].hex()
 
-    def new_number(self, index: str) -> str:
-        """Make the number of a new data key: 8 random bytes and 8 of a keyed hash, as hex digits."""
-        number = os.urandom(8).hex()
-        return number + self._mark(index, number)
+    def new_number(self, index: str, partition: int) -> str:
+        """Make the number of a new data key: 8 random bytes and 8 of a keyed hash, as hex digits.
 
-    def numbered(self, index: str, number: str) -> bool:
-        """Tell whether `new_number` of this deployment made the number for this index.
-
-        So a number that somebody else wrote into a header is told from that of a key that is lost.
+        ``partition``: that of ``normalizer.keys`` in which the key's record is to lie.
         """
-        return hmac.compare_digest(number[16:].encode(), self._mark(index, number[:16]).encode())
+        number = os.urandom(8).hex()
+        return number + self._mark(index, partition, number)
+
+    def numbered(self, index: str, partition: int, number: str) -> bool:
+        """Tell whether `new_number` of this deployment made the number for this index and partition.
+
+        So the number of a key that is lost is told from one that somebody wrote into a header, and from that of a
+        record that was copied to another partition.
+        """
+        return hmac.compare_digest(number[16:].encode(), self._mark(index, partition, number[:16]).encode())
 
     def wrap(self, name: str, key: bytes) -> bytes:
         """Return the value of the record ``name`` in ``normalizer.keys``: the key, wrapped by the current KEK."""
@@ -92,17 +96,17 @@ class EncryptionSecrets:
                 f"FHIRLINE_ENCRYPTION: the key-encryption key {kek} is missing, which data keys in normalizer.keys are "
                 "wrapped by: restore it from its backup (docs/encryption.md)"
             )
-        wrapped = base64.b64decode(orjson.loads(value)["key"])
         try:
+            wrapped = base64.b64decode(orjson.loads(value)["key"])
             return _cipher(self.keks[kek]).decrypt(wrapped[:NONCE], wrapped[NONCE:], name.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError, KeyError, TypeError):
             raise WrappingKeyMissing(
                 f"FHIRLINE_ENCRYPTION: the key-encryption key {kek} is another than the one that data keys in "
                 "normalizer.keys are wrapped by: restore it from its backup (docs/encryption.md)"
             ) from None
 
-    def _mark(self, index: str, number: str) -> str:
-        return hmac.digest(self.index_secret, f"key|{index}|{number}".encode(), hashlib.sha256)[:8].hex()
+    def _mark(self, index: str, partition: int, number: str) -> str:
+        return hmac.digest(self.index_secret, f"key|{index}|{partition}|{number}".encode(), hashlib.sha256)[:8].hex()
 
 
 def wrapped_by(value: bytes) -> str:

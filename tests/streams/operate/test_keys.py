@@ -36,7 +36,7 @@ AT = b"2026-11-27T12:00:00Z"
 
 def made(secrets: EncryptionSecrets, count: int) -> list[ProducerRecord]:
     """Make data keys of as many patients."""
-    return [DataKey.new(secrets, secrets.index(f"mediquo|acme|{number}")).record(0) for number in range(count)]
+    return [DataKey.new(secrets, secrets.index(f"mediquo|acme|{number}"), 0).record(0) for number in range(count)]
 
 
 def with_secrets(broker: RunningBroker, text: str) -> Settings:

@@ -97,6 +97,7 @@ def test_a_changed_record_is_a_letter_and_a_destroyed_key_an_erased_patient(sett
         "key": replace(as_stored, key=two.data_key.index.encode()),
         "no number": replace(as_stored, headers=[*as_stored.headers[:-1], (KEY_ID, b"../../etc")]),
         "no value": replace(as_stored, value=None),
+        "partition": replace(as_stored, partition=((as_stored.partition or 0) + 1) % settings.partitions),
     }
     destroyed = f"{three.data_key.name}/{DESTROYED}".encode()
     gone = ProducerRecord(KEYS, destroyed, b"2026-11-27T00:00:00Z", three.partition)
@@ -122,6 +123,21 @@ def test_a_changed_record_is_a_letter_and_a_destroyed_key_an_erased_patient(sett
     assert len(letters) == len(hostile) + sum(str(raw.position) in codes for raw in sound)
     assert str(passed_over[0].position) not in codes
     assert all(letter.value is None for letter in letters if header(letter.headers, ERROR_CODE) == "cannot-be-opened")
+
+
+def test_without_encryption_the_header_of_another_producer_stops_nothing(settings: Settings) -> None:
+    """No process has ever sealed a record there, so nothing can be lost."""
+    plain = settings.model_copy(update={"encryption": None})
+    sound = next(event for event in events(60, seed=9) if event.topic == raw_topic("altibbi"))
+    odd = replace(sound, headers=[*sound.headers, (KEY_ID, b"0" * 32)])
+    written = produce(plain, [odd, sound])
+    store = Store(plain)
+    with running(plain) as worker:
+        wait_until_as(undisturbed(plain, written[1:]), store, worker)
+    store.close()
+    [letter] = stored(plain, dead_letter_topic("altibbi"))
+    assert header(letter.headers, ERROR_CODE) == "cannot-be-opened"
+    assert header(letter.headers, RAW) == str(written[0].position)
 
 
 @pytest.mark.long

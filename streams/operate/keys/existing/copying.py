@@ -95,7 +95,7 @@ class Copier:
                 index = self.secrets.index(owner(record, number, self.settings.partitions)[1])
                 key = known.get(index) or self.ring.living(number, index)
                 if key is None:
-                    key = DataKey.new(self.secrets, index)
+                    key = DataKey.new(self.secrets, index, number)
                     new[index] = key.record(number)
                 known[index] = key
             own = [*(self.moved.forward(sent) if item.opened else sent), (COPY_OF, str(record.position).encode())]

@@ -167,7 +167,7 @@ class StateOfPartition:
                 index = self._index(key)
                 data_key = known.get(index) or self.copier.ring.living(number, index)
                 if data_key is None:
-                    data_key = DataKey.new(self.copier.secrets, index)
+                    data_key = DataKey.new(self.copier.secrets, index, number)
                     new.append(data_key.record(number))
                 known[index] = data_key
             found.append(ProducerRecord(self.place.topic, key, entry.value, number, data_key=data_key))

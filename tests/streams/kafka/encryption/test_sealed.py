@@ -14,7 +14,7 @@ from fhirline.streams.kafka.records import ProducerRecord
 from tests.support.encryption import ENCRYPTION, INDEX, NEW, OLD, ROTATED
 
 SECRETS = EncryptionSecrets(bytes.fromhex(INDEX), {"2026-05": bytes.fromhex(OLD)})
-KEY = DataKey.new(SECRETS, SECRETS.index("mediquo|acme|4711"))
+KEY = DataKey.new(SECRETS, SECRETS.index("mediquo|acme|4711"), 3)
 RAW = ProducerRecord(
     "raw.mediquo",
     b"acme|4711",
@@ -52,7 +52,7 @@ def test_what_was_sealed_is_opened(value: bytes | None) -> None:
 
 def test_nothing_of_a_sealed_record_can_be_exchanged() -> None:
     sealed = KEY.seal(RAW)
-    other = DataKey.new(SECRETS, SECRETS.index("mediquo|acme|4712"))
+    other = DataKey.new(SECRETS, SECRETS.index("mediquo|acme|4712"), 3)
     value = sealed.value or b""
     changed = [
         ("dead-letter.mediquo", sealed.key, value, sealed.headers),
@@ -78,7 +78,7 @@ def _flipped(value: bytes, at: int) -> bytes:
 def test_a_state_entry_keeps_one_key_and_its_tombstone_has_it_too() -> None:
     plain = orjson.dumps(["acme|4711", "Patient/1", "field name Ana"])
     entry = ProducerRecord("normalizer.state.mediquo", plain, b'{"v":"Ana"}', 3, data_key=KEY)
-    first, second = KEY.seal(entry), DataKey.new(SECRETS, KEY.index).seal(entry)
+    first, second = KEY.seal(entry), DataKey.new(SECRETS, KEY.index, 3).seal(entry)
     assert first.key == second.key, "compaction keeps the last record of a key, whatever it is sealed with"
     assert first.key.startswith(KEY.index.encode() + b"/")
     tombstone = KEY.seal(replace(entry, value=None))
@@ -89,9 +89,10 @@ def test_a_state_entry_keeps_one_key_and_its_tombstone_has_it_too() -> None:
 
 def test_a_number_is_bound_to_its_patient() -> None:
     """So a key-id that somebody else writes is told from that of a lost key."""
-    assert SECRETS.numbered(KEY.index, KEY.number)
-    assert not SECRETS.numbered(SECRETS.index("mediquo|acme|4712"), KEY.number)
-    assert not SECRETS.numbered(KEY.index, "0" * 32)
+    assert SECRETS.numbered(KEY.index, 3, KEY.number)
+    assert not SECRETS.numbered(SECRETS.index("mediquo|acme|4712"), 3, KEY.number)
+    assert not SECRETS.numbered(KEY.index, 4, KEY.number), "a copy in another partition is no loss"
+    assert not SECRETS.numbered(KEY.index, 3, "0" * 32)
 
 
 def test_a_data_key_is_unwrapped_with_the_key_it_was_wrapped_with() -> None:
