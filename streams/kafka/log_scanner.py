@@ -132,8 +132,8 @@ class LogScanner:
         silent_since = time.monotonic()
         while unread:
             counted: dict[str, int] = {}
-            for message in self._available():
-                silent_since = time.monotonic()
+            arrived = self._available()
+            for message in arrived:
                 partition = partition_of(message)
                 error = message.error()
                 if error is not None:
@@ -155,7 +155,9 @@ class LogScanner:
             if self._progress is not None:
                 for topic, count in counted.items():
                     self._progress(topic, count)
-            if time.monotonic() - silent_since > SILENCE_SECONDS:
+            if arrived:
+                silent_since = time.monotonic()  # after what the caller did with them, which may take long
+            elif time.monotonic() - silent_since > SILENCE_SECONDS:
                 raise self._unanswered(f"silent for {SILENCE_SECONDS:g} s")
         self._consumer.unassign()  # else librdkafka goes on fetching, a hundred times a second, until the next read
 

@@ -151,7 +151,11 @@ def from_faust(message: Any) -> ConsumerRecord:
         round((message.timestamp or 0) * 1000),
         message.key,
         message.value,
-        list(sent.items() if isinstance(sent, dict) else sent or ()),
+        [
+            (name, value)
+            for name, value in (sent.items() if isinstance(sent, dict) else sent or ())
+            if isinstance(value, bytes)
+        ],
     )
 
 

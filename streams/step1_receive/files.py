@@ -5,6 +5,7 @@ one at a time up to a limit, and `WINDOW` and librdkafka's queue limit those in 
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -90,6 +91,8 @@ class Ingest:
         self._keys = PatientKeys(settings)
         self._waiting: dict[str, list[tuple[Line, ProducerRecord]]] = {}
         """Lines whose patient's data key is not acknowledged yet, by the patient's index."""
+        self._ready: deque[tuple[Line, ProducerRecord]] = deque()
+        """Lines whose data key is there by now. A delivery report must not produce: with a full queue it would poll."""
         self._producer = raw_producer(settings, settings.delivery_timeout, linger_ms=20)
         topics = existing_topics(self._producer, settings.delivery_timeout)
         for topic in (raw_topic(route.vendor), *([KEYS] if self._keys.secrets else [])):
@@ -109,13 +112,16 @@ class Ingest:
             self._produce(line, line.content)
         while len(self._producer) + sum(map(len, self._waiting.values())) >= WINDOW:
             self._producer.poll(0.1)
+            self._send_ready()
         self._producer.poll(0)
+        self._send_ready()
         self._check()
 
     def finish(self) -> None:
         """Wait until every line is acknowledged or rejected. Raises KafkaUnavailable."""
-        while len(self._producer):
+        while len(self._producer) or self._ready:
             self._producer.flush()  # ends: what is not acknowledged within the delivery timeout fails
+            self._send_ready()
         self._check()
 
     def abandon(self) -> None:
@@ -143,7 +149,7 @@ class Ingest:
 
     def _make_key(self, index: str, partition: int, secrets: EncryptionSecrets) -> None:
         """Write a patient's data key, and the patient's lines when it is acknowledged."""
-        key, made_at = DataKey.new(secrets, index, partition), time.monotonic()
+        key, made_at = DataKey.new(secrets, index, partition), time.time()
 
         def report(error: KafkaError | None, message: Message) -> None:
             waiting = self._waiting.pop(index)
@@ -151,13 +157,16 @@ class Ingest:
                 self._failed = self._failed or error
                 return
             self._keys.durable(key, made_at)
-            for line, record in waiting:
-                self._send(line, to_be_sealed(record, partition, key))
+            self._ready.extend((line, to_be_sealed(record, partition, key)) for line, record in waiting)
 
         try:
             self._hand_over(key.record(partition), report)
         except KafkaException as error:
             self._failed = self._failed or error.args[0]
+
+    def _send_ready(self) -> None:
+        while self._ready:
+            self._send(*self._ready.popleft())
 
     def _send(self, line: Line, record: ProducerRecord) -> None:
         def report(error: KafkaError | None, message: Message) -> None:

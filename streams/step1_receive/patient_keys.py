@@ -23,6 +23,11 @@ MOST = 100_000
 """Keys that a process keeps, the ones used last."""
 
 
+def _now() -> float:
+    """Return the seconds of a clock that goes on while the machine is suspended, as ``time.monotonic`` does not."""
+    return time.time()
+
+
 class PatientKeys:
     """The keys of one process. ``secrets`` None: nothing is sealed."""
 
@@ -33,13 +38,13 @@ class PatientKeys:
     def known(self, index: str) -> DataKey | None:
         """Return the patient's key, if this process has one that may still be used."""
         found = self._keys.get(index)
-        if found is None or time.monotonic() - found[1] > USED_SECONDS:
+        if found is None or not 0 <= _now() - found[1] <= USED_SECONDS:
             return None
         self._keys.move_to_end(index)
         return found[0]
 
     def durable(self, key: DataKey, made_at: float) -> None:
-        """Use a key from now on: Kafka has acknowledged its record. ``made_at``: before that (``time.monotonic``)."""
+        """Use a key from now on: Kafka has acknowledged its record. ``made_at``: before that (`_now`)."""
         self._keys[key.index] = key, made_at
         self._keys.move_to_end(key.index)
         while len(self._keys) > MOST:
@@ -86,7 +91,7 @@ class AwaitedKeys:
         partition, index = partition_of(record, partitions), secrets.index(patient_of(record))
         key = self._keys.known(index)
         if key is None:
-            made_at = time.monotonic()
+            made_at = _now()
             key = DataKey.new(secrets, index, partition)
             await self._send(key.record(partition))
             self._keys.durable(key, made_at)

@@ -41,7 +41,8 @@ def destroy_old(
     Exit codes:
 
     * 0: removed, or there was none.
-    * 1: living data keys are wrapped by one, one was used within --unused-for, or the answer was no.
+    * 1: living data keys are wrapped by one, one was used within --unused-for, one is left that may be new, or the
+      answer was no.
     * 2: a wrong argument or setting, a missing privilege, or the cluster does not answer.
 
     Example:
@@ -68,10 +69,15 @@ def destroy_old(
         wrapped = keys.last_wrapped()
     others = secrets.keks.keys() - {secrets.current}
     old = set(kek) if kek else others & wrapped.keys()
-    if not kek and (new := others - old):
-        print(f"left: {', '.join(sorted(new))}, which has wrapped no data key, and may be new. Remove it with --kek.")
+    if new := set() if kek else others - old:
+        print(
+            f"left: {', '.join(sorted(new))}. Nothing in normalizer.keys shows that it has wrapped a data key: it may "
+            "be new, or compaction has removed what it had wrapped. Remove it with --kek."
+        )
     if not old:
-        print(f"{path} has no old key-encryption key. Nothing was done.")
+        print(f"{path}: nothing was done.")
+        if new:
+            raise typer.Exit(INCOMPLETE)
         return
     last = max((wrapped[id] for id in old & wrapped.keys()), default=None)
     if needed := sum(found.living[id] for id in old):

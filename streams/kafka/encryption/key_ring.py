@@ -11,22 +11,28 @@ A writer's key is durable before the first record that is sealed with it. So who
 key by reading the partition to its end, and a key that is not there then is lost.
 """
 
+import re
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 
 from fhirline.config.errors import KafkaAccessError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.encryption.data_key import DataKey
-from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets
+from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, WrappingKeyMissing
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.topics.declared import KEYS
 
+_NAME = re.compile(r"[0-9a-f]{64}/[0-9a-f]{32}")
 DESTROYED = "destroyed"
 ERASED = "erased"
+SAMPLE = 1_000
+"""Data keys of a partition that are looked at to see whether they were made with our index secret."""
+
 UNWRAPPED = 16_384
 """Data keys that are kept unwrapped."""
 
@@ -70,7 +76,7 @@ class PartitionKeys:
                 marked.pop(name, None)
             else:
                 marked[name] = value.decode("utf-8", "replace")
-        elif not mark:
+        elif _NAME.fullmatch(key):
             if value is None:
                 self.wrapped.pop(key, None)
             else:
@@ -114,8 +120,20 @@ class KeyRing:
             return False
         return keys.read_at >= since if keys.unusable(index, name) else name in keys.wrapped
 
+    def made(self, partition: int, index: str, number: str) -> bool:
+        """Tell whether a process with our index secret made this number."""
+        return self._secrets.numbered(index, partition, number)
+
+    def has(self, partition: int, index: str, number: str) -> bool:
+        """Tell whether there is such a data key, or was, by what has been read."""
+        keys, name = self._partitions.get(partition) or PartitionKeys(), f"{index}/{number}"
+        return name in keys.wrapped or name in keys.destroyed
+
     def read_on(self, partitions: Iterable[int]) -> None:
-        """Read partitions from where they were read to before to their ends. Raises KafkaAccessError."""
+        """Read partitions from where they were read to before to their ends. Raises KafkaAccessError.
+
+        Raises WrappingKeyMissing where all data keys of a partition were made with another index secret.
+        """
         with self._reading:
             began = time.monotonic()
             found = {number: self._partitions.get(number) or PartitionKeys() for number in partitions}
@@ -126,9 +144,19 @@ class KeyRing:
                 keys = found[message.partition() or 0]
                 keys.apply((message.key() or b"").decode("utf-8", "replace"), message.value())
                 keys.position = (message.offset() or 0) + 1
-            for keys in found.values():
+            for number, keys in found.items():
                 keys.read_at = began
+                self._require_our_index(number, keys)
             self._partitions = {**self._partitions, **found}
+
+    def _require_our_index(self, partition: int, keys: PartitionKeys) -> None:
+        """Raise WrappingKeyMissing where none of the first data keys was made with our index secret."""
+        names = [name.partition("/") for name in islice(keys.wrapped, SAMPLE)]
+        if names and not any(self.made(partition, index, number) for index, _, number in names):
+            raise WrappingKeyMissing(
+                "FHIRLINE_ENCRYPTION: the index secret is another than the one that the data keys in "
+                f"{KEYS}/{partition} were made with: give every process the same secrets"
+            )
 
     def find(self, partition: int, index: str, number: str) -> DataKey | None:
         """Return a data key by what has been read; None where it was destroyed or its patient is erased.

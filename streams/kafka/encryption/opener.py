@@ -89,6 +89,11 @@ class Opener:
         needed = self._needed(record)
         if needed is None or record.value is None:
             return record
+        partition, index, number = needed
+        if not self.ring.made(partition, index, number):
+            if self.ring.has(partition, index, number):
+                raise other_index(record.position)
+            return record
         try:
             key = self.ring.find(*needed)
         except (DataKeyMissing, WrappingKeyMissing) as missing:
@@ -134,15 +139,17 @@ class Opener:
         )
 
     def _unsure(self, records: Iterable[ConsumerRecord], since: float = float("inf")) -> set[int]:
-        """Return the partitions of ``normalizer.keys`` that must be read on."""
+        """Return the partitions of ``normalizer.keys`` that must be read on.
+
+        For a number that is not of this deployment, too: it may be of one with another index secret.
+        """
         if self.ring is None:
             return set()
         found = [needed for record in records if is_sealed(record) and (needed := self._needed(record))]
         return {partition for partition, index, number in found if not self.ring.sure(partition, index, number, since)}
 
     def _needed(self, record: ConsumerRecord) -> tuple[int, str, str] | None:
-        """Return partition, index and number of the key that a record needs; None where these are no key of ours."""
-        assert self.secrets is not None
+        """Return partition, index and number of the key that a record needs; None where these have another form."""
         number, index = header(record.headers, KEY_ID) or "", _INDEX.fullmatch(record.key or b"")
         partition: int | None = record.partition
         if record.topic.startswith(_LETTERS):
@@ -150,8 +157,7 @@ class Opener:
             partition = raw.partition if raw and raw.partition < self._partitions else None
         if index is None or partition is None or not _NUMBER.fullmatch(number):
             return None
-        shown = index[1].decode()
-        return (partition, shown, number) if self.secrets.numbered(shown, partition, number) else None
+        return partition, index[1].decode(), number
 
 
 def keys_exist(settings: Settings) -> bool:
@@ -167,6 +173,17 @@ def not_set(position: RecordPosition) -> EncryptionNotSet:
     )
 
 
+def other_index(where: object) -> WrappingKeyMissing:
+    """Return the error of a process whose index secret is not the one that data keys were made with."""
+    return WrappingKeyMissing(
+        f"FHIRLINE_ENCRYPTION: the index secret is another than the one that {where} was encrypted with: give every "
+        "process the same secrets"
+    )
+
+
 def is_sealed(record: ConsumerRecord) -> bool:
-    """Tell whether a record has the header ``key-id``."""
-    return any(name == KEY_ID for name, _ in record.headers)
+    """Tell whether a record has the header ``key-id`` and the key of a sealed record.
+
+    Another producer may have a header of that name, too.
+    """
+    return any(name == KEY_ID for name, _ in record.headers) and _INDEX.fullmatch(record.key or b"") is not None

@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import orjson
@@ -31,6 +31,7 @@ INDEX_DIGITS = 64
 NONCE = 12
 """Bytes of an AES-GCM nonce. All are random: each key encrypts far fewer than 2**32 values."""
 
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _ENTRY = re.compile(r"([a-z0-9][a-z0-9._-]{0,31}):([0-9a-f]{64})")
 _HOW = "write one `index:…` and at least one key-encryption key, each as id:64 hex digits; `fhirline keys new` does"
 
@@ -43,8 +44,8 @@ class WrappingKeyMissing(ConfigurationError):
 class EncryptionSecrets:
     """The secrets of a deployment. ``keks``: id → key of 32 bytes; the first wraps new data keys."""
 
-    index_secret: bytes
-    keks: dict[str, bytes]
+    index_secret: bytes = field(repr=False)
+    keks: dict[str, bytes] = field(repr=False)
 
     @property
     def current(self) -> str:
@@ -112,9 +113,10 @@ class EncryptionSecrets:
 def wrapped_by(value: bytes) -> str:
     """Return the id of the key-encryption key of a record in ``normalizer.keys``; empty where it has another form."""
     try:
-        return str(orjson.loads(value)["kek"])
+        found = str(orjson.loads(value)["kek"])
     except (ValueError, KeyError, TypeError):
         return ""
+    return found if _ID.fullmatch(found) else ""
 
 
 def encryption(settings: Settings) -> EncryptionSecrets | None:

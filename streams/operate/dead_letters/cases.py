@@ -221,7 +221,7 @@ def _with_status(id: str, letters: tuple[Letter, ...], mark: Mark | None, mapped
     if mark is None:
         return case
     if mark.status is Status.DONE:
-        return case if any(_is_after(letter.position, mark.letter) for letter in letters) else _as(case, Status.DONE)
+        return case if any(_is_after(letter, mark) for letter in letters) else _as(case, Status.DONE)
     if last.attempt >= mark.attempts or mark.status is Status.FAILED:
         return _as(case, Status.FAILED)
     return _as(case, Status.DONE if mapped(case) else Status.REDRIVEN)
@@ -231,9 +231,16 @@ def _as(case: Case, status: Status) -> Case:
     return Case(case.id, case.letters, case.mark, status)
 
 
-def _is_after(letter: RecordPosition, known: RecordPosition) -> bool:
-    """Compare two letters of a case. They have one key, and so are in one partition in the order of writing."""
-    return letter.topic_partition == known.topic_partition and letter.offset > known.offset
+def _is_after(letter: Letter, mark: Mark) -> bool:
+    """Tell whether a letter was written after the one that its case's mark names.
+
+    Letters of a case have one key, and so are in one partition in the order of writing. But one that was written in
+    clear, before encryption was on, is in another than those that are encrypted: then the attempts tell.
+    """
+    known, own = mark.letter, letter.position
+    if own.topic_partition == known.topic_partition:
+        return own.offset > known.offset
+    return letter.attempt > mark.attempts
 
 
 def shape(path: str) -> str:

@@ -75,13 +75,15 @@ def redriven_record(
     kept -= {headers.RECEIVED_AT} if at else set()
     if is_sealed(letter) or (raw is not None and is_sealed(raw)):
         raise NotSent("it is encrypted, and cannot be opened: it was changed")
-    value, flags = letter.value, body_flags(letter)
+    value, flags, key, data_key = letter.value, body_flags(letter), letter.key, letter.data_key
     if value is None:
         value, found = _from_raw(raw)
         flags = tuple(sorted({*flags, *found}))
+        if raw is not None and raw.data_key is not None:  # the letter was made when the raw record could not be opened
+            key, data_key = raw.key, raw.data_key
     return ProducerRecord(
         last.raw.topic,
-        letter.key or b"",
+        key or b"",
         value,
         last.raw.partition,
         [
@@ -91,7 +93,7 @@ def redriven_record(
             *headers.headers(attempt=str(case.attempts + 1), first_raw=case.id, redrive=idempotency_key),
         ],
         max(1, raw_timestamp(letter)),  # librdkafka takes 0 for "now"
-        data_key=letter.data_key,
+        data_key=data_key,
     )
 
 

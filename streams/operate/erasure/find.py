@@ -16,6 +16,7 @@ Only the patient's own partitions are read: everything that follows from a patie
 from collections.abc import Iterable, Mapping
 
 import orjson
+from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.infermedica.payload import SurveyFinished
@@ -24,6 +25,7 @@ from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.mappers.registry import raw_key
 from fhirline.mappers.routing import id_at
 from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.encryption.secrets import INDEX_DIGITS, encryption
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
@@ -66,15 +68,17 @@ class Finder:
         scanner: Scanner,
         normalize: Normalizer,
         patient: Compartment,
-        raw_keys: Iterable[tuple[str, int]] = (),
+        earlier: Found | None = None,
     ) -> None:
-        """``raw_keys``: what an earlier search found as ``Found.raw_keys``, when the events could be read."""
+        """``earlier``: what an earlier search found, when the events could be read."""
         self._settings = settings
         self._scanner = scanner
         self._normalize = normalize
         self._patient = patient
         self._raw_read: set[TopicPartition] = set()
-        self.found = Found({patient.raw_key: patient}, raw_keys={*raw_keys})
+        self.found = Found({patient.raw_key: patient})
+        if earlier is not None:
+            self.found.raw_keys, self.found.sealed = {*earlier.raw_keys}, {*earlier.sealed}
         for kind in ("patient", "user"):
             id = normalize.naming.id(patient.vendor, patient.tenant, "Patient", kind, patient.key)
             self.found.patients.add(_quoted(f"Patient/{id}"))
@@ -92,8 +96,8 @@ class Finder:
             self._read_canonical()
             positions = filter(None, map(RecordPosition.parse, found.origins))
             partitions = {position.topic_partition for position in positions} - self._raw_read
-        self._read_state()
         self._read_messages()
+        self._read_state()
         return found
 
     # -- raw
@@ -122,6 +126,7 @@ class Finder:
                 envelope = self._own(record)
                 if envelope is not None:
                     raws[str(record.position)] = record
+                    self._note_index(message, record.partition)
                     self.found.raw_keys.add(((record.key or b"").decode("utf-8", "replace"), record.partition))
                     self.found.remains.setdefault(record.topic_partition, Remains()).add(message)
                     for alias in aliases_of(envelope):
@@ -139,7 +144,13 @@ class Finder:
         if (secrets := encryption(self._settings)) is None:
             return set()
         keys = (*self.found.compartments, *(key for key, _ in self.found.raw_keys))
-        return {secrets.index(f"{self._patient.vendor}|{key}").encode() for key in keys}
+        stored = {index.encode() for _, index in self.found.sealed}
+        return stored | {secrets.index(f"{self._patient.vendor}|{key}").encode() for key in keys}
+
+    def _note_index(self, stored: Message, partition: int) -> None:
+        """Note under which index a record of the patient is encrypted, and where its data key is."""
+        if is_sealed(from_confluent(stored)):
+            self.found.sealed.add((partition, _text(stored.key())[:INDEX_DIGITS]))
 
     def _own(self, record: ConsumerRecord) -> Envelope | None:
         """Return the event if it is the patient's: by the key of a record of ours, else by its content.
@@ -246,11 +257,15 @@ class Finder:
         letters = dead_letter_topic(self._patient.vendor)
         partitions = {TopicPartition(topic, number) for topic in MESSAGES for number in self._numbers()}
         partitions |= {*self._scanner.topic_partitions([letters])}
-        for message in self._scanner.read(dict.fromkeys(partitions)):
+        for stored, message in self._scanner.both(dict.fromkeys(partitions)):
+            if message is None:
+                continue
             sent = headers_of(message)
             own = header(sent, headers.RAW) in self.found.origins and header(sent, headers.EVENT_TYPE) != ERASURE
             if own or (message.topic() == letters and _text(message.key()) in self.found.compartments):
                 self.found.remains.setdefault(partition_of(message), Remains()).add(message)
+                if raw := RecordPosition.parse(header(sent, headers.RAW)):
+                    self._note_index(stored, raw.partition)
 
 
 def aliases_of(envelope: Envelope) -> list[Compartment]:

@@ -36,7 +36,7 @@ from fhirline.streams.operate.erasure.report import Report, remaining, retention
 from fhirline.streams.operate.erasure.server import at_server
 from fhirline.streams.step1_receive.raw_record import now
 from fhirline.streams.step3_restore.erasure_list import HOW, Block, Compartment, Hashing, hashing
-from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed, settled_after
+from fhirline.streams.step3_restore.erasure_list_feed import LOOK_SECONDS, ErasureListFeed, settled_after
 from fhirline.streams.step5_publish.publish import Delivered, RecordPublisher
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import ERASED, declared
@@ -93,8 +93,7 @@ class Erasure:
 
     def find(self, earlier: Found | None = None) -> Found:
         """Find everything of the patient. ``earlier``: what was found while the events could be read."""
-        raw_keys = earlier.raw_keys if earlier else ()
-        return Finder(self._settings, self._scanner, self._normalize, self.patient, raw_keys).find()
+        return Finder(self._settings, self._scanner, self._normalize, self.patient, earlier).find()
 
     def erase(self, found: Found, settle: float | None = None, show: Callable[[str], None] = lambda _: None) -> Report:
         """Block the patient, delete what was found, and search again until nothing is found.
@@ -145,7 +144,8 @@ class Erasure:
         assert self._secrets is not None
         count = self._settings.partitions
         raw_keys = {(key, partition_for(key, count)) for key in found.compartments} | found.raw_keys
-        return [(number, self._secrets.index(f"{self.patient.vendor}|{key}")) for key, number in sorted(raw_keys)]
+        named = {(number, self._secrets.index(f"{self.patient.vendor}|{key}")) for key, number in raw_keys}
+        return sorted(named | found.sealed)
 
     def _own_place(self) -> Place:
         return self._places(Found({self.patient.raw_key: self.patient}))[0]
@@ -178,6 +178,7 @@ class Erasure:
             compartment for compartment in found.compartments.values() if self._erasures.erasure_list.block(compartment)
         ]
         self._publish([self._block_record(item, None) for item in blocked])
+        time.sleep(LOOK_SECONDS)  # until then a worker may pass an event over, by what it has read before
         return len(blocked)
 
     def _block(self, found: Found, report: Report) -> ErasureRecords:

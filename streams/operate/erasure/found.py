@@ -48,6 +48,9 @@ class Found:
     patients: set[bytes] = field(default_factory=set)
     origins: set[str] = field(default_factory=set)
     raw_keys: set[tuple[str, int]] = field(default_factory=set)
+    sealed: set[tuple[int, str]] = field(default_factory=set)
+    """Partition of ``normalizer.keys`` and index of each encrypted record of the patient, as it is stored. Copies of
+    another producer's records may have an index that does not follow from the patient's key."""
 
     @property
     def raw_records(self) -> int:

@@ -90,8 +90,8 @@ class ErasedKeys:
         marked = [at for number, index in places for at in self._times(number, index)]
         if not marked:
             return None
-        latest = max(datetime.fromisoformat(at) for at in marked)
-        until = latest + timedelta(seconds=USED_SECONDS + self._settings.gateway_delivery_timeout)
+        longest = max(self._settings.gateway_delivery_timeout, self._settings.delivery_timeout)
+        until = max(map(_time, marked)) + timedelta(seconds=USED_SECONDS + longest)
         return until if until > datetime.now(UTC) else None
 
     def _erased(self, place: Place) -> bool:
@@ -110,6 +110,15 @@ class ErasedKeys:
                 done = name in keys.destroyed
                 if done or name.partition("/")[0] in keys.erased:
                     yield number, name, done
+
+
+def _time(written: str) -> datetime:
+    """Read the time of a marker. One that an operator wrote by hand may have no zone, or be no time: then it is now."""
+    try:
+        at = datetime.fromisoformat(written)
+    except ValueError:
+        return datetime.now(UTC)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _marker(place: Place, mark: str, at: str | None) -> ProducerRecord:

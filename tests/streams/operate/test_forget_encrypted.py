@@ -14,8 +14,9 @@ from pydantic import SecretStr
 
 from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.encryption.secrets import WrappingKeyMissing, wrapped_by
-from fhirline.streams.kafka.headers import EVENT_TYPE, header
+from fhirline.streams.kafka.headers import EVENT_TYPE, header, headers
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
@@ -27,6 +28,7 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import KEYS, dead_letter_topic, raw_topic, state_topic
+from fhirline.topics.partition import partition_for
 from tests.streams.operate.test_forget import RECEIVED_AT, SECRET, busiest, of
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
@@ -233,6 +235,28 @@ def test_rotated_keys_open_what_was_there_and_the_old_one_completes_the_erasure(
     check_erased(rotated, before)
     with pytest.raises(WrappingKeyMissing):
         secrets_of(rotated.settings).unwrap((wrapped[0] or b"").decode(), wrapped[1] or b"")
+
+
+@pytest.mark.long
+def test_a_copy_of_another_producers_record_goes_with_its_patient(deployment: Deployment) -> None:
+    """Outside the patient's partition `keys encrypt-existing` gives it a data key that no patient's key leads to."""
+    settings, secrets = deployment.settings, secrets_of(deployment.settings)
+    own = partition_for(deployment.patient.raw_key, settings.partitions)
+    elsewhere = (own + 1) % settings.partitions
+    key = DataKey.new(secrets, secrets.index(f"{VENDOR}|acme|record/raw.{VENDOR}/0/0"), elsewhere)
+    event = deployment.event(9)
+    copy = ProducerRecord(event.topic, b"n", event.value, elsewhere, headers(tenant="acme"), 1, data_key=key)
+    produce(settings, [key.record(elsewhere)])
+    [raw] = produce(settings, [copy])
+    store = Store(settings)
+    with running(settings, **OWN):
+        wait_until_as_far(undisturbed(settings, [raw]), store)
+    store.close()
+    report = deployment.erase()
+    assert (report.complete, report.data_keys) == (True, 2)
+    assert raw.position not in {record.position for record in deployment.readable(*KEPT)}
+    state = {record.key: record.value for record in deployment.stored(KEPT[2]) if record.partition == elsewhere}
+    assert not [name for name, value in state.items() if (name or b"").startswith(key.index.encode()) and value]
 
 
 @pytest.mark.long

@@ -114,7 +114,7 @@ def test_a_key_encryption_key_that_is_not_activated_yet_is_not_destroyed(
     produce(own_broker.settings(), [key])
     file.write_text(f"{ENCRYPTION} 2026-11:{NEW}")
     before = file.read_text()
-    assert "left: 2026-11" in keys("destroy-old", "--yes", "--unused-for", "0")
+    assert "left: 2026-11" in keys("destroy-old", "--yes", "--unused-for", "0", code=1)
     assert "2026-05: not in" in keys("destroy-old", "--yes", "--kek", "2026-05", code=2)
     assert file.read_text() == before
     assert "removed: 2026-11" in keys("destroy-old", "--yes", "--kek", "2026-11")

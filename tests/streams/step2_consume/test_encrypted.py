@@ -14,7 +14,7 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
 from fhirline.topics.declared import KEYS, dead_letter_topic, raw_topic, state_topic
 from tests.streams.step2_consume.test_worker import running, wait_until_as
-from tests.support.encryption import ENCRYPTION, Sealer, sealed
+from tests.support.encryption import ENCRYPTION, INDEX, Sealer, sealed
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed
@@ -130,18 +130,22 @@ def test_without_encryption_the_header_of_another_producer_stops_nothing(setting
     plain = settings.model_copy(update={"encryption": None})
     sound = next(event for event in events(60, seed=9) if event.topic == raw_topic("altibbi"))
     odd = replace(sound, headers=[*sound.headers, (KEY_ID, b"0" * 32)])
-    written = produce(plain, [odd, sound])
+    forged = replace(odd, key=b"0" * 64, partition=0)
+    written = produce(plain, [odd, forged])
+    [mapped] = [raw for raw in written if raw.key == sound.key]
+    [other] = [raw for raw in written if raw.key != sound.key]
     store = Store(plain)
     with running(plain) as worker:
-        wait_until_as(undisturbed(plain, written[1:]), store, worker)
+        wait_until_as(undisturbed(plain, [mapped]), store, worker)
+        wait_until(lambda: len(stored(plain, dead_letter_topic("altibbi"))) > 0, "there is no letter")
     store.close()
-    [letter] = stored(plain, dead_letter_topic("altibbi"))
-    assert header(letter.headers, ERROR_CODE) == "cannot-be-opened"
-    assert header(letter.headers, RAW) == str(written[0].position)
+    letters = {header(item.headers, RAW): item for item in stored(plain, dead_letter_topic("altibbi"))}
+    assert header(letters[str(other.position)].headers, ERROR_CODE) == "cannot-be-opened"
+    assert str(mapped.position) not in letters
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("missing", ["data key", "key-encryption key", "secrets"])
+@pytest.mark.parametrize("missing", ["data key", "key-encryption key", "secrets", "index secret"])
 def test_a_lost_key_ends_the_worker_uncommitted_and_its_restore_loses_nothing(settings: Settings, missing: str) -> None:
     made = [event for event in events(60, seed=9) if event.topic == raw_topic("altibbi")]
     keys, raws = sealed(settings, made)
@@ -151,6 +155,7 @@ def test_a_lost_key_ends_the_worker_uncommitted_and_its_restore_loses_nothing(se
         "data key": SET,
         "key-encryption key": {"FHIRLINE_ENCRYPTION": ENCRYPTION.replace("2026-05", "2026-06")},
         "secrets": {},
+        "index secret": {"FHIRLINE_ENCRYPTION": ENCRYPTION.replace(INDEX, "44" * 32)},
     }[missing]
     for _ in range(4):  # more often than an event may end its process: it must not become a dead letter
         with running(settings, **environment) as worker:
@@ -160,6 +165,7 @@ def test_a_lost_key_ends_the_worker_uncommitted_and_its_restore_loses_nothing(se
         "data key": ("raw.altibbi/", "restore the topic from its backup"),
         "key-encryption key": ("2026-05", "restore it from its backup"),
         "secrets": ("raw.altibbi/", "FHIRLINE_ENCRYPTION: not set"),
+        "index secret": ("normalizer.keys/", "the index secret is another"),
     }[missing]
     assert position in told
     assert remedy in told

@@ -8,7 +8,8 @@ import pytest
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.encryption.data_key import CannotBeOpened, DataKey
-from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, WrappingKeyMissing, encryption
+from fhirline.streams.kafka.encryption.key_ring import PartitionKeys
+from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, WrappingKeyMissing, encryption, wrapped_by
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.records import ProducerRecord
 from tests.support.encryption import ENCRYPTION, INDEX, NEW, OLD, ROTATED
@@ -93,6 +94,30 @@ def test_a_number_is_bound_to_its_patient() -> None:
     assert not SECRETS.numbered(SECRETS.index("mediquo|acme|4712"), 3, KEY.number)
     assert not SECRETS.numbered(KEY.index, 4, KEY.number), "a copy in another partition is no loss"
     assert not SECRETS.numbered(KEY.index, 3, "0" * 32)
+
+
+def test_what_is_no_wrapped_key_is_named_as_one_that_cannot_be_unwrapped() -> None:
+    """Every gateway may write to the topic of keys."""
+    for value in (
+        b"",
+        b"no JSON",
+        b"[]",
+        b'{"kek":"2026-05"}',
+        b'{"kek":"2026-05","key":7}',
+        b'{"kek":"2026-05","key":"AA=="}',
+    ):
+        with pytest.raises(WrappingKeyMissing):
+            SECRETS.unwrap(KEY.name, value)
+    assert wrapped_by(b'{"kek":"\x1b[2J"}') == ""
+
+
+def test_records_of_other_forms_are_no_data_keys() -> None:
+    keys = PartitionKeys()
+    for odd in ("", "junk", "copied/raw.mediquo/0", f"{KEY.index}/", f"{KEY.index}/short", f"/{KEY.number}"):
+        keys.apply(odd, b"{}")
+    assert keys.wrapped == {}
+    keys.apply(KEY.name, b"{}")
+    assert keys.wrapped.keys() == {KEY.name}
 
 
 def test_a_data_key_is_unwrapped_with_the_key_it_was_wrapped_with() -> None:
