@@ -55,10 +55,12 @@ def destroy_old(
     from fhirline.config.settings import load_settings
     from fhirline.streams.cli.connection import require_topics
     from fhirline.streams.observe.audit import audit
+    from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.operate.keys import secrets_file
     from fhirline.streams.operate.keys.data_keys import DataKeys, hours_since
 
     settings = load_settings()
+    configure_logging(settings)
     path = secrets_path(file, settings)
     secrets = secrets_file.read(path)
     require_topics(settings)

@@ -40,11 +40,15 @@ def rotate(
     """
     from fhirline.config.settings import load_settings
     from fhirline.streams.observe.audit import audit
+    from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.operate.keys import secrets_file
 
-    path = secrets_path(file, load_settings())
-    id = activate or kek or secrets_file.new_id()
+    settings = load_settings()
+    configure_logging(settings)
+    path = secrets_path(file, settings)
     held = secrets_file.read(path)
+    id = activate or kek or secrets_file.new_id(held.keks)
+    (secrets_file.activated if activate else secrets_file.with_key)(held, id)  # raises before anything is audited
     step = f"let {id} wrap new data keys instead of {held.current}" if activate else f"add the key-encryption key {id}"
     if dry_run:
         print(f"would {step}. Nothing was done.")
@@ -54,9 +58,7 @@ def rotate(
           reason=reason)  # fmt: skip
     if activate:
         secrets_file.activate(path, id)
-        print(
-            f"{id} wraps new data keys. Give the file to gateways and enrichments, and restart them; then: keys rewrap"
-        )
+        print(f"{id} wraps new data keys. Restart gateways, ingest and enrichments with it; then: keys rewrap")
     else:
         secrets_file.add_key(path, id)
         print(f"{id} is added. Give the file to every process, restart them; then: keys rotate --activate {id}")

@@ -73,6 +73,7 @@ def redriven_record(
     at = received(letter)
     kept = {headers.RECEIVED_AT, headers.TENANT, headers.EVENT_TYPE, headers.EVENT_KEY}
     kept -= {headers.RECEIVED_AT} if at else set()
+    own = letter.headers
     if is_sealed(letter) or (raw is not None and is_sealed(raw)):
         raise NotSent("it is encrypted, and cannot be opened: it was changed")
     value, flags, key, data_key = letter.value, body_flags(letter), letter.key, letter.data_key
@@ -81,13 +82,14 @@ def redriven_record(
         flags = tuple(sorted({*flags, *found}))
         if raw is not None and raw.data_key is not None:  # the letter was made when the raw record could not be opened
             key, data_key = raw.key, raw.data_key
+            own = [*own, *(item for item in raw.headers if item[0] == headers.EVENT_KEY)]
     return ProducerRecord(
         last.raw.topic,
         key or b"",
         value,
         last.raw.partition,
         [
-            *((name, value) for name, value in letter.headers if name in kept),
+            *((name, value) for name, value in own if name in kept),
             *(headers.headers(received_at=at.text) if at else []),
             *(headers.headers(body_flags=",".join(flags)) if flags else []),
             *headers.headers(attempt=str(case.attempts + 1), first_raw=case.id, redrive=idempotency_key),

@@ -128,7 +128,8 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
     yield f"searched again    {counted(report.looks, 'time')}; found at last: {report.left}"
     yield from server.lines(report.server, report.server_asked)
     if report.data_keys is not None:
-        yield f"data keys         {report.data_keys} destroyed: encrypted events can be read no more"
+        done = "destroyed: encrypted events can be read no more" if report.data_keys else "found that are not destroyed"
+        yield f"data keys         {report.data_keys} {done}"
     if report.data_keys_wrapped_by:
         keks = ", ".join(report.data_keys_wrapped_by)
         yield (

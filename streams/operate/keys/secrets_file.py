@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,9 +17,15 @@ SETTING = "FHIRLINE_ENCRYPTION_FILE"
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 
-def new_id() -> str:
-    """Return the id that a key-encryption key made now gets: the month."""
-    return f"{datetime.now(UTC):%Y-%m}"
+def new_id(taken: Collection[str] = ()) -> str:
+    """Return the id that a key-encryption key made now gets: the month, with a letter from the second one on.
+
+    >>> new_id([new_id()]).removeprefix(new_id())
+    'b'
+    """
+    month = datetime.now(UTC).strftime("%Y-%m")
+    names = (month, *(month + letter for letter in "bcdefghijklmnopqrstuvwxyz"))
+    return next(name for name in names if name not in taken)
 
 
 def new_secrets(id: str) -> EncryptionSecrets:
@@ -44,24 +51,28 @@ def read(path: Path) -> EncryptionSecrets:
     return parse(read_secret_file(SETTING, path))
 
 
-def add_key(path: Path, id: str) -> EncryptionSecrets:
+def with_key(held: EncryptionSecrets, id: str) -> EncryptionSecrets:
     """Append a new key-encryption key, which unwraps and does not wrap yet. Raises ConfigurationError."""
-    held = read(path)
     if _checked(id) in held.keks:
         raise ConfigurationError(f"--kek {id}: is in the file already; choose another id")
-    changed = EncryptionSecrets(held.index_secret, {**held.keks, id: os.urandom(32)})
-    _write(path, changed)
-    return changed
+    return EncryptionSecrets(held.index_secret, {**held.keks, id: os.urandom(32)})
+
+
+def activated(held: EncryptionSecrets, id: str) -> EncryptionSecrets:
+    """Let a key-encryption key wrap from now on. Raises ConfigurationError."""
+    if id not in held.keks:
+        raise ConfigurationError(f"--activate {id}: the file has only {', '.join(held.keks)}")
+    return EncryptionSecrets(held.index_secret, {id: held.keks[id], **held.keks})
+
+
+def add_key(path: Path, id: str) -> EncryptionSecrets:
+    """Write the file `with_key`. Raises ConfigurationError."""
+    return _write(path, with_key(read(path), id))
 
 
 def activate(path: Path, id: str) -> EncryptionSecrets:
-    """Let a key-encryption key of the file wrap from now on. Raises ConfigurationError."""
-    held = read(path)
-    if id not in held.keks:
-        raise ConfigurationError(f"--activate {id}: the file has only {', '.join(held.keks)}")
-    changed = EncryptionSecrets(held.index_secret, {id: held.keks[id], **held.keks})
-    _write(path, changed)
-    return changed
+    """Write the file with another key `activated`. Raises ConfigurationError."""
+    return _write(path, activated(read(path), id))
 
 
 def remove(path: Path, ids: set[str]) -> EncryptionSecrets:
@@ -69,9 +80,8 @@ def remove(path: Path, ids: set[str]) -> EncryptionSecrets:
     held = read(path)
     if held.current in ids:
         raise ConfigurationError(f"{SETTING}: {held.current} wraps new data keys, and must stay")
-    changed = EncryptionSecrets(held.index_secret, {id: key for id, key in held.keks.items() if id not in ids})
-    _write(path, changed)
-    return changed
+    left = {id: key for id, key in held.keks.items() if id not in ids}
+    return _write(path, EncryptionSecrets(held.index_secret, left))
 
 
 def _checked(id: str) -> str:
@@ -80,8 +90,8 @@ def _checked(id: str) -> str:
     return id
 
 
-def _write(path: Path, secrets: EncryptionSecrets) -> None:
-    """Replace the file in one step, once its content is on the disk. Raises ConfigurationError.
+def _write(path: Path, secrets: EncryptionSecrets) -> EncryptionSecrets:
+    """Replace the file in one step, once its content is on the disk. Return the secrets. Raises ConfigurationError.
 
     It keeps its mode, owner and group, by which processes of other users read it. A link keeps leading to it.
     """
@@ -100,6 +110,7 @@ def _write(path: Path, secrets: EncryptionSecrets) -> None:
             raise
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
+    return secrets
 
 
 def _fill(descriptor: int, secrets: EncryptionSecrets) -> None:
