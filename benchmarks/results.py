@@ -70,6 +70,7 @@ TITLES = {
     "workers-2": "2 workers, nothing pinned",
     "workers-4": "4 workers, nothing pinned",
     "delivery": "`fhirline deliver` to a FHIR server, and plain sequential POSTs of the same Bundles",
+    "encryption": "Encryption: worker and gateway with and without it, CPU of each",
     "tables": "`fhirline tables` to PostgreSQL, 31 tables, and a plain loader of 9 of them",
 }
 

@@ -9,9 +9,9 @@ from typing import NoReturn
 import pytest
 
 from benchmarks import core
-from benchmarks.__main__ import TAKEN, main
+from benchmarks.__main__ import NAMES, TAKEN, main
 from benchmarks.mix import SHARES, events, mix
-from benchmarks.results import GOALS, markdown
+from benchmarks.results import GOALS, TITLES, markdown
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step3_restore.state import PartitionState
 from fhirline.streams.step4_normalize.map_event import map_event
@@ -30,6 +30,10 @@ def test_what_is_published_is_made_of_its_results_and_notes() -> None:
     """Nobody writes a figure into it, and notes that are changed reach it."""
     results = json.loads((PUBLISHED / "results.json").read_text("utf-8"))
     assert (PUBLISHED / "RESULTS.md").read_text("utf-8") == markdown(results)
+
+
+def test_every_benchmark_has_a_title() -> None:
+    assert {name.partition("-")[0] for name in TITLES} == {*NAMES}
 
 
 def test_output_that_is_a_file_is_refused_before_anything_is_measured(
