@@ -11,6 +11,7 @@ from confluent_kafka import Consumer
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import librdkafka
+from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.headers import COPY_OF, FIRST_RAW, RAW, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition
@@ -27,7 +28,7 @@ from tests.streams.operate.keys.plain import (
     opened,
     stored,
 )
-from tests.support.encryption import sealed
+from tests.support.encryption import sealed, secrets_of
 from tests.support.workload import produce, undisturbed
 
 RAW_TOPICS = (*map(raw_topic, FEW), enriched_topic("infermedica"))
@@ -156,11 +157,12 @@ def test_a_copy_that_differs_is_found(settings: Settings) -> None:
     plain = Plain(settings)
     plain.write(of_few(4, seed=13))
     first = plain.written[0]
-    keys, (other, *_) = sealed(settings, of_few(3, seed=14))
+    other, secrets = of_few(3, seed=14)[0], secrets_of(settings)
     named = (COPY_OF, str(first.position).encode())
-    forged = replace(other, topic=first.topic, partition=first.partition, headers=[*other.headers, named])
-    produce(settings, [replace(key, partition=first.partition) for key in keys])
-    produce(settings, [forged])
+    key = DataKey.new(secrets, secrets.index(f"{first.vendor}|acme|another"), first.partition)
+    placed = replace(other, topic=first.topic, partition=first.partition)
+    produce(settings, [key.record(first.partition)])
+    produce(settings, [replace(placed, headers=[*other.headers, named], data_key=key)])
     with pytest.raises(CopiesDiffer, match=r"\d+ records, \d+ copies, and their digests differ: nothing was removed"):
         migrate(settings)
 
