@@ -64,6 +64,7 @@ def shown(record: ConsumerRecord) -> tuple[Any, ...]:
     return record.topic_partition, record.key or b"", record.value, record.timestamp_ms, kept
 
 
+@pytest.mark.long
 def test_every_record_has_an_equal_encrypted_copy_and_a_second_run_writes_nothing(settings: Settings) -> None:
     plain = deploy(settings, 40, seed=3)
     keys, raws = sealed(settings, of_few(10, seed=4))
