@@ -25,6 +25,7 @@ def test_it_works_with_exactly_its_privileges_and_names_one_that_is_missing(clus
     (plain,) = produce(
         cluster.settings,
         [raw_record("altibbi", "acme", orjson.dumps({"user_id": 1, "id": 1}), RECEIVED_AT, None, 64)],
+        in_clear=True,
     )
     environ = cluster.environ(USER, FHIRLINE_ENCRYPTION=ENCRYPTION)
     with command("keys", "encrypt-existing", "--dry-run", environ=environ) as dry:
