@@ -16,7 +16,7 @@ def test_nothing_is_fetched_between_two_reads(broker: RunningBroker) -> None:
     place = TopicPartition(raw_topic("azodha"), 5)
     producer = Producer(producer_config(broker.settings()))
     with Scanner(broker.settings()) as scanner:
-        position = scanner.end(*place)
+        position: int | None = None
         for value in (uuid4().hex.encode(), uuid4().hex.encode()):
             producer.produce(place.topic, value, b"key", place.partition)
             producer.flush()
