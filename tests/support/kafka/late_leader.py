@@ -29,6 +29,7 @@ class LateLeader:
         self._broker = 0
         self._armed = False
         self._wait = BEHIND
+        self._awaited = 1
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="late leader")
@@ -47,9 +48,12 @@ class LateLeader:
     def behind(self, broker: int) -> None:
         self._broker = broker
 
-    def turn_away(self, wait: float = BEHIND) -> None:
-        """Turn the next produce request away, once another one has come behind it, at the latest after ``wait``."""
-        self._armed, self._wait, self.turned_away = True, wait, 0
+    def turn_away(self, wait: float = BEHIND, behind: int = 1) -> None:
+        """Turn the next produce request away, once ``behind`` more have come behind it, at the latest after ``wait``.
+
+        ``wait``: seconds.
+        """
+        self._armed, self._wait, self._awaited, self.turned_away = True, wait, behind, 0
 
     async def _begin(self) -> int:
         self._server = await asyncio.start_server(self._serve, HOST, 0)
@@ -90,20 +94,26 @@ class LateLeader:
                     _send(to_broker, frame)
                     continue
                 self._armed = False
-                behind = asyncio.create_task(_pass(client, to_broker, until=PRODUCE))
+                behind = asyncio.create_task(_pass_produce(client, to_broker, self._awaited))
                 await asyncio.wait([behind], timeout=self._wait)
                 _send(to_client, _refused(frame))
                 self.turned_away += 1
                 await behind
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, until: int | None = None) -> None:
-    """Pass frames on; of requests, up to one of a kind."""
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass frames on until one side is closed."""
     with suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
+            _send(writer, await _frame(reader))
+
+
+async def _pass_produce(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: int) -> None:
+    """Pass requests on up to the ``count``-th produce request."""
+    with suppress(asyncio.IncompleteReadError, ConnectionError):
+        while count:
             _send(writer, frame := await _frame(reader))
-            if _key(frame) == until:
-                return
+            count -= _key(frame) == PRODUCE
 
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:
