@@ -20,6 +20,7 @@ Secret = Literal[
     "fhir_oauth_client_secret",
     "research_key",
     "encryption",
+    "console_token",
 ]
 
 

@@ -299,6 +299,22 @@ class Settings(BaseSettings):
     encryption_file: Annotated[
         Path | None, Field(description="File that holds them; `fhirline keys new` makes one")
     ] = None
+    console_host: Annotated[str, Field(description="Address that `fhirline console` listens on")] = "127.0.0.1"
+    console_port: Annotated[int, Field(ge=0, le=65_535, description="Its port; 0 takes a free one")] = 8088
+    console_token: Annotated[
+        SecretStr | None, Field(description="Token that the console asks for; without one, each start makes its own")
+    ] = None
+    console_token_file: Annotated[Path | None, Field(description="File that holds the console's token")] = None
+    console_user_header: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9-]{1,64}$",
+            description="Header in which a reverse proxy names the person; then no token is asked for",
+        ),
+    ] = None
+    console_public_host: Annotated[
+        str | None, Field(description="Host, with port, by which a reverse proxy reaches the console, if another")
+    ] = None
     tables_views: Annotated[
         Path | None, Field(description="Folder of ViewDefinitions that extend or replace those that ship")
     ] = None

@@ -21,6 +21,7 @@ COMMANDS = (
     "doctor",
     "dead-letters",
     "trace",
+    "console",
     "replay",
     "ingest",
     "forget",

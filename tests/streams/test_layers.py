@@ -16,6 +16,7 @@ FLOORS = (
     {"streams.step1_receive", "streams.step3_restore", "streams.step4_normalize", "streams.step5_publish"},
     {"streams.step2_consume", "streams.enrich", "streams.deliver", "streams.tables"},
     {"streams.operate", "streams.demo", "streams.authoring"},
+    {"streams.console"},
     {"streams.cli"},
 )
 """The rooms by floor, lowest first. A room imports from lower floors and from itself, never from its neighbours."""

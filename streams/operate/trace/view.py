@@ -130,8 +130,8 @@ def payload(raw: ConsumerRecord) -> str:
         return (raw.value or b"").decode("utf-8", "backslashreplace")
 
 
-def revealed(raws: Iterable[ConsumerRecord], reason: str, name: str | None) -> None:
-    """Audit who sees which payloads, and why. Call it before showing them."""
+def revealed(raws: Iterable[ConsumerRecord], reason: str, name: str | None, by: str = "trace") -> None:
+    """Audit who sees which payloads, and why. Call it before showing them. ``by``: the command."""
     for raw in raws:
         about = {"raw": str(raw.position), "vendor": raw.vendor, "event_key": event_key_of(raw)}
-        audit("raw event revealed", by="trace", name=name, reason=reason, **about)
+        audit("raw event revealed", by=by, name=name, reason=reason, **about)

@@ -1,0 +1,137 @@
+"""Who may use the console: a token or a reverse proxy, sessions, and what each answer forbids the browser.
+
+* A visitor shows the token once and gets a session cookie, which scripts and other sites cannot use.
+* Behind a reverse proxy that authenticates people, its header names the person instead
+  (``FHIRLINE_CONSOLE_USER_HEADER``).
+* A request that changes or reveals something also needs the session's form token (CSRF).
+* The ``Host`` header must be one of the console's own, so that a name of another site that resolves to 127.0.0.1
+  reaches nothing.
+"""
+
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from fhirline.config.vendors import RateLimit
+from fhirline.streams.step1_receive.rate_limit import TokenBucket
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+COOKIE = "fhirline-console"
+FORM_TOKEN = "form-token"  # the field's name
+OPEN_PATHS = ("/login", "/static/")
+MOST_SESSIONS = 1_000
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Server": "fhirline",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A visitor. ``user``: the person that the reverse proxy named, else None."""
+
+    form_token: str
+    user: str | None
+
+
+SESSION = web.RequestKey("session", Session)
+
+
+class Access:
+    """Checks each request. ``hosts``: values of ``Host`` that are the console's. Times are monotonic seconds."""
+
+    def __init__(self, token: str, user_header: str | None, clock: Callable[[], float]) -> None:
+        self._token = token.encode()
+        self._user_header = user_header
+        self._clock = clock
+        self._sessions: dict[str, Session] = {}
+        self._logins = TokenBucket(RateLimit(per_second=1, burst=10), clock())
+        self._reveals = TokenBucket(RateLimit(per_second=0.5, burst=20), clock())
+        self.hosts: set[str] = set()
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer 421 for a foreign host, and lead a visitor without a session to the login."""
+        if request.host not in self.hosts:
+            raise web.HTTPMisdirectedRequest(text="This host name is not the console's.\n")
+        if request.path.startswith(OPEN_PATHS):
+            return await handler(request)
+        session = self._session(request)
+        if session is None and self._user_header is not None:
+            return await self._proxied(request, handler)
+        if session is None:
+            raise web.HTTPSeeOther("/login")
+        request[SESSION] = session
+        if request.method not in ("GET", "HEAD"):
+            await self._require_form_token(request, session)
+        return await handler(request)
+
+    def log_in(self, token: str, user: str | None = None) -> web.HTTPSeeOther:
+        """Return the answer that starts a session. Raises HTTPForbidden for a wrong token."""
+        now = self._clock()
+        if self._logins.wait(now) > 0:
+            raise web.HTTPTooManyRequests(text="Too many attempts. Wait a few seconds.\n")
+        if not hmac.compare_digest(token.encode(), self._token):
+            self._logins.take()
+            raise web.HTTPForbidden(text="This token is not the console's. The process prints the right one.\n")
+        answer = web.HTTPSeeOther("/")
+        self._start_session(answer, user)
+        return answer
+
+    def require_reveal(self) -> None:
+        """Count an answer with patient data. Raises HTTPTooManyRequests where there were too many."""
+        now = self._clock()
+        if self._reveals.wait(now) > 0:
+            raise web.HTTPTooManyRequests(text="Too many events were revealed in a short time. Wait a few seconds.\n")
+        self._reveals.take()
+
+    def _session(self, request: web.Request) -> Session | None:
+        found = self._sessions.get(request.cookies.get(COOKIE, ""))
+        if found is not None and self._user_header is not None and found.user != self._user(request):
+            return None  # another person behind the same browser
+        return found
+
+    def _user(self, request: web.Request) -> str | None:
+        return (request.headers.get(self._user_header, "") or None) if self._user_header else None
+
+    async def _proxied(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Start a session for the person whom the reverse proxy names."""
+        user = self._user(request)
+        if user is None:
+            raise web.HTTPUnauthorized(text=f"The reverse proxy did not send {self._user_header}.\n")
+        if request.method not in ("GET", "HEAD"):
+            raise web.HTTPForbidden(text="The session is over. Open the page again.\n")
+        answer = web.HTTPSeeOther(request.path_qs)
+        self._start_session(answer, user)
+        return answer
+
+    def _start_session(self, answer: web.Response, user: str | None) -> None:
+        while len(self._sessions) >= MOST_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        id = secrets.token_urlsafe(32)
+        self._sessions[id] = Session(secrets.token_urlsafe(32), user)
+        answer.set_cookie(COOKIE, id, httponly=True, samesite="Strict", path="/")
+
+    async def _require_form_token(self, request: web.Request, session: Session) -> None:
+        sent = str((await request.post()).get(FORM_TOKEN, ""))
+        if not hmac.compare_digest(sent.encode(), session.form_token.encode()):
+            raise web.HTTPForbidden(text="The form is not of this session. Open the page again.\n")
+
+
+async def add_headers(_: web.Request, answer: web.StreamResponse) -> None:
+    """Add the headers that forbid scripts, frames, caches and other sites."""
+    answer.headers.update(HEADERS)

@@ -1,0 +1,55 @@
+"""The console's HTTP application: its routes, its errors, and the pages' files."""
+
+from pathlib import Path
+from traceback import extract_tb
+
+import structlog
+from aiohttp import web
+
+from fhirline.config.errors import ConfigurationError, FhirlineError, KafkaAccessError
+from fhirline.streams.console.access import SESSION, Handler, add_headers
+from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.rendering import page
+from fhirline.streams.console.views import dead_letters, events, login, pipeline, playground, terminology
+
+log = structlog.get_logger()
+
+STATIC = Path(__file__).parent / "static"
+FORM_BYTES = 65_536
+"""Bytes of a form beside the body that the playground takes."""
+
+
+def application(console: Console) -> web.Application:
+    """Make the application. The caller closes ``console``."""
+    most = 4 * console.settings.max_body_bytes + FORM_BYTES  # a form's encoding makes three bytes of one
+    app = web.Application(middlewares=[errors, console.access.middleware], client_max_size=most)
+    app[CONSOLE] = console
+    app.on_response_prepare.append(add_headers)
+    for view in (login, pipeline, events, dead_letters, playground, terminology):
+        app.add_routes(view.routes)
+    app.router.add_static("/static/", STATIC)
+    return app
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer a failure with a page that says what to do. No text of a request or a record is repeated."""
+    try:
+        return await handler(request)
+    except web.HTTPRedirection:
+        raise
+    except web.HTTPException as error:
+        text = (error.text or error.reason).strip()
+        return _error_page(request, error.status, error.reason, text)
+    except (KafkaAccessError, ConfigurationError) as error:
+        return _error_page(request, 503, "Kafka or a setting stands in the way", str(error))
+    except FhirlineError as error:
+        return _error_page(request, 500, "It did not work", str(error))
+    except Exception as error:  # noqa: BLE001  # a traceback may hold a payload
+        at = extract_tb(error.__traceback__)[-1]
+        log.error("page failed", error=type(error).__name__, at=f"{Path(at.filename).name}:{at.lineno}")
+        return _error_page(request, 500, "A defect of the console", f"{type(error).__name__}. The log has its time.")
+
+
+def _error_page(request: web.Request, status: int, title: str, text: str) -> web.Response:
+    return page(request, "error.html", status, title=title, text=text, known=SESSION in request)

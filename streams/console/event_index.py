@@ -1,0 +1,265 @@
+"""An index of all events, from the topics that tell what became of them. It holds no patient data.
+
+A Provenance has an event's key, type and raw position in its headers, and what the event made as its targets. The
+event's Bundle and outcome are found by the same headers, and the outcome has its flags. The index is a temporary SQLite
+database, which is gone with the process: the topics have all of it.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import orjson
+from confluent_kafka import Message
+
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.headers import header
+from fhirline.streams.kafka.log_scanner import LogScanner
+from fhirline.streams.kafka.records import RecordPosition, TopicPartition, headers_of, partition_of, position_of
+from fhirline.streams.operate.dead_letters.board import Board
+from fhirline.streams.operate.dead_letters.cases import Case
+from fhirline.streams.operate.trace.find import targets
+from fhirline.topics.declared import BUNDLE, DEAD_LETTER_STATUS, OUTCOME, canonical_topic
+
+PROVENANCE = canonical_topic("Provenance")
+NOT_SUPPORTED = "not-supported"
+
+_SCHEMA = """
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY, event_key TEXT, vendor TEXT, tenant TEXT, type TEXT, raw TEXT,
+    occurred TEXT, written INTEGER, mapping TEXT, provenance TEXT, provenance_key BLOB, bundle TEXT, outcome TEXT,
+    UNIQUE (vendor, tenant, event_key));
+CREATE INDEX event_by_time ON event (written DESC);
+CREATE INDEX event_by_type ON event (vendor, type, written DESC);
+CREATE INDEX event_by_raw ON event (raw);
+CREATE INDEX event_by_provenance ON event (provenance_key);
+CREATE TABLE target (resource TEXT, event INTEGER);
+CREATE INDEX target_by_resource ON target (resource);
+CREATE INDEX target_by_event ON target (event);
+CREATE TABLE flag (event INTEGER, code TEXT, PRIMARY KEY (event, code)) WITHOUT ROWID;
+CREATE INDEX flag_by_code ON flag (code);
+"""
+
+
+class IndexedEvent(NamedTuple):
+    """An event. Positions are ``topic/partition/offset``; None where there is no such record.
+
+    ``occurred``: its own time, RFC 3339. ``written``: when its Provenance or outcome was written, in UNIX milliseconds.
+    """
+
+    id: int
+    event_key: str
+    vendor: str
+    tenant: str
+    type: str
+    raw: str | None
+    occurred: str | None
+    written: int
+    mapping: str | None
+    provenance: str | None
+    bundle: str | None
+    outcome: str | None
+
+
+class TypeCount(NamedTuple):
+    """The events of a vendor's event type. ``last``: when the last one was written, in UNIX milliseconds."""
+
+    vendor: str
+    type: str
+    events: int
+    flagged: int
+    unknown: int
+    last: int
+
+
+_COLUMNS = ", ".join(IndexedEvent._fields)
+
+
+class EventIndex:
+    """Reads on from the topics' ends in one thread, and answers in any."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect("", check_same_thread=False)  # a private file that is gone at the end
+        self._database.executescript(_SCHEMA)
+        self._positions: dict[TopicPartition, int | None] = {}
+        self.cases: Sequence[Case] = ()
+        """Every dead letter's case, as of the last reading."""
+        self.complete = False
+        """Whether the topics have been read to their ends once."""
+
+    def close(self) -> None:
+        self._database.close()
+
+    @contextmanager
+    def following(self) -> Iterator[Callable[[], None]]:
+        """Open the clients, and yield the call that reads on. Raises KafkaAccessError."""
+        vendors = load_vendors(self._settings.vendors_file).names
+        with LogScanner(self._settings) as scanner, Board(self._settings, vendors) as board:
+
+            def read_on() -> None:
+                self._read(scanner)
+                if scanner.partitions(DEAD_LETTER_STATUS):
+                    self.cases = board.read()
+                self.complete = True
+
+            yield read_on
+
+    def _read(self, scanner: LogScanner) -> None:
+        partitions = scanner.topic_partitions([PROVENANCE, BUNDLE, OUTCOME])
+        starts = {partition: self._positions.get(partition) for partition in partitions}
+        batch: list[Message] = []
+        for message in scanner.stored(starts):
+            batch.append(message)
+            if len(batch) == 1_000:
+                self._add(batch)
+                batch.clear()
+        self._add(batch)
+
+    def _add(self, messages: Sequence[Message]) -> None:
+        with self._lock, self._database:
+            for message in messages:
+                self._apply(message)
+                self._positions[partition_of(message)] = (message.offset() or 0) + 1
+
+    def _apply(self, message: Message) -> None:
+        topic, value = message.topic(), message.value()
+        if topic == PROVENANCE and value is None:
+            self._forget(message.key() or b"")
+            return
+        sent = headers_of(message)
+        names = (headers.EVENT_KEY, headers.VENDOR, headers.TENANT, headers.EVENT_TYPE)
+        event_key, vendor, tenant, type_ = (header(sent, name) for name in names)
+        if value is None or event_key is None or vendor is None:
+            return
+        column = {PROVENANCE: "provenance", BUNDLE: "bundle", OUTCOME: "outcome"}[topic or ""]
+        names_of = f"event_key, vendor, tenant, type, raw, occurred, written, mapping, {column}"
+        (event,) = self._database.execute(
+            f"INSERT INTO event ({names_of}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "  # one of three columns
+            "ON CONFLICT (vendor, tenant, event_key) DO UPDATE SET raw = excluded.raw, mapping = excluded.mapping, "
+            f"written = max(written, excluded.written), {column} = excluded.{column} RETURNING id",
+            (
+                event_key,
+                vendor,
+                tenant or "",
+                type_ or "",
+                header(sent, headers.RAW),
+                header(sent, headers.OCCURRED_AT),
+                message.timestamp()[1],
+                header(sent, headers.MAPPING_VERSION),
+                str(position_of(message)),
+            ),
+        ).fetchone()
+        if topic == PROVENANCE:
+            self._database.execute("UPDATE event SET provenance_key = ? WHERE id = ?", (message.key(), event))
+            self._database.execute("DELETE FROM target WHERE event = ?", (event,))
+            self._database.executemany(
+                "INSERT INTO target VALUES (?, ?)", [(resource, event) for resource in dict.fromkeys(targets(value))]
+            )
+        elif topic == OUTCOME:
+            self._database.execute("DELETE FROM flag WHERE event = ?", (event,))
+            self._database.executemany("INSERT INTO flag VALUES (?, ?)", [(event, code) for code in _flags(value)])
+
+    def _forget(self, provenance_key: bytes) -> None:
+        """Remove the event whose Provenance became a tombstone: its patient was erased."""
+        found = self._database.execute("SELECT id FROM event WHERE provenance_key = ?", (provenance_key,)).fetchall()
+        for table, column in (("target", "event"), ("flag", "event"), ("event", "id")):
+            self._database.executemany(f"DELETE FROM {table} WHERE {column} = ?", found)  # names above
+
+    # -- answers
+
+    def type_counts(self) -> list[TypeCount]:
+        """Count the events by vendor and event type."""
+        rows = self._ask(
+            "SELECT vendor, type, count(*), "
+            "count(*) FILTER (WHERE EXISTS (SELECT 1 FROM flag WHERE flag.event = event.id)), "
+            "count(*) FILTER (WHERE EXISTS (SELECT 1 FROM flag WHERE flag.event = event.id AND code = ?)), "
+            "max(written) FROM event GROUP BY vendor, type ORDER BY vendor, type",
+            NOT_SUPPORTED,
+        )
+        return [TypeCount(*row) for row in rows]
+
+    def recent(self, vendor: str, type_: str, flag: str, limit: int) -> list[IndexedEvent]:
+        """List the events written last. An empty text is no condition."""
+        conditions, values = ["1"], list[str]()
+        for condition, value in (
+            ("vendor = ?", vendor),
+            ("type = ?", type_),
+            ("id IN (SELECT event FROM flag WHERE code = ?)", flag),
+        ):
+            if value:
+                conditions.append(condition)
+                values.append(value)
+        where = " AND ".join(conditions)
+        return self._events(f"WHERE {where} ORDER BY written DESC LIMIT {int(limit)}", *values)
+
+    def by_id(self, id: int) -> IndexedEvent | None:
+        """Return the event with a number of this index."""
+        return next(iter(self._events("WHERE id = ?", id)), None)
+
+    def by_key(self, event_key: str) -> list[IndexedEvent]:
+        """Return the event with a key. Byte-equal events of several tenants have one."""
+        return self._events("WHERE event_key = ?", event_key)
+
+    def by_raw(self, position: str) -> list[IndexedEvent]:
+        """Return the event whose raw record is at a position."""
+        return self._events("WHERE raw = ?", position)
+
+    def of_resource(self, resource: str) -> list[IndexedEvent]:
+        """Return the newest events that made ``Type/id``, at most 200."""
+        return self._events(
+            "WHERE id IN (SELECT event FROM target WHERE resource = ?) ORDER BY written DESC LIMIT 200", resource
+        )
+
+    def targets(self, event: int) -> list[str]:
+        """Return the resources that an event made, in the order of its Provenance."""
+        return [resource for (resource,) in self._ask("SELECT resource FROM target WHERE event = ?", event)]
+
+    def flags(self, event: int) -> list[str]:
+        """Return the codes of an event's flags."""
+        return [code for (code,) in self._ask("SELECT code FROM flag WHERE event = ? ORDER BY code", event)]
+
+    def letters(self, event_key: str) -> list[Case]:
+        """Return the dead letters of an event."""
+        return [case for case in self.cases if case.last.event_key == event_key]
+
+    def _events(self, condition: str, *values: str | int) -> list[IndexedEvent]:
+        return [
+            IndexedEvent._make(row) for row in self._ask(f"SELECT {_COLUMNS} FROM event {condition}", *values)
+        ]  # conditions are of this class
+
+    def _ask(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._database.execute(statement, values).fetchall()
+
+
+def _flags(outcome: bytes) -> list[str]:
+    """Return the codes of an OperationOutcome's flags."""
+    issues = orjson.loads(outcome).get("issue") or ()
+    codes = (coding.get("code") for issue in issues for coding in issue.get("details", {}).get("coding", ()))
+    return list(dict.fromkeys(code for code in codes if code))
+
+
+def parse_search(text: str) -> tuple[str, str]:
+    """Tell what a search means: ``event``, ``raw``, ``resource`` or, for nothing of these, an empty text.
+
+    >>> parse_search("  raw.altibbi/3/17 ")
+    ('raw', 'raw.altibbi/3/17')
+    >>> parse_search("Encounter/2b255f9d-8fb0-5341-a3c7-c91e6b6af3cf")[0], parse_search("Smith")
+    ('resource', ('', 'Smith'))
+    """
+    text = text.strip()
+    if len(text) == 64 and not set(text) - set("0123456789abcdef"):
+        return "event", text
+    position = RecordPosition.parse(text)
+    if position is not None and position.topic.startswith("raw."):
+        return "raw", text
+    name, _, id = text.partition("/")
+    if name.isalpha() and id and not set(id) - set("0123456789abcdefABCDEFGHIJKLMNOPQRSTUVWXYZghijklmnopqrstuvwxyz.-"):
+        return "resource", text
+    return "", text

@@ -1,0 +1,112 @@
+"""Readings of the cluster every few seconds, and those of the last hour. It keeps no record's content."""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import structlog
+
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.streams.console.event_index import EventIndex
+from fhirline.streams.operate.status.reading import Reader, Reading
+from fhirline.streams.operate.status.summary import Status, sources_of, summarize
+from fhirline.streams.operate.status.warehouse import read_tables
+from fhirline.topics.declared import declared
+
+log = structlog.get_logger()
+
+EVERY = 3.0
+"""Seconds between two readings."""
+HOUR = 3_600.0
+POINTS = 120
+"""Points of a sparkline: 30 s each."""
+TIMEOUT = 10.0
+
+
+class Live:
+    """Takes readings in a thread of its own. `changed` is set, and made anew, at each reading.
+
+    ``status``: the last reading, None before the first one. ``problem``: why the last attempt failed, else empty.
+    """
+
+    def __init__(self, settings: Settings, index: EventIndex) -> None:
+        self._settings = settings
+        self._index = index
+        self._sources = sources_of(settings, load_vendors(settings.vendors_file))
+        self._rates: dict[tuple[str, str], deque[tuple[float, float]]] = {}
+        self._ended = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="live")
+        self.status: Status | None = None
+        self.problem = ""
+        self.changed = asyncio.Event()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    async def stop(self) -> None:
+        self._ended.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def sparkline(self, topic: str, group: str) -> list[float]:
+        """Return the records per second of the last hour, `POINTS` means, the oldest first."""
+        taken = list(self._rates.get((topic, group), ()))
+        now, width = time.monotonic(), HOUR / POINTS
+        sums = [(0.0, 0)] * POINTS
+        for at, rate in taken:
+            if 0 <= (place := POINTS - 1 - int((now - at) / width)) < POINTS:
+                total, count = sums[place]
+                sums[place] = (total + rate, count + 1)
+        return [total / count if count else 0.0 for total, count in sums]
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                with ExitStack() as stack:
+                    self._read_on(stack)
+            except (ConfigurationError, KafkaAccessError) as error:
+                self._report(str(error))
+                self._ended.wait(EVERY)
+
+    def _read_on(self, stack: ExitStack) -> None:
+        """Take readings until the end. Raises KafkaAccessError where the cluster does not answer."""
+        vendors = load_vendors(self._settings.vendors_file)
+        groups = tuple(dict.fromkeys(source.group for source in self._sources))
+        reader = stack.enter_context(Reader(self._settings, vendors.names, groups, TIMEOUT))
+        followed = stack.enter_context(self._index.following())
+        before: Reading | None = None
+        while not self._ended.is_set():
+            followed()
+            now = reader.read()
+            self._take(now, before)
+            before = now
+            self._ended.wait(EVERY)
+
+    def _take(self, now: Reading, before: Reading | None) -> None:
+        tables = read_tables(self._settings, now.ends)
+        found = summarize(self._settings.bootstrap, declared(self._settings), self._sources, now, before, tables)
+        for inflow in found.inflows:
+            if inflow.rate is not None:
+                rates = self._rates.setdefault((inflow.topic, inflow.group), deque(maxlen=int(HOUR / EVERY)))
+                rates.append((time.monotonic(), inflow.rate))
+        self.status = found
+        self._report("")
+
+    def _report(self, problem: str) -> None:
+        if problem and problem != self.problem:
+            log.warning("no reading", problem=problem)
+        self.problem = problem
+        self._tell(self._renew)
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
+
+    def _renew(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()

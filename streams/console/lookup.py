@@ -1,0 +1,57 @@
+"""Single records by position, opened: what the console shows once somebody has asked for it with a reason."""
+
+from typing import Any
+
+import orjson
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.pipeline.factory import build_normalizer
+from fhirline.mappers.pipeline.lineage import Lineage, lineage
+from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition
+from fhirline.streams.operate.dead_letters.board import records
+from fhirline.streams.operate.dead_letters.cases import Case
+from fhirline.streams.operate.trace.find import Tracer
+from fhirline.streams.step4_normalize.map_event import map_event
+from fhirline.streams.step4_normalize.raw_event import envelope_of
+
+
+class Lookup:
+    """Reads records one at a time. Not thread-safe. Raises KafkaAccessError where Kafka does not answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._scanner: Scanner | None = None
+
+    def close(self) -> None:
+        if self._scanner is not None:
+            self._scanner.close()
+
+    @property
+    def _reader(self) -> Scanner:
+        if self._scanner is None:
+            self._scanner = Scanner(self._settings)
+        return self._scanner
+
+    def raw(self, position: str | None) -> ConsumerRecord | None:
+        """Read a raw record, or its encrypted copy; None where both are gone."""
+        return Tracer(self._settings, self._reader).raw(position) if position else None
+
+    def value(self, position: str | None) -> Any:
+        """Read a record's value as JSON; None where there is none."""
+        parsed = RecordPosition.parse(position)
+        message = self._reader.at(parsed) if parsed else None
+        found = message.value() if message is not None else None
+        return orjson.loads(found) if found else None
+
+    def letter(self, case: Case) -> ConsumerRecord | None:
+        """Read a case's last letter; None where it is gone, or its patient was erased."""
+        return next(records(self._settings, [case.last.position]), None)
+
+    def lineage(self, raw: ConsumerRecord) -> list[Lineage]:
+        """Find the source of each element, by the present mapping and the earlier events of the same key."""
+        normalize, state = build_normalizer(self._settings), InMemoryState()
+        for earlier in Tracer(self._settings, self._reader).earlier(raw):
+            state.apply(map_event(earlier, normalize, state, self._settings.partitions).state_updates)
+        return lineage(normalize, envelope_of(raw), state)

@@ -1,0 +1,77 @@
+"""Pages from templates. Every value is escaped; a template that names a missing value fails."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fhirline.streams.console.access import FORM_TOKEN, SESSION
+from fhirline.streams.console.console import CONSOLE
+
+NAVIGATION = (
+    ("/", "Pipeline"),
+    ("/events", "Events"),
+    ("/dead-letters", "Dead letters"),
+    ("/playground", "Playground"),
+    ("/terminology", "Terminology"),
+)
+
+
+def _number(value: float | None) -> str:
+    """Write a count with thousands separators; an unknown one as a dash."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.1f}"
+
+
+def _age(seconds: float | None) -> str:
+    """Write a time span in its largest unit.
+
+    >>> [_age(value) for value in (None, 0.4, 75, 7200, 200_000)]
+    ['–', '0 s', '1 min', '2 h', '2 d']
+    """
+    if seconds is None:
+        return "–"
+    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def _instant(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "–"
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") + " UTC"
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("fhirline.streams.console"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"number": _number, "rate": _rate, "age": _age, "instant": _instant}
+    return made
+
+
+_TEMPLATES = _environment()
+
+
+def page(request: web.Request, template: str, http_status: int = 200, **values: Any) -> web.Response:
+    """Render a page, or a part of one, for the visitor."""
+    session = request.get(SESSION)
+    shared = {
+        "navigation": NAVIGATION if session else (),
+        "path": request.path,
+        "form_token": session.form_token if session else "",
+        "form_token_name": FORM_TOKEN,
+        "user": session.user if session else None,
+        "bootstrap": request.app[CONSOLE].settings.bootstrap,
+    }
+    text = _TEMPLATES.get_template(template).render(shared | values)
+    return web.Response(text=text, content_type="text/html", charset="utf-8", status=http_status)

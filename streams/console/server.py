@@ -1,0 +1,74 @@
+"""The console's server: it listens, prints its address, and ends on SIGTERM or Ctrl-C."""
+
+import asyncio
+import errno
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import structlog
+from aiohttp import web
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings import Settings
+from fhirline.config.vendors import load_vendors
+from fhirline.streams.console.access import Access
+from fhirline.streams.console.application import application
+from fhirline.streams.console.console import Console
+from fhirline.streams.console.event_index import EventIndex
+from fhirline.streams.console.live import Live
+from fhirline.streams.console.lookup import Lookup
+
+log = structlog.get_logger()
+
+BACKLOG = 64
+
+
+async def serve(settings: Settings, token: str, allowed: frozenset[str], show: Callable[[str], None]) -> None:
+    """Listen until SIGTERM or SIGINT. ``show`` is called with the address once it listens.
+
+    Raises ConfigurationError for an address that cannot be bound.
+    """
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    host = settings.console_host
+    listener = _bound(host, settings.console_port)
+    access = Access(token, settings.console_user_header, time.monotonic)
+    index = EventIndex(settings)
+    live = Live(settings, index)
+    vendors = load_vendors(settings.vendors_file)
+    console = Console(settings, vendors, access, live, index, Lookup(settings), allowed)
+    runner = web.AppRunner(application(console), access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    number = listener.getsockname()[1]
+    own = {f"{name}:{number}" for name in ("127.0.0.1", "localhost", "[::1]", host)}
+    access.hosts |= own | ({settings.console_public_host} if settings.console_public_host else set())
+    live.start()
+    try:
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{number}/"
+        log.info("console listening", url=url, bootstrap=settings.bootstrap)
+        show(url)
+        await stopped.wait()
+        log.info("console stopping")
+    finally:
+        await live.stop()
+        await runner.cleanup()
+        await asyncio.to_thread(console.close)
+        index.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        why = "in use" if error.errno == errno.EADDRINUSE else (error.strerror or type(error).__name__)
+        raise ConfigurationError(f"console: {host}:{port}: {why}; choose another with --port") from None
+    return listener

@@ -1,0 +1,174 @@
+"""Dead letters: groups with what to do, single events, and sending a group through the mapping again."""
+
+import secrets
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict
+
+from fhirline.config.tables import Table, read_table
+from fhirline.streams.console.access import SESSION
+from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.json_lines import json_lines
+from fhirline.streams.console.rendering import page
+from fhirline.streams.observe.audit import audit
+from fhirline.streams.operate.dead_letters.cases import Case, Status, shape
+from fhirline.streams.operate.dead_letters.redrive import Redriver, Report
+from fhirline.streams.operate.dead_letters.selection import Filter, grouped
+from fhirline.streams.operate.dead_letters.view import payload_document, revealed
+
+routes = web.RouteTableDef()
+
+REDRIVE: Literal["redrive"] = "redrive"
+SHOWN = 200
+"""Events of a list."""
+RATE = 100.0
+"""Events a second that are redriven, so that the vendors' own do not wait behind them."""
+NAMES = ("vendor", "code", "path", "status", "mapping")
+
+
+class CodeDescription(BaseModel):
+    """What an error code means."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    happened: str
+    do: str
+
+
+class Codes(Table):
+    """``dead-letter-codes.yaml``: every error code."""
+
+    codes: dict[str, CodeDescription]
+
+
+@cache
+def codes() -> dict[str, CodeDescription]:
+    """Return the descriptions of the error codes."""
+    path = Path(__file__).parents[1] / "dead-letter-codes.yaml"
+    return read_table("dead-letter-codes", Codes, path).codes
+
+
+@routes.get("/dead-letters")
+async def show_groups(request: web.Request) -> web.StreamResponse:
+    """Show what failed alike, counted."""
+    index = request.app[CONSOLE].index
+    return page(
+        request, "dead_letters.html", groups=grouped(index.cases), codes=codes(), statuses=tuple(Status),
+        complete=index.complete,
+    )  # fmt: skip
+
+
+@routes.get("/dead-letters/events")
+async def show_cases(request: web.Request) -> web.StreamResponse:
+    """List the events of a group."""
+    console, chosen = request.app[CONSOLE], _chosen(request.query)
+    found = _cases(console, chosen)
+    code = chosen["code"]
+    return page(
+        request,
+        "dead_letter_events.html",
+        chosen=chosen,
+        cases=found[:SHOWN],
+        total=len(found),
+        redrivable=len(_redrivable(found)),
+        description=codes().get(code),
+        allowed=REDRIVE in console.allowed,
+    )
+
+
+@routes.get("/dead-letters/event")
+async def show_case(request: web.Request) -> web.StreamResponse:
+    """Show one event's letters, without patient data."""
+    return page(request, "dead_letter.html", **_known(_case(request)), payload=None)
+
+
+@routes.post("/dead-letters/event")
+async def reveal_case(request: web.Request) -> web.StreamResponse:
+    """Show a letter's payload. It is audited before it is read."""
+    console, case = request.app[CONSOLE], _case(request)
+    reason = str((await request.post()).get("reason", "")).strip()
+    if not reason:
+        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    console.access.require_reveal()
+    revealed([case], "console", reason[:500], request[SESSION].user)
+    letter = await console.read(console.lookup.letter, case)
+    if letter is None:
+        raise web.HTTPGone(text="The letter is gone: it was deleted, or its patient was erased.\n")
+    return page(request, "dead_letter.html", **_known(case), payload=json_lines(payload_document(letter)))
+
+
+@routes.get("/dead-letters/redrive")
+async def confirm_redrive(request: web.Request) -> web.StreamResponse:
+    """Say what a redrive would send. Nothing is sent."""
+    console, chosen = request.app[CONSOLE], _chosen(request.query)
+    _require_allowed(console)
+    found = _redrivable(_cases(console, chosen))
+    return page(
+        request, "redrive.html", chosen=chosen, total=len(found), key=secrets.token_hex(8), rate=RATE, report=None
+    )
+
+
+@routes.post("/dead-letters/redrive")
+async def redrive(request: web.Request) -> web.StreamResponse:
+    """Send the group's events to their raw topics again."""
+    console, form = request.app[CONSOLE], await request.post()
+    _require_allowed(console)
+    chosen, key = _chosen(form), str(form.get("key", ""))
+    if not (key.isalnum() and len(key) <= 64):
+        raise web.HTTPBadRequest(text="The form has no idempotency key. Open the page again.\n")
+    found = [case for case in _redrivable(_cases(console, chosen)) if not case.answers(key)]
+    audit("dead letters redriven", by="console", name=request[SESSION].user, events=str(len(found)), key=key)
+    report = await console.read(_redriven, console, found, key)
+    return page(request, "redrive.html", chosen=chosen, total=len(found), key=key, rate=RATE, report=report)
+
+
+def _redriven(console: Console, found: Sequence[Case], key: str) -> Report:
+    return Redriver(console.settings, key, RATE).send(found)
+
+
+def _require_allowed(console: Console) -> None:
+    if REDRIVE not in console.allowed:
+        raise web.HTTPForbidden(text="This console is read-only. Start it with --allow redrive.\n")
+
+
+def _chosen(sent: Any) -> dict[str, str]:
+    return {name: str(sent.get(name, "")) for name in NAMES}
+
+
+def _cases(console: Console, chosen: dict[str, str]) -> list[Case]:
+    """Return the events of a group. A path is one without indexes."""
+    try:
+        statuses = [Status(chosen["status"])] if chosen["status"] else []
+    except ValueError:
+        raise web.HTTPBadRequest(text=f"status: none of {', '.join(Status)}.\n") from None
+    wanted = Filter(
+        vendors=_listed(chosen["vendor"]),
+        codes=_listed(chosen["code"]),
+        mapping_versions=_listed(chosen["mapping"]),
+        statuses=statuses,
+    )
+    path = chosen["path"]
+    return [case for case in console.index.cases if wanted(case) and (not path or shape(case.last.path) == path)]
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return (text,) if text else ()
+
+
+def _redrivable(found: Sequence[Case]) -> list[Case]:
+    return [case for case in found if case.status in (Status.OPEN, Status.FAILED)]
+
+
+def _case(request: web.Request) -> Case:
+    id = request.query.get("id", "")
+    for case in request.app[CONSOLE].index.cases:
+        if case.id == id:
+            return case
+    raise web.HTTPNotFound(text="There is no dead letter with this id.\n")
+
+
+def _known(case: Case) -> dict[str, Any]:
+    return {"case": case, "description": codes().get(case.last.code)}

@@ -1,0 +1,112 @@
+"""Events: search, what became of one, and, with a reason, its payload beside its resources."""
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from fhirline.config import tables
+from fhirline.mappers.pipeline.envelope import UnreadableBody
+from fhirline.streams.console.access import SESSION
+from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.event_index import IndexedEvent, parse_search
+from fhirline.streams.console.json_lines import json_lines, resource_lines
+from fhirline.streams.console.rendering import page
+from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.operate.trace.view import revealed
+
+routes = web.RouteTableDef()
+
+SHOWN = 200
+"""Events of a list."""
+LONGEST_REASON = 500
+
+
+@routes.get("/events")
+async def show_events(request: web.Request) -> web.StreamResponse:
+    """List the newest events, or those that a search finds."""
+    index = request.app[CONSOLE].index
+    query = request.query
+    search, vendor, type_, flag = (query.get(name, "") for name in ("q", "vendor", "type", "flag"))
+    kind, text = parse_search(search)
+    found: list[IndexedEvent] = []
+    if kind:
+        found = {"event": index.by_key, "raw": index.by_raw, "resource": index.of_resource}[kind](text)
+        if len(found) == 1:
+            raise web.HTTPSeeOther(f"/events/{found[0].id}")
+    elif not search.strip():
+        found = index.recent(vendor, type_, flag, SHOWN)
+    return page(
+        request,
+        "events.html",
+        search=search,
+        kind=kind,
+        events=[(event, index.flags(event.id)) for event in found],
+        chosen={"vendor": vendor, "type": type_, "flag": flag},
+        complete=index.complete,
+        most=SHOWN,
+    )
+
+
+@routes.get(r"/events/{id:\d{1,12}}")
+async def show_event(request: web.Request) -> web.StreamResponse:
+    """Show what became of an event, without patient data."""
+    console = request.app[CONSOLE]
+    event = _event(request)
+    return page(request, "event.html", **_known(console, event), revealed=None)
+
+
+@routes.post(r"/events/{id:\d{1,12}}/reveal")
+async def reveal_event(request: web.Request) -> web.StreamResponse:
+    """Show payload and resources. It is audited before anything is read."""
+    console, form = request.app[CONSOLE], await request.post()
+    event = _event(request)
+    reason = str(form.get("reason", "")).strip()
+    if not reason:
+        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    console.access.require_reveal()
+    raw = await console.read(console.lookup.raw, event.raw)
+    if raw is None:
+        raise web.HTTPGone(text="The raw record is gone: retention is over, or its patient was erased.\n")
+    revealed([raw], reason[:LONGEST_REASON], request[SESSION].user, by="console")
+    shown = await console.read(_revealed, console, event, raw, "sources" in form)
+    return page(request, "event.html", **_known(console, event), revealed=shown)
+
+
+def _event(request: web.Request) -> IndexedEvent:
+    found = request.app[CONSOLE].index.by_id(int(request.match_info["id"]))
+    if found is None:
+        raise web.HTTPNotFound(text="There is no such event. Numbers of events change when the console is restarted.\n")
+    return found
+
+
+def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
+    flags = tables.flags().flags
+    codes = console.index.flags(event.id)
+    return {
+        "event": event,
+        "flags": [(code, flags[code].severity, flags[code].text) for code in codes if code in flags],
+        "targets": console.index.targets(event.id),
+        "letters": console.index.letters(event.event_key),
+    }
+
+
+def _revealed(console: Console, event: IndexedEvent, raw: ConsumerRecord, sources: bool) -> dict[str, Any]:
+    """Read the payload, the Bundle's resources and, if asked for, the source of each element."""
+    found: dict[tuple[str, str], str] = {}
+    if sources:
+        try:
+            found = {(leaf.resource, leaf.path): leaf.source for leaf in console.lookup.lineage(raw)}
+        except UnreadableBody:
+            found = {}
+    try:
+        payload = json_lines(orjson.loads(raw.value or b"null"))
+        text = ""
+    except orjson.JSONDecodeError:
+        payload, text = [], (raw.value or b"").decode("utf-8", "backslashreplace")
+    return {
+        "payload": payload,
+        "text": text,
+        "resources": resource_lines(console.lookup.value(event.bundle), found),
+        "sources": sources,
+    }

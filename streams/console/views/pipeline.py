@@ -1,0 +1,91 @@
+"""The pipeline: what arrives, what becomes of it, and whether anything is stuck."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.rendering import page
+from fhirline.streams.operate.dead_letters.cases import Status as CaseStatus
+
+routes = web.RouteTableDef()
+
+WIDTH, HEIGHT = 120, 24
+"""Of a sparkline, in its own units."""
+
+
+@routes.get("/")
+async def show_pipeline(request: web.Request) -> web.StreamResponse:
+    """Show every vendor's inflow, event types and dead letters."""
+    return page(request, "pipeline.html", **_figures(request.app[CONSOLE]))
+
+
+@routes.get("/pipeline/updates")
+async def send_updates(request: web.Request) -> web.StreamResponse:
+    """Send the figures again at each reading (server-sent events)."""
+    console = request.app[CONSOLE]
+    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await stream.prepare(request)
+    while True:
+        await console.live.changed.wait()
+        text = page(request, "pipeline_figures.html", **_figures(console)).text or ""
+        lines = "".join(f"data: {line}\n" for line in text.splitlines())
+        try:
+            await stream.write(f"{lines}\n".encode())
+        except (ConnectionError, asyncio.CancelledError):
+            return stream
+
+
+def _figures(console: Console) -> dict[str, Any]:
+    status, cases = console.live.status, console.index.cases
+    waiting = [case for case in cases if case.status is not CaseStatus.DONE]
+    return {
+        "status": status,
+        "problem": console.live.problem,
+        "complete": console.index.complete,
+        "types": console.index.type_counts(),
+        "letters": Counter((case.last.vendor, case.last.event_type) for case in waiting),
+        "waiting": len(waiting),
+        "lines": {
+            (inflow.topic, inflow.group): sparkline(console.live.sparkline(inflow.topic, inflow.group))
+            for inflow in (status.inflows if status else ())
+        },
+        "stuck": _stuck(console, len(waiting)),
+    }
+
+
+def _stuck(console: Console, waiting: int) -> list[str]:
+    """Say in sentences what needs somebody; empty where nothing does."""
+    status, found = console.live.status, list[str]()
+    if console.live.problem:
+        found.append(f"The cluster does not answer: {console.live.problem}")
+    if status is None:
+        return found
+    for members in status.members:
+        if members.unassigned and status.exact:
+            found.append(
+                f"{members.unassigned} of {members.partitions} partitions have no process of the group "
+                f"{members.group.name}. Is its process running?"
+            )
+    for inflow in status.inflows:
+        if inflow.lag and not inflow.rate and inflow.lag > 1_000:
+            found.append(f"{inflow.lag:,} records of {inflow.topic} wait for the group {inflow.group}.")
+    if waiting:
+        found.append(f"{waiting:,} events are dead letters that nobody has redriven with success.")
+    if status.parked is not None and status.parked.patients:
+        found.append(f"{status.parked.patients:,} patients wait for the FHIR server.")
+    return found
+
+
+def sparkline(rates: Sequence[float]) -> str:
+    """Make the points of a polyline. No rate is at the bottom, the largest at the top.
+
+    >>> sparkline([0.0, 2.0, 1.0])
+    '0.0,24.0 60.0,0.0 120.0,12.0'
+    """
+    most = max(rates, default=0.0) or 1.0
+    step = WIDTH / max(1, len(rates) - 1)
+    return " ".join(f"{place * step:.1f},{HEIGHT - rate / most * HEIGHT:.1f}" for place, rate in enumerate(rates))
