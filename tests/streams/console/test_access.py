@@ -1,0 +1,111 @@
+"""Who may see and do what: tokens, sessions, hosts, form tokens, reasons, and what is audited."""
+
+import json
+
+import pytest
+
+from fhirline.streams.console.access import HEADERS
+from fhirline.streams.kafka.headers import EVENT_KEY, header
+from tests.streams.console.conftest import NAME, SCRIPT, Site
+from tests.support.console_pages import TOKEN, Visitor, console
+
+PAGES = ("/", "/events", "/dead-letters", "/dead-letters/events", "/playground", "/terminology")
+
+
+def event_page(visitor: Visitor, site: Site) -> str:
+    """The page of the planted event, found by its raw position."""
+    found = visitor.get(f"/events?q={site.planted.position}")
+    assert found.status == 303
+    return found.headers["Location"]
+
+
+def audited(site: Site, event: str) -> list[dict[str, str]]:
+    lines = (line.partition(": ")[2] for line in site.process.printed)
+    return [json.loads(line) for line in lines if f'"event":"{event}"' in line]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_needs_a_session(stack: Site, path: str) -> None:
+    answer = Visitor(stack.url).get(path)
+    assert (answer.status, answer.headers["Location"]) == (303, "/login")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_answer_forbids_scripts_frames_and_caches(stack: Site, path: str) -> None:
+    answer = Visitor(stack.url).log_in().get(path)
+    assert answer.status == 200
+    assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+    assert "style=" not in answer.text
+    assert answer.text.count("<script") == 1
+
+
+def test_a_wrong_token_is_refused_and_too_many_are_held_off(stack: Site) -> None:
+    with console(stack.load.settings) as (url, _):  # its own: nobody gets in for some seconds
+        visitor = Visitor(url)
+        statuses = [visitor.post("/login", token=f"wrong {number}").status for number in range(100)]
+        assert statuses[0] == 403
+        assert 429 in statuses
+        assert visitor.cookie == ""
+
+
+def test_a_foreign_host_name_reaches_nothing(stack: Site) -> None:
+    """A page of another site whose name resolves to 127.0.0.1 must not be answered (DNS rebinding)."""
+    visitor = Visitor(stack.url).log_in()
+    visitor.headers["Host"] = "rebound.example.org"
+    assert visitor.get("/").status == 421
+    assert visitor.post("/login", token=TOKEN).status == 421
+
+
+def test_the_session_cookie_is_for_the_browser_alone(stack: Site) -> None:
+    answer = Visitor(stack.url).post("/login", token=TOKEN)
+    assert {"HttpOnly", "SameSite=Strict"} <= {part.strip() for part in answer.headers["Set-Cookie"].split(";")}
+
+
+def test_nothing_of_a_patient_is_shown_before_it_is_asked_for(stack: Site) -> None:
+    visitor = Visitor(stack.url).log_in()
+    for path in (*PAGES, event_page(visitor, stack), f"/events?q={NAME}"):
+        shown = visitor.get(path).text.replace(f'value="{NAME}"', "")  # the search repeats what was typed
+        assert NAME not in shown, path
+
+
+def test_a_payload_is_revealed_with_a_reason_which_is_audited_first(stack: Site) -> None:
+    visitor = Visitor(stack.url).log_in()
+    page = event_page(visitor, stack)
+    token = visitor.form_token(page)
+    assert visitor.post(f"{page}/reveal", reason="looking").status == 403  # no form token
+    assert visitor.post(f"{page}/reveal", reason="looking", **{"form-token": "x"}).status == 403
+    assert visitor.post(f"{page}/reveal", reason=" ", **{"form-token": token}).status == 400
+    assert audited(stack, "raw event revealed") == []
+    answer = visitor.post(f"{page}/reveal", reason="ticket 4711", sources="on", **{"form-token": token})
+    assert answer.status == 200
+    assert NAME in answer.text
+    assert SCRIPT not in answer.text
+    assert "data-source=" in answer.text
+    (line,) = audited(stack, "raw event revealed")
+    assert (line["reason"], line["by"], line["raw"]) == ("ticket 4711", "console", str(stack.planted.position))
+    assert line["event_key"] == header(stack.planted.headers, EVENT_KEY)
+    assert NAME not in stack.process.output
+
+
+def test_a_read_only_console_redrives_nothing(stack: Site) -> None:
+    visitor = Visitor(stack.url).log_in()
+    token = visitor.form_token("/playground")
+    assert visitor.get("/dead-letters/redrive").status == 403
+    assert visitor.post("/dead-letters/redrive", key="abc", **{"form-token": token}).status == 403
+    assert audited(stack, "dead letters redriven") == []
+
+
+def test_a_reverse_proxy_names_the_person(stack: Site) -> None:
+    with console(stack.load.settings, FHIRLINE_CONSOLE_USER_HEADER="x-user") as (url, process):
+        assert Visitor(url).get("/").status == 401
+        visitor = Visitor(url, {"x-user": "dr-o"})
+        visitor.get("/")
+        page = event_page(visitor, stack)
+        token = visitor.form_token(page)
+        visitor.headers["x-user"] = "somebody-else"  # another person cannot use the session
+        assert visitor.post(f"{page}/reveal", reason="x", **{"form-token": token}).status == 403
+        visitor.headers["x-user"] = "dr-o"
+        visitor.get("/")
+        answer = visitor.post(f"{page}/reveal", reason="y", **{"form-token": visitor.form_token(page)})
+        assert answer.status == 200
+        assert '"as":"dr-o"' in process.output

@@ -1,0 +1,127 @@
+"""The pages in a real Chromium: accessible, without a refused script, usable with the keyboard and without scripts."""
+
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.streams.console.conftest import Site
+from tests.support.browser import Visit
+from tests.support.console_pages import TOKEN
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.long
+
+SAMPLE = "/playground?sample=altibbi%20status_update"
+
+
+@pytest.fixture
+def visit(stack: Site, browser: Browser) -> Iterator[Visit]:
+    made = Visit(browser)
+    made.page.goto(f"{stack.url}/login?token={TOKEN}")
+    yield made
+    assert made.complaints == []
+    made.close()
+
+
+def reveal(visit: Visit, site: Site) -> None:
+    """Open the planted event and show its payload."""
+    visit.page.goto(f"{site.url}/events?q={site.planted.position}")
+    visit.page.get_by_label("Reason").fill("a test")
+    visit.page.get_by_label("with the source of each element").check()
+    visit.page.get_by_role("button", name="Reveal").click()
+    expect(visit.page.get_by_role("group", name="Payload")).to_be_visible()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_no_view_violates_a_rule_of_accessibility(stack: Site, browser: Browser, dark: bool) -> None:
+    visit = Visit(browser, dark)
+    page = visit.page
+    page.goto(f"{stack.url}/login")
+    found = {"login": visit.violations()}
+    page.goto(f"{stack.url}/login?token={TOKEN}")
+    expect(page.get_by_role("table").first).to_be_visible()
+    for path in ("/", "/events", "/dead-letters", "/dead-letters/events", "/terminology", SAMPLE):
+        page.goto(stack.url + path)
+        found[path] = visit.violations()
+        if folder := os.environ.get("CONSOLE_SCREENSHOTS"):
+            name = path.partition("?")[0].strip("/").replace("/", "-") or "pipeline"
+            page.screenshot(path=f"{ROOT / folder}/{name}{'-dark' if dark else ''}.png")
+    page.goto(f"{stack.url}/dead-letters/events")
+    page.get_by_role("rowheader").first.get_by_role("link").click()
+    found["dead letter"] = visit.violations()
+    reveal(visit, stack)
+    found["revealed"] = visit.violations()
+    assert {path: rules for path, rules in found.items() if rules} == {}
+    assert visit.complaints == []
+    visit.close()
+
+
+def test_a_payload_runs_no_script(stack: Site, visit: Visit) -> None:
+    reveal(visit, stack)
+    expect(visit.page.get_by_role("group", name="Payload")).to_contain_text("<script>")
+    assert visit.page.title() != "it ran"
+    assert visit.page.locator("main script, main img").count() == 0
+
+
+def test_the_value_that_an_element_came_from_is_marked(stack: Site, visit: Visit) -> None:
+    reveal(visit, stack)
+    element = visit.page.locator('.line[data-source^="/"]:visible').first
+    element.hover()
+    pointer = (element.get_attribute("data-source") or "").split(",")[0]
+    marked = visit.page.get_by_role("group", name="Payload").locator(".line.marked")
+    expect(marked.first).to_have_attribute("data-pointer", pointer)
+
+
+def test_the_keyboard_reaches_the_content_the_search_and_an_event(stack: Site, visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{stack.url}/events")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Event key, resource or raw position")).to_be_focused()
+    page.keyboard.type(str(stack.planted.position))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("patient_consultation_finished")
+
+
+def test_the_playground_maps_as_one_types(stack: Site, visit: Visit) -> None:
+    page = visit.page
+    page.goto(stack.url + SAMPLE)
+    body = page.get_by_label("Body")
+    body.press("End")
+    body.press("Space")
+    expect(page.get_by_role("heading", name=re.compile("status_update: 6 resources"))).to_be_visible()
+    body.fill("{")
+    expect(page.locator("#result")).to_contain_text("cannot be read")
+
+
+def test_figures_are_current_without_loading_the_page_again(stack: Site, visit: Visit) -> None:
+    page = visit.page
+    page.goto(stack.url + "/")
+    page.evaluate("document.getElementById('live').replaceChildren()")
+    expect(page.get_by_role("heading", name="What arrives")).to_be_visible()
+
+
+def test_reading_needs_no_script(stack: Site, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{stack.url}/login?token={TOKEN}")
+    page.get_by_role("link", name="Events").click()
+    page.get_by_role("rowheader").first.get_by_role("link").click()
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    page.goto(stack.url + SAMPLE)
+    page.get_by_role("button", name="Map").click()
+    expect(page.get_by_role("heading", name=re.compile("status_update: 6 resources"))).to_be_visible()
+    context.close()
+
+
+def test_a_page_at_twice_the_text_size_needs_no_sideways_scrolling(stack: Site, visit: Visit) -> None:
+    page = visit.page
+    page.set_viewport_size({"width": 640, "height": 450})
+    for path in ("/", "/events", "/dead-letters", "/playground", "/terminology"):
+        page.goto(stack.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), path

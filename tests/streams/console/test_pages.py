@@ -1,0 +1,102 @@
+"""What the pages say: search, flags, dead letters, and the playground byte for byte as ``fhirline map``."""
+
+import re
+
+import pytest
+
+from fhirline.streams.console.views.dead_letters import codes
+from fhirline.streams.enrich.stage import CODES as ENRICHMENT_CODES
+from fhirline.streams.kafka.headers import EVENT_KEY, header
+from fhirline.streams.step2_consume.metrics import CODES
+from tests.streams.console.conftest import Site, hostile_event
+from tests.support import cli
+from tests.support.console_pages import Visitor
+from tests.support.paths import ROOT
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def visitor(stack: Site) -> Visitor:
+    return Visitor(stack.url).log_in()
+
+
+def test_every_code_of_a_dead_letter_says_what_to_do() -> None:
+    assert codes().keys() == {*CODES, *ENRICHMENT_CODES}
+    documented = set(re.findall(r"^\| (`[^|]+`) \|", (ROOT / "docs/dead-letters.md").read_text("utf-8"), re.M))
+    assert codes().keys() <= {code.strip("` ") for cell in documented for code in cell.split(",")}
+
+
+def test_an_event_is_found_by_key_by_position_and_by_resource(stack: Site, visitor: Visitor) -> None:
+    event_key = header(stack.planted.headers, EVENT_KEY)
+    by_key, by_raw = (visitor.get(f"/events?q={text}") for text in (event_key, stack.planted.position))
+    assert by_key.status == by_raw.status == 303
+    assert by_key.headers["Location"] == by_raw.headers["Location"]
+    page = visitor.get(by_key.headers["Location"]).text
+    (patient,) = set(re.findall(r"Patient/[0-9a-f-]{36}", page))
+    by_resource = visitor.get(f"/events?q={patient}")
+    assert by_resource.headers.get("Location") == by_key.headers["Location"]
+
+
+def test_a_search_for_something_else_says_what_can_be_searched(visitor: Visitor) -> None:
+    assert "neither an event key" in visitor.get("/events?q=Smith").text
+
+
+def test_the_pipeline_counts_each_vendors_events(stack: Site, visitor: Visitor) -> None:
+    wait_until(lambda: "What arrives" in visitor.get("/").text, lambda: stack.process.report("reads nothing"))
+    page = visitor.get("/").text
+    for vendor in {raw.vendor for raw in stack.load.raws}:
+        assert f'href="/events?vendor={vendor}"' in page
+    assert "patient_consultation_finished" in page
+
+
+def test_a_dead_letter_shows_its_code_and_its_problems(stack: Site, visitor: Visitor) -> None:
+    groups = visitor.get("/dead-letters").text
+    assert "resource-refused" in groups
+    assert codes()["resource-refused"].do in groups.replace("&#39;", "'")
+    ids = re.findall(r'href="(/dead-letters/event\?id=[^"]+)"', visitor.get("/dead-letters/events").text)
+    assert ids
+    assert "Problems" in visitor.get(ids[0]).text
+
+
+@pytest.mark.parametrize(
+    ("vendor", "body"),
+    [
+        ("altibbi", (ROOT / "streams/demo/samples/altibbi-recommendation.json").read_bytes()),
+        ("infermedica", (ROOT / "streams/demo/samples/infermedica-survey.json").read_bytes()),
+        ("mediquo", hostile_event("synthetic")),
+    ],
+)
+def test_the_playground_makes_the_bytes_of_the_command_line(visitor: Visitor, vendor: str, body: bytes) -> None:
+    form = {
+        "vendor": vendor,
+        "tenant": "default",
+        "body": body.decode(),
+        "form-token": visitor.form_token("/playground"),
+    }
+    answer = visitor.post("/playground/bundle", **form)
+    printed = cli.run("map", vendor, env={"PATH": ""}, stdin=body)
+    assert printed.stdout.startswith('{"resourceType":"Bundle"')
+    assert answer.text == printed.stdout
+
+
+@pytest.mark.parametrize("body", ["", "{", "[1]", '{"type": "nothing known"}', "\ud83d", "{" * 500])
+def test_the_playground_answers_any_body_with_a_page(visitor: Visitor, body: str) -> None:
+    token = visitor.form_token("/playground")
+    body = body.encode("utf-8", "replace").decode()
+    answer = visitor.post("/playground?part", vendor="altibbi", tenant="default", body=body, **{"form-token": token})
+    assert answer.status == 200
+    assert "cannot be read" in answer.text or "not-supported" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/events/999999", "/terminology/nothing", "/dead-letters/event?id=x", "/nothing"])
+def test_what_does_not_exist_is_a_page_with_404(visitor: Visitor, path: str) -> None:
+    answer = visitor.get(path)
+    assert answer.status == 404
+    assert "<h1>" in answer.text
+
+
+def test_every_table_is_shown_with_its_rows(visitor: Visitor) -> None:
+    tables = re.findall(r'href="(/terminology/[^"]+)"', visitor.get("/terminology").text)
+    assert len(tables) > 10
+    for table in tables:
+        assert "<tbody>" in visitor.get(table).text, table
