@@ -62,6 +62,7 @@
     ├── InvalidErasureRecords   forget: a resource that records an erasure is invalid FHIR, a defect of ours
     ├── CommandFailed           cli: a command ends with one line and an exit code (config/exit_codes.py)
     ├── BrokerDied              demo: the embedded broker ended, or did not answer
+    ├── Unmapped                console: a body of the playground cannot be mapped
     └── StackFailed             demo: a process of the stack ended, or did not start
 
 Classes that name a package are defined there. tests/config/test_errors.py compares this drawing with the code.

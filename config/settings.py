@@ -299,6 +299,19 @@ class Settings(BaseSettings):
     encryption_file: Annotated[
         Path | None, Field(description="File that holds them; `fhirline keys new` makes one")
     ] = None
+    tables_views: Annotated[
+        Path | None, Field(description="Folder of ViewDefinitions that extend or replace those that ship")
+    ] = None
+    tables_batch: Annotated[int, Field(ge=1, le=1_000_000, description="Most records of a transaction")] = 5_000
+    tables_batch_bytes: Annotated[
+        int, Field(ge=1, description="Bytes of records from which on a transaction takes no more")
+    ] = 33_554_432
+    tables_within: Annotated[
+        float,
+        Field(gt=0, le=60, description="Seconds that the first record of a transaction waits for more; Delta: 15"),
+    ] = 0.5
+
+    # Console (docs/console.md)
     console_host: Annotated[str, Field(description="Address that `fhirline console` listens on")] = "127.0.0.1"
     console_port: Annotated[int, Field(ge=0, le=65_535, description="Its port; 0 takes a free one")] = 8088
     console_token: Annotated[
@@ -315,17 +328,6 @@ class Settings(BaseSettings):
     console_public_host: Annotated[
         str | None, Field(description="Host, with port, by which a reverse proxy reaches the console, if another")
     ] = None
-    tables_views: Annotated[
-        Path | None, Field(description="Folder of ViewDefinitions that extend or replace those that ship")
-    ] = None
-    tables_batch: Annotated[int, Field(ge=1, le=1_000_000, description="Most records of a transaction")] = 5_000
-    tables_batch_bytes: Annotated[
-        int, Field(ge=1, description="Bytes of records from which on a transaction takes no more")
-    ] = 33_554_432
-    tables_within: Annotated[
-        float,
-        Field(gt=0, le=60, description="Seconds that the first record of a transaction waits for more; Delta: 15"),
-    ] = 0.5
 
     # Limits of one event (mapping.md §1.1)
     max_event_values: Annotated[

@@ -8,6 +8,7 @@ import orjson
 from aiohttp import web
 
 from fhirline.config import tables
+from fhirline.config.errors import FhirlineError
 from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.envelope import UnreadableBody, open_envelope
@@ -25,7 +26,7 @@ routes = web.RouteTableDef()
 """``fhirline map`` with the same input prints the same bytes as /playground/bundle answers."""
 
 
-class Unmapped(Exception):
+class Unmapped(FhirlineError):
     """The body cannot be mapped. The message says why, and repeats nothing of it."""
 
 
