@@ -75,10 +75,10 @@ def _instructions(stack: Stack) -> str:
             "\nTry:",
             f"  curl -H 'content-type: application/json' -H \"{headers['altibbi']}\" \\",
             f"       --data @streams/demo/samples/altibbi-status.json {stack.url}/webhooks/altibbi{tenant}",
-            f"  FHIRLINE_BOOTSTRAP={stack.settings.bootstrap} .venv/bin/fhirline topics list",
-            "\nEvents are encrypted with keys that go with this stack. To read them:",
-            f"  FHIRLINE_BOOTSTRAP={stack.settings.bootstrap} \\",
-            f"       FHIRLINE_ENCRYPTION_FILE={stack.settings.encryption_file} .venv/bin/fhirline dead-letters list",
+            "\nIn another terminal, other commands work on this stack after:",
+            f"  set -a; . {stack.environment_file}; set +a",
+            "  .venv/bin/fhirline dead-letters list",
+            "It has this stack's own encryption secrets and erasure key. docs/commands.md has more.",
         ]
     )
 

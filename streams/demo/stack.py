@@ -13,18 +13,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import orjson
 
 from fhirline.config.errors import FhirlineError
-from fhirline.config.private_files import open_private
 from fhirline.config.settings import PREFIX, Settings, load_settings
 from fhirline.config.vendors import DEFAULT_TENANT, load_vendors
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.borrowed_cluster import BASE, BorrowedCluster
 from fhirline.streams.demo.embedded_broker import BrokerDied, EmbeddedBroker
+from fhirline.streams.demo.environment import own_secrets, write_variables
 from fhirline.streams.kafka import embedded_quirks
-from fhirline.streams.kafka.encryption.secrets import INDEX
 from fhirline.streams.observe.interrupt import ENDING, held_back, ignored
 
 START_SECONDS = 120.0
@@ -161,6 +161,8 @@ class Stack:
         self.secrets: dict[str, str] = {}
         self.own_secrets: dict[str, str] = {}
         """Vendors with a secret from the environment: vendor → variable. Such secrets are never printed."""
+        self.environment_file = Path()
+        """Variables with which other commands work on this stack, for a shell to read."""
         self.url = ""
         self.tenant = DEFAULT_TENANT
         self.settings: Settings = load_settings()
@@ -184,9 +186,10 @@ class Stack:
     def _start(self) -> None:
         folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="fhirline-")))
         own = self._embedded_broker() if self.embedded else self._borrowed_cluster(folder)
-        own["encryption_file"] = self._encryption(folder)
+        own |= own_secrets(folder)
         self.settings = load_settings(**own)
-        self._environment = {**os.environ, f"{PREFIX}LOG_FORMAT": "json", **self._credentials()}
+        credentials = self._credentials()
+        self._environment = {**os.environ, f"{PREFIX}LOG_FORMAT": "json", **credentials}
         self._environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in own.items()}
         if self.embedded:
             self.run("topics", "apply")
@@ -198,6 +201,9 @@ class Stack:
         self._say(f"gateway      {self.url}")
         worker.wait_for("partitions assigned")
         self._say("worker       has its partitions")
+        self.environment_file, made = folder / "environment", credentials.keys() - self.own_secrets.values()
+        port = urlsplit(self.url).port or 0
+        write_variables(self.environment_file, self.settings, self._environment, made, port)
 
     def _embedded_broker(self) -> dict[str, object]:
         """Start the embedded broker, and return the settings that lead to it."""
@@ -221,13 +227,6 @@ class Stack:
         vendors_file = folder / "vendors.yaml"
         cluster.write_vendors(vendors_file)
         return {"group": cluster.group, "base": BASE, "server_base": BASE, "vendors_file": vendors_file}
-
-    def _encryption(self, folder: Path) -> Path:
-        """Write encryption secrets of this run, and return their file. Those of a deployment are never used."""
-        path = folder / "encryption"
-        with open_private(path) as file:
-            file.write(f"{INDEX}:{secrets.token_hex(32)} demo:{secrets.token_hex(32)}\n".encode())
-        return path
 
     def run(self, *arguments: str, **settings: str) -> None:
         """Run a command of fhirline to its end. ``settings``: its own, beside those of the run, by field name.

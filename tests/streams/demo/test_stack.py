@@ -1,5 +1,8 @@
-"""The stack of ``fhirline dev`` and ``fhirline demo``: its events are encrypted with secrets of the run."""
+"""The stack of ``fhirline dev`` and ``fhirline demo``: secrets of the run, which other commands find."""
 
+import os
+import shlex
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -12,9 +15,17 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
 from fhirline.topics.declared import BUNDLE, raw_topic, state_topic
 from tests.support.paths import SAMPLES
+from tests.support.receiving import FHIRLINE
 from tests.support.waiting import LIMIT, wait_until
 
 SAMPLE = (SAMPLES / "altibbi-status.json").read_bytes()
+
+
+def post(stack: Stack, body: bytes = SAMPLE) -> None:
+    headers = {**stack.header("altibbi"), "content-type": "application/json"}
+    request = urllib.request.Request(f"{stack.url}/webhooks/altibbi", body, headers)
+    with urllib.request.urlopen(request, timeout=LIMIT) as answer:
+        assert answer.status == 202
 
 
 def stored(scanner: LogScanner, *topics: str) -> list[ConsumerRecord]:
@@ -30,13 +41,7 @@ def test_what_the_stack_keeps_is_encrypted(tmp_path: Path, monkeypatch: pytest.M
         path = stack.settings.encryption_file
         assert path
         assert path.stat().st_mode & 0o777 == 0o600
-        request = urllib.request.Request(
-            f"{stack.url}/webhooks/altibbi",
-            SAMPLE,
-            {**stack.header("altibbi"), "content-type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=LIMIT) as answer:
-            assert answer.status == 202
+        post(stack)
         wait_until(lambda: bool(stored(scanner, BUNDLE)), "the event was not mapped")
         kept = stored(scanner, raw_topic("altibbi"), state_topic("altibbi"))
         assert {record.topic for record in kept} == {raw_topic("altibbi"), state_topic("altibbi")}
@@ -48,3 +53,43 @@ def test_what_the_stack_keeps_is_encrypted(tmp_path: Path, monkeypatch: pytest.M
         secrets = path.read_text("utf-8").split()
         assert not [line for line in lines for secret in secrets if secret.partition(":")[2] in line]
     assert not path.exists()
+
+
+@pytest.mark.long
+def test_other_commands_work_on_the_stack_with_the_variables_that_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also an erasure, whose block ends a worker that has no erasure key or another one."""
+    monkeypatch.chdir(tmp_path)  # where there is no .env file
+    monkeypatch.setenv("FHIRLINE_ERASURE_KEY", "that of a deployment, which the stack does not use")
+    monkeypatch.setenv("FHIRLINE_ALTIBBI_SECRET", "that of somebody, which is kept in no file")
+    monkeypatch.setenv("FHIRLINE_VENDORS", '["altibbi", "azodha"]')
+    lines: list[str] = []
+    with Stack(lambda _: None, lines.append) as stack:
+        variables = stack.environment_file
+
+        def fhirline(command: str) -> str:
+            script = f"set -a; . {variables}; set +a; exec {shlex.join(FHIRLINE)} {command}"
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("FHIRLINE_")}
+            done = subprocess.run(
+                ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=LIMIT, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        assert variables.stat().st_mode & 0o777 == 0o600
+        assert "of somebody" not in variables.read_text("utf-8")
+        assert "FHIRLINE_AZODHA_SECRET=" in variables.read_text("utf-8")
+        post(stack)
+        with Scanner(stack.settings) as scanner:
+            wait_until(lambda: bool(stored(scanner, BUNDLE)), "the event was not mapped")
+        patient = f"--vendor altibbi --tenant {stack.tenant} --patient 501"
+        assert "destroyed" in fhirline(f"forget {patient} --yes --settle 0 --reason 'a test'")
+        post(stack, SAMPLE.replace(b"in_progress", b"closed"))
+
+        def passed_over() -> bool:
+            stack.check()
+            return any("erased patient passed over" in line for line in lines)
+
+        wait_until(passed_over, "the worker did not read the event")
+    assert not variables.exists()
