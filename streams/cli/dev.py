@@ -28,9 +28,12 @@ def dev(
     kafka_port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port of the embedded broker; 0 takes a free one.")
     ] = 0,
+    console_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of the console; 0 takes a free one.")
+    ] = 8088,
     quiet: Annotated[bool, typer.Option("--quiet", help="Hide the log lines of the processes.")] = False,
 ) -> None:
-    """Run a broker, a gateway and a worker until Ctrl-C.
+    """Run a broker, a gateway, a worker and the console until Ctrl-C.
 
     The broker is embedded and keeps data in memory only, unless `FHIRLINE_BOOTSTRAP` names a cluster. A cluster that
     has topics or a group of fhirline is refused. On another one the run has a group, a BASE and a tenant of its own,
@@ -55,7 +58,8 @@ def dev(
         suppress(KeyboardInterrupt),
         Stack(say=show_step, echo=echo, port=port, kafka_port=kafka_port) as stack,
     ):
-        console.print(_instructions(stack), highlight=False, soft_wrap=True)
+        address = stack.start_console(console_port)
+        console.print(_instructions(stack, address), highlight=False, soft_wrap=True)
         try:
             while True:
                 time.sleep(CHECK_SECONDS)
@@ -64,14 +68,18 @@ def dev(
             console.print("stopping ...")
 
 
-def _instructions(stack: Stack) -> str:
-    """Describe how to use the running stack. Only secrets that were made for this run are shown."""
+def _instructions(stack: Stack, console: str) -> str:
+    """Describe how to use the running stack. ``console``: the address that opens the console.
+
+    Only secrets that were made for this run are shown.
+    """
     headers = {vendor: _shown_header(stack, vendor) for vendor in VENDORS}
     tenant = "" if stack.embedded else f"/{stack.tenant}"
     return "\n".join(
         [
             "\n[bold]Running.[/] Ctrl-C stops everything. Credentials:",
             *(f"  {vendor:<12} {header}" for vendor, header in headers.items()),
+            f"\nLook: {console}",
             "\nTry:",
             f"  curl -H 'content-type: application/json' -H \"{headers['altibbi']}\" \\",
             f"       --data @streams/demo/samples/altibbi-status.json {stack.url}/webhooks/altibbi{tenant}",

@@ -228,6 +228,13 @@ class Stack:
         cluster.write_vendors(vendors_file)
         return {"group": cluster.group, "base": BASE, "server_base": BASE, "vendors_file": vendors_file}
 
+    def start_console(self, port: int) -> str:
+        """Start the console with a token of this run, and return the address that opens it. ``port``: 0 for any."""
+        token = secrets.token_urlsafe(24)
+        process = self._process("console", "--port", str(port), "--allow", "redrive", console_token=token)
+        self._servers.append(process)
+        return f"{process.wait_for('console listening')['url']}login?token={token}"
+
     def run(self, *arguments: str, **settings: str) -> None:
         """Run a command of fhirline to its end. ``settings``: its own, beside those of the run, by field name.
 
