@@ -49,7 +49,7 @@ def trace(
 
     Exit codes:
 
-    * 0: found.
+    * 0: found; also an event of an erased patient, whose raw record is there and cannot be read.
     * 1: there is no such resource or event.
     * 2: a wrong argument or setting, or the cluster does not answer.
 
@@ -67,6 +67,7 @@ def trace(
     from fhirline.streams.operate.dead_letters.view import payload_text
     from fhirline.streams.operate.trace import view
     from fhirline.streams.operate.trace.find import Tracer
+    from fhirline.streams.operate.trace.raw import readable
 
     stated = reason_to_reveal(reveal, reason)
     settings = load_settings()
@@ -83,25 +84,26 @@ def trace(
         else:
             found = _event(tracer, what, kind, vendor or [])
             document, lines, known = view.event_document(found), view.event_lines(found), not found.nothing
-            latest = found.raws.get(what) or next((raw for raw in found.raws.values() if raw is not None), None)
+            raws = readable(found.raws)
+            latest = raws.get(what) or next(iter(raws.values()), None)
         if not known:
             raise CommandFailed("trace", f"there is no {kind} {what}", NOT_FOUND)
-        raws = [raw for raw in found.raws.values() if raw is not None]
+        shown = [*readable(found.raws).values()]
         explained = _explained(settings, tracer, latest, what if kind == "resource" else None) if explain else []
     if reveal:
-        view.revealed(raws, stated, name)
+        view.revealed(shown, stated, name)
     if as_json:
         more: dict[str, Any] = {"explained": explained} if explain else {}
-        more |= {"payloads": {str(raw.position): view.payload(raw) for raw in raws}} if reveal else {}
+        more |= {"payloads": {str(raw.position): view.payload(raw) for raw in shown}} if reveal else {}
         print_json(document | more)
         return
     for line in lines:
         print(line)
     if explain:
-        print("\nsource of each element" if latest else "\nsource of each element: unknown, its raw record is gone")
+        print("\nsource of each element" if latest else "\nsource of each element: unknown, no raw record can be read")
         for leaf in explained:
             print(f"  {leaf['resource']}\t{leaf['path']}\t{leaf['source']}")
-    for raw in raws if reveal else ():
+    for raw in shown if reveal else ():
         print(f"\n{raw.position}\n{payload_text(raw.value)}")
 
 
@@ -124,14 +126,18 @@ def _kind(what: str, vendors: list[str]) -> str:
 
 
 def _event(tracer: "Tracer", what: str, kind: str, vendors: list[str]) -> "EventTrace":
-    from fhirline.streams.operate.trace.find import EventTrace, event_key_of
+    from fhirline.streams.operate.trace.find import EventTrace
+    from fhirline.streams.operate.trace.raw import event_key_of
 
     if kind == "event":
         return tracer.event(what, vendors=vendors)
     raw = tracer.raw(what)
     if raw is None:
         return EventTrace("")
-    if (event_key := event_key_of(raw)) is None:
+    event_key = event_key_of(raw)
+    if event_key is None and raw.key_destroyed:
+        return EventTrace("", {what: raw})
+    if event_key is None:
         raise ConfigurationError(f"{what}: not a readable event; see `fhirline dead-letters list`")
     return tracer.event(event_key, raw, [raw.vendor])
 

@@ -16,7 +16,6 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.identity import Naming, key
 from fhirline.mappers.pipeline.common_resources import target_order
-from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
@@ -29,18 +28,15 @@ from fhirline.streams.kafka.records import (
     position_of,
     timestamp_ms,
 )
-from fhirline.streams.step4_normalize.raw_event import envelope_of
+from fhirline.streams.operate.trace.raw import RawReader, readable
 from fhirline.topics.declared import (
     BUNDLE,
     DEAD_LETTER_STATUS,
-    ENRICHED,
     OUTCOME,
     PATIENTLESS_TYPES,
     RESOURCE_TYPES,
     canonical_topic,
     dead_letter_topic,
-    enriched_topic,
-    raw_topic,
 )
 from fhirline.topics.partition import partition_for
 
@@ -75,7 +71,7 @@ class ResourceTrace:
     """The records of a resource.
 
     ``history``: those that compaction has left, the oldest first. ``provenances``: one per event that made it.
-    ``raws``: position → raw record, None where it is gone.
+    ``raws``: position → raw record, None where it is gone. One with ``key_destroyed`` is there, and cannot be read.
     """
 
     resource: str
@@ -88,11 +84,10 @@ class ResourceTrace:
 class EventTrace:
     """The records of an event.
 
-    ``raws``: position → raw record, None where it is gone; each delivery has its own. ``written``: canonical records
-    whose last value this event wrote, or gave the greatest version. ``made``: targets of its Provenance, which are what
-    its mapping made, and may have been written by a later event since. Byte-equal events of several tenants have one
-    event key, and the targets of each tenant. ``messages``: Bundles and outcomes. ``letters``: dead letters with their
-    status.
+    ``raws``: as of a resource; each delivery has its own. ``written``: canonical records whose last value this event
+    wrote, or gave the greatest version. ``made``: targets of its Provenance, which are what its mapping made, and may
+    have been written by a later event since. Byte-equal events of several tenants have one event key, and the targets
+    of each tenant. ``messages``: Bundles and outcomes. ``letters``: dead letters with their status.
     """
 
     event_key: str
@@ -115,15 +110,14 @@ class Tracer:
         self._scanner = scanner
         self._naming = Naming(settings.base, settings.server_base or "")
         self._vendors = load_vendors(settings.vendors_file)
-        self._copies: dict[TopicPartition, dict[str, RecordPosition]] = {}
-        """Partition → position of a record that was copied → position of its copy."""
+        self._raws = RawReader(scanner)
 
     # -- from a resource
 
     def latest(self, found: ResourceTrace) -> ConsumerRecord | None:
         """Return the raw record that the resource's last value was made from."""
         origin = found.history[-1].headers.get(headers.RAW, "") if found.history else ""
-        return found.raws.get(origin)
+        return readable(found.raws).get(origin)
 
     def resource(self, reference: str) -> ResourceTrace:
         """Find the records of ``Type/id``, the events that made it, and their raw records."""
@@ -150,21 +144,7 @@ class Tracer:
 
     def raw(self, position: str) -> ConsumerRecord | None:
         """Read the raw record at ``topic/partition/offset``, or its encrypted copy; None where both are gone."""
-        parsed = RecordPosition.parse(position)
-        message = self._scanner.at(parsed) if parsed else None
-        if message is None and parsed is not None and (copy := self._copy(parsed)) is not None:
-            message = self._scanner.at(copy)
-        return from_confluent(message) if message is not None else None
-
-    def _copy(self, position: RecordPosition) -> RecordPosition | None:
-        """Find the copy that `fhirline keys encrypt-existing` made of a record which it then removed."""
-        partition = position.topic_partition
-        if partition not in self._copies:
-            own = self._copies[partition] = dict[str, RecordPosition]()
-            for message in self._read([partition] if partition in self._partitions([partition.topic]) else []):
-                if (source := header(headers_of(message), headers.COPY_OF)) is not None:
-                    own[source] = position_of(message)
-        return self._copies[partition].get(str(position))
+        return self._raws.at(position)
 
     # -- from an event
 
@@ -227,18 +207,9 @@ class Tracer:
             if own and origin and origin not in found.raws and origin.startswith(RAW_TOPICS):
                 found.raws[origin] = self.raw(origin)
         if not found.raws:
-            for raw in self._search_raw(found.event_key, vendors):
+            for raw in self._raws.search(found.event_key, vendors):
                 found.raws[str(raw.position)] = raw
         found.raws = dict(sorted(found.raws.items()))  # the same order whichever raw record was known
-
-    def _search_raw(self, event_key: str, vendors: Iterable[str]) -> Iterator[ConsumerRecord]:
-        topics = [raw_topic(vendor) for vendor in vendors] + [
-            enriched_topic(vendor) for vendor in vendors if vendor in ENRICHED
-        ]
-        for message in self._read(self._partitions(topics)):
-            raw = from_confluent(message)
-            if event_key_of(raw) == event_key:
-                yield raw
 
     def earlier(self, raw: ConsumerRecord) -> Iterator[ConsumerRecord]:
         """Read the records of the same key before this one, whose events its state was built from."""
@@ -280,13 +251,3 @@ def targets(provenance: bytes) -> list[str]:
     """Return the references of a Provenance's targets."""
     named = orjson.loads(provenance).get("target") or ()
     return [target["reference"] for target in named if "reference" in target]
-
-
-def event_key_of(raw: ConsumerRecord) -> str | None:
-    """Return the event's key, from the header or computed; None for a record that is not a readable event."""
-    if event_key := header(raw.headers, headers.EVENT_KEY):
-        return event_key
-    try:
-        return envelope_of(raw).event_key
-    except UnreadableBody:
-        return None

@@ -11,10 +11,13 @@ from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.observe.audit import audit
 from fhirline.streams.observe.terminal import printable
-from fhirline.streams.operate.trace.find import EventTrace, RecordSummary, ResourceTrace, event_key_of
+from fhirline.streams.operate.trace.find import EventTrace, RecordSummary, ResourceTrace
+from fhirline.streams.operate.trace.raw import event_key_of
 
 SHOWN = 50
 """Records of a kind that are shown as lines at most; JSON has all."""
+
+ERASED = "cannot be read: its data key is destroyed, because its patient was erased or the key was given up as lost"
 
 
 def instant(milliseconds: int) -> str:
@@ -33,8 +36,8 @@ def record_document(record: RecordSummary) -> dict[str, Any]:
 
 def raw_document(position: str, raw: ConsumerRecord | None) -> dict[str, Any]:
     """Make the JSON of a raw record, without key and value, which may name the patient."""
-    if raw is None:
-        return {"record": position, "gone": True}
+    if raw is None or raw.key_destroyed:
+        return {"record": position, "gone": True} | ({} if raw is None else {"keyDestroyed": True})
     shown = (headers.TENANT, headers.EVENT_TYPE, headers.RECEIVED_AT)
     return {
         "record": position,
@@ -77,7 +80,7 @@ def resource_lines(found: ResourceTrace) -> Iterator[str]:
 
 
 def event_lines(found: EventTrace) -> Iterator[str]:
-    yield f"event {found.event_key}"
+    yield f"event {found.event_key or 'key unknown'}"
     yield "\nraw records"
     yield from _raw_lines(found.raws)
     yield "\nresources that it made, by its Provenance (a later event may have written them since)"
@@ -108,7 +111,10 @@ def _raw_lines(raws: dict[str, ConsumerRecord | None]) -> Iterator[str]:
         yield "  -"
     for position, raw in list(raws.items())[:SHOWN]:
         if raw is None:
-            yield f"  {position}  gone: retention is over, or its patient was erased"
+            yield f"  {position}  gone: retention is over"
+            continue
+        if raw.key_destroyed:
+            yield f"  {position}  {instant(raw.timestamp_ms)}  {ERASED}"
             continue
         document = raw_document(position, raw)
         pairs = printable("  ".join(f"{name}={value}" for name, value in sorted(document["headers"].items())))
