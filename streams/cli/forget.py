@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -143,9 +144,10 @@ def _lift(request: ForgetRequest, erasure: "Erasure", found: "Found", blocked: b
     if not blocked:
         raise CommandFailed("forget", "this patient is not erased; there is no block to lift", NOT_ERASED)
     if until := erasure.in_use_until():
+        over = until.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         raise ConfigurationError(
-            f"--lift: a gateway may use a destroyed data key until {until.isoformat(timespec='seconds')}, and events "
-            "that it encrypts until then would be lost: lift the block after that"
+            f"--lift: a gateway may use a destroyed data key until {over}, and events that it encrypts until then "
+            "would be lost: lift the block after that"
         )
     if request.dry_run:
         print("The block would be lifted. Nothing was done.")
@@ -213,7 +215,8 @@ def _print_found(found: "Found", blocked: bool) -> None:
     by_type = ", ".join(f"{count} {name}" for name, count in sorted(found.by_type().items())) or "none"
     print(f"resources         {len(found.live)} ({by_type})")
     print(f"state             {counted(len(found.state), 'entry', 'entries')}")
-    print(f"raw events        {found.raw_records}")
+    erased = f", and {found.unreadable_raw_records} that cannot be read" if found.unreadable_raw_records else ""
+    print(f"raw events        {found.raw_records}{erased}")
     print(f"blocked already   {'yes' if blocked else 'no'}")
 
 

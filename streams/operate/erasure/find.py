@@ -116,12 +116,14 @@ class Finder:
             raws: dict[str, ConsumerRecord] = {}
             for partition in partitions:
                 self.found.remains.pop(partition, None)
+                self.found.unreadable.pop(partition, None)
             unreadable, indexes = set[str](), self._indexes()
             for message, opened in self._scanner.both(dict.fromkeys(partitions)):
                 record = from_confluent(opened or message)
                 if opened is None:
                     if record.key in indexes:
                         unreadable.add(str(record.position))  # Bundles and outcomes name it
+                        self.found.unreadable.setdefault(record.topic_partition, Remains()).add(message)
                     continue
                 envelope = self._own(record)
                 if envelope is not None:
@@ -257,8 +259,11 @@ class Finder:
         letters = dead_letter_topic(self._patient.vendor)
         partitions = {TopicPartition(topic, number) for topic in MESSAGES for number in self._numbers()}
         partitions |= {*self._scanner.topic_partitions([letters])}
+        indexes = self._indexes()
         for stored, message in self._scanner.both(dict.fromkeys(partitions)):
             if message is None:
+                if stored.key() in indexes:
+                    self.found.unreadable.setdefault(partition_of(stored), Remains()).add(stored)
                 continue
             sent = headers_of(message)
             own = header(sent, headers.RAW) in self.found.origins and header(sent, headers.EVENT_TYPE) != ERASURE

@@ -121,7 +121,9 @@ class Erasure:
             show("destroying the data keys")
             self._destroy_keys(self._keys, found, report)
             found = self.find(found)  # what can still be read
-        report.remaining = remaining(found, self._retention())
+        retention = self._retention()
+        report.remaining = remaining(found.remains, retention)
+        report.unreadable = remaining(found.unreadable, retention)
         report.server, report.server_asked = at_server(self._settings, keys), bool(keys)
         return report
 
@@ -135,7 +137,9 @@ class Erasure:
         places = self._places(found)
         keys.mark(places, self._own_place(), at)
         report.data_keys = keys.destroy(at, places)
-        report.data_keys_wrapped_by = sorted(keys.wrapped_by(places))
+        wrapped_by, held = keys.wrapped_by(places), self._secrets.keks.keys() if self._secrets else set()
+        report.data_keys_wrapped_by = sorted(wrapped_by & held)
+        report.key_encryption_keys_gone = sorted(wrapped_by - held)
         self._scanner.close()
         self._scanner = Scanner(self._settings, self._progress)  # the other one still has the keys
 

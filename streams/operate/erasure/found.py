@@ -1,6 +1,7 @@
 """The records that were found of a patient, and those of them that cannot be deleted."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confluent_kafka import Message
@@ -43,6 +44,9 @@ class Found:
     live: dict[tuple[TopicPartition, str], str] = field(default_factory=dict)
     state: set[tuple[TopicPartition, bytes]] = field(default_factory=set)
     remains: dict[TopicPartition, Remains] = field(default_factory=dict)
+    unreadable: dict[TopicPartition, Remains] = field(default_factory=dict)
+    """Encrypted raw records and dead letters whose data keys are destroyed: they remain, too, and nobody can read them.
+    Those of other keys than the patient's own are not found once they can be read no more."""
     keys: set[str] = field(default_factory=set)
     mapped: frozenset[str] = frozenset()
     patients: set[bytes] = field(default_factory=set)
@@ -54,11 +58,15 @@ class Found:
 
     @property
     def raw_records(self) -> int:
-        return sum(remain.records for partition, remain in self.remains.items() if partition.topic.startswith("raw."))
+        return _raw_records(self.remains)
+
+    @property
+    def unreadable_raw_records(self) -> int:
+        return _raw_records(self.unreadable)
 
     @property
     def nothing(self) -> bool:
-        return not (self.live or self.state or self.remains or self.keys)
+        return not (self.live or self.state or self.remains or self.unreadable or self.keys)
 
     def by_type(self) -> Counter[str]:
         """Count the live keys by resource type."""
@@ -67,3 +75,7 @@ class Found:
     def by_way(self) -> Counter[str]:
         """Count the live keys by the way they were found."""
         return Counter(self.live.values())
+
+
+def _raw_records(remains: Mapping[TopicPartition, Remains]) -> int:
+    return sum(remain.records for partition, remain in remains.items() if partition.topic.startswith("raw."))

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.erasure import server
-from fhirline.streams.operate.erasure.found import Found
+from fhirline.streams.operate.erasure.found import Remains
 from fhirline.topics.declared import FOREVER
 
 WHY = {
@@ -64,8 +65,12 @@ class Report:
     data_keys: int | None = None
     """Data keys that were destroyed; None without encryption."""
     data_keys_wrapped_by: list[str] = field(default_factory=list)
-    """Ids of the key-encryption keys that they were wrapped by."""
+    """Ids of the key-encryption keys that they were wrapped by, of those that this process has."""
+    key_encryption_keys_gone: list[str] = field(default_factory=list)
+    """Ids of those that they were wrapped by and that are not among the secrets of this process."""
     remaining: tuple[Remaining, ...] = ()
+    unreadable: tuple[Remaining, ...] = ()
+    """Encrypted records that remain, too, whose data keys are destroyed."""
     keys: list[str] = field(default_factory=list)
     server: Counter[str] = field(default_factory=Counter)
     """Count the resources at the FHIR server by the outcome that ``fhirline deliver`` has noted."""
@@ -86,10 +91,11 @@ class Report:
             "server": dict(self.server),
             "keys": sorted(self.keys),
             "remaining": [{**asdict(remains), "why": remains.why} for remains in self.remaining],
+            "unreadable": [asdict(remains) for remains in self.unreadable],
         }
 
 
-def remaining(found: Found, retention: Mapping[str, int | None]) -> tuple[Remaining, ...]:
+def remaining(found: Mapping[TopicPartition, Remains], retention: Mapping[str, int | None]) -> tuple[Remaining, ...]:
     """List what remains, and until when. ``retention``: topic → ``retention.ms``, None where it is unknown."""
     return tuple(
         Remaining(
@@ -100,7 +106,7 @@ def remaining(found: Found, retention: Mapping[str, int | None]) -> tuple[Remain
             remains.last_offset,
             _until(remains.newest_ms, retention.get(topic)),
         )
-        for (topic, partition), remains in sorted(found.remains.items())
+        for (topic, partition), remains in sorted(found.items())
     )
 
 
@@ -124,7 +130,8 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
     yield f"tombstones        {report.tombstones.total()} ({by_type})"
     yield f"found             {by_way}"
     yield f"state             {counted(report.state, 'entry', 'entries')} deleted"
-    yield f"DELETE Bundles    {report.bundles}, and a Provenance of the erasure that does not name the patient"
+    provenance = ", and a Provenance of the erasure that does not name the patient" if report.bundles else ""
+    yield f"DELETE Bundles    {report.bundles}{provenance}"
     yield f"searched again    {counted(report.looks, 'time')}; found at last: {report.left}"
     yield from server.lines(report.server, report.server_asked)
     if report.data_keys is not None:
@@ -136,17 +143,29 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
             f"                  their wrapped values leave normalizer.keys within {compaction_days} days, as replaced "
             f"values do, and are of no use once {keks} is destroyed: fhirline keys rotate, rewrap, destroy-old"
         )
+    elif report.key_encryption_keys_gone:
+        keks = ", ".join(report.key_encryption_keys_gone)
+        yield (
+            f"                  what wrapped them is not among these secrets: {keks}. If it is in no other copy of "
+            "them, backups included, the erasure is complete"
+        )
     yield f"replaced values   compaction deletes them within {compaction_days} days"
+    if report.unreadable:
+        yield "what remains and cannot be read, since its data keys are destroyed:"
+        yield from map(_line, report.unreadable)
     if not report.remaining:
-        yield "what remains      nothing"
+        yield f"what remains      nothing{' else' if report.unreadable else ''}"
         return
-    yield "what remains until its topic's retention ends:"
-    for remains in report.remaining:
-        until = remains.until if remains.until == INDEFINITELY else f"until {remains.until}"
-        offsets = f"offsets {remains.first_offset} to {remains.last_offset}"
-        yield f"  {remains.topic}/{remains.partition}: {counted(remains.records, 'record')} ({offsets}), {until}"
+    yield f"what remains{' and can be read' if report.unreadable else ''} until its topic's retention ends:"
+    yield from map(_line, report.remaining)
     for name in sorted({remains.topic.partition(".")[0] for remains in report.remaining}):
         yield f"  {name}.*: {WHY[name]}"
+
+
+def _line(remains: Remaining) -> str:
+    until = remains.until if remains.until == INDEFINITELY else f"until {remains.until}"
+    offsets = f"offsets {remains.first_offset} to {remains.last_offset}"
+    return f"  {remains.topic}/{remains.partition}: {counted(remains.records, 'record')} ({offsets}), {until}"
 
 
 def retention_of(configs: Mapping[str, Mapping[str, str]], declared: Mapping[str, int | None]) -> dict[str, int | None]:

@@ -168,6 +168,7 @@ def test_an_event_that_comes_later_is_passed_over_and_after_a_lift_mapped(
         dry = cli.run("forget", *named, "--lift", "--dry-run", env=environment)
         assert (dry.returncode, dry.stderr) == (2, refused.stderr)
         assert "a gateway may use a destroyed data key until 20" in refused.stderr
+        assert "Z, and events" in refused.stderr
         monkeypatch.setattr("fhirline.streams.operate.erasure.keys.USED_SECONDS", -1e6)  # an hour and more later
         erasure = Erasure(settings, deployment.patient)
         assert erasure.in_use_until() is None

@@ -1,7 +1,9 @@
 """What the report of an erasure says with encryption on: what can still be read, and what ends the erasure."""
 
+from contextlib import closing
 from dataclasses import dataclass, field
 
+import orjson
 import pytest
 from pydantic import SecretStr
 
@@ -10,11 +12,12 @@ from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.erasure.report import lines
+from fhirline.streams.operate.keys.data_keys import DataKeys
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step4_normalize.map_event import map_event
-from fhirline.topics.declared import BUNDLE, KEYS
+from fhirline.topics.declared import BUNDLE, KEYS, raw_topic
 from tests.streams.operate.test_forget import Load, erase, load_on, of
-from tests.support.encryption import ENCRYPTION, ROTATED, Sealer, secrets_of
+from tests.support.encryption import ENCRYPTION, INDEX, NEW, ROTATED, Sealer, secrets_of
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.workload import produce
 
@@ -110,3 +113,32 @@ def test_every_key_encryption_key_that_unwraps_them_is_reported_until_compaction
     finished = erase(settings, sealed.patient)
     assert (finished.data_keys, finished.data_keys_wrapped_by) == (0, ["2026-05", "2026-11"])
     assert "2026-05, 2026-11" in "\n".join(lines(finished, 30))
+
+
+@pytest.mark.long
+def test_a_report_lists_what_stays_and_cannot_be_read_and_a_later_one_says_what_is_done(sealed: Sealed) -> None:
+    """The second run comes after a rotation, with secrets in which the older key-encryption key is no more."""
+    settings, patient = sealed.load.settings, sealed.patient
+    mine = [raw for raw in sealed.load.raws if of(raw, [patient])]
+    first = erase(settings, patient)
+    assert first.tombstones.total()
+    rotated = with_secrets(settings, ROTATED)
+    with closing(DataKeys(rotated, secrets_of(rotated))) as keys:
+        keys.rewrap()
+    second = erase(with_secrets(settings, f"index:{INDEX} 2026-11:{NEW}"), patient)
+    for report in (first, second):
+        raw = [left for left in report.unreadable if left.topic == raw_topic(VENDOR)]
+        assert sum(left.records for left in raw) == len(mine)
+        assert (raw[0].first_offset, raw[0].last_offset) == (mine[0].offset, mine[-1].offset)
+        assert orjson.loads(orjson.dumps(report.document()))["unreadable"][0]["records"]
+        text = "\n".join(lines(report, 7))
+        assert "what remains and cannot be read" in text
+        assert f"{raw[0].topic}/{raw[0].partition}: " in text
+    assert (first.data_keys_wrapped_by, first.key_encryption_keys_gone) == (["2026-05"], [])
+    assert "once 2026-05 is destroyed" in "\n".join(lines(first, 7))
+    assert (second.data_keys_wrapped_by, second.key_encryption_keys_gone) == ([], ["2026-05"])
+    text = "\n".join(lines(second, 7))
+    assert "is destroyed: fhirline keys rotate" not in text
+    assert "what wrapped them is not among these secrets: 2026-05." in text
+    assert "a Provenance of the erasure" in "\n".join(lines(first, 7))
+    assert "a Provenance of the erasure" not in text
