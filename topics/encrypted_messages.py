@@ -52,7 +52,11 @@ DESTROYED_KEY = Message(
     "when a data key was destroyed, or all of a patient's; null: no longer",
     text(f"^{_INDEX}/([0-9a-f]{{32}}/destroyed|erased)$", "the data key's record key, or the patient's index"),
     NO_HEADERS,
-    {"type": ["string", "null"], "description": "RFC 3339"},
+    {
+        "type": ["string", "null"],
+        "pattern": rf"^\S+( {_INDEX})?$",
+        "description": "RFC 3339; of another index of an erased patient, such as a survey's, also the patient's own",
+    },
     "text/plain",
 )
 COPIED_PARTITION = Message(

@@ -188,7 +188,15 @@ BLOCK = Message(
         "type": ["object", "null"],
         "description": "null: the patient's events are mapped again",
         "required": ["check", "at"],
-        "properties": {"check": {"type": "string"}, "at": {"type": "string"}},
+        "properties": {
+            "check": {"type": "string"},
+            "at": {"type": "string"},
+            "of": {
+                "type": "string",
+                "pattern": DIGEST,
+                "description": "of another key of the patient, such as a survey's: the patient's own record key",
+            },
+        },
     },
 )
 SENT = Message(

@@ -90,18 +90,23 @@ def hashing(settings: Settings) -> Hashing | None:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The value of a record in ``normalizer.erased``. ``at`` is when the patient was first blocked, RFC 3339."""
+    """The value of a record in ``normalizer.erased``. ``at`` is when the patient was first blocked, RFC 3339.
+
+    ``of``: of a block of another key of the patient, such as a survey's, the digest of the patient's own.
+    """
 
     check: str
     at: str
+    of: str | None = None
 
     def encode(self) -> bytes:
-        return orjson.dumps({"check": self.check, "at": self.at})
+        held = {"check": self.check, "at": self.at}
+        return orjson.dumps(held if self.of is None else {**held, "of": self.of})
 
     @classmethod
     def decode(cls, value: bytes) -> "Block":
         held = orjson.loads(value)
-        return cls(held["check"], held["at"])
+        return cls(held["check"], held["at"], held.get("of"))
 
 
 class ErasureList:
@@ -135,6 +140,10 @@ class ErasureList:
     def block(self, compartment: Compartment) -> Block | None:
         """Return the patient's block, or None."""
         return self._blocks.get(self._digest(compartment.partition_key)) if self._digest else None
+
+    def others(self, digest: str) -> list[str]:
+        """Return the digests of the other keys of the patient with this digest that are blocked."""
+        return sorted(other for other, block in self._blocks.items() if block.of == digest)
 
     def blocks(self, envelope: Envelope) -> bool:
         """Tell whether the event's patient is erased, at no cost while the list is empty."""

@@ -5,7 +5,8 @@ Keys of records there:
 * ``<index>/<number>``: a data key, wrapped; a tombstone once it is destroyed.
 * ``<index>/<number>/destroyed``: the key was destroyed on purpose. It wins over every value, so that a key that is
   *destroyed* (an erased patient) is told from one that is *lost*, whatever order compaction leaves.
-* ``<index>/erased``: the patient is erased, so that every key of the patient counts as destroyed, also later ones.
+* ``<index>/erased``: the patient is erased, so that every key of the patient counts as destroyed, also later ones. A
+  patient's events may have several indexes; the value of all others names the patient's own, behind the time.
 
 A writer's key is durable before the first record that is sealed with it. So whoever has read such a record finds the
 key by reading the partition to its end, and a key that is not there then is lost.
@@ -14,7 +15,7 @@ key by reading the partition to its end, and a key that is not there then is los
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -50,7 +51,7 @@ class PartitionKeys:
     destroyed: dict[str, str] = field(default_factory=dict)
     """Name of a destroyed data key → when, RFC 3339."""
     erased: dict[str, str] = field(default_factory=dict)
-    """Index of an erased patient → when, RFC 3339."""
+    """Index of an erased patient → when, RFC 3339, and after a space the patient's own index where it is another."""
     position: int | None = None
     read_at: float = float("-inf")
     """When it was last read to its end (``time.monotonic``)."""
@@ -184,6 +185,16 @@ class KeyRing:
     def partition(self, number: int) -> PartitionKeys:
         """Return what has been read of a partition."""
         return self._partitions[number]
+
+    def each(self, partitions: Iterable[int]) -> Iterator[tuple[int, PartitionKeys]]:
+        """Read partitions one after the other to their ends, and drop each before the next: one is in memory at a time.
+
+        `read_on` continues the one that was yielded last. Raises as it does.
+        """
+        for number in partitions:
+            self.read_on([number])
+            yield number, self._partitions[number]
+            self.keep(self._partitions.keys() - {number})
 
     def _unwrap(self, name: str, wrapped: bytes) -> DataKey:
         index, _, number = name.partition("/")

@@ -75,9 +75,7 @@ def keys(settings: Settings, found: EncryptionSecrets, partitions: Iterable[int]
     destroyed = erased = 0
     examples: dict[str, tuple[str, bytes]] = {}
     try:
-        ring.read_on(partitions)
-        for number in partitions:
-            partition = ring.partition(number)
+        for _, partition in ring.each(partitions):
             destroyed += len(partition.destroyed)
             erased += len(partition.erased)
             for name, value in partition.wrapped.items():

@@ -16,6 +16,7 @@ finished erasure finds nothing, and writes nothing but the unchanged block.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from fhirline.config.errors import ConfigurationError
@@ -133,10 +134,9 @@ class Erasure:
         What is found of a patient is found by reading the events, which nobody can afterwards.
         """
         at = now().text
-        keys.read()
         places = self._places(found)
         keys.mark(places, self._own_place(), at)
-        report.data_keys = keys.destroy(at, places)
+        _, report.data_keys = keys.destroy(at, places)
         wrapped_by, held = keys.wrapped_by(places), self._secrets.keks.keys() if self._secrets else set()
         report.data_keys_wrapped_by = sorted(wrapped_by & held)
         report.key_encryption_keys_gone = sorted(wrapped_by - held)
@@ -158,32 +158,37 @@ class Erasure:
         """Count the patient's data keys that are not destroyed yet; None without encryption."""
         if self._keys is None:
             return None
-        self._keys.read()
         return self._keys.count(self._places(found))
 
     def in_use_until(self) -> datetime | None:
         """Return when no gateway may use a destroyed data key of the patient any more; None where none does."""
         if self._keys is None:
             return None
-        self._keys.read()
-        return self._keys.in_use_until([self._own_place()])
+        return self._keys.in_use_until(self._keys.places(self._own_place()))
 
     def lift(self, found: Found) -> int:
         """Delete the blocks, so that later events are mapped again. Return how many blocks there were.
 
         Data keys that are made from now on are used again before the block is gone: otherwise an event in between would
-        be passed over.
+        be passed over. The block of the patient's own key goes last: another run of one that was killed needs it.
+
+        Blocks and markers of other keys name the patient's own, so they are found without the events, which cannot be
+        read any more. Raises DestroyedMeanwhile.
         """
         if self._keys:
-            self._keys.read()
-            self._keys.let_in(self._places(found))
+            place = self._own_place()
+            self._keys.let_in({*self._keys.places(place), *self._places(found)}, place)
         self._erasures.refresh()
-        blocked = [
-            compartment for compartment in found.compartments.values() if self._erasures.erasure_list.block(compartment)
-        ]
-        self._publish([self._block_record(item, None) for item in blocked])
+        known = self._erasures.erasure_list
+        of_found = (
+            self._hashing.digest(item.partition_key) for item in found.compartments.values() if known.block(item)
+        )
+        others = {*known.others(self.digest), *of_found} - {self.digest}
+        own = [self.digest] if known.block(self.patient) else []
+        for step in (others, own):
+            self._publish([ProducerRecord(ERASED, digest.encode(), None, 0) for digest in step])
         time.sleep(LOOK_SECONDS)  # until then a worker may pass an event over, by what it has read before
-        return len(blocked)
+        return len(others) + len(own)
 
     def _block(self, found: Found, report: Report) -> ErasureRecords:
         """Write a block for every key of the patient's events, and wait until they are durable.
@@ -221,9 +226,10 @@ class Erasure:
         report.state += len(found.state)
         report.keys = sorted({*report.keys, *(key for _, key in found.live)})
 
-    def _block_record(self, patient: Compartment, block: Block | None) -> ProducerRecord:
+    def _block_record(self, patient: Compartment, block: Block) -> ProducerRecord:
         digest = self._hashing.digest(patient.partition_key)
-        return ProducerRecord(ERASED, digest.encode(), block.encode() if block else None, 0)
+        held = replace(block, of=None if digest == self.digest else self.digest)
+        return ProducerRecord(ERASED, digest.encode(), held.encode(), 0)
 
     def _publish(self, records: list[ProducerRecord], delivered: Delivered | None = None) -> None:
         if too_large := self._publisher.publish(records, delivered):

@@ -3,18 +3,27 @@
 Three steps, each durable before the next:
 
 1. a marker ``<index>/erased`` for each key that the patient's events have. From then on every data key under it counts
-   as destroyed, also one that a gateway makes later. The patient's own comes last: it leads to the others;
+   as destroyed, also one that a gateway makes later. The patient's own comes last: it leads to the others, whose
+   markers name it, so that `let_in` finds them when nobody can read the events any more;
 2. a marker ``<index>/<number>/destroyed`` for each data key;
 3. a tombstone for each data key.
 
 A run that was killed is finished by the next one, which goes through every patient with the first marker.
+
+Between its reading and its writing a patient may be let in again, and a gateway use a data key that was made meanwhile.
+So both look again after what they have written, and one of them sees the other, as all lies in one partition: `destroy`
+withdraws the second marker where the first one is gone, and `let_in` writes the first one again where a data key was
+destroyed.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
+from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.encryption.key_ring import DESTROYED, ERASED, KeyRing
+from fhirline.streams.kafka.encryption.key_ring import DESTROYED, ERASED, KeyRing, PartitionKeys
 from fhirline.streams.kafka.encryption.secrets import wrapped_by
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
@@ -27,45 +36,85 @@ Publish = Callable[[list[ProducerRecord]], None]
 Place = tuple[int, str]
 """A partition of ``normalizer.keys`` and an index."""
 
+_OF_ANOTHER = re.compile(r"(.*) ([0-9a-f]{64})")
+"""A first marker that is not under the patient's own index: the time, and the own index."""
+
+
+class DestroyedMeanwhile(ConfigurationError):
+    """Another command destroyed a data key of a patient who was being let in. The patient stays erased."""
+
+
+class LetInMeanwhile(ConfigurationError):
+    """Another command let a patient in whose data keys were being destroyed. They are not destroyed."""
+
 
 class ErasedKeys:
-    """The data keys of erased patients, as ``normalizer.keys`` has them."""
+    """The data keys of erased patients, as ``normalizer.keys`` has them. Raises KafkaAccessError.
+
+    Reads one partition at a time, so that memory does not grow with the number of partitions.
+    """
 
     def __init__(self, settings: Settings, ring: KeyRing, publish: Publish) -> None:
         self._settings = settings
         self._ring = ring
         self._publish = publish
 
-    def read(self) -> None:
-        """Read the topic to its end. Raises KafkaAccessError."""
-        self._ring.read_on(range(self._settings.partitions))
+    def places(self, own: Place) -> list[Place]:
+        """Return where a patient has the first marker. ``own``: the patient's own index, which is always returned."""
+        found = {own}
+        for number, keys in self._ring.each(range(self._settings.partitions)):
+            found |= {(number, index) for index, marker in keys.erased.items() if _own_index(marker) == own[1]}
+        return sorted(found)
 
     def count(self, places: Iterable[Place]) -> int:
-        """Count the data keys of these places that have a value and no marker, by what has been read."""
-        wanted = {*places}
+        """Count the data keys of these places that have a value and no marker."""
+        wanted = _by_partition(places)
         return sum(
-            (number, name.partition("/")[0]) in wanted and name not in keys.destroyed
-            for number in {number for number, _ in wanted}
-            for keys in [self._ring.partition(number)]
+            name.partition("/")[0] in wanted[number] and name not in keys.destroyed
+            for number, keys in self._ring.each(wanted)
             for name in keys.wrapped
         )
 
-    def mark(self, places: Iterable[Place], own: Place, at: str) -> None:
+    def mark(self, places: Collection[Place], own: Place, at: str) -> None:
         """Write the first marker of each place, of ``own`` last. One that is there keeps its time."""
-        others = [place for place in places if place != own]
-        for step in (others, [own]):
-            self._publish([_marker(place, ERASED, at) for place in step if not self._erased(place)])
-        self.read()
+        others = {place for place in places if place != own}
+        for step, marker in ((others, f"{at} {own[1]}"), ({own}, at)):
+            wanted = _by_partition(step)
+            for number, keys in self._ring.each(wanted):
+                missing = sorted(wanted[number] - keys.erased.keys())
+                self._publish([_record(number, f"{index}/{ERASED}", marker.encode()) for index in missing])
 
-    def destroy(self, at: str, own: Collection[Place] | None = None) -> int:
+    def destroy(self, at: str, own: Collection[Place] = ()) -> tuple[int, int]:
         """Destroy every data key of a patient with the first marker.
 
-        Return how many there were of the places in ``own``; None: of all.
+        Return how many there were, and how many of them in the places of ``own``. Raises LetInMeanwhile where one of
+        these has no first marker any more; everything else is done then.
         """
-        found = [*self._keys()]
-        self._publish([_record(number, f"{name}/{DESTROYED}", at.encode()) for number, name, done in found if not done])
-        self._publish([_record(number, name, None) for number, name, _ in found])
-        return sum(own is None or (number, name.partition("/")[0]) in own for number, name, _ in found)
+        count = count_own = 0
+        let_in = False
+        wanted = _by_partition(own)
+        for number, keys in self._ring.each(range(self._settings.partitions)):
+            gone = self.destroy_in(number, keys, at)
+            count += len(gone)
+            count_own += sum(name.partition("/")[0] in wanted[number] for name in gone)
+            let_in |= bool(wanted[number] - keys.erased.keys())
+        if let_in:
+            raise LetInMeanwhile("the patient was let in meanwhile (`fhirline forget --lift`): run this again")
+        return count, count_own
+
+    def destroy_in(self, number: int, keys: PartitionKeys, at: str) -> list[str]:
+        """Destroy those of one partition, which has been read. Return their names."""
+        done = [name for name in keys.wrapped if name in keys.destroyed]
+        new = [name for name in keys.wrapped if name not in keys.destroyed and name.partition("/")[0] in keys.erased]
+        if new:
+            self._publish([_record(number, f"{name}/{DESTROYED}", at.encode()) for name in new])
+            self._ring.read_on([number])
+        let_in = {name for name in new if name.partition("/")[0] not in keys.erased}
+        ours = (name for name in let_in if name in keys.wrapped and keys.destroyed.get(name) == at)
+        self._publish([_record(number, f"{name}/{DESTROYED}", None) for name in ours])
+        gone = [*done, *(name for name in new if name not in let_in)]
+        self._publish([_record(number, name, None) for name in gone])
+        return gone
 
     def wrapped_by(self, places: Iterable[Place]) -> set[str]:
         """Return the ids of all key-encryption keys that unwrap a data key of these places.
@@ -81,48 +130,69 @@ class ErasedKeys:
                     found.add(wrapped_by(value))
         return found - {""}
 
-    def let_in(self, places: Sequence[Place]) -> None:
-        """Remove the first marker of places: data keys that are made from now on are used again."""
-        self._publish([_marker(place, ERASED, None) for place in places if self._erased(place)])
+    def let_in(self, places: Collection[Place], own: Place) -> None:
+        """Remove the first marker of places, of ``own`` last: data keys that are made from now on are used again.
+
+        Raises DestroyedMeanwhile where a data key was destroyed between reading and writing.
+        """
+        for step in ({place for place in places if place != own}, {own}):
+            wanted = _by_partition(step)
+            for number, keys in self._ring.each(wanted):
+                marked = {index: keys.erased[index] for index in sorted(wanted[number] & keys.erased.keys())}
+                before = _destroyed(keys, marked)
+                self._publish([_record(number, f"{index}/{ERASED}", None) for index in marked])
+                self._ring.read_on([number])
+                if _destroyed(keys, marked) != before:
+                    again = marked.items()
+                    self._publish([_record(number, f"{index}/{ERASED}", marker.encode()) for index, marker in again])
+                    raise DestroyedMeanwhile(
+                        "--lift: a data key of this patient was destroyed meanwhile (`fhirline keys rewrap`, or "
+                        "another `forget`): nothing was lifted; run this again when a gateway cannot use it any more"
+                    )
 
     def in_use_until(self, places: Iterable[Place]) -> datetime | None:
         """Return when no gateway uses a destroyed key of these places any more; None where that is over."""
-        marked = [at for number, index in places for at in self._times(number, index)]
+        wanted = _by_partition(places)
+        marked = [
+            at
+            for number, keys in self._ring.each(wanted)
+            for index in wanted[number]
+            for at in (*_destroyed(keys, [index]).values(), *filter(None, [keys.erased.get(index)]))
+        ]
         if not marked:
             return None
         longest = max(self._settings.gateway_delivery_timeout, self._settings.delivery_timeout)
         until = max(map(_time, marked)) + timedelta(seconds=USED_SECONDS + longest)
         return until if until > datetime.now(UTC) else None
 
-    def _erased(self, place: Place) -> bool:
-        return place[1] in self._ring.partition(place[0]).erased
 
-    def _times(self, number: int, index: str) -> list[str]:
-        keys = self._ring.partition(number)
-        destroyed = [at for name, at in keys.destroyed.items() if name.startswith(index)]
-        return [*destroyed, *([keys.erased[index]] if index in keys.erased else [])]
-
-    def _keys(self) -> Iterable[tuple[int, str, bool]]:
-        """Yield partition and name of each data key that is to be destroyed, and whether it has its marker."""
-        for number in range(self._settings.partitions):
-            keys = self._ring.partition(number)
-            for name in keys.wrapped:
-                done = name in keys.destroyed
-                if done or name.partition("/")[0] in keys.erased:
-                    yield number, name, done
+def _by_partition(places: Iterable[Place]) -> dict[int, set[str]]:
+    """Return the indexes of each partition; of any other one an empty set."""
+    found: dict[int, set[str]] = defaultdict(set)
+    for number, index in places:
+        found[number].add(index)
+    return found
 
 
-def _time(written: str) -> datetime:
+def _destroyed(keys: PartitionKeys, indexes: Collection[str]) -> dict[str, str]:
+    """Return the destroyed data keys of these indexes, and when they were."""
+    return {name: at for name, at in keys.destroyed.items() if name.partition("/")[0] in indexes}
+
+
+def _own_index(marker: str) -> str | None:
+    """Return the patient's own index from a first marker of another one; None of the own one's."""
+    found = _OF_ANOTHER.fullmatch(marker)
+    return found[2] if found else None
+
+
+def _time(marker: str) -> datetime:
     """Read the time of a marker. One that an operator wrote by hand may have no zone, or be no time: then it is now."""
+    found = _OF_ANOTHER.fullmatch(marker)
     try:
-        at = datetime.fromisoformat(written)
+        at = datetime.fromisoformat(found[1] if found else marker)
     except ValueError:
         return datetime.now(UTC)
     return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
-def _marker(place: Place, mark: str, at: str | None) -> ProducerRecord:
-    return _record(place[0], f"{place[1]}/{mark}", None if at is None else at.encode())
 
 
 def _record(partition: int, key: str, value: bytes | None) -> ProducerRecord:

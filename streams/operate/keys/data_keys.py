@@ -2,13 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
-from fhirline.streams.kafka.encryption.key_ring import KeyRing
+from fhirline.streams.kafka.encryption.key_ring import KeyRing, PartitionKeys
 from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, WrappingKeyMissing, wrapped_by
 from fhirline.streams.kafka.log_scanner import LogScanner, Progress
 from fhirline.streams.kafka.records import ProducerRecord, timestamp_ms
@@ -59,10 +60,8 @@ class DataKeys:
 
     def count(self) -> Counts:
         """Read the topic to its end and count."""
-        self._ring.read_on(range(self._settings.partitions))
         found = Counts()
-        for number in range(self._settings.partitions):
-            keys = self._ring.partition(number)
+        for _, keys in self._ring.each(range(self._settings.partitions)):
             found.destroyed += len(keys.destroyed)
             found.erased += len(keys.erased)
             for name, wrapped in keys.wrapped.items():
@@ -79,40 +78,36 @@ class DataKeys:
         """
         publisher = RecordPublisher(self._settings)
         done = Rewrapped()
-        self._ring.read_on(range(self._settings.partitions))
-        batch: list[ProducerRecord] = []
-        rewrapped: set[str] = set()
-        for number in range(self._settings.partitions):
-            keys = self._ring.partition(number)
-            for name, wrapped in [*keys.wrapped.items()]:
-                if keys.unusable(name.partition("/")[0], name) or wrapped_by(wrapped) == self._secrets.current:
-                    continue
-                try:
-                    anew = self._secrets.wrap(name, self._secrets.unwrap(name, wrapped))
-                except WrappingKeyMissing:
-                    done.missing[wrapped_by(wrapped)] += 1
-                    continue
-                rewrapped.add(name)
-                batch.append(ProducerRecord(KEYS, name.encode(), anew, number))
-                done.wrapped += 1
-                if len(batch) == BATCH:
-                    publisher.publish(batch)
-                    progress(done.wrapped)
-                    batch = []
-        publisher.publish(batch)
 
         def publish(records: list[ProducerRecord]) -> None:
             publisher.publish(records)
 
         erased = ErasedKeys(self._settings, self._ring, publish)
-        erased.read()
-        done.destroyed_meanwhile = sum(
-            keys.unusable(name.partition("/")[0], name)
-            for keys in map(self._ring.partition, range(self._settings.partitions))
-            for name in rewrapped.intersection(keys.wrapped)
-        )
-        done.removed = erased.destroy(now().text)
+        for number, keys in self._ring.each(range(self._settings.partitions)):
+            rewrapped: set[str] = set()
+            anew = self._wrapped_anew(number, keys, done)
+            while batch := [*islice(anew, BATCH)]:
+                publish(batch)
+                rewrapped.update(record.key.decode() for record in batch)
+                done.wrapped += len(batch)
+                progress(done.wrapped)
+            self._ring.read_on([number])
+            done.destroyed_meanwhile += sum(
+                keys.unusable(name.partition("/")[0], name) for name in rewrapped.intersection(keys.wrapped)
+            )
+            done.removed += len(erased.destroy_in(number, keys, now().text))
         return done
+
+    def _wrapped_anew(self, number: int, keys: PartitionKeys, done: Rewrapped) -> Iterator[ProducerRecord]:
+        for name, wrapped in [*keys.wrapped.items()]:
+            if keys.unusable(name.partition("/")[0], name) or wrapped_by(wrapped) == self._secrets.current:
+                continue
+            try:
+                anew = self._secrets.wrap(name, self._secrets.unwrap(name, wrapped))
+            except WrappingKeyMissing:
+                done.missing[wrapped_by(wrapped)] += 1
+            else:
+                yield ProducerRecord(KEYS, name.encode(), anew, number)
 
     def last_wrapped(self, progress: Progress | None = None) -> dict[str, Instant]:
         """Return when each key-encryption key last wrapped a data key, of those that a record shows."""

@@ -283,10 +283,13 @@ def test_a_rewrap_that_was_interrupted_is_finished_by_another_run(
     before, publish, calls = deployment.readable(*KEPT), RecordPublisher.publish, count()
     monkeypatch.setattr("fhirline.streams.operate.keys.data_keys.BATCH", 3)
 
+    written: list[ProducerRecord] = []
+
     def interrupted(self: RecordPublisher, records: Iterable[ProducerRecord], *more: object) -> object:
-        if next(calls) == 2:
+        if (batch := [*records]) and next(calls) == 2:
             raise PublishFailed("interrupted")
-        return publish(self, records)
+        written.extend(batch)
+        return publish(self, batch)
 
     data_keys = DataKeys(rotated, secrets_of(rotated))
     with monkeypatch.context() as patched:
@@ -294,7 +297,8 @@ def test_a_rewrap_that_was_interrupted_is_finished_by_another_run(
         with pytest.raises(PublishFailed, match="interrupted"):
             data_keys.rewrap()
     some = data_keys.count().living
-    assert (some["2026-11"], some["2026-05"] > 0) == (6, True)
+    assert (some["2026-11"], some["2026-05"] > 0) == (len(written), True)
+    assert len(written) >= 2
     assert data_keys.rewrap().wrapped == some["2026-05"]
     assert data_keys.count().living.keys() == {"2026-11"}
     assert data_keys.rewrap().wrapped == 0

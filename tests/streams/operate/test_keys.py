@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.encryption.data_key import DataKey
-from fhirline.streams.kafka.encryption.key_ring import DESTROYED
+from fhirline.streams.kafka.encryption.key_ring import DESTROYED, KeyRing
 from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, parse, wrapped_by
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
@@ -178,3 +178,18 @@ def test_a_rotation_loses_no_event_of_a_gateway_that_goes_on_with_the_older_file
             item.value() or b"" for item in scanner.read(dict.fromkeys(scanner.topic_partitions(["raw.infermedica"])))
         ]
     assert {orjson.loads(value)["content"]["survey_id"] for value in read} == {*posted}
+
+
+def test_keys_of_one_partition_are_in_memory_at_a_time(own_broker: RunningBroker) -> None:
+    """A deployment of years has more than a process should hold."""
+    settings, secrets = with_secrets(own_broker, ENCRYPTION), parse(ENCRYPTION)
+    partitions = range(settings.partitions)
+    held = [DataKey.new(secrets, secrets.index(f"mediquo|acme|{number}"), number) for number in partitions]
+    produce(settings, [key.record(number) for number, key in enumerate(held)])
+    ring = KeyRing(settings, secrets)
+    with closing(ring):
+        for number, keys in ring.each(partitions):
+            assert [*keys.wrapped] == [held[number].name]
+            assert [ring.has(place, key.index, key.number) for place, key in enumerate(held)] == [
+                place == number for place in partitions
+            ]
