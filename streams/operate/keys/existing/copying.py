@@ -27,13 +27,11 @@ from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets
 from fhirline.streams.kafka.headers import COPY_OF, EVENT_KEY, RAW, RECEIVED_AT, TENANT, Headers, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition
 from fhirline.streams.operate.keys.existing.moved import Moved
-from fhirline.streams.operate.keys.existing.survey import of_ours
+from fhirline.streams.operate.keys.existing.survey import LETTERS, of_ours
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.partition import partition_for
-
-LETTERS = "dead-letter."
 
 
 class CannotBeCopied(PublishFailed):

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
+from fhirline.streams.kafka.encryption.opener import Opener, is_sealed
 from fhirline.streams.kafka.headers import COPY_OF, FIRST_RAW, RAW, Headers, header
 from fhirline.streams.kafka.log_scanner import LogScanner
-from fhirline.streams.kafka.records import RecordPosition, TopicPartition
-from fhirline.streams.operate.keys.existing.survey import read
+from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition, TopicPartition
+from fhirline.streams.operate.keys.existing.survey import LETTERS, read
 
 _NAMING = (RAW, FIRST_RAW)
 
@@ -21,18 +22,22 @@ class Moved:
     """Position of a copy → what it was copied from."""
 
     @classmethod
-    def find(cls, scanner: LogScanner, topics: Iterable[str], wanted: Collection[RecordPosition]) -> "Moved":
-        """Find the copies of the wanted positions."""
-        found = cls()
+    def find(
+        cls, scanner: LogScanner, opener: Opener, topics: Iterable[str], wanted: Collection[RecordPosition]
+    ) -> "Moved":
+        """Find the copies of the wanted positions, without records of other producers that say so (`verify`)."""
+        found, as_it_is = cls(), dict[RecordPosition, tuple[bytes | None, bytes | None]]()
         sought = {position.topic_partition for position in wanted}
         starts: dict[TopicPartition, int | None] = {
             place: None for place in scanner.topic_partitions(topics) if place in sought
         }
         for record in read(scanner, starts):
+            if record.position in wanted and _copied_as_it_is(record, opener):
+                as_it_is[record.position] = record.key, record.value
             source = RecordPosition.parse(header(record.headers, COPY_OF))
             if source is None or source.topic_partition != record.topic_partition or source >= record.position:
                 continue
-            if source in wanted:
+            if source in wanted and (_encrypted(record, opener) or as_it_is.get(source) == (record.key, record.value)):
                 found.copies.setdefault(source, record.position)
                 found.origins[record.position] = source
         return found
@@ -54,6 +59,16 @@ class Moved:
         while (origin := self.origins.get(position)) is not None:
             position = origin  # always at a smaller offset of the same partition
         return position
+
+
+def _encrypted(record: ConsumerRecord, opener: Opener) -> bool:
+    """Tell whether a record is encrypted with a data key of this deployment, so that its headers are ours."""
+    return is_sealed(record) and opener.open_now(record).data_key is not None
+
+
+def _copied_as_it_is(record: ConsumerRecord, opener: Opener) -> bool:
+    """Tell whether a copy of this record may be equal to it: nobody can open it, or it is a plain letter."""
+    return not _encrypted(record, opener) if is_sealed(record) else record.topic.startswith(LETTERS)
 
 
 def _renamed(headers: Headers, renamed: Callable[[RecordPosition], RecordPosition]) -> Headers:

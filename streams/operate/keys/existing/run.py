@@ -172,7 +172,7 @@ class Migration:
 
     def _find_moved(self, topics: Iterable[str], wanted: Collection[RecordPosition]) -> None:
         if wanted:
-            self._copier.moved.update(Moved.find(self._scanner, topics, wanted))
+            self._copier.moved.update(Moved.find(self._scanner, self._opener, topics, wanted))
 
     def _named_by_letters(self) -> set[RecordPosition]:
         places = dict.fromkeys(self._scanner.topic_partitions(self._letter_topics))

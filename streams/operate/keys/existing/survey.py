@@ -1,5 +1,6 @@
 """What there is to copy: each partition's records up to its last plain one, and which of them have a copy already."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -8,38 +9,47 @@ from fhirline.streams.kafka.headers import COPY_OF, EVENT_KEY, FIRST_RAW, RAW, h
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition, TopicPartition, from_confluent
 
+LETTERS = "dead-letter."
+
 IsDue = Callable[[ConsumerRecord], bool]
 """Tell whether a record must not stay as it is, so that it and everything before it is copied."""
 
 
 class OffsetSet:
-    """A set of offsets that are close to each other: a byte for each."""
+    """A set of offsets, held as ranges: what is copied in order takes two numbers, however long the partition is."""
 
     def __init__(self) -> None:
-        self._held = bytearray()
-        self._first: int | None = None
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        """Each range's end, exclusive. Ranges are in order and do not touch."""
 
     def add(self, offset: int) -> None:
-        if self._first is None or offset < self._first:
-            gap = 0 if self._first is None else self._first - offset
-            self._held[:0] = bytes(gap)
-            self._first = offset
-        at = offset - self._first
-        if at >= len(self._held):
-            self._held.extend(bytes(at + 1 - len(self._held)))
-        self._held[at] = 1
+        at = bisect_right(self._starts, offset)  # of the first range behind the offset
+        if at and offset < self._ends[at - 1]:
+            return
+        before = at > 0 and self._ends[at - 1] == offset
+        behind = at < len(self._starts) and self._starts[at] == offset + 1
+        if before and behind:
+            self._ends[at - 1] = self._ends.pop(at)
+            del self._starts[at]
+        elif before:
+            self._ends[at - 1] = offset + 1
+        elif behind:
+            self._starts[at] = offset
+        else:
+            self._starts.insert(at, offset)
+            self._ends.insert(at, offset + 1)
 
     def __contains__(self, offset: int) -> bool:
-        return (
-            self._first is not None
-            and 0 <= offset - self._first < len(self._held)
-            and bool(self._held[offset - self._first])
-        )
+        at = bisect_right(self._starts, offset)
+        return at > 0 and offset < self._ends[at - 1]
 
     def count(self, first: int, end: int) -> int:
         """Count the offsets from ``first`` to before ``end``."""
-        own = self._first or 0
-        return self._held.count(1, max(0, first - own), max(0, end - own))
+        found = 0
+        for at in range(bisect_right(self._ends, first), bisect_left(self._starts, end)):
+            found += min(end, self._ends[at]) - max(first, self._starts[at])
+        return found
 
 
 @dataclass(slots=True)
@@ -62,7 +72,7 @@ class Partition:
     copies_end: int = 0
     """The offset behind the last copy; 0 where there is none."""
     copied: OffsetSet = field(default_factory=OffsetSet)
-    """Offsets that have a copy."""
+    """Offsets that have a copy, by what records say of themselves; once verified, by what they contain."""
     _tail: int = 0
     _tail_size: int = 0
 
@@ -73,7 +83,8 @@ class Partition:
         self.end = record.offset + 1
         self._tail += 1
         self._tail_size += len(record.key or b"") + len(record.value or b"")
-        self.take_copy(record)
+        if is_sealed(record) or not due:  # one that must not stay as it is can name any record in its header
+            self.take_copy(record)
         if due:
             self.due += 1
             self.cut = record.offset + 1

@@ -2,11 +2,15 @@
 
 A partition's digest is the sum, modulo 2**256, of the SHA-256 digests of its records. It does not depend on their
 order, and each record's digest includes its position: for a copy, the position that it names.
+
+Any producer can write the header ``copy-of``. A copy of ours is encrypted with a data key of this deployment, which
+authenticates the header. Of a record that nobody can open, or that cannot be encrypted, a copy is equal to it. Others
+are passed over.
 """
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -33,9 +37,9 @@ class Sum:
     records: int = 0
     digest: int = 0
 
-    def add(self, offset: int, item: Meant, headers: Iterable[tuple[str, bytes]]) -> None:
+    def add(self, digest: bytes) -> None:
         self.records += 1
-        self.digest = (self.digest + int.from_bytes(_digest(offset, item.record, headers))) % MODULUS
+        self.digest = (self.digest + int.from_bytes(digest)) % MODULUS
 
     @property
     def shown(self) -> str:
@@ -52,6 +56,18 @@ class Verified:
     """Records of erased patients, which need no copy."""
     settled: OffsetSet = field(default_factory=OffsetSet)
     """Offsets that have a copy, or need none."""
+    _equal: dict[int, bytes] = field(default_factory=dict)
+    """Offset → digest of a record that is copied as it is."""
+
+    def take_record(self, offset: int, digest: bytes, as_it_is: bool) -> None:
+        self.records.add(digest)
+        if as_it_is:
+            self._equal[offset] = digest
+
+    def take_copy(self, offset: int, digest: bytes, authentic: bool) -> None:
+        """Count a copy of this offset, unless it is another producer's. ``authentic``: encrypted by this deployment."""
+        if (authentic or self._equal.get(offset) == digest) and self.first_copy(offset):
+            self.copies.add(digest)
 
     def first_copy(self, offset: int) -> bool:
         """Tell whether a copy of this offset is to be counted. A killed run may have written one twice."""
@@ -73,14 +89,13 @@ def verify(scanner: LogScanner, copier: Copier, partitions: Partitions) -> dict[
                 if item is None:
                     sums.left_out += sums.first_copy(stored.offset)
                 else:
-                    sums.records.add(stored.offset, item, copier.moved.back(item.headers))
+                    as_it_is = not item.opened or not (is_sealed(stored) or copier.sealable(stored))
+                    sums.take_record(stored.offset, _digest(stored.offset, item, copier), as_it_is)
             source = partition.take_copy(stored)
             if source is None or item is None or not partition.first <= source.offset < partition.cut:
                 continue
-            if not is_sealed(stored) and copier.sealable(stored):
-                continue  # plain, and so no copy of ours
-            if sums.first_copy(source.offset):
-                sums.copies.add(source.offset, item, copier.moved.back(item.headers))
+            authentic = item.record.data_key is not None
+            sums.take_copy(source.offset, _digest(source.offset, item, copier), authentic)
     wrong = [
         f"{place}: {sums.records.records} records, {sums.copies.records} copies"
         + (", and their digests differ" if sums.records.records == sums.copies.records else "")
@@ -99,7 +114,8 @@ def batches(records: Iterator[ConsumerRecord], size: int = BATCH) -> Iterator[li
         yield batch
 
 
-def _digest(offset: int, record: ConsumerRecord, headers: Iterable[tuple[str, bytes]]) -> bytes:
+def _digest(offset: int, item: Meant, copier: Copier) -> bytes:
+    record, headers = item.record, copier.moved.back(item.headers)
     found = hashlib.sha256(_LENGTH.pack(offset))
     parts = [record.key or b"", record.value, *(part for name, sent in headers for part in (name.encode(), sent))]
     for part in parts:

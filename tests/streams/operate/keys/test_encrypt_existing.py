@@ -1,7 +1,9 @@
 """Encryption of what exists, on the embedded broker. test_encrypt_existing_live.py has workers, kills and removal."""
 
+import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import confluent_kafka
@@ -15,7 +17,9 @@ from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.headers import COPY_OF, FIRST_RAW, RAW, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition
+from fhirline.streams.operate.dead_letters.cases import Status
 from fhirline.streams.operate.keys.existing.run import Done, Migration, StillPlain
+from fhirline.streams.operate.keys.existing.survey import OffsetSet
 from fhirline.streams.operate.keys.existing.verify import CopiesDiffer
 from fhirline.streams.operate.keys.existing.waiting import NotReadYet
 from fhirline.streams.step3_restore.erasure_list import Block, hashing
@@ -28,7 +32,7 @@ from tests.streams.operate.keys.plain import (
     opened,
     stored,
 )
-from tests.support.encryption import sealed, secrets_of
+from tests.support.encryption import Sealer, sealed, secrets_of
 from tests.support.workload import produce, undisturbed
 
 RAW_TOPICS = (*map(raw_topic, FEW), enriched_topic("infermedica"))
@@ -154,7 +158,7 @@ def test_what_stops_a_run_is_named_and_removes_nothing(settings: Settings) -> No
 
 @pytest.mark.long
 def test_a_copy_that_differs_is_found(settings: Settings) -> None:
-    """Whoever may write the topic names a record in ``copy-of``: it is not taken for its copy."""
+    """A copy that this deployment encrypted, and that is another event."""
     plain = Plain(settings)
     plain.write(of_few(4, seed=13))
     first = plain.written[0]
@@ -166,6 +170,76 @@ def test_a_copy_that_differs_is_found(settings: Settings) -> None:
     produce(settings, [replace(placed, headers=[*other.headers, named], data_key=key)])
     with pytest.raises(CopiesDiffer, match=r"\d+ records, \d+ copies, and their digests differ: nothing was removed"):
         migrate(settings)
+
+
+def forgeries(settings: Settings, plain: Plain) -> list[ProducerRecord]:
+    """Make records that name others in ``copy-of``, as whoever may write the topics can.
+
+    In clear, equal to the record and not; encrypted in form, with a number that no data key has; and a real encrypted
+    record with another header.
+    """
+    first, second, third, fourth = plain.written[:4]
+    sealer = Sealer(settings)
+    real = sealer(of_few(3, seed=14)[0])
+    assert real.data_key is not None
+    produce(settings, sealer.made)
+    [held] = produce(settings, [real])
+    other = ProducerRecord(first.topic, b"0" * 64, b"{}", first.partition, [("key-id", b"1" * 32)])
+    made = [
+        (first, ProducerRecord(first.topic, first.key or b"", b"{}", first.partition, first.headers)),
+        (second, ProducerRecord(second.topic, second.key or b"", second.value, second.partition, second.headers)),
+        (third, replace(other, topic=third.topic, partition=third.partition)),
+        (fourth, ProducerRecord(fourth.topic, held.key or b"", held.value, fourth.partition, held.headers)),
+    ]
+    return [replace(item, headers=[*item.headers, (COPY_OF, str(of.position).encode())]) for of, item in made]
+
+
+@pytest.mark.long
+def test_a_forged_copy_holds_nothing_up(settings: Settings) -> None:
+    """It is not taken for a copy, and no letter names it afterwards."""
+    plain = deploy(settings, 30, seed=13)
+    redriven = next(letter for letter in plain.letters if letter.topic != dead_letter_topic("azodha"))
+    plain.redriven(redriven, Status.FAILED)
+    of_letter = RecordPosition.parse(header(redriven.headers, RAW))
+    assert of_letter is not None
+    odd = ProducerRecord(of_letter.topic, b"2" * 64, b"x", of_letter.partition, [("key-id", b"3" * 32)])
+    [unopened] = produce(settings, [odd], in_clear=True)
+    named = (COPY_OF, str(of_letter).encode())
+    made = [*forgeries(settings, plain), replace(odd, value=b"y", headers=[*odd.headers, named])]
+    made.append(replace(odd, value=b"z", headers=[*odd.headers, (COPY_OF, str(unopened.position).encode())]))
+    forged = {record.position for record in produce(settings, made, in_clear=True)}
+    plain.write([ProducerRecord(of_letter.topic, b"last", b"not json", of_letter.partition)])
+    done = migrate(settings)
+    for sums in (*done.raw.values(), *done.letters.values()):
+        assert sums.records == sums.copies
+    genuine = [item for item in stored(settings, *RAW_TOPICS) if item.position not in forged]
+    found = {header(item.headers, COPY_OF): item for item in genuine if header(item.headers, COPY_OF)}
+    for record in plain.written:
+        assert is_sealed(found[str(record.position)])
+    assert (found[str(unopened.position)].key, found[str(unopened.position)].value) == (odd.key, odd.value)
+    for letter in behind(settings, done, *LETTER_TOPICS):
+        for name in (RAW, FIRST_RAW):
+            assert RecordPosition.parse(header(letter.headers, name)) not in forged
+
+
+def test_a_set_of_offsets_holds_ranges() -> None:
+    """Offsets that are far from each other take no more than those that are close."""
+    rng, held, expected = Random(4), OffsetSet(), set[int]()
+    for _ in range(3_000):
+        offset = rng.choice((rng.randrange(400), (1 << 62) + rng.randrange(5)))
+        held.add(offset)
+        expected.add(offset)
+        first, end = sorted((rng.randrange(450), rng.choice((rng.randrange(450), 1 << 63))))
+        assert held.count(first, end) == sum(first <= item < end for item in expected)
+        assert (first in held) == (first in expected)
+    tracemalloc.start()
+    long = OffsetSet()
+    for offset in range(10**6, 10**6 + 200_000):
+        long.add(offset)
+    long.add(10**12)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (long.count(0, 10**13), most < 10_000) == (200_001, True)
 
 
 def test_without_secrets_nothing_begins(settings: Settings) -> None:
