@@ -159,8 +159,8 @@ class BatchProcessor:
             if mapped.key:
                 into.patients.add(mapped.key)
             try:
-                entries = state.record_updates(
-                    self.state.topic, raw.partition, mapped.key, mapped.state_updates, self._largest, raw.data_key
+                entries = self.state.record_updates(
+                    state, raw.partition, mapped.key, mapped.state_updates, self._largest, raw.data_key
                 )
             except StateEntryTooLarge:
                 mapped, entries = state_too_large(raw, self.state.topic, self._normalize), []

@@ -22,13 +22,13 @@ from confluent_kafka import Message
 from fhirline.config.errors import FhirlineError
 from fhirline.mappers.pipeline.normalize import StateUpdate
 from fhirline.mappers.results import Entry, Version
-from fhirline.streams.kafka.encryption.data_key import DataKey
+from fhirline.streams.kafka.encryption.data_key import DataKey, state_key
 from fhirline.streams.kafka.encryption.opener import Opener, is_sealed, not_set
 from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets
 from fhirline.streams.kafka.headers import MOVED_TO, Headers, header
 from fhirline.streams.kafka.records import ProducerRecord, from_confluent, headers_of
 from fhirline.streams.step3_restore.topic_cache import TopicCache
-from fhirline.topics.declared import SHARED_TYPES
+from fhirline.topics.declared import SHARED_TYPES, STATE_PREFIX
 
 log = structlog.get_logger("worker")
 
@@ -52,6 +52,8 @@ class PartitionState:
         self._subjects: dict[str, dict[str, bytes]] = {}
         self._sealed: dict[bytes, tuple[str, str]] = {}
         """Key of a sealed entry's record, without the index → subject and name. Only while tombstones are read."""
+        self.in_clear: dict[tuple[str, str], bytes] = {}
+        """Subject and name → key of a patient's record in clear that has a value. Only where records are sealed."""
         self.entries = 0
         self.size = 0
         """Bytes of the entries' values."""
@@ -208,10 +210,45 @@ class StateCache(TopicCache[PartitionState]):
             self.partition(partition).end_reading()
         return read
 
+    def record_updates(
+        self,
+        state: PartitionState,
+        partition: int,
+        raw_key: str,
+        updates: Sequence[StateUpdate],
+        largest: int = sys.maxsize,
+        data_key: DataKey | None = None,
+    ) -> list[ProducerRecord]:
+        """Merge an event's updates, and return their records (`PartitionState.record_updates`).
+
+        A deleted entry may lie under two keys: in clear from before encryption was on, or of another producer's event,
+        and sealed. Each gets a tombstone: otherwise the other one would come back, once compaction has removed the
+        tombstone.
+        """
+        secrets = self.opener.secrets
+        records = state.record_updates(self.topic, partition, raw_key, updates, largest, data_key)
+        if secrets is None:
+            return records
+        vendor = self.topic.removeprefix(STATE_PREFIX).partition(".")[0]
+        others: list[bytes] = []
+        for update, record in zip(updates, records, strict=True):
+            if update.subject.startswith(_SHARED):
+                continue
+            if record.data_key is None:
+                _note(state.in_clear, record.key, record.value)
+                if update.deleted:
+                    index = secrets.index(f"{vendor}|{raw_key}")
+                    others.append(state_key(secrets, index, update.subject, update.name))
+            elif update.deleted and (key := state.in_clear.pop((update.subject, update.name), None)):
+                others.append(key)
+        return [*records, *(ProducerRecord(self.topic, key, None, partition) for key in others)]
+
     def take(self, state: PartitionState, message: Message, began: float) -> None:
         """Merge a message. What cannot be opened although nothing is lost is logged and passed over."""
         key, value = message.key() or b"", message.value()
         if key.startswith(b"["):  # not sealed
+            if self.opener.secrets is not None:
+                _note(state.in_clear, bytes(key), value)
             return state.read(key, value, headers_of(message))
         record = from_confluent(message)
         if (secrets := self.opener.secrets) is None:
@@ -224,3 +261,12 @@ class StateCache(TopicCache[PartitionState]):
                 log.error("state entry passed over: it cannot be opened", position=str(record.position))
             return None
         return state.read_sealed(opened.key or b"", opened.value or b"", secrets)
+
+
+def _note(in_clear: dict[tuple[str, str], bytes], key: bytes, value: bytes | None) -> None:
+    """Note that a patient's record in clear has a value, or none any more."""
+    owner, subject, name = orjson.loads(key)
+    if value is None:
+        in_clear.pop((subject, name), None)
+    elif owner:
+        in_clear[subject, name] = key

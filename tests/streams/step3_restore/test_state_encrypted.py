@@ -1,0 +1,73 @@
+"""State entries under two keys: in clear, from before encryption was on, and sealed."""
+
+from contextlib import closing
+
+import pytest
+from pydantic import SecretStr
+
+from fhirline.config.settings import Settings
+from fhirline.mappers.pipeline.normalize import StateUpdate
+from fhirline.mappers.results import Entry
+from fhirline.streams.kafka.encryption.data_key import DataKey
+from fhirline.streams.kafka.encryption.opener import Opener
+from fhirline.streams.kafka.log_scanner import LogScanner
+from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
+from fhirline.streams.step3_restore.state import StateCache
+from fhirline.topics.declared import state_topic
+from tests.support.encryption import ENCRYPTION, secrets_of
+from tests.support.kafka.brokers import RunningBroker
+from tests.support.workload import produce
+
+TOPIC, PATIENT = state_topic("mediquo"), "acme|1"
+ENTRY = Entry.of({"s": [1_700_000_000, "", "k", "2023-11-14T22:13:20Z"], "v": "value"})
+LATER = Entry.of({"s": [1_700_000_001, "", "k", "2023-11-14T22:13:21Z"], "v": "later"})
+
+
+def update(entry: Entry, deleted: bool = False) -> StateUpdate:
+    return StateUpdate("Patient/1", "name", entry, deleted)
+
+
+@pytest.fixture
+def settings(own_broker: RunningBroker) -> Settings:
+    return own_broker.settings(encryption=SecretStr(ENCRYPTION))
+
+
+@pytest.fixture
+def key(settings: Settings) -> DataKey:
+    secrets = secrets_of(settings)
+    made = DataKey.new(secrets, secrets.index(f"mediquo|{PATIENT}"), 0)
+    produce(settings, [made.record(0)])
+    return made
+
+
+def restored(settings: Settings, opener: Opener) -> StateCache:
+    cache = StateCache(settings, TOPIC, opener=opener)
+    cache.restore([0])
+    return cache
+
+
+def left(settings: Settings) -> list[ConsumerRecord]:
+    """Return what compaction leaves in the end: the last record of each key, without tombstones."""
+    with LogScanner(settings) as scanner:
+        stored = [from_confluent(item) for item in scanner.stored(dict.fromkeys(scanner.topic_partitions([TOPIC])))]
+    return [record for record in {record.key: record for record in stored}.values() if record.value is not None]
+
+
+@pytest.mark.parametrize("deletes", ["sealed", "clear"])
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_deleted_entry_has_no_value_under_any_key(
+    deletes: str, restarted: bool, settings: Settings, key: DataKey
+) -> None:
+    """A worker's own records are not read back, so it knows them without a restart, too."""
+    with closing(Opener(settings)) as opener:
+        cache = restored(settings, opener)
+        for entry, data_key in ((ENTRY, None), (LATER, key)):
+            produce(settings, cache.record_updates(cache.partition(0), 0, PATIENT, [update(entry)], data_key=data_key))
+        assert len(left(settings)) == 2
+        if restarted:
+            cache = restored(settings, opener)
+        assert cache.partition(0)("Patient/1") == {"name": LATER}
+        state, own = cache.partition(0), key if deletes == "sealed" else None
+        produce(settings, cache.record_updates(state, 0, PATIENT, [update(LATER, deleted=True)], data_key=own))
+        assert left(settings) == []
+        assert len(restored(settings, opener).partition(0)) == 0
