@@ -121,10 +121,17 @@ class EndingInTime(faust.App):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.group, **faust_settings(settings))
         self._stop_timeout = settings.stop_timeout
+        self.closed_at_end: list[Callable[[], None]] = []
+        """What closes that which the agents need. Called in a thread when they have ended."""
 
     async def on_stop(self) -> None:
         exit_uncommitted_after(self._stop_timeout)
         await super().on_stop()
+
+    async def on_shutdown(self) -> None:
+        await super().on_shutdown()
+        for close in self.closed_at_end:
+            await asyncio.to_thread(close)
 
 
 class Processor(Protocol):
@@ -168,6 +175,7 @@ class Worker:
         self._restoring: set[asyncio.Future[None]] = set()
         """Restores under way. The event loop itself keeps no reference to a task."""
         self.app = EndingInTime(settings)
+        self.app.closed_at_end.append(self._opener.close)
         self.app.transport = WorkerTransport(self.app.conf.broker_consumer, self.app, self._positions)
         self._publisher = publisher = RecordPublisher(settings, PRODUCERS)
 

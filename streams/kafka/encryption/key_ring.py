@@ -105,6 +105,11 @@ class KeyRing:
                 self._scanner.close()
                 self._scanner = None
 
+    @property
+    def open(self) -> bool:
+        """Whether it has a consumer, which `close` closes and the next reading makes again."""
+        return self._scanner is not None
+
     def keep(self, partitions: Iterable[int]) -> None:
         """Drop the keys of all other partitions."""
         kept = set(partitions)

@@ -87,6 +87,11 @@ class Publisher:
         self._opener = Opener(self.settings)
         self._erasures = ErasureListFeed(self.settings)
 
+    def close(self) -> None:
+        """Close the consumers of data keys and of the erasure list."""
+        self._opener.close()
+        self._erasures.close()
+
     def run(self, advance: Callable[[int], None] = lambda _: None) -> Published:
         """Publish in rounds. Raises PublishFailed; what was written before stays valid, and the run can be resumed."""
         done = Published()

@@ -154,7 +154,8 @@ class Run:
         self._work(remap, [job for job in self.jobs.values() if job.offset_range.length])
 
     def publisher(self, journals: dict[str, Journal], tombstones: bool) -> Publisher:
-        return Publisher(
+        """Return a publisher. It is closed with the run."""
+        made = Publisher(
             self.settings,
             self.index,
             self.jobs,
@@ -166,6 +167,8 @@ class Run:
             self.plan.everything,
             tombstones,
         )
+        self._closing.callback(made.close)
+        return made
 
     def comparison(self, journals: dict[str, Journal]) -> Comparison:
         practitioners = self._practitioners(journals)
