@@ -11,6 +11,8 @@
     │   ├── WrappingKeyMissing  kafka: data keys are wrapped by a KEK that the process lacks (worker: 70)
     │   ├── EncryptionNotSet    kafka: a record is encrypted, and no secrets are set (worker: 70)
     │   ├── StillPlain          keys: a process of ours still writes records that are not encrypted
+    │   ├── DestroyedMeanwhile  forget: a data key was destroyed while its patient was let in; the patient stays erased
+    │   ├── LetInMeanwhile      forget: a patient was let in while the data keys were being destroyed
     │   ├── InputsChanged       replay: a table or setting has changed since the run began
     │   └── RowConflict         tables: rows have the key of others, which another process may be writing (repeated)
     ├── KafkaAccessError        Kafka cannot be asked or read (exit code 2)
