@@ -28,9 +28,7 @@ def dev(
     kafka_port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Port of the embedded broker; 0 takes a free one.")
     ] = 0,
-    console_port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Port of the console; 0 takes a free one.")
-    ] = 8088,
+    console_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of the console; 0 takes a free one.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Hide the log lines of the processes.")] = False,
 ) -> None:
     """Run a broker, a gateway, a worker and the console until Ctrl-C.
