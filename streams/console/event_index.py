@@ -90,6 +90,8 @@ class EventIndex:
         self._positions: dict[TopicPartition, int | None] = {}
         self.cases: Sequence[Case] = ()
         """Every dead letter's case, as of the last reading."""
+        self.types: Sequence[TypeCount] = ()
+        """The events by vendor and event type, as of the last reading: counting 100,000 takes a quarter of a second."""
         self.complete = False
         """Whether the topics have been read to their ends once."""
 
@@ -103,23 +105,28 @@ class EventIndex:
         with LogScanner(self._settings) as scanner, Board(self._settings, vendors) as board:
 
             def read_on() -> None:
-                self._read(scanner)
+                if self._read(scanner):
+                    self.types = self._type_counts()
                 if scanner.partitions(DEAD_LETTER_STATUS):
                     self.cases = board.read()
                 self.complete = True
 
             yield read_on
 
-    def _read(self, scanner: LogScanner) -> None:
+    def _read(self, scanner: LogScanner) -> bool:
+        """Read on to the ends, and return whether there was anything."""
         partitions = scanner.topic_partitions([PROVENANCE, BUNDLE, OUTCOME])
         starts = {partition: self._positions.get(partition) for partition in partitions}
         batch: list[Message] = []
+        count = 0
         for message in scanner.stored(starts):
             batch.append(message)
+            count += 1
             if len(batch) == 1_000:
                 self._add(batch)
                 batch.clear()
         self._add(batch)
+        return count > 0
 
     def _add(self, messages: Sequence[Message]) -> None:
         with self._lock, self._database:
@@ -173,7 +180,7 @@ class EventIndex:
 
     # -- answers
 
-    def type_counts(self) -> list[TypeCount]:
+    def _type_counts(self) -> list[TypeCount]:
         """Count the events by vendor and event type."""
         rows = self._ask(
             "SELECT vendor, type, count(*), "

@@ -46,7 +46,7 @@ def _figures(console: Console) -> dict[str, Any]:
         "status": status,
         "problem": console.live.problem,
         "complete": console.index.complete,
-        "types": console.index.type_counts(),
+        "types": console.index.types,
         "letters": Counter((case.last.vendor, case.last.event_type) for case in waiting),
         "waiting": len(waiting),
         "lines": {
