@@ -35,8 +35,9 @@ class Lookup:
         return self._scanner
 
     def raw(self, position: str | None) -> ConsumerRecord | None:
-        """Read a raw record, or its encrypted copy; None where both are gone."""
-        return Tracer(self._settings, self._reader).raw(position) if position else None
+        """Read a raw record, or its encrypted copy; None where both are gone, or the data key is destroyed."""
+        found = Tracer(self._settings, self._reader).raw(position) if position else None
+        return None if found is None or found.key_destroyed else found
 
     def value(self, position: str | None) -> Any:
         """Read a record's value as JSON; None where there is none."""

@@ -87,7 +87,7 @@ async def show_case(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/dead-letters/event")
 async def reveal_case(request: web.Request) -> web.StreamResponse:
-    """Show a letter's payload. It is audited before it is read."""
+    """Show a letter's payload. It is audited before it is shown."""
     console, case = request.app[CONSOLE], _case(request)
     reason = str((await request.post()).get("reason", "")).strip()
     if not reason:

@@ -58,7 +58,7 @@ async def show_event(request: web.Request) -> web.StreamResponse:
 
 @routes.post(r"/events/{id:\d{1,12}}/reveal")
 async def reveal_event(request: web.Request) -> web.StreamResponse:
-    """Show payload and resources. It is audited before anything is read."""
+    """Show payload and resources. It is audited before anything is shown."""
     console, form = request.app[CONSOLE], await request.post()
     event = _event(request)
     reason = str(form.get("reason", "")).strip()
