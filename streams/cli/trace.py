@@ -1,6 +1,5 @@
 """``fhirline trace``: from a resource to the raw record that made it, and back."""
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -110,15 +109,11 @@ def trace(
 def _kind(what: str, vendors: list[str]) -> str:
     """Tell an event key, a raw record and a resource apart by their form. Raises ConfigurationError."""
     from fhirline.mappers.registry import VENDORS
-    from fhirline.topics.declared import RESOURCE_TYPES
+    from fhirline.streams.operate.trace.kind import kind_of
 
     known_vendors("--vendor", vendors, VENDORS)
-    if re.fullmatch(r"[0-9a-f]{64}", what):
-        return "event"
-    if re.fullmatch(rf"raw\.({'|'.join(VENDORS)})(\.enriched)?/\d{{1,9}}/\d{{1,18}}", what):
-        return "raw record"
-    if re.fullmatch(r"[A-Za-z]+/[A-Za-z0-9.-]{1,64}", what) and what.partition("/")[0] in RESOURCE_TYPES:
-        return "resource"
+    if (kind := kind_of(what)) is not None:
+        return kind
     raise ConfigurationError(
         "EVENT_KEY|RESOURCE|RAW: neither 64 hex digits, nor Type/id of a type that is published, nor "
         "raw.VENDOR/PARTITION/OFFSET"
@@ -145,20 +140,13 @@ def _event(tracer: "Tracer", what: str, kind: str, vendors: list[str]) -> "Event
 def _explained(
     settings: "Settings", tracer: "Tracer", raw: "ConsumerRecord | None", resource: str | None
 ) -> list[dict[str, str]]:
-    """Return the lineage of each element, by the present mapping and the state of earlier events of the same key."""
-    from fhirline.mappers.pipeline.factory import build_normalizer
-    from fhirline.mappers.pipeline.lineage import lineage
-    from fhirline.mappers.pipeline.normalize import InMemoryState
-    from fhirline.streams.step4_normalize.map_event import map_event
-    from fhirline.streams.step4_normalize.raw_event import envelope_of
+    """Return the source of each element, of one resource if it is given."""
+    from fhirline.streams.operate.trace.explain import explain
 
     if raw is None:
         return []
-    normalize, state = build_normalizer(settings), InMemoryState()
-    for earlier in tracer.earlier(raw):
-        state.apply(map_event(earlier, normalize, state, settings.partitions).state_updates)
     return [
         {"resource": leaf.resource, "path": leaf.path, "source": leaf.source}
-        for leaf in lineage(normalize, envelope_of(raw), state)
+        for leaf in explain(settings, tracer, raw)
         if resource in (None, leaf.resource)
     ]

@@ -19,7 +19,7 @@ from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.log_scanner import LogScanner
-from fhirline.streams.kafka.records import RecordPosition, TopicPartition, headers_of, partition_of, position_of
+from fhirline.streams.kafka.records import TopicPartition, headers_of, partition_of, position_of
 from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.dead_letters.cases import Case
 from fhirline.streams.operate.trace.find import targets
@@ -250,23 +250,3 @@ def _flags(outcome: bytes) -> list[str]:
     issues = orjson.loads(outcome).get("issue") or ()
     codes = (coding.get("code") for issue in issues for coding in issue.get("details", {}).get("coding", ()))
     return list(dict.fromkeys(code for code in codes if code))
-
-
-def parse_search(text: str) -> tuple[str, str]:
-    """Tell what a search means: ``event``, ``raw``, ``resource`` or, for nothing of these, an empty text.
-
-    >>> parse_search("  raw.altibbi/3/17 ")
-    ('raw', 'raw.altibbi/3/17')
-    >>> parse_search("Encounter/2b255f9d-8fb0-5341-a3c7-c91e6b6af3cf")[0], parse_search("Smith")
-    ('resource', ('', 'Smith'))
-    """
-    text = text.strip()
-    if len(text) == 64 and not set(text) - set("0123456789abcdef"):
-        return "event", text
-    position = RecordPosition.parse(text)
-    if position is not None and position.topic.startswith("raw."):
-        return "raw", text
-    name, _, id = text.partition("/")
-    if name.isalpha() and id and not set(id) - set("0123456789abcdefABCDEFGHIJKLMNOPQRSTUVWXYZghijklmnopqrstuvwxyz.-"):
-        return "resource", text
-    return "", text

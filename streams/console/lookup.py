@@ -5,16 +5,13 @@ from typing import Any
 import orjson
 
 from fhirline.config.settings import Settings
-from fhirline.mappers.pipeline.factory import build_normalizer
-from fhirline.mappers.pipeline.lineage import Lineage, lineage
-from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.mappers.pipeline.lineage import Lineage
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case
+from fhirline.streams.operate.trace.explain import explain
 from fhirline.streams.operate.trace.find import Tracer
-from fhirline.streams.step4_normalize.map_event import map_event
-from fhirline.streams.step4_normalize.raw_event import envelope_of
 
 
 class Lookup:
@@ -52,7 +49,4 @@ class Lookup:
 
     def lineage(self, raw: ConsumerRecord) -> list[Lineage]:
         """Find the source of each element, by the present mapping and the earlier events of the same key."""
-        normalize, state = build_normalizer(self._settings), InMemoryState()
-        for earlier in Tracer(self._settings, self._reader).earlier(raw):
-            state.apply(map_event(earlier, normalize, state, self._settings.partitions).state_updates)
-        return lineage(normalize, envelope_of(raw), state)
+        return explain(self._settings, Tracer(self._settings, self._reader), raw)

@@ -9,10 +9,11 @@ from fhirline.config import tables
 from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.streams.console.access import SESSION
 from fhirline.streams.console.console import CONSOLE, Console
-from fhirline.streams.console.event_index import IndexedEvent, parse_search
+from fhirline.streams.console.event_index import IndexedEvent
 from fhirline.streams.console.json_lines import json_lines, resource_lines
 from fhirline.streams.console.rendering import page
 from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.operate.trace.kind import kind_of
 from fhirline.streams.operate.trace.view import revealed
 
 routes = web.RouteTableDef()
@@ -28,10 +29,11 @@ async def show_events(request: web.Request) -> web.StreamResponse:
     index = request.app[CONSOLE].index
     query = request.query
     search, vendor, type_, flag = (query.get(name, "") for name in ("q", "vendor", "type", "flag"))
-    kind, text = parse_search(search)
+    kind = kind_of(search.strip())
     found: list[IndexedEvent] = []
-    if kind:
-        found = {"event": index.by_key, "raw": index.by_raw, "resource": index.of_resource}[kind](text)
+    if kind is not None:
+        find = {"event": index.by_key, "raw record": index.by_raw, "resource": index.of_resource}[kind]
+        found = find(search.strip())
         if len(found) == 1:
             raise web.HTTPSeeOther(f"/events/{found[0].id}")
     elif not search.strip():
