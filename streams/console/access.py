@@ -1,4 +1,4 @@
-"""Who may use the console: a token or a reverse proxy, sessions, and what each answer forbids the browser.
+"""Decide who may use the console, by a token or a reverse proxy, and what the browser may do with its pages.
 
 * A visitor shows the token once and gets a session cookie, which scripts and other sites cannot use.
 * Behind a reverse proxy that authenticates people, its header names the person instead

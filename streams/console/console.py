@@ -1,4 +1,4 @@
-"""What the pages share: settings, readings, the index of events, and a thread for each Kafka client."""
+"""Hold what the pages share: settings, readings, the index of events, and threads for what waits."""
 
 import asyncio
 from collections.abc import Callable

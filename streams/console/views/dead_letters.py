@@ -31,7 +31,7 @@ NAMES = ("vendor", "code", "path", "status", "mapping")
 
 
 class CodeDescription(BaseModel):
-    """What an error code means."""
+    """Describe an error code: what happened, and what to do."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     happened: str
