@@ -3,10 +3,12 @@
 import gc
 import inspect
 import signal
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import settings
 
+from tests.support import cli
 from tests.support.ehr.fixture import ehr_server
 from tests.support.kafka.brokers import apache_kafka, broker, embedded, own_broker
 from tests.support.kafka.users import cluster
@@ -35,6 +37,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--approve", action="store_true", help="write tests/golden/**/*.out.json anew; then read the diff")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # in the process that starts those of pytest-xdist
+        stack = ExitStack()
+        stack.enter_context(cli.running_server())
+        config.add_cleanup(stack.close)
 
 
 def pytest_pycollect_makeitem(name: str, obj: object) -> None:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -45,7 +45,12 @@ class Process:
         self._events: dict[str, dict[str, Any]] = {}
         self._changed = threading.Condition()
         self._echo = echo
-        self._process = subprocess.Popen(
+        self._process = self._started(arguments, environment)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _started(self, arguments: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
             [sys.executable, "-c", "from fhirline.streams.cli import main; main()", *arguments],
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -55,8 +60,6 @@ class Process:
             errors="replace",
             start_new_session=True,  # Ctrl-C reaches the stack only, which ends its processes in order
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
     @property
     def pid(self) -> int:

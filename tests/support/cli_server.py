@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import random
+import select
 import socket
 import sys
 from importlib import import_module
@@ -15,10 +16,9 @@ from pkgutil import walk_packages
 from typing import Any
 
 import fhirline
-from fhirline.streams.cli import main
 
-NOT_OF_COMMANDS = ("fhirline.streams.step2_consume", "fhirline.streams.authoring", "fhirline.streams.demo")
-"""Packages that only long-running commands import, or that load what few use."""
+NOT_OF_COMMANDS = ("fhirline.streams.authoring", "fhirline.streams.demo")
+"""Packages that load what few commands use."""
 
 
 def import_all() -> None:
@@ -28,13 +28,18 @@ def import_all() -> None:
 
 
 def serve(requests: socket.socket) -> bool:
-    """Fork a process for each request. Return True in such a process, False in the server once nobody can ask."""
+    """Fork a process for each request. Return True in such a process, False in the server at the end of its input."""
+    imported = False
     waiting: set[int] = set()
     while True:
-        message, files, _, _ = socket.recv_fds(requests, 1 << 20, 4)
-        waiting -= {pid for pid in waiting if os.waitpid(pid, os.WNOHANG)[0]}
-        if not message:
+        if sys.stdin in select.select([requests, sys.stdin], [], [])[0]:
             return False
+        message, files, _, _ = socket.recv_fds(requests, 1 << 20, 4)
+        if not imported:
+            import_all()
+            gc.freeze()
+            imported = True
+        waiting -= {pid for pid in waiting if os.waitpid(pid, os.WNOHANG)[0]}
         if (waits := os.fork()) == 0:
             requests.close()
             if (pid := os.fork()) == 0:
@@ -55,6 +60,8 @@ def become(request: dict[str, Any], files: list[int]) -> None:
         os.dup2(file, standard)
     for file in files:
         os.close(file)
+    if request["new_session"]:
+        os.setsid()
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
@@ -65,8 +72,8 @@ def become(request: dict[str, Any], files: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    import_all()
-    gc.freeze()
     if serve(socket.socket(fileno=int(sys.argv[1]))):
+        from fhirline.streams.cli import main
+
         __package__ = ""  # the help would name this module
         main()

@@ -32,12 +32,13 @@ from fhirline.topics.declared import (
     raw_topic,
 )
 from fhirline.topics.partition import partition_for
+from tests.support import cli
 from tests.support.cases import Case, cases
 from tests.support.ehr.reads import comparable, different_elements, read_all
 from tests.support.ehr.server import EhrServer
 from tests.support.groups import committed
 from tests.support.processes import Command, command
-from tests.support.receiving import FHIRLINE, environment
+from tests.support.receiving import environment
 from tests.support.waiting import LIMIT, wait_until
 
 Resource = dict[str, Any]
@@ -169,9 +170,7 @@ def delivering(settings: Settings, server: str, **more: str) -> Iterator[Command
 def run_command(*arguments: str, settings: Settings, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     environ = environment(settings.bootstrap, FHIRLINE_PARTITIONS=str(settings.partitions), **more)
-    return subprocess.run(
-        [*FHIRLINE, *arguments], env=environ, capture_output=True, text=True, timeout=LIMIT, check=False
-    )
+    return cli.run(*arguments, env=environ)
 
 
 def lag(settings: Settings) -> int:

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import urllib.request
@@ -22,6 +21,7 @@ from fhirline.config.vendors import load_vendors
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.topics.declared import raw_topic
+from tests.support.cli import piped
 from tests.support.messages import text_headers
 from tests.support.paths import CONFIG
 from tests.support.waiting import LIMIT
@@ -116,14 +116,11 @@ class GatewayProcess:
         self._lines: list[str] = []
         self._silent = False
         self._changed = threading.Condition()
-        self._process = subprocess.Popen(
-            [*FHIRLINE, "gateway", "--port", "0", *options],
-            env=dict(environ),
+        self._process = piped(
+            *("gateway", "--port", "0", *options),
+            env=environ,
             cwd=folder,  # no .env of the developer's
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+            of=[2],
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -171,8 +168,8 @@ class GatewayProcess:
         if self._process.poll() is None:
             self._process.kill()
         self.ended()
-        assert self._process.stderr is not None
-        self._process.stderr.close()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> "Answer":
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)
@@ -192,8 +189,8 @@ class GatewayProcess:
         return self.request("POST", path, content, {name: value for name, value in sent.items() if value})
 
     def _read(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
             with self._changed:
                 self._lines.append(line.rstrip("\n"))
                 self._changed.notify_all()

@@ -12,6 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
 from tests.support.kafka.brokers import create_topics
+from tests.support.processes import ForkedProcess
 from tests.support.receiving import GatewayProcess, environment, running_gateway
 from tests.support.waiting import LIMIT
 
@@ -64,8 +65,7 @@ def watched(folder: Path, **more: str) -> Iterator[WorkerEndpoint]:
         create_topics(broker.bootstrap)
         own = {"FHIRLINE_SESSION_TIMEOUT": "6", **more}
         lines: list[str] = []
-        worker = Process(
-            "worker",
+        worker = ForkedProcess(
             "worker",
             environment=environment(broker.bootstrap, FHIRLINE_METRICS_PORT="0", **own),
             echo=lines.append,

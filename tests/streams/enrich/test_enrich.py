@@ -36,6 +36,7 @@ from tests.support.infermedica_server import ASSESSMENT, CLIENT_ID, CLIENT_SECRE
 from tests.support.kafka.brokers import RunningBroker, also_on_apache, create_topics
 from tests.support.messages import header_of, text_headers
 from tests.support.paths import CONFIG
+from tests.support.processes import ForkedProcess
 from tests.support.receiving import environment
 from tests.support.waiting import LIMIT, wait_until
 from tests.support.workload import produce
@@ -86,12 +87,12 @@ def enriching(broker: RunningBroker, api: InfermedicaServer, vendors: Path, **mo
         process.stop()
 
 
-class Logged(Process):
+class Logged(ForkedProcess):
     """The process and its output."""
 
     def __init__(self, environ: dict[str, str]) -> None:
         self.printed: list[str] = []
-        super().__init__("enrich", "enrich", environment=environ, echo=self.printed.append)
+        super().__init__("enrich", environment=environ, echo=self.printed.append)
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         parsed = [orjson.loads(line.partition(": ")[2]) for line in self.printed if ": {" in line]
