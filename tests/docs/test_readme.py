@@ -25,7 +25,10 @@ WITH_EVERY_EVENT = {"Provenance", "Organization", "Device"}
 
 
 def test_it_is_short() -> None:
-    assert len(README.splitlines()) <= LINES_AT_MOST
+    """With one row per event of four vendors. A vendor more may add its rows, and no other line."""
+    rows = re.findall(r"^\| \w+ \| `.+` \| .+ \|$", README, re.M)
+    of_the_four = [row for row in rows if re.match(r"\| (altibbi|azodha|infermedica|mediquo) ", row)]
+    assert len(README.splitlines()) - len(rows) + len(of_the_four) <= LINES_AT_MOST
 
 
 # What it shows
