@@ -13,7 +13,6 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.streams.cli.trace import _kind
 from fhirline.streams.kafka import headers
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord
@@ -27,6 +26,7 @@ from fhirline.topics.declared import DEAD_LETTER_STATUS, raw_topic
 from tests.streams.operate.test_forget import RECEIVED_AT, Load, load_on
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.kafka.producing import patient_producer
 from tests.support.waiting import LIMIT
 from tests.support.workload import undisturbed
 
@@ -133,7 +133,7 @@ def test_a_dead_letter_has_the_status_of_its_case(load: Load) -> None:
     with Board(load.settings, ["altibbi"]) as board:
         (case,) = (case for case in board.read() if case.id == str(raw.position))
     mark = Mark(Status.DONE, 2, None, case.last.position, "key", "map-1")
-    producer = Producer(producer_config(load.settings))
+    producer = patient_producer(load.settings)
     producer.produce(DEAD_LETTER_STATUS, mark.encode(), case.id)
     assert producer.flush(20) == 0
     assert statuses() == ["done"]
