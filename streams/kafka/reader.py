@@ -62,7 +62,7 @@ class Scanner(LogScanner):
         None where retention has deleted it, its keys were destroyed, or it never existed.
         """
         partition, offset = position.topic_partition, position.offset
-        if partition.partition not in self.partitions(partition.topic):
+        if partition.partition not in self.partitions(partition.topic) or self.end_before(position) is not None:
             return None
         for message in self.read({partition: offset}, {partition: offset + 1}):
             return message if message.offset() == offset else None
