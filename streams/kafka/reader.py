@@ -54,7 +54,11 @@ class Scanner(LogScanner):
         """Read as `read` does: each record as it is stored, and opened; None where its keys were destroyed."""
         began = time.monotonic()
         for message in self.stored(starts, ends, whole):
-            yield message, self._opener.open_message(message, began)
+            yield message, self.opened(message, began)
+
+    def opened(self, stored: Message, since: float = float("inf")) -> Message | None:
+        """Open a message of `stored`; None where its keys were destroyed. ``since``: when its reading began."""
+        return self._opener.open_message(stored, since)
 
     def at(self, position: RecordPosition) -> Message | None:
         """Read the record at one position, opened.
