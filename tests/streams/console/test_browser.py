@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.streams.console.conftest import Site
+from tests.streams.console.test_tried_tables import BODY, FREQUENCY
 from tests.support.browser import Visit
 from tests.support.console_pages import TOKEN
 from tests.support.paths import ROOT
@@ -97,6 +98,25 @@ def test_the_playground_maps_as_one_types(stack: Site, visit: Visit) -> None:
     expect(page.get_by_role("heading", name=re.compile("status_update: 6 resources"))).to_be_visible()
     body.fill("{")
     expect(page.locator("#result")).to_contain_text("cannot be read")
+
+
+def test_a_row_is_drafted_tried_and_saved(stack: Site, visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{stack.url}/playground?vendor=altibbi")
+    page.get_by_label("Body").fill(BODY)
+    page.get_by_role("button", name="Draft a row for “Every full moon”").click()
+    rows = page.get_by_label("frequency.yaml", exact=False).and_(page.get_by_role("textbox"))
+    expect(page.locator("#result")).to_contain_text("this row is a draft")
+    if folder := os.environ.get("CONSOLE_SCREENSHOTS"):
+        page.screenshot(path=f"{ROOT / folder}/playground-draft.png", full_page=True)
+    assert visit.violations() == []
+    rows.fill(FREQUENCY)
+    expect(page.locator("#result")).to_contain_text('"mo"')
+    expect(page.locator("#result")).not_to_contain_text("Every full moon”")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save frequency.yaml as a draft").click()
+    assert download.value.suggested_filename == "frequency.yaml"
+    assert download.value.path().read_text("utf-8") == FREQUENCY
 
 
 def test_figures_are_current_without_loading_the_page_again(stack: Site, visit: Visit) -> None:
