@@ -2,17 +2,14 @@
 
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from fhirline.config import tables
-from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.streams.console.access import SESSION
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.event_index import IndexedEvent
-from fhirline.streams.console.json_lines import json_lines, resource_lines
 from fhirline.streams.console.rendering import page
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.console.revealed import revealed_event
 from fhirline.streams.operate.trace.kind import kind_of
 from fhirline.streams.operate.trace.view import revealed
 
@@ -71,7 +68,7 @@ async def reveal_event(request: web.Request) -> web.StreamResponse:
     if raw is None:
         raise web.HTTPGone(text="The raw record is gone: retention is over, or its patient was erased.\n")
     revealed([raw], reason[:LONGEST_REASON], request[SESSION].user, by="console")
-    shown = await console.read(_revealed, console, event, raw, "sources" in form)
+    shown = await console.read(revealed_event, console, event, raw, "sources" in form)
     return page(request, "event.html", **_known(console, event), revealed=shown)
 
 
@@ -90,25 +87,4 @@ def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
         "flags": [(code, flags[code].severity, flags[code].text) for code in codes if code in flags],
         "targets": console.index.targets(event.id),
         "letters": console.index.letters(event.event_key),
-    }
-
-
-def _revealed(console: Console, event: IndexedEvent, raw: ConsumerRecord, sources: bool) -> dict[str, Any]:
-    """Read the payload, the Bundle's resources and, if asked for, the source of each element."""
-    found: dict[tuple[str, str], str] = {}
-    if sources:
-        try:
-            found = {(leaf.resource, leaf.path): leaf.source for leaf in console.lookup.lineage(raw)}
-        except UnreadableBody:
-            found = {}
-    try:
-        payload = json_lines(orjson.loads(raw.value or b"null"))
-        text = ""
-    except orjson.JSONDecodeError:
-        payload, text = [], (raw.value or b"").decode("utf-8", "backslashreplace")
-    return {
-        "payload": payload,
-        "text": text,
-        "resources": resource_lines(console.lookup.value(event.bundle), found),
-        "sources": sources,
     }

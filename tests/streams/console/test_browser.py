@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
+from fhirline.streams.kafka.records import ConsumerRecord
 from tests.streams.console.conftest import Site
 from tests.streams.console.test_tried_tables import BODY, FREQUENCY
 from tests.support.browser import Visit
@@ -27,9 +28,9 @@ def visit(stack: Site, browser: Browser) -> Iterator[Visit]:
     made.close()
 
 
-def reveal(visit: Visit, site: Site) -> None:
-    """Open the planted event and show its payload."""
-    visit.page.goto(f"{site.url}/events?q={site.planted.position}")
+def reveal(visit: Visit, site: Site, raw: ConsumerRecord | None = None) -> None:
+    """Open an event, by default the planted one, and show its payload."""
+    visit.page.goto(f"{site.url}/events?q={(raw or site.planted).position}")
     visit.page.get_by_label("Reason").fill("a test")
     visit.page.get_by_label("with the source of each element").check()
     visit.page.get_by_role("button", name="Reveal").click()
@@ -55,6 +56,10 @@ def test_no_view_violates_a_rule_of_accessibility(stack: Site, browser: Browser,
     found["dead letter"] = visit.violations()
     reveal(visit, stack)
     found["revealed"] = visit.violations()
+    reveal(visit, stack, stack.prescription)
+    found["prescription"] = visit.violations()
+    if folder := os.environ.get("CONSOLE_SCREENSHOTS"):
+        page.screenshot(path=f"{ROOT / folder}/event{'-dark' if dark else ''}.png", full_page=True)
     assert {path: rules for path, rules in found.items() if rules} == {}
     assert visit.complaints == []
     visit.close()
