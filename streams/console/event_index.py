@@ -17,6 +17,7 @@ from confluent_kafka import Message
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.identity import Naming, key
+from fhirline.streams.console.delivery_index import TOPICS, DeliveryIndex
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.log_scanner import LogScanner
@@ -90,6 +91,7 @@ class EventIndex:
         self._lock = threading.Lock()
         self._database = sqlite3.connect("", check_same_thread=False)  # a private file that is gone at the end
         self._database.executescript(_SCHEMA)
+        self.deliveries = DeliveryIndex(self._database, self._lock)
         self._positions: dict[TopicPartition, int | None] = {}
         self.cases: Sequence[Case] = ()
         """Every dead letter's case, as of the last reading."""
@@ -118,7 +120,7 @@ class EventIndex:
 
     def _read(self, scanner: LogScanner) -> bool:
         """Read on to the ends, and return whether there was anything."""
-        partitions = scanner.topic_partitions([PROVENANCE, BUNDLE, OUTCOME])
+        partitions = scanner.topic_partitions([PROVENANCE, BUNDLE, OUTCOME, *TOPICS])
         starts = {partition: self._positions.get(partition) for partition in partitions}
         batch: list[Message] = []
         count = 0
@@ -139,6 +141,9 @@ class EventIndex:
 
     def _apply(self, message: Message) -> None:
         topic, value = message.topic(), message.value()
+        if topic in TOPICS:
+            self.deliveries.apply(message)
+            return
         if topic == PROVENANCE and value is None:
             self._forget(message.key() or b"")
             return

@@ -6,6 +6,7 @@ import orjson
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.lineage import Lineage
+from fhirline.streams.deliver.entries import UnreadableBundle, entries_of
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition
 from fhirline.streams.operate.dead_letters.board import records
@@ -42,6 +43,15 @@ class Lookup:
         message = self._reader.at(parsed) if parsed else None
         found = message.value() if message is not None else None
         return orjson.loads(found) if found else None
+
+    def digests(self, position: str) -> dict[str, str]:
+        """Read a Bundle's digest of each resource, by ``Type/id``; none where the Bundle is gone, or cannot be read."""
+        parsed = RecordPosition.parse(position)
+        message = self._reader.at(parsed) if parsed else None
+        try:
+            return {entry.key: entry.digest for entry in entries_of(message.value())} if message is not None else {}
+        except UnreadableBundle:
+            return {}
 
     def letter(self, case: Case) -> ConsumerRecord | None:
         """Read a case's last letter; None where it is gone, or its patient was erased."""

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from fhirline.config.errors import ConfigurationError
 from fhirline.config.terminology import norm
 from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.mappers.pipeline.factory import build_normalizer
@@ -11,6 +12,7 @@ from fhirline.mappers.pipeline.limits import TooComplex
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.console.console import Console
 from fhirline.streams.console.element_rows import Row, rows, title
+from fhirline.streams.console.event_delivery import TableRows, rows_of
 from fhirline.streams.console.event_index import IndexedEvent
 from fhirline.streams.console.json_lines import Line, json_lines, resource_lines
 from fhirline.streams.console.tried_tables import word_at
@@ -28,6 +30,7 @@ class ShownResource(NamedTuple):
     own: bool
     rows: list[Row]
     lines: list[Line]
+    tables: list[TableRows]
 
 
 class MissingWord(NamedTuple):
@@ -64,7 +67,9 @@ def revealed_event(console: Console, event: IndexedEvent, raw: ConsumerRecord, s
         if (resource := entry.get("resource"))
     }
     resources = [
-        ShownResource(name, title(by_name[name]), own, rows(by_name[name], words), lines)
+        ShownResource(
+            name, title(by_name[name]), own, rows(by_name[name], words), lines, _tables(console, by_name[name])
+        )
         for name, own, lines in resource_lines(bundle, found)
     ]
     return {
@@ -77,6 +82,13 @@ def revealed_event(console: Console, event: IndexedEvent, raw: ConsumerRecord, s
         "received": header(raw.headers, headers.RECEIVED_AT) or "",
         "route_event": header(raw.headers, headers.EVENT_TYPE) or "",
     }
+
+
+def _tables(console: Console, resource: dict[str, Any]) -> list[TableRows]:
+    try:
+        return rows_of(console.settings, resource)
+    except ConfigurationError:  # the page says it of all tables
+        return []
 
 
 def _missing(console: Console, raw: ConsumerRecord) -> list[tuple[str, str, str]]:

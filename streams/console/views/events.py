@@ -5,8 +5,10 @@ from typing import Any
 from aiohttp import web
 
 from fhirline.config import tables
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.streams.console.access import SESSION
 from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.event_delivery import delivered, tables_of
 from fhirline.streams.console.event_index import IndexedEvent
 from fhirline.streams.console.rendering import page
 from fhirline.streams.console.revealed import revealed_event
@@ -52,7 +54,7 @@ async def show_event(request: web.Request) -> web.StreamResponse:
     """Show what became of an event, without patient data."""
     console = request.app[CONSOLE]
     event = _event(request)
-    return page(request, "event.html", **_known(console, event), revealed=None)
+    return page(request, "event.html", **await _known(console, event), revealed=None)
 
 
 @routes.post(r"/events/{id:\d{1,12}}/reveal")
@@ -69,7 +71,7 @@ async def reveal_event(request: web.Request) -> web.StreamResponse:
         raise web.HTTPGone(text="The raw record is gone: retention is over, or its patient was erased.\n")
     revealed([raw], reason[:LONGEST_REASON], request[SESSION].user, by="console")
     shown = await console.read(revealed_event, console, event, raw, "sources" in form)
-    return page(request, "event.html", **_known(console, event), revealed=shown)
+    return page(request, "event.html", **await _known(console, event), revealed=shown)
 
 
 def _event(request: web.Request) -> IndexedEvent:
@@ -79,7 +81,7 @@ def _event(request: web.Request) -> IndexedEvent:
     return found
 
 
-def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
+async def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
     flags = tables.flags().flags
     codes = console.index.flags(event.id)
     return {
@@ -87,4 +89,24 @@ def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
         "flags": [(code, flags[code].severity, flags[code].text) for code in codes if code in flags],
         "targets": console.index.targets(event.id),
         "letters": console.index.letters(event.event_key),
+        "places": await _places(console, event),
     }
+
+
+async def _places(console: Console, event: IndexedEvent) -> dict[str, Any]:
+    """Tell where the event's resources are. What cannot be found out is a sentence on the page, which stays."""
+    found: dict[str, Any] = {"problems": [], "delivered": [], "waiting": [], "tables": []}
+    targets = console.index.targets(event.id)
+    try:
+        if console.index.deliveries.used:
+            found["delivered"], found["waiting"] = await console.read(
+                delivered, console.index, console.lookup.digests, event
+            )
+    except KafkaAccessError as error:
+        found["problems"].append(str(error))
+    try:
+        types = [target.partition("/")[0] for target in targets]
+        found["tables"] = await console.map(tables_of, console.settings, types)
+    except ConfigurationError as error:
+        found["problems"].append(str(error))
+    return found
