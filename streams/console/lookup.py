@@ -5,13 +5,12 @@ from typing import Any
 import orjson
 
 from fhirline.config.settings import Settings
-from fhirline.mappers.pipeline.lineage import Lineage
 from fhirline.streams.deliver.entries import UnreadableBundle, entries_of
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case
-from fhirline.streams.operate.trace.explain import explain
+from fhirline.streams.operate.trace.explain import Explained, explain_with_state
 from fhirline.streams.operate.trace.find import Tracer
 
 
@@ -57,6 +56,6 @@ class Lookup:
         """Read a case's last letter; None where it is gone, or its patient was erased."""
         return next(records(self._settings, [case.last.position]), None)
 
-    def lineage(self, raw: ConsumerRecord) -> list[Lineage]:
-        """Find the source of each element, by the present mapping and the earlier events of the same key."""
-        return explain(self._settings, Tracer(self._settings, self._reader), raw)
+    def explained(self, raw: ConsumerRecord) -> Explained:
+        """Find the source of each element, and the state before, by the present mapping and the earlier events."""
+        return explain_with_state(self._settings, Tracer(self._settings, self._reader), raw)

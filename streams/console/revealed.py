@@ -14,6 +14,7 @@ from fhirline.streams.console.console import Console
 from fhirline.streams.console.element_rows import Row, rows, title
 from fhirline.streams.console.event_delivery import TableRows, rows_of
 from fhirline.streams.console.event_index import IndexedEvent
+from fhirline.streams.console.event_state import state_changes
 from fhirline.streams.console.json_lines import Line, json_lines, resource_lines
 from fhirline.streams.console.tried_tables import word_at
 from fhirline.streams.kafka import headers
@@ -46,11 +47,14 @@ class MissingWord(NamedTuple):
 
 
 def revealed_event(console: Console, event: IndexedEvent, raw: ConsumerRecord, sources: bool) -> dict[str, Any]:
-    """Read the payload, the Bundle's resources and, if asked for, the source of each element."""
+    """Read the payload, the Bundle's resources and, if asked for, the source of each element, and the state."""
     found: dict[tuple[str, str], str] = {}
+    state = None
     if sources:
         try:
-            found = {(leaf.resource, leaf.path): leaf.source for leaf in console.lookup.lineage(raw)}
+            explained = console.lookup.explained(raw)
+            found = {(leaf.resource, leaf.path): leaf.source for leaf in explained.lineage}
+            state = state_changes(explained)
         except UnreadableBody:
             found = {}
     try:
@@ -77,6 +81,7 @@ def revealed_event(console: Console, event: IndexedEvent, raw: ConsumerRecord, s
         "text": text,
         "resources": resources,
         "sources": sources,
+        "state": state,
         "words": [MissingWord(*word, _with_word(resources, word[0], word[1])) for word in missing],
         "body": (raw.value or b"").decode("utf-8", "replace"),
         "received": header(raw.headers, headers.RECEIVED_AT) or "",
