@@ -1,17 +1,21 @@
 """Events: search, what became of one, and, with a reason, its payload beside its resources."""
 
+import re
 from typing import Any
 
 from aiohttp import web
 
 from fhirline.config import tables
 from fhirline.config.errors import ConfigurationError, KafkaAccessError
+from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.streams.console.access import SESSION
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.event_delivery import delivered, tables_of
 from fhirline.streams.console.event_index import IndexedEvent
+from fhirline.streams.console.key_search import PATIENTS, resources_of
 from fhirline.streams.console.rendering import page
 from fhirline.streams.console.revealed import revealed_event
+from fhirline.streams.observe.audit import audit
 from fhirline.streams.operate.trace.kind import kind_of
 from fhirline.streams.operate.trace.view import revealed
 
@@ -37,16 +41,54 @@ async def show_events(request: web.Request) -> web.StreamResponse:
             raise web.HTTPSeeOther(f"/events/{found[0].id}")
     elif not search.strip():
         found = index.recent(vendor, type_, flag, SHOWN)
+    return _events(request, search, kind, found, {"vendor": vendor, "type": type_, "flag": flag})
+
+
+def _events(
+    request: web.Request, search: str, kind: str | None, events: list[IndexedEvent], chosen: dict[str, str]
+) -> web.Response:
+    index = request.app[CONSOLE].index
     return page(
         request,
         "events.html",
         search=search,
         kind=kind,
-        events=[(event, index.flags(event.id)) for event in found],
-        chosen={"vendor": vendor, "type": type_, "flag": flag},
+        events=[(event, index.flags(event.id)) for event in events],
+        chosen=chosen,
         complete=index.complete,
         most=SHOWN,
+        vendors=list(PATIENTS),
+        tenant=DEFAULT_TENANT,
     )
+
+
+@routes.post("/events/search")
+async def search_by_key(request: web.Request) -> web.StreamResponse:
+    """List the events of a patient or a consultation. Keys are in no URL and no log; the audit line has the ids."""
+    console, form = request.app[CONSOLE], await request.post()
+    vendor, tenant, patient, consultation, reason = (
+        str(form.get(name, "")).strip() for name in ("vendor", "tenant", "patient", "consultation", "reason")
+    )
+    if not reason:
+        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    if vendor not in PATIENTS or not re.fullmatch(SLUG, tenant):
+        raise web.HTTPBadRequest(text="There is no such vendor, or the tenant is no slug.\n")
+    resources = resources_of(console.settings, vendor, tenant, patient, consultation)
+    if not resources:
+        raise web.HTTPBadRequest(text="Give the patient's key: a consultation is named by both keys.\n")
+    console.access.require_reveal()
+    audit(
+        "events of a patient searched",
+        by="console",
+        name=request[SESSION].user,
+        reason=reason[:LONGEST_REASON],
+        resources=" ".join(resources),
+    )
+    found = {event.id: event for resource in resources for event in console.index.of_resource(resource)}
+    events = sorted(found.values(), key=lambda event: event.written, reverse=True)
+    if len(events) == 1:
+        raise web.HTTPSeeOther(f"/events/{events[0].id}")
+    return _events(request, "", "key", events[:SHOWN], {"vendor": "", "type": "", "flag": ""})
 
 
 @routes.get(r"/events/{id:\d{1,12}}")

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from fhirline.streams.kafka.records import ConsumerRecord
 from tests.streams.console.conftest import Site
@@ -16,6 +16,7 @@ from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.long
 
+FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 SAMPLE = "/playground?sample=altibbi%20status_update"
 
 
@@ -26,6 +27,12 @@ def visit(stack: Site, browser: Browser) -> Iterator[Visit]:
     yield made
     assert made.complaints == []
     made.close()
+
+
+def picture(page: Page, name: str, dark: bool) -> None:
+    """Write a picture of the page where CONSOLE_SCREENSHOTS names a folder for it."""
+    if folder := os.environ.get("CONSOLE_SCREENSHOTS"):
+        page.screenshot(path=f"{ROOT / folder}/{name}{'-dark' if dark else ''}.png", full_page=True)
 
 
 def reveal(visit: Visit, site: Site, raw: ConsumerRecord | None = None) -> None:
@@ -48,9 +55,7 @@ def test_no_view_violates_a_rule_of_accessibility(stack: Site, browser: Browser,
     for path in ("/", "/events", "/dead-letters", "/dead-letters/events", "/terminology", SAMPLE):
         page.goto(stack.url + path)
         found[path] = visit.violations()
-        if folder := os.environ.get("CONSOLE_SCREENSHOTS"):
-            name = path.partition("?")[0].strip("/").replace("/", "-") or "pipeline"
-            page.screenshot(path=f"{ROOT / folder}/{name}{'-dark' if dark else ''}.png")
+        picture(page, path.partition("?")[0].strip("/").replace("/", "-") or "pipeline", dark)
     page.goto(f"{stack.url}/dead-letters/events")
     page.get_by_role("rowheader").first.get_by_role("link").click()
     found["dead letter"] = visit.violations()
@@ -58,8 +63,24 @@ def test_no_view_violates_a_rule_of_accessibility(stack: Site, browser: Browser,
     found["revealed"] = visit.violations()
     reveal(visit, stack, stack.prescription)
     found["prescription"] = visit.violations()
-    if folder := os.environ.get("CONSOLE_SCREENSHOTS"):
-        page.screenshot(path=f"{ROOT / folder}/event{'-dark' if dark else ''}.png", full_page=True)
+    picture(page, "event", dark)
+    page.goto(f"{stack.url}/terminology/frequency")
+    page.locator("summary").first.click()
+    found["table"] = visit.violations()
+    picture(page, "table", dark)
+    page.goto(f"{stack.url}/terminology")
+    page.get_by_label("Reason").fill("a test")
+    page.get_by_role("button", name="Count").click()
+    found["use of tables"] = visit.violations()
+    picture(page, "use", dark)
+    page.goto(f"{stack.url}/events")
+    page.get_by_text("Search by a patient's").click()
+    page.get_by_label("Patient's key").fill("nobody")
+    page.get_by_label("Reason").fill("a test")
+    found["search by key"] = visit.violations()
+    page.get_by_role("button", name="Find the events").click()
+    found["found by key"] = visit.violations()
+    picture(page, "found", dark)
     assert {path: rules for path, rules in found.items() if rules} == {}
     assert visit.complaints == []
     visit.close()
@@ -112,8 +133,7 @@ def test_a_row_is_drafted_tried_and_saved(stack: Site, visit: Visit) -> None:
     page.get_by_role("button", name="Draft a row for “Every full moon”").click()
     rows = page.get_by_label("frequency.yaml", exact=False).and_(page.get_by_role("textbox"))
     expect(page.locator("#result")).to_contain_text("this row is a draft")
-    if folder := os.environ.get("CONSOLE_SCREENSHOTS"):
-        page.screenshot(path=f"{ROOT / folder}/playground-draft.png", full_page=True)
+    picture(page, "playground-draft", False)
     assert visit.violations() == []
     rows.fill(FREQUENCY)
     expect(page.locator("#result")).to_contain_text('"mo"')
@@ -147,6 +167,8 @@ def test_reading_needs_no_script(stack: Site, browser: Browser) -> None:
 def test_a_page_at_twice_the_text_size_needs_no_sideways_scrolling(stack: Site, visit: Visit) -> None:
     page = visit.page
     page.set_viewport_size({"width": 640, "height": 450})
-    for path in ("/", "/events", "/dead-letters", "/playground", "/terminology"):
+    for path in ("/", "/events", "/dead-letters", "/playground?table=frequency", "/terminology", "/terminology/form"):
         page.goto(stack.url + path)
-        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), path
+        assert page.evaluate(FITS), path
+    reveal(visit, stack, stack.prescription)
+    assert page.evaluate(FITS)

@@ -6,11 +6,18 @@ from html import unescape
 import orjson
 import pytest
 
-from fhirline.config.terminology import load_terminology
+from fhirline.config.terminology import load_terminology, packaged_table
+from fhirline.mappers.instants import Instant
+from fhirline.streams.console.table_use import LARGEST, table_use
+from fhirline.streams.operate.terminology.missing import Word
+from fhirline.streams.step1_receive.raw_record import raw_record
+from tests.streams.cli.test_terminology import recommendation
 from tests.streams.console.conftest import NAME, Site
 from tests.streams.console.test_access import audited
+from tests.streams.operate.test_forget import load_on
 from tests.support import cli
 from tests.support.console_pages import Visitor
+from tests.support.kafka.brokers import RunningBroker
 
 
 @pytest.fixture
@@ -47,15 +54,27 @@ def test_words_and_rows_are_counted_for_a_reason_which_is_audited(stack: Site, v
     (line,) = audited(stack, "words of events shown")
     assert (line["reason"], line["by"], line["vendor"]) == ("ticket 12", "console", "altibbi")
     frequency = page.partition('href="/terminology/frequency"')[2].partition("</section>")[0]
-    assert re.search(
-        r'<th scope="row">Every full moon</th><td class="figure">1</td><td class="figure">1</td>', frequency
-    )
-    assert "rows were not used" in frequency
-    statuses = page.partition('href="/terminology/altibbi-status"')[2].partition("</section>")[0]
-    used = re.findall(r'<th scope="row">([^<]+)</th>.*?<td class="figure">(\d+)</td></tr>', statuses, re.S)
-    sent = [orjson.loads(raw.value or b"{}") for raw in stack.load.raws if raw.vendor == "altibbi"]
-    with_new = sum("in_progress" in (body.get("old_status"), body.get("new_status")) for body in sent)
-    assert sum(int(count) for words, count in used if "in_progress" in unescape(words).split(", ")) == with_new > 0
+    assert '<th scope="row">Every full moon</th>' in frequency
+    assert "not used" in frequency
+
+
+def test_rows_and_words_are_counted_by_event(own_broker: RunningBroker) -> None:
+    load = load_on(own_broker)
+    drugs = {"frequency": "Every full moon"}, {"frequency": "every  FULL moon"}, {"frequency": "once daily"}
+    prose = {"frequency": "as Jane Doe said, phone 0612345678"}
+    bodies = [recommendation(1, *drugs, prose), recommendation(2, drugs[2], drugs[2]), recommendation(3, drugs[0])]
+    at = Instant("2024-06-12T15:20:00Z", (1_718_205_600, ""))
+    large = recommendation(4, {"frequency": "At noon", "name": "x" * LARGEST})
+    load.send([raw_record("altibbi", load.tenant, orjson.dumps(body), at, None, 64) for body in [*bodies, large]])
+    use = table_use(load.settings, "altibbi")
+    assert (use.events, use.passed_over) == (3, 1)
+    (frequency,) = (table for table in use.tables if table.name == "frequency")
+    assert [(row.source[0], events) for row, events in frequency.rows] == [("once daily", 2)]
+    assert frequency.words == [Word("frequency", "Every full moon", 3, 2)]
+    assert frequency.hidden == 1
+    assert frequency.unused == len(packaged_table("frequency").rows) - 1
+    assert '["Every full moon"] # 3 times in 2 events' in frequency.draft
+    assert "Jane" not in str(use)
 
 
 def test_words_that_may_be_about_a_patient_are_counted_alone(stack: Site, visitor: Visitor) -> None:
@@ -73,4 +92,5 @@ def test_the_words_become_rows_in_the_playground(stack: Site, visitor: Visitor) 
     opened = visitor.post(
         "/playground", vendor="altibbi", tenant="default", **token, **{"rows-frequency": unescape(rows[1])}
     )
-    assert "Every full moon&#34;] # 1 time in 1 event" in opened.text
+    assert "Every full moon&#34;] # " in opened.text
+    assert "Nothing has been mapped yet" in opened.text
