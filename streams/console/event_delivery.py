@@ -1,7 +1,7 @@
 """Where the resources of an event are: what the FHIR server got of them, and the tables that have their rows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ def delivered(index: EventIndex, digests: Digests, event: IndexedEvent) -> tuple
     own = RecordPosition.parse(event.bundle)
     if own is None:
         return [], []
-    targets = index.targets(event.id)
+    targets, digests = index.targets(event.id), cache(digests)  # several resources are in one Bundle
     waiting = index.deliveries.waiting(own.partition, targets)
     held = frozenset(key for item in waiting for key in item.keys)
     return [_delivered(index, digests, own, resource, resource in held) for resource in targets], waiting

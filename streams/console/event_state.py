@@ -14,7 +14,10 @@ MOST_ENTRIES = 200
 
 
 class EntryChange(NamedTuple):
-    """A state entry: its value before and after the event, as JSON, each with the time of the event that wrote it."""
+    """A state entry: its value before and after the event, as JSON, each with the time of the event that wrote it.
+
+    ``kind``: what became of it, in words.
+    """
 
     subject: str
     name: str
@@ -22,6 +25,14 @@ class EntryChange(NamedTuple):
     before_at: str
     after: str
     after_at: str
+
+    @property
+    def kind(self) -> str:
+        if not self.after:
+            return "removed"
+        if not self.before:
+            return "new"
+        return "changed" if self.before != self.after else "the same again"
 
 
 def state_changes(explained: Explained) -> dict[str, Any]:
@@ -52,7 +63,7 @@ def state_changes(explained: Explained) -> dict[str, Any]:
 def _shown(entry: Entry | None) -> tuple[str, str]:
     if entry is None:
         return "", ""
-    text = orjson.dumps(entry.value).decode()
+    text = orjson.dumps(entry.value, option=orjson.OPT_INDENT_2).decode()
     if len(text) > MOST_CHARACTERS:
         text = f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters)"
     return text, entry.version.at

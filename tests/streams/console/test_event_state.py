@@ -18,6 +18,7 @@ from tests.support.kafka.brokers import RunningBroker
 AT = Instant("2024-06-12T15:20:00Z", (1_718_205_600, ""))
 STATUSES = (("new", "in_progress", "10"), ("in_progress", "closed", "30"), ("new", "assigned", "05"))
 """The last one arrives late."""
+AGAIN = "the same again"
 
 
 @pytest.fixture
@@ -48,12 +49,15 @@ def test_what_each_event_leaves_is_what_the_next_one_finds_and_the_topic_has(loa
         for change in found["changes"]:
             assert change.before == known.get((change.subject, change.name), "")
             known[change.subject, change.name] = change.after
+            assert change.kind == (
+                "new" if not change.before else "changed" if change.after != change.before else AGAIN
+            )
     lookup.close()
     stored = {
-        tuple(orjson.loads(key)[1:]): orjson.dumps(orjson.loads(value or b"null")["v"]).decode()
+        tuple(orjson.loads(key)[1:]): orjson.loads(value or b"null")["v"]
         for (_, _, key), (value, _) in held(load.settings, state_topic("altibbi")).items()
     }
-    assert known == stored
+    assert {entry: orjson.loads(value) for entry, value in known.items()} == stored
     late = [name for _, name in known if name.startswith("transition")]
     assert len(late) == len(STATUSES)
 
@@ -66,8 +70,8 @@ def test_the_page_shows_it_once_it_is_asked_for(load: Load) -> None:
         token = {"form-token": visitor.form_token(page)}
         assert "State before and after" not in visitor.post(f"{page}/reveal", reason="a test", **token).text
         shown = visitor.post(f"{page}/reveal", reason="a test", sources="on", **token).text
-    table = shown.partition('<th scope="col">Before</th>')[2].partition("</table>")[0]
-    rows = re.findall(r"<code>([^<]+)</code></th><td>([^<]+)</td>\s*<td>(.*?)</td><td>(.*?)</td></tr>", table, re.S)
-    cells = {(subject, name): re.sub(r"<[^>]+>", "", unescape(before)) for subject, name, before, _ in rows}
-    assert any(name.startswith("transition") and before == "none" for (_, name), before in cells.items())
-    assert "1 earlier event of the same key" in re.sub(r"\s+", " ", shown)
+    section = unescape(shown.partition("<h3>State before and after</h3>")[2])
+    changes = re.findall(r'<summary><code>([^<]+)</code> (.+?) <span class="tag">(.+?)</span>', section)
+    assert any(name.startswith("transition") and kind == "new" for _, name, kind in changes)
+    assert any(subject.startswith("Patient/") and kind in ("changed", AGAIN) for subject, _, kind in changes)
+    assert "1 earlier event of the same key" in re.sub(r"\s+", " ", section)
