@@ -106,7 +106,9 @@ def test_every_table_is_shown_with_its_rows(visitor: Visitor) -> None:
 def test_an_event_says_which_word_of_which_table_has_no_row(stack: Site, visitor: Visitor) -> None:
     """ "Why has this prescription no code?" is answered on the page, and the next step is a button of it."""
     page = visitor.get(f"/events?q={stack.prescription.position}").headers["Location"]
-    assert "full moon" not in visitor.get(page).text
+    before = visitor.get(page).text
+    assert "full moon" not in before
+    assert "to see which word has no row, and in which table" in before
     shown = visitor.post(f"{page}/reveal", reason="a test", **{"form-token": visitor.form_token(page)}).text
     told = re.sub(r"<[^>]+>|\s+", " ", shown)
     assert "“Every full moon” has no row in the table frequency" in re.sub(r" +", " ", told)
