@@ -35,10 +35,27 @@ def _file(table: str, words: Sequence[Word], version: str, source: str) -> Itera
     yield "# the file of its name there.\n"
     yield f"version: {json.dumps(version)}\ntitle: {json.dumps(f'{table}, rows of this deployment')}\nrows:\n"
     for word in words:
-        yield f"  - source: [{json.dumps(word.spelling, ensure_ascii=False)}] # {counted(word.times, 'time')}"
-        yield f" in {counted(word.events, 'event')}\n"
-        for line in _fields(rows):
-            yield f"    {line}\n"
+        yield from _row(rows, word)
+
+
+def add_row(text: str, word: Word) -> str:
+    """Append a drafted row to a table's file that ends with its rows, unless it has been drafted there."""
+    return text if has_row(text, word) else f"{text.rstrip()}\n{''.join(_row(packaged_table(word.table).rows, word))}"
+
+
+def has_row(text: str, word: Word) -> bool:
+    """Tell whether a row for the word was drafted in a table's file."""
+    return _source(word) in text
+
+
+def _source(word: Word) -> str:
+    return f"- source: [{json.dumps(word.spelling, ensure_ascii=False)}]"
+
+
+def _row(rows: Sequence[Row], word: Word) -> Iterator[str]:
+    yield f"  {_source(word)} # {counted(word.times, 'time')} in {counted(word.events, 'event')}\n"
+    for line in _fields(rows):
+        yield f"    {line}\n"
 
 
 def _fields(rows: Sequence[Row]) -> Iterator[str]:
