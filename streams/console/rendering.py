@@ -13,6 +13,7 @@ NAVIGATION = (
     ("/", "Pipeline"),
     ("/events", "Events"),
     ("/dead-letters", "Dead letters"),
+    ("/changes", "Changes"),
     ("/playground", "Playground"),
     ("/terminology", "Terminology"),
 )
