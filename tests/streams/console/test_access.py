@@ -20,7 +20,18 @@ from tests.support.kafka.brokers import RunningBroker
 from tests.support.processes import Command
 from tests.support.waiting import wait_until
 
-PAGES = ("/", "/events", "/dead-letters", "/dead-letters/events", "/playground", "/terminology")
+PAGES = (
+    "/",
+    "/events",
+    "/patients",
+    "/dead-letters",
+    "/dead-letters/events",
+    "/changes",
+    "/changes/progress",
+    "/playground",
+    "/terminology",
+    "/audit",
+)
 
 
 def event_page(visitor: Visitor, site: Site) -> str:
