@@ -28,8 +28,11 @@ from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.topics.declared import PATIENTLESS_TYPES, RESOURCE_TYPES, canonical_topic
 from fhirline.topics.partition import partition_for
 
-MOST_RECORDS = 100_000
-"""Records that are read for one patient: about a second."""
+MOST_RECORDS = 50_000
+"""Records that are read for one patient: less than a second."""
+
+MOST_BUNDLES = 30
+"""Bundles that are read for one patient: half a second."""
 
 _BESIDE = PATIENTLESS_TYPES | {"Provenance"}
 _REFERENCE = re.compile(r"Patient/[A-Za-z0-9.-]{1,64}")
@@ -108,7 +111,9 @@ class Current(NamedTuple):
 
 @dataclass(slots=True)
 class Timeline:
-    """A patient's events, the oldest first, and resources by type. ``unread``: types whose topics are too long.
+    """A patient's events, the oldest first, and resources by type.
+
+    ``unread``: types whose topics are too long. Their resources are as the last Bundle has them that was read.
 
     ``erased``: the patient is on the erasure list, or the Patient was deleted by an erasure.
     """
@@ -153,6 +158,8 @@ def read(settings: Settings, index: EventIndex, sought: Sought, found: Timeline)
                 left -= sizes[place]
                 chosen.append(place)
         values = _values(scanner, chosen, {reference for place in chosen for reference in wanted[place]})
+        unread = {reference for place in wanted if place not in chosen for reference in wanted[place]}
+        values |= _of_bundles(scanner, found.events, unread)
     for name in RESOURCE_TYPES:
         for place, references in wanted.items():
             if place.topic != canonical_topic(name):
@@ -160,7 +167,7 @@ def read(settings: Settings, index: EventIndex, sought: Sought, found: Timeline)
             if place not in chosen:
                 found.unread.append(name)
             there = [reference for reference in references if place not in chosen or reference in values]
-            found.resources.setdefault(name, []).extend(_current(each, values.get(each)) for each in there)
+            found.resources.setdefault(name, []).extend(_current(each, values.get(each, {})) for each in there)
 
 
 def _happened(index: EventIndex, event: IndexedEvent) -> Happened:
@@ -173,8 +180,8 @@ def _order(event: IndexedEvent) -> tuple[tuple[int, str], int]:
     return (at.order if at else (event.written // 1000, ""), event.written)
 
 
-def _values(scanner: Scanner, places: Iterable[TopicPartition], wanted: set[str]) -> dict[str, bytes]:
-    """Return the last value of each key that has one."""
+def _values(scanner: Scanner, places: Iterable[TopicPartition], wanted: set[str]) -> dict[str, Any]:
+    """Return the resources that their topics have."""
     keys = {reference.encode(): reference for reference in wanted}
     values: dict[str, bytes] = {}
     for message in scanner.read(dict.fromkeys(places)):
@@ -184,7 +191,23 @@ def _values(scanner: Scanner, places: Iterable[TopicPartition], wanted: set[str]
             values.pop(reference, None)
         else:
             values[reference] = value
-    return values
+    return {reference: orjson.loads(value) for reference, value in values.items()}
+
+
+def _of_bundles(scanner: Scanner, events: Sequence[Happened], wanted: set[str]) -> dict[str, Any]:
+    """Return resources as the last of the events' Bundles have them."""
+    found: dict[str, Any] = {}
+    positions = [position for each in reversed(events) if (position := RecordPosition.parse(each.event.bundle))]
+    for position in positions[:MOST_BUNDLES]:
+        if not wanted - found.keys():
+            break
+        message = scanner.at(position)
+        bundle = orjson.loads((message.value() if message is not None else None) or b"{}")
+        for resource in (entry.get("resource") or {} for entry in bundle.get("entry") or ()):
+            reference = f"{resource.get('resourceType')}/{resource.get('id')}"
+            if reference in wanted:
+                found.setdefault(reference, resource)
+    return found
 
 
 def _is_listed(settings: Settings, sought: Sought) -> bool:
@@ -217,8 +240,7 @@ def _is_deleted(settings: Settings, scanner: Scanner, sought: Sought) -> bool:
     return deleted
 
 
-def _current(reference: str, value: bytes | None) -> Current:
-    resource: dict[str, Any] = orjson.loads(value) if value else {}
+def _current(reference: str, resource: dict[str, Any]) -> Current:
     return Current(reference, _text(resource), str(resource.get("status") or ""), _period(resource))
 
 

@@ -34,7 +34,8 @@ class Replay:
     """A replay's process, or one that has ended. ``about``: what is mapped. ``prefix``: of the topics, if others.
 
     ``progress``: its lines on standard error. ``printed``: those on standard output. ``run``: the run's id, once it has
-    ended; None where it has left no folder. `changed` is set, and made anew, whenever there is something new.
+    ended; None where it has left no folder. ``stopping``: it was told to end. `changed` is set, and made anew, whenever
+    there is something new.
     """
 
     doing: Doing
@@ -45,6 +46,7 @@ class Replay:
     progress: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
     printed: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
     exit_code: int | None = None
+    stopping: bool = False
     revision: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     process: asyncio.subprocess.Process | None = None
@@ -70,12 +72,12 @@ class Replay:
 
     @property
     def stopped(self) -> bool:
-        return self.exit_code in (INTERRUPTED, -signal.SIGKILL)
+        """Whether it was stopped before its end, by a signal that somebody else sent too."""
+        return self.exit_code == INTERRUPTED or (self.stopping and bool(self.exit_code))
 
     @property
     def last_line(self) -> str:
-        """The last line of its progress that is no line of the log."""
-        return next((line for line in reversed(self.progress) if not line.startswith("{")), "")
+        return self.progress[-1] if self.progress else ""
 
     def tell(self) -> None:
         """Wake those who wait for something new."""
@@ -99,25 +101,30 @@ class Replays:
     async def begin(self, replay: Replay, arguments: Sequence[str]) -> None:
         """Start the process. The caller has seen that none is running."""
         assert not self.running
-        self.current = replay
-        replay.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            "from fhirline.streams.cli import main; main()",
-            "replay",
-            *arguments,
-            env={**os.environ, "FHIRLINE_LOG_FORMAT": "json"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=LONGEST_LINE,
-            start_new_session=True,  # Ctrl-C reaches the console alone, which stops it in order
-        )
+        before, self.current = self.current, replay  # nobody else begins one meanwhile
+        try:
+            replay.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                "from fhirline.streams.cli import main; main()",
+                "replay",
+                *arguments,
+                env={**os.environ, "FHIRLINE_LOG_FORMAT": "json"},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=LONGEST_LINE,
+                start_new_session=True,  # Ctrl-C reaches the console alone, which stops it in order
+            )
+        except BaseException:
+            self.current = before
+            raise
         self._task = asyncio.create_task(self._follow(replay, replay.process))
 
     def stop(self) -> None:
         """Let the process finish the batches that it is mapping, and end."""
         if self.current is not None and self.current.running and self.current.process is not None:
+            self.current.stopping = True
             with suppress(ProcessLookupError):
                 self.current.process.send_signal(signal.SIGINT)
 
@@ -158,8 +165,12 @@ async def _read(stream: asyncio.StreamReader, lines: "deque[str]", replay: Repla
             continue
         if not line:
             return
-        lines.append(line.decode("utf-8", "replace").rstrip())
-        replay.tell()
+        text = line.decode("utf-8", "replace").rstrip()
+        if lines is replay.progress and text.startswith("{"):  # of the log
+            print(text, file=sys.stderr, flush=True)
+        else:
+            lines.append(text)
+            replay.tell()
 
 
 def options(selection: Selection) -> list[str]:

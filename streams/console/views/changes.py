@@ -19,6 +19,8 @@ from fhirline.streams.operate.replay.difference import DIFFERING, Kind
 from fhirline.streams.operate.replay.inputs import inputs_of
 from fhirline.streams.operate.replay.kept_report import KeptReport
 from fhirline.streams.operate.replay.selection import Selection
+from fhirline.streams.step3_restore.erasure_list import OtherKey
+from fhirline.streams.step3_restore.erasure_list_feed import ErasedSince, ErasureListFeed
 from fhirline.topics.declared import RESOURCE_TYPES
 
 routes = web.RouteTableDef()
@@ -104,6 +106,8 @@ async def show_run(request: web.Request) -> web.StreamResponse:
     now = inputs_of(console.settings)
     inputs = run.plan.inputs if run.plan else {}
     versions = {f"table terminology/{name}.yaml": packaged_table(name).version for name in terminology.names}
+    if erased := await console.read(_erased_since, console, run):
+        kept = None  # its examples may be the patient's
     tallies = kept.report.types if kept else {}
     changing = [name for name in RESOURCE_TYPES if name in tallies and any(tallies[name].kinds[k] for k in DIFFERING)]
     return page(
@@ -111,6 +115,7 @@ async def show_run(request: web.Request) -> web.StreamResponse:
         "change.html",
         run=run,
         kept=kept,
+        erased=erased,
         types=[(name, tallies[name]) for name in changing],
         alike=[name for name in RESOURCE_TYPES if name in tallies and name not in changing],
         differing=kept.report.total(Kind.CHANGED) + kept.report.total(Kind.NEW) if kept else 0,
@@ -156,9 +161,8 @@ async def resume_run(request: web.Request) -> web.StreamResponse:
     arguments = [f"--resume={run.id}", "--publish" if action == "publish" else "--diff"]
     more = {name for name in ("tombstones", "bundles") if name in form and action == "publish"}
     arguments += [f"--{name}" for name in sorted(more)]
-    if action == "publish":
-        person = request[SESSION].user
-        audit("replay published", by="console", name=person, run=run.id, also=", ".join(sorted(more)) or None)
+    done, also = ("replay published" if action == "publish" else "replay begun"), ", ".join(sorted(more)) or None
+    audit(done, by="console", name=request[SESSION].user, run=run.id, also=also)
     about = run.plan.selection.describe()
     await console.replays.begin(Replay(action, about, run.plan.prefix, run.id), arguments)
     raise web.HTTPSeeOther("/changes/progress")
@@ -237,6 +241,8 @@ async def _run(request: web.Request, action: str = "") -> folders.KeptRun:
     if action and run.in_use:
         raise web.HTTPConflict(text=f"Run {id} is in use by another process.\n")
     if action not in ("", "discard"):
+        if await console.read(_erased_since, console, run):
+            raise web.HTTPConflict(text="A patient was erased since the run began. It can only be discarded.\n")
         if run.plan is None:
             raise web.HTTPConflict(text=f"Run {id} is damaged, or of another release. It can only be discarded.\n")
         if run.differing and action != "shadow":
@@ -245,6 +251,22 @@ async def _run(request: web.Request, action: str = "") -> folders.KeptRun:
         if action == "shadow" and (run.plan.selection.patient or run.plan.prefix):
             raise web.HTTPConflict(text="A run of one patient, or of shadow topics, has no shadow from here.\n")
     return run
+
+
+def _erased_since(console: Console, run: folders.KeptRun) -> bool:
+    """Tell whether a patient was erased, or let in again, since the run began. Without the erasure key nobody can."""
+    if run.plan is None:
+        return False
+    feed = ErasureListFeed(console.settings)
+    try:
+        feed.require_unchanged(run.plan.erased)
+    except ErasedSince:
+        return True
+    except OtherKey:
+        return False
+    finally:
+        feed.close()
+    return False
 
 
 def _progress(console: Console) -> dict[str, Any]:

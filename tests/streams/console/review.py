@@ -1,5 +1,6 @@
 """A console that may replay, on events that were mapped before a row of a code table changed."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class Review:
 
         def ended() -> bool:
             pages.append(visitor.get("/changes/progress").text)
-            return "<strong>Running.</strong>" not in pages[-1]
+            return not re.search("<strong>(Running|Stopping)", pages[-1])
 
         wait_until(ended, lambda: self.process.report(pages[-1]))
         return pages[-1]

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fhirline.streams.operate.replay.kept_report import FILE, KeptReport
 from fhirline.streams.operate.replay.plan import Plan
 from fhirline.streams.operate.replay.report import Report, Tally
 from fhirline.streams.operate.replay.selection import Selection
+from fhirline.streams.step3_restore.erasure_list import ErasureList
 from fhirline.topics.declared import canonical_topic
 from tests.streams.console.conftest import SCRIPT
 from tests.streams.console.review import NOW, WAS, Review, review, site
@@ -29,6 +31,7 @@ __all__ = ["site"]
 
 RUN = "20260101-101500-4711"
 EXAMPLE = "MedicationRequest/2b25c0ff-ee00-5000-8000-000000000001"
+NOBODY = ErasureList(None).fingerprint
 
 
 @pytest.fixture
@@ -52,7 +55,7 @@ def frequencies(settings: Settings, topic: str) -> Counter[str]:
 def by_hand(site: Review, **changes: object) -> Path:
     """Make a run's folder as a replay of these settings leaves it, and change its plan."""
     inputs = inputs_of(site.settings.model_copy(update={"terminology_dir": site.runs.parent / "tables"}))
-    plan = Plan(RUN, "2026-01-01T10:15:00Z", Selection(("altibbi",)), (), "", False, inputs, "none")
+    plan = Plan(RUN, "2026-01-01T10:15:00Z", Selection(("altibbi",)), (), "", False, inputs, NOBODY)
     folder = site.runs / RUN
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
@@ -158,6 +161,30 @@ def test_a_run_whose_inputs_have_changed_is_not_published(site: Review, visitor:
     assert visitor.post(f"/changes/{RUN}/publish", **{"form-token": token}).status == 409
 
 
+def test_a_run_from_before_an_erasure_shows_no_example_and_is_not_published(site: Review, visitor: Visitor) -> None:
+    """An example may be of the erased patient."""
+    folder = by_hand(site)
+    tally = Tally(Counter({Kind.CHANGED: 1}), Counter(), [Difference(Kind.CHANGED, EXAMPLE, 0, "")])
+    KeptReport("2026-01-01T10:16:00Z", 1, {}, "t", Report({"MedicationRequest": tally})).save(folder)
+    assert EXAMPLE in visitor.get(f"/changes/{RUN}").text
+    by_hand(site, erased="of another list")
+    KeptReport("2026-01-01T10:16:00Z", 1, {}, "t", Report({"MedicationRequest": tally})).save(folder)
+    page = visitor.get(f"/changes/{RUN}").text
+    assert "A patient was erased since it began" in page
+    assert EXAMPLE not in page
+    assert re.findall(rf'href="/changes/{RUN}/(\w+)"', page) == ["discard"]
+    assert visitor.get(f"/changes/{RUN}/publish").status == 409
+
+
+def test_a_replay_is_stopped(site: Review, visitor: Visitor) -> None:
+    token = visitor.form_token("/changes")
+    assert visitor.post("/changes", **{"form-token": token}).status == 303
+    assert visitor.post("/changes", **{"form-token": token}).status == 409, "one at a time"
+    assert visitor.post("/changes/progress/stop", **{"form-token": token}).status == 303
+    assert "Stopped." in site.ended(visitor)
+    assert audited(site.process, "replay stopped")
+
+
 @pytest.mark.parametrize(
     ("form", "said"),
     [
@@ -199,6 +226,25 @@ def test_a_read_only_console_shows_runs_and_changes_nothing(own_broker: RunningB
         assert visitor.post("/changes/progress/stop", **{"form-token": token}).status == 403
         assert folder.exists()
         assert '"logger":"audit"' not in site.process.output
+
+
+def test_a_console_that_ends_takes_its_replay_along(own_broker: RunningBroker, tmp_path: Path) -> None:
+    with review(own_broker, tmp_path, "--allow", "replay") as site:
+        visitor = site.visitor()
+        assert visitor.post("/changes", **{"form-token": visitor.form_token("/changes")}).status == 303
+        assert using(site.runs)
+        assert site.process.stop() == 0
+        assert using(site.runs) == []
+
+
+def using(folder: Path) -> list[int]:
+    """The processes that have the folder in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # of a process that has ended, or of somebody else
+            if f"FHIRLINE_REPLAY_DIR={folder}".encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def test_options_say_what_the_selection_says() -> None:

@@ -132,20 +132,23 @@ def test_too_many_timelines_in_a_short_time_are_held_off(stack: Site) -> None:
 
 
 def test_a_topic_that_is_too_long_is_not_read(stack: Site, known: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its resources are listed without a text."""
+    """Its resources are as the events' Bundles have them; without a Bundle they have no text."""
     index = EventIndex(stack.load.settings)
     with index.following() as read_on:
         read_on()
     sought = Sought.parse(known, stack.load.settings)
-    whole, cut = (patients.known(index, sought) for _ in range(2))
+    whole, cut, bare = (patients.known(index, sought) for _ in range(3))
     patients.read(stack.load.settings, index, sought, whole)
     monkeypatch.setattr(patients, "MOST_RECORDS", 0)
     patients.read(stack.load.settings, index, sought, cut)
+    monkeypatch.setattr(patients, "MOST_BUNDLES", 0)
+    patients.read(stack.load.settings, index, sought, bare)
     index.close()
     assert whole.unread == []
     assert {*cut.unread} == whole.resources.keys() == cut.resources.keys()
     assert {item.text for item in whole.resources["Condition"]} == {NAME, SCRIPT}
-    assert {item.text for item in cut.resources["Condition"]} == {""}
+    assert cut.resources == whole.resources
+    assert {item.text for item in bare.resources["Condition"]} == {""}
 
 
 def test_an_erased_patient_is_said_to_be_erased(own_broker: RunningBroker) -> None:
