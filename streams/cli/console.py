@@ -13,6 +13,7 @@ class Action(StrEnum):
     """Actions that change something."""
 
     redrive = "redrive"
+    replay = "replay"
 
 
 def register(app: typer.Typer) -> None:

@@ -10,7 +10,17 @@ from fhirline.config.errors import ConfigurationError, FhirlineError, KafkaAcces
 from fhirline.streams.console.access import SESSION, Handler, add_headers
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.rendering import page
-from fhirline.streams.console.views import dead_letters, events, login, pipeline, playground, terminology
+from fhirline.streams.console.views import (
+    audit,
+    changes,
+    dead_letters,
+    events,
+    login,
+    patients,
+    pipeline,
+    playground,
+    terminology,
+)
 
 log = structlog.get_logger()
 
@@ -25,7 +35,7 @@ def application(console: Console) -> web.Application:
     app = web.Application(middlewares=[errors, console.access.middleware], client_max_size=most)
     app[CONSOLE] = console
     app.on_response_prepare.append(add_headers)
-    for view in (login, pipeline, events, dead_letters, playground, terminology):
+    for view in (login, pipeline, events, patients, dead_letters, changes, playground, terminology, audit):
         app.add_routes(view.routes)
     app.router.add_static("/static/", STATIC)
     return app

@@ -12,9 +12,12 @@ from fhirline.streams.console.console import CONSOLE
 NAVIGATION = (
     ("/", "Pipeline"),
     ("/events", "Events"),
+    ("/patients", "Patients"),
     ("/dead-letters", "Dead letters"),
+    ("/changes", "Changes"),
     ("/playground", "Playground"),
     ("/terminology", "Terminology"),
+    ("/audit", "Audit"),
 )
 
 

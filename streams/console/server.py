@@ -19,6 +19,7 @@ from fhirline.streams.console.console import Console
 from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.live import Live
 from fhirline.streams.console.lookup import Lookup
+from fhirline.streams.console.replays import Replays
 
 log = structlog.get_logger()
 
@@ -39,7 +40,7 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
     index = EventIndex(settings)
     live = Live(settings, index)
     vendors = load_vendors(settings.vendors_file)
-    console = Console(settings, vendors, access, live, index, Lookup(settings), allowed)
+    console = Console(settings, vendors, access, live, index, Lookup(settings), allowed, Replays(settings.replay_dir))
     runner = web.AppRunner(application(console), access_log=None, shutdown_timeout=1)
     await runner.setup()
     number = listener.getsockname()[1]
@@ -55,6 +56,7 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
         await stopped.wait()
         log.info("console stopping")
     finally:
+        await console.replays.close()
         await live.stop()
         await runner.cleanup()
         await asyncio.to_thread(console.close)

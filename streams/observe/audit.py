@@ -3,8 +3,29 @@
 import getpass
 import os
 import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import structlog
+
+KEPT = 1_000
+"""Audit lines of this process that it keeps in memory."""
+
+
+class AuditLine(NamedTuple):
+    """An audit line. ``at``: UNIX seconds. The others are the arguments of `audit`; ``who`` is the process's user."""
+
+    at: float
+    event: str
+    by: str
+    who: str
+    name: str | None
+    fields: Mapping[str, str | None]
+
+
+_lines: deque[AuditLine] = deque(maxlen=KEPT)
 
 
 def audit(event: str, *, by: str, name: str | None, **fields: str | None) -> None:
@@ -16,6 +37,12 @@ def audit(event: str, *, by: str, name: str | None, **fields: str | None) -> Non
     unfiltered = structlog.make_filtering_bound_logger(0)
     log = structlog.wrap_logger(structlog.WriteLogger(sys.stderr), wrapper_class=unfiltered).bind(logger="audit")
     log.info(event, **fields, by=by, who=who(), **({"as": name} if name else {}))
+    _lines.append(AuditLine(time.time(), event, by, who(), name, fields))
+
+
+def lines() -> list[AuditLine]:
+    """Return the last `KEPT` audit lines of this process, the oldest first."""
+    return [*_lines.copy()]  # a copy is whole, whichever thread writes
 
 
 def who() -> str:

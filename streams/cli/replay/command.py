@@ -118,13 +118,17 @@ def _run(request: ReplayRequest, settings: "Settings", reporter: "ProgressReport
 def _compare(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", finish: Callable[[], None]) -> int:
     """Compare, and print the result. ``finish`` ends the progress bars. Returns the exit code."""
     from fhirline.streams.operate.replay import view
+    from fhirline.streams.operate.replay.kept_report import KeptReport
     from fhirline.streams.operate.replay.report import report
+    from fhirline.streams.step1_receive.raw_record import now
 
     reporter.comparing()
     with run.journals() as journals, ExitStack() as stack:
         lines = stack.enter_context(_opened(request.diff_out)) if request.diff_out else None
         compared = report(run.comparison(journals), run.tables_version, lines)
         failed = view.failures(journals.values())
+        events = sum(journal.events for journal in journals.values())
+        KeptReport(now().text, events, failed, run.tables_version, compared).save(run.folder)
         finish()
         print_table(view.COLUMNS, view.rows(compared))
         for line in (*view.change_lines(compared), "", view.events_line(journals.values(), failed)):

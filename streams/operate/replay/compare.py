@@ -24,6 +24,7 @@ from fhirline.mappers import MAPPING_VERSION
 from fhirline.streams.kafka.headers import RAW, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, position_of
+from fhirline.streams.operate.replay.codes import changed_codes
 from fhirline.streams.operate.replay.difference import (
     DIFFERING,
     Difference,
@@ -81,7 +82,10 @@ def classify_shared(record: RemappedRecord, present: IndexedRecord | None, journ
 
 
 class Comparison:
-    """Compares journals with the index. Call `candidates` first, then `gone`; `described` finds what changed."""
+    """Compares journals with the index. Call `candidates` first, then `gone`; `described` finds what changed.
+
+    ``systems``: code systems whose codes a difference names.
+    """
 
     def __init__(
         self,
@@ -90,6 +94,7 @@ class Comparison:
         journals: Mapping[str, Journal],
         practitioners: Practitioners,
         prefix: str = "",
+        systems: frozenset[str] = frozenset(),
     ) -> None:
         self._settings = settings
         self._index = index
@@ -97,6 +102,7 @@ class Comparison:
         self._sources = journals
         self._journals = {**journals, CONTRIBUTIONS: practitioners.journal}
         self._prefix = prefix
+        self._systems = systems
         self.unchanged: Counter[tuple[str, Kind]] = Counter()
         """(resource type, kind) → number of keys that need no record: same, or kept."""
 
@@ -183,10 +189,24 @@ class Comparison:
                     continue
                 key, source, *versions = found
                 if (replayed := self._journals[source].get(key, at.partition)) is not None:
-                    yield _described(replayed, source, *versions, value=message.value() or b"{}")
+                    yield self._described(replayed, source, *versions, value=message.value() or b"{}")
                     database.execute(f"DELETE FROM wanted {_AT}", at)
         for key, partition in database.execute("SELECT key, partition FROM wanted"):  # written again in between
             yield Difference(Kind.KEPT, key, partition, "")
+
+    def _described(self, record: RemappedRecord, source: str, was: str, tables_was: str, *, value: bytes) -> Difference:
+        present, now = orjson.loads(value), orjson.loads(record.value or b"{}")
+        by_version = was != MAPPING_VERSION and differs_by_version_only(present, now)
+        return Difference(
+            Kind.BY_VERSION if by_version else Kind.CHANGED,
+            record.key,
+            record.partition,
+            _raw(record, source),
+            was,
+            tuple(sorted(differing_paths(present, now))),
+            tables_was,
+            tuple(changed_codes(present, now, self._systems)),
+        )
 
 
 _AT = "WHERE topic = ? AND partition = ? AND offset = ?"
@@ -205,17 +225,3 @@ def _raw(record: RemappedRecord, source: str) -> str:
     if source == CONTRIBUTIONS:
         return header(unpacked(record.headers or b"[]"), RAW) or ""
     return f"{source}/{record.raw_offset}"
-
-
-def _described(record: RemappedRecord, source: str, was: str, tables_was: str, *, value: bytes) -> Difference:
-    present, now = orjson.loads(value), orjson.loads(record.value or b"{}")
-    by_version = was != MAPPING_VERSION and differs_by_version_only(present, now)
-    return Difference(
-        Kind.BY_VERSION if by_version else Kind.CHANGED,
-        record.key,
-        record.partition,
-        _raw(record, source),
-        was,
-        tuple(sorted(differing_paths(present, now))),
-        tables_was,
-    )

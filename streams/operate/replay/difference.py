@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from fhirline.mappers import MAPPING_VERSION
+from fhirline.streams.operate.replay.codes import CodeChange
 
 
 class Kind(StrEnum):
@@ -31,7 +32,7 @@ class Difference:
     """A key that differs, or is kept. ``raw``: position of the raw record behind it; empty where it is unknown.
 
     ``was``, ``tables_was``: mapping version and tables version of the record on the topic. ``paths``: elements that
-    differ, without values.
+    differ, without values. ``codes``: Codings that differ (`codes.changed_codes`); they are in no line.
     """
 
     kind: Kind
@@ -41,6 +42,7 @@ class Difference:
     was: str = ""
     paths: tuple[str, ...] = ()
     tables_was: str = ""
+    codes: tuple[CodeChange, ...] = ()
 
     @property
     def resource_type(self) -> str:

@@ -124,6 +124,18 @@ def kept(root: Path, inputs: Inputs) -> Iterator[KeptRun]:
             raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {root / id}: {error.strerror}") from None
 
 
+def kept_run(root: Path, id: str, inputs: Inputs) -> KeptRun | None:
+    """Read what is known of one run; None where there is none. Raises ConfigurationError as `kept` does."""
+    if id not in ids(root):  # no part of a path is taken from the argument
+        return None
+    try:
+        return _kept_run(root / id, inputs)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {root / id}: {error.strerror}") from None
+
+
 def discard(root: Path, id: str) -> None:
     """Remove a run's folder. Raises ConfigurationError where there is none, or another process uses it."""
     folder = existing(root, "--discard", id)

@@ -43,6 +43,11 @@ NOT_DECIDING = (
     "vendors",  # those that a worker reads; the file's content has a digest of its own
     "terminology_dir",  # so have its rows
     "batch_",
+    "console_",
+    "deliver_",
+    "encryption",  # the same records, sealed
+    "fhir_",
+    "stop_timeout",
     "session_timeout",
     "infermedica_",
     "enrich_",

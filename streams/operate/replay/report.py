@@ -5,25 +5,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from fhirline.streams.operate.replay.codes import CodeChange
 from fhirline.streams.operate.replay.compare import Comparison
 from fhirline.streams.operate.replay.difference import DIFFERING, Difference, Kind
 
 EXAMPLES = 3
 """Examples that are kept per resource type and kind; ``--diff-out`` has all."""
 
+MOST_CODES = 1_000
+"""Changes of codes that are counted one by one per resource type."""
+
 
 @dataclass(slots=True)
 class Tally:
-    """The differences of one resource type, counted."""
+    """The differences of one resource type, counted. ``more_codes``: changes of codes beyond `MOST_CODES`."""
 
     kinds: Counter[Kind] = field(default_factory=Counter)
     paths: Counter[str] = field(default_factory=Counter)
     examples: list[Difference] = field(default_factory=list)
+    codes: Counter[CodeChange] = field(default_factory=Counter)
+    more_codes: int = 0
 
     def add(self, difference: Difference) -> None:
         self.kinds[difference.kind] += 1
         if difference.kind in DIFFERING:
             self.paths.update(difference.paths)
+            for change in difference.codes:
+                if change in self.codes or len(self.codes) < MOST_CODES:
+                    self.codes[change] += 1
+                else:
+                    self.more_codes += 1
             if sum(example.kind is difference.kind for example in self.examples) < EXAMPLES:
                 self.examples.append(difference)
 

@@ -26,6 +26,7 @@ from fhirline.streams.kafka.records import TopicPartition, partition_of
 from fhirline.streams.observe.interrupt import ctrl_c
 from fhirline.streams.operate.replay import folders
 from fhirline.streams.operate.replay.bundles import send
+from fhirline.streams.operate.replay.codes import known_systems
 from fhirline.streams.operate.replay.compare import Comparison
 from fhirline.streams.operate.replay.inputs import differences, inputs_of
 from fhirline.streams.operate.replay.journal import Journal
@@ -172,7 +173,8 @@ class Run:
     def comparison(self, journals: dict[str, Journal]) -> Comparison:
         practitioners = self._practitioners(journals)
         practitioners.fold()
-        return Comparison(self.settings, self.index, journals, practitioners, self.plan.prefix)
+        systems = known_systems(self.settings)
+        return Comparison(self.settings, self.index, journals, practitioners, self.plan.prefix, systems)
 
     def _practitioners(self, journals: dict[str, Journal]) -> Practitioners:
         """Return the run's Practitioners. They are closed with the run."""

@@ -17,9 +17,21 @@ from tests.streams.console.conftest import NAME, SCRIPT, Site
 from tests.streams.operate.test_forget import load_on
 from tests.support.console_pages import TOKEN, Visitor, console
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.processes import Command
 from tests.support.waiting import wait_until
 
-PAGES = ("/", "/events", "/dead-letters", "/dead-letters/events", "/playground", "/terminology")
+PAGES = (
+    "/",
+    "/events",
+    "/patients",
+    "/dead-letters",
+    "/dead-letters/events",
+    "/changes",
+    "/changes/progress",
+    "/playground",
+    "/terminology",
+    "/audit",
+)
 
 
 def event_page(visitor: Visitor, site: Site) -> str:
@@ -29,8 +41,9 @@ def event_page(visitor: Visitor, site: Site) -> str:
     return found.headers["Location"]
 
 
-def audited(site: Site, event: str) -> list[dict[str, str]]:
-    lines = (line.partition(": ")[2] for line in site.process.printed)
+def audited(process: Command, event: str) -> list[dict[str, str]]:
+    """The audit lines of an event that the process has written."""
+    lines = (line.partition(": ")[2] for line in process.printed)
     return [json.loads(line) for line in lines if f'"event":"{event}"' in line]
 
 
@@ -85,13 +98,13 @@ def test_a_payload_is_revealed_with_a_reason_which_is_audited_first(stack: Site)
     assert visitor.post(f"{page}/reveal", reason="looking").status == 403  # no form token
     assert visitor.post(f"{page}/reveal", reason="looking", **{"form-token": "x"}).status == 403
     assert visitor.post(f"{page}/reveal", reason=" ", **{"form-token": token}).status == 400
-    assert audited(stack, "raw event revealed") == []
+    assert audited(stack.process, "raw event revealed") == []
     answer = visitor.post(f"{page}/reveal", reason="ticket 4711", sources="on", **{"form-token": token})
     assert answer.status == 200
     assert NAME in answer.text
     assert SCRIPT not in answer.text
     assert "data-source=" in answer.text
-    (line,) = audited(stack, "raw event revealed")
+    (line,) = audited(stack.process, "raw event revealed")
     assert (line["reason"], line["by"], line["raw"]) == ("ticket 4711", "console", str(stack.planted.position))
     assert line["event_key"] == header(stack.planted.headers, EVENT_KEY)
     assert NAME not in stack.process.output
@@ -102,7 +115,7 @@ def test_a_read_only_console_redrives_nothing(stack: Site) -> None:
     token = visitor.form_token("/playground")
     assert visitor.get("/dead-letters/redrive").status == 403
     assert visitor.post("/dead-letters/redrive", key="abc", **{"form-token": token}).status == 403
-    assert audited(stack, "dead letters redriven") == []
+    assert audited(stack.process, "dead letters redriven") == []
 
 
 def test_a_reverse_proxy_names_the_person(stack: Site) -> None:

@@ -229,6 +229,18 @@ def test_what_a_kill_left_is_removed_when_the_next_run_starts(tmp_path: Path) ->
     os.close(other)
 
 
+def test_settings_of_other_processes_are_no_inputs() -> None:
+    """Another port, another FHIR server or a new key-encryption key must not make a run useless."""
+    names = {name for name in inputs_of(Settings()) if name.startswith("FHIRLINE_")}
+    assert {name for name in names if not name.startswith("FHIRLINE_MAX_")} == {
+        "FHIRLINE_BASE",
+        "FHIRLINE_MESSAGE_MAX_BYTES",
+        "FHIRLINE_PARTITIONS",
+        "FHIRLINE_SERVER_BASE",
+        "FHIRLINE_VALIDATION",
+    }
+
+
 def test_inputs_differ_by_what_decides_bytes_only(tmp_path: Path) -> None:
     settings = Settings()
     packaged = inputs_of(settings)

@@ -1,0 +1,51 @@
+"""A patient's timeline, once somebody has asked for it with a reason. The patient is in no URL, title or log line."""
+
+from aiohttp import web
+
+from fhirline.config import tables
+from fhirline.streams.console import patients
+from fhirline.streams.console.access import SESSION
+from fhirline.streams.console.console import CONSOLE
+from fhirline.streams.console.rendering import page
+from fhirline.streams.console.views.events import LONGEST_REASON
+from fhirline.streams.observe.audit import audit
+
+routes = web.RouteTableDef()
+
+MOST_EVENTS = 200
+"""Events of one resource that the index lists."""
+
+
+@routes.get("/patients")
+async def show_search(request: web.Request) -> web.StreamResponse:
+    """Ask whom, and why."""
+    return page(request, "patients.html", found=None, problem="", most=MOST_EVENTS)
+
+
+@routes.post("/patients")
+async def show_timeline(request: web.Request) -> web.StreamResponse:
+    """Show the timeline. It is audited before anything is shown."""
+    console, form = request.app[CONSOLE], await request.post()
+    reason = str(form.get("reason", "")).strip()
+    if not reason:
+        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    try:
+        sought = patients.Sought.parse(str(form.get("patient", "")).strip(), console.settings)
+    except patients.NoPatient as error:
+        return page(request, "patients.html", 422, found=None, problem=str(error), most=MOST_EVENTS)
+    console.access.require_reveal()
+    found = patients.known(console.index, sought)
+    subject = found.reference or sought.references[0]
+    person = request[SESSION].user
+    audit("patient timeline shown", by="console", name=person, reason=reason[:LONGEST_REASON], patient=subject)
+    await console.read(patients.read, console.settings, console.index, sought, found)
+    severities = {code: flag.severity for code, flag in tables.flags().flags.items()}
+    return page(
+        request,
+        "patients.html",
+        found=found,
+        problem="",
+        severities=severities,
+        complete=console.index.complete,
+        most=MOST_EVENTS,
+    )

@@ -1,0 +1,68 @@
+"""The patient's timeline and the audit lines in a real Chromium: accessible, without scripts, at twice the size."""
+
+import os
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.streams.console.conftest import NAME, Site
+from tests.streams.console.test_patients import known
+from tests.support.browser import Visit
+from tests.support.console_pages import TOKEN
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.long
+
+__all__ = ["known"]
+
+
+def ask(page: Page, site: Site, patient: str) -> None:
+    page.goto(f"{site.url}/login?token={TOKEN}")
+    page.get_by_role("link", name="Patients").click()
+    page.get_by_label("Patient", exact=True).fill(patient)
+    page.get_by_label("Reason").fill("a test")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("group", name="Resources")).to_contain_text(NAME)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_no_view_violates_a_rule_of_accessibility(stack: Site, known: str, browser: Browser, dark: bool) -> None:
+    visit = Visit(browser, dark)
+    page = visit.page
+    page.goto(f"{stack.url}/login?token={TOKEN}")
+    page.goto(f"{stack.url}/patients")
+    found = {"form": visit.violations()}
+    ask(page, stack, known)
+    assert (page.url, page.title()) == (f"{stack.url}/patients", "Patients · fhirline")
+    assert page.locator("main script, main img").count() == 0
+    found["timeline"] = visit.violations()
+    folder = os.environ.get("CONSOLE_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=f"{ROOT / folder}/console-patients{'-dark' if dark else ''}.png")
+    assert not wide(page)
+    page.get_by_role("link", name="Audit").click()
+    expect(page.get_by_role("group", name="Audit lines")).to_contain_text("a test")
+    found["audit"] = visit.violations()
+    if folder:
+        page.screenshot(path=f"{ROOT / folder}/console-audit{'-dark' if dark else ''}.png")
+    assert not wide(page)
+    assert {path: rules for path, rules in found.items() if rules} == {}
+    assert visit.complaints == []
+    visit.close()
+
+
+def test_a_timeline_needs_no_script(stack: Site, known: str, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    ask(page, stack, known)
+    page.get_by_role("link", name="patient_consultation_finished").first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("patient_consultation_finished")
+    context.close()
+
+
+def wide(page: Page) -> bool:
+    """Whether the page needs sideways scrolling at half the width, which is twice the text size."""
+    page.set_viewport_size({"width": 640, "height": 450})
+    found: bool = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    return found
