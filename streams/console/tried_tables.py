@@ -12,7 +12,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.config.terminology import SUFFIX, Terminology, load_terminology, norm, try_terminology
 from fhirline.mappers.json_pointer import value_at
-from fhirline.streams.operate.terminology.draft import add_row, drafts, has_row
+from fhirline.streams.operate.terminology.draft import add_row, drafts, has_row, template
 from fhirline.streams.operate.terminology.missing import Word
 
 FIELD = "rows-"
@@ -21,7 +21,8 @@ LONGEST_WORD = 200
 MOST_CHARACTERS = 60_000
 """Length of a table's text: the largest packaged table has a third of it."""
 
-HEADING = "version: own-1\ntitle: {table}, rows of this deployment\nrows:\n"
+VERSION = "own-1"
+"""Version of the files that are begun here."""
 
 
 def texts_in(form: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, str]:
@@ -61,7 +62,7 @@ def _require_plain(table: str, text: str) -> None:
 
 def opened(settings: Settings, texts: Mapping[str, str], table: str) -> dict[str, str]:
     """Add a table: with the deployment's own rows where its folder has some."""
-    return {**texts, table: texts.get(table) or _own_text(settings, table) or HEADING.format(table=table)}
+    return {**texts, table: texts.get(table) or _own_text(settings, table) or template(table, VERSION)}
 
 
 def with_draft(settings: Settings, texts: Mapping[str, str], word: Word) -> dict[str, str]:
@@ -69,7 +70,7 @@ def with_draft(settings: Settings, texts: Mapping[str, str], word: Word) -> dict
     text = texts.get(word.table) or _own_text(settings, word.table)
     if text:
         return {**texts, word.table: add_row(text, word)}
-    return {**texts, word.table: drafts([word], "own-1", "the playground")[f"{word.table}{SUFFIX}"]}
+    return {**texts, word.table: drafts([word], VERSION, "the playground")[f"{word.table}{SUFFIX}"]}
 
 
 def _own_text(settings: Settings, table: str) -> str:

@@ -33,9 +33,15 @@ def _file(table: str, words: Sequence[Word], version: str, source: str) -> Itera
     yield f"# Review each row: replace every {TODO}, remove fields that do not apply, or delete the row.\n"
     yield f"# No command loads a table with a {TODO}. Then move the file to FHIRLINE_TERMINOLOGY_DIR, or its rows to\n"
     yield "# the file of its name there.\n"
-    yield f"version: {json.dumps(version)}\ntitle: {json.dumps(f'{table}, rows of this deployment')}\nrows:\n"
+    yield _heading(table, version)
     for word in words:
         yield from _row(rows, word)
+
+
+def template(table: str, version: str) -> str:
+    """Write a file with one row, in which the words are left to fill in, too."""
+    fields = "".join(f"    {line}\n" for line in _fields(packaged_table(table).rows))
+    return f"{_heading(table, version)}  - source: [{TODO}]\n{fields}"
 
 
 def add_row(text: str, word: Word) -> str:
@@ -46,6 +52,10 @@ def add_row(text: str, word: Word) -> str:
 def has_row(text: str, word: Word) -> bool:
     """Tell whether a row for the word was drafted in a table's file."""
     return _source(word) in text
+
+
+def _heading(table: str, version: str) -> str:
+    return f"version: {json.dumps(version)}\ntitle: {json.dumps(f'{table}, rows of this deployment')}\nrows:\n"
 
 
 def _source(word: Word) -> str:

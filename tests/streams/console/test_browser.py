@@ -144,6 +144,18 @@ def test_a_row_is_drafted_tried_and_saved(stack: Site, visit: Visit) -> None:
     assert download.value.path().read_text("utf-8") == FREQUENCY
 
 
+def test_why_a_prescription_has_no_code_is_answered_on_its_page(stack: Site, visit: Visit) -> None:
+    reveal(visit, stack, stack.prescription)
+    page = visit.page
+    page.get_by_role("link", name="MedicationRequest", exact=True).last.click()
+    rows = page.get_by_role("group", name="Prescription, elements of")
+    expect(rows.get_by_role("row", name="Timing · Code")).to_contain_text("no row in frequency")
+    page.get_by_role("button", name="Draft a row for “Every full moon” in the playground").click()
+    expect(page.get_by_role("textbox", name="frequency.yaml")).to_have_value(re.compile("Every full moon"))
+    page.get_by_role("textbox", name="frequency.yaml").fill(FREQUENCY)
+    expect(page.locator("#result")).to_contain_text('"mo"')
+
+
 def test_figures_are_current_without_loading_the_page_again(stack: Site, visit: Visit) -> None:
     page = visit.page
     page.goto(stack.url + "/")

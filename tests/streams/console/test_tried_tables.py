@@ -6,8 +6,12 @@ from pathlib import Path
 
 import orjson
 import pytest
+import yaml
 
-from fhirline.config.terminology import TODO
+from fhirline.config.settings import load_settings
+from fhirline.config.terminology import TODO, load_terminology
+from fhirline.streams.console.tried_tables import opened, terminology_with, with_draft
+from fhirline.streams.operate.terminology.missing import Word
 from tests.streams.cli.test_terminology import recommendation
 from tests.streams.console.conftest import Site
 from tests.support import cli
@@ -90,7 +94,27 @@ def test_a_word_becomes_a_drafted_row_and_the_table_a_file(visitor: Visitor, tmp
 
 
 def test_a_table_is_opened_and_left_out_again(visitor: Visitor) -> None:
-    assert 'name="rows-route"' in sent(visitor, "/playground", table="route", open="on").text
+    opened = unescape(sent(visitor, "/playground", table="route", open="on").text)
+    assert 'name="rows-route"' in opened
+    assert "route.yaml:4: rows.0: this row is a draft" in opened
+    assert "- source: [TODO]\n    codings: [{ system:" in opened
     assert 'name="rows-route"' in visitor.get("/playground?vendor=altibbi&type=status_update&table=route").text
     page = sent(visitor, "/playground", **{"rows-route": FREQUENCY, "leave-out": "route"}).text
     assert 'name="rows-route"' not in page
+
+
+def test_rows_take_the_place_of_the_deployments_file_and_leave_its_others(tmp_path: Path) -> None:
+    (tmp_path / "frequency.yaml").write_text(FREQUENCY.replace("full moon", "new moon"), "utf-8")
+    (tmp_path / "dose-unit.yaml").write_text(UNIT, "utf-8")
+    settings = load_settings().model_copy(update={"terminology_dir": tmp_path})
+    assert opened(settings, {}, "frequency") == {"frequency": (tmp_path / "frequency.yaml").read_text("utf-8")}
+    drafted = with_draft(settings, {}, Word("frequency", "at dawn", 1, 1))["frequency"]
+    assert drafted.startswith((tmp_path / "frequency.yaml").read_text("utf-8"))
+    assert [row["source"] for row in yaml.safe_load(drafted)["rows"]] == [["every new moon"], ["at dawn"]]
+    tried, problems = terminology_with(settings, {"frequency": FREQUENCY})
+    assert problems == {}
+    assert tried.row("frequency", "every full moon")
+    assert tried.row("frequency", "every new moon") is None
+    assert tried.row("dose-unit", "sachet")
+    assert load_terminology(tmp_path).row("frequency", "every new moon")  # of the deployment, as before
+    assert load_terminology(tmp_path).row("frequency", "every full moon") is None
