@@ -10,6 +10,7 @@
     │   ├── ErasedSince         step3_restore: a patient was erased after the events were mapped
     │   ├── WrappingKeyMissing  kafka: data keys are wrapped by a KEK that the process lacks (worker: 70)
     │   ├── EncryptionNotSet    kafka: a record is encrypted, and no secrets are set (worker: 70)
+    │   ├── NotLost             keys: a data key that is to be given up can be read, or is destroyed
     │   ├── StillPlain          keys: a process of ours still writes records that are not encrypted
     │   ├── DestroyedMeanwhile  forget: a data key was destroyed while its patient was let in; the patient stays erased
     │   ├── LetInMeanwhile      forget: a patient was let in while the data keys were being destroyed
@@ -65,6 +66,7 @@
     ├── CommandFailed           cli: a command ends with one line and an exit code (config/exit_codes.py)
     ├── BrokerDied              demo: the embedded broker ended, or did not answer
     ├── Unmapped                console: a body of the playground cannot be mapped
+    ├── NoPatient               console: a search for a patient names none
     └── StackFailed             demo: a process of the stack ended, or did not start
 
 Classes that name a package are defined there. tests/config/test_errors.py compares this drawing with the code.

@@ -9,15 +9,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from statistics import median
+from typing import Any
 
-import orjson
 from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.identity import Naming, key
 from fhirline.streams.console.delivery_index import TOPICS, DeliveryIndex
+from fhirline.streams.console.indexed import LATEST, IndexedEvent, TypeCount, flags_of, received_at
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.log_scanner import LogScanner
@@ -33,7 +34,8 @@ NOT_SUPPORTED = "not-supported"
 _SCHEMA = """
 CREATE TABLE event (
     id INTEGER PRIMARY KEY, event_key TEXT, vendor TEXT, tenant TEXT, type TEXT, raw TEXT,
-    occurred TEXT, written INTEGER, mapping TEXT, provenance TEXT, provenance_key BLOB, bundle TEXT, outcome TEXT,
+    occurred TEXT, received INTEGER, written INTEGER, mapping TEXT,
+    provenance TEXT, provenance_key BLOB, bundle TEXT, outcome TEXT,
     UNIQUE (vendor, tenant, event_key));
 CREATE INDEX event_by_time ON event (written DESC);
 CREATE INDEX event_by_type ON event (vendor, type, written DESC);
@@ -46,37 +48,6 @@ CREATE TABLE flag (event INTEGER, code TEXT, PRIMARY KEY (event, code)) WITHOUT 
 CREATE INDEX flag_by_code ON flag (code);
 CREATE TABLE erased (provenance_key BLOB PRIMARY KEY) WITHOUT ROWID;
 """
-
-
-class IndexedEvent(NamedTuple):
-    """An event. Positions are ``topic/partition/offset``; None where there is no such record.
-
-    ``occurred``: its own time, RFC 3339. ``written``: when its Provenance or outcome was written, in UNIX milliseconds.
-    """
-
-    id: int
-    event_key: str
-    vendor: str
-    tenant: str
-    type: str
-    raw: str | None
-    occurred: str | None
-    written: int
-    mapping: str | None
-    provenance: str | None
-    bundle: str | None
-    outcome: str | None
-
-
-class TypeCount(NamedTuple):
-    """The events of a vendor's event type. ``last``: when the last one was written, in UNIX milliseconds."""
-
-    vendor: str
-    type: str
-    events: int
-    flagged: int
-    unknown: int
-    last: int
 
 
 _COLUMNS = ", ".join(IndexedEvent._fields)
@@ -177,14 +148,17 @@ class EventIndex:
             ),
         ).fetchone()
         if topic == PROVENANCE:
-            self._database.execute("UPDATE event SET provenance_key = ? WHERE id = ?", (provenance_key, event))
+            self._database.execute(
+                "UPDATE event SET provenance_key = ?, received = ? WHERE id = ?",
+                (provenance_key, received_at(value), event),
+            )
             self._database.execute("DELETE FROM target WHERE event = ?", (event,))
             self._database.executemany(
                 "INSERT INTO target VALUES (?, ?)", [(resource, event) for resource in dict.fromkeys(targets(value))]
             )
         elif topic == OUTCOME:
             self._database.execute("DELETE FROM flag WHERE event = ?", (event,))
-            self._database.executemany("INSERT INTO flag VALUES (?, ?)", [(event, code) for code in _flags(value)])
+            self._database.executemany("INSERT INTO flag VALUES (?, ?)", [(event, code) for code in flags_of(value)])
 
     def _provenance_key(self, vendor: str, tenant: str, event_key: str) -> bytes:
         """Return the key of an event's Provenance (mapping.md §4.1)."""
@@ -208,7 +182,15 @@ class EventIndex:
             "max(written) FROM event GROUP BY vendor, type ORDER BY vendor, type",
             NOT_SUPPORTED,
         )
-        return [TypeCount(*row) for row in rows]
+        return [TypeCount._make([*row, self._latency(*row[:2])]) for row in rows]
+
+    def _latency(self, vendor: str, type_: str) -> float | None:
+        rows = self._ask(
+            "SELECT written - received FROM event WHERE vendor = ? AND type = ? AND received IS NOT NULL "
+            f"ORDER BY written DESC LIMIT {LATEST}",
+            *(vendor, type_),
+        )
+        return max(0.0, median(difference for (difference,) in rows) / 1000) if rows else None
 
     def recent(self, vendor: str, type_: str, flag: str, limit: int) -> list[IndexedEvent]:
         """List the events written last. An empty text is no condition."""
@@ -262,10 +244,3 @@ class EventIndex:
     def _ask(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._database.execute(statement, values).fetchall()
-
-
-def _flags(outcome: bytes) -> list[str]:
-    """Return the codes of an OperationOutcome's flags."""
-    issues = orjson.loads(outcome).get("issue") or ()
-    codes = (coding.get("code") for issue in issues for coding in issue.get("details", {}).get("coding", ()))
-    return list(dict.fromkeys(code for code in codes if code))

@@ -19,7 +19,8 @@ from fhirline.config.vendors import SLUG
 from fhirline.mappers.identity import Naming
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.registry import VENDORS, vendor_mapping
-from fhirline.streams.console.event_index import EventIndex, IndexedEvent
+from fhirline.streams.console.event_index import EventIndex
+from fhirline.streams.console.indexed import IndexedEvent
 from fhirline.streams.kafka.headers import EVENT_TYPE, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import RecordPosition, TopicPartition, headers_of

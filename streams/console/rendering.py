@@ -30,6 +30,17 @@ def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:,.1f}"
 
 
+def _seconds(value: float | None) -> str:
+    """Write a latency with the digits that matter.
+
+    >>> [_seconds(value) for value in (None, 0.0421, 3.21, 86_400.0)]
+    ['–', '42 ms', '3.2 s', '1 d']
+    """
+    if value is None or value >= 60:
+        return _age(value)
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
 def _age(seconds: float | None) -> str:
     """Write a time span in its largest unit.
 
@@ -58,7 +69,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"number": _number, "rate": _rate, "age": _age, "instant": _instant}
+    made.filters |= {"number": _number, "rate": _rate, "age": _age, "seconds": _seconds, "instant": _instant}
     return made
 
 

@@ -13,8 +13,8 @@ from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.console.console import Console
 from fhirline.streams.console.element_rows import Row, rows, title
 from fhirline.streams.console.event_delivery import TableRows, rows_of
-from fhirline.streams.console.event_index import IndexedEvent
 from fhirline.streams.console.event_state import state_changes
+from fhirline.streams.console.indexed import IndexedEvent
 from fhirline.streams.console.json_lines import Line, json_lines, resource_lines
 from fhirline.streams.console.tried_tables import word_at
 from fhirline.streams.kafka import headers

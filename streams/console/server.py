@@ -12,7 +12,9 @@ from aiohttp import web
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
+from fhirline.config.terminology import load_terminology, packaged_table
 from fhirline.config.vendors import load_vendors
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.streams.console.access import Access
 from fhirline.streams.console.application import application
 from fhirline.streams.console.console import Console
@@ -47,6 +49,7 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
     own = {f"{name}:{number}" for name in ("127.0.0.1", "localhost", "[::1]", host)}
     access.hosts |= own | ({settings.console_public_host} if settings.console_public_host else set())
     live.start()
+    await asyncio.to_thread(_load_tables, settings)
     try:
         await web.SockSite(runner, listener, backlog=BACKLOG).start()
         shown = f"[{host}]" if ":" in host else host
@@ -61,6 +64,13 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
         await runner.cleanup()
         await asyncio.to_thread(console.close)
         index.close()
+
+
+def _load_tables(settings: Settings) -> None:
+    """Read code tables and mappings before the first page asks for them, which would take a second."""
+    build_normalizer(settings)
+    for name in load_terminology(settings.terminology_dir).names:
+        packaged_table(name)
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -11,7 +11,7 @@ from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.streams.console.access import SESSION
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.event_delivery import delivered, tables_of
-from fhirline.streams.console.event_index import IndexedEvent
+from fhirline.streams.console.indexed import IndexedEvent
 from fhirline.streams.console.key_search import PATIENTS, resources_of
 from fhirline.streams.console.rendering import page
 from fhirline.streams.console.revealed import revealed_event

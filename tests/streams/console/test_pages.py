@@ -48,6 +48,8 @@ def test_the_pipeline_counts_each_vendors_events(stack: Site, visitor: Visitor) 
     for vendor in {raw.vendor for raw in stack.load.raws}:
         assert f'href="/events?vendor={vendor}"' in page
     assert "patient_consultation_finished" in page
+    latencies = re.findall(r'<td class="figure">(\d+ ms|[\d.]+ (?:s|min|h|d))</td>\s*<td>20\d\d-', page)
+    assert latencies, "of the types that have a Provenance"
 
 
 def test_a_dead_letter_shows_its_code_and_its_problems(stack: Site, visitor: Visitor) -> None:

@@ -26,6 +26,18 @@ def asked(visitor: Visitor, patient: str, reason: str = "ticket 4711") -> Answer
     return visitor.post("/patients", patient=patient, reason=reason, **{"form-token": token})
 
 
+def allowed(visitor: Visitor, patient: str) -> str:
+    """Ask until the limit of reveals allows it, and return the page."""
+    answers: list[Answer] = []
+
+    def answered() -> bool:
+        answers.append(asked(visitor, patient))
+        return answers[-1].status != 429
+
+    wait_until(answered, "every request was one too many")
+    return answers[-1].text
+
+
 @pytest.fixture(scope="module")
 def known(stack: Site) -> str:
     """A patient of three events, whose diseases have a planted name and a script, by the vendor's own key."""
@@ -165,8 +177,9 @@ def test_an_erased_patient_is_said_to_be_erased(own_broker: RunningBroker) -> No
             return "was erased: the events" in asked(visitor, typed).text
 
         wait_until(gone, lambda: process.report("still shows the patient's events"))
-        assert "was erased: the events" in asked(visitor, reference).text, "the Patient's tombstone says so"
-        assert reference not in asked(visitor, reference).text
+        by_reference = allowed(visitor, reference)
+        assert "was erased: the events" in by_reference, "the Patient's tombstone says so"
+        assert reference not in by_reference
         with console(load.settings) as (other, _):  # it has no erasure key
             assert "was erased: the events" in asked(Visitor(other).log_in(), typed).text
 

@@ -1,0 +1,62 @@
+"""What the index tells of an event and of an event type, and what it takes from the records."""
+
+from typing import NamedTuple
+
+import orjson
+
+from fhirline.mappers.instants import Instant
+
+LATEST = 100
+"""Events of a type whose latency counts."""
+
+
+class IndexedEvent(NamedTuple):
+    """An event. Positions are ``topic/partition/offset``; None where there is no such record.
+
+    ``occurred``: its own time, RFC 3339. ``written``: when its Provenance or outcome was written, in UNIX milliseconds.
+    """
+
+    id: int
+    event_key: str
+    vendor: str
+    tenant: str
+    type: str
+    raw: str | None
+    occurred: str | None
+    written: int
+    mapping: str | None
+    provenance: str | None
+    bundle: str | None
+    outcome: str | None
+
+
+class TypeCount(NamedTuple):
+    """The events of a vendor's event type.
+
+    ``last``: when the last one was written, in UNIX milliseconds. ``latency``: seconds from receipt until written, the
+    median of the last `LATEST`; None where no Provenance tells.
+    """
+
+    vendor: str
+    type: str
+    events: int
+    flagged: int
+    unknown: int
+    last: int
+    latency: float | None
+
+
+def received_at(provenance: bytes) -> int | None:
+    """Return an event's time of receipt, which its Provenance has as ``recorded``, in UNIX milliseconds."""
+    recorded = Instant.parse(orjson.loads(provenance).get("recorded"))
+    if recorded is None:
+        return None
+    seconds, fraction = recorded.order
+    return seconds * 1000 + int(fraction.ljust(3, "0")[:3])
+
+
+def flags_of(outcome: bytes) -> list[str]:
+    """Return the codes of an OperationOutcome's flags."""
+    issues = orjson.loads(outcome).get("issue") or ()
+    codes = (coding.get("code") for issue in issues for coding in issue.get("details", {}).get("coding", ()))
+    return list(dict.fromkeys(code for code in codes if code))
