@@ -14,6 +14,7 @@
     │   ├── StillPlain          keys: a process of ours still writes records that are not encrypted
     │   ├── DestroyedMeanwhile  forget: a data key was destroyed while its patient was let in; the patient stays erased
     │   ├── LetInMeanwhile      forget: a patient was let in while the data keys were being destroyed
+    │   ├── NotLost             keys give-up: the data key can be read, or was destroyed before
     │   ├── InputsChanged       replay: a table or setting has changed since the run began
     │   └── RowConflict         tables: rows have the key of others, which another process may be writing (repeated)
     ├── KafkaAccessError        Kafka cannot be asked or read (exit code 2)

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+from fhirline.config.errors import KafkaAccessError
 from fhirline.streams.cli.errors import CommandFailed, failing_with
 from fhirline.streams.cli.keys.session import required_secrets
 from fhirline.streams.cli.options import As, DryRun, Reason, Yes
@@ -17,7 +18,7 @@ def rewrap(dry_run: DryRun = False, yes: Yes = False, reason: Reason = None, nam
     Exit codes:
 
     * 0: done.
-    * 1: the answer was no, Kafka did not take a record, or a data key could not be unwrapped. The rest is done.
+    * 1: the answer was no, Kafka failed after it had begun, or a data key could not be unwrapped. The rest is done.
     * 2: a wrong setting, a missing privilege, or the cluster does not answer.
     * 130: interrupted.
 
@@ -49,7 +50,8 @@ def rewrap(dry_run: DryRun = False, yes: Yes = False, reason: Reason = None, nam
             return
         confirm(f"To be done: {what}. Go on?", yes)
         audit("data keys wrapped anew", by="keys", name=name, kek=secrets.current, reason=reason)
-        with progress() as reporter, failing_with("keys rewrap", {PublishFailed: INCOMPLETE}, "run this again"):
+        begun: dict[type[BaseException], int] = dict.fromkeys((PublishFailed, KafkaAccessError), INCOMPLETE)
+        with progress() as reporter, failing_with("keys rewrap", begun, "run this again"):
             done = keys.rewrap(lambda count: reporter.show("wrapping", count, others))
     print(
         f"{counted(done.wrapped, 'data key')} wrapped with {secrets.current}, {done.removed:,} destroyed ones removed"

@@ -109,7 +109,7 @@ def named(settings: Settings, secrets: EncryptionSecrets, ring: KeyRing, name: s
     keys = ring.partition(place)
     if keys.unusable(index, name):
         at = keys.destroyed.get(name) or keys.erased.get(index, "")
-        raise NotLost(f"INDEX/NUMBER: is destroyed already, since {at[:20]}: its records are passed over")
+        raise NotLost(f"INDEX/NUMBER: is destroyed already, since {at.partition(' ')[0]}: its records are passed over")
     if name in keys.wrapped:
         try:
             secrets.unwrap(name, keys.wrapped[name])

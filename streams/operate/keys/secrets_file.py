@@ -53,6 +53,7 @@ def create(path: Path, secrets: EncryptionSecrets, announce: Callable[[], None] 
     try:
         announce()
         _fill(descriptor, secrets)
+        _sync(path.parent)
     except BaseException:
         path.unlink(missing_ok=True)  # a file without secrets would keep the next run from writing them
         raise
@@ -153,6 +154,7 @@ def _write(path: Path, secrets: EncryptionSecrets) -> EncryptionSecrets:
             os.fchmod(descriptor, stat.S_IMODE(was.st_mode))
             _fill(descriptor, secrets)
             Path(name).replace(path)
+            _sync(path.parent)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -161,6 +163,15 @@ def _write(path: Path, secrets: EncryptionSecrets) -> EncryptionSecrets:
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
     return secrets
+
+
+def _sync(folder: Path) -> None:
+    """Write a folder's entries to the disk: else a power failure may bring back the file that was replaced."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _fill(descriptor: int, secrets: EncryptionSecrets) -> None:

@@ -157,8 +157,12 @@ class Tracer:
         found = EventTrace(event_key)
         chosen = tuple(vendors) or self._vendors.names
         provenances = self._provenances(event_key, chosen)
-        found.made = [*dict.fromkeys(name for message in provenances for name in targets(message.value() or b"{}"))]
-        for message in self._read(self._beside({message.partition() or 0 for message in provenances})):
+        there = [message for message in provenances if message.value() is not None]
+        found.made = [*dict.fromkeys(name for message in there for name in targets(message.value() or b"{}"))]
+        erased = {message.partition() or 0 for message in provenances if message.value() is None}
+        partitions = self._beside({message.partition() or 0 for message in there})
+        partitions |= {TopicPartition(topic, number) for topic in (BUNDLE, OUTCOME) for number in erased}
+        for message in self._read(partitions):
             record = RecordSummary.of(message)
             if record.headers.get(headers.EVENT_KEY) == event_key or (
                 raw is not None and record.headers.get(headers.RAW) == str(raw.position)
@@ -171,7 +175,10 @@ class Tracer:
         return found
 
     def _provenances(self, event_key: str, vendors: Iterable[str]) -> list[Message]:
-        """Find the event's Provenances, by the ids of all vendors and tenants (mapping.md §4.1, §5.3)."""
+        """Find the event's Provenances, by the ids of all vendors and tenants (mapping.md §4.1, §5.3).
+
+        A tombstone of one, as an erasure writes, still leads to the partitions of the event's Bundles.
+        """
         wanted = {
             f"Provenance/{self._naming.id(vendor, tenant, 'Provenance', 'event', key(event_key))}".encode()
             for vendor in vendors
@@ -179,9 +186,11 @@ class Tracer:
         }
         last: dict[bytes, Message] = {}
         for message in self._read(self._partitions([PROVENANCE])):
-            if message.key() in wanted or header(headers_of(message), headers.EVENT_KEY) == event_key:
-                last[message.key() or b""] = message
-        return [message for _, message in sorted(last.items()) if message.value() is not None]
+            stored = message.key() or b""
+            known = stored in wanted or stored in last  # an erasure's tombstone has the erasure's event key
+            if known or header(headers_of(message), headers.EVENT_KEY) == event_key:
+                last[stored] = message
+        return [message for _, message in sorted(last.items())]
 
     def _find_letters(self, found: EventTrace, vendors: Iterable[str]) -> None:
         letters = [

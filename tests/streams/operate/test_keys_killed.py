@@ -12,6 +12,10 @@ import orjson
 import pytest
 
 from fhirline.config.settings import Settings
+from fhirline.streams.cli.errors import CommandFailed
+from fhirline.streams.cli.keys.rewrap import rewrap
+from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka import log_scanner
 from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.encryption.key_ring import DESTROYED
 from fhirline.streams.kafka.encryption.key_ring import ERASED as MARKER
@@ -21,6 +25,7 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, from_confluent
 from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.step3_restore.erasure_list import Compartment
+from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import ERASED, KEYS, dead_letter_topic, enriched_topic, raw_topic
 from tests.streams.operate.test_forget import SECRET, load_on
 from tests.streams.operate.test_forget_encrypted_report import Sealed, encrypting
@@ -28,7 +33,7 @@ from tests.streams.operate.test_keys import AT, last_values, with_secrets
 from tests.streams.operate.test_lift_encrypted import send, survey
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, ROTATED, secrets_of
-from tests.support.kafka.brokers import RunningBroker
+from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.receiving import FHIRLINE
 from tests.support.waiting import LIMIT
 from tests.support.workload import produce
@@ -169,3 +174,27 @@ def test_a_rewrap_leaves_every_living_key_and_none_that_is_destroyed(
     with capsys.disabled():
         print(f"\nrecords that a killed rewrap had written: {kills}")
     assert [count for count in kills if count], "no kill came while it wrote"
+
+
+def test_a_rewrap_from_which_kafka_goes_away_does_not_say_that_nothing_was_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with EmbeddedBroker() as broker:
+        create_topics(broker.bootstrap)
+        settings = RunningBroker("embedded", broker.bootstrap).settings(encryption=ENCRYPTION)
+        secrets = secrets_of(settings)
+        produce(settings, [DataKey.new(secrets, secrets.index("mediquo|acme|1"), 0).record(0)])
+        publish = RecordPublisher.publish
+
+        def before_the_end(self: RecordPublisher, records: Iterable[ProducerRecord]) -> object:
+            done = publish(self, records)
+            broker.stop()
+            return done
+
+        monkeypatch.setattr(RecordPublisher, "publish", before_the_end)
+        monkeypatch.setattr(log_scanner, "SILENCE_SECONDS", 2.0)  # until it is known that Kafka is away
+        monkeypatch.setenv("FHIRLINE_BOOTSTRAP", broker.bootstrap)
+        monkeypatch.setenv("FHIRLINE_ENCRYPTION", ROTATED)
+        with pytest.raises(CommandFailed, match="run this again") as failed:
+            rewrap(yes=True)
+    assert failed.value.exit_code == 1

@@ -9,8 +9,12 @@ import pytest
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.encryption.key_ring import ERASED
 from fhirline.streams.kafka.headers import header
+from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
-from fhirline.topics.declared import KEYS, raw_topic
+from fhirline.streams.operate.trace.find import Tracer
+from fhirline.topics.declared import BUNDLE, KEYS, raw_topic
+from tests.streams.operate.test_forget import erase, load_on
+from tests.streams.operate.test_forget_encrypted_report import encrypting
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, sealed
 from tests.support.kafka.brokers import RunningBroker
@@ -61,3 +65,18 @@ def test_an_event_of_an_erased_patient_is_found_and_said_to_be_erased(
     found = trace(event_of(other), "--json", "--reveal", "--reason", "a test")
     assert [*orjson.loads(found.stdout)["payloads"]] == [str(other.position)]
     assert trace("0" * 64).returncode == 1
+
+
+def test_the_bundle_of_an_erased_event_is_named_as_long_as_it_is_there(own_broker: RunningBroker) -> None:
+    """`fhirline forget` reports that it remains, and that it can be read."""
+    load = encrypting(load_on(own_broker))
+    load.send(load.events(20, seed=21))
+    patient = load.patient("altibbi")
+    report = erase(load.settings, patient)
+    bundles = [item for item in report.remaining if item.topic == BUNDLE]
+    assert bundles
+    with Scanner(load.settings) as scanner:
+        tracer = Tracer(load.settings, scanner)
+        traces = [tracer.event(event_of(raw)) for raw in load.raws if raw.key == patient.raw_key.encode()]
+    assert sum(item.position.topic == BUNDLE for trace in traces for item in trace.messages) >= 1
+    assert not [trace.written for trace in traces if trace.written or trace.made]
