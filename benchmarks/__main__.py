@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from benchmarks import core, machine, validation
 from benchmarks.broker import Kind
+from benchmarks.console import console
 from benchmarks.delivery import delivery
 from benchmarks.encryption import encryption
 from benchmarks.gateway import gateway
@@ -45,6 +46,7 @@ NAMES = (
     "delivery",
     "tables",
     "encryption",
+    "console",
 )
 TAKEN = "taken by the host, share of a core"
 APART = Path(__file__).parents[1] / ".cache" / "benchmarks"
@@ -110,6 +112,7 @@ class Run:
         found.append(("delivery", partial(delivery, kind, options.events, options.partitions)))
         found.append(("tables", partial(tables, kind, options.events, options.partitions)))
         found.append(("encryption", partial(encryption, kind, options.events, options.partitions)))
+        found.append(("console", partial(console, kind, options.events, options.partitions)))
         return [item for item in found if not options.only or item[0].partition("-")[0] in options.only]
 
     def _core(self) -> Figures:

@@ -71,6 +71,7 @@ TITLES = {
     "workers-4": "4 workers, nothing pinned",
     "delivery": "`fhirline deliver` to a FHIR server, and plain sequential POSTs of the same Bundles",
     "encryption": "Encryption: worker and gateway with and without it, CPU of each",
+    "console": "`fhirline console`: its first reading of all topics, and 20 requests of each page",
     "tables": "`fhirline tables` to PostgreSQL, 31 tables, and a plain loader of 9 of them",
 }
 

@@ -27,11 +27,17 @@ def read_table(name: str, model: type[T], path: Path | None = None) -> T:
     shown = str(path or name)
     try:
         text = path.read_text("utf-8") if path else (files("fhirline.config") / name).read_text("utf-8")
-        return model.model_validate(yaml.safe_load(text))
     except OSError as error:
         raise ConfigurationError(f"{shown}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{shown}: is not UTF-8 text; save it as UTF-8") from None
+    return parse_table(text, model, shown)
+
+
+def parse_table(text: str, model: type[T], shown: str) -> T:
+    """Read a table's text as ``model``; raise ConfigurationError with ``shown`` and the line."""
+    try:
+        return model.model_validate(_loaded(text, shown))
     except RecursionError:
         raise ConfigurationError(f"{shown}: is nested too deep, or contains itself by an alias") from None
     except yaml.YAMLError as error:
@@ -43,6 +49,16 @@ def read_table(name: str, model: type[T], path: Path | None = None) -> T:
         line = _line_of(yaml.compose(text), first["loc"])
         place = ".".join(str(part) for part in first["loc"])
         raise ConfigurationError(f"{shown}:{line}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _loaded(text: str, shown: str) -> Any:
+    """Load YAML. A value of a YAML type that it does not fit, such as a 30th of February, raises any exception."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise ConfigurationError(f"{shown}: a value cannot be read: {error}; put it in quotes") from None
 
 
 def _line_of(node: Any, place: tuple[int | str, ...]) -> int:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.config.tables import Table, read_table
+from fhirline.config.tables import Table, parse_table, read_table
 
 SUFFIX = ".yaml"
 """Ending of a table's file name."""
@@ -217,7 +217,20 @@ def load_terminology(folder: Path | None = None) -> Terminology:
     Raises ConfigurationError with file and line, for a ``folder`` that cannot be read, and for a file in it that is not
     named as a table.
     """
-    own = _own_tables(folder) if folder else {}
+    return _merged(_own_tables(folder) if folder else {})
+
+
+def try_terminology(folder: Path | None, texts: Mapping[str, str]) -> Terminology:
+    """Load as `load_terminology` with a folder in which these texts replace the tables' files: table → YAML.
+
+    Raises as it does, with the file's name and line; KeyError for an unknown table.
+    """
+    tried = {name: parse_table(text, _models()[name], f"{name}{SUFFIX}") for name, text in texts.items()}
+    return _merged({**(_own_tables(folder) if folder else {}), **tried})
+
+
+def _merged(own: Mapping[str, RowTable]) -> Terminology:
+    """Merge a deployment's tables over the packaged ones."""
     tables: dict[str, dict[str, Row]] = {}
     for name in _packaged():
         tables[name] = {}
@@ -243,6 +256,10 @@ def overrides(folder: Path) -> list[Override]:
         shipped = {norm(words): row for row in packaged_table(name).rows for words in row.source}
         found += [Override(name, words, shipped.get(norm(words)), row) for row in table.rows for words in row.source]
     return found
+
+
+def _models() -> dict[str, type[RowTable]]:
+    return {name: TABLES.get(name, RowTable) for name in _packaged()}
 
 
 def _packaged() -> list[str]:

@@ -180,7 +180,7 @@ class MappingBuilder:
 
 @cache
 def _omitting_codes() -> frozenset[str]:
-    """Codes of the flags whose pointers name values that were not used."""
+    """Return the codes of the flags whose pointers name values that were not used."""
     return frozenset(code for code, definition in tables.flags().flags.items() if definition.omits)
 
 

@@ -116,7 +116,10 @@ def key(*parts: Part) -> str:
 
 @lru_cache(maxsize=4096, typed=True)
 def _id(namespace: bytes, vendor: str, tenant: str, resource_type: str, kind: str, *parts: Part) -> str:
-    """Cached because an event names its patient a dozen times. ``typed``: 1 and True are equal but have other names."""
+    """Make a resource id. It is cached, because an event names its patient a dozen times.
+
+    The cache is ``typed``: 1 and True are equal but have other names.
+    """
     return _uuid5(namespace, f"v1|{vendor}|{tenant}|{resource_type}|{kind}|{key(*parts)}")
 
 

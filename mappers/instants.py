@@ -129,7 +129,7 @@ class Instant:
 
 @lru_cache(maxsize=8192)
 def _parsed(value: str) -> Instant | None:
-    """Cached because a fold reads the same texts again with every event of its subject."""
+    """Read an instant. It is cached, because a fold reads the same texts again with every event of its subject."""
     sent = written(value)
     if sent is None or not sent.zone:
         return None

@@ -138,7 +138,7 @@ PRIVILEGES = (
         "Topic",
         KEYS,
         ("Read", "Write"),
-        "whatever reads events, letters or state; Write: redriven letters, forget, keys rewrap",
+        "whatever reads events, letters or state; Write: redriven letters, forget, keys rewrap and give-up",
     ),
     Privilege(
         "operator", "Topic", DELIVERED, ("Read", "Write"), "deliver waiting, verify, forget; Write: deliver resume"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fhirline.config.errors import ConfigurationError
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.exit_codes import INCOMPLETE, NOT_ERASED
 from fhirline.config.private_files import make_private, open_private
 from fhirline.streams.cli.errors import CommandFailed, failing_with, warn
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from fhirline.streams.operate.erasure.found import Found
     from fhirline.streams.operate.erasure.report import Report
     from fhirline.streams.step3_restore.erasure_list import Compartment
+
+
+AGAIN = "not done yet: fix that, and run this again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,8 @@ def forget(request: ForgetRequest) -> None:
     Exit codes:
 
     * 0: erased. Only what the report lists remains.
-    * 1: not erased: nothing is known of the patient, records remain, a write failed, or the answer was no.
+    * 1: not erased: nothing is known of the patient, records remain, Kafka failed after the erasure had begun, or the
+      answer was no.
     * 2: a wrong argument or setting, a missing privilege, or the cluster does not answer.
 
     Examples:
@@ -126,18 +131,16 @@ def forget(request: ForgetRequest) -> None:
     request.check()
     patient = request.compartment()
     require_topics(settings, "operator")
-    with progress() as reporter:
-        erasure = Erasure(settings, patient, counting(reporter))
-        blocked = erasure.blocked() is not None
-        found = erasure.find()
-    try:
-        with failing_with("forget", {PublishFailed: NOT_ERASED}, "not done yet: fix that, and run this again"):
+    with ExitStack() as stack:
+        with progress() as reporter:
+            erasure = stack.enter_context(closing(Erasure(settings, patient, counting(reporter))))
+            blocked = erasure.blocked() is not None
+            found = erasure.find()
+        with failing_with("forget", {PublishFailed: NOT_ERASED}, AGAIN):
             if request.lift:
                 _lift(request, erasure, found, blocked)
             else:
                 _erase(request, settings, erasure, found, blocked)
-    finally:
-        erasure.close()
 
 
 def _lift(request: ForgetRequest, erasure: "Erasure", found: "Found", blocked: bool) -> None:
@@ -162,6 +165,7 @@ def _lift(request: ForgetRequest, erasure: "Erasure", found: "Found", blocked: b
 
 
 def _erase(request: ForgetRequest, settings: "Settings", erasure: "Erasure", found: "Found", blocked: bool) -> None:
+    from fhirline.streams.operate.erasure.keys import LetInMeanwhile
     from fhirline.streams.operate.erasure.report import lines
     from fhirline.streams.operate.erasure.workers import without_the_key
 
@@ -181,7 +185,9 @@ def _erase(request: ForgetRequest, settings: "Settings", erasure: "Erasure", fou
         return
     confirm("Erase this patient? It cannot be undone.", request.yes)
     _audit("patient erased", request, erasure)
-    report = erasure.erase(found, request.settle, lambda line: print(line, flush=True))
+    begun: dict[type[BaseException], int] = dict.fromkeys((KafkaAccessError, LetInMeanwhile), NOT_ERASED)
+    with failing_with("forget", begun, AGAIN):  # the patient is blocked: not "nothing was done"
+        report = erasure.erase(found, request.settle, lambda line: print(line, flush=True))
     for line in lines(report, settings.compaction_days):
         print(line)
     if request.export_report is not None:

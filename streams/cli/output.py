@@ -166,10 +166,11 @@ class _Bars:
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
         self._tasks: dict[str, TaskID] = {}
         self._begun = time.monotonic()
+        self._closed = False
 
     def begin(self, task: str) -> None:
         self._add(task)
-        self._progress.start()
+        self._start()
 
     def show(self, task: str, count: int, total: int | None = None, note: str = "", unit: Unit = "") -> None:
         if task not in self._tasks:
@@ -178,7 +179,7 @@ class _Bars:
             self._tasks[task], completed=count, total=total, count=_count(count, total, unit), note=note
         )
         if total is not None or time.monotonic() - self._begun > PATIENCE:
-            self._progress.start()
+            self._start()
 
     def end(self, task: str, *, announce: bool = False) -> None:
         if (id := self._tasks.pop(task, None)) is not None:
@@ -188,7 +189,12 @@ class _Bars:
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
+        self._closed = True
         self._progress.stop()
+
+    def _start(self) -> None:
+        if not self._closed:  # started again, nothing would stop it, and the terminal stay without its cursor
+            self._progress.start()
 
     def _add(self, task: str) -> None:
         self._tasks[task] = self._progress.add_task(task, total=None, count="", note="")

@@ -163,8 +163,9 @@ def _tables(found: "Status", topics: bool) -> Iterator[Rows]:
         (
             members.group.name,
             members.group.state,
-            members.group.members,
-            f"{members.partitions - members.unassigned} of {members.partitions}",
+            "unknown" if members.group.unnamed else members.group.members,
+            f"{'unknown' if members.group.unnamed else members.partitions - members.unassigned} of "
+            f"{members.partitions}",
         )
         for members in found.members
     ]

@@ -86,7 +86,8 @@ def trace(
             raws = readable(found.raws)
             latest = raws.get(what) or next(iter(raws.values()), None)
         if not known:
-            raise CommandFailed("trace", f"there is no {kind} {what}", NOT_FOUND)
+            why = tracer.missing(what) if kind == "raw record" else ""
+            raise CommandFailed("trace", f"there is no {kind} {what}{why and f': {why}'}", NOT_FOUND)
         shown = [*readable(found.raws).values()]
         explained = _explained(settings, tracer, latest, what if kind == "resource" else None) if explain else []
     if reveal:

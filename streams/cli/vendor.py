@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _keep_names() -> None:
-    """Typer drops the name of a command that is alone in its group, unless there is a callback."""
+    """Keep the name of a command that is alone in its group: Typer drops it unless there is a callback."""
 
 
 def new(

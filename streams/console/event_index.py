@@ -16,6 +16,8 @@ from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
+from fhirline.mappers.identity import Naming, key
+from fhirline.streams.console.delivery_index import TOPICS, DeliveryIndex
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.log_scanner import LogScanner
@@ -42,6 +44,7 @@ CREATE INDEX target_by_resource ON target (resource);
 CREATE INDEX target_by_event ON target (event);
 CREATE TABLE flag (event INTEGER, code TEXT, PRIMARY KEY (event, code)) WITHOUT ROWID;
 CREATE INDEX flag_by_code ON flag (code);
+CREATE TABLE erased (provenance_key BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
 
@@ -84,9 +87,11 @@ class EventIndex:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._naming = Naming(settings.base, settings.server_base or "")
         self._lock = threading.Lock()
         self._database = sqlite3.connect("", check_same_thread=False)  # a private file that is gone at the end
         self._database.executescript(_SCHEMA)
+        self.deliveries = DeliveryIndex(self._database, self._lock)
         self._positions: dict[TopicPartition, int | None] = {}
         self.cases: Sequence[Case] = ()
         """Every dead letter's case, as of the last reading."""
@@ -115,7 +120,7 @@ class EventIndex:
 
     def _read(self, scanner: LogScanner) -> bool:
         """Read on to the ends, and return whether there was anything."""
-        partitions = scanner.topic_partitions([PROVENANCE, BUNDLE, OUTCOME])
+        partitions = scanner.topic_partitions([PROVENANCE, BUNDLE, OUTCOME, *TOPICS])
         starts = {partition: self._positions.get(partition) for partition in partitions}
         batch: list[Message] = []
         count = 0
@@ -136,6 +141,9 @@ class EventIndex:
 
     def _apply(self, message: Message) -> None:
         topic, value = message.topic(), message.value()
+        if topic in TOPICS:
+            self.deliveries.apply(message)
+            return
         if topic == PROVENANCE and value is None:
             self._forget(message.key() or b"")
             return
@@ -144,10 +152,15 @@ class EventIndex:
         event_key, vendor, tenant, type_ = (header(sent, name) for name in names)
         if value is None or event_key is None or vendor is None:
             return
+        provenance_key = message.key() if topic == PROVENANCE else self._provenance_key(vendor, tenant or "", event_key)
+        if topic == PROVENANCE:
+            self._database.execute("DELETE FROM erased WHERE provenance_key = ?", (provenance_key,))
+        elif self._database.execute("SELECT 1 FROM erased WHERE provenance_key = ?", (provenance_key,)).fetchone():
+            return  # topics are read in any order, and outcomes stay until their retention ends
         column = {PROVENANCE: "provenance", BUNDLE: "bundle", OUTCOME: "outcome"}[topic or ""]
-        names_of = f"event_key, vendor, tenant, type, raw, occurred, written, mapping, {column}"
+        names_of = f"event_key, vendor, tenant, type, raw, occurred, written, mapping, provenance_key, {column}"
         (event,) = self._database.execute(
-            f"INSERT INTO event ({names_of}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "  # one of three columns
+            f"INSERT INTO event ({names_of}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # one of three columns
             "ON CONFLICT (vendor, tenant, event_key) DO UPDATE SET raw = excluded.raw, mapping = excluded.mapping, "
             f"written = max(written, excluded.written), {column} = excluded.{column} RETURNING id",
             (
@@ -159,11 +172,12 @@ class EventIndex:
                 header(sent, headers.OCCURRED_AT),
                 message.timestamp()[1],
                 header(sent, headers.MAPPING_VERSION),
+                provenance_key,
                 str(position_of(message)),
             ),
         ).fetchone()
         if topic == PROVENANCE:
-            self._database.execute("UPDATE event SET provenance_key = ? WHERE id = ?", (message.key(), event))
+            self._database.execute("UPDATE event SET provenance_key = ? WHERE id = ?", (provenance_key, event))
             self._database.execute("DELETE FROM target WHERE event = ?", (event,))
             self._database.executemany(
                 "INSERT INTO target VALUES (?, ?)", [(resource, event) for resource in dict.fromkeys(targets(value))]
@@ -172,8 +186,13 @@ class EventIndex:
             self._database.execute("DELETE FROM flag WHERE event = ?", (event,))
             self._database.executemany("INSERT INTO flag VALUES (?, ?)", [(event, code) for code in _flags(value)])
 
+    def _provenance_key(self, vendor: str, tenant: str, event_key: str) -> bytes:
+        """Return the key of an event's Provenance (mapping.md §4.1)."""
+        return f"Provenance/{self._naming.id(vendor, tenant, 'Provenance', 'event', key(event_key))}".encode()
+
     def _forget(self, provenance_key: bytes) -> None:
         """Remove the event whose Provenance became a tombstone: its patient was erased."""
+        self._database.execute("INSERT OR IGNORE INTO erased VALUES (?)", (provenance_key,))
         found = self._database.execute("SELECT id FROM event WHERE provenance_key = ?", (provenance_key,)).fetchall()
         for table, column in (("target", "event"), ("flag", "event"), ("event", "id")):
             self._database.executemany(f"DELETE FROM {table} WHERE {column} = ?", found)  # names above

@@ -5,12 +5,12 @@ from typing import Any
 import orjson
 
 from fhirline.config.settings import Settings
-from fhirline.mappers.pipeline.lineage import Lineage
+from fhirline.streams.deliver.entries import UnreadableBundle, entries_of
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case
-from fhirline.streams.operate.trace.explain import explain
+from fhirline.streams.operate.trace.explain import Explained, explain_with_state
 from fhirline.streams.operate.trace.find import Tracer
 
 
@@ -43,10 +43,19 @@ class Lookup:
         found = message.value() if message is not None else None
         return orjson.loads(found) if found else None
 
+    def digests(self, position: str) -> dict[str, str]:
+        """Read a Bundle's digest of each resource, by ``Type/id``; none where the Bundle is gone, or cannot be read."""
+        parsed = RecordPosition.parse(position)
+        message = self._reader.at(parsed) if parsed else None
+        try:
+            return {entry.key: entry.digest for entry in entries_of(message.value())} if message is not None else {}
+        except UnreadableBundle:
+            return {}
+
     def letter(self, case: Case) -> ConsumerRecord | None:
         """Read a case's last letter; None where it is gone, or its patient was erased."""
         return next(records(self._settings, [case.last.position]), None)
 
-    def lineage(self, raw: ConsumerRecord) -> list[Lineage]:
-        """Find the source of each element, by the present mapping and the earlier events of the same key."""
-        return explain(self._settings, Tracer(self._settings, self._reader), raw)
+    def explained(self, raw: ConsumerRecord) -> Explained:
+        """Find the source of each element, and the state before, by the present mapping and the earlier events."""
+        return explain_with_state(self._settings, Tracer(self._settings, self._reader), raw)

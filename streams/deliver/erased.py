@@ -1,7 +1,7 @@
 """Whose a Bundle is, by the vendor's own keys: what the erasure list knows patients by (fhir-delivery.md §7). Pure.
 
 A Bundle has no patient key in its headers. Its resources have: in the identifiers of the Patient, in references by
-identifier, and in the survey or file that an event names which does not name the patient (`erasure.find.aliases_of`).
+identifier, and in the survey or file that an event names which does not name the patient (`erasure.aliases`).
 """
 
 from collections.abc import Iterable, Iterator

@@ -58,7 +58,10 @@ class Outcomes:
         self._canonical = Canonical(settings)
 
     async def settle(self, work: Work | Resumption) -> None:
-        """Raises DeliveryAbandoned, KafkaUnavailable, KafkaAccessError, or ConfigurationError."""
+        """Send what a work item holds, and make its outcome durable.
+
+        Raises DeliveryAbandoned, KafkaUnavailable, KafkaAccessError, or ConfigurationError.
+        """
         if work.assignment.revoked:
             raise DeliveryAbandoned
         began = time.monotonic()

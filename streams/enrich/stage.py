@@ -105,6 +105,7 @@ class Stage:
             await asyncio.gather(*abandoned, return_exceptions=True)
             await self._reader.close()
             await asyncio.to_thread(self._opener.close)
+            await asyncio.to_thread(self._erasures.close)
         if isinstance(self._failure, KafkaAccessError):  # the erasure list could not be read
             raise KafkaUnavailable(str(self._failure)) from None
         if self._failure is not None:

@@ -7,6 +7,8 @@ Each quirk has a name here. What can be code is code below; what shapes a whole 
   `operate.replay.offset_ranges`), on any broker. `fhirline status` warns where `is_embedded`.
 * **unknown ACL operations**: a described group has an authorized operation that kafka-python does not know, and fails
   on. `operate.status.groups` asks by librdkafka, which takes it.
+* **no members**: a described group that processes have joined is stable, and has no members
+  (`operate.status.groups`: ``unnamed``).
 * **few topic settings**: DescribeConfigs returns only the settings that were set, each marked as a default, and no
   settings of a broker. `topics.cluster` reads defaults too, and reports the others as unknown. Before altering a
   setting it does not ask which settings exist.
@@ -21,6 +23,7 @@ from typing import Any
 LIMITS = (
     "records are in memory only, and lost when it ends",
     "counts and lag are too low by up to a batch, for every client that asks for end offsets",
+    "it names no members of a consumer group, so nobody can tell which partitions have one",
     "it has no access control, no compaction as Apache Kafka's, no transactions, and cannot add partitions",
     "kcat and confluent-kafka need librdkafka 2.3 or later to read it",
 )

@@ -15,7 +15,7 @@ from fhirline.config.errors import ConfigurationError, KafkaDenied, KafkaRequest
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import DENIED, denial
 from fhirline.streams.kafka.clients import librdkafka, new_client
-from fhirline.streams.kafka.records import TopicPartition, partition_of
+from fhirline.streams.kafka.records import RecordPosition, TopicPartition, partition_of
 
 BATCH = 5_000
 POLL_SECONDS = 1.0
@@ -95,6 +95,17 @@ class LogScanner:
         for message in self.stored({place: end}):
             end = (message.offset() or 0) + 1
         return end
+
+    def end_before(self, position: RecordPosition) -> int | None:
+        """Return the partition's end where the position is not before it; None where the log reaches further.
+
+        Reading from beyond the end would wait for records: the embedded broker does not refuse it.
+        """
+        place = position.topic_partition
+        if position.offset < self.reported_end(place):
+            return None
+        end = self.end(*place)
+        return end if position.offset >= end else None
 
     def reported_end(self, place: TopicPartition) -> int:
         """Return the end offset of a partition as the broker reports it."""

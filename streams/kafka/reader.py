@@ -54,7 +54,11 @@ class Scanner(LogScanner):
         """Read as `read` does: each record as it is stored, and opened; None where its keys were destroyed."""
         began = time.monotonic()
         for message in self.stored(starts, ends, whole):
-            yield message, self._opener.open_message(message, began)
+            yield message, self.opened(message, began)
+
+    def opened(self, stored: Message, since: float = float("inf")) -> Message | None:
+        """Open a message of `stored`; None where its keys were destroyed. ``since``: when its reading began."""
+        return self._opener.open_message(stored, since)
 
     def at(self, position: RecordPosition) -> Message | None:
         """Read the record at one position, opened.
@@ -62,7 +66,7 @@ class Scanner(LogScanner):
         None where retention has deleted it, its keys were destroyed, or it never existed.
         """
         partition, offset = position.topic_partition, position.offset
-        if partition.partition not in self.partitions(partition.topic):
+        if partition.partition not in self.partitions(partition.topic) or self.end_before(position) is not None:
             return None
         for message in self.read({partition: offset}, {partition: offset + 1}):
             return message if message.offset() == offset else None

@@ -200,5 +200,5 @@ def headers_of(message: "Message") -> Headers:
 
 
 def timestamp_ms(message: "Message") -> int:
-    """UNIX milliseconds; 0 where the message has none."""
+    """Return the timestamp of a message as UNIX milliseconds; 0 where it has none."""
     return max(int(message.timestamp()[1]), 0)

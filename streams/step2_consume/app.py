@@ -175,7 +175,7 @@ class Worker:
         self._restoring: set[asyncio.Future[None]] = set()
         """Restores under way. The event loop itself keeps no reference to a task."""
         self.app = EndingInTime(settings)
-        self.app.closed_at_end.append(self._opener.close)
+        self.app.closed_at_end += [self._opener.close, self._erasures.close]
         self.app.transport = WorkerTransport(self.app.conf.broker_consumer, self.app, self._positions)
         self._publisher = publisher = RecordPublisher(settings, PRODUCERS)
 

@@ -8,6 +8,7 @@ forget` keeps reading until then.
 """
 
 import asyncio
+import threading
 import time
 from contextlib import suppress
 
@@ -24,6 +25,7 @@ HANDING_SECONDS = 5.0
 """Far longer than a batch's records take on their way into the producer. A worker that stops for longer is ended by its
 `Fence`."""
 FLUSH_SECONDS = 2.0
+CLOSING_SECONDS = 5.0
 PAUSE_SHARE = 0.6
 """The longest pause that a worker survives, as a share of the session timeout (`streams.step2_consume.fencing`)."""
 
@@ -58,6 +60,7 @@ class ErasureListFeed:
         self._position: int | None = None
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
+        self._using = threading.Lock()
 
     @property
     def fresh(self) -> bool:
@@ -66,16 +69,17 @@ class ErasureListFeed:
 
     def refresh(self) -> None:
         """Read on to the topic's end."""
-        began = time.monotonic()
-        if self._scanner is None:
-            self._scanner = Scanner(self._settings)
-        records = []
-        position = self._position
-        for message in self._scanner.read({TopicPartition(ERASED, 0): position}):
-            position = (message.offset() or 0) + 1
-            records.append((message.key() or b"", message.value()))
-        self.erasure_list.apply(records)
-        self._position, self._read_at = position, began
+        with self._using:
+            began = time.monotonic()
+            if self._scanner is None:
+                self._scanner = Scanner(self._settings)
+            records = []
+            position = self._position
+            for message in self._scanner.read({TopicPartition(ERASED, 0): position}):
+                position = (message.offset() or 0) + 1
+                records.append((message.key() or b"", message.value()))
+            self.erasure_list.apply(records)
+            self._position, self._read_at = position, began
 
     def blocks(self, envelope: Envelope) -> bool:
         """Tell whether the event's patient is erased, by a list that is fresh."""
@@ -106,10 +110,24 @@ class ErasureListFeed:
             if not self.fresh:
                 await asyncio.to_thread(self.refresh)
 
+    @property
+    def open(self) -> bool:
+        """Whether it has a consumer, which `close` closes and the next reading makes again."""
+        return self._scanner is not None
+
     def close(self) -> None:
-        if self._scanner is not None:
-            self._scanner.close()
-            self._scanner = None
+        """Close the consumer, once a thread that still reads with it has ended.
+
+        A cancelled task leaves such a thread. Where Kafka does not answer, the process's end closes the consumer.
+        """
+        if not self._using.acquire(timeout=CLOSING_SECONDS):
+            return
+        try:
+            if self._scanner is not None:
+                self._scanner.close()
+                self._scanner = None
+        finally:
+            self._using.release()
 
     def _refresh_if_stale(self) -> None:
         if not self.fresh:

@@ -93,7 +93,7 @@ def converter(table: Table) -> Callable[[Iterable[Sequence[Any]]], list[Row]]:
 
 
 def _text(value: Any) -> str:
-    """PostgreSQL has no NUL in texts. FHIR's strings have none either, but codes and ids come from other fields."""
+    """Convert a value to text without NUL, which PostgreSQL refuses and codes and ids of other fields may have."""
     text = value if type(value) is str else str(value)
     return text.replace("\0", "") if "\0" in text else text
 

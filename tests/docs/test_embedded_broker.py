@@ -5,14 +5,13 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Producer
 
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.embedded_quirks import LIMITS
 from tests.support import cli
 from tests.support.console import blocks
 from tests.support.kafka.brokers import create_topics, settings_for
+from tests.support.kafka.producing import patient_producer
 from tests.support.paths import DOCS
 from tests.support.receiving import environment
 from tests.support.waiting import LIMIT
@@ -37,7 +36,7 @@ def bootstrap() -> Iterator[str]:
     """An embedded broker with one record, written as the worker writes it."""
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
-        producer = Producer(producer_config(settings_for(broker.bootstrap)))
+        producer = patient_producer(settings_for(broker.bootstrap))
         producer.produce("fhir.r4.Encounter", VALUE, KEY)
         assert producer.flush(LIMIT) == 0
         yield broker.bootstrap

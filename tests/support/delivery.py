@@ -9,14 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
-from confluent_kafka import Producer
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import raw_key
 from fhirline.streams.deliver.entries import entries_of
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, produce
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -37,6 +35,7 @@ from tests.support.cases import Case, cases
 from tests.support.ehr.reads import comparable, different_elements, read_all
 from tests.support.ehr.server import EhrServer
 from tests.support.groups import committed
+from tests.support.kafka.producing import patient_producer
 from tests.support.processes import Command, command
 from tests.support.receiving import environment
 from tests.support.waiting import LIMIT, wait_until
@@ -139,7 +138,7 @@ def write(settings: Settings, records: Iterable[ProducerRecord]) -> dict[str, by
     Which of their values is the last one is not defined: a survey whose first event does not say whose it is
     (docs/delivery.md, "What is not there yet").
     """
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     last: dict[str, bytes | None] = {}
     places: dict[str, set[int | None]] = {}
     for record in records:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from confluent_kafka import Producer
 from prometheus_client import CollectorRegistry
 
 from fhirline.config.settings import Settings
@@ -22,7 +21,6 @@ from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.streams.demo.webhooks import samples
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import EVENT_KEY, TENANT, VENDOR, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent, produce
@@ -39,6 +37,7 @@ from fhirline.topics.declared import OUTCOME, SHARED_TYPES, canonical_topic
 from fhirline.topics.partition import partition_for
 from tests.streams.tables.views import test_independent as by_hand
 from tests.support.cases import BASE, cases
+from tests.support.kafka.producing import patient_producer
 from tests.support.processes import Command, command
 from tests.support.receiving import environment
 from tests.support.waiting import LIMIT
@@ -117,7 +116,7 @@ def _published(
 
 
 def write(settings: Settings, records: Iterable[ProducerRecord]) -> None:
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     for record in records:
         produce(producer, record)
         producer.poll(0)

@@ -14,13 +14,13 @@ from typing import Any
 
 import confluent_kafka
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
-from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.headers import KEY_ID, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, partition_of, position_of
@@ -32,6 +32,7 @@ from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
 from fhirline.topics.declared import BUNDLE, CONTRIBUTIONS, OUTCOME, RESOURCE_TYPES, canonical_topic
 from tests.support.cases import cases
 from tests.support.encryption import Sealer
+from tests.support.kafka.producing import patient_producer
 from tests.support.waiting import LIMIT
 
 PATIENTS = 40
@@ -89,7 +90,7 @@ def produce(settings: Settings, records: Iterable[ProducerRecord], *, in_clear: 
     ``in_clear``: as a gateway without encryption writes them.
     """
     sealer = Sealer(settings) if settings.encryption and not in_clear else None
-    producer = Producer(producer_config(settings), logger=logging.getLogger("librdkafka"))
+    producer = patient_producer(settings, logger=logging.getLogger("librdkafka"))
     written: list[ConsumerRecord] = []
 
     def report(made: ProducerRecord) -> Any:

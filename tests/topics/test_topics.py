@@ -9,7 +9,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Message, Producer
+from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka import KafkaProducer
@@ -37,6 +37,7 @@ from fhirline.topics.partition import murmur2, partition_for
 from fhirline.topics.plan import Action, Existing, compare
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, settings_for
+from tests.support.kafka.producing import patient_producer
 from tests.support.waiting import LIMIT
 
 NOWHERE = "127.0.0.1:9"
@@ -137,7 +138,7 @@ def test_every_client_puts_a_key_where_we_say(broker: RunningBroker) -> None:
         assert error is None
         chosen[message.key()] = message.partition()
 
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     for key in keys:
         producer.produce(name, key=key, value=b"1", on_delivery=delivered)
     assert producer.flush(LIMIT) == 0

@@ -1,7 +1,9 @@
 """``fhirline keys destroy-old``."""
 
+from collections.abc import Collection, Sequence
 from contextlib import closing
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +13,9 @@ from fhirline.streams.cli.keys.session import SecretsFile, secrets_path
 from fhirline.streams.cli.options import As, DryRun, Reason, Yes
 from fhirline.streams.cli.output import confirm
 from fhirline.streams.observe.terminal import counted
+
+if TYPE_CHECKING:
+    from fhirline.streams.operate.keys.data_keys import History
 
 UNUSED_HOURS = 24.0
 
@@ -36,13 +41,14 @@ def destroy_old(
 
     That completes earlier erasures: the destroyed data keys that may still lie in Kafka's logs, mirrors or backups can
     be unwrapped no more. Remove the key-encryption keys from every copy of the file, backups included. `keys rotate`
-    and `keys rewrap` come first.
+    and `keys rewrap` come first. It says how many destroyed data keys that concerns, and what an earlier run has done
+    that was killed: a file with secrets that it left beside the file is removed as well.
 
     Exit codes:
 
     * 0: removed, or there was none.
-    * 1: living data keys are wrapped by one, one was used within --unused-for, one is left that may be new, or the
-      answer was no.
+    * 1: living data keys are wrapped by one, one was used within --unused-for, one is left that may be new, the file
+      has a wrong value of one, or the answer was no.
     * 2: a wrong argument or setting, a missing privilege, or the cluster does not answer.
 
     Example:
@@ -67,21 +73,28 @@ def destroy_old(
     if wrong := set(kek or ()) - secrets.keks.keys() | {secrets.current}.intersection(kek or ()):
         raise ConfigurationError(f"--kek {min(wrong)}: not in {path}, or the first, which wraps new data keys")
     with closing(DataKeys(settings, secrets)) as keys:
-        found = keys.count()
-        wrapped = keys.last_wrapped()
+        found, history = keys.count(), keys.history()
+    if wrong_values := found.wrong(secrets):
+        raise CommandFailed(
+            "keys destroy-old",
+            f"the secret KEK {wrong_values[0]} does not open keys that it wrapped: restore its value in {path} first",
+            INCOMPLETE,
+        )
+    unfinished = secrets_file.left_over(path)
+    _print_earlier(path, unfinished, [id for id in history.last if id not in secrets.keks and not found.living[id]])
     others = secrets.keks.keys() - {secrets.current}
-    old = set(kek) if kek else others & wrapped.keys()
+    old = set(kek) if kek else others & history.last.keys()
     if new := set() if kek else others - old:
         print(
             f"left: {', '.join(sorted(new))}. Nothing in normalizer.keys shows that it has wrapped a data key: it may "
             "be new, or compaction has removed what it had wrapped. Remove it with --kek."
         )
-    if not old:
-        print(f"{path}: nothing was done.")
+    if not old and not unfinished:
+        print(f"{path}: nothing was done, since nothing shows an older key-encryption key than {secrets.current}.")
         if new:
             raise typer.Exit(INCOMPLETE)
         return
-    last = max((wrapped[id] for id in old & wrapped.keys()), default=None)
+    last = max((history.last[id] for id in old & history.last.keys()), default=None)
     if needed := sum(found.living[id] for id in old):
         raise CommandFailed(
             "keys destroy-old",
@@ -95,11 +108,52 @@ def destroy_old(
             "gateway may still have the older file. Restart them all, and wait, or set --unused-for",
             INCOMPLETE,
         )
-    listed = ", ".join(sorted(old))
+    listed = ", ".join([*sorted(old), *(item.name for item in unfinished)])
+    completes = _completes(history, old, secrets.keks.keys() - old) if old else []
     if dry_run:
-        print(f"would be removed: {listed}. Nothing was done.")
+        print(f"would be removed: {listed}.")
+        for line in completes:
+            print(f"That {line}")
+        print("Nothing was done.")
         return
     confirm(f"Remove {listed} from {path}? What only they unwrap cannot be read again.", yes)
     audit("key-encryption keys destroyed", by="keys", name=name, kek=listed, reason=reason)
-    secrets_file.remove(path, old)
+    secrets_file.remove_left_over(unfinished)
+    if old:
+        secrets_file.remove(path, old)
     print(f"removed: {listed}. Remove them from every copy of the file, and restart what has read it.")
+    for line in completes:
+        print(f"That {line}")
+    if new:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _print_earlier(path: Path, unfinished: Sequence[Path], gone: Sequence[str]) -> None:
+    """Print what earlier runs have done, or begun."""
+    if unfinished:
+        print(
+            f"continues: an earlier command was interrupted while it changed {path}. It left "
+            f"{counted(len(unfinished), 'file')} with secrets beside it, to be removed as well: "
+            f"{', '.join(item.name for item in unfinished)}"
+        )
+    if gone:
+        print(
+            f"removed from the file by an earlier run: {', '.join(sorted(gone))}. They must not be in any other copy "
+            "of it either."
+        )
+
+
+def _completes(history: "History", old: Collection[str], left: Collection[str]) -> list[str]:
+    """Say which erasures the removal completes."""
+    complete, open_ = history.completed(old, left)
+    lines = [
+        f"completes the erasures of {counted(complete, 'destroyed data key')}, as far as normalizer.keys still has "
+        "them: nothing in the file unwraps them any more."
+    ]
+    if open_:
+        also = {id for keks in history.destroyed if keks.intersection(old) for id in keks.intersection(left)}
+        lines.append(
+            f"does not complete those of {counted(open_, 'destroyed data key')}, which {', '.join(sorted(also))} "
+            "unwraps, too: they are complete when that is destroyed as well."
+        )
+    return lines

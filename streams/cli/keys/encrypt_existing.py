@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fhirline.config.errors import ConfigurationError
 from fhirline.config.exit_codes import INCOMPLETE
 from fhirline.streams.cli.errors import failing_with
-from fhirline.streams.cli.options import As, DryRun, Yes
+from fhirline.streams.cli.options import As, DryRun, Reason, Yes
 from fhirline.streams.cli.output import confirm, print_table, progress, require_answer
 from fhirline.streams.observe.terminal import counted
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from fhirline.streams.operate.keys.existing.survey import Partition
 
 AGAIN = "what is done is kept"
+KEPT = "This embedded broker cannot delete records: copies are written, and what is plain stays until it ends."
 
 
 def encrypt_existing(
@@ -33,6 +35,7 @@ def encrypt_existing(
     ] = 120.0,
     dry_run: DryRun = False,
     yes: Yes = False,
+    reason: Reason = None,
     name: As = None,
 ) -> None:
     """Encrypt raw events, dead letters and state that are stored plain, and remove the plain records.
@@ -61,7 +64,7 @@ def encrypt_existing(
     from fhirline.streams.cli.connection import require_topics
     from fhirline.streams.observe.audit import audit
     from fhirline.streams.observe.logs import configure_logging
-    from fhirline.streams.operate.keys.existing.deletion import require_deletion
+    from fhirline.streams.operate.keys.existing.deletion import can_delete
     from fhirline.streams.operate.keys.existing.run import Migration
     from fhirline.streams.operate.keys.existing.state import NotSettled
     from fhirline.streams.operate.keys.existing.verify import CopiesDiffer
@@ -77,24 +80,26 @@ def encrypt_existing(
     )
     with Migration(settings, (), rate) as migration:
         require_topics(settings, "encrypt-existing")
-        if not (keep or dry_run):
-            require_deletion(settings)
+        deletes = can_delete(settings)
         with progress() as reporter:
             reporter.begin("reading")
             migration.survey()
             entries = migration.plain_entries()
         _show(migration, entries)
-        if dry_run:
-            print("Nothing was done.")
-            return
         if not any(entries.values()) and not migration.to_copy:
             print("Nothing to encrypt.")
             return
+        if dry_run:
+            print("Nothing was done." if deletes else f"Nothing was done. {KEPT}")
+            return
+        if not (keep or deletes):
+            raise ConfigurationError(f"--keep: required here. {KEPT}")
         confirm(f"Encrypt this{'' if keep else ', and remove the plain records'}?", yes)
-        audit("existing records encrypted", by="keys encrypt-existing", name=name, keep=str(keep).lower())
+        audit("existing records encrypted", by="keys encrypt-existing", name=name, keep=str(keep).lower(),
+              reason=reason)  # fmt: skip
         with failing_with("keys encrypt-existing", unfinished, AGAIN), progress() as reporter:
             done = migration.run(keep, wait, reporter.show)
-    _report(done, keep)
+    _report(done, keep, deletes)
 
 
 def _show(migration: "Migration", entries: dict[str, int]) -> None:
@@ -116,7 +121,7 @@ def _show(migration: "Migration", entries: dict[str, int]) -> None:
     )
 
 
-def _report(done: "Done", keep: bool) -> None:
+def _report(done: "Done", keep: bool, deletes: bool) -> None:
     checked = sorted((done.raw | done.letters).items())
     rows = [
         (str(place), sums.records.records, sums.copies.records, sums.left_out, sums.copies.shown)
@@ -127,6 +132,9 @@ def _report(done: "Done", keep: bool) -> None:
     print(f"dead letters      {counted(done.marks, 'status', 'statuses')} moved")
     if not keep:
         print(f"removed           {counted(len(done.removed), 'partition')}: everything before the copied records' end")
+        return
+    if not deletes:
+        print(KEPT)
         return
     print("To be removed, by this command without --keep or by kafka-delete-records.sh:")
     print_table(

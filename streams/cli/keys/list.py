@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+from fhirline.streams.cli.errors import warn
 from fhirline.streams.cli.keys.session import required_secrets
 from fhirline.streams.cli.options import AsJson
 from fhirline.streams.cli.output import print_json, print_table
@@ -11,13 +12,14 @@ from fhirline.streams.observe.terminal import counted
 def list_(as_json: AsJson = False) -> None:
     """List the key-encryption keys, and how many data keys each wraps.
 
-    A key-encryption key wraps new data keys (`wraps`), only unwraps older ones (`unwraps`), or is missing here although
-    data keys are wrapped by it (`missing`): then their events cannot be read.
+    A key-encryption key wraps new data keys (`wraps`), only unwraps older ones (`unwraps`), is missing here although
+    data keys are wrapped by it (`missing`), or is here with another value than the one that wrapped them (`wrong`: one
+    data key of each is unwrapped). Events of missing and wrong ones cannot be read.
 
     Exit codes:
 
     * 0: listed.
-    * 1: a key-encryption key is missing.
+    * 1: a key-encryption key is missing, or wrong.
     * 2: a wrong setting, a missing privilege, or the cluster does not answer.
 
     Example:
@@ -38,9 +40,10 @@ def list_(as_json: AsJson = False) -> None:
     require_topics(settings)
     with closing(DataKeys(settings, secrets)) as keys:
         found = keys.count()
+    wrong = found.wrong(secrets)
     used = {*found.living, *found.unusable}
     rows = [
-        (id, _use(id, secrets.current, secrets.keks), found.living[id], found.unusable[id])
+        (id, "wrong" if id in wrong else _use(id, secrets.current, secrets.keks), found.living[id], found.unusable[id])
         for id in (*secrets.keks, *sorted(used - secrets.keks.keys()))
     ]
     if as_json:
@@ -50,7 +53,9 @@ def list_(as_json: AsJson = False) -> None:
     else:
         print_table(("key-encryption key", "use", "living data keys", "destroyed, not removed"), rows)
         print(f"{counted(found.destroyed, 'data key')} destroyed, {counted(found.erased, 'index', 'indexes')} erased")
-    if set(found.living) - secrets.keks.keys():
+    for id in wrong:
+        warn("keys list", f"the secret KEK {id} does not open keys that it wrapped: restore its value from its backup")
+    if wrong or set(found.living) - secrets.keks.keys():
         raise typer.Exit(PROBLEM_FOUND)
 
 

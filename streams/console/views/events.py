@@ -1,18 +1,21 @@
 """Events: search, what became of one, and, with a reason, its payload beside its resources."""
 
+import re
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from fhirline.config import tables
-from fhirline.mappers.pipeline.envelope import UnreadableBody
+from fhirline.config.errors import ConfigurationError, KafkaAccessError
+from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.streams.console.access import SESSION
 from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.event_delivery import delivered, tables_of
 from fhirline.streams.console.event_index import IndexedEvent
-from fhirline.streams.console.json_lines import json_lines, resource_lines
+from fhirline.streams.console.key_search import PATIENTS, resources_of
 from fhirline.streams.console.rendering import page
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.console.revealed import revealed_event
+from fhirline.streams.observe.audit import audit
 from fhirline.streams.operate.trace.kind import kind_of
 from fhirline.streams.operate.trace.view import revealed
 
@@ -38,16 +41,54 @@ async def show_events(request: web.Request) -> web.StreamResponse:
             raise web.HTTPSeeOther(f"/events/{found[0].id}")
     elif not search.strip():
         found = index.recent(vendor, type_, flag, SHOWN)
+    return _events(request, search, kind, found, {"vendor": vendor, "type": type_, "flag": flag})
+
+
+def _events(
+    request: web.Request, search: str, kind: str | None, events: list[IndexedEvent], chosen: dict[str, str]
+) -> web.Response:
+    index = request.app[CONSOLE].index
     return page(
         request,
         "events.html",
         search=search,
         kind=kind,
-        events=[(event, index.flags(event.id)) for event in found],
-        chosen={"vendor": vendor, "type": type_, "flag": flag},
+        events=[(event, index.flags(event.id)) for event in events],
+        chosen=chosen,
         complete=index.complete,
         most=SHOWN,
+        vendors=list(PATIENTS),
+        tenant=DEFAULT_TENANT,
     )
+
+
+@routes.post("/events/search")
+async def search_by_key(request: web.Request) -> web.StreamResponse:
+    """List the events of a patient or a consultation. Keys are in no URL and no log; the audit line has the ids."""
+    console, form = request.app[CONSOLE], await request.post()
+    vendor, tenant, patient, consultation, reason = (
+        str(form.get(name, "")).strip() for name in ("vendor", "tenant", "patient", "consultation", "reason")
+    )
+    if not reason:
+        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    if vendor not in PATIENTS or not re.fullmatch(SLUG, tenant):
+        raise web.HTTPBadRequest(text="There is no such vendor, or the tenant is no slug.\n")
+    resources = resources_of(console.settings, vendor, tenant, patient, consultation)
+    if not resources:
+        raise web.HTTPBadRequest(text="Give the patient's key: a consultation is named by both keys.\n")
+    console.access.require_reveal()
+    audit(
+        "events of a patient searched",
+        by="console",
+        name=request[SESSION].user,
+        reason=reason[:LONGEST_REASON],
+        resources=" ".join(resources),
+    )
+    found = {event.id: event for resource in resources for event in console.index.of_resource(resource)}
+    events = sorted(found.values(), key=lambda event: event.written, reverse=True)
+    if len(events) == 1:
+        raise web.HTTPSeeOther(f"/events/{events[0].id}")
+    return _events(request, "", "key", events[:SHOWN], {"vendor": "", "type": "", "flag": ""})
 
 
 @routes.get(r"/events/{id:\d{1,12}}")
@@ -55,7 +96,7 @@ async def show_event(request: web.Request) -> web.StreamResponse:
     """Show what became of an event, without patient data."""
     console = request.app[CONSOLE]
     event = _event(request)
-    return page(request, "event.html", **_known(console, event), revealed=None)
+    return page(request, "event.html", **await _known(console, event), revealed=None)
 
 
 @routes.post(r"/events/{id:\d{1,12}}/reveal")
@@ -71,8 +112,8 @@ async def reveal_event(request: web.Request) -> web.StreamResponse:
     if raw is None:
         raise web.HTTPGone(text="The raw record is gone: retention is over, or its patient was erased.\n")
     revealed([raw], reason[:LONGEST_REASON], request[SESSION].user, by="console")
-    shown = await console.read(_revealed, console, event, raw, "sources" in form)
-    return page(request, "event.html", **_known(console, event), revealed=shown)
+    shown = await console.read(revealed_event, console, event, raw, "sources" in form)
+    return page(request, "event.html", **await _known(console, event), revealed=shown)
 
 
 def _event(request: web.Request) -> IndexedEvent:
@@ -82,7 +123,7 @@ def _event(request: web.Request) -> IndexedEvent:
     return found
 
 
-def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
+async def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
     flags = tables.flags().flags
     codes = console.index.flags(event.id)
     return {
@@ -90,25 +131,24 @@ def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
         "flags": [(code, flags[code].severity, flags[code].text) for code in codes if code in flags],
         "targets": console.index.targets(event.id),
         "letters": console.index.letters(event.event_key),
+        "places": await _places(console, event),
     }
 
 
-def _revealed(console: Console, event: IndexedEvent, raw: ConsumerRecord, sources: bool) -> dict[str, Any]:
-    """Read the payload, the Bundle's resources and, if asked for, the source of each element."""
-    found: dict[tuple[str, str], str] = {}
-    if sources:
-        try:
-            found = {(leaf.resource, leaf.path): leaf.source for leaf in console.lookup.lineage(raw)}
-        except UnreadableBody:
-            found = {}
+async def _places(console: Console, event: IndexedEvent) -> dict[str, Any]:
+    """Tell where the event's resources are. What cannot be found out is a sentence on the page, which stays."""
+    found: dict[str, Any] = {"problems": [], "delivered": [], "waiting": [], "tables": []}
+    targets = console.index.targets(event.id)
     try:
-        payload = json_lines(orjson.loads(raw.value or b"null"))
-        text = ""
-    except orjson.JSONDecodeError:
-        payload, text = [], (raw.value or b"").decode("utf-8", "backslashreplace")
-    return {
-        "payload": payload,
-        "text": text,
-        "resources": resource_lines(console.lookup.value(event.bundle), found),
-        "sources": sources,
-    }
+        if console.index.deliveries.used:
+            found["delivered"], found["waiting"] = await console.read(
+                delivered, console.index, console.lookup.digests, event
+            )
+    except KafkaAccessError as error:
+        found["problems"].append(str(error))
+    try:
+        types = [target.partition("/")[0] for target in targets]
+        found["tables"] = await console.map(tables_of, console.settings, types)
+    except ConfigurationError as error:
+        found["problems"].append(str(error))
+    return found

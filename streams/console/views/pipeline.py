@@ -65,7 +65,7 @@ def _stuck(console: Console, waiting: int) -> list[str]:
     if status is None:
         return found
     for members in status.members:
-        if members.unassigned and status.exact:
+        if members.unassigned and not members.group.unnamed:
             found.append(
                 f"{members.unassigned} of {members.partitions} partitions have no process of the group "
                 f"{members.group.name}. Is its process running?"

@@ -3,11 +3,22 @@
 import orjson
 from aiohttp import web
 
-from fhirline.config.terminology import Row, load_terminology, overrides, packaged_table
-from fhirline.streams.console.console import CONSOLE
+import fhirline
+from fhirline.config.terminology import Row, Terminology, load_terminology, overrides, packaged_table
+from fhirline.mappers.conformance.concept_maps import concept_maps
+from fhirline.mappers.conformance.definition import PREFIX, Deployment
+from fhirline.mappers.conformance.guide import definitions_version
+from fhirline.mappers.identity import Naming
+from fhirline.mappers.results import Resource
+from fhirline.streams.console.access import SESSION
+from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.rendering import page
+from fhirline.streams.console.table_use import NEWEST, table_use
+from fhirline.streams.observe.audit import audit
 
 routes = web.RouteTableDef()
+
+LONGEST_REASON = 500
 
 
 @routes.get("/terminology")
@@ -21,7 +32,30 @@ async def show_tables(request: web.Request) -> web.StreamResponse:
         for name in names
         if (table := packaged_table(name))
     ]
-    return page(request, "terminology.html", tables=tables)
+    vendors = request.app[CONSOLE].vendors.names
+    return page(request, "terminology.html", tables=tables, vendors=vendors, newest=NEWEST)
+
+
+@routes.post("/terminology/use")
+async def show_use(request: web.Request) -> web.StreamResponse:
+    """Count rows and words without one in a vendor's newest events. It shows words of stored events: it is audited."""
+    console, form = request.app[CONSOLE], await request.post()
+    vendor, reason = str(form.get("vendor", "")), str(form.get("reason", "")).strip()
+    if vendor not in console.vendors.names:
+        raise web.HTTPNotFound(text="There is no such vendor.\n")
+    if not reason:
+        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    console.access.require_reveal()
+    audit(
+        "words of events shown",
+        by="console",
+        name=request[SESSION].user,
+        reason=reason[:LONGEST_REASON],
+        vendor=vendor,
+        newest=str(NEWEST),
+    )
+    use = await console.read(table_use, console.settings, vendor)
+    return page(request, "terminology_use.html", vendor=vendor, use=use)
 
 
 @routes.get(r"/terminology/{table:[a-z0-9_-]{1,80}}")
@@ -40,8 +74,36 @@ async def show_table(request: web.Request) -> web.StreamResponse:
         name=name,
         table=packaged_table(name),
         search=search,
+        concept_map=_concept_map(request.app[CONSOLE], name),
         rows=[(row, row in shipped, _means(row)) for row in rows if search.casefold() in _text(row)],
     )
+
+
+@routes.get(r"/terminology/{table:[a-z0-9_-]{1,80}}/concept-map")
+async def send_concept_map(request: web.Request) -> web.StreamResponse:
+    """Answer a table's ConceptMap, as ``fhirline conformance`` writes it."""
+    name = request.match_info["table"]
+    console = request.app[CONSOLE]
+    known = name in load_terminology(console.settings.terminology_dir).names
+    found = _concept_map(console, name) if known else None
+    if found is None:
+        raise web.HTTPNotFound(text="There is no such ConceptMap.\n")
+    attached = {"Content-Disposition": f'attachment; filename="ConceptMap-{found["id"]}.json"'}
+    return web.Response(body=orjson.dumps(found), content_type="application/fhir+json", headers=attached)
+
+
+def _concept_map(console: Console, table: str) -> Resource | None:
+    """Make a table's ConceptMap; None for a table whose rows have no codes."""
+    settings = console.settings
+    every = load_terminology(settings.terminology_dir)
+    deployment = Deployment(
+        Naming(settings.base, settings.server_base or ""),
+        console.vendors,
+        Terminology({table: every.rows(table)}),
+        definitions_version(fhirline.__version__),
+    )
+    made = concept_maps(deployment)
+    return next((item for item in made if item["id"] == f"{PREFIX}{table}" and "group" in item), None)
 
 
 def _means(row: Row) -> str:

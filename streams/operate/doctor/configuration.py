@@ -79,8 +79,11 @@ def vendors_file(settings: Settings) -> Finding:
     return ok("vendors", f"{counted(len(vendors.names), 'vendor')} with {counted(tenants, 'tenant')}")
 
 
-def credentials(vendors: Vendors, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Check every tenant's secrets. Tenants that share a credential have one finding."""
+def credentials(vendors: Vendors, environment: Mapping[str, str], gateway: bool = False) -> Iterator[Finding]:
+    """Check every tenant's secrets. Tenants that share a credential have one finding.
+
+    ``gateway``: a gateway runs here. It may have secrets in an environment of its own, as that of `fhirline dev` does.
+    """
     seen: set[tuple[str, ...]] = set()
     for name in vendors.names:
         for tenant in vendors[name].tenants:
@@ -90,10 +93,12 @@ def credentials(vendors: Vendors, environment: Mapping[str, str]) -> Iterator[Fi
                 yield problem("credentials", f"{where}: none; all its webhooks are refused", "add one to vendors.yaml")
             elif credential.secrets not in seen:
                 seen.add(credential.secrets)
-                yield from _credential(name, credential, environment)
+                yield from _credential(name, credential, environment, gateway)
 
 
-def _credential(vendor: str, credential: Credential, environment: Mapping[str, str]) -> Iterator[Finding]:
+def _credential(
+    vendor: str, credential: Credential, environment: Mapping[str, str], gateway: bool
+) -> Iterator[Finding]:
     found: list[str] = []
     for name in credential.secrets:
         if own := environment.get(name, "").strip():
@@ -104,7 +109,14 @@ def _credential(vendor: str, credential: Credential, environment: Mapping[str, s
             if finding:
                 yield finding
     names = " or ".join(credential.secrets)
-    if not found:
+    if not found and gateway:
+        yield warning(
+            "credentials",
+            f"{vendor}: {names} is not set here. The gateway that runs here may have it in its own environment, which "
+            "doctor cannot see; without it all webhooks of the vendor are refused",
+            f"set {names} here, too, to have it checked",
+        )
+    elif not found:
         yield problem("credentials", f"{vendor}: {names} is not set; all its webhooks are refused", f"set {names}")
     elif any(item.lower().startswith(PLACEHOLDERS) for item in found):
         yield problem("credentials", f"{vendor}: {names} is a placeholder that anybody knows", _NEW)

@@ -1,17 +1,17 @@
 """Checks of the encryption of events (docs/encryption.md): its secrets, its keys, and what is kept in clear."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import PREFIX, Settings
-from fhirline.streams.kafka.encryption.key_ring import KeyRing
 from fhirline.streams.kafka.encryption.opener import is_sealed
-from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, WrappingKeyMissing, encryption, wrapped_by
+from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, encryption
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import TopicPartition, from_confluent
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, unusable, warning
+from fhirline.streams.operate.keys.data_keys import DataKeys
 from fhirline.topics.declared import KEYS, declared
 
 CHECK = "encryption"
@@ -65,41 +65,24 @@ def at_the_cluster(settings: Settings, online: bool) -> Iterator[Finding]:
         return
     yield from _in_clear(newest, oldest)
     if online:
-        yield from keys(settings, found, partitions)
+        yield from keys(settings, found)
 
 
-def keys(settings: Settings, found: EncryptionSecrets, partitions: Iterable[int]) -> Iterator[Finding]:
+def keys(settings: Settings, found: EncryptionSecrets) -> Iterator[Finding]:
     """Check that every living data key can be unwrapped with the key-encryption keys that are set."""
-    ring = KeyRing(settings, found)
-    living: Counter[str] = Counter()
-    destroyed = erased = 0
-    examples: dict[str, tuple[str, bytes]] = {}
-    try:
-        for _, partition in ring.each(partitions):
-            destroyed += len(partition.destroyed)
-            erased += len(partition.erased)
-            for name, value in partition.wrapped.items():
-                if not partition.unusable(name.partition("/")[0], name):
-                    kek = wrapped_by(value)
-                    living[kek] += 1
-                    examples[kek] = name, value
-    finally:
-        ring.close()
-    lost = False
-    for kek, example in examples.items():
-        try:
-            found.unwrap(*example)
-        except WrappingKeyMissing:
-            lost = True
-            what = "is set with another value" if kek in found.keks else "is not set"
-            yield problem(
-                CHECK,
-                f"{counted(living[kek], 'data key')} of {KEYS} cannot be unwrapped: key-encryption key {kek} {what}",
-                _RESTORE,
-            )
+    with closing(DataKeys(settings, found)) as data_keys:
+        counts = data_keys.count()
+    lost = counts.not_opened(found)
+    for kek in lost:
+        what = "is set with another value" if kek in found.keks else "is not set"
+        yield problem(
+            CHECK,
+            f"{counted(counts.living[kek], 'data key')} of {KEYS} cannot be unwrapped: key-encryption key {kek} {what}",
+            _RESTORE,
+        )
     if not lost:
-        listed = ", ".join(f"{kek} wraps {count:,}" for kek, count in sorted(living.items())) or "none yet"
-        yield ok(CHECK, f"data keys: {listed}; destroyed: {destroyed:,}; erased patients: {erased:,}")
+        listed = ", ".join(f"{kek} wraps {count:,}" for kek, count in sorted(counts.living.items())) or "none yet"
+        yield ok(CHECK, f"data keys: {listed}; destroyed: {counts.destroyed:,}; erased patients: {counts.erased:,}")
 
 
 def _sealed(

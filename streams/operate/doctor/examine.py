@@ -50,7 +50,7 @@ def local(settings: Settings, environment: Mapping[str, str]) -> Iterator[Findin
     if found.level is not Level.PROBLEM:
         vendors = load_vendors(settings.vendors_file)
         yield configuration.unknown_variables(vendors, environment)
-        yield from configuration.credentials(vendors, environment)
+        yield from configuration.credentials(vendors, environment, machine.gateway_is_ready(settings))
         yield configuration.time_zones(vendors)
         yield from configuration.enrichment(settings, vendors)
     yield from configuration.secret_files(settings)
@@ -74,7 +74,7 @@ def at_the_cluster(settings: Settings, timeout: float, online: bool = False) -> 
     yield from cluster.embedded(metadata.cluster_id)
     brokers = {id: (str(broker.host), broker.port) for id, broker in metadata.brokers.items()}
     yield from cluster.advertised(brokers, settings.bootstrap.split(","))
-    checks = [_brokers(settings, min(brokers), timeout)]
+    checks = [_brokers(settings, min(brokers), timeout, is_embedded(metadata.cluster_id))]
     if configuration.vendors_file(settings).level is not Level.PROBLEM:  # the vendors determine the topics
         checks += [
             _privileges(settings),
@@ -114,7 +114,7 @@ def _work(settings: Settings, timeout: float) -> Iterator[Finding]:
     yield from machine.clock(reading.at, newest, machine.clock_is_kept())
 
 
-def _brokers(settings: Settings, broker: int, timeout: float) -> Iterator[Finding]:
+def _brokers(settings: Settings, broker: int, timeout: float, in_memory: bool) -> Iterator[Finding]:
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError
 
@@ -134,7 +134,7 @@ def _brokers(settings: Settings, broker: int, timeout: float) -> Iterator[Findin
     except KafkaError as error:
         yield ok("broker settings", f"hidden from this user ({type(error).__name__})")
     else:
-        yield from cluster.broker_settings(settings, reported)
+        yield from cluster.broker_settings(settings, reported, in_memory)
     finally:
         admin.close()
 

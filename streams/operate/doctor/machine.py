@@ -47,6 +47,15 @@ def gateway_port(settings: Settings) -> Finding:
     return ok("gateway port", f"{where}: a gateway listens there, and is ready")
 
 
+def gateway_is_ready(settings: Settings) -> bool:
+    """Tell whether a gateway of ours serves the port and is ready. It may have secrets that this process has not."""
+    host = _reachable(settings.gateway_host)
+    if settings.gateway_port == 0 or not _listening(host, settings.gateway_port):
+        return False
+    status, answer = _asked(host, settings.gateway_port, "/readyz")
+    return status == 200 and isinstance(answer, dict) and answer.get("status") == "ready"
+
+
 def metrics_port(settings: Settings) -> Finding:
     """Check that the port is unset or free, or that a process of ours serves it."""
     port, where = settings.metrics_port, f"{PREFIX}METRICS_PORT {settings.metrics_port}"

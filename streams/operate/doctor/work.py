@@ -12,6 +12,13 @@ STABLE = "stable"
 def group(found: Members, command: str) -> Finding:
     """Check that a group has members, and that every partition has one."""
     name, members = found.group.name, found.group.members
+    if found.group.unnamed:
+        return ok(
+            "groups",
+            f"{name}: {found.group.state}. The broker names no members, as the embedded one never does: it cannot tell "
+            f"whether each of {counted(found.partitions, 'partition')} has one. `fhirline status` shows whether lag "
+            "falls",
+        )
     if not members:
         return warning("groups", f"{name}: no members, so nothing is read", f"start `fhirline {command}`")
     if found.group.state != STABLE:

@@ -13,17 +13,16 @@ Only the patient's own partitions are read: everything that follows from a patie
 (docs/contracts.md). Types that belong to no patient (Practitioner, Organization, Device, …) are left out.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 
 import orjson
 from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
-from fhirline.mappers.infermedica.payload import SurveyFinished
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.mappers.registry import raw_key
-from fhirline.mappers.routing import id_at
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.encryption.secrets import INDEX_DIGITS, encryption
@@ -37,6 +36,7 @@ from fhirline.streams.kafka.records import (
     headers_of,
     partition_of,
 )
+from fhirline.streams.operate.erasure.aliases import aliases_of
 from fhirline.streams.operate.erasure.found import Found, Remains
 from fhirline.streams.step3_restore.erasure_list import ERASURE, Compartment
 from fhirline.streams.step4_normalize.map_event import map_event
@@ -69,16 +69,23 @@ class Finder:
         normalize: Normalizer,
         patient: Compartment,
         earlier: Found | None = None,
+        marked: Iterable[tuple[int, str]] = (),
     ) -> None:
-        """``earlier``: what an earlier search found, when the events could be read."""
+        """``earlier``: what an earlier search found, when the events could be read.
+
+        ``marked``: partitions of ``normalizer.keys`` and indexes that an earlier erasure has marked as the patient's.
+        """
         self._settings = settings
         self._scanner = scanner
         self._normalize = normalize
         self._patient = patient
         self._raw_read: set[TopicPartition] = set()
         self.found = Found({patient.raw_key: patient})
+        self.found.sealed.update(marked)
         if earlier is not None:
-            self.found.raw_keys, self.found.sealed = {*earlier.raw_keys}, {*earlier.sealed}
+            self.found.compartments |= earlier.compartments
+            self.found.raw_keys |= earlier.raw_keys
+            self.found.sealed |= earlier.sealed
         for kind in ("patient", "user"):
             id = normalize.naming.id(patient.vendor, patient.tenant, "Patient", kind, patient.key)
             self.found.patients.add(_quoted(f"Patient/{id}"))
@@ -107,6 +114,7 @@ class Finder:
         if self._patient.vendor in ENRICHED:
             topics.append(enriched_topic(self._patient.vendor))
         numbers = {partition_for(key, self._settings.partitions) for key in self.found.compartments}
+        numbers.update(number for number, _ in self.found.sealed)
         return {TopicPartition(topic, number) for topic in topics for number in numbers}
 
     def _read_raw(self, partitions: Iterable[TopicPartition]) -> dict[str, ConsumerRecord]:
@@ -141,12 +149,15 @@ class Finder:
                 return raws
             partitions = {*partitions, *self._raw_partitions()}
 
-    def _indexes(self) -> set[bytes]:
-        """Return the keys that the patient's encrypted events have as they are stored."""
+    def _indexes(self, of_keys: bool = False) -> set[bytes]:
+        """Return the keys that the patient's encrypted events have as they are stored.
+
+        ``of_keys``: only those that follow from a key that is known. In a later run others have none any more.
+        """
         if (secrets := encryption(self._settings)) is None:
             return set()
         keys = (*self.found.compartments, *(key for key, _ in self.found.raw_keys))
-        stored = {index.encode() for _, index in self.found.sealed}
+        stored = set() if of_keys else {index.encode() for _, index in self.found.sealed}
         return stored | {secrets.index(f"{self._patient.vendor}|{key}").encode() for key in keys}
 
     def _note_index(self, stored: Message, partition: int) -> None:
@@ -257,30 +268,23 @@ class Finder:
     def _read_messages(self) -> None:
         """Read Bundles and outcomes, found by their event, and dead letters, found by their key too."""
         letters = dead_letter_topic(self._patient.vendor)
-        partitions = {TopicPartition(topic, number) for topic in MESSAGES for number in self._numbers()}
+        indexes, known = self._indexes(), self._indexes(of_keys=True)
+        numbers = self._numbers() if indexes <= known else range(self._settings.partitions)
+        partitions = {TopicPartition(topic, number) for topic in MESSAGES for number in numbers}
         partitions |= {*self._scanner.topic_partitions([letters])}
-        indexes = self._indexes()
-        for stored, message in self._scanner.both(dict.fromkeys(partitions)):
-            if message is None:
-                if stored.key() in indexes:
-                    self.found.unreadable.setdefault(partition_of(stored), Remains()).add(stored)
-                continue
-            sent = headers_of(message)
+        began = time.monotonic()
+        for stored in self._scanner.stored(dict.fromkeys(partitions)):
+            sent, key = headers_of(stored), stored.key() or b""
             own = header(sent, headers.RAW) in self.found.origins and header(sent, headers.EVENT_TYPE) != ERASURE
-            if own or (message.topic() == letters and _text(message.key()) in self.found.compartments):
-                self.found.remains.setdefault(partition_of(message), Remains()).add(message)
-                if raw := RecordPosition.parse(header(sent, headers.RAW)):
-                    self._note_index(stored, raw.partition)
-
-
-def aliases_of(envelope: Envelope) -> list[Compartment]:
-    """Return the other keys of the patient's events: those of events that do not name the patient."""
-    vendor, tenant, body = envelope.vendor, envelope.tenant, envelope.body
-    if vendor == "infermedica" and (survey := SurveyFinished.model_validate(body).survey):
-        return [Compartment.of(vendor, tenant, "survey", survey[1])]
-    if vendor == "azodha" and (file := id_at(body, "/fileId")):
-        return [Compartment.of(vendor, tenant, "file", file)]
-    return []
+            mine = stored.topic() == letters and (key in indexes or _text(key) in self.found.compartments)
+            if not own and not mine:
+                continue  # unopened: only the data keys of the patient's partitions are held
+            if self._scanner.opened(stored, began) is None:
+                self.found.unreadable.setdefault(partition_of(stored), Remains()).add(stored)
+                continue
+            self.found.remains.setdefault(partition_of(stored), Remains()).add(stored)
+            if raw := RecordPosition.parse(header(sent, headers.RAW)):
+                self._note_index(stored, raw.partition)
 
 
 def _quoted(reference: str) -> bytes:

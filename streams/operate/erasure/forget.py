@@ -94,7 +94,9 @@ class Erasure:
 
     def find(self, earlier: Found | None = None) -> Found:
         """Find everything of the patient. ``earlier``: what was found while the events could be read."""
-        return Finder(self._settings, self._scanner, self._normalize, self.patient, earlier).find()
+        place = self._own_place() if self._keys else None
+        marked = {*self._keys.places(place)} - {place} if self._keys and place else ()
+        return Finder(self._settings, self._scanner, self._normalize, self.patient, earlier, marked).find()
 
     def erase(self, found: Found, settle: float | None = None, show: Callable[[str], None] = lambda _: None) -> Report:
         """Block the patient, delete what was found, and search again until nothing is found.
@@ -103,20 +105,23 @@ class Erasure:
         ``show``: called with a line per step.
         """
         report = Report(self.patient.vendor, self.patient.tenant, self.digest)
-        records = self._block(found, report)
-        settled = time.monotonic() + (settled_after(self._settings) if settle is None else settle)
-        show("blocked; deleting what was found")
+        patience = settled_after(self._settings) if settle is None else settle
+        blocked, settled = set[str](), 0.0
         while True:
+            records = self._block(found, report)
+            if found.compartments.keys() - blocked:
+                blocked.update(found.compartments)
+                settled = time.monotonic() + patience  # workers have read this block, and written what they had
+            show("blocked; deleting what was found" if not report.looks else "deleting what was found")
             self._delete(found, records, report)
             if (wait := settled - time.monotonic()) > 0:
                 show(f"waiting {wait:.0f} s for what workers have read already, then searching again")
                 time.sleep(wait)  # until then a worker may write; nothing reports that it has not
             found = self.find()
             report.looks += 1
-            report.left = len(found.live) + len(found.state)
+            report.left = len(found.live) + len(found.state) + len(found.compartments.keys() - blocked)
             if not report.left or report.looks >= SEARCHES:
                 break
-            records = self._block(found, report)
         keys = {*found.keys, *report.keys}
         if self._keys and not report.left:
             show("destroying the data keys")

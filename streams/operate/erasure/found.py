@@ -46,7 +46,7 @@ class Found:
     remains: dict[TopicPartition, Remains] = field(default_factory=dict)
     unreadable: dict[TopicPartition, Remains] = field(default_factory=dict)
     """Encrypted raw records and dead letters whose data keys are destroyed: they remain, too, and nobody can read them.
-    Those of other keys than the patient's own are not found once they can be read no more."""
+    A later run finds those of other keys than the patient's own by the markers of their data keys."""
     keys: set[str] = field(default_factory=set)
     mapped: frozenset[str] = frozenset()
     patients: set[bytes] = field(default_factory=set)

@@ -48,7 +48,8 @@ class Report:
     """The result of one run. ``digest`` identifies the patient, whose key is not in the report.
 
     The fields' names are those of the exported JSON. ``tombstones``: resource type → number of keys. ``found_by``: way
-    → number of keys. ``looks``: number of searches; ``left``: records that the last one found.
+    → number of keys. ``looks``: number of searches; ``left``: records that the last one found, and keys of the
+    patient's events that came so late that they are not blocked yet.
     """
 
     vendor: str

@@ -30,7 +30,7 @@ def at_server(settings: Settings, keys: Iterable[str]) -> Counter[str]:
     found: dict[str, str] = {}
     with Scanner(settings) as scanner:
         for message in scanner.read(dict.fromkeys(scanner.topic_partitions([DELIVERED]))):
-            key, value = (message.key() or b"").decode(), message.value()
+            key, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
             if key not in wanted or key.startswith((WAITING, RESUME)):
                 continue
             if value is None:

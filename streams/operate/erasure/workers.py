@@ -11,7 +11,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.deliver.stage import deliver_group
 from fhirline.streams.enrich.stage import enrich_group
 from fhirline.streams.operate.erasure.forget import required
-from fhirline.streams.operate.status.groups import NOBODY, Groups, Member
+from fhirline.streams.operate.status.groups import Groups, Member
 from fhirline.streams.step3_restore.client_id import NO_KEY, key_mark
 
 
@@ -29,7 +29,7 @@ def without_the_key(settings: Settings) -> Iterator[str]:
         return
     for name, group in groups.items():
         process = processes[name]
-        if not group.processes and group.state not in (NOBODY, "empty"):  # the embedded broker names no members
+        if group.unnamed:
             yield f"cannot tell whether {process} processes have the erasure key: the broker names no member of {name}"
         for member in group.processes:
             if problem := _problem(member, mark):

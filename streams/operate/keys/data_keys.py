@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
@@ -11,8 +11,8 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.streams.kafka.encryption.key_ring import KeyRing, PartitionKeys
 from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, WrappingKeyMissing, wrapped_by
-from fhirline.streams.kafka.log_scanner import LogScanner, Progress
-from fhirline.streams.kafka.records import ProducerRecord, timestamp_ms
+from fhirline.streams.kafka.log_scanner import LogScanner
+from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, timestamp_ms
 from fhirline.streams.operate.erasure.keys import ErasedKeys
 from fhirline.streams.step1_receive.raw_record import now
 from fhirline.streams.step5_publish.publish import RecordPublisher
@@ -33,6 +33,25 @@ class Counts:
     """Data keys with a marker that they were destroyed."""
     erased: int = 0
     """Keys of events, one or more of a patient, all of whose data keys are destroyed."""
+    examples: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    """Id → name and record of one living data key that it wraps."""
+
+    def not_opened(self, secrets: EncryptionSecrets) -> list[str]:
+        """Return the ids of the key-encryption keys that do not open a data key that they wrapped.
+
+        They are missing among the secrets, or have another value there.
+        """
+        found = []
+        for id, example in sorted(self.examples.items()):
+            try:
+                secrets.unwrap(*example)
+            except WrappingKeyMissing:
+                found.append(id)
+        return found
+
+    def wrong(self, secrets: EncryptionSecrets) -> list[str]:
+        """Return those of them that are among the secrets, with a wrong value."""
+        return [id for id in self.not_opened(secrets) if id in secrets.keks]
 
 
 @dataclass(slots=True)
@@ -45,6 +64,31 @@ class Rewrapped:
     """Key-encryption key that cannot unwrap → living data keys that are left as they are."""
     destroyed_meanwhile: int = 0
     """Data keys that were destroyed after they were read: the current key-encryption key unwraps them, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the log shows of the past, as far as compaction has left it.
+
+    ``last``: when each key-encryption key last wrapped a data key. ``destroyed``: key-encryption keys that unwrap a
+    destroyed data key → how many such data keys.
+    """
+
+    last: dict[str, Instant]
+    destroyed: Counter[frozenset[str]]
+
+    def completed(self, removed: Collection[str], left: Collection[str]) -> tuple[int, int]:
+        """Count the destroyed data keys that ``removed`` unwrap: those that nothing of ``left`` does, and the others.
+
+        >>> found = History({}, Counter({frozenset({"a"}): 2, frozenset({"a", "b"}): 1, frozenset({"b"}): 5}))
+        >>> found.completed({"a"}, {"b"})
+        (2, 1)
+        """
+        counts = [0, 0]
+        for keks, count in self.destroyed.items():
+            if keks.intersection(removed):
+                counts[bool(keks.intersection(left))] += count
+        return counts[0], counts[1]
 
 
 class DataKeys:
@@ -65,8 +109,10 @@ class DataKeys:
             found.destroyed += len(keys.destroyed)
             found.erased += len(keys.erased)
             for name, wrapped in keys.wrapped.items():
-                counted = found.unusable if keys.unusable(name.partition("/")[0], name) else found.living
-                counted[wrapped_by(wrapped)] += 1
+                kek, usable = wrapped_by(wrapped), not keys.unusable(name.partition("/")[0], name)
+                (found.living if usable else found.unusable)[kek] += 1
+                if usable:
+                    found.examples[kek] = name, wrapped
         return found
 
     def rewrap(self, progress: Callable[[int], None] = lambda _: None) -> Rewrapped:
@@ -109,15 +155,23 @@ class DataKeys:
             else:
                 yield ProducerRecord(KEYS, name.encode(), anew, number)
 
-    def last_wrapped(self, progress: Progress | None = None) -> dict[str, Instant]:
-        """Return when each key-encryption key last wrapped a data key, of those that a record shows."""
+    def history(self) -> History:
+        """Read what the log of the topic still has of each key-encryption key, one partition at a time."""
         latest: dict[str, int] = {}
-        with LogScanner(self._settings, progress) as scanner:
-            for message in scanner.stored(dict.fromkeys(scanner.topic_partitions([KEYS]))):
-                if (value := message.value()) and (kek := wrapped_by(value)):
+        destroyed: Counter[frozenset[str]] = Counter()
+        with LogScanner(self._settings) as scanner:
+            for number, keys in self._ring.each(range(self._settings.partitions)):
+                unwrapped_by: dict[str, set[str]] = {}
+                for message in scanner.stored({TopicPartition(KEYS, number): None}):
+                    name, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
+                    if not value or not (kek := wrapped_by(value)):
+                        continue
                     latest[kek] = max(latest.get(kek, 0), timestamp_ms(message))
+                    if keys.unusable(name.partition("/")[0], name):
+                        unwrapped_by.setdefault(name, set()).add(kek)
+                destroyed.update(map(frozenset, unwrapped_by.values()))
         moments = ((kek, Instant.from_unix(Decimal(at) / 1000)) for kek, at in latest.items())
-        return {kek: moment for kek, moment in moments if moment is not None}
+        return History({kek: moment for kek, moment in moments if moment is not None}, destroyed)
 
 
 def hours_since(at: Instant) -> float:

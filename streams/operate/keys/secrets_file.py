@@ -1,10 +1,11 @@
 """Changing the file of encryption secrets, so that a process that reads it meanwhile finds the old or the new one."""
 
+import fcntl
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from fhirline.config.secret import read_secret_file
 from fhirline.streams.kafka.encryption.secrets import INDEX, EncryptionSecrets, parse
 
 SETTING = "FHIRLINE_ENCRYPTION_FILE"
+_UNFINISHED = ".unfinished"
+"""End of the name of a file that is about to replace the file of secrets."""
+
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 
@@ -33,8 +37,11 @@ def new_secrets(id: str) -> EncryptionSecrets:
     return EncryptionSecrets(os.urandom(32), {_checked(id): os.urandom(32)})
 
 
-def create(path: Path, secrets: EncryptionSecrets) -> None:
-    """Write a new file, with mode 0600. Raises ConfigurationError where there is one already."""
+def create(path: Path, secrets: EncryptionSecrets, announce: Callable[[], None] = lambda: None) -> None:
+    """Write a new file, with mode 0600. Raises ConfigurationError where there is one already.
+
+    ``announce`` is called once nothing but the writing can fail, and before it.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
     except FileExistsError:
@@ -43,7 +50,12 @@ def create(path: Path, secrets: EncryptionSecrets) -> None:
         ) from None
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
-    _fill(descriptor, secrets)
+    try:
+        announce()
+        _fill(descriptor, secrets)
+    except BaseException:
+        path.unlink(missing_ok=True)  # a file without secrets would keep the next run from writing them
+        raise
 
 
 def read(path: Path) -> EncryptionSecrets:
@@ -84,6 +96,40 @@ def remove(path: Path, ids: set[str]) -> EncryptionSecrets:
     return _write(path, EncryptionSecrets(held.index_secret, left))
 
 
+def left_over(path: Path) -> list[Path]:
+    """Return the files with secrets that commands left beside the file when they were killed while they changed it.
+
+    Raises ConfigurationError where the folder cannot be read.
+    """
+    path = path.resolve()
+    begin = f".{path.name}."
+    try:
+        found = [
+            item for item in path.parent.iterdir() if item.name.startswith(begin) and item.name.endswith(_UNFINISHED)
+        ]
+        return sorted(item for item in found if not _being_written(item))
+    except OSError as error:
+        raise ConfigurationError(f"{path.parent}: {error.strerror}") from None
+
+
+def remove_left_over(paths: Iterable[Path]) -> None:
+    """Remove such files. Raises ConfigurationError."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"{path}: {error.strerror}") from None
+
+
+def _being_written(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, BlockingIOError):  # it has replaced the file since, or is about to
+        return True
+    return False
+
+
 def _checked(id: str) -> str:
     if not _ID.fullmatch(id) or id == INDEX:
         raise ConfigurationError(f"--kek: must match {_ID.pattern}, and not be {INDEX}")
@@ -98,8 +144,10 @@ def _write(path: Path, secrets: EncryptionSecrets) -> EncryptionSecrets:
     try:
         path = path.resolve()
         was = path.stat()
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
+        lock = os.dup(descriptor)
         try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until the process ends: `left_over` sees that it is being written
             if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(descriptor, was.st_uid, was.st_gid)
             os.fchmod(descriptor, stat.S_IMODE(was.st_mode))
@@ -108,6 +156,8 @@ def _write(path: Path, secrets: EncryptionSecrets) -> EncryptionSecrets:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+        finally:
+            os.close(lock)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
     return secrets

@@ -8,7 +8,7 @@ import queue
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -106,14 +106,13 @@ class Run:
         inputs = inputs_of(settings)
         if prefix:
             _create_shadow_topics(settings, prefix)
-        erasures = ErasureListFeed(settings)
-        erasures.refresh()
+        with closing(ErasureListFeed(settings)) as erasures:
+            erasures.refresh()
+            erased = erasures.erasure_list.fingerprint
         ranges = offset_ranges(settings, selection)
         if selection.as_of:
             _require_first_records(ranges)
             _require_empty(settings, prefix)
-        erased = erasures.erasure_list.fingerprint
-        erasures.close()
         plan = Plan(folders.new_id(), now().text, selection, ranges, prefix, everything, inputs, erased, keep)
         folder, lock = folders.create(settings.replay_dir, plan)
         return cls(settings, folder, lock, plan, jobs, progress)

@@ -19,6 +19,7 @@ ATTEMPT = 3.0
 AGAIN = 0.1
 AWAITED = MOVING | {KafkaError._TIMED_OUT}
 NOBODY = "none"
+EMPTY = "empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ class Group:
     members: int
     assigned: frozenset[TopicPartition]
     processes: tuple[Member, ...] = ()
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether processes have joined and the broker names none of them, as the embedded broker does."""
+        return not self.members and self.state not in (NOBODY, EMPTY)
 
 
 class Groups:

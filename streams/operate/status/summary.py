@@ -112,9 +112,9 @@ class Status:
                 {
                     "group": members.group.name,
                     "state": members.group.state,
-                    "members": members.group.members,
+                    "members": None if members.group.unnamed else members.group.members,
                     "partitions": members.partitions,
-                    "partitionsWithoutMember": members.unassigned,
+                    "partitionsWithoutMember": None if members.group.unnamed else members.unassigned,
                 }
                 for members in self.members
             ],

@@ -33,12 +33,39 @@ def _file(table: str, words: Sequence[Word], version: str, source: str) -> Itera
     yield f"# Review each row: replace every {TODO}, remove fields that do not apply, or delete the row.\n"
     yield f"# No command loads a table with a {TODO}. Then move the file to FHIRLINE_TERMINOLOGY_DIR, or its rows to\n"
     yield "# the file of its name there.\n"
-    yield f"version: {json.dumps(version)}\ntitle: {json.dumps(f'{table}, rows of this deployment')}\nrows:\n"
+    yield _heading(table, version)
     for word in words:
-        yield f"  - source: [{json.dumps(word.spelling, ensure_ascii=False)}] # {counted(word.times, 'time')}"
-        yield f" in {counted(word.events, 'event')}\n"
-        for line in _fields(rows):
-            yield f"    {line}\n"
+        yield from _row(rows, word)
+
+
+def template(table: str, version: str) -> str:
+    """Write a file with one row, in which the words are left to fill in, too."""
+    fields = "".join(f"    {line}\n" for line in _fields(packaged_table(table).rows))
+    return f"{_heading(table, version)}  - source: [{TODO}]\n{fields}"
+
+
+def add_row(text: str, word: Word) -> str:
+    """Append a drafted row to a table's file that ends with its rows, unless it has been drafted there."""
+    return text if has_row(text, word) else f"{text.rstrip()}\n{''.join(_row(packaged_table(word.table).rows, word))}"
+
+
+def has_row(text: str, word: Word) -> bool:
+    """Tell whether a row for the word was drafted in a table's file."""
+    return _source(word) in text
+
+
+def _heading(table: str, version: str) -> str:
+    return f"version: {json.dumps(version)}\ntitle: {json.dumps(f'{table}, rows of this deployment')}\nrows:\n"
+
+
+def _source(word: Word) -> str:
+    return f"- source: [{json.dumps(word.spelling, ensure_ascii=False)}]"
+
+
+def _row(rows: Sequence[Row], word: Word) -> Iterator[str]:
+    yield f"  {_source(word)} # {counted(word.times, 'time')} in {counted(word.events, 'event')}\n"
+    for line in _fields(rows):
+        yield f"    {line}\n"
 
 
 def _fields(rows: Sequence[Row]) -> Iterator[str]:

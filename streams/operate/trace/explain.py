@@ -1,13 +1,24 @@
-"""The source of each element of an event's resources, by the present mapping."""
+"""The source of each element of an event's resources, and the state that it found, by the present mapping."""
+
+from typing import NamedTuple
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.lineage import Lineage, lineage
-from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.mappers.pipeline.normalize import InMemoryState, StateUpdate
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.operate.trace.find import Tracer
 from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.streams.step4_normalize.raw_event import envelope_of
+
+
+class Explained(NamedTuple):
+    """``earlier``: number of earlier events of the same key. ``before``: their state. ``updates``: the event's own."""
+
+    lineage: list[Lineage]
+    earlier: int
+    before: InMemoryState
+    updates: tuple[StateUpdate, ...]
 
 
 def explain(settings: Settings, tracer: Tracer, raw: ConsumerRecord) -> list[Lineage]:
@@ -15,7 +26,14 @@ def explain(settings: Settings, tracer: Tracer, raw: ConsumerRecord) -> list[Lin
 
     Raises UnreadableBody for a record that is no readable event, and KafkaAccessError.
     """
-    normalize, state = build_normalizer(settings), InMemoryState()
-    for earlier in tracer.earlier(raw):
-        state.apply(map_event(earlier, normalize, state, settings.partitions).state_updates)
-    return lineage(normalize, envelope_of(raw), state)
+    return explain_with_state(settings, tracer, raw).lineage
+
+
+def explain_with_state(settings: Settings, tracer: Tracer, raw: ConsumerRecord) -> Explained:
+    """Find the lineage as `explain` does, and tell the state before the event and what it writes there."""
+    normalize, state, earlier = build_normalizer(settings), InMemoryState(), 0
+    for record in tracer.earlier(raw):
+        state.apply(map_event(record, normalize, state, settings.partitions).state_updates)
+        earlier += 1
+    updates = map_event(raw, normalize, state, settings.partitions).state_updates
+    return Explained(lineage(normalize, envelope_of(raw), state), earlier, state, updates)

@@ -146,6 +146,10 @@ class Tracer:
         """Read the raw record at ``topic/partition/offset``, or its encrypted copy; None where both are gone."""
         return self._raws.at(position)
 
+    def missing(self, position: str) -> str:
+        """Explain why no record can be at a position; empty where the log's end does not show it."""
+        return self._raws.missing(position)
+
     # -- from an event
 
     def event(self, event_key: str, raw: ConsumerRecord | None = None, vendors: Iterable[str] = ()) -> EventTrace:

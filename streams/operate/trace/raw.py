@@ -23,10 +23,23 @@ class RawReader:
     def at(self, position: str) -> ConsumerRecord | None:
         """Read the record at ``topic/partition/offset``, or its encrypted copy; None where both are gone."""
         parsed = RecordPosition.parse(position)
-        found = self._at(parsed) if parsed else None
-        if found is None and parsed is not None and (copy := self._copy(parsed)) is not None:
+        if parsed is None or not self._exists(parsed.topic_partition) or self._scanner.end_before(parsed) is not None:
+            return None
+        found = self._at(parsed)
+        if found is None and (copy := self._copy(parsed)) is not None:
             found = self._at(copy)
         return found
+
+    def missing(self, position: str) -> str:
+        """Explain why nothing can be at a position, as far as the log's end shows it; empty where it does not."""
+        parsed = RecordPosition.parse(position)
+        if parsed is None or not self._exists(parsed.topic_partition):
+            return "the topic has no such partition"
+        end = self._scanner.end_before(parsed)
+        if end is None:
+            return ""
+        last = f"the last offset is {end - 1}" if end else "it has no record yet"
+        return f"{parsed.topic_partition}: {last}"
 
     def search(self, event_key: str, vendors: Iterable[str]) -> Iterator[ConsumerRecord]:
         """Find the records of an event in the raw topics of some vendors."""
@@ -39,9 +52,8 @@ class RawReader:
 
     def _at(self, position: RecordPosition) -> ConsumerRecord | None:
         partition, offset = position.topic_partition, position.offset
-        if self._exists(partition):
-            for record in self._read({partition: offset}, {partition: offset + 1}):
-                return record if record.offset == offset else None
+        for record in self._read({partition: offset}, {partition: offset + 1}):
+            return record if record.offset == offset else None
         return None
 
     def _copy(self, position: RecordPosition) -> RecordPosition | None:
@@ -49,7 +61,7 @@ class RawReader:
         partition = position.topic_partition
         if partition not in self._copies:
             own = self._copies[partition] = dict[str, RecordPosition]()
-            for record in self._read({partition: None} if self._exists(partition) else {}):
+            for record in self._read({partition: None}):
                 if (source := header(record.headers, headers.COPY_OF)) is not None:
                     own[source] = record.position
         return self._copies[partition].get(str(position))

@@ -149,3 +149,17 @@ def test_quick_work_of_unknown_length_shows_no_bar(monkeypatch: pytest.MonkeyPat
     with progress() as reporter:
         counting(reporter)("raw.mediquo", 1_000)
     assert "reading" not in terminal.getvalue()
+
+
+def test_a_bar_does_not_come_back_once_progress_has_ended(monkeypatch: pytest.MonkeyPatch, now: list[float]) -> None:
+    """Nothing would stop it: it would be drawn between later lines, and leave the terminal without its cursor."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress() as reporter:
+        read = counting(reporter)
+    before = terminal.getvalue()
+    now[0] += 10
+    read("raw.mediquo", 5)
+    reporter.begin("later")
+    assert terminal.getvalue() == before

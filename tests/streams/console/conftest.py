@@ -9,6 +9,7 @@ import pytest
 from fhirline.mappers.instants import Instant
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
+from tests.streams.cli.test_terminology import recommendation
 from tests.streams.operate.test_forget import Load, load_on
 from tests.support.browser import browser
 from tests.support.console_pages import console
@@ -24,12 +25,16 @@ NAME = "Zephyrine"
 
 @dataclass(slots=True)
 class Site:
-    """A running console. ``planted``: the raw record of the event with `SCRIPT` and `NAME`."""
+    """A running console. ``planted``: the raw record of the event with `SCRIPT` and `NAME`.
+
+    ``prescription``: that of a recommendation whose frequency and unit have no row in a table.
+    """
 
     url: str
     process: Command
     load: Load
     planted: ConsumerRecord
+    prescription: ConsumerRecord
 
 
 def hostile_event(id: str) -> bytes:
@@ -54,6 +59,10 @@ def stack(embedded: RunningBroker) -> Iterator[Site]:
     assert at
     hostile = raw_record("mediquo", load.tenant, hostile_event(load.tenant), at, None, 64)
     unreadable = raw_record("altibbi", load.tenant, b'{"type": "status_update", "consultation_id": 1}', at, None, 64)
-    raws = load.send([*load.events(60, seed=31), unreadable, hostile])
+    drug = {"frequency": "Every full moon", "dosage": "1", "dosageUnit": "sachet"}
+    recommended = orjson.dumps(recommendation(4711, drug))
+    prescription = raw_record("altibbi", load.tenant, recommended, at, None, 64)
+    raws = load.send([*load.events(60, seed=31), unreadable, hostile, prescription])
     with console(load.settings) as (url, process):
-        yield Site(url, process, load, next(raw for raw in raws if raw.value == hostile.value))
+        planted, prescribed = (next(raw for raw in raws if raw.value == sent.value) for sent in (hostile, prescription))
+        yield Site(url, process, load, planted, prescribed)

@@ -5,15 +5,18 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
+from fhirline.streams.kafka.records import ConsumerRecord
 from tests.streams.console.conftest import Site
+from tests.streams.console.test_tried_tables import BODY, FREQUENCY
 from tests.support.browser import Visit
 from tests.support.console_pages import TOKEN
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.long
 
+FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 SAMPLE = "/playground?sample=altibbi%20status_update"
 
 
@@ -26,9 +29,15 @@ def visit(stack: Site, browser: Browser) -> Iterator[Visit]:
     made.close()
 
 
-def reveal(visit: Visit, site: Site) -> None:
-    """Open the planted event and show its payload."""
-    visit.page.goto(f"{site.url}/events?q={site.planted.position}")
+def picture(page: Page, name: str, dark: bool) -> None:
+    """Write a picture of the page where CONSOLE_SCREENSHOTS names a folder for it."""
+    if folder := os.environ.get("CONSOLE_SCREENSHOTS"):
+        page.screenshot(path=f"{ROOT / folder}/{name}{'-dark' if dark else ''}.png", full_page=True)
+
+
+def reveal(visit: Visit, site: Site, raw: ConsumerRecord | None = None) -> None:
+    """Open an event, by default the planted one, and show its payload."""
+    visit.page.goto(f"{site.url}/events?q={(raw or site.planted).position}")
     visit.page.get_by_label("Reason").fill("a test")
     visit.page.get_by_label("with the source of each element").check()
     visit.page.get_by_role("button", name="Reveal").click()
@@ -46,14 +55,32 @@ def test_no_view_violates_a_rule_of_accessibility(stack: Site, browser: Browser,
     for path in ("/", "/events", "/dead-letters", "/dead-letters/events", "/terminology", SAMPLE):
         page.goto(stack.url + path)
         found[path] = visit.violations()
-        if folder := os.environ.get("CONSOLE_SCREENSHOTS"):
-            name = path.partition("?")[0].strip("/").replace("/", "-") or "pipeline"
-            page.screenshot(path=f"{ROOT / folder}/{name}{'-dark' if dark else ''}.png")
+        picture(page, path.partition("?")[0].strip("/").replace("/", "-") or "pipeline", dark)
     page.goto(f"{stack.url}/dead-letters/events")
     page.get_by_role("rowheader").first.get_by_role("link").click()
     found["dead letter"] = visit.violations()
     reveal(visit, stack)
     found["revealed"] = visit.violations()
+    reveal(visit, stack, stack.prescription)
+    found["prescription"] = visit.violations()
+    picture(page, "event", dark)
+    page.goto(f"{stack.url}/terminology/frequency")
+    page.locator("summary").first.click()
+    found["table"] = visit.violations()
+    picture(page, "table", dark)
+    page.goto(f"{stack.url}/terminology")
+    page.get_by_label("Reason").fill("a test")
+    page.get_by_role("button", name="Count").click()
+    found["use of tables"] = visit.violations()
+    picture(page, "use", dark)
+    page.goto(f"{stack.url}/events")
+    page.get_by_text("Search by a patient's").click()
+    page.get_by_label("Patient's key").fill("nobody")
+    page.get_by_label("Reason").fill("a test")
+    found["search by key"] = visit.violations()
+    page.get_by_role("button", name="Find the events").click()
+    found["found by key"] = visit.violations()
+    picture(page, "found", dark)
     assert {path: rules for path, rules in found.items() if rules} == {}
     assert visit.complaints == []
     visit.close()
@@ -99,6 +126,36 @@ def test_the_playground_maps_as_one_types(stack: Site, visit: Visit) -> None:
     expect(page.locator("#result")).to_contain_text("cannot be read")
 
 
+def test_a_row_is_drafted_tried_and_saved(stack: Site, visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{stack.url}/playground?vendor=altibbi")
+    page.get_by_label("Body").fill(BODY)
+    page.get_by_role("button", name="Draft a row for “Every full moon”").click()
+    rows = page.get_by_label("frequency.yaml", exact=False).and_(page.get_by_role("textbox"))
+    expect(page.locator("#result")).to_contain_text("this row is a draft")
+    picture(page, "playground-draft", False)
+    assert visit.violations() == []
+    rows.fill(FREQUENCY)
+    expect(page.locator("#result")).to_contain_text('"mo"')
+    expect(page.locator("#result")).not_to_contain_text("Every full moon”")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save frequency.yaml as a draft").click()
+    assert download.value.suggested_filename == "frequency.yaml"
+    assert download.value.path().read_text("utf-8") == FREQUENCY
+
+
+def test_why_a_prescription_has_no_code_is_answered_on_its_page(stack: Site, visit: Visit) -> None:
+    reveal(visit, stack, stack.prescription)
+    page = visit.page
+    page.get_by_role("link", name="MedicationRequest", exact=True).last.click()
+    rows = page.get_by_role("group", name="Prescription, elements of")
+    expect(rows.get_by_role("row", name="Timing · Code")).to_contain_text("no row in frequency")
+    page.get_by_role("button", name="Draft a row for “Every full moon” in the playground").click()
+    expect(page.get_by_role("textbox", name="frequency.yaml")).to_have_value(re.compile("Every full moon"))
+    page.get_by_role("textbox", name="frequency.yaml").fill(FREQUENCY)
+    expect(page.locator("#result")).to_contain_text('"mo"')
+
+
 def test_figures_are_current_without_loading_the_page_again(stack: Site, visit: Visit) -> None:
     page = visit.page
     page.goto(stack.url + "/")
@@ -122,6 +179,8 @@ def test_reading_needs_no_script(stack: Site, browser: Browser) -> None:
 def test_a_page_at_twice_the_text_size_needs_no_sideways_scrolling(stack: Site, visit: Visit) -> None:
     page = visit.page
     page.set_viewport_size({"width": 640, "height": 450})
-    for path in ("/", "/events", "/dead-letters", "/playground", "/terminology"):
+    for path in ("/", "/events", "/dead-letters", "/playground?table=frequency", "/terminology", "/terminology/form"):
         page.goto(stack.url + path)
-        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), path
+        assert page.evaluate(FITS), path
+    reveal(visit, stack, stack.prescription)
+    assert page.evaluate(FITS)

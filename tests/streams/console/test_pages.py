@@ -1,6 +1,7 @@
 """What the pages say: search, flags, dead letters, and the playground byte for byte as ``fhirline map``."""
 
 import re
+from html import unescape
 
 import pytest
 
@@ -100,3 +101,27 @@ def test_every_table_is_shown_with_its_rows(visitor: Visitor) -> None:
     assert len(tables) > 10
     for table in tables:
         assert "<tbody>" in visitor.get(table).text, table
+
+
+def test_an_event_says_which_word_of_which_table_has_no_row(stack: Site, visitor: Visitor) -> None:
+    """ "Why has this prescription no code?" is answered on the page, and the next step is a button of it."""
+    page = visitor.get(f"/events?q={stack.prescription.position}").headers["Location"]
+    before = visitor.get(page).text
+    assert "full moon" not in before
+    assert "to see which word has no row, and in which table" in before
+    shown = visitor.post(f"{page}/reveal", reason="a test", **{"form-token": visitor.form_token(page)}).text
+    told = re.sub(r"<[^>]+>|\s+", " ", shown)
+    assert "“Every full moon” has no row in the table frequency" in re.sub(r" +", " ", told)
+    answer = shown.partition("“Every full moon”")[2].partition("</li>")[0]
+    (request,) = re.findall(r'href="#(MedicationRequest/[^"]+)"', answer)
+    resource = shown.partition(f'<details id="{request}"')[2]
+    assert 'no row in <a href="/terminology/frequency">' in resource.partition("</table>")[0]
+    fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', shown))
+    draft = re.search(r'name="draft" value="(frequency [^"]+)"', shown)
+    assert draft
+    tried = visitor.post("/playground", draft=draft[1], **{name: unescape(text) for name, text in fields.items()})
+    assert "source: [&#34;Every full moon&#34;]" in tried.text
+    assert f"<code>{request}</code>" in tried.text  # of the same tenant, as the event itself
+    linked = re.search(r'href="(/playground\?[^"]+table=frequency)"', resource)
+    assert linked
+    assert 'name="rows-frequency"' in visitor.get(unescape(linked[1])).text

@@ -6,6 +6,7 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
+import orjson
 import pytest
 
 from fhirline.streams.demo.stack import Stack
@@ -83,6 +84,16 @@ def test_other_commands_work_on_the_stack_with_the_variables_that_it_writes(
         post(stack)
         with Scanner(stack.settings) as scanner:
             wait_until(lambda: bool(stored(scanner, BUNDLE)), "the event was not mapped")
+        found = orjson.loads(fhirline("doctor --json"))["findings"]
+        assert not [item for item in found if item["level"] == "problem"]
+        [altibbi] = [item for item in found if item["text"].startswith("altibbi: FHIRLINE_ALTIBBI_SECRET")]
+        assert (altibbi["level"], "which doctor cannot see" in altibbi["text"]) == ("warning", True)
+        [group] = [item for item in found if item["check"] == "groups"]
+        assert (group["level"], "names no members" in group["text"]) == ("ok", True)
+        assert not [item for item in found if "DescribeConfigs" in item["text"]], "it has no such privilege"
+        assert "\tstable\tunknown\tunknown of " in fhirline("status --once")
+        [group] = orjson.loads(fhirline("status --once --json"))["groups"]
+        assert (group["members"], group["partitionsWithoutMember"]) == (None, None)
         patient = f"--vendor altibbi --tenant {stack.tenant} --patient 501"
         assert "destroyed" in fhirline(f"forget {patient} --yes --settle 0 --reason 'a test'")
         post(stack, SAMPLE.replace(b"in_progress", b"closed"))

@@ -4,15 +4,14 @@ import asyncio
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Producer
 
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka import group_reader
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.group_reader import Reader
 from fhirline.streams.kafka.records import Lag
 from fhirline.topics.declared import BUNDLE
 from tests.support.kafka.brokers import create_topics, settings_for
+from tests.support.kafka.producing import patient_producer
 from tests.support.waiting import LIMIT, wait_until
 
 
@@ -22,7 +21,7 @@ def test_the_lag_is_told_while_the_consumer_polls(monkeypatch: pytest.MonkeyPatc
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap, partitions=1)
         settings = settings_for(broker.bootstrap, partitions=1, session_timeout=6.0)
-        producer = Producer(producer_config(settings))
+        producer = patient_producer(settings)
 
         async def told() -> tuple[list[Lag], list[Lag]]:
             reader = Reader(settings, "deliver", BUNDLE, uuid4().hex, "test", lambda _: None)

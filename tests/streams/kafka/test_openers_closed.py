@@ -1,13 +1,16 @@
-"""Whatever opens records closes the consumer of its data keys at its end."""
+"""Whatever opens records, or follows the erasure list, closes the consumers for that at its end."""
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from fhirline.config.settings import Settings
+from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.streams.enrich.metrics import EnrichMetrics
 from fhirline.streams.enrich.stage import Stage
 from fhirline.streams.kafka.encryption.key_ring import KeyRing
@@ -16,7 +19,9 @@ from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.operate.replay.run import Run
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.step1_receive.raw_producer import RawProducer
-from fhirline.streams.step2_consume.app import EndingInTime
+from fhirline.streams.step2_consume.app import Worker
+from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
+from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.topics.declared import raw_topic
 from tests.support.encryption import ENCRYPTION, Sealer
 from tests.support.kafka.brokers import RunningBroker
@@ -45,6 +50,21 @@ def rings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[KeyRing]]:
         ring.close()
 
 
+@pytest.fixture
+def feeds(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ErasureListFeed]]:
+    """All feeds of the erasure list of this process."""
+    made, init = list[ErasureListFeed](), ErasureListFeed.__init__
+
+    def opened(self: ErasureListFeed, settings: Settings) -> None:
+        init(self, settings)
+        made.append(self)
+
+    monkeypatch.setattr(ErasureListFeed, "__init__", opened)
+    yield made
+    for feed in made:
+        feed.close()
+
+
 def sealed_events(settings: Settings, vendor: str) -> None:
     sealer = Sealer(settings)
     raws = [sealer(event) for event in events(60, seed=5) if event.topic == raw_topic(vendor)]
@@ -63,7 +83,7 @@ def test_a_replay_closes_them(settings: Settings, rings: list[KeyRing]) -> None:
     assert not [ring for ring in rings if ring.open]
 
 
-def test_the_enrichment_closes_them(settings: Settings, rings: list[KeyRing]) -> None:
+def test_the_enrichment_closes_them(settings: Settings, rings: list[KeyRing], feeds: list[ErasureListFeed]) -> None:
     sealed_events(settings, "infermedica")
 
     def nothing_to_fetch(tenant: str) -> None:
@@ -84,14 +104,46 @@ def test_the_enrichment_closes_them(settings: Settings, rings: list[KeyRing]) ->
 
     asyncio.run(run())
     assert not [ring for ring in rings if ring.open]
+    assert feeds
+    assert not [feed for feed in feeds if feed.open]
 
 
-def test_a_worker_closes_what_its_agents_need_when_they_have_ended(settings: Settings) -> None:
-    async def run() -> list[str]:
-        closed: list[str] = []
-        app = EndingInTime(settings)
-        app.closed_at_end.append(lambda: closed.append("keys"))
+def test_a_worker_closes_what_its_agents_need_when_they_have_ended(
+    settings: Settings, rings: list[KeyRing], feeds: list[ErasureListFeed]
+) -> None:
+    sealed_events(settings, "altibbi")
+
+    async def run() -> None:
+        app = Worker(settings, build_normalizer(settings), ["altibbi"], WorkerEndpoint(settings)).app
+        for ring in rings:
+            ring.read_on([0])
+        assert [feed.open for feed in feeds] == [True]
+        assert any(ring.open for ring in rings)
         await app.on_shutdown()
-        return closed
 
-    assert asyncio.run(run()) == ["keys"]
+    asyncio.run(run())
+    assert not [feed for feed in feeds if feed.open]
+    assert not [ring for ring in rings if ring.open]
+
+
+def test_the_erasure_list_is_closed_when_a_thread_of_a_cancelled_task_has_read_it(settings: Settings) -> None:
+    feed, arrived, go_on = ErasureListFeed(settings), threading.Event(), threading.Event()
+    feed.refresh()
+    apply = feed.erasure_list.apply
+
+    def waiting(records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        arrived.set()
+        assert go_on.wait(LIMIT)
+        apply(records)
+
+    feed.erasure_list.apply = waiting  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as threads:
+        reading = threads.submit(feed.refresh)
+        assert arrived.wait(LIMIT)
+        closing = threads.submit(feed.close)
+        assert feed.open
+        assert not closing.done()
+        go_on.set()
+        reading.result(LIMIT)
+        closing.result(LIMIT)
+    assert not feed.open

@@ -2,19 +2,17 @@
 
 from uuid import uuid4
 
-from confluent_kafka import Producer
-
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.topics.declared import raw_topic
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.kafka.producing import patient_producer
 
 
 def test_nothing_is_fetched_between_two_reads(broker: RunningBroker) -> None:
     """Else each scanner that is kept asks the broker a hundred times a second."""
     place = TopicPartition(raw_topic("azodha"), 5)
-    producer = Producer(producer_config(broker.settings()))
+    producer = patient_producer(broker.settings())
     with Scanner(broker.settings()) as scanner:
         position: int | None = None
         for value in (uuid4().hex.encode(), uuid4().hex.encode()):

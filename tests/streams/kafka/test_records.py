@@ -5,11 +5,9 @@ import time
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Producer
 from faust.types.tuples import Message
 
 from fhirline.streams.kafka import records
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import (
     ConsumerRecord,
@@ -22,6 +20,7 @@ from fhirline.streams.kafka.records import (
 )
 from fhirline.topics.declared import dead_letter_topic, enriched_topic, raw_topic
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.kafka.producing import patient_producer
 
 HEADERS = [("tenant", b"acme"), ("event-key", b"e" * 64)]
 
@@ -55,7 +54,7 @@ def test_a_record_is_read_as_it_was_written(broker: RunningBroker, timestamp_ms:
     settings = broker.settings()
     key, before = uuid4().hex.encode(), int(time.time() * 1000)
     sent = [ProducerRecord(raw_topic("azodha"), key, value, 3, HEADERS, timestamp_ms) for value in (b"{}", b"", None)]
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     for record in sent:
         produce(producer, record)
     assert producer.flush(90) == 0

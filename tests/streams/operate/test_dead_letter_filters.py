@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
 
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.enrich.stage import CODES as ENRICHMENT_CODES
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step2_consume.metrics import CODES
 from fhirline.streams.step4_normalize.dead_letter import dead_letter
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.kafka.producing import patient_producer
 from tests.support.paths import DOCS
 from tests.support.receiving import environment
 from tests.support.waiting import LIMIT
@@ -35,7 +34,7 @@ def board() -> Iterator[RunningBroker]:
         headers = [("tenant", known["tenant"].encode())]
         raw = ConsumerRecord("raw.mediquo", 3, 7, 1_717_000_000_000, b"gone|p", b"{}", headers)
         letter = dead_letter(raw, raw.value, known["code"])
-        producer = Producer(producer_config(found.settings()))
+        producer = patient_producer(found.settings())
         producer.produce(letter.topic, letter.value, letter.key, headers=list(letter.headers))
         assert producer.flush(LIMIT) == 0
         yield found

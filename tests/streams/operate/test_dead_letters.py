@@ -10,12 +10,12 @@ from typing import Any
 
 import orjson
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import headers_of
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -24,6 +24,7 @@ from fhirline.topics.partition import partition_for
 from tests.streams.operate.test_replay import replay
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.kafka.producing import patient_producer
 from tests.support.messages import header_of
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
@@ -76,7 +77,7 @@ def test_unreadable_records(settings: Settings) -> None:
     good = orjson.dumps({"event_type": "survey_finished", "content": {"survey_id": "s-1"}})
     deep = b'{"a":' * 220 + b"1" + b"}" * 220
     bad = [b"not json", b"[1, 2]", None, b'{"pass_code": 5528001739462,', deep]
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     for value in (*bad, good):
         producer.produce("raw.infermedica", value, KEY)
     assert producer.flush(LIMIT) == 0
@@ -124,7 +125,7 @@ def test_unreadable_records(settings: Settings) -> None:
 
 
 def test_an_unsupported_event_has_an_outcome_and_no_letter(settings: Settings) -> None:
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     producer.produce(
         "raw.mediquo", orjson.dumps({"type": "something_new", "payload": {"patient": {"code": "p"}}}), b"k"
     )
@@ -155,7 +156,7 @@ def test_a_record_that_is_too_large_for_kafka(settings: Settings) -> None:
     body: dict[str, Any] = {"type": "patient_report_sent", "occurred_on": 1717243500}
     body["payload"] = {"type": "soap", "patient": {"code": "big"}, "content": {"plan": text}}
     (large,) = produce(settings, [raw_record("mediquo", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)])
-    producer = Producer(producer_config(settings))  # one that is not ours, with a key and a header as large
+    producer = patient_producer(settings)  # one that is not ours, with a key and a header as large
     producer.produce("raw.mediquo", b"{not json", b"k" * 70_000)
     told = [("tenant", b"clinic"), ("received-at", b"2024-06-01T12:00:00Z"), ("attempt", b"2")]
     producer.produce("raw.mediquo", b"{not json", b"clinic|k", headers=[*told, ("event-type", b"h" * 70_000)])

@@ -17,7 +17,7 @@ import confluent_kafka
 import orjson
 import pytest
 import yaml
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer
 from pydantic import SecretStr
 
 from fhirline.config.settings import Settings
@@ -27,7 +27,7 @@ from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import partition_key
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import (
@@ -53,6 +53,7 @@ from tests.streams.operate.test_dead_letters import letters
 from tests.streams.step2_consume.test_worker import NOTHING, running
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, also_on_apache, create_topics
+from tests.support.kafka.producing import patient_producer
 from tests.support.waiting import LIMIT, wait_until
 from tests.support.workload import Store, events, produce, undisturbed
 
@@ -224,7 +225,7 @@ def large_event() -> Any:
 def test_attempts_are_counted(settings: Settings) -> None:
     """Another producer's record without headers, in another partition than its key's, and records that are not sent."""
     foreign = {"event_type": "survey_finished", "content": {"note": MARKER}}
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     for value in (orjson.dumps(foreign), None, b'{"pass_code": 5528,', f'["{MARKER}"]'.encode()):
         producer.produce("raw.infermedica", value, b"a-key", 4, timestamp=1_717_000_000_123)
     assert producer.flush(LIMIT) == 0
@@ -295,7 +296,7 @@ def write_letter(settings: Settings, raw: ConsumerRecord) -> None:
 
 
 def write(settings: Settings, *records: ProducerRecord) -> None:
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     for record in records:
         producer.produce(record.topic, record.value, record.key, headers=list(record.headers))
     assert producer.flush(LIMIT) == 0

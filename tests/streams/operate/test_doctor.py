@@ -91,6 +91,14 @@ def test_a_vendors_secret(secret: str | None, level: Level, words: str) -> None:
     assert not secret or secret not in text
 
 
+def test_a_gateway_that_runs_here_may_have_a_secret_that_is_not_seen() -> None:
+    [(level, text)] = said(configuration.credentials(only("mediquo"), {}, gateway=True), "credentials")
+    assert (level, "doctor cannot see" in text) == (WARNING, True)
+    held = {"FHIRLINE_MEDIQUO_SECRET": "change-me-please-change-me"}
+    [(level, _)] = said(configuration.credentials(only("mediquo"), held, gateway=True), "credentials")
+    assert level is PROBLEM
+
+
 def test_a_file_of_secrets_exists_and_is_private(tmp_path: Path) -> None:
     path = tmp_path / "mediquo"
     held = {"FHIRLINE_MEDIQUO_SECRET_FILE": str(path)}
@@ -189,12 +197,14 @@ def test_a_port_is_free_or_ours_or_of_another_program(embedded: RunningBroker, t
         metrics = int(gateway.event("metrics listening")["url"].removesuffix("/metrics").rpartition(":")[2])
         ours = settings_for(NOWHERE, gateway_port=gateway.port, metrics_port=metrics, metrics_host="localhost")
         assert "is ready" in machine.gateway_port(ours).text
+        assert machine.gateway_is_ready(ours)
         assert machine.metrics_port(ours).level is OK
 
 
 def test_a_gateway_that_is_not_ready_is_a_problem(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker, running_gateway(broker.bootstrap, tmp_path) as gateway:  # no topics there
         found = machine.gateway_port(settings_for(NOWHERE, gateway_port=gateway.port))
+        assert not machine.gateway_is_ready(settings_for(NOWHERE, gateway_port=gateway.port))
     assert (found.level, FIRST in found.text) == (PROBLEM, True)
 
 
@@ -319,6 +329,10 @@ def test_every_partition_has_a_member() -> None:
     assert "3 of 24 partitions" in work.group(Members(group, 24, 3), "worker").text
     moving = replace(group, state="preparing rebalancing")
     assert work.group(Members(moving, 24, 24), "worker").level is WARNING
+    unnamed = work.group(Members(replace(group, members=0), 24, 24), "worker")
+    assert (unnamed.level, "names no members" in unnamed.text) == (OK, True)
+    for state in ("empty", "none"):
+        assert work.group(Members(replace(group, members=0, state=state), 24, 24), "worker").level is WARNING
 
 
 # The command

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import orjson
 import pytest
-from confluent_kafka import Message, Producer
+from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
@@ -24,12 +24,12 @@ from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.stack import Process
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, headers_of, partition_of
 from fhirline.streams.observe.audit import who
-from fhirline.streams.operate.erasure.find import CANONICAL, aliases_of
+from fhirline.streams.operate.erasure.aliases import aliases_of
+from fhirline.streams.operate.erasure.find import CANONICAL
 from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.operate.erasure.report import INDEFINITELY, Report
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -53,6 +53,7 @@ from tests.streams.operate.test_replay import committed, replay
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.kafka.producing import patient_producer
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, practitioners, produce, undisturbed
 
@@ -426,7 +427,7 @@ def values(store: Store, of: Iterable[str]) -> dict[str, bytes]:
 def clear_state(settings: Settings) -> None:
     """As if the topics of state had been deleted: everything is folded anew."""
     topics = [item.name for item in declared(settings) if item.name.startswith("normalizer.state.")]
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     for topic, partition, key in held(settings, *topics):
         producer.produce(topic, key=key, partition=partition)
     assert producer.flush(LIMIT) == 0

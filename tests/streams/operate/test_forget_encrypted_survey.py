@@ -4,6 +4,7 @@ Only the patient's events say which surveys are the patient's, so they must be r
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
 from itertools import count
 
@@ -16,11 +17,12 @@ from fhirline.streams.kafka.encryption.secrets import wrapped_by
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import KEYS, enriched_topic, raw_topic
-from tests.streams.operate.test_forget import RECEIVED_AT, erase, load_on
+from tests.streams.operate.test_forget import RECEIVED_AT, Load, erase, load_on
 from tests.streams.operate.test_forget_encrypted_report import encrypting
 from tests.support.encryption import Sealer
 from tests.support.kafka.brokers import RunningBroker
@@ -75,3 +77,59 @@ def test_another_run_destroys_the_survey_s_keys_too(
         assert not [*opened.read(dict.fromkeys(opened.topic_partitions(topics)))], "an event can be read"
     again = erase(load.settings, patient)
     assert (again.complete, again.data_keys, again.state, again.tombstones.total()) == (True, 0, 0, 0)
+
+
+def survey_of(load: Load) -> list[ProducerRecord]:
+    """Make the thin event of a survey, whose key is the survey's, and the complete one, whose key is the patient's."""
+    thin = {"event_type": "survey_finished", "content": {"survey_id": "s-2"}}
+    whole = {**thin, "summary": {"patient": {"id": "p-2", "full_name": "X"}}, "evidence_assessment": {}}
+    first, second = (
+        raw_record(VENDOR, load.tenant, orjson.dumps(body), RECEIVED_AT, None, 64) for body in (thin, whole)
+    )
+    return [first, replace(second, topic=enriched_topic(VENDOR))]
+
+
+def test_another_run_reports_the_survey_s_unreadable_records_too(own_broker: RunningBroker) -> None:
+    """Nobody can read any more whose they were, but for the markers of their data keys."""
+    load = encrypting(load_on(own_broker))
+    sealer = Sealer(load.settings)
+    raws = [sealer(record) for record in survey_of(load)]
+    produce(load.settings, sealer.made)
+    load.send(raws)
+    patient = Compartment.of(VENDOR, load.tenant, "p-2")
+    first = erase(load.settings, patient)
+    topics = {raw_topic(VENDOR), enriched_topic(VENDOR)}
+    assert {item.topic for item in first.unreadable} == topics
+    assert {item.topic for item in first.remaining} >= {"fhir.r4.bundle"}
+    again = erase(load.settings, patient)
+    assert (again.unreadable, again.remaining) == (first.unreadable, first.remaining)
+    other = erase(load.settings, Compartment.of(VENDOR, load.tenant, "p-3"))
+    assert (other.unreadable, other.remaining) == ((), ())
+
+
+def test_a_survey_that_comes_during_the_erasure_is_blocked_and_waited_for(
+    own_broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events may be in the hands of a worker, which does not know yet whose they are."""
+    load = load_on(own_broker)
+    publish, arrived = RecordPublisher.publish, list[bool]()
+
+    def publishing(
+        self: RecordPublisher, records: Iterable[ProducerRecord], delivered: Callable[[Message], None] | None = None
+    ) -> object:
+        if not arrived:
+            arrived.append(True)
+            produce(load.settings, survey_of(load))
+        return publish(self, records, delivered)
+
+    monkeypatch.setattr(RecordPublisher, "publish", publishing)
+    said: list[str] = []
+    with closing(Erasure(load.settings, Compartment.of(VENDOR, load.tenant, "p-2"))) as erasure:
+        report = erasure.erase(erasure.find(), settle=0.5, show=said.append)
+        assert report.complete
+        assert report.blocks == 2
+        assert len([line for line in said if line.startswith("waiting")]) == 2
+        erased = erasure.blocked()
+        survey = Compartment.of(VENDOR, load.tenant, "survey", "s-2")
+        assert erasure._erasures.erasure_list.block(survey)
+        assert erased

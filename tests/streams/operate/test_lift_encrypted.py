@@ -133,6 +133,7 @@ def rewrap(load: Load) -> int:
         return data_keys.rewrap().removed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("destroyer", ["rewrap", "forget"])
 def test_a_key_that_a_lift_lets_in_is_not_destroyed_by_what_was_read_before(
     destroyer: str, load: Load, monkeypatch: pytest.MonkeyPatch
@@ -156,6 +157,7 @@ def test_a_key_that_a_lift_lets_in_is_not_destroyed_by_what_was_read_before(
     assert rewrap(load) == 0, "nor by a later run"
 
 
+@pytest.mark.long
 def test_a_lift_is_refused_where_a_key_is_destroyed_meanwhile(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     patient = Compartment.of(VENDOR, load.tenant, "p-1")
     send(load, survey(load))
@@ -172,6 +174,7 @@ def test_a_lift_is_refused_where_a_key_is_destroyed_meanwhile(load: Load, monkey
     assert lift(load, patient) == 2
 
 
+@pytest.mark.long
 def test_an_erasure_of_a_patient_who_is_let_in_meanwhile_is_not_complete(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:

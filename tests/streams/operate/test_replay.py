@@ -14,14 +14,14 @@ from typing import Any
 import confluent_kafka
 import orjson
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline import common_resources
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.cli.replay import command
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, from_confluent
@@ -31,6 +31,7 @@ from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.cases import cases
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.kafka.producing import patient_producer
 from tests.support.waiting import LIMIT
 from tests.support.workload import MESSAGES, Store, events, produce, undisturbed
 
@@ -251,7 +252,7 @@ def test_gone_keys_are_deleted_on_request_only(own: Settings, tmp_path: Path) ->
     written = headers(
         vendor="mediquo", tenant="acme", raw=str(raw.position), event_key="e" * 64, occurred_at="2024-01-01T00:00:00Z"
     )
-    producer = Producer(producer_config(own))
+    producer = patient_producer(own)
     producer.produce(canonical_topic("Observation"), b"{}", b"Observation/old", 0, headers=list(written))
     assert producer.flush(LIMIT) == 0
     first = replay(own, tmp_path, "--publish", "--bundles", "--vendor", "mediquo")

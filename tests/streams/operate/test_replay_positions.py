@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
 
 from fhirline.config.settings import Settings
 from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.instants import Instant
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.replay.offset_ranges import offset_ranges
@@ -20,6 +18,7 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import canonical_topic
 from tests.support.kafka.brokers import RunningBroker, also_on_apache
+from tests.support.kafka.producing import patient_producer
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 
@@ -31,7 +30,7 @@ MEDIQUO = ("mediquo",)
 def test_an_offset_range_begins_at_its_time_and_has_an_end(own_broker: RunningBroker) -> None:
     """The start is found by timestamp, also after the last record. The end is after the last record, in any batch."""
     settings = own_broker.settings()
-    producer = Producer(producer_config(settings, **{"linger.ms": 50}))
+    producer = patient_producer(settings, {"linger.ms": 50})
     for second in range(10):
         producer.produce("raw.mediquo", b"{}", b"k", 2, timestamp=NOON + second * 1000)
     assert producer.flush(LIMIT) == 0
@@ -146,7 +145,7 @@ def test_the_event_of_a_dead_letter_is_folded_into_what_later_events_wrote(setti
             )
     partition = int(source.rpartition("/")[2])
     letters = [raw for raw in raws if raw.partition == partition and raw.offset < late.raw_offset]
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     for letter in letters:
         named = headers(vendor="mediquo", raw=str(letter.position), error_code="mapping-failed", attempt="1")
         producer.produce("dead-letter.mediquo", letter.value, letter.key, headers=list(named))

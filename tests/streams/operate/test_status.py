@@ -27,6 +27,7 @@ from fhirline.streams.operate.status.summary import Source, Status, sources_of, 
 from fhirline.topics.declared import CONTRIBUTIONS, declared, raw_topic
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, apache, create_topics, settings_for
+from tests.support.kafka.producing import patient_producer
 from tests.support.receiving import FHIRLINE, environment
 from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
@@ -151,13 +152,12 @@ def test_lag_and_members_of_a_group(apache_kafka: RunningBroker) -> None:
 def test_a_letter_that_is_done_is_not_open(embedded: RunningBroker) -> None:
     """A letter is written, then the mark that its event was sent again and mapped."""
     settings = embedded.settings(group="status-letters")
-    from confluent_kafka import Message, Producer
+    from confluent_kafka import Message
 
-    from fhirline.streams.kafka.clients import producer_config
     from fhirline.streams.operate.dead_letters.cases import Mark
     from fhirline.streams.operate.dead_letters.cases import Status as State
 
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     letter: dict[str, RecordPosition] = {}
 
     def written(error: KafkaError | None, message: Message) -> None:

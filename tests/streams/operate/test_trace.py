@@ -12,11 +12,10 @@ from confluent_kafka import Producer
 from fhirline.config.errors import ConfigurationError
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.streams.cli.trace import _kind
-from fhirline.streams.kafka import headers
-from fhirline.streams.kafka.clients import producer_config
+from fhirline.streams.kafka import headers, log_scanner
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition
 from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.dead_letters.cases import Mark, Status
 from fhirline.streams.operate.trace.find import Tracer
@@ -27,6 +26,7 @@ from fhirline.topics.declared import DEAD_LETTER_STATUS, raw_topic
 from tests.streams.operate.test_forget import RECEIVED_AT, Load, load_on
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.kafka.producing import patient_producer
 from tests.support.waiting import LIMIT
 from tests.support.workload import undisturbed
 
@@ -133,7 +133,7 @@ def test_a_dead_letter_has_the_status_of_its_case(load: Load) -> None:
     with Board(load.settings, ["altibbi"]) as board:
         (case,) = (case for case in board.read() if case.id == str(raw.position))
     mark = Mark(Status.DONE, 2, None, case.last.position, "key", "map-1")
-    producer = Producer(producer_config(load.settings))
+    producer = patient_producer(load.settings)
     producer.produce(DEAD_LETTER_STATUS, mark.encode(), case.id)
     assert producer.flush(20) == 0
     assert statuses() == ["done"]
@@ -196,3 +196,29 @@ def test_no_payload_steers_the_terminal(load: Load) -> None:
 def test_an_argument_of_another_form_is_refused(what: str) -> None:
     with pytest.raises(ConfigurationError, match="neither 64 hex digits"):
         _kind(what, [])
+
+
+def test_a_position_beyond_the_end_is_answered_at_once_with_the_last_offset(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded broker lets a reader wait there, and the reading then fails as if no broker answered."""
+    monkeypatch.setattr(log_scanner, "SILENCE_SECONDS", LIMIT)
+    last = max(raw.position for raw in load.raws if raw.topic == raw_topic("altibbi"))
+    place = last.topic_partition
+    with Scanner(load.settings) as scanner:
+        end = scanner.end(*place)
+        assert end > last.offset
+        for offset in (end, end + 1, 999_999):
+            beyond = RecordPosition(*place, offset)
+            assert scanner.at(beyond) is None
+            tracer = Tracer(load.settings, scanner)
+            assert tracer.raw(str(beyond)) is None
+            assert tracer.missing(str(beyond)) == f"{place}: the last offset is {end - 1}"
+        assert scanner.at(RecordPosition(*place, end - 1))
+    beyond = RecordPosition(*place, end + 5)
+    failed = fhirline(load, str(beyond))
+    assert failed.returncode == 1
+    assert f"there is no raw record {beyond}: {place}: the last offset is {end - 1}" in failed.stderr
+    failed = fhirline(load, f"{place.topic}/999/0")
+    assert failed.returncode == 1
+    assert "the topic has no such partition" in failed.stderr

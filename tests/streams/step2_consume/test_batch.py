@@ -8,14 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import pytest
-from confluent_kafka import Producer
 from prometheus_client import CollectorRegistry
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.encryption.opener import Opener
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
@@ -30,6 +28,7 @@ from fhirline.streams.step4_normalize.dead_letter import TOO_LARGE
 from fhirline.streams.step5_publish.publish import Delivered, RecordPublisher
 from fhirline.topics.declared import CONTRIBUTIONS, ERASED, canonical_topic, state_topic
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.kafka.producing import patient_producer
 from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
 
@@ -135,7 +134,7 @@ def test_a_patient_erased_while_a_batch_is_mapped_does_not_come_back_with_it(wor
         """Erase the patient before the last event is mapped, and wait until the erasure list is stale."""
         hashing = Hashing(SECRET.encode())
         digest = hashing.digest(Compartment("mediquo", "acme", patient).partition_key)
-        producer = Producer(producer_config(worker.settings))
+        producer = patient_producer(worker.settings)
         producer.produce(ERASED, Block(hashing.check, "2024-07-01T12:00:00Z").encode(), digest.encode(), 0)
         assert producer.flush(LIMIT) == 0
         while worker.erasures.fresh:

@@ -6,7 +6,7 @@ import confluent_kafka
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
+from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.streams.kafka.embedded_quirks import is_embedded
@@ -15,15 +15,14 @@ from fhirline.streams.kafka.records import TopicPartition
 TIMEOUT = 60.0
 
 
-def require_deletion(settings: Settings) -> None:
-    """Raise ConfigurationError where the broker cannot delete records."""
+def can_delete(settings: Settings) -> bool:
+    """Tell whether the broker can delete records: the embedded one cannot. Raises KafkaRequestFailed."""
     client = new_client(AdminClient, librdkafka(settings, **{"log_level": 0}))
     try:
         cluster = client.list_topics(timeout=TIMEOUT).cluster_id
     except KafkaException as error:
         raise KafkaRequestFailed(f"FHIRLINE_BOOTSTRAP: {settings.bootstrap}: {error.args[0].str()}") from None
-    if is_embedded(cluster):
-        raise ConfigurationError("--keep: needed, since the embedded broker cannot delete records")
+    return not is_embedded(cluster)
 
 
 def delete_before(settings: Settings, offsets: Mapping[TopicPartition, int]) -> None:

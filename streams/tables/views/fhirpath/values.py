@@ -159,7 +159,7 @@ def compute(sign: str) -> Callable[[Collection, Collection], Collection]:
 
 
 def concatenate(left: Collection, right: Collection) -> Collection:
-    """``&``: nothing counts as an empty text."""
+    """Join two texts as ``&`` does: nothing counts as an empty text."""
     return ["".join("" if item is None else text(item) for item in (single(left), single(right)))]
 
 

@@ -12,14 +12,13 @@ import confluent_kafka
 import duckdb
 import orjson
 import pytest
-from confluent_kafka import Message, Producer
+from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, produce
@@ -31,6 +30,7 @@ from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic
 from tests.support import cli
 from tests.support.delivery import golden_records, write
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.kafka.producing import patient_producer
 from tests.support.receiving import environment
 from tests.support.waiting import LIMIT
 
@@ -246,7 +246,7 @@ def test_a_record_that_is_compacted_between_two_readings_is_not_missed(apache_ka
     topic = "compacted-between"
     settings = apache_kafka.settings()
     partition = TopicPartition(topic, 0)
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
 
     def put(key: bytes, value: bytes) -> None:
         produce(producer, ProducerRecord(topic, key, value, 0))

@@ -11,14 +11,14 @@ import confluent_kafka
 import faust
 import pytest
 import structlog
-from confluent_kafka import Consumer, KafkaError, Message, Producer
+from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka import log_scanner
-from fhirline.streams.kafka.clients import librdkafka, producer_config
+from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
@@ -28,6 +28,7 @@ from fhirline.streams.step2_consume.faust.offset_gaps import GapTooLarge, Positi
 from fhirline.streams.step2_consume.faust.offsets import Fetched, LogTruncated, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.kafka.producing import patient_producer
 from tests.support.waiting import LIMIT
 
 TOPIC = "raw.altibbi"
@@ -59,7 +60,7 @@ def log(request: pytest.FixtureRequest) -> Log:
 
 def write(settings: Settings, topic: str, count: int) -> list[ConsumerRecord]:
     """Write records with their number as value to partition 2, and return them as they were read."""
-    producer = Producer(producer_config(settings))
+    producer = patient_producer(settings)
     offsets: list[int] = []
 
     def delivered(error: KafkaError | None, message: Message) -> None:
@@ -310,7 +311,7 @@ def test_a_partition_that_is_not_fetched_yet_is_not_stalled(log: Log) -> None:
 @contextmanager
 def transaction(settings: Settings, topic: str, partition: int, count: int) -> Iterator[list[ConsumerRecord]]:
     """Yield a foreign producer's records. They are committed when the context ends, and a marker then follows them."""
-    producer = Producer(producer_config(settings, **{"transactional.id": f"foreign-{uuid.uuid4()}"}))
+    producer = patient_producer(settings, {"transactional.id": f"foreign-{uuid.uuid4()}"})
     producer.init_transactions(LIMIT)
     producer.begin_transaction()
     for number in range(count):

@@ -1,0 +1,122 @@
+"""What an event's page shows once somebody asked for it with a reason: payload, resources, and words without a code."""
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from fhirline.config.errors import ConfigurationError
+from fhirline.config.terminology import norm
+from fhirline.mappers.pipeline.envelope import UnreadableBody
+from fhirline.mappers.pipeline.factory import build_normalizer
+from fhirline.mappers.pipeline.limits import TooComplex
+from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.streams.console.console import Console
+from fhirline.streams.console.element_rows import Row, rows, title
+from fhirline.streams.console.event_delivery import TableRows, rows_of
+from fhirline.streams.console.event_index import IndexedEvent
+from fhirline.streams.console.event_state import state_changes
+from fhirline.streams.console.json_lines import Line, json_lines, resource_lines
+from fhirline.streams.console.tried_tables import word_at
+from fhirline.streams.kafka import headers
+from fhirline.streams.kafka.headers import header
+from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.step4_normalize.raw_event import envelope_of
+
+
+class ShownResource(NamedTuple):
+    """A resource. ``own``: it is the event's, and no other event shares it."""
+
+    name: str
+    title: str
+    own: bool
+    rows: list[Row]
+    lines: list[Line]
+    tables: list[TableRows]
+
+
+class MissingWord(NamedTuple):
+    """A word that no row of a table has. ``resources``: those that have the word, and no code for it.
+
+    ``word`` is empty where the value that was looked up is not a short text of the payload.
+    """
+
+    word: str
+    table: str
+    pointer: str
+    resources: list[str]
+
+
+def revealed_event(console: Console, event: IndexedEvent, raw: ConsumerRecord, sources: bool) -> dict[str, Any]:
+    """Read the payload, the Bundle's resources and, if asked for, the source of each element, and the state."""
+    found: dict[tuple[str, str], str] = {}
+    state = None
+    if sources:
+        try:
+            explained = console.lookup.explained(raw)
+            found = {(leaf.resource, leaf.path): leaf.source for leaf in explained.lineage}
+            state = state_changes(explained)
+        except UnreadableBody:
+            found = {}
+    try:
+        payload = json_lines(orjson.loads(raw.value or b"null"))
+        text = ""
+    except orjson.JSONDecodeError:
+        payload, text = [], (raw.value or b"").decode("utf-8", "backslashreplace")
+    missing = _missing(console, raw)
+    words = {norm(word): table for word, table, _ in missing if word}
+    bundle = console.lookup.value(event.bundle)
+    by_name = {
+        f"{resource['resourceType']}/{resource.get('id', '')}": resource
+        for entry in (bundle or {}).get("entry", ())
+        if (resource := entry.get("resource"))
+    }
+    resources = [
+        ShownResource(
+            name, title(by_name[name]), own, rows(by_name[name], words), lines, _tables(console, by_name[name])
+        )
+        for name, own, lines in resource_lines(bundle, found)
+    ]
+    return {
+        "payload": payload,
+        "text": text,
+        "resources": resources,
+        "sources": sources,
+        "state": state,
+        "words": [MissingWord(*word, _with_word(resources, word[0], word[1])) for word in missing],
+        "body": (raw.value or b"").decode("utf-8", "replace"),
+        "received": header(raw.headers, headers.RECEIVED_AT) or "",
+        "route_event": header(raw.headers, headers.EVENT_TYPE) or "",
+    }
+
+
+def _tables(console: Console, resource: dict[str, Any]) -> list[TableRows]:
+    try:
+        return rows_of(console.settings, resource)
+    except ConfigurationError:  # the page says it of all tables
+        return []
+
+
+def _missing(console: Console, raw: ConsumerRecord) -> list[tuple[str, str, str]]:
+    """List word, table and pointer of what has no row in today's tables."""
+    normalize = build_normalizer(console.settings.model_copy(update={"validation": "off"}))
+    try:
+        envelope = envelope_of(raw)
+        unmapped = normalize(envelope, InMemoryState()).unmapped_at
+    except (UnreadableBody, TooComplex):
+        return []
+    found: dict[tuple[str, str], tuple[str, str, str]] = {}
+    for table, pointer in unmapped:
+        word = word_at(envelope.body, pointer)
+        if word is None or normalize.terminology.row(table, word) is not None:
+            word = ""
+        found.setdefault((table, norm(word) or pointer), (word, table, pointer))
+    return list(found.values())
+
+
+def _with_word(resources: list[ShownResource], word: str, table: str) -> list[str]:
+    return [
+        shown.name
+        for shown in resources
+        if word
+        and any(item.table == table and norm(word) in norm(item.text) for row in shown.rows for item in row.items)
+    ]

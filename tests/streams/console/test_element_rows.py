@@ -1,0 +1,71 @@
+"""Resources as rows: nothing that a clinician needs is left out, of any type that is mapped."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from fhirline.config.settings import load_settings
+from fhirline.mappers.fhir.elements import DATA_ABSENT
+from fhirline.mappers.pipeline.factory import build_normalizer
+from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.mappers.registry import open_without_receipt
+from fhirline.streams.console.element_rows import NOT_SHOWN, rows, title
+from fhirline.streams.demo.webhooks import samples
+from tests.streams.cli.test_terminology import recommendation
+
+
+def made() -> list[dict[str, Any]]:
+    """The resources of all sample webhooks, and of a recommendation whose drug has all parts."""
+    normalize, found = build_normalizer(load_settings()), {}
+    bodies = [(sample.vendor, sample.body, sample.route.strip("/") or None) for sample in samples()]
+    drug = {"frequency": "Every full moon", "dosage": "1", "dosageUnit": "sachet", "route": "Oral"}
+    for vendor, body, event in [*bodies, ("altibbi", recommendation(1, drug), None)]:
+        envelope = open_without_receipt(vendor, "default", orjson.dumps(body), event)
+        for output in normalize(envelope, InMemoryState()).outputs:
+            found[output.key] = orjson.loads(output.value)
+    return list(found.values())
+
+
+def leaves(value: Any) -> Iterator[str]:
+    """The values of a resource's elements, without URLs of extensions and codes of why a value is absent."""
+    if isinstance(value, dict):
+        if value.get("url") == DATA_ABSENT:
+            return
+        is_extension = any(name.startswith("value") or name == "extension" for name in value) and "url" in value
+        for name, item in value.items():
+            if "div" in value or (is_extension and name == "url") or name.startswith("_"):
+                continue
+            yield from leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item)
+    elif not isinstance(value, bool):
+        yield str(value)
+
+
+@pytest.mark.parametrize("resource", made(), ids=lambda resource: f"{resource['resourceType']}-{resource['id'][:8]}")
+def test_every_value_is_in_a_row(resource: dict[str, Any]) -> None:
+    shown = rows(resource, {})
+    text = "\n".join(f"{item.text} {item.note} {item.reference}" for row in shown for item in row.items)
+    content = {name: value for name, value in resource.items() if name not in NOT_SHOWN}
+    assert [leaf for leaf in leaves(content) if leaf not in text] == []
+    assert title(resource)
+
+
+def test_a_concept_without_a_code_says_which_table_has_no_row() -> None:
+    (request,) = (item for item in made() if "Every full moon" in str(item) and item["resourceType"][-7:] == "Request")
+    shown = rows(request, {"every full moon": "frequency", "sachet": "dose-unit"})
+    found = {item.text: item.table for row in shown for item in row.items if item.uncoded}
+    assert found["Every full moon"] == "frequency"
+    assert found["1 sachet"] == "dose-unit"
+    untold = {item.text: item.table for row in rows(request, {}) for item in row.items if item.uncoded}
+    assert untold["Every full moon"] == ""
+
+
+def test_a_coded_concept_has_its_code_beside_it() -> None:
+    (row,) = rows(
+        {"resourceType": "Condition", "code": {"coding": [{"system": "urn:s", "code": "R05"}], "text": "Cough"}}, {}
+    )
+    assert (row.label, row.items[0][:2], row.items[0].uncoded) == ("Code", ("Cough", "R05 urn:s"), False)
