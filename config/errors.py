@@ -67,7 +67,7 @@
     ├── CommandFailed           cli: a command ends with one line and an exit code (config/exit_codes.py)
     ├── BrokerDied              demo: the embedded broker ended, or did not answer
     ├── Unmapped                console: a body of the playground cannot be mapped
-    ├── NoPatient               console: a search for a patient names none
+    ├── NoPatient               console: what was typed names no patient
     └── StackFailed             demo: a process of the stack ended, or did not start
 
 Classes that name a package are defined there. tests/config/test_errors.py compares this drawing with the code.

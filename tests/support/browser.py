@@ -7,9 +7,11 @@ from typing import NoReturn
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.support.waiting import LIMIT
+
+expect.set_options(timeout=LIMIT * 1000)
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
