@@ -9,10 +9,12 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from tests.support.paths import ROOT
 from tests.support.waiting import LIMIT
 
 expect.set_options(timeout=LIMIT * 1000)
 
+PICTURES = os.environ.get("CONSOLE_SCREENSHOTS")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -47,6 +49,7 @@ class Visit:
         context.set_default_timeout(LIMIT * 1000)
         self.page: Page = context.new_page()
         self.complaints: list[str] = []
+        self._suffix = "-dark" if dark else ""
         self.page.on("console", self._heard)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
@@ -58,6 +61,11 @@ class Visit:
         """Return what axe-core finds against the page: the rule and the element."""
         found = Axe().run(self.page).response["violations"]
         return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]
+
+    def picture(self, name: str) -> None:
+        """Write a picture of what the window shows, where CONSOLE_SCREENSHOTS names a folder for it."""
+        if PICTURES:
+            self.page.screenshot(path=ROOT / PICTURES / f"console-{name}{self._suffix}.png")
 
     def close(self) -> None:
         self.page.context.close()

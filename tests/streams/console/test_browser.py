@@ -1,18 +1,16 @@
 """The pages in a real Chromium: accessible, without a refused script, usable with the keyboard and without scripts."""
 
-import os
 import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from fhirline.streams.kafka.records import ConsumerRecord
 from tests.streams.console.conftest import Site
 from tests.streams.console.test_tried_tables import BODY, FREQUENCY
 from tests.support.browser import Visit
 from tests.support.console_pages import TOKEN
-from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.long
 
@@ -27,12 +25,6 @@ def visit(stack: Site, browser: Browser) -> Iterator[Visit]:
     yield made
     assert made.complaints == []
     made.close()
-
-
-def picture(page: Page, name: str, dark: bool) -> None:
-    """Write a picture of the page where CONSOLE_SCREENSHOTS names a folder for it."""
-    if folder := os.environ.get("CONSOLE_SCREENSHOTS"):
-        page.screenshot(path=f"{ROOT / folder}/{name}{'-dark' if dark else ''}.png", full_page=True)
 
 
 def reveal(visit: Visit, site: Site, raw: ConsumerRecord | None = None) -> None:
@@ -55,7 +47,7 @@ def test_no_view_violates_a_rule_of_accessibility(stack: Site, browser: Browser,
     for path in ("/", "/events", "/dead-letters", "/dead-letters/events", "/terminology", SAMPLE):
         page.goto(stack.url + path)
         found[path] = visit.violations()
-        picture(page, path.partition("?")[0].strip("/").replace("/", "-") or "pipeline", dark)
+        visit.picture(path.partition("?")[0].strip("/").replace("/", "-") or "pipeline")
     page.goto(f"{stack.url}/dead-letters/events")
     page.get_by_role("rowheader").first.get_by_role("link").click()
     found["dead letter"] = visit.violations()
@@ -63,16 +55,17 @@ def test_no_view_violates_a_rule_of_accessibility(stack: Site, browser: Browser,
     found["revealed"] = visit.violations()
     reveal(visit, stack, stack.prescription)
     found["prescription"] = visit.violations()
-    picture(page, "event", dark)
+    page.get_by_role("heading", name="Payload and resources").evaluate("heading => heading.scrollIntoView()")
+    visit.picture("event")
     page.goto(f"{stack.url}/terminology/frequency")
     page.locator("summary").first.click()
     found["table"] = visit.violations()
-    picture(page, "table", dark)
+    visit.picture("table")
     page.goto(f"{stack.url}/terminology")
     page.get_by_label("Reason").fill("a test")
     page.get_by_role("button", name="Count").click()
     found["use of tables"] = visit.violations()
-    picture(page, "use", dark)
+    visit.picture("use")
     page.goto(f"{stack.url}/events")
     page.get_by_text("Search by a patient's").click()
     page.get_by_label("Patient's key").fill("nobody")
@@ -80,7 +73,7 @@ def test_no_view_violates_a_rule_of_accessibility(stack: Site, browser: Browser,
     found["search by key"] = visit.violations()
     page.get_by_role("button", name="Find the events").click()
     found["found by key"] = visit.violations()
-    picture(page, "found", dark)
+    visit.picture("found")
     assert {path: rules for path, rules in found.items() if rules} == {}
     assert visit.complaints == []
     visit.close()
@@ -133,7 +126,7 @@ def test_a_row_is_drafted_tried_and_saved(stack: Site, visit: Visit) -> None:
     page.get_by_role("button", name="Draft a row for “Every full moon”").click()
     rows = page.get_by_label("frequency.yaml", exact=False).and_(page.get_by_role("textbox"))
     expect(page.locator("#result")).to_contain_text("this row is a draft")
-    picture(page, "playground-draft", False)
+    visit.picture("playground-draft")
     assert visit.violations() == []
     rows.fill(FREQUENCY)
     expect(page.locator("#result")).to_contain_text('"mo"')

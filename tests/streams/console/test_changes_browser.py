@@ -1,7 +1,5 @@
 """Change review in a real Chromium: accessible, followed without loading the page again, and without scripts."""
 
-import os
-
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -9,7 +7,6 @@ from tests.streams.console.conftest import browser
 from tests.streams.console.review import Review, site
 from tests.support.browser import Visit
 from tests.support.console_pages import TOKEN
-from tests.support.paths import ROOT
 from tests.support.waiting import LIMIT
 
 pytestmark = pytest.mark.long
@@ -31,9 +28,8 @@ def test_no_view_violates_a_rule_of_accessibility(site: Review, run: str, browse
     for path in ("/changes", run, f"{run}/publish", f"{run}/shadow", f"{run}/discard", "/changes/progress"):
         visit.page.goto(site.url + path)
         found[path] = visit.violations()
-        if (folder := os.environ.get("CONSOLE_SCREENSHOTS")) and path in ("/changes", run):
-            name = "change" if path == run else "changes"
-            visit.page.screenshot(path=f"{ROOT / folder}/console-{name}{'-dark' if dark else ''}.png")
+        if path in ("/changes", run):
+            visit.picture("change" if path == run else "changes")
         visit.page.evaluate("document.documentElement.style.fontSize = '200%'")
         wide = visit.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         assert not wide, path

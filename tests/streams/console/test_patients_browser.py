@@ -1,15 +1,12 @@
 """The patient's timeline and the audit lines in a real Chromium: accessible, without scripts, at twice the size."""
 
-import os
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.streams.console.conftest import NAME, Site
 from tests.streams.console.test_patients import known
-from tests.support.browser import Visit
+from tests.support.browser import PICTURES, Visit
 from tests.support.console_pages import TOKEN
-from tests.support.paths import ROOT
 from tests.support.waiting import LIMIT
 
 pytestmark = pytest.mark.long
@@ -37,17 +34,15 @@ def test_no_view_violates_a_rule_of_accessibility(stack: Site, known: str, brows
     assert (page.url, page.title()) == (f"{stack.url}/patients", "Patients · fhirline")
     assert page.locator("main script, main img").count() == 0
     found["timeline"] = visit.violations()
-    folder = os.environ.get("CONSOLE_SCREENSHOTS")
-    if folder:
+    if PICTURES:
         drawn = stack.load.patient("altibbi")
         ask(page, stack, f"altibbi|{drawn.tenant}|{drawn.key}", "Encounter")
-        page.screenshot(path=f"{ROOT / folder}/console-patients{'-dark' if dark else ''}.png")
+        visit.picture("patients")
     assert not wide(page)
     page.get_by_role("link", name="Audit").click()
     expect(page.get_by_role("group", name="Audit lines")).to_contain_text("a test")
     found["audit"] = visit.violations()
-    if folder:
-        page.screenshot(path=f"{ROOT / folder}/console-audit{'-dark' if dark else ''}.png")
+    visit.picture("audit")
     assert not wide(page)
     assert {path: rules for path, rules in found.items() if rules} == {}
     assert visit.complaints == []
