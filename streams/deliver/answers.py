@@ -18,6 +18,8 @@ from fhirline.streams.deliver.entries import DELETED, Entry
 
 MOST_ISSUES = 20
 MOST_TEXT = 262_144
+NO_ACCESS = (401, 403)
+"""Statuses that the client of the server acts on (`server`)."""
 
 _CODE = re.compile(r"[a-z]{1,40}(-[a-z]{1,40})*")
 _PLACE = re.compile(r"/?[A-Za-z]\w{0,63}(\[\d{1,6}\]|[./](f:)?[A-Za-z]\w{0,63}|\.ofType\([A-Za-z]{1,64}\)){0,40}")
@@ -43,16 +45,12 @@ class Kind(Enum):
     """The server asks to be left alone for a while."""
     FAILED = "failed"
     """Nobody knows whether the entry was stored."""
-    UNAUTHORIZED = "unauthorized"
-    FORBIDDEN = "forbidden"
     UNUSABLE = "unusable"
     """The address, or what the server does there, is wrong: no Bundle could be accepted."""
 
 
 _KINDS = {
     400: Kind.REFUSED,
-    401: Kind.UNAUTHORIZED,
-    403: Kind.FORBIDDEN,
     404: Kind.REFUSED,
     405: Kind.UNUSABLE,
     406: Kind.UNUSABLE,
@@ -133,16 +131,32 @@ def verdicts(status: int, body: Any, retry_after: float | None, sent: Sequence[E
     return [_of_entry(result, entry, retry_after) for result, entry in zip(results, sent, strict=True)]
 
 
-def _of_entry(result: Any, entry: Entry, retry_after: float | None) -> Verdict:
+def without_access(status: int, body: Any) -> int | None:
+    """Return 401 or 403 where the server refuses our access to what was sent, or to one entry of it; else None."""
+    if status in NO_ACCESS:
+        return status
+    results = body.get("entry") if 200 <= status < 300 and isinstance(body, dict) else None
+    entries = {_status(result) for result in results} if isinstance(results, list) else set()
+    return next((refused for refused in NO_ACCESS if refused in entries), None)
+
+
+def _status(result: Any) -> int | None:
+    """Read the status of an entry of an answer; None where it has none."""
     response = result.get("response") if isinstance(result, dict) else None
     told = response.get("status") if isinstance(response, dict) else None
-    if not isinstance(told, str) or not told[:3].isdigit():
+    return int(told[:3]) if isinstance(told, str) and told[:3].isdigit() else None
+
+
+def _of_entry(result: Any, entry: Entry, retry_after: float | None) -> Verdict:
+    status = _status(result)
+    if status is None:
         return Verdict(Kind.FAILED, 0)
-    status = int(told[:3])
     if entry.digest == DELETED and status in (404, 410):
         return Verdict(Kind.ACCEPTED, status)
-    outcome = response.get("outcome") if isinstance(response, dict) else None
-    return _without_deletions(verdict(status, outcome, retry_after), [entry])
+    outcome = result["response"].get("outcome")
+    found = verdict(status, outcome, retry_after)
+    # The address is right, as the server has read the transaction: it takes this entry neither here nor elsewhere.
+    return replace(found, kind=Kind.REFUSED) if found.kind is Kind.UNUSABLE else found
 
 
 def _without_deletions(found: Verdict, sent: Sequence[Entry]) -> Verdict:

@@ -227,8 +227,6 @@ class _Attempts:
 
 _ORDER = (
     Kind.UNUSABLE,
-    Kind.UNAUTHORIZED,
-    Kind.FORBIDDEN,
     Kind.BUSY,
     Kind.FAILED,
     Kind.CONFLICT,

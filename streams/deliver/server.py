@@ -15,6 +15,7 @@ import orjson
 from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.config.fhir_servers import GENERIC, fhir_servers
 from fhirline.config.settings import PREFIX, Settings
+from fhirline.streams.deliver.answers import without_access
 from fhirline.streams.deliver.auth import Authorization
 from fhirline.streams.http.retry_after import seconds_until
 from fhirline.streams.http.tokens import Headers, TokenRefused
@@ -75,20 +76,22 @@ class FhirServer:
     ) -> Answer:
         """Send a request to ``base/path``. Raises ServerAway, or AccessRefused (for 403 only if ``forbidden_ends``).
 
-        A request that is refused with 401 is repeated once with a new token.
+        A request that is refused with 401, or an entry of it, is repeated once with a new token.
         """
         headers = await self._credentials()
         assert headers is not None
         answer = await self._send(method, path, body, headers)
-        if answer.status == 401:
+        refused = without_access(answer.status, answer.body)
+        if refused == 401:
             renewed = await self._credentials(refused=headers)
             if renewed is not None:
                 answer = await self._send(method, path, body, renewed)
-        if answer.status == 401:
+                refused = without_access(answer.status, answer.body)
+        if refused == 401:
             raise AccessRefused(
                 f"{self.base} refuses the credentials (401): check {PREFIX}FHIR_AUTH (docs/delivery.md)"
             )
-        if answer.status == 403 and forbidden_ends:
+        if refused == 403 and forbidden_ends:
             raise AccessRefused(
                 f"{self.base} forbids this client what it needs (403): give it create, update and delete of all types "
                 "that fhirline makes, and transactions (docs/delivery.md)"

@@ -19,6 +19,7 @@ from confluent_kafka import Message
 
 from fhirline.config.errors import KafkaAccessError
 from fhirline.config.settings import Settings
+from fhirline.streams.deliver.bundle_topic import bundle_topic, require_same_topic
 from fhirline.streams.deliver.delivery import Delivery, DeliveryAbandoned
 from fhirline.streams.deliver.entries import UnreadableBundle, entries_of, lanes_of, patients_of
 from fhirline.streams.deliver.lanes import Lanes
@@ -147,13 +148,16 @@ class Stage:
             self._start(work)
 
     async def _restore(self, assignment: Assignment) -> None:
-        """Read the state of a partition, once for each assignment."""
+        """Read the state of a partition, once for each assignment. Raises as `require_same_topic`."""
         place = TopicPartition(assignment.topic, assignment.partition)
         async with self._reading_state:
             if assignment is self._assignments.get(place) or assignment.revoked:
                 return
             state = DeliveredPartition(assignment.partition)
             await asyncio.to_thread(self._feed.restore, state)
+            if not assignment.revoked:
+                id = await asyncio.to_thread(bundle_topic, self._settings)
+                await require_same_topic(state, id, self._outcomes.write)
             if not assignment.revoked:
                 self._states[state.topic_partition], self._assignments[place] = state, assignment
 

@@ -9,7 +9,9 @@ partitions, are in ``normalizer.delivered.shared``. A record is one of
   is, and which resources it holds. None of their content;
 * ``waiting/topics/<Type/id>`` → the same of a patient, or another resource, that the server refused at a first fill,
   for which there is no Bundle;
-* ``resume/<Patient/id>`` → an operator's order to send what waits for that patient.
+* ``resume/<Patient/id>`` → an operator's order to send what waits for that patient;
+* ``topic/fhir.r4.bundle`` → the id of the topic that the offsets are of, as the digest of a value that was sent: so an
+  earlier version of the program can read it (`bundle_topic`).
 
 Merging takes the greatest offset of each key, so a record that is read again, or that a process writes which has lost
 its partition meanwhile, changes nothing.
@@ -23,9 +25,10 @@ import orjson
 
 from fhirline.streams.deliver.entries import Entry
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
-from fhirline.topics.declared import DELIVERED, DELIVERED_SHARED
+from fhirline.topics.declared import BUNDLE, DELIVERED, DELIVERED_SHARED
 
 WAITING, RESUME, TOPICS = "waiting/", "resume/", "topics/"
+TOPIC = f"topic/{BUNDLE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,17 @@ class Waiting:
 
 @dataclass(slots=True)
 class DeliveredPartition:
-    """One partition of the state, merged from the topic. ``position``: the offset up to which it was read."""
+    """One partition of the state, merged from the topic. ``position``: the offset up to which it was read.
+
+    ``topic``: the id of the Bundle topic that the offsets are of; None where none is noted.
+    """
 
     partition: int
     sent: dict[str, Sent] = field(default_factory=dict)
     waiting: dict[str, Waiting] = field(default_factory=dict)
     resuming: set[str] = field(default_factory=set)
     position: int | None = None
+    topic: str | None = None
 
     @property
     def topic_partition(self) -> TopicPartition:
@@ -116,6 +123,8 @@ class DeliveredPartition:
         elif name.startswith(RESUME):
             patient = name.removeprefix(RESUME)
             self.resuming.discard(patient) if value is None else self.resuming.add(patient)
+        elif name == TOPIC:
+            self.topic = None if value is None else decode_sent(value).digest
         elif value is None:
             self.sent.pop(name, None)
         else:
@@ -150,6 +159,10 @@ class DeliveredPartition:
 
 def sent_record(key: str, sent: Sent, partition: int) -> ProducerRecord:
     return ProducerRecord(DELIVERED, key.encode(), encode_sent(sent), partition)
+
+
+def topic_record(id: str, partition: int) -> ProducerRecord:
+    return sent_record(TOPIC, Sent(0, id), partition)
 
 
 def shared_record(key: str, digest: str) -> ProducerRecord:

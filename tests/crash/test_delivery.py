@@ -1,9 +1,9 @@
 """From raw events through the worker and the delivery to a real FHIR server: in order, shuffled, through a proxy that
 answers with faults and demands tokens that expire, and while worker, delivery or server are killed.
 
-Afterwards the GET of every id is its last canonical value, no resource has more versions than it had values, and
-exactly the patients are parked that the server refuses. ``CRASH_FORM=long``: 10,000 events; ``DELIVERY_EVENTS`` sets
-a number.
+Afterwards the GET of every id is its last canonical value, no resource has more versions than it had values (but for
+those of `drop_folded`), and exactly the patients are parked that the server refuses. ``CRASH_FORM=long``: 10,000
+events; ``DELIVERY_EVENTS`` sets a number.
 """
 
 import copy
@@ -194,5 +194,8 @@ def shared(key: str) -> bool:
 
 
 def drop_folded(versions: dict[str, str]) -> dict[str, str]:
-    """Leave out Practitioners and Schedules. The copy of a Bundle goes first where their topic is late."""
+    """Leave out Practitioners and Schedules. The copy of a Bundle goes first where their topic is late.
+
+    That is one version more than the topic had values (docs/delivery.md, "What is proven").
+    """
     return {key: version for key, version in versions.items() if not key.startswith(("Practitioner/", "Schedule/"))}

@@ -23,6 +23,7 @@ import pytest
 import yaml
 
 from fhirline.config.settings import PREFIX, Settings
+from fhirline.config.settings.delivery import DeliverySettings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.cli import COMMANDS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
@@ -150,6 +151,17 @@ def test_the_erasure_key_is_only_where_it_is_needed() -> None:
     """Gateway and topics map nothing and erase nobody."""
     having = {name for name, service in SERVICES.items() if "FHIRLINE_ERASURE_KEY" in service.get("environment", ())}
     assert having == {"worker", "enrich", "deliver", "tools"}
+
+
+def test_every_setting_of_the_delivery_can_be_set() -> None:
+    """Without a value of its own, so that one in .env counts, for the process and for an operator's commands."""
+    settings = {PREFIX + name.upper() for name in DeliverySettings.model_fields}
+    for service in ("deliver", "tools"):
+        assert settings <= SERVICES[service]["environment"].keys(), service
+    assert {name for name in settings if SERVICES["tools"]["environment"][name] is not None} == set()
+    files = re.findall(r"^#?FHIRLINE_FHIR_\w+_FILE=(.+)$", EXAMPLE, re.MULTILINE)
+    assert len(files) == 4
+    assert all(name.startswith("/etc/fhirline/") for name in files), "what deliver has of the host"
 
 
 def test_the_encryption_secrets_are_only_where_they_are_needed() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,15 @@ from aiohttp import web
 
 from tests.support.waiting import LIMIT
 
-REFUSALS = {409: "conflict", 429: "throttled", 503: "transient", 500: "exception"}
+REFUSALS = {
+    401: "login",
+    403: "forbidden",
+    405: "not-supported",
+    409: "conflict",
+    429: "throttled",
+    503: "transient",
+    500: "exception",
+}
 OF_THE_CONNECTION = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding"})
 """Headers that are not passed on: HTTP clients make them for each connection or body."""
 
@@ -23,12 +32,13 @@ class FaultProxy:
 
     A fault is a status to answer with, without asking the server; ``cut``: the connection is closed after the server
     has committed; ``slow``: the same, and there is no answer before the client gives up;
-    ``hidden-429``: the server is not asked, and a 200 says 429 for each entry; None: no fault.
+    ``hidden-429``: the server is not asked, and a 200 says 429 for each entry, or any other status of ``REFUSALS``;
+    None: no fault.
 
     ``accepts`` is asked of each request's header ``Authorization``; what it does not accept is answered with 401.
     ``refused``: end of a path → the status that its requests are answered with. ``token_endpoint`` is named by
     ``.well-known/smart-configuration``, to everybody. ``poisoned``: words; a transaction that has one of
-    them is refused for its content, with the status ``refusal``, whenever it comes.
+    them is refused for its content, with the status ``refusal``, whenever it comes; it may be a hidden one, as above.
     """
 
     def __init__(
@@ -39,7 +49,7 @@ class FaultProxy:
         refused: Mapping[str, int] | None = None,
         token_endpoint: str | None = None,
         poisoned: Iterable[str] = (),
-        refusal: int = 422,
+        refusal: int | str = 422,
     ) -> None:
         self._server = server
         self._accepts = accepts
@@ -115,6 +125,8 @@ class FaultProxy:
             return web.Response(status=503)
         if request.method == "POST" and not path and any(word in body for word in self.poisoned):
             self.answered["refused"] += 1
+            if isinstance(self._refusal, str):
+                return _hidden(self._refusal, len(requests))
             outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "processing"}]}
             return web.json_response(outcome, status=self._refusal)
         fault = self.faults.popleft() if request.method == "POST" and not path and self.faults else None
@@ -122,10 +134,9 @@ class FaultProxy:
             self.answered[str(fault)] += 1
             outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": REFUSALS[fault]}]}
             return web.json_response(outcome, status=fault, headers={"Retry-After": "0"} if fault in (429, 503) else {})
-        if fault == "hidden-429":
+        if fault is not None and fault.startswith("hidden-"):
             self.answered[fault] += 1
-            entries = [{"response": {"status": "429 Too Many Requests"}} for _ in orjson.loads(body)["entry"]]
-            return web.json_response({"resourceType": "Bundle", "type": "transaction-response", "entry": entries})
+            return _hidden(fault, len(requests))
         if request.method == "POST" and not path:
             self.put |= {item["url"] for item in requests if item["method"] == "PUT"}
         headers = {name: value for name, value in request.headers.items() if name.lower() not in OF_THE_CONNECTION}
@@ -142,3 +153,11 @@ class FaultProxy:
             assert request.transport is not None
             request.transport.abort()
         return web.Response(body=content, status=response.status, content_type="application/fhir+json")
+
+
+def _hidden(fault: str, entries: int) -> web.Response:
+    """Answer 200, with the status that ``fault`` names for each entry."""
+    status = int(fault.removeprefix("hidden-"))
+    outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": REFUSALS[status]}]}
+    results = [{"response": {"status": f"{status} {HTTPStatus(status).phrase}", "outcome": outcome}}] * entries
+    return web.json_response({"resourceType": "Bundle", "type": "transaction-response", "entry": results})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fhirline.config.settings import Settings
 from fhirline.streams.deliver.auth import authorization
+from fhirline.streams.deliver.bundle_topic import bundle_topic, forget_earlier_offsets
 from fhirline.streams.deliver.completion import Completion
 from fhirline.streams.deliver.delivery import Delivery, DeliveryAbandoned
 from fhirline.streams.deliver.fill.fill import Fill, Report
@@ -103,6 +104,9 @@ async def _fill(
         await asyncio.to_thread(snapshot.read, read)
         await shared.start()
         states = await asyncio.to_thread(_states, settings)
+        id = await asyncio.to_thread(bundle_topic, settings)
+        for state in states.values():
+            await forget_earlier_offsets(state, id, versions[state.partition], outcomes.write)
         total = len(snapshot)
         filling = Fill(
             settings,

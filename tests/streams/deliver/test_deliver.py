@@ -84,7 +84,10 @@ def test_killed_at_random_moments_nothing_is_lost(own_broker: RunningBroker, ehr
 
 @also_on_apache
 def test_several_processes_share_the_partitions(own_broker: RunningBroker, ehr_server: EhrServers) -> None:
-    """One joins, one leaves in order and one is killed under way: each patient's values arrive in order, and once."""
+    """One joins, one leaves in order and one is killed under way: each patient's values arrive in order, and once.
+
+    Shared types are not counted: each process remembers by itself which of their values in Bundles are older.
+    """
     settings, server = own_broker.settings(), ehr_server()
     server.clear()
     expected = write(settings, golden_records(settings))
