@@ -15,7 +15,7 @@ import pyarrow as pa
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.private_files import FILE_MODE, private_folder
 from fhirline.streams.tables.built_in import EVENT, comment_event_view
-from fhirline.streams.tables.store import Store, StoreAway, literal
+from fhirline.streams.tables.store import Store, StoreAway, column_names, literal
 from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table, kind_of
 from fhirline.streams.tables.views.view import Row
 
@@ -83,7 +83,8 @@ class DuckStore(Store):
         try:
             cast = ", ".join(f"cast({source} as {type})" for source, type in zip(names, types, strict=True))
             with self._errors(f"table {table.name}"):
-                self._connection.execute(f"insert into {self.of(name or table.name)} select {cast} from loaded")
+                into = f"{self.of(name or table.name)} ({column_names(table)})"
+                self._connection.execute(f"insert into {into} select {cast} from loaded")
         finally:
             self._connection.unregister("loaded")
 

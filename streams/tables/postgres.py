@@ -9,7 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.streams.tables.store import RowConflict, Store, StoreAway, quoted
+from fhirline.streams.tables.store import RowConflict, Store, StoreAway, column_names, quoted
 from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table
 from fhirline.streams.tables.views.view import Row
 
@@ -76,7 +76,7 @@ class PostgresStore(Store):
         if not rows:
             return
         with self._errors(f"table {table.name}"), self._connection.cursor() as cursor:
-            statement = f"copy {self.of(name or table.name)} from stdin"
+            statement = f"copy {self.of(name or table.name)} ({column_names(table)}) from stdin"
             with cursor.copy(SQL(statement)) as copy:
                 for row in rows:
                     copy.write_row(row)

@@ -41,6 +41,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def column_names(table: Table) -> str:
+    """Write the columns that rows have, in their order. In the database, others may have put them in another one."""
+    return ", ".join(quoted(column.name) for column in table.columns)
+
+
 class Store(ABC):
     """An open database. ``schema`` is where all tables are. Statements have ``?`` for each parameter.
 
