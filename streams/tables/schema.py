@@ -75,6 +75,7 @@ def prepare(store: Store, without_identities: bool = False) -> None:
             f"FHIRLINE_TABLES_URL: schema {store.schema} has tables {kind} identities: name another schema, by "
             "FHIRLINE_TABLES_SCHEMA, or by FHIRLINE_RESEARCH_SCHEMA for those without identities"
         )
+    _renew_event_view(store)
 
 
 def exists(store: Store, name: str) -> bool:
@@ -112,20 +113,55 @@ def note_erased(store: Store, erased: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The tables that are ``missing``, those of another definition (``changed``), and those of no view (``gone``)."""
+    """The tables that are ``missing``, those of another definition (``changed``), and those of no view (``gone``).
+
+    ``altered``: those that somebody else has dropped, or whose columns somebody else has dropped or given other types.
+    """
 
     missing: tuple[Table, ...]
     changed: tuple[Table, ...]
+    altered: tuple[Table, ...]
     gone: dict[str, Known]
 
 
 def plan(store: Store, catalog: Catalog) -> Plan:
     known, wanted = known_tables(store), catalog.tables
+    ours = [table for table in wanted.values() if table.name in known]
+    same = [table for table in ours if known[table.name].digest == table.digest]
     return Plan(
         tuple(table for table in wanted.values() if table.name not in known),
-        tuple(table for table in wanted.values() if table.name in known and known[table.name].digest != table.digest),
+        tuple(table for table in ours if table not in same),
+        tuple(table for table in same if not is_whole(store, table)),
         {name: found for name, found in known.items() if name not in wanted},
     )
+
+
+def is_whole(store: Store, table: Table) -> bool:
+    """Tell whether the database has a table with all its columns. Further ones do no harm."""
+    had = columns_of(store, table.name)
+    return all(had.get(column.name) == store.told_type(column) for column in table.columns)
+
+
+def require_unaltered(store: Store, catalog: Catalog, gone: Iterable[str]) -> None:
+    """Raise ConfigurationError where somebody else has dropped or altered tables; ``gone``: those of no view."""
+    altered = [table.name for table in catalog.tables.values() if not is_whole(store, table)]
+    dropped = [name for name in gone if not exists(store, name)]
+    if altered or dropped:
+        by_hand = f", or `fhirline tables rebuild {' '.join(altered)}` does" if altered else ""
+        raise ConfigurationError(
+            f"FHIRLINE_TABLES_URL: {store.name}: somebody has dropped or altered tables of schema {store.schema}: "
+            f"{', '.join(altered + dropped)}. Nothing was written; `fhirline tables` rebuilds them when it starts"
+            f"{by_hand}"
+        )
+
+
+def columns_of(store: Store, name: str) -> dict[str, str]:
+    """Return the columns of a table with their types; none where there is no such table."""
+    found = store.rows(
+        "select column_name, data_type from information_schema.columns where table_schema = ? and table_name = ?",
+        [store.schema, name],
+    )
+    return {column: type.lower() for column, type in found}
 
 
 def create_tables(store: Store, tables: Iterable[Table]) -> bool:
@@ -159,6 +195,14 @@ def replace(store: Store, tables: Iterable[Table]) -> None:
         _note(store, table)
     _renew_event_view(store)
     rise(store)
+
+
+def forget_dropped(store: Store, names: Iterable[str]) -> list[str]:
+    """Forget the tables of views that are gone which somebody has dropped. Return their names."""
+    dropped = [name for name in names if not exists(store, name)]
+    if dropped:
+        drop_tables(store, dropped)
+    return dropped
 
 
 def drop_tables(store: Store, names: Iterable[str]) -> None:
