@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.built_in import BUILT_IN, EVENT, create_event_view
 from fhirline.streams.tables.catalog import Catalog
-from fhirline.streams.tables.positions import create_positions, read_positions
+from fhirline.streams.tables.positions import POSITIONS, create_positions, read_positions
 from fhirline.streams.tables.store import Store, quoted
 from fhirline.streams.tables.table import Table
 
@@ -37,11 +37,23 @@ class Known:
     digest: str
 
 
+def drop_older(store: Store, without_identities: bool) -> list[str]:
+    """Drop the tables where an older release made the internal ones; return their names. The topics have all of it."""
+    if not exists(store, STATE) or _layout(store) >= LAYOUT:
+        return []
+    _require_kind(store, without_identities)
+    names = [name for (name,) in store.rows(f"select name from {store.of(TABLES)} order by name")]
+    with store.transaction():
+        store.run(f"drop view if exists {store.of(EVENT)}")
+        for name in (*names, TABLES, POSITIONS, STATE):
+            store.run(f"drop table if exists {store.of(name)}")
+    return names
+
+
 def prepare(store: Store, without_identities: bool = False) -> None:
     """Create the schema and the internal tables where they are missing.
 
-    Raises ConfigurationError where a later release has made them, and where the schema is one of the other kind: those
-    who may read tables without identities must never find others there.
+    Raises ConfigurationError where another release has made them, and where the schema is one of the other kind.
     """
     text = store.types["text"]
     if not store.has_schema():
@@ -60,22 +72,34 @@ def prepare(store: Store, without_identities: bool = False) -> None:
             )
             store.run(f"comment on table {store.of(STATE)} is 'What is known of the tables as a whole; internal'")
             store.run(f"insert into {store.of(STATE)} values ({LAYOUT}, 0, '', false)")
-            if without_identities:
+            if without_identities and not exists(store, WITHOUT_IDENTITIES):
                 store.run(f"create table {store.of(WITHOUT_IDENTITIES)} (since timestamptz not null)")
                 store.run(f"comment on table {store.of(WITHOUT_IDENTITIES)} is 'Marks the schema; internal'")
-    [(layout,)] = store.rows(f"select layout from {store.of(STATE)}")
-    if layout != LAYOUT:
+    if (layout := _layout(store)) != LAYOUT:
+        newer = "use the release that made it, or another schema"
         raise ConfigurationError(
-            f"FHIRLINE_TABLES_URL: schema {store.schema} has layout {layout}, this release {LAYOUT}: use the release "
-            "that made it, or another schema"
+            f"FHIRLINE_TABLES_URL: schema {store.schema} has layout {layout}, this release {LAYOUT}: "
+            f"{newer if layout > LAYOUT else 'start `fhirline tables`, which makes all tables anew'}"
         )
+    _require_kind(store, without_identities)
+    _renew_event_view(store)
+
+
+def _layout(store: Store) -> int:
+    return int(store.rows(f"select layout from {store.of(STATE)}")[0][0])
+
+
+def _require_kind(store: Store, without_identities: bool) -> None:
+    """Raise ConfigurationError where the schema is one of the other kind.
+
+    Those who may read tables without identities must never find others there.
+    """
     if exists(store, WITHOUT_IDENTITIES) != without_identities:
         kind = "with" if without_identities else "without"
         raise ConfigurationError(
             f"FHIRLINE_TABLES_URL: schema {store.schema} has tables {kind} identities: name another schema, by "
             "FHIRLINE_TABLES_SCHEMA, or by FHIRLINE_RESEARCH_SCHEMA for those without identities"
         )
-    _renew_event_view(store)
 
 
 def exists(store: Store, name: str) -> bool:

@@ -11,6 +11,8 @@ from fhirline.config.exit_codes import UNUSABLE
 from fhirline.config.settings import Settings
 from fhirline.streams.operate.doctor import warehouse
 from fhirline.streams.operate.doctor.finding import Level
+from fhirline.streams.tables import schema
+from fhirline.streams.tables.open_store import open_store
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.kept_tables import in_database, wrong
 from tests.support.paths import CONFIG
@@ -124,3 +126,23 @@ def test_a_table_that_is_altered_while_a_process_keeps_it_is_named(
         assert ("`fhirline tables rebuild patient` does" in line) == (table == "patient")
         keep(settings)
         assert wrong(settings) == {}
+
+
+def test_tables_of_an_older_layout_are_made_anew_and_of_a_newer_one_refused(kept: Settings) -> None:
+    """The older one has other internal tables, whose columns this release does not know."""
+    write(kept, published(kept))
+    keep(kept)
+    in_database(kept, "update fhir._state set layout = 1", "alter table fhir._state drop column kept_by", "select 1")
+    store = open_store(kept)
+    try:
+        with pytest.raises(ConfigurationError, match=r"has layout 1, .*: start `fhirline tables`"):
+            schema.prepare(store)
+        with pytest.raises(ConfigurationError, match="has tables with identities"):
+            schema.drop_older(store, without_identities=True)
+    finally:
+        store.close()
+    keep(kept)
+    assert wrong(kept) == {}
+    in_database(kept, "update fhir._state set layout = 99", "select 1")
+    with pytest.raises(ConfigurationError, match=r"has layout 99, .* or another schema"):
+        keep(kept)
