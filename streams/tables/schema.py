@@ -266,5 +266,5 @@ def _note(store: Store, table: Table) -> None:
 
 
 def _renew_event_view(store: Store) -> None:
-    if all(exists(store, table.name) for table in BUILT_IN) and not exists(store, EVENT):
+    if all(is_whole(store, table) for table in BUILT_IN) and not exists(store, EVENT):
         create_event_view(store)

@@ -44,6 +44,7 @@ ALTERED = {
     "alter table fhir.patient alter column gender type boolean using cast(null as boolean)": "patient",
     "drop table fhir.patient": "patient",
     "drop table fhir.record cascade": "record",
+    "alter table fhir.record drop column raw cascade": "record",
     "drop table fhir.event_flag cascade": "event_flag",
 }
 
