@@ -15,7 +15,7 @@ import pyarrow as pa
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.private_files import FILE_MODE, private_folder
 from fhirline.streams.tables.built_in import EVENT, comment_event_view
-from fhirline.streams.tables.store import Store, StoreAway, literal
+from fhirline.streams.tables.store import Store, StoreAway, column_names, literal, rebuild_remedy
 from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table, kind_of
 from fhirline.streams.tables.views.view import Row
 
@@ -83,9 +83,11 @@ class DuckStore(Store):
         try:
             cast = ", ".join(f"cast({source} as {type})" for source, type in zip(names, types, strict=True))
             with self._errors(f"table {table.name}"):
-                self._connection.execute(f"insert into {self.of(name or table.name)} select {cast} from loaded")
+                into = f"{self.of(name or table.name)} ({column_names(table)})"
+                self._connection.execute(f"insert into {into} select {cast} from loaded")
         finally:
-            self._connection.unregister("loaded")
+            with suppress(duckdb.Error):  # refused where the transaction has failed; the next `register` replaces it
+                self._connection.unregister("loaded")
 
     def has_schema(self) -> bool:
         return bool(self.rows("select 1 from duckdb_schemas() where schema_name = ? and not internal", [self.schema]))
@@ -174,6 +176,7 @@ class DuckStore(Store):
         except duckdb.Error as error:
             raise ConfigurationError(
                 f"FHIRLINE_TABLES_URL: {self.name}: {f'{what}: ' if what else ''}{type(error).__name__}"
+                f"{rebuild_remedy(what)}"
             ) from None
 
 

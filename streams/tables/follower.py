@@ -6,10 +6,11 @@ at its end, is repeated if they are at its beginning, and is another process's o
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
+from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.tables import schema
@@ -31,6 +32,7 @@ from fhirline.streams.tables.positions import (
 from fhirline.streams.tables.rebuild import Rebuild
 from fhirline.streams.tables.source import Reader
 from fhirline.streams.tables.store import OtherWriter, PositionsMoved, Store
+from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import TOPICS, Topics, require_same_topics
 from fhirline.streams.tables.views.view import ANY_RESOURCE
 from fhirline.topics.tables_group import shared_tables_group
@@ -73,9 +75,12 @@ class Follower(Keeper):
 
     def _prepare_alone(self, drop_gone: bool) -> None:
         store = self._store
+        if dropped := schema.drop_older(store, self._catalog.without_identities):
+            log.info("tables dropped", tables=dropped, reason="an older release made them; all are filled anew")
         schema.prepare(store, self._catalog.without_identities)
         require_same_topics(self._topics, topic_ids(store), self._where)
         self._positions = read_positions(store)
+        schema.forget_dropped(store, schema.plan(store, self._catalog).gone)
         planned = schema.plan(store, self._catalog)
         if planned.gone and (drop_gone or self._catalog.without_identities):  # kept, they would have ids of an old key
             schema.drop_tables(store, planned.gone)
@@ -87,8 +92,9 @@ class Follower(Keeper):
             planned = schema.plan(store, self._catalog)
         if self._missed_tombstones():
             self._renew()
-        elif renewed := (*planned.missing, *planned.changed):
-            self._rebuild(self._catalog.only(table.name for table in renewed), "views are new or have changed")
+        else:
+            self._rebuild((*planned.missing, *planned.changed), "views are new or have changed")
+            self._rebuild(planned.altered, "others have dropped or altered the tables")
         self._gone = {name: known for name, known in schema.known_tables(store).items() if name in planned.gone}
         self._generation = schema.generation(store)
         if self._group is not None:
@@ -101,7 +107,10 @@ class Follower(Keeper):
         complete = complete_at(self._store)
         return complete is not None and self._topics.may_miss_tombstones(time.time() - complete)
 
-    def _rebuild(self, catalog: Catalog, reason: str) -> None:
+    def _rebuild(self, tables: Collection[Table], reason: str) -> None:
+        if not tables:
+            return
+        catalog = self._catalog.only(table.name for table in tables)
         names = sorted(catalog.tables)
         log.info("rebuilding", tables=names, reason=reason)
         begun = time.monotonic()
@@ -160,6 +169,9 @@ class Follower(Keeper):
             self._patience.do(self._require_same_group)
             log.info("records dropped: another process has their partitions", records=batch.records)
             return False
+        except ConfigurationError:
+            self._patience.do(lambda: schema.require_unaltered(self._store, self._catalog, self._gone))
+            raise
         return True
 
     def _require_same_group(self) -> None:
@@ -249,7 +261,7 @@ class Follower(Keeper):
         """Rebuild all tables, unless another process has done so meanwhile."""
         if self._missed_tombstones():
             begun = time.time()
-            self._rebuild(self._catalog, "tombstones may have been missed")
+            self._rebuild(self._catalog.tables.values(), "tombstones may have been missed")
             for name, known in schema.plan(self._store, self._catalog).gone.items():
                 delete_unknown(self._store, name, known)
             note_complete(self._store, begun)

@@ -9,9 +9,9 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.streams.tables.store import RowConflict, Store, StoreAway, quoted
+from fhirline.streams.tables.store import RowConflict, Store, StoreAway, column_names, quoted, rebuild_remedy
 from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table
-from fhirline.streams.tables.views.view import Row
+from fhirline.streams.tables.views.view import Column, Row
 
 CONNECT_SECONDS = 10
 
@@ -76,10 +76,13 @@ class PostgresStore(Store):
         if not rows:
             return
         with self._errors(f"table {table.name}"), self._connection.cursor() as cursor:
-            statement = f"copy {self.of(name or table.name)} from stdin"
+            statement = f"copy {self.of(name or table.name)} ({column_names(table)}) from stdin"
             with cursor.copy(SQL(statement)) as copy:
                 for row in rows:
                     copy.write_row(row)
+
+    def told_type(self, column: Column) -> str:
+        return "array" if column.collection else super().told_type(column)
 
     def has_schema(self) -> bool:
         return bool(self.rows("select 1 from pg_namespace where nspname = ?", [self.schema]))
@@ -159,7 +162,7 @@ class PostgresStore(Store):
             if away and not _refused(error):
                 raise StoreAway(shown) from None
             kind = RowConflict if isinstance(error, psycopg.errors.UniqueViolation) else ConfigurationError
-            raise kind(f"FHIRLINE_TABLES_URL: {shown}{_remedy(error)}") from None
+            raise kind(f"FHIRLINE_TABLES_URL: {shown}{_remedy(error, what)}") from None
 
 
 def _refused(error: psycopg.Error) -> bool:
@@ -171,9 +174,11 @@ def _refused(error: psycopg.Error) -> bool:
     )
 
 
-def _remedy(error: psycopg.Error) -> str:
+def _remedy(error: psycopg.Error, what: str) -> str:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return "; the privileges that it needs are in docs/warehouse.md"
     if isinstance(error, psycopg.errors.DependentObjectsStillExist):
         return "; a view of yours reads a table that is to be replaced: drop it, and create it again afterwards"
+    if isinstance(error, (psycopg.IntegrityError, psycopg.DataError)):
+        return rebuild_remedy(what)
     return ""

@@ -10,7 +10,8 @@ the positions up to which these were read.
 
 ``normalizer.outcome`` is not compacted: what retention has deleted cannot be read again. Rows of OperationOutcomes that
 the topic no longer has are carried over from the old table, where both have the columns. Those that were deleted with
-an erased event, which the topic may still have, are not made again. Without identities, outcomes have no rows.
+an erased event, which the topic may still have, are not made again. Without identities, outcomes have no rows. Where
+somebody has dropped or altered ``record``, which knows all this, the outcomes are those of the topic.
 """
 
 import time
@@ -24,7 +25,7 @@ from fhirline.streams.tables.batch import collect
 from fhirline.streams.tables.built_in import RECORD
 from fhirline.streams.tables.catalog import OUTCOMES, Catalog
 from fhirline.streams.tables.positions import note_complete, read_positions, replace_positions
-from fhirline.streams.tables.schema import BESIDE, exists, replace
+from fhirline.streams.tables.schema import BESIDE, columns_of, exists, is_whole, replace
 from fhirline.streams.tables.store import Stopped, Store, quoted
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import TOPICS, Topics
@@ -63,8 +64,9 @@ class Rebuild:
             with self._store.transaction():
                 self._store.lock_positions()
                 self._apply_within(scanner, self._live())
-                for table in () if self._catalog.without_identities else self._tables:
-                    self._carry_over(table)
+                if not self._catalog.without_identities and is_whole(self._store, RECORD):
+                    for table in self._tables:
+                        self._carry_over(table)
                 replace(self._store, self._tables)
         return self._records
 
@@ -130,8 +132,8 @@ class Rebuild:
         store = self._store
         if table.resource not in (OUTCOMES, ANY_RESOURCE) or not exists(store, table.name):
             return
-        had = _columns(store, table.name)
-        new = _columns(store, BESIDE + table.name)
+        had = columns_of(store, table.name)
+        new = columns_of(store, BESIDE + table.name)
         same = [column.name for column in table.columns if had.get(column.name) == new[column.name]]
         if not {table.id_column, *table.key} <= set(same):
             return
@@ -165,15 +167,6 @@ def topics_of(tables: Iterable[Table]) -> set[str]:
             return set(TOPICS)
         wanted.add(OUTCOME if table.resource == OUTCOMES else canonical_topic(table.resource))
     return wanted
-
-
-def _columns(store: Store, name: str) -> dict[str, str]:
-    """Return the columns of a table with their types."""
-    found = store.rows(
-        "select column_name, data_type from information_schema.columns where table_schema = ? and table_name = ?",
-        [store.schema, name],
-    )
-    return dict(found)
 
 
 def _chunks(records: Iterator[ConsumerRecord], most: int) -> Iterator[list[ConsumerRecord]]:

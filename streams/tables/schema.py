@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.built_in import BUILT_IN, EVENT, create_event_view
 from fhirline.streams.tables.catalog import Catalog
-from fhirline.streams.tables.positions import create_positions, read_positions
+from fhirline.streams.tables.positions import POSITIONS, create_positions, read_positions
 from fhirline.streams.tables.store import Store, quoted
 from fhirline.streams.tables.table import Table
 
@@ -37,11 +37,23 @@ class Known:
     digest: str
 
 
+def drop_older(store: Store, without_identities: bool) -> list[str]:
+    """Drop the tables where an older release made the internal ones; return their names. The topics have all of it."""
+    if not exists(store, STATE) or _layout(store) >= LAYOUT:
+        return []
+    _require_kind(store, without_identities)
+    names = [name for (name,) in store.rows(f"select name from {store.of(TABLES)} order by name")]
+    with store.transaction():
+        store.run(f"drop view if exists {store.of(EVENT)}")
+        for name in (*names, TABLES, POSITIONS, STATE):
+            store.run(f"drop table if exists {store.of(name)}")
+    return names
+
+
 def prepare(store: Store, without_identities: bool = False) -> None:
     """Create the schema and the internal tables where they are missing.
 
-    Raises ConfigurationError where a later release has made them, and where the schema is one of the other kind: those
-    who may read tables without identities must never find others there.
+    Raises ConfigurationError where another release has made them, and where the schema is one of the other kind.
     """
     text = store.types["text"]
     if not store.has_schema():
@@ -60,15 +72,28 @@ def prepare(store: Store, without_identities: bool = False) -> None:
             )
             store.run(f"comment on table {store.of(STATE)} is 'What is known of the tables as a whole; internal'")
             store.run(f"insert into {store.of(STATE)} values ({LAYOUT}, 0, '', false)")
-            if without_identities:
+            if without_identities and not exists(store, WITHOUT_IDENTITIES):
                 store.run(f"create table {store.of(WITHOUT_IDENTITIES)} (since timestamptz not null)")
                 store.run(f"comment on table {store.of(WITHOUT_IDENTITIES)} is 'Marks the schema; internal'")
-    [(layout,)] = store.rows(f"select layout from {store.of(STATE)}")
-    if layout != LAYOUT:
+    if (layout := _layout(store)) != LAYOUT:
+        newer = "use the release that made it, or another schema"
         raise ConfigurationError(
-            f"FHIRLINE_TABLES_URL: schema {store.schema} has layout {layout}, this release {LAYOUT}: use the release "
-            "that made it, or another schema"
+            f"FHIRLINE_TABLES_URL: schema {store.schema} has layout {layout}, this release {LAYOUT}: "
+            f"{newer if layout > LAYOUT else 'start `fhirline tables`, which makes all tables anew'}"
         )
+    _require_kind(store, without_identities)
+    _renew_event_view(store)
+
+
+def _layout(store: Store) -> int:
+    return int(store.rows(f"select layout from {store.of(STATE)}")[0][0])
+
+
+def _require_kind(store: Store, without_identities: bool) -> None:
+    """Raise ConfigurationError where the schema is one of the other kind.
+
+    Those who may read tables without identities must never find others there.
+    """
     if exists(store, WITHOUT_IDENTITIES) != without_identities:
         kind = "with" if without_identities else "without"
         raise ConfigurationError(
@@ -112,20 +137,55 @@ def note_erased(store: Store, erased: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The tables that are ``missing``, those of another definition (``changed``), and those of no view (``gone``)."""
+    """The tables that are ``missing``, those of another definition (``changed``), and those of no view (``gone``).
+
+    ``altered``: those that somebody else has dropped, or whose columns somebody else has dropped or given other types.
+    """
 
     missing: tuple[Table, ...]
     changed: tuple[Table, ...]
+    altered: tuple[Table, ...]
     gone: dict[str, Known]
 
 
 def plan(store: Store, catalog: Catalog) -> Plan:
     known, wanted = known_tables(store), catalog.tables
+    ours = [table for table in wanted.values() if table.name in known]
+    same = [table for table in ours if known[table.name].digest == table.digest]
     return Plan(
         tuple(table for table in wanted.values() if table.name not in known),
-        tuple(table for table in wanted.values() if table.name in known and known[table.name].digest != table.digest),
+        tuple(table for table in ours if table not in same),
+        tuple(table for table in same if not is_whole(store, table)),
         {name: found for name, found in known.items() if name not in wanted},
     )
+
+
+def is_whole(store: Store, table: Table) -> bool:
+    """Tell whether the database has a table with all its columns. Further ones do no harm."""
+    had = columns_of(store, table.name)
+    return all(had.get(column.name) == store.told_type(column) for column in table.columns)
+
+
+def require_unaltered(store: Store, catalog: Catalog, gone: Iterable[str]) -> None:
+    """Raise ConfigurationError where somebody else has dropped or altered tables; ``gone``: those of no view."""
+    altered = [table.name for table in catalog.tables.values() if not is_whole(store, table)]
+    dropped = [name for name in gone if not exists(store, name)]
+    if altered or dropped:
+        by_hand = f", or `fhirline tables rebuild {' '.join(altered)}` does" if altered else ""
+        raise ConfigurationError(
+            f"FHIRLINE_TABLES_URL: {store.name}: somebody has dropped or altered tables of schema {store.schema}: "
+            f"{', '.join(altered + dropped)}. Nothing was written; `fhirline tables` rebuilds them when it starts"
+            f"{by_hand}"
+        )
+
+
+def columns_of(store: Store, name: str) -> dict[str, str]:
+    """Return the columns of a table with their types; none where there is no such table."""
+    found = store.rows(
+        "select column_name, data_type from information_schema.columns where table_schema = ? and table_name = ?",
+        [store.schema, name],
+    )
+    return {column: type.lower() for column, type in found}
 
 
 def create_tables(store: Store, tables: Iterable[Table]) -> bool:
@@ -159,6 +219,14 @@ def replace(store: Store, tables: Iterable[Table]) -> None:
         _note(store, table)
     _renew_event_view(store)
     rise(store)
+
+
+def forget_dropped(store: Store, names: Iterable[str]) -> list[str]:
+    """Forget the tables of views that are gone which somebody has dropped. Return their names."""
+    dropped = [name for name in names if not exists(store, name)]
+    if dropped:
+        drop_tables(store, dropped)
+    return dropped
 
 
 def drop_tables(store: Store, names: Iterable[str]) -> None:
@@ -198,5 +266,5 @@ def _note(store: Store, table: Table) -> None:
 
 
 def _renew_event_view(store: Store) -> None:
-    if all(exists(store, table.name) for table in BUILT_IN) and not exists(store, EVENT):
+    if all(is_whole(store, table) for table in BUILT_IN) and not exists(store, EVENT):
         create_event_view(store)

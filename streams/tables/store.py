@@ -41,6 +41,17 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def column_names(table: Table) -> str:
+    """Write the columns that rows have, in their order. In the database, others may have put them in another one."""
+    return ", ".join(quoted(column.name) for column in table.columns)
+
+
+def rebuild_remedy(what: str) -> str:
+    """Return what helps where a table does not take our rows. ``what``: ``table NAME``, or empty."""
+    name = what.removeprefix("table ")
+    return f"; where somebody has altered the table, `fhirline tables rebuild {name}` makes it anew" if name else ""
+
+
 class Store(ABC):
     """An open database. ``schema`` is where all tables are. Statements have ``?`` for each parameter.
 
@@ -122,6 +133,10 @@ class Store(ABC):
 
     def type_of(self, column: Column) -> str:
         return self.types[kind_of(column)] + ("[]" if column.collection else "")
+
+    def told_type(self, column: Column) -> str:
+        """Return the type of a column as the database's catalog tells it, in small letters."""
+        return self.type_of(column).replace("timestamptz", "timestamp with time zone")
 
     def delete(self, table: Table, ids: Collection[str], name: str | None = None) -> None:
         """Delete the rows of these resources."""

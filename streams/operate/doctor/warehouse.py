@@ -43,6 +43,13 @@ def _tables(store: Store, catalog: Catalog, topics: Topics) -> Iterator[Finding]
         return
     require_same_topics(topics, topic_ids(store), f"{store.name}, schema {store.schema}")
     plan = schema.plan(store, catalog)
+    if altered := [table.name for table in plan.altered]:
+        yield problem(
+            CHECK,
+            f"{store.name}: somebody has dropped or altered tables of schema {store.schema}: {several(altered)}",
+            "start `fhirline tables` again: it rebuilds them first; their columns are for nobody else to alter",
+        )
+        return
     renewed = [table.name for table in (*plan.missing, *plan.changed)]
     yield from _judged(store.name, store.schema, catalog, renewed, sorted(plan.gone), complete_at(store))
 

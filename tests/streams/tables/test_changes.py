@@ -2,7 +2,6 @@
 
 import os
 import secrets
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,38 +23,12 @@ from fhirline.streams.tables.positions import read_positions
 from fhirline.streams.tables.rebuild import Rebuild
 from fhirline.streams.tables.topics import read_topics
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.kept_tables import in_database, wrong
 from tests.support.paths import CONFIG
 from tests.support.postgres import Postgres
-from tests.support.tables import different, expected, held, keep, published, write
+from tests.support.tables import keep, published, write
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(params=["duckdb", "postgresql"])
-def kept(request: pytest.FixtureRequest, own_broker: RunningBroker, tmp_path: Path) -> Iterator[Settings]:
-    """Settings of a broker with the golden cases' records, and of a database of each kind."""
-    if request.param == "duckdb":
-        yield own_broker.settings(tables_url=f"duckdb:{tmp_path}/tables.duckdb")
-        return
-    server: Postgres = request.getfixturevalue("postgres")
-    with server.database() as database:
-        yield own_broker.settings(tables_url=database.url, tables_password=server.password)
-
-
-def in_database(settings: Settings, statement: str) -> list[Any]:
-    store = open_store(settings)
-    try:
-        return store.rows(statement)
-    finally:
-        store.close()
-
-
-def wrong(settings: Settings) -> dict[str, str]:
-    store = open_store(settings)
-    try:
-        return different(held(store.rows), expected(settings))
-    finally:
-        store.close()
 
 
 def erased(records: list[ProducerRecord], patient: str) -> list[ProducerRecord]:

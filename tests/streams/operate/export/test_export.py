@@ -26,12 +26,13 @@ from fhirline.streams.operate.export.newest import newest
 from fhirline.streams.operate.export.request import JOURNAL, Request
 from fhirline.streams.operate.export.run import Exported, export
 from fhirline.streams.tables.catalog import load_catalog
-from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic
+from fhirline.topics.declared import OUTCOME, RESOURCE_TYPES, canonical_topic
 from tests.support import cli
 from tests.support.delivery import golden_records, write
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.kafka.producing import patient_producer
 from tests.support.receiving import environment
+from tests.support.tables import of_the_demo
 from tests.support.waiting import LIMIT
 
 GONE = "Patient/11111111-1111-5111-8111-111111111111"
@@ -56,6 +57,7 @@ def leader() -> Iterator[Source]:
             partitions.setdefault(record.key, set()).add(record.partition)
         # One case stands for a tenant whose enrichment was switched on later, without tombstones (mapping.md §10).
         kept = [record for record in records if len(partitions[record.key]) == 1]
+        write(settings, (record for record in of_the_demo(settings) if record.topic == OUTCOME))
         tombstone = ProducerRecord(canonical_topic("Patient"), GONE.encode(), None, 0, headers(vendor="mediquo"))
         yield Source(settings, write(settings, [*kept, *kept, tombstone]))
 
@@ -143,6 +145,13 @@ def test_duckdb_polars_and_pandas_read_the_parquet_files(leader: Source, tmp_pat
         assert sorted(by_pandas["resource_id"]) == sorted(row[0] for row in rows), name
         assert set(by_pandas["source_vendor"]) <= {"altibbi", "azodha", "infermedica", "mediquo"}
     assert read > 20
+    parquet = tmp_path / "parquet"
+    flags = duckdb.execute(f"select distinct source from read_parquet('{parquet}/event_flag/*/*.parquet')").fetchall()
+    assert flags == [("tag",)], "docs/export.md says that outcomes are not read"
+    types = (
+        f"select count(*) from read_parquet('{parquet}/record/*/*.parquet') where resource_type = 'OperationOutcome'"
+    )
+    assert duckdb.execute(types).fetchall() == [(0,)]
 
 
 class Stopped(Exception):
