@@ -19,5 +19,10 @@ def topic_id(settings: Settings, topic: str) -> str:
         raise KafkaRequestFailed(
             f"{PREFIX}BOOTSTRAP: {settings.bootstrap} did not describe topic {topic}: {error.args[0].name()}"
         ) from None
-    text = str(found.topic_id) if found.topic_id is not None else ""
-    return "" if set(text) <= {"A"} else text  # the client tells a missing id as zero
+    return id_text(found.topic_id)
+
+
+def id_text(found: object) -> str:
+    """Write a topic's id. Brokers before Kafka 2.8 have none, which the client tells as zero."""
+    text = str(found) if found is not None else ""
+    return "" if set(text) <= {"A"} else text

@@ -12,6 +12,7 @@ from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.kafka.topic_id import id_text
 from fhirline.topics.declared import OUTCOME, RESOURCE_TYPES, canonical_topic
 
 TIMEOUT = 30.0
@@ -56,14 +57,8 @@ def read_topics(settings: Settings, names: Iterable[str] = TOPICS) -> Topics:
                 f"{PREFIX}BOOTSTRAP: {settings.bootstrap} did not describe topic {name}: {error.args[0].name()}"
             ) from None
         partitions += [TopicPartition(name, partition.id) for partition in found.partitions]
-        ids[name] = _id(found.topic_id)
+        ids[name] = id_text(found.topic_id)
     return Topics(tuple(sorted(partitions)), ids, _tombstone_seconds(client, names))
-
-
-def _id(found: object) -> str:
-    """Write a topic's id. Brokers before Kafka 2.8 have none, which the client tells as zero."""
-    text = str(found) if found is not None else ""
-    return "" if set(text) <= {"A"} else text
 
 
 def _tombstone_seconds(client: AdminClient, names: Iterable[str]) -> float:
