@@ -5,7 +5,8 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,21 +81,24 @@ def activated(held: EncryptionSecrets, id: str) -> EncryptionSecrets:
 
 def add_key(path: Path, id: str) -> EncryptionSecrets:
     """Write the file `with_key`. Raises ConfigurationError."""
-    return _write(path, with_key(read(path), id))
+    with _changing(path):
+        return _write(path, with_key(read(path), id))
 
 
 def activate(path: Path, id: str) -> EncryptionSecrets:
     """Write the file with another key `activated`. Raises ConfigurationError."""
-    return _write(path, activated(read(path), id))
+    with _changing(path):
+        return _write(path, activated(read(path), id))
 
 
 def remove(path: Path, ids: set[str]) -> EncryptionSecrets:
     """Remove key-encryption keys. Raises ConfigurationError where the first one is among them."""
-    held = read(path)
-    if held.current in ids:
-        raise ConfigurationError(f"{SETTING}: {held.current} wraps new data keys, and must stay")
-    left = {id: key for id, key in held.keks.items() if id not in ids}
-    return _write(path, EncryptionSecrets(held.index_secret, left))
+    with _changing(path):
+        held = read(path)
+        if held.current in ids:
+            raise ConfigurationError(f"{SETTING}: {held.current} wraps new data keys, and must stay")
+        left = {id: key for id, key in held.keks.items() if id not in ids}
+        return _write(path, EncryptionSecrets(held.index_secret, left))
 
 
 def left_over(path: Path) -> list[Path]:
@@ -135,6 +139,23 @@ def _checked(id: str) -> str:
     if not _ID.fullmatch(id) or id == INDEX:
         raise ConfigurationError(f"--kek: must match {_ID.pattern}, and not be {INDEX}")
     return id
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """Let nobody else change the file meanwhile: of two that had read it, the second would remove the first one's key.
+
+    The folder is locked, since the file is replaced. Raises ConfigurationError.
+    """
+    try:
+        descriptor = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, secrets: EncryptionSecrets) -> EncryptionSecrets:

@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import orjson
 
@@ -88,8 +90,22 @@ def test_the_end_of_old_keys_says_what_it_completes_and_what_an_earlier_run_did(
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
+from threading import Barrier
 from fhirline.streams.operate.keys import secrets_file
 
 Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 secrets_file.remove(Path(sys.argv[1]), {"2026-05"})
 """
+
+
+def test_keys_that_are_added_at_the_same_time_are_all_in_the_file(file: Path) -> None:
+    ids, together = [f"added-{number}" for number in range(12)], Barrier(12)
+
+    def add(id: str) -> None:
+        together.wait(LIMIT)
+        secrets_file.add_key(file, id)
+
+    before = secrets_file.read(file).keks
+    with ThreadPoolExecutor(len(ids)) as pool:
+        list(pool.map(add, ids))
+    assert secrets_file.read(file).keks.keys() == {*before, *ids}
