@@ -16,10 +16,12 @@ from fhirline.config.secret import warn_if_exposed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.config.vendors import Credential
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.demo.stack import Process
 from fhirline.streams.step1_receive import credentials
 from fhirline.streams.step1_receive.credentials import Secrets, credential_matches
 from tests.support import cli
 from tests.support.receiving import SECRETS, SURVEY, create_raw_topics, environment, running_gateway
+from tests.support.waiting import LIMIT
 
 STATIC = Credential(header="x-token", secrets=("A", "B"))
 SIGNED = Credential(header="x-signature", scheme="hmac-sha256", prefix="sha256=", secrets=("A",))
@@ -191,16 +193,22 @@ def test_every_secret_setting_can_be_a_file_and_is_never_printed(tmp_path: Path)
     assert not [text for text in shown for secret in SECRETS.values() if secret in text]
 
 
-def test_no_secret_is_an_argument_of_a_process(tmp_path: Path) -> None:
-    """Arguments are visible to everybody who can list the processes."""
-    with EmbeddedBroker() as broker, running_gateway(broker.bootstrap, tmp_path) as gateway:
-        assert gateway.port
-        arguments = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):  # it has ended meanwhile
-                arguments.append(path.read_bytes())
-    assert any(b"gateway" in argument for argument in arguments)
-    assert not [argument for argument in arguments for secret in SECRETS.values() if secret.encode() in argument]
+def test_no_secret_is_an_argument_of_a_process() -> None:
+    """Arguments are visible to everybody who can list the processes: those of the demo's stack."""
+    with EmbeddedBroker() as broker:
+        create_raw_topics(broker)
+        environ = environment(broker.bootstrap)
+        gateway = Process("gateway", "gateway", "--port", "0", environment=environ, echo=lambda _: None)
+        try:
+            gateway.wait_for("gateway listening", LIMIT)
+            arguments = {}
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):  # it has ended meanwhile
+                    arguments[path.parent.name] = path.read_bytes()
+        finally:
+            gateway.stop()
+    assert b"gateway" in arguments[str(gateway.pid)]
+    assert not [text for text in arguments.values() for secret in SECRETS.values() if secret.encode() in text]
 
 
 def test_a_secret_file_that_others_can_read_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
