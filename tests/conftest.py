@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import os
 import signal
 from contextlib import ExitStack
 
@@ -97,5 +98,7 @@ def approve(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--approve"))
 
 
-settings.register_profile("fhirline", deadline=None, max_examples=300, derandomize=True, database=None)
+settings.register_profile(
+    "fhirline", deadline=None, max_examples=300 if os.environ.get("CI") else 100, derandomize=True, database=None
+)
 settings.load_profile("fhirline")

@@ -283,6 +283,7 @@ def logs(draw: st.DrawFn) -> tuple[list[Envelope], list[Envelope]]:
     return order(), order()
 
 
+@pytest.mark.long  # tests/mappers/test_laws.py has the law for all vendors
 @settings(max_examples=150, deadline=None)
 @given(logs())
 def test_any_order_of_arrival_ends_in_the_same_resources(orders: tuple[list[Envelope], list[Envelope]]) -> None:

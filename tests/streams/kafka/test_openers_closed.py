@@ -28,6 +28,8 @@ from tests.support.kafka.brokers import RunningBroker
 from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
 
+pytestmark = pytest.mark.long  # most of it is waiting
+
 
 @pytest.fixture
 def settings(own_broker: RunningBroker, tmp_path: Path) -> Settings:

@@ -29,6 +29,8 @@ from tests.support.encryption import Sealer, secrets_of
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.workload import produce
 
+pytestmark = pytest.mark.long  # half a minute each, of which most is waiting
+
 VENDOR = "infermedica"
 
 
@@ -133,7 +135,6 @@ def rewrap(load: Load) -> int:
         return data_keys.rewrap().removed
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("destroyer", ["rewrap", "forget"])
 def test_a_key_that_a_lift_lets_in_is_not_destroyed_by_what_was_read_before(
     destroyer: str, load: Load, monkeypatch: pytest.MonkeyPatch
@@ -157,7 +158,6 @@ def test_a_key_that_a_lift_lets_in_is_not_destroyed_by_what_was_read_before(
     assert rewrap(load) == 0, "nor by a later run"
 
 
-@pytest.mark.long
 def test_a_lift_is_refused_where_a_key_is_destroyed_meanwhile(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     patient = Compartment.of(VENDOR, load.tenant, "p-1")
     send(load, survey(load))
@@ -174,7 +174,6 @@ def test_a_lift_is_refused_where_a_key_is_destroyed_meanwhile(load: Load, monkey
     assert lift(load, patient) == 2
 
 
-@pytest.mark.long
 def test_an_erasure_of_a_patient_who_is_let_in_meanwhile_is_not_complete(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:

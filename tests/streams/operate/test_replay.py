@@ -154,6 +154,7 @@ def committed(settings: Settings) -> dict[tuple[str, int], int]:
     return found
 
 
+@pytest.mark.long
 def test_replaying_everything_changes_nothing(mapped: Settings, tmp_path: Path) -> None:
     """Every byte is the same, folds included, in any order of partitions."""
     before = committed(mapped)

@@ -129,6 +129,7 @@ def test_a_live_event_that_fails_is_no_failure_of_the_range(settings: Settings) 
             assert sum(journal.events for journal in journals.values()) == len(raws)
 
 
+@pytest.mark.long
 @also_on_apache
 def test_the_event_of_a_dead_letter_is_folded_into_what_later_events_wrote(settings: Settings) -> None:
     """An event that is mapped only now becomes part of what later events of the fold have written since."""

@@ -111,6 +111,7 @@ def test_ndjson_holds_the_last_value_of_each_key(leader: Source, tmp_path: Path)
     assert not (tmp_path / JOURNAL).exists()
 
 
+@pytest.mark.long
 def test_duckdb_polars_and_pandas_read_the_parquet_files(leader: Source, tmp_path: Path) -> None:
     """All three find the rows that the views make of the exported resources."""
     import pandas  # both take seconds to import, in each process that collects tests
