@@ -16,6 +16,7 @@ from fhirline.streams.console.views import (
     dead_letters,
     events,
     login,
+    parked,
     patients,
     pipeline,
     playground,
@@ -35,7 +36,7 @@ def application(console: Console) -> web.Application:
     app = web.Application(middlewares=[errors, console.access.middleware], client_max_size=most)
     app[CONSOLE] = console
     app.on_response_prepare.append(add_headers)
-    for view in (login, pipeline, events, patients, dead_letters, changes, playground, terminology, audit):
+    for view in (login, pipeline, events, patients, dead_letters, parked, changes, playground, terminology, audit):
         app.add_routes(view.routes)
     app.router.add_static("/static/", STATIC)
     return app

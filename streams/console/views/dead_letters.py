@@ -14,6 +14,7 @@ from fhirline.streams.console.access import SESSION
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.jobs import send_updates
 from fhirline.streams.console.json_lines import json_lines
+from fhirline.streams.console.parked import waiting_patients
 from fhirline.streams.console.redrives import RATE, Redrive
 from fhirline.streams.console.rendering import page
 from fhirline.streams.observe.audit import audit
@@ -63,6 +64,8 @@ async def show_groups(request: web.Request) -> web.StreamResponse:
         statuses=tuple(Status),
         complete=index.complete,
         redrive=request.app[CONSOLE].redrives.current,
+        delivered=index.deliveries.used,
+        parked=len(waiting_patients(index.deliveries)),
     )
 
 

@@ -17,6 +17,7 @@ PAGES = (
     "/dead-letters",
     "/dead-letters/events",
     "/dead-letters/redrive/progress",
+    "/dead-letters/waiting",
     "/changes",
     "/changes/progress",
     "/playground",

@@ -1,4 +1,4 @@
-"""Dead letters in a real Chromium: a redrive is followed and stopped, with and without scripts, accessibly."""
+"""Dead letters and who waits in a real Chromium: accessible, and a redrive is followed with and without scripts."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from tests.streams.console.redriving import PAGE, PROGRESS, Redriving, redriving, refused_events
+from tests.streams.console.test_parked import NEIGHBOUR, SOMEBODY, parked
 from tests.streams.operate.test_forget import load_on
 from tests.support.browser import Visit, browser
 from tests.support.console_pages import TOKEN
+from tests.support.delivery import write
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.waiting import LIMIT
 
@@ -22,11 +24,12 @@ WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWi
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Redriving]:
-    """A console that may redrive, and events that take half a minute."""
+    """A console that may redrive, events that take half a minute, and patients who wait."""
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
         load = load_on(RunningBroker("embedded", broker.bootstrap))
         load.send(refused_events(load.tenant, 3_000))
+        write(load.settings, parked())
         with redriving(load) as found:
             yield found
 
@@ -66,6 +69,17 @@ def test_no_view_violates_a_rule_of_accessibility(site: Redriving, browser: Brow
     page.get_by_role("link", name="See its progress").click()
     stop(page)
     look("redrive-stopped")
+    page.goto(f"{site.url}/dead-letters")
+    page.get_by_role("link", name="2 patients wait").click()
+    look("waiting")
+    page.get_by_role("link", name=f"Resume {SOMEBODY if dark else NEIGHBOUR}").click()  # the other one is ordered
+    look("resume")
+    page.get_by_role("button", name="Resume 1 patient").click()
+    expect(page.get_by_role("status")).to_contain_text("It was ordered that what waits for 1 patient is sent.")
+    look("resumed")
+    page.get_by_label("Refused as").select_option("conflict")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_role("group", name="Patients who wait").get_by_role("rowheader")).to_have_count(1)
     assert {name: rules for name, rules in found.items() if rules} == {}
     assert visit.complaints == []
     visit.close()
