@@ -70,10 +70,10 @@ async def show_groups(request: web.Request) -> web.StreamResponse:
 
 
 @routes.get("/dead-letters/events")
-async def show_cases(request: web.Request) -> web.StreamResponse:
+async def showcases_of(request: web.Request) -> web.StreamResponse:
     """List the events of a group."""
-    console, chosen = request.app[CONSOLE], _chosen(request.query)
-    found = _cases(console, chosen)
+    console, chosen = request.app[CONSOLE], chosen_group(request.query)
+    found = cases_of(console, chosen)
     code = chosen["code"]
     return page(
         request,
@@ -111,9 +111,9 @@ async def reveal_case(request: web.Request) -> web.StreamResponse:
 @routes.get("/dead-letters/redrive")
 async def confirm_redrive(request: web.Request) -> web.StreamResponse:
     """Say what a redrive would send. Nothing is sent."""
-    console, chosen = request.app[CONSOLE], _chosen(request.query)
+    console, chosen = request.app[CONSOLE], chosen_group(request.query)
     _require_allowed(console)
-    found = _redrivable(_cases(console, chosen))
+    found = _redrivable(cases_of(console, chosen))
     key = secrets.token_hex(8)
     busy = console.redrives.running
     return page(request, "redrive.html", chosen=chosen, total=len(found), key=key, rate=RATE, busy=busy)
@@ -124,14 +124,14 @@ async def redrive(request: web.Request) -> web.StreamResponse:
     """Begin to send the group's events to their raw topics again. The same form again shows the same redrive."""
     console, form = request.app[CONSOLE], await request.post()
     _require_allowed(console)
-    chosen, key = _chosen(form), str(form.get("key", ""))
+    chosen, key = chosen_group(form), str(form.get("key", ""))
     if not (key.isalnum() and len(key) <= 64):
         raise web.HTTPBadRequest(text="The form has no idempotency key. Open the page again.\n")
     current = console.redrives.current
     if current is None or current.key != key:
         if console.redrives.running:
             raise web.HTTPConflict(text="Another redrive of this console is running. Wait until it has ended.\n")
-        found = [case for case in _redrivable(_cases(console, chosen)) if not case.answers(key)]
+        found = [case for case in _redrivable(cases_of(console, chosen)) if not case.answers(key)]
         audit("dead letters redriven", by="console", name=request[SESSION].user, events=str(len(found)), key=key)
         console.redrives.begin(Redrive(chosen, key, {case.id: case.last.vendor for case in found}))
     raise web.HTTPSeeOther("/dead-letters/redrive/progress")
@@ -173,11 +173,12 @@ def _require_allowed(console: Console) -> None:
         raise web.HTTPForbidden(text="This console is read-only. Start it with --allow redrive.\n")
 
 
-def _chosen(sent: Any) -> dict[str, str]:
+def chosen_group(sent: Any) -> dict[str, str]:
+    """Return what chooses a group of events, of an address or a form."""
     return {name: str(sent.get(name, "")) for name in NAMES}
 
 
-def _cases(console: Console, chosen: dict[str, str]) -> list[Case]:
+def cases_of(console: Console, chosen: dict[str, str]) -> list[Case]:
     """Return the events of a group. A path is one without indexes."""
     try:
         statuses = [Status(chosen["status"])] if chosen["status"] else []

@@ -60,6 +60,9 @@ def test_no_view_violates_a_rule_of_accessibility(site: Redriving, browser: Brow
         assert not page.evaluate(WIDE), name
         page.evaluate("document.documentElement.style.fontSize = ''")
 
+    page.goto(f"{site.url}/dead-letters/events?vendor=altibbi")
+    page.get_by_text("Export 3,000 events as a file").click()
+    look("export")
     page.goto(f"{site.url}{PAGE}?vendor=altibbi")
     look("redrive")
     begin(page, site)
@@ -101,6 +104,24 @@ def test_a_redrive_is_followed_without_loading_the_page_again(site: Redriving, b
     page.get_by_role("link", name="All dead letters").focus()
     expect(page.get_by_role("status")).to_have_text("Stopped.")
     assert page.evaluate("window.kept")
+    assert visit.complaints == []
+    visit.close()
+
+
+def test_an_export_is_a_download_once_it_has_a_reason(site: Redriving, browser: Browser) -> None:
+    visit = Visit(browser)
+    page = visit.page
+    page.goto(f"{site.url}/login?token={TOKEN}")
+    page.goto(f"{site.url}/dead-letters/events?vendor=altibbi")
+    page.get_by_text("Export 3,000 events as a file").click()
+    page.get_by_label("with keys and payloads").check()
+    page.get_by_label("Reason").fill("a test")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export").click()
+    assert download.value.suggested_filename == "dead-letters-altibbi.jsonl"
+    lines = download.value.path().read_text("utf-8").splitlines()
+    assert len(lines) == 3_000
+    assert '"payload":{' in lines[0]
     assert visit.complaints == []
     visit.close()
 
