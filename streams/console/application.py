@@ -15,7 +15,9 @@ from fhirline.streams.console.views import (
     changes,
     dead_letters,
     events,
+    export,
     login,
+    parked,
     patients,
     pipeline,
     playground,
@@ -24,6 +26,7 @@ from fhirline.streams.console.views import (
 
 log = structlog.get_logger()
 
+VIEWS = (login, pipeline, events, patients, dead_letters, export, parked, changes, playground, terminology, audit)
 STATIC = Path(__file__).parent / "static"
 FORM_BYTES = 65_536
 """Bytes of a form beside the body that the playground takes."""
@@ -35,7 +38,19 @@ def application(console: Console) -> web.Application:
     app = web.Application(middlewares=[errors, console.access.middleware], client_max_size=most)
     app[CONSOLE] = console
     app.on_response_prepare.append(add_headers)
-    for view in (login, pipeline, events, patients, dead_letters, changes, playground, terminology, audit):
+    for view in (
+        login,
+        pipeline,
+        events,
+        patients,
+        dead_letters,
+        export,
+        parked,
+        changes,
+        playground,
+        terminology,
+        audit,
+    ):
         app.add_routes(view.routes)
     app.router.add_static("/static/", STATIC)
     return app

@@ -14,6 +14,7 @@ from fhirline.streams.console.access import Access
 from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.live import Live
 from fhirline.streams.console.lookup import Lookup
+from fhirline.streams.console.redrives import Redrives
 from fhirline.streams.console.replays import Replays
 
 P = ParamSpec("P")
@@ -36,6 +37,7 @@ class Console:
     lookup: Lookup
     allowed: frozenset[str]
     replays: Replays
+    redrives: Redrives
     reading: ThreadPoolExecutor = field(default_factory=lambda: _one_thread("reading"))
     """For what reads or writes Kafka when somebody asks: one at a time."""
     mapping: ThreadPoolExecutor = field(default_factory=lambda: _one_thread("mapping"))

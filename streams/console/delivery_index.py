@@ -3,21 +3,34 @@
 import sqlite3
 from collections.abc import Iterable
 from threading import Lock
+from typing import NamedTuple
 
 from confluent_kafka import Message
 
 from fhirline.streams.deliver.entries import SHARED_TYPES
-from fhirline.streams.deliver.state import RESUME, WAITING, Sent, Waiting, decode_sent
-from fhirline.topics.declared import DELIVERED, DELIVERED_SHARED
+from fhirline.streams.deliver.state import RESUME, WAITING, DeliveredPartition, Sent, Waiting, decode_sent
+from fhirline.streams.kafka.headers import ERROR_CODE, header
+from fhirline.streams.kafka.records import RecordPosition, headers_of
+from fhirline.topics.declared import BUNDLE, DELIVERED, DELIVERED_SHARED, DELIVERY_LETTERS
 
-TOPICS = (DELIVERED, DELIVERED_SHARED)
+TOPICS = (DELIVERED, DELIVERED_SHARED, DELIVERY_LETTERS)
 
 SCHEMA = """
 CREATE TABLE sent (
     resource TEXT, partition INTEGER, bundle INTEGER, digest TEXT, PRIMARY KEY (resource, partition)) WITHOUT ROWID;
+CREATE TABLE refusal (
+    subject TEXT, partition INTEGER, at INTEGER, code TEXT, value BLOB, PRIMARY KEY (subject, partition)) WITHOUT ROWID;
 """
 SHARED = -1
 """Stands for the partition of resources that come from all partitions."""
+
+
+class Parked(NamedTuple):
+    """A Bundle that waits. ``since``: UNIX milliseconds."""
+
+    partition: int
+    since: int
+    waiting: Waiting
 
 
 class DeliveryIndex:
@@ -27,13 +40,16 @@ class DeliveryIndex:
         self._database = database
         self._lock = lock
         database.executescript(SCHEMA)
-        self._waiting: dict[tuple[int, str], Waiting] = {}
+        self._waiting: dict[tuple[int, str], Parked] = {}
+        self._ordered: set[tuple[int, str]] = set()
         self.used = False
         """Whether anything was ever delivered, or waits."""
 
     def apply(self, message: Message) -> None:
         """Merge one record: of each resource the greatest offset stays."""
         name, value = (message.key() or b"").decode(), message.value()
+        if message.topic() == DELIVERY_LETTERS:
+            return self._apply_letter(message, name)
         partition = SHARED if message.topic() == DELIVERED_SHARED else message.partition() or 0
         self.used = True
         if name.startswith(WAITING):
@@ -41,9 +57,10 @@ class DeliveryIndex:
             if value is None:
                 self._waiting.pop(key, None)
             else:
-                self._waiting[key] = Waiting.decode(key[1], value)
+                self._waiting[key] = Parked(partition, message.timestamp()[1], Waiting.decode(key[1], value))
         elif name.startswith(RESUME):
-            return
+            order = partition, name.removeprefix(RESUME)
+            self._ordered.discard(order) if value is None else self._ordered.add(order)
         elif value is None:
             self._database.execute("DELETE FROM sent WHERE resource = ? AND partition = ?", (name, partition))
         else:
@@ -52,6 +69,21 @@ class DeliveryIndex:
                 "INSERT INTO sent VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET bundle = excluded.bundle, "
                 "digest = excluded.digest WHERE excluded.bundle >= bundle",
                 (name, partition, sent.offset, sent.digest),
+            )
+
+    def _apply_letter(self, message: Message, key: str) -> None:
+        """Keep the last letter of each subject: a Bundle's position, or without a Bundle whose resources they were."""
+        sent, value = headers_of(message), message.value()
+        if value is not None:
+            self._database.execute(
+                "INSERT OR REPLACE INTO refusal VALUES (?, ?, ?, ?, ?)",
+                (
+                    header(sent, "bundle") or key,
+                    message.partition(),
+                    message.timestamp()[1],
+                    header(sent, ERROR_CODE) or "",
+                    value,
+                ),
             )
 
     def sent(self, resource: str, partition: int) -> Sent | None:
@@ -67,8 +99,36 @@ class DeliveryIndex:
     def waiting(self, partition: int, resources: Iterable[str]) -> list[Waiting]:
         """Return the Bundles that wait and have one of these resources, or are of one of these patients, in order."""
         wanted = frozenset(resources)
-        found = [item for (number, _), item in list(self._waiting.items()) if number == partition]
+        found = [item.waiting for item in self.parked() if item.partition == partition]
         return sorted(
             (item for item in found if not wanted.isdisjoint(item.patients) or not wanted.isdisjoint(item.keys)),
             key=lambda item: item.offset,
         )
+
+    def parked(self) -> list[Parked]:
+        """Return what waits."""
+        with self._lock:
+            return [*self._waiting.values()]
+
+    def ordered(self) -> frozenset[tuple[int, str]]:
+        """Return partition and ``Patient/id`` of those for whom it was ordered that what waits is sent."""
+        with self._lock:
+            return frozenset(self._ordered)
+
+    def partitions(self) -> list[DeliveredPartition]:
+        """Return the partitions of the delivery's state in which something waits, with nothing but that."""
+        found: dict[int, DeliveredPartition] = {}
+        for item in self.parked():
+            state = found.setdefault(item.partition, DeliveredPartition(item.partition))
+            state.waiting[item.waiting.name] = item.waiting
+        return [*found.values()]
+
+    def refusal(self, item: Parked) -> tuple[int, str, bytes] | None:
+        """Return time, code and value of the last letter about what waits; None where there is none."""
+        waiting = item.waiting
+        subject = waiting.owner or str(RecordPosition(BUNDLE, item.partition, waiting.offset))
+        with self._lock:
+            row = self._database.execute(
+                "SELECT at, code, value FROM refusal WHERE subject = ? AND partition = ?", (subject, item.partition)
+            ).fetchone()
+        return tuple(row) if row else None

@@ -8,7 +8,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from fhirline.config.exit_codes import DIFFERS, DONE, INCOMPLETE, INTERRUPTED
+from fhirline.streams.console.jobs import Job
 from fhirline.streams.operate.replay import folders
 from fhirline.streams.operate.replay.selection import Selection
 
@@ -30,25 +30,20 @@ STOP_SECONDS = 20.0
 
 
 @dataclass(slots=True, eq=False)
-class Replay:
+class Replay(Job):
     """A replay's process, or one that has ended. ``about``: what is mapped. ``prefix``: of the topics, if others.
 
     ``progress``: its lines on standard error. ``printed``: those on standard output. ``run``: the run's id, once it has
-    ended; None where it has left no folder. ``stopping``: it was told to end. `changed` is set, and made anew, whenever
-    there is something new.
+    ended; None where it has left no folder.
     """
 
     doing: Doing
     about: str
     prefix: str
     run: str | None
-    begun: float = field(default_factory=time.time)
     progress: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
     printed: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
     exit_code: int | None = None
-    stopping: bool = False
-    revision: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -78,12 +73,6 @@ class Replay:
     @property
     def last_line(self) -> str:
         return self.progress[-1] if self.progress else ""
-
-    def tell(self) -> None:
-        """Wake those who wait for something new."""
-        self.revision += 1
-        self.changed.set()
-        self.changed = asyncio.Event()
 
 
 class Replays:

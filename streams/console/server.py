@@ -21,6 +21,7 @@ from fhirline.streams.console.console import Console
 from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.live import Live
 from fhirline.streams.console.lookup import Lookup
+from fhirline.streams.console.redrives import Redrives
 from fhirline.streams.console.replays import Replays
 
 log = structlog.get_logger()
@@ -42,7 +43,8 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
     index = EventIndex(settings)
     live = Live(settings, index)
     vendors = load_vendors(settings.vendors_file)
-    console = Console(settings, vendors, access, live, index, Lookup(settings), allowed, Replays(settings.replay_dir))
+    replays, redrives = Replays(settings.replay_dir), Redrives(settings)
+    console = Console(settings, vendors, access, live, index, Lookup(settings), allowed, replays, redrives)
     runner = web.AppRunner(application(console), access_log=None, shutdown_timeout=1)
     await runner.setup()
     number = listener.getsockname()[1]
@@ -59,7 +61,7 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
         await stopped.wait()
         log.info("console stopping")
     finally:
-        await console.replays.close()
+        await asyncio.gather(console.replays.close(), console.redrives.close())
         await live.stop()
         await runner.cleanup()
         await asyncio.to_thread(console.close)

@@ -32,7 +32,7 @@ class Visitor:
     def get(self, path: str) -> Answer:
         return self._request("GET", path, None)
 
-    def post(self, path: str, **fields: str) -> Answer:
+    def post(self, path: str, /, **fields: str) -> Answer:
         return self._request("POST", path, urlencode(fields))
 
     def log_in(self) -> "Visitor":

@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,12 +21,8 @@ from fhirline.streams.cli.output import confirm, print_table, progress, require_
 from fhirline.streams.observe.terminal import counted
 
 if TYPE_CHECKING:
-    from fhirline.streams.operate.dead_letters.board import Board
     from fhirline.streams.operate.dead_letters.cases import Case
     from fhirline.streams.operate.dead_letters.redrive import Redriver, Report
-
-POLL_SECONDS = 0.5
-"""Seconds between two readings of the status of redriven events."""
 
 
 def redrive(
@@ -77,7 +72,7 @@ def redrive(
     ```
     """
     from fhirline.streams.kafka.acl_check import require_privileges
-    from fhirline.streams.operate.dead_letters.redrive import SEND_AGAIN, Redriver
+    from fhirline.streams.operate.dead_letters.redrive import SEND_AGAIN, Redriver, wait_until_mapped
     from fhirline.streams.operate.dead_letters.selection import grouped
     from fhirline.streams.operate.dead_letters.view import GROUP_COLUMNS, group_row
 
@@ -111,7 +106,7 @@ def redrive(
             return
         confirm(f"Send {counted(len(cases), 'event')} through the mapping again?", yes)
         report = _send(redriver, cases, key)
-        results = _wait(board, redriver, report, wait)
+        results = wait_until_mapped(board, redriver, wait)
     _summarize(report, results)
 
 
@@ -136,20 +131,6 @@ def _send(redriver: "Redriver", cases: "Sequence[Case]", key: str) -> "Report":
         again = f"run it again with --idempotency-key {key}: what is marked as sent is not sent again"
         sent = len(redriver.report.sent)
         raise CommandFailed("dead-letters", f"{why} after {sent:,} were sent; {again}", code) from None
-
-
-def _wait(board: "Board", redriver: "Redriver", report: "Report", seconds: float) -> "list[Case]":
-    """Wait until the events are mapped, and mark their status. After ``seconds`` some may not be mapped yet."""
-    from fhirline.streams.operate.dead_letters.cases import Status
-
-    end = time.monotonic() + seconds
-    while report.sent and seconds:
-        cases = [case for case in board.read() if case.id in report.sent]
-        if time.monotonic() > end or not any(case.status is Status.REDRIVEN for case in cases):
-            redriver.settle(cases)
-            return cases
-        time.sleep(POLL_SECONDS)  # workers commit periodically, and Kafka does not notify of commits
-    return []
 
 
 def _summarize(report: "Report", cases: "list[Case]") -> None:

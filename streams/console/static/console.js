@@ -4,9 +4,14 @@
 const live = document.querySelector("[data-updates]");
 if (live) {
   const updates = new EventSource(live.dataset.updates);
+  let held;
   updates.onmessage = (message) => {
-    if (!live.contains(document.activeElement)) live.innerHTML = message.data; // rendered and escaped by the server
+    held = message.data; // rendered and escaped by the server
+    if (!live.contains(document.activeElement)) live.innerHTML = held;
   };
+  live.addEventListener("focusout", (event) => {
+    if (held !== undefined && document.hasFocus() && !live.contains(event.relatedTarget)) live.innerHTML = held;
+  });
   addEventListener("pagehide", () => updates.close());
 }
 

@@ -11,6 +11,7 @@ from fhirline.mappers.instants import Instant
 from fhirline.mappers.registry import VENDORS, vendor_mapping
 from fhirline.streams.console.access import SESSION
 from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.jobs import send_updates
 from fhirline.streams.console.rendering import page
 from fhirline.streams.console.replays import Doing, Replay, options
 from fhirline.streams.observe.audit import audit
@@ -63,25 +64,11 @@ async def show_progress(request: web.Request) -> web.StreamResponse:
 
 @routes.get("/changes/progress/updates")
 async def send_progress(request: web.Request) -> web.StreamResponse:
-    """Send the progress whenever it changes (server-sent events). 204 ends it: the browser asks no more."""
+    """Send the progress whenever it changes."""
     console = request.app[CONSOLE]
-    replay = console.replays.current
-    seen = request.headers.get("Last-Event-ID", "")
-    if replay is None or (not replay.running and seen == _revision(replay)):
-        return web.Response(status=204)
-    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await stream.prepare(request)
-    while True:
-        changed = replay.changed
-        text = page(request, "replay_progress.html", **_progress(console)).text or ""
-        lines = "".join(f"data: {line}\n" for line in text.splitlines())
-        try:
-            await stream.write(f"id: {_revision(replay)}\nretry: 1000\n{lines}\n".encode())
-        except ConnectionError:
-            return stream
-        if not replay.running:
-            return stream
-        await changed.wait()
+    return await send_updates(
+        request, console.replays.current, lambda: page(request, "replay_progress.html", **_progress(console))
+    )
 
 
 @routes.post("/changes/progress/stop")
@@ -271,10 +258,6 @@ def _erased_since(console: Console, run: folders.KeptRun) -> bool:
 
 def _progress(console: Console) -> dict[str, Any]:
     return {"replay": console.replays.current, "allowed": REPLAY in console.allowed}
-
-
-def _revision(replay: Replay) -> str:
-    return f"{replay.begun}-{replay.revision}"
 
 
 def _require_allowed(console: Console) -> None:

@@ -12,11 +12,14 @@ from pydantic import BaseModel, ConfigDict
 from fhirline.config.tables import Table, read_table
 from fhirline.streams.console.access import SESSION
 from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.jobs import send_updates
 from fhirline.streams.console.json_lines import json_lines
+from fhirline.streams.console.parked import waiting_patients
+from fhirline.streams.console.redrives import RATE, Redrive
 from fhirline.streams.console.rendering import page
 from fhirline.streams.observe.audit import audit
 from fhirline.streams.operate.dead_letters.cases import Case, Status, shape
-from fhirline.streams.operate.dead_letters.redrive import Redriver, Report
+from fhirline.streams.operate.dead_letters.redrive import SEND_AGAIN
 from fhirline.streams.operate.dead_letters.selection import Filter, grouped
 from fhirline.streams.operate.dead_letters.view import payload_document, revealed
 
@@ -25,8 +28,6 @@ routes = web.RouteTableDef()
 REDRIVE: Literal["redrive"] = "redrive"
 SHOWN = 200
 """Events of a list."""
-RATE = 100.0
-"""Events a second that are redriven, so that the vendors' own do not wait behind them."""
 NAMES = ("vendor", "code", "path", "status", "mapping")
 
 
@@ -56,16 +57,23 @@ async def show_groups(request: web.Request) -> web.StreamResponse:
     """Show what failed alike, counted."""
     index = request.app[CONSOLE].index
     return page(
-        request, "dead_letters.html", groups=grouped(index.cases), codes=codes(), statuses=tuple(Status),
+        request,
+        "dead_letters.html",
+        groups=grouped(index.cases),
+        codes=codes(),
+        statuses=tuple(Status),
         complete=index.complete,
-    )  # fmt: skip
+        redrive=request.app[CONSOLE].redrives.current,
+        delivered=index.deliveries.used,
+        parked=len(waiting_patients(index.deliveries)),
+    )
 
 
 @routes.get("/dead-letters/events")
-async def show_cases(request: web.Request) -> web.StreamResponse:
+async def showcases_of(request: web.Request) -> web.StreamResponse:
     """List the events of a group."""
-    console, chosen = request.app[CONSOLE], _chosen(request.query)
-    found = _cases(console, chosen)
+    console, chosen = request.app[CONSOLE], chosen_group(request.query)
+    found = cases_of(console, chosen)
     code = chosen["code"]
     return page(
         request,
@@ -103,30 +111,61 @@ async def reveal_case(request: web.Request) -> web.StreamResponse:
 @routes.get("/dead-letters/redrive")
 async def confirm_redrive(request: web.Request) -> web.StreamResponse:
     """Say what a redrive would send. Nothing is sent."""
-    console, chosen = request.app[CONSOLE], _chosen(request.query)
+    console, chosen = request.app[CONSOLE], chosen_group(request.query)
     _require_allowed(console)
-    found = _redrivable(_cases(console, chosen))
-    return page(
-        request, "redrive.html", chosen=chosen, total=len(found), key=secrets.token_hex(8), rate=RATE, report=None
-    )
+    found = _redrivable(cases_of(console, chosen))
+    key = secrets.token_hex(8)
+    busy = console.redrives.running
+    return page(request, "redrive.html", chosen=chosen, total=len(found), key=key, rate=RATE, busy=busy)
 
 
 @routes.post("/dead-letters/redrive")
 async def redrive(request: web.Request) -> web.StreamResponse:
-    """Send the group's events to their raw topics again."""
+    """Begin to send the group's events to their raw topics again. The same form again shows the same redrive."""
     console, form = request.app[CONSOLE], await request.post()
     _require_allowed(console)
-    chosen, key = _chosen(form), str(form.get("key", ""))
+    chosen, key = chosen_group(form), str(form.get("key", ""))
     if not (key.isalnum() and len(key) <= 64):
         raise web.HTTPBadRequest(text="The form has no idempotency key. Open the page again.\n")
-    found = [case for case in _redrivable(_cases(console, chosen)) if not case.answers(key)]
-    audit("dead letters redriven", by="console", name=request[SESSION].user, events=str(len(found)), key=key)
-    report = await console.read(_redriven, console, found, key)
-    return page(request, "redrive.html", chosen=chosen, total=len(found), key=key, rate=RATE, report=report)
+    current = console.redrives.current
+    if current is None or current.key != key:
+        if console.redrives.running:
+            raise web.HTTPConflict(text="Another redrive of this console is running. Wait until it has ended.\n")
+        found = [case for case in _redrivable(cases_of(console, chosen)) if not case.answers(key)]
+        audit("dead letters redriven", by="console", name=request[SESSION].user, events=str(len(found)), key=key)
+        console.redrives.begin(Redrive(chosen, key, {case.id: case.last.vendor for case in found}))
+    raise web.HTTPSeeOther("/dead-letters/redrive/progress")
 
 
-def _redriven(console: Console, found: Sequence[Case], key: str) -> Report:
-    return Redriver(console.settings, key, RATE).send(found)
+@routes.get("/dead-letters/redrive/progress")
+async def show_redrive(request: web.Request) -> web.StreamResponse:
+    """Show how far the redrive is that the console began last, or what became of it."""
+    return page(request, "redrive_job.html", **_progress(request.app[CONSOLE]))
+
+
+@routes.get("/dead-letters/redrive/progress/updates")
+async def send_redrive(request: web.Request) -> web.StreamResponse:
+    """Send the progress whenever it changes."""
+    console = request.app[CONSOLE]
+    return await send_updates(
+        request, console.redrives.current, lambda: page(request, "redrive_progress.html", **_progress(console))
+    )
+
+
+@routes.post("/dead-letters/redrive/progress/stop")
+async def stop_redrive(request: web.Request) -> web.StreamResponse:
+    """Send no more events."""
+    console = request.app[CONSOLE]
+    _require_allowed(console)
+    current = console.redrives.current
+    if current is not None and current.running:
+        audit("redrive stopped", by="console", name=request[SESSION].user, key=current.key)
+        console.redrives.stop()
+    raise web.HTTPSeeOther("/dead-letters/redrive/progress")
+
+
+def _progress(console: Console) -> dict[str, Any]:
+    return {"redrive": console.redrives.current, "allowed": REDRIVE in console.allowed, "most": SHOWN}
 
 
 def _require_allowed(console: Console) -> None:
@@ -134,11 +173,12 @@ def _require_allowed(console: Console) -> None:
         raise web.HTTPForbidden(text="This console is read-only. Start it with --allow redrive.\n")
 
 
-def _chosen(sent: Any) -> dict[str, str]:
+def chosen_group(sent: Any) -> dict[str, str]:
+    """Return what chooses a group of events, of an address or a form."""
     return {name: str(sent.get(name, "")) for name in NAMES}
 
 
-def _cases(console: Console, chosen: dict[str, str]) -> list[Case]:
+def cases_of(console: Console, chosen: dict[str, str]) -> list[Case]:
     """Return the events of a group. A path is one without indexes."""
     try:
         statuses = [Status(chosen["status"])] if chosen["status"] else []
@@ -159,7 +199,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _redrivable(found: Sequence[Case]) -> list[Case]:
-    return [case for case in found if case.status in (Status.OPEN, Status.FAILED)]
+    return [case for case in found if case.status in SEND_AGAIN]
 
 
 def _case(request: web.Request) -> Case:

@@ -3,18 +3,27 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.rendering import page
+from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.dead_letters.cases import Status as CaseStatus
 
 routes = web.RouteTableDef()
 
 WIDTH, HEIGHT = 120, 24
 """Of a sparkline, in its own units."""
+
+
+class Sentence(NamedTuple):
+    """What needs somebody, and the page about it; empty where there is none."""
+
+    text: str
+    page: str = ""
+    link: str = ""
 
 
 @routes.get("/")
@@ -57,26 +66,27 @@ def _figures(console: Console) -> dict[str, Any]:
     }
 
 
-def _stuck(console: Console, waiting: int) -> list[str]:
+def _stuck(console: Console, waiting: int) -> list[Sentence]:
     """Say in sentences what needs somebody; empty where nothing does."""
-    status, found = console.live.status, list[str]()
+    status, found = console.live.status, list[Sentence]()
     if console.live.problem:
-        found.append(f"The cluster does not answer: {console.live.problem}")
+        found.append(Sentence(f"The cluster does not answer: {console.live.problem}"))
     if status is None:
         return found
     for members in status.members:
         if members.unassigned and not members.group.unnamed:
-            found.append(
-                f"{members.unassigned} of {members.partitions} partitions have no process of the group "
-                f"{members.group.name}. Is its process running?"
-            )
+            text = f"{members.unassigned} of {members.partitions} partitions have no process of the group "
+            found.append(Sentence(f"{text}{members.group.name}. Is its process running?"))
     for inflow in status.inflows:
         if inflow.lag and not inflow.rate and inflow.lag > 1_000:
-            found.append(f"{inflow.lag:,} records of {inflow.topic} wait for the group {inflow.group}.")
+            found.append(Sentence(f"{inflow.lag:,} records of {inflow.topic} wait for the group {inflow.group}."))
     if waiting:
-        found.append(f"{waiting:,} events are dead letters that nobody has redriven with success.")
+        text = counted(waiting, "event is a dead letter", "events are dead letters")
+        text += " that nobody has redriven with success."
+        found.append(Sentence(text, "/dead-letters", "See the dead letters"))
     if status.parked is not None and status.parked.patients:
-        found.append(f"{status.parked.patients:,} patients wait for the FHIR server.")
+        text = f"{counted(status.parked.patients, 'patient waits', 'patients wait')} for the FHIR server."
+        found.append(Sentence(text, "/dead-letters/waiting", "See who waits, and why"))
     return found
 
 

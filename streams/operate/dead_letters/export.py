@@ -14,13 +14,18 @@ from fhirline.streams.operate.dead_letters.cases import Case
 from fhirline.streams.operate.dead_letters.view import case_document, payload_document
 
 
+def line(case: Case, record: ConsumerRecord | None) -> bytes:
+    """Make a case's line of JSON, with key and payload where a record is given."""
+    document = case_document(case) | (payload_document(record) if record else {})
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+
 def to_lines(path: Path, cases: Iterable[tuple[Case, ConsumerRecord | None]]) -> int:
-    """Write a line of JSON per case, with key and payload where a record is given. Return the number of cases."""
+    """Write a line per case. Return the number of cases."""
     count = 0
     with _opened(path) as file:
         for case, record in cases:
-            document = case_document(case) | (payload_document(record) if record else {})
-            file.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+            file.write(line(case, record))
             count += 1
     return count
 

@@ -39,7 +39,7 @@ from fhirline.streams.kafka.clients import new_client, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition, position_of, produce
-from fhirline.streams.operate.dead_letters.board import records
+from fhirline.streams.operate.dead_letters.board import Board, records
 from fhirline.streams.operate.dead_letters.cases import Case, Mark, Status, raw_timestamp, received
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step4_normalize.raw_event import body_flags, envelope_of, redacted_value
@@ -47,6 +47,9 @@ from fhirline.topics.declared import DEAD_LETTER_STATUS, enriched_topic, raw_top
 
 SEND_AGAIN = frozenset({Status.OPEN, Status.FAILED})
 """The statuses that a redrive sends by default."""
+
+POLL_SECONDS = 0.5
+"""Seconds between two readings of the status of redriven events."""
 
 FLUSH_GRACE = 2.0
 """Seconds after the delivery timeout within which librdkafka must have reported on every record."""
@@ -136,11 +139,21 @@ class Redriver:
         self._unmarked: list[str] = []
         self.report = Report()
 
-    def send(self, cases: Sequence[Case], progress: Callable[[], None] = lambda: None) -> Report:
-        """Write each case's event to its raw topic and mark it. Return when all are acknowledged or refused."""
+    def send(
+        self,
+        cases: Sequence[Case],
+        progress: Callable[[], None] = lambda: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Report:
+        """Write each case's event to its raw topic and mark it. Return when all are acknowledged or refused.
+
+        ``stopped``: asked before each event; once it is true, the others are left as they are.
+        """
         lasts = {case.last.position: case for case in cases}
         try:
             for letter in records(self._settings, lasts.keys()):
+                if stopped():
+                    return self.report
                 self._send(lasts.pop(letter.position), letter)
                 progress()
         finally:  # after an interruption too, what was sent is marked
@@ -243,3 +256,21 @@ class Redriver:
         if self._unmarked or left:
             first = self._unmarked[0] if self._unmarked else f"{left} unacknowledged"
             raise NotMarked(f"{DEAD_LETTER_STATUS}: {first}")
+
+
+def wait_until_mapped(
+    board: Board, redriver: Redriver, seconds: float, pause: Callable[[float], object] = time.sleep
+) -> list[Case]:
+    """Wait until the events that were sent are mapped, mark their status, and return them.
+
+    After ``seconds`` some may not be mapped yet. ``pause`` ends the waiting where it returns True.
+    """
+    end, sent = time.monotonic() + seconds, redriver.report.sent
+    while sent and seconds:
+        cases = [case for case in board.read() if case.id in sent]
+        unmapped = any(case.status is Status.REDRIVEN for case in cases)
+        # workers commit periodically, and Kafka does not notify of commits
+        if not unmapped or time.monotonic() > end or pause(POLL_SECONDS):
+            redriver.settle(cases)
+            return cases
+    return []

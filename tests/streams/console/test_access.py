@@ -1,24 +1,14 @@
 """Who may see and do what: tokens, sessions, hosts, form tokens, reasons, and what is audited."""
 
 import json
-import re
 
-import orjson
 import pytest
 
-from fhirline.mappers.instants import Instant
 from fhirline.streams.console.access import HEADERS
 from fhirline.streams.kafka.headers import EVENT_KEY, header
-from fhirline.streams.kafka.records import ProducerRecord
-from fhirline.streams.operate.dead_letters.board import Board
-from fhirline.streams.operate.dead_letters.cases import Status
-from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.console.conftest import NAME, SCRIPT, Site
-from tests.streams.operate.test_forget import load_on
 from tests.support.console_pages import TOKEN, Visitor, console
-from tests.support.kafka.brokers import RunningBroker
 from tests.support.processes import Command
-from tests.support.waiting import wait_until
 
 PAGES = (
     "/",
@@ -26,6 +16,8 @@ PAGES = (
     "/patients",
     "/dead-letters",
     "/dead-letters/events",
+    "/dead-letters/redrive/progress",
+    "/dead-letters/waiting",
     "/changes",
     "/changes/progress",
     "/playground",
@@ -114,7 +106,8 @@ def test_a_read_only_console_redrives_nothing(stack: Site) -> None:
     visitor = Visitor(stack.url).log_in()
     token = visitor.form_token("/playground")
     assert visitor.get("/dead-letters/redrive").status == 403
-    assert visitor.post("/dead-letters/redrive", key="abc", **{"form-token": token}).status == 403
+    for path in ("/dead-letters/redrive", "/dead-letters/redrive/progress/stop"):
+        assert visitor.post(path, key="abc", **{"form-token": token}).status == 403
     assert audited(stack.process, "dead letters redriven") == []
 
 
@@ -132,42 +125,3 @@ def test_a_reverse_proxy_names_the_person(stack: Site) -> None:
         answer = visitor.post(f"{page}/reveal", reason="y", **{"form-token": visitor.form_token(page)})
         assert answer.status == 200
         assert '"as":"dr-o"' in process.output
-
-
-def test_an_allowed_console_redrives_a_group_once(own_broker: RunningBroker) -> None:
-    load = load_on(own_broker)
-    load.send(refused_events(load.tenant))
-
-    def statuses() -> list[Status]:
-        """The statuses of the dead letters, as the command line reads them."""
-        with Board(load.settings, ["altibbi"]) as board:
-            return [case.status for case in board.read()]
-
-    assert statuses() == [Status.OPEN] * 2
-    with console(load.settings, "--allow", "redrive") as (url, process):
-        visitor = Visitor(url).log_in()
-        found = visitor.get("/dead-letters/redrive?vendor=altibbi&code=resource-refused")
-        assert "2 events of" in found.text
-        key = re.search(r'name="key" value="([^"]+)"', found.text)
-        token = re.search(r'name="form-token" value="([^"]+)"', found.text)
-        assert key
-        assert token
-        fields = {"vendor": "altibbi", "code": "resource-refused", "key": key[1], "form-token": token[1]}
-        assert statuses() == [Status.OPEN] * 2  # the page that says what will be sent sends nothing
-        assert "2 of 2 were sent." in visitor.post("/dead-letters/redrive", **fields).text
-        assert '"event":"dead letters redriven"' in process.output
-        assert statuses() == [Status.REDRIVEN] * 2
-
-        def seen() -> bool:
-            return visitor.get("/dead-letters/events").text.count("<td>redriven</td>") == 2
-
-        wait_until(seen, lambda: process.report("does not see what was redriven"))
-        assert "0 of 0 were sent." in visitor.post("/dead-letters/redrive", **fields).text  # the form, once more
-
-
-def refused_events(tenant: str) -> list[ProducerRecord]:
-    """Two events that name no patient."""
-    at = Instant.parse("2024-06-12T15:20:00Z")
-    assert at
-    bodies = [orjson.dumps({"type": "status_update", "consultation_id": number}) for number in (1, 2)]
-    return [raw_record("altibbi", tenant, body, at, None, 64) for body in bodies]

@@ -1,0 +1,52 @@
+"""Jobs that the console begins and a page follows: one that runs, its result afterwards, and its progress as events."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Job:
+    """`changed` is set, and made anew, whenever there is something new. ``stopping``: it was told to end."""
+
+    begun: float = field(default_factory=time.time)
+    stopping: bool = False
+    revision: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def running(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def version(self) -> str:
+        """Name what a page that was rendered now would show."""
+        return f"{self.begun}-{self.revision}"
+
+    def tell(self) -> None:
+        """Wake those who wait for something new."""
+        self.revision += 1
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+async def send_updates(request: web.Request, job: Job | None, render: Callable[[], web.Response]) -> web.StreamResponse:
+    """Send a job's progress whenever it changes (server-sent events). 204 ends it: the browser asks no more."""
+    seen = request.headers.get("Last-Event-ID", "")
+    if job is None or (not job.running and seen == job.version):
+        return web.Response(status=204)
+    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await stream.prepare(request)
+    while True:
+        changed, version, running = job.changed, job.version, job.running
+        lines = "".join(f"data: {line}\n" for line in (render().text or "").splitlines())
+        try:
+            await stream.write(f"id: {version}\nretry: 1000\n{lines}\n".encode())
+        except ConnectionError:
+            return stream
+        if not running:
+            return stream
+        await changed.wait()
