@@ -10,8 +10,9 @@
 
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
@@ -22,6 +23,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 COOKIE = "fhirline-console"
 FORM_TOKEN = "form-token"  # the field's name
+FORM_TYPE = "application/x-www-form-urlencoded"
 OPEN_PATHS = ("/login", "/static/")
 MOST_SESSIONS = 1_000
 
@@ -115,7 +117,7 @@ class Access:
             raise web.HTTPUnauthorized(text=f"The reverse proxy did not send {self._user_header}.\n")
         if request.method not in ("GET", "HEAD"):
             raise web.HTTPForbidden(text="The session is over. Open the page again.\n")
-        answer = web.HTTPSeeOther(request.path_qs)
+        answer = web.HTTPSeeOther("/" + request.path_qs.lstrip("/"))  # //name would be another site's
         self._start_session(answer, user)
         return answer
 
@@ -127,9 +129,22 @@ class Access:
         answer.set_cookie(COOKIE, id, httponly=True, samesite="Strict", path="/")
 
     async def _require_form_token(self, request: web.Request, session: Session) -> None:
-        sent = str((await request.post()).get(FORM_TOKEN, ""))
+        sent = str((await form_of(request)).get(FORM_TOKEN, ""))
         if not hmac.compare_digest(sent.encode(), session.form_token.encode()):
             raise web.HTTPForbidden(text="The form is not of this session. Open the page again.\n")
+
+
+async def form_of(request: web.Request) -> Mapping[str, Any]:
+    """Read the request's form. Handlers behind a session call ``request.post``, which returns it once more.
+
+    Raises HTTPUnsupportedMediaType and HTTPBadRequest. Files are refused: they would be kept on a disk meanwhile.
+    """
+    if request.content_type != FORM_TYPE:
+        raise web.HTTPUnsupportedMediaType(text=f"A form is sent as {FORM_TYPE}.\n")
+    try:
+        return await request.post()
+    except (UnicodeError, LookupError):
+        raise web.HTTPBadRequest(text="The form cannot be read: it is not UTF-8 text.\n") from None
 
 
 async def add_headers(_: web.Request, answer: web.StreamResponse) -> None:

@@ -61,7 +61,7 @@ async def show_progress(request: web.Request) -> web.StreamResponse:
     return page(request, "replay.html", **_progress(console))
 
 
-@routes.get("/changes/progress/updates")
+@routes.get("/changes/progress/updates", allow_head=False)
 async def send_progress(request: web.Request) -> web.StreamResponse:
     """Send the progress whenever it changes (server-sent events). 204 ends it: the browser asks no more."""
     console = request.app[CONSOLE]

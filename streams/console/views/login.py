@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from fhirline.streams.console.access import form_of
 from fhirline.streams.console.console import CONSOLE
 from fhirline.streams.console.rendering import page
 
@@ -21,4 +22,4 @@ async def show_login(request: web.Request) -> web.StreamResponse:
 @routes.post("/login")
 async def log_in(request: web.Request) -> web.StreamResponse:
     """Start a session."""
-    raise request.app[CONSOLE].access.log_in(str((await request.post()).get(TOKEN, "")))
+    raise request.app[CONSOLE].access.log_in(str((await form_of(request)).get(TOKEN, "")))

@@ -23,7 +23,7 @@ async def show_pipeline(request: web.Request) -> web.StreamResponse:
     return page(request, "pipeline.html", **_figures(request.app[CONSOLE]))
 
 
-@routes.get("/pipeline/updates")
+@routes.get("/pipeline/updates", allow_head=False)
 async def send_updates(request: web.Request) -> web.StreamResponse:
     """Send the figures again at each reading (server-sent events)."""
     console = request.app[CONSOLE]
