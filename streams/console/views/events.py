@@ -1,5 +1,6 @@
 """Events: search, what became of one, and, with a reason, its payload beside its resources."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -148,7 +149,7 @@ async def _places(console: Console, event: IndexedEvent) -> dict[str, Any]:
         found["problems"].append(str(error))
     try:
         types = [target.partition("/")[0] for target in targets]
-        found["tables"] = await console.map(tables_of, console.settings, types)
+        found["tables"] = await asyncio.to_thread(tables_of, console.settings, types)
     except ConfigurationError as error:
         found["problems"].append(str(error))
     return found
