@@ -3,11 +3,18 @@
 
 const live = document.querySelector("[data-updates]");
 if (live) {
-  const updates = new EventSource(live.dataset.updates);
-  updates.onmessage = (message) => {
-    if (!live.contains(document.activeElement)) live.innerHTML = message.data; // rendered and escaped by the server
+  let updates;
+  const follow = () => {
+    updates?.close();
+    if (document.hidden) return; // a browser has six connections for all tabs: those behind must not keep them
+    updates = new EventSource(live.dataset.updates);
+    updates.onmessage = (message) => {
+      if (!live.contains(document.activeElement)) live.innerHTML = message.data; // rendered and escaped by the server
+    };
   };
-  addEventListener("pagehide", () => updates.close());
+  follow();
+  document.addEventListener("visibilitychange", follow);
+  addEventListener("pagehide", () => updates?.close());
 }
 
 const playground = document.querySelector("[data-playground]");

@@ -177,3 +177,13 @@ def test_a_page_at_twice_the_text_size_needs_no_sideways_scrolling(stack: Site, 
         assert page.evaluate(FITS), path
     reveal(visit, stack, stack.prescription)
     assert page.evaluate(FITS)
+
+
+def test_a_page_that_nobody_sees_keeps_no_connection(stack: Site, visit: Visit) -> None:
+    """A browser opens six for all tabs of a site: with six of them behind, a seventh page would never load."""
+    hide = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); "
+    hide += "document.dispatchEvent(new Event('visibilitychange')); }"
+    with visit.page.expect_event("requestfailed", lambda request: request.url.endswith("/pipeline/updates")):
+        visit.page.evaluate(hide, True)
+    with visit.page.expect_request("**/pipeline/updates"):
+        visit.page.evaluate(hide, False)
