@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
+import structlog
 from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
@@ -27,6 +28,8 @@ from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.dead_letters.cases import Case
 from fhirline.streams.operate.trace.find import targets
 from fhirline.topics.declared import BUNDLE, DEAD_LETTER_STATUS, OUTCOME, canonical_topic
+
+log = structlog.get_logger()
 
 PROVENANCE = canonical_topic("Provenance")
 NOT_SUPPORTED = "not-supported"
@@ -107,7 +110,10 @@ class EventIndex:
     def _add(self, messages: Sequence[Message]) -> None:
         with self._lock, self._database:
             for message in messages:
-                self._apply(message)
+                try:
+                    self._apply(message)
+                except (ValueError, TypeError, AttributeError, LookupError) as error:  # of another producer
+                    log.warning("record not read", position=str(position_of(message)), error=type(error).__name__)
                 self._positions[partition_of(message)] = (message.offset() or 0) + 1
 
     def _apply(self, message: Message) -> None:
@@ -123,6 +129,11 @@ class EventIndex:
         event_key, vendor, tenant, type_ = (header(sent, name) for name in names)
         if value is None or event_key is None or vendor is None:
             return
+        received, made, codes = None, list[str](), list[str]()  # a value that is no such resource adds nothing
+        if topic == PROVENANCE:
+            received, made = received_at(value), list(dict.fromkeys(targets(value)))
+        elif topic == OUTCOME:
+            codes = flags_of(value)
         provenance_key = message.key() if topic == PROVENANCE else self._provenance_key(vendor, tenant or "", event_key)
         if topic == PROVENANCE:
             self._database.execute("DELETE FROM erased WHERE provenance_key = ?", (provenance_key,))
@@ -150,15 +161,13 @@ class EventIndex:
         if topic == PROVENANCE:
             self._database.execute(
                 "UPDATE event SET provenance_key = ?, received = ? WHERE id = ?",
-                (provenance_key, received_at(value), event),
+                (provenance_key, received, event),
             )
             self._database.execute("DELETE FROM target WHERE event = ?", (event,))
-            self._database.executemany(
-                "INSERT INTO target VALUES (?, ?)", [(resource, event) for resource in dict.fromkeys(targets(value))]
-            )
+            self._database.executemany("INSERT INTO target VALUES (?, ?)", [(resource, event) for resource in made])
         elif topic == OUTCOME:
             self._database.execute("DELETE FROM flag WHERE event = ?", (event,))
-            self._database.executemany("INSERT INTO flag VALUES (?, ?)", [(event, code) for code in flags_of(value)])
+            self._database.executemany("INSERT INTO flag VALUES (?, ?)", [(event, code) for code in codes])
 
     def _provenance_key(self, vendor: str, tenant: str, event_key: str) -> bytes:
         """Return the key of an event's Provenance (mapping.md §4.1)."""

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.rendering import page
+from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.dead_letters.cases import Status as CaseStatus
 
 routes = web.RouteTableDef()
@@ -31,12 +32,20 @@ async def send_updates(request: web.Request) -> web.StreamResponse:
     await stream.prepare(request)
     while True:
         await console.live.changed.wait()
-        text = page(request, "pipeline_figures.html", **_figures(console)).text or ""
-        lines = "".join(f"data: {line}\n" for line in text.splitlines())
         try:
-            await stream.write(f"{lines}\n".encode())
+            await stream.write(_update(request))
         except (ConnectionError, asyncio.CancelledError):
             return stream
+
+
+def _update(request: web.Request) -> bytes:
+    """Render the figures, once per reading: hundreds of pages may be open."""
+    console = request.app[CONSOLE]
+    if console.update is None or console.update[0] is not console.live.changed:
+        text = page(request, "pipeline_figures.html", **_figures(console)).text or ""
+        lines = "".join(f"data: {line}\n" for line in text.splitlines())
+        console.update = console.live.changed, f"{lines}\n".encode()
+    return console.update[1]
 
 
 def _figures(console: Console) -> dict[str, Any]:
@@ -61,7 +70,7 @@ def _stuck(console: Console, waiting: int) -> list[str]:
     """Say in sentences what needs somebody; empty where nothing does."""
     status, found = console.live.status, list[str]()
     if console.live.problem:
-        found.append(f"The cluster does not answer: {console.live.problem}")
+        found.append(f"The figures are not current: {console.live.problem}")
     if status is None:
         return found
     for members in status.members:
@@ -70,13 +79,15 @@ def _stuck(console: Console, waiting: int) -> list[str]:
                 f"{members.unassigned} of {members.partitions} partitions have no process of the group "
                 f"{members.group.name}. Is its process running?"
             )
-    for inflow in status.inflows:
-        if inflow.lag and not inflow.rate and inflow.lag > 1_000:
-            found.append(f"{inflow.lag:,} records of {inflow.topic} wait for the group {inflow.group}.")
+    for stalled in console.live.stalled:
+        found.append(
+            f"{counted(stalled.records, 'record')} of {stalled.topic}: the group {stalled.group} has taken none of "
+            f"them for {stalled.seconds // 60:.0f} min. Is its process running?"
+        )
     if waiting:
-        found.append(f"{waiting:,} events are dead letters that nobody has redriven with success.")
+        found.append(f"{counted(waiting, 'event')} could not be mapped: dead letters without a successful redrive.")
     if status.parked is not None and status.parked.patients:
-        found.append(f"{status.parked.patients:,} patients wait for the FHIR server.")
+        found.append(f"{counted(status.parked.patients, 'patient')} must wait until the FHIR server takes a Bundle.")
     return found
 
 
