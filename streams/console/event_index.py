@@ -42,6 +42,7 @@ CREATE TABLE event (
     UNIQUE (vendor, tenant, event_key));
 CREATE INDEX event_by_time ON event (written DESC);
 CREATE INDEX event_by_type ON event (vendor, type, written DESC);
+CREATE INDEX event_by_key ON event (event_key);
 CREATE INDEX event_by_raw ON event (raw);
 CREATE INDEX event_by_provenance ON event (provenance_key);
 CREATE TABLE target (resource TEXT, event INTEGER);
@@ -215,9 +216,10 @@ class EventIndex:
         where = " AND ".join(conditions)
         return self._events(f"WHERE {where} ORDER BY written DESC LIMIT {int(limit)}", *values)
 
-    def by_id(self, id: int) -> IndexedEvent | None:
-        """Return the event with a number of this index."""
-        return next(iter(self._events("WHERE id = ?", id)), None)
+    def by_name(self, vendor: str, tenant: str, event_key: str) -> IndexedEvent | None:
+        """Return the event with a key of a tenant."""
+        found = self._events("WHERE vendor = ? AND tenant = ? AND event_key = ?", vendor, tenant, event_key)
+        return next(iter(found), None)
 
     def by_key(self, event_key: str) -> list[IndexedEvent]:
         """Return the event with a key. Byte-equal events of several tenants have one."""

@@ -91,7 +91,9 @@ def test_the_playground_answers_any_body_with_a_page(visitor: Visitor, body: str
     assert "cannot be read" in answer.text or "not-supported" in answer.text
 
 
-@pytest.mark.parametrize("path", ["/events/999999", "/terminology/nothing", "/dead-letters/event?id=x", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/events/altibbi/default/999999", "/terminology/nothing", "/dead-letters/event?id=x", "/nothing"]
+)
 def test_what_does_not_exist_is_a_page_with_404(visitor: Visitor, path: str) -> None:
     answer = visitor.get(path)
     assert answer.status == 404
