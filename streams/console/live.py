@@ -28,6 +28,8 @@ EVERY = 3.0
 HOUR = 3_600.0
 POINTS = 120
 """Points of a sparkline: 30 s each."""
+LATE = 30.0
+"""Seconds without a reading after which the figures are called old: a broker that hangs answers no attempt for long."""
 TIMEOUT = 10.0
 
 
@@ -35,7 +37,7 @@ class Live:
     """Takes readings in a thread of its own. `changed` is set, and made anew, at each reading.
 
     ``status``: the last reading, None before the first one. ``problem``: why the last attempt failed, else empty.
-    ``stalled``: what waits while nobody takes it.
+    ``taken``: the monotonic time of the last reading. ``stalled``: what waits while nobody takes it.
     """
 
     def __init__(self, settings: Settings, index: EventIndex) -> None:
@@ -49,6 +51,7 @@ class Live:
         self._thread = threading.Thread(target=self._run, name="live")
         self.status: Status | None = None
         self.stalled: list[Stalled] = []
+        self.taken = time.monotonic()
         self.problem = ""
         self.changed = asyncio.Event()
 
@@ -58,6 +61,11 @@ class Live:
     async def stop(self) -> None:
         self._ended.set()
         await asyncio.to_thread(self._thread.join)
+
+    @property
+    def late(self) -> bool:
+        """Whether the last reading is too old to be taken for the present."""
+        return time.monotonic() - self.taken > LATE
 
     def sparkline(self, topic: str, group: str) -> list[float]:
         """Return the records per second of the last hour, `POINTS` means, the oldest first."""
@@ -104,7 +112,7 @@ class Live:
             if inflow.rate is not None:
                 rates = self._rates.setdefault((inflow.topic, inflow.group), deque(maxlen=int(HOUR / EVERY)))
                 rates.append((time.monotonic(), inflow.rate))
-        self.status, self.stalled = found, self._progress.take(now)
+        self.status, self.stalled, self.taken = found, self._progress.take(now), time.monotonic()
         self._report("")
 
     def _report(self, problem: str) -> None:

@@ -3,11 +3,14 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
 from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.live import LATE
 from fhirline.streams.console.rendering import page
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.dead_letters.cases import Status as CaseStatus
@@ -31,7 +34,8 @@ async def send_updates(request: web.Request) -> web.StreamResponse:
     stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await stream.prepare(request)
     while True:
-        await console.live.changed.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(console.live.changed.wait(), LATE)  # a hanging broker must be told, too
         try:
             await stream.write(_update(request))
         except (ConnectionError, asyncio.CancelledError):
@@ -41,10 +45,11 @@ async def send_updates(request: web.Request) -> web.StreamResponse:
 def _update(request: web.Request) -> bytes:
     """Render the figures, once per reading: hundreds of pages may be open."""
     console = request.app[CONSOLE]
-    if console.update is None or console.update[0] is not console.live.changed:
+    of = console.live.changed, console.live.late
+    if console.update is None or console.update[0] != of:
         text = page(request, "pipeline_figures.html", **_figures(console)).text or ""
         lines = "".join(f"data: {line}\n" for line in text.splitlines())
-        console.update = console.live.changed, f"{lines}\n".encode()
+        console.update = of, f"{lines}\n".encode()
     return console.update[1]
 
 
@@ -71,6 +76,9 @@ def _stuck(console: Console, waiting: int) -> list[str]:
     status, found = console.live.status, list[str]()
     if console.live.problem:
         found.append(f"The figures are not current: {console.live.problem}")
+    elif console.live.late and status is not None:
+        of = datetime.fromtimestamp(status.at, UTC)
+        found.append(f"The figures are of {of:%H:%M:%S} UTC, and not current: the cluster has not answered since.")
     if status is None:
         return found
     for members in status.members:

@@ -11,7 +11,7 @@ from fhirline.streams.console.access import Access
 from fhirline.streams.console.application import application
 from fhirline.streams.console.console import Console
 from fhirline.streams.console.event_index import PROVENANCE, EventIndex
-from fhirline.streams.console.live import Live
+from fhirline.streams.console.live import LATE, Live
 from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.progress import STILL, Progress, Stalled
 from fhirline.streams.console.replays import Replays
@@ -19,7 +19,7 @@ from fhirline.streams.console.views.pipeline import _update
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
 from fhirline.streams.operate.status.reading import Ends, Reading
-from fhirline.streams.operate.status.summary import Source
+from fhirline.streams.operate.status.summary import Source, summarize
 from fhirline.topics.declared import DELIVERED, OUTCOME
 from tests.streams.console.test_erased import listed
 from tests.streams.operate.test_forget import load_on
@@ -47,24 +47,29 @@ def test_records_that_nobody_takes_are_told() -> None:
     assert progress.take(reading(1_005 + 2 * STILL, 17, 17)) == []
 
 
-def test_open_pages_share_one_rendering() -> None:
+def test_open_pages_share_one_rendering_which_tells_when_it_is_old() -> None:
     """With a rendering each, 200 open pages kept every other page waiting for four seconds."""
     settings = settings_for("127.0.0.1:9")
 
-    async def renderings() -> tuple[bytes, bytes, bytes]:
+    async def renderings() -> tuple[bytes, bytes, bytes, bytes]:
         made = made_console(settings)
         try:
             request = make_mocked_request("GET", "/pipeline/updates", app=application(made))
             first, second = _update(request), _update(request)
             made.live._renew()
-            return first, second, _update(request)
+            later = _update(request)
+            made.live.status = summarize(settings.bootstrap, [], [], reading(0, 5, 5), None)
+            made.live.taken -= LATE + 1  # a broker that hangs
+            return first, second, later, _update(request)
         finally:
             made.close()
             made.index.close()
 
-    first, second, later = asyncio.run(renderings())
+    first, second, later, late = asyncio.run(renderings())
     assert first is second
     assert later is not first
+    assert b"not current" not in later
+    assert b"The figures are of 00:00:00 UTC, and not current" in late
 
 
 def made_console(settings: Settings) -> Console:
