@@ -230,9 +230,11 @@ class EventIndex:
         return self._events("WHERE raw = ?", position)
 
     def of_resource(self, resource: str) -> list[IndexedEvent]:
-        """Return the newest events that made ``Type/id``, at most 200."""
+        """Return the newest events that made ``Type/id``, at most 200. A Provenance is of one event."""
         return self._events(
-            "WHERE id IN (SELECT event FROM target WHERE resource = ?) ORDER BY written DESC LIMIT 200", resource
+            "WHERE id IN (SELECT event FROM target WHERE resource = ? "
+            "UNION SELECT id FROM event WHERE provenance_key = ?) ORDER BY written DESC LIMIT 200",
+            *(resource, resource.encode()),
         )
 
     def targets(self, event: int) -> list[str]:
@@ -247,11 +249,11 @@ class EventIndex:
         """Return the dead letters of an event."""
         return [case for case in self.cases if case.last.event_key == event_key]
 
-    def _events(self, condition: str, *values: str | int) -> list[IndexedEvent]:
+    def _events(self, condition: str, *values: str | int | bytes) -> list[IndexedEvent]:
         return [
             IndexedEvent._make(row) for row in self._ask(f"SELECT {_COLUMNS} FROM event {condition}", *values)
         ]  # conditions are of this class
 
-    def _ask(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
+    def _ask(self, statement: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._database.execute(statement, values).fetchall()
