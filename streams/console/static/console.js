@@ -4,11 +4,14 @@
 const live = document.querySelector("[data-updates]");
 if (live) {
   let updates;
+  const old = document.getElementById("old");
   const follow = () => {
     updates?.close();
     if (document.hidden) return; // a browser has six connections for all tabs: those behind must not keep them
     updates = new EventSource(live.dataset.updates);
+    updates.onerror = () => old?.removeAttribute("hidden");
     updates.onmessage = (message) => {
+      old?.setAttribute("hidden", "");
       if (!live.contains(document.activeElement)) live.innerHTML = message.data; // rendered and escaped by the server
     };
   };
