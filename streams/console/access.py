@@ -9,9 +9,12 @@
 """
 
 import hmac
+import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -22,8 +25,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 COOKIE = "fhirline-console"
 FORM_TOKEN = "form-token"  # the field's name
+FORM_TYPE = "application/x-www-form-urlencoded"
 OPEN_PATHS = ("/login", "/static/")
 MOST_SESSIONS = 1_000
+IDLE = 12 * 3_600.0
+"""Seconds without a request after which a session is over. Updates of an open page are none."""
+UPDATES = "/updates"  # the end of their paths
+NEXT = "next"  # the field that names the page to show after the login
+
+_OWN_PAGE = re.compile(r"/(?!/)[!-\[\]-~]*")  # neither a backslash nor white space, which browsers read as / and skip
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -40,12 +50,13 @@ HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Session:
-    """A visitor. ``user``: the person that the reverse proxy named, else None."""
+    """A visitor. ``user``: the person that the reverse proxy named, else None. ``seen``: time of the last request."""
 
     form_token: str
     user: str | None
+    seen: float
 
 
 SESSION = web.RequestKey("session", Session)
@@ -74,22 +85,32 @@ class Access:
         if session is None and self._user_header is not None:
             return await self._proxied(request, handler)
         if session is None:
-            raise web.HTTPSeeOther("/login")
+            if request.path.endswith(UPDATES):
+                return web.Response(status=204)  # the browser asks no more, and the page says so
+            asked = request.path_qs if request.method == "GET" else "/"
+            raise web.HTTPSeeOther("/login" if asked == "/" else f"/login?{urlencode({NEXT: asked})}")
         request[SESSION] = session
         if request.method not in ("GET", "HEAD"):
             await self._require_form_token(request, session)
         return await handler(request)
 
-    def log_in(self, token: str, user: str | None = None) -> web.HTTPSeeOther:
-        """Return the answer that starts a session. Raises HTTPForbidden for a wrong token."""
+    def log_in(self, token: str, next_page: str) -> web.HTTPSeeOther:
+        """Return the answer that starts a session, and leads to a page. Raises HTTPForbidden for a wrong token."""
         now = self._clock()
         if self._logins.wait(now) > 0:
             raise web.HTTPTooManyRequests(text="Too many attempts. Wait a few seconds.\n")
         if not hmac.compare_digest(token.encode(), self._token):
             self._logins.take()
             raise web.HTTPForbidden(text="This token is not the console's. The process prints the right one.\n")
-        answer = web.HTTPSeeOther("/")
-        self._start_session(answer, user)
+        answer = web.HTTPSeeOther(own_page(next_page))
+        self._start_session(answer, None)
+        return answer
+
+    def log_out(self, request: web.Request) -> web.HTTPSeeOther:
+        """Return the answer that ends the request's session."""
+        self._sessions.pop(request.cookies.get(COOKIE, ""), None)
+        answer = web.HTTPSeeOther("/login")
+        answer.del_cookie(COOKIE, path="/")
         return answer
 
     def require_reveal(self) -> None:
@@ -100,9 +121,15 @@ class Access:
         self._reveals.take()
 
     def _session(self, request: web.Request) -> Session | None:
-        found = self._sessions.get(request.cookies.get(COOKIE, ""))
+        id, now = request.cookies.get(COOKIE, ""), self._clock()
+        found = self._sessions.get(id)
+        if found is not None and now - found.seen > IDLE:
+            del self._sessions[id]
+            return None
         if found is not None and self._user_header is not None and found.user != self._user(request):
             return None  # another person behind the same browser
+        if found is not None and not request.path.endswith(UPDATES):
+            found.seen = now
         return found
 
     def _user(self, request: web.Request) -> str | None:
@@ -115,7 +142,7 @@ class Access:
             raise web.HTTPUnauthorized(text=f"The reverse proxy did not send {self._user_header}.\n")
         if request.method not in ("GET", "HEAD"):
             raise web.HTTPForbidden(text="The session is over. Open the page again.\n")
-        answer = web.HTTPSeeOther(request.path_qs)
+        answer = web.HTTPSeeOther(own_page(request.path_qs))
         self._start_session(answer, user)
         return answer
 
@@ -123,13 +150,35 @@ class Access:
         while len(self._sessions) >= MOST_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         id = secrets.token_urlsafe(32)
-        self._sessions[id] = Session(secrets.token_urlsafe(32), user)
+        self._sessions[id] = Session(secrets.token_urlsafe(32), user, self._clock())
         answer.set_cookie(COOKIE, id, httponly=True, samesite="Strict", path="/")
 
     async def _require_form_token(self, request: web.Request, session: Session) -> None:
-        sent = str((await request.post()).get(FORM_TOKEN, ""))
+        sent = str((await form_of(request)).get(FORM_TOKEN, ""))
         if not hmac.compare_digest(sent.encode(), session.form_token.encode()):
             raise web.HTTPForbidden(text="The form is not of this session. Open the page again.\n")
+
+
+def own_page(path: str) -> str:
+    """Return the path of a page of the console; ``/`` for what a browser may take for another site's address.
+
+    >>> [own_page(path) for path in ("/events?q=a", "//evil.example/", "/\\t/evil.example", "https://evil.example", "")]
+    ['/events?q=a', '/', '/', '/', '/']
+    """
+    return path if _OWN_PAGE.fullmatch(path) else "/"
+
+
+async def form_of(request: web.Request) -> Mapping[str, Any]:
+    """Read the request's form. Handlers behind a session call ``request.post``, which returns it once more.
+
+    Raises HTTPUnsupportedMediaType and HTTPBadRequest. Files are refused: they would be kept on a disk meanwhile.
+    """
+    if request.content_type != FORM_TYPE:
+        raise web.HTTPUnsupportedMediaType(text=f"A form is sent as {FORM_TYPE}.\n")
+    try:
+        return await request.post()
+    except (UnicodeError, LookupError):
+        raise web.HTTPBadRequest(text="The form cannot be read: it is not UTF-8 text.\n") from None
 
 
 async def add_headers(_: web.Request, answer: web.StreamResponse) -> None:

@@ -28,6 +28,12 @@ log = structlog.get_logger()
 
 VIEWS = (login, pipeline, events, patients, dead_letters, export, parked, changes, playground, terminology, audit)
 STATIC = Path(__file__).parent / "static"
+SENTENCES = {
+    403: "This is not for a browser.",
+    404: "There is no such page.",
+    405: "A page is opened by its link or its form.",
+}
+"""What a page says where a handler has said nothing."""
 FORM_BYTES = 65_536
 """Bytes of a form beside the body that the playground takes."""
 
@@ -63,8 +69,12 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except web.HTTPRedirection:
         raise
+    except web.HTTPRequestEntityTooLarge:
+        return _error_page(request, 413, "Too large", "The form has more bytes or fields than any body needs.")
     except web.HTTPException as error:
         text = (error.text or error.reason).strip()
+        if text == f"{error.status}: {error.reason}":  # nobody has said more
+            text = SENTENCES.get(error.status, "The console does not answer this.")
         return _error_page(request, error.status, error.reason, text)
     except (KafkaAccessError, ConfigurationError) as error:
         return _error_page(request, 503, "Kafka or a setting stands in the way", str(error))

@@ -42,6 +42,8 @@ class Console:
     """For what reads or writes Kafka when somebody asks: one at a time."""
     mapping: ThreadPoolExecutor = field(default_factory=lambda: _one_thread("mapping"))
     """For the playground, which needs no Kafka."""
+    update: tuple[tuple[asyncio.Event, bool], bytes] | None = None
+    """The figures as every open page gets them, and the `Live.changed` and `Live.late` that they are for."""
 
     async def read(self, call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
         """Run a call that waits for Kafka beside the event loop."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
+import structlog
 from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
@@ -28,6 +29,8 @@ from fhirline.streams.operate.dead_letters.cases import Case
 from fhirline.streams.operate.trace.find import targets
 from fhirline.topics.declared import BUNDLE, DEAD_LETTER_STATUS, OUTCOME, canonical_topic
 
+log = structlog.get_logger()
+
 PROVENANCE = canonical_topic("Provenance")
 NOT_SUPPORTED = "not-supported"
 
@@ -39,6 +42,7 @@ CREATE TABLE event (
     UNIQUE (vendor, tenant, event_key));
 CREATE INDEX event_by_time ON event (written DESC);
 CREATE INDEX event_by_type ON event (vendor, type, written DESC);
+CREATE INDEX event_by_key ON event (event_key);
 CREATE INDEX event_by_raw ON event (raw);
 CREATE INDEX event_by_provenance ON event (provenance_key);
 CREATE TABLE target (resource TEXT, event INTEGER);
@@ -107,7 +111,10 @@ class EventIndex:
     def _add(self, messages: Sequence[Message]) -> None:
         with self._lock, self._database:
             for message in messages:
-                self._apply(message)
+                try:
+                    self._apply(message)
+                except (ValueError, TypeError, AttributeError, LookupError) as error:  # of another producer
+                    log.warning("record not read", position=str(position_of(message)), error=type(error).__name__)
                 self._positions[partition_of(message)] = (message.offset() or 0) + 1
 
     def _apply(self, message: Message) -> None:
@@ -123,6 +130,11 @@ class EventIndex:
         event_key, vendor, tenant, type_ = (header(sent, name) for name in names)
         if value is None or event_key is None or vendor is None:
             return
+        received, made, codes = None, list[str](), list[str]()  # a value that is no such resource adds nothing
+        if topic == PROVENANCE:
+            received, made = received_at(value), list(dict.fromkeys(targets(value)))
+        elif topic == OUTCOME:
+            codes = flags_of(value)
         provenance_key = message.key() if topic == PROVENANCE else self._provenance_key(vendor, tenant or "", event_key)
         if topic == PROVENANCE:
             self._database.execute("DELETE FROM erased WHERE provenance_key = ?", (provenance_key,))
@@ -150,15 +162,13 @@ class EventIndex:
         if topic == PROVENANCE:
             self._database.execute(
                 "UPDATE event SET provenance_key = ?, received = ? WHERE id = ?",
-                (provenance_key, received_at(value), event),
+                (provenance_key, received, event),
             )
             self._database.execute("DELETE FROM target WHERE event = ?", (event,))
-            self._database.executemany(
-                "INSERT INTO target VALUES (?, ?)", [(resource, event) for resource in dict.fromkeys(targets(value))]
-            )
+            self._database.executemany("INSERT INTO target VALUES (?, ?)", [(resource, event) for resource in made])
         elif topic == OUTCOME:
             self._database.execute("DELETE FROM flag WHERE event = ?", (event,))
-            self._database.executemany("INSERT INTO flag VALUES (?, ?)", [(event, code) for code in flags_of(value)])
+            self._database.executemany("INSERT INTO flag VALUES (?, ?)", [(event, code) for code in codes])
 
     def _provenance_key(self, vendor: str, tenant: str, event_key: str) -> bytes:
         """Return the key of an event's Provenance (mapping.md §4.1)."""
@@ -206,9 +216,10 @@ class EventIndex:
         where = " AND ".join(conditions)
         return self._events(f"WHERE {where} ORDER BY written DESC LIMIT {int(limit)}", *values)
 
-    def by_id(self, id: int) -> IndexedEvent | None:
-        """Return the event with a number of this index."""
-        return next(iter(self._events("WHERE id = ?", id)), None)
+    def by_name(self, vendor: str, tenant: str, event_key: str) -> IndexedEvent | None:
+        """Return the event with a key of a tenant."""
+        found = self._events("WHERE vendor = ? AND tenant = ? AND event_key = ?", vendor, tenant, event_key)
+        return next(iter(found), None)
 
     def by_key(self, event_key: str) -> list[IndexedEvent]:
         """Return the event with a key. Byte-equal events of several tenants have one."""
@@ -219,9 +230,11 @@ class EventIndex:
         return self._events("WHERE raw = ?", position)
 
     def of_resource(self, resource: str) -> list[IndexedEvent]:
-        """Return the newest events that made ``Type/id``, at most 200."""
+        """Return the newest events that made ``Type/id``, at most 200. A Provenance is of one event."""
         return self._events(
-            "WHERE id IN (SELECT event FROM target WHERE resource = ?) ORDER BY written DESC LIMIT 200", resource
+            "WHERE id IN (SELECT event FROM target WHERE resource = ? "
+            "UNION SELECT id FROM event WHERE provenance_key = ?) ORDER BY written DESC LIMIT 200",
+            *(resource, resource.encode()),
         )
 
     def targets(self, event: int) -> list[str]:
@@ -236,11 +249,11 @@ class EventIndex:
         """Return the dead letters of an event."""
         return [case for case in self.cases if case.last.event_key == event_key]
 
-    def _events(self, condition: str, *values: str | int) -> list[IndexedEvent]:
+    def _events(self, condition: str, *values: str | int | bytes) -> list[IndexedEvent]:
         return [
             IndexedEvent._make(row) for row in self._ask(f"SELECT {_COLUMNS} FROM event {condition}", *values)
         ]  # conditions are of this class
 
-    def _ask(self, statement: str, *values: str | int) -> list[tuple[Any, ...]]:
+    def _ask(self, statement: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._database.execute(statement, values).fetchall()

@@ -1,6 +1,7 @@
 """What the index tells of an event and of an event type, and what it takes from the records."""
 
 from typing import NamedTuple
+from urllib.parse import quote
 
 import orjson
 
@@ -11,9 +12,10 @@ LATEST = 100
 
 
 class IndexedEvent(NamedTuple):
-    """An event. Positions are ``topic/partition/offset``; None where there is no such record.
+    """An event. ``id``: its number in the index of this process.
 
-    ``occurred``: its own time, RFC 3339. ``written``: when its Provenance or outcome was written, in UNIX milliseconds.
+    Positions are ``topic/partition/offset``; None where there is no such record. ``occurred``: its own time, RFC 3339.
+    ``written``: when its Provenance or outcome was written, in UNIX milliseconds.
     """
 
     id: int
@@ -28,6 +30,11 @@ class IndexedEvent(NamedTuple):
     provenance: str | None
     bundle: str | None
     outcome: str | None
+
+    @property
+    def address(self) -> str:
+        """The path of the event's page, which is the same after a restart. It names no patient."""
+        return "/events/" + "/".join(quote(part, safe="") for part in (self.vendor, self.tenant, self.event_key))
 
 
 class TypeCount(NamedTuple):

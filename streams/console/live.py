@@ -6,6 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
+from traceback import extract_tb
 
 import structlog
 
@@ -13,6 +15,7 @@ from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.console.event_index import EventIndex
+from fhirline.streams.console.progress import Progress, Stalled
 from fhirline.streams.operate.status.reading import Reader, Reading
 from fhirline.streams.operate.status.summary import Status, sources_of, summarize
 from fhirline.streams.operate.status.warehouse import read_tables
@@ -25,6 +28,8 @@ EVERY = 3.0
 HOUR = 3_600.0
 POINTS = 120
 """Points of a sparkline: 30 s each."""
+LATE = 30.0
+"""Seconds without a reading after which the figures are called old: a broker that hangs answers no attempt for long."""
 TIMEOUT = 10.0
 
 
@@ -32,17 +37,21 @@ class Live:
     """Takes readings in a thread of its own. `changed` is set, and made anew, at each reading.
 
     ``status``: the last reading, None before the first one. ``problem``: why the last attempt failed, else empty.
+    ``taken``: the monotonic time of the last reading. ``stalled``: what waits while nobody takes it.
     """
 
     def __init__(self, settings: Settings, index: EventIndex) -> None:
         self._settings = settings
         self._index = index
         self._sources = sources_of(settings, load_vendors(settings.vendors_file))
+        self._progress = Progress(self._sources)
         self._rates: dict[tuple[str, str], deque[tuple[float, float]]] = {}
         self._ended = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="live")
         self.status: Status | None = None
+        self.stalled: list[Stalled] = []
+        self.taken = time.monotonic()
         self.problem = ""
         self.changed = asyncio.Event()
 
@@ -52,6 +61,11 @@ class Live:
     async def stop(self) -> None:
         self._ended.set()
         await asyncio.to_thread(self._thread.join)
+
+    @property
+    def late(self) -> bool:
+        """Whether the last reading is too old to be taken for the present."""
+        return time.monotonic() - self.taken > LATE
 
     def sparkline(self, topic: str, group: str) -> list[float]:
         """Return the records per second of the last hour, `POINTS` means, the oldest first."""
@@ -71,6 +85,10 @@ class Live:
                     self._read_on(stack)
             except (ConfigurationError, KafkaAccessError) as error:
                 self._report(str(error))
+                self._ended.wait(EVERY)
+            except Exception as error:  # noqa: BLE001  # without this thread, old figures would look like new ones
+                at = extract_tb(error.__traceback__)[-1]
+                self._report(f"a defect of the console, {type(error).__name__} at {Path(at.filename).name}:{at.lineno}")
                 self._ended.wait(EVERY)
 
     def _read_on(self, stack: ExitStack) -> None:
@@ -94,7 +112,7 @@ class Live:
             if inflow.rate is not None:
                 rates = self._rates.setdefault((inflow.topic, inflow.group), deque(maxlen=int(HOUR / EVERY)))
                 rates.append((time.monotonic(), inflow.rate))
-        self.status = found
+        self.status, self.stalled, self.taken = found, self._progress.take(now), time.monotonic()
         self._report("")
 
     def _report(self, problem: str) -> None:

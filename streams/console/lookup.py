@@ -1,5 +1,6 @@
 """Single records by position, opened: what the console shows once somebody has asked for it with a reason."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -56,6 +57,6 @@ class Lookup:
         """Read a case's last letter; None where it is gone, or its patient was erased."""
         return next(records(self._settings, [case.last.position]), None)
 
-    def explained(self, raw: ConsumerRecord) -> Explained:
+    def explained(self, raw: ConsumerRecord, proceed: Callable[[], None]) -> Explained:
         """Find the source of each element, and the state before, by the present mapping and the earlier events."""
-        return explain_with_state(self._settings, Tracer(self._settings, self._reader), raw)
+        return explain_with_state(self._settings, Tracer(self._settings, self._reader), raw, proceed)

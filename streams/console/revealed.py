@@ -16,6 +16,7 @@ from fhirline.streams.console.event_delivery import TableRows, rows_of
 from fhirline.streams.console.event_state import state_changes
 from fhirline.streams.console.indexed import IndexedEvent
 from fhirline.streams.console.json_lines import Line, json_lines, resource_lines
+from fhirline.streams.console.time_limit import SOURCES_GIVEN_UP, SOURCES_SECONDS, TookTooLong, time_limit
 from fhirline.streams.console.tried_tables import word_at
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
@@ -49,14 +50,16 @@ class MissingWord(NamedTuple):
 def revealed_event(console: Console, event: IndexedEvent, raw: ConsumerRecord, sources: bool) -> dict[str, Any]:
     """Read the payload, the Bundle's resources and, if asked for, the source of each element, and the state."""
     found: dict[tuple[str, str], str] = {}
-    state = None
+    state, given_up = None, ""
     if sources:
         try:
-            explained = console.lookup.explained(raw)
+            explained = console.lookup.explained(raw, time_limit(SOURCES_SECONDS))
             found = {(leaf.resource, leaf.path): leaf.source for leaf in explained.lineage}
             state = state_changes(explained)
         except UnreadableBody:
             found = {}
+        except TookTooLong:
+            given_up = SOURCES_GIVEN_UP
     try:
         payload = json_lines(orjson.loads(raw.value or b"null"))
         text = ""
@@ -80,7 +83,8 @@ def revealed_event(console: Console, event: IndexedEvent, raw: ConsumerRecord, s
         "payload": payload,
         "text": text,
         "resources": resources,
-        "sources": sources,
+        "sources": sources and not given_up,
+        "given_up": given_up,
         "state": state,
         "words": [MissingWord(*word, _with_word(resources, word[0], word[1])) for word in missing],
         "body": (raw.value or b"").decode("utf-8", "replace"),

@@ -1,4 +1,4 @@
-"""How a vendor's newest events use the code tables: events per row, and the words that no row has."""
+"""What a vendor's newest events have that is not mapped, and how they use the code tables: events per row."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -9,10 +9,11 @@ from fhirline.config.terminology import SUFFIX, Row, Terminology, load_terminolo
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.limits import TooComplex
 from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.mappers.registry import vendor_mapping
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.terminology import raw
 from fhirline.streams.operate.terminology.draft import drafts
-from fhirline.streams.operate.terminology.missing import Missing, Word
+from fhirline.streams.operate.terminology.missing import Missing, Word, reads_like_a_term
 
 NEWEST = 500
 """Events that are mapped, about two seconds' work."""
@@ -38,10 +39,16 @@ class TableUse(NamedTuple):
 
 @dataclass(slots=True)
 class Use:
-    """The tables of ``events`` events. ``passed_over``: events that are too large or complex to be mapped here."""
+    """The tables of ``events`` events. ``passed_over``: events that are too large or complex to be mapped here.
+
+    ``types``: events per event type that is not mapped, an empty one where its name does not read like a term.
+    ``paths``: events per path that no rule has. Both have the most frequent first.
+    """
 
     events: int = 0
     passed_over: int = 0
+    types: list[tuple[str, int]] = field(default_factory=list)
+    paths: list[tuple[str, int]] = field(default_factory=list)
     tables: list[TableUse] = field(default_factory=list)
 
 
@@ -67,6 +74,7 @@ def table_use(settings: Settings, vendor: str) -> Use:
     missing, use = Missing(counting), Use()
     hits: Counter[tuple[str, int]] = Counter()
     rows: dict[tuple[str, int], Row] = {}
+    mapping, types = vendor_mapping(vendor), Counter[str]()
     records = list(raw.newest(settings, vendor, NEWEST))
     small = [record for record in records if len(record.value or b"") <= LARGEST]
     use.passed_over = len(records) - len(small)
@@ -77,10 +85,14 @@ def table_use(settings: Settings, vendor: str) -> Use:
         except TooComplex:
             use.passed_over += 1
             continue
+        type_ = mapping.event_type(envelope.body, envelope.route_event) or ""
+        if type_ not in mapping.events:
+            types[type_ if reads_like_a_term(type_) else ""] += 1
         hits.update(counting.found.keys())
         rows.update(counting.found)
         missing.add(result, envelope.body)
     use.events = missing.events
+    use.types, use.paths = types.most_common(), missing.drift.most_common()
     words, source = missing.words(), f"{counted(missing.events, 'event')} of {vendor}"
     files = drafts(words, f"draft-of-{vendor}", source)
     for name in counting.names:

@@ -20,6 +20,16 @@ FIELD = "rows-"
 LONGEST_WORD = 200
 MOST_CHARACTERS = 60_000
 """Length of a table's text: the largest packaged table has a third of it."""
+DEEPEST = 20
+"""Levels of a table's text: the packaged ones have five."""
+
+_OPENING = (
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)
 
 VERSION = "own-1"
 """Version of the files that are begun here."""
@@ -46,18 +56,25 @@ def terminology_with(settings: Settings, texts: Mapping[str, str]) -> tuple[Term
 
 
 def _require_plain(table: str, text: str) -> None:
-    """Raise ConfigurationError for what would keep the process busy: a long text, and aliases, which multiply."""
+    """Raise ConfigurationError for what would keep the process busy.
+
+    These are a long text, aliases, which multiply, and depth, whose square the parser needs.
+    """
     if len(text) > MOST_CHARACTERS:
         raise ConfigurationError(
             f"{table}{SUFFIX}: has {len(text):,} characters; at most {MOST_CHARACTERS:,} are tried"
         )
+    depth = 0
     try:
-        alias = next((token for token in yaml.scan(text) if isinstance(token, yaml.AliasToken)), None)
+        for token in yaml.scan(text):
+            depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+            at = f"{table}{SUFFIX}:{token.start_mark.line + 1}"
+            if isinstance(token, yaml.AliasToken):
+                raise ConfigurationError(f"{at}: an alias cannot be tried here; write the value out")
+            if depth > DEEPEST:
+                raise ConfigurationError(f"{at}: is nested deeper than {DEEPEST} levels")
     except yaml.YAMLError:
         return  # loading says where
-    if alias is not None:
-        line = alias.start_mark.line + 1
-        raise ConfigurationError(f"{table}{SUFFIX}:{line}: an alias cannot be tried here; write the value out")
 
 
 def opened(settings: Settings, texts: Mapping[str, str], table: str) -> dict[str, str]:

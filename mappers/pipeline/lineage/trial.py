@@ -1,7 +1,7 @@
 """The experiment that finds lineage: an event is mapped many times, each time with one input altered."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,9 +66,14 @@ class Lineage:
         return ", ".join(self.sources) + (f", given {', '.join(self.given)}" if self.given else "")
 
 
-def lineage(normalizer: Normalizer, envelope: Envelope, state: State) -> list[Lineage]:
-    """Find the lineage of every leaf of every resource that the event makes, in the resources' order."""
-    trial = _Trial(replace(normalizer, validate=lambda resource: []), envelope, state)
+def lineage(
+    normalizer: Normalizer, envelope: Envelope, state: State, proceed: Callable[[], None] = lambda: None
+) -> list[Lineage]:
+    """Find the lineage of every leaf of every resource that the event makes, in the resources' order.
+
+    The event is mapped more than once per leaf of its body. ``proceed`` is called each time; what it raises ends it.
+    """
+    trial = _Trial(replace(normalizer, validate=lambda resource: []), envelope, state, proceed)
     trial.alter_body()
     trial.alter_equal_leaves()
     trial.alter_other_inputs()
@@ -128,8 +133,8 @@ class _Evidence:
 class _Trial:
     """Maps one event with altered inputs, and collects evidence by (resource's key, leaf's path)."""
 
-    def __init__(self, normalizer: Normalizer, envelope: Envelope, state: State) -> None:
-        self.normalizer, self.envelope, self.state = normalizer, envelope, state
+    def __init__(self, normalizer: Normalizer, envelope: Envelope, state: State, proceed: Callable[[], None]) -> None:
+        self.normalizer, self.envelope, self.state, self.proceed = normalizer, envelope, state, proceed
         self.taken = {text_of(value) for _, value in places(envelope.body)}
         self.parsed: dict[bytes, Resource] = {}
         self.base = self._map(normalizer, envelope, state)
@@ -216,6 +221,7 @@ class _Trial:
 
     def _map(self, normalizer: Normalizer, envelope: Envelope, state: State) -> dict[str, Resource]:
         """Map the event to ``Type/id`` → resource. Equal bytes are one object, which makes comparisons cheap."""
+        self.proceed()
         made: dict[str, Resource] = {}
         for output in normalizer(envelope, state).outputs:
             if (resource := self.parsed.get(output.value)) is None:

@@ -3,16 +3,25 @@
 
 const live = document.querySelector("[data-updates]");
 if (live) {
-  const updates = new EventSource(live.dataset.updates);
-  let held;
-  updates.onmessage = (message) => {
-    held = message.data; // rendered and escaped by the server
-    if (!live.contains(document.activeElement)) live.innerHTML = held;
+  let updates, held;
+  const old = document.getElementById("old");
+  const follow = () => {
+    updates?.close();
+    if (document.hidden) return; // a browser has six connections for all tabs: those behind must not keep them
+    updates = new EventSource(live.dataset.updates);
+    updates.onerror = () => old?.removeAttribute("hidden");
+    updates.onmessage = (message) => {
+      old?.setAttribute("hidden", "");
+      held = message.data; // rendered and escaped by the server
+      if (!live.contains(document.activeElement)) live.innerHTML = held;
+    };
   };
+  follow();
   live.addEventListener("focusout", (event) => {
     if (held !== undefined && document.hasFocus() && !live.contains(event.relatedTarget)) live.innerHTML = held;
   });
-  addEventListener("pagehide", () => updates.close());
+  document.addEventListener("visibilitychange", follow);
+  addEventListener("pagehide", () => updates?.close());
 }
 
 const playground = document.querySelector("[data-playground]");

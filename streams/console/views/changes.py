@@ -62,7 +62,7 @@ async def show_progress(request: web.Request) -> web.StreamResponse:
     return page(request, "replay.html", **_progress(console))
 
 
-@routes.get("/changes/progress/updates")
+@routes.get("/changes/progress/updates", allow_head=False)
 async def send_progress(request: web.Request) -> web.StreamResponse:
     """Send the progress whenever it changes."""
     console = request.app[CONSOLE]
@@ -108,6 +108,7 @@ async def show_run(request: web.Request) -> web.StreamResponse:
         differing=kept.report.total(Kind.CHANGED) + kept.report.total(Kind.NEW) if kept else 0,
         all=sum(kept.report.total(kind) for kind in Kind) if kept else 0,
         kinds=tuple(Kind),
+        kind_new=Kind.NEW,  # no event has made it yet: a link would find nothing
         inputs=[(name, inputs.get(name, ""), now.get(name, ""), versions.get(name, "")) for name in {**inputs, **now}],
         allowed=REPLAY in console.allowed,
         busy=console.replays.running,

@@ -1,5 +1,6 @@
 """Events: search, what became of one, and, with a reason, its payload beside its resources."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -24,6 +25,7 @@ routes = web.RouteTableDef()
 SHOWN = 200
 """Events of a list."""
 LONGEST_REASON = 500
+EVENT = "/events/{vendor}/{tenant:[^/]*}/{event_key}"
 
 
 @routes.get("/events")
@@ -38,7 +40,7 @@ async def show_events(request: web.Request) -> web.StreamResponse:
         find = {"event": index.by_key, "raw record": index.by_raw, "resource": index.of_resource}[kind]
         found = find(search.strip())
         if len(found) == 1:
-            raise web.HTTPSeeOther(f"/events/{found[0].id}")
+            raise web.HTTPSeeOther(found[0].address)
     elif not search.strip():
         found = index.recent(vendor, type_, flag, SHOWN)
     return _events(request, search, kind, found, {"vendor": vendor, "type": type_, "flag": flag})
@@ -87,11 +89,11 @@ async def search_by_key(request: web.Request) -> web.StreamResponse:
     found = {event.id: event for resource in resources for event in console.index.of_resource(resource)}
     events = sorted(found.values(), key=lambda event: event.written, reverse=True)
     if len(events) == 1:
-        raise web.HTTPSeeOther(f"/events/{events[0].id}")
+        raise web.HTTPSeeOther(events[0].address)
     return _events(request, "", "key", events[:SHOWN], {"vendor": "", "type": "", "flag": ""})
 
 
-@routes.get(r"/events/{id:\d{1,12}}")
+@routes.get(EVENT)
 async def show_event(request: web.Request) -> web.StreamResponse:
     """Show what became of an event, without patient data."""
     console = request.app[CONSOLE]
@@ -99,7 +101,7 @@ async def show_event(request: web.Request) -> web.StreamResponse:
     return page(request, "event.html", **await _known(console, event), revealed=None)
 
 
-@routes.post(r"/events/{id:\d{1,12}}/reveal")
+@routes.post(EVENT + "/reveal")
 async def reveal_event(request: web.Request) -> web.StreamResponse:
     """Show payload and resources. It is audited before anything is shown."""
     console, form = request.app[CONSOLE], await request.post()
@@ -117,9 +119,11 @@ async def reveal_event(request: web.Request) -> web.StreamResponse:
 
 
 def _event(request: web.Request) -> IndexedEvent:
-    found = request.app[CONSOLE].index.by_id(int(request.match_info["id"]))
+    named, index = request.match_info, request.app[CONSOLE].index
+    found = index.by_name(named["vendor"], named["tenant"], named["event_key"])
     if found is None:
-        raise web.HTTPNotFound(text="There is no such event. Numbers of events change when the console is restarted.\n")
+        why = "" if index.complete else " The topics are still being read: load the page again in a moment."
+        raise web.HTTPNotFound(text=f"There is no such event, or its patient was erased.{why}\n")
     return found
 
 
@@ -148,7 +152,7 @@ async def _places(console: Console, event: IndexedEvent) -> dict[str, Any]:
         found["problems"].append(str(error))
     try:
         types = [target.partition("/")[0] for target in targets]
-        found["tables"] = await console.map(tables_of, console.settings, types)
+        found["tables"] = await asyncio.to_thread(tables_of, console.settings, types)
     except ConfigurationError as error:
         found["problems"].append(str(error))
     return found

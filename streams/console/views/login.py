@@ -1,7 +1,8 @@
-"""The login: the token that the process printed, once per browser."""
+"""The login, by the token that the process printed, once per browser, and the end of the session."""
 
 from aiohttp import web
 
+from fhirline.streams.console.access import NEXT, form_of
 from fhirline.streams.console.console import CONSOLE
 from fhirline.streams.console.rendering import page
 
@@ -13,12 +14,20 @@ TOKEN = "token"  # the field's name
 @routes.get("/login")
 async def show_login(request: web.Request) -> web.StreamResponse:
     """Ask for the token; a link that has it starts the session at once."""
+    next_page = request.query.get(NEXT, "/")
     if token := request.query.get(TOKEN):
-        raise request.app[CONSOLE].access.log_in(token)
-    return page(request, "login.html")
+        raise request.app[CONSOLE].access.log_in(token, next_page)
+    return page(request, "login.html", next_page=next_page)
 
 
 @routes.post("/login")
 async def log_in(request: web.Request) -> web.StreamResponse:
     """Start a session."""
-    raise request.app[CONSOLE].access.log_in(str((await request.post()).get(TOKEN, "")))
+    form = await form_of(request)
+    raise request.app[CONSOLE].access.log_in(str(form.get(TOKEN, "")), str(form.get(NEXT, "/")))
+
+
+@routes.post("/session/end")
+async def log_out(request: web.Request) -> web.StreamResponse:
+    """End the session."""
+    raise request.app[CONSOLE].access.log_out(request)

@@ -3,11 +3,14 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.live import LATE
 from fhirline.streams.console.rendering import page
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.dead_letters.cases import Status as CaseStatus
@@ -32,20 +35,30 @@ async def show_pipeline(request: web.Request) -> web.StreamResponse:
     return page(request, "pipeline.html", **_figures(request.app[CONSOLE]))
 
 
-@routes.get("/pipeline/updates")
+@routes.get("/pipeline/updates", allow_head=False)
 async def send_updates(request: web.Request) -> web.StreamResponse:
     """Send the figures again at each reading (server-sent events)."""
     console = request.app[CONSOLE]
     stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await stream.prepare(request)
     while True:
-        await console.live.changed.wait()
-        text = page(request, "pipeline_figures.html", **_figures(console)).text or ""
-        lines = "".join(f"data: {line}\n" for line in text.splitlines())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(console.live.changed.wait(), LATE)  # a hanging broker must be told, too
         try:
-            await stream.write(f"{lines}\n".encode())
+            await stream.write(_update(request))
         except (ConnectionError, asyncio.CancelledError):
             return stream
+
+
+def _update(request: web.Request) -> bytes:
+    """Render the figures, once per reading: hundreds of pages may be open."""
+    console = request.app[CONSOLE]
+    of = console.live.changed, console.live.late
+    if console.update is None or console.update[0] != of:
+        text = page(request, "pipeline_figures.html", **_figures(console)).text or ""
+        lines = "".join(f"data: {line}\n" for line in text.splitlines())
+        console.update = of, f"{lines}\n".encode()
+    return console.update[1]
 
 
 def _figures(console: Console) -> dict[str, Any]:
@@ -70,22 +83,25 @@ def _stuck(console: Console, waiting: int) -> list[Sentence]:
     """Say in sentences what needs somebody; empty where nothing does."""
     status, found = console.live.status, list[Sentence]()
     if console.live.problem:
-        found.append(Sentence(f"The cluster does not answer: {console.live.problem}"))
+        found.append(Sentence(f"The figures are not current: {console.live.problem}"))
+    elif console.live.late and status is not None:
+        of = datetime.fromtimestamp(status.at, UTC)
+        text = f"The figures are of {of:%H:%M:%S} UTC, and not current: the cluster has not answered since."
+        found.append(Sentence(text))
     if status is None:
         return found
     for members in status.members:
         if members.unassigned and not members.group.unnamed:
             text = f"{members.unassigned} of {members.partitions} partitions have no process of the group "
             found.append(Sentence(f"{text}{members.group.name}. Is its process running?"))
-    for inflow in status.inflows:
-        if inflow.lag and not inflow.rate and inflow.lag > 1_000:
-            found.append(Sentence(f"{inflow.lag:,} records of {inflow.topic} wait for the group {inflow.group}."))
+    for stalled in console.live.stalled:
+        text = f"{counted(stalled.records, 'record')} of {stalled.topic}: the group {stalled.group} has taken none of "
+        found.append(Sentence(f"{text}them for {stalled.seconds // 60:.0f} min. Is its process running?"))
     if waiting:
-        text = counted(waiting, "event is a dead letter", "events are dead letters")
-        text += " that nobody has redriven with success."
+        text = f"{counted(waiting, 'event')} could not be mapped: dead letters without a successful redrive."
         found.append(Sentence(text, "/dead-letters", "See the dead letters"))
     if status.parked is not None and status.parked.patients:
-        text = f"{counted(status.parked.patients, 'patient waits', 'patients wait')} for the FHIR server."
+        text = f"{counted(status.parked.patients, 'patient')} must wait until the FHIR server takes a Bundle."
         found.append(Sentence(text, "/dead-letters/waiting", "See who waits, and why"))
     return found
 

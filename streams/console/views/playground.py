@@ -1,6 +1,7 @@
 """The playground: a body in, its resources out, as one types. Nothing of it is stored or logged."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from fhirline.mappers.registry import VENDORS, open_without_receipt, vendor_mapp
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.json_lines import resource_lines
 from fhirline.streams.console.rendering import page
+from fhirline.streams.console.time_limit import SOURCES_GIVEN_UP, SOURCES_SECONDS, TookTooLong, time_limit
 from fhirline.streams.console.tried_tables import (
     opened,
     terminology_with,
@@ -78,7 +80,7 @@ async def map_body(request: web.Request) -> web.StreamResponse:
     if draft := str(sent.get("draft", "")):
         form["tables"] = await console.map(_with_draft, console, form, draft)
     rows_alone = not form["body"].strip() and "part" not in request.query  # of the page that counts words
-    result = {} if rows_alone else await console.map(_mapped, console, form)
+    result = {} if rows_alone else await console.map(_mapped, console, form, lambda: request.transport is not None)
     template = "playground_result.html" if "part" in request.query else "playground.html"
     return _playground(request, template, form, result)
 
@@ -194,15 +196,22 @@ def _normalized(console: Console, form: Form) -> Mapped:
         raise Unmapped(f"The event is too complex: {error}.") from None
 
 
-def _mapped(console: Console, form: Form) -> dict[str, Any]:
+def _mapped(console: Console, form: Form, waited_for: Callable[[], bool]) -> dict[str, Any]:
+    """Map the form's body, unless nobody waits for it: a browser that sends a newer text takes the older one back."""
+    if not waited_for():
+        return {}
     try:
         envelope, normalizer, result, problems = _normalized(console, form)
     except Unmapped as error:
         return {"problem": str(error)}
     found: dict[tuple[str, str], str] = {}
+    given_up = ""
     if "sources" in form:
-        leaves = lineage(normalizer, envelope, InMemoryState())
-        found = {(leaf.resource, leaf.path): leaf.source for leaf in leaves}
+        try:
+            leaves = lineage(normalizer, envelope, InMemoryState(), time_limit(SOURCES_SECONDS, waited_for))
+            found = {(leaf.resource, leaf.path): leaf.source for leaf in leaves}
+        except TookTooLong:
+            given_up = SOURCES_GIVEN_UP
     flags = tables.flags().flags
     at: dict[str, set[str]] = {}
     for flag in result.flags:
@@ -210,6 +219,7 @@ def _mapped(console: Console, form: Form) -> dict[str, Any]:
     bundle = orjson.loads(result.bundle.value) if result.bundle else {}
     return {
         "problem": "",
+        "given_up": given_up,
         "event_type": result.event_type,
         "resources": resource_lines(bundle, found),
         "flags": [(code, flags[code].severity, flags[code].text, sorted(places)) for code, places in at.items()],

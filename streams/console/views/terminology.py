@@ -19,6 +19,8 @@ from fhirline.streams.observe.audit import audit
 routes = web.RouteTableDef()
 
 LONGEST_REASON = 500
+MOST = 100
+"""Event types and paths that are shown."""
 
 
 @routes.get("/terminology")
@@ -38,7 +40,10 @@ async def show_tables(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/terminology/use")
 async def show_use(request: web.Request) -> web.StreamResponse:
-    """Count rows and words without one in a vendor's newest events. It shows words of stored events: it is audited."""
+    """Count what a vendor's newest events have that is not mapped, and the rows that they use.
+
+    It shows words of stored events, and is audited.
+    """
     console, form = request.app[CONSOLE], await request.post()
     vendor, reason = str(form.get("vendor", "")), str(form.get("reason", "")).strip()
     if vendor not in console.vendors.names:
@@ -55,7 +60,7 @@ async def show_use(request: web.Request) -> web.StreamResponse:
         newest=str(NEWEST),
     )
     use = await console.read(table_use, console.settings, vendor)
-    return page(request, "terminology_use.html", vendor=vendor, use=use)
+    return page(request, "terminology_use.html", vendor=vendor, use=use, most=MOST)
 
 
 @routes.get(r"/terminology/{table:[a-z0-9_-]{1,80}}")

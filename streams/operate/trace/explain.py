@@ -1,5 +1,6 @@
 """The source of each element of an event's resources, and the state that it found, by the present mapping."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from fhirline.config.settings import Settings
@@ -29,11 +30,17 @@ def explain(settings: Settings, tracer: Tracer, raw: ConsumerRecord) -> list[Lin
     return explain_with_state(settings, tracer, raw).lineage
 
 
-def explain_with_state(settings: Settings, tracer: Tracer, raw: ConsumerRecord) -> Explained:
-    """Find the lineage as `explain` does, and tell the state before the event and what it writes there."""
+def explain_with_state(
+    settings: Settings, tracer: Tracer, raw: ConsumerRecord, proceed: Callable[[], None] = lambda: None
+) -> Explained:
+    """Find the lineage as `explain` does, and tell the state before the event and what it writes there.
+
+    ``proceed`` is called before each mapping of an event; what it raises ends it.
+    """
     normalize, state, earlier = build_normalizer(settings), InMemoryState(), 0
     for record in tracer.earlier(raw):
+        proceed()
         state.apply(map_event(record, normalize, state, settings.partitions).state_updates)
         earlier += 1
     updates = map_event(raw, normalize, state, settings.partitions).state_updates
-    return Explained(lineage(normalize, envelope_of(raw), state), earlier, state, updates)
+    return Explained(lineage(normalize, envelope_of(raw), state, proceed), earlier, state, updates)

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
-from fhirline.streams.console.access import HEADERS
+from fhirline.streams.console.access import COOKIE, HEADERS, IDLE, Access
 from fhirline.streams.kafka.headers import EVENT_KEY, header
 from tests.streams.console.conftest import NAME, SCRIPT, Site
 from tests.support.console_pages import TOKEN, Visitor, console
@@ -42,7 +43,47 @@ def audited(process: Command, event: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_needs_a_session(stack: Site, path: str) -> None:
     answer = Visitor(stack.url).get(path)
-    assert (answer.status, answer.headers["Location"]) == (303, "/login")
+    login = "/login" if path == "/" else f"/login?next={path}"
+    assert (answer.status, answer.headers["Location"]) == (303, login)
+
+
+def test_the_login_leads_to_the_page_that_was_asked_for(stack: Site) -> None:
+    visitor = Visitor(stack.url)
+    login = visitor.get("/events?q=Patient%2Fx&vendor=a").headers["Location"]
+    assert 'name="next" value="/events?q=Patient%2Fx&amp;vendor=a"' in visitor.get(login).text
+    answer = visitor.post("/login", token=TOKEN, next="/events?q=Patient%2Fx")
+    assert answer.headers["Location"] == "/events?q=Patient/x"
+    for elsewhere in ("//evil.example/", "/\\evil.example", "https://evil.example", "/\t/evil.example", "\r\nX: y"):
+        location = visitor.post("/login", token=TOKEN, next=elsewhere).headers["Location"]
+        assert location == "/", elsewhere
+
+
+def test_who_logs_out_needs_the_token_again(stack: Site) -> None:
+    visitor = Visitor(stack.url).log_in()
+    old, token = visitor.cookie, visitor.form_token("/")
+    assert visitor.post("/session/end").status == 403  # no form token
+    assert visitor.post("/session/end", **{"form-token": token}).headers["Location"] == "/login"
+    visitor.cookie = old
+    assert visitor.get("/").status == 303
+
+
+def test_a_session_that_nobody_uses_ends() -> None:
+    now = 0.0
+    access = Access("token", None, lambda: now)
+    cookie = access.log_in("token", "/").cookies[COOKIE].value
+
+    def known(path: str) -> bool:
+        request = make_mocked_request("GET", path, {"Cookie": f"{COOKIE}={cookie}"})
+        return access._session(request) is not None
+
+    now += IDLE
+    assert known("/events")
+    now += IDLE
+    assert known("/pipeline/updates")  # of a page that is left open
+    now += 1
+    assert not known("/events")
+    now = 0.0
+    assert not known("/events")
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -177,3 +177,21 @@ def test_a_page_at_twice_the_text_size_needs_no_sideways_scrolling(stack: Site, 
         assert page.evaluate(FITS), path
     reveal(visit, stack, stack.prescription)
     assert page.evaluate(FITS)
+
+
+def test_a_page_that_nobody_sees_keeps_no_connection(stack: Site, visit: Visit) -> None:
+    """A browser opens six for all tabs of a site: with six of them behind, a seventh page would never load."""
+    hide = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); "
+    hide += "document.dispatchEvent(new Event('visibilitychange')); }"
+    with visit.page.expect_event("requestfailed", lambda request: request.url.endswith("/pipeline/updates")):
+        visit.page.evaluate(hide, True)
+    with visit.page.expect_request("**/pipeline/updates"):
+        visit.page.evaluate(hide, False)
+
+
+def test_figures_that_are_no_longer_renewed_are_called_old(stack: Site, visit: Visit) -> None:
+    page, again = visit.page, "document.dispatchEvent(new Event('visibilitychange'))"
+    expect(page.get_by_text("These figures are old")).to_be_hidden()
+    page.evaluate("fetch('/session/end', {method: 'POST', body: new URLSearchParams(new FormData(document.forms[0]))})")
+    page.evaluate(again)
+    expect(page.get_by_text("These figures are old")).to_be_visible()

@@ -151,6 +151,16 @@ def test_what_a_run_contains_is_escaped(site: Review, visitor: Visitor) -> None:
     assert "&lt;script&gt;" in visitor.get(f"/changes/{RUN}").text
 
 
+def test_an_example_that_no_event_has_made_yet_is_no_link(site: Review, visitor: Visitor) -> None:
+    kinds = {"Patient/new": Kind.NEW, "Patient/changed": Kind.CHANGED}
+    examples = [Difference(kind, reference, 0, "raw.altibbi/0/0", "", ("id",)) for reference, kind in kinds.items()]
+    tally = Tally(Counter({Kind.CHANGED: 1, Kind.NEW: 1}), Counter({"id": 1}), examples, Counter())
+    KeptReport("", 1, {}, "", Report({"Patient": tally})).save(by_hand(site))
+    page = visitor.get(f"/changes/{RUN}").text
+    assert "new: <code>Patient/new</code>" in page
+    assert 'changed: <a href="/events?q=Patient/changed">' in page
+
+
 def test_a_run_whose_inputs_have_changed_is_not_published(site: Review, visitor: Visitor) -> None:
     inputs = {**inputs_of(site.settings), "table terminology/route.yaml": "another"}
     by_hand(site, inputs=inputs)

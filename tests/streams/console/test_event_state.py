@@ -43,7 +43,7 @@ def test_what_each_event_leaves_is_what_the_next_one_finds_and_the_topic_has(loa
     lookup = Lookup(load.settings)
     known: dict[tuple[str, str], str] = {}
     for number, raw in enumerate(load.raws):
-        found = state_changes(lookup.explained(raw))
+        found = state_changes(lookup.explained(raw, lambda: None))
         assert found["earlier"] == number
         assert found["changes"]
         for change in found["changes"]:

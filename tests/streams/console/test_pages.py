@@ -5,6 +5,7 @@ from html import unescape
 
 import pytest
 
+from fhirline.mappers.identity import Naming, key
 from fhirline.streams.console.views.dead_letters import codes
 from fhirline.streams.enrich.stage import CODES as ENRICHMENT_CODES
 from fhirline.streams.kafka.headers import EVENT_KEY, header
@@ -36,6 +37,11 @@ def test_an_event_is_found_by_key_by_position_and_by_resource(stack: Site, visit
     (patient,) = set(re.findall(r"Patient/[0-9a-f-]{36}", page))
     by_resource = visitor.get(f"/events?q={patient}")
     assert by_resource.headers.get("Location") == by_key.headers["Location"]
+    provenance = Naming(stack.load.settings.base).id(
+        "mediquo", stack.load.tenant, "Provenance", "event", key(event_key or "")
+    )
+    by_provenance = visitor.get(f"/events?q=Provenance/{provenance}")
+    assert by_provenance.headers.get("Location") == by_key.headers["Location"]
 
 
 def test_a_search_for_something_else_says_what_can_be_searched(visitor: Visitor) -> None:
@@ -91,7 +97,9 @@ def test_the_playground_answers_any_body_with_a_page(visitor: Visitor, body: str
     assert "cannot be read" in answer.text or "not-supported" in answer.text
 
 
-@pytest.mark.parametrize("path", ["/events/999999", "/terminology/nothing", "/dead-letters/event?id=x", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/events/altibbi/default/999999", "/terminology/nothing", "/dead-letters/event?id=x", "/nothing"]
+)
 def test_what_does_not_exist_is_a_page_with_404(visitor: Visitor, path: str) -> None:
     answer = visitor.get(path)
     assert answer.status == 404

@@ -16,8 +16,9 @@ from tests.streams.console.conftest import NAME, Site
 from tests.streams.console.test_access import audited
 from tests.streams.operate.test_forget import load_on
 from tests.support import cli
-from tests.support.console_pages import Visitor
+from tests.support.console_pages import Visitor, console
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -77,10 +78,28 @@ def test_rows_and_words_are_counted_by_event(own_broker: RunningBroker) -> None:
     assert "Jane" not in str(use)
 
 
+def test_what_a_vendor_started_to_send_is_counted(own_broker: RunningBroker) -> None:
+    load = load_on(own_broker)
+    at = Instant("2024-06-12T15:20:00Z", (1_718_205_600, ""))
+    bodies = [{**recommendation(number, {}), "loyalty": {"tier": "gold"}} for number in (1, 2)]
+    types = ("wallet_topup", "wallet_topup", "call Jane Doe, 0612345678")
+    bodies += [{"type": type_, "consultation_id": number} for number, type_ in enumerate(types)]
+    load.send([raw_record("altibbi", load.tenant, orjson.dumps(body), at, None, 64) for body in bodies])
+    with console(load.settings) as (url, process):
+        visitor = Visitor(url).log_in()
+        wait_until(lambda: 'href="/terminology#sent"' in visitor.get("/").text, lambda: process.report("has no link"))
+        token = {"form-token": visitor.form_token("/terminology")}
+        page = visitor.post("/terminology/use", vendor="altibbi", reason="ticket 12", **token).text
+    assert re.search(r"<code>/loyalty</code></th><td[^>]*>2<", page)
+    assert re.search(r"<code>wallet_topup</code></th><td[^>]*>2<", page)
+    assert re.search(r"does not read like a term</span></th><td[^>]*>1<", page)
+    assert "Jane" not in page
+
+
 def test_words_that_may_be_about_a_patient_are_counted_alone(stack: Site, visitor: Visitor) -> None:
     token = {"form-token": visitor.form_token("/terminology")}
     page = visitor.post("/terminology/use", vendor="mediquo", reason="ticket 13", **token).text
-    assert "Use of the code tables" in page
+    assert "What mediquo sends" in page
     assert NAME not in page
 
 

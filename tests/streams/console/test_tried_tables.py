@@ -58,6 +58,7 @@ def test_tried_rows_make_the_bytes_of_the_command_line(visitor: Visitor, tmp_pat
         ("version: [", r"frequency\.yaml:1: not valid YAML"),
         ("version: 2024-99-99", r"frequency\.yaml: a value cannot be read: month must be in 1\.\.12; put it in quotes"),
         (LAUGHS, r"frequency\.yaml:2: an alias cannot be tried"),
+        ("[" * 59_000, r"frequency\.yaml:1: is nested deeper than 20 levels"),
         ("x" * 60_001, r"frequency\.yaml: has 60,001 characters"),
     ],
 )

@@ -1,0 +1,29 @@
+"""A limit for what one visitor may keep a thread busy with, which all visitors share."""
+
+import time
+from collections.abc import Callable
+
+SOURCES_SECONDS = 20.0
+"""Seconds for the source of each element: a body is mapped more than once per value, so the effort grows by the square.
+
+A consultation of 200 values takes two seconds.
+"""
+SOURCES_GIVEN_UP = (
+    f"The body has so many values that finding the source of each element takes more than {SOURCES_SECONDS:.0f} "
+    "seconds. The page is shown without."
+)
+
+
+class TookTooLong(Exception):
+    """The time is over, or nobody waits for the answer any more."""
+
+
+def time_limit(seconds: float, waited_for: Callable[[], bool] = lambda: True) -> Callable[[], None]:
+    """Return the call that raises TookTooLong once the seconds are over, or ``waited_for`` says no."""
+    until = time.monotonic() + seconds
+
+    def proceed() -> None:
+        if time.monotonic() > until or not waited_for():
+            raise TookTooLong
+
+    return proceed
