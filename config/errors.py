@@ -67,6 +67,7 @@
     ├── CommandFailed           cli: a command ends with one line and an exit code (config/exit_codes.py)
     ├── BrokerDied              demo: the embedded broker ended, or did not answer
     ├── Unmapped                console: a body of the playground cannot be mapped
+    ├── TookTooLong             console: the sources of a body's elements take too long, or nobody waits for them
     ├── NoPatient               console: what was typed names no patient
     └── StackFailed             demo: a process of the stack ended, or did not start
 

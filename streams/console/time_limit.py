@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+from fhirline.config.errors import FhirlineError
+
 SOURCES_SECONDS = 20.0
 """Seconds for the source of each element: a body is mapped more than once per value, so the effort grows by the square.
 
@@ -14,7 +16,7 @@ SOURCES_GIVEN_UP = (
 )
 
 
-class TookTooLong(Exception):
+class TookTooLong(FhirlineError):
     """The time is over, or nobody waits for the answer any more."""
 
 
