@@ -234,7 +234,7 @@ def test_a_read_only_console_shows_runs_and_changes_nothing(own_broker: RunningB
         assert RUN in visitor.get("/changes").text
         page = visitor.get(f"/changes/{RUN}").text
         assert "--allow replay" in page
-        assert "<form" not in page
+        assert "<form" not in page.partition("<main")[2]
         token = visitor.form_token("/playground")
         for action in ("publish", "shadow", "discard", "compare"):
             assert visitor.get(f"/changes/{RUN}/{action}").status == 403
