@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from fhirline.config.terminology import load_terminology, packaged_table
+from fhirline.config.terminology import load_terminology, overrides, packaged_table
 from fhirline.config.vendors import SLUG
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.registry import VENDORS, vendor_mapping
@@ -92,7 +92,12 @@ async def show_run(request: web.Request) -> web.StreamResponse:
     terminology = load_terminology(console.settings.terminology_dir)
     now = inputs_of(console.settings)
     inputs = run.plan.inputs if run.plan else {}
-    versions = {f"table terminology/{name}.yaml": packaged_table(name).version for name in terminology.names}
+    folder = console.settings.terminology_dir
+    own = {override.table for override in overrides(folder)} if folder else set()
+    versions = {
+        f"table terminology/{name}.yaml": packaged_table(name).version + (", with own rows" if name in own else "")
+        for name in terminology.names
+    }
     if erased := await console.read(_erased_since, console, run):
         kept = None  # its examples may be the patient's
     tallies = kept.report.types if kept else {}

@@ -62,8 +62,31 @@ def changed_codes(was: Any, now: Any, systems: frozenset[str], at: str = "") -> 
         for name in {**before, **after}:
             yield from changed_codes(before.get(name), after.get(name), systems, f"{at}.{name}" if at else name)
     elif isinstance(was, list) or isinstance(now, list):
-        for one, other in zip_longest(*(item if isinstance(item, list) else [] for item in (was, now))):
+        old, new = _items(was), _items(now)
+        pairs = _of_one_system(old, new) if all(map(_is_coding, old + new)) else zip_longest(old, new)
+        for one, other in pairs:
             yield from changed_codes(one, other, systems, f"{at}[]")
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _of_one_system(was: list[Any], now: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Pair the Codings that only one of two lists has: where each has one of a system, one became the other.
+
+    Several of a system, such as the flags among a resource's tags, came and went for themselves.
+    """
+    kept = {_identity(item) for item in was} & {_identity(item) for item in now}
+    gone, come = ([item for item in items if _identity(item) not in kept] for items in (was, now))
+    for system in dict.fromkeys(item["system"] for item in gone + come):
+        before, after = ([item for item in items if item["system"] == system] for items in (gone, come))
+        together = sum(item["system"] == system for item in was + now) == 2
+        if together and len(before) == len(after) == 1:
+            yield before[0], after[0]
+        else:
+            yield from ((item, None) for item in before)
+            yield from ((None, item) for item in after)
 
 
 def _is_coding(value: Any) -> bool:

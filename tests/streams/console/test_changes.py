@@ -249,7 +249,7 @@ def test_a_console_that_ends_takes_its_replay_along(own_broker: RunningBroker, t
     with review(own_broker, tmp_path, "--allow", "replay") as site:
         visitor = site.visitor()
         assert visitor.post("/changes", **{"form-token": visitor.form_token("/changes")}).status == 303
-        assert using(site.runs)
+        wait_until(lambda: using(site.runs), lambda: site.process.report("begins no replay"))  # it gets its environment
         assert site.process.stop() == 0
         assert using(site.runs) == []
 

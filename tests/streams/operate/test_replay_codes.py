@@ -38,6 +38,18 @@ def test_a_code_is_named_and_an_absent_one_is_empty() -> None:
     assert found(coded("22298006"), coded("22298006")) == []
 
 
+def tagged(*codes: str) -> dict[str, Any]:
+    return {"meta": {"tag": [{"system": SNOMED, "code": code} for code in codes]}}
+
+
+def test_a_tag_that_comes_is_not_told_as_another_one_that_moved() -> None:
+    at = "meta.tag[].code"
+    assert found(tagged("1", "3"), tagged("1", "2", "3")) == [CodeChange(at, "", "2")]
+    assert found(tagged("1", "2", "3"), tagged("3", "1")) == [CodeChange(at, "2", "")]
+    assert found(tagged("1", "2"), tagged("1", "3")) == [CodeChange(at, "2", ""), CodeChange(at, "", "3")]
+    assert found(tagged("1", "2"), tagged("2", "1")) == []
+
+
 @pytest.mark.parametrize(
     "value", [coded("555-0100 Smith"), coded("a" * 41), coded(7), coded(["x"]), coded("J20.9", "urn:elsewhere")]
 )
