@@ -18,6 +18,8 @@ from fhirline.streams.kafka.clients import librdkafka, new_client
 from fhirline.streams.kafka.records import RecordPosition, TopicPartition, partition_of
 
 BATCH = 5_000
+PREFETCH_KILOBYTES = 65_536
+"""What librdkafka reads ahead of the caller, in each partition. A caller who takes long needs less of it."""
 POLL_SECONDS = 1.0
 SILENCE_SECONDS = 30.0
 """Silence of the broker after which reading fails."""
@@ -34,7 +36,9 @@ class LogScanner:
             ...
     """
 
-    def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
+    def __init__(
+        self, settings: Settings, progress: Progress | None = None, prefetch_kilobytes: int = PREFETCH_KILOBYTES
+    ) -> None:
         self._settings = settings
         self._progress = progress
         self._group = f"{settings.group}.scan"  # librdkafka requires one; nothing is committed
@@ -50,6 +54,8 @@ class LogScanner:
                     "auto.offset.reset": "earliest",
                     "isolation.level": "read_uncommitted",  # as the worker reads
                     "fetch.wait.max.ms": 10,
+                    "queued.max.messages.kbytes": prefetch_kilobytes,  # of each partition
+                    "fetch.queue.backoff.ms": 10,  # else a second, whenever that is full
                     "log_level": 0,  # errors are raised
                 },
             ),

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from kafka import KafkaAdminClient
 
 
+PREFETCH_KILOBYTES = 1_024
+"""Letters have whole payloads, and who asks for them sends them somewhere else, which takes longer than reading."""
+
+
 class Board:
     """Keeps the letters, without their values, and the marks. Each `read` reads on from the one before."""
 
@@ -131,7 +135,8 @@ def records(settings: Settings, wanted: Collection[RecordPosition]) -> Iterator[
         starts.setdefault(position.topic_partition, position.offset)
         ends[position.topic_partition] = position.offset + 1
     opener = Opener(settings)
-    with LogScanner(settings) as scanner, closing(opener):
+    scanner = LogScanner(settings, prefetch_kilobytes=PREFETCH_KILOBYTES)
+    with scanner, closing(opener):
         for message in scanner.stored(starts, ends):
             if position_of(message) in wanted:
                 opened = opener.open_now(from_confluent(message))
