@@ -73,20 +73,21 @@ def _items(value: Any) -> list[Any]:
 
 
 def _of_one_system(was: list[Any], now: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Pair the Codings that only one of two lists has: where each has one of a system, one became the other.
+    """Pair the Codings of two lists that differ: where each has one of a system, or one at all, it became the other.
 
     Several of a system, such as the flags among a resource's tags, came and went for themselves.
     """
-    kept = {_identity(item) for item in was} & {_identity(item) for item in now}
-    gone, come = ([item for item in items if _identity(item) not in kept] for items in (was, now))
-    for system in dict.fromkeys(item["system"] for item in gone + come):
-        before, after = ([item for item in items if item["system"] == system] for items in (gone, come))
-        together = sum(item["system"] == system for item in was + now) == 2
-        if together and len(before) == len(after) == 1:
-            yield before[0], after[0]
+    if len(was) == len(now) == 1:
+        yield was[0], now[0]
+        return
+    for system in {str(item["system"]): None for item in was + now}:
+        old, new = ([item for item in items if str(item["system"]) == system] for items in (was, now))
+        if len(old) == len(new) == 1:
+            yield old[0], new[0]
         else:
-            yield from ((item, None) for item in before)
-            yield from ((None, item) for item in after)
+            identities = [_identity(item) for item in old], [_identity(item) for item in new]
+            yield from ((item, None) for item in old if _identity(item) not in identities[1])
+            yield from ((None, item) for item in new if _identity(item) not in identities[0])
 
 
 def _is_coding(value: Any) -> bool:
