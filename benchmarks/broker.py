@@ -114,16 +114,14 @@ def broker(kind: Kind, partitions: int, cores: frozenset[int] | None = machine.O
     with machine.on(cores):
         if kind == "apache":
             with ApacheKafka() as kafka:
-                yield _ready(kafka.bootstrap, kafka.pid(), partitions, 30)
+                yield _ready(kafka.bootstrap, kafka.pid(), partitions)
         else:
             with EmbeddedBroker() as embedded:
-                yield _ready(embedded.bootstrap, embedded.pid, partitions, 6)
+                yield _ready(embedded.bootstrap, embedded.pid, partitions)
 
 
-def _ready(bootstrap: str, pid: int, partitions: int, session_timeout: float) -> Broker:
-    settings = Settings(
-        bootstrap=bootstrap, partitions=partitions, session_timeout=session_timeout, validation="spec", _env_file=None
-    )
+def _ready(bootstrap: str, pid: int, partitions: int) -> Broker:
+    settings = Settings(bootstrap=bootstrap, partitions=partitions, validation="spec", _env_file=None)
     with Cluster(kafka_python(settings), timeout=30) as cluster:
         applied = cluster.apply(cluster.plan(declared(settings)))
         if not applied.complete:

@@ -99,6 +99,7 @@ def test_every_event_of_the_mix_is_mapped_and_counted_once() -> None:
         "workers",
         "delivery",
         "tables",
+        "console",
     ],
 )
 def test_figures_are_there(only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -311,7 +311,8 @@ def test_a_partition_that_is_not_fetched_yet_is_not_stalled(log: Log) -> None:
 @contextmanager
 def transaction(settings: Settings, topic: str, partition: int, count: int) -> Iterator[list[ConsumerRecord]]:
     """Yield a foreign producer's records. They are committed when the context ends, and a marker then follows them."""
-    producer = patient_producer(settings, {"transactional.id": f"foreign-{uuid.uuid4()}"})
+    patience = {"transaction.timeout.ms": int(LIMIT * 1_000)}
+    producer = patient_producer(settings, {"transactional.id": f"foreign-{uuid.uuid4()}", **patience})
     producer.init_transactions(LIMIT)
     producer.begin_transaction()
     for number in range(count):
