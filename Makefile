@@ -25,7 +25,7 @@ check: $(VENV)/dev.installed ## lint, types, golden mappings and the laws over a
 	@$(MAKE) --no-print-directory --jobs 2 lint laws
 
 test: $(VENV)/dev.installed ## the tests, on real brokers; some three minutes on two cores
-	@$(BIN)/pytest -n 6 --dist loadgroup
+	@$(BIN)/pytest -n 8 --dist loadgroup
 
 test-long: $(VENV)/dev.installed ## what takes minutes: workers and brokers killed in small, second forms, the README's console blocks
 	@$(BIN)/pytest -m long -n 3 --dist loadgroup --durations=25 --durations-min=20
