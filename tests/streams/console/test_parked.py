@@ -114,7 +114,7 @@ def test_a_refused_patient_is_explained_and_resumed(own_broker: RunningBroker, e
                     row
                 )
                 assert under == f"Most likely {advice.likely}. Do: {advice.do}."
-            sentence = f'{len(patients)} patients wait for the FHIR server. <a href="{PAGE}">'
+            sentence = f'{len(patients)} patients must wait until the FHIR server takes a Bundle. <a href="{PAGE}">'
             wait_until(lambda: sentence in visitor.get("/").text, lambda: visitor.get("/").text)
 
             one = min(patients)
