@@ -120,6 +120,7 @@ def rebuild(
     """
     from fhirline.streams.cli.connection import require_topics
     from fhirline.streams.cli.output import counting, progress
+    from fhirline.streams.observe.terminal import counted
     from fhirline.streams.tables import schema
     from fhirline.streams.tables.catalog import load_catalog
     from fhirline.streams.tables.open_store import is_lakehouse
@@ -150,11 +151,12 @@ def rebuild(
         else:
             require_same_topics(topics, topic_ids(store), f"{store.name}, schema {store.schema}")
             records = work.of_views()
-    typer.echo(f"{len(chosen.tables)} tables rebuilt from {records} records")
+    typer.echo(f"{counted(len(chosen.tables), 'table')} rebuilt from {counted(records, 'record')}")
 
 
 def _rebuild_lakehouse(settings: Settings, catalog: "Catalog", topics: "Topics", views: list[str] | None) -> None:
     from fhirline.streams.cli.output import counting, progress
+    from fhirline.streams.observe.terminal import counted
     from fhirline.streams.tables.delta.rebuilding import LakeRebuild
     from fhirline.streams.tables.open_store import open_lakehouse
 
@@ -167,7 +169,7 @@ def _rebuild_lakehouse(settings: Settings, catalog: "Catalog", topics: "Topics",
             records = work.of_views(views)
         else:
             records = work.of_everything()
-    typer.echo(f"{len(views or catalog.tables)} tables rebuilt from {records} records")
+    typer.echo(f"{counted(len(views or catalog.tables), 'table')} rebuilt from {counted(records, 'record')}")
 
 
 def compact(
