@@ -21,6 +21,9 @@ BATCH = 5_000
 PREFETCH_KILOBYTES = 65_536
 """What librdkafka reads ahead of the caller, in each partition. A caller who takes long needs less of it."""
 POLL_SECONDS = 1.0
+RETRY_SECONDS = 0.1
+MOVING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+"""Answers about a partition that changes its leader, or was made just now."""
 SILENCE_SECONDS = 30.0
 """Silence of the broker after which reading fails."""
 
@@ -86,12 +89,7 @@ class LogScanner:
 
     def first(self, topic: str, partition: int) -> int:
         """Return the first offset of a partition that retention has left."""
-        try:
-            first, _ = self._consumer.get_watermark_offsets(
-                confluent_kafka.TopicPartition(topic, partition), timeout=SILENCE_SECONDS
-            )
-        except KafkaException as error:
-            raise self._unanswered(error.args[0].str()) from None
+        first, _ = self._offsets(TopicPartition(topic, partition))
         return first
 
     def end(self, topic: str, partition: int) -> int:
@@ -115,13 +113,22 @@ class LogScanner:
 
     def reported_end(self, place: TopicPartition) -> int:
         """Return the end offset of a partition as the broker reports it."""
-        try:
-            _, end = self._consumer.get_watermark_offsets(
-                confluent_kafka.TopicPartition(*place), timeout=SILENCE_SECONDS
-            )
-        except KafkaException as error:
-            raise self._unanswered(error.args[0].str()) from None
+        _, end = self._offsets(place)
         return end
+
+    def _offsets(self, place: TopicPartition) -> tuple[int, int]:
+        """Ask for the first and the end offset. While a partition changes its leader, they are asked for again."""
+        until = time.monotonic() + SILENCE_SECONDS
+        while True:
+            try:
+                return self._consumer.get_watermark_offsets(
+                    confluent_kafka.TopicPartition(*place), timeout=SILENCE_SECONDS
+                )
+            except KafkaException as error:
+                if error.args[0].code() not in MOVING or time.monotonic() > until:
+                    raise self._unanswered(error.args[0].str()) from None
+                self._consumer.list_topics(place.topic, timeout=SILENCE_SECONDS)  # who leads it now
+                time.sleep(RETRY_SECONDS)
 
     def stored(
         self,
