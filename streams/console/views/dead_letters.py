@@ -143,7 +143,7 @@ async def show_redrive(request: web.Request) -> web.StreamResponse:
     return page(request, "redrive_job.html", **_progress(request.app[CONSOLE]))
 
 
-@routes.get("/dead-letters/redrive/progress/updates")
+@routes.get("/dead-letters/redrive/progress/updates", allow_head=False)
 async def send_redrive(request: web.Request) -> web.StreamResponse:
     """Send the progress whenever it changes."""
     console = request.app[CONSOLE]

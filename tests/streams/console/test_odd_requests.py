@@ -45,7 +45,9 @@ def test_a_form_that_cannot_be_read_is_refused(
     assert status_of(visitor, "POST", path, body, content_type) == status
 
 
-@pytest.mark.parametrize("path", ["/pipeline/updates", "/changes/progress/updates"])
+@pytest.mark.parametrize(
+    "path", ["/pipeline/updates", "/changes/progress/updates", "/dead-letters/redrive/progress/updates"]
+)
 def test_updates_without_end_are_no_answer_to_head(stack: Site, path: str) -> None:
     assert status_of(Visitor(stack.url).log_in(), "HEAD", path, b"", FORM) == 405
 
