@@ -28,6 +28,7 @@ FORM_TOKEN = "form-token"  # the field's name
 FORM_TYPE = "application/x-www-form-urlencoded"
 OPEN_PATHS = ("/login", "/static/")
 MOST_SESSIONS = 1_000
+LONGEST_REASON = 500
 IDLE = 12 * 3_600.0
 """Seconds without a request after which a session is over. Updates of an open page are none."""
 UPDATES = "/updates"  # the end of their paths
@@ -179,6 +180,14 @@ async def form_of(request: web.Request) -> Mapping[str, Any]:
         return await request.post()
     except (UnicodeError, LookupError):
         raise web.HTTPBadRequest(text="The form cannot be read: it is not UTF-8 text.\n") from None
+
+
+def reason_in(form: Mapping[str, Any]) -> str:
+    """Return why somebody wants to look, as an audit line has it. Raises HTTPBadRequest where nobody says."""
+    reason = str(form.get("reason", "")).strip()
+    if not reason:
+        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    return reason[:LONGEST_REASON]
 
 
 async def add_headers(_: web.Request, answer: web.StreamResponse) -> None:

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from fhirline.config.tables import Table, read_table
-from fhirline.streams.console.access import SESSION
+from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.jobs import send_updates
 from fhirline.streams.console.json_lines import json_lines
@@ -97,11 +97,9 @@ async def show_case(request: web.Request) -> web.StreamResponse:
 async def reveal_case(request: web.Request) -> web.StreamResponse:
     """Show a letter's payload. It is audited before it is shown."""
     console, case = request.app[CONSOLE], _case(request)
-    reason = str((await request.post()).get("reason", "")).strip()
-    if not reason:
-        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    reason = reason_in(await request.post())
     console.access.require_reveal()
-    revealed([case], "console", reason[:500], request[SESSION].user)
+    revealed([case], "console", reason, request[SESSION].user)
     letter = await console.read(console.lookup.letter, case)
     if letter is None:
         raise web.HTTPGone(text="The letter is gone: it was deleted, or its patient was erased.\n")

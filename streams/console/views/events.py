@@ -9,7 +9,7 @@ from aiohttp import web
 from fhirline.config import tables
 from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.vendors import DEFAULT_TENANT, SLUG
-from fhirline.streams.console.access import SESSION
+from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.event_delivery import delivered, tables_of
 from fhirline.streams.console.indexed import IndexedEvent
@@ -24,7 +24,6 @@ routes = web.RouteTableDef()
 
 SHOWN = 200
 """Events of a list."""
-LONGEST_REASON = 500
 EVENT = "/events/{vendor}/{tenant:[^/]*}/{event_key}"
 
 
@@ -68,11 +67,10 @@ def _events(
 async def search_by_key(request: web.Request) -> web.StreamResponse:
     """List the events of a patient or a consultation. Keys are in no URL and no log; the audit line has the ids."""
     console, form = request.app[CONSOLE], await request.post()
-    vendor, tenant, patient, consultation, reason = (
-        str(form.get(name, "")).strip() for name in ("vendor", "tenant", "patient", "consultation", "reason")
+    vendor, tenant, patient, consultation = (
+        str(form.get(name, "")).strip() for name in ("vendor", "tenant", "patient", "consultation")
     )
-    if not reason:
-        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    reason = reason_in(form)
     if vendor not in PATIENTS or not re.fullmatch(SLUG, tenant):
         raise web.HTTPBadRequest(text="There is no such vendor, or the tenant is no slug.\n")
     resources = resources_of(console.settings, vendor, tenant, patient, consultation)
@@ -83,7 +81,7 @@ async def search_by_key(request: web.Request) -> web.StreamResponse:
         "events of a patient searched",
         by="console",
         name=request[SESSION].user,
-        reason=reason[:LONGEST_REASON],
+        reason=reason,
         resources=" ".join(resources),
     )
     found = {event.id: event for resource in resources for event in console.index.of_resource(resource)}
@@ -106,14 +104,12 @@ async def reveal_event(request: web.Request) -> web.StreamResponse:
     """Show payload and resources. It is audited before anything is shown."""
     console, form = request.app[CONSOLE], await request.post()
     event = _event(request)
-    reason = str(form.get("reason", "")).strip()
-    if not reason:
-        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    reason = reason_in(form)
     console.access.require_reveal()
     raw = await console.read(console.lookup.raw, event.raw)
     if raw is None:
         raise web.HTTPGone(text="The raw record is gone: retention is over, or its patient was erased.\n")
-    revealed([raw], reason[:LONGEST_REASON], request[SESSION].user, by="console")
+    revealed([raw], reason, request[SESSION].user, by="console")
     shown = await console.read(revealed_event, console, event, raw, "sources" in form)
     return page(request, "event.html", **await _known(console, event), revealed=shown)
 

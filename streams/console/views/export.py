@@ -9,7 +9,7 @@ from aiohttp import web
 
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
-from fhirline.streams.console.access import SESSION
+from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE
 from fhirline.streams.console.views.dead_letters import cases_of, chosen_group
 from fhirline.streams.operate.dead_letters.board import records
@@ -32,12 +32,11 @@ async def export(request: web.Request) -> web.StreamResponse:
     console, form = request.app[CONSOLE], await request.post()
     chosen = chosen_group(form)
     found = cases_of(console, chosen)
-    payloads, reason = "payloads" in form, str(form.get("reason", "")).strip()
-    if payloads and not reason:
-        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    payloads = "payloads" in form
     if payloads:
+        reason = reason_in(form)
         console.access.require_reveal()
-        revealed(found, "console export", reason[:500], request[SESSION].user)
+        revealed(found, "console export", reason, request[SESSION].user)
     name = "-".join(["dead-letters", *re.findall(r"[\w-]+", f"{chosen['vendor']} {chosen['code']}", re.ASCII)])
     stream = web.StreamResponse(
         headers={

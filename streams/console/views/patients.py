@@ -4,10 +4,9 @@ from aiohttp import web
 
 from fhirline.config import tables
 from fhirline.streams.console import patients
-from fhirline.streams.console.access import SESSION
+from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE
 from fhirline.streams.console.rendering import page
-from fhirline.streams.console.views.events import LONGEST_REASON
 from fhirline.streams.observe.audit import audit
 
 routes = web.RouteTableDef()
@@ -26,9 +25,7 @@ async def show_search(request: web.Request) -> web.StreamResponse:
 async def show_timeline(request: web.Request) -> web.StreamResponse:
     """Show the timeline. It is audited before anything is shown."""
     console, form = request.app[CONSOLE], await request.post()
-    reason = str(form.get("reason", "")).strip()
-    if not reason:
-        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    reason = reason_in(form)
     try:
         sought = patients.Sought.parse(str(form.get("patient", "")).strip(), console.settings)
     except patients.NoPatient as error:
@@ -37,7 +34,7 @@ async def show_timeline(request: web.Request) -> web.StreamResponse:
     found = patients.known(console.index, sought)
     subject = found.reference or sought.references[0]
     person = request[SESSION].user
-    audit("patient timeline shown", by="console", name=person, reason=reason[:LONGEST_REASON], patient=subject)
+    audit("patient timeline shown", by="console", name=person, reason=reason, patient=subject)
     await console.read(patients.read, console.settings, console.index, sought, found)
     severities = {code: flag.severity for code, flag in tables.flags().flags.items()}
     return page(

@@ -10,7 +10,7 @@ from fhirline.mappers.conformance.definition import PREFIX, Deployment
 from fhirline.mappers.conformance.guide import definitions_version
 from fhirline.mappers.identity import Naming
 from fhirline.mappers.results import Resource
-from fhirline.streams.console.access import SESSION
+from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.rendering import page
 from fhirline.streams.console.table_use import NEWEST, table_use
@@ -18,7 +18,6 @@ from fhirline.streams.observe.audit import audit
 
 routes = web.RouteTableDef()
 
-LONGEST_REASON = 500
 MOST = 100
 """Event types and paths that are shown."""
 
@@ -45,17 +44,16 @@ async def show_use(request: web.Request) -> web.StreamResponse:
     It shows words of stored events, and is audited.
     """
     console, form = request.app[CONSOLE], await request.post()
-    vendor, reason = str(form.get("vendor", "")), str(form.get("reason", "")).strip()
+    vendor = str(form.get("vendor", ""))
     if vendor not in console.vendors.names:
         raise web.HTTPNotFound(text="There is no such vendor.\n")
-    if not reason:
-        raise web.HTTPBadRequest(text="Give a reason: it is kept in the audit log.\n")
+    reason = reason_in(form)
     console.access.require_reveal()
     audit(
         "words of events shown",
         by="console",
         name=request[SESSION].user,
-        reason=reason[:LONGEST_REASON],
+        reason=reason,
         vendor=vendor,
         newest=str(NEWEST),
     )
