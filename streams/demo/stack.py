@@ -43,6 +43,7 @@ class Process:
         self.name = name
         self._lines: deque[str] = deque(maxlen=50)
         self._events: dict[str, dict[str, Any]] = {}
+        self._all_read = False  # the process has ended, or has closed its output
         self._changed = threading.Condition()
         self._echo = echo
         self._process = self._started(arguments, environment)
@@ -68,26 +69,27 @@ class Process:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
+            self._echo(f"{self.name}: {line.rstrip()}")  # before anybody who waits for the line goes on
             with self._changed:
                 self._lines.append(line.rstrip())
                 if event := _log_event(line):
                     self._events[event["event"]] = event
                 self._changed.notify_all()
-            self._echo(f"{self.name}: {line.rstrip()}")
         with self._changed:
+            self._all_read = True
             self._changed.notify_all()
 
     def wait_for(self, event: str, timeout: float = START_SECONDS) -> dict[str, Any]:
         """Wait for a log line of ``event`` and return it. Raises StackFailed where the process ends or time is up."""
 
         def arrived_or_over() -> bool:
-            return event in self._events or self._process.poll() is not None
+            return event in self._events or self._all_read
 
         with self._changed:
             self._changed.wait_for(arrived_or_over, timeout)
             if event in self._events:
                 return self._events[event]
-        code = self._process.poll()
+        code = self.exit_code
         state = f"did not log {event!r} within {timeout:g} s"
         if code is not None:
             state = f"ended with exit code {code} before it logged {event!r}"
@@ -109,11 +111,15 @@ class Process:
 
     @property
     def running(self) -> bool:
-        return self._process.poll() is None
+        """Whether the process has not ended. Once it has, all its lines have been read."""
+        if self._process.poll() is None:
+            return True
+        self._reader.join(STOP_SECONDS)
+        return False
 
     @property
     def exit_code(self) -> int | None:
-        return self._process.poll()
+        return None if self.running else self._process.poll()
 
     def wait(self, timeout: float = START_SECONDS) -> int:
         """Wait for the end and return the exit code."""

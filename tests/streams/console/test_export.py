@@ -67,17 +67,15 @@ def test_the_export_is_the_file_of_the_command(load: Load, tmp_path: Path) -> No
         name = 'attachment; filename="dead-letters-altibbi-resource-refused.jsonl"'
         assert without.headers["Content-Disposition"] == name
         assert without.headers["Cache-Control"] == "no-store"
-        assert audited(process, "dead letter revealed") == [], "it names nobody"
 
         whole = {**form, "payloads": "on", "reason": "ticket 12"}
         assert visitor.post(EXPORT, **{**whole, "form-token": "x"}).status == 403
         assert visitor.post(EXPORT, **{**whole, "reason": " "}).status == 400
-        assert audited(process, "dead letter revealed") == []
         revealed = visitor.post(EXPORT, **whole)
         assert revealed.text.encode() == exported(load.settings, tmp_path, "--reveal", "--reason", "x")
         assert revealed.text.count(MARKER) == 3
-        written = audited(process, "dead letter revealed")
         ids = [orjson.loads(line)["id"] for line in revealed.text.splitlines()]
+        written = audited(process, "dead letter revealed", len(ids))
         assert sorted(line["letter"] for line in written) == sorted(ids)
         assert {(line["by"], line["reason"]) for line in written} == {("console export", "ticket 12")}
         assert MARKER not in process.output

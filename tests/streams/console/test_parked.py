@@ -125,7 +125,7 @@ def test_a_refused_patient_is_explained_and_resumed(own_broker: RunningBroker, e
             assert waiting(settings) == held
             answer = order(visitor, patient=one)
             assert (answer.status, answer.headers["Location"]) == (303, f"{PAGE}?ordered=1")
-            (line,) = audited(shown, "waiting Bundles resumed")
+            (line,) = audited(shown, "waiting Bundles resumed", 1)
             assert (line["by"], line["patients"], line["patient"]) == ("console", "1", one)
             wait_until(lambda: rows(visitor.get(PAGE).text).keys() == patients - {one}, lambda: process.report("does"))
             assert f"What waits for <strong>{len(patients) - 1} patient" in visitor.get(f"{RESUME}?code=refused").text

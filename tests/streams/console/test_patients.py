@@ -26,12 +26,12 @@ def asked(visitor: Visitor, patient: str, reason: str = "ticket 4711") -> Answer
     return visitor.post("/patients", patient=patient, reason=reason, **{"form-token": token})
 
 
-def allowed(visitor: Visitor, patient: str) -> str:
+def allowed(visitor: Visitor, patient: str, reason: str = "ticket 4711") -> str:
     """Ask until the limit of reveals allows it, and return the page."""
     answers: list[Answer] = []
 
     def answered() -> bool:
-        answers.append(asked(visitor, patient))
+        answers.append(asked(visitor, patient, reason))
         return answers[-1].status != 429
 
     wait_until(answered, "every request was one too many")
@@ -88,7 +88,7 @@ def test_a_patient_is_found_by_either_name_and_is_in_no_url_title_or_log_line(st
     for path in re.findall(r'(?:href|action)="([^"]*)"', answer.text):
         assert "known-" not in path
         assert NAME not in path
-    lines = audited(stack.process, "patient timeline shown")
+    lines = audited(stack.process, "patient timeline shown", 2, reason="ticket 4711")
     assert [(line["by"], line["reason"], line["patient"]) for line in lines] == [
         ("console", "ticket 4711", reference)
     ] * 2
@@ -98,11 +98,13 @@ def test_a_patient_is_found_by_either_name_and_is_in_no_url_title_or_log_line(st
 
 def test_nothing_is_shown_without_a_reason_or_a_form_token(stack: Site, known: str) -> None:
     visitor = Visitor(stack.url).log_in()
-    before = len(audited(stack.process, "patient timeline shown"))
     assert asked(visitor, known, " ").status == 400
-    assert visitor.post("/patients", patient=known, reason="x").status == 403
-    assert visitor.get(f"/patients?patient={known.replace('|', '%7C')}&reason=x").text.count(NAME) == 0
-    assert len(audited(stack.process, "patient timeline shown")) == before
+    assert visitor.post("/patients", patient=known, reason="refused").status == 403
+    assert visitor.get(f"/patients?patient={known.replace('|', '%7C')}&reason=refused").text.count(NAME) == 0
+    allowed(visitor, known, "after what was refused")
+    audited(stack.process, "patient timeline shown", 1, reason="after what was refused")
+    for reason in (" ", "", "refused"):
+        assert audited(stack.process, "patient timeline shown", 0, reason=reason) == []
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,8 @@ def test_too_many_timelines_in_a_short_time_are_held_off(stack: Site) -> None:
         statuses = [visitor.post("/patients", **form).status for _ in range(100)]
         assert statuses[0] == 200
         assert 429 in statuses
-        assert len(audited(process, "patient timeline shown")) == statuses.count(200)
+        shown = statuses.count(200)
+        assert len(audited(process, "patient timeline shown", shown)) == shown
 
 
 def test_a_topic_that_is_too_long_is_not_read(stack: Site, known: str, monkeypatch: pytest.MonkeyPatch) -> None:

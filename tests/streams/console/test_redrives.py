@@ -57,12 +57,12 @@ def test_a_redrive_is_followed_until_the_worker_has_mapped_it(own_broker: Runnin
         assert {case.id for case in now if case.status is Status.FAILED} == failing
         assert {case.id for case in now if case.status is Status.DONE} == {case.id for case in before} - failing
         assert {case.mark.status for case in now if case.mark} == {Status.DONE, Status.FAILED}, "the result is kept"
-        (line,) = audited(site.process, "dead letters redriven")
+        (line,) = audited(site.process, "dead letters redriven", 1)
         assert (line["by"], line["events"], line["key"]) == ("console", str(len(before)), form["key"])
 
         assert visitor.post(PAGE, **form).status == 303  # the form, once more
         assert facts(visitor.get(PROGRESS).text)["Sent"] == f"{len(before)} of {len(before)}"
-        assert len(audited(site.process, "dead letters redriven")) == 1
+        assert len(audited(site.process, "dead letters redriven", 1)) == 1
         visitor.headers["Last-Event-ID"] = unescape(stream.text.rpartition("id: ")[2].partition("\n")[0])
         assert visitor.get(f"{PROGRESS}/updates").status == 204, "the browser asks no more"
         assert raw_records(load) == sent + len(before)
@@ -87,7 +87,7 @@ def test_a_redrive_is_stopped_and_what_is_left_is_sent_by_another(own_broker: Ru
         assert visitor.post(f"{PROGRESS}/stop", **{"form-token": form["form-token"]}).status == 303
         page = site.until(visitor, ENDED)
         assert "<strong>Stopped.</strong>" in page
-        (line,) = audited(site.process, "redrive stopped")
+        (line,) = audited(site.process, "redrive stopped", 1)
         assert (line["by"], line["key"]) == ("console", form["key"])
         found = statuses([case.status for case in site.cases()])
         assert 0 < found["redriven"] < count
