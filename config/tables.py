@@ -57,7 +57,7 @@ def _loaded(text: str, shown: str) -> Any:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError):
         raise
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  # of any type, see above
         raise ConfigurationError(f"{shown}: a value cannot be read: {error}; put it in quotes") from None
 
 

@@ -94,7 +94,7 @@ def test_the_enrichment_closes_them(settings: Settings, rings: list[KeyRing], fe
     async def run() -> None:
         producer, stopping = RawProducer(settings), asyncio.Event()
         metrics = EnrichMetrics(new_registry("enrich"), "infermedica", ())
-        stage = Stage(settings, producer, nothing_to_fetch, metrics)  # type: ignore[arg-type]
+        stage = Stage(settings, producer, nothing_to_fetch, metrics)  # type: ignore[arg-type]  # nothing is fetched
         running = asyncio.create_task(stage.run(stopping))
         async with asyncio.timeout(LIMIT):
             while not any(ring.open for ring in rings):
@@ -138,7 +138,7 @@ def test_the_erasure_list_is_closed_when_a_thread_of_a_cancelled_task_has_read_i
         assert go_on.wait(LIMIT)
         apply(records)
 
-    feed.erasure_list.apply = waiting  # type: ignore[method-assign]
+    feed.erasure_list.apply = waiting  # type: ignore[method-assign]  # a spy
     with ThreadPoolExecutor(2) as threads:
         reading = threads.submit(feed.refresh)
         assert arrived.wait(LIMIT)
