@@ -129,6 +129,15 @@ def tracked() -> tuple[str, ...]:
 
 
 @cache
+def named_files() -> Mapping[str, Sequence[str]]:
+    """Name → the repository's files of that name."""
+    found: dict[str, list[str]] = {}
+    for item in tracked():
+        found.setdefault(PurePosixPath(item).name, []).append(item)
+    return found
+
+
+@cache
 def all_citations() -> Mapping[str, Sequence[Citation]]:
     """Document as it is cited → its citations; ``""``: sections of no document."""
     found: dict[str, list[Citation]] = {}
@@ -153,7 +162,7 @@ def located(citation: Citation) -> Path | None:
             return path
     if "/" in citation.document:
         return None
-    named = [item for item in tracked() if PurePosixPath(item).name == citation.document]
+    named = named_files().get(citation.document, ())
     return ROOT / named[0] if len(named) == 1 else None
 
 
