@@ -10,7 +10,6 @@
     │   ├── ErasedSince         step3_restore: a patient was erased after the events were mapped
     │   ├── WrappingKeyMissing  kafka: data keys are wrapped by a KEK that the process lacks (worker: 70)
     │   ├── EncryptionNotSet    kafka: a record is encrypted, and no secrets are set (worker: 70)
-    │   ├── NotLost             keys: a data key that is to be given up can be read, or is destroyed
     │   ├── StillPlain          keys: a process of ours still writes records that are not encrypted
     │   ├── DestroyedMeanwhile  forget: a data key was destroyed while its patient was let in; the patient stays erased
     │   ├── LetInMeanwhile      forget: a patient was let in while the data keys were being destroyed

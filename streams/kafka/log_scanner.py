@@ -6,6 +6,7 @@ too low (`kafka.embedded_quirks`). Sealed records stay sealed: `kafka.reader` op
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Self
 
 import confluent_kafka
@@ -44,6 +45,7 @@ class LogScanner:
     ) -> None:
         self._settings = settings
         self._progress = progress
+        self._reads = 0
         self._group = f"{settings.group}.scan"  # librdkafka requires one; nothing is committed
         self._consumer = new_client(
             Consumer,
@@ -127,7 +129,8 @@ class LogScanner:
             except KafkaException as error:
                 if error.args[0].code() not in MOVING or time.monotonic() > until:
                     raise self._unanswered(error.args[0].str()) from None
-                self._consumer.list_topics(place.topic, timeout=SILENCE_SECONDS)  # who leads it now
+                with suppress(KafkaException):  # the broker that was asked may have ended: the loop asks again
+                    self._consumer.list_topics(place.topic, timeout=SILENCE_SECONDS)  # who leads it now
                 time.sleep(RETRY_SECONDS)
 
     def stored(
@@ -154,36 +157,46 @@ class LogScanner:
         )
         unread = set(starts)
         silent_since = time.monotonic()
-        while unread:
-            counted: dict[str, int] = {}
-            arrived = self._available()
-            for message in arrived:
-                partition = partition_of(message)
-                error = message.error()
-                if error is not None:
-                    if error.code() == KafkaError._PARTITION_EOF:
-                        if not whole or (message.offset() or 0) >= ends.get(partition, 0):
+        self._reads += 1
+        own = self._reads
+        try:
+            while unread:
+                counted: dict[str, int] = {}
+                arrived = self._available()
+                for message in arrived:
+                    partition = partition_of(message)
+                    error = message.error()
+                    if error is not None:
+                        if error.code() == KafkaError._PARTITION_EOF:
+                            if not whole or (message.offset() or 0) >= ends.get(partition, 0):
+                                unread.discard(partition)
+                        elif error.code() in _MISSING:
+                            raise ConfigurationError(f"topic {partition.topic} is missing: run `fhirline topics apply`")
+                        elif error.code() in DENIED:
+                            raise self._denied(error, partition.topic)
+                        elif not error.retriable():
+                            raise self._unanswered(f"{partition}: {error.name()}")
+                    elif partition in unread:
+                        counted[partition.topic] = counted.get(partition.topic, 0) + 1
+                        if (message.offset() or 0) < ends.get(partition, _NEVER):
+                            yield message
+                        else:
                             unread.discard(partition)
-                    elif error.code() in _MISSING:
-                        raise ConfigurationError(f"topic {partition.topic} is missing: run `fhirline topics apply`")
-                    elif error.code() in DENIED:
-                        raise self._denied(error, partition.topic)
-                    elif not error.retriable():
-                        raise self._unanswered(f"{partition}: {error.name()}")
-                elif partition in unread:
-                    counted[partition.topic] = counted.get(partition.topic, 0) + 1
-                    if (message.offset() or 0) < ends.get(partition, _NEVER):
-                        yield message
-                    else:
-                        unread.discard(partition)
-            if self._progress is not None:
-                for topic, count in counted.items():
-                    self._progress(topic, count)
-            if arrived:
-                silent_since = time.monotonic()  # after what the caller did with them, which may take long
-            elif time.monotonic() - silent_since > SILENCE_SECONDS:
-                raise self._unanswered(f"silent for {SILENCE_SECONDS:g} s")
-        self._consumer.unassign()  # else librdkafka goes on fetching, a hundred times a second, until the next read
+                if self._progress is not None:
+                    for topic, count in counted.items():
+                        self._progress(topic, count)
+                if arrived:
+                    silent_since = time.monotonic()  # after what the caller did with them, which may take long
+                elif time.monotonic() - silent_since > SILENCE_SECONDS:
+                    raise self._unanswered(f"silent for {SILENCE_SECONDS:g} s")
+        finally:  # also where the caller reads no further
+            if own == self._reads:
+                self._rest()
+
+    def _rest(self) -> None:
+        """Fetch nothing until the next read: librdkafka would go on, a hundred times a second."""
+        with suppress(RuntimeError):  # the consumer is closed
+            self._consumer.unassign()
 
     def _available(self) -> list[Message]:
         first = self._consumer.poll(POLL_SECONDS)

@@ -76,7 +76,8 @@ class Follower(Keeper):
     def _prepare_alone(self, drop_gone: bool) -> None:
         store = self._store
         if dropped := schema.drop_older(store, self._catalog.without_identities):
-            log.info("tables dropped", tables=dropped, reason="an older release made them; all are filled anew")
+            kept = "all are filled anew, but for outcomes that their topic no longer has"
+            log.info("tables dropped", tables=dropped, reason=f"an older release made them; {kept}")
         schema.prepare(store, self._catalog.without_identities)
         require_same_topics(self._topics, topic_ids(store), self._where)
         self._positions = read_positions(store)

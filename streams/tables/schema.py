@@ -38,7 +38,10 @@ class Known:
 
 
 def drop_older(store: Store, without_identities: bool) -> list[str]:
-    """Drop the tables where an older release made the internal ones; return their names. The topics have all of it."""
+    """Drop the tables where an older release made the internal ones; return their names.
+
+    The topics have all but the rows of OperationOutcomes that are older than the retention of ``normalizer.outcome``.
+    """
     if not exists(store, STATE) or _layout(store) >= LAYOUT:
         return []
     _require_kind(store, without_identities)

@@ -20,6 +20,7 @@ def drawn() -> dict[str, str]:
     parents = [FhirlineError.__name__]
     found = {}
     for indent, name in BRANCH.findall(errors.__doc__ or ""):
+        assert name not in found, f"{name} is drawn twice"
         depth = len(indent) // 4 + 1
         found[name] = parents[depth - 1]
         parents[depth:] = [name]

@@ -128,11 +128,14 @@ def _compare(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", f
         compared = report(run.comparison(journals), run.tables_version, lines)
         failed = view.failures(journals.values())
         events = sum(journal.events for journal in journals.values())
-        KeptReport(now().text, events, failed, run.tables_version, compared).save(run.folder)
         finish()
         print_table(view.COLUMNS, view.rows(compared))
         for line in (*view.change_lines(compared), "", view.events_line(journals.values(), failed)):
             print(line)
+        try:
+            KeptReport(now().text, events, failed, run.tables_version, compared).save(run.folder)
+        except OSError as error:
+            warn("replay", f"{run.folder}: the report was not kept for the console: {error.strerror}")
         _warn_of_nothing(run, journals)
     if compared.differs:
         print(f"publish it with: fhirline replay --resume {run.plan.id} --publish")
