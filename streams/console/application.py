@@ -87,4 +87,11 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _error_page(request: web.Request, status: int, title: str, text: str) -> web.Response:
-    return page(request, "error.html", status, title=title, text=text, known=SESSION in request)
+    return page(
+        request,
+        "error.html",
+        status,
+        title=title,
+        text=text,
+        known=SESSION in request or not request.app[CONSOLE].access.has_token,
+    )
