@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from fhirline.config.vendors import RateLimit
+from fhirline.streams.console.hosts import normalized
 from fhirline.streams.step1_receive.rate_limit import TokenBucket
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -71,7 +72,10 @@ SESSION = web.RequestKey("session", Session)
 
 
 class Access:
-    """Checks each request. ``hosts``: values of ``Host`` that are the console's. Times are monotonic seconds."""
+    """Checks each request. ``hosts``: values of ``Host`` that are the console's, normalized.
+
+    Times are monotonic seconds.
+    """
 
     def __init__(self, token: str, user_header: str | None, clock: Callable[[], float]) -> None:
         self._token = token.encode()
@@ -81,12 +85,12 @@ class Access:
         self._sessions: dict[str, Session] = {}
         self._logins = TokenBucket(RateLimit(per_second=1, burst=10), clock())
         self._reveals = TokenBucket(RateLimit(per_second=0.5, burst=20), clock())
-        self.hosts: set[str] = set()
+        self.hosts: frozenset[str] = frozenset()
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer 421 for a foreign host, and lead a visitor without a session to the login."""
-        if request.host not in self.hosts:
+        if normalized(request.headers.get("Host", "")) not in self.hosts:
             raise web.HTTPMisdirectedRequest(text="This host name is not the console's.\n")
         if request.path.startswith(OPEN_PATHS):
             return await handler(request)

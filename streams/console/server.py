@@ -19,6 +19,7 @@ from fhirline.streams.console.access import Access
 from fhirline.streams.console.application import application
 from fhirline.streams.console.console import Console
 from fhirline.streams.console.event_index import EventIndex
+from fhirline.streams.console.hosts import own_hosts
 from fhirline.streams.console.live import Live
 from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.redrives import Redrives
@@ -32,14 +33,20 @@ BACKLOG = 64
 async def serve(settings: Settings, token: str, allowed: frozenset[str], show: Callable[[str], None]) -> None:
     """Listen until SIGTERM or SIGINT. ``show`` is called with the address once it listens.
 
-    Raises ConfigurationError for an address that cannot be bound.
+    Raises ConfigurationError for an address that cannot be bound, and a public host that is none.
     """
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     host = settings.console_host
     listener = _bound(host, settings.console_port)
+    number = listener.getsockname()[1]
     access = Access(token, settings.console_user_header, time.monotonic)
+    try:
+        access.hosts = own_hosts(host, number, settings.console_public_host)
+    except ConfigurationError:
+        listener.close()
+        raise
     index = EventIndex(settings)
     live = Live(settings, index)
     vendors = load_vendors(settings.vendors_file)
@@ -47,9 +54,6 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
     console = Console(settings, vendors, access, live, index, Lookup(settings), allowed, replays, redrives)
     runner = web.AppRunner(application(console), access_log=None, shutdown_timeout=1)
     await runner.setup()
-    number = listener.getsockname()[1]
-    own = {f"{name}:{number}" for name in ("127.0.0.1", "localhost", "[::1]", host)}
-    access.hosts |= own | ({settings.console_public_host} if settings.console_public_host else set())
     live.start()
     await asyncio.to_thread(_load_tables, settings)
     try:
