@@ -22,6 +22,7 @@ from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.hosts import own_hosts
 from fhirline.streams.console.live import Live
 from fhirline.streams.console.lookup import Lookup
+from fhirline.streams.console.protocol import Protocol, refusing
 from fhirline.streams.console.redrives import Redrives
 from fhirline.streams.console.replays import Replays
 
@@ -52,12 +53,13 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
     vendors = load_vendors(settings.vendors_file)
     replays, redrives = Replays(settings.replay_dir), Redrives(settings)
     console = Console(settings, vendors, access, live, index, Lookup(settings), allowed, replays, redrives)
-    runner = web.AppRunner(application(console), access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(application(console), shutdown_timeout=1)
     await runner.setup()
+    listening = None
     live.start()
     await asyncio.to_thread(_load_tables, settings)
     try:
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        listening = await _listening(runner, listener)
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{number}/"
         log.info("console listening", url=url, bootstrap=settings.bootstrap)
@@ -65,11 +67,21 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
         await stopped.wait()
         log.info("console stopping")
     finally:
+        if listening is not None:
+            listening.close()
         await asyncio.gather(console.replays.close(), console.redrives.close())
         await live.stop()
         await runner.cleanup()
         await asyncio.to_thread(console.close)
         index.close()
+
+
+async def _listening(runner: web.AppRunner, listener: socket.socket) -> asyncio.Server:
+    """Accept connections, each with a `Protocol` of ours."""
+    loop, manager = asyncio.get_running_loop(), runner.server
+    assert manager is not None
+    manager.request_handler = refusing(manager.request_handler)
+    return await loop.create_server(lambda: Protocol(manager, loop), sock=listener, backlog=BACKLOG)
 
 
 def _load_tables(settings: Settings) -> None:
