@@ -75,7 +75,10 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         text = (error.text or error.reason).strip()
         if text == f"{error.status}: {error.reason}":  # nobody has said more
             text = SENTENCES.get(error.status, "The console does not answer this.")
-        return _error_page(request, error.status, error.reason, text)
+        answer = _error_page(request, error.status, error.reason, text)
+        if again := error.headers.get("Retry-After"):
+            answer.headers["Retry-After"] = again
+        return answer
     except (KafkaAccessError, ConfigurationError) as error:
         return _error_page(request, 503, "Kafka or a setting stands in the way", str(error))
     except FhirlineError as error:

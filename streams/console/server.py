@@ -21,7 +21,6 @@ from fhirline.streams.console.console import Console
 from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.hosts import own_hosts
 from fhirline.streams.console.live import Live
-from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.protocol import Protocol, refusing
 from fhirline.streams.console.redrives import Redrives
 from fhirline.streams.console.replays import Replays
@@ -52,7 +51,7 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
     live = Live(settings, index)
     vendors = load_vendors(settings.vendors_file)
     replays, redrives = Replays(settings.replay_dir), Redrives(settings)
-    console = Console(settings, vendors, access, live, index, Lookup(settings), allowed, replays, redrives)
+    console = Console(settings, vendors, access, live, index, allowed, replays, redrives)
     runner = web.AppRunner(application(console), shutdown_timeout=1)
     await runner.setup()
     listening = None
