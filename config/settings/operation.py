@@ -24,7 +24,8 @@ class OperationSettings(BaseModel):
         ),
     ] = None
     console_public_host: Annotated[
-        str | None, Field(description="Host, with port, by which a reverse proxy reaches the console, if another")
+        str | None,
+        Field(description="Host that a reverse proxy sends, if another; with its port, unless that is 80 or 443"),
     ] = None
 
     # Replay

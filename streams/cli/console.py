@@ -35,7 +35,8 @@ def console(
 ) -> None:
     """Serve pages that show events, dead letters, code tables and a playground for mappings.
 
-    It prints an address with a token, which opens it in a browser. Nothing of a patient is shown before somebody asks
+    It prints an address with a token, which opens it in a browser. With `FHIRLINE_CONSOLE_USER_HEADER` a reverse proxy
+    says who somebody is, and no token is asked for. Nothing of a patient is shown before somebody asks
     for it with a reason, which is audited. It changes nothing unless --allow permits it. Runs until Ctrl-C.
 
     Exit codes:
@@ -69,9 +70,15 @@ def console(
     made = token or secrets.token_urlsafe(24)
 
     def show(url: str) -> None:
-        """Print the address. A token that is configured is never printed."""
-        print(f"{url}login?token={made}" if token is None else url, file=sys.stderr, flush=True)
+        """Print the address. A token that is configured, or not asked for, is not printed."""
+        print(_shown(url, None if token else made, settings.console_user_header), file=sys.stderr, flush=True)
         if address_file is not None:
             address_file.write_text(url)
 
     asyncio.run(serve(settings, made, frozenset(action.value for action in allow or ()), show))
+
+
+def _shown(url: str, token: str | None, user_header: str | None) -> str:
+    if user_header is not None:
+        return f"{url} (no token is asked for: the reverse proxy says in {user_header} who somebody is)"
+    return f"{url}login?token={token}" if token else url

@@ -2,12 +2,14 @@
 
 * A visitor shows the token once and gets a session cookie, which scripts and other sites cannot use.
 * Behind a reverse proxy that authenticates people, its header names the person instead
-  (``FHIRLINE_CONSOLE_USER_HEADER``).
+  (``FHIRLINE_CONSOLE_USER_HEADER``). There is no token, no cookie and no session that is stored: the form token is
+  computed from the name.
 * A request that changes or reveals something also needs the session's form token (CSRF).
 * The ``Host`` header must be one of the console's own, so that a name of another site that resolves to 127.0.0.1
   reaches nothing.
 """
 
+import hashlib
 import hmac
 import re
 import secrets
@@ -19,6 +21,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from fhirline.config.vendors import RateLimit
+from fhirline.streams.console.hosts import normalized
 from fhirline.streams.step1_receive.rate_limit import TokenBucket
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -28,6 +31,7 @@ FORM_TOKEN = "form-token"  # the field's name
 FORM_TYPE = "application/x-www-form-urlencoded"
 OPEN_PATHS = ("/login", "/static/")
 MOST_SESSIONS = 1_000
+"""Sessions that are kept. Beyond that, one that was never used ends for a new one, else the one unused for longest."""
 LONGEST_REASON = 500
 IDLE = 12 * 3_600.0
 """Seconds without a request after which a session is over. Updates of an open page are none."""
@@ -53,38 +57,44 @@ HEADERS = {
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """A visitor. ``user``: the person that the reverse proxy named, else None. ``seen``: time of the last request."""
+    """A visitor. ``user``: the person that the reverse proxy named, else None. ``seen``: time of the last request.
+
+    ``used``: whether there was a request after the login.
+    """
 
     form_token: str
     user: str | None
     seen: float
+    used: bool = False
 
 
 SESSION = web.RequestKey("session", Session)
 
 
 class Access:
-    """Checks each request. ``hosts``: values of ``Host`` that are the console's. Times are monotonic seconds."""
+    """Checks each request. ``hosts``: values of ``Host`` that are the console's, normalized.
+
+    Times are monotonic seconds.
+    """
 
     def __init__(self, token: str, user_header: str | None, clock: Callable[[], float]) -> None:
         self._token = token.encode()
         self._user_header = user_header
+        self._secret = secrets.token_bytes(32)
         self._clock = clock
         self._sessions: dict[str, Session] = {}
         self._logins = TokenBucket(RateLimit(per_second=1, burst=10), clock())
         self._reveals = TokenBucket(RateLimit(per_second=0.5, burst=20), clock())
-        self.hosts: set[str] = set()
+        self.hosts: frozenset[str] = frozenset()
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer 421 for a foreign host, and lead a visitor without a session to the login."""
-        if request.host not in self.hosts:
+        if normalized(request.headers.get("Host", "")) not in self.hosts:
             raise web.HTTPMisdirectedRequest(text="This host name is not the console's.\n")
         if request.path.startswith(OPEN_PATHS):
             return await handler(request)
-        session = self._session(request)
-        if session is None and self._user_header is not None:
-            return await self._proxied(request, handler)
+        session = self._session(request) if self.has_token else self._named(request)
         if session is None:
             if request.path.endswith(UPDATES):
                 return web.Response(status=204)  # the browser asks no more, and the page says so
@@ -95,8 +105,14 @@ class Access:
             await self._require_form_token(request, session)
         return await handler(request)
 
+    @property
+    def has_token(self) -> bool:
+        """Whether visitors log in with the token. Else the reverse proxy says who they are."""
+        return self._user_header is None
+
     def log_in(self, token: str, next_page: str) -> web.HTTPSeeOther:
         """Return the answer that starts a session, and leads to a page. Raises HTTPForbidden for a wrong token."""
+        self.require_token_login()
         now = self._clock()
         if self._logins.wait(now) > 0:
             raise web.HTTPTooManyRequests(text="Too many attempts. Wait a few seconds.\n")
@@ -104,8 +120,13 @@ class Access:
             self._logins.take()
             raise web.HTTPForbidden(text="This token is not the console's. The process prints the right one.\n")
         answer = web.HTTPSeeOther(own_page(next_page))
-        self._start_session(answer, None)
+        self._start_session(answer)
         return answer
+
+    def require_token_login(self) -> None:
+        """Raise HTTPNotFound where no token is asked for."""
+        if not self.has_token:
+            raise web.HTTPNotFound(text="There is no login here: the reverse proxy says who you are.\n")
 
     def log_out(self, request: web.Request) -> web.HTTPSeeOther:
         """Return the answer that ends the request's session."""
@@ -127,31 +148,36 @@ class Access:
         if found is not None and now - found.seen > IDLE:
             del self._sessions[id]
             return None
-        if found is not None and self._user_header is not None and found.user != self._user(request):
-            return None  # another person behind the same browser
-        if found is not None and not request.path.endswith(UPDATES):
-            found.seen = now
+        if found is not None:
+            found.used = True
+            if not request.path.endswith(UPDATES):
+                found.seen = now
         return found
 
-    def _user(self, request: web.Request) -> str | None:
-        return (request.headers.get(self._user_header, "") or None) if self._user_header else None
+    def _named(self, request: web.Request) -> Session:
+        """Return the session of the person whom the reverse proxy names. Raises HTTPUnauthorized where it names none.
 
-    async def _proxied(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Start a session for the person whom the reverse proxy names."""
-        user = self._user(request)
-        if user is None:
-            raise web.HTTPUnauthorized(text=f"The reverse proxy did not send {self._user_header}.\n")
-        if request.method not in ("GET", "HEAD"):
-            raise web.HTTPForbidden(text="The session is over. Open the page again.\n")
-        answer = web.HTTPSeeOther(own_page(request.path_qs))
-        self._start_session(answer, user)
-        return answer
+        The form token is the same for all requests of a person: a client that keeps no cookie takes nobody's place.
+        """
+        names = request.headers.getall(self._user_header or "", [])
+        if len(names) > 1:
+            raise web.HTTPUnauthorized(text=f"{self._user_header} was sent more than once: one is not the proxy's.\n")
+        if not (names and names[0] and names[0].isprintable()):  # what is no UTF-8 is not printable either
+            raise web.HTTPUnauthorized(text=f"The reverse proxy sent no name in {self._user_header}.\n")
+        token = hmac.new(self._secret, names[0].encode(), hashlib.sha256).hexdigest()
+        return Session(token, names[0], self._clock(), True)
 
-    def _start_session(self, answer: web.Response, user: str | None) -> None:
+    def _start_session(self, answer: web.Response) -> None:
+        now = self._clock()
+
+        def in_use(id: str) -> tuple[bool, float]:
+            session = self._sessions[id]
+            return session.used and now - session.seen <= IDLE, session.seen
+
         while len(self._sessions) >= MOST_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
+            del self._sessions[min(self._sessions, key=in_use)]
         id = secrets.token_urlsafe(32)
-        self._sessions[id] = Session(secrets.token_urlsafe(32), user, self._clock())
+        self._sessions[id] = Session(secrets.token_urlsafe(32), None, now)
         answer.set_cookie(COOKIE, id, httponly=True, samesite="Strict", path="/")
 
     async def _require_form_token(self, request: web.Request, session: Session) -> None:

@@ -75,7 +75,10 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         text = (error.text or error.reason).strip()
         if text == f"{error.status}: {error.reason}":  # nobody has said more
             text = SENTENCES.get(error.status, "The console does not answer this.")
-        return _error_page(request, error.status, error.reason, text)
+        answer = _error_page(request, error.status, error.reason, text)
+        if again := error.headers.get("Retry-After"):
+            answer.headers["Retry-After"] = again
+        return answer
     except (KafkaAccessError, ConfigurationError) as error:
         return _error_page(request, 503, "Kafka or a setting stands in the way", str(error))
     except FhirlineError as error:
@@ -87,4 +90,11 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _error_page(request: web.Request, status: int, title: str, text: str) -> web.Response:
-    return page(request, "error.html", status, title=title, text=text, known=SESSION in request)
+    return page(
+        request,
+        "error.html",
+        status,
+        title=title,
+        text=text,
+        known=SESSION in request or not request.app[CONSOLE].access.has_token,
+    )

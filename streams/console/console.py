@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from aiohttp import web
 
@@ -16,51 +15,55 @@ from fhirline.streams.console.live import Live
 from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.redrives import Redrives
 from fhirline.streams.console.replays import Replays
+from fhirline.streams.console.threads import Threads
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _one_thread(name: str) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix=name)
-
-
 @dataclass(slots=True)
 class Console:
-    """``allowed``: actions that change something and are permitted, such as ``redrive``."""
+    """``allowed``: actions that change something and are permitted, such as ``redrive``.
+
+    ``reading``: for single records and small files. ``searching``: for what may take many seconds, such as a patient's
+    timeline, so that it keeps no single record waiting. ``mapping``: for the playground, which needs no Kafka.
+    """
 
     settings: Settings
     vendors: Vendors
     access: Access
     live: Live
     index: EventIndex
-    lookup: Lookup
     allowed: frozenset[str]
     replays: Replays
     redrives: Redrives
-    reading: ThreadPoolExecutor = field(default_factory=lambda: _one_thread("reading"))
-    """For what reads or writes Kafka when somebody asks: one at a time."""
-    mapping: ThreadPoolExecutor = field(default_factory=lambda: _one_thread("mapping"))
-    """For the playground, which needs no Kafka."""
+    reading: Threads = field(default_factory=lambda: Threads("reading", number=2, waiting=64))
+    searching: Threads = field(default_factory=lambda: Threads("searching", number=2, waiting=8))
+    mapping: Threads = field(default_factory=lambda: Threads("mapping", number=1, waiting=32))
+    lookups: list[Lookup] = field(default_factory=list)
+    """Those that no thread uses: each has a Kafka client of its own."""
     update: tuple[tuple[asyncio.Event, bool], bytes] | None = None
     """The figures as every open page gets them, and the `Live.changed` and `Live.late` that they are for."""
 
-    async def read(self, call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-        """Run a call that waits for Kafka beside the event loop."""
-        return await _run(self.reading, call, *arguments, **named)
+    async def look_up(
+        self, threads: Threads, call: Callable[Concatenate[Lookup, P], R], *arguments: P.args, **named: P.kwargs
+    ) -> R:
+        """Run a call that reads records, with a lookup that nobody else uses meanwhile."""
 
-    async def map(self, call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-        """Run a mapping beside the event loop."""
-        return await _run(self.mapping, call, *arguments, **named)
+        def looked_up() -> R:
+            lookup = self.lookups.pop() if self.lookups else Lookup(self.settings)
+            try:
+                return call(lookup, *arguments, **named)
+            finally:
+                self.lookups.append(lookup)
+
+        return await threads.run(looked_up)
 
     def close(self) -> None:
-        self.reading.submit(self.lookup.close)
-        for executor in (self.reading, self.mapping):
-            executor.shutdown()
+        for threads in (self.reading, self.searching, self.mapping):
+            threads.close()
+        for lookup in self.lookups:
+            lookup.close()
 
 
 CONSOLE = web.AppKey("console", Console)
-
-
-async def _run(executor: ThreadPoolExecutor, call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-    return await asyncio.get_running_loop().run_in_executor(executor, lambda: call(*arguments, **named))

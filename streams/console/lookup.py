@@ -16,7 +16,7 @@ from fhirline.streams.operate.trace.find import Tracer
 
 
 class Lookup:
-    """Reads records one at a time. Not thread-safe. Raises KafkaAccessError where Kafka does not answer."""
+    """Reads records, for one thread at a time. Raises KafkaAccessError where Kafka does not answer."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

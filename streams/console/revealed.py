@@ -1,5 +1,6 @@
 """What an event's page shows once somebody asked for it with a reason: payload, resources, and words without a code."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,6 +17,7 @@ from fhirline.streams.console.event_delivery import TableRows, rows_of
 from fhirline.streams.console.event_state import state_changes
 from fhirline.streams.console.indexed import IndexedEvent
 from fhirline.streams.console.json_lines import Line, json_lines, resource_lines
+from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.time_limit import SOURCES_GIVEN_UP, SOURCES_SECONDS, TookTooLong, time_limit
 from fhirline.streams.console.tried_tables import word_at
 from fhirline.streams.kafka import headers
@@ -47,13 +49,18 @@ class MissingWord(NamedTuple):
     resources: list[str]
 
 
-def revealed_event(console: Console, event: IndexedEvent, raw: ConsumerRecord, sources: bool) -> dict[str, Any]:
-    """Read the payload, the Bundle's resources and, if asked for, the source of each element, and the state."""
+def revealed_event(
+    lookup: Lookup, console: Console, event: IndexedEvent, raw: ConsumerRecord, waited_for: Callable[[], bool] | None
+) -> dict[str, Any]:
+    """Read the payload, the Bundle's resources and, if asked for, the source of each element, and the state.
+
+    ``waited_for``: None does without sources; else it tells whether somebody still waits for them.
+    """
     found: dict[tuple[str, str], str] = {}
     state, given_up = None, ""
-    if sources:
+    if waited_for is not None:
         try:
-            explained = console.lookup.explained(raw, time_limit(SOURCES_SECONDS))
+            explained = lookup.explained(raw, time_limit(SOURCES_SECONDS, waited_for))
             found = {(leaf.resource, leaf.path): leaf.source for leaf in explained.lineage}
             state = state_changes(explained)
         except UnreadableBody:
@@ -67,7 +74,7 @@ def revealed_event(console: Console, event: IndexedEvent, raw: ConsumerRecord, s
         payload, text = [], (raw.value or b"").decode("utf-8", "backslashreplace")
     missing = _missing(console, raw)
     words = {norm(word): table for word, table, _ in missing if word}
-    bundle = console.lookup.value(event.bundle)
+    bundle = lookup.value(event.bundle)
     by_name = {
         f"{resource['resourceType']}/{resource.get('id', '')}": resource
         for entry in (bundle or {}).get("entry", ())
@@ -83,7 +90,7 @@ def revealed_event(console: Console, event: IndexedEvent, raw: ConsumerRecord, s
         "payload": payload,
         "text": text,
         "resources": resources,
-        "sources": sources and not given_up,
+        "sources": waited_for is not None and not given_up,
         "given_up": given_up,
         "state": state,
         "words": [MissingWord(*word, _with_word(resources, word[0], word[1])) for word in missing],

@@ -19,8 +19,9 @@ from fhirline.streams.console.access import Access
 from fhirline.streams.console.application import application
 from fhirline.streams.console.console import Console
 from fhirline.streams.console.event_index import EventIndex
+from fhirline.streams.console.hosts import own_hosts
 from fhirline.streams.console.live import Live
-from fhirline.streams.console.lookup import Lookup
+from fhirline.streams.console.protocol import Protocol, refusing
 from fhirline.streams.console.redrives import Redrives
 from fhirline.streams.console.replays import Replays
 
@@ -32,28 +33,32 @@ BACKLOG = 64
 async def serve(settings: Settings, token: str, allowed: frozenset[str], show: Callable[[str], None]) -> None:
     """Listen until SIGTERM or SIGINT. ``show`` is called with the address once it listens.
 
-    Raises ConfigurationError for an address that cannot be bound.
+    Raises ConfigurationError for an address that cannot be bound, and a public host that is none.
     """
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     host = settings.console_host
     listener = _bound(host, settings.console_port)
+    number = listener.getsockname()[1]
     access = Access(token, settings.console_user_header, time.monotonic)
+    try:
+        access.hosts = own_hosts(host, number, settings.console_public_host)
+    except ConfigurationError:
+        listener.close()
+        raise
     index = EventIndex(settings)
     live = Live(settings, index)
     vendors = load_vendors(settings.vendors_file)
     replays, redrives = Replays(settings.replay_dir), Redrives(settings)
-    console = Console(settings, vendors, access, live, index, Lookup(settings), allowed, replays, redrives)
-    runner = web.AppRunner(application(console), access_log=None, shutdown_timeout=1)
+    console = Console(settings, vendors, access, live, index, allowed, replays, redrives)
+    runner = web.AppRunner(application(console), shutdown_timeout=1)
     await runner.setup()
-    number = listener.getsockname()[1]
-    own = {f"{name}:{number}" for name in ("127.0.0.1", "localhost", "[::1]", host)}
-    access.hosts |= own | ({settings.console_public_host} if settings.console_public_host else set())
+    listening = None
     live.start()
     await asyncio.to_thread(_load_tables, settings)
     try:
-        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        listening = await _listening(runner, listener)
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{number}/"
         log.info("console listening", url=url, bootstrap=settings.bootstrap)
@@ -61,11 +66,21 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
         await stopped.wait()
         log.info("console stopping")
     finally:
+        if listening is not None:
+            listening.close()
         await asyncio.gather(console.replays.close(), console.redrives.close())
         await live.stop()
         await runner.cleanup()
         await asyncio.to_thread(console.close)
         index.close()
+
+
+async def _listening(runner: web.AppRunner, listener: socket.socket) -> asyncio.Server:
+    """Accept connections, each with a `Protocol` of ours."""
+    loop, manager = asyncio.get_running_loop(), runner.server
+    assert manager is not None
+    manager.request_handler = refusing(manager.request_handler)
+    return await loop.create_server(lambda: Protocol(manager, loop), sock=listener, backlog=BACKLOG)
 
 
 def _load_tables(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""A limit for what one visitor may keep a thread busy with, which all visitors share."""
+"""A limit for what one visitor may keep a thread busy with, which visitors share."""
 
 import time
 from collections.abc import Callable
@@ -11,8 +11,8 @@ SOURCES_SECONDS = 20.0
 A consultation of 200 values takes two seconds.
 """
 SOURCES_GIVEN_UP = (
-    f"The body has so many values that finding the source of each element takes more than {SOURCES_SECONDS:.0f} "
-    "seconds. The page is shown without."
+    f"Finding the source of each element takes more than {SOURCES_SECONDS:.0f} seconds: the body has very many values, "
+    "or very many events are before it on its partition. The page is shown without."
 )
 
 

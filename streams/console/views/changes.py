@@ -88,7 +88,7 @@ async def show_run(request: web.Request) -> web.StreamResponse:
     """Show what a run would change."""
     console = request.app[CONSOLE]
     run = await _run(request)
-    kept = await console.read(KeptReport.load, console.settings.replay_dir / run.id)
+    kept = await console.reading.run(KeptReport.load, console.settings.replay_dir / run.id)
     terminology = load_terminology(console.settings.terminology_dir)
     now = inputs_of(console.settings)
     inputs = run.plan.inputs if run.plan else {}
@@ -98,7 +98,7 @@ async def show_run(request: web.Request) -> web.StreamResponse:
         f"table terminology/{name}.yaml": packaged_table(name).version + (", with own rows" if name in own else "")
         for name in terminology.names
     }
-    if erased := await console.read(_erased_since, console, run):
+    if erased := await console.reading.run(_erased_since, console, run):
         kept = None  # its examples may be the patient's
     tallies = kept.report.types if kept else {}
     changing = [name for name in RESOURCE_TYPES if name in tallies and any(tallies[name].kinds[k] for k in DIFFERING)]
@@ -127,7 +127,7 @@ async def confirm_action(request: web.Request) -> web.StreamResponse:
     console, action = request.app[CONSOLE], request.match_info["action"]
     _require_allowed(console)
     run = await _run(request, action)
-    kept = await console.read(KeptReport.load, console.settings.replay_dir / run.id)
+    kept = await console.reading.run(KeptReport.load, console.settings.replay_dir / run.id)
     return page(request, "change_action.html", run=run, kept=kept, action=action, prefix=SHADOW, kinds=Kind)
 
 
@@ -137,8 +137,9 @@ async def discard_run(request: web.Request) -> web.StreamResponse:
     console = request.app[CONSOLE]
     _require_allowed(console)
     run = await _run(request, "discard")
+    console.reading.require_free()
     audit("replay discarded", by="console", name=request[SESSION].user, run=run.id)
-    await console.read(folders.discard, console.settings.replay_dir, run.id)
+    await console.reading.run(folders.discard, console.settings.replay_dir, run.id)
     raise web.HTTPSeeOther("/changes")
 
 
@@ -182,7 +183,7 @@ async def shadow_run(request: web.Request) -> web.StreamResponse:
 async def _runs(request: web.Request, form: dict[str, str], problem: str) -> web.Response:
     console = request.app[CONSOLE]
     settings = console.settings
-    found = await console.read(lambda: [*folders.kept(settings.replay_dir, inputs_of(settings))])
+    found = await console.reading.run(lambda: [*folders.kept(settings.replay_dir, inputs_of(settings))])
     types = {vendor: sorted(vendor_mapping(vendor).events) for vendor in VENDORS}
     return page(
         request,
@@ -228,13 +229,13 @@ async def _run(request: web.Request, action: str = "") -> folders.KeptRun:
     """Find the run that a request names, which must be such that ``action`` can be done with it."""
     console, id = request.app[CONSOLE], request.match_info["id"]
     settings = console.settings
-    run = await console.read(lambda: folders.kept_run(settings.replay_dir, id, inputs_of(settings)))
+    run = await console.reading.run(lambda: folders.kept_run(settings.replay_dir, id, inputs_of(settings)))
     if run is None:
         raise web.HTTPNotFound(text="There is no such run: it was published or discarded, or it found no difference.\n")
     if action and run.in_use:
         raise web.HTTPConflict(text=f"Run {id} is in use by another process.\n")
     if action not in ("", "discard"):
-        if await console.read(_erased_since, console, run):
+        if await console.reading.run(_erased_since, console, run):
             raise web.HTTPConflict(text="A patient was erased since the run began. It can only be discarded.\n")
         if run.plan is None:
             raise web.HTTPConflict(text=f"Run {id} is damaged, or of another release. It can only be discarded.\n")

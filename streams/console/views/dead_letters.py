@@ -14,6 +14,7 @@ from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.jobs import send_updates
 from fhirline.streams.console.json_lines import json_lines
+from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.parked import waiting_patients
 from fhirline.streams.console.redrives import RATE, Redrive
 from fhirline.streams.console.rendering import page
@@ -98,9 +99,10 @@ async def reveal_case(request: web.Request) -> web.StreamResponse:
     """Show a letter's payload. It is audited before it is shown."""
     console, case = request.app[CONSOLE], _case(request)
     reason = reason_in(await request.post())
+    console.reading.require_free()
     console.access.require_reveal()
     revealed([case], "console", reason, request[SESSION].user)
-    letter = await console.read(console.lookup.letter, case)
+    letter = await console.look_up(console.reading, Lookup.letter, case)
     if letter is None:
         raise web.HTTPGone(text="The letter is gone: it was deleted, or its patient was erased.\n")
     return page(request, "dead_letter.html", **_known(case), payload=json_lines(payload_document(letter)))

@@ -14,6 +14,7 @@ from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.event_delivery import delivered, tables_of
 from fhirline.streams.console.indexed import IndexedEvent
 from fhirline.streams.console.key_search import PATIENTS, resources_of
+from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.rendering import page
 from fhirline.streams.console.revealed import revealed_event
 from fhirline.streams.observe.audit import audit
@@ -105,12 +106,15 @@ async def reveal_event(request: web.Request) -> web.StreamResponse:
     console, form = request.app[CONSOLE], await request.post()
     event = _event(request)
     reason = reason_in(form)
+    threads = console.searching if "sources" in form else console.reading
+    threads.require_free()
     console.access.require_reveal()
-    raw = await console.read(console.lookup.raw, event.raw)
+    raw = await console.look_up(console.reading, Lookup.raw, event.raw)
     if raw is None:
         raise web.HTTPGone(text="The raw record is gone: retention is over, or its patient was erased.\n")
     revealed([raw], reason, request[SESSION].user, by="console")
-    shown = await console.read(revealed_event, console, event, raw, "sources" in form)
+    waited_for = (lambda: request.transport is not None) if "sources" in form else None
+    shown = await console.look_up(threads, revealed_event, console, event, raw, waited_for)
     return page(request, "event.html", **await _known(console, event), revealed=shown)
 
 
@@ -141,11 +145,13 @@ async def _places(console: Console, event: IndexedEvent) -> dict[str, Any]:
     targets = console.index.targets(event.id)
     try:
         if console.index.deliveries.used:
-            found["delivered"], found["waiting"] = await console.read(
-                delivered, console.index, console.lookup.digests, event
+            found["delivered"], found["waiting"] = await console.look_up(
+                console.reading, lambda lookup: delivered(console.index, lookup.digests, event)
             )
     except KafkaAccessError as error:
         found["problems"].append(str(error))
+    except web.HTTPServiceUnavailable as error:
+        found["problems"].append(f"What was delivered cannot be told at the moment. {error.text}")
     try:
         types = [target.partition("/")[0] for target in targets]
         found["tables"] = await asyncio.to_thread(tables_of, console.settings, types)

@@ -33,6 +33,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     chosen = chosen_group(form)
     found = cases_of(console, chosen)
     payloads = "payloads" in form
+    console.searching.require_free()
     if payloads:
         reason = reason_in(form)
         console.access.require_reveal()
@@ -46,11 +47,11 @@ async def export(request: web.Request) -> web.StreamResponse:
     )
     lines = _lines(console.settings, found, payloads)
     try:
-        part = await console.read(_part, lines)  # what cannot be read at all is an error page
+        part = await console.searching.run(_part, lines)  # what cannot be read at all is an error page
         await stream.prepare(request)
         while part:
             await asyncio.wait_for(stream.write(part), STALLED_SECONDS)
-            part = await console.read(_part, lines)
+            part = await console.searching.go_on(_part, lines)
     except (ConnectionError, TimeoutError):
         _abort(request)
     except FhirlineError as error:
@@ -59,7 +60,7 @@ async def export(request: web.Request) -> web.StreamResponse:
         log.warning("export ended early", problem=str(error))
         _abort(request)  # the browser must not take it for the whole file
     finally:
-        await console.read(lines.close)
+        await console.searching.go_on(lines.close)
     return stream
 
 

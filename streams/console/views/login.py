@@ -14,6 +14,7 @@ TOKEN = "token"  # the field's name
 @routes.get("/login")
 async def show_login(request: web.Request) -> web.StreamResponse:
     """Ask for the token; a link that has it starts the session at once."""
+    request.app[CONSOLE].access.require_token_login()
     next_page = request.query.get(NEXT, "/")
     if token := request.query.get(TOKEN):
         raise request.app[CONSOLE].access.log_in(token, next_page)

@@ -61,6 +61,7 @@ async def order(request: web.Request) -> web.StreamResponse:
     found = _patients(console, chosen)
     if not found:
         raise web.HTTPConflict(text="Nothing waits any more: it was sent meanwhile, or its patient was erased.\n")
+    console.reading.require_free()
     audit(
         "waiting Bundles resumed",
         by="console",
@@ -71,7 +72,7 @@ async def order(request: web.Request) -> web.StreamResponse:
     )
     patients = {patient.patient for patient in found}
     states = console.index.deliveries.partitions()
-    ordered = await console.read(order_resumption, console.settings, states, patients)
+    ordered = await console.reading.run(order_resumption, console.settings, states, patients)
     raise web.HTTPSeeOther(f"/dead-letters/waiting?ordered={ordered}")
 
 

@@ -30,12 +30,13 @@ async def show_timeline(request: web.Request) -> web.StreamResponse:
         sought = patients.Sought.parse(str(form.get("patient", "")).strip(), console.settings)
     except patients.NoPatient as error:
         return page(request, "patients.html", 422, found=None, problem=str(error), most=MOST_EVENTS)
+    console.searching.require_free()
     console.access.require_reveal()
     found = patients.known(console.index, sought)
     subject = found.reference or sought.references[0]
     person = request[SESSION].user
     audit("patient timeline shown", by="console", name=person, reason=reason, patient=subject)
-    await console.read(patients.read, console.settings, console.index, sought, found)
+    await console.searching.run(patients.read, console.settings, console.index, sought, found)
     severities = {code: flag.severity for code, flag in tables.flags().flags.items()}
     return page(
         request,

@@ -78,9 +78,10 @@ async def map_body(request: web.Request) -> web.StreamResponse:
         form["tables"] = opened(console.settings, form["tables"], table)
     form["tables"].pop(str(sent.get("leave-out", "")), None)
     if draft := str(sent.get("draft", "")):
-        form["tables"] = await console.map(_with_draft, console, form, draft)
+        form["tables"] = await console.mapping.run(_with_draft, console, form, draft)
     rows_alone = not form["body"].strip() and "part" not in request.query  # of the page that counts words
-    result = {} if rows_alone else await console.map(_mapped, console, form, lambda: request.transport is not None)
+    threads = console.searching if "sources" in form else console.mapping
+    result = {} if rows_alone else await threads.run(_mapped, console, form, lambda: request.transport is not None)
     template = "playground_result.html" if "part" in request.query else "playground.html"
     return _playground(request, template, form, result)
 
@@ -91,7 +92,7 @@ async def send_bundle(request: web.Request) -> web.StreamResponse:
     console = request.app[CONSOLE]
     form = _form(console, await request.post())
     try:
-        _, _, result, problems = await console.map(_normalized, console, form)
+        _, _, result, problems = await console.mapping.run(_normalized, console, form)
     except Unmapped as error:
         raise web.HTTPUnprocessableEntity(text=f"{error}\n") from None
     if problems:

@@ -48,6 +48,7 @@ async def show_use(request: web.Request) -> web.StreamResponse:
     if vendor not in console.vendors.names:
         raise web.HTTPNotFound(text="There is no such vendor.\n")
     reason = reason_in(form)
+    console.searching.require_free()
     console.access.require_reveal()
     audit(
         "words of events shown",
@@ -57,7 +58,7 @@ async def show_use(request: web.Request) -> web.StreamResponse:
         vendor=vendor,
         newest=str(NEWEST),
     )
-    use = await console.read(table_use, console.settings, vendor)
+    use = await console.searching.run(table_use, console.settings, vendor)
     return page(request, "terminology_use.html", vendor=vendor, use=use, most=MOST)
 
 

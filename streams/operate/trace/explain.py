@@ -35,11 +35,10 @@ def explain_with_state(
 ) -> Explained:
     """Find the lineage as `explain` does, and tell the state before the event and what it writes there.
 
-    ``proceed`` is called before each mapping of an event; what it raises ends it.
+    ``proceed`` is called before each mapping of an event, and for each record that is read; what it raises ends it.
     """
     normalize, state, earlier = build_normalizer(settings), InMemoryState(), 0
-    for record in tracer.earlier(raw):
-        proceed()
+    for record in tracer.earlier(raw, proceed):
         state.apply(map_event(record, normalize, state, settings.partitions).state_updates)
         earlier += 1
     updates = map_event(raw, normalize, state, settings.partitions).state_updates

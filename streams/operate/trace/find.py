@@ -5,7 +5,7 @@ direction, an event's records have the partition number of its Provenance. That 
 would have for every configured vendor and tenant, before larger topics are read.
 """
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -224,10 +224,14 @@ class Tracer:
                 found.raws[str(raw.position)] = raw
         found.raws = dict(sorted(found.raws.items()))  # the same order whichever raw record was known
 
-    def earlier(self, raw: ConsumerRecord) -> Iterator[ConsumerRecord]:
-        """Read the records of the same key before this one, whose events its state was built from."""
+    def earlier(self, raw: ConsumerRecord, proceed: Callable[[], None] = lambda: None) -> Iterator[ConsumerRecord]:
+        """Read the records of the same key before this one, whose events its state was built from.
+
+        ``proceed`` is called for each record of the partition; what it raises ends it.
+        """
         partition = raw.topic_partition
         for message in self._scanner.read({partition: None}, {partition: raw.offset}):
+            proceed()
             if message.key() == raw.key:
                 yield from_confluent(message)
 

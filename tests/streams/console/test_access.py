@@ -164,19 +164,3 @@ def test_a_read_only_console_redrives_nothing(stack: Site) -> None:
     wait_until(lambda: visitor.post(f"{page}/reveal", **reveal).status == 200, "too many reveals")
     audited(stack.process, "raw event revealed", 1, reason=reveal["reason"])
     assert audited(stack.process, "dead letters redriven", 0) == []
-
-
-def test_a_reverse_proxy_names_the_person(stack: Site) -> None:
-    with console(stack.load.settings, FHIRLINE_CONSOLE_USER_HEADER="x-user") as (url, process):
-        assert Visitor(url).get("/").status == 401
-        visitor = Visitor(url, {"x-user": "dr-o"})
-        visitor.get("/")
-        page = event_page(visitor, stack)
-        token = visitor.form_token(page)
-        visitor.headers["x-user"] = "somebody-else"  # another person cannot use the session
-        assert visitor.post(f"{page}/reveal", reason="x", **{"form-token": token}).status == 403
-        visitor.headers["x-user"] = "dr-o"
-        visitor.get("/")
-        answer = visitor.post(f"{page}/reveal", reason="y", **{"form-token": visitor.form_token(page)})
-        assert answer.status == 200
-        assert '"as":"dr-o"' in process.output

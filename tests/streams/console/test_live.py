@@ -12,7 +12,6 @@ from fhirline.streams.console.application import application
 from fhirline.streams.console.console import Console
 from fhirline.streams.console.event_index import PROVENANCE, EventIndex
 from fhirline.streams.console.live import LATE, Live
-from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.progress import STILL, Progress, Stalled
 from fhirline.streams.console.redrives import Redrives
 from fhirline.streams.console.replays import Replays
@@ -73,12 +72,12 @@ def test_open_pages_share_one_rendering_which_tells_when_it_is_old() -> None:
     assert b"The figures are of 00:00:00 UTC, and not current" in late
 
 
-def made_console(settings: Settings) -> Console:
+def made_console(settings: Settings, user_header: str | None = None) -> Console:
     index = EventIndex(settings)
     vendors = load_vendors(settings.vendors_file)
-    access = Access("token", None, time.monotonic)
-    lookup, replays, redrives = Lookup(settings), Replays(settings.replay_dir), Redrives(settings)
-    return Console(settings, vendors, access, Live(settings, index), index, lookup, frozenset(), replays, redrives)
+    access = Access("token", user_header, time.monotonic)
+    replays, redrives = Replays(settings.replay_dir), Redrives(settings)
+    return Console(settings, vendors, access, Live(settings, index), index, frozenset(), replays, redrives)
 
 
 def test_records_of_another_producer_do_not_end_the_readings(own_broker: RunningBroker) -> None:

@@ -1,14 +1,17 @@
 """Requests that no page of the console makes: each is answered in order, and none is a defect of the console."""
 
 import http.client
+import socket
 from urllib.parse import urlsplit
 
 import pytest
 
+from fhirline.streams.console.access import HEADERS
 from tests.streams.console.conftest import Site
-from tests.support.console_pages import Visitor, console
-from tests.support.waiting import LIMIT
+from tests.support.console_pages import Visitor
+from tests.support.waiting import LIMIT, wait_until
 
+MARKER = "Melisande-4417"
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -60,8 +63,42 @@ def test_an_error_is_told_in_a_sentence(stack: Site, path: str) -> None:
 
 
 def test_nobody_is_led_to_another_site(stack: Site) -> None:
-    with console(stack.load.settings, FHIRLINE_CONSOLE_USER_HEADER="x-user") as (url, _):
-        for path in ("//evil.example/x", "////evil.example/x", "/events?q=a"):
-            answer = Visitor(url, {"x-user": "dr-o"}).get(path)
-            assert answer.status == 303
-            assert not answer.headers["Location"].startswith("//")
+    for path in ("//evil.example/x", "////evil.example/x", "/events?q=a"):
+        answer = Visitor(stack.url).get(path)
+        assert answer.status == 303
+        assert answer.headers["Location"].startswith("/login?next=")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (f"GET /events?q={MARKER * 1000} HTTP/1.1", 414),
+        (f"GET /{MARKER * 1000} HTTP/1.1", 414),
+        (f"GET / HTTP/1.1\r\nCookie: {MARKER * 1000}", 431),
+        ("GET / HTTP/1.1\r\n" + "\r\n".join(f"X-{number}: {MARKER}" for number in range(200)), 431),
+        (f"GET / HTTP/1.1\r\nExpect: {MARKER}", 417),
+        (f"{MARKER} / HTTP/1.1", 400),
+        (f"GET / {MARKER}", 400),
+        (f"GET / HTTP/1.1\r\n{MARKER}", 400),
+        (f"POST /login HTTP/1.1\r\nContent-Length: {MARKER}", 400),
+        (f"\x16\x03\x01{MARKER}", 400),
+    ],
+    ids=lambda item: str(item)[:30].encode("unicode_escape").decode(),
+)
+def test_what_is_no_request_is_refused_with_the_pages_headers_and_not_quoted(
+    stack: Site, head: str, status: int
+) -> None:
+    own = urlsplit(stack.url)
+    with socket.create_connection((own.hostname, own.port), LIMIT) as connection:
+        connection.sendall(f"{head}\r\nHost: {own.netloc}\r\n\r\n".encode("latin-1"))
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        text = answer.read().decode()
+    assert answer.status == status
+    assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+    assert text.startswith(f"{status}: ")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert MARKER not in f"{answer.headers}{text}"
+    told = f'"status":{status}'
+    wait_until(lambda: any("invalid http" in line and told in line for line in [*stack.process.printed]), "no log line")
+    assert MARKER not in stack.process.output
