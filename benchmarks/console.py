@@ -1,4 +1,7 @@
-"""How long the console's pages take. The topics hold a worker's records, and a dead letter for every twenty events."""
+"""Measure how long the console's pages take.
+
+The topics hold a worker's records, and a dead letter for every twenty events.
+"""
 
 import statistics
 import time

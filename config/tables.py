@@ -52,7 +52,10 @@ def parse_table(text: str, model: type[T], shown: str) -> T:
 
 
 def _loaded(text: str, shown: str) -> Any:
-    """Load YAML. A value of a YAML type that it does not fit, such as a 30th of February, raises any exception."""
+    """Load YAML. Raises ConfigurationError for a value that does not fit its YAML type, such as a 30th of February.
+
+    PyYAML raises exceptions of any class for these.
+    """
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError):

@@ -186,7 +186,7 @@ def _erase(request: ForgetRequest, settings: "Settings", erasure: "Erasure", fou
     confirm("Erase this patient? It cannot be undone.", request.yes)
     _audit("patient erased", request, erasure)
     begun: dict[type[BaseException], int] = dict.fromkeys((KafkaAccessError, LetInMeanwhile), NOT_ERASED)
-    with failing_with("forget", begun, AGAIN):  # the patient is blocked: not "nothing was done"
+    with failing_with("forget", begun, AGAIN):  # the block may be written already, so the exit code must not be 2
         report = erasure.erase(found, request.settle, lambda line: print(line, flush=True))
     for line in lines(report, settings.compaction_days):
         print(line)

@@ -193,7 +193,7 @@ class _Bars:
         self._progress.stop()
 
     def _start(self) -> None:
-        if not self._closed:  # started again, nothing would stop it, and the terminal stay without its cursor
+        if not self._closed:  # a second start would never be stopped, and the terminal would stay without its cursor
             self._progress.start()
 
     def _add(self, task: str) -> None:

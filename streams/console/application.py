@@ -1,7 +1,6 @@
 """The console's HTTP application: its routes, its errors, and the pages' files."""
 
 from pathlib import Path
-from traceback import extract_tb
 
 import structlog
 from aiohttp import web
@@ -23,6 +22,7 @@ from fhirline.streams.console.views import (
     playground,
     terminology,
 )
+from fhirline.streams.observe.logs import described
 
 log = structlog.get_logger()
 
@@ -44,19 +44,7 @@ def application(console: Console) -> web.Application:
     app = web.Application(middlewares=[errors, console.access.middleware], client_max_size=most)
     app[CONSOLE] = console
     app.on_response_prepare.append(add_headers)
-    for view in (
-        login,
-        pipeline,
-        events,
-        patients,
-        dead_letters,
-        export,
-        parked,
-        changes,
-        playground,
-        terminology,
-        audit,
-    ):
+    for view in VIEWS:
         app.add_routes(view.routes)
     app.router.add_static("/static/", STATIC)
     return app
@@ -84,9 +72,9 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except FhirlineError as error:
         return _error_page(request, 500, "It did not work", str(error))
     except Exception as error:  # noqa: BLE001  # a traceback may hold a payload
-        at = extract_tb(error.__traceback__)[-1]
-        log.error("page failed", error=type(error).__name__, at=f"{Path(at.filename).name}:{at.lineno}")
-        return _error_page(request, 500, "A defect of the console", f"{type(error).__name__}. The log has its time.")
+        log.error("page failed", error=described(error))
+        text = f"{type(error).__name__}. The log line `page failed` says where."
+        return _error_page(request, 500, "A defect of the console", text)
 
 
 def _error_page(request: web.Request, status: int, title: str, text: str) -> web.Response:

@@ -17,6 +17,10 @@ from fhirline.streams.console.redrives import Redrives
 from fhirline.streams.console.replays import Replays
 from fhirline.streams.console.threads import Threads
 
+REDRIVE = "redrive"
+REPLAY = "replay"
+"""Actions that `Console.allowed` may permit."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -44,6 +48,11 @@ class Console:
     """Those that no thread uses: each has a Kafka client of its own."""
     update: tuple[tuple[asyncio.Event, bool], bytes] | None = None
     """The figures as every open page gets them, and the `Live.changed` and `Live.late` that they are for."""
+
+    def require_allowed(self, action: str) -> None:
+        """Raise HTTPForbidden unless the action is permitted."""
+        if action not in self.allowed:
+            raise web.HTTPForbidden(text=f"This console is read-only. Start it with --allow {action}.")
 
     async def look_up(
         self, threads: Threads, call: Callable[Concatenate[Lookup, P], R], *arguments: P.args, **named: P.kwargs

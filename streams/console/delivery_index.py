@@ -1,4 +1,4 @@
-"""What was sent of each resource to the FHIR server, and what waits, by `streams.deliver.state`."""
+"""Index what was sent of each resource to the FHIR server, and what waits, by `streams.deliver.state`."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from confluent_kafka import Message
 
 from fhirline.streams.deliver.entries import SHARED_TYPES
-from fhirline.streams.deliver.state import RESUME, WAITING, DeliveredPartition, Sent, Waiting, decode_sent
+from fhirline.streams.deliver.state import RESUME, TOPIC, WAITING, DeliveredPartition, Sent, Waiting, decode_sent
 from fhirline.streams.kafka.headers import ERROR_CODE, header
 from fhirline.streams.kafka.records import RecordPosition, headers_of
 from fhirline.topics.declared import BUNDLE, DELIVERED, DELIVERED_SHARED, DELIVERY_LETTERS
@@ -25,7 +25,7 @@ SHARED = -1
 """Stands for the partition of resources that come from all partitions."""
 
 
-class Parked(NamedTuple):
+class WaitingBundle(NamedTuple):
     """A Bundle that waits. ``since``: UNIX milliseconds."""
 
     partition: int
@@ -40,7 +40,7 @@ class DeliveryIndex:
         self._database = database
         self._lock = lock
         database.executescript(SCHEMA)
-        self._waiting: dict[tuple[int, str], Parked] = {}
+        self._waiting: dict[tuple[int, str], WaitingBundle] = {}
         self._ordered: set[tuple[int, str]] = set()
         self.used = False
         """Whether anything was ever delivered, or waits."""
@@ -50,6 +50,8 @@ class DeliveryIndex:
         name, value = (message.key() or b"").decode(), message.value()
         if message.topic() == DELIVERY_LETTERS:
             return self._apply_letter(message, name)
+        if name == TOPIC:  # of which topic the offsets are: nothing was sent
+            return None
         partition = SHARED if message.topic() == DELIVERED_SHARED else message.partition() or 0
         self.used = True
         if name.startswith(WAITING):
@@ -57,7 +59,7 @@ class DeliveryIndex:
             if value is None:
                 self._waiting.pop(key, None)
             else:
-                self._waiting[key] = Parked(partition, message.timestamp()[1], Waiting.decode(key[1], value))
+                self._waiting[key] = WaitingBundle(partition, message.timestamp()[1], Waiting.decode(key[1], value))
         elif name.startswith(RESUME):
             order = partition, name.removeprefix(RESUME)
             self._ordered.discard(order) if value is None else self._ordered.add(order)
@@ -105,7 +107,7 @@ class DeliveryIndex:
             key=lambda item: item.offset,
         )
 
-    def parked(self) -> list[Parked]:
+    def parked(self) -> list[WaitingBundle]:
         """Return what waits."""
         with self._lock:
             return [*self._waiting.values()]
@@ -123,7 +125,7 @@ class DeliveryIndex:
             state.waiting[item.waiting.name] = item.waiting
         return [*found.values()]
 
-    def refusal(self, item: Parked) -> tuple[int, str, bytes] | None:
+    def refusal(self, item: WaitingBundle) -> tuple[int, str, bytes] | None:
         """Return time, code and value of the last letter about what waits; None where there is none."""
         waiting = item.waiting
         subject = waiting.owner or str(RecordPosition(BUNDLE, item.partition, waiting.offset))

@@ -1,4 +1,4 @@
-"""Where the resources of an event are: what the FHIR server got of them, and the tables that have their rows."""
+"""Find where an event's resources are: what the FHIR server got of them, and the tables that have their rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
@@ -57,7 +57,8 @@ def _delivered(index: EventIndex, digests: Digests, own: RecordPosition, resourc
     sent = index.deliveries.sent(resource, own.partition)
     if resource.partition("/")[0] in SHARED_TYPES:
         return _shared(digests, own, resource, sent)
-    newest = max((item for item in _bundles(index, resource) if item.partition == own.partition), default=own)
+    bundles = {own, *(item for item in _bundles(index, resource) if item.partition == own.partition)}
+    newest = max(bundles)
     at = str(own._replace(offset=sent.offset)) if sent else ""
     if sent is None:
         return Delivered(resource, "", str(newest), False, "waits" if waits else "not delivered")
@@ -66,6 +67,8 @@ def _delivered(index: EventIndex, digests: Digests, own: RecordPosition, resourc
     if sent.offset < newest.offset and digests(str(newest)).get(resource) != sent.digest:
         state = "an older value was delivered; the newest one waits" if waits else "an older value was delivered"
         return Delivered(resource, at, str(newest), False, state)
+    if own._replace(offset=sent.offset) not in bundles:  # a fill notes the partition's end, or zero
+        return Delivered(resource, "", str(newest), True, "delivered by a fill, or with a Bundle that is not indexed")
     if sent.offset == own.offset:
         state = "delivered with this event's Bundle"
     elif sent.offset > own.offset:
@@ -76,7 +79,7 @@ def _delivered(index: EventIndex, digests: Digests, own: RecordPosition, resourc
 
 
 def _shared(digests: Digests, own: RecordPosition, resource: str, sent: Sent | None) -> Delivered:
-    """Resources of many patients are sent as their own topic has them, not by Bundles."""
+    """Tell whether a shared resource was delivered. It is sent as its own topic has it, not by Bundles."""
     if sent is None:
         return Delivered(resource, "", "", False, "not delivered")
     same = digests(str(own)).get(resource) == sent.digest

@@ -8,7 +8,7 @@ from fhirline.mappers.results import Entry
 from fhirline.streams.operate.trace.explain import Explained
 
 SHARED = "Practitioner/"
-"""Subjects whose state is of the events of many patients: those of one key do not tell it."""
+"""Subjects that events of many patients write to. The earlier events of one key do not give their state."""
 MOST_CHARACTERS = 2_000
 MOST_ENTRIES = 200
 
@@ -16,7 +16,7 @@ MOST_ENTRIES = 200
 class EntryChange(NamedTuple):
     """A state entry: its value before and after the event, as JSON, each with the time of the event that wrote it.
 
-    ``kind``: what became of it, in words.
+    The values are cut to `MOST_CHARACTERS`. ``kind``: what became of the entry, in words.
     """
 
     subject: str
@@ -25,14 +25,7 @@ class EntryChange(NamedTuple):
     before_at: str
     after: str
     after_at: str
-
-    @property
-    def kind(self) -> str:
-        if not self.after:
-            return "removed"
-        if not self.before:
-            return "new"
-        return "changed" if self.before != self.after else "the same again"
+    kind: str
 
 
 def state_changes(explained: Explained) -> dict[str, Any]:
@@ -49,7 +42,8 @@ def state_changes(explained: Explained) -> dict[str, Any]:
         known = explained.before(update.subject).get(update.name)
         unchanged -= known is not None
         after = None if update.deleted else update.entry
-        changes.append(EntryChange(update.subject, update.name, *_shown(known), *_shown(after)))
+        kind = _kind(known, after)
+        changes.append(EntryChange(update.subject, update.name, *_shown(known), *_shown(after), kind))
     changes.sort()
     return {
         "changes": changes[:MOST_ENTRIES],
@@ -58,6 +52,14 @@ def state_changes(explained: Explained) -> dict[str, Any]:
         "earlier": explained.earlier,
         "shared": sorted(subject for subject in subjects if subject.startswith(SHARED)),
     }
+
+
+def _kind(before: Entry | None, after: Entry | None) -> str:
+    if after is None:
+        return "removed"
+    if before is None:
+        return "new"
+    return "changed" if before.value != after.value else "the same again"
 
 
 def _shown(entry: Entry | None) -> tuple[str, str]:

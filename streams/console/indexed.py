@@ -1,4 +1,4 @@
-"""What the index tells of an event and of an event type, and what it takes from the records."""
+"""Name what the index holds of an event and of an event type, and read it from the records."""
 
 from typing import NamedTuple
 from urllib.parse import quote

@@ -26,7 +26,7 @@ class Job:
         """Name what a page that was rendered now would show."""
         return f"{self.begun}-{self.revision}"
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake those who wait for something new."""
         self.revision += 1
         self.changed.set()

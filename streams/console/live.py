@@ -6,8 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
-from traceback import extract_tb
 
 import structlog
 
@@ -15,7 +13,8 @@ from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.console.event_index import EventIndex
-from fhirline.streams.console.progress import Progress, Stalled
+from fhirline.streams.console.stalled import StallDetector, Stalled
+from fhirline.streams.observe.logs import described
 from fhirline.streams.operate.status.reading import Reader, Reading
 from fhirline.streams.operate.status.summary import Status, sources_of, summarize
 from fhirline.streams.operate.status.warehouse import read_tables
@@ -44,7 +43,7 @@ class Live:
         self._settings = settings
         self._index = index
         self._sources = sources_of(settings, load_vendors(settings.vendors_file))
-        self._progress = Progress(self._sources)
+        self._stalls = StallDetector(self._sources)
         self._rates: dict[tuple[str, str], deque[tuple[float, float]]] = {}
         self._ended = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -87,8 +86,7 @@ class Live:
                 self._report(str(error))
                 self._ended.wait(EVERY)
             except Exception as error:  # noqa: BLE001  # without this thread, old figures would look like new ones
-                at = extract_tb(error.__traceback__)[-1]
-                self._report(f"a defect of the console, {type(error).__name__} at {Path(at.filename).name}:{at.lineno}")
+                self._report(f"a defect of the console: {described(error)}")
                 self._ended.wait(EVERY)
 
     def _read_on(self, stack: ExitStack) -> None:
@@ -112,7 +110,7 @@ class Live:
             if inflow.rate is not None:
                 rates = self._rates.setdefault((inflow.topic, inflow.group), deque(maxlen=int(HOUR / EVERY)))
                 rates.append((time.monotonic(), inflow.rate))
-        self.status, self.stalled, self.taken = found, self._progress.take(now), time.monotonic()
+        self.status, self.stalled, self.taken = found, self._stalls.take(now), time.monotonic()
         self._report("")
 
     def _report(self, problem: str) -> None:

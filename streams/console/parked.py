@@ -1,4 +1,4 @@
-"""The patients whose Bundles wait for the FHIR server: since when, what the server said, and what is to be done."""
+"""List the patients whose Bundles wait for the FHIR server: since when, what it said, and what is to be done."""
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from fhirline.config.tables import Table, read_table
-from fhirline.streams.console.delivery_index import DeliveryIndex, Parked
+from fhirline.streams.console.delivery_index import DeliveryIndex, WaitingBundle
 from fhirline.streams.deliver.delivery import CONFLICT, REFUSED
 
 UNKNOWN_REFERENCE = "HAPI-1094"
@@ -23,14 +23,17 @@ class Advice(BaseModel):
     do: str
 
 
-class Advices(Table):
+class RefusalCodes(Table):
     """``delivery-codes.yaml``: every kind of refusal."""
 
     codes: dict[str, Advice]
 
 
-class Refusal(NamedTuple):
-    """What the FHIR server said last, by its dead letter: codes and places, none of its texts."""
+class ServerAnswer(NamedTuple):
+    """What the FHIR server said last, by its dead letter: codes and places, none of its texts.
+
+    ``erases``: an erasure is among what waits.
+    """
 
     code: str
     status: int | None
@@ -38,11 +41,12 @@ class Refusal(NamedTuple):
     places: Sequence[str]
     server_codes: Sequence[str]
     referring: Sequence[str]
+    erases: bool
 
     @property
     def advice(self) -> Advice | None:
         name = self.code
-        if name == REFUSED and self.status == 405:
+        if name == REFUSED and self.status == 405 and self.erases:
             name = "refused-deletion"
         elif name == REFUSED and UNKNOWN_REFERENCE in self.server_codes:
             name = "refused-reference"
@@ -66,18 +70,18 @@ class WaitingPatient(NamedTuple):
     erases: bool
     ordered: bool
     codes: tuple[str, ...]
-    items: tuple[Parked, ...]
+    items: tuple[WaitingBundle, ...]
 
 
 @cache
 def advices() -> dict[str, Advice]:
     """Return what to do about each kind of refusal."""
-    return read_table("delivery-codes", Advices, Path(__file__).with_name("delivery-codes.yaml")).codes
+    return read_table("delivery-codes", RefusalCodes, Path(__file__).with_name("delivery-codes.yaml")).codes
 
 
 def waiting_patients(index: DeliveryIndex, codes: Collection[str] = ()) -> list[WaitingPatient]:
     """List for whom something waits, the longest first. ``codes``: only what waits for one of these reasons."""
-    collected: dict[tuple[int, str], list[Parked]] = {}
+    collected: dict[tuple[int, str], list[WaitingBundle]] = {}
     for item in index.parked():
         for patient in item.waiting.patients:
             collected.setdefault((item.partition, patient), []).append(item)
@@ -100,21 +104,22 @@ def waiting_patients(index: DeliveryIndex, codes: Collection[str] = ()) -> list[
     return sorted(wanted, key=lambda one: (one.since, one.partition, one.patient))
 
 
-def refusal_of(index: DeliveryIndex, patient: WaitingPatient) -> Refusal:
+def refusal_of(index: DeliveryIndex, patient: WaitingPatient) -> ServerAnswer:
     """Return what the server said last about a patient's Bundles. Where the letter is gone, its code alone."""
     letters = [letter for item in patient.items if (letter := index.refusal(item)) is not None]
     if not letters:
-        return Refusal(patient.codes[0], None, (), (), (), ())
+        return ServerAnswer(patient.codes[0], None, (), (), (), (), patient.erases)
     _, code, value = max(letters, key=lambda letter: letter[0])
     held: dict[str, Any] = orjson.loads(value)
     issues = held.get("issues") or ()
-    return Refusal(
+    return ServerAnswer(
         code,
         held.get("status"),
         _distinct(issue.get("code", "") for issue in issues),
         _distinct(place for issue in issues for place in issue.get("places", ())),
         held.get("serverCodes") or (),
         held.get("referring") or (),
+        patient.erases,
     )
 
 

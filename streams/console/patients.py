@@ -16,11 +16,11 @@ import orjson
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import SLUG
-from fhirline.mappers.identity import Naming
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.registry import VENDORS, vendor_mapping
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.indexed import IndexedEvent
+from fhirline.streams.console.key_search import resources_of
 from fhirline.streams.kafka.headers import EVENT_TYPE, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import RecordPosition, TopicPartition, headers_of
@@ -86,11 +86,12 @@ class Sought:
         vendor, tenant, key = [*text.split("|", 2), "", ""][:3]
         if vendor not in VENDORS or not re.fullmatch(SLUG, tenant) or not key or len(key) > _LONGEST_KEY:
             raise NoPatient(f"Type Patient/<id>, or vendor|tenant|key. Vendors: {', '.join(VENDORS)}.")
-        naming = Naming(settings.base)
         plain = unquote(key)  # a raw record's key has it escaped
-        kinds = vendor_mapping(vendor).identifiers
-        ids = (naming.id(vendor, tenant, "Patient", kind, part) for kind in kinds for part in {key: 0, plain: 0})
-        return cls(tuple(f"Patient/{id}" for id in ids), Compartment.of(vendor, tenant, plain))
+        typed = dict.fromkeys((key, plain))
+        references = dict.fromkeys(each for part in typed for each in resources_of(settings, vendor, tenant, part, ""))
+        if not references:
+            raise NoPatient("The key has nothing but spaces.")
+        return cls(tuple(references), Compartment.of(vendor, tenant, plain))
 
 
 class Happened(NamedTuple):

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from traceback import extract_tb
 
 import structlog
 
@@ -20,6 +18,7 @@ from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.console.jobs import Job
 from fhirline.streams.kafka.acl_check import require_privileges
+from fhirline.streams.observe.logs import described
 from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.dead_letters.cases import Case, Status
 from fhirline.streams.operate.dead_letters.redrive import SEND_AGAIN, Redriver, Report, wait_until_mapped
@@ -32,7 +31,7 @@ MAPPED_SECONDS = 30.0
 """Seconds in which workers map what was sent, before the result says that some are not mapped yet."""
 STOP_SECONDS = 20.0
 """Seconds that the console waits for Kafka's acknowledgements when it ends. What is not marked is sent again."""
-TELL_SECONDS = 0.5
+NOTIFY_SECONDS = 0.5
 """Seconds between two updates of a page."""
 
 
@@ -102,7 +101,7 @@ class Redrives:
         if self.current is not None and self.current.running:
             self.current.stopping = True
             self.current.halt.set()
-            self.current.tell()
+            self.current.notify()
 
     async def close(self) -> None:
         """Stop the thread, and wait for it, but not for a cluster that is away."""
@@ -113,20 +112,21 @@ class Redrives:
     def _run(self, redrive: Redrive, loop: asyncio.AbstractEventLoop) -> None:
         def end() -> None:
             redrive.ended = True
-            redrive.tell()
+            redrive.notify()
 
         try:
-            self._redrive(redrive, _Teller(loop, redrive))
+            self._redrive(redrive, _Notifier(loop, redrive))
         except FhirlineError as error:
             redrive.problem = str(error)
         except Exception as error:  # noqa: BLE001  # a traceback may hold a payload
-            at = extract_tb(error.__traceback__)[-1]
-            log.error("redrive failed", error=type(error).__name__, at=f"{Path(at.filename).name}:{at.lineno}")
-            redrive.problem = f"A defect of the console: {type(error).__name__}. The log has its time."
+            log.error("redrive failed", error=described(error))
+            redrive.problem = (
+                f"A defect of the console ({type(error).__name__}). The log line `redrive failed` says where."
+            )
         with suppress(RuntimeError):  # the loop was closed
             loop.call_soon_threadsafe(end)
 
-    def _redrive(self, redrive: Redrive, tell: "_Teller") -> None:
+    def _redrive(self, redrive: Redrive, notify: "_Notifier") -> None:
         require_privileges(self._settings, "operator")  # what could not be marked would be sent again
         with Board(self._settings, sorted({*redrive.cases.values()})) as board:
             known = board.read()  # the index of the pages may be some seconds old
@@ -142,24 +142,24 @@ class Redrives:
 
             def handed() -> None:
                 redrive.handed += 1
-                tell()
+                notify()
 
             redriver.send(due, handed, redrive.halt.is_set)
             redrive.sending = False
-            tell(at_once=True)
+            notify(at_once=True)
             redrive.mapped = wait_until_mapped(board, redriver, MAPPED_SECONDS, redrive.halt.wait)
 
 
-class _Teller:
-    """Tells the pages from the thread that there is something new, at most every `TELL_SECONDS`."""
+class _Notifier:
+    """Notify the pages, from the thread, that there is something new, at most every `NOTIFY_SECONDS`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, redrive: Redrive) -> None:
-        self._call: Callable[[], object] = lambda: loop.call_soon_threadsafe(redrive.tell)
+        self._call: Callable[[], object] = lambda: loop.call_soon_threadsafe(redrive.notify)
         self._next = 0.0
 
     def __call__(self, at_once: bool = False) -> None:
         now = time.monotonic()
         if at_once or now >= self._next:
-            self._next = now + TELL_SECONDS
+            self._next = now + NOTIFY_SECONDS
             with suppress(RuntimeError):  # the loop was closed
                 self._call()

@@ -15,10 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import structlog
+
 from fhirline.config.exit_codes import DIFFERS, DONE, INCOMPLETE, INTERRUPTED
 from fhirline.streams.console.jobs import Job
+from fhirline.streams.observe.logs import described
 from fhirline.streams.operate.replay import folders
 from fhirline.streams.operate.replay.selection import Selection
+
+log = structlog.get_logger()
 
 Doing = Literal["compare", "publish"]
 
@@ -80,6 +85,8 @@ class Replays:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._earlier: frozenset[str] = frozenset()
+        """Runs that were there when the process began: after a restart, one of them may end with the same number."""
         self._task: asyncio.Task[None] | None = None
         self.current: Replay | None = None
 
@@ -88,8 +95,9 @@ class Replays:
         return self.current is not None and self.current.running
 
     async def begin(self, replay: Replay, arguments: Sequence[str]) -> None:
-        """Start the process. The caller has seen that none is running."""
+        """Start the process. The caller has seen that none is running. Raises ConfigurationError as `folders.ids`."""
         assert not self.running
+        self._earlier = frozenset(folders.ids(self._folder))
         before, self.current = self.current, replay  # nobody else begins one meanwhile
         try:
             replay.process = await asyncio.create_subprocess_exec(
@@ -129,21 +137,28 @@ class Replays:
             await self._task
 
     async def _follow(self, replay: Replay, process: asyncio.subprocess.Process) -> None:
-        """Take the process's lines until it ends."""
+        """Take the process's lines until it ends. Whatever fails here, the replay counts as running no longer."""
         assert process.stdout is not None
         assert process.stderr is not None
-        await asyncio.gather(
-            _read(process.stdout, replay.printed, replay),
-            _read(process.stderr, replay.progress, replay),
-        )
-        code = await process.wait()
-        if replay.run is None:  # a new run's id ends with the number of its process
-            own = [id for id in folders.ids(self._folder) if id.endswith(f"-{process.pid}")]
-            replay.run = own[-1] if own else None
-        elif replay.run not in folders.ids(self._folder):
-            replay.run = None
-        replay.exit_code = code
-        replay.tell()
+        try:
+            await asyncio.gather(
+                _read(process.stdout, replay.printed, replay),
+                _read(process.stderr, replay.progress, replay),
+            )
+            await process.wait()
+            replay.run = self._run_of(replay.run, process.pid)
+        except Exception as error:  # noqa: BLE001  # a traceback may hold a payload
+            log.error("replay not followed", error=described(error))
+        finally:
+            replay.exit_code = await process.wait()
+            replay.notify()
+
+    def _run_of(self, run: str | None, pid: int) -> str | None:
+        """Return the run if it has a folder; of a new run, whose id ends with the number of its process, find it."""
+        there = folders.ids(self._folder)
+        if run is not None:
+            return run if run in there else None
+        return next((id for id in there if id not in self._earlier and id.endswith(f"-{pid}")), None)
 
 
 async def _read(stream: asyncio.StreamReader, lines: "deque[str]", replay: Replay) -> None:
@@ -159,7 +174,7 @@ async def _read(stream: asyncio.StreamReader, lines: "deque[str]", replay: Repla
             print(text, file=sys.stderr, flush=True)
         else:
             lines.append(text)
-            replay.tell()
+            replay.notify()
 
 
 def options(selection: Selection) -> list[str]:

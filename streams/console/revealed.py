@@ -1,4 +1,4 @@
-"""What an event's page shows once somebody asked for it with a reason: payload, resources, and words without a code."""
+"""Read what an event's page shows after a reason was given: payload, resources, and words without a code."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -33,8 +33,9 @@ BACKLOG = 64
 async def serve(settings: Settings, token: str, allowed: frozenset[str], show: Callable[[str], None]) -> None:
     """Listen until SIGTERM or SIGINT. ``show`` is called with the address once it listens.
 
-    Raises ConfigurationError for an address that cannot be bound, and a public host that is none.
+    Raises ConfigurationError for an address that cannot be bound, a public host that is none, and a wrong code table.
     """
+    await asyncio.to_thread(_load_tables, settings)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -55,9 +56,8 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
     runner = web.AppRunner(application(console), shutdown_timeout=1)
     await runner.setup()
     listening = None
-    live.start()
-    await asyncio.to_thread(_load_tables, settings)
     try:
+        live.start()
         listening = await _listening(runner, listener)
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{number}/"

@@ -1,4 +1,4 @@
-"""What a vendor's newest events have that is not mapped, and how they use the code tables: events per row."""
+"""Count what a vendor's newest events have that is not mapped, and which rows of code tables they use."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace

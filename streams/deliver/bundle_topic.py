@@ -1,4 +1,4 @@
-"""Of which Bundle topic the offsets in the delivery's state are (fhir-delivery.md §4).
+"""Check that the offsets in the delivery's state are of the present Bundle topic (fhir-delivery.md §4).
 
 Offsets of a topic that was deleted and made anew begin at zero again. By the offsets of the earlier one all its Bundles
 would count as older than what was sent, and a Bundle as the one that waits at its offset.

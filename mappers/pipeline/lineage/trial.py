@@ -71,7 +71,8 @@ def lineage(
 ) -> list[Lineage]:
     """Find the lineage of every leaf of every resource that the event makes, in the resources' order.
 
-    The event is mapped more than once per leaf of its body. ``proceed`` is called each time; what it raises ends it.
+    The event is mapped more than once per leaf of its body. ``proceed`` is called each time, and ends
+    the search by raising an exception.
     """
     trial = _Trial(replace(normalizer, validate=lambda resource: []), envelope, state, proceed)
     trial.alter_body()

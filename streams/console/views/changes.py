@@ -1,7 +1,7 @@
 """Change review: replay runs, what each would change, and publishing, shadowing or discarding it."""
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 from aiohttp import web
 
@@ -10,7 +10,7 @@ from fhirline.config.vendors import SLUG
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.registry import VENDORS, vendor_mapping
 from fhirline.streams.console.access import SESSION
-from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.console import CONSOLE, REPLAY, Console
 from fhirline.streams.console.jobs import send_updates
 from fhirline.streams.console.rendering import page
 from fhirline.streams.console.replays import Doing, Replay, options
@@ -26,7 +26,6 @@ from fhirline.topics.declared import RESOURCE_TYPES
 
 routes = web.RouteTableDef()
 
-REPLAY: Literal["replay"] = "replay"
 SHADOW = "shadow."
 PREFIX = re.compile(r"[a-zA-Z0-9._-]{1,100}")
 PATHS = 100
@@ -44,7 +43,7 @@ async def show_runs(request: web.Request) -> web.StreamResponse:
 async def begin_run(request: web.Request) -> web.StreamResponse:
     """Begin a run that compares."""
     console, sent = request.app[CONSOLE], await request.post()
-    _require_allowed(console)
+    console.require_allowed(REPLAY)
     form = {name: str(sent.get(name, "")).strip() for name in ("vendor", "since", "until", "type", "tenant")}
     chosen = _selection(form)
     if isinstance(chosen, str):
@@ -75,7 +74,7 @@ async def send_progress(request: web.Request) -> web.StreamResponse:
 async def stop_replay(request: web.Request) -> web.StreamResponse:
     """Stop the replay after the batches that it is mapping."""
     console = request.app[CONSOLE]
-    _require_allowed(console)
+    console.require_allowed(REPLAY)
     current = console.replays.current
     if current is not None and current.running:
         audit("replay stopped", by="console", name=request[SESSION].user, selection=current.about)
@@ -125,7 +124,7 @@ async def show_run(request: web.Request) -> web.StreamResponse:
 async def confirm_action(request: web.Request) -> web.StreamResponse:
     """Say what an action would do. Nothing is done."""
     console, action = request.app[CONSOLE], request.match_info["action"]
-    _require_allowed(console)
+    console.require_allowed(REPLAY)
     run = await _run(request, action)
     kept = await console.reading.run(KeptReport.load, console.settings.replay_dir / run.id)
     return page(request, "change_action.html", run=run, kept=kept, action=action, prefix=SHADOW, kinds=Kind)
@@ -135,7 +134,7 @@ async def confirm_action(request: web.Request) -> web.StreamResponse:
 async def discard_run(request: web.Request) -> web.StreamResponse:
     """Remove a run's folder."""
     console = request.app[CONSOLE]
-    _require_allowed(console)
+    console.require_allowed(REPLAY)
     run = await _run(request, "discard")
     console.reading.require_free()
     audit("replay discarded", by="console", name=request[SESSION].user, run=run.id)
@@ -147,7 +146,7 @@ async def discard_run(request: web.Request) -> web.StreamResponse:
 async def resume_run(request: web.Request) -> web.StreamResponse:
     """Publish what a run has found, or compare again."""
     console, form = request.app[CONSOLE], await request.post()
-    _require_allowed(console)
+    console.require_allowed(REPLAY)
     action: Doing = "publish" if request.match_info["action"] == "publish" else "compare"
     run = await _run(request, action)
     assert run.plan is not None
@@ -166,7 +165,7 @@ async def resume_run(request: web.Request) -> web.StreamResponse:
 async def shadow_run(request: web.Request) -> web.StreamResponse:
     """Map a run's events again, and publish to shadow topics."""
     console = request.app[CONSOLE]
-    _require_allowed(console)
+    console.require_allowed(REPLAY)
     run = await _run(request, "shadow")
     assert run.plan is not None
     prefix = str((await request.post()).get("prefix", "")).strip()
@@ -265,11 +264,6 @@ def _erased_since(console: Console, run: folders.KeptRun) -> bool:
 
 def _progress(console: Console) -> dict[str, Any]:
     return {"replay": console.replays.current, "allowed": REPLAY in console.allowed}
-
-
-def _require_allowed(console: Console) -> None:
-    if REPLAY not in console.allowed:
-        raise web.HTTPForbidden(text="This console is read-only. Start it with --allow replay.\n")
 
 
 def _require_none_running(console: Console) -> None:

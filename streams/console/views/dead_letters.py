@@ -4,14 +4,14 @@ import secrets
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from fhirline.config.tables import Table, read_table
 from fhirline.streams.console.access import SESSION, reason_in
-from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.console import CONSOLE, REDRIVE, Console
 from fhirline.streams.console.jobs import send_updates
 from fhirline.streams.console.json_lines import json_lines
 from fhirline.streams.console.lookup import Lookup
@@ -26,7 +26,6 @@ from fhirline.streams.operate.dead_letters.view import payload_document, reveale
 
 routes = web.RouteTableDef()
 
-REDRIVE: Literal["redrive"] = "redrive"
 SHOWN = 200
 """Events of a list."""
 NAMES = ("vendor", "code", "path", "status", "mapping")
@@ -71,7 +70,7 @@ async def show_groups(request: web.Request) -> web.StreamResponse:
 
 
 @routes.get("/dead-letters/events")
-async def showcases_of(request: web.Request) -> web.StreamResponse:
+async def show_cases(request: web.Request) -> web.StreamResponse:
     """List the events of a group."""
     console, chosen = request.app[CONSOLE], chosen_group(request.query)
     found = cases_of(console, chosen)
@@ -112,7 +111,7 @@ async def reveal_case(request: web.Request) -> web.StreamResponse:
 async def confirm_redrive(request: web.Request) -> web.StreamResponse:
     """Say what a redrive would send. Nothing is sent."""
     console, chosen = request.app[CONSOLE], chosen_group(request.query)
-    _require_allowed(console)
+    console.require_allowed(REDRIVE)
     found = _redrivable(cases_of(console, chosen))
     key = secrets.token_hex(8)
     busy = console.redrives.running
@@ -123,7 +122,7 @@ async def confirm_redrive(request: web.Request) -> web.StreamResponse:
 async def redrive(request: web.Request) -> web.StreamResponse:
     """Begin to send the group's events to their raw topics again. The same form again shows the same redrive."""
     console, form = request.app[CONSOLE], await request.post()
-    _require_allowed(console)
+    console.require_allowed(REDRIVE)
     chosen, key = chosen_group(form), str(form.get("key", ""))
     if not (key.isalnum() and len(key) <= 64):
         raise web.HTTPBadRequest(text="The form has no idempotency key. Open the page again.\n")
@@ -156,7 +155,7 @@ async def send_redrive(request: web.Request) -> web.StreamResponse:
 async def stop_redrive(request: web.Request) -> web.StreamResponse:
     """Send no more events."""
     console = request.app[CONSOLE]
-    _require_allowed(console)
+    console.require_allowed(REDRIVE)
     current = console.redrives.current
     if current is not None and current.running:
         audit("redrive stopped", by="console", name=request[SESSION].user, key=current.key)
@@ -166,11 +165,6 @@ async def stop_redrive(request: web.Request) -> web.StreamResponse:
 
 def _progress(console: Console) -> dict[str, Any]:
     return {"redrive": console.redrives.current, "allowed": REDRIVE in console.allowed, "most": SHOWN}
-
-
-def _require_allowed(console: Console) -> None:
-    if REDRIVE not in console.allowed:
-        raise web.HTTPForbidden(text="This console is read-only. Start it with --allow redrive.\n")
 
 
 def chosen_group(sent: Any) -> dict[str, str]:

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Any
 
 from aiohttp import web
 
 from fhirline.streams.console.access import SESSION
-from fhirline.streams.console.console import CONSOLE, Console
+from fhirline.streams.console.console import CONSOLE, REDRIVE, Console
 from fhirline.streams.console.parked import WaitingPatient, refusal_of, waiting_patients
 from fhirline.streams.console.rendering import page
 from fhirline.streams.deliver.delivery import CODES
@@ -16,7 +16,6 @@ from fhirline.streams.operate.deliveries.waiting import order_resumption
 
 routes = web.RouteTableDef()
 
-REDRIVE: Literal["redrive"] = "redrive"
 SHOWN = 200
 """Patients of the list."""
 
@@ -47,7 +46,7 @@ async def show_waiting(request: web.Request) -> web.StreamResponse:
 async def confirm_resumption(request: web.Request) -> web.StreamResponse:
     """Say what would be sent. Nothing is ordered."""
     console, chosen = request.app[CONSOLE], _chosen(request.query)
-    _require_allowed(console)
+    console.require_allowed(REDRIVE)
     found = _patients(console, chosen)
     erasures = sum(patient.erases for patient in found)
     return page(request, "resume.html", chosen=chosen, total=len(found), bundles=_bundles(found), erasures=erasures)
@@ -57,7 +56,7 @@ async def confirm_resumption(request: web.Request) -> web.StreamResponse:
 async def order(request: web.Request) -> web.StreamResponse:
     """Order that what waits is sent, as ``fhirline deliver resume`` does."""
     console, chosen = request.app[CONSOLE], _chosen(await request.post())
-    _require_allowed(console)
+    console.require_allowed(REDRIVE)
     found = _patients(console, chosen)
     if not found:
         raise web.HTTPConflict(text="Nothing waits any more: it was sent meanwhile, or its patient was erased.\n")
@@ -74,11 +73,6 @@ async def order(request: web.Request) -> web.StreamResponse:
     states = console.index.deliveries.partitions()
     ordered = await console.reading.run(order_resumption, console.settings, states, patients)
     raise web.HTTPSeeOther(f"/dead-letters/waiting?ordered={ordered}")
-
-
-def _require_allowed(console: Console) -> None:
-    if REDRIVE not in console.allowed:
-        raise web.HTTPForbidden(text="This console is read-only. Start it with --allow redrive.\n")
 
 
 def _chosen(sent: Any) -> dict[str, str]:

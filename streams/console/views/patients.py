@@ -1,4 +1,7 @@
-"""A patient's timeline, once somebody has asked for it with a reason. The patient is in no URL, title or log line."""
+"""Show a patient's timeline once somebody gave a reason.
+
+The vendor's key is in no URL, title or log line. The audit line has the Patient's id.
+"""
 
 from aiohttp import web
 
@@ -42,6 +45,7 @@ async def show_timeline(request: web.Request) -> web.StreamResponse:
         request,
         "patients.html",
         found=found,
+        by_key=sought.compartment is not None,
         problem="",
         severities=severities,
         complete=console.index.complete,

@@ -198,7 +198,7 @@ def _normalized(console: Console, form: Form) -> Mapped:
 
 
 def _mapped(console: Console, form: Form, waited_for: Callable[[], bool]) -> dict[str, Any]:
-    """Map the form's body, unless nobody waits for it: a browser that sends a newer text takes the older one back."""
+    """Map the form's body. Return nothing where the browser has cancelled the request, for a newer text."""
     if not waited_for():
         return {}
     try:

@@ -278,7 +278,7 @@ class Finder:
             own = header(sent, headers.RAW) in self.found.origins and header(sent, headers.EVENT_TYPE) != ERASURE
             mine = stored.topic() == letters and (key in indexes or _text(key) in self.found.compartments)
             if not own and not mine:
-                continue  # unopened: only the data keys of the patient's partitions are held
+                continue  # not opened: this process holds the data keys of the patient's partitions only
             if self._scanner.opened(stored, began) is None:
                 self.found.unreadable.setdefault(partition_of(stored), Remains()).add(stored)
                 continue

@@ -111,7 +111,8 @@ class Erasure:
             records = self._block(found, report)
             if found.compartments.keys() - blocked:
                 blocked.update(found.compartments)
-                settled = time.monotonic() + patience  # workers have read this block, and written what they had
+                # By then workers have read this block, and have written what they had mapped before.
+                settled = time.monotonic() + patience
             show("blocked; deleting what was found" if not report.looks else "deleting what was found")
             self._delete(found, records, report)
             if (wait := settled - time.monotonic()) > 0:

@@ -78,7 +78,7 @@ class History:
     destroyed: Counter[frozenset[str]]
 
     def completed(self, removed: Collection[str], left: Collection[str]) -> tuple[int, int]:
-        """Count the destroyed data keys that ``removed`` unwrap: those that nothing of ``left`` does, and the others.
+        """Count the destroyed data keys that ``removed`` unwraps: those that ``left`` does not unwrap, and the others.
 
         >>> found = History({}, Counter({frozenset({"a"}): 2, frozenset({"a", "b"}): 1, frozenset({"b"}): 5}))
         >>> found.completed({"a"}, {"b"})

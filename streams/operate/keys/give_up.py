@@ -40,7 +40,7 @@ class NotLost(ConfigurationError):
 
 @dataclass(slots=True)
 class Unreadable:
-    """The records of one topic that become unreadable. Of state, the entries whose last value does."""
+    """Count the records of one topic that become unreadable; of a state topic, the entries whose last value does."""
 
     records: int = 0
     first: str = ""

@@ -104,10 +104,13 @@ def existing(root: Path, option: str, id: str) -> Path:
 
 
 def ids(root: Path) -> list[str]:
-    """Return the runs, the oldest first."""
-    with suppress(FileNotFoundError, NotADirectoryError):
+    """Return the runs, the oldest first. Raises ConfigurationError where the folder cannot be read."""
+    try:
         return sorted(path.name for path in root.iterdir() if ID.fullmatch(path.name) and _is_folder(path))
-    return []
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {root}: {error.strerror}") from None
 
 
 def kept(root: Path, inputs: Inputs) -> Iterator[KeptRun]:

@@ -35,7 +35,8 @@ def explain_with_state(
 ) -> Explained:
     """Find the lineage as `explain` does, and tell the state before the event and what it writes there.
 
-    ``proceed`` is called before each mapping of an event, and for each record that is read; what it raises ends it.
+    ``proceed`` is called before each mapping of an event, and for each record that is read. It ends the
+    search by raising an exception.
     """
     normalize, state, earlier = build_normalizer(settings), InMemoryState(), 0
     for record in tracer.earlier(raw, proceed):

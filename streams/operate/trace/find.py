@@ -227,7 +227,7 @@ class Tracer:
     def earlier(self, raw: ConsumerRecord, proceed: Callable[[], None] = lambda: None) -> Iterator[ConsumerRecord]:
         """Read the records of the same key before this one, whose events its state was built from.
 
-        ``proceed`` is called for each record of the partition; what it raises ends it.
+        ``proceed`` is called for each record of the partition; an exception that it raises ends the search.
         """
         partition = raw.topic_partition
         for message in self._scanner.read({partition: None}, {partition: raw.offset}):

@@ -12,9 +12,9 @@ from fhirline.streams.console.application import application
 from fhirline.streams.console.console import Console
 from fhirline.streams.console.event_index import PROVENANCE, EventIndex
 from fhirline.streams.console.live import LATE, Live
-from fhirline.streams.console.progress import STILL, Progress, Stalled
 from fhirline.streams.console.redrives import Redrives
 from fhirline.streams.console.replays import Replays
+from fhirline.streams.console.stalled import STILL, StallDetector, Stalled
 from fhirline.streams.console.views.pipeline import _update
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
@@ -37,7 +37,7 @@ def reading(seconds: float, committed: int, end: int) -> Reading:
 
 
 def test_records_that_nobody_takes_are_told() -> None:
-    progress = Progress([Source("mediquo", "raw.mediquo", "workers")])
+    progress = StallDetector([Source("mediquo", "raw.mediquo", "workers")])
     assert progress.take(reading(0, 5, 5)) == []
     assert progress.take(reading(1_000, 5, 5)) == []  # nothing came
     assert progress.take(reading(1_003, 5, 17)) == []

@@ -4,7 +4,7 @@ import re
 from html import unescape
 
 from fhirline.config.settings import Settings
-from fhirline.streams.console.parked import Refusal, advices
+from fhirline.streams.console.parked import ServerAnswer, advices
 from fhirline.streams.deliver.answers import Issue, Kind, Verdict
 from fhirline.streams.deliver.delivery import CODES
 from fhirline.streams.deliver.delivery import Refusal as Refused
@@ -84,7 +84,7 @@ def test_what_to_do_is_in_the_words_of_the_runbook() -> None:
     lines = re.findall(r"^\| `.*? \| (.*) \| (.*) \|$", text, re.M)
     plain = {tuple(re.sub(r"\[([^]]+)\]\([^)]*\)|`", r"\1", cell) for cell in line) for line in lines}
     assert {(advice.likely, advice.do) for advice in advices().values()} == plain
-    assert {Refusal(code, 422, (), (), (), ()).advice is None for code in CODES} == {False}
+    assert {ServerAnswer(code, 422, (), (), (), (), False).advice is None for code in CODES} == {False}
 
 
 def test_a_refused_patient_is_explained_and_resumed(own_broker: RunningBroker, ehr_server: EhrServers) -> None:
@@ -106,7 +106,7 @@ def test_a_refused_patient_is_explained_and_resumed(own_broker: RunningBroker, e
             found = rows(page)
             assert found.keys() == patients
             assert f"with {len(held)} Bundles" in page
-            advice = Refusal("refused", letter["status"], (), (), letter["serverCodes"], ()).advice
+            advice = ServerAnswer("refused", letter["status"], (), (), letter["serverCodes"], (), False).advice
             assert advice
             for patient, (row, under) in found.items():
                 count = sum(patient in item["patients"] for item in held)

@@ -1,4 +1,4 @@
-"""Which partitions have records that wait while the group that reads them takes none."""
+"""Find partitions with records that wait while the group that reads them takes none."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from fhirline.streams.operate.status.reading import Reading
 from fhirline.streams.operate.status.summary import Source
 
 STILL = 60.0
-"""Seconds without progress that are told. Groups commit every few seconds."""
+"""Seconds without progress after which a partition counts as stalled. Groups commit every few seconds."""
 
 
 class Stalled(NamedTuple):
@@ -20,8 +20,8 @@ class Stalled(NamedTuple):
     seconds: float
 
 
-class Progress:
-    """Compares readings. A partition without lag counts as moving."""
+class StallDetector:
+    """Compare readings, to find stalled partitions. One without lag counts as moving."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
         self._sources = tuple(sources)
