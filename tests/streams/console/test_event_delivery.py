@@ -1,15 +1,19 @@
 """Where an event's resources are: what the delivery's state says of each, what waits, and the rows of tables."""
 
 import re
+import sqlite3
 from collections.abc import Callable
+from threading import Lock
 
 import orjson
 import pytest
+from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
+from fhirline.streams.console.delivery_index import DeliveryIndex
 from fhirline.streams.deliver.entries import DELETED, Entry, entries_of
-from fhirline.streams.deliver.state import Sent, Waiting, sent_record, shared_record
+from fhirline.streams.deliver.state import Sent, Waiting, sent_record, shared_record, topic_record
 from fhirline.streams.kafka.headers import RAW, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition, headers_of, position_of
@@ -106,6 +110,19 @@ def test_each_resource_says_what_the_server_got(two: tuple[Settings, ConsumerRec
         assert now[patient.key] == "delivered with this event&#39;s Bundle"
         assert states(visitor.get(pages[0]).text)[patient.key] == "delivered since, with a later event&#39;s value"
         assert "waits (" not in visitor.get(pages[1]).text
+
+        filled = sent_record(patient.key, Sent(later.offset + 5, patient.digest), later.partition)
+        write(settings, [filled])  # a fill from the topics notes the end of the Bundles' partition
+        told(pages[1], lambda found: "delivered by a fill" in found[patient.key])
+
+
+def test_that_deliver_has_started_is_no_delivery() -> None:
+    database = sqlite3.connect(":memory:")
+    index = DeliveryIndex(database, Lock())
+    for record, used in ((topic_record("x", 0), False), (sent_record("Patient/1", Sent(1, "0" * 32), 0), True)):
+        index.apply(Message(record.topic, 0, 1, record.key, record.value, [], timestamp=(1, 1)))
+        assert index.used is used
+    assert database.execute("SELECT resource FROM sent").fetchall() == [("Patient/1",)]
 
 
 def test_the_rows_of_a_resource_are_those_of_its_views(two: tuple[Settings, ConsumerRecord, ConsumerRecord]) -> None:

@@ -7,8 +7,12 @@ import orjson
 import pytest
 
 from fhirline.mappers.instants import Instant
+from fhirline.mappers.pipeline.folding import StateUpdate
+from fhirline.mappers.pipeline.normalize import InMemoryState
+from fhirline.mappers.results import Entry, Version
 from fhirline.streams.console.event_state import state_changes
 from fhirline.streams.console.lookup import Lookup
+from fhirline.streams.operate.trace.explain import Explained
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.topics.declared import state_topic
 from tests.streams.operate.test_forget import Load, held, load_on
@@ -37,6 +41,16 @@ def load(own_broker: RunningBroker) -> Load:
     ]
     made.send([raw_record("altibbi", made.tenant, orjson.dumps(body), AT, None, 64) for body in bodies])
     return made
+
+
+def test_values_that_differ_behind_what_is_shown_have_changed() -> None:
+    text, version = "x" * 5_000, Version((0, ""), "key")
+    before = InMemoryState()
+    before.apply([StateUpdate("Patient/1", "name", Entry(version, text))])
+    for last, kind in (("", "the same again"), ("y", "changed")):
+        updates = (StateUpdate("Patient/1", "name", Entry(version, text[:-1] + (last or "x"))),)
+        (change,) = state_changes(Explained([], 1, before, updates))["changes"]
+        assert (change.kind, change.before == change.after) == (kind, True)
 
 
 def test_what_each_event_leaves_is_what_the_next_one_finds_and_the_topic_has(load: Load) -> None:

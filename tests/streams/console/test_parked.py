@@ -87,6 +87,11 @@ def test_what_to_do_is_in_the_words_of_the_runbook() -> None:
     assert {ServerAnswer(code, 422, (), (), (), (), False).advice is None for code in CODES} == {False}
 
 
+def test_a_405_is_that_of_a_deletion_only_where_an_erasure_waits() -> None:
+    told = [ServerAnswer("refused", 405, (), (), (), (), erases).advice for erases in (False, True)]
+    assert told == [advices()["refused"], advices()["refused-deletion"]]
+
+
 def test_a_refused_patient_is_explained_and_resumed(own_broker: RunningBroker, ehr_server: EhrServers) -> None:
     settings, server = own_broker.settings(), ehr_server()
     server.clear()

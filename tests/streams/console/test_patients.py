@@ -108,7 +108,7 @@ def test_nothing_is_shown_without_a_reason_or_a_form_token(stack: Site, known: s
 
 
 @pytest.mark.parametrize(
-    "typed", ["", "Smith", "mediquo|acme", "nobody|acme|1", "mediquo|A b|1", SCRIPT, "Encounter/1"]
+    "typed", ["", "mediquo|acme|  ", "Smith", "mediquo|acme", "nobody|acme|1", "mediquo|A b|1", SCRIPT, "Encounter/1"]
 )
 def test_what_names_no_patient_is_refused_and_not_repeated(stack: Site, typed: str) -> None:
     answer = asked(Visitor(stack.url).log_in(), typed)
