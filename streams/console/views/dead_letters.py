@@ -29,6 +29,8 @@ routes = web.RouteTableDef()
 REDRIVE: Literal["redrive"] = "redrive"
 SHOWN = 200
 """Events of a list."""
+MOST_REVEALED = 1_000
+"""Events of an exported file with keys and payloads."""
 NAMES = ("vendor", "code", "path", "status", "mapping")
 
 
@@ -84,6 +86,7 @@ async def showcases_of(request: web.Request) -> web.StreamResponse:
         total=len(found),
         redrivable=len(_redrivable(found)),
         description=codes().get(code),
+        most_revealed=MOST_REVEALED,
         allowed=REDRIVE in console.allowed,
     )
 
