@@ -15,6 +15,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 from urllib.parse import urlencode
 
@@ -85,6 +86,7 @@ class Access:
         self._sessions: dict[str, Session] = {}
         self._logins = TokenBucket(RateLimit(per_second=1, burst=10), clock())
         self._reveals = TokenBucket(RateLimit(per_second=0.5, burst=20), clock())
+        self._exports = TokenBucket(RateLimit(per_second=1 / 60, burst=2), clock())
         self.hosts: frozenset[str] = frozenset()
 
     @web.middleware
@@ -137,10 +139,17 @@ class Access:
 
     def require_reveal(self) -> None:
         """Count an answer with patient data. Raises HTTPTooManyRequests where there were too many."""
-        now = self._clock()
-        if self._reveals.wait(now) > 0:
-            raise web.HTTPTooManyRequests(text="Too many events were revealed in a short time. Wait a few seconds.\n")
-        self._reveals.take()
+        self._count(self._reveals, "Too many events were revealed in a short time.")
+
+    def require_export(self) -> None:
+        """Count a file with patient data of many events. Raises HTTPTooManyRequests where there were too many."""
+        self._count(self._exports, "Two files with payloads at once, and one a minute after that, are exported.")
+
+    def _count(self, bucket: TokenBucket, limit: str) -> None:
+        if (seconds := ceil(bucket.wait(self._clock()))) > 0:
+            wait = f"{limit} Try again in {seconds} s.\n"
+            raise web.HTTPTooManyRequests(text=wait, headers={"Retry-After": str(seconds)})
+        bucket.take()
 
     def _session(self, request: web.Request) -> Session | None:
         id, now = request.cookies.get(COOKIE, ""), self._clock()

@@ -4,7 +4,7 @@ One walk serves all resource types. A value's data type is told by the names of 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fhirline.config.terminology import norm
@@ -28,6 +28,7 @@ class Item(NamedTuple):
     """A value. ``note``: its code and system, or what else explains it. ``reference``: ``Type/id`` that it points to.
 
     ``uncoded``: it has words and no code. ``table``: the code table that has no row for them, if one was asked.
+    ``path``: that of the value, as FHIRPath writes it. ``source``: what of the event it came from, if that was found.
     """
 
     text: str
@@ -35,6 +36,8 @@ class Item(NamedTuple):
     reference: str = ""
     uncoded: bool = False
     table: str = ""
+    path: str = ""
+    source: str = ""
 
 
 class Row(NamedTuple):
@@ -57,11 +60,27 @@ def rows(resource: Resource, words: Words) -> list[Row]:
     'from 2024'
     """
     names = sorted((name for name in resource if name not in NOT_SHOWN), key=lambda name: name in LAST)
-    return [row for name in names for row in _element(resource, name, "", words)]
+    return [row for name in names for row in _element(resource, name, "", words, resource["resourceType"])]
 
 
-def _element(parent: Element, name: str, above: str, words: Words) -> Iterator[Row]:
-    """Yield the rows of one element, or of those below it where it has no text of its own."""
+def with_sources(shown: list[Row], leaves: Mapping[str, Sequence[str]]) -> list[Row]:
+    """Tell of each value what of the event it came from. ``leaves``: path of a leaf of the resource → its sources.
+
+    >>> code = Row("Code", [Item("Cough", path="Condition.code")])
+    >>> with_sources([code], {"Condition.code.text": ["/a", "/b"], "Condition.codes": ["/c"]})[0].items[0].source
+    '/a, /b'
+    """
+    return [Row(row.label, [item._replace(source=_source(item.path, leaves)) for item in row.items]) for row in shown]
+
+
+def _source(path: str, leaves: Mapping[str, Sequence[str]]) -> str:
+    below = f"{path}.", f"{path}["
+    found = (sources for leaf, sources in leaves.items() if leaf == path or leaf.startswith(below))
+    return ", ".join(dict.fromkeys(source for sources in found for source in sources))
+
+
+def _element(parent: Element, name: str, above: str, words: Words, path: str) -> Iterator[Row]:
+    """Yield the rows of one element, or of those below it where it has no text of its own. ``path``: the parent's."""
     if name.startswith("_") and name[1:] in parent:
         return  # told beside the value
     label = " · ".join(filter(None, (above, _words(name.removeprefix("_")))))
@@ -69,33 +88,34 @@ def _element(parent: Element, name: str, above: str, words: Words) -> Iterator[R
     values = value if isinstance(value, list) else [value]
     items = []
     for number, each in enumerate(values, 1):
+        at = f"{path}.{name}[{number - 1}]" if isinstance(value, list) else f"{path}.{name}"
         if each is None:  # in a list of which another item has extensions alone
             continue
         if name == "extension":
-            yield from _extension(each, above, words)
+            yield from _extension(each, above, words, at)
         elif (item := _item(name, each, words)) is not None:
-            items.append(_with_notes(item, parent.get(f"_{name}")))
+            items.append(_with_notes(item, parent.get(f"_{name}"))._replace(path=at))
         else:
             numbered = f"{label} {number}" if len(values) > 1 else label
             for inner in each:
-                yield from _element(each, inner, numbered, words)
+                yield from _element(each, inner, numbered, words, at)
     if items:
         yield Row(label, items)
 
 
-def _extension(extension: Any, above: str, words: Words) -> Iterator[Row]:
-    """Yield the row of an extension: its value, or those of its parts."""
+def _extension(extension: Any, above: str, words: Words, path: str) -> Iterator[Row]:
+    """Yield the row of an extension: its value, or those of its parts. ``path``: its own."""
     if extension["url"] == DATA_ABSENT:
-        yield Row(f"{above} · absent" if above else "Absent", [Item(_absent(extension))])
+        yield Row(f"{above} · absent" if above else "Absent", [Item(_absent(extension), path=path)])
         return
     label = _words(extension["url"].rpartition("/")[2].replace("-", " "))
     where = f"{above} · {label}" if above else label
     for name in extension:
         if name == "extension":
-            for part in extension["extension"]:
-                yield from _extension(part, where, words)
+            for number, part in enumerate(extension["extension"]):
+                yield from _extension(part, where, words, f"{path}.extension[{number}]")
         elif name.startswith("value"):
-            for row in _element(extension, name, "", words):
+            for row in _element(extension, name, "", words, path):
                 yield row._replace(label=where)
 
 

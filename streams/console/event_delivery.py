@@ -47,7 +47,7 @@ def delivered(index: EventIndex, digests: Digests, event: IndexedEvent) -> tuple
     own = RecordPosition.parse(event.bundle)
     if own is None:
         return [], []
-    targets, digests = index.targets(event.id), cache(digests)  # several resources are in one Bundle
+    targets, digests = index.made(event.id), cache(digests)  # several resources are in one Bundle
     waiting = index.deliveries.waiting(own.partition, targets)
     held = frozenset(key for item in waiting for key in item.keys)
     return [_delivered(index, digests, own, resource, resource in held) for resource in targets], waiting
@@ -87,7 +87,7 @@ def _shared(digests: Digests, own: RecordPosition, resource: str, sent: Sent | N
 
 
 def _bundles(index: EventIndex, resource: str) -> Sequence[RecordPosition]:
-    found = (RecordPosition.parse(event.bundle) for event in index.of_resource(resource))
+    found = map(RecordPosition.parse, index.bundles_with(resource))
     return [position for position in found if position is not None]
 
 

@@ -33,6 +33,7 @@ log = structlog.get_logger()
 
 PROVENANCE = canonical_topic("Provenance")
 NOT_SUPPORTED = "not-supported"
+STALE = "stale-event"
 
 _SCHEMA = """
 CREATE TABLE event (
@@ -50,6 +51,7 @@ CREATE INDEX target_by_resource ON target (resource);
 CREATE INDEX target_by_event ON target (event);
 CREATE TABLE flag (event INTEGER, code TEXT, PRIMARY KEY (event, code)) WITHOUT ROWID;
 CREATE INDEX flag_by_code ON flag (code);
+CREATE TABLE newer (event INTEGER, resource TEXT, PRIMARY KEY (event, resource)) WITHOUT ROWID;
 CREATE TABLE erased (provenance_key BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
@@ -130,11 +132,12 @@ class EventIndex:
         event_key, vendor, tenant, type_ = (header(sent, name) for name in names)
         if value is None or event_key is None or vendor is None:
             return
-        received, made, codes = None, list[str](), list[str]()  # a value that is no such resource adds nothing
+        received, made = None, list[str]()  # a value that is no such resource adds nothing
+        found: dict[str, list[str]] = {}
         if topic == PROVENANCE:
             received, made = received_at(value), list(dict.fromkeys(targets(value)))
         elif topic == OUTCOME:
-            codes = flags_of(value)
+            found = flags_of(value)
         provenance_key = message.key() if topic == PROVENANCE else self._provenance_key(vendor, tenant or "", event_key)
         if topic == PROVENANCE:
             self._database.execute("DELETE FROM erased WHERE provenance_key = ?", (provenance_key,))
@@ -168,7 +171,10 @@ class EventIndex:
             self._database.executemany("INSERT INTO target VALUES (?, ?)", [(resource, event) for resource in made])
         elif topic == OUTCOME:
             self._database.execute("DELETE FROM flag WHERE event = ?", (event,))
-            self._database.executemany("INSERT INTO flag VALUES (?, ?)", [(event, code) for code in codes])
+            self._database.executemany("INSERT INTO flag VALUES (?, ?)", [(event, code) for code in found])
+            self._database.execute("DELETE FROM newer WHERE event = ?", (event,))
+            newer = {(event, resource) for resource in found.get(STALE, ())}
+            self._database.executemany("INSERT INTO newer VALUES (?, ?)", newer)
 
     def _provenance_key(self, vendor: str, tenant: str, event_key: str) -> bytes:
         """Return the key of an event's Provenance (mapping.md §4.1)."""
@@ -178,7 +184,7 @@ class EventIndex:
         """Remove the event whose Provenance became a tombstone: its patient was erased."""
         self._database.execute("INSERT OR IGNORE INTO erased VALUES (?)", (provenance_key,))
         found = self._database.execute("SELECT id FROM event WHERE provenance_key = ?", (provenance_key,)).fetchall()
-        for table, column in (("target", "event"), ("flag", "event"), ("event", "id")):
+        for table, column in (("target", "event"), ("flag", "event"), ("newer", "event"), ("event", "id")):
             self._database.executemany(f"DELETE FROM {table} WHERE {column} = ?", found)  # names above
 
     # -- answers
@@ -230,7 +236,7 @@ class EventIndex:
         return self._events("WHERE raw = ?", position)
 
     def of_resource(self, resource: str) -> list[IndexedEvent]:
-        """Return the newest events that made ``Type/id``, at most 200. A Provenance is of one event."""
+        """Return the newest events that have ``Type/id`` as a target, at most 200. A Provenance is of one event."""
         return self._events(
             "WHERE id IN (SELECT event FROM target WHERE resource = ? "
             "UNION SELECT id FROM event WHERE provenance_key = ?) ORDER BY written DESC LIMIT 200",
@@ -238,8 +244,28 @@ class EventIndex:
         )
 
     def targets(self, event: int) -> list[str]:
-        """Return the resources that an event made, in the order of its Provenance."""
+        """Return the targets of an event's Provenance, in their order."""
         return [resource for (resource,) in self._ask("SELECT resource FROM target WHERE event = ?", event)]
+
+    def made(self, event: int) -> list[str]:
+        """Return the targets of an event without those that a newer event had written before."""
+        newer = set(self.newer(event))
+        return [resource for resource in self.targets(event) if resource not in newer]
+
+    def newer(self, event: int) -> list[str]:
+        """Return the targets of an event that it left as a newer event had written them."""
+        asked = "SELECT resource FROM target JOIN newer USING (event, resource) WHERE event = ? ORDER BY target.rowid"
+        return [resource for (resource,) in self._ask(asked, event)]
+
+    def bundles_with(self, resource: str) -> list[str]:
+        """Return the newest Bundles that have ``Type/id``, at most 200."""
+        rows = self._ask(
+            "SELECT bundle FROM event JOIN target ON event = id WHERE resource = ? AND bundle IS NOT NULL "
+            "AND NOT EXISTS (SELECT 1 FROM newer WHERE newer.event = id AND newer.resource = target.resource) "
+            "ORDER BY written DESC LIMIT 200",
+            resource,
+        )
+        return [bundle for (bundle,) in rows]
 
     def flags(self, event: int) -> list[str]:
         """Return the codes of an event's flags."""

@@ -62,8 +62,11 @@ def received_at(provenance: bytes) -> int | None:
     return seconds * 1000 + int(fraction.ljust(3, "0")[:3])
 
 
-def flags_of(outcome: bytes) -> list[str]:
-    """Return the codes of an OperationOutcome's flags."""
-    issues = orjson.loads(outcome).get("issue") or ()
-    codes = (coding.get("code") for issue in issues for coding in issue.get("details", {}).get("coding", ()))
-    return list(dict.fromkeys(code for code in codes if code))
+def flags_of(outcome: bytes) -> dict[str, list[str]]:
+    """Return the codes of an OperationOutcome's flags, each with its places."""
+    found: dict[str, list[str]] = {}
+    for issue in orjson.loads(outcome).get("issue") or ():
+        for coding in issue.get("details", {}).get("coding", ()):
+            if code := coding.get("code"):
+                found.setdefault(code, []).extend(map(str, issue.get("expression") or ()))
+    return found

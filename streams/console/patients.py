@@ -173,7 +173,7 @@ def read(settings: Settings, index: EventIndex, sought: Sought, found: Timeline)
 
 
 def _happened(index: EventIndex, event: IndexedEvent) -> Happened:
-    types = (reference.partition("/")[0] for reference in index.targets(event.id))
+    types = (reference.partition("/")[0] for reference in index.made(event.id))
     return Happened(event, Counter(name for name in types if name not in _BESIDE), index.flags(event.id))
 
 

@@ -12,7 +12,7 @@ from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.limits import TooComplex
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.console.console import Console
-from fhirline.streams.console.element_rows import Row, rows, title
+from fhirline.streams.console.element_rows import Row, rows, title, with_sources
 from fhirline.streams.console.event_delivery import TableRows, rows_of
 from fhirline.streams.console.event_state import state_changes
 from fhirline.streams.console.indexed import IndexedEvent
@@ -57,14 +57,17 @@ def revealed_event(
     ``waited_for``: None does without sources; else it tells whether somebody still waits for them.
     """
     found: dict[tuple[str, str], str] = {}
+    leaves: dict[str, dict[str, tuple[str, ...]]] = {}
     state, given_up = None, ""
     if waited_for is not None:
         try:
             explained = lookup.explained(raw, time_limit(SOURCES_SECONDS, waited_for))
-            found = {(leaf.resource, leaf.path): leaf.source for leaf in explained.lineage}
+            for leaf in explained.lineage:
+                found[leaf.resource, leaf.path] = leaf.source
+                leaves.setdefault(leaf.resource, {})[leaf.path] = leaf.sources + leaf.given
             state = state_changes(explained)
         except UnreadableBody:
-            found = {}
+            pass
         except TookTooLong:
             given_up = SOURCES_GIVEN_UP
     try:
@@ -82,7 +85,12 @@ def revealed_event(
     }
     resources = [
         ShownResource(
-            name, title(by_name[name]), own, rows(by_name[name], words), lines, _tables(console, by_name[name])
+            name,
+            title(by_name[name]),
+            own,
+            with_sources(rows(by_name[name], words), leaves.get(name, {})),
+            lines,
+            _tables(console, by_name[name]),
         )
         for name, own, lines in resource_lines(bundle, found)
     ]

@@ -46,26 +46,53 @@ if (playground) {
   });
 }
 
-/** The values that an element came from: JSON Pointers, or names such as "tenant". */
-function sourcesOf(line) {
-  return line.dataset.source ? line.dataset.source.replace(", given ", ", ").split(", ") : [];
+// What was made of the payload, in rows or as JSON, has the values that it came from: JSON Pointers, or names.
+const made = [...document.querySelectorAll("[data-source]")].map((element) => [
+  element,
+  new Set(element.dataset.source.replace(", given ", ", ").split(", ")),
+]);
+const sources = new Map(made);
+const payload = [...document.querySelectorAll("[data-payload] .line")];
+if (payload.length) document.querySelector("[data-marks]")?.removeAttribute("hidden");
+
+function othersOf(element) {
+  if (sources.has(element)) return payload.filter((line) => sources.get(element).has(line.dataset.pointer));
+  return made.filter(([, from]) => from.has(element.dataset.pointer)).map(([other]) => other);
 }
 
-function mark(event) {
-  const line = event.target.closest?.(".line");
-  for (const marked of document.querySelectorAll(".line.marked")) marked.classList.remove("marked");
-  if (!line) return;
-  const sources = sourcesOf(line);
-  const pointer = line.dataset.pointer;
-  for (const other of document.querySelectorAll(".line")) {
-    const from = sourcesOf(other);
-    if (sources.length ? !from.length && sources.includes(other.dataset.pointer) : from.includes(pointer)) {
-      other.classList.add("marked");
-      line.classList.add("marked");
-    }
-  }
+function linkedAt(target) {
+  return target.closest?.("[data-source], [data-payload] .line");
 }
-document.addEventListener("mouseover", mark);
+
+function mark(target) {
+  for (const marked of document.querySelectorAll(".marked")) marked.classList.remove("marked");
+  const element = linkedAt(target);
+  const others = element && payload.length ? othersOf(element) : [];
+  if (!others.length) return;
+  for (const marked of [element, ...others]) marked.classList.add("marked");
+  const [first] = others;
+  const box = first.closest("[data-payload]");
+  if (!box) return;
+  const top = first.offsetTop - box.offsetTop;
+  const hidden = top < box.scrollTop || top + first.offsetHeight > box.scrollTop + box.clientHeight;
+  if (hidden) box.scrollTop = top - box.clientHeight / 3;
+}
+document.addEventListener("mouseover", (event) => mark(event.target));
+document.addEventListener("focusin", (event) => mark(event.target));
+
+addEventListener("keydown", (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const group = payload.length && step && !event.ctrlKey && !event.metaKey && !event.altKey && !event.shiftKey
+    ? event.target.closest?.('[role="group"]')
+    : null;
+  if (!group) return;
+  const linked = [...group.querySelectorAll("[data-source], .line")].filter((line) => linkedAt(line) === line && othersOf(line).length);
+  const next = linked[linked.indexOf(linkedAt(event.target)) + step];
+  if (!next) return;
+  event.preventDefault();
+  next.tabIndex = -1;
+  next.focus();
+});
 
 addEventListener("keydown", (event) => {
   if (event.key === "/" && !event.ctrlKey && !event.metaKey && !/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) {

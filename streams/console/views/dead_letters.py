@@ -28,6 +28,8 @@ routes = web.RouteTableDef()
 
 SHOWN = 200
 """Events of a list."""
+MOST_REVEALED = 1_000
+"""Events of an exported file with keys and payloads."""
 NAMES = ("vendor", "code", "path", "status", "mapping")
 
 
@@ -83,6 +85,7 @@ async def show_cases(request: web.Request) -> web.StreamResponse:
         total=len(found),
         redrivable=len(_redrivable(found)),
         description=codes().get(code),
+        most_revealed=MOST_REVEALED,
         allowed=REDRIVE in console.allowed,
     )
 

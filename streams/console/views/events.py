@@ -133,7 +133,8 @@ async def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
     return {
         "event": event,
         "flags": [(code, flags[code].severity, flags[code].text) for code in codes if code in flags],
-        "targets": console.index.targets(event.id),
+        "made": console.index.made(event.id),
+        "newer": console.index.newer(event.id),
         "letters": console.index.letters(event.event_key),
         "places": await _places(console, event),
     }
@@ -142,7 +143,7 @@ async def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
 async def _places(console: Console, event: IndexedEvent) -> dict[str, Any]:
     """Tell where the event's resources are. What cannot be found out is a sentence on the page, which stays."""
     found: dict[str, Any] = {"problems": [], "delivered": [], "waiting": [], "tables": []}
-    targets = console.index.targets(event.id)
+    made = console.index.made(event.id)
     try:
         if console.index.deliveries.used:
             found["delivered"], found["waiting"] = await console.look_up(
@@ -153,7 +154,7 @@ async def _places(console: Console, event: IndexedEvent) -> dict[str, Any]:
     except web.HTTPServiceUnavailable as error:
         found["problems"].append(f"What was delivered cannot be told at the moment. {error.text}")
     try:
-        types = [target.partition("/")[0] for target in targets]
+        types = [target.partition("/")[0] for target in made]
         found["tables"] = await asyncio.to_thread(tables_of, console.settings, types)
     except ConfigurationError as error:
         found["problems"].append(str(error))

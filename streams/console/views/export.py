@@ -11,7 +11,7 @@ from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE
-from fhirline.streams.console.views.dead_letters import cases_of, chosen_group
+from fhirline.streams.console.views.dead_letters import MOST_REVEALED, cases_of, chosen_group
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case
 from fhirline.streams.operate.dead_letters.export import line
@@ -33,10 +33,13 @@ async def export(request: web.Request) -> web.StreamResponse:
     chosen = chosen_group(form)
     found = cases_of(console, chosen)
     payloads = "payloads" in form
+    if payloads and len(found) > MOST_REVEALED:
+        text = f"With keys and payloads, at most {MOST_REVEALED:,} events are in a file, and these are {len(found):,}. "
+        raise web.HTTPBadRequest(text=f"{text}Choose a smaller group, or use fhirline dead-letters export --reveal.\n")
     console.searching.require_free()
     if payloads:
         reason = reason_in(form)
-        console.access.require_reveal()
+        console.access.require_export()
         revealed(found, "console export", reason, request[SESSION].user)
     name = "-".join(["dead-letters", *re.findall(r"[\w-]+", f"{chosen['vendor']} {chosen['code']}", re.ASCII)])
     stream = web.StreamResponse(

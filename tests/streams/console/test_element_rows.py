@@ -1,5 +1,6 @@
 """Resources as rows: nothing that a clinician needs is left out, of any type that is mapped."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from fhirline.config.settings import load_settings
 from fhirline.mappers.fhir.elements import DATA_ABSENT
 from fhirline.mappers.pipeline.factory import build_normalizer
+from fhirline.mappers.pipeline.lineage.compare import leaf_paths
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import open_without_receipt
-from fhirline.streams.console.element_rows import NOT_SHOWN, rows, title
+from fhirline.streams.console.element_rows import NOT_SHOWN, rows, title, with_sources
 from fhirline.streams.demo.webhooks import samples
 from tests.streams.cli.test_terminology import recommendation
 
@@ -69,3 +71,18 @@ def test_a_coded_concept_has_its_code_beside_it() -> None:
         {"resourceType": "Condition", "code": {"coding": [{"system": "urn:s", "code": "R05"}], "text": "Cough"}}, {}
     )
     assert (row.label, row.items[0][:2], row.items[0].uncoded) == ("Code", ("Cough", "R05 urn:s"), False)
+
+
+@pytest.mark.parametrize("resource", made(), ids=lambda resource: f"{resource['resourceType']}-{resource['id'][:8]}")
+def test_every_row_has_the_path_of_its_value(resource: dict[str, Any]) -> None:
+    """A path that is no element's would find no source."""
+    leaves = dict(leaf_paths(resource, resource["resourceType"]))
+    for item in (item for row in rows(resource, {}) for item in row.items):
+        assert any(leaf == item.path or leaf.startswith((f"{item.path}.", f"{item.path}[")) for leaf in leaves), item
+    shown = with_sources(rows(resource, {}), {leaf: [leaf] for leaf in leaves})
+    told = {source for row in shown for item in row.items for source in item.source.split(", ")}
+    names = [name for name in resource if name not in NOT_SHOWN and not name.startswith("_")]
+    beside = re.compile(rf"{resource['resourceType']}\.(.*\.)?(_\w+|extension\[\d+\])(\[\d+\])?\.")
+    top = tuple(f"{resource['resourceType']}.{name}{end}" for name in names for end in ("", ".", "["))
+    missing = [leaf for leaf in leaves if leaf.startswith(top) and leaf not in told and not beside.match(leaf)]
+    assert missing == []

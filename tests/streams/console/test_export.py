@@ -11,6 +11,7 @@ import pytest
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
+from fhirline.streams.console.views.dead_letters import MOST_REVEALED
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.console.test_access import audited
@@ -83,8 +84,23 @@ def test_the_export_is_the_file_of_the_command(load: Load, tmp_path: Path) -> No
         answers = list[Answer]()
         while not answers or answers[-1].status == 200:
             answers.append(visitor.post(EXPORT, **whole))
-            assert len(answers) < 100, "nobody limits it"
+            assert len(answers) < 20, "nobody limits it"
         assert answers[-1].status == 429
+        assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
+        assert visitor.post(EXPORT, **form).status == 200, "without payloads there is no limit"
+
+
+def test_a_file_with_payloads_is_of_a_bounded_number_of_events(load: Load) -> None:
+    load.send(refused_events(load.tenant, MOST_REVEALED + 1))
+    with console(load.settings) as (url, process):
+        visitor = Visitor(url).log_in()
+        form = fields(visitor)
+        refused = visitor.post(EXPORT, **form, payloads="on", reason="too many")
+        assert refused.status == 400
+        assert "fhirline dead-letters export --reveal" in refused.text
+        assert visitor.post(EXPORT, **form).text.count("\n") == MOST_REVEALED + 1
+        assert audited(process, "dead letter revealed", 0) == []
+        assert MARKER not in process.output
 
 
 def test_a_client_that_goes_away_holds_up_nobody(load: Load) -> None:

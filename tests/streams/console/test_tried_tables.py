@@ -119,3 +119,23 @@ def test_rows_take_the_place_of_the_deployments_file_and_leave_its_others(tmp_pa
     assert tried.row("dose-unit", "sachet")
     assert load_terminology(tmp_path).row("frequency", "every new moon")  # of the deployment, as before
     assert load_terminology(tmp_path).row("frequency", "every full moon") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- 1", "1: must be names with values"),
+        ("version: 1", "1: version: must be a text; put it in quotes"),
+        ("version: own-1", "1: title: is missing"),
+        ("version: own-1\ntitle: x\nrows: 5", "3: rows: must be a list"),
+        ("version: own-1\ntitle: x\nrows:\n  - source: []", "4: rows.0.source: must have at least 1 item"),
+        ("version: own-1\ntitle: x\nrows:\n  - 1", "4: rows.0: must be names with values"),
+        (
+            "version: own-1\ntitle: x\nrows:\n  - source: [x]\n    code: x",
+            "5: rows.0.code: there is no such name here; correct it, or remove it",
+        ),
+    ],
+)
+def test_a_mistake_in_a_row_is_told_in_plain_words(text: str, said: str) -> None:
+    _, problems = terminology_with(load_settings(), {"frequency": text})
+    assert problems == {"frequency": f"frequency.yaml:{said}"}
