@@ -5,6 +5,7 @@ One walk serves all resource types. A value's data type is told by the names of 
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from fhirline.config.terminology import norm
@@ -86,15 +87,19 @@ def _element(parent: Element, name: str, above: str, words: Words, path: str) ->
     label = " · ".join(filter(None, (above, _words(name.removeprefix("_")))))
     value = parent[name]
     values = value if isinstance(value, list) else [value]
+    told = parent.get(f"_{name}")
+    beside = told if isinstance(told, list) else [told]  # a primitive value's extensions, one for each value
     items = []
-    for number, each in enumerate(values, 1):
+    for number, (each, extensions) in enumerate(zip_longest(values, beside), 1):
         at = f"{path}.{name}[{number - 1}]" if isinstance(value, list) else f"{path}.{name}"
-        if each is None:  # in a list of which another item has extensions alone
+        if each is None:  # in a list of which this item has extensions alone, or nothing
+            if (item := _with_notes(Item("", path=at), extensions)).note:
+                items.append(item)
             continue
         if name == "extension":
             yield from _extension(each, above, words, at)
         elif (item := _item(name, each, words)) is not None:
-            items.append(_with_notes(item, parent.get(f"_{name}"))._replace(path=at))
+            items.append(_with_notes(item, extensions)._replace(path=at))
         else:
             numbered = f"{label} {number}" if len(values) > 1 else label
             for inner in each:

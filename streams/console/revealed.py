@@ -66,7 +66,7 @@ def revealed_event(
                 found[leaf.resource, leaf.path] = leaf.source
                 leaves.setdefault(leaf.resource, {})[leaf.path] = leaf.sources + leaf.given
             state = state_changes(explained)
-        except UnreadableBody:
+        except (UnreadableBody, TooComplex):
             pass
         except TookTooLong:
             given_up = SOURCES_GIVEN_UP

@@ -66,6 +66,16 @@ def test_a_concept_without_a_code_says_which_table_has_no_row() -> None:
     assert untold["Every full moon"] == ""
 
 
+def test_extensions_of_the_values_of_a_list_are_told_beside_each() -> None:
+    absent = {"extension": [{"url": DATA_ABSENT, "valueCode": "masked"}]}
+    (row,) = rows({"resourceType": "Basic", "given": ["Ann", None, "Eve"], "_given": [None, absent, absent]}, {})
+    assert [(item.text, bool(item.note), item.path) for item in row.items] == [
+        ("Ann", False, "Basic.given[0]"),
+        ("", True, "Basic.given[1]"),
+        ("Eve", True, "Basic.given[2]"),
+    ]
+
+
 def test_a_coded_concept_has_its_code_beside_it() -> None:
     (row,) = rows(
         {"resourceType": "Condition", "code": {"coding": [{"system": "urn:s", "code": "R05"}], "text": "Cough"}}, {}
