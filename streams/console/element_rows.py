@@ -93,8 +93,8 @@ def _element(parent: Element, name: str, above: str, words: Words, path: str) ->
     for number, (each, extensions) in enumerate(zip_longest(values, beside), 1):
         at = f"{path}.{name}[{number - 1}]" if isinstance(value, list) else f"{path}.{name}"
         if each is None:  # in a list of which this item has extensions alone, or nothing
-            if (item := _with_notes(Item("", path=at), extensions)).note:
-                items.append(item)
+            if (absent := _with_notes(Item("", path=at), extensions)).note:
+                items.append(absent)
             continue
         if name == "extension":
             yield from _extension(each, above, words, at)
