@@ -3,10 +3,12 @@
 The topics hold a worker's records, and a dead letter for every twenty events.
 """
 
+import re
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from urllib.parse import urlencode
 
@@ -26,7 +28,7 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.topics.declared import BUNDLE, OUTCOME
 from fhirline.topics.partition import partition_for
-from tests.support.console_pages import TOKEN, Visitor
+from tests.support.console_pages import TOKEN, Answer, Visitor
 
 Figures = dict[str, float]
 
@@ -50,8 +52,8 @@ def console(kind: Kind, events: int, partitions: int) -> Figures:
             process.wait_until(lambda: read(visitor), "a console that has read the topics", LONGEST_SECONDS)
             seconds = time.perf_counter() - begun
             found: Figures = {"events": events, "dead letters": events // LETTERS, "seconds until all is read": seconds}
-            for name, path in pages(visitor):
-                taken = [milliseconds(visitor, path) for _ in range(TIMES)]
+            for name, asked in [*pages(visitor), timeline(visitor)]:
+                taken = [milliseconds(asked) for _ in range(TIMES)]
                 found |= {f"{name}, median ms": statistics.median(taken), f"{name}, slowest ms": max(taken)}
             return found | {"peak RSS MiB": peak_memory(process.pid)}
 
@@ -86,11 +88,11 @@ def read(visitor: Visitor) -> bool:
     return "still being read" not in visitor.get("/events").text
 
 
-def pages(visitor: Visitor) -> list[tuple[str, str]]:
-    """Return each page's name and an address that has much to show."""
+def pages(visitor: Visitor) -> list[tuple[str, Callable[[], Answer]]]:
+    """Return each page's name, and the request for one that has much to show."""
     newest = visitor.get("/events").text.partition('href="/events/')[2].partition('"')[0]
     of_one_type = urlencode({"vendor": "altibbi", "type": "status_update"})
-    return [
+    found = [
         ("pipeline", "/"),
         ("events", "/events"),
         ("events of one type", f"/events?{of_one_type}"),
@@ -98,13 +100,27 @@ def pages(visitor: Visitor) -> list[tuple[str, str]]:
         ("event", f"/events/{newest}"),
         ("dead letters", "/dead-letters"),
         ("dead letters of one group", "/dead-letters/events?vendor=altibbi"),
+        ("patients that wait", "/dead-letters/waiting"),
+        ("changes", "/changes"),
+        ("search of a patient", "/patients"),
         ("playground", "/playground"),
         ("terminology", "/terminology"),
+        ("audit", "/audit"),
     ]
+    return [(name, partial(visitor.get, path)) for name, path in found]
 
 
-def milliseconds(visitor: Visitor, path: str) -> float:
+def timeline(visitor: Visitor) -> tuple[str, Callable[[], Answer]]:
+    """Return the request for a patient's timeline. As many as `TIMES` are answered at once, and no more."""
+    newest = re.findall(r'href="(/events/[^"]+)"', visitor.get("/events?vendor=altibbi").text)
+    made = (re.search(r"<code>(Patient/[^<]+)</code>", visitor.get(event).text) for event in newest)
+    patient = next(found[1] for found in made if found)
+    fields = {"patient": patient, "reason": "a benchmark", "form-token": visitor.form_token("/patients")}
+    return "timeline of a patient", partial(visitor.post, "/patients", **fields)
+
+
+def milliseconds(asked: Callable[[], Answer]) -> float:
     begun = time.perf_counter()
-    answer = visitor.get(path)
-    assert answer.status == 200, f"{path}: {answer.status}"
+    answer = asked()
+    assert answer.status == 200, answer.status
     return (time.perf_counter() - begun) * 1e3

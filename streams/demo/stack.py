@@ -195,6 +195,7 @@ class Stack:
     def _start(self) -> None:
         folder = Path(self._exit.enter_context(tempfile.TemporaryDirectory(prefix="fhirline-")))
         own = self._embedded_broker() if self.embedded else self._borrowed_cluster(folder)
+        own |= {"replay_dir": folder / "replays"}  # a deployment's runs are none of this stack's
         own |= own_secrets(folder)
         self.settings = load_settings(**own)
         credentials = self._credentials()
@@ -238,9 +239,13 @@ class Stack:
         return {"group": cluster.group, "base": BASE, "server_base": BASE, "vendors_file": vendors_file}
 
     def start_console(self, port: int) -> str:
-        """Start the console with a token of this run, and return the address that opens it. ``port``: 0 for any."""
+        """Start the console with a token of this run, and return the address that opens it. ``port``: 0 for any.
+
+        On the embedded broker it may replay, too: on another cluster, shadow topics would stay after the run.
+        """
         token = secrets.token_urlsafe(24)
-        process = self._process("console", "--port", str(port), "--allow", "redrive", console_token=token)
+        allowed = ["--allow", "redrive", *(["--allow", "replay"] if self.embedded else [])]
+        process = self._process("console", "--port", str(port), *allowed, console_token=token)
         self._servers.append(process)
         return f"{process.wait_for('console listening')['url']}login?token={token}"
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from fhirline.mappers.instants import Instant
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.console.redriving import PAGE, PROGRESS, Redriving, redriving, refused_events
 from tests.streams.console.test_parked import NEIGHBOUR, SOMEBODY, parked
 from tests.streams.operate.test_forget import load_on
@@ -13,12 +15,13 @@ from tests.support.browser import Visit, browser
 from tests.support.console_pages import TOKEN
 from tests.support.delivery import write
 from tests.support.kafka.brokers import RunningBroker, create_topics
-from tests.support.waiting import LIMIT
+from tests.support.waiting import LIMIT, wait_until
 
 __all__ = ["browser"]
 
 pytestmark = pytest.mark.long
 
+MEDIQUO = "/dead-letters/events?vendor=mediquo"
 WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 
@@ -114,14 +117,25 @@ def test_an_export_is_a_download_once_it_has_a_reason(site: Redriving, browser: 
     page.goto(f"{site.url}/login?token={TOKEN}")
     page.goto(f"{site.url}/dead-letters/events?vendor=altibbi")
     page.get_by_text("Export 3,000 events as a file").click()
+    expect(page.get_by_text("in a file of at most 1,000 events")).to_be_visible()
+    expect(page.get_by_label("with keys and payloads")).to_have_count(0)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export").click()
+    assert download.value.suggested_filename == "dead-letters-altibbi.jsonl"
+    assert len(download.value.path().read_text("utf-8").splitlines()) == 3_000
+    at = Instant.parse("2024-06-12T15:20:00Z")
+    assert at
+    site.load.send(
+        [raw_record("mediquo", site.load.tenant, b'{"type": "patient_consultation_finished"}', at, None, 64)]
+    )
+    wait_until(lambda: "Export 1 event" in site.visitor().get(MEDIQUO).text, "the letter is not in the index")
+    page.goto(f"{site.url}{MEDIQUO}")
+    page.get_by_text("Export 1 event as a file").click()
     page.get_by_label("with keys and payloads").check()
     page.get_by_label("Reason").fill("a test")
     with page.expect_download() as download:
         page.get_by_role("button", name="Export").click()
-    assert download.value.suggested_filename == "dead-letters-altibbi.jsonl"
-    lines = download.value.path().read_text("utf-8").splitlines()
-    assert len(lines) == 3_000
-    assert '"payload":{' in lines[0]
+    assert '"payload":' in download.value.path().read_text("utf-8")
     assert visit.complaints == []
     visit.close()
 

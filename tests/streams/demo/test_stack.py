@@ -15,6 +15,7 @@ from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
 from fhirline.topics.declared import BUNDLE, raw_topic, state_topic
+from tests.support.console_pages import Visitor
 from tests.support.paths import SAMPLES
 from tests.support.receiving import FHIRLINE
 from tests.support.waiting import LIMIT, wait_until
@@ -104,3 +105,27 @@ def test_other_commands_work_on_the_stack_with_the_variables_that_it_writes(
 
         wait_until(passed_over, "the worker did not read the event")
     assert not variables.exists()
+
+
+@pytest.mark.long
+def test_its_console_may_redrive_and_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where there is no .env file
+    with Stack(lambda _: None) as stack:
+        url, _, token = stack.start_console(0).partition("/login?token=")
+        visitor = Visitor(url)
+        assert visitor.post("/login", token=token).status == 303
+        assert visitor.get("/dead-letters/redrive").status == 200
+        post(stack)
+        with Scanner(stack.settings) as scanner:
+            wait_until(lambda: bool(stored(scanner, BUNDLE)), "the event was not mapped")
+        fields = {"vendor": "altibbi", "form-token": visitor.form_token("/changes")}
+        assert visitor.post("/changes", **fields).headers["Location"] == "/changes/progress"
+        pages = [""]
+
+        def ended() -> bool:
+            pages.append(visitor.get("/changes/progress").text)
+            return "Running." not in pages[-1]
+
+        wait_until(ended, lambda: pages[-1])
+        assert "Nothing differs." in pages[-1]
+    assert not (tmp_path / "fhirline-data/replays").exists(), "the runs of the stack are its own"
