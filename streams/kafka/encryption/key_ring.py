@@ -126,6 +126,11 @@ class KeyRing:
             return False
         return keys.read_at >= since if keys.unusable(index, name) else name in keys.wrapped
 
+    def erased(self, partition: int, index: str) -> bool:
+        """Tell whether the patient is erased, by what has been read."""
+        keys = self._partitions.get(partition)
+        return keys is not None and index in keys.erased
+
     def made(self, partition: int, index: str, number: str) -> bool:
         """Tell whether a process with our index secret made this number."""
         return self._secrets.numbered(index, partition, number)
