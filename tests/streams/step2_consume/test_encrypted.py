@@ -9,11 +9,13 @@ from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.encryption.key_ring import DESTROYED, ERASED
+from fhirline.streams.kafka.encryption.opener import Opener
 from fhirline.streams.kafka.headers import ERROR_CODE, KEY_ID, RAW, header
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
 from fhirline.streams.step1_receive.patient_keys import partition_of
+from fhirline.streams.step2_consume.faust.offset_gaps import read_gaps
 from fhirline.topics.declared import KEYS, dead_letter_topic, raw_topic, state_topic
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.encryption import ENCRYPTION, INDEX, Sealer, sealed
@@ -222,3 +224,22 @@ def test_a_lost_key_ends_the_worker_uncommitted_and_its_restore_loses_nothing(se
     with running(settings, **SET) as worker:
         wait_until_as(undisturbed(settings, raws_written), store, worker)
     store.close()
+
+
+def test_records_that_a_batch_misses_are_read_as_they_are_stored_and_opened_with_it(settings: Settings) -> None:
+    topic = raw_topic("mediquo")
+    keys, raws = sealed(settings, [event for event in events(60, seed=9) if event.topic == topic])
+    produce(settings, keys)
+    written = produce(settings, raws)
+    place = written[0].topic_partition
+    there = [record for record in stored(settings, topic) if record.topic_partition == place]
+    assert len(there) > 1
+    found = read_gaps(settings, there[:1], {place: (0, there[-1].offset + 1)})[place]
+    assert found == there[1:]
+    assert all(header(record.headers, KEY_ID) for record in found), "the opener of the batch opens them"
+    opener = Opener(settings)
+    assert opener.needs_keys(found)
+    opener.read_on(found)
+    plain = {raw.position: (raw.key, raw.value) for raw in written}
+    assert [(item.key, item.value) for item in map(opener.open, found)] == [plain[item.position] for item in found]
+    opener.close()
