@@ -11,7 +11,7 @@ install = $(PYTHON) -m venv $(VENV) && \
 # The tests start Python hundreds of times: its bytecode is kept, also where the environment says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo dev check laws test test-long crash soak kills bench audit lint lock clean
+.PHONY: help demo dev check laws test test-long crash soak kills keys-kills bench audit lint lock clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -42,6 +42,10 @@ soak: $(VENV)/dev.installed ## one worker under a long load, on Linux: EVENTS=10
 
 kills: $(VENV)/dev.installed ## brokers, workers, enrichment and gateway killed and paused on three brokers: MINUTES=25 SEED=1
 	@CRASH_MINUTES=$(or $(MINUTES),25) CRASH_SEED=$(SEED) $(BIN)/pytest -m long tests/crash/test_together.py
+
+keys-kills: $(VENV)/dev.installed ## `forget` and the commands of keys killed at random moments, and run again: KILLS=20 SEED=1
+	@KEYS_KILLS=$(or $(KILLS),20) KEYS_SEED=$(or $(SEED),1) $(BIN)/pytest -m long tests/streams/operate/test_keys_killed.py \
+	  tests/streams/operate/test_secrets_killed.py tests/streams/operate/test_forget_beside_a_worker.py
 
 audit: $(VENV)/dev.installed ## known vulnerabilities of what an installation gets; AUDIT="-s osv --osv-url URL" asks another database
 	@$(BIN)/pip-audit $(AUDIT) --requirement requirements/runtime.lock --require-hashes --disable-pip --strict --progress-spinner off

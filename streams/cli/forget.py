@@ -168,10 +168,14 @@ def _erase(request: ForgetRequest, settings: "Settings", erasure: "Erasure", fou
     from fhirline.streams.operate.erasure.keys import LetInMeanwhile
     from fhirline.streams.operate.erasure.report import lines
     from fhirline.streams.operate.erasure.workers import without_the_key
+    from fhirline.streams.operate.replay.patient import lines as held
 
     _print_found(found, blocked)
     if (keys := erasure.count_keys(found)) is not None:
         print(f"data keys         {keys} to be destroyed")
+    if request.dry_run:
+        for line in held(erasure.held_by_replays(found, ())):
+            print(line)
     for line in without_the_key(settings):
         warn("forget", line)
     if found.nothing and not (request.unknown or blocked):

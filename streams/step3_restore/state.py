@@ -23,7 +23,7 @@ from fhirline.config.errors import FhirlineError
 from fhirline.mappers.pipeline.normalize import StateUpdate
 from fhirline.mappers.results import Entry, Version
 from fhirline.streams.kafka.encryption.data_key import DataKey, state_key
-from fhirline.streams.kafka.encryption.opener import Opener, is_sealed, not_set
+from fhirline.streams.kafka.encryption.opener import Opener, not_set
 from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets
 from fhirline.streams.kafka.headers import MOVED_TO, Headers, header
 from fhirline.streams.kafka.records import ProducerRecord, from_confluent, headers_of
@@ -256,7 +256,7 @@ class StateCache(TopicCache[PartitionState]):
         if value is None:
             return state.remove_sealed(bytes(key), secrets)
         opened = self.opener.open_now(record, began)
-        if is_sealed(opened):
+        if opened.data_key is None:  # changed, without its header, or of an erased patient
             if not opened.key_destroyed:
                 log.error("state entry passed over: it cannot be opened", position=str(record.position))
             return None

@@ -22,7 +22,7 @@ from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.delivery_report import delivery_error
-from fhirline.streams.kafka.headers import KEY_ID, header
+from fhirline.streams.kafka.headers import KEY_ID
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, partition_of, position_of
 from fhirline.streams.kafka.records import produce as produce_one
 from fhirline.streams.step1_receive.raw_record import raw_record
@@ -115,7 +115,8 @@ def produce(settings: Settings, records: Iterable[ProducerRecord], *, in_clear: 
 
 def is_plain(record: ProducerRecord) -> bool:
     """Tell whether this is a raw record that is not sealed, nor made to look so."""
-    return record.topic.startswith("raw.") and record.data_key is None and header(record.headers, KEY_ID) is None
+    of_sealed = any(name == KEY_ID for name, _ in record.headers)
+    return record.topic.startswith("raw.") and record.data_key is None and not of_sealed
 
 
 def undisturbed(

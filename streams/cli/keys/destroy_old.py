@@ -11,7 +11,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.streams.cli.errors import CommandFailed
 from fhirline.streams.cli.keys.session import SecretsFile, secrets_path
 from fhirline.streams.cli.options import As, DryRun, Reason, Yes
-from fhirline.streams.cli.output import confirm
+from fhirline.streams.cli.output import confirm, counting, progress
 from fhirline.streams.observe.terminal import counted
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def destroy_old(
     require_topics(settings)
     if wrong := set(kek or ()) - secrets.keks.keys() | {secrets.current}.intersection(kek or ()):
         raise ConfigurationError(f"--kek {min(wrong)}: not in {path}, or the first, which wraps new data keys")
-    with closing(DataKeys(settings, secrets)) as keys:
+    with progress() as reporter, closing(DataKeys(settings, secrets, counting(reporter))) as keys:
         found, history = keys.count(), keys.history()
     if wrong_values := found.wrong(secrets):
         raise CommandFailed(

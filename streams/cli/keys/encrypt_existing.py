@@ -49,8 +49,8 @@ def encrypt_existing(
     Exit codes:
 
     * 0: done; with --keep, all but the removal.
-    * 1: not finished, such as where the workers have not read the copies, or Kafka failed after it had begun; run it
-      again. Or the answer was no.
+    * 1: not finished, such as where the workers have not read the copies, Kafka failed or a
+      process wrote a plain record after it had begun; run it again. Or the answer was no.
     * 2: a wrong argument or setting, a process that still writes plain records, a missing privilege, or the cluster
       does not answer.
 
@@ -66,14 +66,16 @@ def encrypt_existing(
     from fhirline.streams.observe.audit import audit
     from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.operate.keys.existing.deletion import can_delete
-    from fhirline.streams.operate.keys.existing.run import Migration
+    from fhirline.streams.operate.keys.existing.run import Migration, StillPlain
     from fhirline.streams.step5_publish.publish import PublishFailed
 
     settings = load_settings()
     configure_logging(settings)
     if not dry_run:
         require_answer(yes)
-    unfinished: dict[type[BaseException], int] = dict.fromkeys((KafkaAccessError, PublishFailed), INCOMPLETE)
+    unfinished: dict[type[BaseException], int] = dict.fromkeys(
+        (KafkaAccessError, PublishFailed, StillPlain), INCOMPLETE
+    )
     with Migration(settings, (), rate) as migration:
         require_topics(settings, "encrypt-existing")
         deletes = can_delete(settings)

@@ -5,7 +5,7 @@ from contextlib import closing
 from fhirline.streams.cli.errors import warn
 from fhirline.streams.cli.keys.session import required_secrets
 from fhirline.streams.cli.options import AsJson
-from fhirline.streams.cli.output import print_json, print_table
+from fhirline.streams.cli.output import counting, print_json, print_table, progress
 from fhirline.streams.observe.terminal import counted
 
 
@@ -38,7 +38,7 @@ def list_(as_json: AsJson = False) -> None:
     settings = load_settings()
     secrets = required_secrets(settings)
     require_topics(settings)
-    with closing(DataKeys(settings, secrets)) as keys:
+    with progress() as reporter, closing(DataKeys(settings, secrets, counting(reporter))) as keys:
         found = keys.count()
     wrong = found.wrong(secrets)
     used = {*found.living, *found.unusable}

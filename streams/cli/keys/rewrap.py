@@ -6,7 +6,7 @@ from fhirline.config.errors import KafkaAccessError
 from fhirline.streams.cli.errors import CommandFailed, failing_with
 from fhirline.streams.cli.keys.session import required_secrets
 from fhirline.streams.cli.options import As, DryRun, Reason, Yes
-from fhirline.streams.cli.output import confirm, progress
+from fhirline.streams.cli.output import confirm, counting, progress
 from fhirline.streams.observe.terminal import counted
 
 
@@ -40,19 +40,23 @@ def rewrap(dry_run: DryRun = False, yes: Yes = False, reason: Reason = None, nam
     configure_logging(settings)
     secrets = required_secrets(settings)
     require_topics(settings, None if dry_run else "operator")
-    with closing(DataKeys(settings, secrets)) as keys:
+    with progress() as reporter, closing(DataKeys(settings, secrets, counting(reporter))) as keys:
         found = keys.count()
-        others = found.living.total() - found.living[secrets.current]
-        removed = found.unusable.total()
-        what = f"{counted(others, 'data key')} wrapped with {secrets.current}, {removed:,} destroyed ones removed"
-        if dry_run:
-            print(f"would be done: {what}. Nothing was done.")
-            return
-        confirm(f"To be done: {what}. Go on?", yes)
-        audit("data keys wrapped anew", by="keys", name=name, kek=secrets.current, reason=reason)
-        begun: dict[type[BaseException], int] = dict.fromkeys((PublishFailed, KafkaAccessError), INCOMPLETE)
-        with progress() as reporter, failing_with("keys rewrap", begun, "run this again"):
-            done = keys.rewrap(lambda count: reporter.show("wrapping", count, others))
+    others = found.living.total() - found.living[secrets.current]
+    removed = found.unusable.total()
+    what = f"{counted(others, 'data key')} wrapped with {secrets.current}, {removed:,} destroyed ones removed"
+    if dry_run:
+        print(f"would be done: {what}. Nothing was done.")
+        return
+    confirm(f"To be done: {what}. Go on?", yes)
+    audit("data keys wrapped anew", by="keys", name=name, kek=secrets.current, reason=reason)
+    begun: dict[type[BaseException], int] = dict.fromkeys((PublishFailed, KafkaAccessError), INCOMPLETE)
+    with (
+        closing(DataKeys(settings, secrets)) as keys,
+        progress() as reporter,
+        failing_with("keys rewrap", begun, "run this again"),
+    ):
+        done = keys.rewrap(lambda count: reporter.show("wrapping", count, others))
     print(
         f"{counted(done.wrapped, 'data key')} wrapped with {secrets.current}, {done.removed:,} destroyed ones removed"
     )

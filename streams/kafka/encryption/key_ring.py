@@ -24,7 +24,7 @@ from fhirline.config.errors import KafkaAccessError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, WrappingKeyMissing
-from fhirline.streams.kafka.log_scanner import LogScanner
+from fhirline.streams.kafka.log_scanner import LogScanner, Progress
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.topics.declared import KEYS
 
@@ -91,8 +91,9 @@ class PartitionKeys:
 class KeyRing:
     """Finds data keys. `read_on` blocks; the event loop calls it in a thread, for all keys of a batch at once."""
 
-    def __init__(self, settings: Settings, secrets: EncryptionSecrets) -> None:
+    def __init__(self, settings: Settings, secrets: EncryptionSecrets, progress: Progress | None = None) -> None:
         self._settings = settings
+        self._progress = progress
         self._secrets = secrets
         self._partitions: dict[int, PartitionKeys] = {}
         self._reading = threading.Lock()
@@ -126,6 +127,11 @@ class KeyRing:
             return False
         return keys.read_at >= since if keys.unusable(index, name) else name in keys.wrapped
 
+    def erased(self, partition: int, index: str) -> bool:
+        """Tell whether the patient is erased, by what has been read."""
+        keys = self._partitions.get(partition)
+        return keys is not None and index in keys.erased
+
     def made(self, partition: int, index: str, number: str) -> bool:
         """Tell whether a process with our index secret made this number."""
         return self._secrets.numbered(index, partition, number)
@@ -144,7 +150,7 @@ class KeyRing:
             began = time.monotonic()
             found = {number: self._partitions.get(number) or PartitionKeys() for number in partitions}
             if self._scanner is None:
-                self._scanner = LogScanner(self._settings)
+                self._scanner = LogScanner(self._settings, self._progress)
             starts = {TopicPartition(KEYS, number): keys.position for number, keys in found.items()}
             for message in self._scanner.stored(starts):
                 keys = found[message.partition() or 0]

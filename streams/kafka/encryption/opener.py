@@ -3,7 +3,8 @@
 * A record that is not sealed passes as it is.
 * A sealed record is opened: it has the plain key and value, no header ``key-id``, and ``data_key``, with which what is
   made of it is sealed.
-* The record of a patient whose keys were destroyed has ``key_destroyed``: nobody can read it, and nothing is lost.
+* The record of a patient whose keys were destroyed has ``key_destroyed``: nobody can read it, and nothing is lost. So
+  has a changed record of an erased patient: its index is enough to know whose it is.
 * A record that cannot be opened although nothing is lost (its bytes, headers or key-id were changed) passes as it is,
   with its header ``key-id``. The mapping makes the dead letter ``cannot-be-opened`` of it.
 * A key that is lost raises DataKeyMissing, and secrets that are not set raise EncryptionNotSet: nothing may be
@@ -87,9 +88,13 @@ class Opener:
                 return record
             raise not_set(record.position)
         needed = self._needed(record)
-        if needed is None or record.value is None:
+        if needed is None:
             return record
         partition, index, number = needed
+        if self.ring.erased(partition, index):
+            return replace(record, key_destroyed=True)
+        if record.value is None or not _NUMBER.fullmatch(number):
+            return record
         if not self.ring.made(partition, index, number):
             if self.ring.has(partition, index, number):
                 raise other_index(record.position)
@@ -145,17 +150,20 @@ class Opener:
         """
         if self.ring is None:
             return set()
-        found = [needed for record in records if is_sealed(record) and (needed := self._needed(record))]
-        return {partition for partition, index, number in found if not self.ring.sure(partition, index, number, since)}
+        sealed = [(record, needed) for record in records if is_sealed(record) and (needed := self._needed(record))]
+        return {needed[0] for record, needed in sealed if record.value is None or not self.ring.sure(*needed, since)}
 
     def _needed(self, record: ConsumerRecord) -> tuple[int, str, str] | None:
-        """Return partition, index and number of the key that a record needs; None where these have another form."""
+        """Return partition, index and number of the key that a record needs. The number may have another form.
+
+        None where the record does not tell the partition.
+        """
         number, index = header(record.headers, KEY_ID) or "", _INDEX.fullmatch(record.key or b"")
         partition: int | None = record.partition
         if record.topic.startswith(_LETTERS):
             raw = RecordPosition.parse(header(record.headers, RAW))
             partition = raw.partition if raw and raw.partition < self._partitions else None
-        if index is None or partition is None or not _NUMBER.fullmatch(number):
+        if index is None or partition is None:
             return None
         return partition, index[1].decode(), number
 

@@ -15,7 +15,7 @@ finished erasure finds nothing, and writes nothing but the unchanged block.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 
@@ -35,6 +35,7 @@ from fhirline.streams.operate.erasure.keys import ErasedKeys, Place
 from fhirline.streams.operate.erasure.records import ErasureRecords
 from fhirline.streams.operate.erasure.report import Report, remaining, retention_of
 from fhirline.streams.operate.erasure.server import at_server
+from fhirline.streams.operate.replay.patient import HeldByRun, PatientRecords, held_by_runs
 from fhirline.streams.step1_receive.raw_record import now
 from fhirline.streams.step3_restore.erasure_list import HOW, Block, Compartment, Hashing, hashing
 from fhirline.streams.step3_restore.erasure_list_feed import LOOK_SECONDS, ErasureListFeed, settled_after
@@ -124,6 +125,7 @@ class Erasure:
             if not report.left or report.looks >= SEARCHES:
                 break
         keys = {*found.keys, *report.keys}
+        report.replays = self.held_by_replays(found, keys)
         if self._keys and not report.left:
             show("destroying the data keys")
             self._destroy_keys(self._keys, found, report)
@@ -133,6 +135,11 @@ class Erasure:
         report.unreadable = remaining(found.unreadable, retention)
         report.server, report.server_asked = at_server(self._settings, keys), bool(keys)
         return report
+
+    def held_by_replays(self, found: Found, keys: Collection[str]) -> list[HeldByRun]:
+        """Return what unfinished replays hold of the patient on this machine. ``keys``: of the patient's resources."""
+        known = PatientRecords({*found.keys, *keys}, found.compartments.keys(), found.origins)
+        return [*held_by_runs(self._settings.replay_dir, known)]
 
     def _destroy_keys(self, keys: ErasedKeys, found: Found, report: Report) -> None:
         """Destroy the data keys of every key that the patient's events have. Only after everything else is done.

@@ -13,6 +13,7 @@ from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.erasure import server
 from fhirline.streams.operate.erasure.found import Remains
+from fhirline.streams.operate.replay import patient
 from fhirline.topics.declared import FOREVER
 
 WHY = {
@@ -77,6 +78,8 @@ class Report:
     """Count the resources at the FHIR server by the outcome that ``fhirline deliver`` has noted."""
     server_asked: bool = True
     """True if the topics named any resource of the patient, by which the server's could be counted."""
+    replays: list[patient.HeldByRun] = field(default_factory=list)
+    """What unfinished replays hold in clear in this machine's ``FHIRLINE_REPLAY_DIR``."""
 
     @property
     def complete(self) -> bool:
@@ -135,6 +138,7 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
     yield f"DELETE Bundles    {report.bundles}{provenance}"
     yield f"searched again    {counted(report.looks, 'time')}; found at last: {report.left}"
     yield from server.lines(report.server, report.server_asked)
+    yield from patient.lines(report.replays)
     if report.data_keys is not None:
         done = "destroyed: encrypted events can be read no more" if report.data_keys else "found that are not destroyed"
         yield f"data keys         {report.data_keys} {done}"

@@ -11,7 +11,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.streams.kafka.encryption.key_ring import KeyRing, PartitionKeys
 from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, WrappingKeyMissing, wrapped_by
-from fhirline.streams.kafka.log_scanner import LogScanner
+from fhirline.streams.kafka.log_scanner import LogScanner, Progress
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, timestamp_ms
 from fhirline.streams.operate.erasure.keys import ErasedKeys
 from fhirline.streams.step1_receive.raw_record import now
@@ -94,10 +94,11 @@ class History:
 class DataKeys:
     """All data keys of a deployment. Raises KafkaAccessError where Kafka cannot be read, PublishFailed in `rewrap`."""
 
-    def __init__(self, settings: Settings, secrets: EncryptionSecrets) -> None:
+    def __init__(self, settings: Settings, secrets: EncryptionSecrets, progress: Progress | None = None) -> None:
         self._settings = settings
         self._secrets = secrets
-        self._ring = KeyRing(settings, secrets)
+        self._progress = progress
+        self._ring = KeyRing(settings, secrets, progress)
 
     def close(self) -> None:
         self._ring.close()
@@ -159,7 +160,7 @@ class DataKeys:
         """Read what the log of the topic still has of each key-encryption key, one partition at a time."""
         latest: dict[str, int] = {}
         destroyed: Counter[frozenset[str]] = Counter()
-        with LogScanner(self._settings) as scanner:
+        with LogScanner(self._settings, self._progress) as scanner:
             for number, keys in self._ring.each(range(self._settings.partitions)):
                 unwrapped_by: dict[str, set[str]] = {}
                 for message in scanner.stored({TopicPartition(KEYS, number): None}):

@@ -68,7 +68,10 @@ def read(path: Path) -> EncryptionSecrets:
 def with_key(held: EncryptionSecrets, id: str) -> EncryptionSecrets:
     """Append a new key-encryption key, which unwraps and does not wrap yet. Raises ConfigurationError."""
     if _checked(id) in held.keks:
-        raise ConfigurationError(f"--kek {id}: is in the file already; choose another id")
+        raise ConfigurationError(
+            f"--kek {id}: is in the file already: an earlier run has added it, or it is an older key; for a new one "
+            "choose another id"
+        )
     return EncryptionSecrets(held.index_secret, {**held.keks, id: os.urandom(32)})
 
 

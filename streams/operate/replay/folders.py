@@ -159,13 +159,20 @@ def remove(folder: Path) -> None:
     shutil.rmtree(unnamed)
 
 
+def leftovers(root: Path) -> list[Path]:
+    """Return what processes that were killed, or are at work, have left or have not named yet. Raises OSError."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(path for path in root.iterdir() if UNNAMED.fullmatch(path.name) and _is_folder(path))
+    return []
+
+
 def remove_leftovers(root: Path) -> None:
     """Remove what was left by processes that were killed while they created or removed a folder.
 
     Folders of other users of this machine stay. Raises OSError.
     """
-    for path in root.iterdir():
-        if not UNNAMED.fullmatch(path.name) or not _is_folder(path) or path.stat().st_uid != os.geteuid():
+    for path in leftovers(root):
+        if path.stat().st_uid != os.geteuid():
             continue
         if not (path / LOCK).exists() and time.time() - path.stat().st_mtime < BEGUN_WITHIN:
             continue

@@ -8,7 +8,7 @@ contains patient data; only the run folder's owner can read it.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import orjson
 from fhirline.config.private_files import make_private
 from fhirline.streams.kafka.headers import Headers
 from fhirline.streams.kafka.records import ProducerRecord
-from fhirline.topics.declared import CONTRIBUTIONS
+from fhirline.topics.declared import CONTRIBUTIONS, PATIENTLESS_TYPES
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
@@ -179,6 +179,25 @@ class Journal:
 
     def failed_events(self) -> frozenset[str]:
         return frozenset(key for (key,) in self._database.execute("SELECT event_key FROM failed"))
+
+    def count_of(self, keys: Collection[str], owners: Collection[str], offsets: Collection[int]) -> tuple[int, int]:
+        """Count what it holds of one patient: resources that have a value, and state entries.
+
+        ``keys`` of resources; ``owners``: raw keys, with which a state entry's key begins; ``offsets`` of raw records.
+        """
+        stored = self._database.execute("SELECT key, raw_offset FROM records WHERE value IS NOT NULL")
+        resources = sum(
+            key in keys or (offset in offsets and key.partition("/")[0] not in PATIENTLESS_TYPES)
+            for key, offset in stored
+        )
+        entries = 0
+        for owner in owners:
+            begin = orjson.dumps([owner])[:-1]
+            row = self._database.execute(
+                "SELECT COUNT(*) FROM state_entries WHERE key >= ? AND key < ?", (begin + b",", begin + b"-")
+            ).fetchone()
+            entries += row[0]
+        return resources, entries
 
     @property
     def events(self) -> int:

@@ -6,14 +6,18 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from pydantic import SecretStr
 
 from fhirline.config.exit_codes import UNCOMMITTED
 from fhirline.config.settings import Settings
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.encryption.key_ring import DESTROYED
 from fhirline.streams.kafka.log_scanner import LogScanner
+from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
 from fhirline.topics.declared import DEAD_LETTER_STATUS, ERASED, KEYS, declared, raw_topic
+from tests.streams.operate.test_forget import ALL, busiest, canonical_names, held, live_names, of
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, sealed
@@ -29,6 +33,9 @@ RUNBOOK = (DOCS / "operations.md").read_text("utf-8")
 SECRETS = {"FHIRLINE_ENCRYPTION": ENCRYPTION}
 OTHER = {"FHIRLINE_ENCRYPTION": ENCRYPTION.replace("2026-05", "2026-06")}
 """The same index secret, and another key-encryption key."""
+
+
+ERASURE_KEY = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture
@@ -143,3 +150,49 @@ def test_a_backup_without_a_data_key(clusters: tuple[Settings, Settings], remedy
     with running(new, **SECRETS) as worker:
         wait_until_as(undisturbed(old, readable), store, worker)
     store.close()
+
+
+@pytest.mark.long
+def test_who_was_erased_after_the_backup_stays_unreadable_once_forget_has_run_again(
+    clusters: tuple[Settings, Settings],
+) -> None:
+    """As the runbook says. Also where the older data keys are restored once more after that."""
+    assert "Run\n   `fhirline forget` again for every patient who was erased after the backup" in RUNBOOK
+    old, new = (settings.model_copy(update={"erasure_key": SecretStr(ERASURE_KEY)}) for settings in clusters)
+    keys, raws = sealed(old, events(80, seed=11))
+    produce(old, keys)
+    written = produce(old, raws)
+    backup = backed_up(old)
+    patient = busiest(written)["altibbi"]
+    named = ("--vendor", patient.vendor, "--tenant", patient.tenant, "--patient", patient.key)
+    secrets = {**SECRETS, "FHIRLINE_ERASURE_KEY": ERASURE_KEY}
+
+    def forget(settings: Settings) -> str:
+        environment = {**secrets, "FHIRLINE_BOOTSTRAP": settings.bootstrap}
+        done = cli.run("forget", *named, "--yes", "--reason", "test", "--settle", "0", env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def readable(settings: Settings) -> set[str]:
+        with Scanner(settings) as scanner:
+            places = scanner.topic_partitions([raw_topic(vendor) for vendor in VENDORS])
+            return {str(from_confluent(item).position) for item in scanner.read(dict.fromkeys(places))}
+
+    mine = {str(raw.position) for raw in written if of(raw, [patient])}
+    others = {str(raw.position) for raw in written} - mine
+    assert mine
+    forget(old)
+    assert readable(old) == others
+    restore(new, backup)
+    assert readable(new) == others | mine, "the older data keys open what was erased"
+    assert "1 destroyed" in forget(new)
+    assert readable(new) == others
+    restore(new, [record for record in backup if record.topic == KEYS])
+    assert readable(new) == others, "a marker wins over a value that comes later"
+    assert "1 destroyed" in forget(new)
+    store = Store(new)
+    with running(new, **secrets) as worker:
+        wait_until_as(undisturbed(new, [raw for raw in written if not of(raw, [patient])]), store, worker)
+        assert worker.running
+    store.close()
+    assert not live_names(held(new, *ALL)) & canonical_names(new, [raw for raw in written if of(raw, [patient])])

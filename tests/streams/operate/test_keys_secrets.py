@@ -1,16 +1,25 @@
 """``fhirline keys list``, ``new`` and ``destroy-old``: what they say about the secrets, and what they write of it."""
 
 import fcntl
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import orjson
+import pytest
 
+from fhirline.streams.cli import output
+from fhirline.streams.cli.errors import CommandFailed
+from fhirline.streams.cli.keys.destroy_old import destroy_old
+from fhirline.streams.cli.keys.list import list_
+from fhirline.streams.cli.keys.rewrap import rewrap
 from fhirline.streams.kafka.encryption.key_ring import DESTROYED
 from fhirline.streams.kafka.encryption.secrets import parse
 from fhirline.streams.kafka.records import ProducerRecord
@@ -109,3 +118,18 @@ def test_keys_that_are_added_at_the_same_time_are_all_in_the_file(file: Path) ->
     with ThreadPoolExecutor(len(ids)) as pool:
         list(pool.map(add, ids))
     assert secrets_file.read(file).keks.keys() == {*before, *ids}
+
+
+def test_what_reads_all_data_keys_reports_how_far_it_is(
+    own_broker: RunningBroker, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    produce(own_broker.settings(), made(parse(ENCRYPTION), 20))
+    monkeypatch.setenv("FHIRLINE_BOOTSTRAP", own_broker.bootstrap)
+    monkeypatch.setenv("FHIRLINE_ENCRYPTION_FILE", str(file))
+    monkeypatch.setattr(output, "LINE_SECONDS", -1.0)  # every step is a line
+    destroys: dict[str, Any] = {"unused_for": 0.0, "dry_run": True}
+    commands: list[Callable[[], None]] = [list_, lambda: rewrap(dry_run=True), lambda: destroy_old(**destroys)]
+    for command in commands:
+        with suppress(CommandFailed):  # living data keys are wrapped by the older one
+            command()
+        assert re.search(r"^reading: [1-9][0-9]* \(normalizer\.keys\)$", capsys.readouterr().err, re.MULTILINE)

@@ -7,11 +7,15 @@ import pytest
 
 from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from fhirline.streams.kafka.encryption.key_ring import DESTROYED
+from fhirline.streams.kafka.encryption.data_key import DataKey
+from fhirline.streams.kafka.encryption.key_ring import DESTROYED, ERASED
+from fhirline.streams.kafka.encryption.opener import Opener
 from fhirline.streams.kafka.headers import ERROR_CODE, KEY_ID, RAW, header
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
+from fhirline.streams.step1_receive.patient_keys import partition_of
+from fhirline.streams.step2_consume.faust.offset_gaps import read_gaps
 from fhirline.topics.declared import KEYS, dead_letter_topic, raw_topic, state_topic
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.encryption import ENCRYPTION, INDEX, Sealer, sealed
@@ -90,13 +94,8 @@ def test_a_changed_record_is_a_letter_and_a_destroyed_key_an_erased_patient(sett
     assert three.data_key
     as_stored = one.data_key.seal(one)
     hostile = {
-        "bytes": replace(as_stored, value=(as_stored.value or b"")[:-1] + b"!"),
-        "truncated": replace(as_stored, value=(as_stored.value or b"")[:9]),
-        "headers": replace(as_stored, headers=[("tenant", b"other"), *as_stored.headers[1:]]),
-        "key-id": replace(as_stored, headers=[*as_stored.headers[:-1], (KEY_ID, two.data_key.number.encode())]),
+        **changed_forms(as_stored, two.data_key),
         "key": replace(as_stored, key=two.data_key.index.encode()),
-        "no number": replace(as_stored, headers=[*as_stored.headers[:-1], (KEY_ID, b"../../etc")]),
-        "no value": replace(as_stored, value=None),
         "partition": replace(as_stored, partition=((as_stored.partition or 0) + 1) % settings.partitions),
     }
     destroyed = f"{three.data_key.name}/{DESTROYED}".encode()
@@ -123,6 +122,55 @@ def test_a_changed_record_is_a_letter_and_a_destroyed_key_an_erased_patient(sett
     assert len(letters) == len(hostile) + sum(str(raw.position) in codes for raw in sound)
     assert str(passed_over[0].position) not in codes
     assert all(letter.value is None for letter in letters if header(letter.headers, ERROR_CODE) == "cannot-be-opened")
+
+
+def changed_forms(as_stored: ProducerRecord, other: DataKey) -> dict[str, ProducerRecord]:
+    """Return forms of a sealed record that nobody can open, and that still have its index."""
+    value, before = as_stored.value or b"", as_stored.headers[:-1]
+    return {
+        "bytes": replace(as_stored, value=value[:-1] + b"!"),
+        "truncated": replace(as_stored, value=value[:9]),
+        "headers": replace(as_stored, headers=[("tenant", b"other"), *as_stored.headers[1:]]),
+        "key-id of another patient": replace(as_stored, headers=[*before, (KEY_ID, other.number.encode())]),
+        "key-id of nobody": replace(as_stored, headers=[*before, (KEY_ID, b"0" * 32)]),
+        "no number": replace(as_stored, headers=[*before, (KEY_ID, b"../../etc")]),
+        "no text": replace(as_stored, headers=[*before, (KEY_ID, b"\xff\xfe")]),
+        "empty number": replace(as_stored, headers=[*before, (KEY_ID, b"")]),
+        "no value": replace(as_stored, value=None),
+    }
+
+
+def test_a_changed_record_of_an_erased_patient_is_passed_over(settings: Settings) -> None:
+    """Also where nothing but its index is left as it was; and also once the worker has read the patient's keys."""
+    sealer = Sealer(settings)
+    of_mediquo = [event for event in events(200, seed=5) if event.topic == raw_topic("mediquo")]
+    first = sealer(of_mediquo[0])
+    number = partition_of(first, settings.partitions)
+    one, two = (sealer(event) for event in same_partition(of_mediquo, first, number, settings.partitions)[:2])
+    assert first.data_key
+    assert two.data_key
+    hostile = changed_forms(first.data_key.seal(first), two.data_key)
+    marker = ProducerRecord(KEYS, f"{first.data_key.index}/{ERASED}".encode(), b"2026-11-27T00:00:00Z", number)
+    store = Store(settings)
+    with running(settings, **SET) as worker:
+        produce(settings, sealer.made)
+        sound = produce(settings, [one])
+        wait_until_as(undisturbed(settings, sound), store, worker)  # it knows the keys of the partition
+        produce(settings, [marker])
+        changed = produce(settings, hostile.values())
+        sound += produce(settings, [two])  # behind them
+        wait_until_as(undisturbed(settings, sound), store, worker)
+        passed = [line for line in worker.printed if "erased patient passed over" in line]
+    store.close()
+    letters = {header(item.headers, RAW) for item in stored(settings, dead_letter_topic("mediquo"))}
+    assert [form for form, raw in zip(hostile, changed, strict=True) if str(raw.position) in letters] == []
+    assert passed
+
+
+def same_partition(made: list[ProducerRecord], first: ProducerRecord, number: int, count: int) -> list[ProducerRecord]:
+    """Return an event of each other patient whose events lie in one partition."""
+    others = {event.key: event for event in made if partition_of(event, count) == number and event.key != first.key}
+    return [*others.values()]
 
 
 def test_without_encryption_the_header_of_another_producer_stops_nothing(settings: Settings) -> None:
@@ -176,3 +224,22 @@ def test_a_lost_key_ends_the_worker_uncommitted_and_its_restore_loses_nothing(se
     with running(settings, **SET) as worker:
         wait_until_as(undisturbed(settings, raws_written), store, worker)
     store.close()
+
+
+def test_records_that_a_batch_misses_are_read_as_they_are_stored_and_opened_with_it(settings: Settings) -> None:
+    topic = raw_topic("mediquo")
+    keys, raws = sealed(settings, [event for event in events(60, seed=9) if event.topic == topic])
+    produce(settings, keys)
+    written = produce(settings, raws)
+    place = written[0].topic_partition
+    there = [record for record in stored(settings, topic) if record.topic_partition == place]
+    assert len(there) > 1
+    found = read_gaps(settings, there[:1], {place: (0, there[-1].offset + 1)})[place]
+    assert found == there[1:]
+    assert all(header(record.headers, KEY_ID) for record in found), "the opener of the batch opens them"
+    opener = Opener(settings)
+    assert opener.needs_keys(found)
+    opener.read_on(found)
+    plain = {raw.position: (raw.key, raw.value) for raw in written}
+    assert [(item.key, item.value) for item in map(opener.open, found)] == [plain[item.position] for item in found]
+    opener.close()

@@ -1,18 +1,21 @@
 """State entries under two keys: in clear, from before encryption was on, and sealed."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import StateUpdate
 from fhirline.mappers.results import Entry
 from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.encryption.opener import Opener
+from fhirline.streams.kafka.headers import KEY_ID
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
-from fhirline.streams.step3_restore.state import StateCache
+from fhirline.streams.step3_restore.state import StateCache, state_record
 from fhirline.topics.declared import state_topic
 from tests.support.encryption import ENCRYPTION, secrets_of
 from tests.support.kafka.brokers import RunningBroker
@@ -71,3 +74,24 @@ def test_a_deleted_entry_has_no_value_under_any_key(
         produce(settings, cache.record_updates(state, 0, PATIENT, [update(LATER, deleted=True)], data_key=own))
         assert left(settings) == []
         assert len(restored(settings, opener).partition(0)) == 0
+
+
+def test_an_entry_that_was_changed_is_named_in_the_log_and_the_others_are_restored(
+    settings: Settings, key: DataKey
+) -> None:
+    """Its value, its header, or the header's number: none of them ends the worker, and none is passed over silently."""
+    sealed = key.seal(state_record(TOPIC, 0, PATIENT, update(ENTRY), key))
+    value = sealed.value or b""
+    changed = [
+        replace(sealed, value=value[:-1] + bytes([value[-1] ^ 1])),
+        replace(sealed, headers=[]),
+        replace(sealed, headers=[(KEY_ID, b"0" * 32)]),
+    ]
+    other = state_record(TOPIC, 0, PATIENT, StateUpdate("Patient/1", "other", LATER, False), key)
+    written = produce(settings, [*changed, other])
+    with closing(Opener(settings)) as opener, capture_logs() as told:
+        cache = restored(settings, opener)
+    assert {*cache.partition(0)("Patient/1")} == {"other"}
+    assert [(line["event"], line["position"]) for line in told if line["log_level"] == "error"] == [
+        ("state entry passed over: it cannot be opened", str(record.position)) for record in written[: len(changed)]
+    ]
