@@ -160,7 +160,7 @@ def test_no_credential_is_in_a_topic_a_log_or_a_file(tmp_path: Path) -> None:
             records = [from_confluent(item) for item in scanner.stored(dict.fromkeys(scanner.topic_partitions(names)))]
     found = [(record.topic, mark) for record in records for mark in MARKS if mark in shown(record)]
     assert not found, sorted(set(found))
-    assert {"raw.altibbi", "fhir.r4.Patient", "normalizer.state"} <= {record.topic for record in records}
+    assert {"raw.altibbi", "fhir.r4.Patient", "normalizer.state.altibbi"} <= {record.topic for record in records}
     assert not [mark for mark in MARKS if mark in logs]
     for file in filter(Path.is_file, tmp_path.rglob("*")):
         assert not [mark for mark in MARKS if mark in file.read_bytes()], file
