@@ -3,8 +3,9 @@
 It lies in ``config`` because a command (``streams/cli``) and the worker's fence (``streams/step2_consume``) use it, and
 neither may import the other. No other module spells a number: a test compares.
 
-0, 1 and 2 mean the same for all commands: done; done, and the result needs attention; not begun, since something that
-the command needs is wrong. Each 1 has a name of its own, so that a command's code reads as its documentation does.
+0, 1 and 2 mean the same for all commands: done; done, and the result needs attention; something that the command needs
+is wrong, mostly found before it began. Each 1 has a name of its own, so that a command's code reads as its
+documentation does.
 """
 
 DONE = 0
@@ -49,12 +50,13 @@ ORPHANED = 1
 DEFECT = 1
 """Any command: an exception that nothing expected, Python's own code. A service logs ``crashed`` before it."""
 
-# 2: nothing was done.
+# 2: something that the command needs is wrong. Mostly nothing was done.
 
 UNUSABLE = 2
 """A wrong argument, setting, file or table, a missing privilege or topic, or a cluster that does not answer.
 
 ``doctor`` goes on to the next check, and ends so for a setting, file or table over which other commands end at once.
+``deliver``, ``enrich``, ``tables``, ``replay`` and ``export`` may have begun: what was committed or written is kept.
 """
 
 UNMAPPED = 2

@@ -106,7 +106,8 @@ class Withheld(BaseModel):
     """The rule for withholding leaves, by key (``exact``, ``contains``) or by value (``value_contains``).
 
     ``exact_if_opaque``: keys of which the value must be opaque too. ``parameters``: names that make an address with
-    such a parameter a credential. ``passwords`` and ``labels``: names in a text behind which is a credential.
+    such a parameter a credential. ``passwords``, ``labels`` and ``numbers``: names in a text beside which is a
+    credential. ``accounts``, ``mail_words`` and ``mail_hosts`` tell ``user:password@host`` from an e-mail address.
     ``tokens``: how providers' tokens begin, and the least number of characters that follow;
     ``tokens_with_digit``: the same, of which one is a digit.
     """
@@ -119,6 +120,10 @@ class Withheld(BaseModel):
     value_contains: tuple[str, ...]
     passwords: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    mail_words: tuple[str, ...] = ()
+    mail_hosts: tuple[str, ...] = ()
     tokens: dict[str, int] = {}
     tokens_with_digit: dict[str, int] = {}
 
@@ -130,6 +135,7 @@ class Secrets(Table):
     redacted_within: tuple[str, ...] = ()
     redacted_below: dict[str, tuple[str, ...]]
     shown_below: frozenset[str] = frozenset()
+    verbs: tuple[str, ...]
     withheld: Withheld
 
 

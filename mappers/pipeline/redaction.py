@@ -7,15 +7,27 @@ from operator import is_not
 from typing import Any
 
 from fhirline.mappers.pipeline.finder import finder
+from fhirline.mappers.pipeline.plain_keys import plain_keys
+from fhirline.mappers.pipeline.secret_blocks import without_blocks
 from fhirline.mappers.pipeline.secret_encodings import encoded_pattern, without_encoded
-from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, REDACTED, comparable, table_names, treatment
+from fhirline.mappers.pipeline.secret_keys import (
+    LONGEST_CACHED,
+    REDACTED,
+    begins_secret,
+    comparable,
+    split_further,
+    table_names,
+    treatment,
+)
 from fhirline.mappers.pipeline.secret_labels import (
+    header_columns,
     is_pair,
     labelled_values,
     named_columns,
     named_pattern,
     named_positions,
     stem_pattern,
+    values_of_labels,
     without_labelled,
 )
 from fhirline.mappers.pipeline.secret_texts import MARK, ROOM, has_mark, redacted_text
@@ -65,13 +77,13 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
     if isinstance(value, dict):
         changed = {}
         renamed = False
-        plain = _PLAIN.get(below, ())
+        plain = plain_keys(value) or _PLAIN.get(below, _NOTHING)
         for key, item in value.items():
             if key not in plain:
                 new = _redacted_item(key, item, below, room)
                 renamed = renamed or bool(room and _is_secret_text(key, below, room))
             elif isinstance(item, _CONTAINERS):
-                new = _redacted(item, below, room)
+                new = _redacted(_split_redacted(key, item), below, room)
             elif room and isinstance(item, str):
                 new = _redacted_leaf(item, below, room)
             else:
@@ -90,11 +102,34 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
         if is_pair(value):
             return [value[0], _blank_out(value[1])]
         items = [_redacted(item, below, room) for item in value]
+        if len(value) > 1:
+            items = _named_before(value, items)
         for place in named_positions(value) if room and len(value) > 2 else ():
             if not isinstance(value[place], str) or _LIKE_A_SECRET.search(value[place]):
                 items[place] = _blank_out(value[place])
         return items if any(map(is_not, items, value)) else value
     return _redacted_leaf(value, below, room) if room and isinstance(value, str) else value
+
+
+def _named_before(value: list[Any], items: list[Any]) -> list[Any]:
+    """Redact in the items of a list what one before names: columns of rows, and an object that is only a value.
+
+    A first row of two may be the name of a secret and its value: of the others only what looks like a secret goes.
+    """
+    pair = isinstance(value[0], list) and is_pair(value[0])
+    for column in header_columns(value):
+        items[1:] = [
+            [
+                _blank_out(cell)
+                if place == column and not (pair and isinstance(cell, str) and not _LIKE_A_SECRET.search(cell))
+                else cell
+                for place, cell in enumerate(row)
+            ]
+            for row in items[1:]
+        ]
+    for place in values_of_labels(value):
+        items[place] = _blank_out(items[place])
+    return items
 
 
 def _is_secret_text(key: str, below: frozenset[str], room: int) -> bool:
@@ -132,7 +167,7 @@ def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
         return text
     if room > 1:
         text = without_encoded(text, lambda inner: _redacted_leaf(inner, below, room - 1) != inner)
-    return without_labelled(redacted_text(text, below, room, _redacted) if has_mark(text) else text)
+    return without_labelled(without_blocks(redacted_text(text, below, room, _redacted) if has_mark(text) else text))
 
 
 def _redacted_item(key: str, item: Any, below: frozenset[str], room: int) -> Any:
@@ -140,12 +175,28 @@ def _redacted_item(key: str, item: Any, below: frozenset[str], room: int) -> Any
     found = treatment(key)
     if found.redacted or found.names & below:
         return _blank_out(item)
+    item = _split_redacted(key, item)
     if found.below:
         return _without_addresses(_redacted(item, below | found.below, room))
     known = _PLAIN.setdefault(below, set())
     if len(known) < _MOST_PLAIN and len(key) <= LONGEST_CACHED and not has_mark(key):
         known.add(key)
     return _redacted(item, below, room)
+
+
+def _split_redacted(key: str, item: Any) -> Any:
+    """Redact what stands right below a key whose name and its own are together that of a secret."""
+    if not isinstance(item, _CONTAINERS) or not begins_secret(key):
+        return item
+    if isinstance(item, list):
+        items = [_split_redacted(key, inner) for inner in item]
+        return items if any(map(is_not, items, item)) else item
+    changed = {}
+    for inner, value in item.items():
+        new = _blank_out(value) if split_further(key, inner) else _split_redacted(f"{key}_{inner}", value)
+        if new is not value:
+            changed[inner] = new
+    return {**item, **changed} if changed else item
 
 
 def _without_addresses(value: Any) -> Any:

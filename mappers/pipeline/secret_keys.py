@@ -6,7 +6,6 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from fhirline.config.tables import secrets
 
@@ -22,7 +21,9 @@ _SEPARATORS = re.compile(r"[.\[\]/:>|\\]+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 """A word of a key in snake_case or camelCase."""
 
+_PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _NOT_ALPHANUMERIC = {code: None for code in range(128) if not chr(code).isalnum()}
+_NOT_LETTERS = {code: None for code in range(128) if not chr(code).isalpha()}
 LOOK_ALIKES = str.maketrans(
     "\u0430\u0441\u0501\u0435\u04bb\u0456\u0458\u043a\u04cf\u043c\u043e\u0440\u051b\u0455\u0442\u0443\u0445"
     "\u03b1\u03b5\u03b9\u03ba\u03bf\u03c1\u03c4\u03c5\u03c7\u03c3\u0131\u0261",
@@ -92,22 +93,45 @@ def table_names() -> frozenset[str]:
 
 
 def treatment(key: str) -> Treatment:
-    """Return the treatment of a key."""
+    """Return the treatment of a key. The number at its end decides nothing, unless it is a part of an encoded sign."""
+    if key[-1:].isdecimal() and "%" not in key and "&" not in key:
+        key = key.rstrip("0123456789") or key
     return _cached(key) if len(key) <= LONGEST_CACHED else _treatment(key)
 
 
 def _treatment(key: str) -> Treatment:
-    names = frozenset(form for part in _parts(key) for form in _forms(comparable(part)))
+    known = looked_for()
+    names = [form for part in _parts(key) for form in _forms(comparable(part)) if form in known]
+    redacted = _has_words_of_a_secret(key)
+    if not names:
+        return _REDACTED if redacted else _PLAIN
     further = frozenset[str]().union(*(redacted_below().get(name, ()) for name in names))
-    redacted = bool(names & redacted_names() or names & further) or _has_words_of_a_secret(key)
-    return Treatment(redacted, further, names)
+    found = frozenset(names)
+    return Treatment(redacted or bool(found & redacted_names() or found & further), further, found)
 
 
+_PLAIN = Treatment(redacted=False, below=frozenset(), names=frozenset())
+_REDACTED = Treatment(redacted=True, below=frozenset(), names=frozenset())
 _cached: Callable[[str], Treatment] = lru_cache(maxsize=4096)(_treatment)
+
+
+@cache
+def looked_for() -> frozenset[str]:
+    """Return the names for which a key is compared, as `comparable`: no other name decides anything."""
+    return frozenset().union(redacted_names(), redacted_below(), *redacted_below().values())
+
+
+@cache
+def _joined_within() -> re.Pattern[str]:
+    """Return a pattern of what is in the letters of each key that has the words of a secret: most keys have none."""
+    return re.compile("|".join(re.sub("[^a-z]", "", name) for name in redacted_within()[0]))
 
 
 def _has_words_of_a_secret(key: str) -> bool:
     """Return whether a longer key has the words of a key of ``redacted_within`` in a row."""
+    letters = key.lower().translate(_NOT_LETTERS) if key.isascii() else "".join(words_of(key))
+    if not _joined_within().search(letters):
+        return False
     names, most = redacted_within()
     words = words_of(key)
     return any(
@@ -115,6 +139,31 @@ def _has_words_of_a_secret(key: str) -> bool:
         for number in range(1, most + 1)
         for start in range(len(words) - number + 1)
     )
+
+
+def split_further(key: str, inner: str) -> bool:
+    """Return whether two keys, one below the other, are together the name of a secret, which neither is alone.
+
+    >>> split_further("userPass", "code"), split_further("pass", "count"), split_further("plan", "passCode")
+    (True, False, False)
+    """
+    return not treatment(inner).redacted and not treatment(key).redacted and treatment(f"{key}_{inner}").redacted
+
+
+@lru_cache(maxsize=4096)
+def _begins_secret(key: str) -> bool:
+    return comparable(key).rstrip("0123456789").endswith(_beginnings())
+
+
+def begins_secret(key: str) -> bool:
+    """Return whether a key may end with the first words of a key of ``redacted_within``: others may be below it."""
+    return len(key) <= LONGEST_CACHED and _begins_secret(key)
+
+
+@cache
+def _beginnings() -> tuple[str, ...]:
+    names = map(words_of, secrets().redacted_within)
+    return tuple({"".join(words[:number]) for words in names for number in range(1, len(words))})
 
 
 def words_of(key: str) -> list[str]:
@@ -125,9 +174,19 @@ def words_of(key: str) -> list[str]:
 def _parts(key: str) -> tuple[str, ...]:
     """Return the key, also decoded, and the keys of which it consists where it is a flattened path."""
     plain = key if key.isascii() else unicodedata.normalize("NFKC", key)
-    decoded = unquote(html.unescape(plain)) if "%" in plain or "&" in plain else plain
+    decoded = unquoted(html.unescape(plain)) if "%" in plain or "&" in plain else plain
     parts = _SEPARATORS.split(decoded)
-    return (key, decoded, *parts) if decoded != plain else (key, *parts) if len(parts) > 1 else (key,)
+    further = parts if len(parts) > 1 else ()
+    return (key, decoded, *further) if decoded != plain else (key, *further)
+
+
+def unquoted(text: str) -> str:
+    """Return a text without its percent encoding; as `urllib.parse.unquote`, which takes long where little is encoded.
+
+    >>> unquoted("pass%5Fcode %zz %C3%A9")
+    'pass_code %zz é'
+    """
+    return _PERCENT.sub(lambda found: bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "replace"), text)
 
 
 def _forms(name: str) -> tuple[str, ...]:

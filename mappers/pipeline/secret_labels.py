@@ -1,12 +1,12 @@
 """Secrets whose key is itself a value: members ``name`` and ``value`` of an object, a pair, a column, a label (§7)."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from fhirline.config.tables import secrets
-from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, REDACTED, treatment
+from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, REDACTED, comparable, treatment, words_of
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
@@ -14,9 +14,21 @@ _LABELS = ("name", "key", "k", "label", "field", "attribute", "property", "param
 _VALUES = ("value", "val", "v", "values", "content", "text", "data", "answer", "default", "valueString", "stringValue")
 _NAMED = ("field", "attribute", "property", "parameter", "param", "header", "key", "item", "setting")
 """First words of longer names of labels and values: ``fieldName``, ``field_value``."""
-_TYPED_VALUES = ("valueString", "valueCode", "valueUri", "valueUrl", "valueId", "valueInteger", "valueBase64Binary")
-_ONLY_OF_KNOWN = ("type", "url", "system")
+_TYPES = (
+    *(
+        "String Code Uri Url Canonical Id Oid Uuid Markdown Integer Decimal PositiveInt UnsignedInt Base64Binary"
+    ).split(),
+    *("Identifier Coding CodeableConcept Quantity Attachment Reference ContactPoint Annotation Signature Meta").split(),
+)
+_TYPED_VALUES = (*(f"value{name}" for name in _TYPES), "extension", "part")
+"""Members of an extension or a parameter of FHIR that hold its value."""
+_ADDRESSES = ("url", "system")
+_ONLY_OF_KNOWN = ("type", *_ADDRESSES)
 """Labels that name a secret only where they name a redacted key, as the ``url`` of an extension does."""
+_END = re.compile(r"^.*[/#:](?=[^/#:?]+/?(?:\?|$))|/?(?:\?.*)?$", re.DOTALL)
+"""What of an address is not its last part."""
+_OF_CONCEPT = ("text", "display", "code", "name")
+_MOST_CODINGS = 20
 
 
 def _cased(names: Sequence[str], ending: str) -> tuple[str, ...]:
@@ -24,7 +36,7 @@ def _cased(names: Sequence[str], ending: str) -> tuple[str, ...]:
     return tuple(item for name in (*names, *longer) for item in (name, name[0].upper() + name[1:], name.upper()))
 
 
-_CASED_LABELS = frozenset(_cased(_LABELS, "name"))
+_CASED_LABELS = frozenset({*_cased(_LABELS, "name"), "url"})
 _CASED_KNOWN_LABELS = frozenset({*_CASED_LABELS, *_ONLY_OF_KNOWN})
 _CASED_VALUES = frozenset({*_cased(_VALUES, "value"), *_TYPED_VALUES})
 _MOST_COLUMNS = 500
@@ -36,15 +48,21 @@ _CELL = re.compile(r"(?:^|(?<=[,;|\t]))[^,;|\t]{1,100}(?=[,;|\t])|(?<=[,;|\t])[^
 _NAME = re.compile(r"[^:=>,;\n]{1,60}")
 _BETWEEN = r"(?:[^\S\n]|[_.\-]|&#0*95;|%5f)?"
 _EMPHASIS = r"(?:\*{1,3}|_{2}|</[a-z]{1,10}>)"
+_BULLET = r"(?:[-*•]|\d{1,3}[.)])"
+_YAML = rf"(?:(?:\r?\n\s{{0,40}}{_BULLET}|[!&][\w!:.-]{{0,40}}|\{{\s{{0,4}}[\w-]{{1,40}}\s{{0,4}}:)\s{{1,4}})?"
+"""Pattern before a value: a mark of a list's item, a tag or an anchor, or the first name in braces."""
 _TO_VALUE = (
     rf"""(?:(?:["'\]]|{_EMPHASIS})?\s{{0,4}}(?:[:：]\s{{0,4}}[=:]?|=>?|->|→|،|,)|\t|(?:>|&gt;)(?:<!\[CDATA\[)?"""
-    r"""|["']?;s:\d{1,6}:|["'][^\r\n]{0,100}(?:\r?\n){2}|\s{1,4}(?:is|es|é|est|ist|lautet|هو|هي)\s"""
+    r"""|["']?;s:\d{1,6}:|["'][^\r\n]{0,100}(?:\r?\n){2}|\s{1,4}VERB\s"""
     r"""|["']?,?\s{1,9}["']?(?:value|val|content|text)["']?\s{0,4}[:=])"""
-    rf"""(?![\s"'(\[]{{0,4}}redacted\])[\s"'(\[]{{0,4}}(?:{_EMPHASIS}[\s"'(\[]{{0,4}})?"""
+    rf"""(?![\s"'(\[]{{0,4}}redacted\])\s{{0,4}}{_YAML}(?![\s"'(\[]{{0,4}}redacted\])[\s"'(\[]{{0,4}}(?:{_EMPHASIS}[\s"'(\[]{{0,4}})?"""
 )
-MEASURE = r"(?:\d{4}-\d\d-\d\d|\d{1,2}[:/.]\d|\d+\s?(?:mg|ml|mcg|[µμ]g|g|h|x)\b)"
+UNIT = "(?:mg|ml|mcg|[µμ]g|g|kg|mm|cm|h|x|kcal|iu|ui|bpm|mmol)"
+MEASURE = rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[:/.]\d|\d+\s?(?i:{UNIT})\b)"
 """Pattern of a date, a fraction or a dose, which white space alone makes no secret: ``Senha 2024-05-01``."""
-_SPACE_TO_VALUE = rf"""(?:(?:\s{{1,4}}\.)?\s{{1,4}}(?!["'(]?{MEASURE})["'(]?|/)"""
+_SPACE_TO_VALUE = (
+    rf"""(?:(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?(?!["'(]?{MEASURE})["'(]?|/)"""
+)
 """Pattern of white space, or a slash, between a name and its value. The value must have a digit then."""
 
 
@@ -55,17 +73,30 @@ def labelled_values(value: Mapping[str, Any], names_secret: Callable[[str], bool
 
     >>> labelled_values({"name": "Pass code", "type": "text", "value": "1234"})
     ('value',)
+    >>> labelled_values({"url": "https://example.org/fhir/pass_code", "valueString": "1234"})
+    ('valueString',)
     >>> labelled_values({"name": "Ibuprofen", "value": "400 mg"})
     ()
     """
     if _CASED_VALUES.isdisjoint(value):
         return ("1",) if len(value) == 2 and "1" in value and is_pair((value.get("0"), value["1"])) else ()
     labels = _CASED_LABELS if names_secret else _CASED_KNOWN_LABELS
+    is_name = names_secret or _known_label
     for label in [key for key in value if key in labels]:
-        name = value[label]
-        if name.__class__ is str and len(name) <= LONGEST_CACHED and (names_secret or _known_label)(name):
+        if any(len(name) <= LONGEST_CACHED and is_name(name) for name in _names(label, value[label])):
             return tuple(key for key in value if key in _CASED_VALUES and key != label)
     return ()
+
+
+def _names(label: str, named: Any) -> Iterator[str]:
+    """Yield the names that a label gives: a text, the end of an address, the texts and codes of a CodeableConcept."""
+    if named.__class__ is str:
+        yield _END.sub("", named) if label.lower() in _ADDRESSES else named
+    elif named.__class__ is dict:
+        codings = named.get("coding")
+        for part in (named, *(codings[:_MOST_CODINGS] if codings.__class__ is list else ())):
+            if part.__class__ is dict:
+                yield from (part[key] for key in _OF_CONCEPT if part.get(key).__class__ is str)
 
 
 def is_pair(value: Sequence[Any]) -> bool:
@@ -87,6 +118,35 @@ def named_positions(value: Sequence[Any]) -> list[int]:
     """
     found = [place + 1 for place, item in enumerate(value[: min(len(value) - 1, _MOST_NAMED)]) if is_label(item)]
     return [1, 2] if len(value) == 3 and found == [1] else found
+
+
+def header_columns(value: Sequence[Any]) -> list[int]:
+    """Return the columns of a list of rows that hold secrets: the first row has their names.
+
+    >>> header_columns([["id", "pass_code"], [1, "1234"]]), header_columns([["fever", "cough"], [1, 2]])
+    ([1], [])
+    """
+    first = value[0] if len(value) > 1 else None
+    if first.__class__ is not list or any(row.__class__ is not list for row in value[1:]):
+        return []
+    return [place for place, name in enumerate(first[:_MOST_COLUMNS]) if is_label(name)]
+
+
+def values_of_labels(value: Sequence[Any]) -> list[int]:
+    """Return the places of the objects in a list that are nothing but a value, where the one before is its name.
+
+    >>> values_of_labels([{"name": "pass_code"}, {"value": "1234"}])
+    [1]
+    """
+    return [
+        place + 1
+        for place, item in enumerate(value[: min(len(value) - 1, _MOST_NAMED)])
+        if item.__class__ is dict
+        and len(item) == 1
+        and value[place + 1].__class__ is dict
+        and _CASED_VALUES.issuperset(value[place + 1])
+        and labelled_values({**item, **value[place + 1]})
+    ]
 
 
 def named_columns(value: Mapping[str, Any], names_secret: Callable[[Any], bool] | None = None) -> list[tuple[str, int]]:
@@ -126,7 +186,22 @@ def _known_label(name: str) -> bool:
     words = name.strip()
     if not _NAME.fullmatch(words):
         return False
-    return treatment(words).redacted and not (words.isalpha() and words in (words.lower(), words.capitalize()))
+    found = treatment(words)
+    plain = words.isalpha() and words in (words.lower(), words.capitalize())
+    return found.redacted and not (plain and found.names.isdisjoint(_names_of_words()))
+
+
+@lru_cache(maxsize=1)
+def _names_of_words() -> frozenset[str]:
+    """Return the redacted keys of more than one word, as `comparable`: ``passcode`` is no word of a record."""
+    return frozenset(comparable(name) for name in secrets().redacted if len(words_of(name)) > 1)
+
+
+@lru_cache(maxsize=1)
+def name_pattern() -> str:
+    """Return a pattern of the keys of ``redacted_within`` as they are written in texts."""
+    names = (_BETWEEN.join(map(re.escape, name.split("_"))) for name in secrets().redacted_within)
+    return rf"(?:{'|'.join(names)})s?"
 
 
 @lru_cache(maxsize=1)
@@ -135,13 +210,10 @@ def _label() -> re.Pattern[str]:
 
     The label is the first group.
     """
-    names = []
-    for name in secrets().redacted_within:
-        words = [re.escape(word) for word in name.split("_")]
-        names.append(_BETWEEN.join(words))
+    to_value = _TO_VALUE.replace("VERB", f"(?:{verb_pattern()})")
     return re.compile(
-        rf"((?i:(?<![a-z])(?:{'|'.join(names)})s?)"
-        rf"""(?:(?i:{_TO_VALUE})(?=[^\s"'<>,;]{{0,200}}\d|[^\s"'<>,;]{{12}})"""
+        rf"((?i:(?<![a-z]){name_pattern()})"
+        rf"""(?:(?i:{to_value})(?=[^\s"'<>,;]{{0,200}}\d|[^\s"'<>,;]{{12}})"""
         rf"""|{_SPACE_TO_VALUE}(?=[^\s"'<>,;]{{0,200}}\d)(?=[^\s"'<>,;]{{4}})))[^\s"'<>,;]+"""
     )
 
@@ -165,6 +237,12 @@ def named_pattern() -> str:
     words = [[word.lower() for word in _WORD.findall(name)] for name in secrets().redacted]
     joined = {sign.join(name) for name in words if len(name) > 1 for sign in ("", "_", "-", " ")}
     return any_of((*_stems(), *sorted(joined)))
+
+
+@lru_cache(maxsize=1)
+def verb_pattern() -> str:
+    """Return a pattern of the words that may stand between the name of a secret and the secret."""
+    return "|".join(word.replace(" ", r"\s{1,4}") for word in secrets().verbs)
 
 
 def any_of(names: Iterable[str]) -> str:

@@ -4,13 +4,22 @@ import html
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote_plus
 
 import orjson
 
+from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.secret_encodings import decoded as decoded_word
-from fhirline.mappers.pipeline.secret_keys import REDACTED, comparable, redacted_below, redacted_names, treatment
+from fhirline.mappers.pipeline.secret_keys import (
+    REDACTED,
+    comparable,
+    redacted_below,
+    redacted_names,
+    treatment,
+    unquoted,
+)
 from fhirline.mappers.pipeline.secret_labels import is_label, without_labelled
 from fhirline.mappers.pipeline.secret_markup import markup_redacted
 
@@ -134,7 +143,7 @@ def depth(value: Any) -> int:
 def _parsed(text: str) -> Any:
     """Parse a text that is a JSON object, list or string; else `_UNREADABLE`. Reads what orjson refuses, as NaN."""
     inner = text.strip(_AROUND)
-    if not inner or inner[0] not in '{["':
+    if not inner or inner[0] not in '{["' or inner[-1] not in '}]"':
         return _UNREADABLE
     try:
         return orjson.loads(inner)
@@ -157,12 +166,27 @@ def _names_secret(text: str, below: frozenset[str]) -> bool:
     """Return whether a text has the name of a redacted key, or of the parent of one, however it is encoded."""
     plain = text
     for _ in range(4):
-        decoded = _unescaped(html.unescape(unquote(_without_quoted_printable(plain))))
+        decoded = as_text(plain)
         if decoded == plain:
             break
         plain = decoded
-    names = comparable(plain)
-    return any(name in names for name in (*redacted_names(), *redacted_below(), *below))
+    return _name_finder(below)(comparable(plain))
+
+
+def as_text(text: str) -> str:
+    """Return a text without one level of encoding (quoted-printable, percent, HTML, and escapes)."""
+    return _unescaped(html.unescape(unquoted(_without_quoted_printable(text))))
+
+
+def may_parse(text: str) -> bool:
+    """Return whether a text may have JSON in it, as it is or in base64."""
+    return '"' in text or _BASE64.search(text) is not None
+
+
+@lru_cache(maxsize=64)
+def _name_finder(below: frozenset[str]) -> Callable[[str | bytes], bool]:
+    """Return a finder of the names of redacted keys and of the parents of such, as `comparable`."""
+    return finder("|".join({*redacted_names(), *redacted_below(), *below}))
 
 
 def _without_quoted_printable(text: str) -> str:

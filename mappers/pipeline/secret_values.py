@@ -5,11 +5,11 @@ They stay in the raw event, and are withheld from everything that is made of it.
 
 import html
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from typing import Any
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote_plus
 
 import orjson
 
@@ -17,74 +17,16 @@ from fhirline.config.tables import secrets
 from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.secret_disguises import DISGUISE, undisguised
-from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, REDACTED, comparable, secret_if_opaque, secret_key
-from fhirline.mappers.pipeline.secret_labels import MEASURE, any_of, labelled_values, named_columns
-
-_ATTRIBUTES = r"""(?:\s{1,4}[\w:.-]{1,40}=["'][^<>"'\n]{0,100}["']){0,5}\s{0,4}"""
-_TO_VALUE = (
-    r"""(?:["'\]]?\s{0,4}(?:[:=：]\s{0,4}[=:]?|=>|->|→)\s{0,4}"""
-    rf"""|{_ATTRIBUTES}>\s{{0,4}}(?:<!\[CDATA\[)?|["']\s{{1,4}}[Vv]alue\s{{0,4}}=\s{{0,4}}|["']\s{{0,4}}(?:\r?\n){{2}})"""
+from fhirline.mappers.pipeline.secret_forms import form_hints, forms
+from fhirline.mappers.pipeline.secret_keys import (
+    LONGEST_CACHED,
+    REDACTED,
+    comparable,
+    secret_if_opaque,
+    secret_key,
+    unquoted,
 )
-"""Pattern between the name of a secret and the secret: a colon, the end of a tag, an attribute, a form's part."""
-_IS = r"(?:is|es|é|est|ist|lautet|هي|هو|-)(?:\s{0,4}[:：=]\s{0,4}|\s{1,4})"
-_VALUE = r"""["']?(?=\S{0,200}\d)[^\s"'<>,;،]{4,}"""
-
-
-def _labels(names: Iterable[str]) -> str:
-    """Return a pattern, for Python and for `finder`, of names in the table: a space may be another sign, or none."""
-    return any_of(names).replace(r"\ ", r"[\s_-]{0,4}")
-
-
-def _tokens(starts: Mapping[str, int], digit: str = "") -> Iterator[str]:
-    """Yield the patterns of providers' tokens. What begins with letters alone may be in the midst of base64 too."""
-    for start, least in starts.items():
-        before = "+/" if start.isalnum() else ""
-        signs = r"\w-" if start.isalnum() and not digit else r"\w.~+/-"
-        yield rf"(?<![A-Za-z0-9{before}]){re.escape(start)}{digit}[{signs}]{{{least},}}={{0,2}}"
-
-
-@cache
-def _forms() -> tuple[tuple[Callable[[str | bytes], bool], re.Pattern[str]], ...]:
-    """Return the forms of credentials: a finder of what is in every such credential, and its pattern."""
-    return tuple((finder(hint), re.compile(form)) for hint, form in _form_patterns())
-
-
-def _form_patterns() -> Iterator[tuple[str, str]]:
-    rule = secrets().withheld
-    passwords, labels = _labels(rule.passwords), _labels(rule.labels)
-    yield (
-        "(?i:bearer|token)",
-        r"(?i:\b(?:authorization\s{0,4}[:=]\s{0,4})?"
-        r"\b(?:bearer|token)(?:\s{1,4}|:)(?:(?=\S{0,200}[0-9])[a-z0-9._~+/=-]{16,}|[a-z0-9._~+/=-]{32,}))",
-    )
-    yield (
-        "(?i:authoriz)",
-        r"(?i:\bauthorization\s{0,4}[:=]\s{0,4}"
-        r"(?:bearer|basic|digest|token|apikey|negotiate|ntlm|hawk|bot|key|aws4-hmac-sha256)\s{1,4}\S+)",
-    )
-    yield "asic ", r"\b[Bb]asic\s{1,4}(?=\S{0,200}[0-9=])(?=\S{0,200}[A-Z])[A-Za-z0-9+/]{12,}={0,2}"
-    yield "eyJ", r"\beyJ[A-Za-z0-9_-]{8,}[A-Za-z0-9_.=-]*"  # JSON in base64: a JWT, or its header
-    key = r"[A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-    yield "-----BEGIN ", rf"-----BEGIN {key}(?:(?:(?!-----)[\s\S]){{0,20000}}-----END {key})?"
-    yield "A(?:KIA|SIA)", r"\bA(?:KIA|SIA)[A-Z0-9]{16}\b"
-    yield r"SG\.", r"\bSG\.[\w-]{16,}\.[\w-]{16,}"  # SendGrid
-    yield "|".join(map(re.escape, rule.tokens)), "|".join(_tokens(rule.tokens))
-    with_digit = rule.tokens_with_digit
-    yield "|".join(map(re.escape, with_digit)), "|".join(_tokens(with_digit, r"(?=\S{0,200}\d)"))
-    yield (
-        "(?i:ookie ?:)",
-        r"(?i:\b(?:set-)?cookie\s{0,4}:\s{0,4}[^\s=;]{1,100}=[^\s;]+(?:;\s?[\w-]{1,40}(?:=[^\s;]+)?)*)",
-    )
-    yield (
-        rf"{passwords}|{labels}|OTP",
-        rf"(?<![A-Za-z])(?:(?i:(?:x[ _-])?(?:{passwords}|{labels}))|OTP){_TO_VALUE}{_VALUE}",
-    )
-    yield (
-        rf"{passwords}|(?i:token)",
-        rf"(?<![A-Za-z])(?i:{passwords}\s{{1,4}}(?:{_IS}|(?![\"']?{MEASURE}))|token\s{{1,4}}{_IS}){_VALUE}",
-    )
-    yield "ZXlK|QmVhcmVyI|QmFzaWMg", r"\b(?:ZXlK|QmVhcmVyI|QmFzaWMg)[A-Za-z0-9+/_-]{12,}={0,2}"
-
+from fhirline.mappers.pipeline.secret_labels import labelled_values, named_columns
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
 _ADDRESS = re.compile(r"[^\s\"'<>]+")
@@ -102,10 +44,15 @@ _SHORTEST = 8
 
 
 @cache
+def _form_finder() -> Callable[[str | bytes], bool]:
+    """Return a finder: a text without a match has no credential of a form."""
+    return finder("|".join(form_hints()))
+
+
+@cache
 def _credential_finder() -> Callable[[str | bytes], bool]:
     """Return a finder: a text or document without a match has no credential."""
-    hints = [hint for hint, _ in _form_patterns()]
-    return finder("|".join([r"[=%]|&#|//.*@|@.*//|(?i:ookie|uth)|\x{ff1a}", DISGUISE.pattern, *hints]))
+    return finder("|".join([r"[=%]|&#|//.*@|@.*//|(?i:ookie|uth)|\x{ff1a}", DISGUISE.pattern, *form_hints()]))
 
 
 def without_credentials(text: str) -> str:
@@ -129,9 +76,10 @@ def without_credentials(text: str) -> str:
 
 def _without_forms(text: str) -> str:
     """Return a text without the credentials that it has in a form of the table, encoded, or in an address."""
-    for may_match, form in _forms():
-        if may_match(text):
-            text = form.sub(REDACTED, text)
+    if _form_finder()(text):
+        for may_match, form in forms():
+            if may_match(text):
+                text = form.sub(REDACTED, text)
     if ("%" in text or "&#" in text) and _encoded_credential(text):
         return REDACTED
     if "=" in text or "@" in text or "%" in text:
@@ -142,10 +90,12 @@ def _without_forms(text: str) -> str:
 def _encoded_credential(text: str) -> bool:
     """Return whether a text has a credential, or JSON with a key that is withheld, in percent or HTML encoding."""
     for _ in range(4):
-        if (decoded := unquote_plus(html.unescape(text))) == text:
+        if (decoded := unquoted(html.unescape(text).replace("+", " "))) == text:
             return False
         text = decoded
-        if _names_withheld(text) or any(may_match(text) and form.search(text) for may_match, form in _forms()):
+        if _names_withheld(text) or (
+            _form_finder()(text) and any(may_match(text) and form.search(text) for may_match, form in forms())
+        ):
             return True
     return False
 
@@ -153,7 +103,7 @@ def _encoded_credential(text: str) -> bool:
 def _signed(word: str) -> bool:
     """Return whether a word is an address with a user, or has parameters of which one is named like a credential."""
     if "%" in word:
-        word = unquote(word)
+        word = unquoted(word)
     if "&amp;" in word:
         word = html.unescape(word)
     if "@" in word and _USER.search(word):

@@ -15,7 +15,7 @@ from fhirline.mappers.pipeline.limits import TooComplex
 from fhirline.mappers.pipeline.lineage import Lineage, lineage, unused
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from fhirline.mappers.registry import VENDORS, open_without_receipt
-from fhirline.streams.cli.bodies import bodies
+from fhirline.streams.cli.bodies import bodies, hint_of_lines
 from fhirline.streams.cli.errors import warn
 from fhirline.streams.cli.help import TRY, add
 from fhirline.streams.cli.options import Tenant, instant, known_vendors, slug
@@ -91,7 +91,7 @@ def map_(
             else:
                 envelope = open_without_receipt(vendor, tenant, body, event)
         except UnreadableBody as error:
-            warn("map", f"{name}: {error} ({error.code})")
+            warn("map", f"{name}: {error} ({error.code}){'' if ndjson else hint_of_lines(body)}")
             failed = True
             continue
         try:

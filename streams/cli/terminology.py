@@ -109,13 +109,13 @@ def _from_files(
     """Open each body; None for one that cannot be read, which is reported."""
     from fhirline.mappers.pipeline.envelope import UnreadableBody
     from fhirline.mappers.registry import open_without_receipt
-    from fhirline.streams.cli.bodies import bodies
+    from fhirline.streams.cli.bodies import bodies, hint_of_lines
 
     for place, body in bodies(files, ndjson):
         try:
             yield open_without_receipt(vendor, tenant, body, event)
         except UnreadableBody as error:
-            warn("terminology", f"{place}: {error} ({error.code})")
+            warn("terminology", f"{place}: {error} ({error.code}){'' if ndjson else hint_of_lines(body)}")
             yield None
 
 

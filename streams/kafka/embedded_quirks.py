@@ -25,6 +25,7 @@ LIMITS = (
     "counts and lag are too low by up to a batch, for every client that asks for end offsets",
     "it names no members of a consumer group, so nobody can tell which partitions have one",
     "it has no access control, no compaction as Apache Kafka's, no transactions, and cannot add partitions",
+    "it keeps no metadata of offsets, so an event that ends its worker ends each one after it, and is not given up",
     "kcat and confluent-kafka need librdkafka 2.3 or later to read it",
 )
 """Limits of the embedded broker, for operators (docs/commands.md)."""

@@ -49,9 +49,13 @@ class Outage:
 
 
 class KafkaWatch:
-    """Asks Kafka for its brokers, in a thread of its own, from `start` to `stop`."""
+    """Asks Kafka for its brokers, in a thread of its own, from `start` to `stop`.
 
-    def __init__(self, settings: Settings) -> None:
+    ``remind_seconds``: the interval between two lines about an outage that lasts.
+    """
+
+    def __init__(self, settings: Settings, remind_seconds: float = REMIND_SECONDS) -> None:
+        self._remind_seconds = remind_seconds
         self._where = settings.bootstrap
         self._settings = settings
         self._errors: list[KafkaError] = []
@@ -145,7 +149,7 @@ class KafkaWatch:
     def _remind(self, outage: Outage, reason: str) -> None:
         self._outage = Outage(outage.since, reason)
         now = time.monotonic()
-        if now - self._reminded >= REMIND_SECONDS:
+        if now - self._reminded >= self._remind_seconds:
             self._reminded = now
             seconds, withheld = round(now - outage.since, 1), self._lines.withheld()
             log.error("kafka still away", bootstrap=self._where, reason=reason, seconds=seconds, withheld=withheld)

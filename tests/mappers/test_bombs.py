@@ -34,6 +34,7 @@ def test_a_bomb_stays_within_the_limits_and_costs_no_clinical_content(vendor: st
     assert len(found) == len(SHAPES) * len(target.places)
     for bomb in found:
         name = bomb["name"]
+        print(f"{bomb['seconds']:6.2f} s {bomb['sent'] / 1e6:4.1f} MB {vendor}: {name}")
         assert bomb["error"] in (None, "too-complex"), bomb
         assert bomb["records"] <= 2_003, name
         most = MADE_OF_A_BYTE * bomb["sent"] + OF_A_RESOURCE * bomb["records"] + OF_ANY_EVENT

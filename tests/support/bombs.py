@@ -11,6 +11,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from string import ascii_lowercase
+from time import process_time
 from typing import Any
 
 import orjson
@@ -35,6 +37,15 @@ def nested_lists(levels: int) -> list[Any]:
     for _ in range(levels):
         inner = [inner]
     return inner
+
+
+def letters(number: int) -> str:
+    """A short key, another for each number."""
+    found = ""
+    while number or not found:
+        number, place = divmod(number, len(ascii_lowercase))
+        found += ascii_lowercase[place]
+    return found
 
 
 def item(number: int) -> dict[str, Any]:
@@ -72,6 +83,11 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "items": lambda: [item(number) for number in range(SIZE // 500)],
     "equal items": lambda: [item(7)] * 900,
     "unlike items": lambda: [item(number) for number in range(200)],
+    "distinct short keys": lambda: dict.fromkeys(map(letters, range(SIZE // 10)), 1),
+    "distinct long keys": lambda: dict.fromkeys((f"{number}{'kA' * 45}" for number in range(SIZE // 100)), 1),
+    "distinct encoded keys": lambda: dict.fromkeys((f"%C3%A9{letters(number)}" for number in range(SIZE // 17)), 1),
+    "distinct keys of a path": lambda: dict.fromkeys((f"a.{letters(number)}" for number in range(SIZE // 12)), 1),
+    "distinct keys of secrets": lambda: dict.fromkeys((f"secret{number}" for number in range(SIZE // 17)), 1),
     "items of one id": lambda: [{**item(number), "id": 7} for number in range(200)],
 }
 
@@ -171,6 +187,8 @@ class Became:
     flags: list[str]
     megabytes: int
     """Most memory that the process has used so far."""
+    seconds: float
+    """Processor time of the mapping. It is for reading: a test must not depend on the machine."""
 
 
 def bombs(vendor: str) -> Iterator[tuple[str, bool, bytes]]:
@@ -198,7 +216,9 @@ def main(vendor: str) -> None:
     for name, clinical, value in bombs(vendor):
         received = headers(received_at="2024-06-01T12:00:00Z", tenant="acme")
         raw = ConsumerRecord(f"raw.{vendor}", 0, 0, 0, b"k", value, received)
+        began = process_time()
         followed = map_event(raw, normalize, InMemoryState(), 6)
+        seconds = round(process_time() - began, 2)
         normalized = followed.normalized
         outputs = normalized.outputs if normalized else ()
         outcome = normalized.outcome if normalized else None
@@ -217,6 +237,7 @@ def main(vendor: str) -> None:
             dict(Counter(output.resource["resourceType"] for output in outputs)),
             [flag.code for flag in normalized.flags] if normalized else [],
             peak_memory(),
+            seconds,
         )
         print(json.dumps(asdict(became)), flush=True)
 

@@ -151,3 +151,17 @@ def test_ids_that_no_double_holds_are_two_patients() -> None:
     assert made.returncode == 0
     found = [resource["identifier"][0]["value"] for resource in resources(made, "Patient")]
     assert found == ["18446744073709551616", "18446744073709551617"]
+
+
+def test_a_file_of_lines_without_the_option_is_told_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "events.ndjson"
+    for text in (lines(events("altibbi", "both_samples")), "\ufeff{}\r\n\r\n{}\r\n"):
+        file.write_text(text, "utf-8")
+        made = run("altibbi", file)
+        assert (made.returncode, made.stdout) == (2, "")
+        assert made.stderr.startswith(f"fhirline map: {file}: ")
+        assert made.stderr.endswith("; it seems to have one body per line: try --ndjson\n")
+    for text in ('{"type": \n', '{\n"a": 1,\n}\n', "{\n"):
+        file.write_text(text, "utf-8")
+        assert "--ndjson" not in run("altibbi", file).stderr
+    assert "try --ndjson" not in run("altibbi", "--ndjson", stdin="{\n{}\n{}").stderr
