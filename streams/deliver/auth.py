@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Protocol
 
+import structlog
+
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.secret import read_secret_file, secret
 from fhirline.config.settings import PREFIX, Settings
@@ -19,6 +21,8 @@ from fhirline.streams.http.tokens import (
     secret_in_header,
     token_endpoint,
 )
+
+log = structlog.get_logger("deliver")
 
 OAUTH = f"{PREFIX}FHIR_OAUTH_"
 BEARER = "Bearer "
@@ -150,4 +154,6 @@ def authorization(settings: Settings) -> Authorization:
     """Return how the settings say that requests are authorized. Raises ConfigurationError."""
     if settings.fhir_auth == "none":
         return Unauthorized()
+    if settings.fhir_server is not None and not confidential(settings.fhir_server):
+        log.warning("credentials are sent without TLS", server=settings.fhir_server, remedy="an https:// base URL")
     return FromFiles(settings) if settings.fhir_auth in ("basic", "bearer") else ByTokens(settings)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from fhirline.config.settings import load_settings
 from fhirline.streams.deliver.answers import Kind, verdicts
@@ -242,3 +243,19 @@ def test_a_server_with_ids_of_its_own_ends_the_process(own_broker: RunningBroker
         assert [request.method for request in server.requests] == ["GET", "POST"]
     assert lag(settings) == total
     assert letters(settings) == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "auth", "warned"),
+    [
+        ("http://fhir.example/fhir", "basic", True),
+        ("https://fhir.example/fhir", "basic", False),
+        ("http://127.0.0.1:8080/fhir", "basic", False),
+        ("http://fhir.example/fhir", "none", False),
+    ],
+)
+def test_credentials_without_tls_are_warned_of(url: str, auth: str, warned: bool) -> None:
+    with capture_logs() as logged:
+        authorization(load_settings(fhir_server=url, fhir_auth=auth, fhir_username="ours", fhir_password="secret"))
+    assert [line["event"] for line in logged] == ["credentials are sent without TLS"] * warned
+    assert "secret" not in str(logged)
