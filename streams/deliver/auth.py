@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from typing import Protocol
 
@@ -49,14 +50,19 @@ class Unauthorized:
 
 
 class FromFiles:
-    """User and password, or a token. Files are read for each request, since another program may renew them."""
+    """User and password, or a token. Files are read for each request, since another program may renew them.
+
+    While it does, a file may be empty or away for a moment: what was read last is sent, and the server decides.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._read()  # raises now where something is missing
+        self._last = self._read()  # raises now where something is missing
 
     async def headers(self) -> Headers:
-        return self._read()
+        with suppress(ConfigurationError):
+            self._last = self._read()
+        return self._last
 
     async def renewed(self, refused: Headers) -> Headers | None:
         headers = self._read()
