@@ -3,6 +3,8 @@
 ``fhirline settings`` prints every field with its description; docs/settings.md lists them.
 """
 
+from urllib.parse import urlsplit
+
 from pydantic import ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -40,10 +42,15 @@ class Settings(
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
-    @field_validator("base", "server_base", "tracing_endpoint", "fhir_server")
+    @field_validator("base", "server_base", "tracing_endpoint")
     @classmethod
     def _absolute_url(cls, value: str | None) -> str | None:
         return absolute_url(value) if value is not None else None
+
+    @field_validator("fhir_server")
+    @classmethod
+    def _fhir_server(cls, value: str | None) -> str | None:
+        return base_url(value) if value is not None else None
 
 
 def absolute_url(value: str) -> str:
@@ -51,6 +58,23 @@ def absolute_url(value: str) -> str:
     if not value.startswith(("http://", "https://")):
         raise ValueError("must be an absolute http(s) URL")
     return value.rstrip("/")
+
+
+def base_url(value: str) -> str:
+    """Return the base URL of a server, which paths are appended to; raise ValueError for another text."""
+    url = absolute_url(value)
+    try:
+        parts = urlsplit(url)
+        complete = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        complete = False
+    if not complete or not url.isprintable() or " " in url:
+        raise ValueError("must be an absolute http(s) URL with a host")
+    if "@" in parts.netloc:
+        raise ValueError(f"must be without user and password: set {PREFIX}FHIR_AUTH=basic, and both of them, instead")
+    if "?" in url or "#" in url:
+        raise ValueError("must be without a query and a fragment: paths are appended to it")
+    return url
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -21,6 +21,11 @@ MOST_TEXT = 262_144
 NO_ACCESS = (401, 403)
 """Statuses that the client of the server acts on (`server`)."""
 
+NO_RESULTS, NO_STATUS = "no-result-for-each-entry", "entry-without-status"
+"""What is wrong with an answer of 2xx that tells nothing of an entry."""
+
+_STATUS = re.compile(r"[1-5][0-9]{2}(?![0-9])")
+_LOCATION = re.compile(r"(?:.*/)?([A-Z][A-Za-z]{1,63}/[A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)?", re.DOTALL)
 _CODE = re.compile(r"[a-z]{1,40}(-[a-z]{1,40})*")
 _PLACE = re.compile(r"/?[A-Za-z]\w{0,63}(\[\d{1,6}\]|[./](f:)?[A-Za-z]\w{0,63}|\.ofType\([A-Za-z]{1,64}\)){0,40}")
 """A FHIRPath or XPath of element names and indexes. Any other may quote a value, and is left out."""
@@ -47,6 +52,8 @@ class Kind(Enum):
     """Nobody knows whether the entry was stored."""
     UNUSABLE = "unusable"
     """The address, or what the server does there, is wrong: no Bundle could be accepted."""
+    ELSEWHERE = "elsewhere"
+    """The server accepted the entry, and says that it is at another type or id than it was sent to."""
 
 
 _KINDS = {
@@ -104,7 +111,7 @@ def verdict(status: int, body: Any, retry_after: float | None = None) -> Verdict
     """Read one answer: a status, and its body as parsed JSON (None where it is none)."""
     kind = _KINDS.get(status, Kind.ACCEPTED if 200 <= status < 300 else Kind.FAILED if status >= 500 else Kind.UNUSABLE)
     issues = _issues(body)
-    text = "" if kind is Kind.ACCEPTED or body is None else orjson.dumps(body)[:MOST_TEXT].decode("utf-8", "replace")
+    text = "" if kind is Kind.ACCEPTED or body is None else _text(body)
     return Verdict(
         kind,
         status,
@@ -127,7 +134,7 @@ def verdicts(status: int, body: Any, retry_after: float | None, sent: Sequence[E
         return [whole] * len(sent)
     results = body.get("entry") if isinstance(body, dict) else None
     if not isinstance(results, list) or len(results) != len(sent):
-        return [Verdict(Kind.FAILED, status)] * len(sent)
+        return [Verdict(Kind.FAILED, status, server_codes=(NO_RESULTS,))] * len(sent)
     return [_of_entry(result, entry, retry_after) for result, entry in zip(results, sent, strict=True)]
 
 
@@ -144,19 +151,28 @@ def _status(result: Any) -> int | None:
     """Read the status of an entry of an answer; None where it has none."""
     response = result.get("response") if isinstance(result, dict) else None
     told = response.get("status") if isinstance(response, dict) else None
-    return int(told[:3]) if isinstance(told, str) and told[:3].isdigit() else None
+    return int(told[:3]) if isinstance(told, str) and _STATUS.match(told) else None
 
 
 def _of_entry(result: Any, entry: Entry, retry_after: float | None) -> Verdict:
     status = _status(result)
     if status is None:
-        return Verdict(Kind.FAILED, 0)
+        return Verdict(Kind.FAILED, 0, server_codes=(NO_STATUS,))
     if entry.digest == DELETED and status in (404, 410):
         return Verdict(Kind.ACCEPTED, status)
     outcome = result["response"].get("outcome")
     found = verdict(status, outcome, retry_after)
+    if found.kind is Kind.ACCEPTED and entry.digest != DELETED and _elsewhere(result["response"], entry):
+        return replace(found, kind=Kind.ELSEWHERE)
     # The address is right, as the server has read the transaction: it takes this entry neither here nor elsewhere.
     return replace(found, kind=Kind.REFUSED) if found.kind is Kind.UNUSABLE else found
+
+
+def _elsewhere(response: dict[str, Any], entry: Entry) -> bool:
+    """Tell whether the location of a stored resource, absolute or relative, is another type or id than was sent."""
+    location = response.get("location")
+    found = _LOCATION.fullmatch(location) if isinstance(location, str) and len(location) < 2_000 else None
+    return found is not None and found[1] != entry.key
 
 
 def _without_deletions(found: Verdict, sent: Sequence[Entry]) -> Verdict:
@@ -177,6 +193,14 @@ def _issue(issue: Any) -> Issue:
     named = [*_texts(found.get("expression")), *_texts(found.get("location"))]
     places = dict.fromkeys(place for place in named if len(place) <= 500 and _PLACE.fullmatch(place))
     return Issue(_word(found.get("severity")), _word(found.get("code")), tuple(places)[:MOST_ISSUES])
+
+
+def _text(body: Any) -> str:
+    """Write an answer for searches in it; empty where it is nested more deeply than can be written."""
+    try:
+        return orjson.dumps(body)[:MOST_TEXT].decode("utf-8", "replace")
+    except orjson.JSONEncodeError:
+        return ""
 
 
 def _texts(value: Any) -> list[str]:

@@ -3,8 +3,11 @@
 import asyncio
 import base64
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from typing import Protocol
+
+import structlog
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.secret import read_secret_file, secret
@@ -19,6 +22,8 @@ from fhirline.streams.http.tokens import (
     secret_in_header,
     token_endpoint,
 )
+
+log = structlog.get_logger("deliver")
 
 OAUTH = f"{PREFIX}FHIR_OAUTH_"
 BEARER = "Bearer "
@@ -45,14 +50,19 @@ class Unauthorized:
 
 
 class FromFiles:
-    """User and password, or a token. Files are read for each request, since another program may renew them."""
+    """User and password, or a token. Files are read for each request, since another program may renew them.
+
+    While it does, a file may be empty or away for a moment: what was read last is sent, and the server decides.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._read()  # raises now where something is missing
+        self._last = self._read()  # raises now where something is missing
 
     async def headers(self) -> Headers:
-        return self._read()
+        with suppress(ConfigurationError):
+            self._last = self._read()
+        return self._last
 
     async def renewed(self, refused: Headers) -> Headers | None:
         headers = self._read()
@@ -150,4 +160,6 @@ def authorization(settings: Settings) -> Authorization:
     """Return how the settings say that requests are authorized. Raises ConfigurationError."""
     if settings.fhir_auth == "none":
         return Unauthorized()
+    if settings.fhir_server is not None and not confidential(settings.fhir_server):
+        log.warning("credentials are sent without TLS", server=settings.fhir_server, remedy="an https:// base URL")
     return FromFiles(settings) if settings.fhir_auth in ("basic", "bearer") else ByTokens(settings)

@@ -15,6 +15,8 @@ from fhirline.topics.declared import RESOURCE_TYPES
 log = structlog.get_logger("deliver")
 
 FHIR_R4 = "4.0"
+AWAY = (408, 425, 429)
+"""Statuses below 500 that say nothing of the server."""
 AGAIN_SECONDS = 1.0
 LONGEST_SECONDS = 30.0
 
@@ -40,7 +42,7 @@ async def require_capabilities(server: FhirServer, settings: Settings) -> Capabi
         except ServerAway as away:
             reason = str(away)
         else:
-            if answer.status < 500 and answer.status != 429:
+            if answer.status < 500 and answer.status not in AWAY:
                 found = lacks(server.base, answer.status, answer.body)
                 chosen = settings.fhir_profile
                 name = recognised(answer.body, server.base) if chosen == "auto" else chosen
@@ -67,7 +69,7 @@ def lacks(base: str, status: int, statement: Any) -> list[str]:
     found = []
     if "transaction" not in _codes(rest.get("interaction")):
         found.append("transactions")
-    types = {item.get("type"): item for item in _dicts(rest.get("resource"))}
+    types = {str(item.get("type")): item for item in _dicts(rest.get("resource"))}
     for name in RESOURCE_TYPES:
         known = types.get(name)
         if known is None:

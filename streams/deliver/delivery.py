@@ -70,6 +70,8 @@ class Delivery:
         self._metrics = metrics
         self._most_entries = most_entries
         self._completion = completion
+        self._unusable: ConfigurationError | None = None
+        """Why the server is of no use. What else was to be sent ends with it, too."""
 
     async def send(
         self,
@@ -113,6 +115,8 @@ class Delivery:
         async with self._limiter.slot():
             if abandoned():
                 raise DeliveryAbandoned
+            if self._unusable is not None:
+                raise self._unusable
             if work.added:  # somebody may have been erased since
                 allowed = await self._completion.allowed([*work.added.values()], work.known, partition)
                 work.added = {entry.key: entry for entry in allowed}
@@ -157,10 +161,17 @@ class Delivery:
         """Wait before the next attempt, or end the attempts with a refusal."""
         settings, loop = self._settings, asyncio.get_running_loop()
         if failed.kind is Kind.UNUSABLE:
-            raise ConfigurationError(
+            self._unusable = ConfigurationError(
                 f"{self._server.base} answers {failed.status} to a transaction: check that it is the base URL of a "
                 "FHIR R4 server that takes transaction Bundles"
             )
+            raise self._unusable
+        if failed.kind is Kind.ELSEWHERE:
+            self._unusable = ConfigurationError(
+                f"{self._server.base} stores resources under other ids than they are sent with: it must accept ids "
+                "that the client assigns, and answer entries in their order (docs/delivery.md)"
+            )
+            raise self._unusable
         if failed.kind is Kind.CONFLICT:
             work.conflicts += 1
             if work.conflicts >= settings.deliver_conflicts:
@@ -226,6 +237,7 @@ class _Attempts:
 
 
 _ORDER = (
+    Kind.ELSEWHERE,
     Kind.UNUSABLE,
     Kind.BUSY,
     Kind.FAILED,

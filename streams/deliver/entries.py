@@ -1,6 +1,7 @@
 """The entries of a transaction Bundle: what is sent of them, and what orders them. Pure (fhir-delivery.md §2)."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ DELETED = "deleted"
 """The digest of a resource that was deleted."""
 
 PATIENT = "Patient/"
+
+_KEY = re.compile(r"[A-Z][A-Za-z]{1,63}/[A-Za-z0-9.-]{1,64}")
+"""A type and an id as FHIR R4 writes them: no other server's address, no search, and no other record of the state."""
 
 
 class UnreadableBundle(FhirlineError):
@@ -58,13 +62,20 @@ def entries_of(value: bytes | None) -> list[Entry]:
         found = []
         for sent in bundle["entry"]:
             method, key, resource = sent["request"]["method"], sent["request"]["url"], sent.get("resource")
-            if not isinstance(key, str) or (method, resource is None) not in (("PUT", False), ("DELETE", True)):
+            if (method, resource is None) not in (("PUT", False), ("DELETE", True)) or not _KEY.fullmatch(key):
                 raise UnreadableBundle("an entry is neither a PUT of a resource nor a DELETE")
-            digest = DELETED if resource is None else digest_of(orjson.dumps(resource))
+            if resource is not None and f"{resource['resourceType']}/{resource['id']}" != key:
+                raise UnreadableBundle("a resource is not the one that its entry names")
+            digest = DELETED if resource is None else digest_of(_written(resource))
             found.append(Entry(key, resource, digest, sent.get("fullUrl")))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         raise UnreadableBundle("not a transaction Bundle") from None
     return found
+
+
+def _written(resource: Resource) -> bytes:
+    """Write a resource. Raises TypeError where it is nested too deeply to be written inside a transaction Bundle."""
+    return orjson.dumps([[[resource]]])[3:-3]
 
 
 def transaction(entries: Iterable[Entry]) -> bytes:

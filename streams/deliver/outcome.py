@@ -117,7 +117,7 @@ class Outcomes:
             gone = [key for item in waiting if item.erases for key in item.keys]
             for key in gone:  # a topic drops its tombstones after a day
                 newest.setdefault(key, Entry(key, None, DELETED))
-            entries = sorted(newest.values(), key=lambda entry: RESOURCE_TYPES.index(entry.key.partition("/")[0]))
+            entries = sorted(newest.values(), key=_place)
             offset = waiting[-1].offset
             own = [entry for entry in entries if not entry.shared and _changed(state, entry)]
             shared = [entry for entry in entries if entry.shared]
@@ -217,6 +217,12 @@ class Outcomes:
     async def write(self, records: Iterable[ProducerRecord]) -> None:
         """Write records and wait until Kafka has acknowledged all."""
         await asyncio.gather(*(self._producer.send(record) for record in records))
+
+
+def _place(entry: Entry) -> int:
+    """Return the place of a resource's type in the order in which a server takes them; last, of a type not of ours."""
+    kind = entry.key.partition("/")[0]
+    return RESOURCE_TYPES.index(kind) if kind in RESOURCE_TYPES else len(RESOURCE_TYPES)
 
 
 def _changed(state: DeliveredPartition, entry: Entry) -> bool:

@@ -62,9 +62,9 @@ class Purge:
         if way.background and answer.status not in GONE:
             return SUBMITTED
         shown = await self._answer("GET", f"{key}/_history", None, abandoned)
-        if shown.status == 200 and _has_content(shown.body):
+        if shown.status == 200 and (not _is(shown.body, "Bundle") or _has_content(shown.body)):
             return KEPT
-        seen = shown.status == 200 or (shown.status in GONE and _is_outcome(shown.body))
+        seen = shown.status == 200 or (shown.status in GONE and _is(shown.body, "OperationOutcome"))
         return PURGED if seen or answer.status not in GONE else refused(answer.status)
 
     async def _answer(self, method: str, path: str, body: bytes | None, abandoned: Callable[[], bool]) -> Answer:
@@ -98,9 +98,11 @@ class Purge:
 def _has_content(body: Any) -> bool:
     """Tell whether a history holds a version of a resource; the mark of a deletion has no content."""
     entries = body.get("entry") if isinstance(body, dict) else None
-    return any(isinstance(entry, dict) and "resource" in entry for entry in entries or ())
+    if not isinstance(entries, list):
+        return entries is not None
+    return any(isinstance(entry, dict) and "resource" in entry for entry in entries)
 
 
-def _is_outcome(body: Any) -> bool:
-    """Tell whether an answer is a FHIR server's; a proxy's page is not its word."""
-    return isinstance(body, dict) and body.get("resourceType") == "OperationOutcome"
+def _is(body: Any, type: str) -> bool:
+    """Tell whether an answer is a resource of a type; a proxy's page is not the server's word."""
+    return isinstance(body, dict) and body.get("resourceType") == type

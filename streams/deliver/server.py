@@ -24,6 +24,11 @@ FHIR_JSON = "application/fhir+json"
 FRESH = {"Cache-Control": "no-cache"}
 """A HAPI server answers a search from one that it remembers, for a minute by default."""
 ANSWER_BYTES = 33_554_432
+ANSWER_VALUES = 2_000_000
+"""Parsed, a value takes a hundred times the two bytes that are enough for it in an answer."""
+
+LONGEST_PAUSE = 3_600.0
+"""Most seconds that a server may ask to be left alone for. A ``Retry-After`` of years would stop everything."""
 
 
 class ServerAway(FhirlineError):
@@ -36,7 +41,7 @@ class AccessRefused(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer. ``body``: its JSON, None where it is none."""
+    """An answer. ``body``: its JSON, None where it is none. ``retry_after``: at most `LONGEST_PAUSE`."""
 
     status: int
     body: Any
@@ -129,7 +134,8 @@ class FhirServer:
         except (aiohttp.ClientError, OSError):
             raise ServerAway("connection-lost") from None
         retry_after = seconds_until(response.headers.get("Retry-After"))
-        return Answer(response.status, _json(content), retry_after, loop.time() - began)
+        pause = None if retry_after is None else min(retry_after, LONGEST_PAUSE)
+        return Answer(response.status, _json(content), pause, loop.time() - began)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -142,6 +148,8 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _json(content: bytes) -> Any:
+    if sum(map(content.count, (b"[", b"{", b","))) > ANSWER_VALUES:
+        raise ServerAway("answer-too-large")
     try:
         return orjson.loads(content) if content else None
     except orjson.JSONDecodeError:

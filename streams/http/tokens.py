@@ -5,6 +5,7 @@ machine, and no error or log line quotes a secret, a token, or an answer's text.
 """
 
 import json
+import re
 import ssl
 import threading
 import time
@@ -12,7 +13,9 @@ import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -28,7 +31,9 @@ RENEW_AFTER = 0.75
 
 LARGEST_ANSWER = 1_048_576
 DEFAULT_LIFETIME = 300.0
-"""Seconds, for an answer without ``expires_in`` (RFC 6749 only recommends it)."""
+"""Seconds, for an answer without ``expires_in`` (RFC 6749 only recommends it), or with one that is no lifetime."""
+LONGEST_LIFETIME = 2_592_000.0
+"""Seconds, 30 days: no token is believed to live longer. Kafka's client takes no greater number of any size."""
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 TEMPORARY = frozenset({408, 425, 429})
@@ -143,9 +148,7 @@ class TokenSource:
         token, lifetime = fields.get("access_token"), fields.get("expires_in")
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
             raise TokenRefused(f"{url}: the answer contains no access_token")
-        if isinstance(lifetime, str) and lifetime.isdigit():  # Azure's older endpoints write it as text
-            lifetime = int(lifetime)
-        return token, float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else DEFAULT_LIFETIME
+        return token, _lifetime(lifetime)
 
 
 def opener(context: ssl.SSLContext | None) -> urllib.request.OpenerDirector:
@@ -182,27 +185,45 @@ def context_of(setting: str, ca_file: Path | None) -> ssl.SSLContext:
         raise ConfigurationError(f"{setting}: {error.strerror or error}") from None
 
 
+def _lifetime(told: Any) -> float:
+    """Read ``expires_in``: a number, or as Azure's older endpoints write it, text."""
+    if isinstance(told, str) and re.fullmatch(r"[0-9]{1,15}", told):
+        told = int(told)
+    known = isinstance(told, int | float) and not isinstance(told, bool) and told > 0
+    return float(min(told, LONGEST_LIFETIME)) if known else DEFAULT_LIFETIME
+
+
 def _json(sender: urllib.request.OpenerDirector, url: str, body: bytes | None, headers: Headers) -> Mapping[str, Any]:
     """Send a request and return the answer's JSON object, empty where it is another value. Raises TokenRefused."""
     request = urllib.request.Request(url, body, {**headers, "Accept": "application/json"})
     try:
         with sender.open(request, timeout=TIMEOUT) as response:
-            answer = json.loads(response.read(LARGEST_ANSWER))
+            answer = json.loads(_read(response))
     except urllib.error.HTTPError as error:
         hint = ": check client id, secret or key, and scope" if error.code in (400, 401, 403) else ""
         said = f" {code}" if (code := _error_code(error)) else ""
         temporary = error.code >= 500 or error.code in TEMPORARY
         raise TokenRefused(f"{url} answered {error.code}{said}{hint}", temporary=temporary) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException, RecursionError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
         raise TokenRefused(f"{url}: {reason}", temporary=True) from None
     return answer if isinstance(answer, dict) else {}
 
 
+def _read(answer: HTTPResponse | urllib.error.HTTPError) -> bytes:
+    """Read an answer's body, up to a size. Raises TimeoutError where it comes too slowly."""
+    read, until = bytearray(), monotonic() + TIMEOUT
+    while len(read) < LARGEST_ANSWER and (part := answer.read1(LARGEST_ANSWER)):
+        read += part
+        if monotonic() > until:
+            raise TimeoutError
+    return bytes(read)
+
+
 def _error_code(answer: urllib.error.HTTPError) -> str | None:
     """Return the answer's ``error`` where it is one of the RFC's words."""
     try:
-        said = json.loads(answer.read(LARGEST_ANSWER)).get("error")
-    except (OSError, ValueError, AttributeError):
+        said = json.loads(_read(answer)).get("error")
+    except (OSError, ValueError, AttributeError, HTTPException, RecursionError):
         return None
     return said if isinstance(said, str) and said in ERRORS else None

@@ -27,11 +27,15 @@ def same(ours: Resource, theirs: Resource) -> bool:
     if ours == theirs:
         return True
     names = ours.get("meta", {}).keys()
-    return _comparable(ours, names) == _comparable(theirs, names)
+    try:
+        return _comparable(ours, names) == _comparable(theirs, names)
+    except (RecursionError, orjson.JSONEncodeError):
+        return False  # nested more deeply than anything of ours
 
 
 def _comparable(resource: Resource, names: Any) -> Resource:
-    meta = {name: value for name, value in resource.get("meta", {}).items() if name in names}
+    held = resource.get("meta")
+    meta = {name: value for name, value in held.items() if name in names} if isinstance(held, dict) else {}
     if isinstance(source := meta.get("source"), str):
         meta["source"] = source.partition("#")[0]
     for name in SETS:
@@ -49,6 +53,6 @@ def _narratives(value: Any) -> Any:
 
 def _xml(value: Any) -> Any:
     try:
-        return canonicalize(value)
-    except (ParseError, TypeError):
+        return canonicalize(value) if isinstance(value, str) else value
+    except (ParseError, ValueError):
         return value

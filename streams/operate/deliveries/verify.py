@@ -5,6 +5,7 @@ hold. Nothing is changed, neither there nor in Kafka.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -28,6 +29,8 @@ from fhirline.streams.operate.deliveries.compare import same
 from fhirline.topics.declared import DELIVERED, DELIVERED_SHARED, RESOURCE_TYPES
 
 Item = TypeVar("Item")
+
+_ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 
 ATTEMPTS = 6
 FIRST_PAUSE = 0.5
@@ -114,12 +117,14 @@ async def _search(asking: "_Asking", settings: Settings, kind: str, snapshot: Sn
     system = f"{settings.base}/CodeSystem/vendor"
     tags = ",".join(f"{system}|{vendor}" for vendor in load_vendors(settings.vendors_file).names)
     path: str | None = f"{kind}?{urlencode({'_tag': tags, '_elements': 'id', '_count': PAGE})}"
+    seen: set[str] = set()
     while path is not None:
+        seen.add(path)
         answer = await asking.get(path)
         if answer.status != 200 or not isinstance(answer.body, dict):
             result.unsearched[kind] = f"status {answer.status}"
             return
-        for key in _keys(answer.body):
+        for key in _keys(answer.body, kind):
             # a server may answer from a search that it remembers
             if snapshot.held(key) is None and (await asking.get(key)).status == 200:
                 result.found[Kind.FOREIGN].append(key)
@@ -128,14 +133,20 @@ async def _search(asking: "_Asking", settings: Settings, kind: str, snapshot: Sn
             result.unsearched[kind] = "its next page is at another address"
             return
         path = None if following is None else following.removeprefix(asking.server.base).removeprefix("/")
+        if path in seen:
+            result.unsearched[kind] = "its next page is one that was read before"
+            return
 
 
-def _keys(page: Mapping[str, Any]) -> Iterator[str]:
+def _keys(page: Mapping[str, Any], kind: str) -> Iterator[str]:
+    """Return the resources of a type on a page of a search. It may hold an outcome, too."""
     entries = page.get("entry")
     for entry in entries if isinstance(entries, list) else []:
         resource = entry.get("resource") if isinstance(entry, dict) else None
-        if isinstance(resource, dict) and resource.get("resourceType") != "OperationOutcome":
-            yield f"{resource.get('resourceType')}/{resource.get('id')}"
+        if not isinstance(resource, dict) or resource.get("resourceType") != kind:
+            continue
+        if isinstance(id := resource.get("id"), str) and _ID.fullmatch(id):
+            yield f"{kind}/{id}"
 
 
 def _next(page: Mapping[str, Any]) -> str | None:

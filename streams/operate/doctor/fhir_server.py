@@ -14,6 +14,14 @@ from fhirline.streams.operate.doctor.finding import Finding, ok, problem, severa
 
 CHECK = "fhir server"
 
+HINTS = {
+    "no-token": "the token endpoint gave no answer: see its line above, and the settings "
+    f"{PREFIX}FHIR_OAUTH_TOKEN_URL and {PREFIX}FHIR_OAUTH_CA_FILE",
+    "tls": f"the certificate is not trusted, or not the host's, or the server speaks no TLS: check the URL, and "
+    f"{PREFIX}FHIR_CA_FILE",
+}
+"""What to do where there is no answer, by its code."""
+
 
 def reached(settings: Settings) -> Iterator[Finding]:
     """Read the server's CapabilityStatement, with the credentials that deliver uses."""
@@ -24,7 +32,8 @@ def reached(settings: Settings) -> Iterator[Finding]:
         answer = asyncio.run(_statement(settings))
         lacking = lacks(settings.fhir_server, answer.status, answer.body)
     except ServerAway as away:
-        yield problem(CHECK, f"{settings.fhir_server}: no answer ({away})", "check the URL, and that the server runs")
+        fix = HINTS.get(str(away), "check the URL, and that the server runs")
+        yield problem(CHECK, f"{settings.fhir_server}: no answer ({away})", fix)
     except ConfigurationError as error:
         yield problem(CHECK, str(error), "correct what it names (docs/delivery.md)")
     else:
