@@ -6,9 +6,11 @@ with each row of the branches of its union. Selects beside each other are joined
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Final, TypeAlias
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.streams.tables.instants import is_instant
 from fhirline.streams.tables.views.definition import ColumnDefinition, Select, ViewDefinition
 from fhirline.streams.tables.views.fhirpath.compiler import Evaluate, Scope, compile_fhirpath
 from fhirline.streams.tables.views.fhirpath.syntax import FhirPathError
@@ -25,6 +27,9 @@ _TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     **dict.fromkeys(("integer", "integer64", "positiveInt", "unsignedInt"), ((int,), "a whole number")),
 }
 """What values of a FHIR type are in JSON, and how errors call them. All others are texts."""
+
+_WHOLE_BITS: Final = 63
+"""Bits of a whole number in a database, besides its sign."""
 
 
 def compile_rows(
@@ -97,6 +102,8 @@ class _Compiler:
                 value = int(value) if value == value.to_integral_value() else float(value)
             if not isinstance(value, kinds) or (value.__class__ is bool and not allows_boolean):
                 raise FhirPathError(f"column {column.name}: its type needs {called}, but there is {_kind(value)}")
+            if (unfit := _unfit(value, fhir_type)) is not None:
+                raise FhirPathError(f"column {column.name}: {unfit}")
             return value
 
         def value_of(items: list[Any], scope: Scope) -> Any:
@@ -183,6 +190,20 @@ def _repeated(paths: Sequence[Evaluate]) -> Evaluate:
         return found
 
     return repeated
+
+
+def _unfit(value: Any, fhir_type: str) -> str | None:
+    """Return why databases would refuse a value of the right type; None where they take it."""
+    if fhir_type == "instant" and not is_instant(value):
+        return "a value is no instant, which has a date, a time with seconds, and a zone; give it the type dateTime"
+    if fhir_type == "decimal":
+        try:
+            return None if isfinite(value) else "a number is too large"
+        except OverflowError:
+            return "a number is too large"
+    if isinstance(value, int) and value.bit_length() > _WHOLE_BITS:
+        return "a whole number has more than 64 bits; give it the type decimal"
+    return None
 
 
 def _kind(value: Any) -> str:
