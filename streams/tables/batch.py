@@ -14,9 +14,13 @@ import orjson
 from fhirline.config.errors import FhirlineError
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.tables.built_in import EVENT_FLAG, RECORD, flag_rows, header_values, record_row
-from fhirline.streams.tables.catalog import Catalog, Source
-from fhirline.streams.tables.table import Table
+from fhirline.streams.tables.catalog import OUTCOMES, Catalog, Source
+from fhirline.streams.tables.table import Table, without_nul
 from fhirline.streams.tables.views.view import Row, ViewFailed
+from fhirline.topics.declared import OUTCOME
+
+LONGEST_KEY = 800
+"""Bytes of a record's key. Those of FHIR resources have a hundred at most."""
 
 
 class UnfitRows(FhirlineError):
@@ -36,7 +40,7 @@ class Change:
 class Batch:
     """The changes of a batch. ``removed``: type → ids of tombstones, as rows have them.
 
-    ``unreadable``: records that are no resource.
+    ``unreadable``: records that are no resource, or whose key is none of their topic.
     """
 
     changes: dict[str, Change] = field(default_factory=dict)
@@ -51,13 +55,15 @@ class Batch:
 
 def collect(records: Iterable[ConsumerRecord], catalog: Catalog) -> Batch:
     """Collect the changes that records make, in their order. Raises UnfitRows."""
-    batch, newest = Batch(), dict[tuple[str, bytes], ConsumerRecord]()
+    batch, newest = Batch(), dict[str, ConsumerRecord]()
     for record in records:
         batch.records += 1
-        if record.key is not None:
-            newest[record.topic, record.key] = record
-    for record in newest.values():
-        resource_type, _, id = (record.key or b"").decode("utf-8", "replace").replace("\0", "").partition("/")
+        if (key := _key(record)) is not None:
+            newest[key] = record
+        elif record.value is not None:
+            batch.unreadable.append(str(record.position))
+    for key, record in newest.items():
+        resource_type, _, id = key.partition("/")
         resource = None if record.value is None else _resource(record.value, resource_type, id)
         row_id = catalog.row_id(id)
         if record.value is None:
@@ -91,6 +97,18 @@ def _built_in(
             change.rows += flag_rows(key, resource, catalog.flag_system, named)
 
 
+def _key(record: ConsumerRecord) -> str | None:
+    """Return the key of a record; None where it is of another type than the topic, or longer than an index takes.
+
+    Rows are found by their keys. Of a key that foreign producers write to two topics, each would replace the other's.
+    """
+    if record.key is None or len(record.key) > LONGEST_KEY:
+        return None
+    key = without_nul(record.key.decode("utf-8", "replace"))
+    wanted = OUTCOMES if record.topic.endswith(OUTCOME) else record.topic.rpartition(".")[2]
+    return key if key.partition("/")[0] == wanted else None
+
+
 def _resource(value: bytes, resource_type: str, id: str) -> dict[str, Any] | None:
     """Read a resource; None where the value is none, or another one than its key says."""
     try:
@@ -107,7 +125,7 @@ def _rows(source: Source, resource: dict[str, Any], record: ConsumerRecord) -> l
         rows = source.convert(source.rows(resource))
     except ViewFailed as error:
         raise UnfitRows(f"{error} (the resource at {record.position})") from None
-    except (TypeError, ValueError) as error:  # a value of another type than the column's
+    except (TypeError, ValueError, ArithmeticError) as error:  # a value of another type than the column's
         raise UnfitRows(
             f"view {source.table.name}: {type(error).__name__} with the resource at {record.position}: try "
             f"`fhirline tables views --explain {source.table.name} FILE` with it, and correct the view"

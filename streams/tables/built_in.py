@@ -20,11 +20,15 @@ from fhirline.streams.kafka.headers import (
     VENDOR,
 )
 from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.tables.instants import is_instant
 from fhirline.streams.tables.store import Store, literal
-from fhirline.streams.tables.table import Table
+from fhirline.streams.tables.table import Table, without_nul
 from fhirline.streams.tables.views.view import ANY_RESOURCE, Column, Row
 
 _HEADERS = (VENDOR, TENANT, EVENT_TYPE, EVENT_KEY, RAW, MAPPING_VERSION, TABLES_VERSION, OCCURRED_AT)
+
+LONGEST_HEADER = 600
+"""Bytes of a header's value that are read."""
 
 RECORD = Table(
     "record",
@@ -137,9 +141,11 @@ def record_row(record: ConsumerRecord, resource_type: str, resource_id: str, nam
     """Make the row of ``record``. ``named``: the values of its headers."""
     written = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC).isoformat() if record.timestamp_ms else None
     key = f"{resource_type}/{resource_id}"
+    occurred = named.get(OCCURRED_AT)
     return (
         *(key, resource_type, resource_id, record.topic, record.partition, record.offset, written),
-        *(named.get(name) for name in _HEADERS),
+        *(named.get(name) for name in _HEADERS[:-1]),
+        occurred if occurred is not None and is_instant(occurred) else None,
     )
 
 
@@ -156,18 +162,34 @@ def flag_rows(key: str, resource: Mapping[str, Any], system: str, named: Mapping
 
 
 def _flags(resource: Mapping[str, Any], system: str) -> Iterator[tuple[str, str, str | None, str | None]]:
+    """Find the flags of a resource, whatever its shape: foreign producers may write resources that are not valid."""
     if resource.get("resourceType") == "OperationOutcome":
-        for issue in resource.get("issue", ()):
-            for coding in issue.get("details", {}).get("coding", ()):
-                if coding.get("system") == system and coding.get("code"):
-                    places = "\n".join(issue.get("expression", ())) or None
-                    yield "issue", coding["code"], issue.get("severity"), places
+        for issue in _objects(resource.get("issue")):
+            details = issue.get("details")
+            for coding in _objects(details.get("coding") if isinstance(details, dict) else None):
+                if (flag := _flag(coding, system)) is not None:
+                    places = "\n".join(_texts(issue.get("expression"))) or None
+                    yield "issue", flag, next(_texts([issue.get("severity")]), None), places
         return
-    for tag in resource.get("meta", {}).get("tag", ()):
-        if tag.get("system") == system and tag.get("code"):
-            yield "tag", tag["code"], None, None
+    meta = resource.get("meta")
+    for tag in _objects(meta.get("tag") if isinstance(meta, dict) else None):
+        if (flag := _flag(tag, system)) is not None:
+            yield "tag", flag, None, None
+
+
+def _flag(coding: Mapping[str, Any], system: str) -> str | None:
+    code = coding.get("code")
+    return without_nul(code) if coding.get("system") == system and isinstance(code, str) and code else None
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
+
+
+def _texts(value: Any) -> Iterator[str]:
+    return (without_nul(item) for item in value if isinstance(item, str)) if isinstance(value, list) else iter(())
 
 
 def header_values(record: ConsumerRecord) -> dict[str, str]:
-    """Return the headers as texts; PostgreSQL has no NUL in them."""
-    return {name: value.decode("utf-8", "replace").replace("\0", "") for name, value in record.headers}
+    """Return the headers as texts, cut where they are longer than any of ours: an index has no longer ones."""
+    return {name: without_nul(value[:LONGEST_HEADER].decode("utf-8", "replace")) for name, value in record.headers}

@@ -31,7 +31,7 @@ from fhirline.streams.tables.positions import (
 )
 from fhirline.streams.tables.rebuild import Rebuild
 from fhirline.streams.tables.source import Reader
-from fhirline.streams.tables.store import OtherWriter, PositionsMoved, Store
+from fhirline.streams.tables.store import OtherWriter, PositionsMoved, Store, ValueTooLong
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import TOPICS, Topics, require_same_topics
 from fhirline.streams.tables.views.view import ANY_RESOURCE
@@ -163,7 +163,7 @@ class Follower(Keeper):
         Within the group that is no failure. This process has not yet heard that it lost the partition.
         """
         try:
-            self._patience.do(lambda: self._commit(batch, moves))
+            self._patience.do(lambda: self._commit_whatever_long(batch, moves))
         except PositionsMoved:
             if self._group is None:
                 raise
@@ -184,6 +184,14 @@ class Follower(Keeper):
                 f"keep the tables of schema {self._store.schema}. Nothing was written; end one of them, or give them "
                 "the same FHIRLINE_GROUP and the same address in FHIRLINE_TABLES_URL"
             )
+
+    def _commit_whatever_long(self, batch: Batch, moves: dict[TopicPartition, Move]) -> None:
+        """Commit a batch. An index that does not take a value, a vendor's identifier say, is dropped for that."""
+        while True:
+            try:
+                return self._commit(batch, moves)
+            except ValueTooLong as error:
+                self._store.drop_indexes(error)
 
     def _commit(self, batch: Batch, moves: dict[TopicPartition, Move]) -> None:
         store = self._store

@@ -5,13 +5,24 @@ from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import psycopg
+import structlog
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.streams.tables.store import RowConflict, Store, StoreAway, column_names, quoted, rebuild_remedy
+from fhirline.streams.tables.store import (
+    RowConflict,
+    Store,
+    StoreAway,
+    ValueTooLong,
+    column_names,
+    quoted,
+    rebuild_remedy,
+)
 from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table
 from fhirline.streams.tables.views.view import Column, Row
+
+log = structlog.get_logger("tables")
 
 CONNECT_SECONDS = 10
 
@@ -30,6 +41,9 @@ SESSION = {
 They end the transaction and the locks of a process that was paused or has vanished with its host. Who waits for a lock
 gives up after a minute: a writer tries again, and a rebuild fails which waits for queries that read the old table.
 """
+
+LONG = 600
+"""Characters of a value that an index may not take: they are up to 2,400 bytes, and it takes 2,700."""
 
 REFUSED = ("28", "3D", "42")
 """SQLSTATE classes that waiting does not resolve: authorization, no such database, privileges and definitions."""
@@ -75,11 +89,17 @@ class PostgresStore(Store):
     def insert(self, table: Table, rows: Sequence[Row], name: str | None = None) -> None:
         if not rows:
             return
-        with self._errors(f"table {table.name}"), self._connection.cursor() as cursor:
-            statement = f"copy {self.of(name or table.name)} ({column_names(table)}) from stdin"
-            with cursor.copy(SQL(statement)) as copy:
+        statement = f"copy {self.of(name or table.name)} ({column_names(table)}) from stdin"
+        try:
+            with (
+                self._errors(f"table {table.name}"),
+                self._connection.cursor() as cursor,
+                cursor.copy(SQL(statement)) as copy,
+            ):
                 for row in rows:
                     copy.write_row(row)
+        except ValueTooLong as error:
+            raise ValueTooLong(str(error), table, _long_columns(table, rows)) from None
 
     def told_type(self, column: Column) -> str:
         return "array" if column.collection else super().told_type(column)
@@ -108,7 +128,28 @@ class PostgresStore(Store):
         if table.key[:1] != (table.id_column,):  # deleting a resource's rows must not read the whole table
             wanted.append((table.id_column,))
         for columns in dict.fromkeys(wanted):
-            self.run(f"create index on {self.of(name)} ({', '.join(map(quoted, columns))})")
+            listed = ", ".join(map(quoted, columns))
+            try:
+                self.run(f"create index on {self.of(name)} ({listed})")
+            except ValueTooLong:
+                log.warning("no index: values are too long for it", table=table.name, columns=listed)
+
+    def drop_indexes(self, too_long: ValueTooLong) -> None:
+        table = too_long.table
+        found = table and self.rows(
+            "select distinct cast(cast(i.indexrelid as regclass) as text) from pg_index i "
+            "join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey) "
+            "where i.indrelid = cast(? as regclass) and not i.indisprimary and a.attname = any(?)",
+            [self.of(table.name), [*too_long.columns]],
+        )
+        if table is None or not found:
+            raise ConfigurationError(
+                f"FHIRLINE_TABLES_URL: {too_long}: a value is too long for a key, which takes some 2,700 bytes; tag "
+                "other columns as the key of the view"
+            )
+        for (index,) in found:
+            self.run(f"drop index if exists {index}")
+            log.warning("index dropped: a value is too long for it", table=table.name, index=index)
 
     def grants(self, name: str) -> list[str]:
         found = self.rows(
@@ -158,11 +199,22 @@ class PostgresStore(Store):
             state = error.sqlstate or ""
             reason = f"{type(error).__name__} ({state})" if state else str(error).strip().partition("\n")[0]
             shown = f"{self.name}: {f'{what}: ' if what else ''}{reason}"
+            if isinstance(error, psycopg.errors.ProgramLimitExceeded):
+                raise ValueTooLong(shown) from None
             away = isinstance(error, (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout))
             if away and not _refused(error):
                 raise StoreAway(shown) from None
             kind = RowConflict if isinstance(error, psycopg.errors.UniqueViolation) else ConfigurationError
             raise kind(f"FHIRLINE_TABLES_URL: {shown}{_remedy(error, what)}") from None
+
+
+def _long_columns(table: Table, rows: Sequence[Row]) -> list[str]:
+    """Return the columns with a value that may be longer than an index takes."""
+    return [
+        column.name
+        for column, values in zip(table.columns, zip(*rows, strict=True), strict=True)
+        if any(isinstance(value, str | list) and len(str(value)) > LONG for value in values)
+    ]
 
 
 def _refused(error: psycopg.Error) -> bool:

@@ -17,6 +17,15 @@ class StoreAway(FhirlineError):
     """The database does not answer, or could not finish a transaction. Nothing is known of what it committed."""
 
 
+class ValueTooLong(StoreAway):
+    """A value is longer than an index takes; the transaction was rolled back. Without the index it can be repeated."""
+
+    def __init__(self, message: str, table: Table | None = None, columns: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.table = table
+        self.columns = columns
+
+
 class Stopped(FhirlineError):
     """The process ends. What it was waiting for or rebuilding is as it was."""
 
@@ -99,6 +108,13 @@ class Store(ABC):
 
     @abstractmethod
     def create_indexes(self, table: Table, name: str) -> None: ...
+
+    def drop_indexes(self, too_long: ValueTooLong) -> None:
+        """Drop the indexes that do not take a value.
+
+        Raises ConfigurationError where it is a key that does not, and StoreAway.
+        """
+        raise too_long
 
     @abstractmethod
     def grants(self, name: str) -> list[str]:

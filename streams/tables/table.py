@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fhirline.streams.tables.instants import loaded_instant
 from fhirline.streams.tables.views.view import ANY_RESOURCE, Column, Row, View
 
 TEXT, BOOLEAN, WHOLE, NUMBER, INSTANT = "text", "boolean", "whole", "number", "instant"
@@ -92,10 +93,19 @@ def converter(table: Table) -> Callable[[Iterable[Sequence[Any]]], list[Row]]:
     return convert
 
 
-def _text(value: Any) -> str:
-    """Convert a value to text without NUL, which PostgreSQL refuses and codes and ids of other fields may have."""
-    text = value if type(value) is str else str(value)
+def without_nul(text: str) -> str:
+    """Return a text without NUL, which PostgreSQL refuses and codes and ids may have where nobody has checked them."""
     return text.replace("\0", "") if "\0" in text else text
+
+
+def _text(value: Any) -> str:
+    return without_nul(value if type(value) is str else str(value))
+
+
+def _instant(value: Any) -> str:
+    if not isinstance(value, str) or (found := loaded_instant(value)) is None:
+        raise ValueError
+    return found
 
 
 def _boolean(value: Any) -> bool:
@@ -114,4 +124,4 @@ def _list_of(convert: Converter) -> Converter:
     return lambda values: [convert(value) for value in values if value is not None]
 
 
-_CONVERTERS: dict[str, Converter] = {TEXT: _text, BOOLEAN: _boolean, WHOLE: _whole, NUMBER: float, INSTANT: _text}
+_CONVERTERS: dict[str, Converter] = {TEXT: _text, BOOLEAN: _boolean, WHOLE: _whole, NUMBER: float, INSTANT: _instant}

@@ -3,10 +3,11 @@
 Unknown names are errors, because a misspelt ``forEach`` or ``where`` would give other rows without a word.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.views.view import Column
@@ -21,8 +22,18 @@ PRIMITIVES: Final = (
     "string time unsignedInt uri url uuid"
 ).split()
 
+JSON_TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "boolean": ((bool,), "true or false"),
+    "decimal": ((int, float), "a number"),
+    **dict.fromkeys(("integer", "integer64", "positiveInt", "unsignedInt"), ((int,), "a whole number")),
+}
+"""What values of a FHIR type are in JSON, and how errors call them. All others are texts."""
+
 CONSTANTS: Final = {f"value{name[0].upper()}{name[1:]}": name for name in PRIMITIVES if name != "markdown"}
 
+
+SYSTEM_COLUMNS: Final = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
+"""Columns that every table of PostgreSQL has of its own."""
 
 WITHOUT_IDENTITIES: Final = "fhirline/without-identities"
 """Tag of a column: the rule by which the tables without identities show it."""
@@ -58,6 +69,13 @@ class ColumnDefinition(_Element):
                 f"type {self.type!r} is not supported: a column holds a primitive, one of {', '.join(PRIMITIVES)}"
             )
         return self
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_system_column(cls, name: str) -> str:
+        if name.lower() in SYSTEM_COLUMNS:
+            raise ValueError(f"{name} is a column that PostgreSQL gives every table; choose another name")
+        return name
 
     @property
     def fhir_type(self) -> str:
@@ -99,6 +117,17 @@ class Select(_Element):
         yield from self.column
         for nested in (*self.select, *self.unionAll):
             yield from nested.all_columns()
+
+    def iterates(self) -> bool:
+        """Tell whether columns are those of elements, not of what the select stands in."""
+        return self.forEach is not None or self.forEachOrNull is not None or self.repeat is not None
+
+    def own_columns(self) -> Iterator[ColumnDefinition]:
+        """Yield the columns of all branches that are evaluated on the resource, where the select is."""
+        if not self.iterates():
+            yield from self.column
+            for nested in (*self.select, *self.unionAll):
+                yield from nested.own_columns()
 
     def may_repeat(self) -> bool:
         """Tell whether an element may have several rows."""
@@ -172,5 +201,17 @@ class ViewDefinition(BaseModel):
             values = [key for key in constant if key in CONSTANTS]
             if not isinstance(name, str) or len(values) != 1 or set(constant) != {"name", *values}:
                 raise ConfigurationError(f"constant[{number}]: write a name and one value, such as valueString")
-            found[name] = constant[values[0]]
+            if name in found:
+                raise ConfigurationError(f"constant[{number}]: there are two constants {name}; rename one")
+            found[name] = _value(constant[values[0]], CONSTANTS[values[0]], f"constant[{number}].{values[0]}")
         return found
+
+
+def _value(value: Any, type_name: str, place: str) -> Any:
+    """Return a constant's value as resources have values of its type. Raises ConfigurationError."""
+    if type_name == "integer64" and isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value):
+        return int(value)  # a text in JSON
+    kinds, called = JSON_TYPES.get(type_name, ((str,), "a text"))
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ConfigurationError(f"{place}: must be {called}")
+    return value

@@ -87,7 +87,7 @@ class Inference:
     def _expression(self, text: str, context: Types, place: str) -> Iterator[str]:
         try:
             self.infer(parse(text), context)
-        except FhirPathError as finding:
+        except (FhirPathError, RecursionError) as finding:
             yield f"{place}: {finding}"
 
     def _select(self, select: Select, context: Types, place: str) -> Iterator[str]:
@@ -109,7 +109,7 @@ class Inference:
         """Return the types of the elements of a path, one at a time; unknown for a path that does not fit."""
         try:
             return Types(self.infer(parse(path), context).names)
-        except FhirPathError:
+        except (FhirPathError, RecursionError):
             return _UNKNOWN
 
     def _repeated(self, paths: Sequence[str], context: Types) -> Types:
@@ -126,7 +126,7 @@ class Inference:
     def _column(self, column: ColumnDefinition, context: Types, place: str) -> Iterator[str]:
         try:
             found = self.infer(parse(column.path), context)
-        except FhirPathError as finding:
+        except (FhirPathError, RecursionError) as finding:
             yield f"{place}.path: {finding}"
             return
         known = self.types.get(column.name, frozenset())

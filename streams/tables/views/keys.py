@@ -29,6 +29,16 @@ def with_key(shown: str, view: View, definition: ViewDefinition) -> View:
             f"{shown}: column {RESOURCE_ID}: has to be the first one, with the path getResourceKey(), because a "
             "resource's rows are found by it; move it, or give it another name, and it is added"
         )
+    if has_id and not _is_of_resource(definition):
+        raise ConfigurationError(
+            f"{shown}: column {RESOURCE_ID}: has to be getResourceKey() of the resource in all branches, not of an "
+            "element within forEach, forEachOrNull or repeat; move it out, or give it another name, and it is added"
+        )
+    listed = next((column.name for column in view.columns if column.collection and column.name in view.key), None)
+    if listed is not None:
+        raise ConfigurationError(
+            f"{shown}: column {listed}: a collection cannot be tagged {KEY}; tag a column with one value"
+        )
     numbered = not view.key and not definition.has_one_row()
     if numbered and ORDINAL in names:
         raise ConfigurationError(
@@ -46,6 +56,13 @@ def with_key(shown: str, view: View, definition: ViewDefinition) -> View:
         )
     key = (RESOURCE_ID, *own)
     return replace(view, columns=columns, key=key, _rows=_Keyed(view, not has_id, numbered, columns, key))
+
+
+def _is_of_resource(definition: ViewDefinition) -> bool:
+    """Tell whether each column ``resource_id`` is evaluated on the resource itself, and is its id."""
+    everywhere = [column for column in definition.all_columns() if column.name == RESOURCE_ID]
+    outside = [column for select in definition.select for column in select.own_columns() if column.name == RESOURCE_ID]
+    return len(outside) == len(everywhere) and all(column.path in _RESOURCE_KEYS for column in everywhere)
 
 
 class _Keyed:

@@ -28,9 +28,14 @@ def load_views(*folders: Path, base: str) -> dict[str, View]:
         own: dict[str, str] = {}
         for shown, content in read_folder(folder):
             view = read_view(shown, content, base)
-            if view.name in own:
-                raise ConfigurationError(f"{shown}: name: {view.name} is the view of {own[view.name]} too; rename one")
-            own[view.name] = shown
+            name = view.name.lower()  # databases do not tell cases apart
+            if name in own:
+                raise ConfigurationError(f"{shown}: name: {view.name} is the view of {own[name]} too; rename one")
+            own[name] = shown
+            if (other := next((known for known in views if known.lower() == name), view.name)) != view.name:
+                raise ConfigurationError(
+                    f"{shown}: name: {view.name} differs from view {other} by its case only; rename it"
+                )
             views[view.name] = view
     for view in views.values():
         for reference in view.references:
@@ -48,7 +53,7 @@ def read_view(shown: str, content: bytes, base: str) -> View:
     definition = read_definition(shown, content)
     if definition.name is None:
         raise ConfigurationError(f"{shown}: name: missing; it becomes the table's name")
-    if definition.name in RESERVED:
+    if definition.name.lower() in RESERVED:
         raise ConfigurationError(f"{shown}: name: {definition.name} is made by fhirline itself; choose another name")
     return with_key(shown, compile_view(shown, definition, base, _inferred(definition)), definition)
 

@@ -6,10 +6,12 @@ with each row of the branches of its union. Selects beside each other are joined
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Final, TypeAlias
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.streams.tables.views.definition import ColumnDefinition, Select, ViewDefinition
+from fhirline.streams.tables.instants import is_instant
+from fhirline.streams.tables.views.definition import JSON_TYPES, ColumnDefinition, Select, ViewDefinition
 from fhirline.streams.tables.views.fhirpath.compiler import Evaluate, Scope, compile_fhirpath
 from fhirline.streams.tables.views.fhirpath.syntax import FhirPathError
 from fhirline.streams.tables.views.fhirpath.values import text
@@ -19,12 +21,8 @@ Rows: TypeAlias = Callable[[Any, Scope], list[Row]]
 """The rows of one element."""
 
 
-_TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
-    "boolean": ((bool,), "true or false"),
-    "decimal": ((int, float), "a number"),
-    **dict.fromkeys(("integer", "integer64", "positiveInt", "unsignedInt"), ((int,), "a whole number")),
-}
-"""What values of a FHIR type are in JSON, and how errors call them. All others are texts."""
+_WHOLE_BITS: Final = 63
+"""Bits of a whole number in a database, besides its sign."""
 
 
 def compile_rows(
@@ -64,6 +62,8 @@ class _Compiler:
             return compile_fhirpath(text, self._constants, type)
         except FhirPathError as error:
             raise ConfigurationError(f"{place}: FHIRPath {text!r}: {error}") from None
+        except RecursionError:
+            raise ConfigurationError(f"{place}: the expression is too long; split it") from None
 
     def select(self, select: Select, place: str) -> Rows:
         parts: list[Rows] = []
@@ -86,7 +86,7 @@ class _Compiler:
     def _column(self, column: ColumnDefinition, place: str) -> Callable[[list[Any], Scope], Any]:
         fhir_type = self._types.get(column.name, column.fhir_type)
         evaluate = self.expression(column.path, f"{place}.path", fhir_type)
-        kinds, called = _TYPES.get(fhir_type, ((str,), "a text"))
+        kinds, called = JSON_TYPES.get(fhir_type, ((str,), "a text"))
         allows_boolean = bool in kinds
         is_untyped = column.type is None and column.name not in self._types
 
@@ -97,6 +97,8 @@ class _Compiler:
                 value = int(value) if value == value.to_integral_value() else float(value)
             if not isinstance(value, kinds) or (value.__class__ is bool and not allows_boolean):
                 raise FhirPathError(f"column {column.name}: its type needs {called}, but there is {_kind(value)}")
+            if (unfit := _unfit(value, fhir_type)) is not None:
+                raise FhirPathError(f"column {column.name}: {unfit}")
             return value
 
         def value_of(items: list[Any], scope: Scope) -> Any:
@@ -117,6 +119,12 @@ class _Compiler:
 
         return value_of
 
+    def _shape(self, column: ColumnDefinition) -> str:
+        """Name what a column holds, as a database tells it apart."""
+        fhir_type = self._types.get(column.name, column.fhir_type)
+        shape = fhir_type if fhir_type == "instant" else JSON_TYPES.get(fhir_type, ((), "a text"))[1]
+        return f"a list, each {shape}" if column.collection else shape
+
     def _union(self, branches: Sequence[Select], place: str) -> Rows:
         names = [[column.name for column in branch.columns()] for branch in branches]
         for number, other in enumerate(names):
@@ -125,6 +133,12 @@ class _Compiler:
                     f"{place}[{number}]: its columns are {', '.join(other)}, those of the first branch "
                     f"{', '.join(names[0])}; name the same columns in the same order"
                 )
+            for first, column in zip(branches[0].columns(), branches[number].columns(), strict=True):
+                if self._shape(first) != self._shape(column):
+                    raise ConfigurationError(
+                        f"{place}[{number}]: column {column.name} is {self._shape(column)}, in the first branch "
+                        f"{self._shape(first)}; give it the same type and collection in all branches"
+                    )
         parts = [self.select(branch, f"{place}[{number}]") for number, branch in enumerate(branches)]
         return lambda element, scope: [row for part in parts for row in part(element, scope)]
 
@@ -167,22 +181,44 @@ def _for_each(elements: Evaluate, rows: Rows, *, or_null: bool) -> Rows:
 
 
 def _repeated(paths: Sequence[Evaluate]) -> Evaluate:
-    """Find elements below elements, each before those below it, without a recursion as deep as the resource."""
+    """Find elements below elements, each once and before those below it, without a recursion as deep as the resource.
+
+    An element that a path finds again, as ``$this`` does, is not followed again.
+    """
 
     def repeated(items: list[Any], scope: Scope) -> list[Any]:
         found: list[Any] = []
         waiting = [*reversed(items)]
-        root = len(waiting)
+        root, seen = len(waiting), set[int]()
         while waiting:
             item = waiting.pop()
             if root:
                 root -= 1
+            elif id(item) in seen:
+                continue
             else:
                 found.append(item)
-            waiting += reversed([below for path in paths for below in path([item], scope)])
+                if isinstance(item, dict):
+                    seen.add(id(item))
+            if isinstance(item, dict):  # below a primitive is nothing
+                waiting += reversed([below for path in paths for below in path([item], scope)])
         return found
 
     return repeated
+
+
+def _unfit(value: Any, fhir_type: str) -> str | None:
+    """Return why databases would refuse a value of the right type; None where they take it."""
+    if fhir_type == "instant" and not is_instant(value):
+        return "a value is no instant, which has a date, a time with seconds, and a zone; give it the type dateTime"
+    if fhir_type == "decimal":
+        try:
+            return None if isfinite(value) else "a number is too large"
+        except OverflowError:
+            return "a number is too large"
+    if isinstance(value, int) and value.bit_length() > _WHOLE_BITS:
+        return "a whole number has more than 64 bits; give it the type decimal"
+    return None
 
 
 def _kind(value: Any) -> str:

@@ -211,11 +211,18 @@ class _Compiler:
         base, project = self._compile(call.base), self._compile(call.arguments[0])
 
         def repeat(items: Collection, scope: Scope) -> Collection:
-            found: Collection = []
-            waiting = base(items, scope)
+            found, seen = list[Any](), set[int]()
+            waiting = [*base(items, scope)]
             while waiting:
-                waiting = [item for parent in waiting for item in project([parent], scope)]
-                found.extend(waiting)
+                below = [item for parent in waiting for item in project([parent], scope)]
+                waiting = []
+                for item in below:
+                    if not isinstance(item, dict):  # below a primitive is nothing
+                        found.append(item)
+                    elif id(item) not in seen:
+                        seen.add(id(item))
+                        found.append(item)
+                        waiting.append(item)
             return found
 
         return repeat

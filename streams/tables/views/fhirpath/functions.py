@@ -58,6 +58,13 @@ def _substring(value: str, start: int, length: int | None = None) -> str | None:
     return value[start:] if length is None else value[start : start + max(length, 0)]
 
 
+def _replaced(value: str, pattern: str, new: str) -> str:
+    try:
+        return _pattern(pattern).sub(_replacement(new), value)
+    except (re.error, IndexError):
+        raise FhirPathError(f"{new!r} names a group that {pattern!r} does not have") from None
+
+
 def _to_integer(items: Collection) -> Collection:
     value = single(items)
     if isinstance(value, bool | int):
@@ -123,7 +130,7 @@ FUNCTIONS: Final[Mapping[str, tuple[int, int, Function]]] = {
     "contains": (1, 1, _on_text(lambda value, part: part in value)),
     "matches": (1, 1, _on_text(lambda value, pattern: _pattern(pattern).search(value) is not None)),
     "replace": (2, 2, _on_text(lambda value, old, new: value.replace(old, new))),
-    "replaceMatches": (2, 2, _on_text(lambda value, pattern, new: _pattern(pattern).sub(_replacement(new), value))),
+    "replaceMatches": (2, 2, _on_text(_replaced)),
     "indexOf": (1, 1, _on_text(lambda value, part: value.find(part))),
     "substring": (1, 2, _on_text(_substring)),
     "length": (0, 0, _on_text(len)),

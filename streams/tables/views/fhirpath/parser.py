@@ -168,7 +168,7 @@ class _Parser:
                 return Literal(Decimal(token.text) if "." in token.text else int(token.text))
             case "text":
                 self._take()
-                return Literal(_ESCAPE.sub(_unescaped, token.text[1:-1]))
+                return Literal(_written(token))
             case "date":
                 raise _error(token.at, "date literals are not supported; name the date as a constant of the view")
             case "variable":
@@ -209,6 +209,15 @@ class _Parser:
             arguments.append(self.expression())
         self._expect(")")
         return tuple(arguments)
+
+
+def _written(token: _Token) -> str:
+    """Return the text of a literal. Two escapes may be one character: ``\\ud83d\\ude00``."""
+    text = _ESCAPE.sub(_unescaped, token.text[1:-1])
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise _error(token.at, "the text has one half of a surrogate pair") from None
 
 
 def _unescaped(match: re.Match[str]) -> str:

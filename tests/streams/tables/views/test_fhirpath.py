@@ -214,12 +214,33 @@ def test_a_boundary_is_a_moment_where_a_date_time_is_wanted() -> None:
         ("name.where(use = %other)", "%other is not defined; there are %use, %index, %base, %rowIndex,"),
         ("(" * 500 + "1" + ")" * 500, "nested deeper than 100 levels"),
         ("-" * 5000 + "1", "nested deeper than 100 levels"),
+        (r"'\ud83d'", "character 1: the text has one half of a surrogate pair"),
     ],
 )
 def test_what_cannot_be_compiled(expression: str, problem: str) -> None:
     with pytest.raises(FhirPathError) as raised:
         compile_fhirpath(expression, CONSTANTS)
     assert problem in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("name.repeat($this).count()", [2]),
+        ("name.repeat(%resource).count()", [1]),
+        ("name.repeat('a').count()", [2]),
+        (r"'\ud83d\ude00'", ["\U0001f600"]),
+    ],
+)
+def test_a_repeat_ends_and_escapes_are_whole_characters(expression: str, expected: list[Any]) -> None:
+    patient = {"resourceType": "Patient", "name": [{"family": "A"}, {"family": "B"}]}
+    assert compile_fhirpath(expression, CONSTANTS)([patient], Scope(patient, 0)) == expected
+
+
+def test_a_group_that_a_pattern_does_not_have() -> None:
+    patient = {"resourceType": "Patient", "gender": "male"}
+    with pytest.raises(FhirPathError, match=r"'\$9' names a group that 'a' does not have"):
+        compile_fhirpath("gender.replaceMatches('a', '$9')", CONSTANTS)([patient], Scope(patient, 0))
 
 
 @pytest.mark.parametrize("expression", ["name.given and active", "name.given > 'a'", "name & 'a'", "active + 1"])
