@@ -25,7 +25,7 @@ from fhirline.streams.tables.batch import collect
 from fhirline.streams.tables.built_in import RECORD
 from fhirline.streams.tables.catalog import OUTCOMES, Catalog
 from fhirline.streams.tables.positions import note_complete, read_positions, replace_positions
-from fhirline.streams.tables.schema import BESIDE, columns_of, exists, is_whole, replace
+from fhirline.streams.tables.schema import beside, columns_of, exists, is_whole, replace
 from fhirline.streams.tables.store import Stopped, Store, quoted
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import TOPICS, Topics
@@ -89,8 +89,8 @@ class Rebuild:
     def _create(self) -> None:
         with self._store.transaction():
             for table in self._tables:
-                self._store.run(f"drop table if exists {self._store.of(BESIDE + table.name)}")
-                self._store.create(table, BESIDE + table.name)
+                self._store.run(f"drop table if exists {self._store.of(beside(table.name))}")
+                self._store.create(table, beside(table.name))
 
     def _live(self) -> dict[TopicPartition, int | None]:
         wanted = topics_of(self._tables)
@@ -104,7 +104,7 @@ class Rebuild:
             if self._stopping():
                 raise Stopped
         for table in self._tables:
-            self._store.create_indexes(table, BESIDE + table.name)
+            self._store.create_indexes(table, beside(table.name))
 
     def _apply_within(self, scanner: Scanner, ends: Mapping[TopicPartition, int | None]) -> None:
         for records in _chunks(self._up_to(scanner, ends), self._settings.tables_batch):
@@ -113,8 +113,8 @@ class Rebuild:
     def _apply(self, records: list[ConsumerRecord]) -> None:
         self._records += len(records)
         for name, change in collect(records, self._catalog).changes.items():
-            self._store.delete(change.table, change.ids, BESIDE + name)
-            self._store.insert(change.table, change.rows, BESIDE + name)
+            self._store.delete(change.table, change.ids, beside(name))
+            self._store.insert(change.table, change.rows, beside(name))
 
     def _up_to(self, scanner: Scanner, ends: Mapping[TopicPartition, int | None]) -> Iterator[ConsumerRecord]:
         """Read on to ``ends``, where None is the end of the partition."""
@@ -133,25 +133,25 @@ class Rebuild:
         if table.resource not in (OUTCOMES, ANY_RESOURCE) or not exists(store, table.name):
             return
         had = columns_of(store, table.name)
-        new = columns_of(store, BESIDE + table.name)
+        new = columns_of(store, beside(table.name))
         same = [column.name for column in table.columns if had.get(column.name) == new[column.name]]
         if not {table.id_column, *table.key} <= set(same):
             return
-        columns, id, beside = ", ".join(map(quoted, same)), quoted(table.id_column), store.of(BESIDE + table.name)
+        columns, id, new_table = ", ".join(map(quoted, same)), quoted(table.id_column), store.of(beside(table.name))
         known = f"select o.{id} from {store.of(RECORD.name)} o where o.resource_type = '{OUTCOMES}'{self._not_erased()}"
         outcome = f"{id} like '{OUTCOMES}/%'" if table.id_column == RECORD.id_column else "true"
         if table.resource == OUTCOMES or table.id_column == RECORD.id_column:
-            store.run(f"delete from {beside} where {outcome} and {id} not in ({known})")
+            store.run(f"delete from {new_table} where {outcome} and {id} not in ({known})")
         store.run(
-            f"insert into {beside} ({columns}) select {columns} from {store.of(table.name)} "
-            f"where {id} in ({known}) and {id} not in (select {id} from {beside})"
+            f"insert into {new_table} ({columns}) select {columns} from {store.of(table.name)} "
+            f"where {id} in ({known}) and {id} not in (select {id} from {new_table})"
         )
 
     def _not_erased(self) -> str:
         """Return the condition that an outcome's event has not lost its Provenance, whose tombstone was missed."""
         if RECORD not in self._tables:
             return ""
-        old, new = self._store.of(RECORD.name), self._store.of(BESIDE + RECORD.name)
+        old, new = self._store.of(RECORD.name), self._store.of(beside(RECORD.name))
         return (
             f" and not exists (select 1 from {old} p where p.resource_type = 'Provenance' and p.vendor = o.vendor "
             f"and p.tenant = o.tenant and p.event_key = o.event_key "

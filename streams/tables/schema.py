@@ -6,6 +6,7 @@ notices it in its next transaction; ``kept_by``, the consumer group whose proces
 whether rows were deleted whose bytes a DuckDB file still has.
 """
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,8 +22,9 @@ TABLES, STATE = "_tables", "_state"
 WITHOUT_IDENTITIES = "_without_identities"
 """A table without rows, in schemas of tables without identities."""
 
-BESIDE = "_new_"
-"""Prefix of a table that is being rebuilt."""
+_BESIDE = "_new_"
+_LONGEST_NAME = 63
+"""Characters of a name that PostgreSQL does not cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,13 @@ class Known:
     resource: str
     id_column: str
     digest: str
+
+
+def beside(name: str) -> str:
+    """Return the name of a table while it is being rebuilt. It is another one for each name, however long."""
+    if len(_BESIDE + name) <= _LONGEST_NAME:
+        return _BESIDE + name
+    return _BESIDE + hashlib.sha256(name.encode()).hexdigest()[:40]
 
 
 def drop_older(store: Store, without_identities: bool) -> list[str]:
@@ -210,17 +219,21 @@ def create_tables(store: Store, tables: Iterable[Table]) -> bool:
 def replace(store: Store, tables: Iterable[Table]) -> None:
     """Put the tables that were rebuilt beside the live ones into their places, within a transaction."""
     tables = tuple(tables)
+    event_grants: list[str] = []
     if any(table in BUILT_IN for table in tables):
+        event_grants = store.grants(EVENT)
         store.run(f"drop view if exists {store.of(EVENT)}")
     for table in tables:
         grants = store.grants(table.name) if exists(store, table.name) else []
         store.run(f"drop table if exists {store.of(table.name)}")
-        store.run(f"alter table {store.of(BESIDE + table.name)} rename to {quoted(table.name)}")
+        store.run(f"alter table {store.of(beside(table.name))} rename to {quoted(table.name)}")
         for statement in grants:
             store.run(statement)
         store.comment(table)
         _note(store, table)
     _renew_event_view(store)
+    for statement in event_grants if exists(store, EVENT) else ():
+        store.run(statement)
     rise(store)
 
 

@@ -103,6 +103,16 @@ def test_a_changed_and_a_new_view_are_rebuilt_alone(kept: Settings, tmp_path: Pa
     assert in_database(kept, "select count(*) from fhir.people where names > 0") != [(0,)]
 
 
+def test_views_whose_long_names_begin_alike_are_rebuilt_apart(kept: Settings, tmp_path: Path) -> None:
+    """PostgreSQL cuts names after 63 characters."""
+    write(kept, published(kept))
+    keep(kept)
+    names = [f"{'p' * 62}{last}" for last in "xy"]
+    long = kept.model_copy(update={"tables_views": folder_with(tmp_path / "views", **dict.fromkeys(names, one_more))})
+    keep(long)
+    assert wrong(long) == {}
+
+
 def test_the_table_of_a_gone_view_is_kept_without_the_erased_or_dropped(kept: Settings, tmp_path: Path) -> None:
     records = published(kept)
     write(kept, records)
@@ -220,17 +230,19 @@ def test_everything_has_a_comment_and_readers_keep_their_grants(own_broker: Runn
             "and (col_description(c.oid, a.attnum) is null or obj_description(c.oid) is null)"
         )
         assert uncommented == []
-        database.rows(f"create role reads_{database.name}; grant select on fhir.patient to reads_{database.name}")
+        database.rows(
+            f"create role reads_{database.name}; grant select on fhir.patient, fhir.event to reads_{database.name}"
+        )
         store, catalog = open_store(settings), load_catalog(settings)
         try:
             before = schema.generation(store)
-            Rebuild(settings, store, catalog.only(["patient"])).of_views()
+            Rebuild(settings, store, catalog.only(["patient", "record"])).of_views()
             assert schema.generation(store) > before
         finally:
             store.close()
-        assert database.rows(f"select has_table_privilege('reads_{database.name}', 'fhir.patient', 'select')") == [
-            (True,)
-        ]
+        for name in ("patient", "event"):  # the view is made anew with `record`
+            held = f"select has_table_privilege('reads_{database.name}', 'fhir.{name}', 'select')"
+            assert database.rows(held) == [(True,)]
         assert database.rows(
             "select count(*) from pg_indexes where schemaname = 'fhir' and tablename = 'patient' "
             "and indexdef like '%(identifier)%'"
