@@ -54,6 +54,7 @@
     ├── OutOfRange              tables: a partition does not have the offset that is to be read next
     ├── Stopped                 tables: the process ends while it waits or rebuilds
     ├── StoreAway               tables: the database does not answer (repeated; at the start exit code 70)
+    │   └── ValueTooLong        tables: a value is longer than an index takes (repeated without the index)
     ├── OtherWriter             tables: another process keeps the same tables (exit code 75)
     │   └── PositionsMoved      tables: another process has moved a position that this one was about to move
     ├── Conflict                tables: a Delta table was committed to by another process (tried again, or OtherWriter)
