@@ -7,6 +7,7 @@ import signal
 from contextlib import ExitStack
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.support import cli
@@ -102,3 +103,9 @@ settings.register_profile(
     "fhirline", deadline=None, max_examples=300 if os.environ.get("CI") else 100, derandomize=True, database=None
 )
 settings.load_profile("fhirline")
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Refuse a test that configures logging in this process: all later ones would write to its standard error."""
+    writes_to = structlog.get_config()["logger_factory"]
+    assert not isinstance(writes_to, structlog.WriteLoggerFactory), f"{item.nodeid} configures logging"

@@ -23,6 +23,7 @@ from fhirline.streams.cli.keys.rewrap import rewrap
 from fhirline.streams.kafka.encryption.key_ring import DESTROYED
 from fhirline.streams.kafka.encryption.secrets import parse
 from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.observe import logs
 from fhirline.streams.operate.keys import secrets_file
 from fhirline.topics.declared import KEYS
 from tests.streams.operate import test_keys
@@ -100,6 +101,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from threading import Barrier
+from fhirline.streams.observe import logs
 from fhirline.streams.operate.keys import secrets_file
 
 Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -127,6 +129,7 @@ def test_what_reads_all_data_keys_reports_how_far_it_is(
     monkeypatch.setenv("FHIRLINE_BOOTSTRAP", own_broker.bootstrap)
     monkeypatch.setenv("FHIRLINE_ENCRYPTION_FILE", str(file))
     monkeypatch.setattr(output, "LINE_SECONDS", -1.0)  # every step is a line
+    monkeypatch.setattr(logs, "configure_logging", lambda settings: None)  # later tests log, too
     destroys: dict[str, Any] = {"unused_for": 0.0, "dry_run": True}
     commands: list[Callable[[], None]] = [list_, lambda: rewrap(dry_run=True), lambda: destroy_old(**destroys)]
     for command in commands:
