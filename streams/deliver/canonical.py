@@ -6,11 +6,14 @@ memory, and what was sent of them.
 
 from collections.abc import Iterable, Mapping
 
+import structlog
+from confluent_kafka import Message
+
 from fhirline.config.settings import Settings
-from fhirline.streams.deliver.entries import SHARED_TYPES, Entry
+from fhirline.streams.deliver.entries import SHARED_TYPES, Entry, resource_key
 from fhirline.streams.deliver.state import decode_sent
 from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import TopicPartition, partition_of
+from fhirline.streams.kafka.records import RecordPosition, TopicPartition, partition_of
 from fhirline.topics.declared import (
     DELIVERED_SHARED,
     PATIENTLESS_TYPES,
@@ -18,6 +21,21 @@ from fhirline.topics.declared import (
     canonical_topic,
 )
 from fhirline.topics.partition import partition_for
+
+log = structlog.get_logger("deliver")
+
+
+def resource_of(message: Message) -> str | None:
+    """Return the key of a record of a ``fhir.r4.<Type>`` topic; None, said in the log, where it is no such resource.
+
+    Then another producer wrote it. What was written before it stays the newest value.
+    """
+    place = partition_of(message)
+    key = resource_key(place.topic, message.key(), message.value())
+    if key is None:
+        position = RecordPosition(place.topic, place.partition, message.offset() or 0)
+        log.warning("no resource of this topic, passed over", record=str(position))
+    return key
 
 
 class Canonical:
@@ -41,9 +59,9 @@ class Canonical:
         found: dict[str, bytes | None] = {}
         with Scanner(self._settings) as scanner:
             for message in scanner.read(dict.fromkeys(wanted)):
-                key = (message.key() or b"").decode()
-                if key in wanted[partition_of(message)]:
-                    found[key] = message.value()
+                name = resource_of(message)
+                if name is not None and name in wanted[partition_of(message)]:
+                    found[name] = message.value()
         return {key: Entry.of_value(key, value, self._base) for key, value in found.items()}
 
 
@@ -65,13 +83,14 @@ class SharedFeed:
             partitions = self._scanner.topic_partitions((*self._topics, DELIVERED_SHARED))
             self._positions = dict.fromkeys(partitions)
         for message in self._scanner.read(dict(self._positions)):
-            place, key, value = partition_of(message), (message.key() or b"").decode(), message.value()
+            place, value = partition_of(message), message.value()
             if place.topic != DELIVERED_SHARED:
-                self.current[key] = Entry.of_value(key, value, self._base)
+                if key := resource_of(message):
+                    self.current[key] = Entry.of_value(key, value, self._base)
             elif value is None:
-                self.sent.pop(key, None)
+                self.sent.pop((message.key() or b"").decode(), None)
             else:
-                self.sent[key] = decode_sent(value).digest
+                self.sent[(message.key() or b"").decode()] = decode_sent(value).digest
             self._positions[place] = (message.offset() or 0) + 1
 
     def outdated(self) -> list[Entry]:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from fhirline.config.errors import FhirlineError
-from fhirline.topics.declared import PATIENTLESS_TYPES
+from fhirline.topics.declared import PATIENTLESS_TYPES, canonical_topic
 
 Resource = dict[str, Any]
 
@@ -40,7 +40,7 @@ class Entry:
 
     @classmethod
     def of_value(cls, key: str, value: bytes | None, base: str) -> "Entry":
-        """Make the entry of a record of a ``fhir.r4.<Type>`` topic."""
+        """Make the entry of a record of a ``fhir.r4.<Type>`` topic, which `resource_key` takes."""
         if value is None:
             return cls(key, None, DELETED)
         return cls(key, orjson.loads(value), digest_of(value), f"{base}/{key}")
@@ -48,6 +48,24 @@ class Entry:
     @property
     def shared(self) -> bool:
         return self.key.partition("/")[0] in SHARED_TYPES
+
+
+def resource_key(topic: str, key: bytes | None, value: bytes | None) -> str | None:
+    """Return the key of a record of a ``fhir.r4.<Type>`` topic; None where it is no resource, nor a tombstone, of it.
+
+    >>> resource_key("fhir.r4.Slot", b"Slot/1", None), resource_key("fhir.r4.Slot", b"Slot/1", b"{")
+    ('Slot/1', None)
+    """
+    try:
+        name = (key or b"").decode()
+        resource = None if value is None else orjson.loads(value)
+        if resource is not None and f"{resource['resourceType']}/{resource['id']}" != name:
+            return None
+        if resource is not None:
+            _written(resource)
+    except (UnicodeDecodeError, orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    return name if _KEY.fullmatch(name) and topic == canonical_topic(name.partition("/")[0]) else None
 
 
 def digest_of(value: bytes) -> str:

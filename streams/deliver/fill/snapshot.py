@@ -15,6 +15,7 @@ from typing import Any, Self
 import orjson
 
 from fhirline.config.settings import Settings
+from fhirline.streams.deliver.canonical import resource_of
 from fhirline.streams.deliver.entries import DELETED, PATIENT, SHARED_TYPES, Entry, digest_of, patients_of, references
 from fhirline.streams.kafka.headers import EVENT_TYPE, header
 from fhirline.streams.kafka.reader import Progress, Scanner
@@ -90,9 +91,9 @@ class Snapshot(Mapping[str, Entry]):
         with Scanner(self._settings, progress) as scanner:
             places = scanner.topic_partitions(map(canonical_topic, RESOURCE_TYPES))
             for message in scanner.read(dict.fromkeys(places)):
-                key, value = (message.key() or b"").decode(), message.value()
-                kind = key.partition("/")[0]
-                if kind in PLACES:
+                key, value = resource_of(message), message.value()
+                if key is not None:
+                    kind = key.partition("/")[0]
                     number = partition_of(message).partition
                     digest = DELETED if value is None else digest_of(value)
                     owner = _owner(key, kind, value)

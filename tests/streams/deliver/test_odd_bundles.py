@@ -7,12 +7,14 @@ import orjson
 import pytest
 
 from fhirline.streams.deliver.entries import UnreadableBundle, entries_of, transaction
-from fhirline.streams.kafka.records import ProducerRecord
-from fhirline.topics.declared import BUNDLE, DELIVERED
+from fhirline.streams.kafka.records import ProducerRecord, produce
+from fhirline.topics.declared import BUNDLE, DELIVERED, canonical_topic
 from tests.streams.deliver.test_authorization import some_records
-from tests.support.delivery import delivering, letters, records_of, wait_until_delivered, waiting, write
+from tests.support.delivery import delivering, filling, letters, records_of, wait_until_delivered, waiting, write
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.kafka.producing import patient_producer
 from tests.support.raw_server import RawServer, Request, keys_of, statement, stored
+from tests.support.waiting import LIMIT
 
 SOME = 30
 """One in so many golden cases."""
@@ -109,3 +111,48 @@ def test_what_is_no_bundle_of_ours_is_a_dead_letter(own_broker: RunningBroker) -
             process.wait_for("partitions assigned")
             write(settings, some_records(settings, SOME + 2))
             wait_until_delivered(settings, process)
+
+
+NO_RESOURCES = [
+    (b"Practitioner/1", b"{"),
+    (b"Practitioner/1", b"[]"),
+    (b"Practitioner/1", b"\xff"),
+    (b"Practitioner/1", b'{"resourceType":"Practitioner","id":"2"}'),
+    (b"Practitioner/1", b'{"resourceType":"Practitioner","id":"1","x":' + b"[" * 253 + b"]" * 253 + b"}"),
+    (b"Practitioner/\xff", b"{}"),
+    (b"Patient/1", b'{"resourceType":"Patient","id":"1"}'),
+    (b"Abdurrahman", None),
+]
+
+
+@pytest.mark.parametrize("source", ["bundles", "topics"])
+def test_what_is_no_resource_on_a_topic_of_resources_is_passed_over(own_broker: RunningBroker, source: str) -> None:
+    """Its position is logged, and all else is delivered, from Bundles and from the topics."""
+    settings = own_broker.settings()
+    topic = canonical_topic("Practitioner")
+    odd = [ProducerRecord(topic, key, value, 0) for key, value in NO_RESOURCES]
+    expected = write(settings, some_records(settings, SOME))
+    producer = patient_producer(settings)
+    for record in odd:
+        produce(producer, record)
+    assert producer.flush(LIMIT) == 0
+    confirmed: set[str] = set()
+
+    def answer(request: Request) -> bytes:
+        if request.method == "GET":
+            return statement()
+        confirmed.update(keys_of(request))
+        return stored(request)
+
+    with RawServer(answer) as server:
+        if source == "topics":
+            with filling(settings, server.base) as process:
+                assert process.wait(LIMIT) == 0, process.output
+        else:
+            with delivering(settings, server.base) as process:
+                wait_until_delivered(settings, process)
+    assert confirmed >= expected.keys()
+    assert not {"Practitioner/1", "Patient/1"} & confirmed
+    for number in range(len(NO_RESOURCES)):
+        assert f"{topic}/0/{number}" in process.output
+    assert NAMED not in process.output
