@@ -1,4 +1,4 @@
-"""Deliver to a FHIR server (docs/delivery.md)."""
+"""Declare the settings of ``fhirline deliver`` (docs/delivery.md)."""
 
 from pathlib import Path
 from typing import Annotated, Literal

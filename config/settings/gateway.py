@@ -1,4 +1,4 @@
-"""Receive webhooks."""
+"""Declare the settings of the gateway."""
 
 from typing import Annotated
 

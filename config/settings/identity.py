@@ -1,4 +1,4 @@
-"""Name resources, vendors and code tables of a deployment."""
+"""Declare the settings that name a deployment's resources, vendors and code tables."""
 
 from pathlib import Path
 from typing import Annotated

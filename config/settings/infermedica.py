@@ -1,4 +1,4 @@
-"""Ask Infermedica's API: enrichment and webhook configurations."""
+"""Declare the settings of requests to Infermedica: enrichment and webhook configurations."""
 
 from pathlib import Path
 from typing import Annotated

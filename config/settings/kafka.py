@@ -1,4 +1,4 @@
-"""Connect to Kafka, and make its topics."""
+"""Declare the settings of connections to Kafka, and of its topics."""
 
 from pathlib import Path
 from typing import Annotated, Literal

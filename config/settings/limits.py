@@ -1,4 +1,4 @@
-"""Bound what one event may become (mapping.md §1.1)."""
+"""Declare the limits of what one event may become (mapping.md §1.1)."""
 
 from typing import Annotated
 

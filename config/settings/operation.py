@@ -1,4 +1,4 @@
-"""Look, replay, and observe: console, replays, logs, metrics and traces."""
+"""Declare the settings of console, replays, logs, metrics and traces."""
 
 from pathlib import Path
 from typing import Annotated, Literal

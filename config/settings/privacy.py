@@ -1,4 +1,4 @@
-"""Erase patients (docs/erasure.md), and encrypt what is kept of them (docs/encryption.md)."""
+"""Declare the settings of erasure (docs/erasure.md) and encryption (docs/encryption.md)."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Keep SQL tables (docs/warehouse.md)."""
+"""Declare the settings of ``fhirline tables`` (docs/warehouse.md)."""
 
 from pathlib import Path
 from typing import Annotated, Literal

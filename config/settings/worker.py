@@ -1,4 +1,4 @@
-"""Map events, and validate what they become."""
+"""Declare the settings of the worker: mapping and validation."""
 
 from typing import Annotated, Literal
 
