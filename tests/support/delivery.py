@@ -207,9 +207,9 @@ def letters(settings: Settings) -> dict[str, Any]:
 
 
 def waiting(settings: Settings) -> list[Any]:
-    """Return the Bundles that wait. The key of each is its offset, which Bundles of several partitions may have."""
+    """Return the Bundles that wait, by partition and key. A key is an offset, which several partitions may have."""
     found = records_of(settings, DELIVERED)
-    return [value for (_, key), value in found.items() if key.startswith("waiting/") and value is not None]
+    return [found[place] for place in sorted(found) if place[1].startswith("waiting/") and found[place] is not None]
 
 
 def differing(server: EhrServer, expected: Mapping[str, bytes | None]) -> list[str]:
