@@ -105,7 +105,9 @@ settings.register_profile(
 settings.load_profile("fhirline")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Refuse a test that configures logging in this process: all later ones would write to its standard error."""
-    writes_to = structlog.get_config()["logger_factory"]
-    assert not isinstance(writes_to, structlog.WriteLoggerFactory), f"{item.nodeid} configures logging"
+    if isinstance(structlog.get_config()["logger_factory"], structlog.WriteLoggerFactory):
+        structlog.reset_defaults()
+        pytest.fail(f"{item.nodeid} configures logging: let `configure_logging` do nothing there", pytrace=False)

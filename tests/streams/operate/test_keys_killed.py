@@ -23,6 +23,7 @@ from fhirline.streams.kafka.encryption.secrets import wrapped_by
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, from_confluent
+from fhirline.streams.observe import logs
 from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step5_publish.publish import RecordPublisher
@@ -195,6 +196,7 @@ def test_a_rewrap_from_which_kafka_goes_away_does_not_say_that_nothing_was_done(
         monkeypatch.setattr(log_scanner, "SILENCE_SECONDS", 2.0)  # until it is known that Kafka is away
         monkeypatch.setenv("FHIRLINE_BOOTSTRAP", broker.bootstrap)
         monkeypatch.setenv("FHIRLINE_ENCRYPTION", ROTATED)
+        monkeypatch.setattr(logs, "configure_logging", lambda settings: None)  # later tests log, too
         with pytest.raises(CommandFailed, match="run this again") as failed:
             rewrap(yes=True)
     assert failed.value.exit_code == 1
