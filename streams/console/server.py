@@ -21,9 +21,10 @@ from fhirline.streams.console.console import Console
 from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.hosts import own_hosts
 from fhirline.streams.console.live import Live
-from fhirline.streams.console.protocol import Protocol, refusing
 from fhirline.streams.console.redrives import Redrives
+from fhirline.streams.console.refusals import refusal
 from fhirline.streams.console.replays import Replays
+from fhirline.streams.http.invalid_requests import Connection, refusing
 
 log = structlog.get_logger()
 
@@ -76,11 +77,11 @@ async def serve(settings: Settings, token: str, allowed: frozenset[str], show: C
 
 
 async def _listening(runner: web.AppRunner, listener: socket.socket) -> asyncio.Server:
-    """Accept connections, each with a `Protocol` of ours."""
+    """Accept connections."""
     loop, manager = asyncio.get_running_loop(), runner.server
     assert manager is not None
-    manager.request_handler = refusing(manager.request_handler)
-    return await loop.create_server(lambda: Protocol(manager, loop), sock=listener, backlog=BACKLOG)
+    manager.request_handler = refusing(manager.request_handler, refusal)
+    return await loop.create_server(lambda: Connection(manager, loop, refusal), sock=listener, backlog=BACKLOG)
 
 
 def _load_tables(settings: Settings) -> None:

@@ -1,1 +1,1 @@
-"""What the HTTP clients of several stages share."""
+"""Share what HTTP clients of several stages need, and the refusals of gateway and console."""

@@ -14,6 +14,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
+from fhirline.streams.http.invalid_requests import refusing
 from fhirline.streams.kafka.watch import KafkaWatch
 from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.observe.logs import log_loop_error
@@ -21,9 +22,9 @@ from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.observe.tracing import tracing
 from fhirline.streams.step1_receive.application import Gateway, Refusal
+from fhirline.streams.step1_receive.connection import GatewayConnection, refusal
 from fhirline.streams.step1_receive.credentials import Secrets, environment
 from fhirline.streams.step1_receive.metrics import GatewayMetrics
-from fhirline.streams.step1_receive.protocol import LONGEST_HEADER, LONGEST_LINE, Protocol, refusing_as_json
 from fhirline.streams.step1_receive.raw_producer import RawProducer
 
 log = structlog.get_logger()
@@ -144,19 +145,10 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     manager = runner.server
     assert manager is not None
-    manager.request_handler = refusing_as_json(manager.request_handler)
+    manager.request_handler = refusing(manager.request_handler, refusal)
 
-    def connection() -> Protocol:
-        return Protocol(
-            manager,
-            loop=loop,
-            keepalive_timeout=KEEPALIVE,
-            max_line_size=LONGEST_LINE,
-            max_field_size=LONGEST_HEADER,
-            auto_decompress=False,
-            head_timeout=settings.gateway_read_timeout,
-            access_log=None,  # access_log below writes one
-        )
+    def connection() -> GatewayConnection:
+        return GatewayConnection(manager, loop, settings.gateway_read_timeout, KEEPALIVE)
 
     try:
         return await loop.create_server(connection, settings.gateway_host, settings.gateway_port, backlog=BACKLOG)
