@@ -3,12 +3,12 @@
 import json
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from tests.support.local_server import LocalServer
 
 Answer = bytes | Iterable[bytes]
 """Bytes of an answer, its status line included; or parts, between which the server does whatever their maker does."""
@@ -24,7 +24,7 @@ class Request:
     body: bytes
 
 
-class RawServer:
+class RawServer(LocalServer):
     """Sends what ``answer`` returns for a request, then closes the connection."""
 
     def __init__(
@@ -59,21 +59,11 @@ class RawServer:
                 pass  # such as a client that ends the TLS handshake
 
         self._answer = answer
-        self._http = Server((host, 0), Handler)
+        super().__init__(Server((host, 0), Handler))
         if tls is not None:
-            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
+            self.http.socket = tls.wrap_socket(self.http.socket, server_side=True)
         shown = f"[{host}]" if ":" in host else host
-        self.base = f"{'http' if tls is None else 'https'}://{shown}:{self._http.server_port}/fhir"
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+        self.base = f"{'http' if tls is None else 'https'}://{shown}:{self.http.server_port}/fhir"
 
 
 def answered(body: Any, *headers: str, status: str = "200 OK") -> bytes:

@@ -5,13 +5,11 @@ are verified here with the primitives of `cryptography`, not by the library that
 """
 
 import json
-import threading
 import time
 from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from cryptography.exceptions import InvalidSignature
@@ -21,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA384
 
+from tests.support.local_server import LocalServer
+
 PublicKey = RSAPublicKey | EllipticCurvePublicKey
 
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -28,7 +28,7 @@ LONGEST = 300
 """Seconds that SMART lets an assertion live."""
 
 
-class TokenServer:
+class TokenServer(LocalServer):
     """``clients``: id → secret; a token's subject is the client's id. ``keys``: ``kid`` → public key, of any client.
 
     ``life``: seconds that a token lives; ``uses``: requests after which `accepts` refuses it all the same, however long
@@ -73,18 +73,8 @@ class TokenServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}/token"
-        self._thread = threading.Thread(target=self._http.serve_forever)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        self.url = f"http://127.0.0.1:{self.http.server_port}/token"
 
     def accepts(self, authorization: str) -> bool:
         """Tell whether a header ``Authorization`` has a token of this server that lives, and count the use."""

@@ -5,24 +5,15 @@ import random
 from time import process_time
 from typing import Any
 
-import orjson
 import pytest
 
 from fhirline.mappers.pipeline.plain_keys import plain_keys
 from fhirline.mappers.pipeline.redaction import REDACTED, redact
 from fhirline.mappers.pipeline.secret_keys import treatment
 from tests.support.bombs import SHAPES
+from tests.support.redaction import SECRET, both_ways
 
-SECRET = "S3CR3T-5528"
 ADDRESS = "https://example.org/fhir/StructureDefinition"
-
-
-def both_ways(body: Any) -> Any:
-    """Redact a body with and without its source: both must agree, and redacting twice must change nothing."""
-    made = redact(body, orjson.dumps(body))
-    assert made == redact(body)
-    assert made == redact(made)
-    return made
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,16 @@ def test_what_can_be_read_can_be_sent(levels: int) -> None:
         assert orjson.loads(transaction(entries))["entry"][0]["resource"] == nested(levels)
 
 
+def stored_or_statement(request: Request) -> bytes:
+    """Answer as a FHIR server that takes everything."""
+    return statement() if request.method == "GET" else stored(request)
+
+
+def confirmed_by(server: RawServer) -> set[str]:
+    """Return what transactions have stored or deleted, as ``Type/id``."""
+    return {key for request in server.requests if request.method == "POST" for key in keys_of(request)}
+
+
 def test_what_is_no_bundle_of_ours_is_a_dead_letter(own_broker: RunningBroker) -> None:
     """The server never sees it, no record of the state has its name, and what comes behind it is delivered."""
     settings = own_broker.settings()
@@ -87,22 +97,14 @@ def test_what_is_no_bundle_of_ours_is_a_dead_letter(own_broker: RunningBroker) -
     odd = [ProducerRecord(BUNDLE, f"odd-{number}".encode(), value, 0) for number, value in enumerate(POISON)]
     write(settings, [*before, *odd, *behind])
     ours = {entry.key for item in (*before, *behind) if item.topic == BUNDLE for entry in entries_of(item.value)}
-    confirmed: set[str] = set()
-
-    def answer(request: Request) -> bytes:
-        if request.method == "GET":
-            return statement()
-        confirmed.update(keys_of(request))
-        return stored(request)
-
-    with RawServer(answer) as server:
+    with RawServer(stored_or_statement) as server:
         with delivering(settings, server.base) as process:
             wait_until_delivered(settings, process)
         assert process.exit_code == 0, process.report("did not end in order")
         found = letters(settings)
         assert found.keys() == {f"odd-{number}" for number in range(len(POISON))}
         assert all(letter.keys() == {"bundle"} for letter in found.values())
-        assert confirmed == ours
+        assert confirmed_by(server) == ours
         assert waiting(settings) == []
         state = {key for _, key in records_of(settings, DELIVERED)}
         assert state <= ours | {"topic/fhir.r4.bundle"}
@@ -136,23 +138,15 @@ def test_what_is_no_resource_on_a_topic_of_resources_is_passed_over(own_broker: 
     for record in odd:
         produce(producer, record)
     assert producer.flush(LIMIT) == 0
-    confirmed: set[str] = set()
-
-    def answer(request: Request) -> bytes:
-        if request.method == "GET":
-            return statement()
-        confirmed.update(keys_of(request))
-        return stored(request)
-
-    with RawServer(answer) as server:
+    with RawServer(stored_or_statement) as server:
         if source == "topics":
             with filling(settings, server.base) as process:
                 assert process.wait(LIMIT) == 0, process.output
         else:
             with delivering(settings, server.base) as process:
                 wait_until_delivered(settings, process)
-    assert confirmed >= expected.keys()
-    assert not {"Practitioner/1", "Patient/1"} & confirmed
+    assert confirmed_by(server) >= expected.keys()
+    assert not {"Practitioner/1", "Patient/1"} & confirmed_by(server)
     for number in range(len(NO_RESOURCES)):
         assert f"{topic}/0/{number}" in process.output
     assert NAMED not in process.output

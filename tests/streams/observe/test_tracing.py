@@ -20,6 +20,7 @@ from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.observe.tracing import tracing
 from fhirline.streams.observe.tracing.spans import _trace_of
 from tests.support.cases import cases
+from tests.support.local_server import LocalServer
 from tests.support.messages import header_of
 from tests.support.receiving import record_of
 from tests.support.waiting import LIMIT
@@ -69,14 +70,8 @@ def collecting() -> Iterator[Collector]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     collector = Collector(server)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with LocalServer(server):
         yield collector
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_one_trace_from_webhook_to_canonical_record(tmp_path: Path) -> None:
