@@ -105,12 +105,7 @@ def existing(root: Path, option: str, id: str) -> Path:
 
 def ids(root: Path) -> list[str]:
     """Return the runs, the oldest first. Raises ConfigurationError where the folder cannot be read."""
-    try:
-        return sorted(path.name for path in root.iterdir() if ID.fullmatch(path.name) and _is_folder(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {root}: {error.strerror}") from None
+    return [path.name for path in _folders(root, ID)]
 
 
 def kept(root: Path, inputs: Inputs) -> Iterator[KeptRun]:
@@ -160,16 +155,26 @@ def remove(folder: Path) -> None:
 
 
 def leftovers(root: Path) -> list[Path]:
-    """Return what processes that were killed, or are at work, have left or have not named yet. Raises OSError."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return sorted(path for path in root.iterdir() if UNNAMED.fullmatch(path.name) and _is_folder(path))
-    return []
+    """Return what processes that were killed, or are at work, have left or have not named yet.
+
+    Raises ConfigurationError where the folder cannot be read.
+    """
+    return _folders(root, UNNAMED)
+
+
+def _folders(root: Path, name: re.Pattern[str]) -> list[Path]:
+    try:
+        return sorted(path for path in root.iterdir() if name.fullmatch(path.name) and _is_folder(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ConfigurationError(f"FHIRLINE_REPLAY_DIR: {root}: {error.strerror}") from None
 
 
 def remove_leftovers(root: Path) -> None:
     """Remove what was left by processes that were killed while they created or removed a folder.
 
-    Folders of other users of this machine stay. Raises OSError.
+    Folders of other users of this machine stay. Raises OSError, and ConfigurationError as `leftovers`.
     """
     for path in leftovers(root):
         if path.stat().st_uid != os.geteuid():

@@ -1,4 +1,4 @@
-"""What the folders of runs hold of one patient. They are in clear, and no erasure on topics reaches them."""
+"""Count what the folders of runs hold of one patient. They are in clear, and no erasure on topics reaches them."""
 
 import os
 import sqlite3
@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from fhirline.config.errors import ConfigurationError
 from fhirline.streams.kafka.records import RecordPosition
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.replay import folders
@@ -33,7 +34,7 @@ class PatientRecords:
 
 @dataclass(frozen=True, slots=True)
 class HeldByRun:
-    """What one run holds of a patient. ``run`` is empty where the folder of runs cannot be read.
+    """Counts of what one run holds of a patient. ``run`` is empty where the folder of runs cannot be read.
 
     ``unknown``: why it cannot be told what it holds, else empty.
     """
@@ -51,8 +52,8 @@ def held_by_runs(root: Path, patient: PatientRecords) -> Iterator[HeldByRun]:
     """
     try:
         known, left = folders.ids(root), folders.leftovers(root)
-    except OSError as error:
-        yield HeldByRun("", unknown=f"{error.strerror}")
+    except ConfigurationError as error:
+        yield HeldByRun("", unknown=str(error))
         return
     for path in left:
         yield HeldByRun(path.name, unknown="left by a command that was killed")
@@ -79,7 +80,7 @@ def lines(held: Iterable[HeldByRun]) -> Iterator[str]:
 
 def _line(held: HeldByRun) -> str:
     if not held.run:
-        return f"FHIRLINE_REPLAY_DIR cannot be read ({held.unknown}): look for runs there"
+        return f"{held.unknown}: look for runs there"
     if held.run.startswith("."):
         return f"{held.run} was {held.unknown}, and may hold this patient's resources: the next replay removes it"
     remedy = f"discard it: fhirline replay --discard {held.run}"

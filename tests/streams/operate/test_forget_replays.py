@@ -9,6 +9,8 @@ import pytest
 from fhirline.config.settings import Settings
 from fhirline.streams.operate.erasure.report import lines
 from fhirline.streams.operate.replay import folders
+from fhirline.streams.operate.replay.patient import PatientRecords, held_by_runs
+from fhirline.streams.operate.replay.patient import lines as replay_lines
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from tests.streams.operate.test_forget import SECRET, Load, erase, load_on, of
 from tests.streams.operate.test_replay import DIFFERS, replay
@@ -93,3 +95,10 @@ def test_runs_that_cannot_be_looked_into_are_named(load: Load, tmp_path: Path) -
     assert f"{damaged} cannot be read (unreadable), and may hold this patient's resources: discard it" in told
     assert f"{empty} cannot be read (No such file or directory), and may hold this patient's resources" in told
     assert f"{left.name} was left by a command that was killed" in told
+
+
+def test_a_folder_of_runs_that_cannot_be_read_ends_no_erasure(tmp_path: Path) -> None:
+    root = tmp_path / ("x" * 300)  # longer than a name may be
+    (held,) = held_by_runs(root, PatientRecords((), (), ()))
+    [line] = replay_lines([held])
+    assert f"FHIRLINE_REPLAY_DIR: {root}: File name too long: look for runs there" in line
