@@ -149,6 +149,8 @@ class Replays:
             replay.run = self._run_of(replay.run, process.pid)
         except Exception as error:  # noqa: BLE001  # a traceback may hold a payload
             log.error("replay not followed", error=described(error))
+            with suppress(ProcessLookupError):
+                process.kill()  # nobody reads what it prints: it would wait for that, and never end
         finally:
             replay.exit_code = await process.wait()
             replay.notify()
