@@ -15,7 +15,7 @@ _LINE = re.compile(
 )
 """A line: its indentation, the marks of list items, a name with its colon, and a value."""
 _SCALAR = re.compile(r"[|>][-+\d]{0,2}(?:\s+#.*)?|[{\[]")
-"""What stands in place of a value whose lines follow."""
+"""Matches what stands in place of a value whose lines follow."""
 _LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S+|\S{12,}")
 _OF_A_CAPABILITY = frozenset({"url", "link", "href", "code", "pin", "token", "key"})
 

@@ -26,7 +26,7 @@ _ADDRESSES = ("url", "system")
 _ONLY_OF_KNOWN = ("type", *_ADDRESSES)
 """Labels that name a secret only where they name a redacted key, as the ``url`` of an extension does."""
 _END = re.compile(r"^.*[/#:](?=[^/#:?]+/?(?:\?|$))|/?(?:\?.*)?$", re.DOTALL)
-"""What of an address is not its last part."""
+"""Matches the part of an address that is not its last."""
 _OF_CONCEPT = ("text", "display", "code", "name")
 _MOST_CODINGS = 20
 

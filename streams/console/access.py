@@ -109,7 +109,7 @@ class Access:
 
     @property
     def has_token(self) -> bool:
-        """Whether visitors log in with the token. Else the reverse proxy says who they are."""
+        """Tell whether visitors log in with the token. Else the reverse proxy says who they are."""
         return self._user_header is None
 
     def log_in(self, token: str, next_page: str) -> web.HTTPSeeOther:

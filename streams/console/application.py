@@ -33,7 +33,7 @@ SENTENCES = {
     404: "There is no such page.",
     405: "A page is opened by its link or its form.",
 }
-"""What a page says where a handler has said nothing."""
+"""The sentence of an error page by status, for handlers that give none."""
 FORM_BYTES = 65_536
 """Bytes of a form beside the body that the playground takes."""
 

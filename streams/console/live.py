@@ -63,7 +63,7 @@ class Live:
 
     @property
     def late(self) -> bool:
-        """Whether the last reading is too old to be taken for the present."""
+        """Tell whether the last reading is too old to be taken for the present."""
         return time.monotonic() - self.taken > LATE
 
     def sparkline(self, topic: str, group: str) -> list[float]:

@@ -30,7 +30,7 @@ class RefusalCodes(Table):
 
 
 class ServerAnswer(NamedTuple):
-    """What the FHIR server said last, by its dead letter: codes and places, none of its texts.
+    """The last answer of the FHIR server, by its dead letter: codes and places, none of its texts.
 
     ``erases``: an erasure is among what waits.
     """

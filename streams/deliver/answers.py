@@ -22,7 +22,7 @@ NO_ACCESS = (401, 403)
 """Statuses that the client of the server acts on (`server`)."""
 
 NO_RESULTS, NO_STATUS = "no-result-for-each-entry", "entry-without-status"
-"""What is wrong with an answer of 2xx that tells nothing of an entry."""
+"""Codes for an answer of 2xx that tells nothing of an entry."""
 
 _STATUS = re.compile(r"[1-5][0-9]{2}(?![0-9])")
 _LOCATION = re.compile(r"(?:.*/)?([A-Z][A-Za-z]{1,63}/[A-Za-z0-9.-]{1,64})(?:/_history/[^/]*)?", re.DOTALL)

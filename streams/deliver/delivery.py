@@ -71,7 +71,7 @@ class Delivery:
         self._most_entries = most_entries
         self._completion = completion
         self._unusable: ConfigurationError | None = None
-        """Why the server is of no use. What else was to be sent ends with it, too."""
+        """The error that ends everything, once the server has shown that it takes no Bundle."""
 
     async def send(
         self,

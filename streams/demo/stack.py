@@ -111,7 +111,7 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether the process has not ended. Once it has, all its lines have been read."""
+        """Tell whether the process has not ended. Once it has, all its lines have been read."""
         if self._process.poll() is None:
             return True
         self._reader.join(STOP_SECONDS)

@@ -20,7 +20,7 @@ from fhirline.streams.kafka.records import RecordPosition, TopicPartition, parti
 
 BATCH = 5_000
 PREFETCH_KILOBYTES = 65_536
-"""What librdkafka reads ahead of the caller, in each partition. A caller who takes long needs less of it."""
+"""Kilobytes that librdkafka reads ahead of the caller, in each partition. A slow caller needs fewer."""
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 0.1
 MOVING = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})

@@ -16,7 +16,7 @@ Answer = bytes | Iterable[bytes]
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked. ``headers`` by their names in small letters."""
+    """One request. ``headers`` by their names in small letters."""
 
     method: str
     path: str

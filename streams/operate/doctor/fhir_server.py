@@ -20,7 +20,7 @@ HINTS = {
     "tls": f"the certificate is not trusted, or not the host's, or the server speaks no TLS: check the URL, and "
     f"{PREFIX}FHIR_CA_FILE",
 }
-"""What to do where there is no answer, by its code."""
+"""The remedy where there is no answer, by its code."""
 
 
 def reached(settings: Settings) -> Iterator[Finding]:

@@ -79,7 +79,7 @@ class Report:
     server_asked: bool = True
     """True if the topics named any resource of the patient, by which the server's could be counted."""
     replays: list[patient.HeldByRun] = field(default_factory=list)
-    """What unfinished replays hold in clear in this machine's ``FHIRLINE_REPLAY_DIR``."""
+    """Counts of the resources that unfinished replays hold in clear in this machine's ``FHIRLINE_REPLAY_DIR``."""
 
     @property
     def complete(self) -> bool:

@@ -27,7 +27,7 @@ JSON_TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "decimal": ((int, float), "a number"),
     **dict.fromkeys(("integer", "integer64", "positiveInt", "unsignedInt"), ((int,), "a whole number")),
 }
-"""What values of a FHIR type are in JSON, and how errors call them. All others are texts."""
+"""JSON types of a FHIR type's values, and their name in errors. All other types are texts."""
 
 CONSTANTS: Final = {f"value{name[0].upper()}{name[1:]}": name for name in PRIMITIVES if name != "markdown"}
 

@@ -128,7 +128,7 @@ def _disguised(part: str, rng: random.Random) -> str:
 
 
 def test_a_key_of_a_large_object_is_treated_as_it_is_in_a_small_one() -> None:
-    """What is found plain among many keys is plain alone; and most keys that name nothing are found so."""
+    """A key that is found plain among many is plain alone, and most keys that name nothing are found so."""
     rng = random.Random(15)
     others = [f"k{number}" for number in range(60_000)]
     hostile = [

@@ -1,4 +1,4 @@
-"""Which ``Host`` headers reach a console: its own, as clients write them, and those of its reverse proxy."""
+"""Compare ``Host`` headers with the console's own, as clients write them, and with its reverse proxy's."""
 
 import http.client
 from urllib.parse import urlsplit

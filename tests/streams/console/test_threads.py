@@ -1,4 +1,4 @@
-"""What one visitor waits for keeps no other waiting, and who would wait too long is told so at once."""
+"""Readings for one visitor keep no other waiting, and a visitor who would wait too long is told so at once."""
 
 import asyncio
 import http.client

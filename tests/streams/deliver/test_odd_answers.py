@@ -82,7 +82,7 @@ def test_a_resource_stored_under_another_id_is_not_delivered(location: object, e
 
 
 def test_a_deeply_nested_refusal_is_a_refusal() -> None:
-    """What can be read of JSON may be nested more deeply than what can be written."""
+    """JSON that can be read may be nested more deeply than JSON that can be written."""
     deep = f'{OUTCOME}","extension":{DEEP}}}]}}'.encode()
     assert kind(answered(deep, status="422 X")) is Kind.REFUSED
     assert kind(answered(b'{"entry":[{"response":{"status":"422","outcome":%s}}]}' % deep)) is Kind.REFUSED

@@ -12,7 +12,7 @@ from fhirline.streams.deliver.auth import authorization
 
 @pytest.mark.parametrize("written", ["", None, "two\nlines"])
 def test_a_file_that_is_being_written_ends_nothing(tmp_path: Path, written: str | None) -> None:
-    """What was read last is sent. Only where the server refuses it is the file at fault, and named."""
+    """The credentials that were read last are sent. Only where the server refuses them is the file named."""
     file = tmp_path / "token"
     file.write_text("first")
     file.chmod(0o600)

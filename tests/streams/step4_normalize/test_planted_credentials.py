@@ -94,7 +94,7 @@ def bodies(rng: random.Random, count: int) -> Iterator[tuple[int, dict[str, Any]
 
 
 def shown(record: Any) -> bytes:
-    """What of a record must have no credential: all, but for a raw event, a dead letter, and the patient key.
+    """Return the parts of a record that must have no credential: of a raw event and a letter, the headers alone.
 
     The patient key is what the vendor sends for it, and is in the keys of raw events, letters and state.
     """
