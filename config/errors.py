@@ -15,6 +15,7 @@
     │   ├── LetInMeanwhile      forget: a patient was let in while the data keys were being destroyed
     │   ├── NotLost             keys give-up: the data key can be read, or was destroyed before
     │   ├── InputsChanged       replay: a table or setting has changed since the run began
+    │   ├── ValueTooLong        tables: a value is longer than an index takes (repeated without the index, if no key)
     │   └── RowConflict         tables: rows have the key of others, which another process may be writing (repeated)
     ├── KafkaAccessError        Kafka cannot be asked or read (exit code 2)
     │   ├── KafkaUnreachable    no broker answered; one may still be starting
@@ -54,7 +55,6 @@
     ├── OutOfRange              tables: a partition does not have the offset that is to be read next
     ├── Stopped                 tables: the process ends while it waits or rebuilds
     ├── StoreAway               tables: the database does not answer (repeated; at the start exit code 70)
-    │   └── ValueTooLong        tables: a value is longer than an index takes (repeated without the index)
     ├── OtherWriter             tables: another process keeps the same tables (exit code 75)
     │   └── PositionsMoved      tables: another process has moved a position that this one was about to move
     ├── Conflict                tables: a Delta table was committed to by another process (tried again, or OtherWriter)

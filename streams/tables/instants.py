@@ -2,14 +2,19 @@
 
 import re
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 _INSTANT = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:(?P<second>\d\d)(?P<rest>(?:\.\d+)?(?:Z|[+-](?:0\d|1[0-4]):[0-5]\d))", re.ASCII
 )
 
 
+@lru_cache(maxsize=10_000)
 def loaded_instant(text: str) -> str | None:
-    """Return an instant as databases read it. The second 60 becomes the next minute's first."""
+    """Return an instant as databases read it, None for another text. The second 60 becomes the next minute's first.
+
+    Cached, because all resources of an event have the same few instants.
+    """
     if (match := _INSTANT.fullmatch(text)) is None:
         return None
     try:

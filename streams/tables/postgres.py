@@ -142,11 +142,9 @@ class PostgresStore(Store):
             "where i.indrelid = cast(? as regclass) and not i.indisprimary and a.attname = any(?)",
             [self.of(table.name), [*too_long.columns]],
         )
-        if table is None or not found:
-            raise ConfigurationError(
-                f"FHIRLINE_TABLES_URL: {too_long}: a value is too long for a key, which takes some 2,700 bytes; tag "
-                "other columns as the key of the view"
-            )
+        if not found:
+            raise too_long
+        assert table is not None
         for (index,) in found:
             self.run(f"drop index if exists {index}")
             log.warning("index dropped: a value is too long for it", table=table.name, index=index)
@@ -200,7 +198,8 @@ class PostgresStore(Store):
             reason = f"{type(error).__name__} ({state})" if state else str(error).strip().partition("\n")[0]
             shown = f"{self.name}: {f'{what}: ' if what else ''}{reason}"
             if isinstance(error, psycopg.errors.ProgramLimitExceeded):
-                raise ValueTooLong(shown) from None
+                remedy = "a value is longer than the 2,700 bytes that a key takes: tag other columns as the view's key"
+                raise ValueTooLong(f"FHIRLINE_TABLES_URL: {shown}; {remedy}") from None
             away = isinstance(error, (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout))
             if away and not _refused(error):
                 raise StoreAway(shown) from None

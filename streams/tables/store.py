@@ -17,8 +17,11 @@ class StoreAway(FhirlineError):
     """The database does not answer, or could not finish a transaction. Nothing is known of what it committed."""
 
 
-class ValueTooLong(StoreAway):
-    """A value is longer than an index takes; the transaction was rolled back. Without the index it can be repeated."""
+class ValueTooLong(ConfigurationError):
+    """A value is longer than an index takes; the transaction was rolled back. Without the index it can be repeated.
+
+    Of a key, which no table does without, the message says what to do.
+    """
 
     def __init__(self, message: str, table: Table | None = None, columns: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -110,10 +113,7 @@ class Store(ABC):
     def create_indexes(self, table: Table, name: str) -> None: ...
 
     def drop_indexes(self, too_long: ValueTooLong) -> None:
-        """Drop the indexes that do not take a value.
-
-        Raises ConfigurationError where it is a key that does not, and StoreAway.
-        """
+        """Drop the indexes that do not take a value. Raises ``too_long`` where it is a key that does not."""
         raise too_long
 
     @abstractmethod

@@ -2,15 +2,18 @@
 
 import random
 import string
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.headers import EVENT_KEY, OCCURRED_AT, Headers
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.tables.batch import Batch, collect
 from fhirline.streams.tables.catalog import Catalog
 from fhirline.streams.tables.instants import is_instant, loaded_instant
@@ -103,6 +106,14 @@ def test_an_instant_is_what_every_database_reads(written: str, loaded: str | Non
     assert (loaded_instant(written), is_instant(written)) == (loaded, loaded is not None)
 
 
+def with_identifier(records: Iterable[ProducerRecord], length: int) -> ProducerRecord:
+    """Return a Patient with an identifier of so many random characters, which no compression makes short."""
+    patient = next(item for item in records if item.topic == "fhir.r4.Patient")
+    long = "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=length))
+    value = {**orjson.loads(patient.value or b""), "identifier": [{"system": "urn:x", "value": long}]}
+    return replace(patient, value=orjson.dumps(value))
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("length", [3_000, 9_000])
 def test_a_value_that_no_index_takes_costs_the_index_and_no_row(kept: Settings, length: int) -> None:
@@ -110,14 +121,43 @@ def test_a_value_that_no_index_takes_costs_the_index_and_no_row(kept: Settings, 
     records = published(kept)
     write(kept, records)
     keep(kept)
-    patient = next(item for item in records if item.topic == "fhir.r4.Patient")
-    long = "".join(random.Random(1).choices(string.ascii_letters + string.digits, k=length))
-    value = {**orjson.loads(patient.value or b""), "identifier": [{"system": "urn:x", "value": long}]}
-    write(kept, [replace(patient, value=orjson.dumps(value))])
+    write(kept, [with_identifier(records, length)])
     for statement in ("select 1", "update fhir._tables set digest = 'x' where name = 'patient'"):
         in_database(kept, statement, "select 1")
         keep(kept)
         assert wrong(kept) == {}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kept", ["postgres"], indirect=True)
+def test_a_value_that_no_key_takes_ends_it_with_what_to_do(kept: Settings, tmp_path: Path) -> None:
+    """While it follows the topics, and where it fills a new table: it must not wait for a database that answers."""
+    view = {
+        "resourceType": "https://sql-on-fhir.org/ig/StructureDefinition/ViewDefinition",
+        "name": "patient_identifier",
+        "resource": "Patient",
+        "status": "active",
+        "select": [
+            {"column": [{"name": "resource_id", "path": "getResourceKey()"}]},
+            {
+                "forEach": "identifier",
+                "column": [
+                    {"name": "value", "path": "value", "tag": [{"name": "fhirline/primary-key", "value": "2"}]},
+                ],
+            },
+        ],
+    }
+    (tmp_path / "views").mkdir()
+    (tmp_path / "views" / "patient_identifier.json").write_bytes(orjson.dumps(view))
+    own = kept.model_copy(update={"tables_views": tmp_path / "views"})
+    records = published(kept)
+    write(kept, records)
+    keep(own)
+    write(kept, [with_identifier(records, 9_000)])
+    for statement in ("select 1", "drop table fhir.patient_identifier"):
+        in_database(kept, statement, "select 1")
+        with pytest.raises(ConfigurationError, match=r"patient_identifier: .*tag other columns as the view's key"):
+            keep(own)
 
 
 @pytest.mark.long
