@@ -8,6 +8,7 @@ written before the commit. In the other order, a letter that is written in betwe
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
@@ -125,8 +126,9 @@ def _of_enrichment(letter: Letter) -> bool:
 
 
 def records(settings: Settings, wanted: Collection[RecordPosition]) -> Iterator[ConsumerRecord]:
-    """Read the records at the wanted positions, in their order, opened with their data keys.
+    """Read the records at the wanted positions, one partition after the other, opened with their data keys.
 
+    So two exports of the same letters are the same file: partitions that are read at once come in any order.
     Records that retention has deleted, and those whose keys were destroyed, are left out.
     """
     starts: dict[TopicPartition, int | None] = {}
@@ -137,7 +139,9 @@ def records(settings: Settings, wanted: Collection[RecordPosition]) -> Iterator[
     opener = Opener(settings)
     scanner = LogScanner(settings, prefetch_kilobytes=PREFETCH_KILOBYTES)
     with scanner, closing(opener):
-        for message in scanner.stored(starts, ends):
+        for message in chain.from_iterable(
+            scanner.stored({place: starts[place]}, {place: ends[place]}) for place in starts
+        ):
             if position_of(message) in wanted:
                 opened = opener.open_now(from_confluent(message))
                 if not opened.key_destroyed:
