@@ -113,6 +113,16 @@ class Instant:
         text = f"{moment:%Y-%m-%dT%H:%M:%S}{'.' + fraction if fraction else ''}Z"
         return cls(text.rjust(len(text) + 4 - text.index("-"), "0"), (whole, fraction))
 
+    @property
+    def milliseconds(self) -> int:
+        """UNIX milliseconds, as Kafka's timestamps are, rounded down.
+
+        >>> Instant.parse("1970-01-01T00:00:01.2345Z").milliseconds
+        1234
+        """
+        seconds, fraction = self.order
+        return seconds * 1000 + int(fraction[:3].ljust(3, "0"))
+
     def shifted(self, delta: timedelta) -> tuple[int, str]:
         """Return the ``order`` of this instant moved by whole seconds, to compare with "24 h later" and the like."""
         return (self.order[0] + delta // _SECOND, self.order[1])

@@ -135,7 +135,7 @@ def _from_topic(
     configure_logging(settings)
     audit("words of events shown", by="terminology draft", name=name, reason=stated, vendor=vendor, since=since)
     with progress() as reporter:
-        yield from raw.envelopes(raw.since(settings, vendor, max(0, 1_000 * at.order[0]), counting(reporter)))
+        yield from raw.envelopes(raw.since(settings, vendor, max(0, at.milliseconds), counting(reporter)))
 
 
 def _require_folder(to: Path | None, settings: Settings) -> None:

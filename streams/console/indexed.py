@@ -56,10 +56,7 @@ class TypeCount(NamedTuple):
 def received_at(provenance: bytes) -> int | None:
     """Return an event's time of receipt, which its Provenance has as ``recorded``, in UNIX milliseconds."""
     recorded = Instant.parse(orjson.loads(provenance).get("recorded"))
-    if recorded is None:
-        return None
-    seconds, fraction = recorded.order
-    return seconds * 1000 + int(fraction.ljust(3, "0")[:3])
+    return None if recorded is None else recorded.milliseconds
 
 
 def flags_of(outcome: bytes) -> dict[str, list[str]]:

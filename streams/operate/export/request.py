@@ -47,7 +47,7 @@ class Request:
     @property
     def since_ms(self) -> int:
         at = Instant.parse(self.since) if self.since is not None else None
-        return 0 if at is None else int(at.order[0] * 1000)
+        return 0 if at is None else at.milliseconds
 
 
 @dataclass(slots=True)

@@ -104,6 +104,5 @@ def _milliseconds(text: str | None) -> int | None:
     """Round an instant up to milliseconds, since a record's timestamp has no finer digits."""
     if (instant := Instant.parse(text)) is None:
         return None
-    seconds, fraction = instant.order
-    digits = fraction.ljust(3, "0")
-    return seconds * 1000 + int(digits[:3]) + (1 if digits[3:].strip("0") else 0)
+    finer = instant.order[1][3:].strip("0")
+    return instant.milliseconds + (1 if finer else 0)
