@@ -50,6 +50,8 @@ class Ends:
     def exit_uncommitted(self, reason: str, **details: Any) -> NoReturn:
         self.reasons.append(f"{reason} {details}")
         self.first.set()
+        if threading.current_thread() is not threading.main_thread():
+            raise SystemExit  # a timer of a worker that its test has stopped; a thread ends by it without a word
         raise asyncio.CancelledError  # ends the task, and leaves the app to the test
 
 
