@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from fhirline.streams.demo.webhooks import samples
 from tests.streams.cli.test_terminology import recommendation
 
 
+@cache
 def made() -> list[dict[str, Any]]:
     """The resources of all sample webhooks, and of a recommendation whose drug has all parts."""
     normalize, found = build_normalizer(load_settings()), {}
