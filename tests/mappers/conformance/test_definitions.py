@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import fhirline
+from fhirline.config.own_command import own_command
 from fhirline.config.vendors import Vendors, load_vendors
 from fhirline.mappers import MAPPING_VERSION, declarations
 from fhirline.mappers.conformance import formats
@@ -24,7 +25,7 @@ from tests.mappers.conformance.made import deployment, made
 from tests.mappers.conformance.outputs import elements as all_elements
 from tests.mappers.conformance.outputs import found_codings, found_extensions, found_identifiers
 from tests.support.cases import BASE, with_settings
-from tests.support.receiving import FHIRLINE, environment
+from tests.support.receiving import environment
 from tests.support.waiting import LIMIT
 
 Resource = dict[str, Any]
@@ -258,10 +259,11 @@ def test_a_bundle_puts_each_definition_under_its_id() -> None:
     ]
 
 
+@pytest.mark.long
 def test_the_command_writes_the_same_bytes_in_every_process(tmp_path: Path) -> None:
     def run(seed: str, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
         settings = environment("127.0.0.1:9", PYTHONHASHSEED=seed, FHIRLINE_BASE="https://fhir.clinic.example")
-        command = [*FHIRLINE, "conformance", *arguments]
+        command = own_command("conformance", *arguments)
         return subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, timeout=LIMIT, check=False)
 
     written = run("1")

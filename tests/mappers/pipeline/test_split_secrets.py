@@ -163,6 +163,7 @@ def _seconds(body: Any) -> float:
     return min(found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [name for name in SHAPES if name.startswith("distinct")])
 def test_distinct_keys_cost_a_small_multiple_of_equal_keys(shape: str) -> None:
     """One by one, distinct keys took 43 to 200 times as long as as many keys that are known."""

@@ -65,6 +65,7 @@ def by_hand(site: Review, **changes: object) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_change_is_compared_reviewed_shadowed_and_published(site: Review, visitor: Visitor) -> None:
     path = site.compared(visitor)
     page = visitor.get(path).text

@@ -66,6 +66,7 @@ def two(own_broker: RunningBroker) -> tuple[Settings, ConsumerRecord, ConsumerRe
     return load.settings, first, second
 
 
+@pytest.mark.long
 def test_each_resource_says_what_the_server_got(two: tuple[Settings, ConsumerRecord, ConsumerRecord]) -> None:
     settings, first, second = two
     made = bundles(settings)

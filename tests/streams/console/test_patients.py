@@ -166,6 +166,7 @@ def test_a_topic_that_is_too_long_is_not_read(stack: Site, known: str, monkeypat
     assert {item.text for item in bare.resources["Condition"]} == {""}
 
 
+@pytest.mark.long
 def test_an_erased_patient_is_said_to_be_erased(own_broker: RunningBroker) -> None:
     load = load_on(own_broker)
     load.send(load.events(40, seed=3))

@@ -3,6 +3,8 @@
 from collections import Counter
 from html import unescape
 
+import pytest
+
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.operate.dead_letters.cases import Status
 from tests.streams.console.redriving import ENDED, PAGE, PROGRESS, facts, redriving, refused_events
@@ -68,6 +70,7 @@ def test_a_redrive_is_followed_until_the_worker_has_mapped_it(own_broker: Runnin
         assert raw_records(load) == sent + len(before)
 
 
+@pytest.mark.long
 def test_a_redrive_is_stopped_and_what_is_left_is_sent_by_another(own_broker: RunningBroker) -> None:
     count = 2_000  # twenty seconds
     load = load_on(own_broker)

@@ -195,6 +195,7 @@ ODD: dict[str, Callable[[Request], bytes | Iterator[bytes]]] = {
 }
 
 
+@pytest.mark.long
 def test_nothing_counts_as_delivered_without_the_servers_word(own_broker: RunningBroker) -> None:
     """Each odd answer is followed by another attempt: no dead letter, no end, and none of an answer's words is logged.
 
@@ -227,6 +228,7 @@ def test_nothing_counts_as_delivered_without_the_servers_word(own_broker: Runnin
     assert "no-result-for-each-entry" in process.output
 
 
+@pytest.mark.long
 def test_a_server_with_ids_of_its_own_ends_the_process(own_broker: RunningBroker) -> None:
     """With nothing committed: each repetition would make one more copy."""
     settings = own_broker.settings()

@@ -90,6 +90,7 @@ def confirmed_by(server: RawServer) -> set[str]:
     return {key for request in server.requests if request.method == "POST" for key in keys_of(request)}
 
 
+@pytest.mark.long
 def test_what_is_no_bundle_of_ours_is_a_dead_letter(own_broker: RunningBroker) -> None:
     """The server never sees it, no record of the state has its name, and what comes behind it is delivered."""
     settings = own_broker.settings()
@@ -127,6 +128,7 @@ NO_RESOURCES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("source", ["bundles", "topics"])
 def test_what_is_no_resource_on_a_topic_of_resources_is_passed_over(own_broker: RunningBroker, source: str) -> None:
     """Its position is logged, and all else is delivered, from Bundles and from the topics."""

@@ -195,6 +195,7 @@ def test_a_thin_event_becomes_an_enriched_one(
     assert not any(token in printed for token in (*PERSONAL, "s/1", "pat|1", CLIENT_SECRET, *api.tokens))
 
 
+@pytest.mark.long
 def test_nothing_of_an_erased_patient_is_fetched_or_written(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path, reading: Callable[..., Reading]
 ) -> None:
@@ -216,6 +217,7 @@ def test_nothing_of_an_erased_patient_is_fetched_or_written(
     assert len(process.lines("erased patient passed over")) == 2
 
 
+@pytest.mark.long
 def test_a_copy_of_a_thin_event_is_not_fetched_again(
     own_broker: RunningBroker, api: InfermedicaServer, vendors: Path
 ) -> None:

@@ -74,6 +74,7 @@ def collecting() -> Iterator[Collector]:
         yield collector
 
 
+@pytest.mark.long
 def test_one_trace_from_webhook_to_canonical_record(tmp_path: Path) -> None:
     with collecting() as collector:
         own = {"FHIRLINE_TRACING_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}

@@ -196,7 +196,8 @@ def load_on(broker: RunningBroker) -> Load:
     return Load(broker.settings(erasure_key=SECRET, session_timeout=6), f"t-{uuid4().hex[:12]}")
 
 
-@pytest.mark.parametrize(("crash_at", "on"), [pytest.param(1, "apache_kafka", marks=pytest.mark.long), (2, "embedded")])
+@pytest.mark.long
+@pytest.mark.parametrize(("crash_at", "on"), [(1, "apache_kafka"), (2, "embedded")])
 def test_another_run_finishes_after_a_crash(
     crash_at: int, on: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +301,7 @@ def test_a_survey_is_erased_with_its_patient(load: Load) -> None:
     assert not load.live(made)
 
 
+@pytest.mark.long
 def test_records_of_another_producer_are_found_in_other_partitions(load: Load) -> None:
     """They have no header of ours and another key, so they are in another partition than the patient's."""
     load.send(load.events(60, seed=8))

@@ -89,6 +89,7 @@ def survey_of(load: Load) -> list[ProducerRecord]:
     return [first, replace(second, topic=enriched_topic(VENDOR))]
 
 
+@pytest.mark.long
 def test_another_run_reports_the_survey_s_unreadable_records_too(own_broker: RunningBroker) -> None:
     """Nobody can read any more whose they were, but for the markers of their data keys."""
     load = encrypting(load_on(own_broker))
@@ -107,6 +108,7 @@ def test_another_run_reports_the_survey_s_unreadable_records_too(own_broker: Run
     assert (other.unreadable, other.remaining) == ((), ())
 
 
+@pytest.mark.long
 def test_a_survey_that_comes_during_the_erasure_is_blocked_and_waited_for(
     own_broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

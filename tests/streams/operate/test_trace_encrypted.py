@@ -40,6 +40,7 @@ def event_of(raw: ConsumerRecord) -> str:
     return header(raw.headers, headers.EVENT_KEY) or ""
 
 
+@pytest.mark.long
 def test_an_event_of_an_erased_patient_is_found_and_said_to_be_erased(
     own_broker: RunningBroker, raws: list[ConsumerRecord]
 ) -> None:
@@ -67,6 +68,7 @@ def test_an_event_of_an_erased_patient_is_found_and_said_to_be_erased(
     assert trace("0" * 64).returncode == 1
 
 
+@pytest.mark.long
 def test_the_bundle_of_an_erased_event_is_named_as_long_as_it_is_there(own_broker: RunningBroker) -> None:
     """`fhirline forget` reports that it remains, and that it can be read."""
     load = encrypting(load_on(own_broker))

@@ -13,13 +13,14 @@ from pathlib import Path
 import orjson
 import pytest
 
+from fhirline.config.own_command import own_command
 from fhirline.mappers.instants import Instant
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.step1_receive.files import lines
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.support import cli
 from tests.support.messages import key_of, text_headers, value_of
-from tests.support.receiving import FHIRLINE, create_raw_topics, environment, running_gateway, stored
+from tests.support.receiving import create_raw_topics, environment, running_gateway, stored
 from tests.support.waiting import LIMIT, wait_until
 
 PAST = "2021-03-04T05:06:07.089+01:00"
@@ -139,7 +140,7 @@ def test_a_file_that_is_read_is_not_emptied_for_rejects(broker: EmbeddedBroker, 
 
 def test_ctrl_c_ends_it_with_what_to_do(broker: EmbeddedBroker, tmp_path: Path) -> None:
     with subprocess.Popen(
-        [*FHIRLINE, "ingest", "infermedica", "-", "--rejects", "rejects.ndjson"],
+        own_command("ingest", "infermedica", "-", "--rejects", "rejects.ndjson"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -186,11 +187,12 @@ def test_many_lines(broker: EmbeddedBroker, tmp_path: Path) -> None:
     assert len(by_key) == 7
 
 
+@pytest.mark.long
 def test_success_is_not_reported_when_kafka_stops(tmp_path: Path) -> None:
     with EmbeddedBroker() as broker:
         create_raw_topics(broker)
         process = subprocess.Popen(
-            [*FHIRLINE, "ingest", "infermedica", "-"],
+            own_command("ingest", "infermedica", "-"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -253,7 +255,7 @@ def test_on_a_terminal_there_is_a_progress_bar(broker: EmbeddedBroker, tmp_path:
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
-            [*FHIRLINE, "ingest", "infermedica", "events.ndjson"],
+            own_command("ingest", "infermedica", "events.ndjson"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=theirs,

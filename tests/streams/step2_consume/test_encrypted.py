@@ -84,6 +84,7 @@ def test_sealed_events_make_the_same_resources_and_what_is_kept_is_sealed(settin
     )
 
 
+@pytest.mark.long
 def test_a_changed_record_is_a_letter_and_a_destroyed_key_an_erased_patient(settings: Settings) -> None:
     sealer = Sealer(settings)
     of_mediquo = [event for event in events(200, seed=5) if event.topic == raw_topic("mediquo")]
@@ -140,6 +141,7 @@ def changed_forms(as_stored: ProducerRecord, other: DataKey) -> dict[str, Produc
     }
 
 
+@pytest.mark.long
 def test_a_changed_record_of_an_erased_patient_is_passed_over(settings: Settings) -> None:
     """Also where nothing but its index is left as it was; and also once the worker has read the patient's keys."""
     sealer = Sealer(settings)
@@ -173,6 +175,7 @@ def same_partition(made: list[ProducerRecord], first: ProducerRecord, number: in
     return [*others.values()]
 
 
+@pytest.mark.long
 def test_without_encryption_the_header_of_another_producer_stops_nothing(settings: Settings) -> None:
     """No process has ever sealed a record there, so nothing can be lost."""
     plain = settings.model_copy(update={"encryption": None})

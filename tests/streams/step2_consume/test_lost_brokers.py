@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import orjson
+import pytest
 
 from fhirline.config.exit_codes import UNCOMMITTED
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
@@ -22,6 +23,7 @@ main()
 """
 
 
+@pytest.mark.long
 def test_brokers_that_vanish_while_a_worker_starts_end_it_with_the_documented_code() -> None:
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)

@@ -54,6 +54,7 @@ def marked(settings: Settings) -> dict[str, ConsumerRecord]:
     return {name: record for name, record in found.items() if name.endswith(f"/{DESTROYED}")}
 
 
+@pytest.mark.long
 def test_a_worker_ends_uncommitted_and_goes_on_once_the_lost_key_is_given_up(settings: Settings, keys: Run) -> None:
     made = [event for event in events(120, seed=9) if event.topic == raw_topic(VENDOR)]
     key_records, raws = sealed(settings, old(made))
@@ -117,6 +118,7 @@ def test_letters_and_the_last_state_entries_are_counted_too(settings: Settings, 
     assert header(stored(settings, raw.topic)[0].headers, KEY_ID) == key.number
 
 
+@pytest.mark.long
 def test_nothing_is_given_up_that_is_not_lost_or_that_a_gateway_may_use(settings: Settings, keys: Run) -> None:
     event, fresh = of_few(2, seed=4)
     [key_record], [raw] = sealed(settings, old([event]))
