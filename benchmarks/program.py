@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from benchmarks import machine
+from fhirline.config.own_command import own_command
 
 ROOT = str(Path(__file__).parents[1])
 STOP_SECONDS = 20.0
@@ -25,7 +26,7 @@ class BenchmarkFailed(RuntimeError):
 
 
 def fhirline(command: str) -> tuple[str, ...]:
-    return (sys.executable, "-c", "from fhirline.streams.cli import main; main()", command)
+    return tuple(own_command(command))
 
 
 def module(name: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from typing import Literal
 import structlog
 
 from fhirline.config.exit_codes import DIFFERS, DONE, INCOMPLETE, INTERRUPTED
+from fhirline.config.own_command import own_command
 from fhirline.streams.console.jobs import Job
 from fhirline.streams.observe.logs import described
 from fhirline.streams.operate.replay import folders
@@ -101,11 +102,7 @@ class Replays:
         before, self.current = self.current, replay  # nobody else begins one meanwhile
         try:
             replay.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-c",
-                "from fhirline.streams.cli import main; main()",
-                "replay",
-                *arguments,
+                *own_command("replay", *arguments),
                 env={**os.environ, "FHIRLINE_LOG_FORMAT": "json"},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,

@@ -4,7 +4,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections import deque
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from fhirline.config.errors import FhirlineError
+from fhirline.config.own_command import own_command
 from fhirline.config.settings import PREFIX, Settings, load_settings
 from fhirline.config.vendors import DEFAULT_TENANT, load_vendors
 from fhirline.mappers.registry import VENDORS
@@ -52,7 +52,7 @@ class Process:
 
     def _started(self, arguments: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-c", "from fhirline.streams.cli import main; main()", *arguments],
+            own_command(*arguments),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -22,6 +22,7 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from fhirline.config.own_command import own_command
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.config.settings.delivery import DeliverySettings
 from fhirline.config.vendors import load_vendors
@@ -458,7 +459,7 @@ def test_an_operators_commands_run_one_after_another(enriching: tuple[str, dict[
 
     def ran(code: int, *command: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", "from fhirline.streams.cli import main; main()", *command],
+            own_command(*command),
             env={
                 name: value.replace(mount, str(volume))
                 for name, value in environment_of("tools", bootstrap, env).items()

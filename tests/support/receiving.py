@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +26,6 @@ from tests.support.paths import CONFIG
 from tests.support.waiting import LIMIT
 
 PARTITIONS = 3
-FHIRLINE = [sys.executable, "-c", "from fhirline.streams.cli import main; main()"]
 SECRETS = {vendor: f"secret-of-{vendor}" for vendor in VENDORS}
 CREDENTIALS = {
     name: vendor.defaults.credential for name, vendor in load_vendors().vendors.items() if vendor.defaults.credential

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.config.own_command import own_command
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import DAY, FOREVER, Cleanup, Topic, declared
 from fhirline.topics.plan import Action, Existing, compare
 from tests.support.kafka.brokers import RunningBroker, settings_for
-from tests.support.receiving import FHIRLINE, environment
+from tests.support.receiving import environment
 from tests.support.waiting import LIMIT
 
 NOWHERE = "127.0.0.1:9"
@@ -86,7 +87,7 @@ def apply(bootstrap: str, file: Path, *options: str, answer: str | None = None) 
         if answer is not None:
             os.write(terminal, f"{answer}\n".encode())
         return subprocess.run(
-            [*FHIRLINE, "topics", "apply", *options],
+            own_command("topics", "apply", *options),
             env=environment(bootstrap, FHIRLINE_VENDORS_FILE=str(file)),
             cwd="/",
             stdin=subprocess.DEVNULL if answer is None else stdin,

@@ -13,13 +13,13 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.config.own_command import own_command
 from fhirline.streams.demo.borrowed_cluster import BorrowedCluster
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.webhooks import samples
 from fhirline.topics.declared import ERASED, declared, raw_topic
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, apache, create_topics, settings_for
-from tests.support.receiving import FHIRLINE
 from tests.support.waiting import LIMIT, wait_until
 
 
@@ -186,7 +186,7 @@ def test_what_a_deployment_uses_meanwhile_is_not_deleted(use: str, cluster: str)
 def test_the_demo_leaves_the_cluster_as_it_was(ending: signal.Signals | None, cluster: str, tmp_path: Path) -> None:
     """To its end, and interrupted twice, also while it cleans up."""
     with subprocess.Popen(
-        [*FHIRLINE, "demo"],
+        own_command("demo"),
         env=environment(cluster),
         cwd=tmp_path,
         stdout=subprocess.PIPE,

@@ -3,26 +3,24 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from fhirline.config.own_command import own_command
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.demo.tables import leave, questions
 from fhirline.streams.demo.webhooks import samples
 from tests.support.tables import duck_rows
 from tests.support.waiting import LIMIT
 
-FHIRLINE = [sys.executable, "-c", "from fhirline.streams.cli import main; main()"]
-
 
 def demo(marker: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run the demo in ``folder``, with a variable that marks all its processes."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("FHIRLINE_")}
     return subprocess.run(
-        [*FHIRLINE, "demo"],
+        own_command("demo"),
         env={**own, **environment, "FHIRLINE_TEST_MARKER": marker},
         cwd=folder,
         capture_output=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from fhirline.config.own_command import own_command
 from fhirline.streams.demo.stack import Stack
 from fhirline.streams.kafka.headers import KEY_ID, header
 from fhirline.streams.kafka.log_scanner import LogScanner
@@ -17,7 +18,6 @@ from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
 from fhirline.topics.declared import BUNDLE, raw_topic, state_topic
 from tests.support.console_pages import Visitor
 from tests.support.paths import SAMPLES
-from tests.support.receiving import FHIRLINE
 from tests.support.waiting import LIMIT, wait_until
 
 SAMPLE = (SAMPLES / "altibbi-status.json").read_bytes()
@@ -71,7 +71,7 @@ def test_other_commands_work_on_the_stack_with_the_variables_that_it_writes(
         variables = stack.environment_file
 
         def fhirline(command: str) -> str:
-            script = f"set -a; . {variables}; set +a; exec {shlex.join(FHIRLINE)} {command}"
+            script = f"set -a; . {variables}; set +a; exec {shlex.join(own_command())} {command}"
             environment = {name: value for name, value in os.environ.items() if not name.startswith("FHIRLINE_")}
             done = subprocess.run(
                 ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=LIMIT, check=False

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fhirline.config.own_command import own_command
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from tests.support import cli
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, Fault, InfermedicaServer
-from tests.support.receiving import FHIRLINE, create_raw_topics, environment, running_gateway
+from tests.support.receiving import create_raw_topics, environment, running_gateway
 from tests.support.waiting import LIMIT
 
 CONFIG = "/api/v2/config/webhook"
@@ -112,7 +113,7 @@ def test_lines_for_programs_and_a_table_for_people(api: InfermedicaServer, tmp_p
             "COLUMNS": "200",
             "TERM": "xterm",
         }
-        command = [*FHIRLINE, "infermedica", "webhooks", "list"]
+        command = own_command("infermedica", "webhooks", "list")
         subprocess.run(command, env=environment("-", **own), cwd=tmp_path, stdout=follower, timeout=LIMIT, check=True)
         shown = os.read(leader, 65_536).decode()
     finally:

@@ -5,10 +5,10 @@ import subprocess
 
 import pytest
 
+from fhirline.config.own_command import own_command
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from tests.streams.operate.test_forget import SECRET
 from tests.support.kafka.brokers import create_topics
-from tests.support.receiving import FHIRLINE
 from tests.support.waiting import LIMIT
 
 
@@ -18,7 +18,7 @@ def test_kafka_goes_away_after_the_block_is_written() -> None:
         create_topics(broker.bootstrap)
         patient = ("--vendor", "altibbi", "--tenant", "default", "--patient", "501", "--unknown")
         process = subprocess.Popen(
-            [*FHIRLINE, "forget", *patient, "--yes", "--reason", "a test", "--settle", "5"],
+            own_command("forget", *patient, "--yes", "--reason", "a test", "--settle", "5"),
             env={**os.environ, "FHIRLINE_BOOTSTRAP": broker.bootstrap, "FHIRLINE_ERASURE_KEY": SECRET},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from fhirline.config.own_command import own_command
 from fhirline.config.settings import Settings
 from fhirline.streams.cli.errors import CommandFailed
 from fhirline.streams.cli.keys.rewrap import rewrap
@@ -35,7 +36,6 @@ from tests.streams.operate.test_lift_encrypted import send, survey
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, ROTATED, secrets_of
 from tests.support.kafka.brokers import RunningBroker, create_topics
-from tests.support.receiving import FHIRLINE
 from tests.support.waiting import LIMIT
 from tests.support.workload import produce
 
@@ -70,7 +70,7 @@ class Killed:
         """Kill a run after up to ``most`` of its records, or a moment later; None if it ended before."""
         self._written()
         process = subprocess.Popen(
-            [*FHIRLINE, *self._arguments],
+            own_command(*self._arguments),
             env=self.environment,
             cwd="/",
             stdin=subprocess.DEVNULL,

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from fhirline.config.own_command import own_command
 from fhirline.config.settings import Settings
 from fhirline.streams.operate.replay import folders
 from tests.streams.operate.test_replay import DIFFERS, Replayed, environment, own, replay, unchanged
 from tests.streams.step2_consume.test_worker import running, wait_until_as
-from tests.support.receiving import FHIRLINE
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 
@@ -53,7 +53,7 @@ class Killed:
 
     def started(self, *arguments: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [*FHIRLINE, "replay", *self.options(*arguments)],
+            own_command("replay", *self.options(*arguments)),
             env=environment(self.settings, self.folder, **self.environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fhirline.config.own_command import own_command
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.encryption.key_ring import DESTROYED, KeyRing
@@ -25,7 +26,6 @@ from tests.streams.operate.test_keys_killed import KILLS, SEED
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, INDEX, secrets_of
 from tests.support.kafka.brokers import RunningBroker
-from tests.support.receiving import FHIRLINE
 from tests.support.waiting import LIMIT
 from tests.support.workload import produce
 
@@ -68,7 +68,7 @@ class Deployment:
         ``within``: seconds, of which the moment is a random part.
         """
         process = subprocess.Popen(
-            [*FHIRLINE, "keys", *arguments],
+            own_command("keys", *arguments),
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError
 from confluent_kafka._types import HeadersType
 
 from fhirline.config.errors import KafkaRequestFailed
+from fhirline.config.own_command import own_command
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.cli import status
@@ -28,7 +29,7 @@ from fhirline.topics.declared import CONTRIBUTIONS, declared, raw_topic
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, apache, create_topics, settings_for
 from tests.support.kafka.producing import patient_producer
-from tests.support.receiving import FHIRLINE, environment
+from tests.support.receiving import environment
 from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
 
@@ -235,7 +236,7 @@ def test_a_cluster_that_does_not_answer_is_one_line_and_exit_code_2(tmp_path: Pa
 def test_on_a_terminal_the_tables_are_refreshed_until_ctrl_c(embedded: RunningBroker, tmp_path: Path) -> None:
     main, other = pty.openpty()
     process = subprocess.Popen(
-        [*FHIRLINE, "status", "--every", "0.2"],
+        own_command("status", "--every", "0.2"),
         env={**environment(embedded.bootstrap), "TERM": "xterm", "COLUMNS": "140", "LINES": "50"},
         cwd=tmp_path,
         stdin=other,
