@@ -28,8 +28,11 @@ WARM_UP = 2_000
 TIMEOUT = 300.0
 
 
-def gateway(kind: Kind, count: int, partitions: int, encryption: str | None = None) -> Figures:
-    """One run of ``count`` webhooks of the mix, after the warm-up. ``encryption``: the secrets to seal them with."""
+def gateway(kind: Kind, count: int, partitions: int, encryption: str | None = None, known: bool = False) -> Figures:
+    """One run of ``count`` webhooks of the mix, after the warm-up.
+
+    ``encryption``: the secrets to seal them with. ``known``: the warm-up has the same webhooks, and so their patients.
+    """
     held = {vendor: secrets.token_urlsafe(24) for vendor in load_vendors().names}
     credentials = {vendor: load_vendors()[vendor].defaults.credential for vendor in held}
     environment = {credential.secrets[0]: held[vendor] for vendor, credential in credentials.items() if credential}
@@ -43,11 +46,11 @@ def gateway(kind: Kind, count: int, partitions: int, encryption: str | None = No
         set_too = {"FHIRLINE_ENCRYPTION": encryption} if encryption else {}
         with running("gateway", command, {**kafka.environment, **environment, **set_too}) as process:
             process.wait_until(lambda: port_file.exists() and port_file.read_text().strip() != "", "listening")
-            warm_up = min(WARM_UP, count)
+            warm_up = 0 if known else min(WARM_UP, count)
             requests = [_request(event.vendor, event.body, proofs[event.vendor]) for event in events(warm_up + count)]
             port = int(port_file.read_text())
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_send(requests[:warm_up], port))
+                runner.run(_send(requests if known else requests[:warm_up], port))
                 before, broker_before, begun = process.usage(), machine.usage(kafka.pid), time.perf_counter()
                 waited = sorted(runner.run(_send(requests[warm_up:], port)))
                 seconds = time.perf_counter() - begun

@@ -43,16 +43,10 @@ def raw_record(
         key=raw_key(envelope).encode(),
         value=orjson.dumps(envelope.body),
         headers=headers(**known),
-        timestamp_ms=_milliseconds(received_at),
+        timestamp_ms=max(1, received_at.milliseconds),  # Kafka has none before 1970, and librdkafka takes 0 for "now"
     )
 
 
 def now() -> Instant:
     """Return the time of receipt, to the millisecond: the only clock reading that an event's mapping uses."""
     return Instant.at(datetime.now(UTC))
-
-
-def _milliseconds(instant: Instant) -> int:
-    """Convert to UNIX milliseconds, at least 1: Kafka has no time before 1970, and librdkafka takes 0 for "now"."""
-    seconds, fraction = instant.order
-    return max(1, seconds * 1000 + int(fraction.ljust(3, "0")[:3]))

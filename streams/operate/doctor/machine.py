@@ -29,14 +29,14 @@ FREE_BYTES = 1 << 30
 def gateway_port(settings: Settings) -> Finding:
     """Check that the port is free, or that a gateway of ours serves it and is ready."""
     where = f"{PREFIX}GATEWAY_PORT {settings.gateway_port}"
-    host = _reachable(settings.gateway_host)
     if settings.gateway_port == 0:
         return ok("gateway port", "0: a free one is taken at start")
-    if not _listening(host, settings.gateway_port):
+    found = _gateway(settings)
+    if found is None:
         if reason := _unbindable(settings.gateway_host, settings.gateway_port):
             return problem("gateway port", f"{where}: {reason}", f"set another {PREFIX}GATEWAY_HOST or _PORT")
         return ok("gateway port", f"{where} is free")
-    status, answer = _asked(host, settings.gateway_port, "/readyz")
+    status, answer = found
     if not isinstance(answer, dict) or answer.get("status") not in ("ready", "not ready"):
         return problem(
             "gateway port", f"{where}: another program listens there", f"stop it, or set {PREFIX}GATEWAY_PORT"
@@ -49,11 +49,16 @@ def gateway_port(settings: Settings) -> Finding:
 
 def gateway_is_ready(settings: Settings) -> bool:
     """Tell whether a gateway of ours serves the port and is ready. It may have secrets that this process has not."""
+    status, answer = _gateway(settings) or (0, None)
+    return status == 200 and isinstance(answer, dict) and answer.get("status") == "ready"
+
+
+def _gateway(settings: Settings) -> tuple[int, object] | None:
+    """Ask whoever listens on the gateway's port whether it is ready; None where nobody does."""
     host = _reachable(settings.gateway_host)
     if settings.gateway_port == 0 or not _listening(host, settings.gateway_port):
-        return False
-    status, answer = _asked(host, settings.gateway_port, "/readyz")
-    return status == 200 and isinstance(answer, dict) and answer.get("status") == "ready"
+        return None
+    return _asked(host, settings.gateway_port, "/readyz")
 
 
 def metrics_port(settings: Settings) -> Finding:
