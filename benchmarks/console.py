@@ -112,7 +112,7 @@ def pages(visitor: Visitor) -> list[tuple[str, Callable[[], Answer]]]:
 
 def timeline(visitor: Visitor) -> tuple[str, Callable[[], Answer]]:
     """Return the request for a patient's timeline. As many as `TIMES` are answered at once, and no more."""
-    newest = re.findall(r'href="(/events/[^"]+)"', visitor.get("/events?vendor=altibbi").text)
+    newest = re.findall(r'href="(/events/[^"]+)"', visitor.get("/events?vendor=mediquo").text)  # all can be mapped
     made = (re.search(r"<code>(Patient/[^<]+)</code>", visitor.get(event).text) for event in newest)
     patient = next(found[1] for found in made if found)
     fields = {"patient": patient, "reason": "a benchmark", "form-token": visitor.form_token("/patients")}

@@ -108,6 +108,13 @@ TOMBSTONE = Message(
     CANONICAL_RECORD,
     {"type": "null"},
 )
+OUTCOME_TOMBSTONE = Message(
+    "OutcomeTombstone",
+    "the patient of the event was erased: delete the OperationOutcome, which the topic keeps until its retention ends",
+    text(f"^OperationOutcome/{UUID}$", "type and id of the deleted OperationOutcome"),
+    CANONICAL_RECORD,
+    {"type": "null"},
+)
 DEAD_LETTER_MESSAGE = Message(
     "DeadLetter",
     "an event that could not be mapped, or not completely",
@@ -289,6 +296,7 @@ _BY_TOPIC: Mapping[str, tuple[Message, ...]] = {
             "flags, unmapped leaves and refused resources of one event; paths, never values",
             issue={"type": "array", "minItems": 1},
         ),
+        OUTCOME_TOMBSTONE,
     ),
     CONTRIBUTIONS: (CONTRIBUTION, TOMBSTONE_OF_CONTRIBUTION),
     DEAD_LETTER_STATUS: (LETTER_STATUS,),

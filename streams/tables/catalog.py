@@ -69,8 +69,7 @@ class Catalog:
     def of_type(self, resource_type: str) -> Sequence[Source]:
         """Return the views that have rows of resources of a type.
 
-        Without identities, OperationOutcomes have none: their topic has no tombstones, and what would find those of an
-        erased event is the table ``record``, which is not there.
+        Without identities, OperationOutcomes have none: the paths in them have names that a sender may choose.
         """
         if self.without_identities and resource_type == OUTCOMES:
             return ()

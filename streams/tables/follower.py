@@ -16,7 +16,7 @@ from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.tables import schema
 from fhirline.streams.tables.batch import Batch, collect
 from fhirline.streams.tables.catalog import Catalog
-from fhirline.streams.tables.erased_events import delete_outcomes, delete_unknown, outcomes_of_erased
+from fhirline.streams.tables.gone_views import delete_unknown, removed_from
 from fhirline.streams.tables.keeping import Keeper, warn_of_gone
 from fhirline.streams.tables.metrics import TablesMetrics
 from fhirline.streams.tables.patience import Patience
@@ -34,7 +34,6 @@ from fhirline.streams.tables.source import Reader
 from fhirline.streams.tables.store import OtherWriter, PositionsMoved, Store, ValueTooLong
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import TOPICS, Topics, require_same_topics
-from fhirline.streams.tables.views.view import ANY_RESOURCE
 from fhirline.topics.tables_group import shared_tables_group
 
 log = structlog.get_logger("tables")
@@ -199,19 +198,14 @@ class Follower(Keeper):
             return
         log.debug("transaction", records=batch.records, rows=batch.rows)
         with store.transaction():
-            if "Provenance" in batch.removed:  # their OperationOutcomes may be another process's, and just be inserted
-                store.lock_positions()
             move(store, moves, self._topics.ids)
             self._require_same_group()
             self._require_known_tables()
-            removed = [] if self._catalog.without_identities else batch.removed.get("Provenance", [])
-            if erased := outcomes_of_erased(store, removed):
-                delete_outcomes(store, self._catalog, erased)
             for change in batch.changes.values():
                 store.delete(change.table, change.ids)
                 store.insert(change.table, change.rows)
             for name, known in self._gone.items():
-                if removed := _removed(batch, known):
+                if removed := removed_from(batch, known):
                     store.delete_where(name, known.id_column, removed)
             if batch.removed:
                 schema.note_erased(store, True)
@@ -280,10 +274,3 @@ class Follower(Keeper):
         if schema.is_erased(self._store):
             self._store.erase_deleted_bytes()
             schema.note_erased(self._store, False)
-
-
-def _removed(batch: Batch, known: schema.Known) -> list[str]:
-    """Return the ids of erased resources whose rows a table of no view may have."""
-    if known.resource == ANY_RESOURCE:
-        return [id for ids in batch.removed.values() for id in ids]
-    return batch.removed.get(known.resource, [])

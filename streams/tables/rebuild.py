@@ -9,9 +9,9 @@ Where the topics themselves were made anew, the positions mean nothing. All tabl
 the positions up to which these were read.
 
 ``normalizer.outcome`` is not compacted: what retention has deleted cannot be read again. Rows of OperationOutcomes that
-the topic no longer has are carried over from the old table, where both have the columns. Those that were deleted with
-an erased event, which the topic may still have, are not made again. Without identities, outcomes have no rows. Where
-somebody has dropped or altered ``record``, which knows all this, the outcomes are those of the topic.
+the topic no longer has are carried over from the old table, where both have the columns, and no others are made than
+``record`` has. Without identities, outcomes have no rows. Where somebody has dropped or altered ``record``, the
+outcomes are those of the topic.
 """
 
 import time

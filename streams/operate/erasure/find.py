@@ -275,6 +275,9 @@ class Finder:
         began = time.monotonic()
         for stored in self._scanner.stored(dict.fromkeys(partitions)):
             sent, key = headers_of(stored), stored.key() or b""
+            if stored.value() is None:  # written by an earlier erasure
+                self.found.outcomes.discard((partition_of(stored), _text(key)))
+                continue
             own = header(sent, headers.RAW) in self.found.origins and header(sent, headers.EVENT_TYPE) != ERASURE
             mine = stored.topic() == letters and (key in indexes or _text(key) in self.found.compartments)
             if not own and not mine:
@@ -283,6 +286,8 @@ class Finder:
                 self.found.unreadable.setdefault(partition_of(stored), Remains()).add(stored)
                 continue
             self.found.remains.setdefault(partition_of(stored), Remains()).add(stored)
+            if key and stored.topic() == OUTCOME:
+                self.found.outcomes.add((partition_of(stored), _text(key)))
             if raw := RecordPosition.parse(header(sent, headers.RAW)):
                 self._note_index(stored, raw.partition)
 

@@ -6,7 +6,8 @@ began when every worker had read the block, and that found nothing.**
 1. Write the block. Every process that has read it maps nothing more of the patient (`ErasureListFeed`).
 2. Write the DELETE Bundles and the Provenance, before the tombstones. They are made of the keys that still have a
    value, so after a crash between the two another run finds the same keys and writes the same bytes.
-3. Write tombstones for resources and state entries.
+3. Write tombstones for resources and state entries, and null values for the events' OperationOutcomes. The topic of
+   these keeps what it has until its retention ends, but whoever keeps rows of them loses them, as of resources.
 4. Wait until everything that workers had read before the block must have been written. Search again from the beginning,
    delete what was found, and repeat until a search finds nothing.
 
@@ -121,7 +122,8 @@ class Erasure:
                 time.sleep(wait)  # until then a worker may write; nothing reports that it has not
             found = self.find()
             report.looks += 1
-            report.left = len(found.live) + len(found.state) + len(found.compartments.keys() - blocked)
+            late = found.compartments.keys() - blocked
+            report.left = len(found.live) + len(found.state) + len(found.outcomes) + len(late)
             if not report.left or report.looks >= SEARCHES:
                 break
         keys = {*found.keys, *report.keys}
@@ -233,10 +235,12 @@ class Erasure:
             self._publish(messages)
         resources = records.tombstones(found.live)
         state = (ProducerRecord(partition.topic, key, None, partition.partition) for partition, key in found.state)
-        self._publish([*resources, *state])
+        outcomes = records.tombstones(found.outcomes)
+        self._publish([*resources, *state, *outcomes])
         report.tombstones += found.by_type()
         report.found_by += found.by_way()
         report.state += len(found.state)
+        report.outcomes += len(outcomes)
         report.keys = sorted({*report.keys, *(key for _, key in found.live)})
 
     def _block_record(self, patient: Compartment, block: Block) -> ProducerRecord:

@@ -37,12 +37,14 @@ class Found:
     survey's id. ``live``: canonical records with a value → the way it was found. ``state``: state entries. ``keys``:
     every canonical key that was ever the patient's. ``mapped``: the keys that the present mapping makes. ``patients``:
     ``"Patient/<id>"`` and the identifiers, as references write them. ``origins``: positions of the patient's raw
-    records. ``raw_keys``: their keys, each with its partition.
+    records. ``raw_keys``: their keys, each with its partition. ``outcomes``: partitions and keys of the events'
+    OperationOutcomes that have a value.
     """
 
     compartments: dict[str, Compartment]
     live: dict[tuple[TopicPartition, str], str] = field(default_factory=dict)
     state: set[tuple[TopicPartition, bytes]] = field(default_factory=set)
+    outcomes: set[tuple[TopicPartition, str]] = field(default_factory=set)
     remains: dict[TopicPartition, Remains] = field(default_factory=dict)
     unreadable: dict[TopicPartition, Remains] = field(default_factory=dict)
     """Encrypted raw records and dead letters whose data keys are destroyed: they remain, too, and nobody can read them.

@@ -3,22 +3,21 @@
 Tables of one batch are committed one after the other, and a process may be killed between any two. What then differs
 are their positions, so that reading on from the least of them, each table skips what it has.
 
-``record`` is always the last. It says which OperationOutcome belongs to which Provenance; were it ahead of a table that
-has yet to lose the OperationOutcome of an erased event, nothing would lead there any more.
+``record`` is always the last. What it loses goes from the tables of gone views too, which have no positions of their
+own; were it ahead of them after a kill, nothing would lead to their rows any more.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import pyarrow as pa
 import structlog
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable
 
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.tables.batch import Batch, Change, collect
 from fhirline.streams.tables.built_in import RECORD
-from fhirline.streams.tables.catalog import OUTCOMES, Catalog
-from fhirline.streams.tables.delta.lake_table import Conflict, LakeTable, delete_rows, errors
-from fhirline.streams.tables.store import OtherWriter, StoreAway, literal
+from fhirline.streams.tables.catalog import Catalog
+from fhirline.streams.tables.delta.lake_table import Conflict, LakeTable, delete_rows
+from fhirline.streams.tables.store import OtherWriter, StoreAway
 
 log = structlog.get_logger("tables")
 
@@ -58,7 +57,6 @@ class Writer:
         largest = Batch()
         for names, left in self._shares(records):
             batch = collect(left, self._catalog.only(names))
-            self._add_outcomes_of_erased(batch)
             for lake in self._lakes:  # `record` is the last, and its share the last
                 if lake.table.name in names:
                     change = batch.changes.get(lake.table.name) or Change(lake.table)
@@ -135,45 +133,9 @@ class Writer:
             "tables` may keep the same tables. Nothing was written; end the other one, or this one"
         )
 
-    def _add_outcomes_of_erased(self, batch: Batch) -> None:
-        """Add the OperationOutcomes of the events whose Provenances are tombstones to what is deleted."""
-        removed = [] if self._catalog.without_identities else batch.removed.get("Provenance", [])
-        record = next((lake for lake in self._lakes if lake.table == RECORD), None)
-        if not removed or record is None:
-            return
-        ids = outcomes_of_erased(record, removed)
-        for change in batch.changes.values():
-            if change.table in self._catalog.built_in:
-                _add(change, [f"{OUTCOMES}/{id}" for id in ids])
-        for source in self._catalog.of_type(OUTCOMES):
-            change = batch.changes.setdefault(source.table.name, Change(source.table))
-            _add(change, ids)
-
     def _delete_from_gone(self, change: Change) -> None:
         """Delete the rows of erased resources from tables that get no rows any more, before ``record`` loses them."""
         living = {row[0] for row in change.rows}
         erased = [key.partition("/")[2] for key in change.ids if key not in living]
         for delta in self._gone if erased else ():
             delete_rows(delta, erased)
-
-
-def _add(change: Change, ids: Iterable[str]) -> None:
-    """Add ids to what is deleted: each once, since Delta's merge knows one cause for a row to go."""
-    known = set(change.ids)
-    change.ids += [id for id in ids if id not in known]
-
-
-def outcomes_of_erased(record: LakeTable, provenances: Iterable[str]) -> list[str]:
-    """Return the ids of the OperationOutcomes of the events that have these Provenances."""
-    keys = ", ".join(literal(f"Provenance/{id}") for id in provenances)
-    with errors(RECORD.name):
-        found = pa.table(
-            QueryBuilder()
-            .register("record", record.delta)
-            .execute(
-                "select o.resource_id from record o join record p "
-                "on p.event_key = o.event_key and p.vendor = o.vendor and p.tenant = o.tenant "
-                f"where o.resource_type = '{OUTCOMES}' and p.record_key in ({keys})"
-            )
-        )
-    return [*dict.fromkeys(found.column(0).to_pylist())]

@@ -109,6 +109,9 @@ def test_a_forgotten_patient_is_in_no_table_and_in_no_file(
             == 1
         )
     assert different(held(duck_rows(files["with"])), wanted) == {}
+    later = tmp_path / "later.duckdb"
+    assert keep_once(settings, FHIRLINE_TABLES_URL=f"duckdb:{later}").exit_code == 0
+    assert different(held(duck_rows(later)), wanted) == {}, "tables that are filled after the erasure know it too"
     for words in (mark, str(id), hash):
         assert [name for name in os.listdir(tmp_path) if words.encode() in (tmp_path / name).read_bytes()] == []
 
