@@ -9,13 +9,14 @@ from pydantic import ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.config.settings.console import ConsoleSettings
 from fhirline.config.settings.delivery import DeliverySettings
 from fhirline.config.settings.gateway import GatewaySettings
 from fhirline.config.settings.identity import DEFAULT_BASE, IdentitySettings
 from fhirline.config.settings.infermedica import InfermedicaSettings
 from fhirline.config.settings.kafka import KafkaSettings
 from fhirline.config.settings.limits import LimitSettings
-from fhirline.config.settings.operation import OperationSettings
+from fhirline.config.settings.observation import ObservationSettings
 from fhirline.config.settings.privacy import PrivacySettings
 from fhirline.config.settings.tables import TablesSettings
 from fhirline.config.settings.worker import Validation, WorkerSettings
@@ -26,7 +27,8 @@ PREFIX = "FHIRLINE_"
 
 
 class Settings(
-    OperationSettings,
+    ObservationSettings,
+    ConsoleSettings,
     TablesSettings,
     DeliverySettings,
     InfermedicaSettings,

@@ -1,13 +1,13 @@
-"""Declare the settings of console, replays, logs, metrics and traces."""
+"""Declare the settings of the console, and of the replays that it and the command line keep."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, Field, SecretStr
 
 
-class OperationSettings(BaseModel):
-    """Settings to look, replay, and observe: console, replays, logs, metrics and traces."""
+class ConsoleSettings(BaseModel):
+    """Where the console listens and whom it lets in, and where unfinished replays are."""
 
     # Console (docs/console.md)
     console_host: Annotated[str, Field(description="Address that `fhirline console` listens on")] = "127.0.0.1"
@@ -32,26 +32,3 @@ class OperationSettings(BaseModel):
     replay_dir: Annotated[
         Path, Field(description="Folder of unfinished replays: their resources, patient data included (mode 0700)")
     ] = Path("fhirline-data/replays")
-
-    # Logs
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Field(description="Lowest severity that is logged")
-    ] = "info"
-    log_format: Annotated[
-        Literal["auto", "json", "pretty"], Field(description="auto: pretty on a terminal, else JSON")
-    ] = "auto"
-
-    # Metrics and traces
-    metrics_host: Annotated[str, Field(description="Address of /metrics, /healthz and /readyz")] = "127.0.0.1"
-    metrics_port: Annotated[
-        int | None,
-        Field(
-            ge=0,
-            le=65_535,
-            description="Port of these, another one for each process of a host; 0 takes a free one; unset: not served",
-        ),
-    ] = None
-    tracing_endpoint: Annotated[
-        str | None,
-        Field(description="Address that traces are sent to (OTLP over HTTP, http://host:4318/v1/traces); unset: none"),
-    ] = None
