@@ -128,7 +128,13 @@ PRIVILEGES = (
         "operator", "Topic", CANONICAL, ("Read", "Write"), "trace, replay, forget; Write: replay's output, tombstones"
     ),
     Privilege("operator", "Topic", BUNDLE, ("Read", "Write"), "trace, forget; Write: replay's and DELETE Bundles"),
-    Privilege("operator", "Topic", OUTCOME, ("Read", "Write"), "trace, forget; Write: null values from forget"),
+    Privilege(
+        "operator",
+        "Topic",
+        OUTCOME,
+        ("Read", "Write"),
+        "trace, forget; Write: null values from forget, replay --outcomes",
+    ),
     Privilege("operator", "Topic", STATE, ("Read", "Write"), "replay, forget"),
     Privilege("operator", "Topic", ENRICHED_STATE, ("Read", "Write"), "replay, forget"),
     Privilege("operator", "Topic", CONTRIBUTIONS, ("Read", "Write"), "replay"),

@@ -136,7 +136,7 @@ class Keeper(ABC):
             "outcomes were deleted before they were read",
             partition=str(partition),
             records=first - position,
-            remedy="a replay of their events writes them again (docs/replay.md)",
+            remedy="fhirline replay --publish --outcomes writes them again (docs/warehouse.md)",
         )
         self._move(partition, first)
         self._start_reading()

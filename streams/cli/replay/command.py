@@ -85,7 +85,7 @@ def replay(request: ReplayRequest) -> None:
         bars = stack.enter_context(ExitStack())
         reporter = RunProgress(bars.enter_context(progress()))
         run = stack.enter_context(_run(request, settings, reporter))
-        request.check_tombstones(run.plan.selection)
+        request.check_selected(run.plan.selection)
         with failing_with("replay", exit_codes, f"go on with: {request.resume_command(run.plan.id)}"):
             try:
                 run.map()
@@ -162,6 +162,8 @@ def _publish(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", f
         published = run.publisher(journals, request.tombstones).run(reporter.published)
         if request.bundles:
             published.too_large += run.bundles()
+        if request.outcomes:
+            published.too_large += run.outcomes()
         failed = view.failures(journals.values())
         finish()
         for line in (*view.published_lines(published), "", view.events_line(journals.values(), failed)):

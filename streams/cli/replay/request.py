@@ -70,6 +70,10 @@ class ReplayRequest:
     bundles: Annotated[
         bool, ACTION("--bundles", help="With --publish: also send the transaction Bundles of the range.")
     ] = False
+    outcomes: Annotated[
+        bool,
+        ACTION("--outcomes", help="With --publish: also write the OperationOutcomes of the events again, for tables."),
+    ] = False
     jobs: Annotated[
         int | None,
         ACTION(min=1, max=256, help="Number of processes. Default: one per core, or a container's CPU limit."),
@@ -91,7 +95,7 @@ class ReplayRequest:
             raise ConfigurationError("--yes: requires --discard")
         selection = self.selection()
         if self.resume is None:
-            self.check_tombstones(selection)
+            self.check_selected(selection)
         if self.resume is not None and any(getattr(self, name) != default for name, default in _OF_A_NEW_RUN.items()):
             raise ConfigurationError("--resume: the run has its own range and topics; omit the other options")
         if self.diff_out is not None and not self.diff:
@@ -101,13 +105,15 @@ class ReplayRequest:
         for name, given in (
             ("--tombstones", self.tombstones),
             ("--bundles", self.bundles),
+            ("--outcomes", self.outcomes),
             ("--all", self.everything),
         ):
             if given and self.diff:
                 raise ConfigurationError(f"{name}: requires --publish")
         self._check_as_of()
-        if self.to_prefix and self.bundles:
-            raise ConfigurationError("--bundles: Bundles have no shadow topic; omit --to-prefix")
+        for name, given in (("--bundles", self.bundles), ("--outcomes", self.outcomes)):
+            if self.to_prefix and given:
+                raise ConfigurationError(f"{name}: they have no shadow topic; omit --to-prefix")
         if self.to_prefix and not re.fullmatch(r"[a-zA-Z0-9._-]{1,100}", self.to_prefix):
             raise ConfigurationError("--to-prefix: letters, digits, dots, hyphens and underscores, such as shadow.")
 
@@ -125,11 +131,16 @@ class ReplayRequest:
         if self.discard is not None and self != ReplayRequest(discard=self.discard, yes=self.yes):
             raise ConfigurationError("--discard: cannot be given with other options than --yes")
 
-    def check_tombstones(self, selection: "Selection") -> None:
-        """Raise ConfigurationError unless the run, a new one or a resumed one, can know which keys are gone."""
+    def check_selected(self, selection: "Selection") -> None:
+        """Raise ConfigurationError unless the run, new or resumed, can know which keys are gone, and which flags."""
         if self.tombstones and not selection.whole:
             raise ConfigurationError(
                 "--tombstones: requires all events of a vendor; in a part, another event may make the key"
+            )
+        if self.outcomes and not selection.rebuilds:
+            raise ConfigurationError(
+                "--outcomes: requires all events of a vendor, or of partitions; in a part, events would be flagged as "
+                "stale by what came after them"
             )
 
     def selection(self) -> "Selection":
@@ -163,11 +174,16 @@ class ReplayRequest:
 
     def resume_command(self, id: str) -> str:
         """Return the command that continues a run as this request began it."""
-        flags = (("--publish", not self.diff), ("--tombstones", self.tombstones), ("--bundles", self.bundles))
+        flags = (
+            ("--publish", not self.diff),
+            ("--tombstones", self.tombstones),
+            ("--bundles", self.bundles),
+            ("--outcomes", self.outcomes),
+        )
         return " ".join((f"fhirline replay --resume {id}", *(name for name, given in flags if given)))
 
 
-_OF_ANY_RUN = ("resume", "diff", "diff_out", "tombstones", "bundles", "jobs", "list_runs", "discard", "yes")
+_OF_ANY_RUN = ("resume", "diff", "diff_out", "tombstones", "bundles", "outcomes", "jobs", "list_runs", "discard", "yes")
 _OF_A_NEW_RUN = {field.name: field.default for field in fields(ReplayRequest) if field.name not in _OF_ANY_RUN}
 """Options, and their defaults, that a resumed run cannot change."""
 

@@ -139,15 +139,19 @@ class Remapper:
         with Journal(job.journal) as journal:
             return self._state(job, journal)
 
+    def base(self, job: Job) -> PartitionState:
+        """Return the state before the job's first event: empty, or the state topic's."""
+        if job.rebuilds:
+            return PartitionState()
+        opener = Opener(self._settings)
+        with closing(opener):
+            cache = StateCache(self._settings, job.offset_range.state_topic, opener=opener)
+            cache.restore([job.offset_range.partition])
+        return cache.partition(job.offset_range.partition)
+
     def _state(self, job: Job, journal: Journal) -> PartitionState:
         """Merge the journal's state entries over the base. Of equal versions the one read last wins."""
-        state = PartitionState()
-        if not job.rebuilds:
-            opener = Opener(self._settings)
-            with closing(opener):
-                cache = StateCache(self._settings, job.offset_range.state_topic, opener=opener)
-                cache.restore([job.offset_range.partition])
-            state = cache.partition(job.offset_range.partition)
+        state = self.base(job)
         for key, value in journal.state_entries():
             state.read(key, value)
         return state

@@ -24,8 +24,7 @@ from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, partition_of
 from fhirline.streams.observe.interrupt import ctrl_c
-from fhirline.streams.operate.replay import folders
-from fhirline.streams.operate.replay.bundles import send
+from fhirline.streams.operate.replay import bundles, folders, outcomes
 from fhirline.streams.operate.replay.codes import known_systems
 from fhirline.streams.operate.replay.compare import Comparison
 from fhirline.streams.operate.replay.inputs import differences, inputs_of
@@ -218,7 +217,17 @@ class Run:
 
         Raises Interrupted, Failed and PublishFailed.
         """
-        return sum(self._work(send, self.jobs.values()))
+        return sum(self._work(bundles.send, self.jobs.values()))
+
+    def outcomes(self) -> int:
+        """Send the OperationOutcomes of the range's events. Return how many are larger than Kafka takes.
+
+        Raises as `bundles` does.
+        """
+        before = outcomes.ends(self.settings)
+        sent = self._work(outcomes.send, self.jobs.values())
+        ranges = [job.offset_range for job in self.jobs.values()]
+        return sum(sent) + outcomes.settle(self.settings, ranges, before)
 
     @property
     def tables_version(self) -> str:

@@ -24,9 +24,10 @@ from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import TopicPartition, from_confluent
+from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition, TopicPartition, from_confluent
 from fhirline.streams.operate.replay.difference import differs_by_version_only
-from fhirline.topics.declared import BUNDLE, RESOURCE_TYPES, canonical_topic, raw_topic
+from fhirline.streams.step4_normalize.map_event import MappedEvent
+from fhirline.topics.declared import BUNDLE, OUTCOME, RESOURCE_TYPES, canonical_topic, raw_topic
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.cases import cases
@@ -269,6 +270,52 @@ def test_gone_keys_are_deleted_on_request_only(own: Settings, tmp_path: Path) ->
     expected = undisturbed(own, [raw, *others])
     assert {name for name in expected if name.startswith(BUNDLE)} <= store.values.keys()
     store.close()
+
+
+@pytest.mark.long
+def test_outcomes_are_written_again_on_request_only(own: Settings, tmp_path: Path) -> None:
+    """Every event gets today's. One that has none today gets a null value; one that was redriven later keeps it."""
+    raws = produce(own, [event for event in events(120, seed=31) if event.topic == "raw.mediquo"])
+    made: dict[str, tuple[ConsumerRecord, int]] = {}
+
+    def seen(raw: ConsumerRecord, mapped: MappedEvent) -> None:
+        outcomes = [record for record in mapped.records if record.topic == OUTCOME]
+        made.update({record.key.decode(): (raw, record.partition or 0) for record in outcomes})
+
+    wanted = {name: value for name, value in undisturbed(own, raws, seen).items() if name.startswith(OUTCOME)}
+    assert len(wanted) > 1
+
+    def write(key: str, raw: RecordPosition, partition: int) -> None:
+        sent = headers(vendor="mediquo", tenant="acme", raw=str(raw), event_key="e" * 64)
+        producer.produce(OUTCOME, b"{}", key, partition, headers=list(sent))
+
+    def outcomes() -> dict[str, bytes]:
+        store = Store(own)
+        store.read_to_the_end()
+        store.close()
+        return {name: value for name, value in store.values.items() if name.startswith(OUTCOME)}
+
+    producer, (older, redriven, *_) = patient_producer(own), made
+    raw, partition = made[older]
+    write(older, raw.position, partition)
+    write("OperationOutcome/none-today", raw.position, partition)
+    write("OperationOutcome/of-another", RecordPosition("raw.nobody", 0, 0), partition)
+    wanted[f"{OUTCOME} OperationOutcome/of-another"] = b"{}"
+    raw, partition = made[redriven]
+    write(redriven, raw.position._replace(offset=1_000_000), partition)
+    wanted[f"{OUTCOME} {redriven}"] = b"{}"
+    assert producer.flush(LIMIT) == 0
+    before = outcomes()
+    assert replay(own, tmp_path, "--publish", "--vendor", "mediquo").code in (SAME, DIFFERS)
+    assert outcomes() == before, "without the option"
+    part = replay(own, tmp_path, "--publish", "--outcomes", "--vendor", "mediquo", "--until", "2024-06-02T00:00:00Z")
+    assert part.code == WRONG
+    assert "--outcomes: requires all events" in part.said
+    for _ in range(2):  # the second time writes the same
+        assert replay(own, tmp_path, "--publish", "--outcomes", "--vendor", "mediquo").code in (SAME, DIFFERS)
+        found = outcomes()
+        assert found.pop(f"{OUTCOME} OperationOutcome/none-today") == b""
+        assert found == wanted
 
 
 @pytest.mark.long
