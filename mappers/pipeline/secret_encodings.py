@@ -2,12 +2,11 @@
 
 import re
 from base64 import b64encode, urlsafe_b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
-from fhirline.config.tables import secrets
 from fhirline.mappers.pipeline.finder import finder
-from fhirline.mappers.pipeline.secret_keys import REDACTED, words_of
+from fhirline.mappers.pipeline.secret_keys import REDACTED, names_within
 
 _ENCODED = re.compile(r"[A-Za-z0-9+/_\-\r\n]{16,}={0,2}")
 _HEX = re.compile(r"(?:[0-9a-f]{2})+|(?:[0-9A-F]{2})+")
@@ -16,7 +15,7 @@ _HEX = re.compile(r"(?:[0-9a-f]{2})+|(?:[0-9A-F]{2})+")
 @cache
 def encoded_pattern() -> str:
     """Return a pattern (of `finder`) of what is in every text with such a word: the names as they are encoded."""
-    spelled = {text for name in secrets().redacted_within for text in _spellings(words_of(name))}
+    spelled = {text for words in names_within() for text in _spellings(words)}
     return "|".join(sorted({form for text in spelled for form in _encodings(text.encode())}))
 
 
@@ -52,7 +51,7 @@ def _encoded_finder() -> Callable[[str | bytes], bool]:
     return finder(encoded_pattern())
 
 
-def _spellings(words: list[str]) -> Iterator[str]:
+def _spellings(words: Sequence[str]) -> Iterator[str]:
     """Yield the ways in which a key of several words is written."""
     first, *others = words
     yield first + "".join(map(str.capitalize, others))

@@ -6,7 +6,14 @@ from functools import lru_cache
 from typing import Any
 
 from fhirline.config.tables import secrets
-from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, REDACTED, comparable, treatment, words_of
+from fhirline.mappers.pipeline.secret_keys import (
+    LONGEST_CACHED,
+    REDACTED,
+    comparable,
+    names_within,
+    treatment,
+    words_of,
+)
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
@@ -176,7 +183,8 @@ def is_label(name: Any) -> bool:
 @lru_cache(maxsize=1)
 def _first_word() -> re.Pattern[str]:
     """Return a pattern of letters of which some are in every redacted key, however it is encoded."""
-    starts = {next(word for word in _WORD.findall(name) if len(word) > 2)[:4].lower() for name in secrets().redacted}
+    names = (*secrets().redacted, *map("_".join, names_within()))
+    starts = {next(word for word in _WORD.findall(name) if len(word) > 2)[:4].lower() for name in names}
     return re.compile(rf"(?i:{'|'.join(sorted(map(re.escape, starts)))}|%|&|[.\[\]/|\\])")
 
 
@@ -199,9 +207,17 @@ def _names_of_words() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def name_pattern() -> str:
-    """Return a pattern of the keys of ``redacted_within`` as they are written in texts."""
-    names = (_BETWEEN.join(map(re.escape, name.split("_"))) for name in secrets().redacted_within)
-    return rf"(?:{'|'.join(names)})s?"
+    """Return a pattern of the keys of `names_within` as they are written in texts."""
+    names: dict[str, list[str]] = {}
+    for first, *others in names_within():  # by the first word, which most places of a text do not have
+        names.setdefault(first, []).append(spelled(others))
+    forms = (rf"{first}{_BETWEEN}(?:{'|'.join(ends)})" for first, ends in names.items())
+    return rf"(?:{'|'.join(forms)})s?"
+
+
+def spelled(words: Iterable[str]) -> str:
+    """Return a pattern of words as they are written in a name, with a sign between them or none."""
+    return _BETWEEN.join(map(re.escape, words))
 
 
 @lru_cache(maxsize=1)
@@ -220,8 +236,8 @@ def _label() -> re.Pattern[str]:
 
 @lru_cache(maxsize=1)
 def _stems() -> tuple[str, ...]:
-    """Return the first words of the keys of ``redacted_within``: a text without any has no label of a secret."""
-    return tuple(sorted({name.split("_")[0] for name in secrets().redacted_within}))
+    """Return the first words of the keys of `names_within`: a text without any has no label of a secret."""
+    return tuple(sorted({words[0] for words in names_within()}))
 
 
 def stem_pattern() -> str:

@@ -55,6 +55,7 @@ _QUOTED_EQUALS = re.compile(r"""\r?\n|3D *(?!=2[27])[^\s&;"'<>]""")
 _QUOTED_COLON = re.compile(r"3A +")
 _SECTION = re.compile(r"^[ \t]*\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?![ \t]*\[).*\n?)*)", re.MULTILINE)
 _SETTING = re.compile(r"^([^=\n]*=[ \t]*)\S++(?!(?<==)\r?\n)(?=[ \t\r]*$)", re.MULTILINE)
+_NAMED_SETTING = re.compile(r"^([ \t]*([^\s=]{1,100})[ \t]*=[ \t]*)(\S[^\n]*)$", re.MULTILINE)
 _ESCAPED = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 
 
@@ -204,10 +205,14 @@ def _sections_redacted(text: str, below: frozenset[str]) -> str:
 
     def replaced(found: re.Match[str]) -> str:
         name = found[1].strip(" \t\"'")
-        if not (is_label(name) or treatment(name).names & below):
-            return found[0]
         head = found[0][: len(found[0]) - len(found[2])]
-        return head + _SETTING.sub(rf"\1{REDACTED}", found[2])
+        if is_label(name) or treatment(name).names & below:
+            return head + _SETTING.sub(rf"\1{REDACTED}", found[2])
+        if not (further := below | treatment(name).below):
+            return found[0]
+        return head + _NAMED_SETTING.sub(
+            lambda line: line[1] + (line[3] if treatment(line[2]).names.isdisjoint(further) else REDACTED), found[2]
+        )
 
     return _SECTION.sub(replaced, text) if "[" in text else text
 
