@@ -9,6 +9,7 @@ from typing import Any
 from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.plain_keys import plain_keys
 from fhirline.mappers.pipeline.secret_blocks import without_blocks
+from fhirline.mappers.pipeline.secret_disguises import DISGUISE, undisguised
 from fhirline.mappers.pipeline.secret_encodings import encoded_pattern, without_encoded
 from fhirline.mappers.pipeline.secret_keys import (
     LONGEST_CACHED,
@@ -66,7 +67,9 @@ def _source_finder() -> Callable[[str | bytes], bool]:
 
     A quote in a text is escaped; behind a key is a colon, which is behind no other text.
     """
-    return finder(rf'\\|{MARK}|{encoded_pattern()}|{named_pattern()}[^"]*"[ \t\r\n]*(?:[^: \t\r\n]|$)')
+    return finder(
+        rf'\\|{MARK}|{DISGUISE.pattern}|{encoded_pattern()}|{named_pattern()}[^"]*"[ \t\r\n]*(?:[^: \t\r\n]|$)'
+    )
 
 
 def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
@@ -184,6 +187,13 @@ def _without_column(rows: Any, column: int) -> list[Any]:
 
 
 def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
+    new = _redacted_plain(text, below, room)
+    if (plain := undisguised(new)) != new and (shown := _redacted_plain(plain, below, room)) != plain:
+        return shown
+    return new  # a text without a secret keeps its letters
+
+
+def _redacted_plain(text: str, below: frozenset[str], room: int) -> str:
     if not below and not _text_finder()(text):
         return text
     if room > 1:

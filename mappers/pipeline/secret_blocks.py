@@ -24,8 +24,8 @@ _SCALAR = re.compile(r"[|>][-+\d]{0,2}(?:\s+#.*)?|[{\[]")
 """Matches what stands in place of a value whose lines follow."""
 _LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S+|\S{12,}")
 _ADDRESS = re.compile(r"[\"'<]?[^\s:]{1,20}://\S+")
-_INNER_NAME = re.compile(r"([\w.-]{1,60})[\"']?\s{0,4}(?:[:=]|=>)")
-_BRACKET = re.compile(r"[\[\]{}]")
+_INNER_NAME = re.compile(r"([\w.-]{1,60})[\"'\]]{0,2}\s{0,4}(?:[:=]|=>)")
+_BRACKET = re.compile(r"[()\[\]{}]")
 _MOST_BRACKETED = 4_000
 """Characters of a value in brackets that are read for its end. Of a longer one that many are its value."""
 _OF_A_CAPABILITY = frozenset({"url", "link", "href", "code", "pin", "token", "key"})
@@ -85,7 +85,7 @@ def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
     >>> without_blocks("{ chatConfig: { size: 2, token: abc } }")
     '{ chatConfig: [redacted] }'
     """
-    if not below and not any(sign in text for sign in ("\n", "{", "[", "://")):
+    if not below and not any(sign in text for sign in ("\n", "{", "[", "(", "://")):
         return text
     made: list[str] = []
     levels = [_Level(-1, names=below)]
@@ -164,7 +164,7 @@ def _without_bracketed(text: str) -> str:
     """Return a text without the values in brackets behind the name of a secret, or of what has one below it."""
     made: list[str] = []
     at = 0
-    while ("{" in text or "[" in text) and (found := _opening().search(text, at)):
+    while any(sign in text for sign in "([{") and (found := _opening().search(text, at)):
         end = _closing(text, found.end())
         inside = text[found.end() : end]
         secret = inside != REDACTED and _has_secret(found, inside)
@@ -176,7 +176,7 @@ def _without_bracketed(text: str) -> str:
 def _has_secret(found: re.Match[str], inside: str) -> bool:
     """Return whether a value in brackets behind a name of the table has a secret."""
     if found["named"]:
-        return True
+        return inside[0] != "("
     level = _level(found, "", _Level(-1))
     for inner in _INNER_NAME.findall(inside):
         level = level._replace(names=level.names | treatment(inner).below)
@@ -190,7 +190,7 @@ def _closing(text: str, at: int) -> int:
     depth = 0
     most = at + _MOST_BRACKETED
     for found in _BRACKET.finditer(text, at, most):
-        depth += 1 if found[0] in "[{" else -1
+        depth += 1 if found[0] in "([{" else -1
         if depth == 0:
             return found.end()
     return min(most, len(text))
@@ -223,7 +223,11 @@ def _head(given: frozenset[str]) -> re.Pattern[str]:
 @lru_cache(maxsize=1)
 def _opening() -> re.Pattern[str]:
     """Return the pattern of such a name and what stands before a value in brackets, wherever it is in a text."""
-    return re.compile(rf"(?P<marks>)(?<![\w.-])(?i:{_names(_NOTHING)})\s{{0,4}}(?:[:=]|=>)\s{{0,4}}(?=[\[{{])")
+    kinds = r"(?:Array|array\(\d{1,9}\)|[\w\\]{1,60}\sObject|object\([\w\\]{1,60}\)#\d{1,9}\s\(\d{1,9}\))"
+    programs = rf"\]?\s{{0,4}}=>\s{{0,40}}(?:{kinds}\s{{1,80}})?(?=[(\[{{])"  # print_r, a hash
+    return re.compile(
+        rf"(?P<marks>)(?<![\w.-])(?i:{_names(_NOTHING)})(?:\s{{0,4}}[:=]\s{{0,4}}(?=[\[{{])|(?=[({{])|{programs})"
+    )
 
 
 @lru_cache(maxsize=1)

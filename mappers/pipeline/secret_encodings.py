@@ -40,10 +40,18 @@ def decoded(word: str) -> str:
     """Decode a word in hex or base64, one that was cut off as far as it goes."""
     together = "".join(word.split()).rstrip("=")
     if _HEX.fullmatch(together):
-        return bytes.fromhex(together).decode("utf-8", "replace")
+        return _text_of(bytes.fromhex(together))
     encoded = together.replace("+", "-").replace("/", "_")
     encoded = encoded[: len(encoded) - (len(encoded) % 4 == 1)]
-    return urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "replace")
+    return _text_of(urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+
+
+def _text_of(data: bytes) -> str:
+    """Decode text in UTF-8, or in UTF-16 as far as its signs are ASCII."""
+    if data[1:2] == b"\0" or data.startswith(b"\xff\xfe"):
+        data = data.removeprefix(b"\xff\xfe")
+        return data[: len(data) & ~1].decode("utf-16-le", "replace")
+    return data.decode("utf-8", "replace")
 
 
 @cache

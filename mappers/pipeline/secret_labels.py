@@ -32,6 +32,8 @@ _TYPED_VALUES = (*(f"value{name}" for name in _TYPES), "extension", "part")
 _ADDRESSES = ("url", "system")
 _ONLY_OF_KNOWN = ("type", *_ADDRESSES)
 """Labels that name a secret only where they name a redacted key, as the ``url`` of an extension does."""
+_INSERT = re.compile(r"(?i:\binto\b)[^()]{0,200}\(([^()]{1,4000})\)\s{0,40}(?i:values)\s{0,40}(?=\()")
+"""A statement of SQL with the names of its columns, up to their values."""
 _END = re.compile(r"^.*[/#:](?=[^/#:?]+/?(?:\?|$))|/?(?:\?.*)?$", re.DOTALL)
 """Matches the part of an address that is not its last."""
 _OF_CONCEPT = ("text", "display", "code", "name")
@@ -68,9 +70,12 @@ UNIT = "(?:mg|ml|mcg|[µμ]g|g|kg|mm|cm|h|x|kcal|iu|ui|bpm|mmol)"
 MEASURE = rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[:/.]\d|\d+\s?(?i:{UNIT})\b)"
 """Pattern of a date, a fraction or a dose, which white space alone makes no secret: ``Senha 2024-05-01``."""
 _SPACE_TO_VALUE = (
-    rf"""(?:(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?(?!["'(]?{MEASURE})["'(]?|/)"""
+    r"""(?:\s{0,4}(?:[;~!@{]|[|]{1,4}|==|\]\(|[–—]|\s-\s)\s{0,4}"""
+    rf"""|(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?)(?!["'(]?{MEASURE})["'(]?|/"""
 )
-"""Pattern of white space, or a slash, between a name and its value. The value must have a digit then."""
+"""Pattern of white space, a slash, or a sign that seldom stands so in prose, between a name and its value.
+
+The value must have a digit then."""
 
 
 def labelled_values(value: Mapping[str, Any], names_secret: Callable[[str], bool] | None = None) -> tuple[str, ...]:
@@ -98,12 +103,17 @@ def labelled_values(value: Mapping[str, Any], names_secret: Callable[[str], bool
 def _names(label: str, named: Any) -> Iterator[str]:
     """Yield the names that a label gives: a text, the end of an address, the texts and codes of a CodeableConcept."""
     if named.__class__ is str:
-        yield _END.sub("", named) if label.lower() in _ADDRESSES else named
+        yield name_of(label, named)
     elif named.__class__ is dict:
         codings = named.get("coding")
         for part in (named, *(codings[:_MOST_CODINGS] if codings.__class__ is list else ())):
             if part.__class__ is dict:
                 yield from (part[key] for key in _OF_CONCEPT if part.get(key).__class__ is str)
+
+
+def name_of(label: str, named: str) -> str:
+    """Return the name that a text gives: of an address its last part."""
+    return _END.sub("", named) if label.lower() in _ADDRESSES else named
 
 
 def is_pair(value: Sequence[Any]) -> bool:
@@ -230,7 +240,7 @@ def _label() -> re.Pattern[str]:
     return re.compile(
         rf"((?i:(?<![a-z]){name_pattern()})"
         rf"""(?:(?i:{to_value})(?=[^\s"'<>,;]{{0,200}}\d|[^\s"'<>,;]{{12}})"""
-        rf"""|{_SPACE_TO_VALUE}(?=[^\s"'<>,;]{{0,200}}\d)(?=[^\s"'<>,;]{{4}})))[^\s"'<>,;]+"""
+        rf"""|(?:{_SPACE_TO_VALUE})(?=[^\s"'<>,;]{{0,200}}\d)(?=[^\s"'<>,;]{{4}})))[^\s"'<>,;]+"""
     )
 
 
@@ -277,4 +287,6 @@ def without_labelled(text: str) -> str:
     first, _, rows = text.partition("\n")
     if rows and any(is_label(cell.strip(" \"'\r")) for cell in _CELL.findall(first[:4_000])):
         return REDACTED  # a table, whose first line has the names of the columns
+    if (found := _INSERT.search(text)) and any(is_label(name.strip(" \t\n\"'`[]")) for name in found[1].split(",")):
+        text = text[: found.end()] + REDACTED
     return _label().sub(lambda found: found[1] + REDACTED, text)
