@@ -62,6 +62,12 @@ def _text_finder() -> Callable[[str | bytes], bool]:
 
 
 @cache
+def _setting_finder(below: frozenset[str]) -> Callable[[str | bytes], bool]:
+    """Return the finder of texts that may have a key that is redacted because of a parent, and its value."""
+    return finder(rf"(?i:{'|'.join(name[:3] for name in below)})[^\n]{{0,80}}[:=：]")
+
+
+@cache
 def _source_finder() -> Callable[[str | bytes], bool]:
     """Return the finder of JSON in which a text may have a secret: the name of one, but for a key that is such a name.
 
@@ -194,7 +200,7 @@ def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
 
 
 def _redacted_plain(text: str, below: frozenset[str], room: int) -> str:
-    if not below and not _text_finder()(text):
+    if not _text_finder()(text) and not (below and _setting_finder(below)(text)):
         return text
     if room > 1:
         text = without_encoded(text, lambda inner: _redacted_leaf(inner, below, room - 1) != inner)

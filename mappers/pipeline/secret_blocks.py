@@ -26,6 +26,8 @@ _LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S+|\S{12,}")
 _ADDRESS = re.compile(r"[\"'<]?[^\s:]{1,20}://\S+")
 _INNER_NAME = re.compile(r"([\w.-]{1,60})[\"'\]]{0,2}\s{0,4}(?:[:=]|=>)")
 _BRACKET = re.compile(r"[()\[\]{}]")
+_OPEN = re.compile(r"[(\[{]")
+_SIGN = re.compile(r"[\n(\[{]|://")
 _MOST_BRACKETED = 4_000
 """Characters of a value in brackets that are read for its end. Of a longer one that many are its value."""
 _OF_A_CAPABILITY = frozenset({"url", "link", "href", "code", "pin", "token", "key"})
@@ -66,11 +68,11 @@ class _Level(NamedTuple):
     def below(self, name: str, column: int) -> "_Level":
         """Return the level below a line with a name."""
         begun = self.begun + comparable(name) if self.begun else ""
-        return self.inside(column)._replace(begun=begun if begun in _split_names() else "")
+        return self.inside(column, begun if begun in _split_names() else "")
 
-    def inside(self, column: int) -> "_Level":
+    def inside(self, column: int, begun: str = "") -> "_Level":
         """Return what holds for every further level."""
-        return self._replace(column=column, addresses=False, begun="", continued=False)
+        return _Level(column, self.everything, self.like_secrets, self.capability, self.names, begun=begun)
 
 
 def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
@@ -85,7 +87,7 @@ def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
     >>> without_blocks("{ chatConfig: { size: 2, token: abc } }")
     '{ chatConfig: [redacted] }'
     """
-    if not below and not any(sign in text for sign in ("\n", "{", "[", "(", "://")):
+    if not below and not _SIGN.search(text):
         return text
     made: list[str] = []
     levels = [_Level(-1, names=below)]
@@ -147,8 +149,7 @@ def _level(head: re.Match[str], value: str, outer: _Level) -> _Level:
     level = outer.inside(len(head["marks"]))
     if name := head["below"]:
         names, begun = redacted_below()[comparable(name)], comparable(name)
-        level = level._replace(names=level.names | names, addresses=True)
-        return level._replace(begun=begun if begun in _split_names() else "")
+        return level._replace(names=level.names | names, addresses=True, begun=begun if begun in _split_names() else "")
     if name := head["split"]:
         return level._replace(begun=comparable(name))
     if head["parent"]:
@@ -164,7 +165,9 @@ def _without_bracketed(text: str) -> str:
     """Return a text without the values in brackets behind the name of a secret, or of what has one below it."""
     made: list[str] = []
     at = 0
-    while any(sign in text for sign in "([{") and (found := _opening().search(text, at)):
+    if not _OPEN.search(text):
+        return text
+    while found := _opening().search(text, at):
         end = _closing(text, found.end())
         inside = text[found.end() : end]
         secret = inside != REDACTED and _has_secret(found, inside)

@@ -13,8 +13,9 @@ _SIGNS = {
 }
 """Signs that nobody sees, and full-width, encircled and mathematical letters and signs, as their plain form."""
 _MIXED = "[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]"
-_MIXED_WORD = re.compile(rf"[^\W\d_]{{0,40}}(?:{_MIXED})[^\W\d_]{{0,40}}")
-"""A word with letters of two scripts. It may be a name in disguise, and may be one of medicine: γGT, TNFα."""
+_MIXED_LETTERS = re.compile(_MIXED)
+"""Letters of two scripts. The word may be a name in disguise, and may be one of medicine: γGT, TNFα."""
+_WORD = re.compile(r"[^\W\d_]{2,}")
 DISGUISE = re.compile(
     "[\u00ad\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\uff01-\uff5e\u24b6-\u24e9\U0001d400-\U0001d7ff]|"
     + _MIXED
@@ -29,4 +30,10 @@ def undisguised(text: str) -> str:
     """
     if text.isascii() or not DISGUISE.search(text):
         return text
-    return _MIXED_WORD.sub(lambda found: found[0].translate(LOOK_ALIKES), text.translate(_SIGNS))
+    text = text.translate(_SIGNS)
+    return _WORD.sub(_plain_word, text) if _MIXED_LETTERS.search(text) else text
+
+
+def _plain_word(found: re.Match[str]) -> str:
+    word = found[0]
+    return word.translate(LOOK_ALIKES) if not word.isascii() and _MIXED_LETTERS.search(word) else word
