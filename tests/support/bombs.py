@@ -105,11 +105,8 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "distinct keys of a path": lambda: dict.fromkeys((f"a.{letters(number)}" for number in range(SIZE // 12)), 1),
     "distinct keys of secrets": lambda: dict.fromkeys((f"secret{number}" for number in range(SIZE // 17)), 1),
     "alternating levels": lambda: [nested_levels(55)] * (SIZE // 200),
-    "short texts": lambda: ["a"] * (SIZE // 4),
     "JSON in JSON": json_in_json,
-    "long numbers in texts": lambda: ["9" * 1_000_000] * 4,
     "lines of secrets": lambda: "chatConfig:\n a:\n" * (SIZE // 21),
-    "texts of secrets": lambda: ["pass_code:\n a"] * (SIZE // 18),
     "full-width letters": lambda: "\uff41" * (SIZE // 3 - 1_000),
     "items of one id": lambda: [{**item(number), "id": 7} for number in range(200)],
 }
