@@ -18,7 +18,8 @@ _WRITTEN = re.compile(
     (?P<minutes>\d{2}:\d{2}) (?P<seconds>:\d{2} (?:[.,](?P<fraction>\d{1,18}))?)?
     \s* (?P<zone>
         (?: Z | UTC | GMT )
-      | (?: UTC | GMT )? (?P<sign>[+-]) (?P<hours>\d{2}) (?: :? (?P<rest>\d{2}) )? (?: \s+ [A-Z]{1,5} )?
+      | (?: UTC | GMT )? (?P<sign>[+-]) (?P<hours>\d{2}) (?: :? (?P<rest>\d{2}) )?
+        (?: \s+ (?: [A-Z]{1,5} | \([^()]{1,60}\) ) )?
     )?
     (?: (?<=[Z\d]) \[ [\w/+-]{1,40} \] )?
     """,
@@ -29,6 +30,17 @@ _WRITTEN = re.compile(
 A name behind an offset (``+0200 CEST``, ``+02:00[Europe/Paris]``) repeats the zone, and is not read.
 """
 
+_YEAR_FIRST = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?=$|T|\s)(?:(T|\s+)(\d)(?=:))?", re.ASCII | re.IGNORECASE)
+"""A date, year first, with another sign or without leading zeros, and the hour of one digit behind it."""
+_BASIC = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)?(?!\d)", re.ASCII | re.IGNORECASE)
+_NAMED_MONTH = re.compile(
+    r"(?:[A-Z]{3},?\s+)?(?:(?P<day>\d{1,2})[ -](?P<month>[A-Z]{3})|(?P<name>[A-Z]{3})\s+(?P<number>\d{1,2}),?)[ -]"
+    r"(?P<year>\d{4})\s+(?=\d\d:)",
+    re.ASCII | re.IGNORECASE,
+)
+"""The date of e-mail and HTTP (``Thu, 15 Jun 2023``), and of JavaScript (``Thu Jun 15 2023``)."""
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"))
 _LONGEST = 200
 """Longest text that is read: longer ones are no time, and would fill the cache."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,13 +61,31 @@ class Written(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """Return a time without white space and invisible marks, digits of every script and the minus sign as ASCII.
+    """Return a time in ISO 8601's order and signs, with ASCII digits, without white space and invisible marks around.
+
+    A date is one only with the year first, or with the name of its month: ``05/06/2024`` is another day elsewhere.
 
     >>> plain(" \u0662\u0660\u0662\u0664-\u0660\u0661-\u0660\u0661\\u200f")
     '2024-01-01'
+    >>> plain("2024/1/5 9:30"), plain("20240105T093000Z"), plain("Fri, 05 Jan 2024 09:30:00 GMT")
+    ('2024-01-05 09:30', '2024-01-05T09:30:00Z', '2024-01-05T09:30:00 GMT')
     """
     text = text.strip()
-    return text if text.isascii() or len(text) > _LONGEST else visible(text).replace("\u2212", "-").strip()
+    if len(text) > _LONGEST:
+        return text
+    if not text.isascii():
+        text = visible(text).translate(_HYPHENS).strip()
+    if found := _YEAR_FIRST.match(text):
+        year, _, month, day, between, hour = found.groups()
+        hour = f"{between}0{hour}" if hour else ""
+        return f"{year}-{month:0>2}-{day:0>2}{hour}{text[found.end() :]}"
+    if found := _BASIC.match(text):
+        year, month, day, hours, minutes, seconds = found.groups()
+        return f"{year}-{month}-{day}T{hours}:{minutes}:{seconds or '00'}{text[found.end() :]}"
+    if (found := _NAMED_MONTH.match(text)) and (name := (found["month"] or found["name"]).lower()) in _MONTHS:
+        day, month = found["day"] or found["number"], _MONTHS.index(name) + 1
+        return f"{found['year']}-{month:0>2}-{day:0>2}T{text[found.end() :]}"
+    return text
 
 
 def written(text: str) -> Written | None:

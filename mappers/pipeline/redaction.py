@@ -9,6 +9,7 @@ from typing import Any
 from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.plain_keys import plain_keys
 from fhirline.mappers.pipeline.secret_blocks import without_blocks
+from fhirline.mappers.pipeline.secret_disguises import DISGUISE, undisguised
 from fhirline.mappers.pipeline.secret_encodings import encoded_pattern, without_encoded
 from fhirline.mappers.pipeline.secret_keys import (
     LONGEST_CACHED,
@@ -61,12 +62,20 @@ def _text_finder() -> Callable[[str | bytes], bool]:
 
 
 @cache
+def _setting_finder(below: frozenset[str]) -> Callable[[str | bytes], bool]:
+    """Return the finder of texts that may have a key that is redacted because of a parent, and its value."""
+    return finder(rf"(?i:{'|'.join(name[:3] for name in below)})[^\n]{{0,80}}[:=：]")
+
+
+@cache
 def _source_finder() -> Callable[[str | bytes], bool]:
     """Return the finder of JSON in which a text may have a secret: the name of one, but for a key that is such a name.
 
     A quote in a text is escaped; behind a key is a colon, which is behind no other text.
     """
-    return finder(rf'\\|{MARK}|{encoded_pattern()}|{named_pattern()}[^"]*"[ \t\r\n]*(?:[^: \t\r\n]|$)')
+    return finder(
+        rf'\\|{MARK}|{DISGUISE.pattern}|{encoded_pattern()}|{named_pattern()}[^"]*"[ \t\r\n]*(?:[^: \t\r\n]|$)'
+    )
 
 
 def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
@@ -92,6 +101,12 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
                 changed[key] = new
         for key in labelled_values(value):
             changed[key] = _blank_out(value[key])
+        for key in labelled_values(value, lambda name: _is_below(name, below)) if below else ():
+            changed[key] = _blank_out(value[key])
+        for key in labelled_values(value, _names_parent):
+            further = below.union(*(treatment(name).below for name in value.values() if _names_parent(name)))
+            if (new := _redacted(changed.get(key, value[key]), further, room or ROOM)) is not value[key]:
+                changed[key] = new
         if room:
             for key, column in named_columns(value):
                 changed[key] = _without_column(changed[key] if key in changed else value[key], column)
@@ -102,6 +117,11 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
         if is_pair(value):
             return [value[0], _blank_out(value[1])]
         items = [_redacted(item, below, room) for item in value]
+        if len(value) == 2 and isinstance(value[1], _CONTAINERS) and _names_parent(value[0]):
+            items[1] = _redacted(items[1], below | treatment(value[0]).below, room or ROOM)
+        if below:
+            for place in [place for place, name in enumerate(value[:-1], 1) if _is_below(name, below)]:
+                items[place] = _blank_out(value[place])
         if len(value) > 1:
             items = _named_before(value, items)
         for place in named_positions(value) if room and len(value) > 2 else ():
@@ -109,6 +129,16 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
                 items[place] = _blank_out(value[place])
         return items if any(map(is_not, items, value)) else value
     return _redacted_leaf(value, below, room) if room and isinstance(value, str) else value
+
+
+def _is_below(name: Any, below: frozenset[str]) -> bool:
+    """Return whether an item is a key that is redacted because of a parent."""
+    return name.__class__ is str and len(name) <= LONGEST_CACHED and not treatment(name).names.isdisjoint(below)
+
+
+def _names_parent(name: Any) -> bool:
+    """Return whether an item is a key below which others are redacted."""
+    return name.__class__ is str and len(name) <= LONGEST_CACHED and bool(treatment(name).below)
 
 
 def _named_before(value: list[Any], items: list[Any]) -> list[Any]:
@@ -163,11 +193,20 @@ def _without_column(rows: Any, column: int) -> list[Any]:
 
 
 def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
-    if not _text_finder()(text):
+    new = _redacted_plain(text, below, room)
+    if (plain := undisguised(new)) != new and (shown := _redacted_plain(plain, below, room)) != plain:
+        return shown
+    return new  # a text without a secret keeps its letters
+
+
+def _redacted_plain(text: str, below: frozenset[str], room: int) -> str:
+    if not _text_finder()(text) and not (below and _setting_finder(below)(text)):
         return text
     if room > 1:
         text = without_encoded(text, lambda inner: _redacted_leaf(inner, below, room - 1) != inner)
-    return without_labelled(without_blocks(redacted_text(text, below, room, _redacted) if has_mark(text) else text))
+    if has_mark(text):
+        text = redacted_text(text, below, room, _redacted)
+    return without_labelled(without_blocks(text, below))
 
 
 def _redacted_item(key: str, item: Any, below: frozenset[str], room: int) -> Any:
@@ -177,7 +216,7 @@ def _redacted_item(key: str, item: Any, below: frozenset[str], room: int) -> Any
         return _blank_out(item)
     item = _split_redacted(key, item)
     if found.below:
-        return _without_addresses(_redacted(item, below | found.below, room))
+        return _without_addresses(_redacted(item, below | found.below, room or ROOM))
     known = _PLAIN.setdefault(below, set())
     if len(known) < _MOST_PLAIN and len(key) <= LONGEST_CACHED and not has_mark(key):
         known.add(key)

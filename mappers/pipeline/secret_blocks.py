@@ -1,103 +1,235 @@
-"""Redaction below the name of a secret in a text that is indented as YAML is (mapping.md §7)."""
+"""Redaction below the name of a secret in a text that is indented, or has brackets, as YAML (mapping.md §7)."""
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 from fhirline.config.tables import secrets
-from fhirline.mappers.pipeline.secret_keys import REDACTED, comparable, words_of
-from fhirline.mappers.pipeline.secret_labels import name_pattern
+from fhirline.mappers.pipeline.secret_keys import (
+    REDACTED,
+    comparable,
+    names_within,
+    redacted_below,
+    treatment,
+    words_of,
+)
+from fhirline.mappers.pipeline.secret_labels import name_pattern, spelled
 
 _MARK = r"[-*•?][ \t]+"
 _LINE = re.compile(
-    rf"([ \t]*)((?:{_MARK}){{0,3}})([\"']?[^\s:\"'\[{{][^:\n]{{0,60}}:(?=[ \t\r\n]|$)[ \t]*)?"
-    r"([^\n]*?)[ \t\r]*(?:\n|$)"
+    rf"([ \t]*)((?:{_MARK}){{0,3}})([\"']?[^\s:\"'\[{{][^:\n]{{0,60}}:(?=[ \t\r\n]|$)[ \t]*)?([^\n]*)(?:\n|$)"
 )
 """A line: its indentation, the marks of list items, a name with its colon, and a value."""
 _SCALAR = re.compile(r"[|>][-+\d]{0,2}(?:\s+#.*)?|[{\[]")
 """Matches what stands in place of a value whose lines follow."""
 _LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S+|\S{12,}")
+_ADDRESS = re.compile(r"[\"'<]?[^\s:]{1,20}://\S+")
+_INNER_NAME = re.compile(r"([\w.-]{1,60})[\"'\]]{0,2}\s{0,4}(?:[:=]|=>)")
+_BRACKET = re.compile(r"[()\[\]{}]")
+_OPEN = re.compile(r"[(\[{]")
+_SIGN = re.compile(r"[\n(\[{]|://")
+_MOST_BRACKETED = 4_000
+"""Characters of a value in brackets that are read for its end. Of a longer one that many are its value."""
 _OF_A_CAPABILITY = frozenset({"url", "link", "href", "code", "pin", "token", "key"})
-
-Hides = Callable[[str, str], bool]
-"""Tells of a line below a name, by its own name and its value, whether the value is a secret."""
+_NOTHING: frozenset[str] = frozenset()
 
 
-def without_blocks(text: str) -> str:
+class _Level(NamedTuple):
+    """What is redacted below a name."""
+
+    column: int
+    everything: bool = False
+    like_secrets: bool = False
+    """Values that look like a secret: the name is of words that may head a paragraph."""
+    capability: bool = False
+    names: frozenset[str] = _NOTHING
+    """The names (`comparable`) whose values are redacted."""
+    addresses: bool = False
+    """Addresses right below, in place of an object that has one."""
+    begun: str = ""
+    """The first words of a name, which those of the next level may complete."""
+    continued: bool = False
+    """The value stood beside the name, and further lines of it may follow."""
+
+    def hides(self, name: str, value: str) -> bool:
+        """Return whether the value of a line below the name is a secret."""
+        if self.everything:
+            return True
+        if (self.like_secrets or (self.continued and not name)) and _LIKE_A_SECRET.fullmatch(value):
+            return True
+        if self.capability and (comparable(name) in _OF_A_CAPABILITY or "://" in value):
+            return True
+        if self.names and name and not treatment(name).names.isdisjoint(self.names):
+            return True
+        if self.addresses and not name and _ADDRESS.fullmatch(value):
+            return True
+        return bool(self.begun and name) and comparable(name).startswith(_split_names()[self.begun])
+
+    def below(self, name: str, column: int) -> "_Level":
+        """Return the level below a line with a name."""
+        begun = self.begun + comparable(name) if self.begun else ""
+        return self.inside(column, begun if begun in _split_names() else "")
+
+    def inside(self, column: int, begun: str = "") -> "_Level":
+        """Return what holds for every further level."""
+        return _Level(column, self.everything, self.like_secrets, self.capability, self.names, begun=begun)
+
+
+def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
     r"""Return a text without the values that are indented below the name of a secret; the same where there is none.
+
+    ``below``: the names (`comparable`) that are redacted because of the key of the text.
 
     >>> without_blocks("pass_code:\n  - at: noon\n    value: abc\ndose: 2")
     'pass_code:\n  - at: [redacted]\n    value: [redacted]\ndose: 2'
+    >>> without_blocks("chatConfig:\n  size: 2\n  token: abc")
+    'chatConfig:\n  size: 2\n  token: [redacted]'
+    >>> without_blocks("{ chatConfig: { size: 2, token: abc } }")
+    '{ chatConfig: [redacted] }'
     """
-    if "\n" not in text and "{" not in text and "[" not in text:
+    if not below and not _SIGN.search(text):
         return text
     made: list[str] = []
+    levels = [_Level(-1, names=below)]
     at = 0
-    while found := _head().search(text, at):
-        value = found["value"].strip()
-        made.append(text[at : found.start("value")])
-        at = found.end("value")
-        if found["named"] and value[:1] in ("[", "{") and len(value) > 1 and not value.startswith(REDACTED):
-            made.append(REDACTED)
+    heads = _head(below)
+    head = heads.search(text)
+    while at < len(text):
+        if len(levels) == 1:  # no line before that of the next name needs a look
+            if not head:
+                break
+            made.append(text[at : head.start()])
+            at = head.start()
+        line = _LINE.match(text, at)
+        assert line is not None  # each line matches
+        space, marks, name, value = len(line[1]), line[2], (line[3] or "").strip(" \t\"':"), line[4].rstrip(" \t\r")
+        column = space + len(marks)
+        if value or name or marks:
+            while len(levels) > 1 and not (space > levels[-1].column or (marks and space >= levels[-1].column)):
+                levels.pop()
+        if head and head.start() == at:
+            made += _head_line(text, line, head, levels)
+            head = heads.search(text, line.end())
+        elif len(levels) == 1:
+            continue
         else:
-            made.append(found["value"])
-        at = _below(text, at, len(found["marks"]), _rule(found, value), made)
+            opens = not value or _SCALAR.fullmatch(value) is not None
+            secret = levels[-1].hides(name, value)
+            if name:
+                levels.append(_Level(column, everything=True) if secret and opens else levels[-1].below(name, column))
+            shown = opens or not secret or value in (REDACTED, "]", "}")
+            start = line.start(4)
+            made += [line[0]] if shown else [text[at:start], REDACTED, text[start + len(value) : line.end()]]
+        at = line.end()
+    return _without_bracketed("".join([*made, text[at:]]) if made else text)
+
+
+def _head_line(text: str, line: re.Match[str], head: re.Match[str], levels: list[_Level]) -> list[str]:
+    """Return the parts of a line that begins with a name of the table, and append the level below it."""
+    value = head["value"].strip()
+    outer = levels[-1]
+    opens = not value or _SCALAR.fullmatch(value) is not None
+    secret = not value.startswith(REDACTED) and (
+        bool(head["given"])
+        or outer.hides(head["named"] or head["below"] or head["parent"] or head["split"], value)
+        or bool(head["named"] and value[:1] in ("[", "{"))
+        or bool(head["below"] and _ADDRESS.fullmatch(value))
+    )
+    levels.append(_level(head, value, outer))
+    if secret and opens:
+        levels[-1] = levels[-1]._replace(everything=True)
+    if opens or not secret:
+        return [line[0]]
+    start = head.start("value")
+    return [text[line.start() : start], REDACTED, text[start + len(head["value"].rstrip()) : line.end()]]
+
+
+def _level(head: re.Match[str], value: str, outer: _Level) -> _Level:
+    """Return the level below a name of the table."""
+    level = outer.inside(len(head["marks"]))
+    if name := head["below"]:
+        names, begun = redacted_below()[comparable(name)], comparable(name)
+        return level._replace(names=level.names | names, addresses=True, begun=begun if begun in _split_names() else "")
+    if name := head["split"]:
+        return level._replace(begun=comparable(name))
+    if head["parent"]:
+        return level._replace(capability=True)
+    if value and not _SCALAR.fullmatch(value):
+        return level._replace(continued=True)
+    if value or head["given"] or " " not in head["named"]:
+        return level._replace(everything=True)
+    return level._replace(like_secrets=True)
+
+
+def _without_bracketed(text: str) -> str:
+    """Return a text without the values in brackets behind the name of a secret, or of what has one below it."""
+    made: list[str] = []
+    at = 0
+    if not _OPEN.search(text):
+        return text
+    while found := _opening().search(text, at):
+        end = _closing(text, found.end())
+        inside = text[found.end() : end]
+        secret = inside != REDACTED and _has_secret(found, inside)
+        made += [text[at : found.end()], REDACTED if secret else inside]
+        at = end
     return "".join([*made, text[at:]]) if made else text
 
 
-def _rule(found: re.Match[str], value: str) -> Hides:
-    """Return which values below a name are secret: all, or of a name of words those that look like one."""
-    if name := found["split"]:
-        rests = _split_names()[comparable(name)]
-        return lambda inner, _: comparable(inner).startswith(rests)
-    if found["parent"]:
-        return lambda inner, text: comparable(inner) in _OF_A_CAPABILITY or "://" in text
-    if value and not _SCALAR.fullmatch(value):
-        return lambda inner, text: not inner and _LIKE_A_SECRET.fullmatch(text) is not None
-    if value or " " not in found["named"]:
-        return lambda _, text: True
-    return lambda _, text: _LIKE_A_SECRET.fullmatch(text) is not None
+def _has_secret(found: re.Match[str], inside: str) -> bool:
+    """Return whether a value in brackets behind a name of the table has a secret."""
+    if found["named"]:
+        return inside[0] != "("
+    level = _level(found, "", _Level(-1))
+    for inner in _INNER_NAME.findall(inside):
+        level = level._replace(names=level.names | treatment(inner).below)
+        if level.hides(inner, ""):
+            return True
+    return "://" in inside and bool(found["parent"] or _ADDRESS.fullmatch(inside.strip(" \t\r\n[]{}\"'")))
 
 
-def _below(text: str, at: int, column: int, hides: Hides, made: list[str]) -> int:
-    """Append the lines that are indented below a name in ``column``; return where they end."""
-    if text[at : at + 1] == "\r":
-        made.append("\r")
-        at += 1
-    if text[at : at + 1] != "\n":
-        return at
-    made.append("\n")
-    at += 1
-    hidden: int | None = None
-    while at < len(text) and (line := _LINE.match(text, at)):
-        space, marks, name, value = len(line[1]), line[2], line[3] or "", line[4]
-        if (value or name or marks) and not (space > column or (marks and space >= column)):
-            break
-        own = space + len(marks)
-        if hidden is not None and own <= hidden and (value or name):
-            hidden = None
-        secret = hidden is not None or hides(name.strip(" \t\"':"), value)
-        if secret and name and (not value or _SCALAR.fullmatch(value)):
-            hidden = own
-        if secret and value and not _SCALAR.fullmatch(value) and value not in (REDACTED, "]", "}"):
-            made += [text[at : line.start(4)], REDACTED, text[line.end(4) : line.end()]]
-        else:
-            made.append(line[0])
-        at = line.end()
-    return at
+def _closing(text: str, at: int) -> int:
+    """Return where a value in brackets ends."""
+    depth = 0
+    most = at + _MOST_BRACKETED
+    for found in _BRACKET.finditer(text, at, most):
+        depth += 1 if found[0] in "([{" else -1
+        if depth == 0:
+            return found.end()
+    return min(most, len(text))
+
+
+def _names(given: frozenset[str]) -> str:
+    """Return a pattern of the names of the table, and of those that are given, each kind as a group."""
+    parents = "|".join(spelled(name) for name in map(words_of, secrets().redacted) if len(name) == 1)
+    below = "|".join(spelled(words_of(name)) for name in secrets().redacted_below)
+    begun = {tuple(words[:place]) for words in names_within() for place in range(1, len(words))}
+    split = "|".join(spelled(words) for words in sorted(begun, key=len, reverse=True))
+    keys = {key for keys in secrets().redacted_below.values() for key in keys if comparable(key) in given}
+    further = "|".join(spelled(words_of(key)) for key in sorted(keys)) or "(?!)"
+    return (
+        rf"(?:(?P<given>{further})(?![\w.-])|(?P<named>[\w.-]{{0,40}}?{name_pattern()}[\w.-]{{0,20}})"
+        rf"|(?:[\w.-]{{0,40}}[.])?(?:(?P<below>{below})s?\d{{0,3}}|(?P<parent>{parents}))|(?P<split>{split}))[\"']?"
+    )
+
+
+@lru_cache(maxsize=16)
+def _head(given: frozenset[str]) -> re.Pattern[str]:
+    """Return the pattern of a line with the name of a secret, or of what has one below it, and a colon."""
+    return re.compile(
+        rf"^(?P<marks>[ \t]*(?:{_MARK}){{0,3}})[\"']?(?i:{_names(given)})[ \t]*[:：][ \t]*"
+        r"(?:[&!][\w!:.-]{0,40}[ \t]*){0,2}(?P<value>[^\n\r]*)",
+        re.MULTILINE,
+    )
 
 
 @lru_cache(maxsize=1)
-def _head() -> re.Pattern[str]:
-    """Return the pattern of a line with the name of a secret, or of what has one below it, and a colon."""
-    words = [words_of(name) for name in secrets().redacted]
-    parents = "|".join(name[0] for name in words if len(name) == 1)
-    split = "|".join(sorted(_split_names(), key=len, reverse=True))
+def _opening() -> re.Pattern[str]:
+    """Return the pattern of such a name and what stands before a value in brackets, wherever it is in a text."""
+    kinds = r"(?:Array|array\(\d{1,9}\)|[\w\\]{1,60}\sObject|object\([\w\\]{1,60}\)#\d{1,9}\s\(\d{1,9}\))"
+    programs = rf"\]?\s{{0,4}}=>\s{{0,40}}(?:{kinds}\s{{1,80}})?(?=[(\[{{])"  # print_r, a hash
     return re.compile(
-        rf"^(?P<marks>[ \t]*(?:{_MARK}){{0,3}})[\"']?(?i:(?P<named>[\w.-]{{0,40}}?{name_pattern()}[\w.-]{{0,20}})"
-        rf"|(?P<parent>{parents})|(?P<split>{split}))[\"']?[ \t]*[:：][ \t]*(?:[&!][\w!:.-]{{0,40}}[ \t]*){{0,2}}"
-        r"(?P<value>[^\n\r]*)",
-        re.MULTILINE,
+        rf"(?P<marks>)(?<![\w.-])(?i:{_names(_NOTHING)})(?:\s{{0,4}}[:=]\s{{0,4}}(?=[\[{{])|(?=[({{])|{programs})"
     )
 
 
@@ -105,7 +237,7 @@ def _head() -> re.Pattern[str]:
 def _split_names() -> dict[str, tuple[str, ...]]:
     """Return the names that are split over two levels: how they begin, as `comparable`, and how they go on."""
     found: dict[str, tuple[str, ...]] = {}
-    for words in map(words_of, secrets().redacted_within):
+    for words in names_within():
         for place in range(1, len(words)):
             begin = "".join(words[:place])
             found[begin] = (*found.get(begin, ()), "".join(words[place:]))

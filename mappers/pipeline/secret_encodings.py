@@ -2,12 +2,11 @@
 
 import re
 from base64 import b64encode, urlsafe_b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
-from fhirline.config.tables import secrets
 from fhirline.mappers.pipeline.finder import finder
-from fhirline.mappers.pipeline.secret_keys import REDACTED, words_of
+from fhirline.mappers.pipeline.secret_keys import REDACTED, names_within
 
 _ENCODED = re.compile(r"[A-Za-z0-9+/_\-\r\n]{16,}={0,2}")
 _HEX = re.compile(r"(?:[0-9a-f]{2})+|(?:[0-9A-F]{2})+")
@@ -16,7 +15,7 @@ _HEX = re.compile(r"(?:[0-9a-f]{2})+|(?:[0-9A-F]{2})+")
 @cache
 def encoded_pattern() -> str:
     """Return a pattern (of `finder`) of what is in every text with such a word: the names as they are encoded."""
-    spelled = {text for name in secrets().redacted_within for text in _spellings(words_of(name))}
+    spelled = {text for words in names_within() for text in _spellings(words)}
     return "|".join(sorted({form for text in spelled for form in _encodings(text.encode())}))
 
 
@@ -41,10 +40,18 @@ def decoded(word: str) -> str:
     """Decode a word in hex or base64, one that was cut off as far as it goes."""
     together = "".join(word.split()).rstrip("=")
     if _HEX.fullmatch(together):
-        return bytes.fromhex(together).decode("utf-8", "replace")
+        return _text_of(bytes.fromhex(together))
     encoded = together.replace("+", "-").replace("/", "_")
     encoded = encoded[: len(encoded) - (len(encoded) % 4 == 1)]
-    return urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "replace")
+    return _text_of(urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+
+
+def _text_of(data: bytes) -> str:
+    """Decode text in UTF-8, or in UTF-16 as far as its signs are ASCII."""
+    if data[1:2] == b"\0" or data.startswith(b"\xff\xfe"):
+        data = data.removeprefix(b"\xff\xfe")
+        return data[: len(data) & ~1].decode("utf-16-le", "replace")
+    return data.decode("utf-8", "replace")
 
 
 @cache
@@ -52,7 +59,7 @@ def _encoded_finder() -> Callable[[str | bytes], bool]:
     return finder(encoded_pattern())
 
 
-def _spellings(words: list[str]) -> Iterator[str]:
+def _spellings(words: Sequence[str]) -> Iterator[str]:
     """Yield the ways in which a key of several words is written."""
     first, *others = words
     yield first + "".join(map(str.capitalize, others))

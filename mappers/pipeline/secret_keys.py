@@ -65,10 +65,21 @@ def redacted_names() -> frozenset[str]:
 
 
 @cache
+def names_within() -> tuple[tuple[str, ...], ...]:
+    """Return the words of each key that is also found as words of a longer key.
+
+    These are the keys of ``redacted_within``, and a parent of several words with each key that is redacted below it:
+    ``chatConfigToken``.
+    """
+    names = tuple(tuple(words_of(name)) for name in secrets().redacted_within)
+    parents = [(words_of(parent), keys) for parent, keys in secrets().redacted_below.items()]
+    return names + tuple((*words, *words_of(key)) for words, keys in parents if len(words) > 1 for key in keys)
+
+
+@cache
 def redacted_within() -> tuple[frozenset[str], int]:
-    """Return the keys of ``redacted_within``, as `comparable`, and the number of words of the longest."""
-    names = secrets().redacted_within
-    return frozenset(map(comparable, names)), max((len(_WORD.findall(name)) for name in names), default=0)
+    """Return the keys of `names_within`, as `comparable`, and the number of words of the longest."""
+    return frozenset(map("".join, names_within())), max(map(len, names_within()), default=0)
 
 
 @cache
@@ -162,8 +173,7 @@ def begins_secret(key: str) -> bool:
 
 @cache
 def _beginnings() -> tuple[str, ...]:
-    names = map(words_of, secrets().redacted_within)
-    return tuple({"".join(words[:number]) for words in names for number in range(1, len(words))})
+    return tuple({"".join(words[:number]) for words in names_within() for number in range(1, len(words))})
 
 
 def words_of(key: str) -> list[str]:

@@ -6,7 +6,14 @@ from functools import lru_cache
 from typing import Any
 
 from fhirline.config.tables import secrets
-from fhirline.mappers.pipeline.secret_keys import LONGEST_CACHED, REDACTED, comparable, treatment, words_of
+from fhirline.mappers.pipeline.secret_keys import (
+    LONGEST_CACHED,
+    REDACTED,
+    comparable,
+    names_within,
+    treatment,
+    words_of,
+)
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
@@ -25,6 +32,8 @@ _TYPED_VALUES = (*(f"value{name}" for name in _TYPES), "extension", "part")
 _ADDRESSES = ("url", "system")
 _ONLY_OF_KNOWN = ("type", *_ADDRESSES)
 """Labels that name a secret only where they name a redacted key, as the ``url`` of an extension does."""
+_INSERT = re.compile(r"(?i:\binto\b)[^()]{0,200}\(([^()]{1,4000})\)\s{0,40}(?i:values)\s{0,40}(?=\()")
+"""A statement of SQL with the names of its columns, up to their values."""
 _END = re.compile(r"^.*[/#:](?=[^/#:?]+/?(?:\?|$))|/?(?:\?.*)?$", re.DOTALL)
 """Matches the part of an address that is not its last."""
 _OF_CONCEPT = ("text", "display", "code", "name")
@@ -61,9 +70,12 @@ UNIT = "(?:mg|ml|mcg|[µμ]g|g|kg|mm|cm|h|x|kcal|iu|ui|bpm|mmol)"
 MEASURE = rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[:/.]\d|\d+\s?(?i:{UNIT})\b)"
 """Pattern of a date, a fraction or a dose, which white space alone makes no secret: ``Senha 2024-05-01``."""
 _SPACE_TO_VALUE = (
-    rf"""(?:(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?(?!["'(]?{MEASURE})["'(]?|/)"""
+    r"""(?:\s{0,4}(?:[;~!@{]|[|]{1,4}|==|\]\(|[–—]|\s-\s)\s{0,4}"""
+    rf"""|(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?)(?!["'(]?{MEASURE})["'(]?|/"""
 )
-"""Pattern of white space, or a slash, between a name and its value. The value must have a digit then."""
+"""Pattern of white space, a slash, or a sign that seldom stands so in prose, between a name and its value.
+
+The value must have a digit then."""
 
 
 def labelled_values(value: Mapping[str, Any], names_secret: Callable[[str], bool] | None = None) -> tuple[str, ...]:
@@ -91,12 +103,17 @@ def labelled_values(value: Mapping[str, Any], names_secret: Callable[[str], bool
 def _names(label: str, named: Any) -> Iterator[str]:
     """Yield the names that a label gives: a text, the end of an address, the texts and codes of a CodeableConcept."""
     if named.__class__ is str:
-        yield _END.sub("", named) if label.lower() in _ADDRESSES else named
+        yield name_of(label, named)
     elif named.__class__ is dict:
         codings = named.get("coding")
         for part in (named, *(codings[:_MOST_CODINGS] if codings.__class__ is list else ())):
             if part.__class__ is dict:
                 yield from (part[key] for key in _OF_CONCEPT if part.get(key).__class__ is str)
+
+
+def name_of(label: str, named: str) -> str:
+    """Return the name that a text gives: of an address its last part."""
+    return _END.sub("", named) if label.lower() in _ADDRESSES else named
 
 
 def is_pair(value: Sequence[Any]) -> bool:
@@ -176,7 +193,8 @@ def is_label(name: Any) -> bool:
 @lru_cache(maxsize=1)
 def _first_word() -> re.Pattern[str]:
     """Return a pattern of letters of which some are in every redacted key, however it is encoded."""
-    starts = {next(word for word in _WORD.findall(name) if len(word) > 2)[:4].lower() for name in secrets().redacted}
+    names = (*secrets().redacted, *map("_".join, names_within()))
+    starts = {next(word for word in _WORD.findall(name) if len(word) > 2)[:4].lower() for name in names}
     return re.compile(rf"(?i:{'|'.join(sorted(map(re.escape, starts)))}|%|&|[.\[\]/|\\])")
 
 
@@ -199,9 +217,17 @@ def _names_of_words() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def name_pattern() -> str:
-    """Return a pattern of the keys of ``redacted_within`` as they are written in texts."""
-    names = (_BETWEEN.join(map(re.escape, name.split("_"))) for name in secrets().redacted_within)
-    return rf"(?:{'|'.join(names)})s?"
+    """Return a pattern of the keys of `names_within` as they are written in texts."""
+    names: dict[str, list[str]] = {}
+    for first, *others in names_within():  # by the first word, which most places of a text do not have
+        names.setdefault(first, []).append(spelled(others))
+    forms = (rf"{first}{_BETWEEN}(?:{'|'.join(ends)})" for first, ends in names.items())
+    return rf"(?:{'|'.join(forms)})s?"
+
+
+def spelled(words: Iterable[str]) -> str:
+    """Return a pattern of words as they are written in a name, with a sign between them or none."""
+    return _BETWEEN.join(map(re.escape, words))
 
 
 @lru_cache(maxsize=1)
@@ -214,14 +240,14 @@ def _label() -> re.Pattern[str]:
     return re.compile(
         rf"((?i:(?<![a-z]){name_pattern()})"
         rf"""(?:(?i:{to_value})(?=[^\s"'<>,;]{{0,200}}\d|[^\s"'<>,;]{{12}})"""
-        rf"""|{_SPACE_TO_VALUE}(?=[^\s"'<>,;]{{0,200}}\d)(?=[^\s"'<>,;]{{4}})))[^\s"'<>,;]+"""
+        rf"""|(?:{_SPACE_TO_VALUE})(?=[^\s"'<>,;]{{0,200}}\d)(?=[^\s"'<>,;]{{4}})))[^\s"'<>,;]+"""
     )
 
 
 @lru_cache(maxsize=1)
 def _stems() -> tuple[str, ...]:
-    """Return the first words of the keys of ``redacted_within``: a text without any has no label of a secret."""
-    return tuple(sorted({name.split("_")[0] for name in secrets().redacted_within}))
+    """Return the first words of the keys of `names_within`: a text without any has no label of a secret."""
+    return tuple(sorted({words[0] for words in names_within()}))
 
 
 def stem_pattern() -> str:
@@ -261,4 +287,6 @@ def without_labelled(text: str) -> str:
     first, _, rows = text.partition("\n")
     if rows and any(is_label(cell.strip(" \"'\r")) for cell in _CELL.findall(first[:4_000])):
         return REDACTED  # a table, whose first line has the names of the columns
+    if (found := _INSERT.search(text)) and any(is_label(name.strip(" \t\n\"'`[]")) for name in found[1].split(",")):
+        text = text[: found.end()] + REDACTED
     return _label().sub(lambda found: found[1] + REDACTED, text)

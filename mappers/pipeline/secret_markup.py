@@ -3,7 +3,7 @@
 import re
 
 from fhirline.mappers.pipeline.secret_keys import REDACTED, treatment
-from fhirline.mappers.pipeline.secret_labels import is_label
+from fhirline.mappers.pipeline.secret_labels import is_label, name_of
 
 _TAG = re.compile(r"<([A-Za-z_][\w.:-]{0,100})((?:\s[^<>]{0,2000})?)>")
 _ATTRIBUTE = re.compile(r"""([\w.:-]{1,100})\s{0,4}=\s{0,4}(?:"([^"<>]*)"|'([^'<>]*)')""")
@@ -31,7 +31,7 @@ def markup_redacted(text: str, below: frozenset[str]) -> str:
         local = treatment(name.rpartition(":")[2])
         made.append(text[at : found.start()])
         at = found.end()
-        if any(is_label(value[2] or value[3]) for value in _ATTRIBUTE.finditer(attributes)):
+        if any(is_label(name_of(value[1], value[2] or value[3])) for value in _ATTRIBUTE.finditer(attributes)):
             # Which of the other attributes is the value, nobody knows.
             made.append(f"<{name} {REDACTED}{'/' if attributes.endswith('/') else ''}>")
             redacted = not attributes.endswith("/")

@@ -39,8 +39,12 @@ _AROUND = " \t\r\n\x00\ufeff\u200b\u200c\u200d\u2060\u00a0"
 _QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
 _PAIR_KEY = re.compile(r"""(?<![^\s&?;#,"'<>={(])([^\s&?;#,"'<>={(]{1,100})=""")
 _PAIR_END = re.compile(r"""[&;"'<>]|\s(?=\S)""")
-_BASE64_START = "(?:eyJ|eyA|ewo|ew0|W3s|WyJ|WyA|Wwo|Ww0|W1s|IHs|Cns|Cgp7|DQp7|CiB7|ZXlK|VzNz)"
-"""Base64 of how JSON begins: ``{"``, ``{ ``, ``[{``, …; also of that in base64 (``ZXlK``, ``VzNz``)."""
+_BASE64_START = (
+    "(?:eyJ|eyA|ewo|ew0|W3s|WyJ|WyA|Wwo|Ww0|W1s|IHs|Cns|Cgp7|DQp7|CiB7|ZXlK|VzNz|Wlhs|Vm56"
+    "|ewAi|ewAg|ewAK|WwB7|//57|//5b|77u/)"
+)
+"""Base64 of how JSON begins: ``{"``, ``{ ``, ``[{``, …; also of that in base64 once or twice more (``ZXlK``, ``Wlhs``),
+in UTF-16 (``ewAi``) and behind a byte order mark."""
 _MARKUP_START = "P[C-H]"
 """Base64 of how markup begins: ``<a``, ``<?``, …"""
 _BASE64 = re.compile(rf"(?<![A-Za-z0-9+/_-])(?:{_BASE64_START}|{_MARKUP_START})[A-Za-z0-9+/_\-\r\n]{{13,}}={{0,2}}")
@@ -55,10 +59,14 @@ _QUOTED_EQUALS = re.compile(r"""\r?\n|3D *(?!=2[27])[^\s&;"'<>]""")
 _QUOTED_COLON = re.compile(r"3A +")
 _SECTION = re.compile(r"^[ \t]*\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?![ \t]*\[).*\n?)*)", re.MULTILINE)
 _SETTING = re.compile(r"^([^=\n]*=[ \t]*)\S++(?!(?<==)\r?\n)(?=[ \t\r]*$)", re.MULTILINE)
-_ESCAPED = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
+_NAMED_SETTING = re.compile(r"^([ \t]*([^\s=]{1,100})[ \t]*=[ \t]*)(\S[^\n]*)$", re.MULTILINE)
+_ESCAPED = re.compile(r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
+_ESCAPE = r"\\u00[2-7]|\\x[2-7]"
+"""How the escape of an ASCII sign begins."""
+_HAS_ESCAPE = re.compile(_ESCAPE)
 
 
-MARK = rf"[=%&]|\{{'|</|{_BASE64_START}|{_MARKUP_START}[A-Za-z0-9+/_\-\r\n]{{13}}"
+MARK = rf"[=%&]|\{{'|</|{_ESCAPE}|{_BASE64_START}|{_MARKUP_START}[A-Za-z0-9+/_\-\r\n]{{13}}"
 """Pattern (of `finder`) of what is in every text for which `has_mark` holds, but for a quote."""
 
 
@@ -71,6 +79,7 @@ def has_mark(text: str) -> bool:
         or "&" in text
         or "{'" in text
         or "</" in text
+        or ("\\" in text and _HAS_ESCAPE.search(text) is not None)
         or (len(text) >= _SHORTEST_BASE64 and _BASE64.search(text) is not None)
     )
 
@@ -98,8 +107,8 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
     new = _pairs_redacted(_sections_redacted(markup_redacted(text, below), below), below)
     # Both at once: one after the other in each order is two ways a level, which doubles the work with each.
     decoded = unquote_plus(new) if "%" in new else new
-    decoded = html.unescape(decoded) if "&" in decoded else decoded
-    if decoded != new and redacted_text(decoded, below, room - _DECODING, redact) != decoded:
+    decoded = _unescaped(html.unescape(decoded) if "&" in decoded else decoded)
+    if decoded != new and (room <= _DECODING or redact(decoded, below, room - _DECODING) != decoded):
         return REDACTED
     return REDACTED if _QUOTED_PRINTABLE.search(new) and _quoted_secret(new, below, room - _DECODING, redact) else new
 
@@ -204,17 +213,21 @@ def _sections_redacted(text: str, below: frozenset[str]) -> str:
 
     def replaced(found: re.Match[str]) -> str:
         name = found[1].strip(" \t\"'")
-        if not (is_label(name) or treatment(name).names & below):
-            return found[0]
         head = found[0][: len(found[0]) - len(found[2])]
-        return head + _SETTING.sub(rf"\1{REDACTED}", found[2])
+        if is_label(name) or treatment(name).names & below:
+            return head + _SETTING.sub(rf"\1{REDACTED}", found[2])
+        if not (further := below | treatment(name).below):
+            return found[0]
+        return head + _NAMED_SETTING.sub(
+            lambda line: line[1] + (line[3] if treatment(line[2]).names.isdisjoint(further) else REDACTED), found[2]
+        )
 
     return _SECTION.sub(replaced, text) if "[" in text else text
 
 
 def _unescaped(text: str) -> str:
-    r"""Resolve the escapes ``\uXXXX`` of a text that is a part of JSON."""
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text) if "\\" in text else text
+    r"""Resolve the escapes ``\uXXXX`` and ``\xXX`` of a text that is a part of JSON or of a program."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1] or found[2], 16)), text) if "\\" in text else text
 
 
 def _fragment_key(key: str) -> bool:

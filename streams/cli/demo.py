@@ -21,6 +21,7 @@ from fhirline.streams.cli.errors import failing_with, warn
 from fhirline.streams.cli.help import TRY, add
 from fhirline.streams.cli.output import table
 from fhirline.streams.demo import tables
+from fhirline.streams.demo.paths import program, sample_path
 from fhirline.streams.demo.stack import Stack, StackFailed
 from fhirline.streams.demo.watch import Arrival, Watch
 from fhirline.streams.demo.webhooks import Sample, samples
@@ -104,7 +105,7 @@ async def _show(stack: Stack, console: Console) -> list[str]:
     )
     if missing := await asyncio.to_thread(_show_tables, stack, console, {key.decode() for key in watch.seen}):
         return [missing]
-    console.print(_NEXT, highlight=False, soft_wrap=True)
+    console.print(_NEXT.format(program=program(), sample=sample_path(PRESCRIPTION)), highlight=False, soft_wrap=True)
     return []
 
 
@@ -194,7 +195,7 @@ def _one_in_full(watch: Watch, console: Console) -> None:
     for key, message in watch.seen.items():
         value = message.value() or b"{}"
         if key.startswith(b"MedicationRequest/") and drug["tradeName"].encode() in value:
-            console.print(f"\n[bold]In[/]: /data/drug/fdaDrug/0 of streams/demo/samples/{PRESCRIPTION}:\n")
+            console.print(f"\n[bold]In[/]: /data/drug/fdaDrug/0 of {sample_path(PRESCRIPTION)}:\n")
             console.print_json(orjson.dumps(drug).decode())
             console.print(f"\n[bold]Out[/]: {key.decode()} on {message.topic()}/{message.partition()}:\n")
             console.print_json(value.decode())
@@ -210,7 +211,7 @@ _OPEN = """The tables stay in {path}, until the next demo replaces them. To open
 
 _NEXT = """Next:
   make dev                                   the same stack, running until Ctrl-C, for your own webhooks
-  .venv/bin/fhirline map altibbi --outcome streams/demo/samples/altibbi-recommendation.json
+  {program} map altibbi --outcome {sample}
                                              the same mapping without Kafka, and the event's OperationOutcome
   make test                                  all tests, on a real broker
   FHIRLINE_BOOTSTRAP=host:9092 make demo     the same on a Kafka cluster that fhirline does not use yet"""

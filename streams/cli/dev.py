@@ -13,6 +13,7 @@ from fhirline.config.exit_codes import STACK_FAILED
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.cli.errors import failing_with
 from fhirline.streams.cli.help import TRY, add
+from fhirline.streams.demo.paths import program, sample_path
 from fhirline.streams.demo.stack import Stack, StackFailed
 from fhirline.streams.observe.interrupt import ENDING
 
@@ -80,10 +81,10 @@ def _instructions(stack: Stack, console: str) -> str:
             f"\nLook: {console}",
             "\nTry:",
             f"  curl -H 'content-type: application/json' -H \"{headers['altibbi']}\" \\",
-            f"       --data @streams/demo/samples/altibbi-status.json {stack.url}/webhooks/altibbi{tenant}",
+            f"       --data @{sample_path('altibbi-status.json')} {stack.url}/webhooks/altibbi{tenant}",
             "\nIn another terminal, other commands work on this stack after:",
             f"  set -a; . {stack.environment_file}; set +a",
-            "  .venv/bin/fhirline dead-letters list",
+            f"  {program()} dead-letters list",
             "It has this stack's own encryption secrets and erasure key. docs/commands.md has more.",
         ]
     )

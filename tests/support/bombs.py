@@ -39,6 +39,22 @@ def nested_lists(levels: int) -> list[Any]:
     return inner
 
 
+def nested_levels(levels: int) -> Any:
+    """Objects and lists by turns."""
+    inner: Any = 1
+    for level in range(levels):
+        inner = {"a": inner} if level % 2 else [inner]
+    return inner
+
+
+def json_in_json() -> str:
+    """JSON in JSON, as often as fits: each level doubles the escapes of the level below."""
+    inner = "x"
+    while len(outer := json.dumps([inner])) < SIZE - 1_000:
+        inner = outer
+    return inner
+
+
 def letters(number: int) -> str:
     """A short key, another for each number."""
     found = ""
@@ -88,6 +104,10 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "distinct encoded keys": lambda: dict.fromkeys((f"%C3%A9{letters(number)}" for number in range(SIZE // 17)), 1),
     "distinct keys of a path": lambda: dict.fromkeys((f"a.{letters(number)}" for number in range(SIZE // 12)), 1),
     "distinct keys of secrets": lambda: dict.fromkeys((f"secret{number}" for number in range(SIZE // 17)), 1),
+    "alternating levels": lambda: [nested_levels(55)] * (SIZE // 200),
+    "JSON in JSON": json_in_json,
+    "lines of secrets": lambda: "chatConfig:\n a:\n" * (SIZE // 21),
+    "full-width letters": lambda: "\uff41" * (SIZE // 3 - 1_000),
     "items of one id": lambda: [{**item(number), "id": 7} for number in range(200)],
 }
 

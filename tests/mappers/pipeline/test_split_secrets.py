@@ -61,6 +61,9 @@ ADDRESS = "https://example.org/fhir/StructureDefinition"
         {"note": f"- pass_code\n- {SECRET}"},
         {"note": f"1. Pass code\n2. {SECRET}"},
         {"note": f"| pass_code | {SECRET} |"},
+        {"note": f"pass:\n  pass_code:\n    value: {SECRET}"},
+        {"note": f"pusher:\n  app:\n    key: {SECRET}"},
+        {"note": f"{{ qr: {{ code: '{SECRET}' }} }}"},
     ],
     ids=lambda body: json.dumps(body)[:40],
 )
@@ -97,6 +100,7 @@ def test_what_is_not_below_the_name_stays() -> None:
         {"note": "QR code:\n- scan at the desk\n- wait 15 minutes"},
         {"note": "consultation:\n  reason: cough for 3 days\n  code: R05\npass:\n  count: 12"},
         {"note": "api:\n  version: 1\nPlan: [rest, 2 days]\n- code: {a: E11.9}"},
+        {"note": "pass:\n  diagnosis:\n    code: E11.9"},
     ],
     ids=lambda body: json.dumps(body)[:40],
 )
