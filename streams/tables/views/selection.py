@@ -12,7 +12,8 @@ from typing import Any, Final, TypeAlias
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.instants import is_instant
 from fhirline.streams.tables.views.definition import JSON_TYPES, ColumnDefinition, Select, ViewDefinition
-from fhirline.streams.tables.views.fhirpath.compiler import Evaluate, Scope, compile_fhirpath
+from fhirline.streams.tables.views.fhirpath.compiler import compile_fhirpath
+from fhirline.streams.tables.views.fhirpath.scope import Evaluate, Scope
 from fhirline.streams.tables.views.fhirpath.syntax import FhirPathError
 from fhirline.streams.tables.views.fhirpath.values import text
 from fhirline.streams.tables.views.view import Row
