@@ -4,7 +4,7 @@ A select makes rows for each of its elements: its columns' values, joined with e
 with each row of the branches of its union. Selects beside each other are joined in the same way.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Final, TypeAlias
@@ -15,11 +15,11 @@ from fhirline.streams.tables.views.definition import JSON_TYPES, ColumnDefinitio
 from fhirline.streams.tables.views.fhirpath.compiler import compile_fhirpath
 from fhirline.streams.tables.views.fhirpath.scope import Evaluate, Scope
 from fhirline.streams.tables.views.fhirpath.syntax import FhirPathError
-from fhirline.streams.tables.views.fhirpath.values import text
+from fhirline.streams.tables.views.fhirpath.values import Collection, text
 from fhirline.streams.tables.views.view import Row
 
-Rows: TypeAlias = Callable[[Any, Scope], list[Row]]
-"""The rows of one element."""
+Rows: TypeAlias = Callable[[Collection, Scope], list[Row]]
+"""The rows of one element, or of none: what ``forEachOrNull`` finds nothing for."""
 
 
 _WHOLE_BITS: Final = 63
@@ -48,7 +48,7 @@ def compile_rows(
                 raise FhirPathError(f"{place}: gives no boolean; end it with exists(), or compare it")
             if not held or not held[0]:
                 return []
-        return rows(resource, scope)
+        return rows([resource], scope)
 
     return rows_of
 
@@ -141,12 +141,11 @@ class _Compiler:
                         f"{self._shape(first)}; give it the same type and collection in all branches"
                     )
         parts = [self.select(branch, f"{place}[{number}]") for number, branch in enumerate(branches)]
-        return lambda element, scope: [row for part in parts for row in part(element, scope)]
+        return lambda items, scope: [row for part in parts for row in part(items, scope)]
 
 
 def _columns(values: Sequence[Callable[[list[Any], Scope], Any]]) -> Rows:
-    def columns(element: Any, scope: Scope) -> list[Row]:
-        items = [element]
+    def columns(items: Collection, scope: Scope) -> list[Row]:
         return [tuple([value(items, scope) for value in values])]
 
     return columns
@@ -158,12 +157,12 @@ def _product(parts: Sequence[Rows]) -> Rows:
         return parts[0]
     first, others = parts[0], parts[1:]
 
-    def product(element: Any, scope: Scope) -> list[Row]:
-        rows = first(element, scope)
+    def product(items: Collection, scope: Scope) -> list[Row]:
+        rows = first(items, scope)
         for part in others:
             if not rows:
                 return rows
-            more = part(element, scope)
+            more = part(items, scope)
             rows = [row + other for row in rows for other in more]
         return rows
 
@@ -171,12 +170,12 @@ def _product(parts: Sequence[Rows]) -> Rows:
 
 
 def _for_each(elements: Evaluate, rows: Rows, *, or_null: bool) -> Rows:
-    def for_each(element: Any, scope: Scope) -> list[Row]:
+    def for_each(items: Collection, scope: Scope) -> list[Row]:
         resource = scope.resource
-        found: Iterable[Any] = elements([element], scope)
+        found = elements(items, scope)
         if or_null and not found:
-            found = ({},)
-        return [row for number, item in enumerate(found) for row in rows(item, Scope(resource, number))]
+            return rows([], Scope(resource, 0))
+        return [row for number, item in enumerate(found) for row in rows([item], Scope(resource, number))]
 
     return for_each
 

@@ -272,6 +272,21 @@ def test_hostile_shapes_give_rows_or_an_error_of_ours(resource: dict[str, Any]) 
             view.rows(resource)
 
 
+@pytest.mark.parametrize("path", ["$this", "$this.lower()", "$this & 'x'", "first()", "single()"])
+def test_an_element_that_is_not_there_has_null(tmp_path: Path, path: str) -> None:
+    """Also below another one that is not there, and with `$this`, which is nothing then and no object."""
+    given = {"forEachOrNull": "note.text", "column": [{"name": "text", "path": path}]}
+    nested = {
+        "forEachOrNull": "input",
+        "select": [{"forEachOrNull": "type.text", "column": [{"name": "type", "path": path}]}],
+    }
+    view = load(tmp_path, selecting(columns(), given, nested))["task"]
+    nothing = "x" if "&" in path else None
+    assert view.rows({"resourceType": "Task", "id": "t"}) == [("t", 1, nothing, nothing)]
+    [(_, _, text, type_text)] = view.rows({"resourceType": "Task", "id": "t", "note": [{"text": "a"}], "input": [{}]})
+    assert (text, type_text) == ("ax" if "&" in path else "a", nothing)
+
+
 def test_a_deep_resource_needs_no_deep_stack() -> None:
     item: dict[str, Any] = {"linkId": "0"}
     for number in range(1, 20_000):
