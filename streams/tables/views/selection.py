@@ -15,11 +15,11 @@ from fhirline.streams.tables.views.definition import JSON_TYPES, ColumnDefinitio
 from fhirline.streams.tables.views.fhirpath.compiler import compile_fhirpath
 from fhirline.streams.tables.views.fhirpath.scope import Evaluate, Scope
 from fhirline.streams.tables.views.fhirpath.syntax import FhirPathError
-from fhirline.streams.tables.views.fhirpath.values import Collection, text
+from fhirline.streams.tables.views.fhirpath.values import text
 from fhirline.streams.tables.views.view import Row
 
-Rows: TypeAlias = Callable[[Collection, Scope], list[Row]]
-"""The rows of one element, or of none: what ``forEachOrNull`` finds nothing for."""
+Rows: TypeAlias = Callable[[Any, Scope], list[Row]]
+"""The rows of one element."""
 
 
 _WHOLE_BITS: Final = 63
@@ -48,7 +48,7 @@ def compile_rows(
                 raise FhirPathError(f"{place}: gives no boolean; end it with exists(), or compare it")
             if not held or not held[0]:
                 return []
-        return rows([resource], scope)
+        return rows(resource, scope)
 
     return rows_of
 
@@ -77,11 +77,13 @@ class _Compiler:
         rows = _product(parts)
         if select.repeat is not None:
             paths = [self.expression(item, f"{place}.repeat[{number}]") for number, item in enumerate(select.repeat)]
-            return _for_each(_repeated(paths), rows, or_null=False)
+            return _for_each(_repeated(paths), rows)
         if select.forEach is not None:
-            return _for_each(self.expression(select.forEach, f"{place}.forEach"), rows, or_null=False)
+            return _for_each(self.expression(select.forEach, f"{place}.forEach"), rows)
         if select.forEachOrNull is not None:
-            return _for_each(self.expression(select.forEachOrNull, f"{place}.forEachOrNull"), rows, or_null=True)
+            return _for_each(
+                self.expression(select.forEachOrNull, f"{place}.forEachOrNull"), rows, self._blank(select, place)
+            )
         return rows
 
     def _column(self, column: ColumnDefinition, place: str) -> Callable[[list[Any], Scope], Any]:
@@ -120,6 +122,14 @@ class _Compiler:
 
         return value_of
 
+    def _blank(self, select: Select, place: str) -> Callable[[Scope], Row]:
+        """Make the row where ``forEachOrNull`` finds nothing: NULL in all columns, those of nested selects too.
+
+        Only columns of ``%rowIndex`` have a value, since this is row 0: they may be in the primary key.
+        """
+        values = [self._column(column, place) if "%rowIndex" in column.path else None for column in select.columns()]
+        return lambda scope: tuple([None if value is None else value([], scope) for value in values])
+
     def _shape(self, column: ColumnDefinition) -> str:
         """Name what a column holds, as a database tells it apart."""
         fhir_type = self._types.get(column.name, column.fhir_type)
@@ -141,11 +151,12 @@ class _Compiler:
                         f"{self._shape(first)}; give it the same type and collection in all branches"
                     )
         parts = [self.select(branch, f"{place}[{number}]") for number, branch in enumerate(branches)]
-        return lambda items, scope: [row for part in parts for row in part(items, scope)]
+        return lambda element, scope: [row for part in parts for row in part(element, scope)]
 
 
 def _columns(values: Sequence[Callable[[list[Any], Scope], Any]]) -> Rows:
-    def columns(items: Collection, scope: Scope) -> list[Row]:
+    def columns(element: Any, scope: Scope) -> list[Row]:
+        items = [element]
         return [tuple([value(items, scope) for value in values])]
 
     return columns
@@ -157,25 +168,27 @@ def _product(parts: Sequence[Rows]) -> Rows:
         return parts[0]
     first, others = parts[0], parts[1:]
 
-    def product(items: Collection, scope: Scope) -> list[Row]:
-        rows = first(items, scope)
+    def product(element: Any, scope: Scope) -> list[Row]:
+        rows = first(element, scope)
         for part in others:
             if not rows:
                 return rows
-            more = part(items, scope)
+            more = part(element, scope)
             rows = [row + other for row in rows for other in more]
         return rows
 
     return product
 
 
-def _for_each(elements: Evaluate, rows: Rows, *, or_null: bool) -> Rows:
-    def for_each(items: Collection, scope: Scope) -> list[Row]:
+def _for_each(elements: Evaluate, rows: Rows, blank: Callable[[Scope], Row] | None = None) -> Rows:
+    """Make the rows of each element. ``blank``: the row where there is none."""
+
+    def for_each(element: Any, scope: Scope) -> list[Row]:
         resource = scope.resource
-        found = elements(items, scope)
-        if or_null and not found:
-            return rows([], Scope(resource, 0))
-        return [row for number, item in enumerate(found) for row in rows([item], Scope(resource, number))]
+        found = elements([element], scope)
+        if blank is not None and not found:
+            return [blank(Scope(resource, 0))]
+        return [row for number, item in enumerate(found) for row in rows(item, Scope(resource, number))]
 
     return for_each
 
