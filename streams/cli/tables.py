@@ -121,7 +121,7 @@ def rebuild(
     from fhirline.streams.cli.connection import require_topics
     from fhirline.streams.cli.output import counting, progress
     from fhirline.streams.observe.terminal import counted
-    from fhirline.streams.tables import schema
+    from fhirline.streams.tables import altered, schema
     from fhirline.streams.tables.catalog import load_catalog
     from fhirline.streams.tables.open_store import is_lakehouse
     from fhirline.streams.tables.positions import topic_ids
@@ -143,6 +143,7 @@ def rebuild(
     with _failures(), _opened(settings) as store, store.alone() as alone, progress() as reporter:
         if not alone:
             raise OtherWriter(f"{store.name}: another process prepares or rebuilds the tables: wait until it is done")
+        altered.require_all_or_none(store)
         schema.prepare(store, catalog.without_identities)
         chosen = catalog if everything else catalog.only(views or ())
         work = Rebuild(settings, store, chosen, counting(reporter, "rebuilding"))

@@ -22,6 +22,8 @@ from fhirline.topics.declared import OUTCOME
 LONGEST_KEY = 800
 """Bytes of a record's key. Those of FHIR resources have a hundred at most."""
 
+_OR = "; where it is the resource that is wrong: docs/warehouse.md, A resource that a view does not fit"
+
 
 class UnfitRows(FhirlineError):
     """A view cannot make the rows of a resource, or makes two with the same key. The view must be corrected."""
@@ -124,15 +126,15 @@ def _rows(source: Source, resource: dict[str, Any], record: ConsumerRecord) -> l
     try:
         rows = source.convert(source.rows(resource))
     except ViewFailed as error:
-        raise UnfitRows(f"{error} (the resource at {record.position})") from None
+        raise UnfitRows(f"{error} (the resource at {record.position}){_OR}") from None
     except (TypeError, ValueError, ArithmeticError) as error:  # a value of another type than the column's
         raise UnfitRows(
             f"view {source.table.name}: {type(error).__name__} with the resource at {record.position}: try "
-            f"`fhirline tables views --explain {source.table.name} FILE` with it, and correct the view"
+            f"`fhirline tables views --explain {source.table.name} FILE` with it, and correct the view{_OR}"
         ) from None
     if not source.fits_key(rows):
         raise UnfitRows(
             f"view {source.table.name}: rows of the resource at {record.position} have the same "
-            f"{', '.join(source.table.key)}, or none: correct the key of the view"
+            f"{', '.join(source.table.key)}, or none: correct the key of the view{_OR}"
         )
     return rows

@@ -98,9 +98,6 @@ class DuckStore(Store):
     def create_indexes(self, table: Table, name: str) -> None:
         """Create none: DuckDB reads columns, and skips blocks by their least and greatest value."""
 
-    def grants(self, name: str) -> list[str]:
-        return []
-
     def reconnect(self) -> None:
         with suppress(duckdb.Error):
             self._connection.close()

@@ -13,7 +13,7 @@ import structlog
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
-from fhirline.streams.tables import schema
+from fhirline.streams.tables import altered, schema
 from fhirline.streams.tables.batch import Batch, collect
 from fhirline.streams.tables.catalog import Catalog
 from fhirline.streams.tables.gone_views import delete_unknown, removed_from
@@ -74,11 +74,13 @@ class Follower(Keeper):
 
     def _prepare_alone(self, drop_gone: bool) -> None:
         store = self._store
+        altered.require_all_or_none(store)
         if dropped := schema.drop_older(store, self._catalog.without_identities):
             kept = "all are filled anew, but for outcomes that their topic no longer has"
             log.info("tables dropped", tables=dropped, reason=f"an older release made them; {kept}")
         schema.prepare(store, self._catalog.without_identities)
         require_same_topics(self._topics, topic_ids(store), self._where)
+        altered.require_positions(store)
         self._positions = read_positions(store)
         schema.forget_dropped(store, schema.plan(store, self._catalog).gone)
         planned = schema.plan(store, self._catalog)
@@ -111,11 +113,10 @@ class Follower(Keeper):
         if not tables:
             return
         catalog = self._catalog.only(table.name for table in tables)
-        names = sorted(catalog.tables)
-        log.info("rebuilding", tables=names, reason=reason)
+        log.info("rebuilding", tables=sorted(catalog.tables), reason=reason)
         begun = time.monotonic()
         records = Rebuild(self._settings, self._store, catalog, None, self._stopping).of_views()
-        log.info("rebuilt", tables=len(names), records=records, seconds=round(time.monotonic() - begun, 1))
+        log.info("rebuilt", tables=len(catalog.tables), records=records, seconds=round(time.monotonic() - begun, 1))
 
     def _start_reading(self) -> None:
         if self._group is None:
@@ -164,13 +165,14 @@ class Follower(Keeper):
         try:
             self._patience.do(lambda: self._commit_whatever_long(batch, moves))
         except PositionsMoved:
+            self._patience.do(lambda: altered.require_positions(self._store))
             if self._group is None:
                 raise
             self._patience.do(self._require_same_group)
             log.info("records dropped: another process has their partitions", records=batch.records)
             return False
         except ConfigurationError:
-            self._patience.do(lambda: schema.require_unaltered(self._store, self._catalog, self._gone))
+            self._patience.do(lambda: altered.require_unaltered(self._store, self._catalog, self._gone))
             raise
         return True
 
@@ -245,6 +247,13 @@ class Follower(Keeper):
 
     def _look_after(self) -> None:
         """Note when all topics were read to their ends, and erase the bytes of deleted rows, about once a minute."""
+        try:
+            self._note_end()
+        except ConfigurationError:
+            altered.require_unaltered(self._store, self._catalog, self._gone)
+            raise
+
+    def _note_end(self) -> None:
         if (ended := self._reader.complete_at()) is None:
             return
         now = time.monotonic()

@@ -10,6 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.streams.tables.access import kept_access, revoke_grants
 from fhirline.streams.tables.store import (
     RowConflict,
     Store,
@@ -35,8 +36,9 @@ SESSION = {
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
     "lock_timeout": "60s",
+    "row_security": "off",
 }
-"""Settings of each connection.
+"""Settings of each connection. Without row security, PostgreSQL refuses what a policy would leave rows out of.
 
 They end the transaction and the locks of a process that was paused or has vanished with its host. Who waits for a lock
 gives up after a minute: a writer tries again, and a rebuild fails which waits for queries that read the old table.
@@ -99,7 +101,7 @@ class PostgresStore(Store):
                 for row in rows:
                     copy.write_row(row)
         except ValueTooLong as error:
-            raise ValueTooLong(str(error), table, _long_columns(table, rows)) from None
+            raise ValueTooLong(str(error), name or table.name, _long_columns(table, rows)) from None
 
     def told_type(self, column: Column) -> str:
         return "array" if column.collection else super().told_type(column)
@@ -135,29 +137,31 @@ class PostgresStore(Store):
                 log.warning("no index: values are too long for it", table=table.name, columns=listed)
 
     def drop_indexes(self, too_long: ValueTooLong) -> None:
-        table = too_long.table
-        found = table and self.rows(
+        found = too_long.name and self.rows(
             "select distinct cast(cast(i.indexrelid as regclass) as text) from pg_index i "
             "join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey) "
             "where i.indrelid = cast(? as regclass) and not i.indisprimary and a.attname = any(?)",
-            [self.of(table.name), [*too_long.columns]],
+            [self.of(too_long.name), [*too_long.columns]],
         )
         if not found:
             raise too_long
-        assert table is not None
         for (index,) in found:
             self.run(f"drop index if exists {index}")
-            log.warning("index dropped: a value is too long for it", table=table.name, index=index)
+            log.warning("index dropped: a value is too long for it", table=too_long.name, index=index)
 
-    def grants(self, name: str) -> list[str]:
-        found = self.rows(
-            "select a.privilege_type, case when a.grantee = 0 then 'public' else quote_ident(r.rolname) end "
-            "from pg_class c cross join lateral aclexplode(c.relacl) a left join pg_roles r on r.oid = a.grantee "
-            "where c.relname = ? and c.relnamespace = (select oid from pg_namespace where nspname = ?) "
-            "and a.grantee <> c.relowner",
-            [name, self.schema],
-        )
-        return [f"grant {privilege} on {self.of(name)} to {role}" for privilege, role in found]
+    def access(self, name: str, columns: Sequence[str]) -> list[str]:
+        return kept_access(self, name, columns)
+
+    def give_access(self, name: str, statements: Sequence[str]) -> None:
+        revoke_grants(self, name)
+        for statement in statements:
+            try:
+                self.run(statement)
+            except ConfigurationError as error:
+                raise ConfigurationError(
+                    f"{error}: the new table {name} cannot have a grant or policy of the old one, which is in its "
+                    "place still: drop that one"
+                ) from None
 
     def erase_deleted_bytes(self) -> None:
         """Do nothing: autovacuum reclaims the space of deleted rows (docs/warehouse.md, Erasure)."""
@@ -196,6 +200,10 @@ class PostgresStore(Store):
         except psycopg.Error as error:
             state = error.sqlstate or ""
             reason = f"{type(error).__name__} ({state})" if state else str(error).strip().partition("\n")[0]
+            if isinstance(error, psycopg.errors.InsufficientPrivilege):
+                reason += f": {error.diag.message_primary}"  # it names tables and roles, never values
+            elif isinstance(error, psycopg.errors.LockNotAvailable):
+                reason += ": another session holds a lock on a table; pg_locks and pg_stat_activity tell which"
             shown = f"{self.name}: {f'{what}: ' if what else ''}{reason}"
             if isinstance(error, psycopg.errors.ProgramLimitExceeded):
                 remedy = "a value is longer than the 2,700 bytes that a key takes: tag other columns as the view's key"
@@ -229,7 +237,9 @@ def _remedy(error: psycopg.Error, what: str) -> str:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return "; the privileges that it needs are in docs/warehouse.md"
     if isinstance(error, psycopg.errors.DependentObjectsStillExist):
-        return "; a view of yours reads a table that is to be replaced: drop it, and create it again afterwards"
+        return (
+            "; a view or policy of yours reads a table that is to be replaced: drop it, and create it again afterwards"
+        )
     if isinstance(error, (psycopg.IntegrityError, psycopg.DataError)):
         return rebuild_remedy(what)
     return ""

@@ -26,7 +26,7 @@ from fhirline.streams.tables.built_in import RECORD
 from fhirline.streams.tables.catalog import OUTCOMES, Catalog
 from fhirline.streams.tables.positions import note_complete, read_positions, replace_positions
 from fhirline.streams.tables.schema import beside, columns_of, exists, is_whole, replace
-from fhirline.streams.tables.store import Stopped, Store, quoted
+from fhirline.streams.tables.store import Stopped, Store, ValueTooLong, quoted
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import TOPICS, Topics
 from fhirline.streams.tables.views.view import ANY_RESOURCE
@@ -61,6 +61,17 @@ class Rebuild:
         self._create()
         with Scanner(self._settings, self._progress) as scanner:
             self._load(scanner, self._live())
+            while not self._put_in_place(scanner):
+                pass
+        return self._records
+
+    def _put_in_place(self, scanner: Scanner) -> bool:
+        """Read on to the live positions and replace the live tables, in one transaction.
+
+        False: an index did not take a value, and was dropped for that; nothing else has changed.
+        """
+        read, records = dict(self._read), self._records
+        try:
             with self._store.transaction():
                 self._store.lock_positions()
                 self._apply_within(scanner, self._live())
@@ -68,7 +79,11 @@ class Rebuild:
                     for table in self._tables:
                         self._carry_over(table)
                 replace(self._store, self._tables)
-        return self._records
+        except ValueTooLong as error:
+            self._store.drop_indexes(error)
+            self._read, self._records = read, records
+            return False
+        return True
 
     def of_everything(self, topics: Topics) -> int:
         """Rebuild the tables, which have to be all of them, from all that the topics hold, and set the positions.
@@ -142,10 +157,14 @@ class Rebuild:
         outcome = f"{id} like '{OUTCOMES}/%'" if table.id_column == RECORD.id_column else "true"
         if table.resource == OUTCOMES or table.id_column == RECORD.id_column:
             store.run(f"delete from {new_table} where {outcome} and {id} not in ({known})")
-        store.run(
-            f"insert into {new_table} ({columns}) select {columns} from {store.of(table.name)} "
-            f"where {id} in ({known}) and {id} not in (select {id} from {new_table})"
-        )
+        try:
+            store.run(
+                f"insert into {new_table} ({columns}) select {columns} from {store.of(table.name)} "
+                f"where {id} in ({known}) and {id} not in (select {id} from {new_table})"
+            )
+        except ValueTooLong as error:
+            indexed = {column for index in table.indexes for column in index} - {*table.key}
+            raise ValueTooLong(str(error), beside(table.name), sorted(indexed)) from None
 
     def _not_erased(self) -> str:
         """Return the condition that an outcome's event has not lost its Provenance, whose tombstone was missed."""

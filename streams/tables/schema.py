@@ -9,9 +9,10 @@ whether rows were deleted whose bytes a DuckDB file still has.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.streams.tables.built_in import BUILT_IN, EVENT, create_event_view
+from fhirline.streams.tables.built_in import BUILT_IN, EVENT, EVENT_COLUMNS, create_event_view
 from fhirline.streams.tables.catalog import Catalog
 from fhirline.streams.tables.positions import POSITIONS, create_positions, read_positions
 from fhirline.streams.tables.store import Store, quoted
@@ -98,7 +99,20 @@ def prepare(store: Store, without_identities: bool = False) -> None:
 
 
 def _layout(store: Store) -> int:
-    return int(store.rows(f"select layout from {store.of(STATE)}")[0][0])
+    return int(_state(store, "layout"))
+
+
+def _state(store: Store, column: str) -> Any:
+    """Return what is known of the tables as a whole. Raises ConfigurationError where somebody has deleted it."""
+    found = store.rows(f"select {column} from {store.of(STATE)}")
+    if len(found) != 1:
+        row = f"{LAYOUT}, 0, '', true"
+        raise ConfigurationError(
+            f"FHIRLINE_TABLES_URL: {store.name}: {store.of(STATE)} has {len(found)} rows, and must have one: somebody "
+            f"has changed it. No table has changed; `delete from {store.of(STATE)}` and "
+            f"`insert into {store.of(STATE)} values ({row})` make it again"
+        )
+    return found[0][0]
 
 
 def _require_kind(store: Store, without_identities: bool) -> None:
@@ -127,12 +141,12 @@ def known_tables(store: Store) -> dict[str, Known]:
 
 
 def generation(store: Store) -> int:
-    return int(store.rows(f"select generation from {store.of(STATE)}")[0][0])
+    return int(_state(store, "generation"))
 
 
 def kept_by(store: Store) -> str:
     """Return the consumer group that was the last to begin to keep the tables; empty for none."""
-    return str(store.rows(f"select kept_by from {store.of(STATE)}")[0][0])
+    return str(_state(store, "kept_by"))
 
 
 def note_kept_by(store: Store, group: str) -> None:
@@ -140,7 +154,7 @@ def note_kept_by(store: Store, group: str) -> None:
 
 
 def is_erased(store: Store) -> bool:
-    return bool(store.rows(f"select erased from {store.of(STATE)}")[0][0])
+    return bool(_state(store, "erased"))
 
 
 def note_erased(store: Store, erased: bool) -> None:
@@ -178,19 +192,6 @@ def is_whole(store: Store, table: Table) -> bool:
     return all(had.get(column.name) == store.told_type(column) for column in table.columns)
 
 
-def require_unaltered(store: Store, catalog: Catalog, gone: Iterable[str]) -> None:
-    """Raise ConfigurationError where somebody else has dropped or altered tables; ``gone``: those of no view."""
-    altered = [table.name for table in catalog.tables.values() if not is_whole(store, table)]
-    dropped = [name for name in gone if not exists(store, name)]
-    if altered or dropped:
-        by_hand = f", or `fhirline tables rebuild {' '.join(altered)}` does" if altered else ""
-        raise ConfigurationError(
-            f"FHIRLINE_TABLES_URL: {store.name}: somebody has dropped or altered tables of schema {store.schema}: "
-            f"{', '.join(altered + dropped)}. Nothing was written; `fhirline tables` rebuilds them when it starts"
-            f"{by_hand}"
-        )
-
-
 def columns_of(store: Store, name: str) -> dict[str, str]:
     """Return the columns of a table with their types; none where there is no such table."""
     found = store.rows(
@@ -219,21 +220,22 @@ def create_tables(store: Store, tables: Iterable[Table]) -> bool:
 def replace(store: Store, tables: Iterable[Table]) -> None:
     """Put the tables that were rebuilt beside the live ones into their places, within a transaction."""
     tables = tuple(tables)
-    event_grants: list[str] = []
+    event_access: list[str] | None = None
     if any(table in BUILT_IN for table in tables):
-        event_grants = store.grants(EVENT)
+        event_access = store.access(EVENT, [*EVENT_COLUMNS]) if exists(store, EVENT) else None
         store.run(f"drop view if exists {store.of(EVENT)}")
     for table in tables:
-        grants = store.grants(table.name) if exists(store, table.name) else []
+        names = [column.name for column in table.columns]
+        access = store.access(table.name, names) if exists(store, table.name) else None
         store.run(f"drop table if exists {store.of(table.name)}")
         store.run(f"alter table {store.of(beside(table.name))} rename to {quoted(table.name)}")
-        for statement in grants:
-            store.run(statement)
+        if access is not None:
+            store.give_access(table.name, access)
         store.comment(table)
         _note(store, table)
     _renew_event_view(store)
-    for statement in event_grants if exists(store, EVENT) else ():
-        store.run(statement)
+    if event_access is not None and exists(store, EVENT):
+        store.give_access(EVENT, event_access)
     rise(store)
 
 

@@ -23,9 +23,10 @@ class ValueTooLong(ConfigurationError):
     Of a key, which no table does without, the message says what to do.
     """
 
-    def __init__(self, message: str, table: Table | None = None, columns: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, name: str = "", columns: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.table = table
+        self.name = name
+        """Name of the table in the database; empty where it is not known."""
         self.columns = columns
 
 
@@ -116,9 +117,17 @@ class Store(ABC):
         """Drop the indexes that do not take a value. Raises ``too_long`` where it is a key that does not."""
         raise too_long
 
-    @abstractmethod
-    def grants(self, name: str) -> list[str]:
-        """Return the statements that grant what others have been granted on a table, to be run for its replacement."""
+    def access(self, name: str, columns: Sequence[str]) -> list[str]:
+        """Return the statements that give a replacement of a table, with these columns, the access rules that it has.
+
+        None where the database has no roles.
+        """
+        return []
+
+    def give_access(self, name: str, statements: Sequence[str]) -> None:
+        """Give a new table the access rules of the one that it replaces, and no others."""
+        for statement in statements:
+            self.run(statement)
 
     @abstractmethod
     def erase_deleted_bytes(self) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.streams.tables.views.fhirpath.scope import ENVIRONMENT
 from fhirline.streams.tables.views.view import Column
 
 SqlName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)]
@@ -203,6 +204,10 @@ class ViewDefinition(BaseModel):
                 raise ConfigurationError(f"constant[{number}]: write a name and one value, such as valueString")
             if name in found:
                 raise ConfigurationError(f"constant[{number}]: there are two constants {name}; rename one")
+            if name in ENVIRONMENT:
+                raise ConfigurationError(
+                    f"constant[{number}].name: %{name} is a variable that every expression has; choose another name"
+                )
             found[name] = _value(constant[values[0]], CONSTANTS[values[0]], f"constant[{number}].{values[0]}")
         return found
 

@@ -3,20 +3,14 @@
 Importing it takes a second, because it loads R4's structures.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from typing import Any, Final
 
 from fhirline.mappers.fhir.validation.structures import (
     ANY_RESOURCE,
-    COMPANION,
     RESOURCE_TYPES,
-    Field,
-    Structure,
-    resource_structure,
-    structure,
 )
 from fhirline.streams.tables.views.definition import CONSTANTS, PRIMITIVES, ColumnDefinition, Select, ViewDefinition
 from fhirline.streams.tables.views.fhirpath.parser import parse
@@ -32,6 +26,7 @@ from fhirline.streams.tables.views.fhirpath.syntax import (
     TypeOperation,
     Variable,
 )
+from fhirline.streams.tables.views.r4_elements import choices_of, fields_of
 
 _BOOLEANS: Final = frozenset("= != < > <= >= in contains and or xor implies".split())
 _WHOLE: Final = frozenset({"integer", "integer64", "positiveInt", "unsignedInt"})
@@ -180,8 +175,8 @@ class Inference:
         found: set[str] = set()
         many, elements = base.many, set[str]()
         for structure_name in base.names:
-            fields, chosen = _fields(structure_name), _choices(structure_name).get(name, ())
-            elements |= {item.removeprefix("_") for item in fields} | _choices(structure_name).keys()
+            fields, chosen = fields_of(structure_name), choices_of(structure_name).get(name, ())
+            elements |= {item.removeprefix("_") for item in fields} | choices_of(structure_name).keys()
             for field in (fields[item] for item in (name, *chosen) if item in fields):
                 many = many or field.listed
                 found.add(field.primitive or field.structure or "")
@@ -254,31 +249,6 @@ def _united(types: Iterable[Types]) -> Types:
     known = [item.names for item in listed if item.names is not None]
     names = frozenset[str]().union(*known) if len(known) == len(listed) else None
     return Types(names, any(item.many for item in listed))
-
-
-def _structure(name: str) -> Structure:
-    """Return a structure. A primitive has an id and extensions only."""
-    if name in RESOURCE_TYPES:
-        return resource_structure(name)
-    return structure(name if name[:1].isupper() else COMPANION)
-
-
-def _fields(name: str) -> Mapping[str, Field]:
-    return _structure(name).fields
-
-
-@cache
-def _choices(name: str) -> Mapping[str, tuple[str, ...]]:
-    """Return the names of each choice of a structure by their beginning: ``value`` → ``valueString``, …"""
-    return {_common(choice.names): choice.names for choice in _structure(name).choices}
-
-
-def _common(names: tuple[str, ...]) -> str:
-    first, last = min(names), max(names)
-    length = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    while length > 0 and not first[length].isupper():  # effectiveDate, effectiveDateTime
-        length -= 1
-    return first[:length]
 
 
 def _fits(found: str, column: ColumnDefinition) -> bool:

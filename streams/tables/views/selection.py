@@ -4,7 +4,7 @@ A select makes rows for each of its elements: its columns' values, joined with e
 with each row of the branches of its union. Selects beside each other are joined in the same way.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from math import isfinite
 from typing import Any, Final, TypeAlias
@@ -12,7 +12,8 @@ from typing import Any, Final, TypeAlias
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.instants import is_instant
 from fhirline.streams.tables.views.definition import JSON_TYPES, ColumnDefinition, Select, ViewDefinition
-from fhirline.streams.tables.views.fhirpath.compiler import Evaluate, Scope, compile_fhirpath
+from fhirline.streams.tables.views.fhirpath.compiler import compile_fhirpath
+from fhirline.streams.tables.views.fhirpath.scope import Evaluate, Scope
 from fhirline.streams.tables.views.fhirpath.syntax import FhirPathError
 from fhirline.streams.tables.views.fhirpath.values import text
 from fhirline.streams.tables.views.view import Row
@@ -76,11 +77,13 @@ class _Compiler:
         rows = _product(parts)
         if select.repeat is not None:
             paths = [self.expression(item, f"{place}.repeat[{number}]") for number, item in enumerate(select.repeat)]
-            return _for_each(_repeated(paths), rows, or_null=False)
+            return _for_each(_repeated(paths), rows)
         if select.forEach is not None:
-            return _for_each(self.expression(select.forEach, f"{place}.forEach"), rows, or_null=False)
+            return _for_each(self.expression(select.forEach, f"{place}.forEach"), rows)
         if select.forEachOrNull is not None:
-            return _for_each(self.expression(select.forEachOrNull, f"{place}.forEachOrNull"), rows, or_null=True)
+            return _for_each(
+                self.expression(select.forEachOrNull, f"{place}.forEachOrNull"), rows, self._blank(select, place)
+            )
         return rows
 
     def _column(self, column: ColumnDefinition, place: str) -> Callable[[list[Any], Scope], Any]:
@@ -118,6 +121,14 @@ class _Compiler:
             return checked(found[0])
 
         return value_of
+
+    def _blank(self, select: Select, place: str) -> Callable[[Scope], Row]:
+        """Make the row where ``forEachOrNull`` finds nothing: NULL in all columns, those of nested selects too.
+
+        Only columns of ``%rowIndex`` have a value, since this is row 0: they may be in the primary key.
+        """
+        values = [self._column(column, place) if "%rowIndex" in column.path else None for column in select.columns()]
+        return lambda scope: tuple([None if value is None else value([], scope) for value in values])
 
     def _shape(self, column: ColumnDefinition) -> str:
         """Name what a column holds, as a database tells it apart."""
@@ -169,12 +180,14 @@ def _product(parts: Sequence[Rows]) -> Rows:
     return product
 
 
-def _for_each(elements: Evaluate, rows: Rows, *, or_null: bool) -> Rows:
+def _for_each(elements: Evaluate, rows: Rows, blank: Callable[[Scope], Row] | None = None) -> Rows:
+    """Make the rows of each element. ``blank``: the row where there is none."""
+
     def for_each(element: Any, scope: Scope) -> list[Row]:
         resource = scope.resource
-        found: Iterable[Any] = elements([element], scope)
-        if or_null and not found:
-            found = ({},)
+        found = elements([element], scope)
+        if blank is not None and not found:
+            return [blank(Scope(resource, 0))]
         return [row for number, item in enumerate(found) for row in rows(item, Scope(resource, number))]
 
     return for_each

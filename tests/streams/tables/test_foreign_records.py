@@ -14,10 +14,13 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.headers import EVENT_KEY, OCCURRED_AT, Headers
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
-from fhirline.streams.tables.batch import Batch, collect
-from fhirline.streams.tables.catalog import Catalog
+from fhirline.streams.tables.batch import Batch, UnfitRows, collect
+from fhirline.streams.tables.catalog import Catalog, load_catalog
 from fhirline.streams.tables.instants import is_instant, loaded_instant
+from fhirline.streams.tables.open_store import open_store
+from fhirline.streams.tables.rebuild import Rebuild
 from tests.support.kept_tables import in_database, wrong
+from tests.support.paths import CONFIG
 from tests.support.tables import keep, published, write
 
 FLAGS = "https://example.org/flags"
@@ -175,3 +178,66 @@ def test_the_last_moment_and_the_first_are_in_both_databases(kept: Settings) -> 
         "select cast(starts as varchar), cast(ends as varchar) from fhir.appointment where ends < '2020-01-01'",
     )
     assert (starts, ends) == ("0001-01-01 00:00:00+00", "2017-01-01 00:00:00+00")
+
+
+def with_two_texts(patient: ProducerRecord) -> ProducerRecord:
+    """Return a Patient whose birth date is a list, which FHIR never has."""
+    value = {**orjson.loads(patient.value or b""), "birthDate": ["1980-01-01", "1981-01-01"]}
+    return replace(patient, value=orjson.dumps(value))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("remedy", ["corrected", "tombstone", "left out"])
+def test_a_resource_that_no_view_fits_can_be_got_past(kept: Settings, tmp_path: Path, remedy: str) -> None:
+    """Each way that docs/warehouse.md tells: without one of them, each start ends the same way."""
+    records = published(kept)
+    write(kept, records)
+    keep(kept)
+    patient = next(item for item in records if item.topic == "fhir.r4.Patient")
+    write(kept, [with_two_texts(patient), *records[::3]])
+    small = kept.model_copy(update={"tables_batch": 1})
+    for _ in range(2):
+        with pytest.raises(UnfitRows, match=r"view patient: column birth_date: 2 values.*A resource that a view does"):
+            keep(small)
+    if remedy == "left out":
+        view = orjson.loads((CONFIG / "views" / "patient.json").read_bytes())
+        view["where"] = [{"path": f"getResourceKey() != '{patient.key.decode().partition('/')[2]}'"}]
+        (tmp_path / "views").mkdir()
+        (tmp_path / "views" / "patient.json").write_bytes(orjson.dumps(view))
+        own = small.model_copy(update={"tables_views": tmp_path / "views", "tables_batch": 500})
+        keep(own)
+        assert wrong(own) == {}
+    else:
+        write(kept, [patient if remedy == "corrected" else replace(patient, value=None)])
+        with pytest.raises(UnfitRows):
+            keep(small)
+        keep(kept.model_copy(update={"tables_batch": 1_000_000, "tables_within": 60.0}))
+        assert wrong(kept) == {}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kept", ["postgresql"], indirect=True)
+def test_a_rebuild_drops_an_index_that_does_not_take_what_came_meanwhile(kept: Settings) -> None:
+    """In its last transaction, which reads what was committed since it began; the indexes are there by then."""
+    records = published(kept)
+    write(kept, records)
+    keep(kept)
+    store = open_store(kept)
+
+    class Late(Rebuild):
+        def _load(self, *read: Any) -> None:
+            super()._load(*read)
+            if not read_on:
+                read_on.append(True)
+                write(kept, [with_identifier(records, 9_000)])
+                keep(kept)
+
+    read_on: list[bool] = []
+    try:
+        Late(kept, store, load_catalog(kept).only(["patient"])).of_views()
+    finally:
+        store.close()
+    assert wrong(kept) == {}
+    assert in_database(
+        kept, "select count(*) from pg_indexes where tablename = 'patient' and indexdef like '%(identifier)%'"
+    ) == [(0,)]

@@ -9,13 +9,15 @@ choice of types (``contained.ofType(Medication)``) ``ofType`` picks the resource
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from fhirline.streams.tables.views.fhirpath import values
+from fhirline.streams.tables.views.fhirpath.arguments import check_arguments, type_name
 from fhirline.streams.tables.views.fhirpath.boundaries import boundary, moment
 from fhirline.streams.tables.views.fhirpath.elements import CHOICES, elements, is_of_type
 from fhirline.streams.tables.views.fhirpath.functions import FUNCTIONS, reference_keys
 from fhirline.streams.tables.views.fhirpath.parser import parse
+from fhirline.streams.tables.views.fhirpath.scope import ENVIRONMENT, NOWHERE, Evaluate, Scope, constant, identity
 from fhirline.streams.tables.views.fhirpath.syntax import (
     Call,
     Expression,
@@ -30,26 +32,6 @@ from fhirline.streams.tables.views.fhirpath.syntax import (
 )
 from fhirline.streams.tables.views.fhirpath.values import Collection, single, truth
 
-
-class Scope(NamedTuple):
-    """What an expression sees besides its items: the resource, and the number of the row's element."""
-
-    resource: Mapping[str, Any]
-    row_index: int
-
-
-Evaluate: TypeAlias = Callable[[Collection, Scope], Collection]
-
-_ENVIRONMENT: Final[Mapping[str, Evaluate]] = {
-    "rowIndex": lambda items, scope: [scope.row_index],
-    "resource": lambda items, scope: [scope.resource],
-    "rootResource": lambda items, scope: [scope.resource],
-    "context": lambda items, scope: [scope.resource],
-}
-"""The variables that every expression has."""
-
-_NOWHERE: Final = Scope({}, 0)
-
 _MOMENTS: Final = frozenset({"dateTime", "instant"})
 
 
@@ -60,16 +42,6 @@ def compile_fhirpath(text: str, constants: Mapping[str, Any], type: str | None =
     moment if a dateTime is wanted.
     """
     return _Compiler(constants, type).compile(parse(text))
-
-
-def constant(value: Any) -> Evaluate:
-    """Make an expression of a fixed value. Its list is shared: no expression changes what it is given."""
-    items = [] if value is None else [value]
-    return lambda _items, _scope: items
-
-
-def _identity(items: Collection, scope: Scope) -> Collection:
-    return items
 
 
 class _Compiler:
@@ -85,7 +57,7 @@ class _Compiler:
     def _compile(self, expression: Expression | None) -> Evaluate:
         match expression:
             case None | This():
-                return _identity
+                return identity
             case Literal(value):
                 return constant(value)
             case Variable(name):
@@ -104,10 +76,10 @@ class _Compiler:
                 return self._call(expression)
 
     def _variable(self, name: str) -> Evaluate:
-        if name in _ENVIRONMENT:
-            return _ENVIRONMENT[name]
+        if name in ENVIRONMENT:
+            return ENVIRONMENT[name]
         if name not in self._constants:
-            known = ", ".join(f"%{known}" for known in (*self._constants, *_ENVIRONMENT))
+            known = ", ".join(f"%{known}" for known in (*self._constants, *ENVIRONMENT))
             raise FhirPathError(f"%{name} is not defined; there are {known}")
         return constant(self._constants[name])
 
@@ -133,7 +105,7 @@ class _Compiler:
             return lambda items, scope: logic(truth(left(items, scope)), lambda: truth(right(items, scope)))
         operation = values.OPERATIONS[sign]
         if self._is_fixed(expression.left) and self._is_fixed(expression.right):
-            folded = operation(left([], _NOWHERE), right([], _NOWHERE))
+            folded = operation(left([], NOWHERE), right([], NOWHERE))
             return lambda items, scope: folded
         return lambda items, scope: operation(left(items, scope), right(items, scope))
 
@@ -141,7 +113,7 @@ class _Compiler:
         """Tell whether an expression has the same value for all resources, so that it is computed once."""
         match expression:
             case Variable(name):
-                return name not in _ENVIRONMENT
+                return name not in ENVIRONMENT
             case Operation(sign, left, right):
                 return sign in values.OPERATIONS and self._is_fixed(left) and self._is_fixed(right)
         return isinstance(expression, Literal)
@@ -172,13 +144,13 @@ class _Compiler:
         special = _SPECIAL.get(call.name)
         if special is not None:
             least, most, method = special
-            _check_arguments(call, least, most)
+            check_arguments(call, least, most)
             return method(self, call)
         if call.name not in FUNCTIONS:
             names = ", ".join(sorted(SUPPORTED_FUNCTIONS))
             raise FhirPathError(f"character {call.at + 1}: {call.name}() is not supported; there are {names}")
         least, most, function = FUNCTIONS[call.name]
-        _check_arguments(call, least, most)
+        check_arguments(call, least, most)
         base = self._compile(call.base)
         arguments = [self._compile(argument) for argument in call.arguments]
         if not arguments:
@@ -190,7 +162,7 @@ class _Compiler:
         base, criterion = self._compile(call.base), self._compile(call.arguments[0])
         match call.arguments[0]:
             case Operation("=", Member(None, str(name)), fixed) if self._is_fixed(fixed) and name not in CHOICES:
-                wanted = single(self._compile(fixed)([], _NOWHERE))
+                wanted = single(self._compile(fixed)([], NOWHERE))
                 if isinstance(wanted, str):
                     return _where_text(base, name, wanted, criterion)
         return lambda items, scope: [item for item in base(items, scope) if truth(criterion([item], scope))]
@@ -240,7 +212,7 @@ class _Compiler:
 
     def _typed(self, call: Call) -> Evaluate:
         typed = self._is if call.name == "is" else self._as_type
-        return typed(call.base or This(), _type_name(call))
+        return typed(call.base or This(), type_name(call))
 
     def _extension(self, call: Call) -> Evaluate:
         base, url = call.base, self._compile(call.arguments[0])
@@ -261,14 +233,14 @@ class _Compiler:
 
     def _reference_key(self, call: Call) -> Evaluate:
         base = self._compile(call.base)
-        wanted = _type_name(call) if call.arguments else None
+        wanted = type_name(call) if call.arguments else None
 
         return lambda items, scope: reference_keys(base(items, scope), wanted)
 
     def _boundary(self, call: Call, wanted: str | None = None) -> Evaluate:
-        _check_arguments(call, 0, 0)
+        check_arguments(call, 0, 0)
         if isinstance(call.base, Call) and call.base.name == "ofType":
-            wanted = _type_name(call.base)
+            wanted = type_name(call.base)
         base, high = self._compile(call.base), call.name == "highBoundary"
         find = moment if wanted in _MOMENTS else boundary
 
@@ -300,22 +272,6 @@ def _index(base: Evaluate, position: Evaluate) -> Evaluate:
         return [found[at]] if type(at) is int and 0 <= at < len(found) else []
 
     return index
-
-
-def _type_name(call: Call) -> str:
-    """Return the type that an argument names: ``Quantity``, ``FHIR.Quantity`` or ``'Quantity'``."""
-    match call.arguments[0]:
-        case Member(None, name) | Member(Member(None, "FHIR" | "System"), name) | Literal(str(name)):
-            return name
-    raise FhirPathError(f"character {call.at + 1}: {call.name}() takes the name of a type, such as Quantity")
-
-
-def _check_arguments(call: Call, least: int, most: int) -> None:
-    if not least <= len(call.arguments) <= most:
-        wanted = str(least) if least == most else f"{least} to {most}"
-        raise FhirPathError(
-            f"character {call.at + 1}: {call.name}() takes {wanted} arguments, not {len(call.arguments)}"
-        )
 
 
 _Method: TypeAlias = Callable[[_Compiler, Call], Evaluate]

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from fhirline.streams.tables.views.fhirpath.compiler import Scope, compile_fhirpath
+from fhirline.streams.tables.views.fhirpath.compiler import compile_fhirpath
+from fhirline.streams.tables.views.fhirpath.scope import Scope
 from fhirline.streams.tables.views.fhirpath.syntax import FhirPathError
 
 PATIENT: dict[str, Any] = {

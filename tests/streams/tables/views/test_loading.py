@@ -272,6 +272,19 @@ def test_hostile_shapes_give_rows_or_an_error_of_ours(resource: dict[str, Any]) 
             view.rows(resource)
 
 
+@pytest.mark.parametrize("path", ["$this", "$this.lower()", "$this & 'x'", "'fixed'", "%resource.id", "$this.exists()"])
+def test_a_row_of_nothing_has_null_in_all_columns(tmp_path: Path, path: str) -> None:
+    """As the specification's algorithm has it: those of a nested forEach and of a union too, but not `%rowIndex`."""
+    text = {"column": [{"name": "text", "path": path}, {"name": "number", "path": "%rowIndex", "type": "integer"}]}
+    given = {"forEachOrNull": "note.text", "unionAll": [text, text]}
+    nested = {"forEachOrNull": "input", "select": [{"forEach": "type", "column": [{"name": "type", "path": "text"}]}]}
+    view = load(tmp_path, selecting(columns(), given, nested))["task"]
+    assert view.rows({"resourceType": "Task", "id": "t"}) == [("t", 1, None, 0, None)]
+    [first, _] = view.rows({"resourceType": "Task", "id": "t", "note": [{"text": "a"}]})
+    assert None not in first[:4]
+    assert view.rows({"resourceType": "Task", "id": "t", "input": [{}]}) == []
+
+
 def test_a_deep_resource_needs_no_deep_stack() -> None:
     item: dict[str, Any] = {"linkId": "0"}
     for number in range(1, 20_000):

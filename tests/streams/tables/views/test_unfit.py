@@ -53,6 +53,13 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "a constant that is true": (constant(valueInteger=True), "constant[1].valueInteger: must be a whole number"),
     "a constant that is an object": (constant(valueString={"a": 1}), "constant[1].valueString: must be a text"),
     "a constant twice": (constant(name="c", valueString="a"), "constant[1]: there are two constants c"),
+    **{
+        f"a constant called {name}": (
+            constant(name=name, valueString="a"),
+            f"constant[1].name: %{name} is a variable that every expression has; choose another name",
+        )
+        for name in ("resource", "rootResource", "context", "rowIndex")
+    },
     "an endless expression": (
         selecting(columns({**CODE, "path": "code.text" + " & 'x'" * 3000})),
         "0.json: select[0].column[1].path: the expression is too long; split it",
