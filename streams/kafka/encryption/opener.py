@@ -96,6 +96,8 @@ class Opener:
         if record.value is None or not _NUMBER.fullmatch(number):
             return record
         if not self.ring.made(partition, index, number):
+            if self.ring.destroyed(partition, index, number):
+                return replace(record, key_destroyed=True)
             if self.ring.has(partition, index, number):
                 raise other_index(record.position)
             return record
