@@ -53,6 +53,6 @@ def _copy(pom: Path, jars: Path) -> None:
             )
         except subprocess.TimeoutExpired:
             raise Unavailable("mvn did not get Apache Kafka's jars within 15 minutes") from None
-        if done.returncode or not any(output.glob("kafka-clients-*.jar")):
+        if done.returncode or not any(output.glob("kafka*.jar")):
             raise Unavailable(f"mvn could not get Apache Kafka's jars:\n{(done.stdout + done.stderr)[-2000:]}")
         os.rename(output, jars)
