@@ -109,8 +109,8 @@ def forget(request: ForgetRequest) -> None:
     Exit codes:
 
     * 0: erased. Only what the report lists remains.
-    * 1: not erased: nothing is known of the patient, records remain, Kafka failed after the erasure had begun, or the
-      answer was no.
+    * 1: not erased, or not lifted: nothing is known of the patient, records remain, Kafka failed after it had begun, a
+      data key was destroyed during `--lift`, or the answer was no.
     * 2: a wrong argument or setting, a missing privilege, or the cluster does not answer.
 
     Examples:
@@ -144,6 +144,8 @@ def forget(request: ForgetRequest) -> None:
 
 
 def _lift(request: ForgetRequest, erasure: "Erasure", found: "Found", blocked: bool) -> None:
+    from fhirline.streams.operate.erasure.keys import DestroyedMeanwhile
+
     if not blocked:
         raise CommandFailed("forget", "this patient is not erased; there is no block to lift", NOT_ERASED)
     if until := erasure.in_use_until():
@@ -157,7 +159,11 @@ def _lift(request: ForgetRequest, erasure: "Erasure", found: "Found", blocked: b
         return
     confirm("Map this patient's events again, from now on?", request.yes)
     _audit("erasure lifted", request, erasure)
-    erasure.lift(found)
+    with (
+        failing_with("forget", {DestroyedMeanwhile: NOT_ERASED}),
+        failing_with("forget", {KafkaAccessError: NOT_ERASED}, AGAIN),
+    ):  # a part of it may be done already, so the exit code must not be 2
+        erasure.lift(found)
     print(
         "Lifted: events that arrive from now on are mapped. Only a replay maps the events since the erasure, but for "
         "those that are encrypted."

@@ -23,10 +23,11 @@ from fhirline.config.errors import FhirlineError
 from fhirline.mappers.pipeline.normalize import StateUpdate
 from fhirline.mappers.results import Entry, Version
 from fhirline.streams.kafka.encryption.data_key import DataKey, state_key
-from fhirline.streams.kafka.encryption.opener import Opener, not_set
+from fhirline.streams.kafka.encryption.opener import Opener, is_sealed
 from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets
 from fhirline.streams.kafka.headers import MOVED_TO, Headers, header
-from fhirline.streams.kafka.records import ProducerRecord, from_confluent, headers_of
+from fhirline.streams.kafka.records import ProducerRecord, RecordPosition, from_confluent, headers_of, position_of
+from fhirline.streams.step3_restore.state_form import entry_key, is_entry
 from fhirline.streams.step3_restore.topic_cache import TopicCache
 from fhirline.topics.declared import SHARED_TYPES, STATE_PREFIX
 
@@ -235,7 +236,7 @@ class StateCache(TopicCache[PartitionState]):
             if update.subject.startswith(_SHARED):
                 continue
             if record.data_key is None:
-                _note(state.in_clear, record.key, record.value)
+                _note(state.in_clear, (raw_key, update.subject, update.name), record.key, record.value)
                 if update.deleted:
                     index = secrets.index(f"{vendor}|{raw_key}")
                     others.append(state_key(secrets, index, update.subject, update.name))
@@ -244,28 +245,34 @@ class StateCache(TopicCache[PartitionState]):
         return [*records, *(ProducerRecord(self.topic, key, None, partition) for key in others)]
 
     def take(self, state: PartitionState, message: Message, began: float) -> None:
-        """Merge a message. What cannot be opened although nothing is lost is logged and passed over."""
-        key, value = message.key() or b"", message.value()
+        """Merge a message. What is no entry, or cannot be opened although nothing is lost, is logged and left out."""
+        key, value = bytes(message.key() or b""), message.value()
         if key.startswith(b"["):  # not sealed
+            if (entry := entry_key(key)) is None or not (value is None or is_entry(value)):
+                return _passed_over(position_of(message), "it is not of fhirline's form: another producer wrote it")
             if self.opener.secrets is not None:
-                _note(state.in_clear, bytes(key), value)
+                _note(state.in_clear, entry, key, value)
             return state.read(key, value, headers_of(message))
         record = from_confluent(message)
-        if (secrets := self.opener.secrets) is None:
-            raise not_set(record.position)
         if value is None:
-            return state.remove_sealed(bytes(key), secrets)
+            if (secrets := self.opener.secrets) is not None:
+                return state.remove_sealed(key, secrets)
+            return self.opener.require_secrets(record)
         opened = self.opener.open_now(record, began)
-        if opened.data_key is None:  # changed, without its header, or of an erased patient
-            if not opened.key_destroyed:
-                log.error("state entry passed over: it cannot be opened", position=str(record.position))
-            return None
-        return state.read_sealed(opened.key or b"", opened.value or b"", secrets)
+        if opened.data_key is not None:
+            return state.read_sealed(opened.key or b"", opened.value or b"", opened.data_key.secrets)
+        if not opened.key_destroyed:  # of an erased patient: nothing is lost
+            _passed_over(record.position, "it was changed" if is_sealed(record) else "it has no header key-id")
+        return None
 
 
-def _note(in_clear: dict[tuple[str, str], bytes], key: bytes, value: bytes | None) -> None:
+def _passed_over(position: RecordPosition, why: str) -> None:
+    log.error("state entry passed over: it cannot be opened", position=str(position), why=why)
+
+
+def _note(in_clear: dict[tuple[str, str], bytes], entry: tuple[str, str, str], key: bytes, value: bytes | None) -> None:
     """Note that a patient's record in clear has a value, or none any more."""
-    owner, subject, name = orjson.loads(key)
+    owner, subject, name = entry
     if value is None:
         in_clear.pop((subject, name), None)
     elif owner:

@@ -108,24 +108,34 @@ def destroy_old(
             "gateway may still have the older file. Restart them all, and wait, or set --unused-for",
             INCOMPLETE,
         )
-    listed = ", ".join([*sorted(old), *(item.name for item in unfinished)])
+    listed, beside = ", ".join(sorted(old)), ", ".join(item.name for item in unfinished)
     completes = _completes(history, old, secrets.keks.keys() - old) if old else []
     if dry_run:
-        print(f"would be removed: {listed}.")
+        print(f"would be removed: {_both(listed, beside)}.")
         for line in completes:
             print(f"That {line}")
         print("Nothing was done.")
         return
-    confirm(f"Remove {listed} from {path}? What only they unwrap cannot be read again.", yes)
-    audit("key-encryption keys destroyed", by="keys", name=name, kek=listed, reason=reason)
-    secrets_file.remove_left_over(unfinished)
+    lost = " What only these key-encryption keys unwrap cannot be read again." if old else ""
+    confirm(f"In {path}, remove {_both(listed, beside)}?{lost}", yes)
+    about = {field: value for field, value in (("kek", listed), ("files", beside)) if value}
+    audit("key-encryption keys destroyed" if old else "unfinished files of secrets removed", by="keys", name=name,
+          reason=reason, **about)  # fmt: skip
+    removed = secrets_file.remove_left_over(path) if unfinished else []
     if old:
         secrets_file.remove(path, old)
-    print(f"removed: {listed}. Remove them from every copy of the file, and restart what has read it.")
+        print(f"removed: {listed}. Remove them from every copy of the file, and restart what has read it.")
+    if removed:
+        print(f"removed beside it: {', '.join(item.name for item in removed)}")
     for line in completes:
         print(f"That {line}")
     if new:
         raise typer.Exit(INCOMPLETE)
+
+
+def _both(listed: str, beside: str) -> str:
+    """Name key-encryption keys and files beside the file of secrets, either of which may be empty."""
+    return " and ".join(filter(None, (listed, beside and f"beside the file {beside}")))
 
 
 def _print_earlier(path: Path, unfinished: Sequence[Path], gone: Sequence[str]) -> None:

@@ -86,7 +86,7 @@ def give_up(
         require_answer(yes)
     secrets = required_secrets(settings)
     require_topics(settings, None if dry_run else "operator")
-    with progress() as reporter, closing(KeyRing(settings, secrets, counting(reporter))) as ring:
+    with progress() as reporter, closing(KeyRing(settings, secrets, counting(reporter), any_index=True)) as ring:
         if data_key is not None:
             if (position := RecordPosition.parse(data_key)) is not None:
                 data_key = lost_keys.name_at(settings, position)

@@ -82,8 +82,10 @@ class DataKey:
             plain = self._cipher.decrypt(value[len(VERSION) : at], value[at:], _authenticated(topic, key, headers))
         except (InvalidTag, ValueError):
             raise CannotBeOpened("not authentic") from None
-        (length,) = _LENGTH.unpack_from(plain)
+        length = int.from_bytes(plain[: _LENGTH.size])
         end = _LENGTH.size + length
+        if len(plain) <= end:
+            raise CannotBeOpened("sealed by another program")
         return plain[_LENGTH.size : end], plain[end + 1 :] if plain[end] else None
 
 

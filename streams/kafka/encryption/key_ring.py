@@ -29,6 +29,10 @@ from fhirline.streams.kafka.records import TopicPartition
 from fhirline.topics.declared import KEYS
 
 _NAME = re.compile(r"[0-9a-f]{64}/[0-9a-f]{32}")
+_INDEX = re.compile(r"[0-9a-f]{64}")
+LONGEST = 1_024
+"""Bytes of a record's value that are kept. Ours are shorter; what another producer wrote here takes no memory."""
+
 DESTROYED = "destroyed"
 ERASED = "erased"
 SAMPLE = 1_000
@@ -71,17 +75,17 @@ class PartitionKeys:
         self._newest = {}
         index, _, rest = key.partition("/")
         number, _, mark = rest.partition("/")
-        if mark == DESTROYED or number == ERASED:
-            marked, name = (self.erased, index) if number == ERASED else (self.destroyed, f"{index}/{number}")
+        if rest == ERASED or mark == DESTROYED:
+            marked, name = (self.erased, index) if rest == ERASED else (self.destroyed, f"{index}/{number}")
             if value is None:
                 marked.pop(name, None)
-            else:
-                marked[name] = value.decode("utf-8", "replace")
+            elif (_INDEX if rest == ERASED else _NAME).fullmatch(name):
+                marked[name] = value[:LONGEST].decode("utf-8", "replace")
         elif _NAME.fullmatch(key):
             if value is None:
                 self.wrapped.pop(key, None)
             else:
-                self.wrapped[key] = bytes(value)
+                self.wrapped[key] = bytes(value[:LONGEST])
 
     def unusable(self, index: str, name: str) -> bool:
         """Tell whether the key was destroyed, or its patient erased."""
@@ -91,7 +95,15 @@ class PartitionKeys:
 class KeyRing:
     """Finds data keys. `read_on` blocks; the event loop calls it in a thread, for all keys of a batch at once."""
 
-    def __init__(self, settings: Settings, secrets: EncryptionSecrets, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        secrets: EncryptionSecrets,
+        progress: Progress | None = None,
+        any_index: bool = False,
+    ) -> None:
+        """``any_index``: also read a partition of which all data keys were made with another index secret."""
+        self._any_index = any_index
         self._settings = settings
         self._progress = progress
         self._secrets = secrets
@@ -136,6 +148,11 @@ class KeyRing:
         """Tell whether a process with our index secret made this number."""
         return self._secrets.numbered(index, partition, number)
 
+    def destroyed(self, partition: int, index: str, number: str) -> bool:
+        """Tell whether the data key was destroyed, or given up, by what has been read."""
+        keys = self._partitions.get(partition)
+        return keys is not None and f"{index}/{number}" in keys.destroyed
+
     def has(self, partition: int, index: str, number: str) -> bool:
         """Tell whether there is such a data key, or was, by what has been read."""
         keys, name = self._partitions.get(partition) or PartitionKeys(), f"{index}/{number}"
@@ -162,8 +179,13 @@ class KeyRing:
             self._partitions = {**self._partitions, **found}
 
     def _require_our_index(self, partition: int, keys: PartitionKeys) -> None:
-        """Raise WrappingKeyMissing where none of the first data keys was made with our index secret."""
-        names = [name.partition("/") for name in islice(keys.wrapped, SAMPLE)]
+        """Raise WrappingKeyMissing where none of the first data keys was made with our index secret.
+
+        Those that were given up do not count.
+        """
+        if self._any_index:
+            return
+        names = [name.partition("/") for name in islice(keys.wrapped, SAMPLE) if name not in keys.destroyed]
         if names and not any(self.made(partition, index, number) for index, _, number in names):
             raise WrappingKeyMissing(
                 "FHIRLINE_ENCRYPTION: the index secret is another than the one that the data keys in "

@@ -71,8 +71,8 @@ class Opener:
         ``since``: what was read after it (``time.monotonic``) is taken as known of erased patients.
         """
         if self.ring is None:
-            if not self._keys_exist and any(map(is_sealed, records)):
-                self._keys_exist = keys_exist(self._settings)
+            if any(map(is_sealed, records)):
+                self._look_for_keys()
         elif partitions := self._unsure(records, since):
             self.ring.read_on(partitions)
 
@@ -96,6 +96,8 @@ class Opener:
         if record.value is None or not _NUMBER.fullmatch(number):
             return record
         if not self.ring.made(partition, index, number):
+            if self.ring.destroyed(partition, index, number):
+                return replace(record, key_destroyed=True)
             if self.ring.has(partition, index, number):
                 raise other_index(record.position)
             return record
@@ -142,6 +144,20 @@ class Opener:
             headers=[*opened.headers],
             timestamp=message.timestamp(),
         )
+
+    def require_secrets(self, tombstone: ConsumerRecord) -> None:
+        """Raise EncryptionNotSet for the tombstone of a sealed state entry, which this process cannot apply.
+
+        It has no header. Where no process has ever sealed anything, it is another producer's. Blocks.
+        """
+        if self.secrets is None and _INDEX.fullmatch(tombstone.key or b""):
+            self._look_for_keys()
+            if self._keys_exist:
+                raise not_set(tombstone.position)
+
+    def _look_for_keys(self) -> None:
+        if not self._keys_exist:
+            self._keys_exist = keys_exist(self._settings)
 
     def _unsure(self, records: Iterable[ConsumerRecord], since: float = float("inf")) -> set[int]:
         """Return the partitions of ``normalizer.keys`` that must be read on.

@@ -28,6 +28,9 @@ INDEX = "index"
 INDEX_DIGITS = 64
 """Hex digits of an index."""
 
+KEY_BYTES = 32
+"""Bytes of a data key."""
+
 NONCE = 12
 """Bytes of an AES-GCM nonce. All are random: each key encrypts far fewer than 2**32 values."""
 
@@ -38,6 +41,10 @@ _HOW = "write one `index:…` and at least one key-encryption key, each as id:64
 
 class WrappingKeyMissing(ConfigurationError):
     """A data key is wrapped by a key-encryption key that this process does not have, or that has another value."""
+
+
+class DataKeyDamaged(WrappingKeyMissing):
+    """The record of a data key is not of the form that `EncryptionSecrets.wrap` makes: something else was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +97,38 @@ class EncryptionSecrets:
         return orjson.dumps({"kek": self.current, "key": base64.b64encode(wrapped).decode()})
 
     def unwrap(self, name: str, value: bytes) -> bytes:
-        """Reverse `wrap`. Raises WrappingKeyMissing."""
+        """Reverse `wrap`. Raises WrappingKeyMissing, and DataKeyDamaged where the value has another form."""
         kek = wrapped_by(value)
+        if not kek:
+            raise _damaged(name)
         if kek not in self.keks:
             raise WrappingKeyMissing(
                 f"FHIRLINE_ENCRYPTION: the key-encryption key {kek} is missing, which data keys in normalizer.keys are "
                 "wrapped by: restore it from its backup (docs/encryption.md)"
             )
         try:
-            wrapped = base64.b64decode(orjson.loads(value)["key"])
-            return _cipher(self.keks[kek]).decrypt(wrapped[:NONCE], wrapped[NONCE:], name.encode())
-        except (InvalidTag, ValueError, KeyError, TypeError):
+            wrapped = base64.b64decode(orjson.loads(value)["key"], validate=True)
+            key = _cipher(self.keks[kek]).decrypt(wrapped[:NONCE], wrapped[NONCE:], name.encode())
+        except (ValueError, KeyError, TypeError):
+            raise _damaged(name) from None
+        except InvalidTag:
             raise WrappingKeyMissing(
                 f"FHIRLINE_ENCRYPTION: the key-encryption key {kek} is another than the one that data keys in "
                 "normalizer.keys are wrapped by: restore it from its backup (docs/encryption.md)"
             ) from None
+        if len(key) != KEY_BYTES:
+            raise _damaged(name)
+        return key
 
     def _mark(self, index: str, partition: int, number: str) -> str:
         return hmac.digest(self.index_secret, f"key|{index}|{partition}|{number}".encode(), hashlib.sha256)[:8].hex()
+
+
+def _damaged(name: str) -> DataKeyDamaged:
+    return DataKeyDamaged(
+        f"normalizer.keys: the record of the data key {name.rpartition('/')[2]} has another form: restore the topic "
+        "from its backup, or give the key up (docs/encryption.md)"
+    )
 
 
 def wrapped_by(value: bytes) -> str:

@@ -26,7 +26,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.encryption.key_ring import DESTROYED, ERASED, KeyRing, PartitionKeys
 from fhirline.streams.kafka.encryption.secrets import wrapped_by
 from fhirline.streams.kafka.log_scanner import LogScanner
-from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
+from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, timestamp_ms
 from fhirline.streams.step1_receive.patient_keys import USED_SECONDS
 from fhirline.topics.declared import KEYS
 
@@ -35,6 +35,9 @@ Publish = Callable[[list[ProducerRecord]], None]
 
 Place = tuple[int, str]
 """A partition of ``normalizer.keys`` and an index."""
+
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far the clocks of two machines may differ. A later time in a marker is none that a command wrote."""
 
 _OF_ANOTHER = re.compile(r"(.*) ([0-9a-f]{64})")
 """A first marker that is not under the patient's own index: the time, and the own index."""
@@ -153,17 +156,35 @@ class ErasedKeys:
     def in_use_until(self, places: Iterable[Place]) -> datetime | None:
         """Return when no gateway uses a destroyed key of these places any more; None where that is over."""
         wanted = _by_partition(places)
-        marked = [
-            at
-            for number, keys in self._ring.each(wanted)
-            for index in wanted[number]
-            for at in (*_destroyed(keys, [index]).values(), *filter(None, [keys.erased.get(index)]))
-        ]
-        if not marked:
+        moments: list[datetime] = []
+        odd: set[tuple[int, bytes]] = set()
+        latest = datetime.now(UTC) + CLOCKS_DIFFER
+        for number, keys in self._ring.each(wanted):
+            for index in wanted[number]:
+                marked = {f"{name}/{DESTROYED}": at for name, at in _destroyed(keys, [index]).items()}
+                marked |= {f"{index}/{ERASED}": keys.erased[index]} if index in keys.erased else {}
+                for name, marker in marked.items():
+                    at = _time(marker)
+                    if at is None or at > latest:
+                        odd.add((number, name.encode()))
+                    else:
+                        moments.append(at)
+        moments += self._written(odd)
+        if not moments:
             return None
         longest = max(self._settings.gateway_delivery_timeout, self._settings.delivery_timeout)
-        until = max(map(_time, marked)) + timedelta(seconds=USED_SECONDS + longest)
+        until = max(moments) + timedelta(seconds=USED_SECONDS + longest)
         return until if until > datetime.now(UTC) else None
+
+    def _written(self, markers: Collection[tuple[int, bytes]]) -> list[datetime]:
+        """Return when markers were written, by Kafka's timestamps: their values are no times, or times to come."""
+        found: dict[tuple[int, bytes], int] = {}
+        with LogScanner(self._settings) as scanner:
+            for message in scanner.stored({TopicPartition(KEYS, number): None for number, _ in markers}):
+                if (name := (message.partition() or 0, message.key() or b"")) in markers:
+                    found[name] = timestamp_ms(message)
+        now = datetime.now(UTC)
+        return [datetime.fromtimestamp(min(at / 1000, now.timestamp()), UTC) for at in found.values()]
 
 
 def _by_partition(places: Iterable[Place]) -> dict[int, set[str]]:
@@ -185,13 +206,13 @@ def _own_index(marker: str) -> str | None:
     return found[2] if found else None
 
 
-def _time(marker: str) -> datetime:
-    """Read the time of a marker. One that an operator wrote by hand may have no zone, or be no time: then it is now."""
+def _time(marker: str) -> datetime | None:
+    """Read the time of a marker; None where it is none. One that an operator wrote by hand may have no zone."""
     found = _OF_ANOTHER.fullmatch(marker)
     try:
         at = datetime.fromisoformat(found[1] if found else marker)
     except ValueError:
-        return datetime.now(UTC)
+        return None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 

@@ -151,12 +151,13 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
             f"                  their wrapped values leave normalizer.keys within {compaction_days} days, as replaced "
             f"values do, and are of no use once {keks} is destroyed: fhirline keys rotate, rewrap, destroy-old"
         )
-    elif report.key_encryption_keys_gone:
+    if report.key_encryption_keys_gone:
         keks = ", ".join(report.key_encryption_keys_gone)
-        yield (
-            f"                  what wrapped them is not among these secrets: {keks}. If it is in no other copy of "
-            "them, backups included, the erasure is complete"
-        )
+        if report.data_keys_wrapped_by:  # after a rotation, until compaction has removed the older values
+            then = "They were wrapped by it before: it must be in no other copy of them either, backups included"
+        else:
+            then = "If it is in no other copy of them, backups included, the erasure is complete"
+        yield f"                  what wrapped them is not among these secrets: {keks}. {then}"
     yield f"replaced values   compaction deletes them within {compaction_days} days"
     if report.unreadable:
         yield "what remains and cannot be read, since its data keys are destroyed:"

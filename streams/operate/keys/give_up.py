@@ -83,12 +83,19 @@ def name_at(settings: Settings, position: RecordPosition) -> str:
         for message in scanner.stored({place: position.offset}, {place: position.offset + 1}):
             number = header(headers_of(message), KEY_ID)
             if message.offset() == position.offset and number is not None:
-                return f"{(message.key() or b'')[:INDEX_DIGITS].decode('utf-8', 'replace')}/{number}"
+                name = f"{(message.key() or b'')[:INDEX_DIGITS].decode('utf-8', 'replace')}/{number}"
+                if not _NAME.fullmatch(name):
+                    raise ConfigurationError(
+                        f"{position}: its key or its header key-id has another form: no data key is missing"
+                    )
+                return name
     raise ConfigurationError(f"{position}: there is no encrypted record")
 
 
 def named(settings: Settings, secrets: EncryptionSecrets, ring: KeyRing, name: str) -> Lost:
     """Return a data key that is lost, with its partition, which follows from its number.
+
+    One that was made with another index secret is lost, too: it lies in a partition, and nobody here can use it.
 
     Raises NotLost, and ConfigurationError where it is no data key of this deployment.
     """
@@ -99,18 +106,20 @@ def named(settings: Settings, secrets: EncryptionSecrets, ring: KeyRing, name: s
         )
     index, number = found.groups()
     places = [place for place in range(settings.partitions) if secrets.numbered(index, place, number)]
+    ours = bool(places)
+    places = places or [place for place, keys in ring.each(range(settings.partitions)) if name in keys.wrapped]
     if not places:
         raise ConfigurationError(
             "INDEX/NUMBER: no process with these secrets has made this data key: compare index secret and "
             "FHIRLINE_PARTITIONS"
         )
-    [place] = places
+    place = places[0]
     ring.read_on([place])
     keys = ring.partition(place)
     if keys.unusable(index, name):
         at = keys.destroyed.get(name) or keys.erased.get(index, "")
         raise NotLost(f"INDEX/NUMBER: is destroyed already, since {at.partition(' ')[0]}: its records are passed over")
-    if name in keys.wrapped:
+    if ours and name in keys.wrapped:
         try:
             secrets.unwrap(name, keys.wrapped[name])
         except WrappingKeyMissing:

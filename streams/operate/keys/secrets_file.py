@@ -5,8 +5,8 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,12 +25,16 @@ _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 def new_id(taken: Collection[str] = ()) -> str:
     """Return the id that a key-encryption key made now gets: the month, with a letter from the second one on.
 
+    Raises ConfigurationError where all of the month are taken.
+
     >>> new_id([new_id()]).removeprefix(new_id())
     'b'
     """
     month = datetime.now(UTC).strftime("%Y-%m")
     names = (month, *(month + letter for letter in "bcdefghijklmnopqrstuvwxyz"))
-    return next(name for name in names if name not in taken)
+    if (found := next((name for name in names if name not in taken), None)) is None:
+        raise ConfigurationError(f"--kek: required, since all ids of {month} are taken")
+    return found
 
 
 def new_secrets(id: str) -> EncryptionSecrets:
@@ -46,18 +50,31 @@ def create(path: Path, secrets: EncryptionSecrets, announce: Callable[[], None] 
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
     except FileExistsError:
-        raise ConfigurationError(
-            f"--file {path}: exists; what is encrypted with its secrets cannot be read without them"
-        ) from None
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from None
+        raise ConfigurationError(f"--file {path}: {_existing(path)}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise ConfigurationError(f"--file {path}: {_reason(error)}") from None
     try:
         announce()
-        _fill(descriptor, secrets)
-        _sync(path.parent)
+        try:
+            _fill(descriptor, secrets)
+            _sync(path.parent)
+        except OSError as error:
+            raise ConfigurationError(f"--file {path}: {_reason(error)}") from None
     except BaseException:
-        path.unlink(missing_ok=True)  # a file without secrets would keep the next run from writing them
+        with suppress(OSError):
+            path.unlink(missing_ok=True)  # a file without secrets would keep the next run from writing them
         raise
+    finally:
+        os.close(descriptor)
+
+
+def _existing(path: Path) -> str:
+    """Say what is in the place of a new file, and what that means."""
+    if path.is_symlink() and not path.exists():
+        return "is a link that leads nowhere"
+    if path.is_file() and not path.stat().st_size:
+        return "exists, and is empty: an earlier run was killed before it wrote secrets; remove the file"
+    return "exists; what is encrypted with its secrets cannot be read without them"
 
 
 def read(path: Path) -> EncryptionSecrets:
@@ -84,24 +101,24 @@ def activated(held: EncryptionSecrets, id: str) -> EncryptionSecrets:
 
 def add_key(path: Path, id: str) -> EncryptionSecrets:
     """Write the file `with_key`. Raises ConfigurationError."""
-    with _changing(path):
-        return _write(path, with_key(read(path), id))
+    with _changing(path) as found:
+        return _write(found, with_key(read(path), id))
 
 
 def activate(path: Path, id: str) -> EncryptionSecrets:
     """Write the file with another key `activated`. Raises ConfigurationError."""
-    with _changing(path):
-        return _write(path, activated(read(path), id))
+    with _changing(path) as found:
+        return _write(found, activated(read(path), id))
 
 
 def remove(path: Path, ids: set[str]) -> EncryptionSecrets:
     """Remove key-encryption keys. Raises ConfigurationError where the first one is among them."""
-    with _changing(path):
+    with _changing(path) as found:
         held = read(path)
         if held.current in ids:
             raise ConfigurationError(f"{SETTING}: {held.current} wraps new data keys, and must stay")
         left = {id: key for id, key in held.keks.items() if id not in ids}
-        return _write(path, EncryptionSecrets(held.index_secret, left))
+        return _write(found, EncryptionSecrets(held.index_secret, left))
 
 
 def left_over(path: Path) -> list[Path]:
@@ -109,33 +126,24 @@ def left_over(path: Path) -> list[Path]:
 
     Raises ConfigurationError where the folder cannot be read.
     """
-    path = path.resolve()
+    with _changing(path) as found:  # whoever writes such a file holds the same lock until it has replaced the other
+        return _left_over(found)
+
+
+def remove_left_over(path: Path) -> list[Path]:
+    """Remove all such files, and return them. Raises ConfigurationError."""
+    with _changing(path) as found:
+        paths = _left_over(found)
+        for item in paths:
+            item.unlink(missing_ok=True)
+        return paths
+
+
+def _left_over(path: Path) -> list[Path]:
     begin = f".{path.name}."
-    try:
-        found = [
-            item for item in path.parent.iterdir() if item.name.startswith(begin) and item.name.endswith(_UNFINISHED)
-        ]
-        return sorted(item for item in found if not _being_written(item))
-    except OSError as error:
-        raise ConfigurationError(f"{path.parent}: {error.strerror}") from None
-
-
-def remove_left_over(paths: Iterable[Path]) -> None:
-    """Remove such files. Raises ConfigurationError."""
-    for path in paths:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise ConfigurationError(f"{path}: {error.strerror}") from None
-
-
-def _being_written(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (FileNotFoundError, BlockingIOError):  # it has replaced the file since, or is about to
-        return True
-    return False
+    return sorted(
+        item for item in path.parent.iterdir() if item.name.startswith(begin) and item.name.endswith(_UNFINISHED)
+    )
 
 
 def _checked(id: str) -> str:
@@ -145,47 +153,44 @@ def _checked(id: str) -> str:
 
 
 @contextmanager
-def _changing(path: Path) -> Iterator[None]:
+def _changing(path: Path) -> Iterator[Path]:
     """Let nobody else change the file meanwhile: of two that had read it, the second would remove the first one's key.
 
-    The folder is locked, since the file is replaced. Raises ConfigurationError.
-    """
-    try:
-        descriptor = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: Path, secrets: EncryptionSecrets) -> EncryptionSecrets:
-    """Replace the file in one step, once its content is on the disk. Return the secrets. Raises ConfigurationError.
-
-    It keeps its mode, owner and group, by which processes of other users read it. A link keeps leading to it.
+    The folder is locked, since the file is replaced. Yields the file that a link leads to. Raises ConfigurationError,
+    also for an OSError while the lock is held.
     """
     try:
         path = path.resolve()
-        was = path.stat()
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
-        lock = os.dup(descriptor)
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # until the process ends: `left_over` sees that it is being written
-            if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(descriptor, was.st_uid, was.st_gid)
-            os.fchmod(descriptor, stat.S_IMODE(was.st_mode))
-            _fill(descriptor, secrets)
-            Path(name).replace(path)
-            _sync(path.parent)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield path
         finally:
-            os.close(lock)
+            os.close(descriptor)
     except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}") from None
+        raise ConfigurationError(f"{path}: {_reason(error)}") from None
+
+
+def _write(path: Path, secrets: EncryptionSecrets) -> EncryptionSecrets:
+    """Replace the file in one step, once its content is on the disk. Return the secrets. Raises OSError.
+
+    It keeps its mode, owner and group, by which processes of other users read it. A link keeps leading to it.
+    """
+    was = path.stat()
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_UNFINISHED, dir=path.parent)
+    try:
+        if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(descriptor, was.st_uid, was.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(was.st_mode))
+        _fill(descriptor, secrets)
+        Path(name).replace(path)
+        _sync(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
     return secrets
 
 
@@ -199,7 +204,10 @@ def _sync(folder: Path) -> None:
 
 
 def _fill(descriptor: int, secrets: EncryptionSecrets) -> None:
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w", closefd=False) as file:
         file.write(secrets.text)
-        file.flush()
-        os.fsync(file.fileno())
+    os.fsync(descriptor)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -11,6 +11,7 @@ from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition, from_confluent, partition_of
 from fhirline.streams.operate.replay.remap import Job
 from fhirline.streams.step3_restore.state import decode, moved
+from fhirline.streams.step3_restore.state_form import entry_key, is_entry
 from fhirline.streams.step3_restore.state_keys import data_key_of
 
 Sent = dict[tuple[str, int, bytes], int]
@@ -76,19 +77,27 @@ class StateOnTopic:
         stored, key, value = record.key or b"", record.key or b"", record.value
         if is_sealed(record):
             opened = opener.open_now(record)
-            if is_sealed(opened):  # of an erased patient, or changed: a restore passes it over, too
-                return key, None
+            if is_sealed(opened):  # of an erased patient, or changed
+                return self._pass_over(stored)
             key, value = opened.key or b"", opened.value
         elif value is None:
             key = self._plain.get(stored, stored)
             if moved(record.headers):
                 return key, self.values.get(key)
+        elif entry_key(stored) is None or not is_entry(value):  # another producer's, or copied without its headers
+            return self._pass_over(stored)
         self._plain[stored] = key
         if value is None:
             self.values.pop(key, None)
         else:
             self.values[key] = value
         return key, value
+
+    def _pass_over(self, stored: bytes) -> tuple[bytes, None]:
+        """Pass a record over, as a restore does. It covers what has lain under its key: that is written again."""
+        key = self._plain.get(stored, stored)
+        self.values.pop(key, None)
+        return key, None
 
     def _read_on(self, settings: Settings, opener: Opener) -> Iterator[tuple[Message, bytes, bytes | None]]:
         with LogScanner(settings) as scanner:

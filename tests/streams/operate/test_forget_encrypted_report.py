@@ -11,7 +11,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.streams.kafka.records import ProducerRecord
-from fhirline.streams.operate.erasure.report import lines
+from fhirline.streams.operate.erasure.report import Report, lines
 from fhirline.streams.operate.keys.data_keys import DataKeys
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step4_normalize.map_event import map_event
@@ -142,3 +142,13 @@ def test_a_report_lists_what_stays_and_cannot_be_read_and_a_later_one_says_what_
     assert "what wrapped them is not among these secrets: 2026-05." in text
     assert "a Provenance of the erasure" in "\n".join(lines(first, 7))
     assert "a Provenance of the erasure" not in text
+
+
+def test_a_key_encryption_key_that_is_gone_is_named_beside_one_that_is_there() -> None:
+    """After a rotation with destroy-old the log has the older values, too, which a copy of the older secrets opens."""
+    report = Report("mediquo", "acme", "0" * 64, data_keys=1)
+    report.data_keys_wrapped_by, report.key_encryption_keys_gone = ["2026-11"], ["2026-05"]
+    text = "\n".join(lines(report, 7))
+    assert "once 2026-11 is destroyed" in text
+    assert "not among these secrets: 2026-05. They were wrapped by it before: it must be in no other copy" in text
+    assert "the erasure is complete" not in text

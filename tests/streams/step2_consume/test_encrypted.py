@@ -136,6 +136,9 @@ def changed_forms(as_stored: ProducerRecord, other: DataKey) -> dict[str, Produc
         "key-id of nobody": replace(as_stored, headers=[*before, (KEY_ID, b"0" * 32)]),
         "no number": replace(as_stored, headers=[*before, (KEY_ID, b"../../etc")]),
         "no text": replace(as_stored, headers=[*before, (KEY_ID, b"\xff\xfe")]),
+        "long number": replace(as_stored, headers=[*before, (KEY_ID, b"0" * 10_000)]),
+        "two numbers": replace(as_stored, headers=[*as_stored.headers, (KEY_ID, b"0" * 32)]),
+        "number in capitals": replace(as_stored, headers=[*before, (KEY_ID, b"A" * 32)]),
         "empty number": replace(as_stored, headers=[*before, (KEY_ID, b"")]),
         "no value": replace(as_stored, value=None),
     }

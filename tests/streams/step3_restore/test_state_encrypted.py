@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.normalize import StateUpdate
 from fhirline.mappers.results import Entry
-from fhirline.streams.kafka.encryption.data_key import DataKey
-from fhirline.streams.kafka.encryption.opener import Opener
+from fhirline.streams.kafka.encryption.data_key import DataKey, state_key
+from fhirline.streams.kafka.encryption.opener import EncryptionNotSet, Opener
 from fhirline.streams.kafka.headers import KEY_ID
 from fhirline.streams.kafka.log_scanner import LogScanner
-from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
 from fhirline.streams.step3_restore.state import StateCache, state_record
 from fhirline.topics.declared import state_topic
 from tests.support.encryption import ENCRYPTION, secrets_of
@@ -95,3 +95,38 @@ def test_an_entry_that_was_changed_is_named_in_the_log_and_the_others_are_restor
     assert [(line["event"], line["position"]) for line in told if line["log_level"] == "error"] == [
         ("state entry passed over: it cannot be opened", str(record.position)) for record in written[: len(changed)]
     ]
+
+
+ODD = (b"", b"junk", b"[", b"[1,2,3]", b'["one","two"]', b'[["owner"],"Patient/1","name"]', b"\xff\xfe", b"1" * 10_000)
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_another_producers_records_hold_no_restore_up(encrypted: bool, settings: Settings) -> None:
+    """Nor one that has lost its headers on its way. A worker that ended there would end again at every start."""
+    secrets = secrets_of(settings)
+    index = secrets.index(f"mediquo|{PATIENT}")
+    sealed_key = state_key(secrets, index, "Patient/1", "name")
+    entry = state_record(TOPIC, 0, PATIENT, update(ENTRY))
+    odd = [ProducerRecord(TOPIC, key, entry.value, 0) for key in (*ODD, sealed_key, index.encode())]
+    odd += [replace(entry, value=value) for value in (b"", b"{}", b"no JSON", b'{"s":[1,2,3,4],"v":1}')]
+    tombstones = [ProducerRecord(TOPIC, key, None, 0) for key in ODD]
+    written = produce(settings, [entry, *odd, *tombstones])
+    plain = settings if encrypted else settings.model_copy(update={"encryption": None})
+    with closing(Opener(plain)) as opener, capture_logs() as told:
+        cache = restored(plain, opener)
+    assert cache.partition(0)("Patient/1") == {"name": ENTRY}
+    named = {line["position"]: line["why"] for line in told if line["log_level"] == "error"}
+    assert named.keys() >= {str(record.position) for record in written[1 : 1 + len(odd)]}
+    assert str(written[0].position) not in named
+    assert named[str(written[1 + len(ODD)].position)] == "it has no header key-id"
+
+
+def test_the_tombstone_of_an_encrypted_entry_is_no_reason_to_go_on_without_the_secrets(
+    settings: Settings, key: DataKey
+) -> None:
+    """It has no header that tells it from another producer's. Where nobody has ever encrypted, it is one."""
+    tombstone = ProducerRecord(TOPIC, state_key(key.secrets, key.index, "Patient/1", "name"), None, 0)
+    [written] = produce(settings, [tombstone])
+    plain = settings.model_copy(update={"encryption": None})
+    with closing(Opener(plain)) as opener, pytest.raises(EncryptionNotSet, match=str(written.position)):
+        restored(plain, opener)

@@ -18,24 +18,24 @@ class Unavailable(Exception):
     """Apache Kafka cannot be had on this machine; the message says what is missing."""
 
 
-def kafka_jars() -> Path:
-    """The folder of the jars that ``pom.xml`` names; Maven makes it if it is not there.
+def kafka_jars(pom: Path = POM) -> Path:
+    """The folder of the jars that ``pom`` names; Maven makes it if it is not there.
 
     Two test runs may ask at once: one builds, the other waits for the lock. A folder appears under its final name only
     when it is complete, and its name is the pom's content: another version is another folder.
     """
-    jars = CACHE / hashlib.sha256(POM.read_bytes()).hexdigest()[:16]
+    jars = CACHE / hashlib.sha256(pom.read_bytes()).hexdigest()[:16]
     if jars.is_dir():
         return jars
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not jars.is_dir():
-            _copy(jars)
+            _copy(pom, jars)
     return jars
 
 
-def _copy(jars: Path) -> None:
+def _copy(pom: Path, jars: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise Unavailable("no mvn on the PATH, which gets Apache Kafka's jars")
@@ -44,7 +44,7 @@ def _copy(jars: Path) -> None:
         goal = ("dependency:copy-dependencies", f"-DoutputDirectory={output}", "-DincludeScope=runtime")
         try:
             done = subprocess.run(
-                [maven, "-B", "-q", "-f", str(POM), *goal],
+                [maven, "-B", "-q", "-f", str(pom), *goal],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -53,6 +53,6 @@ def _copy(jars: Path) -> None:
             )
         except subprocess.TimeoutExpired:
             raise Unavailable("mvn did not get Apache Kafka's jars within 15 minutes") from None
-        if done.returncode or not any(output.glob("kafka_*.jar")):
+        if done.returncode or not any(output.glob("kafka*.jar")):
             raise Unavailable(f"mvn could not get Apache Kafka's jars:\n{(done.stdout + done.stderr)[-2000:]}")
         os.rename(output, jars)

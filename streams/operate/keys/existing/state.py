@@ -28,6 +28,7 @@ from fhirline.streams.operate.keys.existing.copying import Copier
 from fhirline.streams.operate.keys.existing.survey import read
 from fhirline.streams.operate.keys.existing.verify import batches
 from fhirline.streams.step3_restore.state import decode, moved
+from fhirline.streams.step3_restore.state_form import entry_key, is_entry
 from fhirline.topics.declared import SHARED_TYPES, STATE_PREFIX
 
 ROUNDS = 20
@@ -108,7 +109,7 @@ class StateOfPartition:
 
     def _take(self, record: ConsumerRecord) -> None:
         stored = record.key or b""
-        if stored.startswith(b"[") and orjson.loads(stored)[0]:
+        if (plain := entry_key(stored)) is not None and plain[0]:
             self._take_plain(stored, record)
             return
         if record.value is None:
@@ -120,8 +121,10 @@ class StateOfPartition:
             return
         if is_sealed(record):
             record = self.copier.opener.open(record)
-            if is_sealed(record):  # of an erased patient, or changed
-                return
+        if entry_key(record.key or b"") is None or not is_entry(record.value or b""):
+            # Of an erased patient, changed, or another producer's: it covers what has lain under its key.
+            self._there.pop(stored, None)
+            return
         entry, last = Entry(record.key or b"", record.value or b""), self._there.get(stored)
         if last is not None and last.newer(entry):
             if last.newer(self._covered.get(stored)):
@@ -135,8 +138,9 @@ class StateOfPartition:
 
     def _take_plain(self, key: bytes, record: ConsumerRecord) -> None:
         if record.value is not None:
-            self.plain[key] = record.value
-            self._dropped.discard(key)
+            if is_entry(record.value):
+                self.plain[key] = record.value
+                self._dropped.discard(key)
             return
         value = self.plain.pop(key, None)
         if not moved(record.headers):

@@ -4,12 +4,19 @@ from dataclasses import replace
 
 import orjson
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.encryption.data_key import CannotBeOpened, DataKey
-from fhirline.streams.kafka.encryption.key_ring import PartitionKeys
-from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, WrappingKeyMissing, encryption, wrapped_by
+from fhirline.streams.kafka.encryption.data_key import CannotBeOpened, DataKey, _authenticated
+from fhirline.streams.kafka.encryption.key_ring import LONGEST, PartitionKeys
+from fhirline.streams.kafka.encryption.secrets import (
+    DataKeyDamaged,
+    EncryptionSecrets,
+    WrappingKeyMissing,
+    encryption,
+    wrapped_by,
+)
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.records import ProducerRecord
 from tests.support.encryption import ENCRYPTION, INDEX, NEW, OLD, ROTATED
@@ -108,6 +115,9 @@ def test_what_is_no_wrapped_key_is_named_as_one_that_cannot_be_unwrapped() -> No
     ):
         with pytest.raises(WrappingKeyMissing):
             SECRETS.unwrap(KEY.name, value)
+    for value in (b"", b"[]", b'{"kek":"2026-05","key":"?"}', *(SECRETS.wrap(KEY.name, b"k" * n) for n in (0, 16, 33))):
+        with pytest.raises(DataKeyDamaged, match=f"data key {KEY.number} has another form"):
+            SECRETS.unwrap(KEY.name, value)
     assert wrapped_by(b'{"kek":"\x1b[2J"}') == ""
 
 
@@ -116,8 +126,26 @@ def test_records_of_other_forms_are_no_data_keys() -> None:
     for odd in ("", "junk", "copied/raw.mediquo/0", f"{KEY.index}/", f"{KEY.index}/short", f"/{KEY.number}"):
         keys.apply(odd, b"{}")
     assert keys.wrapped == {}
-    keys.apply(KEY.name, b"{}")
+    for odd in ("x" * 100_000, "junk/erased", f"{KEY.index}/erased/x", f"{KEY.index}/short/destroyed", "/erased"):
+        keys.apply(odd, b"2026-11-27T00:00:00Z")
+        keys.apply(odd, None)
+        keys.apply(odd, b"")
+    assert (keys.destroyed, keys.erased) == ({}, {})
+    keys.apply(KEY.name, b"{}" * 100_000)
+    keys.apply(f"{KEY.index}/erased", b"\xff" * 100_000)
     assert keys.wrapped.keys() == {KEY.name}
+    assert keys.erased.keys() == {KEY.index}
+    held = [*keys.wrapped.values(), *keys.erased.values()]
+    assert max(map(len, held)) <= LONGEST, "what another producer writes takes no memory"
+
+
+def test_what_another_program_has_encrypted_with_a_data_key_is_not_opened() -> None:
+    sealed, cipher, nonce = KEY.seal(RAW), AESGCM(KEY.key), b"0" * 12
+    bound = _authenticated(sealed.topic, sealed.key, RAW.headers)
+    for plain in (b"", b"\0\0", b"\0\0\0\x02a", b"\0\0\0\x01a", b"\xff\xff\xff\xffa"):
+        value = b"\x01" + nonce + cipher.encrypt(nonce, plain, bound)
+        with pytest.raises(CannotBeOpened):
+            KEY.open(sealed.topic, sealed.key, value, sealed.headers)
 
 
 def test_a_data_key_is_unwrapped_with_the_key_it_was_wrapped_with() -> None:

@@ -1,17 +1,29 @@
 """``fhirline keys encrypt-existing`` as a command, on the embedded broker, which cannot delete records."""
 
 import os
+from contextlib import closing
+
+import confluent_kafka
+from confluent_kafka import Consumer
 
 from fhirline.config.settings import Settings
+from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import COPY_OF, header
+from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.topics.declared import raw_topic
 from tests.streams.operate.keys.conftest import ERASURE_KEY, PARTITIONS
 from tests.streams.operate.keys.plain import FEW, of_few, stored
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION
+from tests.support.processes import command
+from tests.support.waiting import wait_until
 from tests.support.workload import produce
 
 NAMED = (*map(raw_topic, FEW),)
+
+
+def copies(settings: Settings) -> list[ConsumerRecord]:
+    return [record for record in stored(settings, *NAMED) if header(record.headers, COPY_OF)]
 
 
 def test_a_broker_that_cannot_delete_is_told_of_and_keep_is_asked_for_only_where_it_is_of_use(
@@ -44,5 +56,38 @@ def test_a_broker_that_cannot_delete_is_told_of_and_keep_is_asked_for_only_where
     assert "what is plain stays until it ends" in said
     assert "kafka-delete-records" not in said
     assert '"reason":"trying it"' in said.replace('": "', '":"')
-    copies = [record for record in stored(settings, *NAMED) if header(record.headers, COPY_OF)]
-    assert len(copies) == len(written)
+    assert len(copies(settings)) == len(written)
+
+
+def test_a_process_that_writes_in_clear_after_copying_has_begun_ends_it_with_1(settings: Settings) -> None:
+    """Nothing is removed, and another run, once that process encrypts, does the rest."""
+    first, second, late = of_few(3, seed=4)
+    written = produce(settings, [first, second], in_clear=True)
+    place = written[0].topic_partition
+    environment = {
+        **os.environ,
+        "FHIRLINE_BOOTSTRAP": settings.bootstrap,
+        "FHIRLINE_GROUP": settings.group,
+        "FHIRLINE_PARTITIONS": str(PARTITIONS),
+        "FHIRLINE_ENCRYPTION": ENCRYPTION,
+        "FHIRLINE_ERASURE_KEY": ERASURE_KEY,
+    }
+    arguments = ("keys", "encrypt-existing", "--yes", "--keep")
+    with closing(Consumer(librdkafka(settings, **{"group.id": settings.group}))) as group:
+
+        def commit(offset: int) -> None:
+            group.commit(offsets=[confluent_kafka.TopicPartition(*place, offset)], asynchronous=False)
+
+        commit(0)  # the command waits until the group has read the copies
+        with command(*arguments, environ=environment) as process:
+            wait_until(lambda: len(copies(settings)) == 2 or not process.running, "nothing is copied")
+            assert process.running, process.output
+            [plain] = produce(settings, [late], in_clear=True)
+            commit(1_000)
+            assert process.wait() == 1, process.output
+    assert f"{plain.position} was written plain since this began: restart gateway or ingest" in process.output
+    assert "nothing was removed; what is done is kept" in process.output
+    said = cli.run(*arguments, env=environment)
+    assert said.returncode == 0, said.stderr
+    sources = {header(record.headers, COPY_OF) for record in copies(settings)}
+    assert sources >= {str(record.position) for record in (*written, plain)}

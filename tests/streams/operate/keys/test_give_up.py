@@ -7,18 +7,20 @@ from dataclasses import replace
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.encryption.key_ring import DESTROYED
+from fhirline.streams.kafka.encryption.secrets import DataKeyDamaged, WrappingKeyMissing
 from fhirline.streams.kafka.headers import KEY_ID, RAW, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.operate.keys import give_up
 from fhirline.topics.declared import KEYS, dead_letter_topic, raw_topic, state_topic
-from tests.streams.operate.keys.plain import of_few, stored
+from tests.streams.operate.keys.plain import of_few, opened, stored
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
-from tests.support.encryption import ENCRYPTION, NEW, Sealer, sealed
+from tests.support.encryption import ENCRYPTION, INDEX, NEW, Sealer, sealed, secrets_of
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed
 
@@ -155,3 +157,40 @@ def test_all_data_keys_of_a_lost_key_encryption_key_are_given_up_together(settin
     assert {item.partition for item in marked(settings).values()} <= {0, 1}
     assert "wraps no living data key" in keys("give-up", "--kek", "2026-05", *yes, encryption=without, code=2)
     assert give_up.markers({"a/b": 1}, "now") == [ProducerRecord(KEYS, b"a/b/destroyed", b"now", 1)]
+
+
+def test_a_data_key_of_another_index_secret_is_given_up_by_its_event(settings: Settings, keys: Run) -> None:
+    """A gateway with the wrong secrets has written an event: with the right ones nobody can go past it."""
+    wrong = settings.model_copy(update={"encryption": SecretStr(ENCRYPTION.replace(INDEX, "55" * 32))})
+    event = of_few(1, seed=4)[0]
+    [key_record], [raw] = sealed(wrong, old([event]))
+    produce(settings, [key_record])
+    [foreign] = produce(settings, [raw])
+    with pytest.raises(WrappingKeyMissing, match="index secret is another"):
+        opened(settings, event.topic)
+    own_keys, [own] = sealed(settings, old([event]))
+    produce(settings, own_keys)
+    [written] = produce(settings, [own])
+    with pytest.raises(WrappingKeyMissing, match=f"index secret is another than the one that {foreign.position}"):
+        opened(settings, event.topic)
+    assert "given up" in keys("give-up", str(foreign.position), "--yes", "--reason", "a gateway with wrong secrets")
+    assert [record.position for record in opened(settings, event.topic)] == [written.position]
+
+
+def test_a_data_key_whose_record_was_overwritten_is_named_and_given_up(settings: Settings, keys: Run) -> None:
+    [key_record], [raw] = sealed(settings, old(of_few(1, seed=4)))
+    secrets = secrets_of(settings)
+    short = secrets.wrap(key_record.key.decode(), b"short")
+    for value in (b"junk", b'{"kek": "2026-05"}', short):
+        produce(settings, [replace(key_record, value=value)])
+    [written] = produce(settings, [raw])
+    assert raw.data_key
+    with pytest.raises(DataKeyDamaged, match=rf"{written.position} cannot be opened: .*{raw.data_key.number}"):
+        opened(settings, raw.topic)
+    keys("give-up", str(written.position), "--yes", "--reason", "overwritten, no backup")
+    assert opened(settings, raw.topic) == []
+    odd = replace(raw.data_key.seal(raw), headers=[(KEY_ID, b"\x1b[2J")])
+    [named] = produce(settings, [odd])
+    said = keys("give-up", str(named.position), "--yes", "--reason", "x", code=2)
+    assert "has another form: no data key is missing" in said
+    assert "\x1b" not in said
