@@ -27,6 +27,12 @@ log = structlog.get_logger()
 
 Doing = Literal["compare", "publish"]
 
+PROGRAM = (
+    "from fhirline.streams.cli import main; from fhirline.streams.observe.audit import leave_to_starter; "
+    "leave_to_starter(); main()"
+)
+"""``fhirline`` without audit lines: the console has written one before it starts a process, with who asked for it."""
+
 LINES = 200
 """Lines that are kept of what a process prints."""
 LONGEST_LINE = 65_536
@@ -103,7 +109,7 @@ class Replays:
             replay.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-c",
-                "from fhirline.streams.cli import main; main()",
+                PROGRAM,
                 "replay",
                 *arguments,
                 env={**os.environ, "FHIRLINE_LOG_FORMAT": "json"},
