@@ -6,7 +6,7 @@ import typer
 
 from fhirline.config.exit_codes import NOT_FOUND
 from fhirline.config.settings import load_settings
-from fhirline.streams.cli.options import AsJson
+from fhirline.streams.cli.options import As, AsJson
 from fhirline.streams.cli.output import confirm, require_answer
 from fhirline.streams.observe.terminal import counted
 
@@ -57,11 +57,12 @@ def resume(
         list[str] | None, typer.Option(metavar="Patient/ID", help="Whose Bundles are sent; may be repeated.")
     ] = None,
     everyone: Annotated[bool, typer.Option("--all", help="Send what waits for any patient.")] = False,
+    name: As = None,
 ) -> None:
     """Order that what waits for a patient is sent, with the current values of its resources.
 
     A running `fhirline deliver` begins within seconds, another one when it starts. What the server refuses again keeps
-    waiting.
+    waiting. An audit event in the log states who ordered it.
 
     Exit codes:
 
@@ -71,26 +72,42 @@ def resume(
     """
     from fhirline.config.errors import ConfigurationError
     from fhirline.streams.cli.connection import require_topics
+    from fhirline.streams.observe.audit import audit
+    from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.operate.deliveries.waiting import order_resumption, read_waiting
 
     if bool(patient) == everyone:
         raise ConfigurationError("deliver resume: give either --patient Patient/ID or --all")
     settings = load_settings()
+    configure_logging(settings)
     require_topics(settings)
-    ordered = order_resumption(settings, read_waiting(settings), None if everyone else patient)
+    states = read_waiting(settings)
+    asked = None if everyone else set(patient or ())
+    waiting_for = {one for state in states for found in state.waiting.values() for one in found.patients}
+    patients = waiting_for if asked is None else waiting_for & asked
+    if patients:
+        one = next(iter(patients)) if asked is not None and len(patients) == 1 else None
+        audit("waiting Bundles resumed", by="deliver", name=name, patients=str(len(patients)), patient=one)
+    ordered = order_resumption(settings, states, patients)
     typer.echo(f"{ordered} ordered")
     if not ordered:
         raise typer.Exit(NOT_FOUND)
 
 
-def resume_refused(codes: list[str] | None, dry_run: bool, yes: bool) -> None:
-    """Order that what the FHIR server refused for one of ``codes`` (None: for any reason) is sent, after a question."""
+def resume_refused(codes: list[str] | None, dry_run: bool, yes: bool, name: str | None) -> None:
+    """Order that what the FHIR server refused for one of ``codes`` (None: for any reason) is sent, after a question.
+
+    ``name``: of the person who orders it, for the audit event.
+    """
     from fhirline.streams.cli.connection import require_topics
+    from fhirline.streams.observe.audit import audit
+    from fhirline.streams.observe.logs import configure_logging
     from fhirline.streams.operate.deliveries.waiting import order_resumption, read_waiting
 
     if not dry_run:
         require_answer(yes)
     settings = load_settings()
+    configure_logging(settings)
     require_topics(settings)
     states = read_waiting(settings)
     refused = [
@@ -108,6 +125,8 @@ def resume_refused(codes: list[str] | None, dry_run: bool, yes: bool) -> None:
         print("Nothing to send.")
         return
     confirm(f"Send what waits for {counted(len(patients), 'patient')} to the FHIR server again?", yes)
+    code = ", ".join(sorted(set(codes or ()))) or None
+    audit("waiting Bundles resumed", by="dead-letters", name=name, patients=str(len(patients)), code=code)
     ordered = order_resumption(settings, states, patients)
     print(
         f"{ordered} ordered; a running `fhirline deliver` sends them, and `fhirline deliver waiting` shows what remains"

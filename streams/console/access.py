@@ -39,6 +39,8 @@ IDLE = 12 * 3_600.0
 UPDATES = "/updates"  # the end of their paths
 NEXT = "next"  # the field that names the page to show after the login
 
+NOT_DONE = "not-done"  # in the address of the login where a form came without a session
+
 _OWN_PAGE = re.compile(r"/(?!/)[!-\[\]-~]*")  # neither a backslash nor white space, which browsers read as / and skip
 
 HEADERS = {
@@ -100,7 +102,9 @@ class Access:
         if session is None:
             if request.path.endswith(UPDATES):
                 return web.Response(status=204)  # the browser asks no more, and the page says so
-            asked = request.path_qs if request.method == "GET" else "/"
+            if request.method != "GET":
+                raise web.HTTPSeeOther(f"/login?{NOT_DONE}")
+            asked = request.path_qs
             raise web.HTTPSeeOther("/login" if asked == "/" else f"/login?{urlencode({NEXT: asked})}")
         request[SESSION] = session
         if request.method not in ("GET", "HEAD"):

@@ -19,7 +19,15 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.identity import Naming, key
 from fhirline.streams.console.delivery_index import TOPICS, DeliveryIndex
-from fhirline.streams.console.indexed import LATEST, IndexedEvent, TypeCount, flags_of, received_at
+from fhirline.streams.console.indexed import (
+    ANY_FLAG,
+    LATEST,
+    MOST_LISTED,
+    IndexedEvent,
+    TypeCount,
+    flags_of,
+    received_at,
+)
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.log_scanner import LogScanner
@@ -209,12 +217,12 @@ class EventIndex:
         return max(0.0, median(difference for (difference,) in rows) / 1000) if rows else None
 
     def recent(self, vendor: str, type_: str, flag: str, limit: int) -> list[IndexedEvent]:
-        """List the events written last. An empty text is no condition."""
+        """List the events written last. An empty text is no condition. ``flag``: a code, or `ANY_FLAG`."""
         conditions, values = ["1"], list[str]()
         for condition, value in (
             ("vendor = ?", vendor),
             ("type = ?", type_),
-            ("id IN (SELECT event FROM flag WHERE code = ?)", flag),
+            (f"id IN (SELECT event FROM flag WHERE ? IN (code, '{ANY_FLAG}'))", flag),
         ):
             if value:
                 conditions.append(condition)
@@ -236,11 +244,11 @@ class EventIndex:
         return self._events("WHERE raw = ?", position)
 
     def of_resource(self, resource: str) -> list[IndexedEvent]:
-        """Return the newest events that have ``Type/id`` as a target, at most 200. A Provenance is of one event."""
+        """Return the newest `MOST_LISTED` events that have ``Type/id`` as a target. A Provenance is of one event."""
         return self._events(
             "WHERE id IN (SELECT event FROM target WHERE resource = ? "
-            "UNION SELECT id FROM event WHERE provenance_key = ?) ORDER BY written DESC LIMIT 200",
-            *(resource, resource.encode()),
+            "UNION SELECT id FROM event WHERE provenance_key = ?) ORDER BY written DESC LIMIT ?",
+            *(resource, resource.encode(), MOST_LISTED),
         )
 
     def targets(self, event: int) -> list[str]:
@@ -258,12 +266,12 @@ class EventIndex:
         return [resource for (resource,) in self._ask(asked, event)]
 
     def bundles_with(self, resource: str) -> list[str]:
-        """Return the newest Bundles that have ``Type/id``, at most 200."""
+        """Return the newest `MOST_LISTED` Bundles that have ``Type/id``."""
         rows = self._ask(
             "SELECT bundle FROM event JOIN target ON event = id WHERE resource = ? AND bundle IS NOT NULL "
             "AND NOT EXISTS (SELECT 1 FROM newer WHERE newer.event = id AND newer.resource = target.resource) "
-            "ORDER BY written DESC LIMIT 200",
-            resource,
+            "ORDER BY written DESC LIMIT ?",
+            *(resource, MOST_LISTED),
         )
         return [bundle for (bundle,) in rows]
 

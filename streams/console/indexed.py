@@ -7,6 +7,10 @@ import orjson
 
 from fhirline.mappers.instants import Instant
 
+ANY_FLAG = "any"
+"""What chooses the events that have a flag, whichever."""
+MOST_LISTED = 200
+"""Events, dead letters, Bundles or patients of a list."""
 LATEST = 100
 """Events of a type whose latency counts."""
 

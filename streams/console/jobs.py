@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from fhirline.streams.console.server_sent_events import encoded, open_stream
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Job:
@@ -38,13 +40,11 @@ async def send_updates(request: web.Request, job: Job | None, render: Callable[[
     seen = request.headers.get("Last-Event-ID", "")
     if job is None or (not job.running and seen == job.version):
         return web.Response(status=204)
-    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await stream.prepare(request)
+    stream = await open_stream(request)
     while True:
         changed, version, running = job.changed, job.version, job.running
-        lines = "".join(f"data: {line}\n" for line in (render().text or "").splitlines())
         try:
-            await stream.write(f"id: {version}\nretry: 1000\n{lines}\n".encode())
+            await stream.write(encoded(render().text or "", version, 1_000))
         except ConnectionError:
             return stream
         if not running:

@@ -1,11 +1,23 @@
 """JSON as the lines of a page, each with its JSON Pointer and, for a resource's element, its source."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fhirline.mappers.json_pointer import escape
 from fhirline.topics.declared import PATIENTLESS_TYPES
+
+_STEERING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\x7f-\x9f\u2028\u2029]")
+
+
+def _json(value: Any) -> str:
+    r"""Write a value as JSON. Characters that steer the direction of text, or the line, are escapes.
+
+    >>> _json("gpj.\u202egnp")
+    '"gpj.\\u202egnp"'
+    """
+    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 class Line(NamedTuple):
@@ -41,7 +53,7 @@ def _lines(
     resource: str,
 ) -> Iterator[Line]:
     if not (isinstance(value, dict | list) and value):
-        text = json.dumps(value, ensure_ascii=False)
+        text = _json(value)
         yield Line(depth, key, text + end, pointer, sources.get((resource, path), ""))
         return
     opened, closed = "{}" if isinstance(value, dict) else "[]"
@@ -50,7 +62,7 @@ def _lines(
     for place, (name, item) in enumerate(items):
         comma = "," if place + 1 < len(items) else ""
         if isinstance(value, dict):
-            label, below = f"{json.dumps(name, ensure_ascii=False)}: ", f"{path}.{name}"
+            label, below = f"{_json(name)}: ", f"{path}.{name}"
         else:
             label, below = "", f"{path}[{name}]"
         yield from _lines(item, depth + 1, label, comma, f"{pointer}/{escape(str(name))}", below, sources, resource)

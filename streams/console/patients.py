@@ -6,7 +6,7 @@ enough to be read while somebody waits.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -18,6 +18,7 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import SLUG
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.registry import VENDORS
+from fhirline.streams.console.current_resources import Current, current_of
 from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.indexed import IndexedEvent
 from fhirline.streams.console.key_search import resources_of
@@ -38,33 +39,6 @@ MOST_BUNDLES = 30
 _BESIDE = PATIENTLESS_TYPES | {"Provenance"}
 _REFERENCE = re.compile(r"Patient/[A-Za-z0-9.-]{1,64}")
 _LONGEST_KEY = 500
-_CODED = (
-    "code",
-    "medicationCodeableConcept",
-    "type",
-    "category",
-    "serviceType",
-    "reasonCode",
-    "class",
-    "medicationReference",
-)
-_TIMES = (
-    "period",
-    "effectivePeriod",
-    "effectiveDateTime",
-    "onsetDateTime",
-    "authoredOn",
-    "start",
-    "sent",
-    "recorded",
-    "recordedDate",
-    "authored",
-    "created",
-    "date",
-    "occurrenceDateTime",
-    "issued",
-    "birthDate",
-)
 
 
 class NoPatient(FhirlineError):
@@ -100,15 +74,6 @@ class Happened(NamedTuple):
     event: IndexedEvent
     made: Counter[str]
     flags: Sequence[str]
-
-
-class Current(NamedTuple):
-    """A resource as it is on its topic. The texts are empty where it has none, or was not read."""
-
-    reference: str
-    text: str
-    status: str
-    period: str
 
 
 @dataclass(slots=True)
@@ -169,7 +134,7 @@ def read(settings: Settings, index: EventIndex, sought: Sought, found: Timeline)
             if place not in chosen:
                 found.unread.append(name)
             there = [reference for reference in references if place not in chosen or reference in values]
-            found.resources.setdefault(name, []).extend(_current(each, values.get(each, {})) for each in there)
+            found.resources.setdefault(name, []).extend(current_of(each, values.get(each, {})) for each in there)
 
 
 def _happened(index: EventIndex, event: IndexedEvent) -> Happened:
@@ -240,51 +205,3 @@ def _is_deleted(settings: Settings, scanner: Scanner, sought: Sought) -> bool:
         if message.key() in keys:
             deleted = message.value() is None and header(headers_of(message), EVENT_TYPE) == ERASURE
     return deleted
-
-
-def _current(reference: str, resource: dict[str, Any]) -> Current:
-    return Current(reference, _text(resource), str(resource.get("status") or ""), _period(resource))
-
-
-def _text(resource: dict[str, Any]) -> str:
-    """Return what a resource is about, in its own words.
-
-    >>> _text({"code": {"coding": [{"code": "R05", "display": "Cough"}]}})
-    'Cough'
-    """
-    named = (_words(each) for each in (*_listed(resource.get("name")), *_listed(resource.get("title"))))
-    coded = (_words(each) for name in _CODED for each in _listed(resource.get(name)))
-    return next((text for text in (*named, *coded) if text), "")
-
-
-def _words(value: Any) -> str:
-    """Return the text of a CodeableConcept, a Coding, a HumanName or a Reference."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, dict):
-        return ""
-    if text := value.get("text") or value.get("display"):
-        return str(text)
-    for coding in value.get("coding") or ():
-        if text := coding.get("display") or coding.get("code"):
-            return str(text)
-    return str(value.get("code") or "") or " ".join((*value.get("given", ()), value.get("family", ""))).strip()
-
-
-def _period(resource: dict[str, Any]) -> str:
-    """Return when it was: a time, or the two ends of a period.
-
-    >>> _period({"period": {"start": "2024-06-01", "end": "2024-06-02"}}), _period({"authoredOn": "2024-06-01"})
-    ('2024-06-01 to 2024-06-02', '2024-06-01')
-    """
-    for name in _TIMES:
-        value = resource.get(name)
-        if isinstance(value, str):
-            return value
-        if isinstance(value, dict):
-            return " to ".join(value[side] for side in ("start", "end") if side in value)
-    return ""
-
-
-def _listed(value: Any) -> Iterator[Any]:
-    yield from value if isinstance(value, list) else () if value is None else (value,)

@@ -1,5 +1,6 @@
 """Pages from templates. Every value is escaped; a template that names a missing value fails."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,6 +62,15 @@ def _instant(milliseconds: int | None) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") + " UTC"
 
 
+def _moment(text: str) -> str:
+    """Leave out the zeros of a time's fraction.
+
+    >>> _moment("2024-06-03T08:00:00.000000Z to 2024-06-03T08:04:00.120000Z")
+    '2024-06-03T08:00:00Z to 2024-06-03T08:04:00.12Z'
+    """
+    return re.sub(r"(:\d\d)(?:(\.\d*[1-9])0+|\.0+)(?=Z|[+-])", r"\1\2", text, flags=re.ASCII)
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("fhirline.streams.console"),
@@ -69,7 +79,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"number": _number, "rate": _rate, "age": _age, "seconds": _seconds, "instant": _instant}
+    made.filters |= {
+        "number": _number,
+        "rate": _rate,
+        "age": _age,
+        "seconds": _seconds,
+        "instant": _instant,
+        "moment": _moment,
+    }
     return made
 
 

@@ -18,7 +18,6 @@ from typing import Literal
 import structlog
 
 from fhirline.config.exit_codes import DIFFERS, DONE, INCOMPLETE, INTERRUPTED
-from fhirline.config.own_command import own_command
 from fhirline.streams.console.jobs import Job
 from fhirline.streams.observe.logs import described
 from fhirline.streams.operate.replay import folders
@@ -27,6 +26,12 @@ from fhirline.streams.operate.replay.selection import Selection
 log = structlog.get_logger()
 
 Doing = Literal["compare", "publish"]
+
+PROGRAM = (
+    "from fhirline.streams.cli import main; from fhirline.streams.observe.audit import leave_to_starter; "
+    "leave_to_starter(); main()"
+)
+"""``fhirline`` without audit lines: the console has written one before it starts a process, with who asked for it."""
 
 LINES = 200
 """Lines that are kept of what a process prints."""
@@ -102,7 +107,11 @@ class Replays:
         before, self.current = self.current, replay  # nobody else begins one meanwhile
         try:
             replay.process = await asyncio.create_subprocess_exec(
-                *own_command("replay", *arguments),
+                sys.executable,
+                "-c",
+                PROGRAM,
+                "replay",
+                *arguments,
                 env={**os.environ, "FHIRLINE_LOG_FORMAT": "json"},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from threading import Event
 from typing import NamedTuple
 
 import structlog
@@ -26,6 +27,12 @@ class AuditLine(NamedTuple):
 
 
 _lines: deque[AuditLine] = deque(maxlen=KEPT)
+_left_to_starter = Event()
+
+
+def leave_to_starter() -> None:
+    """Write no lines in this process: the console that started it has written that of its one action."""
+    _left_to_starter.set()
 
 
 def audit(event: str, *, by: str, name: str | None, **fields: str | None) -> None:
@@ -34,6 +41,8 @@ def audit(event: str, *, by: str, name: str | None, **fields: str | None) -> Non
     ``by``: the command. ``name``: the person named with ``--as``, logged as ``as``. ``fields`` contain no payload and
     no key. The field ``who`` is the operating system's user. FHIRLINE_LOG_LEVEL does not filter audit lines.
     """
+    if _left_to_starter.is_set():
+        return
     unfiltered = structlog.make_filtering_bound_logger(0)
     log = structlog.wrap_logger(structlog.WriteLogger(sys.stderr), wrapper_class=unfiltered).bind(logger="audit")
     log.info(event, **fields, by=by, who=who(), **({"as": name} if name else {}))

@@ -16,7 +16,7 @@ from fhirline.streams.cli.dead_letters.filter import FilterOptions, require_no_e
 from fhirline.streams.cli.dead_letters.session import board_of, loaded_settings, read
 from fhirline.streams.cli.deliver_waiting import resume_refused
 from fhirline.streams.cli.errors import CommandFailed, warn
-from fhirline.streams.cli.options import DryRun, Yes
+from fhirline.streams.cli.options import As, DryRun, Yes
 from fhirline.streams.cli.output import confirm, print_table, progress, require_answer
 from fhirline.streams.observe.terminal import counted
 
@@ -47,6 +47,7 @@ def redrive(
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
+    name: As = None,
 ) -> None:
     """Send events through the mapping again, as raw records of their vendors. A running worker maps them.
 
@@ -55,7 +56,9 @@ def redrive(
     filter that is given twice accepts either value; different filters must all hold.
 
     With --delivery, order that what the FHIR server refused is sent, with its current values and all that waits behind
-    it, as `fhirline deliver resume` does; only --code, --dry-run and --yes go with it.
+    it, as `fhirline deliver resume` does; only --code, --dry-run, --yes and --as go with it.
+
+    An audit event in the log states who sent how many events, before the first is sent.
 
     Exit codes:
 
@@ -72,6 +75,7 @@ def redrive(
     ```
     """
     from fhirline.streams.kafka.acl_check import require_privileges
+    from fhirline.streams.observe.audit import audit
     from fhirline.streams.operate.dead_letters.redrive import SEND_AGAIN, Redriver, wait_until_mapped
     from fhirline.streams.operate.dead_letters.selection import grouped
     from fhirline.streams.operate.dead_letters.view import GROUP_COLUMNS, group_row
@@ -79,7 +83,7 @@ def redrive(
     wanted = chosen.filter()
     if delivery:
         require_no_event_filter(chosen)
-        return resume_refused(chosen.code, dry_run, yes)
+        return resume_refused(chosen.code, dry_run, yes, name)
     if not wanted.statuses:
         wanted = replace(wanted, statuses=SEND_AGAIN)
     key = _idempotency_key(idempotency_key)
@@ -105,6 +109,7 @@ def redrive(
             print("Nothing to send.")
             return
         confirm(f"Send {counted(len(cases), 'event')} through the mapping again?", yes)
+        audit("dead letters redriven", by="dead-letters", name=name, events=str(len(cases)), key=key)
         report = _send(redriver, cases, key)
         results = wait_until_mapped(board, redriver, wait)
     _summarize(report, results)

@@ -13,6 +13,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.exit_codes import DIFFERS, DONE, INCOMPLETE, INTERRUPTED, UNUSABLE
 from fhirline.streams.cli.connection import CONNECT_SECONDS
 from fhirline.streams.cli.errors import failing_with, warn
+from fhirline.streams.cli.options import As
 from fhirline.streams.cli.output import print_table, progress
 from fhirline.streams.cli.replay.request import ReplayRequest
 
@@ -26,13 +27,13 @@ CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds of CPU per period and the period, or ``max`` and the period (Linux, Control Group v2)."""
 
 
-def replay(request: ReplayRequest) -> None:
+def replay(request: ReplayRequest, name: As = None) -> None:
     """Map a range of raw events again, and show what would change (--diff, the default) or write it (--publish).
 
     Runs beside live workers, and neither joins nor moves their consumer group. Only the last value of each key counts,
     and no record of an event after the range is replaced. Ctrl-C stops after the batches that are being mapped;
     --resume continues the run, under the same mapping, tables and settings only. --list and --discard are for runs that
-    were not finished. See docs/replay.md.
+    were not finished. An audit event in the log states who published or discarded. See docs/replay.md.
 
     Exit codes:
 
@@ -69,7 +70,7 @@ def replay(request: ReplayRequest) -> None:
     if request.list_runs:
         return kept.show(settings)
     if request.discard is not None:
-        return kept.discard(settings, request.discard, request.yes)
+        return kept.discard(settings, request.discard, request.yes, name)
     connect(settings, CONNECT_SECONDS)
     if not request.diff:
         require_privileges(settings, "operator")
@@ -89,8 +90,10 @@ def replay(request: ReplayRequest) -> None:
         with failing_with("replay", exit_codes, f"go on with: {request.resume_command(run.plan.id)}"):
             try:
                 run.map()
-                finish = _compare if request.diff else _publish
-                exit_code = finish(request, run, reporter, bars.close)
+                if request.diff:
+                    exit_code = _compare(request, run, reporter, bars.close)
+                else:
+                    exit_code = _publish(request, run, reporter, bars.close, name)
             except (ErasedSince, InputsChanged):
                 run.discard()  # it can never be published, and may contain a patient who was erased
                 raise
@@ -153,10 +156,20 @@ def _warn_of_nothing(run: "Run", journals: "Mapping[str, Journal]") -> None:
         warn("replay", f"no event was selected: {run.plan.selection.describe()}")
 
 
-def _publish(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", finish: Callable[[], None]) -> int:
-    """Publish, and print the result. ``finish`` ends the progress bars. Returns the exit code."""
+def _publish(
+    request: ReplayRequest, run: "Run", reporter: "ProgressReporter", finish: Callable[[], None], name: str | None
+) -> int:
+    """Publish, and print the result. ``finish`` ends the progress bars. Returns the exit code.
+
+    ``name``: of the person who publishes, for the audit event.
+    """
+    from fhirline.streams.observe.audit import audit
     from fhirline.streams.operate.replay import view
 
+    more = (("all", run.plan.everything), ("bundles", request.bundles), ("tombstones", request.tombstones))
+    also = ", ".join(word for word, given in more if given) or None
+    about = {"run": run.plan.id, "selection": run.plan.selection.describe(), "prefix": run.plan.prefix or None}
+    audit("replay published", by="replay", name=name, **about, also=also)
     reporter.publishing()
     with run.journals() as journals:
         published = run.publisher(journals, request.tombstones).run(reporter.published)

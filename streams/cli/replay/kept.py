@@ -27,11 +27,16 @@ def show(settings: "Settings") -> None:
     print_table(COLUMNS, rows)
 
 
-def discard(settings: "Settings", id: str, yes: bool) -> None:
-    """Remove a run's folder, after asking. Raises ConfigurationError where there is none, or it is in use."""
+def discard(settings: "Settings", id: str, yes: bool, name: str | None) -> None:
+    """Remove a run's folder, after asking. Raises ConfigurationError where there is none, or it is in use.
+
+    ``name``: of the person who discards it, for the audit event.
+    """
+    from fhirline.streams.observe.audit import audit
     from fhirline.streams.operate.replay import folders
 
     folders.existing(settings.replay_dir, "--discard", id)
     confirm(f"Remove run {id}? What it has mapped is not kept.", yes)
+    audit("replay discarded", by="replay", name=name, run=id)
     folders.discard(settings.replay_dir, id)
     print(f"Removed: run {id}.")

@@ -37,7 +37,8 @@ if (playground) {
         const body = new URLSearchParams(new FormData(playground));
         const answer = await fetch("/playground?part", { method: "POST", body, signal: running.signal });
         const text = await answer.text();
-        if (answer.ok) result.innerHTML = text;
+        if (answer.redirected) result.textContent = "The session is over. Keep what you typed elsewhere, then load the page again.";
+        else if (answer.ok) result.innerHTML = text;
         else result.textContent = answer.status === 403 ? "The session is over. Load the page again." : "The console did not answer.";
       } catch (error) {
         if (error.name !== "AbortError") result.textContent = "The console does not answer.";
@@ -94,12 +95,12 @@ addEventListener("keydown", (event) => {
   next.focus();
 });
 
+if (location.hash === "#q") document.getElementById("q")?.focus();
 addEventListener("keydown", (event) => {
   if (event.key === "/" && !event.ctrlKey && !event.metaKey && !/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) {
     const search = document.querySelector("[data-search]");
-    if (search) {
-      event.preventDefault();
-      search.focus();
-    }
+    event.preventDefault();
+    if (search) search.focus();
+    else location.assign("/events#q");
   }
 });

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from fhirline.config.tables import Table, read_table
 from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE, REDRIVE, Console
+from fhirline.streams.console.indexed import MOST_LISTED
 from fhirline.streams.console.jobs import send_updates
 from fhirline.streams.console.json_lines import json_lines
 from fhirline.streams.console.lookup import Lookup
@@ -21,16 +22,15 @@ from fhirline.streams.console.rendering import page
 from fhirline.streams.observe.audit import audit
 from fhirline.streams.operate.dead_letters.cases import Case, Status, shape
 from fhirline.streams.operate.dead_letters.redrive import SEND_AGAIN
-from fhirline.streams.operate.dead_letters.selection import Filter, grouped
+from fhirline.streams.operate.dead_letters.selection import Filter, Group, grouped
 from fhirline.streams.operate.dead_letters.view import payload_document, revealed
 
 routes = web.RouteTableDef()
 
-SHOWN = 200
-"""Events of a list."""
 MOST_REVEALED = 1_000
 """Events of an exported file with keys and payloads."""
-NAMES = ("vendor", "code", "path", "status", "mapping")
+NOT_DONE = [status for status in Status if status is not Status.DONE]
+NAMES = ("vendor", "type", "code", "path", "status", "mapping")
 
 
 class CodeDescription(BaseModel):
@@ -58,10 +58,13 @@ def codes() -> dict[str, CodeDescription]:
 async def show_groups(request: web.Request) -> web.StreamResponse:
     """Show what failed alike, counted."""
     index = request.app[CONSOLE].index
+    by_code: dict[str, list[Group]] = {}  # what to do is said once for a code; that of the largest group comes first
+    for group in grouped(index.cases):
+        by_code.setdefault(group.code, []).append(group)
     return page(
         request,
         "dead_letters.html",
-        groups=grouped(index.cases),
+        by_code=by_code,
         codes=codes(),
         statuses=tuple(Status),
         complete=index.complete,
@@ -81,7 +84,7 @@ async def show_cases(request: web.Request) -> web.StreamResponse:
         request,
         "dead_letter_events.html",
         chosen=chosen,
-        cases=found[:SHOWN],
+        cases=found[:MOST_LISTED],
         total=len(found),
         redrivable=len(_redrivable(found)),
         description=codes().get(code),
@@ -167,7 +170,7 @@ async def stop_redrive(request: web.Request) -> web.StreamResponse:
 
 
 def _progress(console: Console) -> dict[str, Any]:
-    return {"redrive": console.redrives.current, "allowed": REDRIVE in console.allowed, "most": SHOWN}
+    return {"redrive": console.redrives.current, "allowed": REDRIVE in console.allowed, "most": MOST_LISTED}
 
 
 def chosen_group(sent: Any) -> dict[str, str]:
@@ -178,11 +181,14 @@ def chosen_group(sent: Any) -> dict[str, str]:
 def cases_of(console: Console, chosen: dict[str, str]) -> list[Case]:
     """Return the events of a group. A path is one without indexes."""
     try:
-        statuses = [Status(chosen["status"])] if chosen["status"] else []
+        statuses = (
+            NOT_DONE if chosen["status"] == "not-done" else [Status(chosen["status"])] if chosen["status"] else []
+        )
     except ValueError:
-        raise web.HTTPBadRequest(text=f"status: none of {', '.join(Status)}.\n") from None
+        raise web.HTTPBadRequest(text=f"status: none of {', '.join(Status)}, not-done.\n") from None
     wanted = Filter(
         vendors=_listed(chosen["vendor"]),
+        event_types=_listed(chosen["type"]),
         codes=_listed(chosen["code"]),
         mapping_versions=_listed(chosen["mapping"]),
         statuses=statuses,

@@ -12,7 +12,7 @@ from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.event_delivery import delivered, tables_of
-from fhirline.streams.console.indexed import IndexedEvent
+from fhirline.streams.console.indexed import MOST_LISTED, IndexedEvent
 from fhirline.streams.console.key_search import PATIENTS, resources_of
 from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.rendering import page
@@ -23,8 +23,6 @@ from fhirline.streams.operate.trace.view import revealed
 
 routes = web.RouteTableDef()
 
-SHOWN = 200
-"""Events of a list."""
 EVENT = "/events/{vendor}/{tenant:[^/]*}/{event_key}"
 
 
@@ -42,7 +40,7 @@ async def show_events(request: web.Request) -> web.StreamResponse:
         if len(found) == 1:
             raise web.HTTPSeeOther(found[0].address)
     elif not search.strip():
-        found = index.recent(vendor, type_, flag, SHOWN)
+        found = index.recent(vendor, type_, flag, MOST_LISTED)
     return _events(request, search, kind, found, {"vendor": vendor, "type": type_, "flag": flag})
 
 
@@ -58,7 +56,7 @@ def _events(
         events=[(event, index.flags(event.id)) for event in events],
         chosen=chosen,
         complete=index.complete,
-        most=SHOWN,
+        most=MOST_LISTED,
         vendors=list(PATIENTS),
         tenant=DEFAULT_TENANT,
     )
@@ -89,7 +87,7 @@ async def search_by_key(request: web.Request) -> web.StreamResponse:
     events = sorted(found.values(), key=lambda event: event.written, reverse=True)
     if len(events) == 1:
         raise web.HTTPSeeOther(events[0].address)
-    return _events(request, "", "key", events[:SHOWN], {"vendor": "", "type": "", "flag": ""})
+    return _events(request, "", "key", events[:MOST_LISTED], {"vendor": "", "type": "", "flag": ""})
 
 
 @routes.get(EVENT)

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from fhirline.streams.console.access import NEXT, form_of
+from fhirline.streams.console.access import NEXT, NOT_DONE, form_of
 from fhirline.streams.console.console import CONSOLE
 from fhirline.streams.console.rendering import page
 
@@ -18,7 +18,7 @@ async def show_login(request: web.Request) -> web.StreamResponse:
     next_page = request.query.get(NEXT, "/")
     if token := request.query.get(TOKEN):
         raise request.app[CONSOLE].access.log_in(token, next_page)
-    return page(request, "login.html", next_page=next_page)
+    return page(request, "login.html", next_page=next_page, not_done=NOT_DONE in request.query)
 
 
 @routes.post("/login")

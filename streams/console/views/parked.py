@@ -8,6 +8,7 @@ from aiohttp import web
 
 from fhirline.streams.console.access import SESSION
 from fhirline.streams.console.console import CONSOLE, REDRIVE, Console
+from fhirline.streams.console.indexed import MOST_LISTED
 from fhirline.streams.console.parked import WaitingPatient, refusal_of, waiting_patients
 from fhirline.streams.console.rendering import page
 from fhirline.streams.deliver.delivery import CODES
@@ -15,9 +16,6 @@ from fhirline.streams.observe.audit import audit
 from fhirline.streams.operate.deliveries.waiting import order_resumption
 
 routes = web.RouteTableDef()
-
-SHOWN = 200
-"""Patients of the list."""
 
 
 @routes.get("/dead-letters/waiting")
@@ -31,7 +29,7 @@ async def show_waiting(request: web.Request) -> web.StreamResponse:
         request,
         "waiting.html",
         chosen=chosen,
-        patients=[(patient, refusal_of(console.index.deliveries, patient)) for patient in found[:SHOWN]],
+        patients=[(patient, refusal_of(console.index.deliveries, patient)) for patient in found[:MOST_LISTED]],
         total=len(found),
         bundles=_bundles(found),
         codes=CODES,

@@ -9,19 +9,17 @@ from fhirline.config import tables
 from fhirline.streams.console import patients
 from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE
+from fhirline.streams.console.indexed import MOST_LISTED
 from fhirline.streams.console.rendering import page
 from fhirline.streams.observe.audit import audit
 
 routes = web.RouteTableDef()
 
-MOST_EVENTS = 200
-"""Events of one resource that the index lists."""
-
 
 @routes.get("/patients")
 async def show_search(request: web.Request) -> web.StreamResponse:
     """Ask whom, and why."""
-    return page(request, "patients.html", found=None, problem="", most=MOST_EVENTS)
+    return page(request, "patients.html", found=None, problem="", most=MOST_LISTED)
 
 
 @routes.post("/patients")
@@ -32,7 +30,7 @@ async def show_timeline(request: web.Request) -> web.StreamResponse:
     try:
         sought = patients.Sought.parse(str(form.get("patient", "")).strip(), console.settings)
     except patients.NoPatient as error:
-        return page(request, "patients.html", 422, found=None, problem=str(error), most=MOST_EVENTS)
+        return page(request, "patients.html", 422, found=None, problem=str(error), most=MOST_LISTED)
     console.searching.require_free()
     console.access.require_reveal()
     found = patients.known(console.index, sought)
@@ -49,5 +47,5 @@ async def show_timeline(request: web.Request) -> web.StreamResponse:
         problem="",
         severities=severities,
         complete=console.index.complete,
-        most=MOST_EVENTS,
+        most=MOST_LISTED,
     )

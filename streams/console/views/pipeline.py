@@ -12,6 +12,7 @@ from aiohttp import web
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.live import LATE
 from fhirline.streams.console.rendering import page
+from fhirline.streams.console.server_sent_events import encoded, open_stream
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.dead_letters.cases import Status as CaseStatus
 
@@ -39,8 +40,7 @@ async def show_pipeline(request: web.Request) -> web.StreamResponse:
 async def send_updates(request: web.Request) -> web.StreamResponse:
     """Send the figures again at each reading (server-sent events)."""
     console = request.app[CONSOLE]
-    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await stream.prepare(request)
+    stream = await open_stream(request)
     while True:
         with suppress(TimeoutError):
             await asyncio.wait_for(console.live.changed.wait(), LATE)  # a hanging broker must be told, too
@@ -56,8 +56,7 @@ def _update(request: web.Request) -> bytes:
     of = console.live.changed, console.live.late
     if console.update is None or console.update[0] != of:
         text = page(request, "pipeline_figures.html", **_figures(console)).text or ""
-        lines = "".join(f"data: {line}\n" for line in text.splitlines())
-        console.update = of, f"{lines}\n".encode()
+        console.update = of, encoded(text)
     return console.update[1]
 
 

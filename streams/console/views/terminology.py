@@ -33,8 +33,8 @@ async def show_tables(request: web.Request) -> web.StreamResponse:
         for name in names
         if (table := packaged_table(name))
     ]
-    vendors = request.app[CONSOLE].vendors.names
-    return page(request, "terminology.html", tables=tables, vendors=vendors, newest=NEWEST)
+    vendors, chosen = request.app[CONSOLE].vendors.names, request.query.get("vendor", "")
+    return page(request, "terminology.html", tables=tables, vendors=vendors, chosen=chosen, newest=NEWEST)
 
 
 @routes.post("/terminology/use")
@@ -79,7 +79,7 @@ async def show_table(request: web.Request) -> web.StreamResponse:
         table=packaged_table(name),
         search=search,
         concept_map=_concept_map(request.app[CONSOLE], name),
-        rows=[(row, row in shipped, _means(row)) for row in rows if search.casefold() in _text(row)],
+        rows=[(row, row in shipped) for row in rows if search.casefold() in _text(row)],
     )
 
 
@@ -110,10 +110,7 @@ def _concept_map(console: Console, table: str) -> Resource | None:
     return next((item for item in made if item["id"] == f"{PREFIX}{table}" and "group" in item), None)
 
 
-def _means(row: Row) -> str:
-    return orjson.dumps(dict(row.means)).decode() if row.means else ""
-
-
 def _text(row: Row) -> str:
     codes = (f"{code.code} {code.display or ''}" for code in row.codings)
-    return " ".join((*row.source, *codes, _means(row))).casefold()
+    means = (f"{name.replace('_', ' ')} {value}" for name, value in row.means.items())
+    return " ".join((*row.source, *codes, *means)).casefold()

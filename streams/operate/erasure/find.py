@@ -39,6 +39,7 @@ from fhirline.streams.kafka.records import (
 from fhirline.streams.operate.erasure.aliases import aliases_of
 from fhirline.streams.operate.erasure.found import Found, Remains
 from fhirline.streams.step3_restore.erasure_list import ERASURE, Compartment
+from fhirline.streams.step3_restore.state_form import entry_key
 from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import (
@@ -257,8 +258,8 @@ class Finder:
         indexes = self._indexes()
         for message in self._scanner.stored(dict.fromkeys(wanted)):
             partition, key = partition_of(message), message.key() or b""
-            plain = key.startswith(b"[")
-            if (orjson.loads(key)[0] not in self.found.compartments) if plain else (key[:INDEX_DIGITS] not in indexes):
+            plain = entry_key(key)  # None for a sealed entry, and for another producer's record
+            if not (key[:INDEX_DIGITS] in indexes if plain is None else plain[0] in self.found.compartments):
                 continue
             if message.value() is None:
                 self.found.state.discard((partition, key))

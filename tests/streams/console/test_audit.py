@@ -22,7 +22,7 @@ def test_a_line_is_shown_with_its_person_reason_and_event(stack: Site) -> None:
         assert "ticket &lt;script&gt;" in text
         assert re.search(r"<td>raw event revealed</td><td>&lt;script&gt;", text)
         assert f'href="/events?q={stack.planted.position}"' in text
-        assert "each process writes its own to its log" in text
+        assert "each process writes its own lines to its log" in text
 
 
 def test_a_bounded_number_of_lines_is_kept() -> None:

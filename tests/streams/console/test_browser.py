@@ -108,6 +108,23 @@ def test_the_keyboard_reaches_the_content_the_search_and_an_event(stack: Site, v
     expect(page.get_by_role("heading", level=1)).to_contain_text("patient_consultation_finished")
 
 
+def test_the_key_of_the_search_leads_to_it_from_a_page_without_one(stack: Site, visit: Visit) -> None:
+    visit.page.goto(stack.url + "/")
+    visit.page.keyboard.press("/")
+    expect(visit.page.get_by_label("Event key, resource or raw position")).to_be_focused()
+
+
+def test_the_playground_is_not_filled_with_the_login_where_the_session_is_over(stack: Site, visit: Visit) -> None:
+    page = visit.page
+    page.goto(stack.url + SAMPLE)
+    page.context.clear_cookies()
+    body = page.get_by_label("Body")
+    body.press("End")
+    body.press("Space")
+    expect(page.locator("#result")).to_have_text(re.compile("The session is over"))
+    assert page.get_by_role("heading", name="Log in").count() == 0
+
+
 def test_the_playground_maps_as_one_types(stack: Site, visit: Visit) -> None:
     page = visit.page
     page.goto(stack.url + SAMPLE)

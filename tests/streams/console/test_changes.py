@@ -98,6 +98,8 @@ def test_a_change_is_compared_reviewed_shadowed_and_published(site: Review, visi
     assert frequencies(site.settings, canonical_topic("MedicationRequest")) == {NOW: before[WAS], WAS: 0}
     lines = audited(site.process, "replay published", 2, run=path.rpartition("/")[2])
     assert [line.get("prefix") for line in lines] == ["shadow.", None]
+    by = [line["by"] for line in audited(site.process, "replay published", 2)]
+    assert by == ["console", "console"], "the processes of the console's replays write no second line"
     assert visitor.get(path).status == 404, "what is published leaves no run"
 
     form = {"vendor": "altibbi", "form-token": token}

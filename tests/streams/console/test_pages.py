@@ -6,6 +6,7 @@ from html import unescape
 import pytest
 
 from fhirline.mappers.identity import Naming, key
+from fhirline.streams.console.indexed import MOST_LISTED
 from fhirline.streams.console.views.dead_letters import codes
 from fhirline.streams.enrich.stage import CODES as ENRICHMENT_CODES
 from fhirline.streams.kafka.headers import EVENT_KEY, header
@@ -56,6 +57,35 @@ def test_the_pipeline_counts_each_vendors_events(stack: Site, visitor: Visitor) 
     assert "patient_consultation_finished" in page
     latencies = re.findall(r'<td class="figure">(\d+ ms|[\d.]+ (?:s|min|h|d))</td>\s*<td>20\d\d-', page)
     assert latencies, "of the types that have a Provenance"
+
+
+def test_each_number_of_the_pipeline_leads_to_what_it_counts(visitor: Visitor) -> None:
+    """Of the embedded broker, the number of a vendor's events is approximate, and a topic has events of other tests."""
+    wait_until(lambda: "What became of it" in visitor.get("/").text, "reads nothing")
+    table = visitor.get("/").text.partition('aria-label="What became of it"')[2].partition("</table>")[0]
+    rows = [re.findall(r'<td class="figure">(.*?)</td>', row)[:4] for row in table.split("<tr>")[2:]]
+    assert len(rows) > 5
+    links = 0
+    for number in (number for row in rows for number in row if number != "0"):
+        found = re.fullmatch(r'<a href="([^"]+)">([\d,]+)</a>', number)
+        assert found, number
+        page = visitor.get(unescape(found[1])).text
+        listed = page.partition('aria-label="Events"')[2].partition("</table>")[0].count('<th scope="row">')
+        assert listed == min(int(found[2].replace(",", "")), MOST_LISTED), found[1]
+        links += 1
+    assert links > 10
+
+
+def test_what_to_do_is_said_once_for_a_code(stack: Site, visitor: Visitor) -> None:
+    page = visitor.get("/dead-letters").text
+    codes = re.findall(r'<a href="/dead-letters/events\?[^"]*">([\w-]+)</a>', page)
+    assert len(codes) > len(set(codes))
+    assert page.count("<strong>Do:</strong>") == len(set(codes))
+
+
+def test_a_sample_is_shown_with_what_becomes_of_it(visitor: Visitor) -> None:
+    assert "status_update: 6 resources" in visitor.get("/playground?sample=altibbi%20status_update").text
+    assert "Nothing has been mapped yet" in visitor.get("/playground").text
 
 
 def test_a_dead_letter_shows_its_code_and_its_problems(stack: Site, visitor: Visitor) -> None:

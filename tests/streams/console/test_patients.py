@@ -127,7 +127,7 @@ def test_a_patient_of_no_event_may_never_have_been_there(stack: Site) -> None:
 def test_events_come_in_the_order_in_which_they_happened(stack: Site, known: str) -> None:
     page = asked(Visitor(stack.url).log_in(), known).text
     events = page.partition("<h3>Events</h3>")[2].partition("</table>")[0]
-    times = re.findall(r'<th scope="row">([^<]+)</th>', events)
+    times = re.findall(r'<th scope="row" class="when">([^<]+)</th>', events)
     assert times == ["2024-05-29T16:26:40Z", "2024-06-10T06:13:20Z", "2024-06-12T15:20:00Z"]
     assert "2 Condition" in events
     shown = {kind: kind in page.partition("Resources as they are now")[2] for kind in ("Patient", "Practitioner")}

@@ -188,7 +188,7 @@ def test_runs_are_listed_and_discarded(broker: tuple[Settings, list[ConsumerReco
     (run / "run.json").write_text("{}")
     assert "\tunreadable\t" in command(settings, tmp_path, "--list")
     assert "damaged, or of another release" in command(settings, tmp_path, "--resume", run.name)
-    assert command(settings, tmp_path, "--discard", run.name, "--yes") == f"{SAME} Removed: run {run.name}.\n"
+    assert command(settings, tmp_path, "--discard", run.name, "--yes").startswith(f"{SAME} Removed: run {run.name}.\n")
     assert [*(tmp_path / "runs").iterdir()] == []
 
 

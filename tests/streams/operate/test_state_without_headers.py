@@ -113,6 +113,10 @@ def test_a_replay_writes_them_again(settings: Settings, mapped: list[ConsumerRec
 def test_an_erasure_removes_them(settings: Settings, mapped: list[ConsumerRecord]) -> None:
     patient = busiest(mapped)[VENDOR]
     without_headers(settings)
+    odd = (b"[", b"[1]", b"null", b'["a","b"]')
+    produce(
+        settings, [ProducerRecord(STATE, key, b"{}", number) for key in odd for number in range(settings.partitions)]
+    )
     with closing(Erasure(settings, patient)) as erasure:
         found = erasure.find()
         keys = {key for _, key in found.state}
@@ -120,6 +124,7 @@ def test_an_erasure_removes_them(settings: Settings, mapped: list[ConsumerRecord
         assert keys <= last(settings).keys()
         assert erasure.erase(found, 0).complete
     assert not keys & last(settings).keys()
+    assert last(settings).keys() >= {*odd}, "what is nobody's stays"
 
 
 def test_encrypting_what_exists_passes_them_over_and_covers_them(settings: Settings) -> None:
