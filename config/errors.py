@@ -9,6 +9,7 @@
     │   ├── OtherKey            step3_restore: patients were erased under another FHIRLINE_ERASURE_KEY
     │   ├── ErasedSince         step3_restore: a patient was erased after the events were mapped
     │   ├── WrappingKeyMissing  kafka: data keys are wrapped by a KEK that the process lacks (worker: 70)
+    │   │   └── DataKeyDamaged  kafka: the record of a data key has another form than ours
     │   ├── EncryptionNotSet    kafka: a record is encrypted, and no secrets are set (worker: 70)
     │   ├── StillPlain          keys: a process of ours still writes records that are not encrypted
     │   ├── DestroyedMeanwhile  forget: a data key was destroyed while its patient was let in; the patient stays erased
