@@ -222,11 +222,13 @@ class EventIndex:
         for condition, value in (
             ("vendor = ?", vendor),
             ("type = ?", type_),
-            (f"id IN (SELECT event FROM flag WHERE ? IN (code, '{ANY_FLAG}'))", flag),
+            ("id IN (SELECT event FROM flag WHERE code = ?)", flag if flag != ANY_FLAG else ""),
         ):
             if value:
                 conditions.append(condition)
                 values.append(value)
+        if flag == ANY_FLAG:
+            conditions.append("id IN (SELECT event FROM flag)")
         where = " AND ".join(conditions)
         return self._events(f"WHERE {where} ORDER BY written DESC LIMIT {int(limit)}", *values)
 
