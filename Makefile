@@ -28,7 +28,7 @@ test: $(VENV)/dev.installed ## the tests, on real brokers; some three minutes on
 	@$(BIN)/pytest -n 8 --dist loadgroup
 
 test-long: $(VENV)/dev.installed ## what takes minutes: workers and brokers killed in small, second forms, the README's console blocks
-	@$(BIN)/pytest -m long -n 2 --dist loadgroup --durations=25 --durations-min=20
+	@$(BIN)/pytest -m long -n 4 --dist loadgroup --durations=25 --durations-min=20
 
 bench: $(VENV)/dev.installed ## every benchmark, on Apache Kafka, into benchmarks/RESULTS.md; BENCH="--only worker" for one
 	@$(BIN)/python -m benchmarks $(BENCH)
