@@ -24,6 +24,7 @@ from fhirline.mappers.pipeline.secret_labels import (
     header_columns,
     is_pair,
     labelled_values,
+    may_label,
     named_columns,
     named_pattern,
     named_positions,
@@ -99,14 +100,8 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
                 continue
             if new is not item:
                 changed[key] = new
-        for key in labelled_values(value):
-            changed[key] = _blank_out(value[key])
-        for key in labelled_values(value, lambda name: _is_below(name, below)) if below else ():
-            changed[key] = _blank_out(value[key])
-        for key in labelled_values(value, _names_parent):
-            further = below.union(*(treatment(name).below for name in value.values() if _names_parent(name)))
-            if (new := _redacted(changed.get(key, value[key]), further, room or ROOM)) is not value[key]:
-                changed[key] = new
+        if may_label(value):
+            _redact_labelled(value, changed, below, room)
         if room:
             for key, column in named_columns(value):
                 changed[key] = _without_column(changed[key] if key in changed else value[key], column)
@@ -129,6 +124,18 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
                 items[place] = _blank_out(value[place])
         return items if any(map(is_not, items, value)) else value
     return _redacted_leaf(value, below, room) if room and isinstance(value, str) else value
+
+
+def _redact_labelled(value: dict[str, Any], changed: dict[str, Any], below: frozenset[str], room: int) -> None:
+    """Put into ``changed`` the members of an object that another member names as a secret, or as above one."""
+    for key in labelled_values(value):
+        changed[key] = _blank_out(value[key])
+    for key in labelled_values(value, lambda name: _is_below(name, below)) if below else ():
+        changed[key] = _blank_out(value[key])
+    for key in labelled_values(value, _names_parent):
+        further = below.union(*(treatment(name).below for name in value.values() if _names_parent(name)))
+        if (new := _redacted(changed.get(key, value[key]), further, room or ROOM)) is not value[key]:
+            changed[key] = new
 
 
 def _is_below(name: Any, below: frozenset[str]) -> bool:

@@ -30,6 +30,8 @@ _OPEN = re.compile(r"[(\[{]")
 _SIGN = re.compile(r"[\n(\[{]|://")
 _MOST_BRACKETED = 4_000
 """Characters of a value in brackets that are read for its end. Of a longer one that many are its value."""
+_MOST_NAMES = 1_000
+"""Names of secrets in a text that are read. Behind them the text is a value."""
 _OF_A_CAPABILITY = frozenset({"url", "link", "href", "code", "pin", "token", "key"})
 _NOTHING: frozenset[str] = frozenset()
 
@@ -94,6 +96,7 @@ def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
     at = 0
     heads = _head(below)
     head = heads.search(text)
+    left = _MOST_NAMES
     while at < len(text):
         if len(levels) == 1:  # no line before that of the next name needs a look
             if not head:
@@ -108,6 +111,8 @@ def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
             while len(levels) > 1 and not (space > levels[-1].column or (marks and space >= levels[-1].column)):
                 levels.pop()
         if head and head.start() == at:
+            if not (left := left - 1):
+                return "".join([*made, REDACTED])
             made += _head_line(text, line, head, levels)
             head = heads.search(text, line.end())
         elif len(levels) == 1:

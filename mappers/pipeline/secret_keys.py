@@ -158,7 +158,25 @@ def split_further(key: str, inner: str) -> bool:
     >>> split_further("userPass", "code"), split_further("pass", "count"), split_further("plan", "passCode")
     (True, False, False)
     """
-    return not treatment(inner).redacted and not treatment(key).redacted and treatment(f"{key}_{inner}").redacted
+    joined = f"{key}_{inner}"
+    return (
+        _has_letters_of_a_secret(joined)
+        and not treatment(inner).redacted
+        and not treatment(key).redacted
+        and treatment(joined).redacted
+    )
+
+
+def _has_letters_of_a_secret(key: str) -> bool:
+    """Return whether a key has the letters of a name by which `treatment` redacts. Most have none."""
+    decoded = unquoted(html.unescape(key)) if "%" in key or "&" in key else key
+    return _letters_of_secrets().search(comparable(decoded).translate(_NOT_LETTERS)) is not None
+
+
+@cache
+def _letters_of_secrets() -> re.Pattern[str]:
+    names = {*redacted_within()[0], *redacted_names(), *redacted_below()}
+    return re.compile("|".join(sorted(re.escape(name.translate(_NOT_LETTERS)) for name in names)))
 
 
 @lru_cache(maxsize=4096)

@@ -78,6 +78,11 @@ _SPACE_TO_VALUE = (
 The value must have a digit then."""
 
 
+def may_label(value: Mapping[str, Any]) -> bool:
+    """Return whether an object has a member that another may name. Most have none."""
+    return not _CASED_VALUES.isdisjoint(value) or "1" in value
+
+
 def labelled_values(value: Mapping[str, Any], names_secret: Callable[[str], bool] | None = None) -> tuple[str, ...]:
     """Return the members of an object that have a secret value, since another member names it.
 

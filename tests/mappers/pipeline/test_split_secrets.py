@@ -157,6 +157,16 @@ def test_a_key_of_a_large_object_is_treated_as_it_is_in_a_small_one() -> None:
     assert any(value == REDACTED for value in one_by_one.values())
 
 
+def test_behind_a_thousand_names_of_secrets_a_text_is_a_value() -> None:
+    """A text of nothing but names took 15 µs for each of them."""
+    lines = "chatConfig:\n  size: 2\n  token: abc\n"
+    few, many = redact([f"{lines * number}plan: rest" for number in (900, 1_100)])
+    assert few == lines.replace("abc", REDACTED) * 900 + "plan: rest"
+    assert many.startswith(lines.replace("abc", REDACTED) * 900)
+    assert many.endswith(f"\n{REDACTED}")
+    assert len(many) < len(lines.replace("abc", REDACTED)) * 1_000
+
+
 def _seconds(body: Any) -> float:
     """Return the least processor time of redacting a body, of three runs."""
     found = []
