@@ -159,6 +159,7 @@ def test_the_hooks_are_valid_and_their_commands_exist() -> None:
         ("private-keys", "-----BEGIN RSA " + "PRIVATE KEY-----\n"),
         ("ruff-check", "import os\nimport os.path\nprint(undefined)\n"),
     ],
+    ids=lambda value: value if len(value) < 20 else "content",
 )
 def test_a_hook_refuses_what_it_is_for(hook: str, content: str, tmp_path: Path) -> None:
     program, *arguments = hooks()[hook]
