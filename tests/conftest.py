@@ -54,9 +54,15 @@ def pytest_pycollect_makeitem(name: str, obj: object) -> None:
         raise pytest.UsageError(f"{obj.__module__}.{name} has a mark, and is no test")
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     gc.enable()
     gc.freeze()
+    if getattr(session.config.option, "loadgroup", False):  # in a process of pytest-xdist
+        grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+        if not all("@" in item.nodeid for item in grouped):
+            raise pytest.UsageError(
+                "pytest-xdist does not group tests with this pytest: each process starts all servers"
+            )
 
 
 OF_THE_SESSION = ("ehr_server", "cluster", "apache_kafka", "postgres", "own_postgres")
