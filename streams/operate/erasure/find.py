@@ -276,7 +276,7 @@ class Finder:
         began = time.monotonic()
         for stored in self._scanner.stored(dict.fromkeys(partitions)):
             sent, key = headers_of(stored), stored.key() or b""
-            if stored.value() is None:  # written by an earlier erasure
+            if stored.topic() == OUTCOME and stored.value() is None:  # an earlier erasure's; letters may have no value
                 self.found.outcomes.discard((partition_of(stored), _text(key)))
                 continue
             own = header(sent, headers.RAW) in self.found.origins and header(sent, headers.EVENT_TYPE) != ERASURE
