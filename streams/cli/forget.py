@@ -231,7 +231,7 @@ def _print_found(found: "Found", blocked: bool) -> None:
     by_type = ", ".join(f"{count} {name}" for name, count in sorted(found.by_type().items())) or "none"
     print(f"resources         {len(found.live)} ({by_type})")
     print(f"state             {counted(len(found.state), 'entry', 'entries')}")
-    print(f"outcomes          {len(found.outcomes)}")
+    print(f"outcomes          of {counted(len(found.outcomes), 'event')}")
     erased = f", and {found.unreadable_raw_records} that cannot be read" if found.unreadable_raw_records else ""
     print(f"raw events        {found.raw_records}{erased}")
     print(f"blocked already   {'yes' if blocked else 'no'}")

@@ -19,6 +19,7 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.identity import Naming, key
 from fhirline.streams.console.delivery_index import TOPICS, DeliveryIndex
+from fhirline.streams.console.event_schema import SCHEMA
 from fhirline.streams.console.indexed import (
     ANY_FLAG,
     LATEST,
@@ -43,27 +44,6 @@ PROVENANCE = canonical_topic("Provenance")
 NOT_SUPPORTED = "not-supported"
 STALE = "stale-event"
 
-_SCHEMA = """
-CREATE TABLE event (
-    id INTEGER PRIMARY KEY, event_key TEXT, vendor TEXT, tenant TEXT, type TEXT, raw TEXT,
-    occurred TEXT, received INTEGER, written INTEGER, mapping TEXT,
-    provenance TEXT, provenance_key BLOB, bundle TEXT, outcome TEXT,
-    UNIQUE (vendor, tenant, event_key));
-CREATE INDEX event_by_time ON event (written DESC);
-CREATE INDEX event_by_type ON event (vendor, type, written DESC);
-CREATE INDEX event_by_key ON event (event_key);
-CREATE INDEX event_by_raw ON event (raw);
-CREATE INDEX event_by_provenance ON event (provenance_key);
-CREATE TABLE target (resource TEXT, event INTEGER);
-CREATE INDEX target_by_resource ON target (resource);
-CREATE INDEX target_by_event ON target (event);
-CREATE TABLE flag (event INTEGER, code TEXT, PRIMARY KEY (event, code)) WITHOUT ROWID;
-CREATE INDEX flag_by_code ON flag (code);
-CREATE TABLE newer (event INTEGER, resource TEXT, PRIMARY KEY (event, resource)) WITHOUT ROWID;
-CREATE TABLE erased (provenance_key BLOB PRIMARY KEY) WITHOUT ROWID;
-"""
-
-
 _COLUMNS = ", ".join(IndexedEvent._fields)
 
 
@@ -75,7 +55,7 @@ class EventIndex:
         self._naming = Naming(settings.base, settings.server_base or "")
         self._lock = threading.Lock()
         self._database = sqlite3.connect("", check_same_thread=False)  # a private file that is gone at the end
-        self._database.executescript(_SCHEMA)
+        self._database.executescript(SCHEMA)
         self.deliveries = DeliveryIndex(self._database, self._lock)
         self._positions: dict[TopicPartition, int | None] = {}
         self.cases: Sequence[Case] = ()
@@ -135,6 +115,9 @@ class EventIndex:
         if topic == PROVENANCE and value is None:
             self._forget(message.key() or b"")
             return
+        if topic == OUTCOME and value is None:
+            self._remove_outcome(message.key() or b"")
+            return
         sent = headers_of(message)
         names = (headers.EVENT_KEY, headers.VENDOR, headers.TENANT, headers.EVENT_TYPE)
         event_key, vendor, tenant, type_ = (header(sent, name) for name in names)
@@ -178,6 +161,7 @@ class EventIndex:
             self._database.execute("DELETE FROM target WHERE event = ?", (event,))
             self._database.executemany("INSERT INTO target VALUES (?, ?)", [(resource, event) for resource in made])
         elif topic == OUTCOME:
+            self._database.execute("UPDATE event SET outcome_key = ? WHERE id = ?", (message.key(), event))
             self._database.execute("DELETE FROM flag WHERE event = ?", (event,))
             self._database.executemany("INSERT INTO flag VALUES (?, ?)", [(event, code) for code in found])
             self._database.execute("DELETE FROM newer WHERE event = ?", (event,))
@@ -194,6 +178,17 @@ class EventIndex:
         found = self._database.execute("SELECT id FROM event WHERE provenance_key = ?", (provenance_key,)).fetchall()
         for table, column in (("target", "event"), ("flag", "event"), ("newer", "event"), ("event", "id")):
             self._database.executemany(f"DELETE FROM {table} WHERE {column} = ?", found)  # names above
+
+    def _remove_outcome(self, outcome_key: bytes) -> None:
+        """Remove an OperationOutcome that got a null value, and the event of which nothing else is known."""
+        found = self._database.execute("SELECT id FROM event WHERE outcome_key = ?", (outcome_key,)).fetchall()
+        for statement in (
+            "DELETE FROM flag WHERE event = ?",
+            "DELETE FROM newer WHERE event = ?",
+            "UPDATE event SET outcome = NULL, outcome_key = NULL WHERE id = ?",
+            "DELETE FROM event WHERE id = ? AND provenance IS NULL AND bundle IS NULL",
+        ):
+            self._database.executemany(statement, found)
 
     # -- answers
 

@@ -48,9 +48,9 @@ def settled_after(settings: Settings) -> float:
 class ErasureListFeed:
     """Follows the topic into an `ErasureList`, and knows how old the list is.
 
-    `refresh`, `blocks` and `require_unchanged` block their thread. On an event loop, `keep_fresh` and `ensure_fresh` do
-    the same in a thread, one read at a time. All raise OtherKey where the list was made with another secret, and
-    KafkaAccessError where the topic cannot be read.
+    `refresh`, `blocks`, `blocks_key` and `require_unchanged` block their thread. On an event loop, `keep_fresh` and
+    `ensure_fresh` do the same in a thread, one read at a time. All raise OtherKey where the list was made with another
+    secret, and KafkaAccessError where the topic cannot be read.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -85,6 +85,11 @@ class ErasureListFeed:
         """Tell whether the event's patient is erased, by a list that is fresh."""
         self._refresh_if_stale()
         return self.erasure_list.blocks(envelope)
+
+    def blocks_key(self, partition_key: str) -> bool:
+        """Tell whether the patient with this ``vendor|tenant|patient key`` is erased, by a list that is fresh."""
+        self._refresh_if_stale()
+        return self.erasure_list.blocks_key(partition_key)
 
     def require_unchanged(self, fingerprint: str) -> None:
         """Raise ErasedSince unless the list still has ``fingerprint``.

@@ -86,7 +86,7 @@ def replay(request: ReplayRequest, name: As = None) -> None:
         bars = stack.enter_context(ExitStack())
         reporter = RunProgress(bars.enter_context(progress()))
         run = stack.enter_context(_run(request, settings, reporter))
-        request.check_selected(run.plan.selection)
+        request.check_selected(run.plan.selection, run.plan.prefix)
         with failing_with("replay", exit_codes, f"go on with: {request.resume_command(run.plan.id)}"):
             try:
                 run.map()
@@ -166,7 +166,12 @@ def _publish(
     from fhirline.streams.observe.audit import audit
     from fhirline.streams.operate.replay import view
 
-    more = (("all", run.plan.everything), ("bundles", request.bundles), ("tombstones", request.tombstones))
+    more = (
+        ("all", run.plan.everything),
+        ("bundles", request.bundles),
+        ("outcomes", request.outcomes),
+        ("tombstones", request.tombstones),
+    )
     also = ", ".join(word for word, given in more if given) or None
     about = {"run": run.plan.id, "selection": run.plan.selection.describe(), "prefix": run.plan.prefix or None}
     audit("replay published", by="replay", name=name, **about, also=also)

@@ -95,7 +95,7 @@ class ReplayRequest:
             raise ConfigurationError("--yes: requires --discard")
         selection = self.selection()
         if self.resume is None:
-            self.check_selected(selection)
+            self.check_selected(selection, self.to_prefix)
         if self.resume is not None and any(getattr(self, name) != default for name, default in _OF_A_NEW_RUN.items()):
             raise ConfigurationError("--resume: the run has its own range and topics; omit the other options")
         if self.diff_out is not None and not self.diff:
@@ -111,9 +111,6 @@ class ReplayRequest:
             if given and self.diff:
                 raise ConfigurationError(f"{name}: requires --publish")
         self._check_as_of()
-        for name, given in (("--bundles", self.bundles), ("--outcomes", self.outcomes)):
-            if self.to_prefix and given:
-                raise ConfigurationError(f"{name}: they have no shadow topic; omit --to-prefix")
         if self.to_prefix and not re.fullmatch(r"[a-zA-Z0-9._-]{1,100}", self.to_prefix):
             raise ConfigurationError("--to-prefix: letters, digits, dots, hyphens and underscores, such as shadow.")
 
@@ -131,8 +128,14 @@ class ReplayRequest:
         if self.discard is not None and self != ReplayRequest(discard=self.discard, yes=self.yes):
             raise ConfigurationError("--discard: cannot be given with other options than --yes")
 
-    def check_selected(self, selection: "Selection") -> None:
-        """Raise ConfigurationError unless the run, new or resumed, can know which keys are gone, and which flags."""
+    def check_selected(self, selection: "Selection", prefix: str) -> None:
+        """Raise ConfigurationError unless the run, new or resumed, can know which keys are gone, and which flags.
+
+        ``prefix``: of the run's shadow topics.
+        """
+        for name, given in (("--bundles", self.bundles), ("--outcomes", self.outcomes)):
+            if prefix and given:
+                raise ConfigurationError(f"{name}: they have no shadow topic; omit --to-prefix")
         if self.tombstones and not selection.whole:
             raise ConfigurationError(
                 "--tombstones: requires all events of a vendor; in a part, another event may make the key"

@@ -21,8 +21,8 @@ from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
-from fhirline.mappers.pipeline.normalize import InMemoryState, Normalizer
-from fhirline.mappers.registry import raw_key
+from fhirline.mappers.pipeline.normalize import Normalizer
+from fhirline.mappers.registry import partition_key, raw_key
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.encryption.secrets import INDEX_DIGITS, encryption
@@ -38,17 +38,14 @@ from fhirline.streams.kafka.records import (
 )
 from fhirline.streams.operate.erasure.aliases import aliases_of
 from fhirline.streams.operate.erasure.found import Found, Remains
+from fhirline.streams.operate.erasure.mapped import CANONICAL, canonical_keys
 from fhirline.streams.step3_restore.erasure_list import ERASURE, Compartment
 from fhirline.streams.step3_restore.state_form import entry_key
-from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import (
     BUNDLE,
     ENRICHED,
     OUTCOME,
-    PATIENTLESS_TYPES,
-    RESOURCE_TYPES,
-    canonical_topic,
     dead_letter_topic,
     enriched_topic,
     raw_topic,
@@ -56,7 +53,6 @@ from fhirline.topics.declared import (
 )
 from fhirline.topics.partition import partition_for
 
-CANONICAL = tuple(canonical_topic(name) for name in RESOURCE_TYPES if name not in PATIENTLESS_TYPES)
 MESSAGES = (BUNDLE, OUTCOME)
 
 
@@ -81,6 +77,8 @@ class Finder:
         self._normalize = normalize
         self._patient = patient
         self._raw_read: set[TopicPartition] = set()
+        self._events: set[tuple[int, str]] = set()
+        """Partition number and event key of the patient's events."""
         self.found = Found({patient.raw_key: patient})
         self.found.sealed.update(marked)
         if earlier is not None:
@@ -99,7 +97,7 @@ class Finder:
         raws: dict[str, ConsumerRecord] = {}
         while partitions:  # another producer may have used other partitions, which its resources name
             raws |= self._read_raw(partitions)
-            found.mapped = self._map(raws.values())
+            found.mapped = canonical_keys(raws.values(), self._normalize, self._settings.partitions)
             found.keys |= found.mapped
             self._read_canonical()
             positions = filter(None, map(RecordPosition.parse, found.origins))
@@ -107,8 +105,6 @@ class Finder:
         self._read_messages()
         self._read_state()
         return found
-
-    # -- raw
 
     def _raw_partitions(self) -> set[TopicPartition]:
         topics = [raw_topic(self._patient.vendor)]
@@ -137,6 +133,9 @@ class Finder:
                 envelope = self._own(record)
                 if envelope is not None:
                     raws[str(record.position)] = record
+                    self._events.add(
+                        (partition_for(partition_key(envelope), self._settings.partitions), envelope.event_key)
+                    )
                     self._note_index(message, record.partition)
                     self.found.raw_keys.add(((record.key or b"").decode("utf-8", "replace"), record.partition))
                     self.found.remains.setdefault(record.topic_partition, Remains()).add(message)
@@ -182,19 +181,6 @@ class Finder:
             return None
         return envelope if raw_key(envelope) in self.found.compartments else None
 
-    def _map(self, raws: Iterable[ConsumerRecord]) -> frozenset[str]:
-        """Return the keys that the present mapping makes of the records, in their partitions' order."""
-        keys: set[str] = set()
-        states: dict[TopicPartition, InMemoryState] = {}
-        for raw in sorted(raws, key=lambda raw: raw.position):
-            state = states.setdefault(raw.topic_partition, InMemoryState())
-            mapped = map_event(raw, self._normalize, state, self._settings.partitions)
-            state.apply(mapped.state_updates)
-            keys |= {record.key.decode() for record in mapped.records if record.topic in CANONICAL}
-        return frozenset(keys)
-
-    # -- canonical
-
     def _numbers(self) -> set[int]:
         """Return the partition numbers of the patient's canonical records."""
         compartments = self.found.compartments.values()
@@ -218,6 +204,8 @@ class Finder:
             elif way := self._way(key, value, headers_of(message)):
                 self.found.live[partition, key] = way
                 self.found.keys.add(key)
+                if key.startswith("Provenance/") and (event := header(headers_of(message), headers.EVENT_KEY)):
+                    self._events.add((partition.partition, event))
 
     def _way(self, key: str, value: bytes, sent: headers.Headers) -> str | None:
         """Decide in which way a canonical record is the patient's; None where it is not."""
@@ -247,8 +235,6 @@ class Finder:
         targets = orjson.loads(value).get("target") or ()
         return any(target.get("reference") in self.found.keys for target in targets)
 
-    # -- state, messages, dead letters
-
     def _read_state(self) -> None:
         vendor = self._patient.vendor
         topics = {raw_topic(vendor): state_topic(vendor)}
@@ -267,7 +253,13 @@ class Finder:
                 self.found.state.add((partition, key))
 
     def _read_messages(self) -> None:
-        """Read Bundles and outcomes, found by their event, and dead letters, found by their key too."""
+        """Read Bundles and outcomes, found by their event, and dead letters, found by their key too.
+
+        Tables keep outcomes that the topic no longer has, so an event's outcome counts unless it has a null value.
+        """
+        self.found.outcomes.update(
+            (TopicPartition(OUTCOME, number), self._outcome(key)) for number, key in self._events
+        )
         letters = dead_letter_topic(self._patient.vendor)
         indexes, known = self._indexes(), self._indexes(of_keys=True)
         numbers = self._numbers() if indexes <= known else range(self._settings.partitions)
@@ -276,7 +268,7 @@ class Finder:
         began = time.monotonic()
         for stored in self._scanner.stored(dict.fromkeys(partitions)):
             sent, key = headers_of(stored), stored.key() or b""
-            if stored.value() is None:  # written by an earlier erasure
+            if stored.topic() == OUTCOME and stored.value() is None:  # an earlier erasure's; letters may have no value
                 self.found.outcomes.discard((partition_of(stored), _text(key)))
                 continue
             own = header(sent, headers.RAW) in self.found.origins and header(sent, headers.EVENT_TYPE) != ERASURE
@@ -291,6 +283,11 @@ class Finder:
                 self.found.outcomes.add((partition_of(stored), _text(key)))
             if raw := RecordPosition.parse(header(sent, headers.RAW)):
                 self._note_index(stored, raw.partition)
+
+    def _outcome(self, event_key: str) -> str:
+        """Return the key of an event's OperationOutcome (mapping.md §4.1)."""
+        vendor, tenant = self._patient.vendor, self._patient.tenant
+        return f"OperationOutcome/{self._normalize.naming.id(vendor, tenant, 'OperationOutcome', 'outcome', event_key)}"
 
 
 def _quoted(reference: str) -> bytes:

@@ -38,7 +38,7 @@ class Found:
     every canonical key that was ever the patient's. ``mapped``: the keys that the present mapping makes. ``patients``:
     ``"Patient/<id>"`` and the identifiers, as references write them. ``origins``: positions of the patient's raw
     records. ``raw_keys``: their keys, each with its partition. ``outcomes``: partitions and keys of the events'
-    OperationOutcomes that have a value.
+    OperationOutcomes without a null value; the topic may no longer have them, or never have had them.
     """
 
     compartments: dict[str, Compartment]

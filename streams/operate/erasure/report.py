@@ -62,7 +62,7 @@ class Report:
     found_by: Counter[str] = field(default_factory=Counter)
     state: int = 0
     outcomes: int = 0
-    """OperationOutcomes whose keys got a null value, by which tables lose their rows."""
+    """Events for whose OperationOutcome a null value was written, by which tables lose its rows."""
     bundles: int = 0
     looks: int = 0
     left: int = 0
@@ -136,7 +136,8 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
     yield f"tombstones        {report.tombstones.total()} ({by_type})"
     yield f"found             {by_way}"
     yield f"state             {counted(report.state, 'entry', 'entries')} deleted"
-    yield f"outcomes          {report.outcomes} deleted for tables; the topic keeps them until its retention ends"
+    events = counted(report.outcomes, "event")
+    yield f"outcomes          of {events} deleted for tables; the topic keeps them until its retention ends"
     provenance = ", and a Provenance of the erasure that does not name the patient" if report.bundles else ""
     yield f"DELETE Bundles    {report.bundles}{provenance}"
     yield f"searched again    {counted(report.looks, 'time')}; found at last: {report.left}"

@@ -1,19 +1,23 @@
-"""``--outcomes``: write the OperationOutcomes of the events again, for tables that count the flags of events.
+"""``--outcomes``: write the OperationOutcomes of all events again, for tables that count the flags of events.
 
 An OperationOutcome is what the mapping says of one event over the state of that moment (mapping.md §5.2), and is not
 compared. So they are made in a pass of their own, in the order of the events, over state that begins as it did then:
 empty. That is why all events of a partition have to be selected.
 
-Afterwards the topic is read once. An event that had one, and has none today, gets a null value under its key. An event
-that was redriven after the range has the outcome of its redriven record, which a live worker wrote: where ours came
-after it, it is written again.
+Afterwards the topic is read once. An event that had one, and has none today, gets a null value under its key; one that
+cannot be mapped today keeps what it had, as its resources do. An event that was redriven after the range has the
+outcome of its redriven record, which a live worker wrote: where ours came after it, it is written again. So is what
+others, workers or `forget`, have written between that reading and ours.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+
+from confluent_kafka import Message
 
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.headers import RAW, header
-from fhirline.streams.kafka.reader import Scanner
+from fhirline.streams.kafka.headers import EVENT_KEY, RAW, header
+from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import (
     ConsumerRecord,
     ProducerRecord,
@@ -21,8 +25,9 @@ from fhirline.streams.kafka.records import (
     TopicPartition,
     from_confluent,
 )
+from fhirline.streams.operate.replay import messages
 from fhirline.streams.operate.replay.offset_ranges import OffsetRange
-from fhirline.streams.operate.replay.remap import BATCH, Job, this_process
+from fhirline.streams.operate.replay.remap import Job, this_process
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import OUTCOME
 
@@ -35,65 +40,97 @@ def send(job: Job) -> int:
     Sending them again sends the same. Ends early where the run is stopped.
     """
     process = this_process()
-    offset_range, partition = job.offset_range, job.offset_range.topic_partition
-    publisher, state = RecordPublisher(process.settings), process.remapper.base(job)
-    pending: list[ProducerRecord] = []
-    too_large = 0
-    with Scanner(process.settings) as scanner:
-        for message in scanner.read({partition: offset_range.start}, {partition: offset_range.end}):
-            mapped, _ = process.remapper.map(from_confluent(message), job, state)
-            pending.extend(record for record in mapped.records if record.topic == OUTCOME)
-            if len(pending) >= BATCH:
-                too_large += len(publisher.publish(pending))
-                pending = []
-            if process.stopped():
-                break
-    return too_large + len(publisher.publish(pending))
+    return 0 if process.stopped() else messages.send(process, job, OUTCOME, process.remapper.base(job))
 
 
 def ends(settings: Settings) -> Ends:
     """Return where the topic's partitions end: what is behind it has been written since."""
-    with Scanner(settings) as scanner:
+    with LogScanner(settings) as scanner:
         return {place: scanner.end(*place) for place in scanner.topic_partitions([OUTCOME])}
 
 
-def settle(settings: Settings, ranges: Sequence[OffsetRange], before: Ends) -> int:
+def settle(settings: Settings, ranges: Sequence[OffsetRange], before: Ends, failed: Collection[str]) -> int:
     """Write null values for outcomes that no event has today, and later ones again that ours cover.
 
-    ``before``: where the topic ended when the first of ours was sent. Return how many are larger than Kafka takes.
+    ``before``: where the topic ended when the first of ours was sent. ``failed``: event keys of events that cannot be
+    mapped. Return how many are larger than Kafka takes.
     """
     of_partition = {item.topic_partition: item for item in ranges}
     publisher, too_large = RecordPublisher(settings), 0
-    with Scanner(settings) as scanner:
+    with LogScanner(settings) as scanner:
         for place, end in before.items():
-            too_large += len(publisher.publish([*_settling(scanner, place, end, of_partition)]))
+            settling = Settling(place, end, of_partition, failed)
+            for message in scanner.stored({place: None}):
+                settling.take(from_confluent(message))
+            records = settling.records()
+            while records:
+                ours: dict[bytes, int] = {}
+                too_large += len(publisher.publish(records, partial(_note, ours)))
+                records = settling.covered(scanner, ours)
     return too_large
 
 
-def _settling(
-    scanner: Scanner, place: TopicPartition, end: int, ranges: Mapping[TopicPartition, OffsetRange]
-) -> Iterator[ProducerRecord]:
-    """Yield what has to be written to a partition of the topic."""
-    newest: dict[bytes, int] = {}
-    """Key of an outcome of the range → offset."""
-    later: dict[bytes, ConsumerRecord] = {}
-    """Key → the outcome of an event after the range."""
-    for message in scanner.read({place: None}):
-        record = from_confluent(message)
+def _note(ours: dict[bytes, int], sent: Message) -> None:
+    ours[bytes(sent.key() or b"")] = sent.offset() or 0
+
+
+class Settling:
+    """What one partition of the topic holds of a range's events, and what has to be written to it."""
+
+    def __init__(
+        self, place: TopicPartition, end: int, ranges: Mapping[TopicPartition, OffsetRange], failed: Collection[str]
+    ) -> None:
+        self._place = place
+        self._end = end
+        self._ranges = ranges
+        self._failed = failed
+        self._position = 0
+        self._newest: dict[bytes, int] = {}
+        """Key of an outcome of the range → offset."""
+        self._later: dict[bytes, ConsumerRecord] = {}
+        """Key → the outcome of an event after the range."""
+
+    def take(self, record: ConsumerRecord) -> None:
+        """Take a record, in the partition's order."""
+        self._position = record.offset + 1
+        if (key := record.key) is None:
+            return
         raw = RecordPosition.parse(header(record.headers, RAW))
-        of_range = ranges.get(raw.topic_partition) if raw else None
-        if record.key is None:
-            continue
-        if record.value is None or raw is None or of_range is None or raw.offset < of_range.start:
-            newest.pop(record.key, None)
-            later.pop(record.key, None)
-        elif raw.offset < of_range.end:
-            newest[record.key] = record.offset
+        of_range = self._ranges.get(raw.topic_partition) if raw else None
+        if record.value is None or raw is None or of_range is None or _is_gone(raw, of_range):
+            self._newest.pop(key, None)
+            self._later.pop(key, None)
+        elif raw.offset >= of_range.end:
+            self._newest.pop(key, None)
+            self._later[key] = record
+        elif record.offset < self._end and header(record.headers, EVENT_KEY) in self._failed:
+            self._newest.pop(key, None)
         else:
-            newest.pop(record.key, None)
-            later[record.key] = record
-    for key, offset in newest.items():
-        if offset < end:
-            yield ProducerRecord(OUTCOME, key, None, place.partition)
-        elif (covered := later.get(key)) is not None:
-            yield ProducerRecord(OUTCOME, key, covered.value, place.partition, covered.headers)
+            self._newest[key] = record.offset
+
+    def records(self) -> list[ProducerRecord]:
+        """Return the null values, and the later outcomes that ours cover."""
+        made = []
+        for key, offset in self._newest.items():
+            if offset < self._end:
+                made.append(ProducerRecord(OUTCOME, key, None, self._place.partition))
+            elif (covered := self._later.get(key)) is not None:
+                made.append(ProducerRecord(OUTCOME, key, covered.value, self._place.partition, covered.headers))
+        return made
+
+    def covered(self, scanner: LogScanner, ours: Mapping[bytes, int]) -> list[ProducerRecord]:
+        """Return what others have written since the last reading, and ours have covered. ``ours``: key → offset."""
+        found: dict[bytes, ProducerRecord] = {}
+        for message in scanner.stored({self._place: self._position}):
+            record = from_confluent(message)
+            self._position = record.offset + 1
+            if record.key is not None and record.offset < ours.get(record.key, -1):
+                found[record.key] = ProducerRecord(
+                    OUTCOME, record.key, record.value, self._place.partition, record.headers
+                )
+        return [*found.values()]
+
+
+def _is_gone(raw: RecordPosition, of_range: OffsetRange) -> bool:
+    """Tell whether retention has deleted the raw record. One that was copied before it was removed is in the range."""
+    return raw.offset < of_range.start and not of_range.complete

@@ -187,6 +187,10 @@ class Remapper:
         except StateEntryTooLarge:
             return state_too_large(raw, job.offset_range.state_topic, self._normalize), []
 
+    def erased(self, vendor: str, key: str) -> bool:
+        """Tell whether the patient with this key (`MappedEvent.key`) has been erased by now."""
+        return self._erasures.blocks_key(f"{vendor}|{key}")
+
     def _add_records(self, raw: ConsumerRecord, mapped: MappedEvent, batch: Batch) -> None:
         if (normalized := mapped.normalized) is None:
             return

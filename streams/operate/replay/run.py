@@ -227,7 +227,9 @@ class Run:
         before = outcomes.ends(self.settings)
         sent = self._work(outcomes.send, self.jobs.values())
         ranges = [job.offset_range for job in self.jobs.values()]
-        return sum(sent) + outcomes.settle(self.settings, ranges, before)
+        with self.journals() as journals:
+            failed = frozenset[str]().union(*(journal.failed_events() for journal in journals.values()))
+        return sum(sent) + outcomes.settle(self.settings, ranges, before, failed)
 
     @property
     def tables_version(self) -> str:

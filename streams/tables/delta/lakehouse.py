@@ -175,7 +175,7 @@ class Lakehouse:
 def relevant(table: Table, places: Iterable[TopicPartition]) -> list[TopicPartition]:
     """Return the partitions that a table reads.
 
-    One of OperationOutcomes reads Provenances too: with an erased one, the rows of its event's OperationOutcome go.
+    One of OperationOutcomes has positions of Provenances too, which earlier releases read for it.
     """
     wanted = topics_of([table])
     if table.resource == OUTCOMES:

@@ -108,3 +108,5 @@ def test_a_replay_is_audited_where_it_publishes_or_discards(settings: Settings, 
     (published,) = folders.ids(tmp_path)
     about = {"run": published, "selection": "infermedica", "prefix": "shadow.", "also": "all"}
     assert stated(line) == {"event": "replay published", **about, **who_did}
+    _, (line,) = run(settings, tmp_path, *compare, "--publish", "--outcomes")
+    assert line["also"] == "outcomes"

@@ -29,8 +29,8 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition, headers_of, partition_of
 from fhirline.streams.observe.audit import who
 from fhirline.streams.operate.erasure.aliases import aliases_of
-from fhirline.streams.operate.erasure.find import CANONICAL
 from fhirline.streams.operate.erasure.forget import Erasure
+from fhirline.streams.operate.erasure.mapped import CANONICAL
 from fhirline.streams.operate.erasure.report import INDEFINITELY, Report
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.contributions import PartitionContributions
