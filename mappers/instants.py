@@ -30,17 +30,27 @@ _WRITTEN = re.compile(
 A name behind an offset (``+0200 CEST``, ``+02:00[Europe/Paris]``) repeats the zone, and is not read.
 """
 
-_YEAR_FIRST = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?=$|T|\s)(?:(T|\s+)(\d)(?=:))?", re.ASCII | re.IGNORECASE)
+_YEAR = r"(?:19|20)\d\d"
+"""A year of our calendar: ``1445/05/06`` is one of the Hijri calendar, ``2567`` one of the Thai."""
+_YEAR_FIRST = re.compile(
+    rf"({_YEAR})([-/.])(\d{{1,2}})\2(\d{{1,2}})(?=$|T|\s)(?:(T|\s+)(\d)(?=:))?", re.ASCII | re.IGNORECASE
+)
 """A date, year first, with another sign or without leading zeros, and the hour of one digit behind it."""
-_BASIC = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)?(?!\d)", re.ASCII | re.IGNORECASE)
+_BASIC = re.compile(rf"({_YEAR})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)?(?!\d)", re.ASCII | re.IGNORECASE)
 _NAMED_MONTH = re.compile(
-    r"(?:[A-Z]{3},?\s+)?(?:(?P<day>\d{1,2})[ -](?P<month>[A-Z]{3})|(?P<name>[A-Z]{3})\s+(?P<number>\d{1,2}),?)[ -]"
-    r"(?P<year>\d{4})\s+(?=\d\d:)",
+    r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),?\s+)?"
+    r"(?:(?P<day>\d{1,2})[ -](?P<month>[A-Z]{3})|(?P<name>[A-Z]{3})\s+(?P<number>\d{1,2}),?)[ -]"
+    rf"(?P<year>{_YEAR})\s+(?=\d\d:)",
     re.ASCII | re.IGNORECASE,
 )
 """The date of e-mail and HTTP (``Thu, 15 Jun 2023``), and of JavaScript (``Thu Jun 15 2023``)."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"))
+_HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2212", "-"))
+_DASHES = re.compile("[\u2012\u2013]")
+_RANGE = re.compile(r"[\sT]\d{1,2}:\d\d-\d\d(?::?\d\d)?$", re.ASCII | re.IGNORECASE)
+"""Two times of day in a row. Behind ISO's date the second is an offset; behind another date nobody knows."""
+_DATE = len("2024-01-05")
+_ISO_DATE = re.compile(r"\d{4}-?\d\d-?\d\d[\sT]\d\d:?\d\d", re.ASCII | re.IGNORECASE)
 _LONGEST = 200
 """Longest text that is read: longer ones are no time, and would fill the cache."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,6 +85,9 @@ def plain(text: str) -> str:
         return text
     if not text.isascii():
         text = visible(text).translate(_HYPHENS).strip()
+        text = _DASHES.sub("-", text[:_DATE]) + text[_DATE:]  # between two times a dash is "to"
+    if _RANGE.search(text) and not _ISO_DATE.match(text):
+        return text
     if found := _YEAR_FIRST.match(text):
         year, _, month, day, between, hour = found.groups()
         hour = f"{between}0{hour}" if hour else ""

@@ -12,6 +12,7 @@ from fhirline.mappers.pipeline.secret_blocks import without_blocks
 from fhirline.mappers.pipeline.secret_disguises import DISGUISE, undisguised
 from fhirline.mappers.pipeline.secret_encodings import encoded_pattern, without_encoded
 from fhirline.mappers.pipeline.secret_keys import (
+    IN_NOTES,
     LONGEST_CACHED,
     REDACTED,
     begins_secret,
@@ -134,6 +135,8 @@ def _redact_labelled(value: dict[str, Any], changed: dict[str, Any], below: froz
         changed[key] = _blank_out(value[key])
     for key in labelled_values(value, _names_parent):
         further = below.union(*(treatment(name).below for name in value.values() if _names_parent(name)))
+        if "url" in value and _names_parent(value["url"]):  # an extension, whose parts are named by a ``url``, too
+            further = below | (further - IN_NOTES)
         if (new := _redacted(changed.get(key, value[key]), further, room or ROOM)) is not value[key]:
             changed[key] = new
 
@@ -207,13 +210,14 @@ def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
 
 
 def _redacted_plain(text: str, below: frozenset[str], room: int) -> str:
-    if not _text_finder()(text) and not (below and _setting_finder(below)(text)):
+    heads = below - IN_NOTES
+    if not _text_finder()(text) and not (heads and _setting_finder(heads)(text)):
         return text
     if room > 1:
         text = without_encoded(text, lambda inner: _redacted_leaf(inner, below, room - 1) != inner)
     if has_mark(text):
         text = redacted_text(text, below, room, _redacted)
-    return without_labelled(without_blocks(text, below))
+    return without_labelled(without_blocks(text, heads))
 
 
 def _redacted_item(key: str, item: Any, below: frozenset[str], room: int) -> Any:
@@ -223,11 +227,22 @@ def _redacted_item(key: str, item: Any, below: frozenset[str], room: int) -> Any
         return _blank_out(item)
     item = _split_redacted(key, item)
     if found.below:
-        return _without_addresses(_redacted(item, below | found.below, room or ROOM))
+        new = _without_addresses(_redacted(item, below | found.below, room or ROOM))
+        return _texts_right_below(new, found.below)
     known = _PLAIN.setdefault(below, set())
     if len(known) < _MOST_PLAIN and len(key) <= LONGEST_CACHED and not has_mark(key):
         known.add(key)
     return _redacted(item, below, room)
+
+
+def _texts_right_below(value: Any, below: frozenset[str]) -> Any:
+    """Redact the lines with a secret name of a text that was sent in place of an object, or of its list."""
+    if isinstance(value, str):
+        return without_blocks(value, below)
+    if isinstance(value, list) and any(isinstance(item, str) for item in value):
+        items = [without_blocks(item, below) if isinstance(item, str) else item for item in value]
+        return items if any(map(is_not, items, value)) else value
+    return value
 
 
 def _split_redacted(key: str, item: Any) -> Any:

@@ -1,6 +1,7 @@
 """Redaction below the name of a secret in a text that is indented, or has brackets, as YAML (mapping.md §7)."""
 
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ class _Level(NamedTuple):
             return True
         if self.addresses and not name and _ADDRESS.fullmatch(value):
             return True
-        return bool(self.begun and name) and comparable(name).startswith(_split_names()[self.begun])
+        return bool(self.begun and name) and _completes(name, _split_names()[self.begun])
 
     def below(self, name: str, column: int) -> "_Level":
         """Return the level below a line with a name."""
@@ -75,6 +76,17 @@ class _Level(NamedTuple):
     def inside(self, column: int, begun: str = "") -> "_Level":
         """Return what holds for every further level."""
         return _Level(column, self.everything, self.like_secrets, self.capability, self.names, begun=begun)
+
+
+def _completes(name: str, ends: Collection[str]) -> bool:
+    """Return whether a name is one of the ends of a split name, or has it as its first words.
+
+    >>> _completes("codes", ("code",)), _completes("Code value", ("code",)), _completes("codeine", ("code",))
+    (True, True, False)
+    """
+    words = words_of(name)
+    begun = {comparable(name), *("".join(words[:place]) for place in range(1, len(words) + 1))}
+    return any(end in begun or f"{end}s" in begun for end in ends)
 
 
 def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
@@ -154,7 +166,9 @@ def _level(head: re.Match[str], value: str, outer: _Level) -> _Level:
     level = outer.inside(len(head["marks"]))
     if name := head["below"]:
         names, begun = redacted_below()[comparable(name)], comparable(name)
-        return level._replace(names=level.names | names, addresses=True, begun=begun if begun in _split_names() else "")
+        begun = begun if begun in _split_names() else ""
+        opens = not value or _SCALAR.fullmatch(value) is not None  # else the lines below go on with its sentence
+        return level._replace(names=level.names | names, addresses=opens, begun=begun)
     if name := head["split"]:
         return level._replace(begun=comparable(name))
     if head["parent"]:

@@ -12,6 +12,8 @@ from fhirline.config.tables import secrets
 REDACTED = "[redacted]"
 """The text in the place of a secret."""
 
+IN_NOTES = frozenset({"url"})
+"""Names redacted because of a parent that head lines of notes, too: there only in a text right below the parent."""
 LONGEST_CACHED = 100
 """Length of the longest key of which the treatment is cached: keys are a sender's, and may be megabytes long."""
 

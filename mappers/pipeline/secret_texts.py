@@ -13,6 +13,7 @@ import orjson
 from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.secret_encodings import decoded as decoded_word
 from fhirline.mappers.pipeline.secret_keys import (
+    IN_NOTES,
     REDACTED,
     comparable,
     redacted_below,
@@ -216,7 +217,7 @@ def _sections_redacted(text: str, below: frozenset[str]) -> str:
         head = found[0][: len(found[0]) - len(found[2])]
         if is_label(name) or treatment(name).names & below:
             return head + _SETTING.sub(rf"\1{REDACTED}", found[2])
-        if not (further := below | treatment(name).below):
+        if not (further := (below - IN_NOTES) | treatment(name).below):
             return found[0]
         return head + _NAMED_SETTING.sub(
             lambda line: line[1] + (line[3] if treatment(line[2]).names.isdisjoint(further) else REDACTED), found[2]

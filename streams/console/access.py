@@ -102,7 +102,7 @@ class Access:
         if session is None:
             if request.path.endswith(UPDATES):
                 return web.Response(status=204)  # the browser asks no more, and the page says so
-            if request.method != "GET":
+            if request.method not in ("GET", "HEAD"):
                 raise web.HTTPSeeOther(f"/login?{NOT_DONE}")
             asked = request.path_qs
             raise web.HTTPSeeOther("/login" if asked == "/" else f"/login?{urlencode({NEXT: asked})}")

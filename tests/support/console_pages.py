@@ -32,6 +32,9 @@ class Visitor:
     def get(self, path: str) -> Answer:
         return self._request("GET", path, None)
 
+    def head(self, path: str) -> Answer:
+        return self._request("HEAD", path, None)
+
     def post(self, path: str, /, **fields: str) -> Answer:
         return self._request("POST", path, urlencode(fields))
 

@@ -57,6 +57,12 @@ def test_a_page_needs_a_session(stack: Site, path: str) -> None:
     assert (answer.status, answer.headers["Location"]) == (303, login)
 
 
+def test_only_what_would_have_done_something_is_said_not_to_be_done(stack: Site) -> None:
+    visitor = Visitor(stack.url)
+    assert visitor.head("/events").headers["Location"] == "/login?next=/events"
+    assert "was not done" in visitor.get(visitor.post("/changes").headers["Location"]).text
+
+
 def test_the_login_leads_to_the_page_that_was_asked_for(stack: Site) -> None:
     visitor = Visitor(stack.url)
     login = visitor.get("/events?q=Patient%2Fx&vendor=a").headers["Location"]

@@ -41,6 +41,8 @@ def test_a_redrive_is_followed_until_the_worker_has_mapped_it(own_broker: Runnin
         visitor = site.visitor()
         assert "This console has begun none." in visitor.get(PROGRESS).text
         form = site.form(visitor)
+        narrower = visitor.get(f"{PAGE}?vendor=altibbi&type=status_update&status=not-done").text
+        assert "<strong>altibbi · status_update · not done</strong>" in narrower, "what is narrowed is said"
         assert raw_records(load) == sent, "the page that says what will be sent sends nothing"
         answer = visitor.post(PAGE, **form)
         assert (answer.status, answer.headers["Location"]) == (303, PROGRESS)
