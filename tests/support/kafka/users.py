@@ -42,8 +42,9 @@ class Cluster:
     def environ(self, user: str, **more: str) -> dict[str, str]:
         """Of a process that comes as ``user``; the password is in a file."""
         password = self.folder / f"{user}.password"
-        password.write_text(f"{PASSWORDS[user]}\n")
-        password.chmod(0o600)
+        if not password.exists():  # a process that was started before may be reading it
+            password.touch(mode=0o600)
+            password.write_text(f"{PASSWORDS[user]}\n")
         own = {
             "FHIRLINE_SECURITY_PROTOCOL": "SASL_SSL",
             "FHIRLINE_SASL_MECHANISM": "SCRAM-SHA-512",
