@@ -110,7 +110,7 @@ TOMBSTONE = Message(
 )
 OUTCOME_TOMBSTONE = Message(
     "OutcomeTombstone",
-    "the patient of the event was erased: delete the OperationOutcome, which the topic keeps until its retention ends",
+    "the event's patient was erased, or a replay found the event to have none: delete the OperationOutcome",
     text(f"^OperationOutcome/{UUID}$", "type and id of the deleted OperationOutcome"),
     CANONICAL_RECORD,
     {"type": "null"},
