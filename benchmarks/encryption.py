@@ -1,4 +1,4 @@
-"""What encryption costs: worker and gateway without and with it, one after the other in the same run.
+"""Measure what encryption costs: worker and gateway without and with it, in turns in the same run.
 
 In the mix, three of ten webhooks are a patient's first, for which the gateway makes a data key and waits until Kafka
 has it. So the gateway is measured with patients whom it knows, too.

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 
 class ConsoleSettings(BaseModel):
-    """Where the console listens and whom it lets in, and where unfinished replays are."""
+    """Settings of where the console listens, whom it lets in, and where unfinished replays are kept."""
 
     # Console (docs/console.md)
     console_host: Annotated[str, Field(description="Address that `fhirline console` listens on")] = "127.0.0.1"

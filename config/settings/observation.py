@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 
 class ObservationSettings(BaseModel):
-    """How a process logs, and where its metrics and traces are had."""
+    """Settings of how a process logs, and of where its metrics and traces can be read."""
 
     # Logs
     log_level: Annotated[
