@@ -42,6 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("dist", "no") == "loadgroup" and not hasattr(pytest.Item, "_nodeid"):
+        # pytest-xdist 3.8 writes a test's group there (its issue 1386); drop this with a release that does not
+        raise pytest.UsageError(
+            "pytest-xdist cannot group tests with this pytest: each process would start all servers"
+        )
     if not hasattr(config, "workerinput"):  # in the process that starts those of pytest-xdist
         stack = ExitStack()
         stack.enter_context(cli.running_server())
@@ -54,15 +59,9 @@ def pytest_pycollect_makeitem(name: str, obj: object) -> None:
         raise pytest.UsageError(f"{obj.__module__}.{name} has a mark, and is no test")
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+def pytest_collection_finish() -> None:
     gc.enable()
     gc.freeze()
-    if getattr(session.config.option, "loadgroup", False):  # in a process of pytest-xdist
-        grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
-        if not all("@" in item.nodeid for item in grouped):
-            raise pytest.UsageError(
-                "pytest-xdist does not group tests with this pytest: each process starts all servers"
-            )
 
 
 OF_THE_SESSION = ("ehr_server", "cluster", "apache_kafka", "postgres", "own_postgres")
