@@ -183,7 +183,8 @@ def test_every_record_of_a_worker_keeps_to_the_contract() -> None:
             store.close()
         seen, problems = inspected(settings)
     assert problems == [f"{NOT_JSON.topic} RawEvent: value: not JSON"], "the one that broke it on purpose"
-    kinds = {"RawEvent", "DeadLetter", "StateEntry", "DeadLetterStatus", "ErasedPatient", "Tombstone", "Bundle"}
+    kinds = {"RawEvent", "DeadLetter", "StateEntry", "DeadLetterStatus", "ErasedPatient", "Bundle"}
+    kinds |= {"Tombstone", "OutcomeTombstone"}
     assert kinds | {"OperationOutcome", "Patient", "Encounter", "Provenance"} <= seen
 
 
@@ -202,8 +203,11 @@ def inspected(settings: Settings) -> tuple[set[str], list[str]]:
 
 
 def kind(topic: str, value: bytes | None) -> str:
-    names = list(contract()["channels"][topic]["messages"])
-    return "Tombstone" if value is None and "Tombstone" in names else str(names[0])
+    """Return the topic's message of null values, where it has one of its own, or else its first message."""
+    names = [str(name) for name in contract()["channels"][topic]["messages"]]
+    messages = contract()["components"]["messages"]
+    nulls = [name for name in names if messages[name]["payload"] == {"type": "null"}] if value is None else []
+    return (nulls or names)[0]
 
 
 def found(name: str, key: str, headers: Mapping[str, str], value: bytes | None) -> Iterator[str]:
