@@ -315,22 +315,24 @@ def _references(value: Any) -> Iterable[str]:
 # -- the ledger
 
 
-def _leaves(case: Case) -> Iterable[Any]:
+@pytest.mark.parametrize("case", ALTIBBI, ids=lambda case: case.name)
+def test_a_mapped_leaf_shows_in_the_output(case: Case) -> None:
+    """Change each leaf that the ledger calls mapped, under the same event key: something else must come out."""
+    normalize, unseen = case.normalizer(no_validation), []
     for position, body in enumerate(case.events):
-        result = case.normalizer(no_validation)(case.envelope(body, position), InMemoryState())
-        if result.outputs:
-            for leaf in result.ledger:
-                if leaf.treatment == "mapped":
-                    yield pytest.param(case, position, leaf.pointer, id=f"{case.name}-{position}{leaf.pointer}")
+        before = case.envelope(body, position)
+        made = normalize(before, InMemoryState())
+        if not made.outputs:
+            continue
+        for pointer in (leaf.pointer for leaf in made.ledger if leaf.treatment == "mapped"):
+            changed = replace(before, body=_changed(before.body, pointer.split("/")[1:]))
+            if values(normalize(changed, InMemoryState())) == values(made):
+                unseen.append((position, pointer))
+    assert unseen == []
 
 
-@pytest.mark.parametrize(("case", "position", "pointer"), list(itertools.chain(*map(_leaves, ALTIBBI))))
-def test_a_mapped_leaf_shows_in_the_output(case: Case, position: int, pointer: str) -> None:
-    normalize, before = case.normalizer(no_validation), case.envelope(case.events[position], position)
-    body = _changed(before.body, pointer.split("/")[1:])
-    after = replace(before, body=body)  # under the same event key
-    one, other = ([output.value for output in normalize(item, InMemoryState()).outputs] for item in (before, after))
-    assert one != other
+def values(result: Normalized) -> list[bytes]:
+    return [output.value for output in result.outputs]
 
 
 def _changed(value: Any, path: Sequence[str]) -> Any:

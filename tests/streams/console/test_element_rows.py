@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 import orjson
-import pytest
 
 from fhirline.config.settings import load_settings
 from fhirline.mappers.fhir.elements import DATA_ABSENT
@@ -49,13 +48,17 @@ def leaves(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-@pytest.mark.parametrize("resource", made(), ids=lambda resource: f"{resource['resourceType']}-{resource['id'][:8]}")
-def test_every_value_is_in_a_row(resource: dict[str, Any]) -> None:
-    shown = rows(resource, {})
-    text = "\n".join(f"{item.text} {item.note} {item.reference}" for row in shown for item in row.items)
-    content = {name: value for name, value in resource.items() if name not in NOT_SHOWN}
-    assert [leaf for leaf in leaves(content) if leaf not in text] == []
-    assert title(resource)
+def test_every_value_is_in_a_row() -> None:
+    for resource in made():
+        shown = rows(resource, {})
+        text = "\n".join(f"{item.text} {item.note} {item.reference}" for row in shown for item in row.items)
+        content = {name: value for name, value in resource.items() if name not in NOT_SHOWN}
+        assert [leaf for leaf in leaves(content) if leaf not in text] == [], named(resource)
+        assert title(resource)
+
+
+def named(resource: dict[str, Any]) -> str:
+    return f"{resource['resourceType']}/{resource['id']}"
 
 
 def test_a_concept_without_a_code_says_which_table_has_no_row() -> None:
@@ -85,16 +88,18 @@ def test_a_coded_concept_has_its_code_beside_it() -> None:
     assert (row.label, row.items[0][:2], row.items[0].uncoded) == ("Code", ("Cough", "R05 urn:s"), False)
 
 
-@pytest.mark.parametrize("resource", made(), ids=lambda resource: f"{resource['resourceType']}-{resource['id'][:8]}")
-def test_every_row_has_the_path_of_its_value(resource: dict[str, Any]) -> None:
+def test_every_row_has_the_path_of_its_value() -> None:
     """A path that is no element's would find no source."""
-    leaves = dict(leaf_paths(resource, resource["resourceType"]))
-    for item in (item for row in rows(resource, {}) for item in row.items):
-        assert any(leaf == item.path or leaf.startswith((f"{item.path}.", f"{item.path}[")) for leaf in leaves), item
-    shown = with_sources(rows(resource, {}), {leaf: [leaf] for leaf in leaves})
-    told = {source for row in shown for item in row.items for source in item.source.split(", ")}
-    names = [name for name in resource if name not in NOT_SHOWN and not name.startswith("_")]
-    beside = re.compile(rf"{resource['resourceType']}\.(.*\.)?(_\w+|extension\[\d+\])(\[\d+\])?\.")
-    top = tuple(f"{resource['resourceType']}.{name}{end}" for name in names for end in ("", ".", "["))
-    missing = [leaf for leaf in leaves if leaf.startswith(top) and leaf not in told and not beside.match(leaf)]
-    assert missing == []
+    for resource in made():
+        leaves = dict(leaf_paths(resource, resource["resourceType"]))
+        for item in (item for row in rows(resource, {}) for item in row.items):
+            assert any(leaf == item.path or leaf.startswith((f"{item.path}.", f"{item.path}[")) for leaf in leaves), (
+                item
+            )
+        shown = with_sources(rows(resource, {}), {leaf: [leaf] for leaf in leaves})
+        told = {source for row in shown for item in row.items for source in item.source.split(", ")}
+        names = [name for name in resource if name not in NOT_SHOWN and not name.startswith("_")]
+        beside = re.compile(rf"{resource['resourceType']}\.(.*\.)?(_\w+|extension\[\d+\])(\[\d+\])?\.")
+        top = tuple(f"{resource['resourceType']}.{name}{end}" for name in names for end in ("", ".", "["))
+        missing = [leaf for leaf in leaves if leaf.startswith(top) and leaf not in told and not beside.match(leaf)]
+        assert missing == [], named(resource)
