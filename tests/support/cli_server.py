@@ -4,6 +4,7 @@ It never runs anything of fhirline itself and has one thread, so each command be
 imported the same modules.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -11,9 +12,10 @@ import random
 import select
 import socket
 import sys
+import threading
 from importlib import import_module
 from pkgutil import walk_packages
-from typing import Any
+from typing import Any, NoReturn
 
 import fhirline
 
@@ -71,9 +73,28 @@ def become(request: dict[str, Any], files: list[int]) -> None:
     random.seed()
 
 
+def end(code: int) -> NoReturn:
+    """End as an interpreter does, but leave the memory to the system.
+
+    An interpreter clears all modules at its end. Here that would write to, and so copy, most of the memory that the
+    process shares with the server, which costs more than most commands.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # joins the threads that are no daemons
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     if serve(socket.socket(fileno=int(sys.argv[1]))):
         from fhirline.streams.cli import main
 
         __package__ = ""  # the help would name this module
-        main()
+        try:
+            main()
+        except SystemExit as ended:
+            if isinstance(ended.code, int):
+                end(ended.code)
+            raise
+        end(0)
