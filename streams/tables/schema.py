@@ -239,12 +239,11 @@ def replace(store: Store, tables: Iterable[Table]) -> None:
     rise(store)
 
 
-def forget_dropped(store: Store, names: Iterable[str]) -> list[str]:
-    """Forget the tables of views that are gone which somebody has dropped. Return their names."""
+def forget_dropped(store: Store, names: Iterable[str]) -> None:
+    """Forget the tables of views that are gone which somebody has dropped."""
     dropped = [name for name in names if not exists(store, name)]
     if dropped:
         drop_tables(store, dropped)
-    return dropped
 
 
 def drop_tables(store: Store, names: Iterable[str]) -> None:
