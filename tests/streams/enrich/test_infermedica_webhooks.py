@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ TOKEN = "zGORr7q1I4egIr0c0eKXD7CMpIcjFooJ"  # the guide's own example
 HANGS = "10"
 """Seconds after which a command gives up where the server hangs: a busy machine issues an access token in less."""
 SURVEY = {"event_type": "survey_finished", "content": {"survey_id": "s-1"}}
-
-
-@pytest.fixture
-def api() -> Iterator[InfermedicaServer]:
-    with InfermedicaServer() as server:
-        yield server
 
 
 class Run:

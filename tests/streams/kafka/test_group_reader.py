@@ -1,4 +1,4 @@
-"""Reading in a consumer group, on a real broker."""
+"""Reading in a consumer group, on a real broker, and what of it may be committed."""
 
 import asyncio
 from uuid import uuid4
@@ -7,7 +7,7 @@ import pytest
 
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka import group_reader
-from fhirline.streams.kafka.group_reader import Reader
+from fhirline.streams.kafka.group_reader import Assignment, Reader
 from fhirline.streams.kafka.records import Lag
 from fhirline.topics.declared import BUNDLE
 from tests.support.kafka.brokers import create_topics, settings_for
@@ -41,3 +41,19 @@ def test_the_lag_is_told_while_the_consumer_polls(monkeypatch: pytest.MonkeyPatc
             return before, after
 
         assert asyncio.run(told()) == ([], [Lag(BUNDLE, 0, 1)])
+
+
+def test_only_a_contiguous_prefix_is_committed() -> None:
+    assignment = Assignment("raw.infermedica", 0)
+    for offset in (3, 5, 6, 9):
+        assignment.begin(offset)
+    assert assignment.to_commit() is None
+    assignment.finish(5)
+    assignment.finish(9)
+    assert assignment.committable is None, "3 is not finished"
+    assignment.finish(3)
+    assert assignment.committable == 6
+    assignment.finish(6)
+    assert assignment.committable == 10
+    assignment.committed = 10
+    assert assignment.to_commit() is None

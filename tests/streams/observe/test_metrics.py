@@ -31,8 +31,8 @@ from fhirline.streams.step2_consume.metrics import VendorMetrics, WorkerMetrics
 from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.streams.tables.metrics import TablesMetrics
 from fhirline.topics.declared import ENRICHED, raw_topic
-from tests.streams.enrich.test_enrich import TENANT, enriching, survey
 from tests.support.cases import cases
+from tests.support.enriching import TENANT, enriching, survey
 from tests.support.infermedica_server import InfermedicaServer
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.paths import DOCKER
