@@ -68,6 +68,9 @@ OF_THE_SESSION = ("ehr_server", "cluster", "apache_kafka", "postgres", "own_post
 OF_A_MODULE = ("gateway", "leader", "mapped", "stack", "wheel")
 """Fixtures that take seconds to set up. All tests that share one run in one process of pytest-xdist."""
 
+OF_A_FOLDER = ("tests/streams/step1_receive/gateway/",)
+"""Folders whose modules share such a fixture. Its scope is the package."""
+
 LAST = ("tests/mappers", "tests/docs")
 """Folders of short tests. They come last and fill up the processes; tests that wait for others come first."""
 
@@ -96,7 +99,8 @@ def shared_by(item: pytest.Item) -> str | None:
     for name in OF_THE_SESSION:
         if name in used:
             return name
-    return next((f"{item.path.stem}-{name}" for name in OF_A_MODULE if name in used), None)
+    place = item.path.parent if item.nodeid.startswith(OF_A_FOLDER) else item.path
+    return next((f"{place.stem}-{name}" for name in OF_A_MODULE if name in used), None)
 
 
 @pytest.fixture(scope="session")
