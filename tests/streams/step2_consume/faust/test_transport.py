@@ -20,7 +20,7 @@ from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
 from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
 from fhirline.streams.step2_consume.faust.transport import WorkerConsumer, WorkerTransport
 from tests.crash.comparison import compare, raw_records, wait_drained
-from tests.streams.step2_consume.faust.test_offsets import commit, unstarted
+from tests.streams.step2_consume.faust.logs import commit, unstarted
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
