@@ -10,10 +10,10 @@ from fhirline.mappers.instants import Instant
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.cli.test_terminology import recommendation
-from tests.streams.operate.test_forget import Load, load_on
 from tests.support.browser import browser
 from tests.support.console_pages import console
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import Load, load_on
 from tests.support.processes import Command
 
 __all__ = ["browser"]

@@ -12,8 +12,8 @@ from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.dead_letters.cases import Case
 from fhirline.streams.step1_receive.raw_record import raw_record
-from tests.streams.operate.test_forget import Load
 from tests.support.console_pages import Visitor, console
+from tests.support.load import Load
 from tests.support.processes import Command
 from tests.support.waiting import wait_until
 

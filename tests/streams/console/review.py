@@ -10,9 +10,10 @@ import pytest
 
 from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from tests.streams.operate.test_forget import SECRET, Load, load_on
 from tests.support.console_pages import Visitor, console
+from tests.support.erasure import SECRET
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.load import Load, load_on
 from tests.support.processes import Command
 from tests.support.waiting import wait_until
 

@@ -2,9 +2,9 @@
 
 import re
 
-from tests.streams.operate.test_forget import load_on
 from tests.support.console_pages import Visitor, console
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import load_on
 
 
 def test_an_address_is_that_of_the_same_event_after_a_restart(own_broker: RunningBroker) -> None:

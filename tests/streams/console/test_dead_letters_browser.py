@@ -10,11 +10,11 @@ from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.console.redriving import PAGE, PROGRESS, Redriving, redriving, refused_events
 from tests.streams.console.test_parked import NEIGHBOUR, SOMEBODY, parked
-from tests.streams.operate.test_forget import load_on
 from tests.support.browser import Visit, browser
 from tests.support.console_pages import TOKEN
 from tests.support.delivery import write
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.load import load_on
 from tests.support.waiting import LIMIT, wait_until
 
 __all__ = ["browser"]

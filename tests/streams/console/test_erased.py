@@ -3,9 +3,10 @@
 import re
 
 from fhirline.streams.kafka.headers import EVENT_KEY, header
-from tests.streams.operate.test_forget import erase, load_on, of
 from tests.support.console_pages import Visitor, console
+from tests.support.erasure import erase, of
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import load_on
 from tests.support.waiting import wait_until
 
 

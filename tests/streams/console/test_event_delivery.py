@@ -21,10 +21,10 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.tables.views import load_views
 from fhirline.topics.declared import BUNDLE
 from tests.streams.cli.test_terminology import recommendation
-from tests.streams.operate.test_forget import load_on
 from tests.support.console_pages import Visitor, console
 from tests.support.delivery import write
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import load_on
 from tests.support.waiting import wait_until
 
 AT = Instant("2024-06-12T15:20:00Z", (1_718_205_600, ""))

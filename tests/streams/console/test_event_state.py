@@ -15,9 +15,10 @@ from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.operate.trace.explain import Explained
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.topics.declared import state_topic
-from tests.streams.operate.test_forget import Load, held, load_on
 from tests.support.console_pages import Visitor, console
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.last_records import held
+from tests.support.load import Load, load_on
 
 AT = Instant("2024-06-12T15:20:00Z", (1_718_205_600, ""))
 STATUSES = (("new", "in_progress", "10"), ("in_progress", "closed", "30"), ("new", "assigned", "05"))

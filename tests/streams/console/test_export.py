@@ -15,10 +15,10 @@ from fhirline.streams.console.views.dead_letters import MOST_REVEALED
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.console.test_access import audited
-from tests.streams.operate.test_forget import Load, load_on
 from tests.support import cli
 from tests.support.console_pages import Answer, Visitor, console
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import Load, load_on
 from tests.support.waiting import LIMIT
 
 PAGE, EXPORT = "/dead-letters/events?vendor=altibbi&code=resource-refused", "/dead-letters/export"

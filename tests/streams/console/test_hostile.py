@@ -17,9 +17,9 @@ from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.console.conftest import Site
 from tests.streams.console.test_access import event_page
-from tests.streams.operate.test_forget import load_on
 from tests.support.console_pages import Visitor, console
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.load import load_on
 from tests.support.waiting import LIMIT, wait_until
 
 OVERRIDE = "\u202e"

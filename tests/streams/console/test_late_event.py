@@ -7,9 +7,9 @@ import pytest
 
 from fhirline.mappers.instants import Instant
 from fhirline.streams.step1_receive.raw_record import raw_record
-from tests.streams.operate.test_forget import Load, load_on
 from tests.support.console_pages import Visitor, console
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import Load, load_on
 
 AT = Instant("2024-06-12T15:20:00Z", (1_718_205_600, ""))
 REFERENCE = re.compile(r"<code>([A-Z][A-Za-z]+)/[^<]+</code>")

@@ -22,10 +22,10 @@ from fhirline.streams.operate.status.reading import Ends, Reading
 from fhirline.streams.operate.status.summary import Source, summarize
 from fhirline.topics.declared import DELIVERED, OUTCOME
 from tests.streams.console.test_erased import listed
-from tests.streams.operate.test_forget import load_on
 from tests.support.console_pages import Visitor, console
 from tests.support.delivery import write
 from tests.support.kafka.brokers import RunningBroker, settings_for
+from tests.support.load import load_on
 from tests.support.waiting import wait_until
 
 ONE, TWO = (TopicPartition("raw.mediquo", number) for number in range(2))

@@ -17,7 +17,6 @@ from fhirline.topics.declared import BUNDLE, DELIVERED
 from tests.streams.console.conftest import SCRIPT
 from tests.streams.console.test_access import audited
 from tests.streams.deliver.test_deliver import poison
-from tests.streams.operate.test_forget import load_on
 from tests.support.console_pages import Answer, Visitor, console
 from tests.support.delivery import (
     delivering,
@@ -30,6 +29,7 @@ from tests.support.delivery import (
 )
 from tests.support.ehr.fixture import EhrServers
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import load_on
 from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
 

@@ -13,9 +13,10 @@ from fhirline.streams.console.patients import NoPatient, Sought
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.console.conftest import NAME, SCRIPT, Site
 from tests.streams.console.test_access import audited
-from tests.streams.operate.test_forget import KEY, erase, load_on
 from tests.support.console_pages import Answer, Visitor, console
+from tests.support.erasure import KEY, erase
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import load_on
 from tests.support.waiting import wait_until
 
 UUID = "[0-9a-f]{8}-[0-9a-f-]{27}"

@@ -14,10 +14,10 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.cli.test_terminology import recommendation
 from tests.streams.console.conftest import NAME, Site
 from tests.streams.console.test_access import audited
-from tests.streams.operate.test_forget import load_on
 from tests.support import cli
 from tests.support.console_pages import Visitor, console
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import load_on
 from tests.support.waiting import wait_until
 
 

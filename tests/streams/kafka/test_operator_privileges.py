@@ -30,10 +30,11 @@ from fhirline.topics.declared import (
     state_topic,
 )
 from fhirline.topics.privileges import Grant
-from tests.streams.operate.test_forget import RECEIVED_AT, SECRET, Load
 from tests.streams.operate.test_trace import event_of
+from tests.support.erasure import RECEIVED_AT, SECRET
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET
 from tests.support.kafka.users import GROUP, PARTITIONS, Cluster
+from tests.support.load import Load
 from tests.support.paths import SAMPLES
 from tests.support.processes import Command, command
 from tests.support.waiting import LIMIT

@@ -12,9 +12,11 @@ from fhirline.streams.operate.erasure.found import Found
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import OUTCOME, dead_letter_topic
-from tests.streams.operate.test_forget import Load, erase, held, load_on, of
 from tests.support.delivery import write
+from tests.support.erasure import erase, of
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.last_records import held
+from tests.support.load import Load, load_on
 
 
 def test_a_dead_letter_without_a_value_remains(embedded: RunningBroker) -> None:

@@ -29,10 +29,10 @@ from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import KEYS, dead_letter_topic, raw_topic, state_topic
 from fhirline.topics.partition import partition_for
-from tests.streams.operate.test_forget import RECEIVED_AT, SECRET, busiest, of
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, ROTATED, Sealer, secrets_of
+from tests.support.erasure import RECEIVED_AT, SECRET, busiest, of
 from tests.support.kafka.brokers import create_topics, settings_for
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed

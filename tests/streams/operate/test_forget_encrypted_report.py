@@ -16,9 +16,10 @@ from fhirline.streams.operate.keys.data_keys import DataKeys
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.topics.declared import BUNDLE, KEYS, raw_topic
-from tests.streams.operate.test_forget import Load, erase, load_on, of
 from tests.support.encryption import ENCRYPTION, INDEX, NEW, ROTATED, Sealer, secrets_of
+from tests.support.erasure import erase, of
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import Load, load_on
 from tests.support.workload import produce
 
 VENDOR = "mediquo"

@@ -22,10 +22,11 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import KEYS, enriched_topic, raw_topic
-from tests.streams.operate.test_forget import RECEIVED_AT, Load, erase, load_on
 from tests.streams.operate.test_forget_encrypted_report import encrypting
 from tests.support.encryption import Sealer
+from tests.support.erasure import RECEIVED_AT, erase
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import Load, load_on
 from tests.support.workload import produce
 
 VENDOR = "infermedica"

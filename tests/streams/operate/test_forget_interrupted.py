@@ -21,8 +21,8 @@ from fhirline.streams.step3_restore.erasure_list import Block, Compartment, Hash
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import ERASED, KEYS
 from fhirline.topics.partition import partition_for
-from tests.streams.operate.test_forget import SECRET
 from tests.support.encryption import ENCRYPTION
+from tests.support.erasure import SECRET
 from tests.support.kafka.brokers import create_topics
 from tests.support.waiting import LIMIT
 from tests.support.workload import produce

@@ -12,11 +12,12 @@ from fhirline.streams.operate.replay import folders
 from fhirline.streams.operate.replay.patient import PatientRecords, held_by_runs
 from fhirline.streams.operate.replay.patient import lines as replay_lines
 from fhirline.streams.step3_restore.erasure_list import Compartment
-from tests.streams.operate.test_forget import SECRET, Load, erase, load_on, of
-from tests.streams.operate.test_replay import DIFFERS, replay
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION
+from tests.support.erasure import SECRET, erase, of
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import Load, load_on
+from tests.support.replaying import DIFFERS, replay
 from tests.support.workload import produce
 
 

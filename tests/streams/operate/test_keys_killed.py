@@ -29,13 +29,14 @@ from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import ERASED, KEYS, dead_letter_topic, enriched_topic, raw_topic
-from tests.streams.operate.test_forget import SECRET, load_on
 from tests.streams.operate.test_forget_encrypted_report import Sealed, encrypting
 from tests.streams.operate.test_keys import AT, last_values, with_secrets
 from tests.streams.operate.test_lift_encrypted import send, survey
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, ROTATED, secrets_of
+from tests.support.erasure import SECRET
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.load import load_on
 from tests.support.waiting import LIMIT
 from tests.support.workload import produce
 

@@ -23,10 +23,11 @@ from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import ERASED, KEYS, enriched_topic, raw_topic
 from fhirline.topics.partition import partition_for
-from tests.streams.operate.test_forget import RECEIVED_AT, Load, erase, load_on
 from tests.streams.operate.test_forget_encrypted_report import encrypting
 from tests.support.encryption import Sealer, secrets_of
+from tests.support.erasure import RECEIVED_AT, erase
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import Load, load_on
 from tests.support.workload import produce
 
 pytestmark = pytest.mark.long  # half a minute each, of which most is waiting

@@ -15,12 +15,10 @@ import pytest
 from fhirline.config.own_command import own_command
 from fhirline.config.settings import Settings
 from fhirline.streams.operate.replay import folders
-from tests.streams.operate.test_replay import DIFFERS, Replayed, environment, own, replay, unchanged
 from tests.streams.step2_consume.test_worker import running, wait_until_as
+from tests.support.replaying import DIFFERS, Replayed, environment, replay, unchanged
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
-
-__all__ = ["own"]
 
 EVENTS = int(os.environ.get("REPLAY_EVENTS") or 300)
 KILLS = int(os.environ.get("REPLAY_KILLS") or 4)

@@ -12,7 +12,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.cli.replay.request import ReplayRequest
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.log_scanner import LogScanner
-from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition, TopicPartition
 from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.operate.replay import messages, outcomes
 from fhirline.streams.operate.replay.offset_ranges import OffsetRange
@@ -23,10 +23,14 @@ from fhirline.streams.step3_restore.state import PartitionState
 from fhirline.streams.step4_normalize.map_event import MappedEvent
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import BUNDLE, OUTCOME, raw_topic
-from tests.streams.operate.test_forget import held, load_on
 from tests.support.delivery import write
 from tests.support.kafka.brokers import RunningBroker
-from tests.support.waiting import wait_until
+from tests.support.kafka.producing import patient_producer
+from tests.support.last_records import held
+from tests.support.load import load_on
+from tests.support.replaying import DIFFERS, SAME, WRONG, replay
+from tests.support.waiting import LIMIT, wait_until
+from tests.support.workload import Store, events, produce, undisturbed
 
 PLACE = TopicPartition(OUTCOME, 0)
 RAW = TopicPartition(raw_topic("mediquo"), 0)
@@ -143,3 +147,49 @@ def test_a_run_of_shadow_topics_writes_none(name: str) -> None:
     request.check_selected(Selection(("mediquo",)), "")
     with pytest.raises(ConfigurationError, match=f"--{name}: they have no shadow topic"):
         request.check_selected(Selection(("mediquo",)), "shadow.")
+
+
+@pytest.mark.long
+def test_outcomes_are_written_again_on_request_only(own: Settings, tmp_path: Path) -> None:
+    """Every event gets today's. One that has none today gets a null value; one that was redriven later keeps it."""
+    raws = produce(own, [event for event in events(120, seed=31) if event.topic == "raw.mediquo"])
+    made: dict[str, tuple[ConsumerRecord, int]] = {}
+
+    def seen(raw: ConsumerRecord, mapped: MappedEvent) -> None:
+        outcomes = [record for record in mapped.records if record.topic == OUTCOME]
+        made.update({record.key.decode(): (raw, record.partition or 0) for record in outcomes})
+
+    wanted = {name: value for name, value in undisturbed(own, raws, seen).items() if name.startswith(OUTCOME)}
+    assert len(wanted) > 1
+
+    def write(key: str, raw: RecordPosition, partition: int) -> None:
+        sent = headers(vendor="mediquo", tenant="acme", raw=str(raw), event_key="e" * 64)
+        producer.produce(OUTCOME, b"{}", key, partition, headers=list(sent))
+
+    def outcomes() -> dict[str, bytes]:
+        store = Store(own)
+        store.read_to_the_end()
+        store.close()
+        return {name: value for name, value in store.values.items() if name.startswith(OUTCOME)}
+
+    producer, (older, redriven, *_) = patient_producer(own), made
+    raw, partition = made[older]
+    write(older, raw.position, partition)
+    write("OperationOutcome/none-today", raw.position, partition)
+    write("OperationOutcome/of-another", RecordPosition("raw.nobody", 0, 0), partition)
+    wanted[f"{OUTCOME} OperationOutcome/of-another"] = b"{}"
+    raw, partition = made[redriven]
+    write(redriven, raw.position._replace(offset=1_000_000), partition)
+    wanted[f"{OUTCOME} {redriven}"] = b"{}"
+    assert producer.flush(LIMIT) == 0
+    before = outcomes()
+    assert replay(own, tmp_path, "--publish", "--vendor", "mediquo").code in (SAME, DIFFERS)
+    assert outcomes() == before, "without the option"
+    part = replay(own, tmp_path, "--publish", "--outcomes", "--vendor", "mediquo", "--until", "2024-06-02T00:00:00Z")
+    assert part.code == WRONG
+    assert "--outcomes: requires all events" in part.said
+    for _ in range(2):  # the second time writes the same
+        assert replay(own, tmp_path, "--publish", "--outcomes", "--vendor", "mediquo").code in (SAME, DIFFERS)
+        found = outcomes()
+        assert found.pop(f"{OUTCOME} OperationOutcome/none-today") == b""
+        assert found == wanted

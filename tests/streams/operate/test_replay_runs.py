@@ -24,9 +24,9 @@ from fhirline.streams.operate.replay.plan import Plan
 from fhirline.streams.operate.replay.run import Run
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic
-from tests.streams.operate.test_replay import DIFFERS, SAME, WRONG, environment, replay, unchanged
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.replaying import DIFFERS, SAME, WRONG, environment, replay, unchanged
 from tests.support.workload import events, produce
 
 PACKAGED_VENDORS = Path(__file__).parents[3] / "config" / "vendors.yaml"

@@ -23,10 +23,11 @@ from fhirline.streams.operate.trace.view import event_document, event_lines, res
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step4_normalize.map_event import MappedEvent
 from fhirline.topics.declared import DEAD_LETTER_STATUS, raw_topic
-from tests.streams.operate.test_forget import RECEIVED_AT, Load, load_on
 from tests.support import cli
+from tests.support.erasure import RECEIVED_AT
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.kafka.producing import patient_producer
+from tests.support.load import Load, load_on
 from tests.support.waiting import LIMIT
 from tests.support.workload import undisturbed
 

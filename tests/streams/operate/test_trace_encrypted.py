@@ -13,11 +13,12 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.operate.trace.find import Tracer
 from fhirline.topics.declared import BUNDLE, KEYS, raw_topic
-from tests.streams.operate.test_forget import erase, load_on
 from tests.streams.operate.test_forget_encrypted_report import encrypting
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, sealed
+from tests.support.erasure import erase
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.load import load_on
 from tests.support.workload import events, produce
 
 DESTROYED = "cannot be read: its data key is destroyed"

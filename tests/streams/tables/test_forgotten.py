@@ -14,10 +14,10 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
-from tests.streams.operate.test_forget import KEY, SECRET
 from tests.streams.step2_consume.test_worker import running
 from tests.support import cli
 from tests.support.cases import cases
+from tests.support.erasure import KEY, SECRET
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.postgres import Database, Postgres, wait_for_count
 from tests.support.processes import Command

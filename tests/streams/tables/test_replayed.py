@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from fhirline.config.settings import Settings
-from tests.streams.operate.test_replay import own, replay
 from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.postgres import Postgres
+from tests.support.replaying import own, replay
 from tests.support.tables import different, expected, held, keeping
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed

@@ -9,8 +9,8 @@ from fhirline.streams.operate.keys.existing.waiting import left
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.topics.declared import dead_letter_topic, raw_topic
 from fhirline.topics.privileges import Grant
-from tests.streams.operate.test_forget import RECEIVED_AT
 from tests.support.encryption import ENCRYPTION
+from tests.support.erasure import RECEIVED_AT
 from tests.support.kafka.users import Cluster
 from tests.support.processes import command
 from tests.support.workload import produce
