@@ -1,10 +1,20 @@
 """The tables of the database that settings name."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhirline.config.settings import Settings
+from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.tables.open_store import open_store
+from tests.support.postgres import Database
 from tests.support.tables import different, expected, held
+
+
+class OnPostgres(NamedTuple):
+    """Tables in a database of a PostgreSQL server. ``records``: what workers publish, for their topics."""
+
+    settings: Settings
+    database: Database
+    records: list[ProducerRecord]
 
 
 def in_database(settings: Settings, *statements: str) -> list[Any]:

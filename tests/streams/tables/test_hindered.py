@@ -14,9 +14,8 @@ from fhirline.streams.tables.catalog import load_catalog
 from fhirline.streams.tables.open_store import open_store
 from fhirline.streams.tables.rebuild import Rebuild
 from fhirline.streams.tables.topics import read_topics
-from tests.support.kafka.brokers import RunningBroker
-from tests.support.kept_tables import in_database, wrong
-from tests.support.postgres import Database, Postgres, wait_for_count
+from tests.support.kept_tables import OnPostgres, in_database, wrong
+from tests.support.postgres import Database, wait_for_count
 from tests.support.processes import Command
 from tests.support.tables import keep, keep_once, keeping, published, write
 from tests.support.waiting import LIMIT
@@ -55,23 +54,19 @@ def end_after(settings: Settings, database: Database, *statements: str) -> Comma
 
 
 @pytest.mark.parametrize("table", ["patient", "_positions", "_state", "_tables"])
-def test_a_table_that_somebody_locks_is_waited_for(own_broker: RunningBroker, postgres: Postgres, table: str) -> None:
-    with postgres.database() as database:
-        settings = own_broker.settings(tables_url=database.url, tables_password=postgres.password)
-        records = published(settings)
-        write(settings, records[::2])
-        keep(settings)
-        write(settings, records[1::2])
-        url = {**database.environment, "FHIRLINE_TABLES_URL": f"{database.url}{IMPATIENT}"}
-        with (
-            database.server.connect(database.name) as session,
-            keeping_locked(session, table, settings, url) as process,
-        ):
-            event = process.wait_for("the database does not answer")
-            assert "another session holds a lock on a table" in event["reason"]
-            session.execute("commit")
-            assert process.wait(LIMIT) == 0, process.output
-        assert wrong(settings) == {}
+def test_a_table_that_somebody_locks_is_waited_for(half_kept: OnPostgres, table: str) -> None:
+    settings, database, records = half_kept
+    write(settings, records[1::2])
+    url = {**database.environment, "FHIRLINE_TABLES_URL": f"{database.url}{IMPATIENT}"}
+    with (
+        database.server.connect(database.name) as session,
+        keeping_locked(session, table, settings, url) as process,
+    ):
+        event = process.wait_for("the database does not answer")
+        assert "another session holds a lock on a table" in event["reason"]
+        session.execute("commit")
+        assert process.wait(LIMIT) == 0, process.output
+    assert wrong(settings) == {}
 
 
 @contextmanager
@@ -93,37 +88,30 @@ DROPPED = {
 
 @pytest.mark.parametrize(("statement", "told"), DROPPED.items(), ids=DROPPED)
 def test_internal_tables_that_somebody_drops_or_empties_are_named(
-    own_broker: RunningBroker, postgres: Postgres, statement: str, told: str
+    half_kept: OnPostgres, statement: str, told: str
 ) -> None:
     """While a process keeps the tables, and at the next start, which makes all anew where all is gone."""
-    with postgres.database() as database:
-        settings = own_broker.settings(tables_url=database.url, tables_password=postgres.password)
-        records = published(settings)
-        write(settings, records[::2])
-        keep(settings)
-        write(settings, records[1::2])
-        process = end_after(settings, database, statement)
-        assert process.exit_code == UNUSABLE, process.output
-        [line] = process.said()
-        assert told in line
-        if statement != "drop schema fhir cascade":
-            with pytest.raises(ConfigurationError, match=told):
-                keep(settings)
-            heal(settings, database, statement)
-        keep(settings)
-        assert wrong(settings) == {}
-
-
-def test_definitions_that_somebody_drops_are_missed_at_the_next_start(
-    own_broker: RunningBroker, postgres: Postgres
-) -> None:
-    with postgres.database() as database:
-        settings = own_broker.settings(tables_url=database.url, tables_password=postgres.password)
-        write(settings, published(settings))
-        keep(settings)
-        database.rows("drop table fhir._tables")
-        with pytest.raises(ConfigurationError, match="somebody has dropped _tables of schema fhir"):
+    settings, database, records = half_kept
+    write(settings, records[1::2])
+    process = end_after(settings, database, statement)
+    assert process.exit_code == UNUSABLE, process.output
+    [line] = process.said()
+    assert told in line
+    if statement != "drop schema fhir cascade":
+        with pytest.raises(ConfigurationError, match=told):
             keep(settings)
+        heal(settings, database, statement)
+    keep(settings)
+    assert wrong(settings) == {}
+
+
+def test_definitions_that_somebody_drops_are_missed_at_the_next_start(on_postgres: OnPostgres) -> None:
+    settings, database, records = on_postgres
+    write(settings, records)
+    keep(settings)
+    database.rows("drop table fhir._tables")
+    with pytest.raises(ConfigurationError, match="somebody has dropped _tables of schema fhir"):
+        keep(settings)
 
 
 def heal(settings: Settings, database: Database, statement: str) -> None:
@@ -156,22 +144,20 @@ def test_positions_that_somebody_deletes_are_told_in_both_databases(kept: Settin
     assert wrong(kept) == {}
 
 
-def test_a_role_that_may_not_create_is_told_so(own_broker: RunningBroker, postgres: Postgres) -> None:
-    records = published(own_broker.settings())
-    with postgres.database() as database:
-        settings = own_broker.settings(tables_url=database.url, tables_password=postgres.password)
-        write(settings, records)
-        database.rows(f"alter database {database.name} owner to postgres")
-        refused = keep_once(settings, **database.environment)
-        assert refused.exit_code == UNUSABLE
-        assert f"permission denied for database {database.name}; the privileges" in refused.said()[0]
-        database.rows(f"create schema fhir; grant usage on schema fhir to {database.name}")
-        refused = keep_once(settings, **database.environment)
-        assert refused.exit_code == UNUSABLE
-        assert "permission denied for schema fhir; the privileges" in refused.said()[0]
-        database.rows(f"alter schema fhir owner to {database.name}")
-        keep(settings)
-        assert wrong(settings) == {}
+def test_a_role_that_may_not_create_is_told_so(on_postgres: OnPostgres) -> None:
+    settings, database, records = on_postgres
+    write(settings, records)
+    database.rows(f"alter database {database.name} owner to postgres")
+    refused = keep_once(settings, **database.environment)
+    assert refused.exit_code == UNUSABLE
+    assert f"permission denied for database {database.name}; the privileges" in refused.said()[0]
+    database.rows(f"create schema fhir; grant usage on schema fhir to {database.name}")
+    refused = keep_once(settings, **database.environment)
+    assert refused.exit_code == UNUSABLE
+    assert "permission denied for schema fhir; the privileges" in refused.said()[0]
+    database.rows(f"alter schema fhir owner to {database.name}")
+    keep(settings)
+    assert wrong(settings) == {}
 
 
 REVOKED = {
@@ -184,40 +170,34 @@ REVOKED = {
 
 @pytest.mark.parametrize(("taken", "given"), REVOKED.items(), ids=REVOKED)
 def test_a_privilege_that_is_revoked_is_named_and_nothing_is_lost(
-    own_broker: RunningBroker, postgres: Postgres, taken: str, given: str
+    half_kept: OnPostgres, taken: str, given: str
 ) -> None:
-    with postgres.database() as database:
-        settings = own_broker.settings(tables_url=database.url, tables_password=postgres.password)
-        records = published(settings)
-        write(settings, records[::2])
+    settings, database, records = half_kept
+    write(settings, records)
+    process = end_after(settings, database, taken.format(database.name))
+    assert process.exit_code == UNUSABLE, process.output
+    [line] = process.said()
+    assert "InsufficientPrivilege (42501): permission denied for " in line
+    with pytest.raises(ConfigurationError, match="InsufficientPrivilege"):
         keep(settings)
-        write(settings, records)
-        process = end_after(settings, database, taken.format(database.name))
-        assert process.exit_code == UNUSABLE, process.output
-        [line] = process.said()
-        assert "InsufficientPrivilege (42501): permission denied for " in line
-        with pytest.raises(ConfigurationError, match="InsufficientPrivilege"):
-            keep(settings)
-        database.rows(given.format(database.name))
-        keep(settings)
-        assert wrong(settings) == {}
+    database.rows(given.format(database.name))
+    keep(settings)
+    assert wrong(settings) == {}
 
 
-def test_a_policy_that_holds_for_the_owner_is_refused(own_broker: RunningBroker, postgres: Postgres) -> None:
+def test_a_policy_that_holds_for_the_owner_is_refused(on_postgres: OnPostgres) -> None:
     """Deleting an erased patient's rows must not pass over those that the policy hides."""
-    records = published(own_broker.settings())
-    with postgres.database() as database:
-        settings = own_broker.settings(tables_url=database.url, tables_password=postgres.password)
-        write(settings, records)
+    settings, database, records = on_postgres
+    write(settings, records)
+    keep(settings)
+    database.rows(
+        "alter table fhir.patient enable row level security; alter table fhir.patient force row level security; "
+        "create policy part on fhir.patient using (gender = 'female')"
+    )
+    patient = next(record for record in records if record.topic == "fhir.r4.Patient")
+    write(settings, [replace(patient, value=None)])
+    with pytest.raises(ConfigurationError, match='row-level security policy for table "patient"'):
         keep(settings)
-        database.rows(
-            "alter table fhir.patient enable row level security; alter table fhir.patient force row level security; "
-            "create policy part on fhir.patient using (gender = 'female')"
-        )
-        patient = next(record for record in records if record.topic == "fhir.r4.Patient")
-        write(settings, [replace(patient, value=None)])
-        with pytest.raises(ConfigurationError, match='row-level security policy for table "patient"'):
-            keep(settings)
-        database.rows("alter table fhir.patient no force row level security")
-        keep(settings)
-        assert wrong(settings) == {}
+    database.rows("alter table fhir.patient no force row level security")
+    keep(settings)
+    assert wrong(settings) == {}

@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 
 from fhirline.config.settings import Settings
-from tests.support.kafka.brokers import RunningBroker
-from tests.support.kept_tables import wrong
-from tests.support.postgres import Database, Postgres, wait_for_count
-from tests.support.tables import keep, keeping, published, write
+from tests.support.kept_tables import OnPostgres, wrong
+from tests.support.postgres import Database, wait_for_count
+from tests.support.tables import keep, keeping, write
 
 pytestmark = pytest.mark.long
 
@@ -38,22 +37,16 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize(("before", "mode", "table", "statement"), MOMENTS.values(), ids=MOMENTS)
-def test_killed(
-    own_broker: RunningBroker, postgres: Postgres, before: list[str], mode: str, table: str, statement: str
-) -> None:
-    with postgres.database() as database:
-        settings = own_broker.settings(tables_url=database.url, tables_password=postgres.password)
-        records = published(settings)
-        write(settings, records[::2])
-        keep(settings)
-        for change in before:
-            database.rows(change)
-        patient = next(record for record in records if record.topic == "fhir.r4.Patient")
-        write(settings, [*records[1::2], replace(patient, value=None)])
-        kill_at(settings, database, f"lock table fhir.{table} in {mode} mode", statement)
-        keep(settings)
-        assert wrong(settings) == {}
-        assert database.rows("select relname from pg_class where relname like E'\\\\_new%' and relkind = 'r'") == []
+def test_killed(half_kept: OnPostgres, before: list[str], mode: str, table: str, statement: str) -> None:
+    settings, database, records = half_kept
+    for change in before:
+        database.rows(change)
+    patient = next(record for record in records if record.topic == "fhir.r4.Patient")
+    write(settings, [*records[1::2], replace(patient, value=None)])
+    kill_at(settings, database, f"lock table fhir.{table} in {mode} mode", statement)
+    keep(settings)
+    assert wrong(settings) == {}
+    assert database.rows("select relname from pg_class where relname like E'\\\\_new%' and relkind = 'r'") == []
 
 
 def kill_at(settings: Settings, database: Database, lock: str, statement: str) -> None:
