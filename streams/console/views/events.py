@@ -57,6 +57,7 @@ def _events(
         chosen=chosen,
         complete=index.complete,
         most=MOST_LISTED,
+        form_page="/events",  # without what was searched
         vendors=list(PATIENTS),
         tenant=DEFAULT_TENANT,
     )
