@@ -96,6 +96,7 @@ def pages(visitor: Visitor) -> list[tuple[str, Callable[[], Answer]]]:
         ("pipeline", "/"),
         ("events", "/events"),
         ("events of one type", f"/events?{of_one_type}"),
+        ("events of one type that are mapped", f"/events?{of_one_type}&became=mapped"),
         ("events with one flag", "/events?flag=source-data-kept"),
         ("event", f"/events/{newest}"),
         ("dead letters", "/dead-letters"),

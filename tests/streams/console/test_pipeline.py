@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as KafkaTopicPartition
 
 from fhirline.mappers.instants import Instant
+from fhirline.streams.console.event_index import EventIndex
+from fhirline.streams.console.event_listing import TABLED, Chosen
+from fhirline.streams.console.event_progress import BECAME, DELIVERIES
 from fhirline.streams.deliver.stage import deliver_group
 from fhirline.streams.deliver.state import Waiting
 from fhirline.streams.kafka.clients import librdkafka
@@ -25,7 +29,7 @@ from tests.streams.console.figures import DELIVERY, MAPPING, TABLES, Figures, fi
 from tests.streams.operate.test_forget import Load, load_on
 from tests.support.console_pages import Visitor, console
 from tests.support.delivery import write
-from tests.support.kafka.brokers import RunningBroker
+from tests.support.kafka.brokers import RunningBroker, settings_for
 from tests.support.tables import keep_once
 from tests.support.waiting import wait_until
 
@@ -146,3 +150,26 @@ def test_each_bundle_is_delivered_waits_is_parked_or_refused(sent: Sent) -> None
         commit(sent, {most: offsets[0]})  # somebody has them sent again
         wanted |= {"Delivered": len(sent.bundles) - len(offsets), "To deliver": len(offsets)}
         wait_until(lambda: delivered() == wanted, lambda: process.report(f"tells {delivered()}"))
+
+
+def test_what_a_number_leads_to_is_found_by_indexes() -> None:
+    """A page is asked for by many, and an index of events has 100,000 of them and more."""
+    of = Chosen("altibbi", "status_update")
+    ways = {
+        of: "event_by_",
+        **{of._replace(became=way): "event_by_became" for way in BECAME},
+        **{of._replace(delivery=way): "event_by_delivery" for way in DELIVERIES},
+        of._replace(tables=TABLED): "event_by_tabled",
+    }
+    with closing(EventIndex(settings_for("127.0.0.1:9"))) as index:
+        for chosen, name in ways.items():
+            asked: list[str] = []
+            index._database.set_trace_callback(asked.append)
+            index.listing.newest(chosen, 10)
+            index.listing.count(chosen)
+            index._database.set_trace_callback(None)
+            assert len(asked) >= 2
+            for statement in asked:
+                plan = [row[3] for row in index._database.execute(f"EXPLAIN QUERY PLAN {statement}")]
+                assert all(step.startswith("SEARCH") for step in plan), (statement, plan)
+                assert name in plan[0] or "letter_by_type" in plan[0], (statement, plan)
