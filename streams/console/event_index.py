@@ -88,6 +88,7 @@ class EventIndex:
         self.progress.take_offsets([BUNDLE], delivered)
         if tabled is not None:
             self.progress.take_offsets(TABLED_TOPICS, tabled)
+        self.progress.begin()
         if self.progress.changed:
             self.progress.changed = False
             self.types = self.listing.type_counts()

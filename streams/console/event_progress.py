@@ -2,7 +2,8 @@
 
 An event *became* one of `BECAME`. A dead letter counts until a redrive has succeeded; the other three are told by the
 event's OperationOutcome. `delivery` and `tabled` are told by the offsets up to which others have read: the delivery's
-group, and the tables. `_SETTLE` is the one place that says so; it runs for the events that something changed for.
+group, and the tables. `_SETTLE` is the one place that says so. It runs once for all events when the topics have been
+read, and then for those that something changed for.
 """
 
 import sqlite3
@@ -10,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from threading import Lock
 
 from fhirline.streams.console.delivery_index import WaitingBundle
+from fhirline.streams.console.event_schema import INDEXES_OF_PROGRESS
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.operate.dead_letters.cases import Case, Status
 from fhirline.topics.declared import BUNDLE, OUTCOME, canonical_topic
@@ -24,6 +26,9 @@ DELIVERED, WAITING, PARKED, REFUSED = DELIVERIES = ("delivered", "waiting", "par
 
 COLUMNS = {PROVENANCE: "provenance", BUNDLE: "bundle", OUTCOME: "outcome"}
 """Topic → the columns with the position of an event's record there."""
+
+AT_ONCE = 2_000
+"""Events that are settled while pages wait."""
 
 _BELOW = "{0}_offset < (SELECT next FROM progress WHERE topic = '{1}' AND partition = {0}_partition)"
 _SETTLE = f"""
@@ -58,7 +63,23 @@ class EventProgress:
         self._letters: dict[str, Letter] = {}
         self._parked: dict[tuple[int, int], bool] = {}
         self._next: dict[TopicPartition, int] = {}
+        self._begun = False
         self.changed = False
+
+    def begin(self) -> None:
+        """Tell of all events, the first time that it is called. Until then nothing is told."""
+        if self._begun:
+            return
+        self._begun = True
+        with self._lock:
+            ((last,),) = self._database.execute("SELECT coalesce(max(id), 0) FROM event")
+        for first in range(1, last + 1, AT_ONCE):  # pages are asked for meanwhile
+            with self._lock, self._database:
+                self._settle("id BETWEEN ? AND ?", [(first, first + AT_ONCE - 1)])
+        for statement in INDEXES_OF_PROGRESS.strip().splitlines():
+            with self._lock, self._database:
+                self._database.execute(statement)
+        self.changed = True
 
     def settle(self, events: Iterable[tuple[int]]) -> None:
         """Tell anew of events whose records changed. The caller holds the lock."""
@@ -107,8 +128,9 @@ class EventProgress:
             self._next[place] = then
 
     def _settle(self, condition: str, values: Iterable[Sequence[int | str]]) -> None:
-        self._database.executemany(_SETTLE + condition, values)  # conditions are of this class
-        self.changed = True
+        if self._begun:
+            self._database.executemany(_SETTLE + condition, values)  # conditions are of this class
+            self.changed = True
 
 
 def _letter(case: Case) -> Letter:

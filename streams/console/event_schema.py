@@ -1,4 +1,4 @@
-"""The tables of the console's index of events."""
+"""The tables of the console's index of events, and their indexes."""
 
 SCHEMA = """
 CREATE TABLE event (
@@ -11,16 +11,10 @@ CREATE TABLE event (
     UNIQUE (vendor, tenant, event_key));
 CREATE INDEX event_by_time ON event (written DESC);
 CREATE INDEX event_by_type ON event (vendor, type, written DESC);
-CREATE INDEX event_by_became ON event (vendor, type, became, written DESC);
-CREATE INDEX event_by_delivery ON event (vendor, type, delivery, written DESC) WHERE delivery IS NOT NULL;
-CREATE INDEX event_by_tabled ON event (vendor, type, written DESC) WHERE tabled;
 CREATE INDEX event_by_key ON event (event_key);
 CREATE INDEX event_by_raw ON event (raw);
 CREATE INDEX event_by_provenance ON event (provenance_key);
 CREATE INDEX event_by_outcome ON event (outcome_key);
-CREATE INDEX event_by_provenance_offset ON event (provenance_partition, provenance_offset);
-CREATE INDEX event_by_bundle_offset ON event (bundle_partition, bundle_offset);
-CREATE INDEX event_by_outcome_offset ON event (outcome_partition, outcome_offset);
 CREATE TABLE target (resource TEXT, event INTEGER);
 CREATE INDEX target_by_resource ON target (resource);
 CREATE INDEX target_by_event ON target (event);
@@ -37,3 +31,13 @@ CREATE TABLE progress (topic TEXT, partition INTEGER, next INTEGER, PRIMARY KEY 
 CREATE TABLE parked (
     partition INTEGER, bundle_offset INTEGER, refused INTEGER, PRIMARY KEY (partition, bundle_offset)) WITHOUT ROWID;
 """
+
+INDEXES_OF_PROGRESS = """
+CREATE INDEX event_by_became ON event (vendor, type, became, written DESC);
+CREATE INDEX event_by_delivery ON event (vendor, type, delivery, written DESC) WHERE delivery IS NOT NULL;
+CREATE INDEX event_by_tabled ON event (vendor, type, written DESC) WHERE tabled;
+CREATE INDEX event_by_provenance_offset ON event (provenance_partition, provenance_offset);
+CREATE INDEX event_by_bundle_offset ON event (bundle_partition, bundle_offset);
+CREATE INDEX event_by_outcome_offset ON event (outcome_partition, outcome_offset);
+"""
+"""They are made once the topics have been read: to keep them meanwhile would take half as long again as the reading."""

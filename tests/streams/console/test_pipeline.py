@@ -162,6 +162,7 @@ def test_what_a_number_leads_to_is_found_by_indexes() -> None:
         of._replace(tables=TABLED): "event_by_tabled",
     }
     with closing(EventIndex(settings_for("127.0.0.1:9"))) as index:
+        index.progress.begin()
         for chosen, name in ways.items():
             asked: list[str] = []
             index._database.set_trace_callback(asked.append)
