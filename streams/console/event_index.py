@@ -56,6 +56,8 @@ class EventIndex:
         """Every dead letter's case, as of the last reading."""
         self.types: Sequence[TypeCount] = ()
         """The events by vendor and event type, as of the last reading: counting 100,000 takes a moment."""
+        self.tables_asked = False
+        """Whether it is known how far the SQL tables have read."""
         self.complete = False
         """Whether the topics have been read to their ends once."""
 
@@ -88,6 +90,7 @@ class EventIndex:
         self.progress.take_offsets([BUNDLE], delivered)
         if tabled is not None:
             self.progress.take_offsets(TABLED_TOPICS, tabled)
+            self.tables_asked = True
         self.progress.begin()
         if self.progress.changed:
             self.progress.changed = False

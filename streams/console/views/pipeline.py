@@ -83,6 +83,7 @@ def _figures(console: Console) -> dict[str, Any]:
         "vendors": {name: list(of) for name, of in groupby(console.index.types, lambda count: count.vendor)},
         "delivers": console.settings.fhir_server is not None,
         "tables": console.settings.tables_url is not None,
+        "tables_asked": console.index.tables_asked,
         "lines": {
             (inflow.topic, inflow.group): sparkline(console.live.sparkline(inflow.topic, inflow.group))
             for inflow in (status.inflows if status else ())

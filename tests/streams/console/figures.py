@@ -13,11 +13,13 @@ TABLES = ("In tables",)
 
 
 class Figure(NamedTuple):
-    """A number, and the page that it leads to; empty where it is zero."""
+    """A number, and the page that it leads to; empty where it is zero. `NOT_KNOWN` where a dash stands for it."""
 
     number: int
     page: str
 
+
+NOT_KNOWN = Figure(0, "not known")
 
 Figures = dict[tuple[str, str], dict[str, Figure]]
 """(vendor, event type) → column → figure."""
@@ -34,7 +36,7 @@ def figures(page: str, *more: str) -> Figures:
             (type_,) = re.findall(r'<th scope="row">([^<]+)</th>', row)
             columns = ("Received", *MAPPING, *more)
             assert len(cells) == len(columns) + 2, "those, latency and last event"
-            found[vendors[0], type_] = dict(zip(columns, map(_figure, cells), strict=False))
+            found[vendors[0], type_] = dict(zip(columns, map(_figure, cells[:-2]), strict=True))
     return found
 
 
@@ -65,5 +67,8 @@ def listed(page: str) -> int:
 def _figure(cell: str) -> Figure:
     if cell == '<span class="quiet">0</span>':
         return Figure(0, "")
+    if cell == "–":
+        return NOT_KNOWN
     link = re.fullmatch(r'<a (?:class="attention" )?href="([^"]+)">([\d,]+)</a>', cell)
-    return Figure(int(link[2].replace(",", "")), unescape(link[1])) if link else Figure(-1, "")
+    assert link, cell
+    return Figure(int(link[2].replace(",", "")), unescape(link[1]))

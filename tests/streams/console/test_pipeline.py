@@ -25,7 +25,7 @@ from fhirline.streams.operate.dead_letters.cases import Mark, Status
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.topics.declared import BUNDLE, DEAD_LETTER_STATUS
 from tests.streams.console.conftest import of_the_demo
-from tests.streams.console.figures import DELIVERY, MAPPING, TABLES, Figures, figures, require_lists, sums
+from tests.streams.console.figures import DELIVERY, MAPPING, NOT_KNOWN, TABLES, Figures, figures, require_lists, sums
 from tests.streams.operate.test_forget import Load, load_on
 from tests.support.console_pages import Visitor, console
 from tests.support.delivery import write
@@ -116,7 +116,7 @@ def test_each_event_counts_once_and_is_in_the_tables_once_they_have_read_it(sent
         assert sums(read())["In tables"] == now["In tables"]
 
 
-def test_each_bundle_is_delivered_waits_is_parked_or_refused(sent: Sent) -> None:
+def test_each_bundle_is_delivered_waits_is_parked_or_refused(sent: Sent, tmp_path: Path) -> None:
     of_partition: dict[TopicPartition, list[int]] = defaultdict(list)
     for place in sent.bundles:
         of_partition[place.topic_partition].append(place.offset)
@@ -129,16 +129,18 @@ def test_each_bundle_is_delivered_waits_is_parked_or_refused(sent: Sent) -> None
     held = [Waiting(offset, patients, (), "refused", offset == offsets[0]) for offset in offsets[:3]]
     fill = Waiting(offsets[-1], patients, (), "refused", True, owner=min(patients))  # at a first fill: of no Bundle
     write(sent.load.settings, [item.record(most.partition) for item in (*held, fill)])
-    with console(sent.load.settings, FHIRLINE_FHIR_SERVER=SERVER) as (url, process):
+    own = {"FHIRLINE_FHIR_SERVER": SERVER, "FHIRLINE_TABLES_URL": f"duckdb:{tmp_path / 'none.duckdb'}"}
+    with console(sent.load.settings, **own) as (url, process):
         visitor = Visitor(url).log_in()
 
         def delivered() -> dict[str, int]:
-            found = figures(visitor.get("/").text, *DELIVERY)
+            found = figures(visitor.get("/").text, *DELIVERY, *TABLES)
             return {column: sums(found)[column] for column in DELIVERY} if found else {}
 
         wanted = {"Delivered": len(sent.bundles) - 4, "To deliver": 1, "Parked": 2, "Refused": 1}
         wait_until(lambda: delivered() == wanted, lambda: process.report(f"tells {delivered()}"))
-        found = figures(visitor.get("/").text, *DELIVERY)
+        found = figures(visitor.get("/").text, *DELIVERY, *TABLES)
+        assert {row["In tables"] for row in found.values()} == {NOT_KNOWN}, "there are no tables to ask"
         assert require_lists(visitor, found) == {"Received", *MAPPING, *DELIVERY}
         for row in found.values():
             assert row["Received"].number >= sum(row[column].number for column in DELIVERY)
