@@ -22,7 +22,7 @@ from benchmarks.program import Program, fhirline, running
 from benchmarks.tables import peak_memory
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.normalize import InMemoryState
-from fhirline.streams.console.event_index import PROVENANCE
+from fhirline.streams.console.event_progress import PROVENANCE
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step4_normalize.map_event import map_event
@@ -96,6 +96,7 @@ def pages(visitor: Visitor) -> list[tuple[str, Callable[[], Answer]]]:
         ("pipeline", "/"),
         ("events", "/events"),
         ("events of one type", f"/events?{of_one_type}"),
+        ("events of one type that are mapped", f"/events?{of_one_type}&became=mapped"),
         ("events with one flag", "/events?flag=source-data-kept"),
         ("event", f"/events/{newest}"),
         ("dead letters", "/dead-letters"),

@@ -34,11 +34,13 @@ OPEN_PATHS = ("/login", "/static/")
 MOST_SESSIONS = 1_000
 """Sessions that are kept. Beyond that, one that was never used ends for a new one, else the one unused for longest."""
 LONGEST_REASON = 500
+LONGEST_PAGE = 2_000
 IDLE = 12 * 3_600.0
 """Seconds without a request after which a session is over. Updates of an open page are none."""
 UPDATES = "/updates"  # the end of their paths
 NEXT = "next"  # the field that names the page to show after the login
 
+FORM_PAGE = "form-page"  # the field that names the page of a form
 NOT_DONE = "not-done"  # in the address of the login where a form came without a session
 
 _OWN_PAGE = re.compile(r"/(?!/)[!-\[\]-~]*")  # neither a backslash nor white space, which browsers read as / and skip
@@ -72,6 +74,8 @@ class Session:
 
 
 SESSION = web.RequestKey("session", Session)
+OF_FORM = web.RequestKey("of-form", str)
+"""The page of the form that was sent."""
 
 
 class Access:
@@ -103,12 +107,13 @@ class Access:
             if request.path.endswith(UPDATES):
                 return web.Response(status=204)  # the browser asks no more, and the page says so
             if request.method not in ("GET", "HEAD"):
-                raise web.HTTPSeeOther(f"/login?{NOT_DONE}")
+                raise web.HTTPSeeOther(f"/login?{urlencode({NOT_DONE: '', NEXT: await _page_of_form(request)})}")
             asked = request.path_qs
             raise web.HTTPSeeOther("/login" if asked == "/" else f"/login?{urlencode({NEXT: asked})}")
         request[SESSION] = session
         if request.method not in ("GET", "HEAD"):
             await self._require_form_token(request, session)
+            request[OF_FORM] = await _page_of_form(request)
         return await handler(request)
 
     @property
@@ -206,6 +211,23 @@ def own_page(path: str) -> str:
     ['/events?q=a', '/', '/', '/', '/']
     """
     return path if _OWN_PAGE.fullmatch(path) else "/"
+
+
+async def _page_of_form(request: web.Request) -> str:
+    """Return the page that the form names; ``/`` where it names none. What cannot be read as a form names none."""
+    try:
+        sent = str((await form_of(request)).get(FORM_PAGE, ""))
+    except web.HTTPException:
+        return "/"
+    return own_page(sent) if len(sent) <= LONGEST_PAGE else "/"
+
+
+def page_of(request: web.Request) -> str:
+    """Return the address under which the page is asked for again: of the answer to a form, that of the form's page."""
+    if request.method in ("GET", "HEAD"):
+        return request.path_qs.removesuffix(UPDATES)
+    page: str = request.get(OF_FORM, "/")
+    return page
 
 
 async def form_of(request: web.Request) -> Mapping[str, Any]:

@@ -7,9 +7,8 @@ database, which is gone with the process: the topics have all of it.
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from statistics import median
 from typing import Any
 
 import structlog
@@ -19,16 +18,10 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.identity import Naming, key
 from fhirline.streams.console.delivery_index import TOPICS, DeliveryIndex
+from fhirline.streams.console.event_listing import EventListing
+from fhirline.streams.console.event_progress import COLUMNS, PROVENANCE, EventProgress
 from fhirline.streams.console.event_schema import SCHEMA
-from fhirline.streams.console.indexed import (
-    ANY_FLAG,
-    LATEST,
-    MOST_LISTED,
-    IndexedEvent,
-    TypeCount,
-    flags_of,
-    received_at,
-)
+from fhirline.streams.console.indexed import MOST_LISTED, IndexedEvent, TypeCount, flags_of, received_at
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.log_scanner import LogScanner
@@ -36,12 +29,11 @@ from fhirline.streams.kafka.records import TopicPartition, headers_of, partition
 from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.dead_letters.cases import Case
 from fhirline.streams.operate.trace.find import targets
-from fhirline.topics.declared import BUNDLE, DEAD_LETTER_STATUS, OUTCOME, canonical_topic
+from fhirline.streams.tables.topics import TOPICS as TABLED_TOPICS
+from fhirline.topics.declared import BUNDLE, DEAD_LETTER_STATUS, OUTCOME
 
 log = structlog.get_logger()
 
-PROVENANCE = canonical_topic("Provenance")
-NOT_SUPPORTED = "not-supported"
 STALE = "stale-event"
 
 _COLUMNS = ", ".join(IndexedEvent._fields)
@@ -57,11 +49,15 @@ class EventIndex:
         self._database = sqlite3.connect("", check_same_thread=False)  # a private file that is gone at the end
         self._database.executescript(SCHEMA)
         self.deliveries = DeliveryIndex(self._database, self._lock)
+        self.progress = EventProgress(self._database, self._lock)
+        self.listing = EventListing(self._database, self._lock)
         self._positions: dict[TopicPartition, int | None] = {}
         self.cases: Sequence[Case] = ()
         """Every dead letter's case, as of the last reading."""
         self.types: Sequence[TypeCount] = ()
-        """The events by vendor and event type, as of the last reading: counting 100,000 takes a quarter of a second."""
+        """The events by vendor and event type, as of the last reading: counting 100,000 takes a moment."""
+        self.tables_asked = False
+        """Whether it is known how far the SQL tables have read."""
         self.complete = False
         """Whether the topics have been read to their ends once."""
 
@@ -75,28 +71,42 @@ class EventIndex:
         with LogScanner(self._settings) as scanner, Board(self._settings, vendors) as board:
 
             def read_on() -> None:
-                if self._read(scanner):
-                    self.types = self._type_counts()
+                self._read(scanner)
                 if scanner.partitions(DEAD_LETTER_STATUS):
                     self.cases = board.read()
+                    self.progress.take_cases(self.cases)
+                self.progress.take_parked(self.deliveries.parked())
                 self.complete = True
 
             yield read_on
 
-    def _read(self, scanner: LogScanner) -> bool:
-        """Read on to the ends, and return whether there was anything."""
+    def take_offsets(
+        self, delivered: Mapping[TopicPartition, int], tabled: Mapping[TopicPartition, int] | None
+    ) -> None:
+        """Take how far the delivery's group and the tables have read, and count the events anew where that matters.
+
+        ``tabled``: None where it cannot be asked at the moment: then what was known stays.
+        """
+        self.progress.take_offsets([BUNDLE], delivered)
+        if tabled is not None:
+            self.progress.take_offsets(TABLED_TOPICS, tabled)
+            self.tables_asked = True
+        self.progress.begin()
+        if self.progress.changed:
+            self.progress.changed = False
+            self.types = self.listing.type_counts()
+
+    def _read(self, scanner: LogScanner) -> None:
+        """Read on to the ends."""
         partitions = scanner.topic_partitions([PROVENANCE, BUNDLE, OUTCOME, *TOPICS])
         starts = {partition: self._positions.get(partition) for partition in partitions}
         batch: list[Message] = []
-        count = 0
         for message in scanner.stored(starts):
             batch.append(message)
-            count += 1
             if len(batch) == 1_000:
                 self._add(batch)
                 batch.clear()
         self._add(batch)
-        return count > 0
 
     def _add(self, messages: Sequence[Message]) -> None:
         with self._lock, self._database:
@@ -134,12 +144,17 @@ class EventIndex:
             self._database.execute("DELETE FROM erased WHERE provenance_key = ?", (provenance_key,))
         elif self._database.execute("SELECT 1 FROM erased WHERE provenance_key = ?", (provenance_key,)).fetchone():
             return  # topics are read in any order, and outcomes stay until their retention ends
-        column = {PROVENANCE: "provenance", BUNDLE: "bundle", OUTCOME: "outcome"}[topic or ""]
-        names_of = f"event_key, vendor, tenant, type, raw, occurred, written, mapping, provenance_key, {column}"
+        column = COLUMNS[topic or ""]
+        names_of = (
+            "event_key, vendor, tenant, type, raw, occurred, written, mapping, provenance_key, "
+            f"{column}, {column}_partition, {column}_offset"
+        )
         (event,) = self._database.execute(
-            f"INSERT INTO event ({names_of}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # one of three columns
+            f"INSERT INTO event ({names_of}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # columns of one topic
             "ON CONFLICT (vendor, tenant, event_key) DO UPDATE SET raw = excluded.raw, mapping = excluded.mapping, "
-            f"written = max(written, excluded.written), {column} = excluded.{column} RETURNING id",
+            f"written = max(written, excluded.written), {column} = excluded.{column}, "
+            f"{column}_partition = excluded.{column}_partition, {column}_offset = excluded.{column}_offset "
+            "RETURNING id",
             (
                 event_key,
                 vendor,
@@ -151,6 +166,8 @@ class EventIndex:
                 header(sent, headers.MAPPING_VERSION),
                 provenance_key,
                 str(position_of(message)),
+                message.partition(),
+                message.offset(),
             ),
         ).fetchone()
         if topic == PROVENANCE:
@@ -167,6 +184,7 @@ class EventIndex:
             self._database.execute("DELETE FROM newer WHERE event = ?", (event,))
             newer = {(event, resource) for resource in found.get(STALE, ())}
             self._database.executemany("INSERT INTO newer VALUES (?, ?)", newer)
+        self.progress.settle([(event,)])
 
     def _provenance_key(self, vendor: str, tenant: str, event_key: str) -> bytes:
         """Return the key of an event's Provenance (mapping.md §4.1)."""
@@ -178,6 +196,7 @@ class EventIndex:
         found = self._database.execute("SELECT id FROM event WHERE provenance_key = ?", (provenance_key,)).fetchall()
         for table, column in (("target", "event"), ("flag", "event"), ("newer", "event"), ("event", "id")):
             self._database.executemany(f"DELETE FROM {table} WHERE {column} = ?", found)  # names above
+        self.progress.changed = True
 
     def _remove_outcome(self, outcome_key: bytes) -> None:
         """Remove an OperationOutcome that got a null value, and the event of which nothing else is known."""
@@ -185,47 +204,14 @@ class EventIndex:
         for statement in (
             "DELETE FROM flag WHERE event = ?",
             "DELETE FROM newer WHERE event = ?",
-            "UPDATE event SET outcome = NULL, outcome_key = NULL WHERE id = ?",
+            "UPDATE event SET outcome = NULL, outcome_partition = NULL, outcome_offset = NULL, outcome_key = NULL "
+            "WHERE id = ?",
             "DELETE FROM event WHERE id = ? AND provenance IS NULL AND bundle IS NULL",
         ):
             self._database.executemany(statement, found)
+        self.progress.settle(found)
 
     # -- answers
-
-    def _type_counts(self) -> list[TypeCount]:
-        """Count the events by vendor and event type."""
-        rows = self._ask(
-            "SELECT vendor, type, count(*), "
-            "count(*) FILTER (WHERE EXISTS (SELECT 1 FROM flag WHERE flag.event = event.id)), "
-            "count(*) FILTER (WHERE EXISTS (SELECT 1 FROM flag WHERE flag.event = event.id AND code = ?)), "
-            "max(written) FROM event GROUP BY vendor, type ORDER BY vendor, type",
-            NOT_SUPPORTED,
-        )
-        return [TypeCount._make([*row, self._latency(*row[:2])]) for row in rows]
-
-    def _latency(self, vendor: str, type_: str) -> float | None:
-        rows = self._ask(
-            "SELECT written - received FROM event WHERE vendor = ? AND type = ? AND received IS NOT NULL "
-            f"ORDER BY written DESC LIMIT {LATEST}",
-            *(vendor, type_),
-        )
-        return max(0.0, median(difference for (difference,) in rows) / 1000) if rows else None
-
-    def recent(self, vendor: str, type_: str, flag: str, limit: int) -> list[IndexedEvent]:
-        """List the events written last. An empty text is no condition. ``flag``: a code, or `ANY_FLAG`."""
-        conditions, values = ["1"], list[str]()
-        for condition, value in (
-            ("vendor = ?", vendor),
-            ("type = ?", type_),
-            ("id IN (SELECT event FROM flag WHERE code = ?)", flag if flag != ANY_FLAG else ""),
-        ):
-            if value:
-                conditions.append(condition)
-                values.append(value)
-        if flag == ANY_FLAG:
-            conditions.append("id IN (SELECT event FROM flag)")
-        where = " AND ".join(conditions)
-        return self._events(f"WHERE {where} ORDER BY written DESC LIMIT {int(limit)}", *values)
 
     def by_name(self, vendor: str, tenant: str, event_key: str) -> IndexedEvent | None:
         """Return the event with a key of a tenant."""

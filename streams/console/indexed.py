@@ -1,5 +1,6 @@
 """Name what the index holds of an event and of an event type, and read it from the records."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -38,23 +39,54 @@ class IndexedEvent(NamedTuple):
     @property
     def address(self) -> str:
         """The path of the event's page, which is the same after a restart. It names no patient."""
-        return "/events/" + "/".join(quote(part, safe="") for part in (self.vendor, self.tenant, self.event_key))
+        return event_address(self.vendor, self.tenant, self.event_key)
+
+
+class ListedEvent(NamedTuple):
+    """An event of a list. ``at``: when it was written, in UNIX milliseconds; of a dead letter the event's receipt.
+
+    ``address``: of the event's page, or where nothing else is known of it of its dead letter's. ``letter``: the address
+    of its dead letter; empty where there is none, or a redrive has succeeded.
+    """
+
+    name: str
+    address: str
+    vendor: str
+    tenant: str
+    type: str
+    at: int
+    flags: tuple[str, ...] = ()
+    letter: str = ""
 
 
 class TypeCount(NamedTuple):
-    """The events of a vendor's event type.
+    """The events of a vendor's event type, by what became of them and of their Bundles (`event_progress`).
 
-    ``last``: when the last one was written, in UNIX milliseconds. ``latency``: seconds from receipt until written, the
-    median of the last `LATEST`; None where no Provenance tells.
+    ``tabled``: those that the SQL tables have. ``last``: the newest one. ``latency``: seconds from receipt until
+    written, the median of the last `LATEST`; None where no Provenance tells.
     """
 
     vendor: str
     type: str
-    events: int
-    flagged: int
-    unknown: int
-    last: int
+    became: Mapping[str, int]
+    delivery: Mapping[str, int]
+    tabled: int
+    last: ListedEvent
     latency: float | None
+
+    @property
+    def received(self) -> int:
+        return sum(self.became.values())
+
+
+def event_address(*parts: str) -> str:
+    """Return the path of the page of the event with this vendor, tenant and event key."""
+    return "/events/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def letter_address(case: str) -> str:
+    """Return the path of a dead letter's page."""
+    return f"/dead-letters/event?id={quote(case, safe='')}"
 
 
 def received_at(provenance: bytes) -> int | None:

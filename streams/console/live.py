@@ -14,6 +14,7 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.stalled import StallDetector, Stalled
+from fhirline.streams.deliver.stage import deliver_group
 from fhirline.streams.observe.logs import described
 from fhirline.streams.operate.status.reading import Reader, Reading
 from fhirline.streams.operate.status.summary import Status, sources_of, summarize
@@ -35,8 +36,8 @@ TIMEOUT = 10.0
 class Live:
     """Takes readings in a thread of its own. `changed` is set, and made anew, at each reading.
 
-    ``status``: the last reading, None before the first one. ``problem``: why the last attempt failed, else empty.
-    ``taken``: the monotonic time of the last reading. ``stalled``: what waits while nobody takes it.
+    ``reading``: the last one, None before the first one. ``status``: its summary. ``problem``: why the last attempt
+    failed, else empty. ``taken``: the monotonic time of the last reading. ``stalled``: what waits, and nobody takes it.
     """
 
     def __init__(self, settings: Settings, index: EventIndex) -> None:
@@ -48,7 +49,9 @@ class Live:
         self._ended = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="live")
+        self._delivers = deliver_group(settings)
         self.status: Status | None = None
+        self.reading: Reading | None = None
         self.stalled: list[Stalled] = []
         self.taken = time.monotonic()
         self.problem = ""
@@ -105,12 +108,15 @@ class Live:
 
     def _take(self, now: Reading, before: Reading | None) -> None:
         tables = read_tables(self._settings, now.ends)
+        tabled = None if tables is None or tables.problem else tables.positions
+        self._index.take_offsets(now.committed.get(self._delivers, {}), tabled)
         found = summarize(self._settings.bootstrap, declared(self._settings), self._sources, now, before, tables)
         for inflow in found.inflows:
             if inflow.rate is not None:
                 rates = self._rates.setdefault((inflow.topic, inflow.group), deque(maxlen=int(HOUR / EVERY)))
                 rates.append((time.monotonic(), inflow.rate))
-        self.status, self.stalled, self.taken = found, self._stalls.take(now), time.monotonic()
+        self.reading, self.status = now, found
+        self.stalled, self.taken = self._stalls.take(now), time.monotonic()
         self._report("")
 
     def _report(self, problem: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fhirline.streams.console.access import FORM_TOKEN, SESSION
+from fhirline.streams.console.access import FORM_TOKEN, SESSION, page_of
 from fhirline.streams.console.console import CONSOLE
 
 NAVIGATION = (
@@ -101,6 +101,7 @@ def page(request: web.Request, template: str, http_status: int = 200, **values: 
         "path": request.path,
         "form_token": session.form_token if session else "",
         "form_token_name": FORM_TOKEN,
+        "form_page": page_of(request),
         "user": session.user if session else None,
         "bootstrap": request.app[CONSOLE].settings.bootstrap,
     }

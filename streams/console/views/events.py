@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
@@ -12,7 +13,18 @@ from fhirline.config.vendors import DEFAULT_TENANT, SLUG
 from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.event_delivery import delivered, tables_of
-from fhirline.streams.console.indexed import MOST_LISTED, IndexedEvent
+from fhirline.streams.console.event_listing import TABLED, Chosen
+from fhirline.streams.console.event_progress import (
+    DEAD_LETTER,
+    DELIVERED,
+    MAPPED,
+    PARKED,
+    PARTLY,
+    REFUSED,
+    UNKNOWN,
+    WAITING,
+)
+from fhirline.streams.console.indexed import ANY_FLAG, MOST_LISTED, IndexedEvent, ListedEvent
 from fhirline.streams.console.key_search import PATIENTS, resources_of
 from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.rendering import page
@@ -25,38 +37,67 @@ routes = web.RouteTableDef()
 
 EVENT = "/events/{vendor}/{tenant:[^/]*}/{event_key}"
 
+EVERYTHING = Chosen()
+WORDS = {
+    MAPPED: "mapped",
+    PARTLY: "partly mapped",
+    UNKNOWN: "of a type that is not supported",
+    DEAD_LETTER: "in a dead letter",
+    DELIVERED: "delivered",
+    WAITING: "waiting for the delivery",
+    PARKED: "parked",
+    REFUSED: "refused by the FHIR server",
+    TABLED: "in the SQL tables",
+}
+"""What was chosen, in words."""
+
 
 @routes.get("/events")
 async def show_events(request: web.Request) -> web.StreamResponse:
     """List the newest events, or those that a search finds."""
     index = request.app[CONSOLE].index
     query = request.query
-    search, vendor, type_, flag = (query.get(name, "") for name in ("q", "vendor", "type", "flag"))
+    search = query.get("q", "")
     kind = kind_of(search.strip())
-    found: list[IndexedEvent] = []
     if kind is not None:
         find = {"event": index.by_key, "raw record": index.by_raw, "resource": index.of_resource}[kind]
         found = find(search.strip())
         if len(found) == 1:
             raise web.HTTPSeeOther(found[0].address)
-    elif not search.strip():
-        found = index.recent(vendor, type_, flag, MOST_LISTED)
-    return _events(request, search, kind, found, {"vendor": vendor, "type": type_, "flag": flag})
+        return _events(request, index.listing.listed(found), search=search, kind=kind)
+    if search.strip():
+        return _events(request, [], search=search)
+    try:
+        chosen = Chosen.of(query)
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"There is no such choice: {error}.\n") from None
+    counted = None if chosen.flag else index.listing.count(chosen)
+    return _events(request, index.listing.newest(chosen, MOST_LISTED), chosen=chosen, count=counted)
 
 
 def _events(
-    request: web.Request, search: str, kind: str | None, events: list[IndexedEvent], chosen: dict[str, str]
+    request: web.Request,
+    events: list[ListedEvent],
+    *,
+    search: str = "",
+    kind: str | None = None,
+    chosen: Chosen = EVERYTHING,
+    count: int | None = None,
 ) -> web.Response:
+    """Show a list. ``count``: how many there are of what was chosen, where that is known."""
     index = request.app[CONSOLE].index
     return page(
         request,
         "events.html",
         search=search,
         kind=kind,
-        events=[(event, index.flags(event.id)) for event in events],
+        events=events,
         chosen=chosen,
+        name=" · ".join(_words(chosen)),
+        count=count,
         complete=index.complete,
         most=MOST_LISTED,
+        form_page="/events",  # without what was searched
         vendors=list(PATIENTS),
         tenant=DEFAULT_TENANT,
     )
@@ -87,7 +128,7 @@ async def search_by_key(request: web.Request) -> web.StreamResponse:
     events = sorted(found.values(), key=lambda event: event.written, reverse=True)
     if len(events) == 1:
         raise web.HTTPSeeOther(events[0].address)
-    return _events(request, "", "key", events[:MOST_LISTED], {"vendor": "", "type": "", "flag": ""})
+    return _events(request, console.index.listing.listed(events[:MOST_LISTED]), kind="key")
 
 
 @routes.get(EVENT)
@@ -114,6 +155,12 @@ async def reveal_event(request: web.Request) -> web.StreamResponse:
     waited_for = (lambda: request.transport is not None) if "sources" in form else None
     shown = await console.look_up(threads, revealed_event, console, event, raw, waited_for)
     return page(request, "event.html", **await _known(console, event), revealed=shown)
+
+
+def _words(chosen: Chosen) -> Iterator[str]:
+    flag = "with flags" if chosen.flag == ANY_FLAG else chosen.flag
+    ways = (WORDS.get(way, "") for way in (chosen.became, chosen.delivery, chosen.tables))
+    yield from filter(None, (chosen.vendor, chosen.type, flag, *ways))
 
 
 def _event(request: web.Request) -> IndexedEvent:

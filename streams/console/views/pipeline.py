@@ -1,10 +1,10 @@
 """The pipeline: what arrives, what becomes of it, and whether anything is stuck."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -15,6 +15,7 @@ from fhirline.streams.console.rendering import page
 from fhirline.streams.console.server_sent_events import encoded, open_stream
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.dead_letters.cases import Status as CaseStatus
+from fhirline.streams.operate.status.summary import partitions_of
 
 routes = web.RouteTableDef()
 
@@ -50,6 +51,18 @@ async def send_updates(request: web.Request) -> web.StreamResponse:
             return stream
 
 
+@routes.get("/pipeline/partitions")
+async def show_partitions(request: web.Request) -> web.StreamResponse:
+    """Show where the records of a topic are, and which of them a group has yet to take."""
+    status, reading = request.app[CONSOLE].live.status, request.app[CONSOLE].live.reading
+    topic, group = request.query.get("topic", ""), request.query.get("group", "")
+    inflows = () if status is None else status.inflows
+    if reading is None or not any((inflow.topic, inflow.group) == (topic, group) for inflow in inflows):
+        raise web.HTTPNotFound(text="No group reads such a topic here, or the cluster has not been read yet.\n")
+    rows = partitions_of(reading, topic, group)
+    return page(request, "partitions.html", topic=topic, group=group, rows=rows, exact=reading.exact)
+
+
 def _update(request: web.Request) -> bytes:
     """Render the figures, once per reading: hundreds of pages may be open."""
     console = request.app[CONSOLE]
@@ -62,19 +75,20 @@ def _update(request: web.Request) -> bytes:
 
 def _figures(console: Console) -> dict[str, Any]:
     status, cases = console.live.status, console.index.cases
-    waiting = [case for case in cases if case.status is not CaseStatus.DONE]
+    waiting = sum(case.status is not CaseStatus.DONE for case in cases)
     return {
         "status": status,
         "problem": console.live.problem,
         "complete": console.index.complete,
-        "types": console.index.types,
-        "letters": Counter((case.last.vendor, case.last.event_type) for case in waiting),
-        "waiting": len(waiting),
+        "vendors": {name: list(of) for name, of in groupby(console.index.types, lambda count: count.vendor)},
+        "delivers": console.settings.fhir_server is not None,
+        "tables": console.settings.tables_url is not None,
+        "tables_asked": console.index.tables_asked,
         "lines": {
             (inflow.topic, inflow.group): sparkline(console.live.sparkline(inflow.topic, inflow.group))
             for inflow in (status.inflows if status else ())
         },
-        "stuck": _stuck(console, len(waiting)),
+        "stuck": _stuck(console, waiting),
     }
 
 

@@ -9,6 +9,7 @@ from aiohttp import web
 from fhirline.config.terminology import SUFFIX, load_terminology
 from fhirline.config.vendors import DEFAULT_TENANT
 from fhirline.mappers.registry import VENDORS, vendor_mapping
+from fhirline.streams.console.access import page_of
 from fhirline.streams.console.console import CONSOLE, Console
 from fhirline.streams.console.rendering import page
 from fhirline.streams.console.tried_body import Form, Unmapped, drafted_tables, mapped, normalized
@@ -115,6 +116,7 @@ def _playground(request: web.Request, template: str, form: Form, result: dict[st
     return page(
         request,
         template,
+        form_page=page_of(request) if request.method in ("GET", "HEAD") else "/playground",
         vendors=VENDORS,
         events={vendor: sorted(vendor_mapping(vendor).events) for vendor in VENDORS},
         form=form,

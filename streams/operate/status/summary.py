@@ -56,6 +56,21 @@ class Inflow:
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionState:
+    """A partition of a topic, the offset that a group reads next, and the records that it has yet to take."""
+
+    partition: int
+    first: int
+    end: int
+    next: int
+    lag: int
+
+    @property
+    def records(self) -> int:
+        return self.end - self.first
+
+
+@dataclass(frozen=True, slots=True)
 class Members:
     """A group, the number of partitions that it reads, and how many of them have no member."""
 
@@ -211,6 +226,16 @@ def _inflow(source: Source, now: Reading, before: Reading | None) -> Inflow:
         0 if source.vendor == ALL else now.open_letters.get(source.vendor),
         _volume(dead_letter_topic(source.vendor), now, None).records or 0,
     )
+
+
+def partitions_of(reading: Reading, topic: str, group: str) -> list[PartitionState]:
+    """Return the partitions of a topic that have records, as `Inflow` sums them up."""
+    found, committed = _partitions(reading, topic), reading.committed.get(group, {})
+    return [
+        PartitionState(place.partition, ends.first, ends.end, max(ends.first, committed.get(place, 0)), lag)
+        for (place, ends), lag in sorted(zip(found.items(), _lags(found, committed), strict=True))
+        if ends.end > ends.first
+    ]
 
 
 def _lags(found: Mapping[TopicPartition, Ends], committed: Mapping[TopicPartition, int]) -> Iterator[int]:

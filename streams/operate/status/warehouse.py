@@ -1,7 +1,7 @@
 """How far the SQL tables are behind the topics, by their own positions. Nothing is read where no database is set."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fhirline.config.errors import ConfigurationError
@@ -20,7 +20,8 @@ from fhirline.streams.tables.topics import TOPICS
 class TablesState:
     """``lag``: records that the tables do not have yet. ``complete_at``: when they last had all, in UNIX seconds.
 
-    ``problem``: why the database could not be asked; empty where it was.
+    ``problem``: why the database could not be asked; empty where it was. ``positions``: the next offset that they read
+    of each partition.
     """
 
     database: str
@@ -28,6 +29,7 @@ class TablesState:
     lag_most: int | None = None
     complete_at: float | None = None
     problem: str = ""
+    positions: Mapping[TopicPartition, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -60,8 +62,9 @@ def read_tables(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> Tabl
 def _state(store: Store, ends: Mapping[TopicPartition, Ends]) -> TablesState:
     if not exists(store, "_state"):
         return TablesState(store.name, problem=f"schema {store.schema} has no tables yet: start `fhirline tables`")
-    lags = _lags(read_positions(store), ends)
-    return TablesState(store.name, sum(lags), max(lags, default=0), complete_at(store))
+    positions = read_positions(store)
+    lags = _lags(positions, ends)
+    return TablesState(store.name, sum(lags), max(lags, default=0), complete_at(store), positions=positions)
 
 
 def _lakehouse(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> TablesState:
@@ -72,8 +75,9 @@ def _lakehouse(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> Table
 
         if house.state() is None:
             return TablesState(house.name, problem=f"schema {house.schema} has no tables yet: start `fhirline tables`")
-        lags = _lags(least_positions(house, catalog, ends), ends)
-        return TablesState(house.name, sum(lags), max(lags, default=0), house.complete_at())
+        positions = least_positions(house, catalog, ends)
+        lags = _lags(positions, ends)
+        return TablesState(house.name, sum(lags), max(lags, default=0), house.complete_at(), positions=positions)
     except (ConfigurationError, StoreAway) as error:
         return TablesState(settings.tables_url or "", problem=str(error))
 

@@ -1,4 +1,4 @@
-"""Events of all vendors, mapped and published, one of them with a payload that tries to run a script."""
+"""Events of all vendors and those of the demo, mapped and published; a payload of them tries to run a script."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ import orjson
 import pytest
 
 from fhirline.mappers.instants import Instant
-from fhirline.streams.kafka.records import ConsumerRecord
+from fhirline.streams.demo.webhooks import samples
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.cli.test_terminology import recommendation
 from tests.support.browser import browser
@@ -52,6 +53,15 @@ def hostile_event(id: str) -> bytes:
     return orjson.dumps(body)
 
 
+def of_the_demo(tenant: str) -> Iterator[ProducerRecord]:
+    """The webhooks that `make demo` sends, and the gateway's records of them."""
+    at = Instant.parse("2024-06-12T15:20:00Z")
+    assert at
+    for sample in samples():
+        event = sample.route.removeprefix("/") or None
+        yield raw_record(sample.vendor, tenant, orjson.dumps(sample.body), at, event, 64)
+
+
 @pytest.fixture(scope="module")
 def stack(embedded: RunningBroker) -> Iterator[Site]:
     load = load_on(embedded)
@@ -62,7 +72,7 @@ def stack(embedded: RunningBroker) -> Iterator[Site]:
     drug = {"frequency": "Every full moon", "dosage": "1", "dosageUnit": "sachet"}
     recommended = orjson.dumps(recommendation(4711, drug))
     prescription = raw_record("altibbi", load.tenant, recommended, at, None, 64)
-    raws = load.send([*load.events(60, seed=31), unreadable, hostile, prescription])
+    raws = load.send([*load.events(60, seed=31), *of_the_demo(load.tenant), unreadable, hostile, prescription])
     with console(load.settings) as (url, process):
         planted, prescribed = (next(raw for raw in raws if raw.value == sent.value) for sent in (hostile, prescription))
         yield Site(url, process, load, planted, prescribed)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -10,11 +11,12 @@ from fhirline.streams.kafka.records import ConsumerRecord
 from tests.streams.console.conftest import Site
 from tests.streams.console.test_tried_tables import BODY, FREQUENCY
 from tests.support.browser import Visit
-from tests.support.console_pages import TOKEN
+from tests.support.console_pages import TOKEN, console
 
 pytestmark = pytest.mark.long
 
 FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+PARTITIONS = "topic=raw.altibbi&group=fhirline"
 SAMPLE = "/playground?sample=altibbi%20status_update"
 
 
@@ -48,6 +50,9 @@ def test_no_view_violates_a_rule_of_accessibility(stack: Site, browser: Browser,
         page.goto(stack.url + path)
         found[path] = visit.violations()
         visit.picture(path.partition("?")[0].strip("/").replace("/", "-") or "pipeline")
+    for link in ("/events?became=partly", "/events?became=dead-letter", f"/pipeline/partitions?{PARTITIONS}"):
+        page.goto(stack.url + link)
+        found[link] = visit.violations()
     page.goto(f"{stack.url}/dead-letters/events")
     page.get_by_role("rowheader").first.get_by_role("link").click()
     found["dead letter"] = visit.violations()
@@ -173,10 +178,35 @@ def test_figures_are_current_without_loading_the_page_again(stack: Site, visit: 
     expect(page.get_by_role("heading", name="What arrives")).to_be_visible()
 
 
+def test_the_pipeline_with_all_its_columns_fits(stack: Site, browser: Browser, tmp_path: Path) -> None:
+    """Nobody asks the FHIR server: the console reads what the delivery has committed. The tables do not exist yet."""
+    own = {
+        "FHIRLINE_FHIR_SERVER": "http://127.0.0.1:9/fhir",
+        "FHIRLINE_TABLES_URL": f"duckdb:{tmp_path / 'none.duckdb'}",
+    }
+    with console(stack.load.settings, **own) as (url, _):
+        visit = Visit(browser)
+        page = visit.page
+        page.goto(f"{url}/login?token={TOKEN}")
+        became = page.get_by_role("group", name="What became of it")
+        expect(became.get_by_role("link").first).to_be_visible()
+        assert visit.violations() == []
+        inside = "table => table.firstElementChild.scrollWidth <= table.clientWidth"
+        assert became.evaluate(inside), "of a window of 1,280 points nothing is cut off"
+        visit.picture("pipeline-delivered")
+        page.set_viewport_size({"width": 640, "height": 450})
+        assert page.evaluate(FITS)
+        assert visit.complaints == []
+        visit.close()
+
+
 def test_reading_needs_no_script(stack: Site, browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{stack.url}/login?token={TOKEN}")
+    became = page.get_by_role("group", name="What became of it")
+    became.get_by_role("row", name="status_update").get_by_role("link").first.click()
+    expect(page.get_by_role("heading", level=2)).to_contain_text("altibbi · status_update")
     page.get_by_role("link", name="Events").click()
     page.get_by_role("rowheader").first.get_by_role("link").click()
     expect(page.get_by_role("heading", level=1)).to_be_visible()

@@ -1,5 +1,6 @@
 """Odd visitors and odd events: shared and ended sessions, streams that nobody reads, a broker that hangs, odd names."""
 
+import html
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.console.conftest import Site
 from tests.streams.console.test_access import event_page
-from tests.support.console_pages import Visitor, console
+from tests.support.console_pages import TOKEN, Visitor, console
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.load import load_on
 from tests.support.waiting import LIMIT, wait_until
@@ -100,15 +101,42 @@ def test_two_browsers_with_one_session_have_one_form_token_and_end_together(stac
 
 def test_a_form_of_an_ended_session_is_said_to_be_not_done(stack: Site, visitor: Visitor) -> None:
     page = event_page(visitor, stack)
-    token = visitor.form_token(page)
+    first = visitor.get(page).text
+    fields = {name: field(first, name) for name in ("form-token", "form-page")}
     kept = visitor.cookie
-    visitor.post("/session/end", **{"form-token": token})
+    visitor.post("/session/end", **fields)
     visitor.cookie = kept
-    answer = visitor.post(f"{page}/reveal", reason="a test", **{"form-token": token})
+    answer = visitor.post(f"{page}/reveal", reason="a test", **fields)
     assert answer.status == 303
     login = visitor.get(answer.headers["Location"]).text
     assert "what you sent was not done" in login
     assert "what you sent was not done" not in visitor.get("/login").text
+    assert field(login, "next") == page
+    again = visitor.post("/login", token=TOKEN, next=field(login, "next"))
+    assert again.headers["Location"] == page
+
+
+@pytest.mark.parametrize("sent", ["https://evil.example/", "//evil.example", "/\\evil.example", "", "/x" * 8_000])
+def test_a_form_of_an_ended_session_leads_to_no_other_site(stack: Site, sent: str) -> None:
+    answer = Visitor(stack.url).post("/patients", **{"form-page": sent})
+    assert (answer.status, answer.headers["Location"]) == (303, "/login?not-done=&next=/")
+
+
+def test_the_answer_to_a_form_names_the_page_of_the_form(stack: Site, visitor: Visitor) -> None:
+    """It may have no address of its own that a browser could ask for again."""
+    first = visitor.get("/events?vendor=mediquo").text
+    fields = {name: field(first, name) for name in ("form-token", "form-page")}
+    keys = {"vendor": "mediquo", "tenant": stack.load.tenant, "patient": "nobody", "reason": "a test"}
+    found = visitor.post("/events/search", **keys, **fields)
+    assert found.status == 200
+    assert field(found.text, "form-page") == field(first, "form-page") == "/events"
+    mapped = visitor.post("/playground", vendor="altibbi", tenant="default", body="{}", **fields)
+    assert field(mapped.text, "form-page") == "/playground"
+
+
+def field(page: str, name: str) -> str:
+    """Return the value of a page's first hidden field with a name."""
+    return html.unescape(page.partition(f'name="{name}" value="')[2].partition('"')[0])
 
 
 def test_a_hundred_streams_that_nobody_reads_hold_up_no_page_and_no_end(own_broker: RunningBroker) -> None:

@@ -10,7 +10,8 @@ from fhirline.config.vendors import load_vendors
 from fhirline.streams.console.access import Access
 from fhirline.streams.console.application import application
 from fhirline.streams.console.console import Console
-from fhirline.streams.console.event_index import PROVENANCE, EventIndex
+from fhirline.streams.console.event_index import EventIndex
+from fhirline.streams.console.event_progress import PROVENANCE
 from fhirline.streams.console.live import LATE, Live
 from fhirline.streams.console.redrives import Redrives
 from fhirline.streams.console.replays import Replays

@@ -5,7 +5,9 @@ from contextlib import closing
 import orjson
 
 from fhirline.config.settings import Settings
-from fhirline.streams.console.event_index import PROVENANCE, EventIndex
+from fhirline.streams.console.event_index import EventIndex
+from fhirline.streams.console.event_listing import Chosen
+from fhirline.streams.console.event_progress import PROVENANCE
 from fhirline.streams.console.indexed import ANY_FLAG
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.records import ProducerRecord
@@ -39,7 +41,7 @@ def test_an_event_without_an_outcome_has_no_flags(own_broker: RunningBroker) -> 
 
 
 def events(index: EventIndex, flag: str = "") -> set[str]:
-    return {found.event_key[0] for found in index.recent("", "", flag, 10)}
+    return {found.name[0] for found in index.listing.newest(Chosen(flag=flag), 10)}
 
 
 def from_the_beginning(settings: Settings) -> tuple[set[str], set[str]]:

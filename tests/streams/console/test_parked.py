@@ -15,6 +15,7 @@ from fhirline.streams.deliver.state import Waiting
 from fhirline.streams.kafka.records import ProducerRecord, RecordPosition
 from fhirline.topics.declared import BUNDLE, DELIVERED
 from tests.streams.console.conftest import SCRIPT
+from tests.streams.console.figures import DELIVERY, figures, sums
 from tests.streams.console.test_access import audited
 from tests.streams.deliver.test_deliver import poison
 from tests.support.console_pages import Answer, Visitor, console
@@ -121,6 +122,10 @@ def test_a_refused_patient_is_explained_and_resumed(own_broker: RunningBroker, e
                 assert under == f"Most likely {advice.likely}. Do: {advice.do}."
             sentence = f'{len(patients)} patients must wait until the FHIR server takes a Bundle. <a href="{PAGE}">'
             wait_until(lambda: sentence in visitor.get("/").text, lambda: visitor.get("/").text)
+            told = sums(figures(visitor.get("/").text, *DELIVERY))
+            assert (told["To deliver"], told["Refused"]) == (0, sum(item["refused"] for item in held))
+            assert told["Parked"] == len(held) - told["Refused"]
+            assert told["Delivered"] > told["Refused"]
 
             one = min(patients)
             said = visitor.get(f"{RESUME}?patient={one}").text
