@@ -16,16 +16,17 @@ from fhirline.mappers.pipeline.secret_keys import (
     LONGEST_CACHED,
     REDACTED,
     begins_secret,
-    comparable,
+    blank_out,
     split_further,
-    table_names,
     treatment,
+    without_column,
 )
 from fhirline.mappers.pipeline.secret_labels import (
+    LABELS,
+    MAY_LABEL,
     header_columns,
     is_pair,
     labelled_values,
-    may_label,
     named_columns,
     named_pattern,
     named_positions,
@@ -37,14 +38,16 @@ from fhirline.mappers.pipeline.secret_texts import MARK, ROOM, has_mark, redacte
 
 __all__ = ["REDACTED", "redact"]
 
-_PLAIN: dict[frozenset[str], set[str]] = {}
-"""Cache of the keys that are neither secret nor above a secret, by the keys redacted at their place."""
+_PLAIN: dict[frozenset[str], dict[str, bool]] = {}
+"""Cache of the keys that are neither secret nor above a secret, by the keys redacted at their place, and whether each
+may end with the first words of a name (`begins_secret`)."""
 
 _MOST_PLAIN = 10_000
 _CONTAINERS = (dict, list)
 _LIKE_A_SECRET = re.compile(r"[0-9]|.{12}")
 """A text with a digit, or a long one: behind a name in a list, another may be a word of the record."""
 _NOTHING: frozenset[str] = frozenset()
+_NONE_KNOWN: dict[str, bool] = {}
 
 
 def redact(value: Any, source: bytes | None = None) -> Any:
@@ -58,15 +61,14 @@ def redact(value: Any, source: bytes | None = None) -> Any:
 
 
 @cache
-def _text_finder() -> Callable[[str | bytes], bool]:
-    """Return the finder of texts that may have a secret."""
-    return finder(f'"|{MARK}|{stem_pattern()}|{encoded_pattern()}')
+def _heads(below: frozenset[str]) -> tuple[frozenset[str], Callable[[str | bytes], bool]]:
+    """Return the keys redacted because of a parent that head lines, too, and a finder of texts that may have a secret.
 
-
-@cache
-def _setting_finder(below: frozenset[str]) -> Callable[[str | bytes], bool]:
-    """Return the finder of texts that may have a key that is redacted because of a parent, and its value."""
-    return finder(rf"(?i:{'|'.join(name[:3] for name in below)})[^\n]{{0,80}}[:=：]")
+    Such a text has what every label has, or a key of a parent with its value.
+    """
+    heads = below - IN_NOTES
+    settings = rf"|(?i:{'|'.join(sorted(name[:3] for name in heads))})[^\n]{{0,80}}[:=：]" if heads else ""
+    return heads, finder(f'"|{MARK}|{stem_pattern()}|{encoded_pattern()}{settings}')
 
 
 @cache
@@ -86,53 +88,82 @@ def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
     ``room`` is that of `redacted_text`, 0 where no text needs a look.
     """
     if isinstance(value, dict):
-        changed = {}
-        renamed = False
-        plain = plain_keys(value) or _PLAIN.get(below, _NOTHING)
+        known = _PLAIN.get(below)
+        if known is None or not known.keys() >= value.keys() or not MAY_LABEL.isdisjoint(value):
+            return _redacted_object(value, below, room)
+        made = value  # most objects: no key decides anything, but for the first words of a name
         for key, item in value.items():
-            if key not in plain:
-                new = _redacted_item(key, item, below, room)
-                renamed = renamed or bool(room and _is_secret_text(key, below, room))
-            elif isinstance(item, _CONTAINERS):
-                new = _redacted(_split_redacted(key, item), below, room)
-            elif room and isinstance(item, str):
+            kind = item.__class__
+            if kind is dict or kind is list:
+                new = _redacted(_split_redacted(key, item) if known[key] else item, below, room)
+            elif room and kind is str:
                 new = _redacted_leaf(item, below, room)
             else:
                 continue
             if new is not item:
-                changed[key] = new
-        if may_label(value):
-            _redact_labelled(value, changed, below, room)
-        if room:
-            for key, column in named_columns(value):
-                changed[key] = _without_column(changed[key] if key in changed else value[key], column)
-        if renamed:
-            return _with_keys_redacted({**value, **changed}, below, room)
-        return {**value, **changed} if changed else value
+                made = {**value} if made is value else made
+                made[key] = new
+        return made
     if isinstance(value, list):
-        if is_pair(value):
-            return [value[0], _blank_out(value[1])]
-        items = [_redacted(item, below, room) for item in value]
-        if len(value) == 2 and isinstance(value[1], _CONTAINERS) and _names_parent(value[0]):
-            items[1] = _redacted(items[1], below | treatment(value[0]).below, room or ROOM)
-        if below:
-            for place in [place for place, name in enumerate(value[:-1], 1) if _is_below(name, below)]:
-                items[place] = _blank_out(value[place])
-        if len(value) > 1:
-            items = _named_before(value, items)
-        for place in named_positions(value) if room and len(value) > 2 else ():
-            if not isinstance(value[place], str) or _LIKE_A_SECRET.search(value[place]):
-                items[place] = _blank_out(value[place])
-        return items if any(map(is_not, items, value)) else value
+        return _redacted_list(value, below, room)
     return _redacted_leaf(value, below, room) if room and isinstance(value, str) else value
+
+
+def _redacted_object(value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
+    changed = {}
+    renamed = False
+    many, known = plain_keys(value), _PLAIN.get(below, _NONE_KNOWN)
+    for key, item in value.items():
+        if key not in many and key not in known:
+            new = _redacted_item(key, item, below, room)
+            renamed = renamed or bool(room and _is_secret_text(key, below, room))
+        elif isinstance(item, _CONTAINERS):
+            new = _redacted(_split_redacted(key, item) if begins_secret(key) else item, below, room)
+        elif room and isinstance(item, str):
+            new = _redacted_leaf(item, below, room)
+        else:
+            continue
+        if new is not item:
+            changed[key] = new
+    if not (MAY_LABEL.isdisjoint(value) or LABELS.isdisjoint(value)):
+        _redact_labelled(value, changed, below, room)
+    if room:
+        for key, column in named_columns(value):
+            changed[key] = without_column(changed[key] if key in changed else value[key], column)
+    if renamed:
+        return _with_keys_redacted({**value, **changed}, below, room)
+    return {**value, **changed} if changed else value
+
+
+def _redacted_list(value: list[Any], below: frozenset[str], room: int) -> list[Any]:
+    if len(value) == 1:
+        (item,) = value
+        return value if (new := _redacted(item, below, room)) is item else [new]
+    if len(value) == 2 and is_pair(value):
+        return [value[0], blank_out(value[1])]
+    items = [
+        _redacted(item, below, room) if item.__class__ in _CONTAINERS or (room and item.__class__ is str) else item
+        for item in value
+    ]
+    if len(value) == 2 and isinstance(value[1], _CONTAINERS) and _names_parent(value[0]):
+        items[1] = _redacted(items[1], below | treatment(value[0]).below, room or ROOM)
+    if below:
+        for place in [place for place, name in enumerate(value[:-1], 1) if _is_below(name, below)]:
+            items[place] = blank_out(value[place])
+    if len(value) > 2 or (value and value[0].__class__ in _CONTAINERS):
+        items = _named_before(value, items)
+    for place in named_positions(value) if room and len(value) > 2 else ():
+        if not isinstance(value[place], str) or _LIKE_A_SECRET.search(value[place]):
+            items[place] = blank_out(value[place])
+    return items if any(map(is_not, items, value)) else value
 
 
 def _redact_labelled(value: dict[str, Any], changed: dict[str, Any], below: frozenset[str], room: int) -> None:
     """Put into ``changed`` the members of an object that another member names as a secret, or as above one."""
     for key in labelled_values(value):
-        changed[key] = _blank_out(value[key])
+        changed[key] = blank_out(value[key])
     for key in labelled_values(value, lambda name: _is_below(name, below)) if below else ():
-        changed[key] = _blank_out(value[key])
+        changed[key] = blank_out(value[key])
     for key in labelled_values(value, _names_parent):
         further = below.union(*(treatment(name).below for name in value.values() if _names_parent(name)))
         if "url" in value and _names_parent(value["url"]):  # an extension, whose parts are named by a ``url``, too
@@ -160,7 +191,7 @@ def _named_before(value: list[Any], items: list[Any]) -> list[Any]:
     for column in header_columns(value):
         items[1:] = [
             [
-                _blank_out(cell)
+                blank_out(cell)
                 if place == column and not (pair and isinstance(cell, str) and not _LIKE_A_SECRET.search(cell))
                 else cell
                 for place, cell in enumerate(row)
@@ -168,7 +199,7 @@ def _named_before(value: list[Any], items: list[Any]) -> list[Any]:
             for row in items[1:]
         ]
     for place in values_of_labels(value):
-        items[place] = _blank_out(items[place])
+        items[place] = blank_out(items[place])
     return items
 
 
@@ -190,19 +221,9 @@ def _with_keys_redacted(value: dict[str, Any], below: frozenset[str], room: int)
     return made
 
 
-def _without_column(rows: Any, column: int) -> list[Any]:
-    """Redact one column of a table: an item of each row, or of the only row."""
-    if not any(isinstance(row, list) for row in rows):
-        return [_blank_out(item) if place == column else item for place, item in enumerate(rows)]
-    return [
-        [_blank_out(item) if place == column else item for place, item in enumerate(row)]
-        if isinstance(row, list)
-        else row
-        for row in rows
-    ]
-
-
 def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
+    if text.isascii() and not _heads(below)[1](text):
+        return text
     new = _redacted_plain(text, below, room)
     if (plain := undisguised(new)) != new and (shown := _redacted_plain(plain, below, room)) != plain:
         return shown
@@ -210,8 +231,8 @@ def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
 
 
 def _redacted_plain(text: str, below: frozenset[str], room: int) -> str:
-    heads = below - IN_NOTES
-    if not _text_finder()(text) and not (heads and _setting_finder(heads)(text)):
+    heads, may_have_secret = _heads(below)
+    if not may_have_secret(text):
         return text
     if room > 1:
         text = without_encoded(text, lambda inner: _redacted_leaf(inner, below, room - 1) != inner)
@@ -224,14 +245,14 @@ def _redacted_item(key: str, item: Any, below: frozenset[str], room: int) -> Any
     """Redact an item under a key that is secret, has secrets below it, or is not in the cache."""
     found = treatment(key)
     if found.redacted or found.names & below:
-        return _blank_out(item)
+        return blank_out(item)
     item = _split_redacted(key, item)
     if found.below:
         new = _without_addresses(_redacted(item, below | found.below, room or ROOM))
         return _texts_right_below(new, found.below)
-    known = _PLAIN.setdefault(below, set())
+    known = _PLAIN.setdefault(below, {})
     if len(known) < _MOST_PLAIN and len(key) <= LONGEST_CACHED and not has_mark(key):
-        known.add(key)
+        known[key] = begins_secret(key)
     return _redacted(item, below, room)
 
 
@@ -250,11 +271,17 @@ def _split_redacted(key: str, item: Any) -> Any:
     if not isinstance(item, _CONTAINERS) or not begins_secret(key):
         return item
     if isinstance(item, list):
-        items = [_split_redacted(key, inner) for inner in item]
+        items = [_split_redacted(key, inner) if inner.__class__ in _CONTAINERS else inner for inner in item]
         return items if any(map(is_not, items, item)) else item
     changed = {}
+    many = plain_keys(item, f"{key}_")
     for inner, value in item.items():
-        new = _blank_out(value) if split_further(key, inner) else _split_redacted(f"{key}_{inner}", value)
+        if inner not in many and split_further(key, inner):
+            new = blank_out(value)
+        elif isinstance(value, _CONTAINERS):
+            new = _split_redacted(f"{key}_{inner}", value)
+        else:
+            continue
         if new is not value:
             changed[inner] = new
     return {**item, **changed} if changed else item
@@ -267,17 +294,3 @@ def _without_addresses(value: Any) -> Any:
     if isinstance(value, list) and any(isinstance(item, str) and "://" in item for item in value):
         return [REDACTED if isinstance(item, str) and "://" in item else item for item in value]
     return value
-
-
-def _blank_out(value: Any) -> Any:
-    """Redact every leaf below a secret key; containers keep their shape, and of their keys those of the table."""
-    if isinstance(value, dict):
-        blank: dict[str, Any] = {}
-        for key, item in value.items():
-            shown, new = key if comparable(key) in table_names() else REDACTED, _blank_out(item)
-            if shown not in blank or new not in (None, ""):
-                blank[shown] = new
-        return blank
-    if isinstance(value, list):
-        return [_blank_out(item) for item in value]
-    return value if value in (None, "") else REDACTED

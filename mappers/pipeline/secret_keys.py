@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fhirline.config.tables import secrets
 
@@ -113,6 +113,8 @@ def treatment(key: str) -> Treatment:
 
 
 def _treatment(key: str) -> Treatment:
+    if key.isalnum() and key.isascii() and not _letters_of_names().search(key.lower().translate(_NOT_LETTERS)):
+        return _PLAIN  # most keys
     known = looked_for()
     names = [form for part in _parts(key) for form in _forms(comparable(part)) if form in known]
     redacted = _has_words_of_a_secret(key)
@@ -132,6 +134,12 @@ _cached: Callable[[str], Treatment] = lru_cache(maxsize=4096)(_treatment)
 def looked_for() -> frozenset[str]:
     """Return the names for which a key is compared, as `comparable`: no other name decides anything."""
     return frozenset().union(redacted_names(), redacted_below(), *redacted_below().values())
+
+
+@cache
+def _letters_of_names() -> re.Pattern[str]:
+    """Return a pattern of what is in the letters of each key of letters and digits that is not `_PLAIN`."""
+    return re.compile("|".join({re.sub("[^a-z]", "", name) for name in (*looked_for(), *redacted_within()[0])}))
 
 
 @cache
@@ -161,12 +169,19 @@ def split_further(key: str, inner: str) -> bool:
     (True, False, False)
     """
     joined = f"{key}_{inner}"
+    return _split_further(key, inner, joined) if len(joined) <= LONGEST_CACHED else _is_split(key, inner, joined)
+
+
+def _is_split(key: str, inner: str, joined: str) -> bool:
     return (
         _has_letters_of_a_secret(joined)
         and not treatment(inner).redacted
         and not treatment(key).redacted
         and treatment(joined).redacted
     )
+
+
+_split_further: Callable[[str, str, str], bool] = lru_cache(maxsize=4096)(_is_split)
 
 
 def _has_letters_of_a_secret(key: str) -> bool:
@@ -250,3 +265,29 @@ def _secret_if_opaque(key: str) -> bool:
 def secret_if_opaque(key: str) -> bool:
     """Return whether a leaf without a rule is withheld because of its key, if its value is opaque (mapping.md §7)."""
     return len(key) <= LONGEST_CACHED and _secret_if_opaque(key)
+
+
+def without_column(rows: Any, column: int) -> list[Any]:
+    """Redact one column of a table: an item of each row, or of the only row."""
+    if not any(isinstance(row, list) for row in rows):
+        return [blank_out(item) if place == column else item for place, item in enumerate(rows)]
+    return [
+        [blank_out(item) if place == column else item for place, item in enumerate(row)]
+        if isinstance(row, list)
+        else row
+        for row in rows
+    ]
+
+
+def blank_out(value: Any) -> Any:
+    """Redact every leaf below a secret key; containers keep their shape, and of their keys those of the table."""
+    if isinstance(value, dict):
+        blank: dict[str, Any] = {}
+        for key, item in value.items():
+            shown, new = key if comparable(key) in table_names() else REDACTED, blank_out(item)
+            if shown not in blank or new not in (None, ""):
+                blank[shown] = new
+        return blank
+    if isinstance(value, list):
+        return [blank_out(item) for item in value]
+    return value if value in (None, "") else REDACTED
