@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fhirline.config.tables import secrets
 
@@ -265,29 +265,3 @@ def _secret_if_opaque(key: str) -> bool:
 def secret_if_opaque(key: str) -> bool:
     """Return whether a leaf without a rule is withheld because of its key, if its value is opaque (mapping.md §7)."""
     return len(key) <= LONGEST_CACHED and _secret_if_opaque(key)
-
-
-def without_column(rows: Any, column: int) -> list[Any]:
-    """Redact one column of a table: an item of each row, or of the only row."""
-    if not any(isinstance(row, list) for row in rows):
-        return [blank_out(item) if place == column else item for place, item in enumerate(rows)]
-    return [
-        [blank_out(item) if place == column else item for place, item in enumerate(row)]
-        if isinstance(row, list)
-        else row
-        for row in rows
-    ]
-
-
-def blank_out(value: Any) -> Any:
-    """Redact every leaf below a secret key; containers keep their shape, and of their keys those of the table."""
-    if isinstance(value, dict):
-        blank: dict[str, Any] = {}
-        for key, item in value.items():
-            shown, new = key if comparable(key) in table_names() else REDACTED, blank_out(item)
-            if shown not in blank or new not in (None, ""):
-                blank[shown] = new
-        return blank
-    if isinstance(value, list):
-        return [blank_out(item) for item in value]
-    return value if value in (None, "") else REDACTED
