@@ -139,13 +139,17 @@ def _kind(
     build: MappingBuilder,
 ) -> Iterator[NewResource]:
     """Make the resource of each item of an array and, where it was sent as an array, its List."""
-    pointer = f"/payload/patient/{kind.name}"
+    pointer = _pointer(kind)
     sent_as_array = is_list(patient.context.raw(pointer))
-    named, denials = _named_and_denials(pointer, models, sent_as_array, patient, build)
+    named, denials = _named_and_denials(kind, models, sent_as_array, patient, build)
     resources = [make(item, patient) for item in distinct(named, _key)]
     yield from resources
     if sent_as_array:
         yield snapshot(kind, pointer, resources, denials, patient)
+
+
+def _pointer(kind: Kind) -> str:
+    return f"/payload/patient/{kind.name}"
 
 
 def _key(item: HistoryItem) -> tuple[Part, ...]:
@@ -154,7 +158,7 @@ def _key(item: HistoryItem) -> tuple[Part, ...]:
 
 
 def _named_and_denials(
-    pointer: str,
+    kind: Kind,
     models: Sequence[HistoryItem | None],
     sent_as_array: bool,
     patient: PatientEvent,
@@ -165,7 +169,7 @@ def _named_and_denials(
     An item is mapped if it has a name, or an id and a description. Without a name, the description may deny it. A
     denial is a note of the List; without a List it is omitted. Other items are flagged, and omitted.
     """
-    context = patient.context
+    context, pointer = patient.context, _pointer(kind)
     if unreadable := unread(pointer, models, context.raw(pointer)):
         build.flag("value-unreadable", *unreadable)
     named: list[Item[HistoryItem]] = []
@@ -173,7 +177,7 @@ def _named_and_denials(
     for item in context.items(pointer, models):
         if item.model.name is None and not (item.model.id and _words(item.model)):
             build.flag("item-empty", item.pointer)
-        elif not _denies(item.model.name or item.model.description, context):
+        elif not _denies(item.model, kind, context):
             named.append(item)
         elif sent_as_array:
             denials.append(item)
@@ -184,11 +188,15 @@ def _named_and_denials(
     return named, denials
 
 
-def _denies(words: str | None, context: Context) -> bool:
-    """Tell whether words deny the item: the whole string is in the table, closing punctuation aside."""
-    words = words and trimmed(words).replace("’", "'")
-    rows = (words, words and words.rstrip(CLOSING))
-    return any(context.terminology.row("denials", row) is not None for row in rows)
+def _denies(item: HistoryItem, kind: Kind, context: Context) -> bool:
+    """Tell whether the name of an item denies it; without one the description, where it speaks of items of its kind.
+
+    The whole string is in the table, closing punctuation aside. A description tells of a disease, too: that it is
+    without treatment.
+    """
+    words = trimmed(item.name or item.description or "").replace("’", "'")
+    rows = (context.terminology.row("denials", text) for text in (words, words.rstrip(CLOSING)))
+    return any(row and (item.name or row.means.get("of", kind.name) == kind.name) for row in rows)
 
 
 def snapshot(

@@ -20,6 +20,9 @@ Body = dict[str, Any]
 MAX_DEPTH = 200
 """Deepest nesting of a body that is accepted; orjson writes at most 254 levels."""
 
+_WRITABLE = 254
+"""Levels of containers that orjson writes. Of deeper ones `deeper_than` visits each container."""
+
 BOM = b"\xef\xbb\xbf"
 BYTE_ORDER_MARK, JSON_IN_TEXT = "byte-order-mark", "json-in-text"
 BODY_FLAGS = frozenset(
@@ -129,7 +132,17 @@ def read_json(value: bytes | str, max_depth: int = MAX_DEPTH) -> tuple[Any, tupl
 
 
 def deeper_than(value: object, limit: int) -> bool:
-    """Return whether containers are nested deeper than ``limit``, level by level and so without recursion."""
+    """Return whether containers are nested deeper than ``limit``, without recursion."""
+    if 0 <= limit <= _WRITABLE:  # most values are written by orjson below as many lists as it writes beside ``limit``
+        wrapped = value
+        for _ in range(_WRITABLE - limit):
+            wrapped = [wrapped]
+        try:
+            orjson.dumps(wrapped)
+        except TypeError:
+            pass
+        else:
+            return False
     level = [value]
     for _ in range(limit):
         level = [

@@ -216,28 +216,44 @@ class _Bounder:
 
     def _weigh(self, value: dict[str, Any] | list[Any]) -> tuple[int, int, bool]:
         """Weigh a container as `weight` does. Large ones are remembered, so that each leaf is visited once."""
-        values = size = 0
-        if isinstance(value, dict):
-            wide, step = False, 0
-            items: Iterable[tuple[Any, Any]] = value.items()
-        else:
-            wide, step = len(value) > self._limits.items, len(str(len(value))) + 1
-            items = enumerate(value)
-        for key, item in items:
-            above = _REPEATED * (step or len(key) + 1)
+        outer, above = id(value), 0
+        while len(value) == 1:  # one below the other, without a call for each
+            if isinstance(value, dict):
+                ((key, only),) = value.items()
+                step = _REPEATED * (len(key) + 1)
+            else:
+                (only,), step = value, 2 * _REPEATED
+            if not ((only.__class__ is dict or only.__class__ is list) and only):
+                return 1, above + step + (len(only) if only.__class__ is str else _OTHER), False
+            above += step
+            value = only
+        values, size, wide = self._weights.get(id(value)) or self._weigh_members(value)
+        found = values, size + values * above, wide
+        if values > _REMEMBERED:
+            self._weights[outer] = found
+        return found
+
+    def _weigh_members(self, value: dict[str, Any] | list[Any]) -> tuple[int, int, bool]:
+        """Weigh a container of several members."""
+        values, size, weights, is_object = 0, 0, self._weights, isinstance(value, dict)
+        wide = not is_object and len(value) > self._limits.items
+        above = _REPEATED * (len(str(len(value))) + 1)
+        members: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in members:
+            if is_object:
+                above = _REPEATED * (len(key) + 1)
             kind = item.__class__
             if (kind is dict or kind is list) and item:
-                below, inner, wider = self._weights.get(id(item)) or self._weigh(item)
+                below, inner, wider = weights.get(id(item)) or self._weigh(item)
                 values += below
                 size += inner + below * above
                 wide = wide or wider
             else:
                 values += 1
                 size += above + (len(item) if kind is str else _OTHER)
-        found = values, size, wide
         if values > _REMEMBERED:
-            self._weights[id(value)] = found
-        return found
+            weights[id(value)] = values, size, wide
+        return values, size, wide
 
     # -- strings
 

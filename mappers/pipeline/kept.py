@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fhirline.mappers.json_pointer import value_at
-from fhirline.mappers.payload import absent
 from fhirline.mappers.pipeline.envelope import Body
 from fhirline.mappers.pipeline.ledger import Leaf
 from fhirline.mappers.pipeline.limits import Cut, Limits, common_pointer, cut
@@ -115,17 +114,19 @@ class _Keeper:
 
 
 def _counts(value: Any) -> tuple[int, int]:
-    """Return the number of leaves that are not absent, and of all leaves."""
-    if isinstance(value, dict | list) and value:
-        present = total = 0
-        for item in value.values() if isinstance(value, dict) else value:
+    """Return the number of leaves that are not absent (`payload.absent`), and of all leaves."""
+    present = total = 0
+    waiting: list[Any] = [[value]]
+    while waiting:
+        place = waiting.pop()
+        for item in place.values() if place.__class__ is dict else place:
             kind = item.__class__
-            if (kind is dict or kind is list) and item:
-                inner = _counts(item)
-                present += inner[0]
-                total += inner[1]
+            if kind is dict or kind is list:
+                if item:
+                    waiting.append(item)
+                else:
+                    total += 1
             else:
-                present += kind is int or not absent(item)
                 total += 1
-        return present, total
-    return int(not absent(value)), 1
+                present += item is not None and (kind is not str or not (not item or item.isspace()))
+    return present, total

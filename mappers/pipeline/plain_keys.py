@@ -22,14 +22,17 @@ _NOT_LETTERS = re.compile("[^a-z]+")
 _LEVELS = 4
 
 
-def plain_keys(value: Mapping[str, Any]) -> frozenset[str]:
-    """Return keys of a large object that are no name of a secret, and no text with one; of a small object none."""
+def plain_keys(value: Mapping[str, Any], above: str = "") -> frozenset[str]:
+    """Return keys of a large object that are no name of a secret, and no text with one; of a small object none.
+
+    ``above``: the key of the object, where the question is whether both together are such a name.
+    """
     if len(value) < _MANY:
         return frozenset()
     keys = iter(value)
     found: list[str] = []
     while some := list(islice(keys, _AT_ONCE)):
-        if not _may_name_secret("\n".join(some)):
+        if not _may_name_secret(above + f"\n{above}".join(some)):
             found += some
     return frozenset(found)
 

@@ -1,6 +1,5 @@
 """Redaction of secrets in bodies (mapping.md §7)."""
 
-import re
 from collections.abc import Callable
 from functools import cache
 from operator import is_not
@@ -17,34 +16,45 @@ from fhirline.mappers.pipeline.secret_keys import (
     REDACTED,
     begins_secret,
     comparable,
-    split_further,
-    table_names,
     treatment,
 )
 from fhirline.mappers.pipeline.secret_labels import (
-    header_columns,
+    LABELS,
+    MAY_LABEL,
     is_pair,
     labelled_values,
-    may_label,
     named_columns,
     named_pattern,
     named_positions,
     stem_pattern,
-    values_of_labels,
     without_labelled,
 )
-from fhirline.mappers.pipeline.secret_texts import MARK, ROOM, has_mark, redacted_text
+from fhirline.mappers.pipeline.secret_members import (
+    CONTAINERS,
+    LIKE_A_SECRET,
+    blank_out,
+    named_before,
+    split_redacted,
+    texts_right_below,
+    without_addresses,
+    without_column,
+)
+from fhirline.mappers.pipeline.secret_texts import MARK, ROOM, has_mark, names_secret, redacted_text, surely_plain
 
 __all__ = ["REDACTED", "redact"]
 
-_PLAIN: dict[frozenset[str], set[str]] = {}
-"""Cache of the keys that are neither secret nor above a secret, by the keys redacted at their place."""
+_PLAIN: dict[frozenset[str], dict[str, bool]] = {}
+"""Cache of the keys that are neither secret nor above a secret, by the keys redacted at their place, and whether each
+may end with the first words of a name (`begins_secret`)."""
 
 _MOST_PLAIN = 10_000
-_CONTAINERS = (dict, list)
-_LIKE_A_SECRET = re.compile(r"[0-9]|.{12}")
-"""A text with a digit, or a long one: behind a name in a list, another may be a word of the record."""
+_MOST_READ = 20_000
+"""Texts of a body that are read for a secret. Behind them one that may name a secret is redacted whole."""
+_LONGEST_REMEMBERED = 200
+_OF_ADDRESSES = frozenset("/.:@")
+_ANY_MARK = f'"|{MARK}'
 _NOTHING: frozenset[str] = frozenset()
+_NONE_KNOWN: dict[str, bool] = {}
 
 
 def redact(value: Any, source: bytes | None = None) -> Any:
@@ -54,19 +64,21 @@ def redact(value: Any, source: bytes | None = None) -> Any:
     The result does not depend on it. Unchanged parts are returned as they are, not copied.
     """
     look = source is None or _source_finder()(source)
-    return _redacted(value, _NOTHING, ROOM if look else 0)
+    return _Redaction().redacted(value, _NOTHING, ROOM if look else 0)
 
 
 @cache
-def _text_finder() -> Callable[[str | bytes], bool]:
-    """Return the finder of texts that may have a secret."""
-    return finder(f'"|{MARK}|{stem_pattern()}|{encoded_pattern()}')
+def _heads(below: frozenset[str]) -> frozenset[str]:
+    """Return the keys redacted because of a parent that head lines of notes, too."""
+    return below - IN_NOTES
 
 
 @cache
-def _setting_finder(below: frozenset[str]) -> Callable[[str | bytes], bool]:
-    """Return the finder of texts that may have a key that is redacted because of a parent, and its value."""
-    return finder(rf"(?i:{'|'.join(name[:3] for name in below)})[^\n]{{0,80}}[:=：]")
+def _text_finder(below: frozenset[str], mark: str = MARK) -> Callable[[str | bytes], bool]:
+    """Return a finder of texts that may have a secret: what every label has, or a key of a parent with its value."""
+    heads = sorted(name[:3] for name in _heads(below))
+    settings = rf"(?i:{'|'.join(heads)})[^\n]{{0,80}}[:=：]" if heads else ""
+    return finder("|".join(filter(None, (mark, stem_pattern(), encoded_pattern(), settings))))
 
 
 @cache
@@ -80,65 +92,170 @@ def _source_finder() -> Callable[[str | bytes], bool]:
     )
 
 
-def _redacted(value: Any, below: frozenset[str], room: int) -> Any:
-    """Redact a value. ``below`` are the keys (`comparable`) that are redacted because of a parent.
+class _Redaction:
+    """The redaction of one body. It knows what became of its texts, and how many it has read in full."""
 
-    ``room`` is that of `redacted_text`, 0 where no text needs a look.
-    """
-    if isinstance(value, dict):
+    def __init__(self) -> None:
+        self._texts: dict[tuple[str, frozenset[str], int], str] = {}
+        self._read = 0
+
+    def redacted(self, value: Any, below: frozenset[str], room: int) -> Any:
+        """Redact a value. ``below`` are the keys (`comparable`) that are redacted because of a parent.
+
+        ``room`` is that of `redacted_text`, 0 where no text needs a look.
+        """
+        if isinstance(value, dict):
+            known = _PLAIN.get(below)
+            if known is None or not known.keys() >= value.keys() or not MAY_LABEL.isdisjoint(value):
+                return self._redacted_object(value, below, room)
+            made = value  # most objects: no key decides anything, but for the first words of a name
+            for key, item in value.items():
+                kind = item.__class__
+                if kind is dict or kind is list:
+                    new = self.redacted(split_redacted(key, item) if known[key] else item, below, room)
+                elif room and kind is str:
+                    new = self._redacted_leaf(item, below, room)
+                else:
+                    continue
+                if new is not item:
+                    made = {**value} if made is value else made
+                    made[key] = new
+            return made
+        if isinstance(value, list):
+            return self._redacted_list(value, below, room)
+        return self._redacted_leaf(value, below, room) if room and isinstance(value, str) else value
+
+    def _redacted_object(self, value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
         changed = {}
         renamed = False
-        plain = plain_keys(value) or _PLAIN.get(below, _NOTHING)
+        many, known = plain_keys(value), _PLAIN.get(below, _NONE_KNOWN)
         for key, item in value.items():
-            if key not in plain:
-                new = _redacted_item(key, item, below, room)
-                renamed = renamed or bool(room and _is_secret_text(key, below, room))
-            elif isinstance(item, _CONTAINERS):
-                new = _redacted(_split_redacted(key, item), below, room)
+            if key not in many and key not in known:
+                new = self._redacted_item(key, item, below, room)
+                renamed = renamed or bool(room and self._is_secret_text(key, below, room))
+            elif isinstance(item, CONTAINERS):
+                new = self.redacted(split_redacted(key, item) if begins_secret(key) else item, below, room)
             elif room and isinstance(item, str):
-                new = _redacted_leaf(item, below, room)
+                new = self._redacted_leaf(item, below, room)
             else:
                 continue
             if new is not item:
                 changed[key] = new
-        if may_label(value):
-            _redact_labelled(value, changed, below, room)
+        if not (MAY_LABEL.isdisjoint(value) or LABELS.isdisjoint(value)):
+            self._redact_labelled(value, changed, below, room)
         if room:
             for key, column in named_columns(value):
-                changed[key] = _without_column(changed[key] if key in changed else value[key], column)
+                changed[key] = without_column(changed[key] if key in changed else value[key], column)
         if renamed:
-            return _with_keys_redacted({**value, **changed}, below, room)
+            return self._with_keys_redacted({**value, **changed}, below, room)
         return {**value, **changed} if changed else value
-    if isinstance(value, list):
-        if is_pair(value):
-            return [value[0], _blank_out(value[1])]
-        items = [_redacted(item, below, room) for item in value]
-        if len(value) == 2 and isinstance(value[1], _CONTAINERS) and _names_parent(value[0]):
-            items[1] = _redacted(items[1], below | treatment(value[0]).below, room or ROOM)
+
+    def _redacted_item(self, key: str, item: Any, below: frozenset[str], room: int) -> Any:
+        """Redact an item under a key that is secret, has secrets below it, or is not in the cache."""
+        found = treatment(key)
+        if found.redacted or found.names & below:
+            return blank_out(item)
+        item = split_redacted(key, item)
+        if found.below:
+            new = without_addresses(self.redacted(item, below | found.below, room or ROOM))
+            return texts_right_below(new, found.below)
+        known = _PLAIN.setdefault(below, {})
+        if len(known) < _MOST_PLAIN and len(key) <= LONGEST_CACHED and not has_mark(key):
+            known[key] = begins_secret(key)
+        return self.redacted(item, below, room)
+
+    def _redacted_list(self, value: list[Any], below: frozenset[str], room: int) -> list[Any]:
+        if len(value) == 1:
+            (item,) = value
+            return value if (new := self.redacted(item, below, room)) is item else [new]
+        if len(value) == 2 and is_pair(value):
+            return [value[0], blank_out(value[1])]
+        items = [
+            self.redacted(item, below, room)
+            if item.__class__ in CONTAINERS or (room and item.__class__ is str)
+            else item
+            for item in value
+        ]
+        if len(value) == 2 and isinstance(value[1], CONTAINERS) and _names_parent(value[0]):
+            items[1] = self.redacted(items[1], below | treatment(value[0]).below, room or ROOM)
         if below:
             for place in [place for place, name in enumerate(value[:-1], 1) if _is_below(name, below)]:
-                items[place] = _blank_out(value[place])
-        if len(value) > 1:
-            items = _named_before(value, items)
+                if not (comparable(value[place - 1]) in IN_NOTES and _is_word(value[place], _OF_ADDRESSES)):
+                    items[place] = blank_out(value[place])
+        if len(value) > 2 or (value and value[0].__class__ in CONTAINERS):
+            items = named_before(value, items)
         for place in named_positions(value) if room and len(value) > 2 else ():
-            if not isinstance(value[place], str) or _LIKE_A_SECRET.search(value[place]):
-                items[place] = _blank_out(value[place])
+            if not _is_word(value[place]):
+                items[place] = blank_out(value[place])
         return items if any(map(is_not, items, value)) else value
-    return _redacted_leaf(value, below, room) if room and isinstance(value, str) else value
+
+    def _redact_labelled(
+        self, value: dict[str, Any], changed: dict[str, Any], below: frozenset[str], room: int
+    ) -> None:
+        """Put into ``changed`` the members of an object that another member names as a secret, or as above one."""
+        for key in labelled_values(value):
+            changed[key] = blank_out(value[key])
+        for key in labelled_values(value, lambda name: _is_below(name, below)) if below else ():
+            changed[key] = blank_out(value[key])
+        for key in labelled_values(value, _names_parent):
+            further = below.union(*(treatment(name).below for name in value.values() if _names_parent(name)))
+            if "url" in value and _names_parent(value["url"]):  # an extension, whose parts are named by a ``url``, too
+                further = below | (further - IN_NOTES)
+            if (new := self.redacted(changed.get(key, value[key]), further, room or ROOM)) is not value[key]:
+                changed[key] = new
+
+    def _is_secret_text(self, key: str, below: frozenset[str], room: int) -> bool:
+        """Return whether a key is itself a text with a secret, such as JSON or a form."""
+        return has_mark(key) and redacted_text(key, below, room, self.redacted) != key
+
+    def _with_keys_redacted(self, value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
+        """Replace each key of an object that is a text with a secret by ``[redacted]``, numbered from the second on."""
+        made: dict[str, Any] = {}
+        number = 1
+        for key, item in value.items():
+            new = REDACTED if self._is_secret_text(key, below, room) else key
+            while new is not key and (new in made or new in value):
+                number += 1
+                new = f"{REDACTED} {number}"
+            made[new] = item
+        return made
+
+    def _redacted_leaf(self, text: str, below: frozenset[str], room: int) -> str:
+        if text.isascii() and not _text_finder(below, _ANY_MARK)(text):
+            return text
+        key = text, below, room
+        if (new := self._texts.get(key)) is None:
+            new = self._redacted_text(text, below, room)
+            if len(text) <= _LONGEST_REMEMBERED and len(self._texts) < _MOST_READ:
+                self._texts[key] = new
+        return new
+
+    def _redacted_text(self, text: str, below: frozenset[str], room: int) -> str:
+        new = self._redacted_plain(text, below, room)
+        if (plain := undisguised(new)) != new and (shown := self._redacted_plain(plain, below, room)) != plain:
+            return shown
+        return new  # a text without a secret keeps its letters
+
+    def _redacted_plain(self, text: str, below: frozenset[str], room: int) -> str:
+        if not _text_finder(below)(text):
+            if '"' not in text or surely_plain(text, below):
+                return text
+        elif self._read >= _MOST_READ:
+            return REDACTED if _text_finder(below, "")(text) or names_secret(text, below) else text
+        self._read += 1
+        if room > 1:
+            text = without_encoded(text, lambda inner: self._redacted_leaf(inner, below, room - 1) != inner)
+        if has_mark(text):
+            text = redacted_text(text, below, room, self.redacted)
+        return without_labelled(without_blocks(text, _heads(below)))
 
 
-def _redact_labelled(value: dict[str, Any], changed: dict[str, Any], below: frozenset[str], room: int) -> None:
-    """Put into ``changed`` the members of an object that another member names as a secret, or as above one."""
-    for key in labelled_values(value):
-        changed[key] = _blank_out(value[key])
-    for key in labelled_values(value, lambda name: _is_below(name, below)) if below else ():
-        changed[key] = _blank_out(value[key])
-    for key in labelled_values(value, _names_parent):
-        further = below.union(*(treatment(name).below for name in value.values() if _names_parent(name)))
-        if "url" in value and _names_parent(value["url"]):  # an extension, whose parts are named by a ``url``, too
-            further = below | (further - IN_NOTES)
-        if (new := _redacted(changed.get(key, value[key]), further, room or ROOM)) is not value[key]:
-            changed[key] = new
+def _is_word(item: Any, without: frozenset[str] = _NOTHING) -> bool:
+    """Return whether an item of a list may be a word of the record behind another that is the name of a secret.
+
+    A word has none of the signs ``without``.
+    """
+    return isinstance(item, str) and not LIKE_A_SECRET.search(item) and without.isdisjoint(item)
 
 
 def _is_below(name: Any, below: frozenset[str]) -> bool:
@@ -149,135 +266,3 @@ def _is_below(name: Any, below: frozenset[str]) -> bool:
 def _names_parent(name: Any) -> bool:
     """Return whether an item is a key below which others are redacted."""
     return name.__class__ is str and len(name) <= LONGEST_CACHED and bool(treatment(name).below)
-
-
-def _named_before(value: list[Any], items: list[Any]) -> list[Any]:
-    """Redact in the items of a list what one before names: columns of rows, and an object that is only a value.
-
-    A first row of two may be the name of a secret and its value: of the others only what looks like a secret goes.
-    """
-    pair = isinstance(value[0], list) and is_pair(value[0])
-    for column in header_columns(value):
-        items[1:] = [
-            [
-                _blank_out(cell)
-                if place == column and not (pair and isinstance(cell, str) and not _LIKE_A_SECRET.search(cell))
-                else cell
-                for place, cell in enumerate(row)
-            ]
-            for row in items[1:]
-        ]
-    for place in values_of_labels(value):
-        items[place] = _blank_out(items[place])
-    return items
-
-
-def _is_secret_text(key: str, below: frozenset[str], room: int) -> bool:
-    """Return whether a key is itself a text with a secret, such as JSON or a form."""
-    return has_mark(key) and redacted_text(key, below, room, _redacted) != key
-
-
-def _with_keys_redacted(value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
-    """Return an object in which a key that is a text with a secret is ``[redacted]``, numbered from the second on."""
-    made: dict[str, Any] = {}
-    number = 1
-    for key, item in value.items():
-        new = REDACTED if _is_secret_text(key, below, room) else key
-        while new is not key and (new in made or new in value):
-            number += 1
-            new = f"{REDACTED} {number}"
-        made[new] = item
-    return made
-
-
-def _without_column(rows: Any, column: int) -> list[Any]:
-    """Redact one column of a table: an item of each row, or of the only row."""
-    if not any(isinstance(row, list) for row in rows):
-        return [_blank_out(item) if place == column else item for place, item in enumerate(rows)]
-    return [
-        [_blank_out(item) if place == column else item for place, item in enumerate(row)]
-        if isinstance(row, list)
-        else row
-        for row in rows
-    ]
-
-
-def _redacted_leaf(text: str, below: frozenset[str], room: int) -> str:
-    new = _redacted_plain(text, below, room)
-    if (plain := undisguised(new)) != new and (shown := _redacted_plain(plain, below, room)) != plain:
-        return shown
-    return new  # a text without a secret keeps its letters
-
-
-def _redacted_plain(text: str, below: frozenset[str], room: int) -> str:
-    heads = below - IN_NOTES
-    if not _text_finder()(text) and not (heads and _setting_finder(heads)(text)):
-        return text
-    if room > 1:
-        text = without_encoded(text, lambda inner: _redacted_leaf(inner, below, room - 1) != inner)
-    if has_mark(text):
-        text = redacted_text(text, below, room, _redacted)
-    return without_labelled(without_blocks(text, heads))
-
-
-def _redacted_item(key: str, item: Any, below: frozenset[str], room: int) -> Any:
-    """Redact an item under a key that is secret, has secrets below it, or is not in the cache."""
-    found = treatment(key)
-    if found.redacted or found.names & below:
-        return _blank_out(item)
-    item = _split_redacted(key, item)
-    if found.below:
-        new = _without_addresses(_redacted(item, below | found.below, room or ROOM))
-        return _texts_right_below(new, found.below)
-    known = _PLAIN.setdefault(below, set())
-    if len(known) < _MOST_PLAIN and len(key) <= LONGEST_CACHED and not has_mark(key):
-        known.add(key)
-    return _redacted(item, below, room)
-
-
-def _texts_right_below(value: Any, below: frozenset[str]) -> Any:
-    """Redact the lines with a secret name of a text that was sent in place of an object, or of its list."""
-    if isinstance(value, str):
-        return without_blocks(value, below)
-    if isinstance(value, list) and any(isinstance(item, str) for item in value):
-        items = [without_blocks(item, below) if isinstance(item, str) else item for item in value]
-        return items if any(map(is_not, items, value)) else value
-    return value
-
-
-def _split_redacted(key: str, item: Any) -> Any:
-    """Redact what stands right below a key whose name and its own are together that of a secret."""
-    if not isinstance(item, _CONTAINERS) or not begins_secret(key):
-        return item
-    if isinstance(item, list):
-        items = [_split_redacted(key, inner) for inner in item]
-        return items if any(map(is_not, items, item)) else item
-    changed = {}
-    for inner, value in item.items():
-        new = _blank_out(value) if split_further(key, inner) else _split_redacted(f"{key}_{inner}", value)
-        if new is not value:
-            changed[inner] = new
-    return {**item, **changed} if changed else item
-
-
-def _without_addresses(value: Any) -> Any:
-    """Redact the addresses that were sent in place of an object that contains an address."""
-    if isinstance(value, str):
-        return REDACTED if "://" in value else value
-    if isinstance(value, list) and any(isinstance(item, str) and "://" in item for item in value):
-        return [REDACTED if isinstance(item, str) and "://" in item else item for item in value]
-    return value
-
-
-def _blank_out(value: Any) -> Any:
-    """Redact every leaf below a secret key; containers keep their shape, and of their keys those of the table."""
-    if isinstance(value, dict):
-        blank: dict[str, Any] = {}
-        for key, item in value.items():
-            shown, new = key if comparable(key) in table_names() else REDACTED, _blank_out(item)
-            if shown not in blank or new not in (None, ""):
-                blank[shown] = new
-        return blank
-    if isinstance(value, list):
-        return [_blank_out(item) for item in value]
-    return value if value in (None, "") else REDACTED

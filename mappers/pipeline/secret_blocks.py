@@ -1,7 +1,6 @@
 """Redaction below the name of a secret in a text that is indented, or has brackets, as YAML (mapping.md §7)."""
 
 import re
-from collections.abc import Collection
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -78,7 +77,8 @@ class _Level(NamedTuple):
         return _Level(column, self.everything, self.like_secrets, self.capability, self.names, begun=begun)
 
 
-def _completes(name: str, ends: Collection[str]) -> bool:
+@lru_cache(maxsize=4096)
+def _completes(name: str, ends: tuple[str, ...]) -> bool:
     """Return whether a name is one of the ends of a split name, or has it as its first words.
 
     >>> _completes("codes", ("code",)), _completes("Code value", ("code",)), _completes("codeine", ("code",))
@@ -101,7 +101,7 @@ def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
     >>> without_blocks("{ chatConfig: { size: 2, token: abc } }")
     '{ chatConfig: [redacted] }'
     """
-    if not below and not _SIGN.search(text):
+    if not below and not _SIGN.search(text.replace(REDACTED, "")):
         return text
     made: list[str] = []
     levels = [_Level(-1, names=below)]

@@ -113,6 +113,8 @@ def treatment(key: str) -> Treatment:
 
 
 def _treatment(key: str) -> Treatment:
+    if key.isalnum() and key.isascii() and not _letters_of_names().search(key.lower().translate(_NOT_LETTERS)):
+        return _PLAIN  # most keys
     known = looked_for()
     names = [form for part in _parts(key) for form in _forms(comparable(part)) if form in known]
     redacted = _has_words_of_a_secret(key)
@@ -132,6 +134,12 @@ _cached: Callable[[str], Treatment] = lru_cache(maxsize=4096)(_treatment)
 def looked_for() -> frozenset[str]:
     """Return the names for which a key is compared, as `comparable`: no other name decides anything."""
     return frozenset().union(redacted_names(), redacted_below(), *redacted_below().values())
+
+
+@cache
+def _letters_of_names() -> re.Pattern[str]:
+    """Return a pattern of what is in the letters of each key of letters and digits that is not `_PLAIN`."""
+    return re.compile("|".join({re.sub("[^a-z]", "", name) for name in (*looked_for(), *redacted_within()[0])}))
 
 
 @cache
@@ -161,12 +169,19 @@ def split_further(key: str, inner: str) -> bool:
     (True, False, False)
     """
     joined = f"{key}_{inner}"
+    return _split_further(key, inner, joined) if len(joined) <= LONGEST_CACHED else _is_split(key, inner, joined)
+
+
+def _is_split(key: str, inner: str, joined: str) -> bool:
     return (
         _has_letters_of_a_secret(joined)
         and not treatment(inner).redacted
         and not treatment(key).redacted
         and treatment(joined).redacted
     )
+
+
+_split_further: Callable[[str, str, str], bool] = lru_cache(maxsize=4096)(_is_split)
 
 
 def _has_letters_of_a_secret(key: str) -> bool:

@@ -53,6 +53,11 @@ _MOST_NAMED = 1_000
 """Items of a list that are looked at for a name: headers are far fewer, and a longer list has other things."""
 _ROWS = frozenset(_cased(("rows", "values", "data", "records", "items", "lines"), "values"))
 
+LABELS = frozenset({*_CASED_KNOWN_LABELS, "1"})
+"""Members of an object that may name another."""
+MAY_LABEL = frozenset({*_CASED_VALUES, *_ROWS, "1"})
+"""Members of an object that another may name. Most objects have none, and need no further look."""
+
 _CELL = re.compile(r"(?:^|(?<=[,;|\t]))[^,;|\t]{1,100}(?=[,;|\t])|(?<=[,;|\t])[^,;|\t]{1,100}$")
 _NAME = re.compile(r"[^:=>,;\n]{1,60}")
 _BETWEEN = r"(?:[^\S\n]|[_.\-]|&#0*95;|%5f)?"
@@ -78,11 +83,6 @@ _SPACE_TO_VALUE = (
 """Pattern of white space, a slash, or a sign that seldom stands so in prose, between a name and its value.
 
 The value must have a digit then."""
-
-
-def may_label(value: Mapping[str, Any]) -> bool:
-    """Return whether an object has a member that another may name. Most have none."""
-    return not _CASED_VALUES.isdisjoint(value) or "1" in value
 
 
 def labelled_values(value: Mapping[str, Any], names_secret: Callable[[str], bool] | None = None) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ ROOM = 64
 """Levels of containers and encodings inside one text that are read. A deeper text is redacted if it names a secret."""
 
 _DECODING = ROOM // 4
-"""Levels of `ROOM` that one decoding (percent and HTML together) takes. `_names_secret` sees through as many.
+"""Levels of `ROOM` that one decoding (percent and HTML together) takes. `names_secret` sees through as many.
 
 Each decoding reads the whole text: without a bound, a chain as ``%252525`` costs its length times the text's."""
 
@@ -95,13 +95,13 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
     if '"' in text and (parsed := _parsed(text)) is not _UNREADABLE:
         left = room - depth(parsed)
         if left <= 0:
-            return REDACTED if _names_secret(text, below) else text
+            return REDACTED if names_secret(text, below) else text
         new = redact(parsed, below, left)
         # A repeated key hides its first value from the parser, so that a text that names a secret is always rewritten.
-        return _dumped(new) if new is not parsed or _names_secret(text, below) else text
+        return _dumped(new) if new is not parsed or names_secret(text, below) else text
     if room > 0 and len(text) >= _SHORTEST_BASE64:
         text = _base64_redacted(text, below, room - 1, redact)
-    if not _names_secret(text, below):
+    if not names_secret(text, below):
         return text
     if room <= 0 or any(map(_fragment_key, set(_QUOTED_KEY.findall(_unescaped(text))))):
         return REDACTED
@@ -129,7 +129,7 @@ def _base64_redacted(text: str, below: frozenset[str], room: int, redact: Redact
         return text
     decoded = {word: decoded_word(word) for word in words}
     together = "\n".join(decoded.values())
-    if not _names_secret(together, below) and not _BASE64.search(together):
+    if not names_secret(together, below) and not _BASE64.search(together):
         return text
     many = len(decoded) > _MOST_BASE64
     secret = {word for word, inner in decoded.items() if many or redacted_text(inner, below, room, redact) != inner}
@@ -172,7 +172,7 @@ def _dumped(value: Any) -> str:
         return json.dumps(value, separators=(",", ":"))
 
 
-def _names_secret(text: str, below: frozenset[str]) -> bool:
+def names_secret(text: str, below: frozenset[str]) -> bool:
     """Return whether a text has the name of a redacted key, or of the parent of one, however it is encoded."""
     plain = text
     for _ in range(4):
@@ -181,6 +181,11 @@ def _names_secret(text: str, below: frozenset[str]) -> bool:
             break
         plain = decoded
     return _name_finder(below)(comparable(plain))
+
+
+def surely_plain(text: str, below: frozenset[str]) -> bool:
+    """Return whether a text without marks but quotes surely has no secret: ASCII, nothing escaped, no name."""
+    return text.isascii() and "\\" not in text and not _name_finder(below)(comparable(text))
 
 
 def as_text(text: str) -> str:

@@ -15,6 +15,7 @@ from fhirline.mappers.pipeline.envelope import open_envelope
 from fhirline.mappers.registry import raw_key
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.observe.gc_tuning import collector_suspended
 from fhirline.topics.declared import raw_topic
 
 
@@ -32,7 +33,8 @@ def raw_record(
     Its timestamp is the time of receipt, so that a search by time finds it there. ``flags`` are those of an earlier
     reading, of which ``body`` was made.
     """
-    envelope = open_envelope(vendor, tenant, body, received_at, route_event, max_depth, flags)
+    with collector_suspended(body):
+        envelope = open_envelope(vendor, tenant, body, received_at, route_event, max_depth, flags)
     known = {"received_at": received_at.text, "tenant": tenant, "event_key": envelope.event_key}
     if envelope.route_event is not None:
         known["event_type"] = envelope.route_event

@@ -4,9 +4,7 @@ No event can end the worker. Every failure of an event becomes its dead letter, 
 as everything else, so that the event's offset may be committed (faust.md §2.3).
 """
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fhirline.config.errors import ConfigurationError, KafkaAccessError
@@ -21,6 +19,7 @@ from fhirline.mappers.results import Version
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
+from fhirline.streams.observe.gc_tuning import collector_suspended
 from fhirline.streams.step4_normalize.dead_letter import (
     CANNOT_BE_OPENED,
     MAPPING_FAILED,
@@ -38,10 +37,6 @@ from fhirline.streams.step4_normalize.dead_letter import (
 from fhirline.streams.step4_normalize.raw_event import body_flags, envelope_of
 from fhirline.topics.declared import BUNDLE, CONTRIBUTIONS, OUTCOME, SHARED_TYPES, canonical_topic
 from fhirline.topics.partition import partition_for
-
-LARGE = 262_144
-"""Bytes of a value from which on the garbage collector waits until the event has been mapped. Parsed JSON has no
-cycles, and collections while a million objects are made take most of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +75,7 @@ def map_event(
     Raises ConfigurationError or KafkaAccessError where ``blocked`` cannot tell who is erased. Every other exception
     becomes a dead letter.
     """
-    with _collecting(len(raw.value or b"") < LARGE):
+    with collector_suspended(raw.value):
         return _map_event(raw, normalize, state, partitions, blocked)
 
 
@@ -138,19 +133,6 @@ def given_up(raw: ConsumerRecord, blocked_key: Callable[[str], bool]) -> MappedE
     if raw.key_destroyed or blocked_key(f"{raw.vendor}|{(raw.key or b'').decode('utf-8', 'replace')}"):
         return MappedEvent((), erased=headers.header(raw.headers, headers.EVENT_KEY) or "unknown")
     return MappedEvent((dead_letter(raw, None, WORKER_ENDED, flags=body_flags(raw)),), error=WORKER_ENDED)
-
-
-@contextmanager
-def _collecting(collect: bool) -> Iterator[None]:
-    """Suspend the garbage collector unless ``collect``, and restore it as it was."""
-    suspend = not collect and gc.isenabled()
-    if suspend:
-        gc.disable()
-    try:
-        yield
-    finally:
-        if suspend:
-            gc.enable()
 
 
 def state_too_large(raw: ConsumerRecord, topic: str, normalize: Normalizer) -> MappedEvent:

@@ -189,6 +189,42 @@ def test_words_that_do_not_deny_the_whole_item_are_an_allergy(words: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("kind", "made", "description"),
+    [
+        ("diseases", "Condition", "Sin tratamiento actual"),
+        ("diseases", "Condition", "sin alergias conocidas"),
+        ("allergies", "AllergyIntolerance", "No toma medicación."),
+        ("allergies", "AllergyIntolerance", "no known medical conditions"),
+        ("medications", "MedicationStatement", "nega alergias"),
+        ("medications", "MedicationStatement", "keine Vorerkrankungen"),
+    ],
+)
+def test_a_description_denies_only_items_that_it_is_about(kind: str, made: str, description: str) -> None:
+    named = history_of(**{kind: [{"id": 1, "name": description}]})
+    assert not resources(named, made)
+    result = history_of(**{kind: [{"id": 1, "description": description}]})
+    (resource,) = resources(result, made)
+    assert [note["text"] for note in resource["note"]] == [description]
+    assert "denial-text" not in {flag.code for flag in result.flags}
+
+
+@pytest.mark.parametrize(
+    ("kind", "description"),
+    [
+        ("diseases", "sin antecedentes"),
+        ("diseases", "Ninguna"),
+        ("allergies", "nega alergias"),
+        ("medications", "sin tratamiento actual"),
+    ],
+)
+def test_without_a_name_the_description_may_deny(kind: str, description: str) -> None:
+    result = history_of(**{kind: [{"id": 1, "description": description}]})
+    (snapshot,) = resources(result, "List")
+    assert ([note["text"] for note in snapshot["note"]], "entry" in snapshot) == ([description], False)
+    assert "denial-text" in {flag.code for flag in result.flags}
+
+
+@pytest.mark.parametrize(
     ("substances", "names", "unreadable"),
     [
         ([{"name": "amoxicilina"}], ["amoxicilina"], 0),

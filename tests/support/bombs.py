@@ -107,6 +107,10 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "alternating levels": lambda: [nested_levels(55)] * (SIZE // 200),
     "JSON in JSON": json_in_json,
     "lines of secrets": lambda: "chatConfig:\n a:\n" * (SIZE // 21),
+    "broken JSON in texts": lambda: ['{"a"}'] * (SIZE // 12),
+    "lists in texts": lambda: ["[1]"] * (SIZE // 8),
+    "encoded secrets": lambda: [f"%70ass_code={number}" for number in range(SIZE // 22)],
+    "pairs": lambda: [["a", 1]] * (SIZE // 10),
     "full-width letters": lambda: "\uff41" * (SIZE // 3 - 1_000),
     "items of one id": lambda: [{**item(number), "id": 7} for number in range(200)],
 }

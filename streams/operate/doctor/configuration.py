@@ -2,6 +2,7 @@
 
 import os
 import zoneinfo
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -162,7 +163,7 @@ def _read_secret(setting: str, path: Path) -> tuple[str, Finding | None]:
 
 
 def tables(settings: Settings) -> Iterator[Finding]:
-    """Check that the tables load, and list the words whose shipped row is overridden."""
+    """Check that the tables load; list the words whose shipped row is overridden by another, and count equal ones."""
     try:
         terminology = load_terminology(settings.terminology_dir)
         own = overrides(settings.terminology_dir) if settings.terminology_dir else []
@@ -177,11 +178,16 @@ def tables(settings: Settings) -> Iterator[Finding]:
         text += f"; {settings.terminology_dir} adds rows for {counted(added, 'word')}, and overrides "
         text += counted(len(own) - added, "word")
     yield ok("tables", text)
+    same: Counter[str] = Counter()  # of a table that was copied whole, most
     for word in own:
         if word.shipped is not None:
             shipped, new = _meaning(word.shipped), _meaning(word.own)
-            change = "the same as shipped" if shipped == new else f"{shipped} -> {new}"
-            yield ok("tables", f"{word.table}: {printable(word.words)}: {change}")
+            if shipped == new:
+                same[word.table] += 1
+            else:
+                yield ok("tables", f"{word.table}: {printable(word.words)}: {shipped} -> {new}")
+    for table, words in same.items():
+        yield ok("tables", f"{table}: {counted(words, 'word')} as shipped")
 
 
 def _meaning(row: Row) -> str:

@@ -289,14 +289,14 @@ def test_many_texts_are_redacted_in_linear_time() -> None:
 def readings(text: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """Redact a text; return how many characters were searched for names."""
     searched: list[int] = []
-    search = secret_texts._names_secret
+    search = secret_texts.names_secret
 
     def counted(text: str, below: frozenset[str]) -> bool:
         searched.append(len(text))
         return search(text, below)
 
     with monkeypatch.context() as patch:
-        patch.setattr(secret_texts, "_names_secret", counted)
+        patch.setattr(secret_texts, "names_secret", counted)
         redact({"note": text})
     return sum(searched)
 
