@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fhirline.streams.kafka.delivery_report import delivery_error
 from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.records import ProducerRecord, produce
-from fhirline.streams.step1_receive.patient_keys import NewKey, Patient, PatientKeys
+from fhirline.streams.step1_receive.patient_keys import NewKey, Patient, PatientKeys, patient_of
 
 POLL_SECONDS = 0.001
 """Interval between polls while records are in flight."""
@@ -74,6 +74,8 @@ class Link:
         until = monotonic() + self._within
         for delivery in put:
             self._waiting[delivery] = until
+            delivery.find_key()
+        for delivery in put:
             delivery.hand_over_key()
         for delivery in put:
             delivery.hand_over()
@@ -109,13 +111,14 @@ class Delivery:
     ``outcome`` raises BufferError where the local queue is full; _TIMED_OUT is Kafka's silence.
     """
 
-    __slots__ = ("_current", "_key", "_keys", "_new", "_patient", "_record", "link", "outcome", "topic")
+    __slots__ = ("_current", "_key", "_keys", "_new", "_partitions", "_patient", "_record", "link", "outcome", "topic")
 
     def __init__(self, record: ProducerRecord, current: Callable[[], Link]) -> None:
         """``current`` returns the link for the next record: that of the data key may have failed meanwhile."""
         self._record = record
         self._current = current
         self._keys: PatientKeys | None = None
+        self._partitions = 0
         self._patient: Patient | None = None
         self._key: DataKey | None = None
         self._new: NewKey | None = None
@@ -123,9 +126,9 @@ class Delivery:
         self.topic = record.topic
         self.outcome: asyncio.Future[KafkaError | None] = asyncio.get_running_loop().create_future()
 
-    def use_keys(self, keys: PatientKeys, patient: Patient) -> None:
-        """Have the record sealed, with a new data key where the patient has none."""
-        self._keys, self._patient, self._key = keys, patient, keys.known(patient)
+    def use_keys(self, keys: PatientKeys, partitions: int) -> None:
+        """Have the record sealed, with a new data key where the patient has none. ``partitions``: of its topic."""
+        self._keys, self._partitions = keys, partitions
 
     def begin(self) -> None:
         self.link = self._current()
@@ -134,6 +137,12 @@ class Delivery:
     def end(self) -> None:
         """Wait no longer. A cancelled sender has ended ``outcome``."""
         self.link.drop(self)
+
+    def find_key(self) -> None:
+        """Look for the patient's data key, where the record is to be sealed."""
+        if self._keys is not None and self._patient is None:
+            self._patient = patient_of(self._record, self._partitions)
+            self._key = self._keys.known(self._patient)
 
     def hand_over_key(self) -> None:
         """Hand over a new data key, where the record needs one."""

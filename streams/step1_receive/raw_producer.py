@@ -13,7 +13,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import log_error, new_client, producer_config
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive.delivery import Delivery, Link
-from fhirline.streams.step1_receive.patient_keys import PatientKeys, patient_of
+from fhirline.streams.step1_receive.patient_keys import PatientKeys
 from fhirline.topics.declared import KEYS
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class RawProducer:
         if self._keys is not None and record.data_key is None and record.topic.startswith("raw."):
             if KEYS not in self._topics:
                 await self._partitions(KEYS)
-            delivery.use_keys(self._keys, patient_of(record, partitions))
+            delivery.use_keys(self._keys, partitions)
         delivery.begin()
         try:
             error = await delivery.outcome
