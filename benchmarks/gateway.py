@@ -9,16 +9,17 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import uvloop
 
 from benchmarks import machine
-from benchmarks.broker import Kind, broker
+from benchmarks.broker import Broker, Kind, broker
 from benchmarks.latency import percentile
 from benchmarks.mix import TENANT, events
-from benchmarks.program import BenchmarkFailed, fhirline, running
+from benchmarks.program import BenchmarkFailed, Program, fhirline, running
 from benchmarks.throughput import Figures
 from fhirline.config.vendors import load_vendors
 
@@ -28,33 +29,18 @@ WARM_UP = 2_000
 TIMEOUT = 300.0
 
 
-def gateway(kind: Kind, count: int, partitions: int, encryption: str | None = None, known: bool = False) -> Figures:
-    """One run of ``count`` webhooks of the mix, after the warm-up.
-
-    ``encryption``: the secrets to seal them with. ``known``: the warm-up has the same webhooks, and so their patients.
-    """
-    held = {vendor: secrets.token_urlsafe(24) for vendor in load_vendors().names}
-    credentials = {vendor: load_vendors()[vendor].defaults.credential for vendor in held}
-    environment = {credential.secrets[0]: held[vendor] for vendor, credential in credentials.items() if credential}
-    proofs = {
-        vendor: f"{credential.header}: {credential.prefix}{held[vendor]}\r\n" if credential else ""
-        for vendor, credential in credentials.items()
-    }
-    with broker(kind, partitions) as kafka, tempfile.TemporaryDirectory(prefix="fhirline-bench-") as folder:
-        port_file = Path(folder) / "port"
-        command = (*fhirline("gateway"), "--port", "0", "--port-file", str(port_file))
-        set_too = {"FHIRLINE_ENCRYPTION": encryption} if encryption else {}
-        with running("gateway", command, {**kafka.environment, **environment, **set_too}) as process:
-            process.wait_until(lambda: port_file.exists() and port_file.read_text().strip() != "", "listening")
-            warm_up = 0 if known else min(WARM_UP, count)
-            requests = [_request(event.vendor, event.body, proofs[event.vendor]) for event in events(warm_up + count)]
-            port = int(port_file.read_text())
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_send(requests if known else requests[:warm_up], port))
-                before, broker_before, begun = process.usage(), machine.usage(kafka.pid), time.perf_counter()
-                waited = sorted(runner.run(_send(requests[warm_up:], port)))
-                seconds = time.perf_counter() - begun
-            after, broker_after = process.usage(), machine.usage(kafka.pid)
+def gateway(kind: Kind, count: int, partitions: int) -> Figures:
+    """One run of ``count`` webhooks of the mix, after the warm-up."""
+    senders = Senders()
+    with broker(kind, partitions) as kafka, senders.gateway(kafka) as (process, port):
+        warm_up = min(WARM_UP, count)
+        requests = senders.requests(warm_up + count)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(send(requests[:warm_up], port))
+            before, broker_before, begun = process.usage(), machine.usage(kafka.pid), time.perf_counter()
+            waited = sorted(runner.run(send(requests[warm_up:], port)))
+            seconds = time.perf_counter() - begun
+        after, broker_after = process.usage(), machine.usage(kafka.pid)
     cpu = max(machine.TICK, after.cpu - before.cpu)
     return {
         "webhooks": len(waited),
@@ -68,12 +54,40 @@ def gateway(kind: Kind, count: int, partitions: int, encryption: str | None = No
     }
 
 
+class Senders:
+    """The vendors' secrets, what they send, and gateways that know the secrets."""
+
+    def __init__(self) -> None:
+        held = {vendor: secrets.token_urlsafe(24) for vendor in load_vendors().names}
+        credentials = {vendor: load_vendors()[vendor].defaults.credential for vendor in held}
+        self._environment = {item.secrets[0]: held[vendor] for vendor, item in credentials.items() if item}
+        self._proofs = {
+            vendor: f"{item.header}: {item.prefix}{held[vendor]}\r\n" if item else ""
+            for vendor, item in credentials.items()
+        }
+
+    def requests(self, count: int) -> list[bytes]:
+        """Return webhooks of the mix."""
+        return [_request(event.vendor, event.body, self._proofs[event.vendor]) for event in events(count)]
+
+    @contextmanager
+    def gateway(self, kafka: Broker, encryption: str | None = None) -> Iterator[tuple[Program, int]]:
+        """Start a gateway; its process and port. ``encryption``: the secrets to seal events with."""
+        with tempfile.TemporaryDirectory(prefix="fhirline-bench-") as folder:
+            port_file = Path(folder) / "port"
+            command = (*fhirline("gateway"), "--port", "0", "--port-file", str(port_file))
+            set_too = {"FHIRLINE_ENCRYPTION": encryption} if encryption else {}
+            with running("gateway", command, {**kafka.environment, **self._environment, **set_too}) as process:
+                process.wait_until(lambda: port_file.exists() and port_file.read_text().strip() != "", "listening")
+                yield process, int(port_file.read_text())
+
+
 def _request(vendor: str, body: bytes, proof: str) -> bytes:
     head = f"POST /webhooks/{vendor}/{TENANT} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
     return f"{head}{proof}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def _send(requests: list[bytes], port: int) -> list[float]:
+async def send(requests: list[bytes], port: int) -> list[float]:
     """Send all over `CONNECTIONS`; the seconds that each waited for its answer."""
     left, loop = iter(requests), asyncio.get_running_loop()
     opened = [

@@ -164,20 +164,30 @@ def stored(record: ProducerRecord) -> ProducerRecord:
     return record if record.data_key is None else record.data_key.seal(record)
 
 
-def produce(producer: "Producer", record: ProducerRecord, on_delivery: Callable[..., None] | None = None) -> None:
+def produce(
+    producer: "Producer",
+    record: ProducerRecord,
+    on_delivery: Callable[..., None] | None = None,
+    data_key: "DataKey | None" = None,
+    partition: int | None = None,
+) -> None:
     """Hand a record to librdkafka, sealed where it has a data key.
 
+    ``data_key``, ``partition``: of a record that has none itself; a copy with them would cost as much as sealing.
     Raises BufferError while its queue is full, KafkaException where it refuses.
     """
-    record = stored(record)
+    data_key = record.data_key or data_key
+    key, value, headers = (record.key, record.value, record.headers) if data_key is None else data_key.sealed(record)
+    if record.partition is not None:
+        partition = record.partition
     producer.produce(
         record.topic,
-        record.value,
-        record.key,
-        ANY_PARTITION if record.partition is None else record.partition,
+        value,
+        key,
+        ANY_PARTITION if partition is None else partition,
         on_delivery,
         timestamp=record.timestamp_ms or 0,  # librdkafka takes 0 for the time of writing
-        headers=record.headers,  # type: ignore[arg-type]  # a list is invariant in its items
+        headers=headers,  # type: ignore[arg-type]  # a list is invariant in its items
     )
 
 

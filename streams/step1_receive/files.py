@@ -4,7 +4,6 @@ A line counts as taken once Kafka has acknowledged it. Memory is bounded for fil
 one at a time up to a limit, and `WINDOW` and librdkafka's queue limit those in flight.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,10 +16,8 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.body import BOM, UnreadableBody
 from fhirline.streams.kafka.delivery_report import delivery_error
-from fhirline.streams.kafka.encryption.data_key import DataKey
-from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets
 from fhirline.streams.kafka.records import ProducerRecord, produce
-from fhirline.streams.step1_receive.patient_keys import PatientKeys, partition_of, patient_of, to_be_sealed
+from fhirline.streams.step1_receive.patient_keys import Patient, PatientKeys, patient_of, to_be_sealed
 from fhirline.streams.step1_receive.raw_producer import TOO_LARGE, KafkaUnavailable, existing_topics, raw_producer
 from fhirline.streams.step1_receive.raw_record import now, raw_record
 from fhirline.streams.step1_receive.routes import Route
@@ -88,14 +85,14 @@ class Ingest:
         self._received_at = received_at
         self._rejected = rejected
         self._failed: KafkaError | None = None
-        self._keys = PatientKeys(settings)
-        self._waiting: dict[str, list[tuple[Line, ProducerRecord]]] = {}
-        """Lines whose patient's data key is not acknowledged yet, by the patient's index."""
+        self._keys = PatientKeys.of(settings)
+        self._waiting: dict[Patient, list[tuple[Line, ProducerRecord]]] = {}
+        """Lines whose patient's data key is not acknowledged yet, by the patient."""
         self._ready: deque[tuple[Line, ProducerRecord]] = deque()
         """Lines whose data key is there by now. A delivery report must not produce: with a full queue it would poll."""
         self._producer = raw_producer(settings, settings.delivery_timeout, linger_ms=20)
         topics = existing_topics(self._producer, settings.delivery_timeout)
-        for topic in (raw_topic(route.vendor), *([KEYS] if self._keys.secrets else [])):
+        for topic in (raw_topic(route.vendor), *([] if self._keys is None else [KEYS])):
             if topic not in topics:
                 raise TopicMissing(topic)
         self._partitions = topics[raw_topic(route.vendor)]
@@ -136,31 +133,31 @@ class Ingest:
             record = raw_record(route.vendor, route.tenant, content, at, route.event, self._settings.max_depth)
         except UnreadableBody as error:
             return self._reject(line, error.code, str(error))
-        if self._keys.secrets is None:
+        if self._keys is None:
             return self._send(line, record)
-        partition, index = partition_of(record, self._partitions), self._keys.secrets.index(patient_of(record))
-        if index in self._waiting:
-            self._waiting[index].append((line, record))
-        elif (key := self._keys.known(index)) is not None:
-            self._send(line, to_be_sealed(record, partition, key))
+        patient = patient_of(record, self._partitions)
+        if patient in self._waiting:
+            self._waiting[patient].append((line, record))
+        elif (key := self._keys.known(patient)) is not None:
+            self._send(line, to_be_sealed(record, patient.partition, key))
         else:
-            self._waiting[index] = [(line, record)]
-            self._make_key(index, partition, self._keys.secrets)
+            self._waiting[patient] = [(line, record)]
+            self._make_key(self._keys, patient)
 
-    def _make_key(self, index: str, partition: int, secrets: EncryptionSecrets) -> None:
+    def _make_key(self, keys: PatientKeys, patient: Patient) -> None:
         """Write a patient's data key, and the patient's lines when it is acknowledged."""
-        key, made_at = DataKey.new(secrets, index, partition), time.time()
+        new = keys.new(patient)
 
         def report(error: KafkaError | None, message: Message) -> None:
-            waiting = self._waiting.pop(index)
+            waiting = self._waiting.pop(patient)
             if (error := delivery_error(error, message)) is not None:
                 self._failed = self._failed or error
                 return
-            self._keys.durable(key, made_at)
-            self._ready.extend((line, to_be_sealed(record, partition, key)) for line, record in waiting)
+            keys.keep(new)
+            self._ready.extend((line, to_be_sealed(record, patient.partition, new.key)) for line, record in waiting)
 
         try:
-            self._hand_over(key.record(partition), report)
+            self._hand_over(new.record, report)
         except KafkaException as error:
             self._failed = self._failed or error.args[0]
 

@@ -7,10 +7,10 @@ to be read, so that a gateway cannot open what is stored.
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from fhirline.config.settings import Settings
-from fhirline.streams.kafka.encryption.data_key import DataKey
+from fhirline.streams.kafka.encryption.data_key import DataKey, UnusedKeys
 from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, encryption
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.topics.declared import vendor_of
@@ -28,32 +28,70 @@ def _now() -> float:
     return time.time()
 
 
+class Patient(NamedTuple):
+    """The topic, key, and partition of a patient's raw records."""
+
+    topic: str
+    key: bytes
+    partition: int
+
+
+class NewKey(NamedTuple):
+    """A data key that this process has made. ``at``: before that (`_now`)."""
+
+    patient: Patient
+    key: DataKey
+    at: float
+
+    @property
+    def record(self) -> ProducerRecord:
+        """Its record in ``normalizer.keys``."""
+        return self.key.record(self.patient.partition)
+
+
 class PatientKeys:
-    """The keys of one process. ``secrets`` None: nothing is sealed."""
+    """The keys of one process."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.secrets: EncryptionSecrets | None = encryption(settings)
-        self._keys: OrderedDict[str, tuple[DataKey, float]] = OrderedDict()
+    def __init__(self, secrets: EncryptionSecrets) -> None:
+        self._secrets = secrets
+        self._unused = UnusedKeys()
+        self._keys: OrderedDict[Patient, NewKey] = OrderedDict()
 
-    def known(self, index: str) -> DataKey | None:
+    @classmethod
+    def of(cls, settings: Settings) -> "PatientKeys | None":
+        """Return the keys of a process with these settings; None where nothing is encrypted."""
+        secrets = encryption(settings)
+        return None if secrets is None else cls(secrets)
+
+    def known(self, patient: Patient) -> DataKey | None:
         """Return the patient's key, if this process has one that may still be used."""
-        found = self._keys.get(index)
-        if found is None or not 0 <= _now() - found[1] <= USED_SECONDS:
+        found = self._keys.get(patient)
+        if found is None or not 0 <= _now() - found.at <= USED_SECONDS:
             return None
-        self._keys.move_to_end(index)
-        return found[0]
+        self._keys.move_to_end(patient)
+        return found.key
 
-    def durable(self, key: DataKey, made_at: float) -> None:
-        """Use a key from now on: Kafka has acknowledged its record. ``made_at``: before that (`_now`)."""
-        self._keys[key.index] = key, made_at
-        self._keys.move_to_end(key.index)
+    def new(self, patient: Patient) -> NewKey:
+        """Make a key. It may be used once Kafka has acknowledged its record, and is kept then (`keep`)."""
+        at = _now()
+        index = self._secrets.index(f"{vendor_of(patient.topic)}|{patient.key.decode()}")
+        return NewKey(patient, DataKey.new(self._secrets, index, patient.partition, self._unused), at)
+
+    def keep(self, made: NewKey) -> None:
+        """Use a key from now on: Kafka has acknowledged its record."""
+        self._keys[made.patient] = made
+        self._keys.move_to_end(made.patient)
         while len(self._keys) > MOST:
             self._keys.popitem(last=False)
 
 
-def partition_of(record: ProducerRecord, partitions: int) -> int:
-    """Return the partition of a raw record: it follows from the plain key, as without encryption."""
-    return partition_for(record.key, partitions) if record.partition is None else record.partition
+def patient_of(record: ProducerRecord, partitions: int) -> Patient:
+    """Return the patient of a raw record. ``partitions``: of its topic.
+
+    The partition follows from the plain key, as without encryption.
+    """
+    partition = partition_for(record.key, partitions) if record.partition is None else record.partition
+    return Patient(record.topic, record.key, partition)
 
 
 def to_be_sealed(record: ProducerRecord, partition: int, key: DataKey) -> ProducerRecord:
@@ -61,38 +99,3 @@ def to_be_sealed(record: ProducerRecord, partition: int, key: DataKey) -> Produc
     return ProducerRecord(
         record.topic, record.key, record.value, partition, record.headers, record.timestamp_ms, data_key=key
     )
-
-
-def patient_of(record: ProducerRecord) -> str:
-    """Return the ``vendor|tenant|patient key`` of a raw record."""
-    return f"{vendor_of(record.topic)}|{record.key.decode()}"
-
-
-class AwaitedKeys:
-    """Patient keys on an event loop. ``send`` returns when Kafka has acknowledged a record."""
-
-    def __init__(self, settings: Settings, send: Callable[[ProducerRecord], Awaitable[None]]) -> None:
-        self._keys = PatientKeys(settings)
-        self._send = send
-
-    @property
-    def seals(self) -> bool:
-        """Whether encryption is on."""
-        return self._keys.secrets is not None
-
-    async def with_key(self, record: ProducerRecord, partitions: int) -> ProducerRecord:
-        """Return a raw record with the data key that it is to be sealed with. Raises what ``send`` raises.
-
-        ``partitions``: of the record's topic.
-        """
-        secrets = self._keys.secrets
-        if secrets is None or record.data_key is not None:
-            return record
-        partition, index = partition_of(record, partitions), secrets.index(patient_of(record))
-        key = self._keys.known(index)
-        if key is None:
-            made_at = _now()
-            key = DataKey.new(secrets, index, partition)
-            await self._send(key.record(partition))
-            self._keys.durable(key, made_at)
-        return to_be_sealed(record, partition, key)

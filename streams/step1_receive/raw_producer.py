@@ -1,24 +1,20 @@
-"""Writing raw records, with one awaited acknowledgement each: the gateway answers 202 only when Kafka has the event.
-
-librdkafka calls back where it is polled, which is on the event loop. A thread would have to wait for the interpreter,
-and to wake the loop, for each record.
-"""
+"""Writing raw records, with one awaited acknowledgement each: the gateway answers 202 only when Kafka has the event."""
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import log_error, new_client, producer_config
-from fhirline.streams.kafka.delivery_report import delivery_error
-from fhirline.streams.kafka.records import ProducerRecord, produce
-from fhirline.streams.step1_receive.patient_keys import AwaitedKeys
+from fhirline.streams.kafka.records import ProducerRecord
+from fhirline.streams.step1_receive.delivery import Delivery, Link
+from fhirline.streams.step1_receive.patient_keys import PatientKeys
+from fhirline.topics.declared import KEYS
 
 if TYPE_CHECKING:
     from fhirline.streams.observe.tracing.spans import Tracing
@@ -31,10 +27,6 @@ GRACE = 2.0
 """Seconds beyond the delivery timeout within which librdkafka must have reported on a record."""
 QUEUE_KBYTES = 262_144
 """Limit of what waits for Kafka. Beyond it, senders are asked to come again."""
-POLL_SECONDS = 0.001
-"""Interval between polls while records are in flight."""
-IDLE_SECONDS = 0.1
-"""Interval between polls while none are."""
 
 
 class KafkaUnavailable(FhirlineError):
@@ -87,8 +79,8 @@ class RawProducer:
         self._timeout = settings.gateway_delivery_timeout
         self._topics: Mapping[str, int] = {}
         self._asking: asyncio.Task[Mapping[str, int]] | None = None
+        self._keys = PatientKeys.of(settings)
         self._link = self._connect()
-        self._keys = AwaitedKeys(settings, self._send)
 
     async def stop(self) -> int:
         """Wait for the records in flight; return how many stay unacknowledged."""
@@ -115,8 +107,6 @@ class RawProducer:
 
         With encryption on, a raw record is sealed. A dead letter is if its raw record was.
         """
-        if record.topic.startswith("raw.") and self._keys.seals:
-            record = await self._keys.with_key(record, await self._partitions(record.topic))
         if self._tracing is None:
             return await self._send(record)
         with self._tracing.sending(record) as traced:
@@ -131,87 +121,31 @@ class RawProducer:
         return found
 
     async def _send(self, record: ProducerRecord) -> None:
-        await self._partitions(record.topic)
-        link = self._link
+        partitions = self._topics.get(record.topic) or await self._partitions(record.topic)
+        delivery = Delivery(record, self._current)
+        if self._keys is not None and record.data_key is None and record.topic.startswith("raw."):
+            if KEYS not in self._topics:
+                await self._partitions(KEYS)
+            delivery.use_keys(self._keys, partitions)
+        delivery.begin()
         try:
-            error = await link.acknowledged(record, self._timeout + GRACE)
+            error = await delivery.outcome
         except BufferError:
             raise KafkaUnavailable("_QUEUE_FULL") from None
+        finally:
+            delivery.end()
         if error is None:
             return
         if error.code() in TOO_LARGE:
             raise RecordTooLarge
-        self._topics = {topic: number for topic, number in self._topics.items() if topic != record.topic}
-        if link is self._link:
+        self._topics = {topic: number for topic, number in self._topics.items() if topic != delivery.topic}
+        if delivery.link is self._link:
             self._link = self._connect()
-            link.retire()
+            delivery.link.retire()
         raise KafkaUnavailable(error.name())
 
-    def _connect(self) -> "_Link":
-        return _Link(raw_producer(self._settings, self._timeout, linger_ms=2))
+    def _current(self) -> Link:
+        return self._link
 
-
-class _Link:
-    """A producer and the task that polls it."""
-
-    def __init__(self, producer: Producer) -> None:
-        self.producer = producer
-        self._busy = asyncio.Event()
-        self._retired = False
-        # Without the context of the request that made it: librdkafka's lines would carry that request's event key.
-        self._polling = asyncio.create_task(self._poll(), context=Context())
-
-    async def acknowledged(self, record: ProducerRecord, within: float) -> KafkaError | None:
-        """Return None once the record is written, else the error; _TIMED_OUT after ``within`` seconds of silence.
-
-        Raises BufferError where the local queue is full.
-        """
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[KafkaError | None] = loop.create_future()
-
-        def report(error: KafkaError | None, message: Message | None = None) -> None:
-            if not outcome.done():  # a cancelled sender has ended it
-                outcome.set_result(delivery_error(error, message))
-
-        def give_up() -> None:
-            self.producer.poll(0)  # after a pause of the process, the report may be waiting
-            report(KafkaError(KafkaError._TIMED_OUT))
-
-        try:
-            produce(self.producer, record, report)
-        except KafkaException as error:
-            refused: KafkaError = error.args[0]
-            return refused
-        self._busy.set()
-        silence = loop.call_later(within, give_up, context=Context())
-        try:
-            return await outcome
-        finally:
-            silence.cancel()
-
-    def retire(self) -> None:
-        """Accept no more records. The task ends once all records are reported."""
-        self._retired = True
-        self._busy.set()
-
-    async def close(self, within: float) -> int:
-        """Wait at most ``within`` seconds for the records in flight and drop the rest; return their number."""
-        self.retire()
-        await asyncio.wait([self._polling], timeout=within)
-        if left := len(self.producer):
-            self.producer.purge()
-        await self._polling
-        return left
-
-    async def _poll(self) -> None:
-        while True:
-            self.producer.poll(0)
-            if len(self.producer):
-                await asyncio.sleep(POLL_SECONDS)
-            elif self._retired:
-                return
-            else:
-                self._busy.clear()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(IDLE_SECONDS):
-                        await self._busy.wait()
+    def _connect(self) -> Link:
+        return Link(raw_producer(self._settings, self._timeout, linger_ms=2), self._timeout + GRACE)

@@ -6,7 +6,8 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.encryption.secrets import EncryptionSecrets, encryption
 from fhirline.streams.kafka.records import ProducerRecord
-from fhirline.streams.step1_receive.patient_keys import partition_of, patient_of, to_be_sealed
+from fhirline.streams.step1_receive.patient_keys import patient_of, to_be_sealed
+from fhirline.topics.declared import vendor_of
 
 INDEX, OLD, NEW = "11" * 32, "22" * 32, "33" * 32
 ENCRYPTION = f"index:{INDEX} 2026-05:{OLD}"
@@ -32,7 +33,9 @@ class Sealer:
         """The records of the keys, to be written before the raw records."""
 
     def __call__(self, record: ProducerRecord) -> ProducerRecord:
-        partition, index = partition_of(record, self._partitions), self._secrets.index(patient_of(record))
+        patient = patient_of(record, self._partitions)
+        index = self._secrets.index(f"{vendor_of(patient.topic)}|{patient.key.decode()}")
+        partition = patient.partition
         if index not in self.keys:
             self.keys[index] = DataKey.new(self._secrets, index, partition)
             self.made.append(self.keys[index].record(partition))

@@ -12,10 +12,13 @@ from fhirline.streams.cli.output import confirm, print_table, progress, require_
 from fhirline.streams.observe.terminal import counted
 
 if TYPE_CHECKING:
+    from fhirline.streams.kafka.records import RecordPosition
     from fhirline.streams.operate.keys.existing.run import Done, Migration
     from fhirline.streams.operate.keys.existing.survey import Partition
 
 AGAIN = "what is done is kept"
+NAMED = 20
+"""Positions that are named at most."""
 KEPT = "This embedded broker cannot delete records: copies are written, and what is plain stays until it ends."
 
 
@@ -82,8 +85,9 @@ def encrypt_existing(
         with progress() as reporter:
             reporter.begin("reading")
             migration.survey()
-            entries = migration.plain_entries()
+            entries, unknown = migration.plain_entries()
         _show(migration, entries)
+        _name(unknown)
         if not any(entries.values()) and not migration.to_copy:
             print("Nothing to encrypt.")
             return
@@ -119,6 +123,14 @@ def _show(migration: "Migration", entries: dict[str, int]) -> None:
     )
 
 
+def _name(unknown: "list[RecordPosition]") -> None:
+    """Name records on topics of state that another program wrote in clear."""
+    if unknown:
+        more = f", and {len(unknown) - NAMED:,} more" if len(unknown) > NAMED else ""
+        print(f"state             {counted(len(unknown), 'record')} in clear that fhirline did not write, which it "
+              f"leaves as they are: {', '.join(map(str, unknown[:NAMED]))}{more}")  # fmt: skip
+
+
 def _report(done: "Done", keep: bool, deletes: bool) -> None:
     checked = sorted((done.raw | done.letters).items())
     rows = [
@@ -127,6 +139,7 @@ def _report(done: "Done", keep: bool, deletes: bool) -> None:
     ]
     print_table(("partition", "records", "copies", "of erased patients", "SHA-256 of both"), rows)
     print(f"state             {counted(done.entries, 'entry', 'entries')} encrypted")
+    _name(done.unknown)
     print(f"dead letters      {counted(done.marks, 'status', 'statuses')} moved")
     if not keep:
         print(f"removed           {counted(len(done.removed), 'partition')}: everything before the copied records' end")

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import os
 import re
+from binascii import b2a_base64
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -67,12 +68,12 @@ class EncryptionSecrets:
 
     def index(self, patient: str) -> str:
         """Return the keyed hash by which the records of a ``vendor|tenant|patient key`` are found: 64 hex digits."""
-        return hmac.digest(self.index_secret, b"patient|" + patient.encode(), hashlib.sha256).hex()
+        return _keyed_hash(self.index_secret, b"patient|" + patient.encode()).hex()
 
     def state_name(self, subject: str, name: str) -> str:
         """Return the keyed hash that replaces the name of a state entry in the key of its record: 32 hex digits."""
         plain = b"state|" + orjson.dumps([subject, name])
-        return hmac.digest(self.index_secret, plain, hashlib.sha256)[:16].hex()
+        return _keyed_hash(self.index_secret, plain)[:16].hex()
 
     def new_number(self, index: str, partition: int) -> str:
         """Make the number of a new data key: 8 random bytes and 8 of a keyed hash, as hex digits.
@@ -94,7 +95,7 @@ class EncryptionSecrets:
         """Return the value of the record ``name`` in ``normalizer.keys``: the key, wrapped by the current KEK."""
         nonce = os.urandom(NONCE)
         wrapped = nonce + _cipher(self.keks[self.current]).encrypt(nonce, key, name.encode())
-        return orjson.dumps({"kek": self.current, "key": base64.b64encode(wrapped).decode()})
+        return orjson.dumps({"kek": self.current, "key": b2a_base64(wrapped, newline=False).decode()})
 
     def unwrap(self, name: str, value: bytes) -> bytes:
         """Reverse `wrap`. Raises WrappingKeyMissing, and DataKeyDamaged where the value has another form."""
@@ -121,7 +122,7 @@ class EncryptionSecrets:
         return key
 
     def _mark(self, index: str, partition: int, number: str) -> str:
-        return hmac.digest(self.index_secret, f"key|{index}|{partition}|{number}".encode(), hashlib.sha256)[:8].hex()
+        return _keyed_hash(self.index_secret, f"key|{index}|{partition}|{number}".encode())[:8].hex()
 
 
 def _damaged(name: str) -> DataKeyDamaged:
@@ -171,3 +172,15 @@ def parse(text: str) -> EncryptionSecrets:
 @lru_cache(maxsize=64)
 def _cipher(key: bytes) -> AESGCM:
     return AESGCM(key)
+
+
+def _keyed_hash(key: bytes, message: bytes) -> bytes:
+    """Compute HMAC-SHA-256. `hmac.digest` would look the hash function up in OpenSSL again each time."""
+    keyed = _begun(key).copy()
+    keyed.update(message)
+    return keyed.digest()
+
+
+@lru_cache(maxsize=64)
+def _begun(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod=hashlib.sha256)

@@ -14,7 +14,7 @@ from fhirline.streams.kafka.headers import ERROR_CODE, KEY_ID, RAW, header
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
-from fhirline.streams.step1_receive.patient_keys import partition_of
+from fhirline.streams.step1_receive.patient_keys import patient_of
 from fhirline.streams.step2_consume.faust.offset_gaps import read_gaps
 from fhirline.topics.declared import KEYS, dead_letter_topic, raw_topic, state_topic
 from tests.streams.step2_consume.test_worker import running, wait_until_as
@@ -150,7 +150,7 @@ def test_a_changed_record_of_an_erased_patient_is_passed_over(settings: Settings
     sealer = Sealer(settings)
     of_mediquo = [event for event in events(200, seed=5) if event.topic == raw_topic("mediquo")]
     first = sealer(of_mediquo[0])
-    number = partition_of(first, settings.partitions)
+    number = patient_of(first, settings.partitions).partition
     one, two = (sealer(event) for event in same_partition(of_mediquo, first, number, settings.partitions)[:2])
     assert first.data_key
     assert two.data_key
@@ -174,7 +174,9 @@ def test_a_changed_record_of_an_erased_patient_is_passed_over(settings: Settings
 
 def same_partition(made: list[ProducerRecord], first: ProducerRecord, number: int, count: int) -> list[ProducerRecord]:
     """Return an event of each other patient whose events lie in one partition."""
-    others = {event.key: event for event in made if partition_of(event, count) == number and event.key != first.key}
+    others = {
+        event.key: event for event in made if patient_of(event, count).partition == number and event.key != first.key
+    }
     return [*others.values()]
 
 

@@ -41,6 +41,8 @@ class Done:
     marks: int = 0
     entries: int = 0
     removed: dict[TopicPartition, int] = field(default_factory=dict)
+    unknown: list[RecordPosition] = field(default_factory=list)
+    """Records in clear on topics of state that no fhirline wrote. They stay."""
 
 
 class Migration:
@@ -91,15 +93,16 @@ class Migration:
         """Whether any plain record of the survey is left, copied or not."""
         return any(item.due for item in (*self.raw.values(), *self.letters.values()))
 
-    def plain_entries(self) -> dict[str, int]:
-        """Count the plain state entries of patients, by topic."""
-        found = {}
+    def plain_entries(self) -> tuple[dict[str, int], list[RecordPosition]]:
+        """Count the plain state entries of patients, by topic; and the records there that no fhirline wrote."""
+        found, unknown = {}, []
         for topic in self._state_topics:
             held = [StateOfPartition(place, self._copier) for place in self._scanner.topic_partitions([topic])]
             for state in held:
                 state.read_on(self._scanner)
+                unknown += _unknown(state)
             found[topic] = sum(len(state.plain) for state in held)
-        return found
+        return found, unknown
 
     def require_encrypting(self) -> None:
         """Raise StillPlain where a process of ours has written a plain record since the survey."""
@@ -126,7 +129,9 @@ class Migration:
         self._find_moved(self._letter_topics, marks.named())
         done.marks = marks.move(self._copier, self._copier.moved)
         for place in self._scanner.topic_partitions(self._state_topics):
-            done.entries += StateOfPartition(place, self._copier).move(self._scanner)
+            state = StateOfPartition(place, self._copier)
+            done.entries += state.move(self._scanner)
+            done.unknown += _unknown(state)
             self._show("state entries", done.entries, None)
         self.require_encrypting()
         chosen = {place: item for place, item in (self.raw | self.letters).items() if item.cut > item.first}
@@ -184,3 +189,7 @@ class Migration:
     def _due_letter(self, record: ConsumerRecord) -> bool:
         """Tell whether a letter is plain, or names what was copied, and is not copied yet."""
         return self._plain_letter(record) or any(position in self._copier.moved.copies for position in named(record))
+
+
+def _unknown(state: StateOfPartition) -> list[RecordPosition]:
+    return [RecordPosition(*state.place, offset) for offset in sorted(state.unknown.values())]

@@ -10,7 +10,8 @@ Kafka has no compare-and-set, so entries are written as a replay writes them: re
    producer's event, is found before its tombstone.
 
 An entry of a Practitioner belongs to no patient and stays plain. One that an earlier release wrote under a patient's
-key is written under the key that it has today.
+key is written under the key that it has today. A record of another form is no entry: no reader of state takes it, and
+it stays as it is. It is named, since it may hold a patient's data in clear.
 """
 
 from collections.abc import Iterable, Iterator
@@ -61,6 +62,8 @@ class StateOfPartition:
     copier: Copier
     plain: dict[bytes, bytes] = field(default_factory=dict)
     """Plain key of a patient's entry → value."""
+    unknown: dict[bytes, int] = field(default_factory=dict)
+    """Key as stored → offset, of a record in clear that no fhirline wrote. It stays as it is."""
     _behind: dict[bytes, bytes] = field(default_factory=dict)
     """Plain key → value that a tombstone with ``moved-to`` has covered. It may not be under its new key yet."""
     _there: dict[bytes, Entry] = field(default_factory=dict)
@@ -109,6 +112,10 @@ class StateOfPartition:
 
     def _take(self, record: ConsumerRecord) -> None:
         stored = record.key or b""
+        if record.value is None or is_sealed(record) or (entry_key(stored) and is_entry(record.value)):
+            self.unknown.pop(stored, None)
+        else:
+            self.unknown[stored] = record.offset
         if (plain := entry_key(stored)) is not None and plain[0]:
             self._take_plain(stored, record)
             return

@@ -22,3 +22,4 @@ def test_records_are_opened_and_sealed_in_one_place_each() -> None:
     assert {*files_with(r"\bAESGCM\b")} == {DATA_KEY, SECRETS}
     assert files_with(r"\bkey\.open\(") == [OPENER]
     assert files_with(r"\.seal\(") == [RECORDS]
+    assert files_with(r"\.sealed\(") == [DATA_KEY, RECORDS]

@@ -1,5 +1,6 @@
 """What a sealed record shows, and what it is bound to."""
 
+import hmac
 from dataclasses import replace
 
 import orjson
@@ -49,6 +50,19 @@ def test_a_sealed_record_shows_neither_patient_nor_content() -> None:
     assert KEY.seal(RAW).value != sealed.value, "equal events must not be seen to be equal"
     assert "key=" not in repr(KEY)
     assert INDEX not in repr(SECRETS)
+
+
+def test_indexes_and_what_is_authenticated_are_those_of_every_release() -> None:
+    """What is stored is found and opened for good."""
+    secret = bytes.fromhex(INDEX)
+    assert KEY.index == hmac.new(secret, b"patient|mediquo|acme|4711", "sha256").hexdigest()
+    bound = f"key|{KEY.index}|3|{KEY.number[:16]}".encode()
+    assert KEY.number[16:] == hmac.new(secret, bound, "sha256").hexdigest()[:16]
+    entry = b'state|["Patient/1","name"]'
+    assert SECRETS.state_name("Patient/1", "name") == hmac.new(secret, entry, "sha256").hexdigest()[:32]
+    held = [("key-id", b"1"), ("tenant", b"acme"), ("traceparent", b"2"), ("é", b"")]
+    parts = (b"raw.mediquo", b"key", b"tenant", b"acme", "é".encode(), b"")
+    assert _authenticated("raw.mediquo", b"key", held) == b"".join(bytes((0, 0, 0, len(part))) + part for part in parts)
 
 
 @pytest.mark.parametrize("value", [b'{"name":"Ana"}', b"", None])

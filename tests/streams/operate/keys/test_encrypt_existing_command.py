@@ -9,8 +9,8 @@ from confluent_kafka import Consumer
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import COPY_OF, header
-from fhirline.streams.kafka.records import ConsumerRecord
-from fhirline.topics.declared import raw_topic
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
+from fhirline.topics.declared import raw_topic, state_topic
 from tests.streams.operate.keys.conftest import ERASURE_KEY, PARTITIONS
 from tests.streams.operate.keys.plain import FEW, of_few, stored
 from tests.support import cli
@@ -91,3 +91,34 @@ def test_a_process_that_writes_in_clear_after_copying_has_begun_ends_it_with_1(s
     assert said.returncode == 0, said.stderr
     sources = {header(record.headers, COPY_OF) for record in copies(settings)}
     assert sources >= {str(record.position) for record in (*written, plain)}
+
+
+def test_what_another_program_wrote_to_a_topic_of_state_stays_and_is_named(settings: Settings) -> None:
+    """It may hold a patient's data in clear: the operator has to know where."""
+    topic = state_topic("mediquo")
+    entry = b'{"s":[1717243205,"125","key","2024-06-01T12:00:05.125Z"],"v":"Planted"}'
+    keys = [b'["acme|1","Patient/1","name"]', b"acme|2", b"gone", b'["acme|3","Patient/3","name"]', b"null"]
+    values = [b'{"name": "Planted"}', b"Planted", b"Planted", entry, None]
+    written = produce(settings, [ProducerRecord(topic, *item, 0) for item in zip(keys, values, strict=True)])
+    produce(settings, [ProducerRecord(topic, b"gone", None, 0)])
+    environment = {
+        **os.environ,
+        "FHIRLINE_BOOTSTRAP": settings.bootstrap,
+        "FHIRLINE_PARTITIONS": str(PARTITIONS),
+        "FHIRLINE_ENCRYPTION": ENCRYPTION,
+        "FHIRLINE_ERASURE_KEY": ERASURE_KEY,
+    }
+    named = (
+        "state             2 records in clear that fhirline did not write, which it leaves as they are: "
+        f"{written[0].position}, {written[1].position}\n"
+    )
+    for options in (("--dry-run",), ("--yes", "--keep")):
+        done = cli.run("keys", "encrypt-existing", *options, env=environment)
+        assert done.returncode == 0, done.stderr
+        assert named in done.stdout
+    assert "1 entry encrypted" in done.stdout
+    done = cli.run("keys", "encrypt-existing", "--yes", "--keep", env=environment)
+    assert named in done.stdout
+    assert "Nothing to encrypt." in done.stdout
+    found = {record.key: record.value for record in stored(settings, topic)}
+    assert [found[key] for key in keys] == [*values[:2], None, None, None]
