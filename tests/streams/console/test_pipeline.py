@@ -26,10 +26,10 @@ from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.topics.declared import BUNDLE, DEAD_LETTER_STATUS
 from tests.streams.console.conftest import of_the_demo
 from tests.streams.console.figures import DELIVERY, MAPPING, NOT_KNOWN, TABLES, Figures, figures, require_lists, sums
-from tests.streams.operate.test_forget import Load, load_on
 from tests.support.console_pages import Visitor, console
 from tests.support.delivery import write
 from tests.support.kafka.brokers import RunningBroker, settings_for
+from tests.support.load import Load, load_on
 from tests.support.tables import keep_once
 from tests.support.waiting import wait_until
 
