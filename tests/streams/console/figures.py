@@ -61,7 +61,7 @@ def require_lists(visitor: Visitor, found: Figures) -> set[str]:
 
 def listed(page: str) -> int:
     """Count the rows of a page of events or dead letters."""
-    return page.partition('aria-label="Events"')[2].partition("</table>")[0].count('<th scope="row">')
+    return page.partition('aria-label="Events"')[2].partition("</table>")[0].count('<th scope="row"')
 
 
 def _figure(cell: str) -> Figure:

@@ -50,7 +50,7 @@ def test_no_view_violates_a_rule_of_accessibility(stack: Site, browser: Browser,
         page.goto(stack.url + path)
         found[path] = visit.violations()
         visit.picture(path.partition("?")[0].strip("/").replace("/", "-") or "pipeline")
-    for link in ("/events?became=partly", "/events?became=dead-letter", f"/pipeline/partitions?{PARTITIONS}"):
+    for link in ("/events?became=dead-letter", f"/pipeline/partitions?{PARTITIONS}"):
         page.goto(stack.url + link)
         found[link] = visit.violations()
     page.goto(f"{stack.url}/dead-letters/events")
