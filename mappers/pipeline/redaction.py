@@ -18,9 +18,8 @@ from fhirline.mappers.pipeline.secret_keys import (
     comparable,
     treatment,
 )
+from fhirline.mappers.pipeline.secret_label_keys import LABELS, MAY_LABEL
 from fhirline.mappers.pipeline.secret_labels import (
-    LABELS,
-    MAY_LABEL,
     is_pair,
     labelled_values,
     named_columns,

@@ -11,7 +11,7 @@ from fhirline.mappers.pipeline.secret_labels import MEASURE, UNIT, verb_pattern
 
 _ATTRIBUTES = r"""(?:\s{1,4}[\w:.-]{1,40}=["'][^<>"'\n]{0,100}["']){0,5}\s{0,4}"""
 _TO_VALUE = (
-    r"""(?:["'\]]?\s{0,4}(?:[:=：]\s{0,4}[=:]?|=>|->|→)\s{0,4}"""
+    r"""(?:["'\]]?\s{0,4}(?:[:=：]\s{0,4}[=:]?(?:</[a-z]{1,10}>)?|=>|->|→)\s{0,4}(?:[|>]-?[ \t]{0,4}\r?\n\s{0,40})?"""
     rf"""|{_ATTRIBUTES}>\s{{0,4}}(?:<!\[CDATA\[)?|["']\s{{1,4}}[Vv]alue\s{{0,4}}=\s{{0,4}}|["']\s{{0,4}}(?:\r?\n){{2}})"""
 )
 """Pattern between the name of a secret and the secret: a colon, the end of a tag, an attribute, a form's part."""
@@ -73,7 +73,8 @@ def _form_patterns() -> Iterator[tuple[str, str]]:
     yield (
         "(?i:authoriz)",
         r"(?i:\bauthorization\s{0,4}[:=]\s{0,4}"
-        r"(?:bearer|basic|digest|token|apikey|negotiate|ntlm|hawk|bot|key|aws4-hmac-sha256)\s{1,4}\S+)",
+        r"(?:(?:digest|hawk|aws4-hmac-sha256)\s{1,4}[^\r\n]{1,2000}"
+        r"|(?:bearer|basic|token|apikey|negotiate|ntlm|bot|key)\s{1,4}\S+))",
     )
     yield "asic ", r"\b[Bb]asic\s{1,4}(?=\S{0,200}[0-9=])(?=\S{0,200}[A-Z])[A-Za-z0-9+/]{12,}={0,2}"
     yield "eyJ", r"\beyJ[A-Za-z0-9_-]{8,}[A-Za-z0-9_.=-]*"  # JSON in base64: a JWT, or its header

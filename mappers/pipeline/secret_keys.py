@@ -23,15 +23,19 @@ _SEPARATORS = re.compile(r"[.\[\]/:>|\\]+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 """A word of a key in snake_case or camelCase."""
 
+_CODES = frozenset("%&\\")
+_LEVELS = 4
+_ESCAPED = re.compile(r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
 _PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _NOT_ALPHANUMERIC = {code: None for code in range(128) if not chr(code).isalnum()}
 _NOT_LETTERS = {code: None for code in range(128) if not chr(code).isalpha()}
 LOOK_ALIKES = str.maketrans(
     "\u0430\u0441\u0501\u0435\u04bb\u0456\u0458\u043a\u04cf\u043c\u043e\u0440\u051b\u0455\u0442\u0443\u0445"
-    "\u03b1\u03b5\u03b9\u03ba\u03bf\u03c1\u03c4\u03c5\u03c7\u03c3\u0131\u0261",
-    "acdehijklmopqstyxaeikoptuxsig",
+    "\u03b1\u03b5\u03b9\u03ba\u03bf\u03c1\u03c4\u03c5\u03c7\u03c3\u0131\u0261"
+    "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ",
+    "acdehijklmopqstyxaeikoptuxsigabcdefghijklmnoprstuvwyz",
 )
-"""Cyrillic and Greek letters, and variants, that look like Latin ones."""
+"""Cyrillic and Greek letters, small capitals and variants, that look like Latin ones."""
 
 
 class Treatment(NamedTuple):
@@ -107,7 +111,7 @@ def table_names() -> frozenset[str]:
 
 def treatment(key: str) -> Treatment:
     """Return the treatment of a key. The number at its end decides nothing, unless it is a part of an encoded sign."""
-    if key[-1:].isdecimal() and "%" not in key and "&" not in key:
+    if key[-1:].isdecimal() and _CODES.isdisjoint(key):
         key = key.rstrip("0123456789") or key
     return _cached(key) if len(key) <= LONGEST_CACHED else _treatment(key)
 
@@ -117,7 +121,7 @@ def _treatment(key: str) -> Treatment:
         return _PLAIN  # most keys
     known = looked_for()
     names = [form for part in _parts(key) for form in _forms(comparable(part)) if form in known]
-    redacted = _has_words_of_a_secret(key)
+    redacted = any(map(_has_words_of_a_secret, {key, _decoded(_composed(key))}))
     if not names:
         return _REDACTED if redacted else _PLAIN
     further = frozenset[str]().union(*(redacted_below().get(name, ()) for name in names))
@@ -186,8 +190,7 @@ _split_further: Callable[[str, str, str], bool] = lru_cache(maxsize=4096)(_is_sp
 
 def _has_letters_of_a_secret(key: str) -> bool:
     """Return whether a key has the letters of a name by which `treatment` redacts. Most have none."""
-    decoded = unquoted(html.unescape(key)) if "%" in key or "&" in key else key
-    return _letters_of_secrets().search(comparable(decoded).translate(_NOT_LETTERS)) is not None
+    return _letters_of_secrets().search(comparable(_decoded(key)).translate(_NOT_LETTERS)) is not None
 
 
 @cache
@@ -218,11 +221,29 @@ def words_of(key: str) -> list[str]:
 
 def _parts(key: str) -> tuple[str, ...]:
     """Return the key, also decoded, and the keys of which it consists where it is a flattened path."""
-    plain = key if key.isascii() else unicodedata.normalize("NFKC", key)
-    decoded = unquoted(html.unescape(plain)) if "%" in plain or "&" in plain else plain
+    plain = _composed(key)
+    decoded = _decoded(plain)
     parts = _SEPARATORS.split(decoded)
     further = parts if len(parts) > 1 else ()
     return (key, decoded, *further) if decoded != plain else (key, *further)
+
+
+def _composed(key: str) -> str:
+    return key if key.isascii() else unicodedata.normalize("NFKC", key)
+
+
+def _decoded(key: str) -> str:
+    r"""Return a key without encodings one in the other: percent, HTML, and escapes such as ``\u0070``."""
+    for _ in range(_LEVELS):
+        if _CODES.isdisjoint(key) or (decoded := unescaped(unquoted(html.unescape(key)))) == key:
+            break
+        key = decoded
+    return key
+
+
+def unescaped(text: str) -> str:
+    r"""Resolve the escapes ``\uXXXX`` and ``\xXX`` of a text that is a part of JSON or of a program."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1] or found[2], 16)), text) if "\\" in text else text
 
 
 def unquoted(text: str) -> str:

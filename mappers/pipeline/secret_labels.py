@@ -14,60 +14,29 @@ from fhirline.mappers.pipeline.secret_keys import (
     treatment,
     words_of,
 )
+from fhirline.mappers.pipeline.secret_label_keys import ADDRESSES, CASED_KNOWN_LABELS, CASED_LABELS, CASED_VALUES, ROWS
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
-_LABELS = ("name", "key", "k", "label", "field", "attribute", "property", "parameter", "header", "title", "code", "id")
-_VALUES = ("value", "val", "v", "values", "content", "text", "data", "answer", "default", "valueString", "stringValue")
-_NAMED = ("field", "attribute", "property", "parameter", "param", "header", "key", "item", "setting")
-"""First words of longer names of labels and values: ``fieldName``, ``field_value``."""
-_TYPES = (
-    *(
-        "String Code Uri Url Canonical Id Oid Uuid Markdown Integer Decimal PositiveInt UnsignedInt Base64Binary"
-    ).split(),
-    *("Identifier Coding CodeableConcept Quantity Attachment Reference ContactPoint Annotation Signature Meta").split(),
-)
-_TYPED_VALUES = (*(f"value{name}" for name in _TYPES), "extension", "part")
-"""Members of an extension or a parameter of FHIR that hold its value."""
-_ADDRESSES = ("url", "system")
-_ONLY_OF_KNOWN = ("type", *_ADDRESSES)
-"""Labels that name a secret only where they name a redacted key, as the ``url`` of an extension does."""
 _INSERT = re.compile(r"(?i:\binto\b)[^()]{0,200}\(([^()]{1,4000})\)\s{0,40}(?i:values)\s{0,40}(?=\()")
 """A statement of SQL with the names of its columns, up to their values."""
 _END = re.compile(r"^.*[/#:](?=[^/#:?]+/?(?:\?|$))|/?(?:\?.*)?$", re.DOTALL)
 """Matches the part of an address that is not its last."""
 _OF_CONCEPT = ("text", "display", "code", "name")
 _MOST_CODINGS = 20
-
-
-def _cased(names: Sequence[str], ending: str) -> tuple[str, ...]:
-    longer = [name for begin in _NAMED for name in (f"{begin}{ending.capitalize()}", f"{begin}_{ending}")]
-    return tuple(item for name in (*names, *longer) for item in (name, name[0].upper() + name[1:], name.upper()))
-
-
-_CASED_LABELS = frozenset({*_cased(_LABELS, "name"), "url"})
-_CASED_KNOWN_LABELS = frozenset({*_CASED_LABELS, *_ONLY_OF_KNOWN})
-_CASED_VALUES = frozenset({*_cased(_VALUES, "value"), *_TYPED_VALUES})
 _MOST_COLUMNS = 500
 _MOST_NAMED = 1_000
 """Items of a list that are looked at for a name: headers are far fewer, and a longer list has other things."""
-_ROWS = frozenset(_cased(("rows", "values", "data", "records", "items", "lines"), "values"))
-
-LABELS = frozenset({*_CASED_KNOWN_LABELS, "1"})
-"""Members of an object that may name another."""
-MAY_LABEL = frozenset({*_CASED_VALUES, *_ROWS, "1"})
-"""Members of an object that another may name. Most objects have none, and need no further look."""
-
 _CELL = re.compile(r"(?:^|(?<=[,;|\t]))[^,;|\t]{1,100}(?=[,;|\t])|(?<=[,;|\t])[^,;|\t]{1,100}$")
 _NAME = re.compile(r"[^:=>,;\n]{1,60}")
 _BETWEEN = r"(?:[^\S\n]|[_.\-]|&#0*95;|%5f)?"
-_EMPHASIS = r"(?:\*{1,3}|_{2}|</[a-z]{1,10}>)"
+_EMPHASIS = r"(?:\*{1,3}|_{2}|</?[a-z]{1,10}>)"
 _BULLET = r"(?:[-*•]|\d{1,3}[.)])"
 _YAML = rf"(?:(?:\r?\n\s{{0,40}}{_BULLET}|[!&][\w!:.-]{{0,40}}|\{{\s{{0,4}}[\w-]{{1,40}}\s{{0,4}}:)\s{{1,4}})?"
 """Pattern before a value: a mark of a list's item, a tag or an anchor, or the first name in braces."""
 _TO_VALUE = (
-    rf"""(?:(?:["'\]]|{_EMPHASIS})?\s{{0,4}}(?:[:：]\s{{0,4}}[=:]?|=>?|->|→|،|,)|\t|(?:>|&gt;)(?:<!\[CDATA\[)?"""
-    r"""|["']?;s:\d{1,6}:|["'][^\r\n]{0,100}(?:\r?\n){2}|\s{1,4}VERB\s"""
+    rf"""(?:(?:["'\])”»’]|{_EMPHASIS})?\s{{0,4}}(?:[:：]\s{{0,4}}[=:]?|=>?|->|[→⇒⟶➔➜👉]|،|,)|\t|(?:>|&gt;)(?:<!\[CDATA\[)?"""
+    r"""|["']?;s:\d{1,6}:|["']\]=>\s{1,40}(?:string\(\d{1,9}\)\s|(?:int|float)\()|["'][^\r\n]{0,100}(?:\r?\n){2}|\s{1,4}VERB\s"""
     r"""|["']?,?\s{1,9}["']?(?:value|val|content|text)["']?\s{0,4}[:=])"""
     rf"""(?![\s"'(\[]{{0,4}}redacted\])\s{{0,4}}{_YAML}(?![\s"'(\[]{{0,4}}redacted\])[\s"'(\[]{{0,4}}(?:{_EMPHASIS}[\s"'(\[]{{0,4}})?"""
 )
@@ -77,7 +46,7 @@ MEASURE = rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[:/.]\d|\d+\s?(?i:{UNIT})\b)"
 _CLINICAL = r"(?:[A-Z]\d\d\.\d{1,4}|\d{2,3}/\d{2,3}|(?i:covid|sars-cov)-\d{1,2}|HbA1c)(?![\w/.@-]{0,40}[\w/@-])"
 """Pattern of a code of ICD, a blood pressure, and names of medicine that have a digit: ``QR code – COVID-19 test``."""
 _SPACE_TO_VALUE = (
-    r"""(?:\s{0,4}(?:[;~!@{]|[|]{1,4}|==|\]\(|[–—]|\s-\s)\s{0,4}"""
+    r"""(?:\s{0,4}(?:[;~!@{]|[|]{1,4}|==|\]\(|[–—]|\s-\s|[._]{3,60}|\s(?:no\.?|nº|number|número|numero)\s)\s{0,4}[“«]?"""
     rf"""|(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?)(?!["'(]?(?:{MEASURE}|{_CLINICAL}))["'(]?|/"""
 )
 """Pattern of white space, a slash, or a sign that seldom stands so in prose, between a name and its value.
@@ -97,13 +66,13 @@ def labelled_values(value: Mapping[str, Any], names_secret: Callable[[str], bool
     >>> labelled_values({"name": "Ibuprofen", "value": "400 mg"})
     ()
     """
-    if _CASED_VALUES.isdisjoint(value):
+    if CASED_VALUES.isdisjoint(value):
         return ("1",) if len(value) == 2 and "1" in value and is_pair((value.get("0"), value["1"])) else ()
-    labels = _CASED_LABELS if names_secret else _CASED_KNOWN_LABELS
+    labels = CASED_LABELS if names_secret else CASED_KNOWN_LABELS
     is_name = names_secret or _known_label
     for label in [key for key in value if key in labels]:
         if any(len(name) <= LONGEST_CACHED and is_name(name) for name in _names(label, value[label])):
-            return tuple(key for key in value if key in _CASED_VALUES and key != label)
+            return tuple(key for key in value if key in CASED_VALUES and key != label)
     return ()
 
 
@@ -120,7 +89,7 @@ def _names(label: str, named: Any) -> Iterator[str]:
 
 def name_of(label: str, named: str) -> str:
     """Return the name that a text gives: of an address its last part."""
-    return _END.sub("", named) if label.lower() in _ADDRESSES else named
+    return _END.sub("", named) if label.lower() in ADDRESSES else named
 
 
 def is_pair(value: Sequence[Any]) -> bool:
@@ -168,7 +137,7 @@ def values_of_labels(value: Sequence[Any]) -> list[int]:
         if item.__class__ is dict
         and len(item) == 1
         and value[place + 1].__class__ is dict
-        and _CASED_VALUES.issuperset(value[place + 1])
+        and CASED_VALUES.issuperset(value[place + 1])
         and labelled_values({**item, **value[place + 1]})
     ]
 
@@ -179,10 +148,10 @@ def named_columns(value: Mapping[str, Any], names_secret: Callable[[Any], bool] 
     >>> named_columns({"columns": ["id", "pass_code"], "rows": [[1, "1234"], [2, "5678"]]})
     [('rows', 1)]
     """
-    if _ROWS.isdisjoint(value):
+    if ROWS.isdisjoint(value):
         return []
     is_name, found = names_secret or is_label, []
-    for rows in _ROWS.intersection(value):
+    for rows in ROWS.intersection(value):
         if value[rows].__class__ is list:
             names = (item for key, item in value.items() if key != rows and item.__class__ is list and item)
             for items in names:

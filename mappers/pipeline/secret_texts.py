@@ -19,6 +19,7 @@ from fhirline.mappers.pipeline.secret_keys import (
     redacted_below,
     redacted_names,
     treatment,
+    unescaped,
     unquoted,
 )
 from fhirline.mappers.pipeline.secret_labels import is_label, without_labelled
@@ -61,7 +62,6 @@ _QUOTED_COLON = re.compile(r"3A +")
 _SECTION = re.compile(r"^[ \t]*\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?![ \t]*\[).*\n?)*)", re.MULTILINE)
 _SETTING = re.compile(r"^([^=\n]*=[ \t]*)\S++(?!(?<==)\r?\n)(?=[ \t\r]*$)", re.MULTILINE)
 _NAMED_SETTING = re.compile(r"^([ \t]*([^\s=]{1,100})[ \t]*=[ \t]*)(\S[^\n]*)$", re.MULTILINE)
-_ESCAPED = re.compile(r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
 _ESCAPE = r"\\u00[2-7]|\\x[2-7]"
 """How the escape of an ASCII sign begins."""
 _HAS_ESCAPE = re.compile(_ESCAPE)
@@ -103,12 +103,12 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
         text = _base64_redacted(text, below, room - 1, redact)
     if not names_secret(text, below):
         return text
-    if room <= 0 or any(map(_fragment_key, set(_QUOTED_KEY.findall(_unescaped(text))))):
+    if room <= 0 or any(map(_fragment_key, set(_QUOTED_KEY.findall(unescaped(text))))):
         return REDACTED
     new = _pairs_redacted(_sections_redacted(markup_redacted(text, below), below), below)
     # Both at once: one after the other in each order is two ways a level, which doubles the work with each.
     decoded = unquote_plus(new) if "%" in new else new
-    decoded = _unescaped(html.unescape(decoded) if "&" in decoded else decoded)
+    decoded = unescaped(html.unescape(decoded) if "&" in decoded else decoded)
     if decoded != new and (room <= _DECODING or redact(decoded, below, room - _DECODING) != decoded):
         return REDACTED
     return REDACTED if _QUOTED_PRINTABLE.search(new) and _quoted_secret(new, below, room - _DECODING, redact) else new
@@ -190,7 +190,7 @@ def surely_plain(text: str, below: frozenset[str]) -> bool:
 
 def as_text(text: str) -> str:
     """Return a text without one level of encoding (quoted-printable, percent, HTML, and escapes)."""
-    return _unescaped(html.unescape(unquoted(_without_quoted_printable(text))))
+    return unescaped(html.unescape(unquoted(_without_quoted_printable(text))))
 
 
 def may_parse(text: str) -> bool:
@@ -229,11 +229,6 @@ def _sections_redacted(text: str, below: frozenset[str]) -> str:
         )
 
     return _SECTION.sub(replaced, text) if "[" in text else text
-
-
-def _unescaped(text: str) -> str:
-    r"""Resolve the escapes ``\uXXXX`` and ``\xXX`` of a text that is a part of JSON or of a program."""
-    return _ESCAPED.sub(lambda found: chr(int(found[1] or found[2], 16)), text) if "\\" in text else text
 
 
 def _fragment_key(key: str) -> bool:
