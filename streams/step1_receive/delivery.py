@@ -5,7 +5,7 @@ and to wake the loop, for each record. The report on a data key leads to the rec
 request's task in between would cost as much again.
 
 All that comes in one turn of the event loop is encrypted and handed over together. Between other work each step of it
-takes three to five times as long (benchmarks/NOTES.md): the processor's caches hold something else by then.
+takes longer (benchmarks/NOTES.md): the processor's caches hold something else by then.
 """
 
 import asyncio

@@ -103,7 +103,7 @@ class DataKey:
 
 
 class UnusedKeys:
-    """Random keys in memory, made several at once: each made between other work takes five times as long."""
+    """Random keys in memory, made several at once: one made between other work takes longer."""
 
     AT_ONCE = 64
 
