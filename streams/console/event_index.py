@@ -55,9 +55,9 @@ class EventIndex:
         self.cases: Sequence[Case] = ()
         """Every dead letter's case, as of the last reading."""
         self.types: Sequence[TypeCount] = ()
-        """The events by vendor and event type, as of the last reading: counting 100,000 takes a moment."""
+        """Return the events by vendor and event type, as of the last reading: counting 100,000 takes a moment."""
         self.tables_asked = False
-        """Whether it is known how far the SQL tables have read."""
+        """Tell whether it is known how far the SQL tables have read."""
         self.complete = False
         """Whether the topics have been read to their ends once."""
 

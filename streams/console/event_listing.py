@@ -19,7 +19,7 @@ from fhirline.streams.console.indexed import (
 )
 
 TABLED = "in"
-"""What chooses the events that the SQL tables have."""
+"""Chooses the events that the SQL tables have."""
 
 _COLUMNS = ", ".join(f"event.{name}" for name in IndexedEvent._fields)
 _COUNTED = (
@@ -29,7 +29,7 @@ _COUNTED = (
 
 
 class Chosen(NamedTuple):
-    """What chooses events. An empty text is no condition. ``flag``: a code, or `ANY_FLAG`.
+    """Chooses events. An empty text is no condition. ``flag``: a code, or `ANY_FLAG`.
 
     Without ``flag``, ``delivery`` and ``tables``, a dead letter stands for its event, even if a part of the event was
     published: so each event counts once.
@@ -58,7 +58,7 @@ class Chosen(NamedTuple):
 
     @property
     def conditions(self) -> tuple[str, list[str]]:
-        """The conditions on events, and their values."""
+        """Return the conditions on events, and their values."""
         flagged = "id IN (SELECT event FROM flag WHERE code = ?)"
         found = [
             (condition, value)
@@ -79,7 +79,7 @@ class Chosen(NamedTuple):
 
     @property
     def of_letters(self) -> tuple[str, list[str]]:
-        """The conditions on dead letters, and their values."""
+        """Return the conditions on dead letters, and their values."""
         found = [(name, value) for name, value in (("vendor", self.vendor), ("type", self.type)) if value]
         return " AND ".join(f"letter.{name} = ?" for name, _ in found) or "1", [value for _, value in found]
 
