@@ -9,7 +9,7 @@ an error and without an offset.
 `producer_config` avoids this by sending one batch at a time. The check here is the second line of defence.
 """
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 NO_OFFSET = KafkaError(
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "reported as written because a later batch was, but without an offset"
@@ -21,3 +21,29 @@ def delivery_error(error: KafkaError | None, message: Message | None) -> KafkaEr
     if error is None and (message is None or message.offset() is None):
         return NO_OFFSET
     return error
+
+
+def take_reports(producer: Producer, seconds: float = 0.0) -> None:
+    """Serve the delivery reports that are due; wait up to ``seconds`` for the first.
+
+    confluent-kafka raises a fatal error of the producer here, once, and stops serving what waits behind it. Each
+    record that it failed has its own report, and librdkafka logs the error: so it is not raised again.
+    """
+    try:
+        producer.poll(seconds)
+    except KafkaException as error:
+        if not error.args[0].fatal():
+            raise
+
+
+def take_all_reports(producer: Producer, seconds: float = -1.0) -> int:
+    """Wait until each record has its delivery report; return how many have none.
+
+    ``seconds``: the longest wait; without it, the producer's delivery timeout is the limit.
+    """
+    while True:
+        try:
+            return producer.flush(seconds)
+        except KafkaException as error:  # once, as in `take_reports`
+            if not error.args[0].fatal():
+                raise

@@ -16,7 +16,7 @@ from time import monotonic
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from fhirline.streams.kafka.delivery_report import delivery_error
+from fhirline.streams.kafka.delivery_report import delivery_error, take_reports
 from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.records import ProducerRecord, produce
 from fhirline.streams.step1_receive.patient_keys import NewKey, Patient, PatientKeys, patient_of
@@ -82,7 +82,7 @@ class Link:
 
     async def _poll(self) -> None:
         while True:
-            self.producer.poll(0)
+            take_reports(self.producer)
             if self._waiting:
                 self._give_up()
             if self._put or self._waiting or len(self.producer):

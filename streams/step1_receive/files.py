@@ -15,7 +15,7 @@ from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.body import BOM, UnreadableBody
-from fhirline.streams.kafka.delivery_report import delivery_error
+from fhirline.streams.kafka.delivery_report import delivery_error, take_all_reports, take_reports
 from fhirline.streams.kafka.records import ProducerRecord, produce
 from fhirline.streams.step1_receive.patient_keys import Patient, PatientKeys, patient_of, to_be_sealed
 from fhirline.streams.step1_receive.raw_producer import TOO_LARGE, KafkaUnavailable, existing_topics, raw_producer
@@ -108,23 +108,23 @@ class Ingest:
         else:
             self._produce(line, line.content)
         while len(self._producer) + sum(map(len, self._waiting.values())) >= WINDOW:
-            self._producer.poll(0.1)
+            take_reports(self._producer, 0.1)
             self._send_ready()
-        self._producer.poll(0)
+        take_reports(self._producer)
         self._send_ready()
         self._check()
 
     def finish(self) -> None:
         """Wait until every line is acknowledged or rejected. Raises KafkaUnavailable."""
         while len(self._producer) or self._ready:
-            self._producer.flush()  # ends: what is not acknowledged within the delivery timeout fails
+            take_all_reports(self._producer)  # ends: what is not acknowledged within the delivery timeout fails
             self._send_ready()
         self._check()
 
     def abandon(self) -> None:
         """Drop the lines in flight, after a failure or an interruption."""
         self._producer.purge()
-        self._producer.flush(1.0)
+        take_all_reports(self._producer, 1.0)
 
     def _produce(self, line: Line, content: bytes) -> None:
         route = self._route
@@ -188,7 +188,7 @@ class Ingest:
             try:
                 return produce(self._producer, record, report)
             except BufferError:
-                self._producer.poll(0.1)
+                take_reports(self._producer, 0.1)
 
     def _reject(self, line: Line, code: str, reason: str) -> None:
         self.count.rejected += 1

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import new_client, producer_config
-from fhirline.streams.kafka.delivery_report import delivery_error
+from fhirline.streams.kafka.delivery_report import delivery_error, take_reports
 from fhirline.streams.kafka.records import ProducerRecord, produce, stored
 
 _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
@@ -125,8 +125,8 @@ class RecordPublisher:
     def _poll(self, seconds: float) -> None:
         """Take delivery reports; wait up to ``seconds`` for those of the first producer."""
         for producer in self._producers[1:]:
-            producer.poll(0)
-        self._producers[0].poll(seconds)
+            take_reports(producer)
+        take_reports(self._producers[0], seconds)
 
     def _producer(self, topic: str) -> Producer:
         """Return the topic's producer. New topics are assigned round-robin."""

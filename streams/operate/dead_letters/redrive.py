@@ -36,7 +36,7 @@ from fhirline.mappers import MAPPING_VERSION
 from fhirline.mappers.pipeline.envelope import UnreadableBody
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.clients import new_client, producer_config
-from fhirline.streams.kafka.delivery_report import delivery_error
+from fhirline.streams.kafka.delivery_report import delivery_error, take_all_reports, take_reports
 from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition, position_of, produce
 from fhirline.streams.operate.dead_letters.board import Board, records
@@ -221,7 +221,7 @@ class Redriver:
     def _pace(self) -> None:
         """Wait for the next event's turn."""
         while (wait := self._next - time.monotonic()) > 0:
-            self._producer.poll(wait)  # handles delivery reports
+            take_reports(self._producer, wait)  # handles delivery reports
             self._write_marks()
         self._next = max(self._next, time.monotonic()) + self._every
 
@@ -230,7 +230,7 @@ class Redriver:
             try:
                 produce(self._producer, record, delivered)
             except BufferError:
-                self._producer.poll(0.1)  # delivery reports free the queue
+                take_reports(self._producer, 0.1)  # delivery reports free the queue
             except KafkaException as error:
                 delivered(error.args[0], None)  # too large for this producer
                 return
@@ -250,9 +250,9 @@ class Redriver:
     def _flush(self) -> None:
         """Wait until everything is acknowledged. Raises NotMarked."""
         for _ in range(2):  # the reports of the records, then those of their marks
-            self._producer.flush(self._settings.delivery_timeout + FLUSH_GRACE)
+            take_all_reports(self._producer, self._settings.delivery_timeout + FLUSH_GRACE)
             self._write_marks()
-        left = self._producer.flush(self._settings.delivery_timeout + FLUSH_GRACE)
+        left = take_all_reports(self._producer, self._settings.delivery_timeout + FLUSH_GRACE)
         if self._unmarked or left:
             first = self._unmarked[0] if self._unmarked else f"{left} unacknowledged"
             raise NotMarked(f"{DEAD_LETTER_STATUS}: {first}")

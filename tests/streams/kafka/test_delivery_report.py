@@ -27,6 +27,9 @@ from tests.support.kafka.late_leader import LateLeader
 pytestmark = pytest.mark.long  # it needs Apache Kafka
 
 TOPIC = "raw.mediquo"
+REFUSAL = pytest.mark.parametrize("refusal_first", [False, True], ids=["refusal last", "refusal first"])
+"""librdkafka takes the refusal of a batch for nothing when it knows that later ones are written. When it does not, it
+repeats the batch, the broker refuses it again, as out of order, and the producer has failed for good."""
 ON_A_BUSY_MACHINE = 8.0
 """Seconds in which the second request of a client must come, below the delivery timeouts. With the 2 s that show that
 none comes, a client that was slow was refused before it, repeated its first request, and had it accepted."""
@@ -76,29 +79,32 @@ def test_a_refused_batch_is_written_before_the_next_one(leader: tuple[LateLeader
     assert [item.key() for item in acknowledged] == there(settings, sent) == sent
 
 
+@REFUSAL
 @pytest.mark.usefixtures("several_at_a_time")
-def test_a_record_without_an_offset_is_not_delivered(leader: tuple[LateLeader, Settings]) -> None:
+def test_a_record_without_an_offset_is_not_delivered(leader: tuple[LateLeader, Settings], refusal_first: bool) -> None:
     late, settings = leader
     sent = keys()
-    late.turn_away(ON_A_BUSY_MACHINE, behind=2)
+    late.turn_away(ON_A_BUSY_MACHINE, 2, refusal_first)
     with pytest.raises(PublishFailed, match=rf"^{TOPIC}: OUT_OF_ORDER_SEQUENCE_NUMBER$"):
         asyncio.run(RecordPublisher(settings).publish_async([out(item) for item in sent]))
     assert there(settings, sent) == sent[1:]
 
 
+@REFUSAL
 def test_the_gateway_accepts_no_record_without_an_offset(
-    leader: tuple[LateLeader, Settings], several_at_a_time: None
+    leader: tuple[LateLeader, Settings], several_at_a_time: None, refusal_first: bool
 ) -> None:
     late, settings = leader
+
+    def record(key: bytes) -> ProducerRecord:
+        return ProducerRecord(TOPIC, key, os.urandom(LARGE), timestamp_ms=int(time.time() * 1000))
 
     async def send(key: bytes) -> list[BaseException | None]:
         producer = RawProducer(settings)
         await producer.topics()
-        late.turn_away(ON_A_BUSY_MACHINE, behind=2)
-        records = [
-            ProducerRecord(TOPIC, key, os.urandom(LARGE), timestamp_ms=int(time.time() * 1000)) for _ in range(3)
-        ]
-        answers = await asyncio.gather(*(producer.send(record) for record in records), return_exceptions=True)
+        late.turn_away(ON_A_BUSY_MACHINE, 2, refusal_first)
+        answers = await asyncio.gather(*(producer.send(record(key)) for _ in range(3)), return_exceptions=True)
+        await producer.send(record(key))  # the sender comes again
         await producer.stop()
         return answers
 
@@ -106,4 +112,4 @@ def test_the_gateway_accepts_no_record_without_an_offset(
     answers = asyncio.run(send(key))
     assert isinstance(answers[0], KafkaUnavailable), answers
     assert answers[1:] == [None, None]
-    assert there(settings, [key]) == [key, key]
+    assert there(settings, [key]) == [key] * 3

@@ -30,6 +30,11 @@ class LateLeader:
         self._armed = False
         self._wait = BEHIND
         self._awaited = 1
+        self._refusal_first = False
+        self._unanswered: set[bytes] = set()
+        """Correlation ids of the requests behind the one that is turned away."""
+        self._answered = asyncio.Event()
+        self._refused = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="late leader")
@@ -48,12 +53,16 @@ class LateLeader:
     def behind(self, broker: int) -> None:
         self._broker = broker
 
-    def turn_away(self, wait: float = BEHIND, behind: int = 1) -> None:
+    def turn_away(self, wait: float = BEHIND, behind: int = 1, refusal_first: bool = False) -> None:
         """Turn the next produce request away, once ``behind`` more have come behind it, at the latest after ``wait``.
 
-        ``wait``: seconds.
+        ``wait``: seconds. ``refusal_first``: the client gets the refusal before the answers to those behind, not after
+        them. The broker has accepted them in both cases.
         """
-        self._armed, self._wait, self._awaited, self.turned_away = True, wait, behind, 0
+        self._wait, self._awaited, self._refusal_first, self.turned_away = wait, behind, refusal_first, 0
+        self._answered.clear()
+        self._refused.clear()
+        self._armed = True
 
     async def _begin(self) -> int:
         self._server = await asyncio.start_server(self._serve, HOST, 0)
@@ -74,7 +83,7 @@ class LateLeader:
             return to_client.close()
         ends = [
             asyncio.create_task(item)
-            for item in (self._requests(client, to_client, to_broker), _pass(broker, to_client))
+            for item in (self._requests(client, to_client, to_broker), self._answers(broker, to_client))
         ]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -94,26 +103,40 @@ class LateLeader:
                     _send(to_broker, frame)
                     continue
                 self._armed = False
-                behind = asyncio.create_task(_pass_produce(client, to_broker, self._awaited))
-                await asyncio.wait([behind], timeout=self._wait)
+                behind = asyncio.create_task(self._pass_behind(client, to_broker))
+                passed, _ = await asyncio.wait([behind], timeout=self._wait)
+                if passed and not self._refusal_first:
+                    await self._answered.wait()
                 _send(to_client, _refused(frame))
                 self.turned_away += 1
+                self._refused.set()
                 await behind
 
+    async def _pass_behind(self, client: asyncio.StreamReader, to_broker: asyncio.StreamWriter) -> None:
+        """Pass requests on, up to the last produce request that is awaited."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            left = self._awaited
+            while left:
+                frame = await _frame(client)
+                if _key(frame) == PRODUCE:
+                    left -= 1
+                    self._unanswered.add(frame[4:8])
+                _send(to_broker, frame)
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass frames on until one side is closed."""
-    with suppress(asyncio.IncompleteReadError, ConnectionError):
-        while True:
-            _send(writer, await _frame(reader))
-
-
-async def _pass_produce(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: int) -> None:
-    """Pass requests on up to the ``count``-th produce request."""
-    with suppress(asyncio.IncompleteReadError, ConnectionError):
-        while count:
-            _send(writer, frame := await _frame(reader))
-            count -= _key(frame) == PRODUCE
+    async def _answers(self, broker: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        """Pass answers on until one side is closed. Those to the requests behind have their order."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                frame = await _frame(broker)
+                if (correlation := frame[:4]) not in self._unanswered:
+                    _send(to_client, frame)
+                    continue
+                if self._refusal_first:
+                    await self._refused.wait()
+                _send(to_client, frame)
+                self._unanswered.remove(correlation)
+                if not self._unanswered:
+                    self._answered.set()
 
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:
