@@ -12,10 +12,13 @@ import pytest
 
 from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
+from fhirline.streams.kafka.encryption.opener import is_sealed
+from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import from_confluent
 from fhirline.topics.declared import raw_topic
 from tests.streams.step2_consume.test_worker import running, wait_until_as
+from tests.support.encryption import ENCRYPTION
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.replaying import Shadows, committed, environment, replay, unchanged
 from tests.support.waiting import LIMIT
@@ -50,12 +53,19 @@ def started(settings: Settings, folder: Path, *arguments: str) -> subprocess.Pop
 
 
 @pytest.fixture(scope="module")
-def mapped() -> Iterator[Settings]:
-    """A broker with all vendors' events, late ones and repeats among them, that a live worker has mapped."""
+def mapped(request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """A broker with all vendors' events, late ones and repeats among them, that a live worker has mapped.
+
+    In clear, unless a test asks for them sealed.
+    """
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
         settings = RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6)
-        live(settings, events(500, seed=11))
+        if getattr(request, "param", "in clear") == "sealed":
+            settings = settings.model_copy(update={"encryption": ENCRYPTION})
+            live(settings, events(500, seed=11), FHIRLINE_ENCRYPTION=ENCRYPTION)
+        else:
+            live(settings, events(500, seed=11))
         yield settings
 
 
@@ -74,8 +84,12 @@ def mapped_events(settings: Settings) -> int:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("mapped", ["in clear", "sealed"], indirect=True)
 def test_replaying_everything_changes_nothing(mapped: Settings, tmp_path: Path) -> None:
     """Every byte is the same, folds included, in any order of partitions."""
+    with LogScanner(mapped) as scanner:
+        stored = scanner.stored(dict.fromkeys(scanner.topic_partitions([raw_topic("mediquo")])))
+        assert {is_sealed(from_confluent(message)) for message in stored} == {bool(mapped.encryption)}
     before = committed(mapped)
     for jobs in ("1", "2"):
         unchanged(replay(mapped, tmp_path, "--jobs", jobs))
