@@ -47,7 +47,7 @@ def environment(settings: Settings, folder: Path, **more: str) -> dict[str, str]
         "FHIRLINE_BOOTSTRAP": settings.bootstrap,
         "FHIRLINE_GROUP": settings.group,
         "FHIRLINE_REPLAY_DIR": str(folder / "runs"),
-        **({"FHIRLINE_ENCRYPTION": settings.encryption} if settings.encryption else {}),
+        **({"FHIRLINE_ENCRYPTION": settings.encryption.get_secret_value()} if settings.encryption else {}),
         **more,
     }
 

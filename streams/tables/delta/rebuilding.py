@@ -92,7 +92,7 @@ class LakeRebuild:
         new = self._new(names)
         records, read = self._load(new, ends)
         for lake in sorted(new, key=lambda lake: lake.table == RECORD):
-            self._publish(lake, read, record)
+            self._publish(lake, read, record, next((lake for lake in new if lake.table == RECORD), None))
         self._house.discard(self._house.path / NEW)
         return records
 
@@ -147,8 +147,14 @@ class LakeRebuild:
                     raise Stopped
         return count, read
 
-    def _publish(self, new: LakeTable, read: Mapping[TopicPartition, int], record: LakeTable | None) -> None:
-        """Put a rebuilt table into its place, in one commit."""
+    def _publish(
+        self,
+        new: LakeTable,
+        read: Mapping[TopicPartition, int],
+        record: LakeTable | None,
+        new_record: LakeTable | None = None,
+    ) -> None:
+        """Put a rebuilt table into its place, in one commit. ``record`` knows the outcomes that are carried over."""
         table = new.table
         live = self._open(table) or self._house.create(table, self._topics.partitions)
         if record is not None and record.newest().positions != record.positions:  # outcomes may have been erased since
@@ -159,9 +165,10 @@ class LakeRebuild:
         query = QueryBuilder().register("new", new.delta).register("old", live.delta)
         if record is not None:
             query = query.register("record", record.delta)
-        rows = pa.RecordBatchReader.from_stream(
-            query.execute(_rows(table, had, carry=record is not None and bool(live.positions)))
-        )
+        if new_record is not None:
+            query = query.register("new_record", new_record.delta)
+        carry = record is not None and bool(live.positions)
+        rows = pa.RecordBatchReader.from_stream(query.execute(_rows(table, had, carry, new_record is not None)))
         moves = {place: max(new.positions.get(place, NONE), read.get(place, NONE)) for place in new.places}
         live.positions = {}  # all topics are noted again
         marks = live.marks(moves, self._topics.ids)
@@ -186,18 +193,25 @@ class LakeRebuild:
         )
 
 
-def _rows(table: Table, had: set[str], carry: bool) -> str:
+def _rows(table: Table, had: set[str], carry: bool, record_is_new: bool) -> str:
     """Return the query of a rebuilt table's rows.
 
     ``carry``: OperationOutcomes that their topic has no longer are carried over from the old table, where both have the
-    columns; those that ``record`` does not have were erased, and do not come again (`rebuild`).
+    columns; those that ``record`` does not have were erased, and do not come again (`rebuild`). ``record_is_new``: it
+    is rebuilt, too, so that it tells which events have lost their Provenance, whose tombstone was missed.
     """
     columns, id = ", ".join(quoted(column.name) for column in table.columns), quoted(table.id_column)
     plain = f"select {columns} from new"
     if not carry or table.resource not in (OUTCOMES, ANY_RESOURCE) or not {table.id_column, *table.key} <= had:
         return plain
     known_id = RECORD.id_column if table.id_column == RECORD.id_column else "resource_id"
-    known = f"select {known_id} from record where resource_type = '{OUTCOMES}'"
+    known = f"select o.{known_id} from record o where o.resource_type = '{OUTCOMES}'"
+    if record_is_new:
+        known += (
+            " and not exists (select 1 from record p left join new_record n on n.record_key = p.record_key "
+            "where p.resource_type = 'Provenance' and n.record_key is null "
+            "and p.vendor = o.vendor and p.tenant = o.tenant and p.event_key = o.event_key)"
+        )
     if table.id_column == RECORD.id_column:
         plain += f" where {id} not like '{OUTCOMES}/%' or {id} in ({known})"
     elif table.resource == OUTCOMES:

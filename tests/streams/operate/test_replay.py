@@ -60,11 +60,12 @@ def mapped(request: pytest.FixtureRequest) -> Iterator[Settings]:
     """
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
-        settings = RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6)
+        kafka = RunningBroker("embedded", broker.bootstrap)
         if getattr(request, "param", "in clear") == "sealed":
-            settings = settings.model_copy(update={"encryption": ENCRYPTION})
+            settings = kafka.settings(session_timeout=6, encryption=ENCRYPTION)
             live(settings, events(500, seed=11), FHIRLINE_ENCRYPTION=ENCRYPTION)
         else:
+            settings = kafka.settings(session_timeout=6)
             live(settings, events(500, seed=11))
         yield settings
 

@@ -162,6 +162,24 @@ def test_who_may_have_missed_tombstones_rebuilds_all(lake: Settings) -> None:
     assert lake_wrong(lake) == {}
 
 
+def test_outcomes_of_an_erased_patient_whose_tombstones_were_missed_go(lake: Settings) -> None:
+    """Retention has deleted the null values of the outcomes, and compaction the tombstone of the Provenance."""
+    write(lake, published(lake)[-MOST:])
+    keep_lake(lake)
+    house = open_lakehouse(lake)
+    for type in ("Provenance", "OperationOutcome"):
+        add_row(house.path / "record", resource_type=type, **gone(type))
+    add_row(house.path / "event_flag", **gone("OperationOutcome"))
+    house.note_complete(time.time() - 30 * 3600)
+    assert {*lake_wrong(lake)} >= {"record", "event_flag"}
+    keep_lake(lake)
+    assert lake_wrong(lake) == {}
+
+
+def gone(type: str) -> dict[str, str]:
+    return {"record_key": f"{type}/gone", "resource_id": "gone", "vendor": "v", "tenant": "t", "event_key": "gone"}
+
+
 def stopped_rebuild(lake: Settings) -> Path:
     """Leave a table in ``_new`` that has the row of an erased patient, as a rebuild does that was killed long ago."""
     work = LakeRebuild(lake, open_lakehouse(lake), load_catalog(lake), read_topics(lake), stopping=lambda: True)
@@ -174,10 +192,18 @@ def stopped_rebuild(lake: Settings) -> Path:
 
 def add_gone_row(path: Path) -> None:
     """Add the row of a patient whose tombstone compaction has removed: no record tells of it any more."""
+    add_row(path, **{DeltaTable(path).schema().fields[0].name: "gone"})
+
+
+def add_row(path: Path, **values: str) -> None:
+    """Add a copy of a table's first row, with other values in these columns, as far as the table has them."""
     delta = DeltaTable(path)
     row = delta.to_pyarrow_table().slice(0, 1)
     assert row.num_rows == 1
-    write_deltalake(delta, row.set_column(0, row.schema.field(0), [["gone"]]), mode="append")
+    for name in values.keys() & {*row.column_names}:
+        at = row.column_names.index(name)
+        row = row.set_column(at, row.schema.field(at), [[values[name]]])
+    write_deltalake(delta, row, mode="append")
 
 
 def test_who_may_have_missed_tombstones_uses_nothing_of_a_killed_rebuild(lake: Settings) -> None:
