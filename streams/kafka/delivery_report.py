@@ -9,11 +9,17 @@ an error and without an offset.
 `producer_config` avoids this by sending one batch at a time. The check here is the second line of defence.
 """
 
+import math
+from time import monotonic
+
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 NO_OFFSET = KafkaError(
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "reported as written because a later batch was, but without an offset"
 )
+
+POLL_SECONDS = 0.1
+"""The longest that a poll blocks: a signal is handled between two of them."""
 
 
 def delivery_error(error: KafkaError | None, message: Message | None) -> KafkaError | None:
@@ -36,14 +42,13 @@ def take_reports(producer: Producer, seconds: float = 0.0) -> None:
             raise
 
 
-def take_all_reports(producer: Producer, seconds: float = -1.0) -> int:
+def take_all_reports(producer: Producer, seconds: float = math.inf) -> int:
     """Wait until each record has its delivery report; return how many have none.
 
-    ``seconds``: the longest wait; without it, the producer's delivery timeout is the limit.
+    ``seconds``: the longest wait; without it, the producer's delivery timeout is the limit. Not by ``flush``: that goes
+    on after a fatal error, and calls Python for the reports behind it while the exception is set (SystemError).
     """
-    while True:
-        try:
-            return producer.flush(seconds)
-        except KafkaException as error:  # once, as in `take_reports`
-            if not error.args[0].fatal():
-                raise
+    until = monotonic() + seconds
+    while (left := len(producer)) and (wait := until - monotonic()) > 0:
+        take_reports(producer, min(wait, POLL_SECONDS))
+    return left

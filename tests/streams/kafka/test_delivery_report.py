@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 from confluent_kafka import Message
 
@@ -17,10 +18,13 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import producer_config
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive import raw_producer
+from fhirline.streams.step1_receive.files import Ingest, Line
 from fhirline.streams.step1_receive.raw_producer import KafkaUnavailable, RawProducer
+from fhirline.streams.step1_receive.routes import Route
 from fhirline.streams.step5_publish import publish as step5_deliver
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from tests.crash.comparison import read_all
+from tests.support.cases import cases
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.kafka.late_leader import LateLeader
 
@@ -113,3 +117,26 @@ def test_the_gateway_accepts_no_record_without_an_offset(
     assert isinstance(answers[0], KafkaUnavailable), answers
     assert answers[1:] == [None, None]
     assert there(settings, [key]) == [key] * 3
+
+
+@REFUSAL
+@pytest.mark.usefixtures("several_at_a_time")
+def test_an_ingest_ends_where_a_record_has_no_offset(leader: tuple[LateLeader, Settings], refusal_first: bool) -> None:
+    late, settings = leader
+    body = next(case.events[0] for case in cases() if case.vendor == "mediquo")  # lines of one patient: one partition
+    texts = [secrets.token_hex(LARGE // 2) for _ in range(3)]
+    late.turn_away(ON_A_BUSY_MACHINE, 2, refusal_first)
+    job = Ingest(settings, Route("mediquo", "acme"), None, lambda rejected: None)
+
+    def ingest() -> None:
+        for number, text in enumerate(texts, 1):
+            content = orjson.dumps(body | {"note": text})
+            job.put(Line("bodies.ndjson", number, content, len(content)))
+        job.finish()
+
+    with pytest.raises(KafkaUnavailable, match=r"^OUT_OF_ORDER_SEQUENCE_NUMBER$"):
+        ingest()
+    job.abandon()
+    assert job.count.taken == 2
+    values = [item.value() or b"" for item in read_all(settings, [TOPIC])]
+    assert [sum(text.encode() in value for value in values) for text in texts] == [0, 1, 1]
