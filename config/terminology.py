@@ -10,7 +10,7 @@ tables are loaded.
 
 import unicodedata
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired, Self
@@ -268,8 +268,9 @@ def _packaged() -> list[str]:
     return sorted(file.name.removesuffix(SUFFIX) for file in folder.iterdir() if file.name.endswith(SUFFIX))
 
 
+@cache
 def packaged_table(name: str) -> RowTable:
-    """Read a table as shipped, without a deployment's own rows."""
+    """Read a table as shipped, without a deployment's own rows. Each is read once in a process."""
     return read_table(f"terminology/{name}{SUFFIX}", TABLES.get(name, RowTable))
 
 

@@ -1,131 +1,22 @@
-"""Altibbi (mapping.md §9): the folds do not depend on the order of arrival, and the ledger's *mapped* is true."""
+"""Altibbi (mapping.md §9): the samples, the code tables, and the ledger's *mapped* and *kept* are true."""
 
-import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.terminology import load_terminology
-from fhirline.mappers.fhir.validation import Problem, no_validation
-from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.envelope import Envelope, open_envelope
-from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, Normalizer, StateUpdate
-from fhirline.mappers.results import Entry, Resource
+from fhirline.mappers.fhir.validation import no_validation
+from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
+from tests.support.altibbi import resources
 from tests.support.cases import Case, cases, shown
 
 ALTIBBI = [case for case in cases() if case.vendor == "altibbi"]
 BY_NAME = {case.name: case for case in ALTIBBI}
-STATUS, RECOMMENDATION = (BY_NAME[name].events[0] for name in ("status_update", "recommendation"))
-CHANGES: tuple[tuple[str, str | None], ...] = (
-    ("new", "in_progress"),
-    ("in_progress", "closed"),
-    ("closed", "new"),
-    ("", "accepted"),
-    ("closed", None),
-)
-
-
-@cache
-def mapper() -> Normalizer:
-    return Case("altibbi", "", ()).normalizer(no_validation)
-
-
-class Stored(InMemoryState):
-    """Memory as the state topic gives it back: every value went through JSON."""
-
-    def apply(self, updates: Iterable[StateUpdate]) -> None:
-        super().apply(
-            [
-                update._replace(entry=Entry(update.entry.version, _through_json(update.entry.value)))
-                for update in updates
-            ]
-        )
-
-
-def _through_json(value: Any) -> Any:
-    return orjson.loads(orjson.dumps(value))
-
-
-def envelope(body: dict[str, Any], second: int = 0) -> Envelope:
-    received = Instant.from_unix(Decimal(1_700_000_000 + second))
-    assert received is not None
-    return open_envelope("altibbi", "acme", orjson.dumps(body), received)
-
-
-def run(envelopes: Iterable[Envelope]) -> list[Normalized]:
-    memory, results = Stored(), []
-    for item in envelopes:
-        results.append(mapper()(item, memory))
-        memory.apply(results[-1].state_updates)
-    return results
-
-
-def last_written(results: Iterable[Normalized]) -> dict[str, tuple[Any, Any]]:
-    """The compacted topics: per key what was written last; but ``recorded``, which a retry may refresh."""
-    store = {}
-    for result in results:
-        for output in result.outputs:
-            resource = orjson.loads(output.value)
-            resource.pop("recorded", None)
-            store[output.key] = (orjson.dumps(resource), None if output.constant else output.version)
-    return store
-
-
-def status(old: str | None, new: str | None, at: str | None, **more: Any) -> dict[str, Any]:
-    body = {"type": "status_update", "consultation_id": 72, "user_id": 1, "old_status": old, "new_status": new}
-    return body | {"datetime": at} | more
-
-
-@pytest.mark.parametrize("word", ["accepted", "scheduled"])
-def test_words_of_the_sdks_are_a_planned_encounter(word: str) -> None:
-    at = "2023-06-15T09:38:50Z"
-    first, then = run([envelope(status("new", word, at)), envelope(status(word, "in_progress", at), 1)])
-    encounters = [
-        output.resource
-        for result in (first, then)
-        for output in result.outputs
-        if output.resource["resourceType"] == "Encounter"
-    ]
-    assert [encounter["status"] for encounter in encounters] == ["planned", "in-progress"]
-    assert not {"unmapped-status"} & {flag.code for result in (first, then) for flag in result.flags}
-    assert [row["status"] for row in encounters[1]["statusHistory"]] == ["planned", "planned"]
-    assert f'"valueString":"{word}"' in orjson.dumps(encounters[1]["statusHistory"][1]).decode()
-
-
-def recommendation(*drugs: str, at: str | None) -> dict[str, Any]:
-    """A recommendation of drugs; each also brings a child of every other type."""
-    names = [{"name": name} for name in drugs]
-    return {
-        "type": "recommendation_data",
-        "consultation_id": 72,
-        "user_id": 1,
-        "datetime": at,
-        "data": {
-            "icd10": {"symptom": names, "diagnosis": names},
-            "drug": {"fdaDrug": [item | {"dosage": at} for item in names]},
-            "lab": {"lab": names},
-            "followUp": names,
-            "postCallAnswer": [{"question": name, "answer": at} for name in drugs],
-        },
-    }
-
-
-def resources(result: Normalized, resource_type: str) -> list[dict[str, Any]]:
-    return [output.resource for output in result.outputs if output.resource["resourceType"] == resource_type]
-
-
-def tags(resource: dict[str, Any]) -> set[str]:
-    return {tag["code"] for tag in resource["meta"]["tag"]}
 
 
 # -- the samples (mapping.md §15.3 to §15.5)
@@ -179,137 +70,6 @@ def test_no_secret_leaves_or_is_remembered(case: Case) -> None:
     said = json.dumps([shown(results), [[update.entry.value for update in result.state_updates] for result in results]])
     said += "".join((result.bundle.value.decode() if result.bundle else "") for result in results)
     assert [secret for secret in secrets if secret in said] == []
-
-
-# -- folds (mapping.md §3.2, §3.5, §9.1.1)
-
-
-def test_statuses_make_one_encounter_in_any_order_with_retries() -> None:
-    steps = ["new", "checking_medical_profile", "in_progress", "closed"]
-    events = [
-        envelope(status(old, new, f"2023-06-15T10:0{minute}:00Z"), minute)
-        for minute, (old, new) in enumerate(itertools.pairwise(["", *steps]))
-    ]
-    assert len({event.event_key for event in events}) == 4
-    ends = {
-        resources(run((*order, *order[::2]))[-1], "Encounter")[0]["status"]: None
-        for order in itertools.permutations(events)
-    }
-    assert list(ends) == ["finished"]
-    stores = [last_written(run((*order, *order[::2]))) for order in itertools.permutations(events)]
-    assert all(store == stores[0] for store in stores)
-
-
-def test_a_child_that_the_latest_recommendation_left_out_says_so_in_any_order() -> None:
-    events = [
-        envelope(recommendation(*drugs, at=f"2023-06-15T10:0{minute}:00Z"), minute)
-        for minute, drugs in enumerate(("AB", "B", "C"))
-    ]
-    stores = [last_written(run(order)) for order in itertools.permutations(events)]
-    assert all(store == stores[0] for store in stores)
-    assert {version for key, (_, version) in stores[0].items() if key.startswith("MedicationRequest/")} == {
-        run(events)[-1].version
-    }
-    last = [orjson.loads(value) for value, _ in stores[0].values()]
-    drugs = {
-        item["medicationReference"]["display"]: (item["status"], "absent-from-latest-source" in tags(item))
-        for item in last
-        if item["resourceType"] == "MedicationRequest"
-    }
-    assert drugs == {"A": ("unknown", True), "B": ("unknown", True), "C": ("active", False)}
-    conditions = [item for item in last if item["resourceType"] == "Condition"]
-    assert sorted("absent-from-latest-source" in tags(condition) for condition in conditions) == [False, True, True]
-
-
-@pytest.mark.parametrize("resource_type", ["Condition", "MedicationRequest", "Medication"])
-def test_what_is_invalid_in_one_event_is_refused_in_no_later_one(resource_type: str) -> None:
-    """A mistake in a table, say. Once it is corrected, the event is mapped again, after a later one."""
-
-    def mistaken(resource: Resource) -> Sequence[Problem]:
-        return [Problem("", "value", "invalid")] if resource["resourceType"] == resource_type else ()
-
-    first, later = (envelope(recommendation(drug, at=f"2023-06-15T10:0{drug}:00Z"), int(drug)) for drug in "12")
-    memory, results = Stored(), []
-    for normalize, event in (
-        (Case("altibbi", "", ()).normalizer(mistaken), first),
-        (mapper(), later),
-        (mapper(), first),
-    ):
-        results.append(normalize(event, memory))
-        memory.apply(results[-1].state_updates)
-    assert {refusal.resource_type for refusal in results[0].refusals} == {resource_type}
-    stored = {update.name.partition("/")[0] for update in results[0].state_updates}
-    refused = "MedicationRequest" if resource_type == "Medication" else resource_type  # it needs the Medication
-    assert f"child {refused}" not in stored, "later events would build it again, and be refused"
-    assert {"child Condition", "child MedicationRequest", "child Observation"} - {f"child {refused}"} <= stored
-    assert [result.refusals for result in results[1:]] == [(), ()]
-    assert last_written(results) == last_written(run([first, later]))
-
-
-def test_the_encounter_keeps_both_status_and_diagnosis() -> None:
-    store = last_written(run(map(envelope, (RECOMMENDATION, STATUS))))
-    assert store == last_written(run(map(envelope, (STATUS, RECOMMENDATION))))
-    (encounter,) = (orjson.loads(value) for key, (value, _) in store.items() if key.startswith("Encounter/"))
-    assert encounter["status"] == "arrived"
-    assert len(encounter["diagnosis"]) == 1
-
-
-@st.composite
-def logs(draw: st.DrawFn) -> tuple[list[Envelope], list[Envelope]]:
-    """The same set of events in two orders, retries (later received) behind the first of their kind."""
-    times = st.sampled_from(
-        [None, "soon", "2031-01-01T00:00:00Z", "2030-01-01T00:00:00Z"]
-        + [f"2023-06-15T10:0{minute}:00{zone}" for minute in range(2) for zone in ("Z", ".000Z", "+00:00")]
-    )
-    body = st.one_of(
-        st.builds(
-            lambda change, at, cover: status(change[0], change[1], at, insurance_id=cover),
-            st.sampled_from(CHANGES),
-            times,
-            st.sampled_from("12"),
-        ),
-        st.builds(lambda drugs, at: recommendation(*drugs, at=at), st.sets(st.sampled_from("ABC")).map(sorted), times),
-    )
-    bodies = draw(st.lists(body, min_size=1, max_size=7, unique_by=orjson.dumps))
-    first = [envelope(item, second) for second, item in enumerate(bodies)]
-
-    def order() -> list[Envelope]:
-        arrived = list(draw(st.permutations(first)))
-        for item in draw(st.lists(st.sampled_from(first), max_size=3)):
-            place = draw(st.integers(arrived.index(item) + 1, len(arrived)))
-            arrived.insert(place, replace(item, received_at=envelope({}, 90).received_at))
-        return arrived
-
-    return order(), order()
-
-
-@pytest.mark.long  # tests/mappers/test_laws.py has the law for all vendors
-@settings(max_examples=150, deadline=None)
-@given(logs())
-def test_any_order_of_arrival_ends_in_the_same_resources(orders: tuple[list[Envelope], list[Envelope]]) -> None:
-    one, other = map(run, orders)
-    assert last_written(one) == last_written(other)
-
-
-@settings(max_examples=60, deadline=None)
-@given(logs())
-def test_what_a_bundle_refers_to_is_in_it_or_went_out_before(orders: tuple[list[Envelope], list[Envelope]]) -> None:
-    out: set[str] = set()
-    for result in run(orders[0]):
-        out.update(output.key for output in result.outputs)
-        assert result.bundle is not None
-        assert set(_references(orjson.loads(result.bundle.value))) - out == set()
-
-
-def _references(value: Any) -> Iterable[str]:
-    if isinstance(value, dict):
-        found = value.get("reference")
-        if isinstance(found, str) and not found.startswith("#"):
-            yield found
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _references(item)
 
 
 # -- the ledger

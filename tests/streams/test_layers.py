@@ -30,11 +30,11 @@ def room_of(module: str) -> str:
     return f"streams.{rest[0]}" if top == "streams" and rest else top
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for folder in ("config", "mappers", "topics", "streams"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            module = ".".join(("fhirline", *path.relative_to(ROOT).with_suffix("").parts))
-            yield module.removesuffix(".__init__"), ast.parse(path.read_text("utf-8"))
+def modules() -> dict[str, Path]:
+    """Return all modules of ours with their files."""
+    paths = [path for folder in ("config", "mappers", "topics", "streams") for path in (ROOT / folder).rglob("*.py")]
+    names = [".".join(("fhirline", *path.relative_to(ROOT).with_suffix("").parts)) for path in paths]
+    return {name.removesuffix(".__init__"): path for name, path in sorted(zip(names, paths, strict=True))}
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -51,16 +51,16 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 def test_every_room_has_a_floor() -> None:
-    rooms = {room_of(module) for module, _ in sources()} - {"streams"}
+    rooms = {room_of(module) for module in modules()} - {"streams"}
     assert rooms == FLOOR_OF.keys()
 
 
 def test_imports_point_downwards() -> None:
     upwards = [
         f"{module} imports {name}"
-        for module, tree in sources()
+        for module, path in modules().items()
         if module != "fhirline.streams"
-        for name in imported(tree)
+        for name in imported(ast.parse(path.read_text("utf-8")))
         if room_of(name) != room_of(module) and FLOOR_OF[room_of(name)] >= FLOOR_OF[room_of(module)]
     ]
     assert upwards == []
@@ -68,5 +68,5 @@ def test_imports_point_downwards() -> None:
 
 def test_the_package_of_all_rooms_imports_none() -> None:
     """``streams/__init__.py`` runs before any room of it is imported."""
-    trees = dict(sources())
-    assert [*imported(trees["fhirline.streams"])] == []
+    tree = ast.parse((ROOT / "streams" / "__init__.py").read_text("utf-8"))
+    assert [*imported(tree)] == []

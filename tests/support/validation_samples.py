@@ -337,7 +337,7 @@ def samples() -> list[dict[str, Any]]:
 
 def sample(resource_type: str) -> dict[str, Any]:
     """A fresh copy of the sample of a type."""
-    return next(item for item in samples() if item["resourceType"] == resource_type)
+    return copy.deepcopy(next(item for item in _SAMPLES if item["resourceType"] == resource_type))
 
 
 def goldens() -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import json
 from decimal import Decimal
-from time import process_time
 from typing import Any
 
 import orjson
@@ -154,47 +153,6 @@ def test_depth_counts_the_levels_in_text() -> None:
         with pytest.raises(UnreadableBody) as caught:
             read_body('{"a":' + nested(depth) + "}")
         assert caught.value.code == "too-deep"
-
-
-def text_in_text(levels: int, filling: int) -> str:
-    """Encode text in text in text, where a level costs five characters for each quote, instead of twice as many."""
-    inner = "x" * filling
-    for _ in range(levels):
-        encoded = inner.replace("\\", r"\u005c").replace('"', r"\u0022")
-        inner = f'["{encoded}"]'
-    return inner
-
-
-def test_text_in_many_texts_is_read() -> None:
-    assert text_in_text(2, 1) == r'["[\u0022x\u0022]"]'
-    value = read_body(f'{{"a": {text_in_text(62, 9)}}}', 64).body["a"]
-    for _ in range(61):
-        [value] = value
-    assert value == ["xxxxxxxxx"]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        json.dumps({"a": [r"[t]"] * 200_000}),
-        json.dumps({"a": ["[]"] * 300_000}),
-        json.dumps({"a": "[" * 2_000_000}),
-        json.dumps({"a": ["{" * 1_000] * 2_000}),
-        '{"a": ' + "9" * 2_000_000 + "}",
-        '{"a": [' + ", ".join(["1e-400"] * 100_000) + "]}",
-        '{"a": ' + json.dumps('[" ' * 500_000) + "}",
-        '{"a": "' + '\\"' * 1_000_000 + '"}',
-        '{"a": ' + text_in_text(198, 1_000_000) + "}",
-    ],
-    ids=range(9),
-)
-def test_time_is_bounded(body: str) -> None:
-    started = process_time()
-    try:
-        read_body(body)
-    except UnreadableBody as error:
-        assert error.code == "too-deep"  # noqa: PT017  # either answer is right, if it comes in time
-    assert process_time() - started < 4
 
 
 # --- refused ----------------------------------------------------------------------------------------------------------

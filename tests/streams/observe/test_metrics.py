@@ -1,9 +1,6 @@
 """Metrics of real processes, with bounded labels; dashboard and alerts query only metrics that exist."""
 
-import json
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,22 +29,13 @@ from fhirline.streams.step4_normalize.map_event import map_event
 from fhirline.streams.tables.metrics import TablesMetrics
 from fhirline.topics.declared import ENRICHED, raw_topic
 from tests.support.cases import cases
+from tests.support.dashboard import DASHBOARD, EXPRESSIONS, GRAFANA, OF_PROMETHEUS, OWN_LABELS, named
 from tests.support.enriching import TENANT, enriching, survey
 from tests.support.infermedica_server import InfermedicaServer
 from tests.support.kafka.brokers import RunningBroker, create_topics
-from tests.support.paths import DOCKER
 from tests.support.waiting import LIMIT
 from tests.support.watching import WorkerEndpoint, get, watched
 from tests.support.workload import produce
-
-GRAFANA = DOCKER / "grafana"
-OPERATIONS = (
-    *("lag-grows", "dead-letters-grow", "a-vendor-changes-its-payload", "codes-without-a-row", "the-gateway-refuses"),
-    *("a-practitioner-is-refused", "a-worker-ends", "validators-disagree", "state-grows"),
-    *("patients-are-parked", "the-server-keeps-what-was-erased", "the-fhir-server-does-not-answer"),
-    "the-tables-stand",
-)
-"""Headings of docs/operations.md."""
 
 MANY = PATHS + 50
 
@@ -206,45 +194,6 @@ def _samples(registry: Any, name: str) -> list[Any]:
 
 # --- dashboard and alerts ---------------------------------------------------------------------------------------------
 
-DASHBOARD = json.loads((GRAFANA / "dashboards" / "fhirline.json").read_text("utf-8"))
-RULES = [
-    rule
-    for group in yaml.safe_load((GRAFANA / "prometheus" / "rules" / "fhirline.yml").read_text("utf-8"))["groups"]
-    for rule in group["rules"]
-]
-EXPRESSIONS = [
-    *(target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())),
-    *(rule["expr"] for rule in RULES),
-]
-WORDS = frozenset(
-    "sum max min avg count group absent rate increase deriv changes histogram_quantile topk vector max_over_time "
-    "by without on ignoring group_left group_right and or unless offset time".split()
-)
-"""PromQL's own words, as far as they are used."""
-
-OWN_LABELS = frozenset({"job", "instance", "le"})
-OF_PROMETHEUS = frozenset({"up"})
-
-
-def named(expression: str) -> tuple[set[str], dict[str, set[str]], set[str]]:
-    """Return the metrics of an expression, the labels that select each, and the labels that group results."""
-    bare = re.sub(r'"[^"]*"', '""', expression)
-    selected: dict[str, set[str]] = {}
-    for metric, inside in re.findall(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}", bare):
-        selected.setdefault(metric, set()).update(re.findall(r"(\w+)\s*[=!]", inside))
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]", " ", bare)
-    grouping = r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)"
-    grouped = {label for inside in re.findall(grouping, bare) for label in re.findall(r"\w+", inside)}
-    bare = re.sub(grouping, " ", bare)
-    bare = re.sub(r"\boffset\s+\w+", " ", bare)
-    return set(re.findall(r"(?<![\w.])[a-zA-Z_:][\w:]*", bare)) - WORDS, selected, grouped
-
-
-def test_names_are_found_in_an_expression() -> None:
-    first = 'sum by (le, a) (rate(x_bucket{a=~"$a", b!="by(c)"}[5m] offset 1w))'
-    expression = f"{first} / on (d) group_left (e) max(y) > 2e9 or z{{}}"
-    assert named(expression) == ({"x_bucket", "y", "z"}, {"x_bucket": {"a", "b"}, "z": set()}, {"le", "a", "d", "e"})
-
 
 def everything_happens(stack: WorkerEndpoint) -> None:
     """Post events that no other test counts: a mapped one, one with an unknown word, an unreadable one."""
@@ -292,59 +241,3 @@ def test_everything_that_dashboard_and_alerts_query_exists(stack: WorkerEndpoint
     every = (*families, *enrich.collect(), *deliver.collect(), *tables.collect())
     own = {family.name for family in every if family.name.startswith("fhirline_")}
     assert {name for name in own if not any(item.startswith(name) for item in asked)} == set(), "shown nowhere"
-
-
-def test_the_dashboard_is_valid() -> None:
-    panels = DASHBOARD["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    taken: set[tuple[int, int]] = set()
-    for panel in panels:
-        at = panel["gridPos"]
-        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
-        assert not cells & taken, panel["title"]
-        assert at["x"] + at["w"] <= 24
-        taken |= cells
-        if panel["type"] != "row":
-            assert panel["description"]
-            assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
-
-
-def test_every_alert_links_to_what_to_do() -> None:
-    for rule in RULES:
-        page, _, anchor = rule["annotations"]["runbook"].partition("#")
-        assert (page, anchor in OPERATIONS) == ("docs/operations.md", True), rule["alert"]
-        assert rule["annotations"]["summary"]
-        assert rule["labels"]["severity"] in ("info", "warning", "critical")
-    assert {rule["annotations"]["runbook"].partition("#")[2] for rule in RULES} == set(OPERATIONS)
-    assert len({rule["alert"] for rule in RULES}) == len(RULES)
-
-
-def test_provisioned_files_exist() -> None:
-    compose = yaml.safe_load((GRAFANA.parent / "compose.yaml").read_text("utf-8"))
-    config = yaml.safe_load((GRAFANA / "prometheus" / "prometheus.yml").read_text("utf-8"))
-    assert config["rule_files"] == ["rules/*.yml"]
-    assert all(job["job_name"].startswith("fhirline-") for job in config["scrape_configs"])
-    [port] = re.findall(r"FHIRLINE_METRICS_PORT=(\d+)", (GRAFANA.parent / "Dockerfile").read_text("utf-8"))
-    assert {target["port"] for job in config["scrape_configs"] for target in job["dns_sd_configs"]} == {int(port)}
-    volumes = [volume for service in compose["services"].values() for volume in service.get("volumes", ())]
-    mounts = [volume.split(":") for volume in volumes if isinstance(volume, str)]
-    assert all((GRAFANA.parent / source).exists() for source, *_ in mounts if source.startswith("."))
-    provider = yaml.safe_load((GRAFANA / "provisioning" / "dashboards" / "fhirline.yaml").read_text("utf-8"))
-    assert provider["providers"][0]["options"]["path"] in {target for _, target, *_ in mounts}
-
-
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Prometheus) is not installed")
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("check", "config", "prometheus.yml"),
-        ("test", "rules", "rules.test.yml"),
-        ("test", "rules", "rules.weeks.test.yml"),
-    ],
-    ids=lambda arguments: arguments[-1],
-)
-def test_promtool_agrees(arguments: tuple[str, ...]) -> None:
-    ran = subprocess.run(
-        ["promtool", *arguments], cwd=GRAFANA / "prometheus", check=False, capture_output=True, text=True, timeout=LIMIT
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr

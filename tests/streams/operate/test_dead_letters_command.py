@@ -1,14 +1,10 @@
 """``fhirline dead-letters`` beside a real worker: after a fix and a redrive the topics are as if nothing had failed."""
 
 import json
-import os
 import random
 import re
 import stat
-import subprocess
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,44 +18,28 @@ from pydantic import SecretStr
 
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
-from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import partition_key
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import header
-from fhirline.streams.kafka.reader import Scanner
-from fhirline.streams.kafka.records import (
-    ConsumerRecord,
-    ProducerRecord,
-    RecordPosition,
-    TopicPartition,
-    headers_of,
-    timestamp_ms,
-)
+from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition
 from fhirline.streams.observe.audit import who
-from fhirline.streams.operate.dead_letters.board import Board
-from fhirline.streams.operate.dead_letters.cases import Case, Status
-from fhirline.streams.operate.dead_letters.redrive import Redriver
+from fhirline.streams.operate.dead_letters.cases import Status
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.erasure_list import Block, hashing
-from fhirline.streams.step4_normalize.dead_letter import dead_letter
 from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
 from fhirline.streams.step4_normalize.raw_event import envelope_of
-from fhirline.topics.declared import ERASED, raw_topic
+from fhirline.topics.declared import ERASED
 from tests.crash.comparison import settled
-from tests.streams.operate.test_dead_letters import letters
 from tests.streams.step2_consume.test_worker import NOTHING, running
-from tests.support import cli
+from tests.support.dead_letters import MARKER, RECEIVED_AT, dead_letters, listed, raw_records, write
 from tests.support.kafka.brokers import RunningBroker, also_on_apache, create_topics
-from tests.support.kafka.producing import patient_producer
-from tests.support.waiting import LIMIT, wait_until
+from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed
 
-MARKER = "Xanthippe-7731"
 SLIP = "no uri"
-RECEIVED_AT = Instant.parse("2024-06-01T12:00:00Z")
 
 
 @pytest.fixture
@@ -68,22 +48,6 @@ def settings() -> Iterator[Settings]:
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
         yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6)
-
-
-def dead_letters(settings: Settings, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"FHIRLINE_BOOTSTRAP": settings.bootstrap, "FHIRLINE_LOG_FORMAT": "json"} | more
-    return cli.run("dead-letters", *arguments, env=environment)
-
-
-def listed(settings: Settings, *statuses: Status) -> list[Case]:
-    with Board(settings, load_vendors().names) as board:
-        return [case for case in board.read() if not statuses or case.status in statuses]
-
-
-def raw_records(settings: Settings, vendors: Iterable[str]) -> int:
-    with Scanner(settings) as scanner:
-        partitions = scanner.topic_partitions(map(raw_topic, vendors))
-        return sum(1 for _ in scanner.read(dict.fromkeys(partitions)))
 
 
 def wait_until_mapped(settings: Settings, raws: Iterable[ConsumerRecord]) -> None:
@@ -219,93 +183,6 @@ def large_event() -> Any:
     body: dict[str, Any] = {"type": "patient_report_sent", "occurred_on": 1717243500}
     body["payload"] = {"type": "soap", "patient": {"code": "big"}, "content": {"plan": text}}
     return raw_record("mediquo", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)
-
-
-@pytest.mark.long
-def test_attempts_are_counted(settings: Settings) -> None:
-    """Another producer's record without headers, in another partition than its key's, and records that are not sent."""
-    foreign = {"event_type": "survey_finished", "content": {"note": MARKER}}
-    producer = patient_producer(settings)
-    for value in (orjson.dumps(foreign), None, b'{"pass_code": 5528,', f'["{MARKER}"]'.encode()):
-        producer.produce("raw.infermedica", value, b"a-key", 4, timestamp=1_717_000_000_123)
-    assert producer.flush(LIMIT) == 0
-    first = "raw.infermedica/4/0"
-    with running(settings) as worker:
-        with letters(settings, "infermedica") as found:
-            end = time.monotonic() + LIMIT
-            while len(found.read()) < 4:
-                assert time.monotonic() < end, worker.report("is stuck")
-        for attempt in (2, 3):
-            said = dead_letters(settings, "redrive", "--yes", "--code", "resource-refused")
-            assert said.returncode == 1, said.stdout + said.stderr
-            assert "1 sent, 0 done, 1 failed again" in said.stdout
-            (case,) = listed(settings, Status.FAILED)
-            assert (case.id, case.attempts, len(case.letters)) == (first, attempt, attempt)
-            assert case.last.received is not None
-            assert case.last.received.text == "2024-05-29T16:26:40.123Z"
-        said = dead_letters(settings, "redrive", "--yes", "--status", "open", "--rate", "50")
-        assert said.returncode == 1
-        assert "/4/1 was not sent: the raw record has no value" in said.stderr
-        assert "/4/2 was not sent: still unreadable (not-json)" in said.stderr
-        assert "1 sent, 0 done, 1 failed again, 0 not mapped yet" in said.stdout
-        assert MARKER not in worker.report("said")
-    with Scanner(settings) as scanner:
-        sent = [*scanner.read({TopicPartition("raw.infermedica", 4): None})]
-    assert [item.value() for item in sent[4:]] == [sent[0].value(), sent[0].value(), sent[3].value()]
-    assert {timestamp_ms(item) for item in sent} == {1_717_000_000_123}
-    assert [header(headers_of(item), "attempt") for item in sent[4:]] == ["2", "3", "2"]
-    assert {header(headers_of(item), "received-at") for item in sent[4:]} == {"2024-05-29T16:26:40.123Z"}
-
-
-def test_an_event_is_done_when_every_stage_has_committed_it(settings: Settings) -> None:
-    """Worker and enrichment both read an enrichment's redriven event. It stays done until there is a new letter."""
-    assert RECEIVED_AT is not None
-    body = orjson.dumps({"event_type": "survey_finished", "content": {"survey_id": "s-1"}})
-    (raw,) = produce(settings, [raw_record("infermedica", "acme", body, RECEIVED_AT, None, 64)])
-    write_letter(settings, raw)
-
-    def status() -> Status:
-        with Board(settings, ["infermedica"]) as board:
-            (case,) = board.read()
-            return case.status
-
-    with Board(settings, ["infermedica"]) as board:
-        redriver = Redriver(settings, "k1")
-        (place,) = redriver.send(board.read()).sent.values()
-        assert (place.topic, place.partition) == (raw.topic, raw.partition)
-        commit(settings, settings.group, place, place.offset)
-        commit(settings, f"{settings.group}.enrich", place, place.offset + 1)
-        assert status() is Status.REDRIVEN, "a committed offset is the next one to be read"
-        commit(settings, settings.group, place, place.offset + 1)
-        assert status() is Status.DONE
-        redriver.settle(board.read())
-    commit(settings, settings.group, place, 0)
-    assert status() is Status.DONE, "it was marked: a group that begins anew changes nothing"
-    write_letter(settings, raw)
-    assert status() is Status.OPEN
-    again = (("attempt", b"2"), ("first-raw", str(raw.position).encode()), ("redrive", b"k2"))
-    write_letter(settings, replace(raw, offset=place.offset, headers=[*raw.headers, *again]))
-    with Board(settings, ["infermedica"]) as board:
-        (case,) = board.read()
-    assert (case.status, case.attempts, len(case.letters)) == (Status.FAILED, 2, 3)
-    assert case.answers("k2"), "whoever died before it marked the event need not send it again"
-
-
-def write_letter(settings: Settings, raw: ConsumerRecord) -> None:
-    write(settings, dead_letter(raw, raw.value, "enrichment-failed", "/summary", event="e"))
-
-
-def write(settings: Settings, *records: ProducerRecord) -> None:
-    producer = patient_producer(settings)
-    for record in records:
-        producer.produce(record.topic, record.value, record.key, headers=list(record.headers))
-    assert producer.flush(LIMIT) == 0
-
-
-def commit(settings: Settings, group: str, place: RecordPosition, offset: int) -> None:
-    consumer = Consumer(librdkafka(settings, **{"group.id": group}))
-    consumer.commit(offsets=[confluent_kafka.TopicPartition(place.topic, place.partition, offset)], asynchronous=False)
-    consumer.close()
 
 
 def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Path) -> None:

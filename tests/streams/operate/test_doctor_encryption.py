@@ -12,7 +12,7 @@ from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.doctor import configuration, encryption
 from fhirline.streams.operate.doctor.finding import Level
 from fhirline.topics.declared import KEYS, raw_topic
-from tests.streams.operate.test_doctor import NOWHERE, OK, PROBLEM, WARNING, said
+from tests.support.doctor import NOWHERE, OK, PROBLEM, WARNING, said
 from tests.support.encryption import ENCRYPTION, INDEX, NEW, OLD, ROTATED, sealed
 from tests.support.kafka.brokers import RunningBroker, create_topics, settings_for
 from tests.support.workload import events, produce
