@@ -60,6 +60,11 @@ def rewrap(dry_run: DryRun = False, yes: Yes = False, reason: Reason = None, nam
     print(
         f"{counted(done.wrapped, 'data key')} wrapped with {secrets.current}, {done.removed:,} destroyed ones removed"
     )
+    if done.wrapped:
+        print(
+            "Copy normalizer.keys into its backups before `fhirline keys destroy-old`: after it, nothing reads copies "
+            "from before this run."
+        )
     if done.destroyed_meanwhile:
         print(
             f"{counted(done.destroyed_meanwhile, 'data key')} destroyed meanwhile: {secrets.current} unwraps them, "

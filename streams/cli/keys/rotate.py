@@ -23,7 +23,8 @@ def rotate(
     """Add a key-encryption key to the file of secrets, or with --activate let it wrap new data keys.
 
     In two steps, so that no process meets a data key that it cannot unwrap: add the key, give the file to every process
-    and restart them; then activate it, and restart the gateways and enrichments. After that, `fhirline keys rewrap`.
+    that reads events (workers, enrichments, commands) and restart them; then activate it, make the gateways' file anew,
+    and restart gateways and enrichments. After that, `fhirline keys rewrap`.
 
     Exit codes:
 
@@ -58,7 +59,13 @@ def rotate(
           reason=reason)  # fmt: skip
     if activate:
         secrets_file.activate(path, id)
-        print(f"{id} wraps new data keys. Restart gateways, ingest and enrichments with it; then: keys rewrap")
+        print(
+            f"{id} wraps new data keys. Make the file of gateways and ingest anew (docs/encryption.md), restart them "
+            "and enrichments; then: keys rewrap"
+        )
     else:
         secrets_file.add_key(path, id)
-        print(f"{id} is added. Give the file to every process, restart them; then: keys rotate --activate {id}")
+        print(
+            f"{id} is added. Give the file to workers, enrichments and whatever else reads events, restart them; then: "
+            f"keys rotate --activate {id}"
+        )

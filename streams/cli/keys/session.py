@@ -33,6 +33,7 @@ def required_secrets(settings: "Settings") -> "EncryptionSecrets":
 
     if (found := encryption(settings)) is None:
         raise ConfigurationError(
-            "FHIRLINE_ENCRYPTION: not set, nor FHIRLINE_ENCRYPTION_FILE: `fhirline keys new` makes the secrets"
+            "FHIRLINE_ENCRYPTION: not set, nor FHIRLINE_ENCRYPTION_FILE: set one of them to the deployment's "
+            "secrets; `fhirline keys new` makes those of a new deployment"
         )
     return found

@@ -37,7 +37,11 @@ NONCE = 12
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 _ENTRY = re.compile(r"([a-z0-9][a-z0-9._-]{0,31}):([0-9a-f]{64})")
-_HOW = "write one `index:…` and at least one key-encryption key, each as id:64 hex digits; `fhirline keys new` does"
+_HOW = (
+    "write one `index:…` and at least one key-encryption key, each as id:64 hex digits. `fhirline keys new` makes them "
+    "for a new deployment only: where events are encrypted, restore them from their backup (docs/operations.md, a "
+    "key-encryption key is lost)"
+)
 
 
 class WrappingKeyMissing(ConfigurationError):

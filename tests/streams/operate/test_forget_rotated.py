@@ -52,9 +52,11 @@ def test_rotated_keys_open_what_was_there_and_the_old_one_completes_the_erasure(
     assert [(row["kek"], row["use"]) for row in living] == [("2026-11", "wraps"), ("2026-05", "unwraps")]
     assert living[1]["living"] > 5
     assert "Nothing was done" in keys("rewrap", "--dry-run")
-    assert f"{living[1]['living']} data keys wrapped with 2026-11, 0 destroyed" in keys(
-        "rewrap", "--yes", "--as", "Ana"
-    )
+    copy = "Copy normalizer.keys into its backups before `fhirline keys destroy-old`"
+    rewrapped = keys("rewrap", "--yes", "--as", "Ana")
+    assert f"{living[1]['living']} data keys wrapped with 2026-11, 0 destroyed" in rewrapped
+    assert copy in rewrapped
+    assert copy not in keys("rewrap", "--yes"), "nothing was wrapped, so no earlier copy became older"
     assert "within 24 hours" in keys("destroy-old", "--yes", code=1)
     assert "removed: 2026-05" in keys("destroy-old", "--yes", "--unused-for", "0")
     assert "key-encryption key 2026-05 is missing" not in keys("list")

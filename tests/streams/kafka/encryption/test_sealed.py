@@ -193,3 +193,10 @@ def test_unusable_secrets_are_named_without_their_values(text: str, problem: str
     with pytest.raises(ConfigurationError, match=problem) as told:
         encryption(settings_of(text))
     assert not any(value in str(told.value) for value in (INDEX, OLD, NEW))
+
+
+@pytest.mark.parametrize("text", [f"index:{INDEX}", f"2026-05:{OLD}"])
+def test_whoever_has_lost_a_secret_is_not_sent_to_make_new_ones(text: str) -> None:
+    """A new index secret would be another deployment's: no record could be found with it."""
+    with pytest.raises(ConfigurationError, match="for a new deployment only: where events are encrypted, restore them"):
+        encryption(settings_of(text))
