@@ -93,6 +93,7 @@ def test_a_payload_runs_no_script(stack: Site, visit: Visit) -> None:
 
 def test_the_value_that_an_element_came_from_is_marked(stack: Site, visit: Visit) -> None:
     reveal(visit, stack)
+    expect(visit.page.get_by_text("Point at a value")).to_be_visible()  # by the script, which marks from then on
     element = visit.page.locator('.line[data-source^="/"]:visible').first
     element.hover()
     pointer = (element.get_attribute("data-source") or "").split(",")[0]
