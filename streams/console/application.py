@@ -19,6 +19,7 @@ from fhirline.streams.console.views import (
     parked,
     patients,
     pipeline,
+    pipeline_numbers,
     playground,
     terminology,
 )
@@ -26,7 +27,10 @@ from fhirline.streams.observe.logs import described
 
 log = structlog.get_logger()
 
-VIEWS = (login, pipeline, events, patients, dead_letters, export, parked, changes, playground, terminology, audit)
+VIEWS = (
+    *(login, pipeline, pipeline_numbers, events, patients, dead_letters, export, parked, changes, playground),
+    *(terminology, audit),
+)
 STATIC = Path(__file__).parent / "static"
 SENTENCES = {
     403: "This is not for a browser.",

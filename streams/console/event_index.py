@@ -7,6 +7,7 @@ database, which is gone with the process: the topics have all of it.
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.mappers.identity import Naming, key
 from fhirline.streams.console.delivery_index import TOPICS, DeliveryIndex
-from fhirline.streams.console.event_listing import EventListing
+from fhirline.streams.console.event_listing import MINUTE_MS, EventListing
 from fhirline.streams.console.event_progress import COLUMNS, PROVENANCE, EventProgress
 from fhirline.streams.console.event_schema import SCHEMA
 from fhirline.streams.console.indexed import MOST_LISTED, IndexedEvent, TypeCount, flags_of, received_at
@@ -56,6 +57,7 @@ class EventIndex:
         """Every dead letter's case, as of the last reading."""
         self.types: Sequence[TypeCount] = ()
         """Return the events by vendor and event type, as of the last reading: counting 100,000 takes a moment."""
+        self._minute = 0
         self.tables_asked = False
         """Tell whether it is known how far the SQL tables have read."""
         self.complete = False
@@ -92,9 +94,10 @@ class EventIndex:
             self.progress.take_offsets(TABLED_TOPICS, tabled)
             self.tables_asked = True
         self.progress.begin()
-        if self.progress.changed:
-            self.progress.changed = False
-            self.types = self.listing.type_counts()
+        now_ms = time.time_ns() // 1_000_000
+        if self.progress.changed or self._minute != now_ms // MINUTE_MS:  # the last hour changes with the minute
+            self.progress.changed, self._minute = False, now_ms // MINUTE_MS
+            self.types = self.listing.type_counts(now_ms)
 
     def _read(self, scanner: LogScanner) -> None:
         """Read on to the ends."""

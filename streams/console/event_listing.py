@@ -3,15 +3,19 @@
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from statistics import median
 from threading import Lock
 from typing import Any, NamedTuple, Self
 
+from fhirline.mappers.instants import Instant
 from fhirline.streams.console.event_progress import BECAME, DEAD_LETTER, DELIVERIES
 from fhirline.streams.console.indexed import (
     ANY_FLAG,
     LATEST,
+    MINUTES,
     IndexedEvent,
+    LastHour,
     ListedEvent,
     TypeCount,
     event_address,
@@ -20,16 +24,23 @@ from fhirline.streams.console.indexed import (
 
 TABLED = "in"
 """Chooses the events that the SQL tables have."""
+MINUTE_MS = 60_000
 
 _COLUMNS = ", ".join(f"event.{name}" for name in IndexedEvent._fields)
 _COUNTED = (
     "SELECT vendor, type, became, count(*) FROM event WHERE became <> ? GROUP BY vendor, type, became "
     "UNION ALL SELECT vendor, type, ?, count(*) FROM letter GROUP BY vendor, type"
 )
+_CAME = (
+    "SELECT (came - ?) / 60000, count(*) FROM event "
+    f"WHERE vendor = ? AND type = ? AND came >= ? AND became <> '{DEAD_LETTER}' GROUP BY 1 "
+    "UNION ALL SELECT (received - ?) / 60000, count(*) FROM letter "
+    "WHERE vendor = ? AND type = ? AND received >= ? GROUP BY 1"
+)
 
 
 class Chosen(NamedTuple):
-    """Chooses events. An empty text is no condition. ``flag``: a code, or `ANY_FLAG`.
+    """Chooses events. An empty text is no condition. ``flag``: a code, or `ANY_FLAG`. ``since``: RFC 3339.
 
     Without ``flag``, ``delivery`` and ``tables``, a dead letter stands for its event, even if a part of the event was
     published: so each event counts once.
@@ -41,6 +52,7 @@ class Chosen(NamedTuple):
     became: str = ""
     delivery: str = ""
     tables: str = ""
+    since: str = ""
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Self:
@@ -49,7 +61,15 @@ class Chosen(NamedTuple):
         for value, known in ((chosen.became, BECAME), (chosen.delivery, DELIVERIES), (chosen.tables, (TABLED,))):
             if value and value not in known:
                 raise ValueError(f"choose one of {', '.join(known)}")
+        if chosen.since and Instant.parse(chosen.since) is None:
+            raise ValueError("since is no time of RFC 3339")
         return chosen
+
+    @property
+    def since_ms(self) -> int:
+        """Return ``since`` in UNIX milliseconds; 0 where nothing was chosen."""
+        found = Instant.parse(self.since)
+        return 0 if found is None else found.milliseconds
 
     @property
     def letters(self) -> bool:
@@ -57,10 +77,10 @@ class Chosen(NamedTuple):
         return not (self.flag or self.delivery or self.tables) and self.became in ("", DEAD_LETTER)
 
     @property
-    def conditions(self) -> tuple[str, list[str]]:
+    def conditions(self) -> tuple[str, list[str | int]]:
         """Return the conditions on events, and their values."""
         flagged = "id IN (SELECT event FROM flag WHERE code = ?)"
-        found = [
+        found: list[tuple[str, str | int]] = [
             (condition, value)
             for condition, value in (
                 ("vendor = ?", self.vendor),
@@ -68,6 +88,7 @@ class Chosen(NamedTuple):
                 (flagged, "" if self.flag == ANY_FLAG else self.flag),
                 ("became = ?", self.became),
                 ("delivery = ?", self.delivery),
+                ("came >= ?", self.since_ms),
             )
             if value
         ]
@@ -78,10 +99,11 @@ class Chosen(NamedTuple):
         return " AND ".join(own) or "1", [value for _, value in found]
 
     @property
-    def of_letters(self) -> tuple[str, list[str]]:
+    def of_letters(self) -> tuple[str, list[str | int]]:
         """Return the conditions on dead letters, and their values."""
-        found = [(name, value) for name, value in (("vendor", self.vendor), ("type", self.type)) if value]
-        return " AND ".join(f"letter.{name} = ?" for name, _ in found) or "1", [value for _, value in found]
+        asked = (("vendor = ?", self.vendor), ("type = ?", self.type), ("received >= ?", self.since_ms))
+        found = [(condition, value) for condition, value in asked if value]
+        return " AND ".join(f"letter.{condition}" for condition, _ in found) or "1", [value for _, value in found]
 
 
 class EventListing:
@@ -92,10 +114,14 @@ class EventListing:
         self._lock = lock
 
     def newest(self, chosen: Chosen, limit: int) -> list[ListedEvent]:
-        """List the newest of the chosen events."""
+        """List the newest of the chosen events: the last written ones, with ``since`` the last received ones."""
         where, values = chosen.conditions
-        asked = f"SELECT {_COLUMNS} FROM event WHERE {where} ORDER BY written DESC LIMIT ?"
-        found = self.listed(map(IndexedEvent._make, self._ask(asked, *values, limit)))
+        order = "came" if chosen.since else "written"
+        asked = f"SELECT {_COLUMNS} FROM event WHERE {where} ORDER BY {order} DESC LIMIT ?"
+        events = [IndexedEvent._make(row) for row in self._ask(asked, *values, limit)]
+        found = self.listed(events)
+        if chosen.since:
+            found = [item._replace(at=event.came) for item, event in zip(found, events, strict=True)]
         if chosen.letters:
             found = sorted([*found, *self._letters(chosen, limit)], key=lambda event: event.at, reverse=True)
         return found[:limit]
@@ -126,8 +152,11 @@ class EventListing:
             for event in events
         ]
 
-    def type_counts(self) -> list[TypeCount]:
-        """Count the events by vendor and event type. It takes a moment: keep the answer."""
+    def type_counts(self, now_ms: int) -> list[TypeCount]:
+        """Count the events by vendor and event type. It takes a moment: keep the answer.
+
+        ``now_ms``: the present in UNIX milliseconds, when the last hour ends.
+        """
         became, delivery = defaultdict[tuple[str, str], Counter[str]](Counter), defaultdict[Any, Counter[str]](Counter)
         for vendor, type_, name, count in self._ask(_COUNTED, DEAD_LETTER, DEAD_LETTER):
             became[vendor, type_][name] = count
@@ -137,10 +166,19 @@ class EventListing:
         asked = "SELECT vendor, type, count(*) FROM event WHERE tabled GROUP BY 1, 2"
         tabled = {(vendor, type_): count for vendor, type_, count in self._ask(asked)}
         return [
-            TypeCount(*of, counted, delivery[of], tabled.get(of, 0), newest[0], self._latency(*of))
+            TypeCount(
+                *(*of, counted, delivery[of], tabled.get(of, 0), newest[0]),
+                median(latencies) if (latencies := [seconds for _, seconds in self._latencies(*of)]) else None,
+                self._hour(*of, now_ms),
+            )
             for of, counted in sorted(became.items())
             if (newest := self.newest(Chosen(*of), 1))
         ]
+
+    def slowest(self, vendor: str, type_: str) -> list[tuple[ListedEvent, float]]:
+        """List the last `LATEST` events of a type with the latency of each in seconds, the slowest first."""
+        found = sorted(self._latencies(vendor, type_), key=lambda item: item[1], reverse=True)
+        return list(zip(self.listed(event for event, _ in found), [seconds for _, seconds in found], strict=True))
 
     def _letters(self, chosen: Chosen, limit: int) -> list[ListedEvent]:
         where, values = chosen.of_letters
@@ -168,13 +206,21 @@ class EventListing:
     def _flags(self, event: int | None) -> tuple[str, ...]:
         return tuple(code for (code,) in self._ask("SELECT code FROM flag WHERE event = ? ORDER BY code", event))
 
-    def _latency(self, vendor: str, type_: str) -> float | None:
+    def _latencies(self, vendor: str, type_: str) -> list[tuple[IndexedEvent, float]]:
         rows = self._ask(
-            "SELECT written - received FROM event WHERE vendor = ? AND type = ? AND received IS NOT NULL "
+            f"SELECT {_COLUMNS} FROM event WHERE vendor = ? AND type = ? AND received IS NOT NULL "
             f"ORDER BY written DESC LIMIT {LATEST}",
             *(vendor, type_),
         )
-        return max(0.0, median(difference for (difference,) in rows) / 1000) if rows else None
+        return [(event, max(0, event.written - event.came) / 1000) for event in map(IndexedEvent._make, rows)]
+
+    def _hour(self, vendor: str, type_: str, now_ms: int) -> LastHour:
+        """Count the events of the present minute and of those before it. A receipt in the future counts as now."""
+        since = (now_ms // MINUTE_MS - MINUTES + 1) * MINUTE_MS
+        minutes = [0] * MINUTES
+        for minute, count in self._ask(_CAME, *(since, vendor, type_, since) * 2):
+            minutes[min(minute, MINUTES - 1)] += count
+        return LastHour(datetime.fromtimestamp(since / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), minutes)
 
     def _ask(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock:

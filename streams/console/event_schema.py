@@ -7,6 +7,7 @@ CREATE TABLE event (
     provenance TEXT, provenance_partition INTEGER, provenance_offset INTEGER, provenance_key BLOB,
     bundle TEXT, bundle_partition INTEGER, bundle_offset INTEGER,
     outcome TEXT, outcome_partition INTEGER, outcome_offset INTEGER, outcome_key BLOB,
+    came INTEGER GENERATED ALWAYS AS (coalesce(received, written)) VIRTUAL,
     became TEXT NOT NULL DEFAULT 'mapped', delivery TEXT, tabled INTEGER NOT NULL DEFAULT 0,
     UNIQUE (vendor, tenant, event_key));
 CREATE INDEX event_by_time ON event (written DESC);
@@ -35,6 +36,7 @@ CREATE TABLE parked (
 INDEXES_OF_PROGRESS = """
 CREATE INDEX event_by_became ON event (vendor, type, became, written DESC);
 CREATE INDEX event_by_delivery ON event (vendor, type, delivery, written DESC) WHERE delivery IS NOT NULL;
+CREATE INDEX event_by_came ON event (vendor, type, came DESC, became);
 CREATE INDEX event_by_tabled ON event (vendor, type, written DESC) WHERE tabled;
 CREATE INDEX event_by_provenance_offset ON event (provenance_partition, provenance_offset);
 CREATE INDEX event_by_bundle_offset ON event (bundle_partition, bundle_offset);

@@ -1,6 +1,6 @@
 """Name what the index holds of an event and of an event type, and read it from the records."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -14,13 +14,16 @@ MOST_LISTED = 200
 """Events, dead letters, Bundles or patients of a list."""
 LATEST = 100
 """Events of a type whose latency counts."""
+MINUTES = 60
+"""Points of an event type's sparkline: a minute each, of which the last one is not over yet."""
 
 
 class IndexedEvent(NamedTuple):
     """An event. ``id``: its number in the index of this process.
 
     Positions are ``topic/partition/offset``; None where there is no such record. ``occurred``: its own time, RFC 3339.
-    ``written``: when its Provenance or outcome was written, in UNIX milliseconds.
+    ``received``: its time of receipt, which is None without a Provenance. ``written``: when its Provenance or outcome
+    was written. Both are UNIX milliseconds.
     """
 
     id: int
@@ -30,6 +33,7 @@ class IndexedEvent(NamedTuple):
     type: str
     raw: str | None
     occurred: str | None
+    received: int | None
     written: int
     mapping: str | None
     provenance: str | None
@@ -41,9 +45,17 @@ class IndexedEvent(NamedTuple):
         """The path of the event's page, which is the same after a restart. It names no patient."""
         return event_address(self.vendor, self.tenant, self.event_key)
 
+    @property
+    def came(self) -> int:
+        """When it was received, or without a Provenance, when its outcome was written, in UNIX milliseconds."""
+        return self.written if self.received is None else self.received
+
 
 class ListedEvent(NamedTuple):
     """An event of a list. ``at``: when it was written, in UNIX milliseconds; of a dead letter the event's receipt.
+
+    In a list of the events since a time, ``at`` is when the event was received, without a Provenance when its outcome
+    was written.
 
     ``address``: of the event's page, or where nothing else is known of it of its dead letter's. ``letter``: the address
     of its dead letter; empty where there is none, or a redrive has succeeded.
@@ -59,11 +71,26 @@ class ListedEvent(NamedTuple):
     letter: str = ""
 
 
+class LastHour(NamedTuple):
+    """The events of an event type that were received since ``since``, RFC 3339 and a full minute.
+
+    ``minutes``: how many in each minute, `MINUTES` numbers, the oldest first. An event without a Provenance counts in
+    the minute in which its outcome was written.
+    """
+
+    since: str
+    minutes: Sequence[int]
+
+    @property
+    def events(self) -> int:
+        return sum(self.minutes)
+
+
 class TypeCount(NamedTuple):
     """The events of a vendor's event type, by what became of them and of their Bundles (`event_progress`).
 
     ``tabled``: those that the SQL tables have. ``last``: the newest one. ``latency``: seconds from receipt until
-    written, the median of the last `LATEST`; None where no Provenance tells.
+    written, the median of the last `LATEST`; None where no Provenance tells. ``hour``: those of the last hour.
     """
 
     vendor: str
@@ -73,6 +100,7 @@ class TypeCount(NamedTuple):
     tabled: int
     last: ListedEvent
     latency: float | None
+    hour: LastHour
 
     @property
     def received(self) -> int:

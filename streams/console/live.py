@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import structlog
@@ -17,7 +17,7 @@ from fhirline.streams.console.stalled import StallDetector, Stalled
 from fhirline.streams.deliver.stage import deliver_group
 from fhirline.streams.observe.logs import described
 from fhirline.streams.operate.status.reading import Reader, Reading
-from fhirline.streams.operate.status.summary import Status, sources_of, summarize
+from fhirline.streams.operate.status.summary import Status, rate_of, sources_of, summarize
 from fhirline.streams.operate.status.warehouse import read_tables
 from fhirline.topics.declared import declared
 
@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 EVERY = 3.0
 """Seconds between two readings."""
+MINUTE = 60.0
+"""Seconds between the readings that rates are counted from. After the start it is less."""
 HOUR = 3_600.0
 POINTS = 120
 """Points of a sparkline: 30 s each."""
@@ -36,7 +38,8 @@ TIMEOUT = 10.0
 class Live:
     """Takes readings in a thread of its own. `changed` is set, and made anew, at each reading.
 
-    ``reading``: the last one, None before the first one. ``status``: its summary. ``problem``: why the last attempt
+    ``reading``: the last one, None before the first one. ``status``: its summary. ``before``: the reading of `MINUTE`
+    seconds before, from which its rates are counted; None for the first one. ``problem``: why the last attempt
     failed, else empty. ``taken``: the monotonic time of the last reading. ``stalled``: what waits, and nobody takes it.
     """
 
@@ -45,13 +48,14 @@ class Live:
         self._index = index
         self._sources = sources_of(settings, load_vendors(settings.vendors_file))
         self._stalls = StallDetector(self._sources)
-        self._rates: dict[tuple[str, str], deque[tuple[float, float]]] = {}
+        self._rates: dict[str, deque[tuple[float, float]]] = {}
         self._ended = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="live")
         self._delivers = deliver_group(settings)
         self.status: Status | None = None
         self.reading: Reading | None = None
+        self.before: Reading | None = None
         self.stalled: list[Stalled] = []
         self.taken = time.monotonic()
         self.problem = ""
@@ -69,9 +73,9 @@ class Live:
         """Tell whether the last reading is too old to be taken for the present."""
         return time.monotonic() - self.taken > LATE
 
-    def sparkline(self, topic: str, group: str) -> list[float]:
+    def sparkline(self, topic: str) -> list[float]:
         """Return the records per second of the last hour, `POINTS` means, the oldest first."""
-        taken = list(self._rates.get((topic, group), ()))
+        taken = list(self._rates.get(topic, ()))
         now, width = time.monotonic(), HOUR / POINTS
         sums = [(0.0, 0)] * POINTS
         for at, rate in taken:
@@ -98,24 +102,27 @@ class Live:
         groups = tuple(dict.fromkeys(source.group for source in self._sources))
         reader = stack.enter_context(Reader(self._settings, vendors.names, groups, TIMEOUT))
         followed = stack.enter_context(self._index.following())
-        before: Reading | None = None
+        readings = deque[Reading]()
         while not self._ended.is_set():
             followed()
             now = reader.read()
-            self._take(now, before)
-            before = now
+            while len(readings) > 1 and readings[1].seconds <= now.seconds - MINUTE:
+                readings.popleft()
+            self._take(now, readings)
+            readings.append(now)
             self._ended.wait(EVERY)
 
-    def _take(self, now: Reading, before: Reading | None) -> None:
+    def _take(self, now: Reading, readings: Sequence[Reading]) -> None:
+        """Take a reading. ``readings``: those of the minute before it, the oldest first."""
+        before = readings[0] if readings else None
         tables = read_tables(self._settings, now.ends)
         tabled = None if tables is None or tables.problem else tables.positions
         self._index.take_offsets(now.committed.get(self._delivers, {}), tabled)
         found = summarize(self._settings.bootstrap, declared(self._settings), self._sources, now, before, tables)
-        for inflow in found.inflows:
-            if inflow.rate is not None:
-                rates = self._rates.setdefault((inflow.topic, inflow.group), deque(maxlen=int(HOUR / EVERY)))
-                rates.append((time.monotonic(), inflow.rate))
-        self.reading, self.status = now, found
+        for topic in {inflow.topic for inflow in found.inflows}:
+            if (rate := rate_of(topic, now, readings[-1] if readings else None)) is not None:
+                self._rates.setdefault(topic, deque(maxlen=int(HOUR / EVERY))).append((time.monotonic(), rate))
+        self.reading, self.before, self.status = now, before, found
         self.stalled, self.taken = self._stalls.take(now), time.monotonic()
         self._report("")
 

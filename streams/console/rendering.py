@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 from aiohttp import web
@@ -86,6 +87,7 @@ def _environment() -> Environment:
         "seconds": _seconds,
         "instant": _instant,
         "moment": _moment,
+        "median": median,
     }
     return made
 

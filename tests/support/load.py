@@ -27,17 +27,22 @@ from tests.support.workload import events, practitioners, produce, undisturbed
 
 @dataclass
 class Load:
-    """Events of one tenant, mapped and delivered in this process as a worker would."""
+    """Events of one tenant, mapped and delivered in this process as a worker would.
+
+    ``at_receipt``: each raw record is a request of its own, and what follows from it is written some 80 milliseconds
+    after its receipt, as where a gateway and a worker run. Otherwise it is written at present.
+    """
 
     settings: Settings
     tenant: str
+    at_receipt: bool = False
     raws: list[ConsumerRecord] = field(default_factory=list)
     contributions: PartitionContributions = field(default_factory=PartitionContributions)
 
     def send(self, records: Iterable[ProducerRecord], kept: bool = True) -> list[ConsumerRecord]:
         """Produce raw records and what follows from them. ``kept`` False: as if raw's retention were over."""
         if kept:
-            raws = produce(self.settings, records)
+            raws = produce(self.settings, records, one_by_one=self.at_receipt)
         else:
             raws = [replace(record.at(0, 10**9 + n), timestamp_ms=0) for n, record in enumerate(records)]
         erased = ErasureListFeed(self.settings)
@@ -50,7 +55,8 @@ class Load:
             followed = map_event(raw, normalize, memory, self.settings.partitions, erased.erasure_list.blocks)
             memory.apply(followed.state_updates)
             state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
-            out += followed.records
+            at = raw.timestamp_ms + 60 + raw.offset * 7 % 40 if self.at_receipt else None
+            out += [replace(made, timestamp_ms=at) for made in followed.records]
             out += [state_record(state, raw.partition, followed.key, update) for update in followed.state_updates]
         for record in out:
             if record.topic == CONTRIBUTIONS:

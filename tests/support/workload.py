@@ -83,11 +83,13 @@ def of_patient(value: Any, number: int) -> Any:
     return value
 
 
-def produce(settings: Settings, records: Iterable[ProducerRecord], *, in_clear: bool = False) -> list[ConsumerRecord]:
+def produce(
+    settings: Settings, records: Iterable[ProducerRecord], *, in_clear: bool = False, one_by_one: bool = False
+) -> list[ConsumerRecord]:
     """Write raw records; returns them as they lie on the topics, by partition and offset.
 
     Where the settings have encryption, raw records are sealed, as a gateway seals them; what is returned is not.
-    ``in_clear``: as a gateway without encryption writes them.
+    ``in_clear``: as a gateway without encryption writes them. ``one_by_one``: no two are in one batch.
     """
     sealer = Sealer(settings) if settings.encryption and not in_clear else None
     producer = patient_producer(settings, logger=logging.getLogger("librdkafka"))
@@ -108,6 +110,8 @@ def produce(settings: Settings, records: Iterable[ProducerRecord], *, in_clear: 
             produce_one(producer, sealer.made.pop())
             assert producer.flush(LIMIT) == 0
         produce_one(producer, made, report(made))
+        if one_by_one:
+            assert producer.flush(LIMIT) == 0
         producer.poll(0)
     assert producer.flush(LIMIT) == 0
     return sorted(written, key=lambda item: (item.topic, item.partition, item.offset))

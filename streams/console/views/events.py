@@ -160,7 +160,8 @@ async def reveal_event(request: web.Request) -> web.StreamResponse:
 def _words(chosen: Chosen) -> Iterator[str]:
     flag = "with flags" if chosen.flag == ANY_FLAG else chosen.flag
     ways = (WORDS.get(way, "") for way in (chosen.became, chosen.delivery, chosen.tables))
-    yield from filter(None, (chosen.vendor, chosen.type, flag, *ways))
+    since = f"received since {chosen.since.removesuffix('Z').replace('T', ' ')} UTC" if chosen.since else ""
+    yield from filter(None, (chosen.vendor, chosen.type, flag, *ways, since))
 
 
 def _event(request: web.Request) -> IndexedEvent:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -15,7 +16,6 @@ from fhirline.streams.console.rendering import page
 from fhirline.streams.console.server_sent_events import encoded, open_stream
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.dead_letters.cases import Status as CaseStatus
-from fhirline.streams.operate.status.summary import partitions_of
 
 routes = web.RouteTableDef()
 
@@ -51,18 +51,6 @@ async def send_updates(request: web.Request) -> web.StreamResponse:
             return stream
 
 
-@routes.get("/pipeline/partitions")
-async def show_partitions(request: web.Request) -> web.StreamResponse:
-    """Show where the records of a topic are, and which of them a group has yet to take."""
-    status, reading = request.app[CONSOLE].live.status, request.app[CONSOLE].live.reading
-    topic, group = request.query.get("topic", ""), request.query.get("group", "")
-    inflows = () if status is None else status.inflows
-    if reading is None or not any((inflow.topic, inflow.group) == (topic, group) for inflow in inflows):
-        raise web.HTTPNotFound(text="No group reads such a topic here, or the cluster has not been read yet.\n")
-    rows = partitions_of(reading, topic, group)
-    return page(request, "partitions.html", topic=topic, group=group, rows=rows, exact=reading.exact)
-
-
 def _update(request: web.Request) -> bytes:
     """Render the figures, once per reading: hundreds of pages may be open."""
     console = request.app[CONSOLE]
@@ -85,9 +73,10 @@ def _figures(console: Console) -> dict[str, Any]:
         "tables": console.settings.tables_url is not None,
         "tables_asked": console.index.tables_asked,
         "lines": {
-            (inflow.topic, inflow.group): sparkline(console.live.sparkline(inflow.topic, inflow.group))
+            inflow.topic: sparkline(console.live.sparkline(inflow.topic))
             for inflow in (status.inflows if status else ())
         },
+        "sparkline": sparkline,
         "stuck": _stuck(console, waiting),
     }
 
@@ -106,10 +95,13 @@ def _stuck(console: Console, waiting: int) -> list[Sentence]:
     for members in status.members:
         if members.unassigned and not members.group.unnamed:
             text = f"{members.unassigned} of {members.partitions} partitions have no process of the group "
-            found.append(Sentence(f"{text}{members.group.name}. Is its process running?"))
+            where = f"/pipeline/group?{urlencode({'name': members.group.name})}"
+            found.append(Sentence(f"{text}{members.group.name}. Is its process running?", where, "See which"))
     for stalled in console.live.stalled:
         text = f"{counted(stalled.records, 'record')} of {stalled.topic}: the group {stalled.group} has taken none of "
-        found.append(Sentence(f"{text}them for {stalled.seconds // 60:.0f} min. Is its process running?"))
+        text += f"them for {stalled.seconds // 60:.0f} min. Is its process running?"
+        where = f"/pipeline/partitions?{urlencode({'topic': stalled.topic, 'group': stalled.group})}"
+        found.append(Sentence(text, where, "See its partitions"))
     if waiting:
         text = f"{counted(waiting, 'event')} could not be mapped: dead letters without a successful redrive."
         found.append(Sentence(text, "/dead-letters", "See the dead letters"))

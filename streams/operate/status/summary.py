@@ -7,7 +7,7 @@ from typing import Any
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import Vendors
 from fhirline.streams.deliver.stage import deliver_group
-from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.kafka.records import RecordPosition, TopicPartition
 from fhirline.streams.operate.deliveries.parked import Parked
 from fhirline.streams.operate.status.groups import Group
 from fhirline.streams.operate.status.reading import Ends, Reading
@@ -57,13 +57,18 @@ class Inflow:
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """A partition of a topic, the offset that a group reads next, and the records that it has yet to take."""
+    """A partition of a topic, the offset that a group reads next, and the records that it has yet to take.
+
+    ``last_ms``: the latest timestamp in UNIX milliseconds. ``new``: records since an earlier reading; None without one.
+    """
 
     partition: int
     first: int
     end: int
     next: int
     lag: int
+    last_ms: int | None
+    new: int | None
 
     @property
     def records(self) -> int:
@@ -228,14 +233,37 @@ def _inflow(source: Source, now: Reading, before: Reading | None) -> Inflow:
     )
 
 
-def partitions_of(reading: Reading, topic: str, group: str) -> list[PartitionState]:
-    """Return the partitions of a topic that have records, as `Inflow` sums them up."""
+def rate_of(topic: str, now: Reading, before: Reading | None) -> float | None:
+    """Return a topic's records per second between two readings; None where there is no such topic or no earlier one."""
+    return _volume(topic, now, before).rate
+
+
+def partitions_of(reading: Reading, topic: str, group: str, before: Reading | None = None) -> list[PartitionState]:
+    """Return the partitions of a topic that have records, as `Inflow` sums them up. ``new``: since ``before``."""
     found, committed = _partitions(reading, topic), reading.committed.get(group, {})
+    earlier = _partitions(before, topic) if before else {}
     return [
-        PartitionState(place.partition, ends.first, ends.end, max(ends.first, committed.get(place, 0)), lag)
+        PartitionState(
+            *(place.partition, ends.first, ends.end, max(ends.first, committed.get(place, 0)), lag, ends.last_ms),
+            ends.end - (earlier[place].end if place in earlier else 0) if earlier else None,
+        )
         for (place, ends), lag in sorted(zip(found.items(), _lags(found, committed), strict=True))
         if ends.end > ends.first
     ]
+
+
+def newest_of(reading: Reading, topic: str) -> RecordPosition | None:
+    """Return the position of a topic's last record: of the partition with the latest timestamp."""
+    times = {place: ends.last_ms for place, ends in _partitions(reading, topic).items() if ends.last_ms is not None}
+    last = max(times, key=lambda place: times[place], default=None)
+    return None if last is None else RecordPosition(*last, reading.ends[last].end - 1)
+
+
+def members_of(reading: Reading, status: Status, group: str) -> list[tuple[TopicPartition, bool]]:
+    """Return the partitions that a group reads, and whether a process of the group has each, as `Members` counts."""
+    topics = {inflow.topic for inflow in status.inflows if inflow.group == group}
+    assigned = reading.groups[group].assigned
+    return [(place, place in assigned) for place in sorted(reading.ends) if place.topic in topics]
 
 
 def _lags(found: Mapping[TopicPartition, Ends], committed: Mapping[TopicPartition, int]) -> Iterator[int]:

@@ -63,7 +63,7 @@ def _state(store: Store, ends: Mapping[TopicPartition, Ends]) -> TablesState:
     if not exists(store, "_state"):
         return TablesState(store.name, problem=f"schema {store.schema} has no tables yet: start `fhirline tables`")
     positions = read_positions(store)
-    lags = _lags(positions, ends)
+    lags = [*_lags(positions, ends).values()]
     return TablesState(store.name, sum(lags), max(lags, default=0), complete_at(store), positions=positions)
 
 
@@ -76,15 +76,25 @@ def _lakehouse(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> Table
         if house.state() is None:
             return TablesState(house.name, problem=f"schema {house.schema} has no tables yet: start `fhirline tables`")
         positions = least_positions(house, catalog, ends)
-        lags = _lags(positions, ends)
+        lags = [*_lags(positions, ends).values()]
         return TablesState(house.name, sum(lags), max(lags, default=0), house.complete_at(), positions=positions)
     except (ConfigurationError, StoreAway) as error:
         return TablesState(settings.tables_url or "", problem=str(error))
 
 
-def _lags(positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, Ends]) -> list[int]:
-    return [
-        max(0, found.end - max(found.first, positions.get(place, 0)))
+def lags_by_topic(
+    positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, Ends]
+) -> list[tuple[str, int]]:
+    """Return the topics that tables are made of, each with the records that the tables do not have yet."""
+    found = dict.fromkeys(TOPICS, 0)
+    for place, lag in _lags(positions, ends).items():
+        found[place.topic] += lag
+    return [*found.items()]
+
+
+def _lags(positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, Ends]) -> dict[TopicPartition, int]:
+    return {
+        place: max(0, found.end - max(found.first, positions.get(place, 0)))
         for place, found in ends.items()
         if place.topic in TOPICS
-    ]
+    }

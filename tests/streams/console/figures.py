@@ -10,6 +10,9 @@ from tests.support.console_pages import Visitor
 MAPPING = ("Mapped", "Partly", "Unknown", "Dead letters")
 DELIVERY = ("Delivered", "To deliver", "Parked", "Refused")
 TABLES = ("In tables",)
+HOUR = "Last hour"
+ALWAYS = ("Received", *MAPPING, HOUR)
+"""The columns that every console has, beside latency and last event."""
 
 
 class Figure(NamedTuple):
@@ -33,10 +36,11 @@ def figures(page: str, *more: str) -> Figures:
         vendors = re.findall(r'<th scope="rowgroup"[^>]*>([^<]+)</th>', body)
         for row in re.findall(r"<tr>(.*?)</tr>", body, re.S):
             cells = re.findall(r'<td class="figure">(.*?)</td>', row, re.S)
+            (hour,) = re.findall(r'<td class="figure hour">(?:<svg .*?</svg>)?(.*?)</td>', row, re.S)
             (type_,) = re.findall(r'<th scope="row">([^<]+)</th>', row)
             columns = ("Received", *MAPPING, *more)
             assert len(cells) == len(columns) + 2, "those, latency and last event"
-            found[vendors[0], type_] = dict(zip(columns, map(_figure, cells[:-2]), strict=True))
+            found[vendors[0], type_] = dict(zip(columns, map(_figure, cells[:-2]), strict=True)) | {HOUR: _figure(hour)}
     return found
 
 
