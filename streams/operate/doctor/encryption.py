@@ -103,7 +103,8 @@ def _in_clear(newest: Mapping[str, list[bool]], oldest: Mapping[str, list[bool]]
         yield warning(
             CHECK,
             f"newest events in clear: {several(now)}",
-            f"give {_SETTING} to every gateway, ingest and enrich; events of other producers stay in clear",
+            f"give {_SETTING} to every gateway, ingest and enrich that lacks it; what came before is for `fhirline "
+            "keys encrypt-existing`; events of other producers stay in clear",
         )
     if before:
         yield warning(
