@@ -19,7 +19,7 @@ LOOKED_AT = 20
 """Records that are looked at, at each end of a partition."""
 
 _SETTING = f"{PREFIX}ENCRYPTION"
-_RESTORE = f"restore it from its backup and add it to {_SETTING} (docs/encryption.md)"
+_RESTORE = f"restore it from its backup and add it to {_SETTING} (docs/operations.md, a key-encryption key is lost)"
 
 
 def secrets(settings: Settings) -> Finding:
