@@ -89,11 +89,19 @@ class Process:
             self._changed.wait_for(arrived_or_over, timeout)
             if event in self._events:
                 return self._events[event]
-        code = self.exit_code
+            closed = self._all_read
+        code = self._code_once_closed() if closed else self.exit_code
         state = f"did not log {event!r} within {timeout:g} s"
         if code is not None:
             state = f"ended with exit code {code} before it logged {event!r}"
         raise StackFailed(self.report(state))
+
+    def _code_once_closed(self) -> int | None:
+        """Return the exit code of a process that has closed its output: it ends a moment later. None if it goes on."""
+        try:
+            return self.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
 
     def finish(self, timeout: float = START_SECONDS) -> None:
         """Wait for a command that ends by itself. Raises StackFailed unless it exits with 0."""

@@ -203,7 +203,7 @@ class KeyRing:
         if (wrapped := keys.wrapped.get(name)) is None:
             raise DataKeyMissing(
                 f"normalizer.keys/{partition} does not have the data key {number}: restore the topic from its backup "
-                "(docs/encryption.md)"
+                "(docs/operations.md, a data key is lost)"
             )
         return self._unwrapped(name, wrapped)
 

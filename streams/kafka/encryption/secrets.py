@@ -109,7 +109,8 @@ class EncryptionSecrets:
         if kek not in self.keks:
             raise WrappingKeyMissing(
                 f"FHIRLINE_ENCRYPTION: the key-encryption key {kek} is missing, which data keys in normalizer.keys are "
-                "wrapped by: restore it from its backup (docs/encryption.md)"
+                "wrapped by: restore it from its backup (docs/operations.md, a "
+                "key-encryption key is lost)"
             )
         try:
             wrapped = base64.b64decode(orjson.loads(value)["key"], validate=True)
@@ -119,7 +120,8 @@ class EncryptionSecrets:
         except InvalidTag:
             raise WrappingKeyMissing(
                 f"FHIRLINE_ENCRYPTION: the key-encryption key {kek} is another than the one that data keys in "
-                "normalizer.keys are wrapped by: restore it from its backup (docs/encryption.md)"
+                "normalizer.keys are wrapped by: restore it from its backup (docs/operations.md, a "
+                "key-encryption key is lost)"
             ) from None
         if len(key) != KEY_BYTES:
             raise _damaged(name)
@@ -132,7 +134,7 @@ class EncryptionSecrets:
 def _damaged(name: str) -> DataKeyDamaged:
     return DataKeyDamaged(
         f"normalizer.keys: the record of the data key {name.rpartition('/')[2]} has another form: restore the topic "
-        "from its backup, or give the key up (docs/encryption.md)"
+        "from its backup, or give the key up (docs/operations.md, a data key is lost)"
     )
 
 

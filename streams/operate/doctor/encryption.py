@@ -19,7 +19,7 @@ LOOKED_AT = 20
 """Records that are looked at, at each end of a partition."""
 
 _SETTING = f"{PREFIX}ENCRYPTION"
-_RESTORE = f"restore it from its backup and add it to {_SETTING} (docs/encryption.md)"
+_RESTORE = f"restore it from its backup and add it to {_SETTING} (docs/operations.md, a key-encryption key is lost)"
 
 
 def secrets(settings: Settings) -> Finding:
@@ -103,7 +103,8 @@ def _in_clear(newest: Mapping[str, list[bool]], oldest: Mapping[str, list[bool]]
         yield warning(
             CHECK,
             f"newest events in clear: {several(now)}",
-            f"give {_SETTING} to every gateway, ingest and enrich; events of other producers stay in clear",
+            f"give {_SETTING} to every gateway, ingest and enrich that lacks it; what came before is for `fhirline "
+            "keys encrypt-existing`; events of other producers stay in clear",
         )
     if before:
         yield warning(

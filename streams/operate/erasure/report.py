@@ -148,9 +148,10 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
         yield f"data keys         {report.data_keys} {done}"
     if report.data_keys_wrapped_by:
         keks = ", ".join(report.data_keys_wrapped_by)
+        are = "is" if len(report.data_keys_wrapped_by) == 1 else "are"
         yield (
             f"                  their wrapped values leave normalizer.keys within {compaction_days} days, as replaced "
-            f"values do, and are of no use once {keks} is destroyed: fhirline keys rotate, rewrap, destroy-old"
+            f"values do, and are of no use once {keks} {are} destroyed: fhirline keys rotate, rewrap, destroy-old"
         )
     if report.key_encryption_keys_gone:
         keks = ", ".join(report.key_encryption_keys_gone)

@@ -118,14 +118,15 @@ def named(settings: Settings, secrets: EncryptionSecrets, ring: KeyRing, name: s
     keys = ring.partition(place)
     if keys.unusable(index, name):
         at = keys.destroyed.get(name) or keys.erased.get(index, "")
-        raise NotLost(f"INDEX/NUMBER: is destroyed already, since {at.partition(' ')[0]}: its records are passed over")
+        since = at.partition(" ")[0]
+        raise NotLost(f"data key {number}: is destroyed already, since {since}: its records are passed over")
     if ours and name in keys.wrapped:
         try:
             secrets.unwrap(name, keys.wrapped[name])
         except WrappingKeyMissing:
             pass
         else:
-            raise NotLost(f"INDEX/NUMBER: is in {KEYS}/{place} and can be unwrapped: it is not lost")
+            raise NotLost(f"data key {number}: is in {KEYS}/{place} and can be unwrapped: it is not lost")
     return {name: place}
 
 

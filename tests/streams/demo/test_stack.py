@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import orjson
 import pytest
 
 from fhirline.config.own_command import own_command
-from fhirline.streams.demo.stack import Stack
+from fhirline.streams.demo.stack import START_SECONDS, Process, Stack, StackFailed
 from fhirline.streams.kafka.headers import KEY_ID, header
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
@@ -32,6 +33,30 @@ def post(stack: Stack, body: bytes = SAMPLE) -> None:
 
 def stored(scanner: LogScanner, *topics: str) -> list[ConsumerRecord]:
     return [from_confluent(item) for item in scanner.stored(dict.fromkeys(scanner.topic_partitions(topics)))]
+
+
+class EndsOnceAwaited(Process):
+    """A process that closes its output, and ends with 2 not before somebody waits for its end."""
+
+    def _started(self, *_: object) -> "subprocess.Popen[str]":
+        code = "import os, sys; print('the reason', flush=True); os.close(1); sys.stdin.read(); os._exit(2)"
+        command = [sys.executable, "-c", code]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def wait(self, timeout: float = START_SECONDS) -> int:
+        assert self._process.stdin
+        self._process.stdin.close()
+        return super().wait(timeout)
+
+
+def test_a_process_that_ends_at_its_start_is_told_by_its_exit_code() -> None:
+    """Its output ends a moment before it does: it has not been silent for as long as a start may take."""
+    process = EndsOnceAwaited("gateway", environment={}, echo=lambda _: None)
+    with pytest.raises(StackFailed) as told:
+        process.wait_for("gateway listening")
+    first, second = str(told.value).splitlines()
+    assert first == "gateway ended with exit code 2 before it logged 'gateway listening'; its last lines:"
+    assert second == "  the reason"
 
 
 @pytest.mark.long

@@ -113,7 +113,7 @@ def test_every_key_encryption_key_that_unwraps_them_is_reported_until_compaction
     assert (first.data_keys, first.data_keys_wrapped_by) == (1, ["2026-05", "2026-11"])
     finished = erase(settings, sealed.patient)
     assert (finished.data_keys, finished.data_keys_wrapped_by) == (0, ["2026-05", "2026-11"])
-    assert "2026-05, 2026-11" in "\n".join(lines(finished, 30))
+    assert "once 2026-05, 2026-11 are destroyed" in "\n".join(lines(finished, 30))
 
 
 @pytest.mark.long

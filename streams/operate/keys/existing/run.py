@@ -52,8 +52,8 @@ class Migration:
         secrets = encryption(settings)
         if secrets is None:
             raise ConfigurationError(
-                "FHIRLINE_ENCRYPTION: not set: give it, or FHIRLINE_ENCRYPTION_FILE, to the gateways first and then to "
-                "this command"
+                "FHIRLINE_ENCRYPTION: not set: give it, or FHIRLINE_ENCRYPTION_FILE, to workers and enrichments, then "
+                "to gateways, and then to this command"
             )
         self._settings = settings
         self._rate = rate

@@ -94,7 +94,9 @@ def test_a_worker_ends_uncommitted_and_goes_on_once_the_lost_key_is_given_up(set
         wait_until_as(undisturbed(settings, [*left, *later]), store, worker)
         assert worker.running
     store.close()
-    assert "is destroyed already" in keys("give-up", lost.name, "--yes", "--reason", "again", code=2)
+    assert f"data key {lost.number}: is destroyed already" in keys(
+        "give-up", lost.name, "--yes", "--reason", "again", code=2
+    )
 
 
 def test_letters_and_the_last_state_entries_are_counted_too(settings: Settings, keys: Run) -> None:
