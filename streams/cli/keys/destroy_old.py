@@ -105,7 +105,7 @@ def destroy_old(
         raise CommandFailed(
             "keys destroy-old",
             f"a data key was wrapped by one of {', '.join(sorted(old))} at {last.text}, within {unused_for:g} hours: a "
-            "gateway may still have the older file. Restart them all, and wait, or set --unused-for",
+            "gateway may still have the older file. Restart them all, and wait, or set --unused-for HOURS",
             INCOMPLETE,
         )
     listed, beside = ", ".join(sorted(old)), ", ".join(item.name for item in unfinished)
