@@ -122,17 +122,19 @@ class Reader:
         self._ends.clear()
         self._ended_at.clear()
 
-    def read(self, most: int, most_bytes: int, within: float) -> list[ConsumerRecord]:
+    def read(self, most: int, most_bytes: int, within: float, until_end: bool = False) -> list[ConsumerRecord]:
         """Return the next records in their order: those that arrive within ``within`` seconds of the first.
+
+        ``until_end``: and only to the ends of all partitions, behind which no record is waited for.
 
         Raises OutOfRange, and KafkaAccessError or ConfigurationError for errors that waiting does not resolve.
         """
         with self._polling:
-            found = self._read(most, most_bytes, within)
+            found = self._read(most, most_bytes, within, until_end)
             self._lags = self._current_lags()
         return found
 
-    def _read(self, most: int, most_bytes: int, within: float) -> list[ConsumerRecord]:
+    def _read(self, most: int, most_bytes: int, within: float, until_end: bool) -> list[ConsumerRecord]:
         found: list[ConsumerRecord] = []
         size = 0
         self._rebalanced = False
@@ -148,6 +150,8 @@ class Reader:
                 size += len(record.value or b"") + len(record.key or b"")
             left = until - time.monotonic()
             if len(found) >= most or size >= most_bytes or left <= 0 or not (found or message is not None):
+                return found
+            if until_end and self._next and self.at_end:
                 return found
             message = self._consumer.poll(left)  # one at a time: none of an earlier assignment comes after a later one
 

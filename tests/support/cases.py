@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,18 @@ def with_settings(vendor: str, settings: dict[str, Any]) -> Vendors:
 
 
 def cases() -> list[Case]:
-    """Every golden case, by vendor and name."""
+    """Return every golden case, by vendor and name. Their events are shared: a test that changes one copies it."""
+    return [*_cases()]
+
+
+@cache
+def _cases() -> tuple[Case, ...]:
     found = []
     for path in sorted(GOLDEN.glob("*/*.in.json")):
         content = json.loads(path.read_text("utf-8"))
         content["events"] = tuple(content["events"])
         found.append(Case(path.parent.name, path.name.removesuffix(".in.json"), **content))
-    return found
+    return tuple(found)
 
 
 def shown(results: list[Normalized]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from fhirline.streams.authoring.checkout import Checkout
 from fhirline.streams.authoring.new_vendor import Options, Plan, plan, write
 from fhirline.streams.authoring.samples import Sample, read_samples
 from fhirline.streams.cli import vendor
+from tests.support.cases import one_in
 from tests.support.checkout import copied, printed, run_in
 from tests.support.paths import ROOT
 
@@ -69,7 +70,7 @@ ODD: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", one_in(3, ODD))
 def test_odd_samples_become_valid_modules(name: str) -> None:
     made = planned({**VISIT, **ODD[name]}, {**LABS[0], **ODD[name]}, {**PING, **ODD[name]})
     modules = {path: text for path, text in made.created.items() if path.endswith(".py")}
@@ -83,7 +84,9 @@ def test_odd_samples_become_valid_modules(name: str) -> None:
             assert json.loads(text)["events"]
 
 
-@pytest.mark.parametrize("event", ["payload", "declarations", "import", "予約", "2nd", "Visit Completed!", "a" * 90])
+@pytest.mark.parametrize(
+    "event", one_in(3, ["payload", "declarations", "import", "予約", "2nd", "Visit Completed!", "a" * 90])
+)
 def test_any_name_of_an_event_becomes_a_module(event: str) -> None:
     made = planned({**VISIT, "event": event}, {**VISIT, "event": f"{event}?"})
     modules = [Path(path).stem for path in made.created if path.startswith("mappers/")]

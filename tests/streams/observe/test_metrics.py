@@ -158,10 +158,10 @@ def test_a_vendor_that_invents_names_creates_a_bounded_number_of_series() -> Non
     """Hundreds of undeclared event types, fields, codes and resource types."""
     normalize, registry = build_normalizer(Settings(_env_file=None)), new_registry("worker")
     of = VendorMetrics(WorkerMetrics(registry), "mediquo", normalize.terminology.names)
+    case = next(item for item in cases() if item.vendor == "mediquo")
     for number in range(MANY):
         name = "".join(chr(ord("a") + int(digit)) for digit in str(number))
         body = {"event": f"invented_{name}", "event_type": name, "consultation": {f"field{name}": {name: number}}}
-        case = next(item for item in cases() if item.vendor == "mediquo")
         for content in (
             orjson.dumps({**case.events[0], f"new{name}": number}),
             orjson.dumps(body),

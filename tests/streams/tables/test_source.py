@@ -51,6 +51,25 @@ def test_nothing_is_complete_while_kafka_is_away(monkeypatch: pytest.MonkeyPatch
         assert reader.complete_at() is None
 
 
+def test_a_batch_that_is_read_until_the_ends_waits_for_nothing_behind_them() -> None:
+    """An hour for the batch to fill would end this test at its limit."""
+    with EmbeddedBroker() as broker, ExitStack() as running:
+        create_topics(broker.bootstrap)
+        settings = settings_for(broker.bootstrap)
+        [record] = published(settings)[:1]
+        write(settings, [record])
+        reader = Reader(settings)
+        running.callback(reader.close)
+        reader.start({TopicPartition(record.topic, record.partition or 0): None, TopicPartition(OUTCOME, 0): None})
+        read: list[bytes | None] = []
+        wait_until(
+            lambda: read.extend(item.key for item in reader.read(9, 1_000_000, 3600.0, until_end=True)) or bool(read),
+            "nothing was read",
+        )
+        assert read == [record.key]
+        assert reader.at_end
+
+
 def test_the_lag_is_told_while_another_thread_reads() -> None:
     """The endpoint of the metrics asks on a thread of its own, while the tables do nothing but wait for records."""
     with EmbeddedBroker() as broker, ThreadPoolExecutor(2) as threads:
