@@ -38,6 +38,31 @@ LETTERS = 20
 """One dead letter for so many events."""
 LONGEST_SECONDS = 900.0
 
+OF_ONE_TYPE = urlencode({"vendor": "altibbi", "type": "status_update"})
+PAGES = [
+    ("pipeline", "/"),
+    ("partitions of one topic", "/pipeline/partitions?topic=raw.altibbi&group=fhirline"),
+    ("topics", "/pipeline/topics"),
+    ("group", "/pipeline/group?name=fhirline"),
+    ("latency of one type", f"/pipeline/latency?{OF_ONE_TYPE}"),
+    ("events", "/events"),
+    ("events of one type", f"/events?{OF_ONE_TYPE}"),
+    ("events of one type that are mapped", f"/events?{OF_ONE_TYPE}&became=mapped"),
+    ("events of one type since a time", f"/events?{OF_ONE_TYPE}&since=2020-01-01T00:00:00Z"),
+    ("events with one flag", "/events?flag=source-data-kept"),
+    ("dead letters", "/dead-letters"),
+    ("dead letters of one group", "/dead-letters/events?vendor=altibbi"),
+    ("patients that wait", "/dead-letters/waiting"),
+    ("changes", "/changes"),
+    ("search of a patient", "/patients"),
+    ("playground", "/playground"),
+    ("sample of the playground", "/playground?sample=altibbi%20status_update"),
+    ("terminology", "/terminology"),
+    ("rows of a table", "/terminology/frequency"),
+    ("audit", "/audit"),
+]
+"""Each page of the navigation, and those that they lead to, by names."""
+
 
 def console(kind: Kind, events: int, partitions: int) -> Figures:
     """Measure once: the first reading of all topics, then each page."""
@@ -91,23 +116,8 @@ def read(visitor: Visitor) -> bool:
 def pages(visitor: Visitor) -> list[tuple[str, Callable[[], Answer]]]:
     """Return each page's name, and the request for one that has much to show."""
     newest = visitor.get("/events").text.partition('href="/events/')[2].partition('"')[0]
-    of_one_type = urlencode({"vendor": "altibbi", "type": "status_update"})
-    found = [
-        ("pipeline", "/"),
-        ("events", "/events"),
-        ("events of one type", f"/events?{of_one_type}"),
-        ("events of one type that are mapped", f"/events?{of_one_type}&became=mapped"),
-        ("events with one flag", "/events?flag=source-data-kept"),
-        ("event", f"/events/{newest}"),
-        ("dead letters", "/dead-letters"),
-        ("dead letters of one group", "/dead-letters/events?vendor=altibbi"),
-        ("patients that wait", "/dead-letters/waiting"),
-        ("changes", "/changes"),
-        ("search of a patient", "/patients"),
-        ("playground", "/playground"),
-        ("terminology", "/terminology"),
-        ("audit", "/audit"),
-    ]
+    letter = visitor.get("/dead-letters/events").text.partition('href="/dead-letters/event?')[2].partition('"')[0]
+    found = [*PAGES, ("event", f"/events/{newest}"), ("dead letter", f"/dead-letters/event?{letter}")]
     return [(name, partial(visitor.get, path)) for name, path in found]
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from benchmarks import core
 from benchmarks.__main__ import NAMES, TAKEN, main
+from benchmarks.console import PAGES
 from benchmarks.mix import SHARES, events, mix
 from benchmarks.results import GOALS, TITLES, markdown
+from fhirline.streams.console.rendering import NAVIGATION
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step3_restore.state import PartitionState
 from fhirline.streams.step4_normalize.map_event import map_event
@@ -81,6 +83,10 @@ def test_every_event_of_the_mix_is_mapped_and_counted_once() -> None:
     assert core.shape(of)["records an event"]["resources"] > 4
     assert len({raw.key for raw in of}) > 50
     assert len({raw.value for raw in of}) == len(of)
+
+
+def test_each_page_of_the_consoles_navigation_is_measured() -> None:
+    assert {path for path, _ in NAVIGATION} <= {path for _, path in PAGES}
 
 
 @LINUX

@@ -56,7 +56,7 @@ class Load:
             memory.apply(followed.state_updates)
             state = state_topic(raw.vendor, raw.topic.endswith(".enriched"))
             at = raw.timestamp_ms + 60 + raw.offset * 7 % 40 if self.at_receipt else None
-            out += [replace(made, timestamp_ms=at) for made in followed.records]
+            out += [replace(made, timestamp_ms=at or made.timestamp_ms) for made in followed.records]
             out += [state_record(state, raw.partition, followed.key, update) for update in followed.state_updates]
         for record in out:
             if record.topic == CONTRIBUTIONS:

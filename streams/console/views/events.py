@@ -29,6 +29,7 @@ from fhirline.streams.console.key_search import PATIENTS, resources_of
 from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.rendering import page
 from fhirline.streams.console.revealed import revealed_event
+from fhirline.streams.console.views import dead_letters
 from fhirline.streams.observe.audit import audit
 from fhirline.streams.operate.trace.kind import kind_of
 from fhirline.streams.operate.trace.view import revealed
@@ -182,6 +183,7 @@ async def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
         "made": console.index.made(event.id),
         "newer": console.index.newer(event.id),
         "letters": console.index.letters(event.event_key),
+        "codes": dead_letters.codes(),
         "places": await _places(console, event),
     }
 
