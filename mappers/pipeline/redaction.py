@@ -6,7 +6,7 @@ from operator import is_not
 from typing import Any
 
 from fhirline.mappers.pipeline.finder import finder
-from fhirline.mappers.pipeline.plain_keys import plain_keys
+from fhirline.mappers.pipeline.plain_parts import MANY, is_plain, members_of, parts_of
 from fhirline.mappers.pipeline.secret_blocks import without_blocks
 from fhirline.mappers.pipeline.secret_disguises import DISGUISE, undisguised
 from fhirline.mappers.pipeline.secret_encodings import encoded_pattern, without_encoded
@@ -30,13 +30,15 @@ from fhirline.mappers.pipeline.secret_labels import (
 )
 from fhirline.mappers.pipeline.secret_members import (
     CONTAINERS,
-    LIKE_A_SECRET,
     blank_out,
+    is_below,
+    is_word,
     named_before,
+    names_parent,
     split_redacted,
     texts_right_below,
     without_addresses,
-    without_column,
+    without_columns,
 )
 from fhirline.mappers.pipeline.secret_texts import MARK, ROOM, has_mark, names_secret, redacted_text, surely_plain
 
@@ -50,6 +52,10 @@ _MOST_PLAIN = 10_000
 _MOST_READ = 20_000
 """Texts of a body that are read for a secret. Behind them one that may name a secret is redacted whole."""
 _LONGEST_REMEMBERED = 200
+_LARGE = 262_144
+"""Bytes of a body of which whole parts are searched first, so that most of them need no look at each value."""
+_SEARCHED_LEVELS = frozenset({*range(1, 6), 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193})
+"""Levels of a large body whose containers are searched as a whole. A body may be one long chain of containers."""
 _OF_ADDRESSES = frozenset("/.:@")
 _ANY_MARK = f'"|{MARK}'
 _NOTHING: frozenset[str] = frozenset()
@@ -63,7 +69,8 @@ def redact(value: Any, source: bytes | None = None) -> Any:
     The result does not depend on it. Unchanged parts are returned as they are, not copied.
     """
     look = source is None or _source_finder()(source)
-    return _Redaction().redacted(value, _NOTHING, ROOM if look else 0)
+    redaction = _Redaction() if source is not None and len(source) < _LARGE else _LargeRedaction()
+    return redaction.redacted(value, _NOTHING, ROOM if look else 0)
 
 
 @cache
@@ -91,8 +98,14 @@ def _source_finder() -> Callable[[str | bytes], bool]:
     )
 
 
+_MOST_IN_VAIN = 256
+
+
 class _Redaction:
     """The redaction of one body. It knows what became of its texts, and how many it has read in full."""
+
+    _many = 1_000
+    """Members of the smallest object, and items of the shortest list, that are searched in parts."""
 
     def __init__(self) -> None:
         self._texts: dict[tuple[str, frozenset[str], int], str] = {}
@@ -127,24 +140,25 @@ class _Redaction:
     def _redacted_object(self, value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
         changed = {}
         renamed = False
-        many, known = plain_keys(value), _PLAIN.get(below, _NONE_KNOWN)
-        for key, item in value.items():
-            if key not in many and key not in known:
-                new = self._redacted_item(key, item, below, room)
-                renamed = renamed or bool(room and self._is_secret_text(key, below, room))
-            elif isinstance(item, CONTAINERS):
-                new = self.redacted(split_redacted(key, item) if begins_secret(key) else item, below, room)
-            elif room and isinstance(item, str):
-                new = self._redacted_leaf(item, below, room)
-            else:
-                continue
-            if new is not item:
-                changed[key] = new
+        known = _PLAIN.get(below, _NONE_KNOWN)
+        for part, plain in members_of(value, lambda part: is_plain(part, below, room > 0), self._many):
+            for key, item in () if plain else part.items():
+                if key not in known:
+                    new = self._redacted_item(key, item, below, room)
+                    renamed = renamed or bool(room and self._is_secret_text(key, below, room))
+                elif isinstance(item, CONTAINERS):
+                    new = self.redacted(split_redacted(key, item) if known[key] else item, below, room)
+                elif room and isinstance(item, str):
+                    new = self._redacted_leaf(item, below, room)
+                else:
+                    continue
+                if new is not item:
+                    changed[key] = new
         if not (MAY_LABEL.isdisjoint(value) or LABELS.isdisjoint(value)):
             self._redact_labelled(value, changed, below, room)
         if room:
-            for key, column in named_columns(value):
-                changed[key] = without_column(changed[key] if key in changed else value[key], column)
+            for key, columns in named_columns(value):
+                changed[key] = without_columns(changed.get(key, value[key]), columns)
         if renamed:
             return self._with_keys_redacted({**value, **changed}, below, room)
         return {**value, **changed} if changed else value
@@ -169,22 +183,33 @@ class _Redaction:
             return value if (new := self.redacted(item, below, room)) is item else [new]
         if len(value) == 2 and is_pair(value):
             return [value[0], blank_out(value[1])]
-        items = [
-            self.redacted(item, below, room)
-            if item.__class__ in CONTAINERS or (room and item.__class__ is str)
-            else item
-            for item in value
-        ]
-        if len(value) == 2 and isinstance(value[1], CONTAINERS) and _names_parent(value[0]):
+        items: list[Any] = []
+        looked_at: list[int] = []
+        for part, plain in parts_of(value, lambda part: is_plain(part, below, room > 0), self._many):
+            if not plain:
+                looked_at += range(len(items), len(items) + len(part))
+                items += [
+                    self.redacted(item, below, room)
+                    if item.__class__ in CONTAINERS or (room and item.__class__ is str)
+                    else item
+                    for item in part
+                ]
+            else:
+                items += part
+        if not looked_at:
+            return value
+        if len(value) == 2 and isinstance(value[1], CONTAINERS) and names_parent(value[0]):
             items[1] = self.redacted(items[1], below | treatment(value[0]).below, room or ROOM)
         if below:
-            for place in [place for place, name in enumerate(value[:-1], 1) if _is_below(name, below)]:
-                if not (comparable(value[place - 1]) in IN_NOTES and _is_word(value[place], _OF_ADDRESSES)):
+            for place in [place + 1 for place in looked_at if is_below(value[place], below)]:
+                if place < len(value) and not (
+                    comparable(value[place - 1]) in IN_NOTES and is_word(value[place], _OF_ADDRESSES)
+                ):
                     items[place] = blank_out(value[place])
         if len(value) > 2 or (value and value[0].__class__ in CONTAINERS):
             items = named_before(value, items)
         for place in named_positions(value) if room and len(value) > 2 else ():
-            if not _is_word(value[place]):
+            if not is_word(value[place]):
                 items[place] = blank_out(value[place])
         return items if any(map(is_not, items, value)) else value
 
@@ -194,17 +219,19 @@ class _Redaction:
         """Put into ``changed`` the members of an object that another member names as a secret, or as above one."""
         for key in labelled_values(value):
             changed[key] = blank_out(value[key])
-        for key in labelled_values(value, lambda name: _is_below(name, below)) if below else ():
+        for key in labelled_values(value, lambda name: is_below(name, below)) if below else ():
             changed[key] = blank_out(value[key])
-        for key in labelled_values(value, _names_parent):
-            further = below.union(*(treatment(name).below for name in value.values() if _names_parent(name)))
-            if "url" in value and _names_parent(value["url"]):  # an extension, whose parts are named by a ``url``, too
+        for key in labelled_values(value, names_parent):
+            further = below.union(*(treatment(name).below for name in value.values() if names_parent(name)))
+            if "url" in value and names_parent(value["url"]):  # an extension, whose parts are named by a ``url``, too
                 further = below | (further - IN_NOTES)
             if (new := self.redacted(changed.get(key, value[key]), further, room or ROOM)) is not value[key]:
                 changed[key] = new
 
     def _is_secret_text(self, key: str, below: frozenset[str], room: int) -> bool:
         """Return whether a key is itself a text with a secret, such as JSON or a form."""
+        if not _text_finder(below)(key) and ('"' not in key or surely_plain(key, below)):
+            return False
         return has_mark(key) and redacted_text(key, below, room, self.redacted) != key
 
     def _with_keys_redacted(self, value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
@@ -249,19 +276,32 @@ class _Redaction:
         return without_labelled(without_blocks(text, _heads(below)))
 
 
-def _is_word(item: Any, without: frozenset[str] = _NOTHING) -> bool:
-    """Return whether an item of a list may be a word of the record behind another that is the name of a secret.
+class _LargeRedaction(_Redaction):
+    """The redaction of a large body. It searches whole parts first, which surely have no secret."""
 
-    A word has none of the signs ``without``.
-    """
-    return isinstance(item, str) and not LIKE_A_SECRET.search(item) and without.isdisjoint(item)
+    _many = MANY
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._level = 0
+        self._in_vain = 0
 
-def _is_below(name: Any, below: frozenset[str]) -> bool:
-    """Return whether an item is a key that is redacted because of a parent."""
-    return name.__class__ is str and len(name) <= LONGEST_CACHED and not treatment(name).names.isdisjoint(below)
+    def redacted(self, value: Any, below: frozenset[str], room: int) -> Any:
+        if value.__class__ not in CONTAINERS:
+            return super().redacted(value, below, room)
+        self._level += 1
+        try:
+            if self._level in _SEARCHED_LEVELS and self._is_plain(value, below, room > 0):
+                return value
+            return super().redacted(value, below, room)
+        finally:
+            self._level -= 1
 
-
-def _names_parent(name: Any) -> bool:
-    """Return whether an item is a key below which others are redacted."""
-    return name.__class__ is str and len(name) <= LONGEST_CACHED and bool(treatment(name).below)
+    def _is_plain(self, value: Any, below: frozenset[str], texts: bool) -> bool:
+        """Search a container; of many that were searched in vain in a row, only each eighth."""
+        if self._in_vain > _MOST_IN_VAIN and self._in_vain % 8:
+            self._in_vain += 1
+            return False
+        plain = is_plain(value, below, texts)
+        self._in_vain = 0 if plain else self._in_vain + 1
+        return plain

@@ -186,7 +186,10 @@ def _without_bracketed(text: str) -> str:
     at = 0
     if not _OPEN.search(text):
         return text
+    left = _MOST_NAMES
     while found := _opening().search(text, at):
+        if not (left := left - 1):
+            return "".join([*made, text[at : found.start()], REDACTED])
         end = _closing(text, found.end())
         inside = text[found.end() : end]
         secret = inside != REDACTED and _has_secret(found, inside)

@@ -142,20 +142,24 @@ def values_of_labels(value: Sequence[Any]) -> list[int]:
     ]
 
 
-def named_columns(value: Mapping[str, Any], names_secret: Callable[[Any], bool] | None = None) -> list[tuple[str, int]]:
-    """Return the columns of a table that hold secrets: the member of the object with its rows, and the position.
+def named_columns(
+    value: Mapping[str, Any], names_secret: Callable[[Any], bool] | None = None
+) -> list[tuple[str, frozenset[int]]]:
+    """Return the columns of a table that hold secrets: the member of the object with its rows, and the positions.
 
     >>> named_columns({"columns": ["id", "pass_code"], "rows": [[1, "1234"], [2, "5678"]]})
-    [('rows', 1)]
+    [('rows', frozenset({1}))]
     """
     if ROWS.isdisjoint(value):
         return []
     is_name, found = names_secret or is_label, []
     for rows in ROWS.intersection(value):
         if value[rows].__class__ is list:
-            names = (item for key, item in value.items() if key != rows and item.__class__ is list and item)
-            for items in names:
-                found += [(rows, place) for place, name in enumerate(items[:_MOST_COLUMNS]) if is_name(name)]
+            names = [item for key, item in value.items() if key != rows and item.__class__ is list and item]
+            places = frozenset(
+                place for items in names for place, name in enumerate(items[:_MOST_COLUMNS]) if is_name(name)
+            )
+            found += [(rows, places)] if places else []
     return found
 
 
