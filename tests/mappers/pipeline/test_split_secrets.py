@@ -131,7 +131,7 @@ def _disguised(part: str, rng: random.Random) -> str:
     )
 
 
-def _plain_keys(body: dict[str, str]) -> list[str]:
+def _plain_keys(body: dict[str, Any]) -> list[str]:
     parts = members_of(body, lambda part: is_plain(part, frozenset(), texts=False))
     return [key for part, plain in parts if plain for key in part]
 
