@@ -1,6 +1,6 @@
 """The alert on bodies that nothing can read fires after the first one: its rule, evaluated on a gateway's metrics.
 
-promtool evaluates the rules on samples that it makes (tests/streams/observe/test_metrics.py). Here the samples are those
+promtool evaluates the rules on samples of its own (tests/streams/observe/test_metrics.py). Here the samples are those
 of a gateway before and after it has refused bodies.
 """
 
