@@ -43,11 +43,11 @@ _TO_VALUE = (
 UNIT = "(?:mg|ml|mcg|[µμ]g|g|kg|mm|cm|h|x|kcal|iu|ui|bpm|mmol)"
 MEASURE = rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[:/.]\d|\d+\s?(?i:{UNIT})\b)"
 """Pattern of a date, a fraction or a dose, which white space alone makes no secret: ``Senha 2024-05-01``."""
-_CLINICAL = r"(?:[A-Z]\d\d\.\d{1,4}|\d{2,3}/\d{2,3}|(?i:covid|sars-cov)-\d{1,2}|HbA1c)(?![\w/.@-]{0,40}[\w/@-])"
+CLINICAL = r"(?:[A-Z]\d\d\.\d{1,4}|\d{2,3}/\d{2,3}|(?i:covid|sars-cov)-\d{1,2}|HbA1c)(?![\w/.@-]{0,40}[\w/@-])"
 """Pattern of a code of ICD, a blood pressure, and names of medicine that have a digit: ``QR code – COVID-19 test``."""
 _SPACE_TO_VALUE = (
     r"""(?:\s{0,4}(?:[;~!@{]|[|]{1,4}|==|\]\(|[–—]|\s-\s|[._]{3,60}|\s(?:no\.?|nº|number|número|numero)\s)\s{0,4}[“«]?"""
-    rf"""|(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?)(?!["'(]?(?:{MEASURE}|{_CLINICAL}))["'(]?|/"""
+    rf"""|(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?)(?!["'(]?(?:{MEASURE}|{CLINICAL}))["'(]?|/"""
 )
 """Pattern of white space, a slash, or a sign that seldom stands so in prose, between a name and its value.
 

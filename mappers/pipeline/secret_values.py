@@ -39,6 +39,8 @@ _LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S{6,}(?:;\s.*)?|\S{20,}(?:;\s.*)?")
 """A word of six signs or more with a digit, or a long one; also several of a cookie."""
 _QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
 
+_PRIVATE_OF_KEY = frozenset({"k", "d", "p", "q", "dp", "dq", "qi"})
+"""Members of a JSON Web Key that are not public."""
 _SHORTEST = 8
 """Characters of the shortest key that is looked at for a credential: ``//u@host``."""
 
@@ -158,6 +160,8 @@ def _withheld(value: Any) -> Any:
         for key, item in value.items():
             if isinstance(item, str | dict | list) and (new := _withheld(item)) is not item:
                 changed[key] = new
+        if "kty" in value:  # a JSON Web Key
+            changed |= {key: REDACTED for key in _PRIVATE_OF_KEY.intersection(value) if isinstance(value[key], str)}
         for key in labelled_values(value, secret_key):
             changed[key] = opaque_withheld(changed.get(key, value[key]))
         for key, columns in named_columns(value, _names_secret):
