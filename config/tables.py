@@ -107,7 +107,9 @@ class Withheld(BaseModel):
 
     ``exact_if_opaque``: keys of which the value must be opaque too. ``parameters``: names that make an address with
     such a parameter a credential. ``passwords``, ``labels`` and ``numbers``: names in a text beside which is a
-    credential. ``accounts``, ``mail_words`` and ``mail_hosts`` tell ``user:password@host`` from an e-mail address.
+    credential. ``own_words``: words before such a name where the credential is before it ("… is my password").
+    ``accounts``, ``mail_words`` and ``mail_hosts`` tell ``user:password@host`` from an e-mail address.
+    ``addresses``: how the addresses begin whose path is a credential; ``*`` stands for a part of a host's name.
     ``tokens``: how providers' tokens begin, and the least number of characters that follow;
     ``tokens_with_digit``: the same, of which one is a digit.
     """
@@ -121,9 +123,11 @@ class Withheld(BaseModel):
     passwords: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    own_words: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
     mail_words: tuple[str, ...] = ()
     mail_hosts: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
     tokens: dict[str, int] = {}
     tokens_with_digit: dict[str, int] = {}
 

@@ -1,10 +1,12 @@
 """Redaction below the name of a secret in a text that is indented, or has brackets, as YAML (mapping.md §7)."""
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 from fhirline.config.tables import secrets
+from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.secret_keys import (
     REDACTED,
     comparable,
@@ -184,9 +186,12 @@ def _without_bracketed(text: str) -> str:
     """Return a text without the values in brackets behind the name of a secret, or of what has one below it."""
     made: list[str] = []
     at = 0
-    if not _OPEN.search(text):
+    if not _OPEN.search(text) or (text.isascii() and not _opening_finder()(text.replace(REDACTED, ""))):
         return text
+    left = _MOST_NAMES
     while found := _opening().search(text, at):
+        if not (left := left - 1):
+            return "".join([*made, text[at : found.start()], REDACTED])
         end = _closing(text, found.end())
         inside = text[found.end() : end]
         secret = inside != REDACTED and _has_secret(found, inside)
@@ -250,6 +255,15 @@ def _opening() -> re.Pattern[str]:
     return re.compile(
         rf"(?P<marks>)(?<![\w.-])(?i:{_names(_NOTHING)})(?:\s{{0,4}}[:=]\s{{0,4}}(?=[\[{{])|(?=[({{])|{programs})"
     )
+
+
+@lru_cache(maxsize=1)
+def _opening_finder() -> Callable[[str | bytes], bool]:
+    """Return a finder of what is in every text of ASCII with such a name: a word of it, and what is behind that."""
+    names = (*names_within(), *map(words_of, (*secrets().redacted, *secrets().redacted_below)))
+    words = "|".join(sorted({word for name in names for word in name}))
+    behind = r"\s{0,4}[:=]\s{0,4}[\[{]|[({]|\]?\s{0,4}=>"
+    return finder(rf"(?i:{words})[A-Za-z0-9_.\-]{{0,24}}[\x22']?(?:{behind})")
 
 
 @lru_cache(maxsize=1)

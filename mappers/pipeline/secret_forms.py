@@ -7,7 +7,7 @@ from functools import cache
 
 from fhirline.config.tables import secrets
 from fhirline.mappers.pipeline.finder import finder
-from fhirline.mappers.pipeline.secret_labels import MEASURE, UNIT, verb_pattern
+from fhirline.mappers.pipeline.secret_labels import CLINICAL, MEASURE, UNIT, verb_pattern
 
 _ATTRIBUTES = r"""(?:\s{1,4}[\w:.-]{1,40}=["'][^<>"'\n]{0,100}["']){0,5}\s{0,4}"""
 _TO_VALUE = (
@@ -21,6 +21,8 @@ _NUMBER = (
     rf"""(?!\w|[-.,:/]\d|\s?(?:%|{UNIT}\b))"""
 )
 """Pattern of a code of digits alone: no dose, date, decimal or longer number."""
+_UNSPACED = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
+"""Letters of Chinese and Japanese, which are written without white space."""
 _YEAR = r"(?:19|20)\d\d(?!\d)"
 _SUFFIX = r"(?:\s{0,2}(?:(?i:code|number|no\.?|número|numero)|nº|#))?"
 _PASSWORD_OF_USER = r"""[^\s"'<>,;@:/\\]{1,100}(?:@[^\s"'<>,;@:/\\]{1,100})?"""
@@ -89,9 +91,65 @@ def _form_patterns() -> Iterator[tuple[str, str]]:
         "(?i:ookie ?:)",
         r"(?i:\b(?:set-)?cookie\s{0,4}:\s{0,4}[^\s=;]{1,100}=[^\s;]+(?:;\s?[\w-]{1,40}(?:=[^\s;]+)?)*)",
     )
+    yield from _structured_patterns()
+    yield from _table_patterns()
     yield from _named_patterns()
+    yield from _behind_patterns()
     yield r'[^\s"]:[^\s"]+@', _user_pattern()
     yield "ZXlK|QmVhcmVyI|QmFzaWMg", r"\b(?:ZXlK|QmVhcmVyI|QmFzaWMg)[A-Za-z0-9+/_-]{12,}={0,2}"
+
+
+def _structured_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the forms of keys and of credentials that have several parts."""
+    yield (
+        "PuTTY-User-Key-File",
+        r"PuTTY-User-Key-File-\d(?:(?!Private-MAC:)[\s\S]){0,20000}(?:Private-MAC:\s{0,4}\S+)?",
+    )
+    yield r'"kty"', r'\{(?=[^{}]{0,4000}"kty")(?=[^{}]{0,4000}"(?:k|d)"\s{0,4}:\s{0,4}"[\w-]{8})[^{}]{0,8000}\}?'
+    yield "SK[0-9a-f]{32}", r"\bSK[0-9a-f]{32}\b"  # Twilio
+    starts = [re.escape(start).replace(r"\*", r"[A-Za-z0-9.-]{1,100}") for start in secrets().withheld.addresses]
+    yield "(?i:" + "|".join(starts) + ")", rf"(?i:\bhttps?://(?:{'|'.join(starts)}))[^\s\"'<>]{{8,}}"
+    user, word = "(?i:user(?:name)?|login|usuario)", "(?i:pass(?:word)?|pwd|pw|contraseña)"
+    sign = r"\s{0,2}[/|+]\s{0,2}"
+    yield (
+        rf"{user}.{{0,5}}{word}",
+        rf"\b{user}{sign}{word}\s{{0,4}}[:=]\s{{0,4}}[^\s/|+,;]{{1,100}}{sign}[^\s/|+,;]{{1,100}}",
+    )
+
+
+def _table_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the forms of tables in a text, of which a column is named like a password: all rows go."""
+    passwords = _spelled(secrets().withheld.passwords)
+    cell, end = rf"[ \t]{{0,20}}[\"']?{passwords}[\"']?[ \t]{{0,20}}", r"[^\n]{0,2000}\n"
+    yield (
+        rf"{passwords}[\"']?[ \t]{{0,20}}(?:[,;|\t]|\r?\n)",
+        rf"\A(?:{cell}(?P<before>[,;\t])|[^\n]{{0,2000}}?(?P<behind>[,;\t]){cell}(?=[,;\t\r\n])){end}"
+        r"(?=[^\n]{0,2000}(?:(?P=before)|(?P=behind)))[\s\S]+",
+    )
+    yield (
+        rf"\|[ \t]{{0,20}}{passwords}[ \t]{{0,20}}\|",
+        rf"(?m:^)[ \t]{{0,10}}\|(?:[^\n|]{{0,100}}\|){{0,20}}?{cell}\|{end}[ \t]{{0,10}}\|[ \t:|-]{{3,500}}\r?"
+        r"(?:\n[ \t]{0,10}\|[^\n]{0,2000})+",
+    )
+
+
+def _behind_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the forms of a password before its name, and of names in scripts that have no white space."""
+    rule = secrets().withheld
+    passwords = _spelled(rule.passwords)
+    own = "|".join(rule.own_words)
+    end = r"(?![A-Za-z])(?=\s{0,4}(?:[^\w\s]|$)|\s{1,4}(?i:for|to|of|para|de|do|da|pour|für|and|y|e)\s)"
+    yield (
+        rf"(?:{verb_pattern()})\s.*{passwords}",
+        rf"""(?<![^\s"'“«(])(?!{MEASURE}|{CLINICAL})(?=[^\s"'<>,;،]{{0,100}}\d)(?=[^\s"'<>,;،]{{0,100}}[^\W\d_])"""
+        rf"""[^\s"'<>,;،()]{{6,100}}["'”»)]?\s{{1,4}}(?i:{verb_pattern()})\s{{1,4}}"""
+        rf"(?i:(?:(?:{own})\s{{1,4}}){{0,2}}){passwords}{end}",
+    )
+    joined = [name for name in rule.passwords if _UNSPACED.match(name)]
+    codes = [name for name in rule.numbers if _UNSPACED.match(name)]
+    between = r"(?:[是为為はがの：:]|\s|[「『“\"'])"
+    yield _spelled(joined), rf"{_spelled(joined)}{between}{{0,4}}(?=[!-~]{{0,100}}\d)[!#-&(-+\--~]{{4,100}}"
+    yield _spelled(codes), rf"{_spelled(codes)}{between}{{0,4}}\d{{4,8}}(?!\d|[.,]\d|\s?(?:{UNIT}|年|月|日))"
 
 
 def _named_patterns() -> Iterator[tuple[str, str]]:

@@ -43,11 +43,11 @@ _TO_VALUE = (
 UNIT = "(?:mg|ml|mcg|[µμ]g|g|kg|mm|cm|h|x|kcal|iu|ui|bpm|mmol)"
 MEASURE = rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[:/.]\d|\d+\s?(?i:{UNIT})\b)"
 """Pattern of a date, a fraction or a dose, which white space alone makes no secret: ``Senha 2024-05-01``."""
-_CLINICAL = r"(?:[A-Z]\d\d\.\d{1,4}|\d{2,3}/\d{2,3}|(?i:covid|sars-cov)-\d{1,2}|HbA1c)(?![\w/.@-]{0,40}[\w/@-])"
+CLINICAL = r"(?:[A-Z]\d\d\.\d{1,4}|\d{2,3}/\d{2,3}|(?i:covid|sars-cov)-\d{1,2}|HbA1c)(?![\w/.@-]{0,40}[\w/@-])"
 """Pattern of a code of ICD, a blood pressure, and names of medicine that have a digit: ``QR code – COVID-19 test``."""
 _SPACE_TO_VALUE = (
     r"""(?:\s{0,4}(?:[;~!@{]|[|]{1,4}|==|\]\(|[–—]|\s-\s|[._]{3,60}|\s(?:no\.?|nº|number|número|numero)\s)\s{0,4}[“«]?"""
-    rf"""|(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?)(?!["'(]?(?:{MEASURE}|{_CLINICAL}))["'(]?|/"""
+    rf"""|(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?)(?!["'(]?(?:{MEASURE}|{CLINICAL}))["'(]?|/"""
 )
 """Pattern of white space, a slash, or a sign that seldom stands so in prose, between a name and its value.
 
@@ -142,20 +142,24 @@ def values_of_labels(value: Sequence[Any]) -> list[int]:
     ]
 
 
-def named_columns(value: Mapping[str, Any], names_secret: Callable[[Any], bool] | None = None) -> list[tuple[str, int]]:
-    """Return the columns of a table that hold secrets: the member of the object with its rows, and the position.
+def named_columns(
+    value: Mapping[str, Any], names_secret: Callable[[Any], bool] | None = None
+) -> list[tuple[str, frozenset[int]]]:
+    """Return the columns of a table that hold secrets: the member of the object with its rows, and the positions.
 
     >>> named_columns({"columns": ["id", "pass_code"], "rows": [[1, "1234"], [2, "5678"]]})
-    [('rows', 1)]
+    [('rows', frozenset({1}))]
     """
     if ROWS.isdisjoint(value):
         return []
     is_name, found = names_secret or is_label, []
     for rows in ROWS.intersection(value):
         if value[rows].__class__ is list:
-            names = (item for key, item in value.items() if key != rows and item.__class__ is list and item)
-            for items in names:
-                found += [(rows, place) for place, name in enumerate(items[:_MOST_COLUMNS]) if is_name(name)]
+            names = [item for key, item in value.items() if key != rows and item.__class__ is list and item]
+            places = frozenset(
+                place for items in names for place, name in enumerate(items[:_MOST_COLUMNS]) if is_name(name)
+            )
+            found += [(rows, places)] if places else []
     return found
 
 

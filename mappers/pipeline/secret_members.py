@@ -4,9 +4,17 @@ import re
 from operator import is_not
 from typing import Any
 
-from fhirline.mappers.pipeline.plain_keys import plain_keys
+from fhirline.mappers.pipeline.plain_parts import is_plain, is_unsplit, members_of, parts_of
 from fhirline.mappers.pipeline.secret_blocks import without_blocks
-from fhirline.mappers.pipeline.secret_keys import REDACTED, begins_secret, comparable, split_further, table_names
+from fhirline.mappers.pipeline.secret_keys import (
+    LONGEST_CACHED,
+    REDACTED,
+    begins_secret,
+    comparable,
+    split_further,
+    table_names,
+    treatment,
+)
 from fhirline.mappers.pipeline.secret_labels import header_columns, is_pair, values_of_labels
 
 CONTAINERS = (dict, list)
@@ -19,19 +27,23 @@ def split_redacted(key: str, item: Any) -> Any:
     if not isinstance(item, CONTAINERS) or not begins_secret(key):
         return item
     if isinstance(item, list):
-        items = [split_redacted(key, inner) if inner.__class__ in CONTAINERS else inner for inner in item]
+        items = [
+            inner if plain or inner.__class__ not in CONTAINERS else split_redacted(key, inner)
+            for part, plain in parts_of(item, lambda part: is_unsplit(part, key))
+            for inner in part
+        ]
         return items if any(map(is_not, items, item)) else item
     changed = {}
-    many = plain_keys(item, f"{key}_")
-    for inner, value in item.items():
-        if inner not in many and split_further(key, inner):
-            new = blank_out(value)
-        elif isinstance(value, CONTAINERS):
-            new = split_redacted(f"{key}_{inner}", value)
-        else:
-            continue
-        if new is not value:
-            changed[inner] = new
+    for part, plain in members_of(item, lambda part: is_unsplit(part, key)):
+        for inner, value in () if plain else part.items():
+            if split_further(key, inner):
+                new = blank_out(value)
+            elif isinstance(value, CONTAINERS):
+                new = split_redacted(f"{key}_{inner}", value)
+            else:
+                continue
+            if new is not value:
+                changed[inner] = new
     return {**item, **changed} if changed else item
 
 
@@ -40,7 +52,11 @@ def texts_right_below(value: Any, below: frozenset[str]) -> Any:
     if isinstance(value, str):
         return without_blocks(value, below)
     if isinstance(value, list) and any(isinstance(item, str) for item in value):
-        items = [without_blocks(item, below) if isinstance(item, str) else item for item in value]
+        items = [
+            without_blocks(item, below) if not plain and isinstance(item, str) else item
+            for part, plain in parts_of(value, lambda part: is_plain(part, below, texts=True))
+            for item in part
+        ]
         return items if any(map(is_not, items, value)) else value
     return value
 
@@ -59,32 +75,30 @@ def named_before(value: list[Any], items: list[Any]) -> list[Any]:
 
     A first row of two may be the name of a secret and its value: of the others only what looks like a secret goes.
     """
-    pair = isinstance(value[0], list) and is_pair(value[0])
-    for column in header_columns(value):
-        items[1:] = [
-            [
-                blank_out(cell)
-                if place == column and not (pair and isinstance(cell, str) and not LIKE_A_SECRET.search(cell))
-                else cell
-                for place, cell in enumerate(row)
-            ]
-            for row in items[1:]
-        ]
+    if columns := frozenset(header_columns(value)):
+        pair = isinstance(value[0], list) and is_pair(value[0])
+        items[1:] = [_without_cells(row, columns, pair) for row in items[1:]]
     for place in values_of_labels(value):
         items[place] = blank_out(items[place])
     return items
 
 
-def without_column(rows: Any, column: int) -> list[Any]:
-    """Redact one column of a table: an item of each row, or of the only row."""
+def _without_cells(row: list[Any], columns: frozenset[int], words_stay: bool = False) -> list[Any]:
+    """Redact the items of a row in some columns; where words stay, those that look like a secret."""
+    if columns.isdisjoint(range(len(row))):
+        return row
+    made = [*row]
+    for place, item in enumerate(row):
+        if place in columns and not (words_stay and isinstance(item, str) and not LIKE_A_SECRET.search(item)):
+            made[place] = blank_out(item)
+    return made
+
+
+def without_columns(rows: list[Any], columns: frozenset[int]) -> list[Any]:
+    """Redact columns of a table: their items of each row, or of the only row."""
     if not any(isinstance(row, list) for row in rows):
-        return [blank_out(item) if place == column else item for place, item in enumerate(rows)]
-    return [
-        [blank_out(item) if place == column else item for place, item in enumerate(row)]
-        if isinstance(row, list)
-        else row
-        for row in rows
-    ]
+        return _without_cells(rows, columns)
+    return [_without_cells(row, columns) if isinstance(row, list) else row for row in rows]
 
 
 def blank_out(value: Any) -> Any:
@@ -99,3 +113,21 @@ def blank_out(value: Any) -> Any:
     if isinstance(value, list):
         return [blank_out(item) for item in value]
     return value if value in (None, "") else REDACTED
+
+
+def is_word(item: Any, without: frozenset[str] = frozenset()) -> bool:
+    """Return whether an item of a list may be a word of the record behind another that is the name of a secret.
+
+    A word has none of the signs ``without``.
+    """
+    return isinstance(item, str) and not LIKE_A_SECRET.search(item) and without.isdisjoint(item)
+
+
+def is_below(name: Any, below: frozenset[str]) -> bool:
+    """Return whether an item is a key that is redacted because of a parent."""
+    return name.__class__ is str and len(name) <= LONGEST_CACHED and not treatment(name).names.isdisjoint(below)
+
+
+def names_parent(name: Any) -> bool:
+    """Return whether an item is a key below which others are redacted."""
+    return name.__class__ is str and len(name) <= LONGEST_CACHED and bool(treatment(name).below)

@@ -53,7 +53,7 @@ _BASE64 = re.compile(rf"(?<![A-Za-z0-9+/_-])(?:{_BASE64_START}|{_MARKUP_START})[
 _SHORTEST_BASE64 = 16
 _MOST_BASE64 = 1_000
 """Words in base64 of one text that are looked into one by one."""
-_QUOTED_PRINTABLE = re.compile(r"=(?:3D|3A|22|7B|5F|0A|\r?\n)")
+QUOTED_PRINTABLE = re.compile(r"=(?:3D|3A|22|7B|5F|0A|\r?\n)")
 """Signs of quoted-printable: an encoded sign that stands between a name and its value, or a soft line break."""
 _QUOTED_SIGN = re.compile(r"=([0-9A-F]{2})|=\r?\n")
 _QUOTED_EQUALS = re.compile(r"""\r?\n|3D *(?!=2[27])[^\s&;"'<>]""")
@@ -67,7 +67,9 @@ _ESCAPE = r"\\u00[2-7]|\\x[2-7]"
 _HAS_ESCAPE = re.compile(_ESCAPE)
 
 
-MARK = rf"[=%&]|\{{'|</|{_ESCAPE}|{_BASE64_START}|{_MARKUP_START}[A-Za-z0-9+/_\-\r\n]{{13}}"
+BASE64_MARK = rf"{_BASE64_START}|{_MARKUP_START}[A-Za-z0-9+/_\-\r\n]{{13}}"
+"""Pattern (of `finder`) of what is in every text that has JSON or markup in base64."""
+MARK = rf"[=%&]|\{{'|</|{_ESCAPE}|{BASE64_MARK}"
 """Pattern (of `finder`) of what is in every text for which `has_mark` holds, but for a quote."""
 
 
@@ -111,7 +113,7 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
     decoded = unescaped(html.unescape(decoded) if "&" in decoded else decoded)
     if decoded != new and (room <= _DECODING or redact(decoded, below, room - _DECODING) != decoded):
         return REDACTED
-    return REDACTED if _QUOTED_PRINTABLE.search(new) and _quoted_secret(new, below, room - _DECODING, redact) else new
+    return REDACTED if QUOTED_PRINTABLE.search(new) and _quoted_secret(new, below, room - _DECODING, redact) else new
 
 
 def _quoted_secret(text: str, below: frozenset[str], room: int, redact: RedactParsed) -> bool:
@@ -193,11 +195,6 @@ def as_text(text: str) -> str:
     return unescaped(html.unescape(unquoted(_without_quoted_printable(text))))
 
 
-def may_parse(text: str) -> bool:
-    """Return whether a text may have JSON in it, as it is or in base64."""
-    return '"' in text or _BASE64.search(text) is not None
-
-
 @lru_cache(maxsize=64)
 def _name_finder(below: frozenset[str]) -> Callable[[str | bytes], bool]:
     """Return a finder of the names of redacted keys and of the parents of such, as `comparable`."""
@@ -206,7 +203,7 @@ def _name_finder(below: frozenset[str]) -> Callable[[str | bytes], bool]:
 
 def _without_quoted_printable(text: str) -> str:
     """Decode the signs of a text in quoted-printable, which mail has."""
-    if not _QUOTED_PRINTABLE.search(text):
+    if not QUOTED_PRINTABLE.search(text):
         return text
     return _QUOTED_SIGN.sub(lambda found: chr(int(found[1], 16)) if found[1] else "", text)
 

@@ -39,6 +39,8 @@ _LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S{6,}(?:;\s.*)?|\S{20,}(?:;\s.*)?")
 """A word of six signs or more with a digit, or a long one; also several of a cookie."""
 _QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
 
+_PRIVATE_OF_KEY = frozenset({"k", "d", "p", "q", "dp", "dq", "qi"})
+"""Members of a JSON Web Key that are not public."""
 _SHORTEST = 8
 """Characters of the shortest key that is looked at for a credential: ``//u@host``."""
 
@@ -158,10 +160,12 @@ def _withheld(value: Any) -> Any:
         for key, item in value.items():
             if isinstance(item, str | dict | list) and (new := _withheld(item)) is not item:
                 changed[key] = new
+        if "kty" in value:  # a JSON Web Key
+            changed |= {key: REDACTED for key in _PRIVATE_OF_KEY.intersection(value) if isinstance(value[key], str)}
         for key in labelled_values(value, secret_key):
             changed[key] = opaque_withheld(changed.get(key, value[key]))
-        for key, column in named_columns(value, _names_secret):
-            changed[key] = _without_column(changed[key] if key in changed else value[key], column)
+        for key, columns in named_columns(value, _names_secret):
+            changed[key] = _without_columns(changed.get(key, value[key]), columns)
         if any([len(key) >= _SHORTEST and has_credential(key) for key in value]):  # noqa: C419  # as above
             return _with_keys_withheld({**value, **changed})
         return {**value, **changed} if changed else value
@@ -178,11 +182,12 @@ def _names_secret(name: Any) -> bool:
     return name.__class__ is str and len(name) <= LONGEST_CACHED and name.count(" ") < 3 and secret_key(name)
 
 
-def _without_column(rows: Any, column: int) -> list[Any]:
-    """Withhold what looks like a secret in one column of a table, whose rows are lists, or which has one row."""
-    if not any(isinstance(row, list) for row in rows):
-        return [REDACTED if place == column and _like_a_secret(item) else item for place, item in enumerate(rows)]
-    return [_without_column(row, column) if isinstance(row, list) else row for row in rows]
+def _without_columns(rows: Any, columns: frozenset[int]) -> list[Any]:
+    """Withhold what looks like a secret in columns of a table, whose rows are lists, or which has one row."""
+    if any(isinstance(row, list) for row in rows):
+        return [_without_columns(row, columns) if isinstance(row, list) else row for row in rows]
+    hidden = {place for place in columns if place < len(rows) and _like_a_secret(rows[place])}
+    return [REDACTED if place in hidden else item for place, item in enumerate(rows)] if hidden else rows
 
 
 def _like_a_secret(value: Any) -> bool:

@@ -112,6 +112,11 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "encoded secrets": lambda: [f"%70ass_code={number}" for number in range(SIZE // 22)],
     "pairs": lambda: [["a", 1]] * (SIZE // 10),
     "full-width letters": lambda: "\uff41" * (SIZE // 3 - 1_000),
+    "keys below a parent": lambda: {"consultation": dict.fromkeys(map(letters, range(SIZE // 10)), 1)},
+    "lists below a parent": lambda: {"consultation": [["a", letters(number), 1] for number in range(SIZE // 18)]},
+    "columns of secrets": lambda: [[f"pass_code{number}" for number in range(400)], *[["a"] * 400] * (SIZE // 1_602)],
+    "non-ASCII keys": lambda: [{f"\u00e9{letters(number)}": 1} for number in range(SIZE // 14)],
+    "calls with secrets": lambda: "ChatConfig(token=x) " * (SIZE // 21),
     "items of one id": lambda: [{**item(number), "id": 7} for number in range(200)],
 }
 

@@ -35,6 +35,13 @@ def eats_memory() -> None:
     killed()
 
 
+def fills_the_container() -> None:
+    """Take memory without end. The kernel ends the process where it has a limit."""
+    taken = []
+    while True:
+        taken.append(bytearray(16 * 1024 * 1024))
+
+
 def loops() -> None:
     """Never return, but let other threads run."""
     while True:
@@ -54,6 +61,10 @@ DEATHS: dict[str, Callable[[], None]] = {
 }
 
 
+IN_A_CONTAINER: dict[str, Callable[[], None]] = {"fills the container": fills_the_container}
+"""Only for a process with a limit of its memory, `tests.support.memory.limited`."""
+
+
 def deadly(mapping: registry.EventMapping, death: Callable[[], None]) -> registry.EventMapping:
     def map_or_die(model: Any, context: Context) -> MappingResult:
         if DEADLY in repr(context.envelope.body):
@@ -64,7 +75,7 @@ def deadly(mapping: registry.EventMapping, death: Callable[[], None]) -> registr
 
 
 if __name__ == "__main__":
-    death = DEATHS[sys.argv[1]]
+    death = {**DEATHS, **IN_A_CONTAINER}[sys.argv[1]]
     declared = registry.vendor_mapping("mediquo")
     events = {name: deadly(mapping, death) for name, mapping in declared.events.items()}
     patched = replace(declared, events=events)

@@ -12,9 +12,15 @@ SECRET = "S3CR3T-5528"
 
 
 def both_ways(body: Any) -> Any:
-    """Redact a body with and without its source: both must agree, and redacting twice must change nothing."""
+    """Redact a body with and without its source, and as part of a large one: all must agree, twice changes nothing."""
     made = redact(body, orjson.dumps(body))
     assert made == redact(body)
+    assert redact([body] * 2)[0] == made
+    among = [body, *range(100)]
+    assert redact({"a": among})["a"] == [made, *range(100)]
+    if isinstance(body, dict):
+        others = {f"n{number}": number for number in range(100)}
+        assert redact({**others, **body}, orjson.dumps(body) + b" " * 300_000) == {**others, **made}
     assert made == redact(made)
     return made
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from fhirline.streams.step4_normalize.map_event import given_up
 from fhirline.topics.declared import dead_letter_topic
 from tests.support.deadly_worker import DEADLY, DEATHS
 from tests.support.kafka.brokers import RunningBroker
+from tests.support.memory import can_limit_memory, limited
 from tests.support.paths import ROOT
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
@@ -39,7 +41,7 @@ def poisoned(settings: Settings) -> tuple[list[ConsumerRecord], ConsumerRecord]:
     return raws, next(raw for raw in raws if DEADLY.encode() in (raw.value or b""))
 
 
-def start(death: str, settings: Settings, output: Path) -> "subprocess.Popen[bytes]":
+def start(death: str, settings: Settings, output: Path, within: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
     environment = {
         **os.environ,
         "FHIRLINE_BOOTSTRAP": settings.bootstrap,
@@ -50,7 +52,7 @@ def start(death: str, settings: Settings, output: Path) -> "subprocess.Popen[byt
     }
     with output.open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.support.deadly_worker", death],
+            [*within, sys.executable, "-m", "tests.support.deadly_worker", death],
             cwd=ROOT,
             env=environment,
             stdout=file,
@@ -62,30 +64,49 @@ def start(death: str, settings: Settings, output: Path) -> "subprocess.Popen[byt
 @pytest.mark.parametrize("own_broker", ["apache"], indirect=True)  # the embedded broker keeps no metadata of offsets
 @pytest.mark.parametrize("death", DEATHS)
 def test_an_event_that_ends_its_worker_is_given_up(death: str, own_broker: RunningBroker, tmp_path: Path) -> None:
-    settings = own_broker.settings(session_timeout=6)
+    gives_up(death, own_broker, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not can_limit_memory(), reason="no control group of memory (version 1) can be made")
+@pytest.mark.parametrize("own_broker", ["apache"], indirect=True)
+def test_an_event_that_fills_a_container_of_1_gib_is_given_up(own_broker: RunningBroker, tmp_path: Path) -> None:
+    with limited(mebibytes=1_024) as within:
+        statuses = gives_up("fills the container", own_broker, tmp_path, within)
+    assert set(statuses) == {-signal.SIGKILL}, "the kernel has ended each worker"
+
+
+def gives_up(death: str, broker: RunningBroker, folder: Path, within: Sequence[str] = ()) -> list[int]:
+    """Run workers one after another until all but the deadly event is mapped; return the statuses of those that died.
+
+    The deadly event is a dead letter ``worker-ended``, and its partition goes on.
+    """
+    settings = broker.settings(session_timeout=6)
     raws, deadly = poisoned(settings)
     expected = undisturbed(settings, [raw for raw in raws if raw.position != deadly.position])
-    output, store, deaths = tmp_path / "output", Store(settings), 0
-    worker = start(death, settings, output)
+    output, store = folder / "output", Store(settings)
+    statuses: list[int] = []
+    worker = start(death, settings, output, within)
     try:
         end = time.monotonic() + LIMIT
         while store.differences(expected) != NOTHING:
             assert time.monotonic() < end, output.read_text()[-3000:]
-            if worker.poll() is not None:  # its supervisor starts it again
-                deaths += 1
-                worker = start(death, settings, output)
+            if (status := worker.poll()) is not None:  # its supervisor starts it again
+                statuses.append(status)
+                worker = start(death, settings, output, within)
             store.read()
     finally:
         worker.kill()
         worker.wait()
         store.close()
-    assert ATTEMPTS < deaths <= 3 * ATTEMPTS, output.read_text()[-3000:]
+    assert ATTEMPTS < len(statuses) <= 3 * ATTEMPTS, output.read_text()[-3000:]
     partitions = {TopicPartition(dead_letter_topic("mediquo"), item): None for item in range(settings.partitions)}
     with Scanner(settings) as scanner:
         letters = [from_confluent(message) for message in scanner.read(partitions)]
     [letter] = [item for item in letters if header(item.headers, "error-code") == "worker-ended"]
     assert header(letter.headers, "raw") == str(deadly.position)
     assert letter.value is None
+    return statuses
 
 
 class Log:

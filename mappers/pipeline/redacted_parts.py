@@ -1,0 +1,59 @@
+"""Redaction of the values of a large body: whole parts are searched first (mapping.md §7)."""
+
+from typing import Any
+
+import orjson
+
+from fhirline.mappers.pipeline.plain_parts import MANY, is_plain
+from fhirline.mappers.pipeline.redacted_values import PartKey, Redaction
+from fhirline.mappers.pipeline.secret_members import CONTAINERS
+
+_SEARCHED_LEVELS = frozenset({*range(1, 6), 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193})
+"""Levels of a large body whose containers are searched as a whole. A body may be one long chain of containers."""
+_MOST_IN_VAIN = 256
+"""By how many more searches have to be in vain than not, until most are left out."""
+_PART = 16
+"""Items of the shortest part of a list of which is remembered what became of it: the same may be sent many times."""
+_MOST_PARTS = 1_000
+_LONGEST_PART = 4_096
+"""Bytes of the longest such part."""
+
+
+class LargeRedaction(Redaction):
+    """The redaction of a large body. It searches whole parts first, which surely have no secret."""
+
+    _many = MANY
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._level = 0
+        self._in_vain = self._asked = 0
+
+    def redacted(self, value: Any, below: frozenset[str], room: int) -> Any:
+        if value.__class__ not in CONTAINERS:
+            return super().redacted(value, below, room)
+        self._level += 1
+        try:
+            if self._level in _SEARCHED_LEVELS and self._is_plain(value, below, room > 0):
+                return value
+            return super().redacted(value, below, room)
+        finally:
+            self._level -= 1
+
+    def _part_key(self, part: list[Any], below: frozenset[str], room: int) -> PartKey | None:
+        if len(part) < _PART or len(self._parts) >= _MOST_PARTS:
+            return None
+        try:
+            data = orjson.dumps(part)
+        except TypeError:  # half of a surrogate pair, or nested too deep to be written
+            return None
+        return (data, below, room) if len(data) <= _LONGEST_PART else None
+
+    def _is_plain(self, value: Any, below: frozenset[str], texts: bool) -> bool:
+        """Search a container; where most were searched in vain, only each eighth."""
+        self._asked += 1
+        if self._in_vain > _MOST_IN_VAIN and self._asked % 8:
+            return False
+        plain = is_plain(value, below, texts)
+        self._in_vain = max(0, self._in_vain + (-1 if plain else 1))
+        return plain

@@ -1,0 +1,256 @@
+"""Redaction of the values of a body, one in the other (mapping.md §7)."""
+
+from collections.abc import Callable
+from functools import cache
+from operator import is_not
+from typing import Any
+
+from fhirline.mappers.pipeline.finder import finder
+from fhirline.mappers.pipeline.plain_parts import is_plain, members_of, parts_of
+from fhirline.mappers.pipeline.secret_blocks import without_blocks
+from fhirline.mappers.pipeline.secret_disguises import undisguised
+from fhirline.mappers.pipeline.secret_encodings import encoded_pattern, without_encoded
+from fhirline.mappers.pipeline.secret_keys import (
+    IN_NOTES,
+    LONGEST_CACHED,
+    REDACTED,
+    begins_secret,
+    comparable,
+    treatment,
+)
+from fhirline.mappers.pipeline.secret_label_keys import LABELS, MAY_LABEL
+from fhirline.mappers.pipeline.secret_labels import (
+    is_pair,
+    labelled_values,
+    named_columns,
+    named_positions,
+    stem_pattern,
+    without_labelled,
+)
+from fhirline.mappers.pipeline.secret_members import (
+    CONTAINERS,
+    blank_out,
+    is_below,
+    is_word,
+    named_before,
+    names_parent,
+    split_redacted,
+    texts_right_below,
+    without_addresses,
+    without_columns,
+)
+from fhirline.mappers.pipeline.secret_texts import MARK, ROOM, has_mark, names_secret, redacted_text, surely_plain
+
+_PLAIN: dict[frozenset[str], dict[str, bool]] = {}
+"""Cache of the keys that are neither secret nor above a secret, by the keys redacted at their place, and whether each
+may end with the first words of a name (`begins_secret`)."""
+
+PartKey = tuple[bytes, frozenset[str], int]
+
+_MOST_PLAIN = 10_000
+_MOST_READ = 20_000
+"""Texts of a body that are read for a secret. Behind them one that may name a secret is redacted whole."""
+_LONGEST_REMEMBERED = 200
+_OF_ADDRESSES = frozenset("/.:@")
+_ANY_MARK = f'"|{MARK}'
+_NOTHING: frozenset[str] = frozenset()
+_NONE_KNOWN: dict[str, bool] = {}
+
+
+@cache
+def _heads(below: frozenset[str]) -> frozenset[str]:
+    """Return the keys redacted because of a parent that head lines of notes, too."""
+    return below - IN_NOTES
+
+
+@cache
+def _text_finder(below: frozenset[str], mark: str = MARK) -> Callable[[str | bytes], bool]:
+    """Return a finder of texts that may have a secret: what every label has, or a key of a parent with its value."""
+    heads = sorted(name[:3] for name in _heads(below))
+    settings = rf"(?i:{'|'.join(heads)})[^\n]{{0,80}}[:=：]" if heads else ""
+    return finder("|".join(filter(None, (mark, stem_pattern(), encoded_pattern(), settings))))
+
+
+class Redaction:
+    """The redaction of one body. It knows what became of its texts, and how many it has read in full."""
+
+    _many = 1_000
+    """Members of the smallest object, and items of the shortest list, that are searched in parts."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[str, frozenset[str], int], str] = {}
+        self._parts: dict[PartKey | None, list[Any]] = {}
+        self._read = 0
+
+    def redacted(self, value: Any, below: frozenset[str], room: int) -> Any:
+        """Redact a value. ``below`` are the keys (`comparable`) that are redacted because of a parent.
+
+        ``room`` is that of `redacted_text`, 0 where no text needs a look.
+        """
+        if isinstance(value, dict):
+            known = _PLAIN.get(below)
+            if known is None or not known.keys() >= value.keys() or not MAY_LABEL.isdisjoint(value):
+                return self._redacted_object(value, below, room)
+            made = value  # most objects: no key decides anything, but for the first words of a name
+            for key, item in value.items():
+                kind = item.__class__
+                if kind is dict or kind is list:
+                    new = self.redacted(split_redacted(key, item) if known[key] else item, below, room)
+                elif room and kind is str:
+                    new = self._redacted_leaf(item, below, room)
+                else:
+                    continue
+                if new is not item:
+                    made = {**value} if made is value else made
+                    made[key] = new
+            return made
+        if isinstance(value, list):
+            return self._redacted_list(value, below, room)
+        return self._redacted_leaf(value, below, room) if room and isinstance(value, str) else value
+
+    def _redacted_object(self, value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
+        changed = {}
+        renamed = False
+        known = _PLAIN.get(below, _NONE_KNOWN)
+        for part, plain in members_of(value, lambda part: is_plain(part, below, room > 0), self._many):
+            for key, item in () if plain else part.items():
+                if key not in known:
+                    new = self._redacted_item(key, item, below, room)
+                    renamed = renamed or bool(room and self._is_secret_text(key, below, room))
+                elif isinstance(item, CONTAINERS):
+                    new = self.redacted(split_redacted(key, item) if known[key] else item, below, room)
+                elif room and isinstance(item, str):
+                    new = self._redacted_leaf(item, below, room)
+                else:
+                    continue
+                if new is not item:
+                    changed[key] = new
+        if not (MAY_LABEL.isdisjoint(value) or LABELS.isdisjoint(value)):
+            self._redact_labelled(value, changed, below, room)
+        if room:
+            for key, columns in named_columns(value):
+                changed[key] = without_columns(changed.get(key, value[key]), columns)
+        if renamed:
+            return self._with_keys_redacted({**value, **changed}, below, room)
+        return {**value, **changed} if changed else value
+
+    def _redacted_item(self, key: str, item: Any, below: frozenset[str], room: int) -> Any:
+        """Redact an item under a key that is secret, has secrets below it, or is not in the cache."""
+        found = treatment(key)
+        if found.redacted or found.names & below:
+            return blank_out(item)
+        item = split_redacted(key, item)
+        if found.below:
+            new = without_addresses(self.redacted(item, below | found.below, room or ROOM))
+            return texts_right_below(new, found.below)
+        known = _PLAIN.setdefault(below, {})
+        if len(known) < _MOST_PLAIN and len(key) <= LONGEST_CACHED and not has_mark(key):
+            known[key] = begins_secret(key)
+        return self.redacted(item, below, room)
+
+    def _redacted_list(self, value: list[Any], below: frozenset[str], room: int) -> list[Any]:
+        if len(value) == 1:
+            (item,) = value
+            return value if (new := self.redacted(item, below, room)) is item else [new]
+        if len(value) == 2 and is_pair(value):
+            return [value[0], blank_out(value[1])]
+        items: list[Any] = []
+        looked_at: list[int] = []
+        for part, plain in parts_of(value, lambda part: is_plain(part, below, room > 0), self._many):
+            if plain:
+                items += part
+                continue
+            looked_at += range(len(items), len(items) + len(part))
+            key = self._part_key(part, below, room)
+            if (made := self._parts.get(key)) is None:
+                made = [
+                    self.redacted(item, below, room)
+                    if item.__class__ in CONTAINERS or (room and item.__class__ is str)
+                    else item
+                    for item in part
+                ]
+                if key is not None:
+                    self._parts[key] = made
+            items += made
+        if not looked_at:
+            return value
+        if len(value) == 2 and isinstance(value[1], CONTAINERS) and names_parent(value[0]):
+            items[1] = self.redacted(items[1], below | treatment(value[0]).below, room or ROOM)
+        if below:
+            for place in [place + 1 for place in looked_at if is_below(value[place], below)]:
+                if place < len(value) and not (
+                    comparable(value[place - 1]) in IN_NOTES and is_word(value[place], _OF_ADDRESSES)
+                ):
+                    items[place] = blank_out(value[place])
+        if len(value) > 2 or (value and value[0].__class__ in CONTAINERS):
+            items = named_before(value, items)
+        for place in named_positions(value) if room and len(value) > 2 else ():
+            if not is_word(value[place]):
+                items[place] = blank_out(value[place])
+        return items if any(map(is_not, items, value)) else value
+
+    def _part_key(self, part: list[Any], below: frozenset[str], room: int) -> PartKey | None:
+        """Return the key of `_parts` for a part of a list; None where it is not remembered."""
+        return None
+
+    def _redact_labelled(
+        self, value: dict[str, Any], changed: dict[str, Any], below: frozenset[str], room: int
+    ) -> None:
+        """Put into ``changed`` the members of an object that another member names as a secret, or as above one."""
+        for key in labelled_values(value):
+            changed[key] = blank_out(value[key])
+        for key in labelled_values(value, lambda name: is_below(name, below)) if below else ():
+            changed[key] = blank_out(value[key])
+        for key in labelled_values(value, names_parent):
+            further = below.union(*(treatment(name).below for name in value.values() if names_parent(name)))
+            if "url" in value and names_parent(value["url"]):  # an extension, whose parts are named by a ``url``, too
+                further = below | (further - IN_NOTES)
+            if (new := self.redacted(changed.get(key, value[key]), further, room or ROOM)) is not value[key]:
+                changed[key] = new
+
+    def _is_secret_text(self, key: str, below: frozenset[str], room: int) -> bool:
+        """Return whether a key is itself a text with a secret, such as JSON or a form."""
+        if not _text_finder(below)(key) and ('"' not in key or surely_plain(key, below)):
+            return False
+        return has_mark(key) and redacted_text(key, below, room, self.redacted) != key
+
+    def _with_keys_redacted(self, value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
+        """Replace each key of an object that is a text with a secret by ``[redacted]``, numbered from the second on."""
+        made: dict[str, Any] = {}
+        number = 1
+        for key, item in value.items():
+            new = REDACTED if self._is_secret_text(key, below, room) else key
+            while new is not key and (new in made or new in value):
+                number += 1
+                new = f"{REDACTED} {number}"
+            made[new] = item
+        return made
+
+    def _redacted_leaf(self, text: str, below: frozenset[str], room: int) -> str:
+        if text.isascii() and not _text_finder(below, _ANY_MARK)(text):
+            return text
+        key = text, below, room
+        if (new := self._texts.get(key)) is None:
+            new = self._redacted_text(text, below, room)
+            if len(text) <= _LONGEST_REMEMBERED and len(self._texts) < _MOST_READ:
+                self._texts[key] = new
+        return new
+
+    def _redacted_text(self, text: str, below: frozenset[str], room: int) -> str:
+        new = self._redacted_plain(text, below, room)
+        if (plain := undisguised(new)) != new and (shown := self._redacted_plain(plain, below, room)) != plain:
+            return shown
+        return new  # a text without a secret keeps its letters
+
+    def _redacted_plain(self, text: str, below: frozenset[str], room: int) -> str:
+        if not _text_finder(below)(text):
+            if '"' not in text or surely_plain(text, below):
+                return text
+        elif self._read >= _MOST_READ:
+            return REDACTED if _text_finder(below, "")(text) or names_secret(text, below) else text
+        self._read += 1
+        if room > 1:
+            text = without_encoded(text, lambda inner: self._redacted_leaf(inner, below, room - 1) != inner)
+        if has_mark(text):
+            text = redacted_text(text, below, room, self.redacted)
+        return without_labelled(without_blocks(text, _heads(below)))
