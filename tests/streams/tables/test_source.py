@@ -62,10 +62,12 @@ def test_a_batch_that_is_read_until_the_ends_waits_for_nothing_behind_them() -> 
         running.callback(reader.close)
         reader.start({TopicPartition(record.topic, record.partition or 0): None, TopicPartition(OUTCOME, 0): None})
         read: list[bytes | None] = []
-        wait_until(
-            lambda: read.extend(item.key for item in reader.read(9, 1_000_000, 3600.0, until_end=True)) or bool(read),
-            "nothing was read",
-        )
+
+        def has_read() -> bool:
+            read.extend(item.key for item in reader.read(9, 1_000_000, 3600.0, until_end=True))
+            return bool(read)
+
+        wait_until(has_read, "nothing was read")
         assert read == [record.key]
         assert reader.at_end
 
