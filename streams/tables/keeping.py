@@ -118,9 +118,7 @@ class Keeper(ABC):
     def _read(self) -> list[ConsumerRecord]:
         settings = self._settings
         try:
-            return self._reader.read(
-                settings.tables_batch, settings.tables_batch_bytes, self._within, self._until_end
-            )
+            return self._reader.read(settings.tables_batch, settings.tables_batch_bytes, self._within, self._until_end)
         except OutOfRange as error:
             self._skip_deleted(error.partition)
             return []
