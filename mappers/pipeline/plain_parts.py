@@ -34,7 +34,7 @@ _AT_ONCE = 32
 """Items or members of a part."""
 _SIGN = re.compile(rb"\\[\"nrtbf]")
 """An escaped sign that `comparable` drops from a key."""
-_NOT_LETTERS = re.compile("[^a-z]+")
+_LOOK_ALIKE = re.compile(f"[{''.join(map(chr, LOOK_ALIKES))}]")
 _OTHERS = bytes(set(range(256)) - set(b"abcdefghijklmnopqrstuvwxyz"))
 _DECODINGS = 5
 _MOST_DECODED = 65_536
@@ -212,12 +212,13 @@ def _ends_of(begun: str) -> tuple[tuple[str, ...], ...]:
 def _letters_of(text: str) -> Iterator[str]:
     """Yield the letters of a text, as they are compared in keys and in the words of keys."""
     if text.isascii():
-        yield text.encode().lower().translate(None, _OTHERS).decode()
+        yield _only_letters(text.lower())
         return
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     yield _only_letters(plain)
-    yield _only_letters(plain.translate(LOOK_ALIKES))
+    if _LOOK_ALIKE.search(plain):
+        yield _only_letters(plain.translate(LOOK_ALIKES))
 
 
 def _only_letters(text: str) -> str:
-    return _NOT_LETTERS.sub("", text)
+    return text.encode("ascii", "ignore").translate(None, _OTHERS).decode()

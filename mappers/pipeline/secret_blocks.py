@@ -223,12 +223,18 @@ def _closing(text: str, at: int) -> int:
     return min(most, len(text))
 
 
-def _names(given: frozenset[str]) -> str:
-    """Return a pattern of the names of the table, and of those that are given, each kind as a group."""
+@lru_cache(maxsize=1)
+def _name_forms() -> tuple[str, str, str]:
+    """Return patterns of the names of one word, of those that have secrets below them, and of how names begin."""
     parents = "|".join(spelled(name) for name in map(words_of, secrets().redacted) if len(name) == 1)
     below = "|".join(spelled(words_of(name)) for name in secrets().redacted_below)
     begun = {tuple(words[:place]) for words in names_within() for place in range(1, len(words))}
-    split = "|".join(spelled(words) for words in sorted(begun, key=len, reverse=True))
+    return parents, below, "|".join(spelled(words) for words in sorted(begun, key=len, reverse=True))
+
+
+def _names(given: frozenset[str]) -> str:
+    """Return a pattern of the names of the table, and of those that are given, each kind as a group."""
+    parents, below, split = _name_forms()
     keys = {key for keys in secrets().redacted_below.values() for key in keys if comparable(key) in given}
     further = "|".join(spelled(words_of(key)) for key in sorted(keys)) or "(?!)"
     return (
@@ -259,9 +265,8 @@ def _opening() -> re.Pattern[str]:
 
 @lru_cache(maxsize=1)
 def _opening_finder() -> Callable[[str | bytes], bool]:
-    """Return a finder of what is in every text of ASCII with such a name: a word of it, and what is behind that."""
-    names = (*names_within(), *map(words_of, (*secrets().redacted, *secrets().redacted_below)))
-    words = "|".join(sorted({word for name in names for word in name}))
+    """Return a finder of what is in every text of ASCII with such a name, and what is behind that."""
+    words = "|".join((name_pattern(), *_name_forms()))
     behind = r"\s{0,4}[:=]\s{0,4}[\[{]|[({]|\]?\s{0,4}=>"
     return finder(rf"(?i:{words})[A-Za-z0-9_.\-]{{0,24}}[\x22']?(?:{behind})")
 

@@ -178,6 +178,8 @@ def names_secret(text: str, below: frozenset[str]) -> bool:
     """Return whether a text has the name of a redacted key, or of the parent of one, however it is encoded."""
     plain = text
     for _ in range(4):
+        if "%" not in plain and "&" not in plain and "\\" not in plain and "=" not in plain:
+            break  # nothing is encoded
         decoded = as_text(plain)
         if decoded == plain:
             break
