@@ -108,11 +108,12 @@ def _structured_patterns() -> Iterator[tuple[str, str]]:
     yield r'"kty"', r'\{(?=[^{}]{0,4000}"kty")(?=[^{}]{0,4000}"(?:k|d)"\s{0,4}:\s{0,4}"[\w-]{8})[^{}]{0,8000}\}?'
     yield "SK[0-9a-f]{32}", r"\bSK[0-9a-f]{32}\b"  # Twilio
     starts = [re.escape(start).replace(r"\*", r"[A-Za-z0-9.-]{1,100}") for start in secrets().withheld.addresses]
-    yield "(?i:" + "|".join(starts) + ")", rf"(?i:\bhttps?://(?:{'|'.join(starts)}))[^\s\"'<>]{{8,}}"
+    ends = [re.escape(start.rpartition("*")[2]) for start in secrets().withheld.addresses]
+    yield f"(?i:{'|'.join(ends)})", rf"(?i:\bhttps?://(?:{'|'.join(starts)}))[^\s\"'<>]{{8,}}"
     user, word = "(?i:user(?:name)?|login|usuario)", "(?i:pass(?:word)?|pwd|pw|contraseña)"
     sign = r"\s{0,2}[/|+]\s{0,2}"
     yield (
-        rf"{user}.{{0,5}}{word}",
+        rf"{user}\s{{0,2}}[/|+]",
         rf"\b{user}{sign}{word}\s{{0,4}}[:=]\s{{0,4}}[^\s/|+,;]{{1,100}}{sign}[^\s/|+,;]{{1,100}}",
     )
 
@@ -122,12 +123,12 @@ def _table_patterns() -> Iterator[tuple[str, str]]:
     passwords = _spelled(secrets().withheld.passwords)
     cell, end = rf"[ \t]{{0,20}}[\"']?{passwords}[\"']?[ \t]{{0,20}}", r"[^\n]{0,2000}\n"
     yield (
-        rf"{passwords}[\"']?[ \t]{{0,20}}(?:[,;|\t]|\r?\n)",
+        rf"{passwords}[\"']?[ \t]*[,;\t\r\n]",
         rf"\A(?:{cell}(?P<before>[,;\t])|[^\n]{{0,2000}}?(?P<behind>[,;\t]){cell}(?=[,;\t\r\n])){end}"
         r"(?=[^\n]{0,2000}(?:(?P=before)|(?P=behind)))[\s\S]+",
     )
     yield (
-        rf"\|[ \t]{{0,20}}{passwords}[ \t]{{0,20}}\|",
+        rf"\|[ \t]*{passwords}[ \t]*\|",
         rf"(?m:^)[ \t]{{0,10}}\|(?:[^\n|]{{0,100}}\|){{0,20}}?{cell}\|{end}[ \t]{{0,10}}\|[ \t:|-]{{3,500}}\r?"
         r"(?:\n[ \t]{0,10}\|[^\n]{0,2000})+",
     )
@@ -140,7 +141,7 @@ def _behind_patterns() -> Iterator[tuple[str, str]]:
     own = "|".join(rule.own_words)
     end = r"(?![A-Za-z])(?=\s{0,4}(?:[^\w\s]|$)|\s{1,4}(?i:for|to|of|para|de|do|da|pour|für|and|y|e)\s)"
     yield (
-        rf"(?:{verb_pattern()})\s.*{passwords}",
+        rf"(?i:{verb_pattern()})\s+(?:(?i:{own})\s+)*{passwords}",
         rf"""(?<![^\s"'“«(])(?!{MEASURE}|{CLINICAL})(?=[^\s"'<>,;،]{{0,100}}\d)(?=[^\s"'<>,;،]{{0,100}}[^\W\d_])"""
         rf"""[^\s"'<>,;،()]{{6,100}}["'”»)]?\s{{1,4}}(?i:{verb_pattern()})\s{{1,4}}"""
         rf"(?i:(?:(?:{own})\s{{1,4}}){{0,2}}){passwords}{end}",

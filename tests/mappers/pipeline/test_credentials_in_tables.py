@@ -1,8 +1,11 @@
 """Credentials before their name, in tables, keys and addresses, and in scripts without white space (mapping.md §7)."""
 
+import re
+
 import pytest
 
 from fhirline.mappers.pipeline.redaction import REDACTED
+from fhirline.mappers.pipeline.secret_forms import form_hints
 from fhirline.mappers.pipeline.secret_values import withhold, without_credentials
 from tests.support.redaction import assert_linear
 
@@ -57,6 +60,14 @@ def test_a_credential_is_withheld(text: str, secret: str) -> None:
 )
 def test_clinical_text_is_kept(text: str) -> None:
     assert without_credentials(text) is text
+
+
+def test_no_hint_is_slow() -> None:
+    """Of a counted repetition, as of ``.*``, a search is in many states at once (`finder`), but behind a prefix."""
+    slow = re.compile(r"(?:^|\||\()(?:\[[^\]]*\]|\\?.)\{\d*,?\d{2,}\}|(?<!\\)\.[*+]|(?<!\\)\.\{")
+    hints = form_hints()
+    assert len(hints) > 20
+    assert [hint for hint in hints if slow.search(hint)] == []
 
 
 def test_the_private_members_of_a_web_key_are_withheld() -> None:
