@@ -110,7 +110,8 @@ def visiting(process: Program) -> Visitor:
 
 
 def read(visitor: Visitor) -> bool:
-    return "still being read" not in visitor.get("/events").text
+    """Tell whether the index has all events, and the pipeline has been read once."""
+    return "still being read" not in visitor.get("/events").text and visitor.get("/pipeline/topics").status == 200
 
 
 def pages(visitor: Visitor) -> list[tuple[str, Callable[[], Answer]]]:
@@ -133,5 +134,5 @@ def timeline(visitor: Visitor) -> tuple[str, Callable[[], Answer]]:
 def milliseconds(asked: Callable[[], Answer]) -> float:
     begun = time.perf_counter()
     answer = asked()
-    assert answer.status == 200, answer.status
+    assert answer.status == 200, f"{answer.status}: {answer.text[:200]}"
     return (time.perf_counter() - begun) * 1e3
