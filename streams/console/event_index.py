@@ -56,10 +56,10 @@ class EventIndex:
         self.cases: Sequence[Case] = ()
         """Every dead letter's case, as of the last reading."""
         self.types: Sequence[TypeCount] = ()
-        """Return the events by vendor and event type, as of the last reading: counting 100,000 takes a moment."""
+        """Counts of events by vendor and event type, as of the last reading: counting 100,000 takes a moment."""
         self._minute = 0
         self.tables_asked = False
-        """Tell whether it is known how far the SQL tables have read."""
+        """True where it is known how far the SQL tables have read."""
         self.complete = False
         """Whether the topics have been read to their ends once."""
 

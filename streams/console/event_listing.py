@@ -23,7 +23,7 @@ from fhirline.streams.console.indexed import (
 )
 
 TABLED = "in"
-"""Chooses the events that the SQL tables have."""
+"""Value of ``Chosen.tables``: the events that the SQL tables have."""
 MINUTE_MS = 60_000
 
 _COLUMNS = ", ".join(f"event.{name}" for name in IndexedEvent._fields)
@@ -32,15 +32,15 @@ _COUNTED = (
     "UNION ALL SELECT vendor, type, ?, count(*) FROM letter GROUP BY vendor, type"
 )
 _CAME = (
-    "SELECT (came - ?) / 60000, count(*) FROM event "
+    f"SELECT (came - ?) / {MINUTE_MS}, count(*) FROM event "
     f"WHERE vendor = ? AND type = ? AND came >= ? AND became <> '{DEAD_LETTER}' GROUP BY 1 "
-    "UNION ALL SELECT (received - ?) / 60000, count(*) FROM letter "
+    f"UNION ALL SELECT (received - ?) / {MINUTE_MS}, count(*) FROM letter "
     "WHERE vendor = ? AND type = ? AND received >= ? GROUP BY 1"
 )
 
 
 class Chosen(NamedTuple):
-    """Chooses events. An empty text is no condition. ``flag``: a code, or `ANY_FLAG`. ``since``: RFC 3339.
+    """A choice of events. An empty text is no condition. ``flag``: a code, or `ANY_FLAG`. ``since``: RFC 3339.
 
     Without ``flag``, ``delivery`` and ``tables``, a dead letter stands for its event, even if a part of the event was
     published: so each event counts once.

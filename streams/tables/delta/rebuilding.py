@@ -91,8 +91,9 @@ class LakeRebuild:
         ends = dict.fromkeys(self._topics.partitions) if record is None else {**record.positions}
         new = self._new(names)
         records, read = self._load(new, ends)
+        new_record = next((lake for lake in new if lake.table == RECORD), None)
         for lake in sorted(new, key=lambda lake: lake.table == RECORD):
-            self._publish(lake, read, record, next((lake for lake in new if lake.table == RECORD), None))
+            self._publish(lake, read, record, new_record)
         self._house.discard(self._house.path / NEW)
         return records
 

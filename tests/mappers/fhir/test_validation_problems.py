@@ -1,4 +1,4 @@
-"""What a problem tells: paths, codes and words, and never a value."""
+"""Problems of validation tell paths, codes and words, and never a value."""
 
 from typing import Any
 

@@ -63,7 +63,7 @@ def test_clinical_text_is_kept(text: str) -> None:
 
 
 def test_no_hint_is_slow() -> None:
-    """Of a counted repetition, as of ``.*``, a search is in many states at once (`finder`), but behind a prefix."""
+    """Look for counted repetitions without a prefix, and for ``.*``: a search is in many of their states at once."""
     slow = re.compile(r"(?:^|\||\()(?:\[[^\]]*\]|\\?.)\{\d*,?\d{2,}\}|(?<!\\)\.[*+]|(?<!\\)\.\{")
     hints = form_hints()
     assert len(hints) > 20

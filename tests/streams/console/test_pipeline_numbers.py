@@ -140,7 +140,7 @@ def test_the_events_of_a_latency_are_the_last_ones_the_slowest_first() -> None:
 
 
 def test_rate_and_age_of_a_vendor_lead_to_its_records(recent: Recent) -> None:
-    """What came in the last minute is told by partition, and which record was the last one."""
+    """The page tells by partition what came in the last minute, and which record was the last one."""
     numbers = itertools.count(5_000)
 
     def one_reading() -> tuple[str, str] | None:
