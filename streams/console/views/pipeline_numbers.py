@@ -4,6 +4,7 @@ from aiohttp import web
 
 from fhirline.streams.console.console import CONSOLE
 from fhirline.streams.console.indexed import LATEST
+from fhirline.streams.console.live import EVERY
 from fhirline.streams.console.rendering import page
 from fhirline.streams.operate.status.reading import Reading
 from fhirline.streams.operate.status.summary import Status, members_of, newest_of, partitions_of
@@ -62,8 +63,12 @@ async def show_latencies(request: web.Request) -> web.StreamResponse:
 
 
 def _read(request: web.Request) -> tuple[Status, Reading, Reading | None]:
-    """Return the last reading, and the one before that its rates are counted from."""
+    """Return the last reading, and the one before that its rates are counted from.
+
+    Raises HTTPServiceUnavailable until there is one.
+    """
     live = request.app[CONSOLE].live
     if live.status is None or live.reading is None:
-        raise web.HTTPNotFound(text="The cluster has not been read yet. Load the page again in a moment.\n")
+        text = "The cluster has not been read yet. Load the page again in a moment.\n"
+        raise web.HTTPServiceUnavailable(text=text, headers={"Retry-After": f"{EVERY:.0f}"})
     return live.status, live.reading, live.before

@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from fhirline.config.settings import Settings
@@ -17,6 +19,7 @@ from fhirline.streams.console.redrives import Redrives
 from fhirline.streams.console.replays import Replays
 from fhirline.streams.console.stalled import STILL, StallDetector, Stalled
 from fhirline.streams.console.views.pipeline import _update
+from fhirline.streams.console.views.pipeline_numbers import show_topics
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.records import ProducerRecord, TopicPartition
 from fhirline.streams.operate.status.reading import Ends, Reading
@@ -71,6 +74,22 @@ def test_open_pages_share_one_rendering_which_tells_when_it_is_old() -> None:
     assert later is not first
     assert b"not current" not in later
     assert b"The figures are of 00:00:00 UTC, and not current" in late
+
+
+def test_a_page_of_figures_that_are_not_there_yet_asks_to_come_again() -> None:
+    """It was 404, as for a topic that nobody reads."""
+
+    async def answered() -> str:
+        made = made_console(settings_for("127.0.0.1:9"))
+        try:
+            with pytest.raises(web.HTTPServiceUnavailable, match=r"^Service Unavailable$") as refused:
+                await show_topics(make_mocked_request("GET", "/pipeline/topics", app=application(made)))
+            return refused.value.headers["Retry-After"]
+        finally:
+            made.close()
+            made.index.close()
+
+    assert asyncio.run(answered()) == "3"
 
 
 def made_console(settings: Settings, user_header: str | None = None) -> Console:
