@@ -13,13 +13,13 @@ the version.
 import time
 from collections.abc import Callable, Mapping
 
-import confluent_kafka
 from confluent_kafka import Consumer, KafkaException
 
 from fhirline.config.errors import KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.kafka.clients import librdkafka, new_client
+from fhirline.streams.kafka.committed import committed
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, timestamp_ms
 from fhirline.streams.step5_publish.publish import REPORT_GRACE
@@ -81,7 +81,7 @@ class _Committed:
         if not ends:
             return True
         try:
-            found = self._consumer.committed([confluent_kafka.TopicPartition(*place) for place in ends], TIMEOUT)
+            found = committed(self._consumer, ends, TIMEOUT)
         except KafkaException as error:
             raise KafkaRequestFailed(
                 f"{PREFIX}BOOTSTRAP: {self._settings.bootstrap} did not report the offsets of group "

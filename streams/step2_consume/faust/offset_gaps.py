@@ -14,6 +14,7 @@ from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.acl_check import missing_acls
 from fhirline.streams.kafka.clients import librdkafka, new_client
+from fhirline.streams.kafka.committed import committed
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent, partition_of
 
@@ -42,8 +43,7 @@ def committed_offsets(settings: Settings, partitions: Iterable[TopicPartition]) 
     """Return the group's committed offsets; 0 where it has none. Raises PositionsUnknown."""
     consumer = new_client(Consumer, librdkafka(settings, **{"group.id": settings.group, "log_level": 0}))
     try:
-        asked = [confluent_kafka.TopicPartition(*partition) for partition in partitions]
-        answered = consumer.committed(asked, timeout=settings.session_timeout)
+        answered = committed(consumer, partitions, settings.session_timeout)
     except KafkaException as error:
         # librdkafka goes on asking for a coordinator that it may not know, and reports only a timeout.
         lacking = missing_acls(settings, "worker")
@@ -51,9 +51,6 @@ def committed_offsets(settings: Settings, partitions: Iterable[TopicPartition]) 
         raise PositionsUnknown(f"{settings.group}: {why}") from None
     finally:
         consumer.close()
-    for answer in answered:
-        if answer.error is not None:
-            raise PositionsUnknown(f"{settings.group}: {answer.topic}/{answer.partition}: {answer.error.name()}")
     return {
         TopicPartition(answer.topic, answer.partition): Committed(max(0, answer.offset), _metadata(answer))
         for answer in answered

@@ -1,0 +1,57 @@
+"""Asking for a group's committed offsets, with patience while its coordinator moves."""
+
+import time
+from collections.abc import Iterable
+
+import confluent_kafka
+from confluent_kafka import Consumer, KafkaError, KafkaException
+
+from fhirline.streams.kafka.records import TopicPartition
+
+MAY_PASS = frozenset(
+    {
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError._WAIT_COORD,
+        KafkaError._TIMED_OUT,
+    }
+)
+"""What brokers answer for a second or two after one of them has started, and what librdkafka makes of no answer. It
+passes both on to its caller."""
+
+ASK_SECONDS = 5.0
+"""Longest time of one question: librdkafka may wait all of its time for a broker that is there already."""
+
+ASK_AGAIN_SECONDS = 0.2
+
+
+def committed(
+    consumer: Consumer, partitions: Iterable[TopicPartition], timeout: float
+) -> list[confluent_kafka.TopicPartition]:
+    """Return the committed offsets of a consumer's group; negative where it has none.
+
+    Asks again after what may pass, until ``timeout`` seconds are over. Raises KafkaException, also for what is
+    wrong with a single partition.
+    """
+    until = time.monotonic() + timeout
+    asked = [*partitions]
+    while True:
+        try:
+            return asked_once(consumer, asked, max(0.1, min(ASK_SECONDS, until - time.monotonic())))
+        except KafkaException as error:
+            if error.args[0].code() not in MAY_PASS or time.monotonic() > until:
+                raise
+        time.sleep(ASK_AGAIN_SECONDS)
+
+
+def asked_once(
+    consumer: Consumer, partitions: Iterable[TopicPartition], timeout: float
+) -> list[confluent_kafka.TopicPartition]:
+    """Ask a single time. Raises KafkaException."""
+    answered = consumer.committed([confluent_kafka.TopicPartition(*place) for place in partitions], timeout=timeout)
+    for answer in answered:
+        if answer.error is not None:
+            raise KafkaException(answer.error)
+    return answered
