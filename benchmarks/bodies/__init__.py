@@ -1,0 +1,1 @@
+"""The bodies of the benchmarks' events, one module per vendor. All values are synthetic."""
