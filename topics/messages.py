@@ -23,6 +23,7 @@ from fhirline.topics.declared import (
     RESOURCE_TYPES,
     canonical_topic,
 )
+from fhirline.topics.delivery_messages import DELIVERY_LETTER_MESSAGE, RESUME_ORDER, SENT, WAITING
 from fhirline.topics.encrypted_messages import (
     COPIED_PARTITION,
     DATA_KEY,
@@ -35,7 +36,6 @@ from fhirline.topics.headers import (
     CANONICAL_RECORD,
     COORDINATES,
     DEAD_LETTER,
-    DELIVERY_LETTER,
     DIGEST,
     RAW_RECORD,
 )
@@ -206,66 +206,6 @@ BLOCK = Message(
         },
     },
 )
-SENT = Message(
-    "SentResource",
-    "the version of a resource that the FHIR server was last sent",
-    text(r"^[A-Z][A-Za-z]+/[^/]+$", "the resource's type and id"),
-    NO_HEADERS,
-    {
-        "type": ["object", "null"],
-        "required": ["offset", "digest"],
-        "properties": {
-            "offset": {
-                "type": "integer",
-                "description": "of the Bundle that it was sent for; of the first later Bundle after a first fill; "
-                "0 for a shared resource",
-            },
-            "digest": {"type": "string", "pattern": "^([0-9a-f]{32}|deleted)$"},
-        },
-    },
-)
-WAITING = Message(
-    "WaitingBundle",
-    "a Bundle that waits until an operator resumes its patient; null: no longer",
-    text(r"^waiting/([0-9]+|topics/.+)$", "the Bundle's offset, in the same partition; or whose resources, of a fill"),
-    NO_HEADERS,
-    {
-        "type": ["object", "null"],
-        "required": ["patients", "keys", "code", "refused"],
-        "properties": {
-            "patients": {"type": "array", "items": {"type": "string"}},
-            "keys": {"type": "array", "items": {"type": "string"}, "description": "the resources that it holds"},
-            "code": {"type": "string"},
-            "refused": {"type": "boolean", "description": "false: it waits behind one that was refused"},
-            "offset": {"type": "integer", "description": "of a fill only: the first later Bundle"},
-        },
-    },
-)
-RESUME_ORDER = Message(
-    "ResumeOrder",
-    "an operator's order to send what waits for a patient; null: done",
-    text(r"^resume/.+$", "the patient"),
-    NO_HEADERS,
-    {"type": ["object", "null"], "properties": {"at": {"type": "string"}}},
-)
-DELIVERY_LETTER_MESSAGE = Message(
-    "DeliveryLetter",
-    "a Bundle that the FHIR server refused: its status, codes and places, none of its content",
-    text("^.+$", "the Bundle's key; Patient/id where a resumption or a fill was refused"),
-    DELIVERY_LETTER,
-    {
-        "type": "object",
-        "properties": {
-            "bundle": {"type": "string", "pattern": COORDINATES},
-            "status": {"type": "integer"},
-            "issues": {"type": "array", "items": {"type": "object", "required": ["severity", "code", "places"]}},
-            "serverCodes": {"type": "array", "items": {"type": "string"}},
-            "referring": {"type": "array", "items": {"type": "string"}},
-            "resources": {"type": "array", "items": {"type": "string"}},
-        },
-    },
-)
-
 _ENTRY: Schema = {
     "type": "array",
     "items": {
