@@ -85,8 +85,8 @@ async def _listening(runner: web.AppRunner, listener: socket.socket) -> asyncio.
 
 
 def _load_tables(settings: Settings) -> None:
-    """Read code tables and mappings before the first page asks for them, which would take a second."""
-    build_normalizer(settings)
+    """Read code tables, mappings and schemas before the first page asks for them, which would take a second."""
+    build_normalizer(settings).validate({"resourceType": "Patient"})  # compiles the schemas
     for name in load_terminology(settings.terminology_dir).names:
         packaged_table(name)
 
