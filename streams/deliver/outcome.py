@@ -1,4 +1,4 @@
-"""What becomes of a Bundle, or of what waits for a patient: sent, unchanged, or set to wait (fhir-delivery.md §4)."""
+"""Settling a Bundle, or what waits for a patient: it is sent, unchanged, or set to wait (fhir-delivery.md §4)."""
 
 import asyncio
 import time

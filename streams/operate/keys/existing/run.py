@@ -34,7 +34,7 @@ class StillPlain(ConfigurationError):
 
 @dataclass(slots=True)
 class Done:
-    """What was done. ``removed``: partition → offset before which everything was, or can be, removed."""
+    """The result of a run. ``removed``: partition → offset before which everything was, or can be, removed."""
 
     raw: dict[TopicPartition, Verified] = field(default_factory=dict)
     letters: dict[TopicPartition, Verified] = field(default_factory=dict)
@@ -72,7 +72,10 @@ class Migration:
         self._named: set[RecordPosition] = set()
         self.raw: Partitions = {}
         self.letters: Partitions = {}
-        """Of a survey before anything is copied; letters are surveyed again once the workers have read the copies."""
+        """Partitions as surveyed before anything is copied.
+
+        Letters are surveyed again once the workers have read the copies.
+        """
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +93,7 @@ class Migration:
 
     @property
     def to_copy(self) -> bool:
-        """Whether any plain record of the survey is left, copied or not."""
+        """Tell whether any plain record of the survey is left, copied or not."""
         return any(item.due for item in (*self.raw.values(), *self.letters.values()))
 
     def plain_entries(self) -> tuple[dict[str, int], list[RecordPosition]]:
