@@ -8,12 +8,13 @@ from typing import Self
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
+from fhirline.streams.kafka.encryption import copied_ranges
 from fhirline.streams.kafka.encryption.opener import Opener, is_sealed
 from fhirline.streams.kafka.encryption.secrets import encryption
 from fhirline.streams.kafka.headers import FIRST_RAW, header
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition, TopicPartition
-from fhirline.streams.operate.keys.existing import copied, deletion, waiting
+from fhirline.streams.operate.keys.existing import deletion, waiting
 from fhirline.streams.operate.keys.existing.copying import Copier
 from fhirline.streams.operate.keys.existing.marks import Marks
 from fhirline.streams.operate.keys.existing.moved import Moved
@@ -140,7 +141,7 @@ class Migration:
         chosen = {place: item for place, item in (self.raw | self.letters).items() if item.cut > item.first}
         done.removed = {place: item.cut for place, item in chosen.items()}
         ranges = {place: (item.first, item.cut) for place, item in chosen.items() if place in self.raw}
-        self._copier.write(copied.entries(self._scanner, ranges))
+        self._copier.write(copied_ranges.entries(self._scanner, ranges))
         if not keep:
             deletion.delete_before(self._settings, done.removed)
         return done
