@@ -83,7 +83,7 @@ class Run:
         self._commit = commit()  # before the results are written, which would make it a changed one
 
     def go(self) -> dict[str, Any]:
-        """Measures, and writes what there is after each repeat: a long run may be cut short."""
+        """Measure, and write the results after each repeat: a long run may be cut short."""
         found: dict[str, Any] = {}
         for repeat in range(self.options.repeat):
             for name, measured in self._benchmarks():
@@ -99,7 +99,10 @@ class Run:
         return found
 
     def _benchmarks(self) -> list[tuple[str, Callable[[], Figures]]]:
-        """What is measured, in order. The rate of `latency` is known only when the worker has been measured."""
+        """Return the benchmarks with their names, in order.
+
+        The rate of `latency` is known only when the worker has been measured.
+        """
         options, kind = self.options, self.kind
         found: list[tuple[str, Callable[[], Figures]]] = [("core", self._core), ("validation", self._validation)]
         found += [(way.name, partial(throughput, way, kind, options.events, options.partitions)) for way in WAYS]

@@ -76,7 +76,7 @@ class Broker:
         return sum(stored[TopicPartition(item.topic, item.partition)] - max(0, item.offset) for item in found)
 
     def written(self) -> tuple[int, int]:
-        """How many resources, and bundles, lie on the canonical topics (end offsets; Apache Kafka counts exactly)."""
+        """Count the resources, and the bundles, on the canonical topics (end offsets; Apache Kafka counts exactly)."""
         consumer = Consumer(librdkafka(self.settings, **{"group.id": "bench.count"}))
         try:
             ends = {
@@ -145,7 +145,7 @@ class Progress:
         self._consumer.assign([confluent_kafka.TopicPartition(PROGRESS, place, OFFSET_BEGINNING) for place in places])
 
     def read(self, seconds: float = 0.05) -> list[Message]:
-        """What has arrived; waits for the first so long."""
+        """Return the records that have arrived; wait up to ``seconds`` for the first one."""
         first = self._consumer.poll(seconds)
         arrived = [] if first is None else [first, *self._consumer.consume(5_000, 0)]
         arrived = [item for item in arrived if item.error() is None]

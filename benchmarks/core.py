@@ -75,7 +75,7 @@ def core(validation: str) -> Normalizer:
 
 
 def shape(of: list[ConsumerRecord]) -> dict[str, Any]:
-    """What an event of the mix becomes, on average; also asserts that all of it is mapped."""
+    """Count what an event of the mix becomes, on average; assert that all of it is mapped."""
     normalize = core("spec")
     states: dict[TopicPartition, PartitionState] = {}
     records: Counter[str] = Counter()

@@ -64,7 +64,7 @@ def latency(rate: float, seconds: float, kind: Kind, partitions: int) -> Figures
 
 
 def percentile(of: list[float], share: float) -> float:
-    """Of a sorted list, the nearest rank."""
+    """Return the percentile of a sorted list, by the nearest rank."""
     return of[min(len(of) - 1, int(len(of) * share))]
 
 

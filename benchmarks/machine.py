@@ -21,7 +21,7 @@ PACKAGES = (
 CORES = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 PINNED = len(CORES) > 1
 OTHERS: frozenset[int] | None = frozenset(CORES[:1]) if PINNED else None
-"""Where broker, producers, consumers and clients run; None where nothing can be pinned."""
+"""Cores of broker, producers, consumers and clients; None where nothing can be pinned."""
 
 MEASURED: frozenset[int] | None = frozenset(CORES[1:2]) if PINNED else None
 """The core that the measured process has for itself."""
@@ -31,7 +31,7 @@ ALL: frozenset[int] | None = frozenset(CORES) if PINNED else None
 
 @contextmanager
 def on(cores: frozenset[int] | None) -> Iterator[None]:
-    """What is started inside may use these cores, from its first instruction on: a child inherits them."""
+    """Bind the processes that are started inside to these cores, from their first instruction on."""
     if cores is None:
         yield
         return
@@ -45,7 +45,7 @@ def on(cores: frozenset[int] | None) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used so far: CPU-seconds (user and system), resident memory in MiB."""
+    """The resources that a process has used so far: CPU-seconds (user and system), resident memory in MiB."""
 
     cpu: float
     rss: float
@@ -55,7 +55,7 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def usage(pid: int) -> Usage:
-    """From ``/proc`` (Linux); CPU time in ticks of 10 ms."""
+    """Read the usage from ``/proc`` (Linux); CPU time is in ticks of 10 ms."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     status = Path(f"/proc/{pid}/status").read_text()
     resident = next(line for line in status.splitlines() if line.startswith("VmRSS:")).split()[1]

@@ -66,7 +66,7 @@ class Program:
         return machine.usage(self.pid)
 
     def check(self) -> None:
-        """Raises BenchmarkFailed where the process has ended."""
+        """Raise BenchmarkFailed where the process has ended."""
         if (code := self._process.poll()) is not None:
             raise BenchmarkFailed(self._report(f"ended with exit code {code}"))
 

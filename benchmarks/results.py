@@ -1,4 +1,4 @@
-"""What the runs gave: medians and spreads, as JSON and as a Markdown page. Written by a run, never by hand."""
+"""Results of the runs: medians and spreads, as JSON and as a Markdown page. A run writes them, never a person."""
 
 import json
 import statistics
@@ -183,7 +183,7 @@ def _shown(value: float) -> str:
 
 
 def write(found: Mapping[str, Any], folder: Path) -> None:
-    """``results.json`` and ``RESULTS.md``."""
+    """Write ``results.json`` and ``RESULTS.md``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (folder / "RESULTS.md").write_text(markdown(found), "utf-8")

@@ -1,4 +1,4 @@
-"""How much a worker gets done: raw events lie ready, the worker starts, outputs are counted as they arrive."""
+"""The throughput of a worker: raw events lie ready, the worker starts, outputs are counted as they arrive."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -92,7 +92,7 @@ def scaling(workers: int, kind: Kind, events: int, partitions: int) -> Figures:
 
 
 def wait_until_assigned(processes: list[Program], partitions: int) -> None:
-    """Until the workers say that they have all raw partitions between them, each at least one."""
+    """Wait until the workers report that they have all raw partitions between them, each at least one."""
     wanted = sorted(f"{raw_topic(vendor)}/{number}" for vendor in VENDORS for number in range(partitions))
 
     def assigned() -> bool:
@@ -104,7 +104,7 @@ def wait_until_assigned(processes: list[Program], partitions: int) -> None:
 
 
 def _measured(kafka: Broker, outputs: Progress, count: int, processes: list[Program]) -> Figures:
-    """From now to the last event's output; CPU and clock are read at the same two moments."""
+    """Measure from now to the last event's output; CPU and clock are read at the same two moments."""
     begun, first = time.perf_counter(), outputs.count
     before, broker_before = [process.usage() for process in processes], machine.usage(kafka.pid)
     if first == count:

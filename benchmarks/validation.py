@@ -1,4 +1,4 @@
-"""What validation costs against fhir.resources, over an interleaved mix of the types we emit. Prints JSON.
+"""The cost of validation against fhir.resources, over an interleaved mix of the types we emit. Prints JSON.
 
     python -m benchmarks.validation [--repeats N]
 

@@ -115,7 +115,7 @@ class TenantSettings(_Strict):
     unknown_status: Literal["data-absent-reason", "refuse"] = "data-absent-reason"
     """The treatment of a resource whose status has no code, where R4 has no code for "unknown"."""
     tz_code: bool = False
-    """Whether times that were read in a configured or named zone tell it in the extension ``tz-code``."""
+    """True where times that were read in a configured or named zone have the zone in the extension ``tz-code``."""
     enrichment: bool = False
     instance: Instance | None = None
     payload_confirmed: tuple[str, ...] = ()

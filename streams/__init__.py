@@ -11,7 +11,11 @@
 5. ``step5_publish``: all records of the batch are written in one barrier. If Kafka does not acknowledge them all, the
    worker ends without committing.
 
-Beside the journey: ``enrich`` completes Infermedica's thin events between steps 1 and 2. ``operate`` has the operator's
-commands (replay, dead letters, erasure, trace, status, doctor). ``demo`` runs everything on one machine. ``cli`` starts
-it all. ``kafka`` (clients, records) and ``observe`` (logs, metrics, traces) are below all of them.
+Other stages: ``enrich`` completes Infermedica's thin events between steps 1 and 2. ``deliver`` sends the Bundles to a
+FHIR server. ``tables`` keeps SQL tables of the resources.
+
+Around them: ``operate`` has the operator's commands (replay, dead letters, erasure, export, keys, trace, status,
+doctor). ``console`` shows pages in a browser. ``demo`` runs everything on one machine. ``authoring`` writes the first
+version of a vendor's mapping. ``cli`` has a module for each command. ``http``, ``kafka`` (clients, records) and
+``observe`` (logs, metrics, traces) are below all of them.
 """

@@ -15,7 +15,7 @@ from fhirline.config.vendors import load_vendors
 BUNDLE = "fhir.r4.bundle"
 OUTCOME = "normalizer.outcome"
 CONTRIBUTIONS = "fold.practitioner"
-"""What each raw partition contributes to each Practitioner (mapping.md §3.2)."""
+"""The contributions of each raw partition to each Practitioner (mapping.md §3.2)."""
 
 DEAD_LETTER_STATUS = "normalizer.dead-letter-status"
 ERASED = "normalizer.erased"

@@ -1,4 +1,4 @@
-"""What has happened before an event of the mix, and the values that are drawn for it."""
+"""The history before an event of the mix, and the values that are drawn for it."""
 
 import random
 import uuid
@@ -34,7 +34,7 @@ class Consultation:
 
 @dataclass(slots=True)
 class World:
-    """What has happened so far."""
+    """The history so far."""
 
     rng: random.Random
     patients: int

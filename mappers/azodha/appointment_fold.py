@@ -26,7 +26,7 @@ CALLED_OFF = ("cancelled", "noshow")
 ``cancelationReason`` with ``cancelled`` alone; the reason of a ``noshow`` is a ``comment``."""
 
 Update = Mapping[str, Any]
-"""What one event sent (`appointment._update`): ``status``, ``fields`` with value and flags each, and ``flags``."""
+"""The values of one event (`appointment._update`): ``status``, ``fields`` with value and flags each, and ``flags``."""
 
 
 def built(

@@ -11,9 +11,9 @@ from fhirline.mappers.pipeline.secret_members import CONTAINERS
 _SEARCHED_LEVELS = frozenset({*range(1, 6), 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193})
 """Levels of a large body whose containers are searched as a whole. A body may be one long chain of containers."""
 _MOST_IN_VAIN = 256
-"""By how many more searches have to be in vain than not, until most are left out."""
+"""Searches without a finding, less those with one, beyond which most searches are left out."""
 _PART = 16
-"""Items of the shortest part of a list of which is remembered what became of it: the same may be sent many times."""
+"""Items of the shortest part of a list whose redaction is kept for equal parts: one may be sent many times."""
 _MOST_PARTS = 1_000
 _LONGEST_PART = 4_096
 """Bytes of the longest such part."""

@@ -23,7 +23,7 @@ _LINE = re.compile(
 )
 """A line: its indentation, the marks of list items, a name with its colon, and a value."""
 _SCALAR = re.compile(r"[|>][-+\d]{0,2}(?:\s+#.*)?|[{\[]")
-"""Matches what stands in place of a value whose lines follow."""
+"""Matches the sign in the place of a value whose lines follow."""
 _LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S+|\S{12,}")
 _ADDRESS = re.compile(r"[\"'<]?[^\s:]{1,20}://\S+")
 _INNER_NAME = re.compile(r"([\w.-]{1,60})[\"'\]]{0,2}\s{0,4}(?:[:=]|=>)")
@@ -39,7 +39,7 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 class _Level(NamedTuple):
-    """What is redacted below a name."""
+    """The values that are redacted below a name."""
 
     column: int
     everything: bool = False

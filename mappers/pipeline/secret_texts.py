@@ -63,12 +63,12 @@ _SECTION = re.compile(r"^[ \t]*\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?!
 _SETTING = re.compile(r"^([^=\n]*=[ \t]*)\S++(?!(?<==)\r?\n)(?=[ \t\r]*$)", re.MULTILINE)
 _NAMED_SETTING = re.compile(r"^([ \t]*([^\s=]{1,100})[ \t]*=[ \t]*)(\S[^\n]*)$", re.MULTILINE)
 _ESCAPE = r"\\u00[2-7]|\\x[2-7]"
-"""How the escape of an ASCII sign begins."""
+"""Pattern of the beginning of an escaped ASCII sign."""
 _HAS_ESCAPE = re.compile(_ESCAPE)
 
 
 BASE64_MARK = rf"{_BASE64_START}|{_MARKUP_START}[A-Za-z0-9+/_\-\r\n]{{13}}"
-"""Pattern (of `finder`) of what is in every text that has JSON or markup in base64."""
+"""Pattern (of `finder`) that is found in every text that has JSON or markup in base64."""
 MARK = rf"[=%&]|\{{'|</|{_ESCAPE}|{BASE64_MARK}"
 """Pattern (of `finder`) of what is in every text for which `has_mark` holds, but for a quote."""
 

@@ -25,8 +25,8 @@ EVENT_NAMES = (
     "kind"
 ).split()
 TIME_NAMES = (
-    "event_time event_timestamp event_date sent_at occurred_at occurred_on happened_at emitted_at timestamp sent "
-    "created_at created updated_at triggered_at published_at date_time datetime time date ts"
+    "event_time event_timestamp event_date sent_at occurred_at occurred_on occurred happened_at emitted_at timestamp "
+    "sent created_at created updated_at triggered_at published_at date_time datetime time date ts"
 ).split()
 PERSONS = "patient user member client customer person beneficiary subject".split()
 KEYS = "id uuid guid code key number no nr reference ref mrn".split()

@@ -35,9 +35,9 @@ def console(
 ) -> None:
     """Serve pages that show events, dead letters, code tables and a playground for mappings.
 
-    It prints an address with a token, which opens it in a browser. With `FHIRLINE_CONSOLE_USER_HEADER` a reverse proxy
-    says who somebody is, and no token is asked for. Nothing of a patient is shown before somebody asks
-    for it with a reason, which is audited. It changes nothing unless --allow permits it. Runs until Ctrl-C.
+    It prints an address with a token; open it in a browser. With `FHIRLINE_CONSOLE_USER_HEADER` a reverse proxy names
+    the user, and no token is needed. Patient data are shown only to a user who gives a reason, which is audited. It
+    changes nothing unless --allow permits it. Runs until Ctrl-C.
 
     Exit codes:
 

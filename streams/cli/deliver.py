@@ -33,7 +33,7 @@ Exit codes:
 
 
 class Source(StrEnum):
-    """Where resources are taken from."""
+    """The topics that resources are taken from."""
 
     bundles = "bundles"
     topics = "topics"

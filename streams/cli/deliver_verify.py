@@ -22,10 +22,15 @@ def verify(
 ) -> None:
     """Compare every resource of the `fhir.r4.*` topics with what the server has of it. Prints ids only.
 
-    missing: not there. older: another value, and the current one was not sent yet. different: another value, although
-    the current one was sent. not-deleted: there is a tombstone, and the server has it. foreign: the server has it, with
-    the tag of one of our vendors, and no topic does. Nothing is changed. Run it when nothing waits: what arrives
-    meanwhile may be reported.
+    Each finding has a kind:
+
+    * missing: the server does not have the resource.
+    * older: the server has another value, and the current one was not sent yet.
+    * different: the server has another value, although the current one was sent.
+    * not-deleted: the topic has a tombstone, and the server has the resource.
+    * foreign: the server has a resource with the tag of one of our vendors, and no topic has it.
+
+    Nothing is changed. Run it when nothing waits: resources that arrive meanwhile may be reported.
 
     Exit codes:
 

@@ -52,7 +52,7 @@ def export(
         typer.Option(metavar="TIME", help="Only what was written to Kafka since then, deletions included; RFC 3339."),
     ] = None,
     from_prefix: Annotated[
-        str, typer.Option(metavar="PREFIX", help="Of the topics that `replay --to-prefix` has written.")
+        str, typer.Option(metavar="PREFIX", help="Read the topics that `replay --to-prefix` has written.")
     ] = "",
 ) -> None:
     """Write the newest resources to files: FHIR NDJSON as Bulk Data has it, Parquet of the SQL views, or both.

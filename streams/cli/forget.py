@@ -61,7 +61,7 @@ class ForgetRequest:
     ] = None
     reason: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Why, for the audit event. Required, except with --dry-run."),
+        typer.Option(metavar="TEXT", help="The reason, for the audit event. Required, except with --dry-run."),
     ] = None
     name: As = None
     export_report: Annotated[

@@ -24,10 +24,10 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Required wit
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 Tenant = Annotated[str, typer.Option(help="Tenant slug.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Include patient data. Needs --reason; writes an audit event.")]
-Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why, for the audit event.")]
+Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="The reason, for the audit event.")]
 As = Annotated[
     str | None,
-    typer.Option("--as", metavar="NAME", help="Who you are, for the audit event, which also has the system's user."),
+    typer.Option("--as", metavar="NAME", help="Your name, for the audit event, which also has the system's user."),
 ]
 
 

@@ -98,7 +98,7 @@ def dictionary(
 
 
 def _check(settings: Settings, folders: Sequence[Path], as_json: bool) -> None:
-    from fhirline.streams.tables.views.checking import check_folders
+    from fhirline.streams.tables.view_checks import check_folders
 
     problems = check_folders(folders, settings.base)
     if as_json:

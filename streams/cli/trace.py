@@ -42,9 +42,9 @@ def trace(
 ) -> None:
     """Show which raw record a resource came from, and what an event became.
 
-    Of a resource it shows the records, the Provenance of each event that made it, and their raw records. Of an event it
-    shows the raw records, the resources, Bundle and outcome, and the dead letters with their status. It shows positions
-    and headers only; --reveal adds the raw payload.
+    For a resource it shows the records, the Provenance of each event that made it, and their raw records. For an event
+    it shows the raw records, the resources, Bundle and outcome, and the dead letters with their status. It shows
+    positions and headers only; --reveal adds the raw payload.
 
     Exit codes:
 

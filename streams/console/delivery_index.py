@@ -43,7 +43,7 @@ class DeliveryIndex:
         self._waiting: dict[tuple[int, str], WaitingBundle] = {}
         self._ordered: set[tuple[int, str]] = set()
         self.used = False
-        """Whether anything was ever delivered, or waits."""
+        """True where anything was ever delivered, or waits."""
 
     def apply(self, message: Message) -> None:
         """Merge one record: of each resource the greatest offset stays."""

@@ -223,7 +223,7 @@ _TYPES: tuple[tuple[_Read, frozenset[str], frozenset[str]], ...] = tuple(
         (_coding, "code", "system display version userSelected"),
     )
 )
-"""How a data type is read, names of which it has at least one, and all names that it may have. The first that fits."""
+"""Per data type: its reader, names of which it has at least one, and all its names. The first one that fits is used."""
 
 
 def _with_notes(item: Item, beside: Any) -> Item:

@@ -61,7 +61,7 @@ class EventIndex:
         self.tables_asked = False
         """True where it is known how far the SQL tables have read."""
         self.complete = False
-        """Whether the topics have been read to their ends once."""
+        """True where the topics have been read to their ends once."""
 
     def close(self) -> None:
         self._database.close()

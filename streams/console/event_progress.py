@@ -22,7 +22,7 @@ NOT_SUPPORTED = "not-supported"
 MAPPED, PARTLY, UNKNOWN, DEAD_LETTER = BECAME = ("mapped", "partly", "unknown", "dead-letter")
 """Without a flag; with flags, or values that have no place; of a type that is not supported; in a dead letter."""
 DELIVERED, WAITING, PARKED, REFUSED = DELIVERIES = ("delivered", "waiting", "parked", "refused")
-"""What became of an event's Bundle: behind one that was refused, it is parked."""
+"""States of an event's Bundle. One that waits behind a refused one is parked."""
 
 COLUMNS = {PROVENANCE: "provenance", BUNDLE: "bundle", OUTCOME: "outcome"}
 """Topic → the columns with the position of an event's record there."""

@@ -9,7 +9,7 @@ import orjson
 from fhirline.mappers.instants import Instant
 
 ANY_FLAG = "any"
-"""What chooses the events that have a flag, whichever."""
+"""The value of the search for flags that selects the events with any flag."""
 MOST_LISTED = 200
 """Events, dead letters, Bundles or patients of a list."""
 LATEST = 100

@@ -30,7 +30,7 @@ CONSULTATIONS: Mapping[str, tuple[Kind, ...]] = {
     "infermedica": (Kind("QuestionnaireResponse", "survey", False),),
     "mediquo": (Kind("Encounter", "consultation"), Kind("Appointment", "consultation")),
 }
-"""What each vendor's consultation, appointment or survey becomes."""
+"""Vendor → the resource types that its consultation, appointment or survey becomes."""
 
 
 def resources_of(settings: Settings, vendor: str, tenant: str, patient: str, consultation: str) -> list[str]:

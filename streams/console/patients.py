@@ -42,7 +42,7 @@ _LONGEST_KEY = 500
 
 
 class NoPatient(FhirlineError):
-    """What was typed names no patient. The message says what does, and repeats nothing."""
+    """The typed text names no patient. The message explains what does, and repeats nothing of the text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class Redrive(Job):
 
     @property
     def left(self) -> int:
-        """How many events are as they were: it was stopped, or ended by a problem, before them."""
+        """The number of events that are as they were: the redrive was stopped, or failed, before them."""
         return self.total - len(self.report.sent) - len(self.report.not_sent)
 
 

@@ -63,22 +63,22 @@ class Replay(Job):
 
     @property
     def complete(self) -> bool:
-        """Whether everything is published, or nothing differs. Events that cannot be mapped are no part of either."""
+        """Tell whether everything is published, or nothing differs. Events that cannot be mapped do not count."""
         return self.exit_code == DONE or (self.failed and self.run is None)
 
     @property
     def partial(self) -> bool:
-        """Whether something differs, or could not be published."""
+        """Tell whether something differs, or could not be published."""
         return self.run is not None and self.exit_code in (DIFFERS, INCOMPLETE) and bool(self.printed)  # not a crash
 
     @property
     def failed(self) -> bool:
-        """Whether events could not be mapped."""
+        """Tell whether events could not be mapped."""
         return any(" mapped; failed: " in line for line in self.printed)
 
     @property
     def stopped(self) -> bool:
-        """Whether it was stopped before its end, by a signal that somebody else sent too."""
+        """Tell whether it was stopped before its end, by whomever sent the signal."""
         return self.exit_code == INTERRUPTED or (self.stopping and bool(self.exit_code))
 
     @property

@@ -1,6 +1,6 @@
-"""What an answer of a FHIR server means for an entry that was sent. Pure (fhir-delivery.md §3).
+"""Reading a FHIR server's answer: is an entry accepted, refused, or to be sent again? Pure (fhir-delivery.md §3).
 
-A status alone does not tell: a HAPI server answers a missing reference with 400, another one with 404 or 409; a
+A status alone does not decide: a HAPI server answers a missing reference with 400, another one with 404 or 409; a
 transaction that ran as a batch hides a 429 inside a 200. So the text of an answer is searched for the references that
 were sent. It is used for that alone: ``diagnostics`` may quote a patient's data, so no text of an answer is ever
 logged or stored.
@@ -40,14 +40,14 @@ It has several paths to one element, some with a function behind it (``Flag.subj
 
 
 class Kind(Enum):
-    """What to do about an entry."""
+    """The kinds of answers, by what is to be done about an entry."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
-    """The server says no to the content, or misses what it refers to."""
+    """The server refuses the content, or does not have a resource that it refers to."""
     CONFLICT = "conflict"
     BUSY = "busy"
-    """The server asks to be left alone for a while."""
+    """The server asks for a pause."""
     FAILED = "failed"
     """Nobody knows whether the entry was stored."""
     UNUSABLE = "unusable"
@@ -89,18 +89,18 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the server says of an entry, or of a whole transaction. ``text`` is for `names` only."""
+    """The server's answer about an entry, or about a whole transaction. ``text`` is for `names` only."""
 
     kind: Kind
     status: int
     issues: tuple[Issue, ...] = ()
     server_codes: tuple[str, ...] = ()
     referring: tuple[str, ...] = ()
-    """What refers to a resource that is to be deleted, as ``Type/id at element``."""
+    """References to a resource that is to be deleted, as ``Type/id at element``."""
     retry_after: float | None = None
     text: str = ""
     explained: bool = False
-    """Whether the answer is an OperationOutcome. A proxy's page is not the server's word."""
+    """True where the answer is an OperationOutcome. A proxy's page does not come from the server."""
 
     def names(self, reference: str) -> bool:
         """Tell whether the answer names a resource."""

@@ -1,4 +1,4 @@
-"""How requests are authorized: not, by user and password, by a token file, or by OAuth 2 (fhir-delivery.md §6)."""
+"""Authorization of requests: none, user and password, a token file, or OAuth 2 (fhir-delivery.md §6)."""
 
 import asyncio
 import base64

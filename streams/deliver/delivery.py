@@ -37,7 +37,7 @@ class DeliveryAbandoned(FhirlineError):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why entries were not stored."""
+    """The reason why entries were not stored."""
 
     code: str
     verdict: Verdict
@@ -46,7 +46,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Result:
-    """What became of entries. ``delivered`` may hold more than was asked for: what they refer to."""
+    """The result of a delivery. ``delivered`` may hold more than was asked for: resources that the entries refer to."""
 
     delivered: list[Entry] = field(default_factory=list)
     refusal: Refusal | None = None

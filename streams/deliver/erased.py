@@ -1,4 +1,4 @@
-"""Whose a Bundle is, by the vendor's own keys: what the erasure list knows patients by (fhir-delivery.md §7). Pure.
+"""The patients of a Bundle, by the vendor's own keys, as the erasure list has them (fhir-delivery.md §7). Pure.
 
 A Bundle has no patient key in its headers. Its resources have: in the identifiers of the Patient, in references by
 identifier, and in the survey or file that an event names which does not name the patient (`erasure.aliases`).

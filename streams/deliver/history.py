@@ -1,4 +1,4 @@
-"""What became of the earlier versions of a deleted resource at the server, as the state and the metrics name it."""
+"""Outcomes of purging the earlier versions of a deleted resource at the server, as state and metrics name them."""
 
 PURGED, SUBMITTED, KEPT, OFF, NO_WAY, REFUSED = "purged", "submitted", "kept", "off", "no-way", "refused"
 OUTCOMES = (PURGED, SUBMITTED, KEPT, OFF, NO_WAY, REFUSED)

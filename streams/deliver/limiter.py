@@ -1,4 +1,4 @@
-"""How many requests a server gets at once: more while it is quick, fewer where it is not (fhir-delivery.md §2)."""
+"""The limit of concurrent requests, which rises while the server is quick, and else falls (fhir-delivery.md §2)."""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""What becomes of a Bundle, or of what waits for a patient: sent, unchanged, or set to wait (fhir-delivery.md §4)."""
+"""Settling a Bundle, or what waits for a patient: it is sent, unchanged, or set to wait (fhir-delivery.md §4)."""
 
 import asyncio
 import time
@@ -11,11 +11,11 @@ import structlog
 from fhirline.config.settings import Settings
 from fhirline.streams.deliver import metrics as m
 from fhirline.streams.deliver.canonical import Canonical
+from fhirline.streams.deliver.dead_letter import UNREADABLE, Refused, refusal_letter, unreadable_letter
 from fhirline.streams.deliver.delivery import Delivery, DeliveryAbandoned, Refusal, Result
 from fhirline.streams.deliver.entries import DELETED, Entry
 from fhirline.streams.deliver.erased import partition_keys
 from fhirline.streams.deliver.history import DONE
-from fhirline.streams.deliver.letters import UNREADABLE, Refused, refusal_letter, unreadable_letter
 from fhirline.streams.deliver.purge import Purge
 from fhirline.streams.deliver.shared import SharedLane
 from fhirline.streams.deliver.state import (

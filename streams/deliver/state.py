@@ -1,4 +1,4 @@
-"""What the FHIR server has, as far as this stage has sent it: ``normalizer.delivered`` (fhir-delivery.md §4).
+"""The state of the delivery: what this stage has sent to the server, in ``normalizer.delivered`` (fhir-delivery.md §4).
 
 The topic is compacted and has the partitions of the Bundle topic. Resources of shared types, which come from all
 partitions, are in ``normalizer.delivered.shared``. A record is one of
@@ -33,9 +33,9 @@ TOPIC = f"topic/{BUNDLE}"
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What was last sent of a resource. ``offset``: of the Bundle that it was sent for.
+    """The value of a resource that was sent last. ``offset``: the offset of the Bundle that it was sent for.
 
-    ``history``: of a deleted one, what became of its earlier versions at the server (`history`), once known.
+    ``history``: for a deleted one, the outcome of purging its earlier versions at the server (`history`), once known.
     """
 
     offset: int

@@ -24,7 +24,7 @@ class Work:
 
     @property
     def erases(self) -> bool:
-        """Whether the Bundle deletes, which only an erasure does (mapping.md §3.5)."""
+        """Tell whether the Bundle deletes, which only an erasure does (mapping.md §3.5)."""
         return any(entry.resource is None for entry in self.entries)
 
 

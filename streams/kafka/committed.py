@@ -18,8 +18,8 @@ MAY_PASS = frozenset(
         KafkaError._TIMED_OUT,
     }
 )
-"""What brokers answer for a second or two after one of them has started, and what librdkafka makes of no answer. It
-passes both on to its caller."""
+"""Errors that brokers answer with for a second or two after one of them has started, and librdkafka's error for no
+answer. librdkafka passes both on to its caller."""
 
 ASK_SECONDS = 5.0
 """Longest time of one question: librdkafka may wait all of its time for a broker that is there already."""

@@ -31,7 +31,8 @@ PLAINTEXT_LISTENER = "PLAINTEXT broker listener"
 """Part of librdkafka's error for a listener that hangs up on a TLS handshake."""
 
 ATTEMPT_SECONDS = 0.25
-"""Of the first attempt, so that a refusal is reported at once. Each further one takes twice as long, up to the next."""
+"""Duration of the first attempt: short, so that a refusal is reported at once. Each further attempt takes twice as
+long, up to `LONGEST_ATTEMPT_SECONDS`."""
 
 LONGEST_ATTEMPT_SECONDS = 4.0
 """A large cluster far away, or a machine that is busy, needs longer than the first attempt for one answer."""

@@ -101,7 +101,7 @@ class Reader:
         self._paused = False
         self._committing = False
         self._commit_error: str | None = None
-        """Why the last commit failed. An outage that fails all of them is one line in the log."""
+        """The error of the last commit. An outage in which every commit fails is one line in the log."""
         self._consumer = new_client(
             Consumer,
             librdkafka(

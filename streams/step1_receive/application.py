@@ -49,7 +49,7 @@ class Refusal(FhirlineError):
     detail: str
     headers: dict[str, str] = field(default_factory=dict)
     cause: str = ""
-    """Why a body is unreadable (`mappers.pipeline.body.CAUSES`); else empty."""
+    """The reason why a body is unreadable (`mappers.pipeline.body.CAUSES`); else empty."""
 
     def answer(self) -> web.Response:
         response = answer(self.status, {"error": self.code, "detail": self.detail}, self.headers)

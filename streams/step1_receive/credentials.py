@@ -113,12 +113,12 @@ class CredentialCheck:
 
     @property
     def signed(self) -> bool:
-        """Whether the body decides, too."""
+        """Tell whether the body is needed to check the credential, as for a signature."""
         return self._signatures is not None
 
     @property
     def possible(self) -> bool:
-        """Whether the value may be right, by what is known before the body: a signature's form, or a static secret."""
+        """Tell, before the body is read, whether the value may be right: by a signature's form, or a static secret."""
         if self._signatures is None:
             return self.matches()
         digits = self._given.removeprefix(self._prefix)

@@ -17,7 +17,8 @@ from fhirline.topics.declared import vendor_of
 from fhirline.topics.partition import partition_for
 
 USED_SECONDS = 3600.0
-"""How long a process uses a key. One that was destroyed meanwhile may seal events for as long (docs/encryption.md)."""
+"""Seconds that a process uses a key. One that was destroyed meanwhile may seal events for as long
+(docs/encryption.md)."""
 
 MOST = 100_000
 """Keys that a process keeps, the ones used last."""

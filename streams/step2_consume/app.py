@@ -122,7 +122,7 @@ class EndingInTime(faust.App):
         super().__init__(settings.group, **faust_settings(settings))
         self._stop_timeout = settings.stop_timeout
         self.closed_at_end: list[Callable[[], None]] = []
-        """What closes that which the agents need. Called in a thread when they have ended."""
+        """Functions that close what the agents use. They are called in a thread when the agents have ended."""
 
     async def on_stop(self) -> None:
         exit_uncommitted_after(self._stop_timeout)
@@ -139,7 +139,7 @@ class Processor(Protocol):
 
     @property
     def state(self) -> TopicCache[Any]:
-        """What is restored before a batch."""
+        """The state that is restored before a batch."""
 
     async def prepare(self) -> None:
         """Restore the partitions just assigned."""

@@ -1,6 +1,6 @@
 """Contributions to Practitioners: a cache of ``fold.practitioner`` for the partitions of this process (state.md §9).
 
-Of each key the record that was read last stays, as compaction has it: a contribution contains the earlier ones of its
+For each key, the record that was read last stays, as compaction has it: a contribution contains the earlier ones of its
 raw partition. Records that another program wrote in another form are passed over.
 """
 

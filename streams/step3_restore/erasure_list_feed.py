@@ -64,7 +64,7 @@ class ErasureListFeed:
 
     @property
     def fresh(self) -> bool:
-        """Whether events may still be mapped and delivered on what has been read."""
+        """Tell whether events may still be mapped and delivered by what has been read."""
         return time.monotonic() - self._read_at < LOOK_SECONDS
 
     def refresh(self) -> None:
@@ -117,7 +117,7 @@ class ErasureListFeed:
 
     @property
     def open(self) -> bool:
-        """Whether it has a consumer, which `close` closes and the next reading makes again."""
+        """Tell whether it has a consumer, which `close` closes and the next reading makes again."""
         return self._scanner is not None
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from fhirline.streams.kafka.records import headers_of
 RESTORE_BATCH = 5_000
 POLL_SECONDS = 1.0
 LOOK_SECONDS = 1.0
-"""How long a working worker may not see another writer's entries (`StateCache.partitions_behind`)."""
+"""Longest time for which a working worker may not see another writer's entries (`StateCache.partitions_behind`)."""
 
 LOOK_TIMEOUT = 5.0
 """Seconds to wait for the partitions' ends. Without an answer the state is read on, as if there were something new."""
@@ -34,7 +34,7 @@ class RestoreFailed(FhirlineError):
 
 
 class Held(Protocol):
-    """What is held of one partition."""
+    """The entries of one partition."""
 
     entries: int
     size: int
@@ -50,7 +50,7 @@ H = TypeVar("H", bound=Held)
 
 @dataclass
 class TopicCache(Generic[H]):
-    """What is held of a compacted topic's partitions.
+    """The entries of a compacted topic's partitions, held in memory.
 
     ``generation`` counts this process's assignments. A partition is used only if it was restored in the current one.
     """
@@ -93,7 +93,7 @@ class TopicCache(Generic[H]):
 
     @property
     def look_due(self) -> bool:
-        """Whether `partitions_behind` must be asked again."""
+        """Tell whether `partitions_behind` must be asked again."""
         return time.monotonic() - self._asked_at >= LOOK_SECONDS
 
     def partitions_behind(self) -> set[int]:

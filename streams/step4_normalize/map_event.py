@@ -43,8 +43,8 @@ from fhirline.topics.partition import partition_for
 class MappedEvent:
     """A mapped raw record: the records to publish, and the state updates.
 
-    Of a Practitioner the records have what the raw partition contributes to it, for `step2_consume.practitioners`, and
-    not the resource.
+    For a Practitioner, the records have what the raw partition contributes to it, for
+    `step2_consume.practitioners`, and not the resource.
     """
 
     records: tuple[ProducerRecord, ...]

@@ -1,4 +1,4 @@
-"""Who may read a table of PostgreSQL, and which of its rows: what a table that replaces another one has to keep.
+"""Grants and row-level policies of a PostgreSQL table, which the table that replaces it has to keep.
 
 Grants of tables and columns are kept, with their grant options, and policies of row-level security. Without the latter
 a role would read rows after a rebuild that it must not see. For the same reason a replacement loses what default

@@ -1,4 +1,4 @@
-"""What others have dropped, altered or emptied: named with what helps, before or after a statement has failed of it."""
+"""Tables that others have dropped, altered or emptied: they are named, with what helps, before or after a failure."""
 
 from collections.abc import Iterable
 

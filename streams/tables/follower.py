@@ -1,6 +1,6 @@
 """Keeping the tables: batches of records become transactions (docs/design/tables.md).
 
-The invariant stands in `positions`: rows and positions move in one transaction, and only from positions that this
+The invariant is stated in `positions`: rows and positions move in one transaction, and only from positions that this
 process knows. So a batch whose transaction has no known result (the database went away) is done if the positions are
 at its end, is repeated if they are at its beginning, and is another process's otherwise.
 """

@@ -20,7 +20,7 @@ class StoreAway(FhirlineError):
 class ValueTooLong(ConfigurationError):
     """A value is longer than an index takes; the transaction was rolled back. Without the index it can be repeated.
 
-    Of a key, which no table does without, the message says what to do.
+    For a key, which every table needs, the message says what to do.
     """
 
     def __init__(self, message: str, name: str = "", columns: Sequence[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""What a table is: its columns by FHIR's primitive types, its key and its documentation."""
+"""A table: its columns by FHIR's primitive types, its key and its documentation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

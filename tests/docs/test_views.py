@@ -5,7 +5,7 @@ import re
 
 import orjson
 
-from fhirline.streams.tables.views.checking import findings
+from fhirline.streams.tables.view_checks import findings
 from fhirline.streams.tables.views.fhirpath.compiler import SUPPORTED_FUNCTIONS
 from fhirline.streams.tables.views.loading import RESERVED, read_definition, read_view
 from tests.support.cases import BASE

@@ -1,7 +1,8 @@
-"""The direction of imports between rooms: only downwards (architecture.md §2.2)."""
+"""The direction of imports: downwards between rooms, and never in a circle (architecture.md §2.2)."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +21,8 @@ FLOORS = (
     {"streams.cli"},
 )
 """The rooms by floor, lowest first. A room imports from lower floors and from itself, never from its neighbours."""
+
+TOPS = ("fhirline.config", "fhirline.mappers", "fhirline.streams", "fhirline.topics")
 
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
@@ -50,6 +53,53 @@ def imported(tree: ast.Module) -> Iterator[str]:
         yield from (name for name in names if name.startswith("fhirline."))
 
 
+def for_types(node: ast.AST) -> bool:
+    """Tell whether a statement is ``if TYPE_CHECKING:``, whose imports do not run."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def module_of(name: str, known: Iterable[str]) -> str:
+    """Return the module that an imported name is, or is in."""
+    while name not in known:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def arrows() -> dict[str, set[str]]:
+    """Return each module with the modules of ours that it imports when it runs, also inside functions."""
+    found: dict[str, set[str]] = {}
+    paths = modules()
+    for module, path in paths.items():
+        tree = ast.parse(path.read_text("utf-8"))
+        tree.body = [node for node in tree.body if not for_types(node)]
+        names = (name for name in imported(tree) if any(name.startswith(f"{top}.") or name == top for top in TOPS))
+        found[module] = {module_of(name, paths) for name in names} - {module}
+    return found
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return the nodes of one circle; none where there is no circle."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def between_folders(folder: str, found: Mapping[str, set[str]], folders: Iterable[str]) -> dict[str, set[str]]:
+    """Return the arrows between the folders of a folder. Its own modules may import them, and be imported by them."""
+    inner = {name for name in folders if name.rpartition(".")[0] == folder}
+
+    def inner_of(module: str) -> str | None:
+        return next((name for name in inner if f"{module}.".startswith(f"{name}.")), None)
+
+    graph: dict[str, set[str]] = {name: set() for name in inner}
+    for module, targets in found.items():
+        if (source := inner_of(module)) is not None:
+            graph[source] |= {name for target in targets if (name := inner_of(target)) not in (None, source) and name}
+    return graph
+
+
 def test_every_room_has_a_floor() -> None:
     rooms = {room_of(module) for module in modules()} - {"streams"}
     assert rooms == FLOOR_OF.keys()
@@ -70,3 +120,18 @@ def test_the_package_of_all_rooms_imports_none() -> None:
     """``streams/__init__.py`` runs before any room of it is imported."""
     tree = ast.parse((ROOT / "streams" / "__init__.py").read_text("utf-8"))
     assert [*imported(tree)] == []
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert circle(arrows()) == []
+
+
+def test_no_folder_imports_its_neighbour_and_is_imported_by_it() -> None:
+    """``tables/views`` once imported ``tables/without_identities``, which imports ``tables/views``.
+
+    So did ``replay``, ``keys`` and ``erasure`` of ``operate``, in a circle of three.
+    """
+    folders = {module for module, path in modules().items() if path.name == "__init__.py"}
+    found = arrows()
+    circles = [circle(between_folders(folder, found, folders)) for folder in sorted(folders)]
+    assert [names for names in circles if names] == []

@@ -36,19 +36,19 @@ def destroy_old(
 ) -> None:
     """Remove old key-encryption keys from the file of secrets, once no living data key needs them.
 
-    Those are old that have wrapped a data key, but for the first of the file. One that has wrapped none may have been
-    added and not activated yet; name it with --kek to remove it.
+    A key-encryption key is old if it has wrapped a data key and is not the first one of the file. One that has wrapped
+    none may have been added and not activated yet; name it with --kek to remove it.
 
-    That completes earlier erasures: the destroyed data keys that may still lie in Kafka's logs, mirrors or backups can
-    be unwrapped no more. Remove the key-encryption keys from every copy of the file, backups included. `keys rotate`
-    and `keys rewrap` come first. It says how many destroyed data keys that concerns, and what an earlier run has done
-    that was killed: a file with secrets that it left beside the file is removed as well.
+    The removal completes earlier erasures: destroyed data keys that may still lie in Kafka's logs, mirrors or backups
+    can no longer be unwrapped. Run `keys rotate` and `keys rewrap` first. Remove the key-encryption keys from every
+    copy of the file, backups included. The command prints how many destroyed data keys the removal concerns, and what
+    a killed run before it has done. It also removes a file with secrets that such a run has left beside the file.
 
     Exit codes:
 
     * 0: removed, or there was none.
-    * 1: living data keys are wrapped by one, one was used within --unused-for, one is left that may be new, the file
-      has a wrong value of one, or the answer was no.
+    * 1: an old one wraps living data keys, has wrapped one within --unused-for, may be new, or has a wrong value in the
+      file; or the answer was no.
     * 2: a wrong argument or setting, a missing privilege, or the cluster does not answer.
 
     Example:

@@ -52,8 +52,8 @@ def encrypt_existing(
     Exit codes:
 
     * 0: done; with --keep, all but the removal.
-    * 1: not finished, such as where the workers have not read the copies, Kafka failed or a
-      process wrote a plain record after it had begun; run it again. Or the answer was no.
+    * 1: not finished: the workers have not read the copies, Kafka failed, or a process wrote a plain record after the
+      command had begun. Run it again. Also where the answer was no.
     * 2: a wrong argument or setting, a process that still writes plain records, a missing privilege, or the cluster
       does not answer.
 

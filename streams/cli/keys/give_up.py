@@ -37,19 +37,19 @@ def give_up(
     yes: Yes = False,
     reason: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Why, for the audit event. Required, except with --dry-run."),
+        typer.Option(metavar="TEXT", help="The reason, for the audit event. Required, except with --dry-run."),
     ] = None,
     name: As = None,
 ) -> None:
-    """Give up a data key that is lost for good: what it encrypts is passed over from then on.
+    """Give up a data key that is lost: the records that it encrypts are passed over from then on.
 
-    For a worker that ends again and again with `normalizer.keys/3 does not have the data key …`, where no backup of
-    that topic has it. The worker's log line names the event's position, to be given here. Restore the topic from its
-    backup instead, if there is one: this cannot be undone by restoring the key later.
+    Use it for a worker that ends again and again with `normalizer.keys/3 does not have the data key …`, where no backup
+    of that topic has the key. The worker's log line names the event's position, to be given here. Restore the topic
+    from its backup instead, if there is one: restoring the key later does not undo this command.
 
-    It counts the records that become unreadable, by topic; of state, the entries. The marker is that of an erased
-    patient's key, but the patient is not erased: later events of the patient have other keys. What is published
-    stays. A data key that can be read is never given up, nor one that a gateway may still use.
+    It first counts the records that become unreadable, by topic, and the entries of state. It then writes the marker of
+    an erased patient's key. The patient is not erased: later events of the patient have other keys, and resources that
+    are published stay. A data key that can be read is never given up, nor one that a gateway may still use.
 
     Exit codes:
 

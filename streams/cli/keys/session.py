@@ -1,4 +1,4 @@
-"""What the commands about keys share: the secrets, their file, and options."""
+"""The parts that the commands about keys share: the secrets, their file, and options."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -34,8 +34,8 @@ class ReplayRequest:
         str | None,
         RANGE(
             metavar="TIME",
-            help="All that was received before this RFC 3339 instant, and nothing of what came later. Requires "
-            "--to-prefix, and a prefix that is new.",
+            help="All events received before this RFC 3339 instant, and none received later. Requires --to-prefix, "
+            "and a prefix that is new.",
         ),
     ] = None
     time: Annotated[

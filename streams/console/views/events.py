@@ -50,7 +50,7 @@ WORDS = {
     REFUSED: "refused by the FHIR server",
     TABLED: "in the SQL tables",
 }
-"""What was chosen, in words."""
+"""Choice of the search → its name on the page."""
 
 
 @routes.get("/events")

@@ -20,11 +20,11 @@ from fhirline.streams.operate.dead_letters.cases import Status as CaseStatus
 routes = web.RouteTableDef()
 
 WIDTH, HEIGHT = 120, 24
-"""Of a sparkline, in its own units."""
+"""Size of a sparkline, in its own units."""
 
 
 class Sentence(NamedTuple):
-    """What needs somebody, and the page about it; empty where there is none."""
+    """A sentence about what needs attention, with the link to a page about it; empty where there is no page."""
 
     text: str
     page: str = ""

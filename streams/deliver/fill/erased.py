@@ -1,8 +1,8 @@
-"""What a fill does not send because it is an erased patient's, and what it deletes (fhir-delivery.md §7 and §8).
+"""Values that a fill does not send since they are an erased patient's, or deletes (fhir-delivery.md §7 and §8).
 
 A value is an erased patient's where the list forbids a patient whom the value names, by identifier or by reference. One
-that names nobody is whose the resources are that it refers to. The check is one of values, not of patients: a resource
-about somebody else keeps nothing back.
+that names nobody belongs to the patients of the resources that it refers to. Values are checked, not patients: a
+resource about somebody else holds no other value back.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Encryption of what is kept for good: raw records, dead letters and state, with keys per patient.
+"""Encryption of what is kept forever: raw records, dead letters and state, with keys per patient.
 
 Described in docs/encryption.md.
 

@@ -48,7 +48,7 @@ class DataKeyMissing(KafkaAccessError):
 
 @dataclass(slots=True)
 class PartitionKeys:
-    """What has been read of one partition."""
+    """The data keys that have been read of one partition."""
 
     wrapped: dict[str, bytes] = field(default_factory=dict)
     """Name of a data key → its record's value."""
@@ -120,7 +120,7 @@ class KeyRing:
 
     @property
     def open(self) -> bool:
-        """Whether it has a consumer, which `close` closes and the next reading makes again."""
+        """Tell whether it has a consumer, which `close` closes and the next reading makes again."""
         return self._scanner is not None
 
     def keep(self, partitions: Iterable[int]) -> None:

@@ -47,7 +47,7 @@ class Opener:
         self._settings = settings
         self._partitions = settings.partitions
         self._keys_exist: bool | None = None
-        """Whether ``normalizer.keys`` has a record; None while that was not asked. Asked without secrets only."""
+        """True where ``normalizer.keys`` has a record; None where it is not known. It is asked without secrets only."""
         self.ring = KeyRing(settings, self.secrets) if self.secrets else None
 
     def close(self) -> None:

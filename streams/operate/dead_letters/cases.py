@@ -137,7 +137,7 @@ class Case:
 
     @property
     def attempts(self) -> int:
-        """How often the event has been mapped, a redriven record included that is not mapped yet."""
+        """The number of times that the event was mapped, plus one for a redriven record that is not mapped yet."""
         return max(self.last.attempt, self.mark.attempts if self.mark else 1)
 
     def answers(self, idempotency_key: str) -> bool:
@@ -147,7 +147,7 @@ class Case:
 
 
 IsMapped = Callable[[Case], bool]
-"""Whether the groups that read a case's redriven record have committed offsets after it."""
+"""Tells whether the groups that read a case's redriven record have committed offsets after it."""
 
 
 def letter_of(record: ConsumerRecord) -> Letter:

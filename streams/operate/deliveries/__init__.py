@@ -1,1 +1,1 @@
-"""What waits to be delivered to the FHIR server, and the order to send it."""
+"""The Bundles that wait to be delivered to the FHIR server, and the order to send them."""

@@ -120,7 +120,7 @@ def topics(plan: Plan, settings: Settings) -> Iterator[Finding]:
 
 
 HARMFUL = {"partitions", "cleanup.policy", "max.message.bytes"}
-"""Where these differ, records go to other partitions, are deleted, or are refused."""
+"""Settings whose difference sends records to other partitions, deletes them, or has them refused."""
 
 
 def durability(existing: Mapping[str, Existing], brokers: int, in_memory: bool = False) -> Iterator[Finding]:

@@ -37,7 +37,7 @@ Place = tuple[int, str]
 """A partition of ``normalizer.keys`` and an index."""
 
 CLOCKS_DIFFER = timedelta(minutes=5)
-"""How far the clocks of two machines may differ. A later time in a marker is none that a command wrote."""
+"""Largest difference between the clocks of two machines. No command has written a marker with a later time."""
 
 _OF_ANOTHER = re.compile(r"(.*) ([0-9a-f]{64})")
 """A first marker that is not under the patient's own index: the time, and the own index."""

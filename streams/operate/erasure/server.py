@@ -1,4 +1,4 @@
-"""What a FHIR server has of an erased patient's resources, by what ``fhirline deliver`` has noted of them."""
+"""An erased patient's resources on a FHIR server, as ``fhirline deliver`` has noted them."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

@@ -56,7 +56,7 @@ class Counts:
 
 @dataclass(slots=True)
 class Rewrapped:
-    """What `DataKeys.rewrap` did."""
+    """The result of `DataKeys.rewrap`."""
 
     wrapped: int = 0
     removed: int = 0
@@ -68,7 +68,7 @@ class Rewrapped:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the log shows of the past, as far as compaction has left it.
+    """The past uses of key-encryption keys, as far as compaction has left them in the log.
 
     ``last``: when each key-encryption key last wrapped a data key. ``destroyed``: key-encryption keys that unwrap a
     destroyed data key → how many such data keys.

@@ -1,4 +1,4 @@
-"""Giving up data keys that are lost for good, so that the records that they encrypt are passed over.
+"""Giving up data keys that are lost permanently, so that the records that they encrypt are passed over.
 
 A process that meets a record whose data key is neither in ``normalizer.keys`` nor marked there as destroyed ends
 without committing: the key may be restored. Once nobody can, the marker ``<index>/<number>/destroyed`` says so. It
@@ -55,7 +55,7 @@ class Unreadable:
 
 @dataclass(slots=True)
 class Consequences:
-    """What is lost with data keys."""
+    """The records that are lost with data keys."""
 
     topics: dict[str, Unreadable] = field(default_factory=dict)
     oldest_ms: dict[str, int] = field(default_factory=dict)

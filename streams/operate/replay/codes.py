@@ -1,6 +1,6 @@
 """The codes that differ between two resources, for a person who reviews a change of the code tables.
 
-Codes are terms, not values of a patient. To be sure of that, a code is named only where it stands in a Coding, and its
+Codes are terms, not values of a patient. To be sure of that, a code is named only where it is in a Coding, and its
 system is one of the code tables or of our own code systems. Every other code is `OTHER`.
 """
 

@@ -38,7 +38,7 @@ from fhirline.streams.operate.replay.topic_index import IndexedRecord, TopicInde
 from fhirline.topics.declared import CONTRIBUTIONS, PATIENTLESS_TYPES, canonical_topic
 
 _RANKED = (Kind.KEPT, Kind.SAME, Kind.NEW, Kind.CHANGED)
-"""For a key that several partitions make: the last of these kinds is the key's."""
+"""Kinds in ascending order: a key that several partitions make has the last of theirs."""
 
 
 @dataclass(frozen=True, slots=True)

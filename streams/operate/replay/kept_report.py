@@ -21,9 +21,10 @@ FILE = "report.json"
 
 @dataclass(frozen=True, slots=True)
 class KeptReport:
-    """What a run found. ``compared``: when, RFC 3339. ``events``: mapped. ``failed``: by error code.
+    """The findings of a run. ``compared``: the time of the comparison, RFC 3339.
 
-    ``tables_now``: version of the tables that it mapped with.
+    ``events``: the number of mapped events. ``failed``: the number of failed events by error code. ``tables_now``: the
+    version of the tables that the run mapped with.
     """
 
     compared: str

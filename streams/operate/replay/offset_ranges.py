@@ -17,9 +17,9 @@ from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.streams.kafka.embedded_quirks import offset_at_time
+from fhirline.streams.kafka.encryption.copied_ranges import complete, read_ranges
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import TopicPartition, position_of
-from fhirline.streams.operate.keys.existing.copied import complete, read_ranges
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.topics.declared import ENRICHED, enriched_topic, raw_topic, state_topic
 

@@ -75,7 +75,7 @@ def _note(ours: dict[bytes, int], sent: Message) -> None:
 
 
 class Settling:
-    """What one partition of the topic holds of a range's events, and what has to be written to it."""
+    """The outcomes of a range's events on one partition of the topic, and the records that have to be written to it."""
 
     def __init__(
         self, place: TopicPartition, end: int, ranges: Mapping[TopicPartition, OffsetRange], failed: Collection[str]

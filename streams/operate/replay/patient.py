@@ -21,10 +21,10 @@ IN_USE = "in use"
 
 @dataclass(frozen=True, slots=True)
 class PatientRecords:
-    """By what the records of a patient are known in a run's folder.
+    """The names by which the records of a patient are found in a run's folder.
 
-    ``keys`` of resources. ``owners``: raw keys, with which the keys of state entries begin. ``origins``: positions of
-    raw records.
+    ``keys``: keys of resources. ``owners``: raw keys, with which the keys of state entries begin. ``origins``:
+    positions of raw records.
     """
 
     keys: Collection[str]

@@ -68,7 +68,7 @@ class Job:
 
     @property
     def rebuilds(self) -> bool:
-        """Whether state is built from nothing. It is not where the partition's first records have been deleted."""
+        """Tell whether state is built from nothing. It is not where the partition's first records have been deleted."""
         return self.selection.rebuilds and self.offset_range.complete
 
     def selects(self, raw: ConsumerRecord) -> bool:

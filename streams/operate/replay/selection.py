@@ -38,7 +38,7 @@ class Selection:
 
     @property
     def whole(self) -> bool:
-        """Whether it contains every event of its vendors. Only then a key that no event makes is known to be gone."""
+        """Tell whether it contains every event of its vendors. Only then is a key that no event makes known as gone."""
         return self.rebuilds and self.partitions is None and not self.as_of
 
     def contains(self, raw: ConsumerRecord) -> bool:
@@ -50,7 +50,7 @@ class Selection:
 
     @property
     def opens_records(self) -> bool:
-        """Whether `contains_event` depends on the event."""
+        """Tell whether `contains_event` depends on the event."""
         timed = self.time == "event" and (self.since or self.until)
         return bool(self.tenant or self.patient or self.event_types or timed)
 

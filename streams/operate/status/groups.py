@@ -45,7 +45,7 @@ class Group:
 
     @property
     def unnamed(self) -> bool:
-        """Whether processes have joined and the broker names none of them, as the embedded broker does."""
+        """Tell whether processes have joined and the broker names none of them, as the embedded broker does."""
         return not self.members and self.state not in (NOBODY, EMPTY)
 
 

@@ -97,7 +97,7 @@ class Status:
     exact: bool
     tables: TablesState | None = None
     parked: Parked | None = None
-    """What waits for the FHIR server; None where none is set."""
+    """The Bundles that wait for the FHIR server; None where no server is set."""
 
     @property
     def lag(self) -> int | None:

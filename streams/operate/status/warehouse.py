@@ -1,4 +1,4 @@
-"""How far the SQL tables are behind the topics, by their own positions. Nothing is read where no database is set."""
+"""The lag of the SQL tables behind the topics, by their own positions. Nothing is read where no database is set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What people search for, told apart by its form."""
+"""The kind of what is searched for, told by its form."""
 
 import re
 from typing import Literal

@@ -35,7 +35,7 @@ class Hook(NamedTuple):
     owner: type
     name: str
     signature: str = ""
-    """Of a method: ``async`` where it is a coroutine function, and its parameters. Empty: an attribute."""
+    """A method's parameters, after ``async`` where it is a coroutine function. Empty for an attribute."""
     used_by: str = ""
     """The library's own method that calls the method or reads the attribute; without it an override has no effect."""
 
@@ -59,7 +59,7 @@ OVERRIDDEN = (
     Hook(Transport, "__init__", "(self, *args, **kwargs)"),
     Hook(Transport, "Consumer", used_by="create_consumer"),
 )
-"""What the classes of `transport` replace. A test compares this table with the classes."""
+"""Methods and attributes that the classes of `transport` replace. A test compares this table with the classes."""
 
 USED = (
     Hook(BaseConsumer, "_acked", used_by="ack"),
@@ -90,7 +90,7 @@ USED = (
     Hook(Stream, "ack", "async (self, event)"),
     Hook(Worker, "spinner"),
 )
-"""What this package, `streams.step2_consume.endpoint` and `fhirline worker` call, read or set."""
+"""Methods and attributes that this package, `streams.step2_consume.endpoint` and `fhirline worker` use or set."""
 
 
 def require_hooks() -> None:

@@ -24,15 +24,18 @@ from fhirline.streams.step2_consume.faust.offsets import Fetched, Positions
 log = structlog.get_logger("worker")
 
 FETCH_WAIT_MS = 20
-"""How long a fetch waits for `FETCH_MIN_BYTES`. Faust fixes it at 1.5 s.
+"""Longest wait of a fetch for `FETCH_MIN_BYTES`. Faust fixes it at 1.5 s.
 
 A fetch asks a broker for all partitions that have nothing buffered. A partition that is drained while such a fetch is
 out must wait for it. On quiet topics events would wait for up to 1.5 s although the worker is idle.
 """
 
 FETCH_MIN_BYTES = 65_536
-"""What a fetch waits for. With Faust's 1 byte each event would have a fetch of all partitions to itself: some 2 ms of a
-core, where mapping it takes 4 to 5 ms (benchmarks/NOTES.md)."""
+"""Bytes that a fetch waits for.
+
+With Faust's 1 byte each event would have a fetch of all partitions to itself: some 2 ms of a core, where mapping it
+takes 4 to 5 ms (benchmarks/NOTES.md).
+"""
 
 HELD_BACK_SECONDS = 0.1
 """Longest wait for records of other topics while those of one are held back."""

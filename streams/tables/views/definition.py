@@ -14,7 +14,7 @@ from fhirline.streams.tables.views.fhirpath.scope import ENVIRONMENT
 from fhirline.streams.tables.views.view import Column
 
 SqlName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)]
-"""What a table or a column may be called; PostgreSQL cuts longer names."""
+"""Name of a table or a column; PostgreSQL cuts longer names."""
 
 PREFIX: Final = "http://hl7.org/fhir/StructureDefinition/"
 
@@ -120,7 +120,7 @@ class Select(_Element):
             yield from nested.all_columns()
 
     def iterates(self) -> bool:
-        """Tell whether columns are those of elements, not of what the select stands in."""
+        """Tell whether the columns are those of elements, and not those of the select around it."""
         return self.forEach is not None or self.forEachOrNull is not None or self.repeat is not None
 
     def own_columns(self) -> Iterator[ColumnDefinition]:

@@ -47,7 +47,7 @@ class Meant:
 
     @property
     def opened(self) -> bool:
-        """Whether the record was plain, or could be opened."""
+        """Tell whether the record was plain, or could be opened."""
         return not is_sealed(self.record)
 
 

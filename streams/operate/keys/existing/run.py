@@ -8,12 +8,13 @@ from typing import Self
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
+from fhirline.streams.kafka.encryption import copied_ranges
 from fhirline.streams.kafka.encryption.opener import Opener, is_sealed
 from fhirline.streams.kafka.encryption.secrets import encryption
 from fhirline.streams.kafka.headers import FIRST_RAW, header
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ConsumerRecord, RecordPosition, TopicPartition
-from fhirline.streams.operate.keys.existing import copied, deletion, waiting
+from fhirline.streams.operate.keys.existing import deletion, waiting
 from fhirline.streams.operate.keys.existing.copying import Copier
 from fhirline.streams.operate.keys.existing.marks import Marks
 from fhirline.streams.operate.keys.existing.moved import Moved
@@ -34,7 +35,7 @@ class StillPlain(ConfigurationError):
 
 @dataclass(slots=True)
 class Done:
-    """What was done. ``removed``: partition → offset before which everything was, or can be, removed."""
+    """The result of a run. ``removed``: partition → offset before which everything was, or can be, removed."""
 
     raw: dict[TopicPartition, Verified] = field(default_factory=dict)
     letters: dict[TopicPartition, Verified] = field(default_factory=dict)
@@ -72,7 +73,10 @@ class Migration:
         self._named: set[RecordPosition] = set()
         self.raw: Partitions = {}
         self.letters: Partitions = {}
-        """Of a survey before anything is copied; letters are surveyed again once the workers have read the copies."""
+        """Partitions as surveyed before anything is copied.
+
+        Letters are surveyed again once the workers have read the copies.
+        """
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +94,7 @@ class Migration:
 
     @property
     def to_copy(self) -> bool:
-        """Whether any plain record of the survey is left, copied or not."""
+        """Tell whether any plain record of the survey is left, copied or not."""
         return any(item.due for item in (*self.raw.values(), *self.letters.values()))
 
     def plain_entries(self) -> tuple[dict[str, int], list[RecordPosition]]:
@@ -137,7 +141,7 @@ class Migration:
         chosen = {place: item for place, item in (self.raw | self.letters).items() if item.cut > item.first}
         done.removed = {place: item.cut for place, item in chosen.items()}
         ranges = {place: (item.first, item.cut) for place, item in chosen.items() if place in self.raw}
-        self._copier.write(copied.entries(self._scanner, ranges))
+        self._copier.write(copied_ranges.entries(self._scanner, ranges))
         if not keep:
             deletion.delete_before(self._settings, done.removed)
         return done

@@ -56,7 +56,7 @@ class Entry:
 
 @dataclass(slots=True)
 class StateOfPartition:
-    """What a partition of a state topic holds."""
+    """The records of a partition of a state topic."""
 
     place: TopicPartition
     copier: Copier

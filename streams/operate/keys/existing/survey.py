@@ -1,4 +1,4 @@
-"""What there is to copy: each partition's records up to its last plain one, and which of them have a copy already."""
+"""The survey before copying: each partition's records up to its last plain one, and which of them have a copy."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator

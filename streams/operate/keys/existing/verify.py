@@ -48,7 +48,7 @@ class Sum:
 
 @dataclass(slots=True)
 class Verified:
-    """What was found of one partition."""
+    """The counts and digests of one partition."""
 
     records: Sum = field(default_factory=Sum)
     copies: Sum = field(default_factory=Sum)

@@ -24,7 +24,7 @@ _CHOSEN: Final = frozenset(
         "UnsignedInt Uri Url UsageContext Uuid"
     ).split()
 )
-"""How a choice's name goes on."""
+"""Endings of the names of a choice element, one for each type."""
 
 _JSON: Final[Mapping[str, tuple[type, ...]]] = {
     "boolean": (bool,),

@@ -38,7 +38,7 @@ _PRECEDENCE: Final = {
     )
     for operator in operators.split()
 }
-"""How strongly an operator binds its operands, weakest first."""
+"""Operator → its precedence, weakest first."""
 
 _ESCAPE = re.compile(r"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", "f": "\f"}

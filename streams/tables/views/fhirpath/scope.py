@@ -1,4 +1,4 @@
-"""What expressions are compiled to, and what each of them sees: its items, the resource, the number of the element."""
+"""The function that an expression is compiled to, and its arguments: items, the resource, the number of the element."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -7,7 +7,7 @@ from fhirline.streams.tables.views.fhirpath.values import Collection
 
 
 class Scope(NamedTuple):
-    """What an expression sees besides its items: the resource, and the number of the row's element."""
+    """The context of an expression, besides its items: the resource, and the number of the row's element."""
 
     resource: Mapping[str, Any]
     row_index: int

@@ -8,7 +8,7 @@ import pytest
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.catalog import load_catalog
-from fhirline.streams.tables.views.checking import check_folders
+from fhirline.streams.tables.view_checks import check_folders
 from tests.support.cases import BASE
 from tests.support.without_identities import catalog_of, rows_of, settings_of
 

@@ -1,4 +1,4 @@
-"""Checks views against the structures of FHIR R4: names of elements, types and cardinalities of columns.
+"""Checks of views against the structures of FHIR R4: names of elements, types and cardinalities of columns.
 
 A view with a misspelt element loads and has NULL in every row. R4's structures take a second to load, so that only
 ``fhirline tables views --check`` and the tests check views so.

@@ -1,4 +1,4 @@
-"""The entries of ``normalizer.keys`` that say which raw partitions were copied.
+"""The entries of ``normalizer.keys`` that name the raw partitions whose records were copied in encrypted form.
 
 A replay that begins at a partition's first record builds state from nothing. After the removal of what was copied the
 partition begins later, and still has every event.

@@ -1,4 +1,4 @@
-"""Dead letters of the delivery: which Bundle the server refused, and why, without a word of its content. Pure."""
+"""Dead letters of the delivery: the Bundle that the server refused, and the reason, without its content. Pure."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ UNREADABLE = "unreadable-bundle"
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What was refused, as a letter names it: the record of a Bundle, or without a position what a fill has sent."""
+    """The subject of a dead letter: the record of a Bundle, or, without a position, entries that a fill has sent."""
 
     position: RecordPosition | None
     key: bytes

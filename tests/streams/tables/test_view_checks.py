@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from fhirline.streams.tables.views.checking import findings
+from fhirline.streams.tables.view_checks import findings
 from fhirline.streams.tables.views.loading import read_definition
 from tests.support.paths import CONFIG
 
