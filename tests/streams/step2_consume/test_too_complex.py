@@ -81,7 +81,7 @@ def large(count: int) -> Iterator[ProducerRecord]:
 @pytest.mark.long
 def test_many_bombs_that_wait_fit_in_a_container(own_broker: RunningBroker, capsys: pytest.CaptureFixture[str]) -> None:
     """All are committed, each has one outcome or dead letter, and the worker never uses the container's memory."""
-    settings = own_broker.settings(session_timeout=300)  # a busy machine must not look like a pause
+    settings = own_broker.settings(session_timeout=120)  # a busy machine must not look like a pause
     raws = produce(settings, large(BOMBS))
     with running(settings) as worker:
         wait_until_committed(settings, raws, worker)
