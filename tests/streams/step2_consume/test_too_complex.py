@@ -35,7 +35,7 @@ def test_an_event_behind_bombs_is_mapped(own_broker: RunningBroker) -> None:
     assert RECEIVED_AT is not None
     settings = own_broker.settings()
     wanted = ("numbers at payload/chat", "numbers at payload/patient/diseases")
-    bodies = [body for name, _, body in bombs("mediquo") if name in wanted]
+    bodies = [body for _, _, body in bombs("mediquo", *wanted)]
     ordinary = orjson.dumps({**TARGETS["mediquo"].body, "occurred_on": 1700000060})
     raws = produce(
         settings, [raw_record("mediquo", "acme", body, RECEIVED_AT, None, 64) for body in (*bodies, ordinary)]
