@@ -9,12 +9,14 @@ from contextlib import ExitStack
 import pytest
 import structlog
 from hypothesis import settings
+from xdist.remote import Producer
 
 from tests.support import cli
 from tests.support.ehr.fixture import ehr_server
 from tests.support.kafka.brokers import apache_kafka, broker, embedded, own_broker
 from tests.support.kafka.users import cluster
 from tests.support.postgres import own_postgres, postgres
+from tests.support.scheduling import FromBothEnds
 
 __all__ = [
     "apache_kafka",
@@ -53,6 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(stack.close)
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FromBothEnds | None:
+    return FromBothEnds(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
 def pytest_pycollect_makeitem(name: str, obj: object) -> None:
     """Refuse a mark on a function that is no test: it marks nothing, and the test that was meant runs unmarked."""
     if inspect.isfunction(obj) and getattr(obj, "pytestmark", None) and not name.startswith("test_"):
@@ -71,19 +78,27 @@ OF_A_MODULE = ("gateway", "leader", "mapped", "stack", "wheel")
 OF_A_FOLDER = ("tests/streams/step1_receive/gateway/",)
 """Folders whose modules share such a fixture. Its scope is the package."""
 
+FIRST = ("tests/mappers/test_bombs.py", "tests/streams/operate", "tests/streams/step2_consume")
+"""Beginnings of the paths of the slowest tests. They come first, so that no process has one left at the end."""
 LAST = ("tests/mappers", "tests/docs")
-"""Folders of short tests. They come last and fill up the processes; tests that wait for others come first."""
+"""Folders of tests that compute. They come last; those that wait come first (see `FromBothEnds`)."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if group := shared_by(item):
             item.add_marker(pytest.mark.xdist_group(group))
         if on_slow_server(item):
             item.add_marker(pytest.mark.long)
-    root = config.rootpath
-    items.sort(key=lambda item: item.path.relative_to(root).as_posix().startswith(LAST))
+    items.sort(key=turn)
+
+
+def turn(item: pytest.Item) -> int:
+    """Return 0 for tests that come first, 2 for those that come last, and 1 for all others."""
+    if item.nodeid.startswith(FIRST) or on_slow_server(item):
+        return 0
+    return 2 if item.nodeid.startswith(LAST) else 1
 
 
 def on_slow_server(item: pytest.Item) -> bool:

@@ -199,7 +199,7 @@ def said(result: Normalized) -> list[bytes]:
     return [*(output.value for output in result.outputs), result.outcome.value if result.outcome else b""]
 
 
-@pytest.mark.parametrize("case", OUR_CASES, ids=lambda case: f"{case.vendor}/{case.name}")
+@pytest.mark.parametrize("case", one_in(3, OUR_CASES), ids=lambda case: f"{case.vendor}/{case.name}")
 def test_what_is_called_mapped_shows_in_the_output(case: Case) -> None:
     """Perturb each leaf that the ledger calls mapped, under the same event key: something else must come out."""
     normalize = case.normalizer()
@@ -262,7 +262,7 @@ JUNK: tuple[Any, ...] = (
 )
 
 
-@pytest.mark.parametrize("case", one_in(3, OUR_CASES), ids=lambda case: f"{case.vendor}/{case.name}")
+@pytest.mark.parametrize("case", one_in(6, OUR_CASES), ids=lambda case: f"{case.vendor}/{case.name}")
 def test_junk_anywhere_is_survived(case: Case) -> None:
     """Replace each leaf, and each container around it, by every kind of junk: valid outputs, a whole ledger."""
     normalize = case.normalizer()

@@ -220,16 +220,20 @@ class Became:
     """Processor time of the mapping. It is for reading: a test must not depend on the machine."""
 
 
-def bombs(vendor: str) -> Iterator[tuple[str, bool, bytes]]:
+def bombs(vendor: str, *wanted: str) -> Iterator[tuple[str, bool, bytes]]:
+    """Make the bombs of a vendor, or those named: the name, whether it is one of clinical content, and the body."""
     target = TARGETS[vendor]
     for place in target.places:
         for name, make in SHAPES.items():
+            title = f"{name} at {'/'.join(place.path)}"
+            if wanted and title not in wanted:
+                continue
             body = copy.deepcopy(target.body)
             inner = body
             for key in place.path[:-1]:
                 inner = inner[key]
             inner[place.path[-1]] = make()
-            yield f"{name} at {'/'.join(place.path)}", place.clinical, orjson.dumps(body)
+            yield title, place.clinical, orjson.dumps(body)
 
 
 def main(vendor: str) -> None:

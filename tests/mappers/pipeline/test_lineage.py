@@ -92,7 +92,7 @@ def _sorted(source: str) -> str:
     return ", ".join(sorted(source.split(", "))) if source.startswith("/") else source
 
 
-@pytest.mark.parametrize("name", one_in(6, CASES))
+@pytest.mark.parametrize("name", one_in(12, CASES))
 def test_every_value_comes_from_somewhere(name: str) -> None:
     """Each leaf once, with a source; the body's own words from where they stand in the body; every read value used."""
     case = CASES[name]

@@ -70,7 +70,7 @@ ODD: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", one_in(3, ODD))
+@pytest.mark.parametrize("name", one_in(5, ODD))
 def test_odd_samples_become_valid_modules(name: str) -> None:
     made = planned({**VISIT, **ODD[name]}, {**LABS[0], **ODD[name]}, {**PING, **ODD[name]})
     modules = {path: text for path, text in made.created.items() if path.endswith(".py")}
@@ -85,7 +85,7 @@ def test_odd_samples_become_valid_modules(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", one_in(3, ["payload", "declarations", "import", "予約", "2nd", "Visit Completed!", "a" * 90])
+    "event", one_in(6, ["payload", "declarations", "import", "予約", "2nd", "Visit Completed!", "a" * 90])
 )
 def test_any_name_of_an_event_becomes_a_module(event: str) -> None:
     made = planned({**VISIT, "event": event}, {**VISIT, "event": f"{event}?"})

@@ -16,7 +16,9 @@ from uuid import uuid4
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
+from tests.support.kafka.class_archive import class_archive
 from tests.support.kafka.jars import Unavailable, kafka_jars
 from tests.support.kafka.secured import Security
 from tests.support.waiting import LIMIT
@@ -59,6 +61,7 @@ class ApacheKafka:
     """A cluster of one or three brokers on free ports, its data in a temporary folder; gone on exit.
 
     ``properties`` are added to every broker's. With ``security`` each has a listener of TLS and SASL besides, and ACLs.
+    A broker that ends in order writes its classes to the file ``archived`` (`class_archive`).
     Entry returns when all brokers are members, by their own metadata::
 
         with ApacheKafka(brokers=3) as kafka:
@@ -73,11 +76,14 @@ class ApacheKafka:
         timeout: float = LIMIT,
         properties: Mapping[str, str | int] | None = None,
         security: Security | None = None,
+        archived: Path | None = None,
     ) -> None:
         self._count = brokers
         self._timeout = timeout
         self._properties = dict(properties or {})
         self._security = security
+        self._archived = archived
+        self._sharing: tuple[str, ...] = ()
         self._home: Path | None = None
         self._classpath = ""
         self._java = ""
@@ -101,7 +107,10 @@ class ApacheKafka:
         java = shutil.which("java")
         if java is None:
             raise Unavailable("no java on the PATH, which runs Apache Kafka")
-        self._java, self._classpath = java, str(kafka_jars() / "*")
+        jars = kafka_jars()
+        self._java, self._classpath = java, str(jars / "*")
+        if self._archived is None:
+            self._sharing = (f"-XX:SharedArchiveFile={class_archive(java, jars, archive_classes)}",)
         for left in reversed(range(self.ATTEMPTS)):  # a free port may be another's by the time a broker binds it
             try:
                 self._create()
@@ -211,12 +220,13 @@ class ApacheKafka:
         broker = self.brokers[id]
         if broker.running:
             raise NotStarted(f"broker {id} is running already")
-        broker.process = self._run(broker, "kafka.Kafka", str(broker.home / "server.properties"))
+        writing = () if self._archived is None else (f"-XX:ArchiveClassesAtExit={self._archived}",)
+        broker.process = self._run(broker, *writing, "kafka.Kafka", str(broker.home / "server.properties"))
 
     def _run(self, broker: Broker, *arguments: str) -> subprocess.Popen[bytes]:
         with (broker.home / "output").open("ab") as output:
             return subprocess.Popen(
-                [self._java, *JVM, QUIET, "-cp", self._classpath, *arguments],
+                [self._java, *JVM, *self._sharing, QUIET, "-cp", self._classpath, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -230,6 +240,14 @@ class ApacheKafka:
             broker.process.send_signal(by)
             broker.process.wait(self._timeout)
             broker.process = None
+
+
+def archive_classes(file: Path) -> None:
+    """Write the classes of a broker that has created a topic to ``file``."""
+    with ApacheKafka(archived=file) as kafka:
+        client = AdminClient({"bootstrap.servers": kafka.bootstrap, "log_level": 0})
+        client.create_topics([NewTopic("archived", 1, 1)])["archived"].result(LIMIT)
+        kafka.stop(1)
 
 
 def server_properties(broker: Broker, cluster: Iterable[Broker]) -> dict[str, str | int]:
