@@ -28,12 +28,13 @@ def run_in(tree: Path, command: str, timeout: float = 120) -> "subprocess.Comple
 
     Standard error is part of ``stdout``.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "PYTEST_"))}
+    left_out = (PREFIX, "PYTEST_", "PYTHONDONTWRITEBYTECODE")  # each command would compile the copy's modules again
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         cwd=tree,
-        env={**kept, "PATH": path, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**kept, "PATH": path, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

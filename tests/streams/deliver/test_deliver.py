@@ -122,6 +122,8 @@ def test_a_server_that_is_killed_and_started_again_has_everything(own_broker: Ru
     """What the killed server answered 2xx to is on its disk; all else is repeated, and is no dead letter."""
     settings = own_broker.settings()
     with own_ehr_server(durable=True) as server:
+        base = server.base
+        assert server.send("PUT", "Patient/kept", {"resourceType": "Patient", "id": "kept"}).status == 201
         first, *later = in_parts([*golden_records(settings)], 3)
         expected = write(settings, first)
         with delivering(settings, server.base) as process:
@@ -131,6 +133,8 @@ def test_a_server_that_is_killed_and_started_again_has_everything(own_broker: Ru
                 expected |= write(settings, part)  # so that there is something to repeat, however fast the server is
                 assert lag(settings) > 0
                 server.start()
+                assert server.base == base
+                assert server.send("GET", "Patient/kept").body["meta"]["versionId"] == "1"
             wait_until_delivered(settings, process)
         assert letters(settings) == {}
         assert differing(server, expected) == []

@@ -1,4 +1,7 @@
-"""The FHIR server of the tests answers as one, keeps what it is to keep, and is missed where it has to be there."""
+"""The FHIR server of the tests answers as one, and is missed where it has to be there.
+
+That a durable one keeps its data through a kill is seen in `tests.streams.deliver.test_deliver`.
+"""
 
 import os
 import socket
@@ -11,7 +14,7 @@ import pytest
 
 from tests.support.ehr import build
 from tests.support.ehr.build import Unavailable, classpath
-from tests.support.ehr.fixture import EhrServers, own_ehr_server, unavailable
+from tests.support.ehr.fixture import EhrServers, unavailable
 from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
 
@@ -33,17 +36,6 @@ def test_it_refuses_what_the_validator_calls_an_error(ehr_server: EhrServers) ->
     server = ehr_server(validate=True)
     assert server.send("PUT", "Patient/a", UNKNOWN_GENDER).status in (400, 422)
     assert server.send("PUT", "Patient/a", PATIENT).status in (200, 201)
-
-
-@pytest.mark.long
-def test_a_durable_one_keeps_its_data_through_a_kill() -> None:
-    with own_ehr_server(durable=True) as server:
-        base = server.base
-        assert server.send("PUT", "Patient/a", PATIENT).status == 201
-        server.kill()
-        server.start()
-        assert server.base == base
-        assert server.send("GET", "Patient/a").body["meta"]["versionId"] == "1"
 
 
 @pytest.mark.long
