@@ -4,7 +4,6 @@ A body of a few megabytes may have hundreds of thousands of objects, lists, keys
 microseconds; to look for the letters of the secrets' names in many at once costs little.
 """
 
-import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import orjson
 
 from fhirline.mappers.pipeline.finder import finder
+from fhirline.mappers.pipeline.html_references import without_references
 from fhirline.mappers.pipeline.secret_disguises import undisguised
 from fhirline.mappers.pipeline.secret_encodings import encoded_pattern
 from fhirline.mappers.pipeline.secret_keys import (
@@ -187,7 +187,7 @@ def is_unsplit(value: Any, above: str) -> bool:
             return False
         if "%" not in text and "&" not in text:
             return True
-        decoded = unescaped(html.unescape(unquoted(text)))
+        decoded = unescaped(without_references(unquoted(text)))
         if decoded == text:
             return True
         text = decoded
