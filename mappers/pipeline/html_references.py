@@ -2,7 +2,7 @@
 
 import html
 import re
-from functools import cache
+from functools import cache, lru_cache
 from html.entities import html5
 
 _CODE = r"#[0-9]+;?|#[xX][0-9a-fA-F]+;?"
@@ -23,12 +23,17 @@ def without_references(text: str) -> str:
 def _resolved(found: re.Match[str]) -> str:
     name = found[1]
     if name[0] == "#":
-        return html.unescape(found[0])
+        return _of_number(name)
     if name in html5:
         return html5[name]
     if begun := _without_semicolon().match(name):
         return html5[begun[0]] + name[begun.end() :]
     return found[0]
+
+
+@lru_cache(maxsize=4096)
+def _of_number(name: str) -> str:
+    return html.unescape(f"&{name}")
 
 
 @cache

@@ -1,7 +1,7 @@
 """Redaction of the values of a body, one in the other (mapping.md §7)."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from operator import is_not
 from typing import Any
@@ -40,6 +40,7 @@ from fhirline.mappers.pipeline.secret_members import (
     names_parent,
     split_redacted,
     texts_right_below,
+    with_keys_redacted,
     without_addresses,
     without_columns,
 )
@@ -86,19 +87,6 @@ def _text_finder(below: frozenset[str], mark: str = MARK) -> Callable[[str | byt
     heads = sorted(name[:3] for name in _heads(below))
     settings = rf"(?i:{'|'.join(heads)})[^\n]{{0,80}}[:=：]" if heads else ""
     return finder("|".join(filter(None, (mark, stem_pattern(), encoded_pattern(), settings))))
-
-
-def _with_keys_redacted(value: dict[str, Any], secret: Set[str]) -> dict[str, Any]:
-    """Replace each key of an object that is a text with a secret by ``[redacted]``, numbered from the second on."""
-    made: dict[str, Any] = {}
-    number = 1
-    for key, item in value.items():
-        new = REDACTED if key in secret else key
-        while new is not key and (new in made or new in value):
-            number += 1
-            new = f"{REDACTED} {number}"
-        made[new] = item
-    return made
 
 
 class Redaction:
@@ -171,7 +159,7 @@ class Redaction:
                 self._names += 1
                 changed[key] = without_columns(changed.get(key, value[key]), columns)
         if renamed:
-            return _with_keys_redacted({**value, **changed}, renamed)
+            return with_keys_redacted({**value, **changed}, renamed)
         return {**value, **changed} if changed else value
 
     def _redacted_item(self, key: str, item: Any, below: frozenset[str], room: int) -> Any:

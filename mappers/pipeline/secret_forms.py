@@ -48,10 +48,11 @@ def _spelled(names: Iterable[str]) -> str:
     grouped by their first letter, in a class of its own: at most places of a text, Python then tries none of them.
     """
     by_first: dict[str, list[str]] = {}
-    for first, *others in (unicodedata.normalize("NFC", name) for name in names):
-        rest = "".join(map(_letter, others))
-        base, *marks = list(unicodedata.normalize("NFD", first))
-        by_first.setdefault(_either_case(base), []).append((f"(?:{''.join(marks)})?" if marks else "") + rest)
+    for name in (unicodedata.normalize("NFC", name) for name in names):
+        first, rest = name[0], "".join(map(_letter, name[1:]))
+        plain = unicodedata.normalize("NFD", first)
+        base, marks = plain[0], plain[1:]
+        by_first.setdefault(_either_case(base), []).append((f"(?:{marks})?" if marks else "") + rest)
         if marks:
             by_first.setdefault(_either_case(first), []).append(rest)
     joined = ((first, "|".join(ends)) for first, ends in by_first.items())

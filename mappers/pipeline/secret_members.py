@@ -1,6 +1,7 @@
 """Redaction of what a key or a neighbour says of a member of an object or an item of a list (mapping.md §7)."""
 
 import re
+from collections.abc import Set
 from operator import is_not
 from typing import Any
 
@@ -119,6 +120,19 @@ def blank_out(value: Any) -> Any:
     if isinstance(value, list):
         return [blank_out(item) for item in value]
     return value if value in (None, "") else REDACTED
+
+
+def with_keys_redacted(value: dict[str, Any], secret: Set[str]) -> dict[str, Any]:
+    """Replace each key of an object that is a text with a secret by ``[redacted]``, numbered from the second on."""
+    made: dict[str, Any] = {}
+    number = 1
+    for key, item in value.items():
+        new = REDACTED if key in secret else key
+        while new is not key and (new in made or new in value):
+            number += 1
+            new = f"{REDACTED} {number}"
+        made[new] = item
+    return made
 
 
 def is_word(item: Any, without: frozenset[str] = frozenset()) -> bool:

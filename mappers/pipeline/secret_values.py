@@ -29,7 +29,8 @@ from fhirline.mappers.pipeline.secret_keys import (
 from fhirline.mappers.pipeline.secret_labels import labelled_values, named_columns
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
-_ADDRESS = re.compile(r"[^\s\"'<>]+")
+_ADDRESS = re.compile(r"(?<![^\s\"'<>])[^\s\"'<>=@%]*[=@%][^\s\"'<>]*")
+"""A word that has a sign of which one is in each address with a user or a parameter."""
 _USER = re.compile(r"//[^/?#@]+@")
 _PARAMETER = re.compile(r"[?&#;]([^?&#;=]{1,100})=[^?&#;]")
 _FIRST_PARAMETER = re.compile(r"([^?&#;=/:]{1,100})=(?=[^?&#;]*[0-9]|[^?&#;]{12})")
