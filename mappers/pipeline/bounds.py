@@ -146,12 +146,13 @@ class _Bounder:
 
     # -- parts: cut where they exceed their share
 
-    def _share(self, parts: Sequence[_Part], budget: int) -> int:
+    def _share(self, parts: Sequence[_Part], budget: int, cost: int | None = None) -> int:
         """Fit parts into a budget, the smallest ones first; return what they take.
 
-        The values of parts that get no share become one Cut, at the deepest place that is above all of them.
+        The values of parts that get no share become one Cut, at the deepest place that is above all of them. ``cost``
+        is that of the only part, where it is known.
         """
-        costs = [self._cost(part.value, len(part.pointer)) for part in parts]
+        costs = [self._cost(part.value, len(part.pointer)) for part in parts] if cost is None else [cost]
         order = sorted(range(len(parts)), key=costs.__getitem__)
         most, taken = budget // self._unit, 0
         if len(order) > most:
@@ -159,7 +160,7 @@ class _Bounder:
             self._cut_parts([parts[number] for number in sorted(left)])
         for before, number in enumerate(order):
             part, share = parts[number], (budget - taken) // (len(order) - before)
-            fitted = self._fitted(part.value, part.pointer, share, part.read)
+            fitted = self._fitted(part.value, part.pointer, share, part.read, costs[number])
             if fitted is _CUT:
                 _remove(part.container, part.key)
             else:
@@ -175,28 +176,30 @@ class _Bounder:
         values = sum(self._weight(part.value)[0] for part in parts)
         self.cuts.append(cut(place, content, values, read=parts[0].read))
 
-    def _fitted(self, value: Any, pointer: str, budget: int, read: bool) -> Any:
-        """Return a value that fits into a budget; `_CUT` where all of it was cut."""
-        cost = self._cost(value, len(pointer))
+    def _fitted(self, value: Any, pointer: str, budget: int, read: bool, cost: int) -> Any:
+        """Return a value that fits into a budget; `_CUT` where all of it was cut. ``cost`` is the value's."""
         if cost <= budget and not self._weight(value)[2]:
             return self._texts(value, pointer)
         if value and pointer.count("/") <= _DEEPEST:
             most = budget // (self._unit + _REPEATED * len(pointer))
             if isinstance(value, dict) and len(value) <= most:
-                return self._fitted_object(value, pointer, budget, read)
+                return self._fitted_object(value, pointer, budget, read, cost)
             if isinstance(value, list) and most > 0:
-                return self._fitted_list(value, pointer, budget, min(most, self._limits.items), read)
+                return self._fitted_list(value, pointer, budget, min(most, self._limits.items), read, cost)
         self.cuts.append(cut(pointer, value, self._weight(value)[0], read=read))
         return _CUT
 
-    def _fitted_object(self, value: dict[str, Any], pointer: str, budget: int, read: bool) -> dict[str, Any]:
+    def _fitted_object(self, value: dict[str, Any], pointer: str, budget: int, read: bool, cost: int) -> dict[str, Any]:
+        """Fit the members of an object. An only one costs what the object does, unless its pointer is escaped."""
         made = dict(value)
-        self._share([_Part(made, key, item, f"{pointer}/{escape(key)}", read) for key, item in value.items()], budget)
+        parts = [_Part(made, key, item, f"{pointer}/{escape(key)}", read) for key, item in value.items()]
+        self._share(parts, budget, cost if len(parts) == 1 and not _ESCAPED.search(parts[0].key) else None)
         return made
 
-    def _fitted_list(self, value: list[Any], pointer: str, budget: int, most: int, read: bool) -> list[Any]:
+    def _fitted_list(self, value: list[Any], pointer: str, budget: int, most: int, read: bool, cost: int) -> list[Any]:
         made = value[:most]
-        self._share([_Part(made, at, item, f"{pointer}/{at}", read) for at, item in enumerate(made[:])], budget)
+        parts = [_Part(made, at, item, f"{pointer}/{at}", read) for at, item in enumerate(made[:])]
+        self._share(parts, budget, cost if len(value) == 1 else None)
         if len(value) > most:
             values = self._weight(value)[0] - weight(value[:most])[0]
             self.cuts.append(cut(pointer, value[most:], values, most, read))
@@ -276,6 +279,9 @@ class _Bounder:
 
 _LONG_NUMBER = re.compile(r"(?<=/)[0-9]{4,}(?=/|$)")
 """A key of an object with decimal keys that may be data, such as a telephone number (`schema_drift` hides it too)."""
+
+_ESCAPED = re.compile("[~/]")
+"""A sign that is escaped in a pointer, where it is two."""
 
 _DEEPEST = 100
 """Levels below which a part that does not fit is cut as a whole."""

@@ -4,7 +4,6 @@ A body of a few megabytes may have hundreds of thousands of objects, lists, keys
 microseconds; to look for the letters of the secrets' names in many at once costs little.
 """
 
-import html
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import orjson
 
 from fhirline.mappers.pipeline.finder import finder
+from fhirline.mappers.pipeline.html_references import without_references
 from fhirline.mappers.pipeline.secret_disguises import undisguised
 from fhirline.mappers.pipeline.secret_encodings import encoded_pattern
 from fhirline.mappers.pipeline.secret_keys import (
@@ -71,17 +71,27 @@ def _is_plain_decoded(text: str, below: frozenset[str], texts: bool) -> bool:
         if "\\" in plain or plain.count('"') != text.count('"') or _mark_finder()(plain):
             return False
         text = plain
-    if QUOTED_PRINTABLE.search(text):  # it would be resolved in the texts beside it too
-        return False
     text = unicodedata.normalize("NFKC", text)
+    if QUOTED_PRINTABLE.search(text) and not _is_plain_in(text, as_text, below, texts):
+        return False  # there it is resolved in the texts beside it, too: these are looked at without it below
+    return _is_plain_in(text, _without_codes, below, texts)
+
+
+def _is_plain_in(text: str, decode: Callable[[str], str], below: frozenset[str], texts: bool) -> bool:
+    """Return whether a text surely names no secret, however often it is decoded."""
     for _ in range(_DECODINGS):
         if any(_may_name_secret(letters.encode(), text.encode(), below, texts) for letters in _letters_of(text)):
             return False
-        decoded = as_text(text)
+        decoded = decode(text)
         if decoded == text:
             return True
         text = decoded
     return False
+
+
+def _without_codes(text: str) -> str:
+    """Return a text without one level of percent encoding, HTML's references and escapes."""
+    return unescaped(without_references(unquoted(text)))
 
 
 def _may_name_secret(letters: bytes, data: bytes, below: frozenset[str], texts: bool) -> bool:
@@ -187,7 +197,7 @@ def is_unsplit(value: Any, above: str) -> bool:
             return False
         if "%" not in text and "&" not in text:
             return True
-        decoded = unescaped(html.unescape(unquoted(text)))
+        decoded = _without_codes(text)
         if decoded == text:
             return True
         text = decoded

@@ -1,6 +1,7 @@
 """Redaction of the values of a body, one in the other (mapping.md §7)."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from operator import is_not
 from typing import Any
@@ -11,8 +12,10 @@ from fhirline.mappers.pipeline.secret_blocks import without_blocks
 from fhirline.mappers.pipeline.secret_disguises import undisguised
 from fhirline.mappers.pipeline.secret_encodings import encoded_pattern, without_encoded
 from fhirline.mappers.pipeline.secret_keys import (
+    CODES,
     IN_NOTES,
     LONGEST_CACHED,
+    NO_NAME,
     REDACTED,
     begins_secret,
     comparable,
@@ -22,6 +25,7 @@ from fhirline.mappers.pipeline.secret_label_keys import LABELS, MAY_LABEL
 from fhirline.mappers.pipeline.secret_labels import (
     is_pair,
     labelled_values,
+    may_be_label,
     named_columns,
     named_positions,
     stem_pattern,
@@ -36,10 +40,19 @@ from fhirline.mappers.pipeline.secret_members import (
     names_parent,
     split_redacted,
     texts_right_below,
+    with_keys_redacted,
     without_addresses,
     without_columns,
 )
-from fhirline.mappers.pipeline.secret_texts import MARK, ROOM, has_mark, names_secret, redacted_text, surely_plain
+from fhirline.mappers.pipeline.secret_texts import (
+    BASE64_MARK,
+    MARK,
+    ROOM,
+    has_mark,
+    names_secret,
+    redacted_text,
+    surely_plain,
+)
 
 _PLAIN: dict[frozenset[str], dict[str, bool]] = {}
 """Cache of the keys that are neither secret nor above a secret, by the keys redacted at their place, and whether each
@@ -50,9 +63,14 @@ PartKey = tuple[bytes, frozenset[str], int]
 _MOST_PLAIN = 10_000
 _MOST_READ = 20_000
 """Texts of a body that are read for a secret. Behind them one that may name a secret is redacted whole."""
+MOST_NAMES = 20_000
+"""Keys, names and texts of a body that may be of secrets and are looked at one by one. Behind them a part of a long
+list or object that may have a secret is redacted whole, and behind twice as many any object or list."""
 _LONGEST_REMEMBERED = 200
 _OF_ADDRESSES = frozenset("/.:@")
 _ANY_MARK = f'"|{MARK}'
+_MAY_HIDE_A_NAME = re.compile(rf'["=]|{BASE64_MARK}')
+"""A sign of text that encodes a name in another way than a key does."""
 _NOTHING: frozenset[str] = frozenset()
 _NONE_KNOWN: dict[str, bool] = {}
 
@@ -81,6 +99,7 @@ class Redaction:
         self._texts: dict[tuple[str, frozenset[str], int], str] = {}
         self._parts: dict[PartKey | None, list[Any]] = {}
         self._read = 0
+        self._names = 0
 
     def redacted(self, value: Any, below: frozenset[str], room: int) -> Any:
         """Redact a value. ``below`` are the keys (`comparable`) that are redacted because of a parent.
@@ -95,7 +114,7 @@ class Redaction:
             for key, item in value.items():
                 kind = item.__class__
                 if kind is dict or kind is list:
-                    new = self.redacted(split_redacted(key, item) if known[key] else item, below, room)
+                    new = self.redacted(self._split_redacted(key, item) if known[key] else item, below, room)
                 elif room and kind is str:
                     new = self._redacted_leaf(item, below, room)
                 else:
@@ -109,16 +128,24 @@ class Redaction:
         return self._redacted_leaf(value, below, room) if room and isinstance(value, str) else value
 
     def _redacted_object(self, value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
-        changed = {}
-        renamed = False
+        changed: dict[str, Any] = {}
+        renamed: set[str] = set()
         known = _PLAIN.get(below, _NONE_KNOWN)
-        for part, plain in members_of(value, lambda part: is_plain(part, below, room > 0), self._many):
+        parts: Iterable[tuple[dict[str, Any], bool]] = ((value, False),)
+        if len(value) >= self._many:
+            parts = members_of(value, lambda part: is_plain(part, below, room > 0), self._many)
+        for part, plain in parts:
+            if not plain and self._names > MOST_NAMES and part is not value:
+                changed |= {key: REDACTED for key, item in part.items() if item not in (None, "")}
+                renamed.update(filter(has_mark, part))
+                continue
             for key, item in () if plain else part.items():
                 if key not in known:
                     new = self._redacted_item(key, item, below, room)
-                    renamed = renamed or bool(room and self._is_secret_text(key, below, room))
+                    if room and self._is_secret_text(key, below, room):
+                        renamed.add(key)
                 elif isinstance(item, CONTAINERS):
-                    new = self.redacted(split_redacted(key, item) if known[key] else item, below, room)
+                    new = self.redacted(self._split_redacted(key, item) if known[key] else item, below, room)
                 elif room and isinstance(item, str):
                     new = self._redacted_leaf(item, below, room)
                 else:
@@ -129,17 +156,20 @@ class Redaction:
             self._redact_labelled(value, changed, below, room)
         if room:
             for key, columns in named_columns(value):
+                self._names += 1
                 changed[key] = without_columns(changed.get(key, value[key]), columns)
         if renamed:
-            return self._with_keys_redacted({**value, **changed}, below, room)
+            return with_keys_redacted({**value, **changed}, renamed)
         return {**value, **changed} if changed else value
 
     def _redacted_item(self, key: str, item: Any, below: frozenset[str], room: int) -> Any:
         """Redact an item under a key that is secret, has secrets below it, or is not in the cache."""
         found = treatment(key)
+        if found is not NO_NAME or not CODES.isdisjoint(key):
+            self._names += 1
         if found.redacted or found.names & below:
             return blank_out(item)
-        item = split_redacted(key, item)
+        item = self._split_redacted(key, item) if begins_secret(key) else item
         if found.below:
             new = without_addresses(self.redacted(item, below | found.below, room or ROOM))
             return texts_right_below(new, found.below)
@@ -152,28 +182,17 @@ class Redaction:
         if len(value) == 1:
             (item,) = value
             return value if (new := self.redacted(item, below, room)) is item else [new]
-        if len(value) == 2 and is_pair(value):
-            return [value[0], blank_out(value[1])]
-        items: list[Any] = []
-        looked_at: list[int] = []
-        for part, plain in parts_of(value, lambda part: is_plain(part, below, room > 0), self._many):
-            if plain:
-                items += part
-                continue
-            looked_at += range(len(items), len(items) + len(part))
-            key = self._part_key(part, below, room)
-            if (made := self._parts.get(key)) is None:
-                made = [
-                    self.redacted(item, below, room)
-                    if item.__class__ in CONTAINERS or (room and item.__class__ is str)
-                    else item
-                    for item in part
-                ]
-                if key is not None:
-                    self._parts[key] = made
-            items += made
+        if len(value) == 2 and may_be_label(value[0]):
+            self._names += 1
+            if is_pair(value):
+                return [value[0], blank_out(value[1])]
+        looked_at: Sequence[int]
+        if len(value) < self._many:
+            items, looked_at = self._redacted_part(value, below, room), range(len(value))
+        else:
+            items, looked_at = self._redacted_parts(value, below, room)
         if not looked_at:
-            return value
+            return items if any(map(is_not, items, value)) else value
         if len(value) == 2 and isinstance(value[1], CONTAINERS) and names_parent(value[0]):
             items[1] = self.redacted(items[1], below | treatment(value[0]).below, room or ROOM)
         if below:
@@ -182,12 +201,44 @@ class Redaction:
                     comparable(value[place - 1]) in IN_NOTES and is_word(value[place], _OF_ADDRESSES)
                 ):
                     items[place] = blank_out(value[place])
-        if len(value) > 2 or (value and value[0].__class__ in CONTAINERS):
-            items = named_before(value, items)
+                    self._names += 1
+        if len(value) > 2 or value[0].__class__ in CONTAINERS:
+            self._names += named_before(value, items)
         for place in named_positions(value) if room and len(value) > 2 else ():
+            self._names += 1
             if not is_word(value[place]):
                 items[place] = blank_out(value[place])
         return items if any(map(is_not, items, value)) else value
+
+    def _redacted_parts(self, value: list[Any], below: frozenset[str], room: int) -> tuple[list[Any], list[int]]:
+        """Redact the items of a long list; return also the positions of those that were looked at."""
+        items: list[Any] = []
+        looked_at: list[int] = []
+        for part, plain in parts_of(value, lambda part: is_plain(part, below, room > 0), self._many):
+            if not plain and self._names > MOST_NAMES:
+                items += [item if item in (None, "") else REDACTED for item in part]
+                continue
+            if not plain:
+                looked_at += range(len(items), len(items) + len(part))
+            items += part if plain else self._redacted_part(part, below, room)
+        return items, looked_at
+
+    def _redacted_part(self, part: list[Any], below: frozenset[str], room: int) -> list[Any]:
+        """Redact the items of a list one by one."""
+        key = self._part_key(part, below, room)
+        if (made := self._parts.get(key)) is None:
+            redacted, leaf = self.redacted, self._redacted_leaf
+            made = [
+                redacted(item, below, room)
+                if item.__class__ is list or item.__class__ is dict
+                else leaf(item, below, room)
+                if room and item.__class__ is str
+                else item
+                for item in part
+            ]
+            if key is not None:
+                self._parts[key] = made
+        return made if key is None else [*made]
 
     def _part_key(self, part: list[Any], below: frozenset[str], room: int) -> PartKey | None:
         """Return the key of `_parts` for a part of a list; None where it is not remembered."""
@@ -199,32 +250,29 @@ class Redaction:
         """Put into ``changed`` the members of an object that another member names as a secret, or as above one."""
         for key in labelled_values(value):
             changed[key] = blank_out(value[key])
+            self._names += 1
         for key in labelled_values(value, lambda name: is_below(name, below)) if below else ():
             changed[key] = blank_out(value[key])
         for key in labelled_values(value, names_parent):
+            self._names += 1
             further = below.union(*(treatment(name).below for name in value.values() if names_parent(name)))
             if "url" in value and names_parent(value["url"]):  # an extension, whose parts are named by a ``url``, too
                 further = below | (further - IN_NOTES)
             if (new := self.redacted(changed.get(key, value[key]), further, room or ROOM)) is not value[key]:
                 changed[key] = new
 
+    def _split_redacted(self, key: str, item: Any) -> Any:
+        """Redact what stands below a key that may begin a name."""
+        self._names += 1
+        return split_redacted(key, item)
+
     def _is_secret_text(self, key: str, below: frozenset[str], room: int) -> bool:
         """Return whether a key is itself a text with a secret, such as JSON or a form."""
         if not _text_finder(below)(key) and ('"' not in key or surely_plain(key, below)):
             return False
+        if treatment(key) is NO_NAME and not _MAY_HIDE_A_NAME.search(key):
+            return False
         return has_mark(key) and redacted_text(key, below, room, self.redacted) != key
-
-    def _with_keys_redacted(self, value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
-        """Replace each key of an object that is a text with a secret by ``[redacted]``, numbered from the second on."""
-        made: dict[str, Any] = {}
-        number = 1
-        for key, item in value.items():
-            new = REDACTED if self._is_secret_text(key, below, room) else key
-            while new is not key and (new in made or new in value):
-                number += 1
-                new = f"{REDACTED} {number}"
-            made[new] = item
-        return made
 
     def _redacted_leaf(self, text: str, below: frozenset[str], room: int) -> str:
         if text.isascii() and not _text_finder(below, _ANY_MARK)(text):
@@ -247,7 +295,10 @@ class Redaction:
             if '"' not in text or surely_plain(text, below):
                 return text
         elif self._read >= _MOST_READ:
-            return REDACTED if _text_finder(below, "")(text) or names_secret(text, below) else text
+            if not (_text_finder(below, "")(text) or names_secret(text, below)):
+                return text
+            self._names += 1
+            return REDACTED
         self._read += 1
         if room > 1:
             text = without_encoded(text, lambda inner: self._redacted_leaf(inner, below, room - 1) != inner)

@@ -44,9 +44,25 @@ def form_hints() -> tuple[str, ...]:
 def _spelled(names: Iterable[str]) -> str:
     """Return a pattern, for Python and for `finder`, of names in the table, whatever their case.
 
-    A space may be another sign, or none; a letter with a mark may be without it, or be two characters.
+    A space may be another sign, or none; a letter with a mark may be without it, or be two characters. The names are
+    grouped by their first letter, in a class of its own: at most places of a text, Python then tries none of them.
     """
-    return rf"(?i:{'|'.join(''.join(map(_letter, unicodedata.normalize('NFC', name))) for name in names)})"
+    by_first: dict[str, list[str]] = {}
+    for name in (unicodedata.normalize("NFC", name) for name in names):
+        first, rest = name[0], "".join(map(_letter, name[1:]))
+        plain = unicodedata.normalize("NFD", first)
+        base, marks = plain[0], plain[1:]
+        by_first.setdefault(_either_case(base), []).append((f"(?:{marks})?" if marks else "") + rest)
+        if marks:
+            by_first.setdefault(_either_case(first), []).append(rest)
+    joined = ((first, "|".join(ends)) for first, ends in by_first.items())
+    return rf"(?:{'|'.join(f'{first}(?i:{ends})' for first, ends in joined)})"
+
+
+def _either_case(letter: str) -> str:
+    """Return a class of the signs that are a letter, whatever its case, for Python and for `finder`."""
+    further = {"i": "ıİ", "k": "\u212a", "s": "\u017f"}
+    return f"[{''.join(sorted({letter.lower(), letter.upper(), *further.get(letter, '')}))}]"
 
 
 def _letter(sign: str) -> str:
@@ -166,7 +182,7 @@ def _named_patterns() -> Iterator[tuple[str, str]]:
     colon, no_measure = r"\s{0,4}[:=：]\s{0,4}", rf"(?![\"']?{MEASURE})"
     yield (
         rf"{passwords}|{labels}|OTP",
-        rf"(?<![A-Za-z])(?:(?i:(?:x[ _-])?(?:{passwords}|{labels}))|OTP){_TO_VALUE}{_VALUE}",
+        rf"(?<![A-Za-z])(?:(?:[xX][ _-])?(?:{passwords}|{labels})|OTP){_TO_VALUE}{_VALUE}",
     )
     yield (
         rf"{passwords}|{phrases}|(?i:token)",

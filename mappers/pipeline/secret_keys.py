@@ -1,6 +1,5 @@
 """The comparison of keys with config/secrets.yaml (mapping.md §7)."""
 
-import html
 import re
 import unicodedata
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from fhirline.config.tables import secrets
+from fhirline.mappers.pipeline.html_references import without_references
 
 REDACTED = "[redacted]"
 """The text in the place of a secret."""
@@ -23,7 +23,7 @@ _SEPARATORS = re.compile(r"[.\[\]/:>|\\]+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 """A word of a key in snake_case or camelCase."""
 
-_CODES = frozenset("%&\\")
+CODES = frozenset("%&\\")
 _LEVELS = 4
 _ESCAPED = re.compile(r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
 _PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
@@ -111,17 +111,21 @@ def table_names() -> frozenset[str]:
 
 def treatment(key: str) -> Treatment:
     """Return the treatment of a key. The number at its end decides nothing, unless it is a part of an encoded sign."""
-    if key[-1:].isdecimal() and _CODES.isdisjoint(key):
+    if key[-1:].isdecimal() and CODES.isdisjoint(key):
         key = key.rstrip("0123456789") or key
     return _cached(key) if len(key) <= LONGEST_CACHED else _treatment(key)
 
 
 def _treatment(key: str) -> Treatment:
-    if key.isalnum() and key.isascii() and not _letters_of_names().search(key.lower().translate(_NOT_LETTERS)):
-        return _PLAIN  # most keys
+    plain = _composed(key)
+    decoded = plain if CODES.isdisjoint(plain) else _decoded(plain)
+    both = (key,) if decoded == key else (key, decoded)
+    if all(map(_has_no_letters_of_a_name, both)):
+        return NO_NAME  # most keys
     known = looked_for()
-    names = [form for part in _parts(key) for form in _forms(comparable(part)) if form in known]
-    redacted = any(map(_has_words_of_a_secret, {key, _decoded(_composed(key))}))
+    parts = both if decoded.isalnum() else _parts(key, decoded)
+    names = [form for part in parts for form in _forms(comparable(part)) if form in known]
+    redacted = any(map(_has_words_of_a_secret, both))
     if not names:
         return _REDACTED if redacted else _PLAIN
     further = frozenset[str]().union(*(redacted_below().get(name, ()) for name in names))
@@ -129,6 +133,8 @@ def _treatment(key: str) -> Treatment:
     return Treatment(redacted or bool(found & redacted_names() or found & further), further, found)
 
 
+NO_NAME = Treatment(redacted=False, below=frozenset(), names=frozenset())
+"""The treatment of a key whose letters, also decoded, name nothing in a row."""
 _PLAIN = Treatment(redacted=False, below=frozenset(), names=frozenset())
 _REDACTED = Treatment(redacted=True, below=frozenset(), names=frozenset())
 _cached: Callable[[str], Treatment] = lru_cache(maxsize=4096)(_treatment)
@@ -140,9 +146,17 @@ def looked_for() -> frozenset[str]:
     return frozenset().union(redacted_names(), redacted_below(), *redacted_below().values())
 
 
+def _has_no_letters_of_a_name(key: str) -> bool:
+    """Return whether the letters of a key surely name nothing: in a row, and without those of other scripts."""
+    find = _letters_of_names().search
+    if key.isascii():
+        return not find(key.lower().translate(_NOT_LETTERS))
+    return not find(comparable(key).translate(_NOT_LETTERS)) and not find("".join(words_of(key)))
+
+
 @cache
 def _letters_of_names() -> re.Pattern[str]:
-    """Return a pattern of what is in the letters of each key of letters and digits that is not `_PLAIN`."""
+    """Return a pattern of what is in the letters of each key that is not `_PLAIN`."""
     return re.compile("|".join({re.sub("[^a-z]", "", name) for name in (*looked_for(), *redacted_within()[0])}))
 
 
@@ -157,13 +171,13 @@ def _has_words_of_a_secret(key: str) -> bool:
     letters = key.lower().translate(_NOT_LETTERS) if key.isascii() else "".join(words_of(key))
     if not _joined_within().search(letters):
         return False
-    names, most = redacted_within()
-    words = words_of(key)
-    return any(
-        "".join(words[start : start + number]) in names
-        for number in range(1, most + 1)
-        for start in range(len(words) - number + 1)
-    )
+    return _words_within().search("_".join(words_of(key))) is not None
+
+
+@cache
+def _words_within() -> re.Pattern[str]:
+    """Return a pattern of the keys of ``redacted_within`` among words with ``_`` between, wherever a word may end."""
+    return re.compile(rf"(?:^|_)(?:{'|'.join('_?'.join(name) for name in redacted_within()[0])})(?:_|$)")
 
 
 def split_further(key: str, inner: str) -> bool:
@@ -219,13 +233,11 @@ def words_of(key: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(key if key.isascii() else unicodedata.normalize("NFKD", key))]
 
 
-def _parts(key: str) -> tuple[str, ...]:
+def _parts(key: str, decoded: str) -> tuple[str, ...]:
     """Return the key, also decoded, and the keys of which it consists where it is a flattened path."""
-    plain = _composed(key)
-    decoded = _decoded(plain)
     parts = _SEPARATORS.split(decoded)
     further = parts if len(parts) > 1 else ()
-    return (key, decoded, *further) if decoded != plain else (key, *further)
+    return (key, decoded, *further) if decoded != key else (key, *further)
 
 
 def _composed(key: str) -> str:
@@ -235,7 +247,7 @@ def _composed(key: str) -> str:
 def _decoded(key: str) -> str:
     r"""Return a key without encodings one in the other: percent, HTML, and escapes such as ``\u0070``."""
     for _ in range(_LEVELS):
-        if _CODES.isdisjoint(key) or (decoded := unescaped(unquoted(html.unescape(key)))) == key:
+        if CODES.isdisjoint(key) or (decoded := unescaped(unquoted(without_references(key)))) == key:
             break
         key = decoded
     return key
@@ -252,6 +264,8 @@ def unquoted(text: str) -> str:
     >>> unquoted("pass%5Fcode %zz %C3%A9")
     'pass_code %zz é'
     """
+    if "%" not in text:
+        return text
     return _PERCENT.sub(lambda found: bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "replace"), text)
 
 
@@ -267,12 +281,16 @@ def secret_key(key: str) -> bool:
 
 
 def _is_secret(key: str) -> bool:
+    exact, contains = _withheld()
+    names = map(comparable, _parts(key, _decoded(_composed(key))))
+    return treatment(key).redacted or any(name in exact or contains.search(name) is not None for name in names)
+
+
+@cache
+def _withheld() -> tuple[frozenset[str], re.Pattern[str]]:
+    """Return the names that are withheld, as `comparable`, and a pattern of those that have one as a part."""
     rule = secrets().withheld
-    found = treatment(key)
-    exact = frozenset(map(comparable, rule.exact))
-    return found.redacted or any(
-        name in exact or any(word in name for word in rule.contains) for name in map(comparable, _parts(key))
-    )
+    return frozenset(map(comparable, rule.exact)), re.compile("|".join(map(re.escape, rule.contains)))
 
 
 _secret_key: Callable[[str], bool] = lru_cache(maxsize=4096)(_is_secret)

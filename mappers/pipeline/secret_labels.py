@@ -164,10 +164,15 @@ def named_columns(
 
 
 def is_label(name: Any) -> bool:
-    """Return whether an item of a list is the name of a secret. Most are not, which a search finds fastest."""
+    """Return whether an item of a list is the name of a secret."""
+    return may_be_label(name) and _known_label(name)
+
+
+def may_be_label(name: Any) -> bool:
+    """Return whether an item of a list may be the name of a secret. Most are not, which a search finds fastest."""
     if name.__class__ is not str or len(name) > LONGEST_CACHED:
         return False
-    return (not name.isascii() or _first_word().search(name) is not None) and _known_label(name)
+    return not name.isascii() or _first_word().search(name) is not None
 
 
 @lru_cache(maxsize=1)

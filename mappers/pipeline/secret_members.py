@@ -1,6 +1,7 @@
 """Redaction of what a key or a neighbour says of a member of an object or an item of a list (mapping.md §7)."""
 
 import re
+from collections.abc import Set
 from operator import is_not
 from typing import Any
 
@@ -36,6 +37,8 @@ def split_redacted(key: str, item: Any) -> Any:
     changed = {}
     for part, plain in members_of(item, lambda part: is_unsplit(part, key)):
         for inner, value in () if plain else part.items():
+            if value == REDACTED:
+                continue
             if split_further(key, inner):
                 new = blank_out(value)
             elif isinstance(value, CONTAINERS):
@@ -70,17 +73,21 @@ def without_addresses(value: Any) -> Any:
     return value
 
 
-def named_before(value: list[Any], items: list[Any]) -> list[Any]:
+def named_before(value: list[Any], items: list[Any]) -> int:
     """Redact in the items of a list what one before names: columns of rows, and an object that is only a value.
 
     A first row of two may be the name of a secret and its value: of the others only what looks like a secret goes.
+    Return the number of the names.
     """
-    if columns := frozenset(header_columns(value)):
-        pair = isinstance(value[0], list) and is_pair(value[0])
-        items[1:] = [_without_cells(row, columns, pair) for row in items[1:]]
-    for place in values_of_labels(value):
+    first = value[0].__class__
+    columns = frozenset(header_columns(value)) if first is list else frozenset[int]()
+    if columns:
+        pair = is_pair(value[0])
+        items[1:] = [_without_cells(row, columns, pair) if row.__class__ is list else row for row in items[1:]]
+    places = values_of_labels(value) if first is dict or len(value) > 2 else []
+    for place in places:
         items[place] = blank_out(items[place])
-    return items
+    return len(columns) + len(places)
 
 
 def _without_cells(row: list[Any], columns: frozenset[int], words_stay: bool = False) -> list[Any]:
@@ -113,6 +120,19 @@ def blank_out(value: Any) -> Any:
     if isinstance(value, list):
         return [blank_out(item) for item in value]
     return value if value in (None, "") else REDACTED
+
+
+def with_keys_redacted(value: dict[str, Any], secret: Set[str]) -> dict[str, Any]:
+    """Replace each key of an object that is a text with a secret by ``[redacted]``, numbered from the second on."""
+    made: dict[str, Any] = {}
+    number = 1
+    for key, item in value.items():
+        new = REDACTED if key in secret else key
+        while new is not key and (new in made or new in value):
+            number += 1
+            new = f"{REDACTED} {number}"
+        made[new] = item
+    return made
 
 
 def is_word(item: Any, without: frozenset[str] = frozenset()) -> bool:

@@ -1,6 +1,5 @@
 """Redaction inside texts: JSON in a text, at any depth of encoding, and query strings and forms (mapping.md §7)."""
 
-import html
 import json
 import re
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from urllib.parse import unquote_plus
 import orjson
 
 from fhirline.mappers.pipeline.finder import finder
+from fhirline.mappers.pipeline.html_references import without_references
 from fhirline.mappers.pipeline.secret_encodings import decoded as decoded_word
 from fhirline.mappers.pipeline.secret_keys import (
     IN_NOTES,
@@ -62,6 +62,8 @@ _QUOTED_COLON = re.compile(r"3A +")
 _SECTION = re.compile(r"^[ \t]*\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?![ \t]*\[).*\n?)*)", re.MULTILINE)
 _SETTING = re.compile(r"^([^=\n]*=[ \t]*)\S++(?!(?<==)\r?\n)(?=[ \t\r]*$)", re.MULTILINE)
 _NAMED_SETTING = re.compile(r"^([ \t]*([^\s=]{1,100})[ \t]*=[ \t]*)(\S[^\n]*)$", re.MULTILINE)
+_MOST_PAIRS = 10_000
+"""Pairs with a secret of one text that are read. Behind them the text is a value."""
 _ESCAPE = r"\\u00[2-7]|\\x[2-7]"
 """Pattern of the beginning of an escaped ASCII sign."""
 _HAS_ESCAPE = re.compile(_ESCAPE)
@@ -110,7 +112,7 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
     new = _pairs_redacted(_sections_redacted(markup_redacted(text, below), below), below)
     # Both at once: one after the other in each order is two ways a level, which doubles the work with each.
     decoded = unquote_plus(new) if "%" in new else new
-    decoded = unescaped(html.unescape(decoded) if "&" in decoded else decoded)
+    decoded = unescaped(without_references(decoded))
     if decoded != new and (room <= _DECODING or redact(decoded, below, room - _DECODING) != decoded):
         return REDACTED
     return REDACTED if QUOTED_PRINTABLE.search(new) and _quoted_secret(new, below, room - _DECODING, redact) else new
@@ -178,7 +180,7 @@ def names_secret(text: str, below: frozenset[str]) -> bool:
     """Return whether a text has the name of a redacted key, or of the parent of one, however it is encoded."""
     plain = text
     for _ in range(4):
-        if "%" not in plain and "&" not in plain and "\\" not in plain and "=" not in plain:
+        if "%" not in plain and "&" not in plain and "\\" not in plain and not _has_quoted_printable(plain):
             break  # nothing is encoded
         decoded = as_text(plain)
         if decoded == plain:
@@ -194,7 +196,7 @@ def surely_plain(text: str, below: frozenset[str]) -> bool:
 
 def as_text(text: str) -> str:
     """Return a text without one level of encoding (quoted-printable, percent, HTML, and escapes)."""
-    return unescaped(html.unescape(unquoted(_without_quoted_printable(text))))
+    return unescaped(without_references(unquoted(_without_quoted_printable(text))))
 
 
 @lru_cache(maxsize=64)
@@ -203,9 +205,13 @@ def _name_finder(below: frozenset[str]) -> Callable[[str | bytes], bool]:
     return finder("|".join({*redacted_names(), *redacted_below(), *below}))
 
 
+def _has_quoted_printable(text: str) -> bool:
+    return "=" in text and QUOTED_PRINTABLE.search(text) is not None
+
+
 def _without_quoted_printable(text: str) -> str:
     """Decode the signs of a text in quoted-printable, which mail has."""
-    if not QUOTED_PRINTABLE.search(text):
+    if not _has_quoted_printable(text):
         return text
     return _QUOTED_SIGN.sub(lambda found: chr(int(found[1], 16)) if found[1] else "", text)
 
@@ -256,5 +262,7 @@ def _pairs_redacted(text: str, below: frozenset[str]) -> str:
         end = ends.start() if ends else len(text)
         if end > position:
             kept += [text[at:position], REDACTED]
+            if len(kept) > 2 * _MOST_PAIRS:
+                return "".join(kept)
         at = position = end
     return "".join([*kept, text[at:]]) if kept else text

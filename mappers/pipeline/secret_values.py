@@ -3,7 +3,6 @@
 They stay in the raw event, and are withheld from everything that is made of it.
 """
 
-import html
 import re
 from collections.abc import Callable
 from functools import cache
@@ -16,6 +15,7 @@ import orjson
 from fhirline.config.tables import secrets
 from fhirline.mappers.json_pointer import leaves_of
 from fhirline.mappers.pipeline.finder import finder
+from fhirline.mappers.pipeline.html_references import without_references
 from fhirline.mappers.pipeline.secret_disguises import DISGUISE, undisguised
 from fhirline.mappers.pipeline.secret_forms import form_hints, forms
 from fhirline.mappers.pipeline.secret_keys import (
@@ -29,7 +29,8 @@ from fhirline.mappers.pipeline.secret_keys import (
 from fhirline.mappers.pipeline.secret_labels import labelled_values, named_columns
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
-_ADDRESS = re.compile(r"[^\s\"'<>]+")
+_ADDRESS = re.compile(r"(?<![^\s\"'<>])[^\s\"'<>=@%]*[=@%][^\s\"'<>]*")
+"""A word that has a sign of which one is in each address with a user or a parameter."""
 _USER = re.compile(r"//[^/?#@]+@")
 _PARAMETER = re.compile(r"[?&#;]([^?&#;=]{1,100})=[^?&#;]")
 _FIRST_PARAMETER = re.compile(r"([^?&#;=/:]{1,100})=(?=[^?&#;]*[0-9]|[^?&#;]{12})")
@@ -92,7 +93,7 @@ def _without_forms(text: str) -> str:
 def _encoded_credential(text: str) -> bool:
     """Return whether a text has a credential, or JSON with a key that is withheld, in percent or HTML encoding."""
     for _ in range(4):
-        if (decoded := unquoted(html.unescape(text).replace("+", " "))) == text:
+        if (decoded := unquoted(without_references(text).replace("+", " "))) == text:
             return False
         text = decoded
         if _names_withheld(text) or (
@@ -107,7 +108,7 @@ def _signed(word: str) -> bool:
     if "%" in word:
         word = unquoted(word)
     if "&amp;" in word:
-        word = html.unescape(word)
+        word = without_references(word)
     if "@" in word and _USER.search(word):
         return True
     if "=" not in word:

@@ -23,6 +23,7 @@ NUMBER_AS_TEXT, NOT_A_NUMBER, TEXT_DAMAGED, NOT_STRICT, REPEATED_KEY = (
 """Flags (config/flags.yaml)."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _PLAIN_DIGITS = 18
 """An integer of so many digits fits 64 bits."""
 _LEAST, _MOST = -(2**63), 2**64 - 1
@@ -148,6 +149,9 @@ def _repaired(value: Any, flags: set[str]) -> Any:
 def _text(text: str, flags: set[str]) -> str:
     if text.isascii() or not _SURROGATE.search(text):
         return text
+    if not _PAIR.search(text):
+        flags.add(TEXT_DAMAGED)
+        return _SURROGATE.sub("\ufffd", text)
     joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if joined.count("\ufffd") > text.count("\ufffd"):
         flags.add(TEXT_DAMAGED)

@@ -33,8 +33,20 @@ def raw_record(
     Its timestamp is the time of receipt, so that a search by time finds it there. ``flags`` are those of an earlier
     reading, of which ``body`` was made.
     """
-    with collector_suspended(body):
-        envelope = open_envelope(vendor, tenant, body, received_at, route_event, max_depth, flags)
+    with collector_suspended(body):  # the parsed body is freed below it: else the collector would visit all of it
+        return _raw_record(vendor, tenant, body, received_at, route_event, max_depth, flags)
+
+
+def _raw_record(
+    vendor: str,
+    tenant: str,
+    body: bytes,
+    received_at: Instant,
+    route_event: str | None,
+    max_depth: int,
+    flags: Collection[str],
+) -> ProducerRecord:
+    envelope = open_envelope(vendor, tenant, body, received_at, route_event, max_depth, flags)
     known = {"received_at": received_at.text, "tenant": tenant, "event_key": envelope.event_key}
     if envelope.route_event is not None:
         known["event_type"] = envelope.route_event

@@ -1,0 +1,50 @@
+"""HTML's character references in texts, resolved in time that is linear in the text (mapping.md §7)."""
+
+import html
+import re
+from functools import cache, lru_cache
+from html.entities import html5
+
+_CODE = r"#[0-9]+;?|#[xX][0-9a-fA-F]+;?"
+_NAMED = r"[^\t\n\f <&#;]{1,32};"
+
+
+def without_references(text: str) -> str:
+    """Return a text without one level of HTML's character references; as `html.unescape`.
+
+    That takes microseconds for each ``&``, because it looks for the start of a name in what follows, sign by sign.
+
+    >>> without_references("a &lt; b &amp;amp; &#99;&notit; &x=1&copy=2")
+    'a < b &amp; c¬it; &x=1©=2'
+    """
+    return _reference().sub(_resolved, text) if "&" in text else text
+
+
+def _resolved(found: re.Match[str]) -> str:
+    name = found[1]
+    if name[0] == "#":
+        return _of_number(name)
+    if name in html5:
+        return html5[name]
+    if begun := _without_semicolon().match(name):
+        return html5[begun[0]] + name[begun.end() :]
+    return found[0]
+
+
+@lru_cache(maxsize=4096)
+def _of_number(name: str) -> str:
+    return html.unescape(f"&{name}")
+
+
+@cache
+def _reference() -> re.Pattern[str]:
+    return re.compile(rf"&({_CODE}|{_NAMED}|{_without_semicolon().pattern})")
+
+
+@cache
+def _without_semicolon() -> re.Pattern[str]:
+    """Return a pattern of the names that end without a semicolon, the longest one that is there."""
+    found: dict[str, list[str]] = {}
+    for name in sorted((name for name in html5 if name[-1] != ";"), key=len, reverse=True):
+        found.setdefault(name[0], []).append(name[1:])
+    return re.compile("|".join(f"{first}(?:{'|'.join(ends)})" for first, ends in found.items()))
