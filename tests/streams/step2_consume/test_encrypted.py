@@ -31,7 +31,7 @@ SET = {"FHIRLINE_ENCRYPTION": ENCRYPTION}
 def settings() -> Iterator[Settings]:
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
-        yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=6, encryption=ENCRYPTION)
+        yield RunningBroker("embedded", broker.bootstrap).settings(session_timeout=12, encryption=ENCRYPTION)
 
 
 def stored(settings: Settings, *topics: str) -> list[ConsumerRecord]:
