@@ -173,7 +173,7 @@ def shown(text: str) -> Iterator[list[str]]:
         lexer.whitespace_split = True
         command: list[str] = []
         for word in [*lexer, ";"]:
-            if word[0] not in "|&><;":
+            if not word or word[0] not in "|&><;":
                 if command or not re.match(r"\w+=", word):  # a variable for this command alone
                     command.append(word)
                 continue
