@@ -12,26 +12,16 @@ from benchmarks import core
 from benchmarks.__main__ import NAMES, TAKEN, main
 from benchmarks.console import PAGES
 from benchmarks.mix import SHARES, events, mix
-from benchmarks.results import GOALS, TITLES, markdown
+from benchmarks.results import GOALS, TITLES
 from fhirline.streams.console.rendering import NAVIGATION
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step3_restore.state import PartitionState
 from fhirline.streams.step4_normalize.map_event import map_event
-from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.long
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="CPU time of a process is read from /proc")
 
 EVENTS = 400
-
-
-PUBLISHED = ROOT / "benchmarks"
-
-
-def test_what_is_published_is_made_of_its_results_and_notes() -> None:
-    """Nobody writes a figure into it, and notes that are changed reach it."""
-    results = json.loads((PUBLISHED / "results.json").read_text("utf-8"))
-    assert (PUBLISHED / "RESULTS.md").read_text("utf-8") == markdown(results)
 
 
 def test_every_benchmark_has_a_title() -> None:
