@@ -22,12 +22,12 @@ from tests.crash.comparison import compare, raw_records, wait_drained, wait_for_
 from tests.crash.conftest import SESSION
 from tests.crash.load import all_vendors
 from tests.crash.sizes import SIZES
-from tests.crash.workers import Workers
 from tests.support.encryption import ENCRYPTION
 from tests.support.kafka.apache import ApacheKafka
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.receiving import GatewayProcess, running_gateway
 from tests.support.waiting import LIMIT
+from tests.support.workers import Workers
 
 SENDERS = 4
 PARTITIONS = 6 if SIZES.long else 2

@@ -23,7 +23,6 @@ from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.crash.comparison import wait_drained
 from tests.crash.sizes import SIZES
-from tests.crash.workers import Workers
 from tests.support.cases import cases
 from tests.support.delivery import (
     changes,
@@ -41,6 +40,7 @@ from tests.support.fault_proxy import FaultProxy
 from tests.support.processes import Command
 from tests.support.token_server import TokenServer
 from tests.support.waiting import LIMIT, wait_until
+from tests.support.workers import Workers
 from tests.support.workload import Store, is_enriched, of_patient, produce, undisturbed
 
 EVENTS = int(os.environ.get("DELIVERY_EVENTS") or (10_000 if SIZES.long else 120))

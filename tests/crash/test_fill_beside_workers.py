@@ -7,7 +7,6 @@ from fhirline.config.settings import Settings
 from tests.crash.comparison import wait_drained
 from tests.crash.sizes import SIZES
 from tests.crash.test_delivery import cleared, in_order
-from tests.crash.workers import Workers
 from tests.support.delivery import (
     compared,
     delivering,
@@ -20,6 +19,7 @@ from tests.support.delivery import (
 from tests.support.ehr.fixture import EhrServers
 from tests.support.fault_proxy import FaultProxy
 from tests.support.waiting import LIMIT, wait_until
+from tests.support.workers import Workers
 from tests.support.workload import Store, produce
 
 EVENTS = 10_000 if SIZES.long else 90

@@ -25,9 +25,9 @@ from tests.crash.comparison import committed, compare, first_that_need, wait_dra
 from tests.crash.conftest import SESSION
 from tests.crash.load import folded
 from tests.crash.sizes import SIZES
-from tests.crash.workers import Workers
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.waiting import LIMIT
+from tests.support.workers import Workers
 from tests.support.workload import produce
 
 NEEDED = canonical_topic("Encounter")

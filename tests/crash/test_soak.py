@@ -12,8 +12,8 @@ from fhirline.streams.kafka.records import ProducerRecord
 from tests.crash.comparison import committed, compare, lag, settled, wait_drained, wait_until
 from tests.crash.load import all_vendors, steady
 from tests.crash.sizes import SIZES
-from tests.crash.workers import Worker, Workers
 from tests.support.kafka.brokers import apache, create_topics, settings_for
+from tests.support.workers import Worker, Workers
 
 MAX_LAG = 20_000
 ASK_EVERY = 2_000

@@ -12,9 +12,9 @@ from fhirline.topics.declared import KEYS, declared
 from tests.crash.comparison import compare, raw_topics, wait_drained
 from tests.crash.load import folded
 from tests.crash.sizes import SIZES
-from tests.crash.workers import Workers
 from tests.support.kafka.brokers import create_topics
 from tests.support.waiting import LIMIT
+from tests.support.workers import Workers
 from tests.support.workload import produce
 
 

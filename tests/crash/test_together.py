@@ -21,7 +21,6 @@ from tests.crash.comparison import compare, raw_records, read_all, wait_drained,
 from tests.crash.conftest import SESSION
 from tests.crash.sizes import SIZES
 from tests.crash.test_brokers import Senders, sending, wait_in_sync
-from tests.crash.workers import Worker, Workers
 from tests.support.encryption import ENCRYPTION
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
 from tests.support.kafka.apache import ApacheKafka
@@ -29,6 +28,7 @@ from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.paths import CONFIG
 from tests.support.receiving import GatewayProcess, running_gateway
 from tests.support.waiting import wait_until
+from tests.support.workers import Worker, Workers
 
 TENANT = "clinic"
 PARTITIONS = 6

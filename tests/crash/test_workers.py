@@ -8,7 +8,7 @@ from fhirline.config.settings import Settings
 from tests.crash.comparison import compare, wait_drained, wait_for_progress
 from tests.crash.load import all_vendors, folded, steady
 from tests.crash.sizes import SIZES
-from tests.crash.workers import Workers
+from tests.support.workers import Workers
 
 SMALL_BATCHES = {"FHIRLINE_BATCH_SIZE": "50"}
 """More barriers a second, so that random moments fall between the steps of one."""

@@ -5,12 +5,12 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import orjson
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
-from fhirline.streams.demo.stack import Process
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.operate.erasure.aliases import aliases_of
@@ -87,7 +87,16 @@ def values(store: Store, of: Iterable[str]) -> dict[str, bytes]:
     return {name: store.values[name] for name in of if name in store.values}
 
 
-def wait_until(condition: Callable[[], bool], store: Store, worker: Process) -> None:
+class Followed(Protocol):
+    """A process, or the processes of a member that is started again."""
+
+    @property
+    def running(self) -> bool: ...
+
+    def report(self, what: str) -> str: ...
+
+
+def wait_until(condition: Callable[[], bool], store: Store, worker: Followed) -> None:
     end = time.monotonic() + LIMIT
     while not condition():
         assert time.monotonic() < end, worker.report("is")

@@ -64,6 +64,14 @@ class Worker:
                     raise
                 self.wait_restarted(process)
 
+    @property
+    def running(self) -> bool:
+        """Tell whether the member goes on. A process that ended is replaced, unless a defect ended it."""
+        return not self._group.exits[TRACEBACK]
+
+    def report(self, what: str) -> str:
+        return f"{self.process.report(what)}\n{self._group}"
+
     def wait_ended(self, process: Process | None = None) -> int:
         """Wait until the process has ended, and return its exit code."""
         return (process or self.process).wait(LIMIT)
@@ -119,6 +127,8 @@ class Workers:
         )
         self.exits: Counter[int] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.logged: Counter[str] = Counter()
+        """Log lines of all processes, by event name."""
         self.last_resorts = 0
         """Processes that the fence's last resort ended (`streams.step2_consume.fencing.Fence`), with code 1."""
         self.restored = 0
@@ -144,6 +154,7 @@ class Workers:
         if not text.startswith("{"):
             return
         event = orjson.loads(text)
+        self.logged[event.get("event")] += 1
         if event.get("event") == "worker ends without committing":
             errors = sorted({part.rpartition(": ")[2] for part in event.get("detail", "").split("; ")})
             self.reasons[" ".join([event["reason"], *errors]).strip()] += 1
