@@ -104,6 +104,12 @@ def test_the_runbook_names_log_lines_and_refusals_that_there_are() -> None:
     assert [reason for reason in (*reasons, *refusals) if f'"{reason}"' not in code] == []
 
 
+def test_the_runbook_has_every_reason_for_which_a_worker_ends_itself() -> None:
+    reasons = set(re.findall(r'exit_uncommitted(?:_on)?\(\s*"(.+?)"', source("streams")))
+    assert len(reasons) >= 8
+    assert reasons <= set(re.findall(r"^\| 70 \| `(.+?)`", OPERATIONS.read_text("utf-8"), re.M))
+
+
 def test_its_code_table_is_one() -> None:
     tables = re.findall(r"^```yaml\n(.*?)^```", OPERATIONS.read_text("utf-8"), re.M | re.S)
     assert [RowTable.model_validate(yaml.safe_load(table)).rows[0].source for table in tables] == [("Dermatología",)]

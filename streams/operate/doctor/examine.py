@@ -76,12 +76,13 @@ def at_the_cluster(settings: Settings, timeout: float, online: bool = False) -> 
     yield from cluster.advertised(brokers, settings.bootstrap.split(","))
     checks = [_brokers(settings, min(brokers), timeout, is_embedded(metadata.cluster_id))]
     if configuration.vendors_file(settings).level is not Level.PROBLEM:  # the vendors determine the topics
+        events_open = encryption.secrets(settings).level is not Level.PROBLEM
         checks += [
             _privileges(settings),
             _topics(settings, len(brokers), timeout, is_embedded(metadata.cluster_id)),
-            encryption.at_the_cluster(settings, online),
+            *([encryption.at_the_cluster(settings, online)] if events_open else []),
             _work(settings, timeout),
-            mapping.coverage(settings),
+            *([mapping.coverage(settings)] if events_open else []),
             warehouse.database(settings),
         ]
     for findings in checks:

@@ -9,12 +9,13 @@ from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.encryption.key_ring import DESTROYED
 from fhirline.streams.kafka.records import ProducerRecord
-from fhirline.streams.operate.doctor import configuration, encryption
+from fhirline.streams.operate.doctor import configuration, encryption, examine
 from fhirline.streams.operate.doctor.finding import Level
 from fhirline.topics.declared import KEYS, raw_topic
 from tests.support.doctor import NOWHERE, OK, PROBLEM, WARNING, said
 from tests.support.encryption import ENCRYPTION, INDEX, NEW, OLD, ROTATED, sealed
 from tests.support.kafka.brokers import RunningBroker, create_topics, settings_for
+from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
 
 CHECK = encryption.CHECK
@@ -97,6 +98,15 @@ def test_encrypted_events_and_the_keys_that_open_them(plain: Settings) -> None:
         assert level is PROBLEM
         assert text == f"{len(keys) - 1} data keys of normalizer.keys cannot be unwrapped: {words}"
         assert at_the_cluster(with_secrets(plain, secrets))[-1][0] is OK  # only --online reads the keys
+
+
+def test_secrets_that_cannot_be_read_are_one_problem(plain: Settings) -> None:
+    """The checks that open events are left out: they would fail for the same reason."""
+    wrong = with_secrets(plain, "index:12")
+    found = [*examine.local(wrong, {}), *examine.at_the_cluster(wrong, timeout=LIMIT)]
+    [of_the_secrets] = [finding for finding in found if "entry 1 is not of the form" in finding.text]
+    assert (of_the_secrets.check, of_the_secrets.level) == (CHECK, PROBLEM)
+    assert {"topics", "dead letters"} <= {finding.check for finding in found}, "the other checks ran"
 
 
 def test_a_missing_topic_of_keys_is_a_problem() -> None:
