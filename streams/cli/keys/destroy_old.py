@@ -139,7 +139,7 @@ def _both(listed: str, beside: str) -> str:
 
 
 def _print_earlier(path: Path, unfinished: Sequence[Path], gone: Sequence[str]) -> None:
-    """Print what earlier runs have done, or begun."""
+    """Print what an earlier run has begun, and which key-encryption keys are gone, removed by a run or lost."""
     if unfinished:
         print(
             f"continues: an earlier command was interrupted while it changed {path}. It left "
@@ -148,8 +148,8 @@ def _print_earlier(path: Path, unfinished: Sequence[Path], gone: Sequence[str]) 
         )
     if gone:
         print(
-            f"removed from the file by an earlier run: {', '.join(sorted(gone))}. They must not be in any other copy "
-            "of it either."
+            f"not in the file any more: {', '.join(sorted(gone))}. No living data key needs them; they must not be in "
+            "any other copy of the file either."
         )
 
 

@@ -157,7 +157,7 @@ def test_the_end_of_old_keys_says_what_it_completes_and_what_an_earlier_run_did(
     assert [item.name for item in file.parent.iterdir()] == [file.name]
     assert [*secrets_file.read(file).keks] == ["2026-11"]
     later = keys("destroy-old", "--yes", "--unused-for", "0")
-    assert "removed from the file by an earlier run: 2026-05" in later
+    assert "not in the file any more: 2026-05. No living data key needs them" in later
     assert "nothing was done" in later
 
 
