@@ -79,6 +79,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
         process.execute_from_commandline()
     except SystemExit as end:  # Faust's own code for a failure is 1
         if end.code == DONE:
+            structlog.get_logger("worker").info("worker stopped")
             raise
         structlog.get_logger("worker").critical("worker failed", remedy="none: it is started again, and repeats")
         raise SystemExit(UNCOMMITTED) from None

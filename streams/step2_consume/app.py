@@ -27,6 +27,7 @@ The agent of ``fold.practitioner`` keeps the same rules: its records are what ra
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -118,6 +119,8 @@ class EndingInTime(faust.App):
     taken. Ending uncommitted loses nothing: it is what a killed worker does.
     """
 
+    logger = logging.getLogger("faust.app")  # mode's lines about each step; otherwise named after this module
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.group, **faust_settings(settings))
         self._stop_timeout = settings.stop_timeout
@@ -125,6 +128,7 @@ class EndingInTime(faust.App):
         """Functions that close what the agents use. They are called in a thread when the agents have ended."""
 
     async def on_stop(self) -> None:
+        log.info("worker stopping")
         exit_uncommitted_after(self._stop_timeout)
         await super().on_stop()
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -97,6 +98,8 @@ def test_sigterm_ends_a_worker_in_order(own_broker: RunningBroker) -> None:
                 store.read(0.05)
             worker.stop()
             assert worker.exit_code == 0, worker.report("did not end in order")
+            assert re.findall(r'"event":"(worker \w+)"', worker.output) == ["worker stopping", "worker stopped"]
+            assert "Stopping..." not in worker.output, "Faust's own lines are for FHIRLINE_LOG_LEVEL=debug"
         with running(settings) as worker:
             wait_until_as(expected, store, worker)
     finally:
