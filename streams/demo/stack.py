@@ -260,14 +260,14 @@ class Stack:
     def run(self, *arguments: str, **settings: str) -> None:
         """Run a command of fhirline to its end. ``settings``: its own, beside those of the run, by field name.
 
-        Raises StackFailed unless it exits with 0.
+        Raises StackFailed unless it exits with 0. Its output is shown only then.
         """
-        self._process(*arguments, **settings).finish()
+        self._process(*arguments, echo=lambda _: None, **settings).finish()
 
-    def _process(self, *arguments: str, **settings: str) -> Process:
+    def _process(self, *arguments: str, echo: Callable[[str], None] | None = None, **settings: str) -> Process:
         own = {f"{PREFIX}{name.upper()}": value for name, value in settings.items()}
         with held_back(*ENDING):  # until the process's end is registered
-            process = Process(arguments[0], *arguments, environment=self._environment | own, echo=self._echo)
+            process = Process(arguments[0], *arguments, environment=self._environment | own, echo=echo or self._echo)
             self._exit.callback(process.stop)
         return process
 
