@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from benchmarks import core
+from benchmarks import core, latency
 from benchmarks.__main__ import NAMES, TAKEN, main
 from benchmarks.console import PAGES
 from benchmarks.mix import SHARES, events, mix
@@ -101,6 +101,8 @@ def test_each_page_of_the_consoles_navigation_is_measured() -> None:
 def test_figures_are_there(only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FHIRLINE_TABLES_BATCH", "100")
     monkeypatch.setenv("FHIRLINE_BATCH_SIZE", "20")  # so that so few events are several batches
+    monkeypatch.setenv("FHIRLINE_SESSION_TIMEOUT", "6")  # the embedded broker lets a group wait for half of it
+    monkeypatch.setattr(latency, "WARM_UP_SECONDS", 3.0)
     affinity = os.sched_getaffinity(0)
     arguments = ["--broker", "embedded", "--repeat", "1", "--events", str(EVENTS), "--only", only]
     few = ["--partitions", "2", "--scaling-partitions", "2", "--workers", "2", "--seconds", "2"]

@@ -126,7 +126,7 @@ def write(settings: Settings, records: Iterable[ProducerRecord]) -> None:
 @contextmanager
 def keeping(settings: Settings, *arguments: str, **environ: str) -> Iterator[Command]:
     """Run ``fhirline tables`` until the context ends."""
-    own = {"FHIRLINE_PARTITIONS": str(settings.partitions), **environ}
+    own = {"FHIRLINE_PARTITIONS": str(settings.partitions), "FHIRLINE_SESSION_TIMEOUT": "6", **environ}
     with command("tables", *arguments, environ=environment(settings.bootstrap, **own)) as process:
         yield process
 

@@ -79,11 +79,13 @@ def large(count: int) -> Iterator[ProducerRecord]:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("own_broker", ["apache"], indirect=True)  # the embedded one lets a group wait half its session
 def test_many_bombs_that_wait_fit_in_a_container(own_broker: RunningBroker, capsys: pytest.CaptureFixture[str]) -> None:
     """All are committed, each has one outcome or dead letter, and the worker never uses the container's memory."""
     settings = own_broker.settings(session_timeout=120)  # a busy machine must not look like a pause
     raws = produce(settings, large(BOMBS))
     with running(settings) as worker:
+        worker.wait_for("partitions assigned", timeout=LIMIT)  # before that, Kafka may have no coordinator of the group
         wait_until_committed(settings, raws, worker)
         peak = peak_memory(worker.pid)
         assert worker.stop() == 0
