@@ -1,4 +1,4 @@
-"""The process that forks one process for each ``fhirline`` command of `tests.support.cli`.
+"""The process that forks one process for each ``fhirline`` command of `tests.support.cli`, and those of pytest-xdist.
 
 It runs no command itself and has one thread, so each command begins as a new interpreter would that has imported the
 same modules and read the packaged tables, of which none depends on settings or the environment.
@@ -33,8 +33,13 @@ def import_all() -> None:
         if not module.name.startswith(NOT_OF_COMMANDS):
             import_module(module.name)
     from fhirline.mappers.api import normalize
+    from fhirline.streams.console.parked import advices
     from fhirline.streams.console.rendering import TEMPLATES
+    from fhirline.streams.console.views.dead_letters import codes
     from fhirline.streams.demo.webhooks import samples
+
+    advices()
+    codes()
 
     for sample in samples():
         normalize(sample.body, vendor=sample.vendor, event_type=sample.event if sample.route else None)
@@ -47,14 +52,15 @@ def serve(requests: socket.socket) -> bool:
     imported = False
     waiting: set[int] = set()
     while True:
-        if sys.stdin in select.select([requests, sys.stdin], [], [])[0]:
+        ended = sys.stdin in select.select([requests, sys.stdin], [], [])[0]
+        waiting -= {pid for pid in waiting if os.waitpid(pid, os.WNOHANG)[0]}
+        if ended:
             return False
         message, files, _, _ = socket.recv_fds(requests, 1 << 20, 4)
         if not imported:
             import_all()
             gc.freeze()
             imported = True
-        waiting -= {pid for pid in waiting if os.waitpid(pid, os.WNOHANG)[0]}
         if (waits := os.fork()) == 0:
             requests.close()
             if (pid := os.fork()) == 0:
@@ -102,6 +108,9 @@ def end(code: int) -> NoReturn:
 
 if __name__ == "__main__":
     if serve(socket.socket(fileno=int(sys.argv[1]))):
+        if sys.argv[0] == "-c":
+            exec(sys.argv.pop(), {"__name__": "__main__"})
+            end(0)
         from fhirline.streams.cli import main
 
         __package__ = ""  # the help would name this module
