@@ -32,7 +32,7 @@ test-mappers: $(VENV)/dev.installed
 	@$(BIN)/pytest tests/mappers
 
 test-others: $(VENV)/dev.installed
-	@$(BIN)/pytest -n 7 --dist loadgroup tests --ignore tests/mappers
+	@$(BIN)/pytest -n 10 --dist loadgroup tests --ignore tests/mappers
 
 test-long: $(VENV)/dev.installed ## what takes minutes: workers and brokers killed in small, second forms, the README's console blocks
 	@$(BIN)/pytest -m long -n 4 --dist loadgroup --durations=25 --durations-min=20
