@@ -11,7 +11,7 @@ install = $(PYTHON) -m venv $(VENV) && \
 # The tests start Python hundreds of times: its bytecode is kept, also where the environment says otherwise.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo dev check laws test test-long crash soak kills keys-kills bench audit lint lock clean
+.PHONY: help demo dev check laws test test-mappers test-others test-long crash soak kills keys-kills bench audit lint lock clean
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -25,7 +25,14 @@ check: $(VENV)/dev.installed ## lint, types, golden mappings and the laws over a
 	@$(MAKE) --no-print-directory --jobs 2 lint laws
 
 test: $(VENV)/dev.installed ## the tests, on real brokers; some three minutes on two cores
-	@$(BIN)/pytest -n 8 --dist loadgroup
+	@$(MAKE) --no-print-directory --jobs 2 test-mappers test-others
+
+# Those of the mappers compute, most others wait for brokers and processes. Apart, each process collects and loads less.
+test-mappers: $(VENV)/dev.installed
+	@$(BIN)/pytest tests/mappers
+
+test-others: $(VENV)/dev.installed
+	@$(BIN)/pytest -n 10 --dist loadgroup tests --ignore tests/mappers
 
 test-long: $(VENV)/dev.installed ## what takes minutes: workers and brokers killed in small, second forms, the README's console blocks
 	@$(BIN)/pytest -m long -n 4 --dist loadgroup --durations=25 --durations-min=20

@@ -3,11 +3,14 @@
 import gc
 import inspect
 import os
+import shlex
 import signal
+import sys
 from contextlib import ExitStack
 
 import pytest
 import structlog
+from execnet import XSpec
 from hypothesis import settings
 from xdist.remote import Producer
 
@@ -15,6 +18,7 @@ from tests.support import cli
 from tests.support.ehr.fixture import ehr_server
 from tests.support.kafka.brokers import apache_kafka, broker, embedded, own_broker
 from tests.support.kafka.users import cluster
+from tests.support.paths import ROOT
 from tests.support.postgres import own_postgres, postgres
 from tests.support.scheduling import FromBothEnds
 
@@ -53,6 +57,15 @@ def pytest_configure(config: pytest.Config) -> None:
         stack = ExitStack()
         stack.enter_context(cli.running_server())
         config.add_cleanup(stack.close)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[XSpec]) -> None:
+    """Let the server of commands fork the processes of ``make test``: each would import and build the same again."""
+    if config.getoption("markexpr") != "not long":  # those of long tests measure what a process takes
+        return
+    interpreter = shlex.join([sys.executable, str(ROOT / "tests" / "support" / "forked_python.py")])
+    specs[:] = [XSpec(f"{spec}//id={spec.id}//python={interpreter}") if spec.popen else spec for spec in specs]
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

@@ -47,7 +47,7 @@ class IndexedEvent(NamedTuple):
 
     @property
     def came(self) -> int:
-        """When it was received, or without a Provenance, when its outcome was written, in UNIX milliseconds."""
+        """Time of its receipt or, without a Provenance, of the writing of its outcome, in UNIX milliseconds."""
         return self.written if self.received is None else self.received
 
 

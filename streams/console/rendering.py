@@ -92,7 +92,7 @@ def _environment() -> Environment:
     return made
 
 
-_TEMPLATES = _environment()
+TEMPLATES = _environment()
 
 
 def page(request: web.Request, template: str, http_status: int = 200, **values: Any) -> web.Response:
@@ -107,5 +107,5 @@ def page(request: web.Request, template: str, http_status: int = 200, **values: 
         "user": session.user if session else None,
         "bootstrap": request.app[CONSOLE].settings.bootstrap,
     }
-    text = _TEMPLATES.get_template(template).render(shared | values)
+    text = TEMPLATES.get_template(template).render(shared | values)
     return web.Response(text=text, content_type="text/html", charset="utf-8", status=http_status)

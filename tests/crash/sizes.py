@@ -35,7 +35,7 @@ class Sizes:
 
     @property
     def repeats(self) -> int:
-        """How often a disturbance that needs no count is repeated."""
+        """Number of times that a disturbance without a count of its own is repeated."""
         return max(1, self.kills // 2) if self.long else 1
 
 

@@ -86,7 +86,7 @@ def test_images_are_named_by_version_and_digest_and_come_from_where_they_are_exp
 
 
 def test_nothing_starts_with_a_secret_that_somebody_else_knows() -> None:
-    """What is asked for is empty in the example, which Compose refuses; nothing secret has a default."""
+    """Secrets that are asked for are empty in the example, which Compose refuses; no secret has a default."""
     text = (DOCKER / "compose.yaml").read_text("utf-8")
     asked = {name for name, how, _ in VARIABLE.findall(text) if how == "?"}
     given = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE, re.MULTILINE))

@@ -58,7 +58,7 @@ class Container:
         self._healthchecks = [service["healthcheck"].get("test"), ["CMD", *image("HEALTHCHECK")]]
 
     def healthy(self) -> list[bool]:
-        """What the service's own healthcheck and the image's say now."""
+        """Run the service's own healthcheck and the image's, and return whether each passes."""
         return [self._run(healthcheck) for healthcheck in self._healthchecks]
 
     def _run(self, check: Sequence[str]) -> bool:

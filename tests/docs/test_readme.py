@@ -116,7 +116,7 @@ def here(command: str, gateway: int, kafka: int) -> str:
 
 
 def finished(command: str) -> str:
-    """What a command prints; it must succeed."""
+    """Run a command, which must succeed, and return what it prints."""
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=ROOT,

@@ -184,7 +184,7 @@ _HEADING = re.compile(r"^(#{1,6}) (.+)$", re.M)
 
 
 def wrong(citation: Citation) -> bool:
-    """Whether the document, or what is cited of it, does not exist."""
+    """Tell whether the document, or the cited part of it, does not exist."""
     if (citation.file, (citation.section or "").partition(".")[0]) == SECTION_OF_THE_EXAMPLE:
         return False
     path = located(citation)

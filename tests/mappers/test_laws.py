@@ -38,7 +38,7 @@ def normalizer(case: Case) -> Normalizer:
 
 
 def followed(case: Case, body: dict[str, Any], memory: InMemoryState | None = None) -> MappedEvent:
-    """What the worker makes of a body: everything that would leave the process."""
+    """Map a body as the worker does, and return everything that would leave the process."""
     received = headers(
         received_at=case.received_at, tenant="acme", **({"event_type": case.route_event} if case.route_event else {})
     )

@@ -32,7 +32,7 @@ def recommendation(user: int, consultation: int, *drugs: Resource, at: str = "20
 
 
 def made_by(*events: Resource, vendor: str = "altibbi") -> list[dict[str, bytes]]:
-    """Of each event, ``Type/id`` → value of what its Bundle holds."""
+    """Return each event's resources as its Bundle holds them: ``Type/id`` → value."""
     bundles = [orjson.loads(result.bundle.value) for result in Case(vendor, "-", events).run() if result.bundle]
     return [
         {entry["request"]["url"]: orjson.dumps(entry["resource"]) for entry in bundle["entry"]} for bundle in bundles

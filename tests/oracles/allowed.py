@@ -1,4 +1,4 @@
-"""What an oracle may say of a valid resource, each by the element that it is about.
+"""Findings that an oracle may have about a valid resource, each by the element that it is about.
 
 That is what mapping.md §15.9 names, and where an oracle errs.
 """
@@ -28,7 +28,7 @@ _STEP = re.compile(r"(?P<name>\w+)(?:\[(?P<position>\d+|x)\])?")
 
 
 def allowed(finding: Finding, resource: dict[str, Any], narratives: bool = False) -> bool:
-    """Whether the mappings may leave the finding; ``narratives``: the tenant has switched them on (mapping.md §13)."""
+    """Tell whether a finding is allowed; ``narratives``: the tenant has switched them on (mapping.md §13)."""
     match finding.severity, finding.rule:
         case "warning", "con-3":
             return all("clinicalStatus" not in subject for subject in _subjects(finding, resource))
@@ -47,13 +47,13 @@ def allowed(finding: Finding, resource: dict[str, Any], narratives: bool = False
 
 
 def _is_in_order(period: dict[str, Any]) -> bool:
-    """Whether a Period between instants of two zones is right: Medplum compares their text."""
+    """Tell whether a Period between instants of two zones is right: Medplum compares their text."""
     start, end = (datetime.fromisoformat(period[name]) for name in ("start", "end"))
     return start.tzinfo is not None and end.tzinfo is not None and start <= end
 
 
 def _is_valueless(finding: Finding, resource: dict[str, Any]) -> bool:
-    """Whether what counts as missing is a required code without a value that says why (mapping.md §5.2)."""
+    """Tell whether what counts as missing is a required code without a value that says why (mapping.md §5.2)."""
     subjects = _subjects(finding, resource)
     name = finding.path.rpartition(".")[2]
     return (
@@ -87,7 +87,7 @@ def _resources(resource: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _at(path: str, resource: dict[str, Any]) -> Any:
-    """What stands at a path such as ``Encounter.location[0]`` or ``Observation.value[x]``."""
+    """Return the value at a path such as ``Encounter.location[0]`` or ``Observation.value[x]``."""
     value: Any = resource
     for step in path.split(".")[1:]:
         parts = _STEP.fullmatch(step)

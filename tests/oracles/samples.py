@@ -1,4 +1,4 @@
-"""What the oracles judge: all that the golden cases make, and what their mutated events make."""
+"""Resources that the oracles judge: all of the golden cases, and those of their mutated events."""
 
 import random
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def golden(vendor: str) -> set[Sample]:
 
 
 def generated(vendor: str, least: int = PER_MAPPING) -> dict[str, set[Sample]]:
-    """What mutated events make, by event type: at least ``least`` resources of each mapping, no two equal.
+    """Return resources of mutated events, by event type: at least ``least`` resources of each mapping, no two equal.
 
     A case's events are mutated each by itself and still share state, so that folds see them too. Only what the
     pipeline lets out is here: what our own validator refuses would never reach anyone.
@@ -67,7 +67,7 @@ def outcomes_only(samples: set[Sample]) -> bool:
 
 
 def alone(samples: set[Sample]) -> int:
-    """How many there are but for Bundles, which only hold the others."""
+    """Return the number of resources without Bundles, which only hold the others."""
     return sum(not sample.is_bundle for sample in samples)
 
 

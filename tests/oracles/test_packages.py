@@ -1,4 +1,4 @@
-"""How the tests come by the oracles: once, whole, and saying what is missing."""
+"""Installation of the oracles for the tests: once, whole, and with the name of what is missing."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

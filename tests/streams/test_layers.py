@@ -2,8 +2,13 @@
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("layers")  # in one process, which parses all modules once
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,6 +45,11 @@ def modules() -> dict[str, Path]:
     return {name.removesuffix(".__init__"): path for name, path in sorted(zip(names, paths, strict=True))}
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
 def imported(tree: ast.Module) -> Iterator[str]:
     """Every module of ours that a source imports, also inside functions and for types only."""
     for node in ast.walk(tree):
@@ -65,13 +75,13 @@ def module_of(name: str, known: Iterable[str]) -> str:
     return name
 
 
+@cache
 def arrows() -> dict[str, set[str]]:
     """Return each module with the modules of ours that it imports when it runs, also inside functions."""
     found: dict[str, set[str]] = {}
     paths = modules()
     for module, path in paths.items():
-        tree = ast.parse(path.read_text("utf-8"))
-        tree.body = [node for node in tree.body if not for_types(node)]
+        tree = ast.Module([node for node in parsed(path).body if not for_types(node)], [])
         names = (name for name in imported(tree) if any(name.startswith(f"{top}.") or name == top for top in TOPS))
         found[module] = {module_of(name, paths) for name in names} - {module}
     return found
@@ -110,7 +120,7 @@ def test_imports_point_downwards() -> None:
         f"{module} imports {name}"
         for module, path in modules().items()
         if module != "fhirline.streams"
-        for name in imported(ast.parse(path.read_text("utf-8")))
+        for name in imported(parsed(path))
         if room_of(name) != room_of(module) and FLOOR_OF[room_of(name)] >= FLOOR_OF[room_of(module)]
     ]
     assert upwards == []
@@ -118,7 +128,7 @@ def test_imports_point_downwards() -> None:
 
 def test_the_package_of_all_rooms_imports_none() -> None:
     """``streams/__init__.py`` runs before any room of it is imported."""
-    tree = ast.parse((ROOT / "streams" / "__init__.py").read_text("utf-8"))
+    tree = parsed(ROOT / "streams" / "__init__.py")
     assert [*imported(tree)] == []
 
 

@@ -200,7 +200,7 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Became:
-    """What a bomb became: the dead letter's code, the bytes made of it, and the number of each resource type."""
+    """The result of a bomb: the dead letter's code, the bytes made of it, and the number of each resource type."""
 
     name: str
     clinical: bool

@@ -94,7 +94,7 @@ def _cases() -> tuple[Case, ...]:
 
 
 def shown(results: list[Normalized]) -> list[dict[str, Any]]:
-    """What an approved file holds of each event."""
+    """Return what an approved file holds of each event."""
     return [
         {
             "resources": [orjson.loads(output.value) for output in result.outputs],

@@ -28,7 +28,10 @@ SOCKET = "TESTS_CLI_SERVER"
 
 
 class Forked:
-    """A running command, with what tests use of a `subprocess.Popen`. ``files``: its three standard files."""
+    """A running command, with what tests use of a `subprocess.Popen`. ``files``: its three standard files.
+
+    With ``code``, which is Python, that is run instead of a command.
+    """
 
     def __init__(
         self,
@@ -38,8 +41,9 @@ class Forked:
         cwd: str | Path = "/",
         umask: int = -1,
         new_session: bool = False,
+        code: str = "",
     ) -> None:
-        self.args = ["fhirline", *map(str, arguments)]
+        self.args = ["-c", code] if code else ["fhirline", *map(str, arguments)]
         self.returncode: int | None = None
         self.stdout: IO[str] | None = None
         request = {"argv": self.args, "env": dict(env), "cwd": str(cwd), "umask": umask, "new_session": new_session}

@@ -1,4 +1,4 @@
-"""The process that forks one process for each ``fhirline`` command of `tests.support.cli`.
+"""The process that forks one process for each ``fhirline`` command of `tests.support.cli`, and those of pytest-xdist.
 
 It runs no command itself and has one thread, so each command begins as a new interpreter would that has imported the
 same modules and read the packaged tables, of which none depends on settings or the environment.
@@ -24,17 +24,27 @@ NOT_OF_COMMANDS = ("fhirline.streams.authoring", "fhirline.streams.demo")
 
 
 def import_all() -> None:
-    """Import all modules, and load what most commands load at their start: code tables and the validator's models."""
+    """Import all modules, map the demo's webhooks, and compile the console's pages.
+
+    Mapping loads code tables, compiles the patterns of secrets and the validator's models: a quarter of a second, which
+    each command would take again.
+    """
     for module in walk_packages(fhirline.__path__, "fhirline."):
         if not module.name.startswith(NOT_OF_COMMANDS):
             import_module(module.name)
-    from fhirline.config.tables import flags, placeholders, secrets
-    from fhirline.config.terminology import load_terminology
-    from fhirline.config.vendors import load_vendors
-    from fhirline.mappers.fhir.validation.compiled import narrow_validator
+    from fhirline.mappers.api import normalize
+    from fhirline.streams.console.parked import advices
+    from fhirline.streams.console.rendering import TEMPLATES
+    from fhirline.streams.console.views.dead_letters import codes
+    from fhirline.streams.demo.webhooks import samples
 
-    for load in (flags, placeholders, secrets, load_terminology, load_vendors, narrow_validator):
-        load()
+    advices()
+    codes()
+
+    for sample in samples():
+        normalize(sample.body, vendor=sample.vendor, event_type=sample.event if sample.route else None)
+    for name in TEMPLATES.list_templates():
+        TEMPLATES.get_template(name)
 
 
 def serve(requests: socket.socket) -> bool:
@@ -42,14 +52,15 @@ def serve(requests: socket.socket) -> bool:
     imported = False
     waiting: set[int] = set()
     while True:
-        if sys.stdin in select.select([requests, sys.stdin], [], [])[0]:
+        ended = sys.stdin in select.select([requests, sys.stdin], [], [])[0]
+        waiting -= {pid for pid in waiting if os.waitpid(pid, os.WNOHANG)[0]}
+        if ended:
             return False
         message, files, _, _ = socket.recv_fds(requests, 1 << 20, 4)
         if not imported:
             import_all()
             gc.freeze()
             imported = True
-        waiting -= {pid for pid in waiting if os.waitpid(pid, os.WNOHANG)[0]}
         if (waits := os.fork()) == 0:
             requests.close()
             if (pid := os.fork()) == 0:
@@ -97,6 +108,9 @@ def end(code: int) -> NoReturn:
 
 if __name__ == "__main__":
     if serve(socket.socket(fileno=int(sys.argv[1]))):
+        if sys.argv[0] == "-c":
+            exec(sys.argv.pop(), {"__name__": "__main__"})
+            end(0)
         from fhirline.streams.cli import main
 
         __package__ = ""  # the help would name this module

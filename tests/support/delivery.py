@@ -44,7 +44,7 @@ Resource = dict[str, Any]
 
 
 def golden_records(settings: Settings) -> Iterator[ProducerRecord]:
-    """What a worker publishes of all golden cases: resources and Bundles, in the order of the cases' events.
+    """Return resources and Bundles that a worker publishes for all golden cases, in the order of their events.
 
     Each case is a tenant of its own: cases use the same ids for different patients.
     """

@@ -83,7 +83,7 @@ def all_committed(settings: Settings, raws: Iterable[ConsumerRecord]) -> bool:
 
 
 def values(store: Store, of: Iterable[str]) -> dict[str, bytes]:
-    """What the store has under these names; of messages, which a repeat makes anew, only that they are there."""
+    """Return the store's values of these names; of messages, which a repeat makes anew, only that they are there."""
     return {name: store.values[name] for name in of if name in store.values}
 
 

@@ -147,7 +147,7 @@ class InfermedicaServer:
         self.faults[f"/api/v2/surveys/{survey_id}/{result}"].extend(faults)
 
     def asked(self, path: str) -> int:
-        """How often a path was asked for."""
+        """Return the number of requests for a path."""
         with self._changed:
             return sum(request == path for _, request, _ in self.requests)
 

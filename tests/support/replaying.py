@@ -27,7 +27,7 @@ SAME, DIFFERS, WRONG = 0, 1, 2
 
 @dataclass(frozen=True)
 class Replayed:
-    """How a replay ended, what it printed, and what ``--diff-out`` has."""
+    """The end of a replay: its exit code, what it printed, and what ``--diff-out`` has."""
 
     code: int
     said: str

@@ -1,4 +1,4 @@
-"""How long tests wait for a condition."""
+"""Waiting for a condition, with a limit."""
 
 import time
 from collections.abc import Callable

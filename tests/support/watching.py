@@ -51,7 +51,7 @@ class WorkerEndpoint:
         return metrics
 
     def _worker_metrics(self) -> str:
-        """Of a worker that has ended its own last lines are the error."""
+        """Read a worker's metrics; where it has ended, its last lines are the error."""
         try:
             return get(f"{self.worker_url}/metrics")[1]
         except urllib.error.URLError:

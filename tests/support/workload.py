@@ -163,7 +163,7 @@ def practitioners(
 
 @dataclass
 class Store:
-    """What the canonical topics hold: last value per key, and how often each was written."""
+    """Contents of the canonical topics: last value per key, and how often each was written."""
 
     settings: Settings
     values: dict[str, bytes] = field(default_factory=dict)
@@ -207,7 +207,7 @@ class Store:
         self.partitions.setdefault(name, set()).add(place[1])
 
     def differences(self, expected: dict[str, bytes]) -> dict[str, int]:
-        """How many keys are missing, differ, or should not be; all 0 is what the law asks."""
+        """Count the keys that are missing, differ, or should not be there; the law asks for 0 of each."""
         return {kind: len(names) for kind, names in self.different(expected).items()}
 
     def different(self, expected: dict[str, bytes]) -> dict[str, list[str]]:

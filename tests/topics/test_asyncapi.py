@@ -189,7 +189,7 @@ def test_every_record_of_a_worker_keeps_to_the_contract() -> None:
 
 
 def inspected(settings: Settings) -> tuple[set[str], list[str]]:
-    """Which kinds of messages there are on the topics, and how records differ from what the contract says of them."""
+    """Return the kinds of messages on the topics, and how records differ from what the contract says of them."""
     seen, problems = set(), []
     with Scanner(settings) as scanner:
         partitions = scanner.topic_partitions(topic.name for topic in declared(settings))
@@ -211,7 +211,7 @@ def kind(topic: str, value: bytes | None) -> str:
 
 
 def found(name: str, key: str, headers: Mapping[str, str], value: bytes | None) -> Iterator[str]:
-    """What of a record is otherwise than its message says."""
+    """Return the parts of a record that are otherwise than its message says."""
     message = contract()["components"]["messages"][name]
     yield from violations("key", f"{name}/bindings/kafka/key", key)
     if "headers" in message:

@@ -1,4 +1,4 @@
-"""How long a vendor's records stay: declared in vendors.yaml, shown in the plan before anything goes by it."""
+"""Retention of a vendor's records: declared in vendors.yaml, shown in the plan before anything goes by it."""
 
 import os
 import pty

@@ -117,7 +117,7 @@ def test_text_is_partitioned_as_its_utf8_bytes(key: str, partitions: int) -> Non
 
 
 def test_every_client_puts_a_key_where_we_say(broker: RunningBroker) -> None:
-    """What librdkafka and kafka-python choose by themselves, as the broker has acknowledged it."""
+    """librdkafka and kafka-python choose by themselves, as the broker has acknowledged it."""
     name = f"test.partitions.{uuid4()}"
     keys = [f"mediquo|default|{'x' * (n % 9)}é{n}".encode() for n in range(60)]
     expected = {key: partition_for(key, PARTITIONS) for key in keys}

@@ -51,7 +51,7 @@ def validated(server: EhrServer, resource: Json) -> list[Json]:
 
 
 def about_ours(issue: Json) -> bool:
-    """Whether an issue is about what we have to define."""
+    """Tell whether an issue is about what we have to define."""
     text = issue["diagnostics"]
     if NOT_LISTED.fullmatch(text) or ANOTHER_VALUE_SET.fullmatch(text):
         return False

@@ -84,7 +84,7 @@ DEMOGRAPHIC = ("Patient", "Composition", "Provenance", "OperationOutcome")
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_vendors_words_are_told(name: str) -> None:
-    """What stands verbatim in a resource as a sentence of the vendor's stands in its narrative too."""
+    """Each sentence of a vendor that a resource holds verbatim is in its narrative too."""
     sent = {value for body in CASES[name].events for _, value in leaves_of(body) if isinstance(value, str)}
     for resource in resources(narrated_case(name)):
         if resource["resourceType"] in DEMOGRAPHIC:

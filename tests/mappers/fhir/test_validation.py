@@ -16,7 +16,7 @@ from tests.support.validation_samples import PATIENT, UNKNOWN, goldens, sample, 
 
 
 def _reference_accepts(resource: Resource) -> bool:
-    """What the models themselves say, without the care that `fhir_resources` takes."""
+    """Validate by the models themselves, without the care that `fhir_resources` takes."""
     try:
         get_fhir_model_class(resource.get("resourceType", "Encounter")).model_validate(resource)
     except (ValidationError, KeyError):

@@ -1,4 +1,4 @@
-"""Who may see and do what: tokens, sessions, hosts, form tokens, reasons, and what is audited."""
+"""Access to the console: tokens, sessions, hosts, form tokens, reasons, and what is audited."""
 
 import json
 

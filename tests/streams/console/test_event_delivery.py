@@ -1,4 +1,4 @@
-"""Where an event's resources are: what the delivery's state says of each, what waits, and the rows of tables."""
+"""Delivery of an event's resources: the delivery's state of each, those that wait, and the rows of tables."""
 
 import re
 import sqlite3
@@ -40,7 +40,7 @@ def bundles(settings: Settings) -> dict[str, tuple[RecordPosition, list[Entry]]]
 
 
 def delivered(position: RecordPosition, entries: list[Entry]) -> list[ProducerRecord]:
-    """What `fhirline deliver` notes once it has sent a Bundle."""
+    """Return the state records that `fhirline deliver` writes once it has sent a Bundle."""
     return [
         shared_record(entry.key, entry.digest)
         if entry.shared

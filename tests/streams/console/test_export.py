@@ -40,7 +40,7 @@ def fields(visitor: Visitor) -> dict[str, str]:
 
 
 def exported(settings: Settings, folder: Path, *more: str) -> bytes:
-    """What the command writes."""
+    """Run the command and return what it writes."""
     path = folder / "letters.jsonl"
     arguments = ("--to", str(path), "--vendor", "altibbi", "--code", "resource-refused", *more)
     said = cli.run("dead-letters", "export", *arguments, env={"FHIRLINE_BOOTSTRAP": settings.bootstrap, "PATH": ""})

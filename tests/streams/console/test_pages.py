@@ -1,4 +1,4 @@
-"""What the pages say: search, flags, dead letters, and the playground byte for byte as ``fhirline map``."""
+"""Contents of the pages: search, flags, dead letters, and the playground byte for byte as ``fhirline map``."""
 
 import re
 from html import unescape

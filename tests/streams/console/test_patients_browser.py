@@ -83,7 +83,7 @@ def test_a_timeline_needs_no_script(stack: Site, known: str, browser: Browser) -
 
 
 def wide(page: Page) -> bool:
-    """Whether the page needs sideways scrolling at half the width, which is twice the text size."""
+    """Tell whether the page needs sideways scrolling at half the width, which is twice the text size."""
     page.set_viewport_size({"width": 640, "height": 450})
     found: bool = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
     page.set_viewport_size({"width": 1280, "height": 900})

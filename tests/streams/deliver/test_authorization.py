@@ -36,7 +36,7 @@ USES = 20
 
 
 def some_records(settings: Settings, every: int = 5) -> Iterator[ProducerRecord]:
-    """What a worker publishes of one in so many golden cases."""
+    """Return the records that a worker publishes for one in so many golden cases."""
     for number, case in enumerate(cases()[::every]):
         yield from case_records(case, settings, f"case-{number}")
 

@@ -119,7 +119,7 @@ def in_parts(records: list[ProducerRecord], number: int) -> list[list[ProducerRe
 
 @pytest.mark.long
 def test_a_server_that_is_killed_and_started_again_has_everything(own_broker: RunningBroker) -> None:
-    """What the killed server answered 2xx to is on its disk; all else is repeated, and is no dead letter."""
+    """Bundles that it answered with 2xx are on its disk; all others are sent again, and become no dead letter."""
     settings = own_broker.settings()
     with own_ehr_server(durable=True) as server:
         base = server.base

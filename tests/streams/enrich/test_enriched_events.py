@@ -1,4 +1,4 @@
-"""What ``fhirline enrich`` makes of a thin event, against Infermedica's API (a local server) and a real broker."""
+"""``fhirline enrich`` on a thin event, against Infermedica's API (a local server) and a real broker."""
 
 from collections.abc import Callable
 from dataclasses import replace

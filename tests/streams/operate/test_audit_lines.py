@@ -1,4 +1,4 @@
-"""What the commands that change something write to the audit log: one line before the change, none for a dry run."""
+"""Audit lines of the commands that change something: one before the change, none for a dry run."""
 
 import json
 import os

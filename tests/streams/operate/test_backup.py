@@ -76,7 +76,7 @@ def letters(records: list[ConsumerRecord]) -> int:
 
 
 def told(record: ConsumerRecord) -> tuple[object, ...]:
-    """What a restored record has in common with the one that was backed up. The order of headers may differ."""
+    """Return what a restored record shares with the one that was backed up. The order of headers may differ."""
     return record.topic, record.partition, record.key, record.value, sorted(record.headers), record.timestamp_ms
 
 

@@ -193,7 +193,7 @@ def test_a_record_that_is_too_large_for_kafka(settings: Settings) -> None:
 
 @pytest.mark.long
 def test_a_state_entry_that_is_too_large_for_kafka(settings: Settings, tmp_path: Path) -> None:
-    """What could not be remembered is not published either: all is as if the event had never come, but for its letter.
+    """Nothing of the event is published either: all is as if it had never come, but for its dead letter.
 
     The patient's later event would else be folded with a name that no restart, and no other worker, knows of. A replay
     finds the same.

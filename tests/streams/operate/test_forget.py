@@ -1,4 +1,4 @@
-"""What an erasure finds, deletes, writes and reports."""
+"""Erasures: what they find, delete, write and report."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What is easily missed of a patient: dead letters without a value, and outcomes that only tables have any more."""
+"""Records that are easily missed: dead letters without a value, and outcomes that only tables still have."""
 
 from collections.abc import Iterable
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What the report of an erasure says with encryption on: what can still be read, and what ends the erasure."""
+"""The report of an erasure with encryption on: what can still be read, and what ends the erasure."""
 
 from contextlib import closing
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What a redrive makes of letters of encrypted events. Pure: no broker."""
+"""Redrives of dead letters of encrypted events. Pure: no broker."""
 
 from dataclasses import replace
 

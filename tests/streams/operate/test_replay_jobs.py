@@ -1,4 +1,4 @@
-"""How many processes a replay starts."""
+"""The number of processes that a replay starts."""
 
 import os
 from pathlib import Path

@@ -126,7 +126,7 @@ def some_answered(sent: list[Future[Answer]]) -> bool:
 
 @pytest.mark.long
 def test_a_gateway_that_is_killed_leaves_no_event_without_its_key(settings: Settings, tmp_path: Path) -> None:
-    """What it acknowledged is there and can be opened, and so can all that it did not acknowledge in time."""
+    """Acknowledged events are stored and can be opened, and so can those that were not acknowledged in time."""
     accepted: list[str] = []
     for attempt in range(5):
         with running_gateway(settings.bootstrap, tmp_path, FHIRLINE_ENCRYPTION=ENCRYPTION) as gateway:

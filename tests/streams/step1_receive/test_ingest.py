@@ -82,6 +82,7 @@ def test_a_bad_line_is_reported_and_the_others_are_ingested(broker: EmbeddedBrok
     first = [bad.get(number, b"" if number == 6 else survey(f"bad-{number}")) for number in range(1, 9)]
     (tmp_path / "first.ndjson").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(first))
     (tmp_path / "second.ndjson").write_bytes(b"no json\n" + survey("bad-second") + b"\n")
+    before = kept(broker, "infermedica", "default")
     done = ingest(broker, tmp_path, "infermedica", "first.ndjson", "second.ndjson", "--rejects", "rejects.ndjson")
     assert done.code == 1
     assert done.out == "10 lines: 4 in the topic, 5 rejected, 1 blank\n"
@@ -97,8 +98,10 @@ def test_a_bad_line_is_reported_and_the_others_are_ingested(broker: EmbeddedBrok
     assert "secret name" not in done.err + done.out
     assert (tmp_path / "rejects.ndjson").read_bytes().splitlines() == [*bad.values(), b"no json"]
     assert stat.S_IMODE((tmp_path / "rejects.ndjson").stat().st_mode) == 0o600
-    taken = {key for key, *_ in kept(broker, "infermedica", "default")}
-    assert taken == {f"default|survey/bad-{n}".encode() for n in (1, 3, 8, "second")}
+    taken = [key for key, *_ in kept(broker, "infermedica", "default")]
+    for key, *_ in before:
+        taken.remove(key)
+    assert sorted(taken) == sorted(f"default|survey/bad-{n}".encode() for n in (1, 3, 8, "second"))
 
 
 def test_a_body_over_several_lines_is_reported_as_such(broker: EmbeddedBroker, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_record_that_is_too_large_stops_no_other(bootstrap: str, secrets: str 
 def test_a_full_queue_is_the_senders_error_alone(
     bootstrap: str, secrets: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was in the queue before is written, and so is what comes later."""
+    """Records that were in the queue before are written, and so are those that come later."""
     monkeypatch.setattr(raw_producer, "QUEUE_KBYTES", 64)
     settings = settings_for(bootstrap, encryption=secrets)
 

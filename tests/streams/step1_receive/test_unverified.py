@@ -79,7 +79,7 @@ class Sender:
 
     @property
     def waiting(self) -> bool:
-        """Whether no answer has come."""
+        """Tell whether no answer has come."""
         self._connection.setblocking(False)
         try:
             self._connection.recv(1, socket.MSG_PEEK)

@@ -135,7 +135,7 @@ def record(offset: int, partition: int = 0) -> ConsumerRecord:
 
 
 async def attempted(unfinished: Unfinished, *records: ConsumerRecord) -> list[bool]:
-    """Whether each part of a batch is given up."""
+    """Tell of each part of a batch whether it is given up."""
     found = []
     for part in unfinished.parts(records):
         async with unfinished.attempt(part) as give_up:

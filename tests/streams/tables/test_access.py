@@ -37,7 +37,7 @@ order by 1, 2, 3, 4
 
 
 def test_grants_of_tables_and_columns_are_kept_with_their_options(on_postgres: OnPostgres) -> None:
-    """What default privileges would grant anew and somebody has revoked stays revoked."""
+    """A grant that somebody has revoked stays revoked, also where default privileges would grant it anew."""
     settings, database, records = on_postgres
     one, other = f"one_{database.name}", f'"Other {database.name}"'
     database.rows(f"create role {one}; create role {other}")

@@ -15,7 +15,7 @@ WRITTEN = 1_738_569_600_000
 
 
 def test_every_column_has_a_value_somewhere_and_no_empty_text(tmp_path: Path) -> None:
-    """Of the two tables and of the view over them."""
+    """Either of the two tables, or the view over them, has the value."""
     settings = settings_for("127.0.0.1:9")
     records = [
         replace(record.at(record.partition or 0, number), timestamp_ms=WRITTEN)

@@ -1,4 +1,4 @@
-"""What changes under the tables: views, topics, definitions, and patients who are erased."""
+"""Changes under the tables: views, topics, definitions, and patients who are erased."""
 
 import os
 import secrets

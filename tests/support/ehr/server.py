@@ -37,7 +37,7 @@ class NotStarted(RuntimeError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server answered. ``body`` is empty where it sent none."""
+    """An answer of the server. ``body`` is empty where it sent none."""
 
     status: int
     headers: dict[str, str]

@@ -51,7 +51,7 @@ class Security:
         return self.folder / "other-ca.pem"
 
     def properties(self) -> dict[str, str]:
-        """What server.properties gets besides its listeners."""
+        """Return the broker's properties besides those of its listeners."""
         own = "listener.name.secure"
         return {
             f"{own}.sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER",

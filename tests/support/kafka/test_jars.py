@@ -1,4 +1,4 @@
-"""How the tests come by Apache Kafka: once, whole, and saying what is missing."""
+"""Installation of Apache Kafka for the tests: once, whole, and with the name of what is missing."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

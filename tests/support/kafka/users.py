@@ -40,7 +40,7 @@ class Cluster:
     """A settings object of the super user: names topics and groups, and reads what is on them."""
 
     def environ(self, user: str, **more: str) -> dict[str, str]:
-        """Of a process that comes as ``user``; the password is in a file."""
+        """Return the environment of a process that comes as ``user``; the password is in a file."""
         password = self.folder / f"{user}.password"
         if not password.exists():  # a process that was started before may be reading it
             password.touch(mode=0o600)
@@ -61,7 +61,7 @@ class Cluster:
         return environment(self.kafka.secure_bootstrap, **{**own, **more})
 
     def settings_of(self, user: str) -> Settings:
-        """What a process that comes as ``user`` reads from its `environ`."""
+        """Return the settings that a process that comes as ``user`` reads from its `environ`."""
         given: dict[str, Any] = {
             name.removeprefix(PREFIX).lower(): value
             for name, value in self.environ(user).items()

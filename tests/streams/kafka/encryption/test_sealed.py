@@ -1,4 +1,4 @@
-"""What a sealed record shows, and what it is bound to."""
+"""Sealed records: what they show, and what they are bound to."""
 
 import hmac
 from dataclasses import replace
@@ -53,7 +53,7 @@ def test_a_sealed_record_shows_neither_patient_nor_content() -> None:
 
 
 def test_indexes_and_what_is_authenticated_are_those_of_every_release() -> None:
-    """What is stored is found and opened for good."""
+    """Records of any release can be found and opened by every later one."""
     secret = bytes.fromhex(INDEX)
     assert KEY.index == hmac.new(secret, b"patient|mediquo|acme|4711", "sha256").hexdigest()
     bound = f"key|{KEY.index}|3|{KEY.number[:16]}".encode()

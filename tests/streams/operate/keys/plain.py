@@ -62,7 +62,7 @@ def foreign() -> list[ProducerRecord]:
 
 @dataclass
 class Plain:
-    """What is on the topics. ``written``: raw records, in the order of their positions."""
+    """Records of the topics. ``written``: raw records, in the order of their positions."""
 
     settings: Settings
     written: list[ConsumerRecord] = field(default_factory=list)

@@ -112,7 +112,7 @@ def test_beside_traffic_and_killed_nothing_is_lost_and_nothing_stays_plain(setti
 
 
 def nothing_plain(settings: Settings, plain: list[ConsumerRecord]) -> None:
-    """What is stored is encrypted, but for Practitioners, and has no byte of a patient's key."""
+    """Assert that all records but Practitioners are encrypted, and have no byte of a patient's key."""
     assert removed(settings, *RAW_TOPICS)
     assert removed(settings, *LETTER_TOPICS)
     patients = {raw.key for raw in plain if raw.key}

@@ -28,7 +28,7 @@ PATIENT = Compartment.of("altibbi", "default", "501")
 def test_a_lift_is_not_refused_for_ever_by_a_marker_without_a_time_or_with_one_to_come(
     value: bytes, mark: str, settings: Settings
 ) -> None:
-    """When it was written counts then."""
+    """The time of its writing counts then."""
     settings = settings.model_copy(update={"erasure_key": SecretStr("0123456789abcdef" * 2)})
     secrets, place = secrets_of(settings), partition_for(PATIENT.raw_key, settings.partitions)
     key = DataKey.new(secrets, secrets.index(PATIENT.partition_key), place)

@@ -1,4 +1,4 @@
-"""What the gateway of these tests accepts, and connections to it that no HTTP client would open."""
+"""Requests that the gateway of these tests accepts, and connections to it that no HTTP client would open."""
 
 import socket
 

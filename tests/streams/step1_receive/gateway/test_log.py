@@ -1,4 +1,4 @@
-"""What the gateway logs, and that nothing of a body is in it."""
+"""The gateway's log, which has nothing of a body."""
 
 from pydantic import BaseModel, ValidationError
 

@@ -1,4 +1,4 @@
-"""What the gateway stores of an event, over real HTTP, with a real broker."""
+"""Records that the gateway stores of an event, over real HTTP, with a real broker."""
 
 import threading
 from typing import Any

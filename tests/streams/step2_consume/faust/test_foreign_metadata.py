@@ -1,4 +1,4 @@
-"""What another tool has committed with the group's offsets is no reason to stop, whatever its bytes are."""
+"""Metadata that another tool has committed with the group's offsets stops no worker, whatever its bytes are."""
 
 import socket
 import struct

@@ -1,4 +1,4 @@
-"""What a worker depends on inside Faust and aiokafka: it refuses to start where a part is missing or differs."""
+"""Private parts of Faust and aiokafka that a worker needs: it refuses to start where one is missing or differs."""
 
 import ast
 import inspect
@@ -155,7 +155,7 @@ def test_every_override_is_in_the_table() -> None:
 
 
 def test_an_override_that_is_added_is_found() -> None:
-    """What the test above would say of it."""
+    """The test above would name it."""
 
     class More(transport.WorkerConsumer):
         async def commit(self, *_: Any, **__: Any) -> bool:
