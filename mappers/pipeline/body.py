@@ -135,7 +135,7 @@ def deeper_than(value: object, limit: int) -> bool:
     """Return whether containers are nested deeper than ``limit``, without recursion."""
     if 0 <= limit <= _WRITABLE:  # most values are written by orjson below as many lists as it writes beside ``limit``
         wrapped = value
-        for _ in range(_WRITABLE - limit):
+        for _ in range(_WRITABLE - limit + 1):  # one more, since orjson does not count an empty list or object
             wrapped = [wrapped]
         try:
             orjson.dumps(wrapped)
@@ -183,7 +183,7 @@ def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any,
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         if text is not None and not _NEEDS_TOLERANCE.search(text):
-            if error.msg.startswith(_TOO_DEEP_FOR_ORJSON):
+            if _TOO_DEEP_FOR_ORJSON in error.msg:
                 raise RecursionError from None
             raise
         return tolerant.parse(data, flags), True
@@ -214,7 +214,8 @@ _SPACE = " \t\r\n\ufeff"
 _CANDIDATE = re.compile(r'[ \t\r\n\ufeff]*(?:\{\s*["}]|\[\s*[\]\[{"\-0-9tfnNI]|")')
 _NEEDS_TOLERANCE = re.compile(r"NaN|Infinity|\\u[dD]|[\x00-\x1f]|[0-9][eE]|[0-9]{300}")
 """Marks of JSON that the fast parser refuses and the tolerant reader reads."""
-_TOO_DEEP_FOR_ORJSON = ("depth", "Recursion")
+_TOO_DEEP_FOR_ORJSON = "recursion depth"
+"""What the error of a text says that is nested too deep."""
 _ENDS = {"{": "}", "[": "]", '"': '"'}
 
 
