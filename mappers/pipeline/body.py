@@ -23,6 +23,8 @@ MAX_DEPTH = 200
 _WRITABLE = 96
 """Levels of containers that orjson 3.11 writes within its buffer: it reserves 128 bytes before a number, of which some
 25 are the number's, and nothing for the ``]`` behind it."""
+_MANY_ENDS = b"]" * _WRITABLE
+"""What each body has that is not written within it."""
 
 BOM = b"\xef\xbb\xbf"
 BYTE_ORDER_MARK, JSON_IN_TEXT = "byte-order-mark", "json-in-text"
@@ -187,7 +189,7 @@ def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any,
 
 def _is_exact(data: bytes, value: Any) -> bool:
     """Return whether the fast parser has kept every member and number: it keeps a key once, and numbers as doubles."""
-    if data.count(b"]") > _WRITABLE and deeper_than(value, _WRITABLE):
+    if _MANY_ENDS in data.translate(None, b" \t\r\n") and deeper_than(value, _WRITABLE):
         return deeper_than(value, MAX_DEPTH)  # then it is refused
     try:
         written = orjson.dumps(value)
