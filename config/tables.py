@@ -121,6 +121,7 @@ class Withheld(BaseModel):
     ``exact_if_opaque``: keys of which the value must be opaque too. ``parameters``: names that make an address with
     such a parameter a credential. ``passwords``, ``labels`` and ``numbers``: names in a text beside which is a
     credential. ``own_words``: words before such a name where the credential is before it ("… is my password").
+    ``qualifiers``: words between a password's name and its sign or verb ("contraseña temporal: …").
     ``accounts``, ``mail_words`` and ``mail_hosts`` tell ``user:password@host`` from an e-mail address.
     ``addresses``: how the addresses begin whose path is a credential; ``*`` stands for a part of a host's name.
     ``tokens``: how providers' tokens begin, and the least number of characters that follow;
@@ -137,6 +138,7 @@ class Withheld(BaseModel):
     labels: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     own_words: tuple[str, ...] = ()
+    qualifiers: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
     mail_words: tuple[str, ...] = ()
     mail_hosts: tuple[str, ...] = ()

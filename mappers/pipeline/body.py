@@ -20,8 +20,11 @@ Body = dict[str, Any]
 MAX_DEPTH = 200
 """Deepest nesting of a body that is accepted; orjson writes at most 254 levels."""
 
-_WRITABLE = 254
-"""Levels of containers that orjson writes. Of deeper ones `deeper_than` visits each container."""
+_WRITABLE = 96
+"""Levels of containers that orjson 3.11 writes within its buffer: it reserves 128 bytes before a number, of which some
+25 are the number's, and nothing for the ``]`` behind it."""
+_MANY_ENDS = b"]" * _WRITABLE
+"""What each body has that is not written within it."""
 
 BOM = b"\xef\xbb\xbf"
 BYTE_ORDER_MARK, JSON_IN_TEXT = "byte-order-mark", "json-in-text"
@@ -133,22 +136,14 @@ def read_json(value: bytes | str, max_depth: int = MAX_DEPTH) -> tuple[Any, tupl
 
 def deeper_than(value: object, limit: int) -> bool:
     """Return whether containers are nested deeper than ``limit``, without recursion."""
-    if 0 <= limit <= _WRITABLE:  # most values are written by orjson below as many lists as it writes beside ``limit``
-        wrapped = value
-        for _ in range(_WRITABLE - limit):
-            wrapped = [wrapped]
-        try:
-            orjson.dumps(wrapped)
-        except TypeError:
-            pass
-        else:
-            return False
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
+    if not level:
+        return False
     for _ in range(limit):
         level = [
             item
             for container in level
-            for item in (container.values() if isinstance(container, dict) else container)  # type: ignore[attr-defined]  # a list or a dict, both from JSON
+            for item in (container.values() if isinstance(container, dict) else container)
             if isinstance(item, dict | list)
         ]
         if not level:
@@ -183,7 +178,7 @@ def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any,
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         if text is not None and not _NEEDS_TOLERANCE.search(text):
-            if error.msg.startswith(_TOO_DEEP_FOR_ORJSON):
+            if _TOO_DEEP_FOR_ORJSON in error.msg:
                 raise RecursionError from None
             raise
         return tolerant.parse(data, flags), True
@@ -194,6 +189,8 @@ def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any,
 
 def _is_exact(data: bytes, value: Any) -> bool:
     """Return whether the fast parser has kept every member and number: it keeps a key once, and numbers as doubles."""
+    if _MANY_ENDS in data.translate(None, b" \t\r\n") and deeper_than(value, _WRITABLE):
+        return deeper_than(value, MAX_DEPTH)  # then it is refused
     try:
         written = orjson.dumps(value)
     except TypeError:  # nested too deep to be written, so that the body is refused
@@ -214,7 +211,8 @@ _SPACE = " \t\r\n\ufeff"
 _CANDIDATE = re.compile(r'[ \t\r\n\ufeff]*(?:\{\s*["}]|\[\s*[\]\[{"\-0-9tfnNI]|")')
 _NEEDS_TOLERANCE = re.compile(r"NaN|Infinity|\\u[dD]|[\x00-\x1f]|[0-9][eE]|[0-9]{300}")
 """Marks of JSON that the fast parser refuses and the tolerant reader reads."""
-_TOO_DEEP_FOR_ORJSON = ("depth", "Recursion")
+_TOO_DEEP_FOR_ORJSON = "recursion depth"
+"""What the error of a text says that is nested too deep."""
 _ENDS = {"{": "}", "[": "]", '"': '"'}
 
 

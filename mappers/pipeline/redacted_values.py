@@ -185,7 +185,7 @@ class Redaction:
         if len(value) == 2 and may_be_label(value[0]):
             self._names += 1
             if is_pair(value):
-                return [value[0], blank_out(value[1])]
+                return [self.redacted(value[0], below, room), blank_out(value[1])]
         looked_at: Sequence[int]
         if len(value) < self._many:
             items, looked_at = self._redacted_part(value, below, room), range(len(value))

@@ -24,6 +24,9 @@ _NUMBER = (
 _UNSPACED = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 """Letters of Chinese and Japanese, which are written without white space."""
 _YEAR = r"(?:19|20)\d\d(?!\d)"
+_REMARK = r"\s{0,3}\([^()\n]{1,40}\)"
+"""Pattern of a remark in brackets between a name and its sign: ``password (temporary): …``."""
+_NUMBER_SIGN = r"\s{0,2}(?:#|nº|n\.º|(?i:no\.?|number|número|numero)(?=\s))\s{0,2}"
 _SUFFIX = r"(?:\s{0,2}(?:(?i:code|number|no\.?|número|numero)|nº|#))?"
 _PASSWORD_OF_USER = r"""[^\s"'<>,;@:/\\]{1,100}(?:@[^\s"'<>,;@:/\\]{1,100})?"""
 _HOST = r"(?!\dx\.)(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z][A-Za-z0-9-]{1,23}|\d{1,3}(?:\.\d{1,3}){3}|localhost"
@@ -177,21 +180,22 @@ def _named_patterns() -> Iterator[tuple[str, str]]:
     words = [name for name in rule.numbers if name.isascii() and " " not in name]
     short = _spelled(words)
     sure = rf"(?:{'|'.join(map(str.upper, words))}|{phrases}|{_spelled(set(rule.numbers) - set(words))})"
-    of = r"\s{1,4}(?i:for|to|of|para|de|do|da|del|الخاص|الخاصة)(?:\s{1,4}[^\s:：=]{1,20}){1,5}?"
+    further = rf"(?:\s{{1,4}}{_spelled(rule.qualifiers)}(?!\w)){{0,2}}(?:{_REMARK})?"
+    of = r"\s{1,4}(?i:for|to|of|para|de|do|da|del|für|pour|الخاص|الخاصة)(?:\s{1,4}[^\s:：=]{1,20}){1,5}?"
     verb = rf"\s{{1,4}}(?i:(?:{verb_pattern()}|-)(?:\s{{0,4}}[:：=]\s{{0,4}}|\s{{1,4}}))"
     colon, no_measure = r"\s{0,4}[:=：]\s{0,4}", rf"(?![\"']?{MEASURE})"
     yield (
         rf"{passwords}|{labels}|OTP",
-        rf"(?<![A-Za-z])(?:(?:[xX][ _-])?(?:{passwords}|{labels})|OTP){_TO_VALUE}{_VALUE}",
+        rf"(?<![A-Za-z])(?:(?:[xX][ _-])?(?:{passwords}|{labels})|OTP){further}{_TO_VALUE}{_VALUE}",
     )
     yield (
         rf"{passwords}|{phrases}|(?i:token)",
-        rf"(?<![A-Za-z])(?:{passwords}(?:{verb}|\s{{1,4}}{no_measure})|(?:{phrases}|(?i:token)){verb}{no_measure}"
+        rf"(?<![A-Za-z])(?:{passwords}(?:{further}{verb}|\s{{1,4}}{no_measure})|(?:{phrases}|(?i:token)){verb}{no_measure}"
         rf"|(?:{passwords}|{phrases}){of}(?:{colon}|{verb}){no_measure}){_VALUE}",
     )
     yield (
         rf"{numbers}|{phrases}",
-        rf"(?<![A-Za-z])(?:{sure}{_SUFFIX}(?:(?:{of})?(?:{_TO_VALUE}|{verb})|\s{{1,4}})"
+        rf"(?<![A-Za-z])(?:{sure}{_SUFFIX}(?:(?:{of})?(?:{_REMARK})?(?:{_TO_VALUE}|{verb})|{_NUMBER_SIGN}|\s{{1,4}})"
         rf"|{short}{_SUFFIX}(?:{_TO_VALUE}|{verb})(?![\"'(*]{{0,2}}{_YEAR})){_NUMBER}",
     )
     yield (

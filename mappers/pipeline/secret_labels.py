@@ -29,9 +29,14 @@ _MOST_NAMED = 1_000
 """Items of a list that are looked at for a name: headers are far fewer, and a longer list has other things."""
 _CELL = re.compile(r"(?:^|(?<=[,;|\t]))[^,;|\t]{1,100}(?=[,;|\t])|(?<=[,;|\t])[^,;|\t]{1,100}$")
 _NAME = re.compile(r"[^:=>,;\n]{1,60}")
-_BETWEEN = r"(?:[^\S\n]|[_.\-]|&#0*95;|%5f)?"
+_BETWEEN = r"(?:[^\S\n]{0,2}[\-–—·/][^\S\n]{0,2}|[^\S\n]{1,3}|[_.]|&#0*95;|%5f)?"
 _EMPHASIS = r"(?:\*{1,3}|_{2}|</?[a-z]{1,10}>)"
 _BULLET = r"(?:[-*•]|\d{1,3}[.)])"
+_PART = (
+    r"(?:\.(?:(?:value|val|text|content|data|is|\d{1,3})\b|(?=\s{0,2}[:=]))){0,3}"
+    r"(?:\s{0,3}\([^()\n:=]{1,40}\)(?=\s{0,3}[:=]))?"
+)
+"""Pattern of what may follow a name: the rest of a flattened path (``pass_code.value: …``), a full stop, a remark."""
 _YAML = rf"(?:(?:\r?\n\s{{0,40}}{_BULLET}|[!&][\w!:.-]{{0,40}}|\{{\s{{0,4}}[\w-]{{1,40}}\s{{0,4}}:)\s{{1,4}})?"
 """Pattern before a value: a mark of a list's item, a tag or an anchor, or the first name in braces."""
 _TO_VALUE = (
@@ -46,7 +51,7 @@ MEASURE = rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[:/.]\d|\d+\s?(?i:{UNIT})\b)"
 CLINICAL = r"(?:[A-Z]\d\d\.\d{1,4}|\d{2,3}/\d{2,3}|(?i:covid|sars-cov)-\d{1,2}|HbA1c)(?![\w/.@-]{0,40}[\w/@-])"
 """Pattern of a code of ICD, a blood pressure, and names of medicine that have a digit: ``QR code – COVID-19 test``."""
 _SPACE_TO_VALUE = (
-    r"""(?:\s{0,4}(?:[;~!@{]|[|]{1,4}|==|\]\(|[–—]|\s-\s|[._]{3,60}|\s(?:no\.?|nº|number|número|numero)\s)\s{0,4}[“«]?"""
+    r"""(?:\s{0,4}(?:[;~!@{#?»]|-{2,3}|>>|<br\s?/?>|[|]{1,4}|==|\]\(|[–—]|\s-\s|[._]{3,60}|\s(?:no\.?|nº|number|número|numero)\s)\s{0,4}[“«]?"""
     rf"""|(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?)(?!["'(]?(?:{MEASURE}|{CLINICAL}))["'(]?|/"""
 )
 """Pattern of white space, a slash, or a sign that seldom stands so in prose, between a name and its value.
@@ -223,7 +228,7 @@ def _label() -> re.Pattern[str]:
     """
     to_value = _TO_VALUE.replace("VERB", f"(?:{verb_pattern()})")
     return re.compile(
-        rf"((?i:(?<![a-z]){name_pattern()})"
+        rf"((?i:(?<![a-z]){name_pattern()}{_PART})"
         rf"""(?:(?i:{to_value})(?=[^\s"'<>,;]{{0,200}}\d|[^\s"'<>,;]{{12}})"""
         rf"""|(?:{_SPACE_TO_VALUE})(?=[^\s"'<>,;]{{0,200}}\d)(?=[^\s"'<>,;]{{4}})))[^\s"'<>,;]+"""
     )

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from fhirline.mappers.json_pointer import escape
 from fhirline.streams.authoring.inference import Model, ModelField
 from fhirline.streams.authoring.package import Event, NewVendor, filled, prose
+from fhirline.streams.observe.terminal import counted
 
 MOST_ROWS = 200
 """Rows of an event's table in the specification."""
@@ -62,7 +63,7 @@ def _event_section(vendor: NewVendor, event: Event, number: str, secrets: Collec
         f"| `{prose(path)}` | {kind} | {outputs.get(path, rest)} |" for path, kind in _described(event.model, event)
     ]
     if len(rows) > MOST_ROWS:
-        rows[MOST_ROWS:] = [f"| … | | {len(rows) - MOST_ROWS} further paths, {rest} |"]
+        rows[MOST_ROWS:] = [f"| … | | {counted(len(rows) - MOST_ROWS, 'further path')}, {rest} |"]
     return filled("specification_event", number=number, event=event.type, rows="\n".join(rows))
 
 

@@ -147,8 +147,8 @@ class RejectReport:
         line, reason = rejected.line, rejected.reason
         self.not_json += rejected.code == NOT_JSON
         if line.content is not None:
-            size, digest = fingerprint(line.content).values()
-            reason = f"{reason}, {size} bytes, SHA-256 {digest}"
+            size, digest = len(line.content), fingerprint(line.content)["sha256"]
+            reason = f"{reason}, {counted(size, 'byte')}, SHA-256 {digest}"
         self._reporter.message(f"{line.file}:{line.number}: {reason} ({rejected.code})")
         if self._rejects is not None and line.content is not None:
             self._rejects.write(line.content + b"\n")

@@ -197,6 +197,7 @@ def compact(
     * 70: the file or folder could not be written. The tables are as they were.
     * 75: the file was changed by another process.
     """
+    from fhirline.streams.observe.terminal import counted
     from fhirline.streams.tables import schema
     from fhirline.streams.tables.open_store import is_lakehouse, open_lakehouse
 
@@ -207,7 +208,7 @@ def compact(
             if house.state() is None:
                 raise ConfigurationError(f"tables compact: {house.where} has no tables: start `fhirline tables`")
             house.prepare(settings.tables_without_identities)
-            typer.echo(f"{house.tidy(keep_hours)} files deleted")
+            typer.echo(f"{counted(house.tidy(keep_hours), 'file')} deleted")
         return
     if not (settings.tables_url or "").startswith("duckdb:"):
         raise ConfigurationError("tables compact: rewrites DuckDB files and Delta tables; PostgreSQL has VACUUM")

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fhirline.streams.console.access import FORM_TOKEN, SESSION, page_of
 from fhirline.streams.console.console import CONSOLE
+from fhirline.streams.observe.terminal import counted
 
 NAVIGATION = (
     ("/", "Pipeline"),
@@ -26,6 +27,11 @@ NAVIGATION = (
 def _number(value: float | None) -> str:
     """Write a count with thousands separators; an unknown one as a dash."""
     return "–" if value is None else f"{value:,.0f}"
+
+
+def _counted(value: float | None, thing: str, things: str = "") -> str:
+    """Write a count and what it counts, as `counted`; an unknown one as a dash."""
+    return f"– {things or f'{thing}s'}" if value is None else counted(round(value), thing, things)
 
 
 def _rate(value: float | None) -> str:
@@ -82,6 +88,7 @@ def _environment() -> Environment:
     )
     made.filters |= {
         "number": _number,
+        "counted": _counted,
         "rate": _rate,
         "age": _age,
         "seconds": _seconds,

@@ -20,6 +20,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.identity import escape_part, key
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.registry import partition_key
+from fhirline.streams.observe.terminal import counted
 
 SHORTEST = 32
 """The least number of characters of the secret: 128 bits in hex."""
@@ -162,7 +163,8 @@ class ErasureList:
                 "were erased with their events would be mapped again: set it, or FHIRLINE_ERASURE_KEY_FILE"
             )
         if others := sum(block.check != self._hashing.check for block in self._blocks.values()):
+            were = "was" if others == 1 else "were"
             raise OtherKey(
-                f"FHIRLINE_ERASURE_KEY: {others} of {len(self)} patients were erased under another key; without that "
-                "key their events would be mapped again: set the one that `fhirline forget` had"
+                f"FHIRLINE_ERASURE_KEY: {others} of {counted(len(self), 'patient')} {were} erased under another key; "
+                "without that key their events would be mapped again: set the one that `fhirline forget` had"
             )

@@ -18,6 +18,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import new_client, producer_config
 from fhirline.streams.kafka.delivery_report import delivery_error, take_reports
 from fhirline.streams.kafka.records import ProducerRecord, produce, stored
+from fhirline.streams.observe.terminal import counted
 
 _TOO_LARGE_CODES = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 
@@ -119,7 +120,7 @@ class RecordPublisher:
         while reports.count != len(reports.sent):
             if time.monotonic() > deadline:
                 unknown = len(reports.sent) - reports.count
-                raise PublishFailed(f"{unknown} records unacknowledged after {self._timeout:g} s")
+                raise PublishFailed(f"{counted(unknown, 'record')} unacknowledged after {self._timeout:g} s")
             yield POLL_SECONDS
 
     def _poll(self, seconds: float) -> None:

@@ -94,7 +94,8 @@ def _stuck(console: Console, waiting: int) -> list[Sentence]:
         return found
     for members in status.members:
         if members.unassigned and not members.group.unnamed:
-            text = f"{members.unassigned} of {members.partitions} partitions have no process of the group "
+            have = "has" if members.unassigned == 1 else "have"
+            text = f"{members.unassigned} of {counted(members.partitions, 'partition')} {have} no process of the group "
             where = f"/pipeline/group?{urlencode({'name': members.group.name})}"
             found.append(Sentence(f"{text}{members.group.name}. Is its process running?", where, "See which"))
     for stalled in console.live.stalled:

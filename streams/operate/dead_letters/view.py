@@ -9,7 +9,7 @@ import orjson
 from fhirline.mappers.instants import Instant
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.observe.audit import audit
-from fhirline.streams.observe.terminal import printable
+from fhirline.streams.observe.terminal import counted, printable
 from fhirline.streams.operate.dead_letters.cases import Case, Status
 from fhirline.streams.operate.dead_letters.selection import Group
 
@@ -91,9 +91,9 @@ def case_lines(case: Case) -> Iterable[str]:
     letters = document.pop("letters")
     for name, value in document.items():
         yield f"{name:16}{printable('-' if value in (None, '') else str(value))}"
-    payload = (
-        f"{size} bytes, shown with --reveal" if size is not None else "not in the letter; it may be in the raw record"
-    )
+    payload = "not in the letter; it may be in the raw record"
+    if size is not None:
+        payload = f"{counted(size, 'byte')}, shown with --reveal"
     yield f"{'payload':16}{payload}"
     for position in letters:
         yield f"{'letter':16}{position}"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
+from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, warning
 from fhirline.streams.tables import schema
 from fhirline.streams.tables.catalog import Catalog, load_catalog
@@ -98,4 +99,4 @@ def _judged(
             "see whether `fhirline tables` runs, and its log",
         )
     if not renewed and not gone and hours <= 1:
-        yield ok(CHECK, f"{name}: {len(catalog.tables)} tables in schema {where}, kept within the hour")
+        yield ok(CHECK, f"{name}: {counted(len(catalog.tables), 'table')} in schema {where}, kept within the hour")

@@ -149,8 +149,9 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
     if report.data_keys_wrapped_by:
         keks = ", ".join(report.data_keys_wrapped_by)
         are = "is" if len(report.data_keys_wrapped_by) == 1 else "are"
+        within = counted(compaction_days, "day")
         yield (
-            f"                  their wrapped values leave normalizer.keys within {compaction_days} days, as replaced "
+            f"                  their wrapped values leave normalizer.keys within {within}, as replaced "
             f"values do, and are of no use once {keks} {are} destroyed: fhirline keys rotate, rewrap, destroy-old"
         )
     if report.key_encryption_keys_gone:
@@ -160,7 +161,7 @@ def lines(report: Report, compaction_days: int) -> Iterator[str]:
         else:
             then = "If it is in no other copy of them, backups included, the erasure is complete"
         yield f"                  what wrapped them is not among these secrets: {keks}. {then}"
-    yield f"replaced values   compaction deletes them within {compaction_days} days"
+    yield f"replaced values   compaction deletes them within {counted(compaction_days, 'day')}"
     if report.unreadable:
         yield "what remains and cannot be read, since its data keys are destroyed:"
         yield from map(_line, report.unreadable)

@@ -43,7 +43,8 @@ def published_lines(published: Published) -> Iterator[str]:
         f"{counted(published.restored, 'record')} of live events written again"
     )
     if published.too_large:
-        yield f"{published.too_large:,} records are larger than Kafka takes (FHIRLINE_MESSAGE_MAX_BYTES)"
+        are = "is" if published.too_large == 1 else "are"
+        yield f"{counted(published.too_large, 'record')} {are} larger than Kafka takes (FHIRLINE_MESSAGE_MAX_BYTES)"
     if published.unsettled:
         yield f"not settled after {ROUNDS} rounds: live events keep changing the same keys; run it again"
 
@@ -70,7 +71,7 @@ def _changes(name: str, tally: Tally) -> Iterator[str]:
     for path, count in tally.paths.most_common(PATHS):
         yield f"  {count:>9,} x {path}"
     if (more := len(tally.paths) - PATHS) > 0:
-        yield f"  and {more} more paths"
+        yield f"  and {counted(more, 'more path')}"
     for example in tally.examples:
         paths = f": {', '.join(example.paths[:PATHS])}" if example.paths else ""
         yield f"  {example.kind}: {example.key} from {example.raw}{paths}"

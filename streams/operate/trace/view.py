@@ -10,7 +10,7 @@ from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.observe.audit import audit
-from fhirline.streams.observe.terminal import printable
+from fhirline.streams.observe.terminal import counted, printable
 from fhirline.streams.operate.trace.find import EventTrace, RecordSummary, ResourceTrace
 from fhirline.streams.operate.trace.raw import event_key_of
 
@@ -99,7 +99,7 @@ def _lines(records: list[RecordSummary]) -> Iterator[str]:
         yield "  -"
     for record in records[-SHOWN:]:
         pairs = (f"{name}={value}" for name, value in sorted(record.headers.items()) if name != headers.ERRORS)
-        size = "tombstone" if record.size is None else f"{record.size} bytes"
+        size = "tombstone" if record.size is None else counted(record.size, "byte")
         where = f"{record.position}  {instant(record.timestamp_ms)}"
         yield f"  {printable(record.key)}  {where}  {size}  {printable('  '.join(pairs))}"
     if (more := len(records) - SHOWN) > 0:
@@ -119,7 +119,8 @@ def _raw_lines(raws: dict[str, ConsumerRecord | None]) -> Iterator[str]:
         document = raw_document(position, raw)
         pairs = printable("  ".join(f"{name}={value}" for name, value in sorted(document["headers"].items())))
         event_key = printable(document["eventKey"] or "-")
-        yield f"  {position}  {document['timestamp']}  {document['bytes']} bytes  event-key={event_key}  {pairs}"
+        size = counted(document["bytes"], "byte")
+        yield f"  {position}  {document['timestamp']}  {size}  event-key={event_key}  {pairs}"
     if (more := len(raws) - SHOWN) > 0:
         yield f"  and {more} more: --json has all"
 

@@ -114,6 +114,7 @@ def test_a_whole_credential_reads_as_absent() -> None:
         *("access code for a ", "password of a b c d ", "PIN ", "pin: ", "1234 is ", "445566 es su ", "your code "),
         *("a:b@", "a:b1@c.", "admin:", "a:1@a.a:", "password@a:1@", "123 456 is your ", "رمزك هو ", "PIN for a "),
         *("pass_code:\n  ", "pass_code:\n- a: b\n", "pass:\n", "pass:\n code: a\n", "pass_code: {", "- pass_code:\n"),
+        *("password (", "password new (a) ", "pass - ", "pass code (a ", "pass   ", "PIN # ", "PIN (a) ", "api.value"),
         *("dispense:\n url: a\n", "pass_code: |\n", "pass_code: &a ", "pass_code\n- ", "pass code | ", "a:\n - - - "),
     ],
 )

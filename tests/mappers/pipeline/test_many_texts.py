@@ -79,10 +79,11 @@ def test_an_address_behind_url_in_a_list_is_redacted(address: Any) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 10, 63, MAX_DEPTH, 254, 255, 300])
 @pytest.mark.parametrize("is_object", [False, True])
-def test_the_depth_of_a_body_is_exact(limit: int, is_object: bool) -> None:
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_depth_of_a_body_is_exact(limit: int, is_object: bool, empty: bool) -> None:
     def nested(levels: int) -> Any:
-        value: Any = 1
-        for _ in range(levels):
+        value: Any = ({} if is_object else []) if empty and levels else 1
+        for _ in range(levels - 1 if empty else levels):
             value = {"a": value, "b": 1} if is_object else [1, value]
         return value
 

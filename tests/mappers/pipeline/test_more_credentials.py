@@ -51,3 +51,41 @@ def test_a_key_of_a_credential_is_withheld(key: str) -> None:
 )
 def test_words_of_records_are_no_credential(text: str) -> None:
     assert without_credentials(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Password (temporary): {SECRET}",
+        f"contraseña provisional: {SECRET}",
+        f"Tu contraseña temporal es {SECRET}",
+        f"su contraseña nueva: {SECRET}",
+        f"senha provisória: {SECRET}",
+        f"Sua nova senha (válida hoje): {SECRET}",
+        f"mot de passe provisoire : {SECRET}",
+        f"كلمة المرور المؤقتة: {SECRET}",
+        f"pass-word: {SECRET}",
+        f"passwort für das portal: {SECRET}",
+        f"contrasenya nova: {SECRET}",
+        "PIN #44721",
+    ],
+)
+def test_a_credential_behind_a_remark_is_withheld(text: str) -> None:
+    made = without_credentials(f"Note. {text}")
+    assert SECRET not in made
+    assert "44721" not in made
+    assert made.startswith("Note.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Password (temporary): ask the desk",
+        "contraseña nueva desde el 2024-05-01",
+        "PIN # of plates: 4",
+        "Pin no longer hurts since 2019",
+        "A new password was sent on 2024-05-01",
+    ],
+)
+def test_a_remark_without_a_credential_stays(text: str) -> None:
+    assert without_credentials(text) is text

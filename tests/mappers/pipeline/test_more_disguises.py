@@ -76,3 +76,42 @@ def test_a_secret_behind_its_name_in_a_text_is_redacted(text: str) -> None:
 )
 def test_words_of_records_stay(body: Any) -> None:
     assert both_ways(body) == body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"pass - code: {SECRET}",
+        f"QR \u2013 code: {SECRET}",
+        f"pass  code: {SECRET}",
+        f"pass / code: {SECRET}",
+        f"pass\u00b7code: {SECRET}",
+        f"pass code.: {SECRET}",
+        f"Note: data.pass code.value: {SECRET}",
+        f"Note: pass_code.0.value = {SECRET}",
+        f"Pass code (4 digits): {SECRET}",
+        f"passcode#{SECRET}",
+        f"passcode?{SECRET}",
+        f"pass code<br>{SECRET}",
+        f"pass code -- {SECRET}",
+        f"pass code >> {SECRET}",
+        f"pass code \u00bb {SECRET}",
+    ],
+)
+def test_a_secret_behind_its_name_as_people_write_it_is_redacted(text: str) -> None:
+    assert SECRET not in str(both_ways({"note": text}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Show the QR. Code E11.9 is documented",
+        "QR - code: see the desk",
+        "Pass code (ask at the desk): none",
+        "QR code -- 2024-05-01",
+        "QR code? 20 mg twice",
+        "open / tele room 12",
+    ],
+)
+def test_words_beside_a_name_stay(text: str) -> None:
+    assert both_ways({"note": text}) == {"note": text}

@@ -267,3 +267,8 @@ def test_clinical_words_are_not_withheld(body: Any) -> None:
 )
 def test_a_long_text_is_redacted_in_linear_time(unit: str) -> None:
     assert_linear(unit)
+
+
+def test_the_name_of_a_pair_may_itself_have_the_secret() -> None:
+    encoded = "CBC %7B%22pass_code%22%3A%20%22" + SECRET + "%22%7D"
+    assert SECRET not in str(both_ways({"lab": [encoded, {"name": "x"}]}))

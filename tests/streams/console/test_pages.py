@@ -70,6 +70,7 @@ def test_each_number_of_the_pipeline_leads_to_what_it_counts(visitor: Visitor) -
 
 def test_records_and_those_that_wait_lead_to_their_partitions(stack: Site, visitor: Visitor) -> None:
     """No worker runs: all records of a topic wait. Of the embedded broker, their number is approximate."""
+    wait_until(lambda: "What arrives" in visitor.get("/").text, "the console has not read the cluster")
     arrives = visitor.get("/").text.partition('aria-label="What arrives"')[2].partition("</table>")[0]
     links = re.findall(r'href="(/pipeline/partitions[^"]+)">([\d,]+)</a>', arrives)
     assert len(links) == 8, "of four raw topics, all and those that wait"

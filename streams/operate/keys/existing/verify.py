@@ -18,6 +18,7 @@ from fhirline.config.errors import KafkaAccessError
 from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
+from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.keys.existing.copying import Copier, Meant
 from fhirline.streams.operate.keys.existing.survey import OffsetSet, Partitions, read
 
@@ -97,7 +98,7 @@ def verify(scanner: LogScanner, copier: Copier, partitions: Partitions) -> dict[
             authentic = item.record.data_key is not None
             sums.take_copy(source.offset, _digest(source.offset, item, copier), authentic)
     wrong = [
-        f"{place}: {sums.records.records} records, {sums.copies.records} copies"
+        f"{place}: {counted(sums.records.records, 'record')}, {counted(sums.copies.records, 'copy', 'copies')}"
         + (", and their digests differ" if sums.records.records == sums.copies.records else "")
         for place, sums in sorted(found.items())
         if sums.records != sums.copies

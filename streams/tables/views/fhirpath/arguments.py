@@ -1,5 +1,6 @@
 """The arguments of FHIRPath functions that are no values: how many there are, and types by their names."""
 
+from fhirline.streams.observe.terminal import counted
 from fhirline.streams.tables.views.fhirpath.syntax import Call, FhirPathError, Literal, Member
 
 
@@ -14,7 +15,5 @@ def type_name(call: Call) -> str:
 def check_arguments(call: Call, least: int, most: int) -> None:
     """Raise FhirPathError for too few or too many arguments."""
     if not least <= len(call.arguments) <= most:
-        wanted = str(least) if least == most else f"{least} to {most}"
-        raise FhirPathError(
-            f"character {call.at + 1}: {call.name}() takes {wanted} arguments, not {len(call.arguments)}"
-        )
+        wanted = counted(least, "argument") if least == most else f"{least} to {most} arguments"
+        raise FhirPathError(f"character {call.at + 1}: {call.name}() takes {wanted}, not {len(call.arguments)}")

@@ -1,0 +1,52 @@
+"""Texts of many signs are read a bounded number of times, whatever they name (mapping.md §7)."""
+
+from typing import Any
+
+import pytest
+
+from fhirline.mappers.pipeline import secret_texts, secret_values
+from fhirline.mappers.pipeline.redaction import REDACTED, redact
+from fhirline.mappers.pipeline.secret_values import without_credentials
+from tests.support.redaction import SECRET
+
+
+def calls(module: Any, name: str, monkeypatch: pytest.MonkeyPatch, text: str) -> int:
+    """Redact a text, and return how often a function of a module was called."""
+    found = 0
+    plain = getattr(module, name)
+
+    def counted(*given: Any) -> Any:
+        nonlocal found
+        found += 1
+        return plain(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, counted)
+        redact({"note": text})
+        without_credentials(text)
+    return found
+
+
+@pytest.mark.parametrize("unit", ["pass=5Fcode=3D1 ", "a=3Db ", "pass=\ncode=3D12345 "])
+def test_quoted_printable_is_decoded_as_often_in_a_long_text(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    short, long = (
+        calls(secret_texts, "_without_quoted_printable", monkeypatch, unit * number) for number in (20, 2_000)
+    )
+    assert 0 < long <= short
+
+
+def test_an_address_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (10, 1_000):
+        text = " ".join(f"https://example.org/a?page={at}&q=b%20c" for at in range(number))
+        assert 0 < calls(secret_values, "_signed", monkeypatch, text) <= number
+
+
+def test_behind_many_pairs_a_text_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_texts, "_MOST_PAIRS", 10)
+    pairs = [f"pass_code={SECRET}{number}" for number in range(30)]
+    made = redact({"note": "&".join([*pairs, "dose=2"])})["note"]
+    assert SECRET not in made
+    assert made.startswith(f"pass_code={REDACTED}&pass_code={REDACTED}")
+    assert made.count(REDACTED) < 20
+    assert "dose=2" not in made
+    assert redact({"note": "&".join(pairs[:5]) + "&dose=2"})["note"].endswith("&dose=2")
