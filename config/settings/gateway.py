@@ -11,7 +11,7 @@ class GatewaySettings(BaseModel):
     gateway_host: Annotated[str, Field(description="Address the gateway listens on")] = "127.0.0.1"
     gateway_port: Annotated[int, Field(ge=0, le=65_535, description="Port; 0 takes a free one")] = 8080
     max_body_bytes: Annotated[int, Field(ge=1_024, description="Largest webhook body, bytes (then 413)")] = 4_194_304
-    max_depth: Annotated[int, Field(ge=8, le=200, description="Deepest nesting of a webhook body (then 400)")] = 64
+    max_depth: Annotated[int, Field(ge=8, le=96, description="Deepest nesting of a webhook body (then 400)")] = 64
     max_in_flight: Annotated[int, Field(ge=1, description="Requests a gateway handles at once (then 429)")] = 1_000
     unverified_bodies: Annotated[
         int,

@@ -17,13 +17,11 @@ from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.redaction import REDACTED
 
 Body = dict[str, Any]
-MAX_DEPTH = 200
-"""Deepest nesting of a body that is accepted; orjson writes at most 254 levels."""
+MAX_DEPTH = 96
+"""Deepest nesting of a body that is accepted. orjson 3.11 writes so many levels within its buffer: it reserves 128
+bytes before a number, of which some 25 are the number's, and nothing for the ``]`` behind it."""
 
-_WRITABLE = 96
-"""Levels of containers that orjson 3.11 writes within its buffer: it reserves 128 bytes before a number, of which some
-25 are the number's, and nothing for the ``]`` behind it."""
-_MANY_ENDS = b"]" * _WRITABLE
+_MANY_ENDS = b"]" * MAX_DEPTH
 """What each body has that is not written within it."""
 
 BOM = b"\xef\xbb\xbf"
@@ -189,8 +187,8 @@ def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any,
 
 def _is_exact(data: bytes, value: Any) -> bool:
     """Return whether the fast parser has kept every member and number: it keeps a key once, and numbers as doubles."""
-    if _MANY_ENDS in data.translate(None, b" \t\r\n") and deeper_than(value, _WRITABLE):
-        return deeper_than(value, MAX_DEPTH)  # then it is refused
+    if _MANY_ENDS in data.translate(None, b" \t\r\n") and deeper_than(value, MAX_DEPTH):
+        return True  # it is refused, and must not be written before
     try:
         written = orjson.dumps(value)
     except TypeError:  # nested too deep to be written, so that the body is refused

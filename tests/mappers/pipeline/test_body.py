@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fhirline.config import tables
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline import tolerant
-from fhirline.mappers.pipeline.body import BODY_FLAGS, CAUSES, UnreadableBody, read_body
+from fhirline.mappers.pipeline.body import BODY_FLAGS, CAUSES, MAX_DEPTH, UnreadableBody, read_body
 from fhirline.mappers.pipeline.envelope import Envelope, event_key, open_envelope
 
 RECEIVED = Instant.parse("2024-06-01T12:00:00Z")
@@ -80,7 +80,7 @@ def test_what_the_fast_parser_refuses_or_changes(sent: bytes, read: dict[str, An
     assert {key: type(value) for key, value in found.body.items()} == {key: type(value) for key, value in read.items()}
 
 
-@pytest.mark.parametrize("levels", [201, 254, 300, 900, 5_000])
+@pytest.mark.parametrize("levels", [MAX_DEPTH, 201, 254, 300, 900, 5_000])
 @pytest.mark.parametrize("value", [b'{"a":', b'{"a":1,"a":', b'{"a": 1e400, "b" :', b"["])
 def test_every_depth_beyond_the_limit_is_too_deep(levels: int, value: bytes) -> None:
     end = b"]" if value == b"[" else b"}"

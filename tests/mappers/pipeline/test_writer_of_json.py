@@ -38,17 +38,16 @@ def write_all(as_objects: bool) -> None:
 
 def write_lists_that_end_together() -> None:
     for leaf, before in product((*LEAVES, *ITEMS, 1.2345678901234567e-100, -(2**63)), range(250, 460)):
-        orjson.dumps([*[0] * before, nested(body._WRITABLE - 1, leaf, [], as_objects=False)])
+        orjson.dumps([*[0] * before, nested(body.MAX_DEPTH - 1, leaf, [], as_objects=False)])
 
 
 def read_deep_bodies() -> None:
     """A body is refused before it is written; where its depth is asked for, nothing is written around it."""
-    for levels, before in product((60, 64, 100, 150, 199, 210, 253), range(250, 460)):
+    for levels, before in product((60, 64, 92, 94, 95, 100, 150, 199, 210, 253), range(250, 460)):
         sent = json.dumps({"log": [*[0] * before, nested(levels, 10**15, [], as_objects=False)]}, separators=(",", ":"))
-        with suppress(body.UnreadableBody):
-            body.read_body(sent, 64)
-        with suppress(body.UnreadableBody):
-            body.read_body(json.dumps({"text": sent}), 64)
+        for limit, received in product((64, body.MAX_DEPTH), (sent, json.dumps({"text": sent}))):
+            with suppress(body.UnreadableBody):
+                orjson.dumps(body.read_body(received, limit).body)
 
 
 @pytest.mark.parametrize(
