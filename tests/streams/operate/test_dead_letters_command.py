@@ -199,7 +199,7 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
     assert [item.returncode for item in plain] == [0, 0, 0], plain
     row = "infermedica\tresource-refused\t/content/survey_id\tmap-3\t1\t1\t0\t0\t0"
     assert row in plain[0].stdout
-    assert f"payload         {len(raw.value or b'')} bytes, shown with --reveal" in plain[1].stdout
+    assert f"payload         {len(raw.value or b''):,} bytes, shown with --reveal" in plain[1].stdout
     assert "1 written" in plain[2].stdout
     refused = dead_letters(settings, "show", str(raw.position), "--reveal")
     assert refused.returncode == 2

@@ -210,7 +210,7 @@ def test_a_boundary_is_a_moment_where_a_date_time_is_wanted() -> None:
         ("$index", "character 1: '$index' is not supported; use $this or %rowIndex"),
         ("name.descendants()", "character 6: descendants() is not supported; there are all, as,"),
         ("name.first(1)", "character 6: first() takes 0 arguments, not 1"),
-        ("name.where()", "character 6: where() takes 1 arguments, not 0"),
+        ("name.where()", "character 6: where() takes 1 argument, not 0"),
         ("value.ofType(1)", "character 7: ofType() takes the name of a type, such as Quantity"),
         ("name.where(use = %other)", "%other is not defined; there are %use, %index, %base, %rowIndex,"),
         ("(" * 500 + "1" + ")" * 500, "nested deeper than 100 levels"),
