@@ -24,9 +24,9 @@ from fhirline.config.vendors import Credential, Freshness
 
 log = structlog.get_logger()
 
-SETTLING = 1.0
+SETTLING = 10.0
 """Seconds for which a file that has just become empty is taken to be under way. Editors empty a file before writing it,
-and no valid request may be refused in between."""
+and no valid request may be refused in between, also on a machine that pauses the editor."""
 
 HEX = b"0123456789abcdef"
 HEX_DIGITS = hashlib.sha256().digest_size * 2
