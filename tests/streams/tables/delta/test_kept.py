@@ -6,7 +6,6 @@
 import os
 import random
 import signal
-from pathlib import Path
 
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -22,7 +21,6 @@ from fhirline.streams.tables.delta.writing import Writer
 from fhirline.streams.tables.open_store import open_lakehouse
 from fhirline.streams.tables.store import OtherWriter, StoreAway
 from fhirline.streams.tables.topics import TOPICS, read_topics
-from tests.support.kafka.brokers import RunningBroker
 from tests.support.lakehouse import keep_lake, lake_held, lake_tables, lake_wrong, uneven
 from tests.support.processes import Command
 from tests.support.tables import keep_once, keeping, published, write
@@ -33,11 +31,6 @@ pytestmark = pytest.mark.long
 KILLS = int(os.environ.get("TABLES_KILLS") or 4)
 QUICK = {"FHIRLINE_TABLES_WITHIN": "0.2"}
 SMALL = {**QUICK, "FHIRLINE_TABLES_BATCH": str(max(50, 1_600 // KILLS)), "FHIRLINE_LOG_LEVEL": "debug"}
-
-
-@pytest.fixture
-def lake(own_broker: RunningBroker, tmp_path: Path) -> Settings:
-    return own_broker.settings(tables_url=f"delta:{tmp_path}/lake", tables_within=0.2)
 
 
 def to(settings: Settings) -> tuple[str, str]:
