@@ -168,7 +168,7 @@ def test_a_copy_that_differs_is_found(settings: Settings) -> None:
     placed = replace(other, topic=first.topic, partition=first.partition)
     produce(settings, [key.record(first.partition)])
     produce(settings, [replace(placed, headers=[*other.headers, named], data_key=key)])
-    with pytest.raises(CopiesDiffer, match=r"\d+ records, \d+ copies, and their digests differ: nothing was removed"):
+    with pytest.raises(CopiesDiffer, match=r"\d records?, \d+ cop(y|ies), and their digests differ: nothing was"):
         migrate(settings)
 
 
