@@ -22,7 +22,7 @@ MAX_DEPTH = 96
 bytes before a number, of which some 25 are the number's, and nothing for the ``]`` behind it."""
 
 _MANY_ENDS = b"]" * MAX_DEPTH
-"""What each body has that is not written within it."""
+"""Ends of lists that stand together in each body for which the buffer may be too small."""
 
 BOM = b"\xef\xbb\xbf"
 BYTE_ORDER_MARK, JSON_IN_TEXT = "byte-order-mark", "json-in-text"
@@ -210,7 +210,7 @@ _CANDIDATE = re.compile(r'[ \t\r\n\ufeff]*(?:\{\s*["}]|\[\s*[\]\[{"\-0-9tfnNI]|"
 _NEEDS_TOLERANCE = re.compile(r"NaN|Infinity|\\u[dD]|[\x00-\x1f]|[0-9][eE]|[0-9]{300}")
 """Marks of JSON that the fast parser refuses and the tolerant reader reads."""
 _TOO_DEEP_FOR_ORJSON = "recursion depth"
-"""What the error of a text says that is nested too deep."""
+"""Words of orjson's error about a text that is nested too deep."""
 _ENDS = {"{": "}", "[": "]", '"': '"'}
 
 

@@ -1,4 +1,4 @@
-"""What a command or a page counts is in the singular where it is one: "1 record", not "1 records"."""
+"""Commands and pages write what they count in the singular where it is one: "1 record", not "1 records"."""
 
 import ast
 import re
