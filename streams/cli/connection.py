@@ -2,13 +2,11 @@
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
+from fhirline.streams.cli.options import TIMEOUT
 from fhirline.streams.kafka.acl_check import require_privileges
 from fhirline.streams.kafka.connect import connect
 from fhirline.streams.observe.terminal import counted
 from fhirline.topics.declared import declared
-
-CONNECT_SECONDS = 10.0
-"""Seconds until a cluster that does not answer is given up."""
 
 
 def require_topics(settings: Settings, process: str | None = None) -> None:
@@ -17,7 +15,7 @@ def require_topics(settings: Settings, process: str | None = None) -> None:
     The number matters because it decides the partition of a key. ``process``: a name in ``topics/privileges.py``.
     Raises ConfigurationError.
     """
-    present = connect(settings, CONNECT_SECONDS).topics
+    present = connect(settings, TIMEOUT).topics
     if process is not None:
         require_privileges(settings, process)
     unseen = "" if settings.security_protocol == "PLAINTEXT" else ", or this Kafka user may not see it"

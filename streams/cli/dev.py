@@ -4,18 +4,17 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from fhirline.config.exit_codes import STACK_FAILED
-from fhirline.mappers.registry import VENDORS
 from fhirline.streams.cli.errors import failing_with
 from fhirline.streams.cli.help import TRY, add
-from fhirline.streams.demo.paths import program, sample_path
-from fhirline.streams.demo.stack import Stack, StackFailed
 from fhirline.streams.observe.interrupt import ENDING
+
+if TYPE_CHECKING:
+    from fhirline.streams.demo.stack import Stack
 
 CHECK_SECONDS = 1.0
 
@@ -44,6 +43,10 @@ def dev(
     * 1: a process failed; its last lines are on standard error.
     * 2: a wrong setting, or the cluster is in use or does not answer.
     """
+    from rich.console import Console
+
+    from fhirline.streams.demo.stack import Stack, StackFailed
+
     for number in ENDING:  # as Ctrl-C, so that every process is ended
         signal.signal(number, signal.default_int_handler)
     console = Console()
@@ -67,11 +70,14 @@ def dev(
             console.print("stopping ...")
 
 
-def _instructions(stack: Stack, console: str) -> str:
+def _instructions(stack: "Stack", console: str) -> str:
     """Describe how to use the running stack. ``console``: the address that opens the console.
 
     Only secrets that were made for this run are shown.
     """
+    from fhirline.mappers.registry import VENDORS
+    from fhirline.streams.demo.paths import program, sample_path
+
     headers = {vendor: _shown_header(stack, vendor) for vendor in VENDORS}
     tenant = "" if stack.embedded else f"/{stack.tenant}"
     return "\n".join(
@@ -90,6 +96,6 @@ def _instructions(stack: Stack, console: str) -> str:
     )
 
 
-def _shown_header(stack: Stack, vendor: str) -> str:
+def _shown_header(stack: "Stack", vendor: str) -> str:
     name, value = next(iter(stack.header(vendor).items()))
     return f"{name}: ${stack.own_secrets[vendor]}" if vendor in stack.own_secrets else f"{name}: {value}"

@@ -2,25 +2,24 @@
 
 import sys
 from itertools import groupby
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.exit_codes import UNMAPPED
-from fhirline.config.settings import load_settings
 from fhirline.config.vendors import DEFAULT_TENANT
-from fhirline.mappers.pipeline.envelope import UnreadableBody, open_envelope
-from fhirline.mappers.pipeline.limits import TooComplex
-from fhirline.mappers.pipeline.lineage import Lineage, lineage, unused
-from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
-from fhirline.mappers.registry import VENDORS, open_without_receipt
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.cli.bodies import bodies, hint_of_lines
 from fhirline.streams.cli.errors import warn
 from fhirline.streams.cli.help import TRY, add
 from fhirline.streams.cli.options import Tenant, instant, known_vendors, slug
 from fhirline.streams.observe.terminal import printable
-from fhirline.streams.operate.terminology.missing import Missing
+
+if TYPE_CHECKING:
+    from fhirline.mappers.pipeline.lineage import Lineage
+    from fhirline.mappers.pipeline.normalize import Normalized
+    from fhirline.streams.operate.terminology.missing import Missing
 
 
 def register(app: typer.Typer) -> None:
@@ -75,7 +74,14 @@ def map_(
     $ fhirline map mediquo --tenant acme --ndjson --counts export.ndjson > bundles.ndjson
     ```
     """
+    from fhirline.config.settings import load_settings
+    from fhirline.mappers.pipeline.envelope import UnreadableBody, open_envelope
     from fhirline.mappers.pipeline.factory import build_normalizer
+    from fhirline.mappers.pipeline.limits import TooComplex
+    from fhirline.mappers.pipeline.lineage import lineage, unused
+    from fhirline.mappers.pipeline.normalize import InMemoryState
+    from fhirline.mappers.registry import open_without_receipt
+    from fhirline.streams.operate.terminology.missing import Missing
 
     if explain and resources:
         raise ConfigurationError("--explain: prints sources instead of resources; omit --resources")
@@ -121,7 +127,7 @@ def map_(
         raise typer.Exit(UNMAPPED)
 
 
-def _report(result: Normalized, name: str, outcome: bool) -> bool:
+def _report(result: "Normalized", name: str, outcome: bool) -> bool:
     """Report one event on standard error. Return whether it, or a part of it, could not be mapped."""
     if outcome and result.outcome:
         sys.stdout.flush()
@@ -136,7 +142,7 @@ def _report(result: Normalized, name: str, outcome: bool) -> bool:
     return bool(result.refusals) or "not-supported" in codes
 
 
-def _print_lineage(found: list[Lineage]) -> None:
+def _print_lineage(found: "list[Lineage]") -> None:
     """Print one event's lineage: aligned on a terminal, else resource, output path and source, tab-separated."""
     if not sys.stdout.isatty():
         print("".join(f"{leaf.resource}\t{leaf.path}\t{leaf.source}\n" for leaf in found), end="")
@@ -147,7 +153,7 @@ def _print_lineage(found: list[Lineage]) -> None:
         print("".join(f"  {leaf.path:{width}}  {leaf.source}\n" for leaf in leaves), end="")
 
 
-def _print_counts(found: Missing) -> None:
+def _print_counts(found: "Missing") -> None:
     """Print what is missing, where and how often, tab-separated, the most frequent first."""
     lines: list[tuple[str, str, int]] = [("events", "", found.events)]
     for what, counter in (("no row in table", found.tables), ("no rule for path", found.drift)):

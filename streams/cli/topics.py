@@ -3,22 +3,24 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.exit_codes import DIFFERS, INCOMPLETE
-from fhirline.config.settings import Settings, load_settings
 from fhirline.streams.cli.errors import warn
 from fhirline.streams.cli.generated import print_or_compare
 from fhirline.streams.cli.help import OPERATE, group
 from fhirline.streams.cli.options import TIMEOUT, AsJson, Timeout, Yes
 from fhirline.streams.cli.output import confirm, print_json, print_table
 from fhirline.streams.observe.terminal import counted
-from fhirline.topics.cluster import Cluster
-from fhirline.topics.declared import Topic, declared
-from fhirline.topics.plan import Difference, Existing, Plan
+
+if TYPE_CHECKING:
+    from fhirline.config.settings import Settings
+    from fhirline.topics.cluster import Cluster
+    from fhirline.topics.declared import Topic
+    from fhirline.topics.plan import Difference, Existing, Plan
 
 AS_DECLARED = "Nothing to do: the cluster is as declared."
 
@@ -42,6 +44,9 @@ def plan(timeout: Timeout = TIMEOUT, as_json: AsJson = False) -> None:
     * 1: something differs.
     * 2: a wrong setting, or the cluster does not answer.
     """
+    from fhirline.config.settings import load_settings
+    from fhirline.topics.declared import declared
+
     settings = load_settings()
     with _cluster(settings, timeout) as cluster:
         found = cluster.plan(declared(settings))
@@ -68,6 +73,9 @@ def apply(timeout: Timeout = TIMEOUT, yes: Yes = False) -> None:
     * 1: a change was refused or failed, with the reason on standard error; or the answer was no.
     * 2: a wrong setting, the cluster does not answer, or --yes is needed.
     """
+    from fhirline.config.settings import load_settings
+    from fhirline.topics.declared import declared
+
     settings = load_settings()
     with _cluster(settings, timeout) as cluster:
         found = cluster.plan(declared(settings))
@@ -90,7 +98,7 @@ def apply(timeout: Timeout = TIMEOUT, yes: Yes = False) -> None:
         raise typer.Exit(INCOMPLETE)
 
 
-def _confirm_deleting(found: Plan) -> None:
+def _confirm_deleting(found: "Plan") -> None:
     """Ask whether to apply changes that delete records. Raises ConfigurationError where nobody can be asked."""
     shown = [
         f"{item.topic.name}: {item.what} {item.actual} -> {item.declared} ({item.reason})" for item in found.deleting
@@ -119,6 +127,9 @@ def list_(
     * 0: listed.
     * 2: a wrong setting, or the cluster does not answer.
     """
+    from fhirline.config.settings import load_settings
+    from fhirline.topics.declared import declared
+
     settings = load_settings()
     topics = declared(settings)
     existing: Mapping[str, Existing] | None = None
@@ -152,21 +163,23 @@ def asyncapi(
     * 1: FILE differs; its first line that differs is on standard error.
     * 2: a wrong setting, or FILE cannot be read.
     """
+    from fhirline.config.settings import load_settings
     from fhirline.topics.asyncapi import as_yaml, document
 
     current = as_yaml(document(load_settings()))
     print_or_compare(current, check, "topics/ and the settings", "fhirline topics asyncapi")
 
 
-def _cluster(settings: Settings, timeout: float) -> Cluster:
+def _cluster(settings: "Settings", timeout: float) -> "Cluster":
     from fhirline.streams.kafka.clients import kafka_python
     from fhirline.streams.kafka.connect import connect
+    from fhirline.topics.cluster import Cluster
 
     connect(settings, timeout)  # explains better than kafka-python why there is no connection
     return Cluster(kafka_python(settings), timeout)
 
 
-def _row(difference: Difference) -> dict[str, str | bool]:
+def _row(difference: "Difference") -> dict[str, str | bool]:
     return {
         "topic": difference.topic.name,
         "what": difference.what,
@@ -178,7 +191,7 @@ def _row(difference: Difference) -> dict[str, str | bool]:
     }
 
 
-def _described(topic: Topic, existing: Mapping[str, Existing] | None) -> dict[str, Any]:
+def _described(topic: "Topic", existing: "Mapping[str, Existing] | None") -> dict[str, Any]:
     row: dict[str, Any] = {
         "topic": topic.name,
         "partitions": topic.partitions,
@@ -197,7 +210,7 @@ def _described(topic: Topic, existing: Mapping[str, Existing] | None) -> dict[st
     return row
 
 
-def _print_differences(differences: Sequence[Difference]) -> None:
+def _print_differences(differences: "Sequence[Difference]") -> None:
     if differences:
         print_table(
             ("topic", "what", "on the cluster", "declared", "action", "reason"),
@@ -205,7 +218,7 @@ def _print_differences(differences: Sequence[Difference]) -> None:
         )
 
 
-def _print_untold(found: Plan) -> None:
+def _print_untold(found: "Plan") -> None:
     if found.unreported:
         number = len(found.unreported)
         print(
@@ -214,11 +227,11 @@ def _print_untold(found: Plan) -> None:
         )
 
 
-def _untold(found: Plan) -> list[str]:
+def _untold(found: "Plan") -> list[str]:
     return [topic.name for topic in found.unreported]
 
 
-def _verdict(found: Plan) -> str:
+def _verdict(found: "Plan") -> str:
     if not found.differences:
         return AS_DECLARED
     refused = len(found.refused)

@@ -1,17 +1,17 @@
 """``fhirline worker``: one Faust process of the consumer group."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import structlog
 import typer
 
 from fhirline.config.exit_codes import DONE, UNCOMMITTED
-from fhirline.config.settings import Settings, load_settings
-from fhirline.mappers.fhir.validation import Disagreement, problems_text
-from fhirline.mappers.registry import VENDORS
-from fhirline.streams.cli.connection import require_topics
 from fhirline.streams.cli.help import RUN, add
 from fhirline.streams.cli.options import known_vendors
+
+if TYPE_CHECKING:
+    from fhirline.config.settings import Settings
+    from fhirline.mappers.fhir.validation import Disagreement
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +31,9 @@ def worker() -> None:
     * 70: delivery could not be guaranteed, or the brokers were lost while it started. Nothing of a batch in hand was
       committed; start the worker again to repeat it.
     """
+    from fhirline.config.settings import load_settings
+    from fhirline.mappers.registry import VENDORS
+    from fhirline.streams.cli.connection import require_topics
     from fhirline.streams.observe.logs import configure_logging
 
     settings = load_settings()
@@ -41,11 +44,12 @@ def worker() -> None:
     run(settings, vendors)
 
 
-def run(settings: Settings, vendors: Sequence[str]) -> None:
+def run(settings: "Settings", vendors: Sequence[str]) -> None:
     """Run a worker until SIGTERM or SIGINT."""
     import asyncio
 
     import faust
+    import structlog
 
     from fhirline.mappers.pipeline.factory import build_normalizer
     from fhirline.streams.observe.gc_tuning import tune_gc
@@ -64,7 +68,7 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
     asyncio.set_event_loop(loop)
     loop.set_exception_handler(log_loop_error)
 
-    def disagreed(found: Disagreement) -> None:
+    def disagreed(found: "Disagreement") -> None:
         endpoint.metrics.disagreed(found)
         _log_disagreement(found)
 
@@ -89,8 +93,12 @@ def run(settings: Settings, vendors: Sequence[str]) -> None:
             tracer.stop()
 
 
-def _log_disagreement(found: Disagreement) -> None:
+def _log_disagreement(found: "Disagreement") -> None:
     """Log that the compiled validator and fhir.resources disagree: a defect of one of them."""
+    import structlog
+
+    from fhirline.mappers.fhir.validation import problems_text
+
     log = structlog.get_logger("worker")
     by = "compiled" if found.compiled else "fhir.resources"
     problems = problems_text(found.compiled or found.reference)

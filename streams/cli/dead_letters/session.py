@@ -4,8 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.streams.cli.connection import CONNECT_SECONDS
-from fhirline.streams.cli.options import known_values, known_vendors
+from fhirline.streams.cli.options import TIMEOUT, known_values, known_vendors
 from fhirline.streams.cli.output import counting, progress
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def board_of(settings: "Settings", wanted: "Filter") -> "Board":
     from fhirline.streams.operate.dead_letters.board import Board
     from fhirline.topics.declared import DEAD_LETTER_STATUS
 
-    if DEAD_LETTER_STATUS not in connect(settings, CONNECT_SECONDS).topics:
+    if DEAD_LETTER_STATUS not in connect(settings, TIMEOUT).topics:
         raise ConfigurationError(f"topic {DEAD_LETTER_STATUS} is missing: run `fhirline topics apply`")
     vendors = load_vendors(settings.vendors_file).names
     known_vendors("--vendor", wanted.vendors, vendors)

@@ -11,9 +11,8 @@ import typer
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.exit_codes import DIFFERS, DONE, INCOMPLETE, INTERRUPTED, UNUSABLE
-from fhirline.streams.cli.connection import CONNECT_SECONDS
 from fhirline.streams.cli.errors import failing_with, warn
-from fhirline.streams.cli.options import As
+from fhirline.streams.cli.options import TIMEOUT, As
 from fhirline.streams.cli.output import print_table, progress
 from fhirline.streams.cli.replay.request import ReplayRequest
 
@@ -71,7 +70,7 @@ def replay(request: ReplayRequest, name: As = None) -> None:
         return kept.show(settings)
     if request.discard is not None:
         return kept.discard(settings, request.discard, request.yes, name)
-    connect(settings, CONNECT_SECONDS)
+    connect(settings, TIMEOUT)
     if not request.diff:
         require_privileges(settings, "operator")
     exit_codes: dict[type[BaseException], int] = {

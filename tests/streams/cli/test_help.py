@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
@@ -77,6 +79,16 @@ def test_the_list_of_commands_fits_and_is_grouped() -> None:
         "Vendors",
     ]
     assert max(map(len, lines)) <= COLUMNS
+
+
+def test_the_list_of_commands_waits_for_nothing_that_the_commands_work_with() -> None:
+    program = "import sys; from tests.streams.cli.commands import application; application(); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    loaded = set(run.stdout.split())
+    assert "fhirline.streams.cli.worker" in loaded
+    clients = {"aiohttp", "confluent_kafka", "faust", "kafka", "duckdb", "prometheus_client", "structlog", "uvloop"}
+    parts = {"streams.demo", "mappers.pipeline.normalize", "mappers.fhir.validation", "topics.cluster"}
+    assert loaded & (clients | {f"fhirline.{name}" for name in parts}) == set()
 
 
 def test_the_versions_are_printed() -> None:

@@ -1,7 +1,6 @@
-"""``fhirline demo``: all four vendors' webhooks become FHIR on Kafka topics, read back by a consumer, in a minute."""
+"""The demo's run: post the webhooks, read the resources back, and print what they became."""
 
 import asyncio
-import signal
 import sys
 import tempfile
 import time
@@ -12,20 +11,15 @@ from pathlib import Path
 
 import aiohttp
 import orjson
-import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from fhirline.config.exit_codes import INTERRUPTED, STACK_FAILED
-from fhirline.streams.cli.errors import failing_with, warn
-from fhirline.streams.cli.help import TRY, add
 from fhirline.streams.cli.output import table
 from fhirline.streams.demo import tables
 from fhirline.streams.demo.paths import program, sample_path
-from fhirline.streams.demo.stack import Stack, StackFailed
+from fhirline.streams.demo.stack import Stack
 from fhirline.streams.demo.watch import Arrival, Watch
 from fhirline.streams.demo.webhooks import Sample, samples
-from fhirline.streams.observe.interrupt import ENDING
 from fhirline.streams.observe.terminal import counted
 
 WAIT_SECONDS = 30.0
@@ -36,30 +30,11 @@ WIDTH = 140
 """Columns of the output without a terminal."""
 
 
-def register(app: typer.Typer) -> None:
-    add(app, TRY, "demo", demo)
+def show() -> list[str]:
+    """Start the stack, show what it makes of the samples, and end it. Return a line for each thing that is missing.
 
-
-def demo() -> None:
-    """Show how synthetic webhooks of all four vendors become FHIR resources on Kafka.
-
-    Starts a broker, a gateway and a worker, posts the webhooks, reads the resources back, makes SQL tables of them, and
-    ends all processes. The tables stay as `fhirline-demo.duckdb` in the current folder, in the place of an earlier
-    demo's. They need the extra `tables`; without it the demo ends before them.
-
-    The broker is embedded, unless `FHIRLINE_BOOTSTRAP` names a cluster. A cluster that has topics or a group of
-    fhirline is refused. On another one the run has a group, a BASE and a tenant of its own, and deletes its topics at
-    the end.
-
-    Exit codes:
-
-    * 0: every expected resource arrived.
-    * 1: something is missing, or a process failed; the reason is on standard error.
-    * 2: a wrong setting, or the cluster is in use or does not answer.
-    * 130: interrupted.
+    Raises StackFailed where a process of the stack fails.
     """
-    for number in ENDING:  # as Ctrl-C, so that every process is ended
-        signal.signal(number, signal.default_int_handler)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(
         "[bold]fhirline demo[/]: webhooks of four telehealth vendors become FHIR R4 on Kafka. All data synthetic.\n"
@@ -68,13 +43,8 @@ def demo() -> None:
     def show_step(step: str) -> None:
         console.print(f"  {step}", style="dim", highlight=False)
 
-    endings = {StackFailed: STACK_FAILED, KeyboardInterrupt: INTERRUPTED}
-    with failing_with("demo", endings), Stack(say=show_step) as stack:
-        failures = asyncio.run(_show(stack, console))
-    for failure in failures:
-        warn("demo", failure)
-    if failures:
-        raise typer.Exit(STACK_FAILED)
+    with Stack(say=show_step) as stack:
+        return asyncio.run(_show(stack, console))
 
 
 async def _show(stack: Stack, console: Console) -> list[str]:
