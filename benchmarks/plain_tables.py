@@ -23,7 +23,7 @@ from fhirline.streams.tables.table import kind_of, table_of
 from fhirline.streams.tables.topics import TOPICS
 from fhirline.streams.tables.views import load_views
 from tests.support.cases import BASE
-from tests.support.tables import BY_HAND
+from tests.support.expected_tables import BY_HAND
 
 BATCH = int(os.environ.get("FHIRLINE_TABLES_BATCH") or 5_000)
 HEADERS = ("vendor", "tenant", "event-type", "event-key", "raw", "mapping-version", "tables-version", "occurred-at")

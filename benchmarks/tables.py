@@ -13,8 +13,8 @@ from benchmarks.broker import STALLED_SECONDS, Broker, Kind, broker
 from benchmarks.prepared import canonical, preload
 from benchmarks.program import BenchmarkFailed, Program, fhirline, module, running
 from fhirline.streams.tables.topics import TOPICS
+from tests.support.expected_tables import BY_HAND
 from tests.support.postgres import Database, Postgres
-from tests.support.tables import BY_HAND
 
 Figures = dict[str, float]
 

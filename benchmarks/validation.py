@@ -27,7 +27,7 @@ from fhir.resources.R4B import get_fhir_model_class
 
 from fhirline.mappers.fhir.validation import validator
 from fhirline.mappers.fhir.validation.compiled import is_plain
-from tests.support.validation_samples import goldens, samples
+from tests.support.validation.samples import goldens, samples
 
 EACH = 3
 """Resources of a type at most, in the mix that the goals are for."""

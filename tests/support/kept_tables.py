@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.tables.open_store import open_store
+from tests.support.expected_tables import different, expected, held
 from tests.support.postgres import Database
-from tests.support.tables import different, expected, held
 
 
 class OnPostgres(NamedTuple):

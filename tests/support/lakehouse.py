@@ -17,7 +17,7 @@ from fhirline.streams.tables.delta.lakehouse import Lakehouse
 from fhirline.streams.tables.metrics import TablesMetrics
 from fhirline.streams.tables.open_store import open_lakehouse
 from fhirline.streams.tables.topics import read_topics
-from tests.support.tables import Rows, different, expected, held
+from tests.support.expected_tables import Rows, different, expected, held
 
 
 def keep_lake(settings: Settings, **how: bool) -> None:

@@ -54,7 +54,7 @@ class WorkerEndpoint:
         """Read a worker's metrics; where it has ended, its last lines are the error."""
         try:
             return get(f"{self.worker_url}/metrics")[1]
-        except urllib.error.URLError:
+        except OSError:  # a refused connection, or one that ended before the answer
             self.worker.wait(LIMIT)
             raise AssertionError(self.worker.report("has ended")) from None
 

@@ -11,8 +11,9 @@ from fhirline.mappers.fhir.validation import compiled, fhir_resources
 from fhirline.mappers.fhir.validation.compiled import is_plain, whole
 from fhirline.mappers.fhir.validation.structures import RESOURCE_TYPES, resource_structure, structure
 from fhirline.mappers.results import Resource
-from tests.support.validation_changes import URL, alter, contained_medication
-from tests.support.validation_samples import PATIENT, UNKNOWN, goldens, sample, samples
+from tests.support.validation.changes import URL, alter, contained_medication
+from tests.support.validation.parts import PATIENT, UNKNOWN
+from tests.support.validation.samples import goldens, sample, samples
 
 
 def _reference_accepts(resource: Resource) -> bool:

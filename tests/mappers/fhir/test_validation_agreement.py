@@ -8,8 +8,8 @@ import pytest
 
 from fhirline.mappers.fhir.validation import Problem, compiled, fhir_resources
 from fhirline.mappers.fhir.validation.invariants import by_key
-from tests.support.validation_mutants import mutants
-from tests.support.validation_samples import goldens, samples
+from tests.support.validation.mutants import mutants
+from tests.support.validation.samples import goldens, samples
 
 MUTANTS = 12_000
 

@@ -8,7 +8,7 @@ from fhirline.mappers.fhir.validation.references import targets
 from fhirline.mappers.fhir.validation.schema import reference_to
 from fhirline.mappers.fhir.validation.structures import ANY_RESOURCE, Structure, resource_structure, structure
 from tests.support.paths import CONFIG
-from tests.support.validation_samples import goldens, samples
+from tests.support.validation.samples import goldens, samples
 
 TABLE = CONFIG / "emitted-elements.json"
 

@@ -7,7 +7,8 @@ import pytest
 from fhirline.mappers.fhir.validation import compiled
 from fhirline.mappers.fhir.validation.compiled import whole
 from fhirline.mappers.fhir.validation.invariants import INVARIANTS, OF_CONTAINED, by_key, human
-from tests.support.validation_samples import BASE, DIV, ORGANIZATION, PATIENT, TERMINOLOGY, sample, samples
+from tests.support.validation.parts import BASE, DIV, ORGANIZATION, PATIENT, TERMINOLOGY
+from tests.support.validation.samples import sample, samples
 
 URL = "http://x.example/e"
 UCUM = "http://unitsofmeasure.org"

@@ -15,8 +15,8 @@ from fhirline.mappers.fhir.validation import (
     validator,
 )
 from fhirline.mappers.results import Resource
-from tests.support.validation_changes import alter
-from tests.support.validation_samples import sample
+from tests.support.validation.changes import alter
+from tests.support.validation.samples import sample
 
 
 def test_modes() -> None:

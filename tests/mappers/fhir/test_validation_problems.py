@@ -10,8 +10,9 @@ from fhirline.mappers.fhir.validation import (
     fhir_resources,
     problems_text,
 )
-from tests.support.validation_changes import alter, contained_medication
-from tests.support.validation_samples import BASE, samples
+from tests.support.validation.changes import alter, contained_medication
+from tests.support.validation.parts import BASE
+from tests.support.validation.samples import samples
 
 
 def test_all_problems_are_told_with_their_paths() -> None:

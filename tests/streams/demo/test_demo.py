@@ -12,7 +12,7 @@ from fhirline.config.own_command import own_command
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.demo.tables import leave, questions
 from fhirline.streams.demo.webhooks import samples
-from tests.support.tables import duck_rows
+from tests.support.expected_tables import duck_rows
 from tests.support.waiting import LIMIT
 
 

@@ -1,6 +1,5 @@
 """TLS, SASL and ACLs against Apache Kafka: each process with exactly the privileges that docs/security.md lists."""
 
-import re
 import subprocess
 import time
 from pathlib import Path
@@ -12,8 +11,7 @@ import orjson
 import pytest
 from confluent_kafka import Consumer
 
-from fhirline.config.settings import PREFIX, Settings
-from fhirline.streams.kafka.acl_check import missing_acls
+from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.encryption.opener import Opener, is_sealed
 from fhirline.streams.kafka.log_scanner import LogScanner
@@ -29,14 +27,13 @@ from fhirline.topics.declared import (
     raw_topic,
     state_topic,
 )
-from fhirline.topics.privileges import PROCESSES, Grant, table
+from fhirline.topics.privileges import PROCESSES, Grant
 from tests.support.cases import cases
 from tests.support.delivery import case_records, write
 from tests.support.ehr.fixture import EhrServers
 from tests.support.infermedica_server import CLIENT_ID, CLIENT_SECRET, InfermedicaServer
-from tests.support.kafka.brokers import settings_for
 from tests.support.kafka.users import GROUP, PARTITIONS, PASSWORDS, Cluster
-from tests.support.paths import CONFIG, ROOT
+from tests.support.paths import ROOT
 from tests.support.processes import Command, command
 from tests.support.receiving import running_gateway
 from tests.support.token_server import TokenServer
@@ -44,7 +41,6 @@ from tests.support.waiting import LIMIT
 from tests.support.workload import events, produce
 
 WRONG = "a-wrong-password"
-DOCUMENTATION = (ROOT / "docs" / "security.md").read_text("utf-8")
 SAMPLES = ROOT / "streams" / "demo" / "samples"
 
 
@@ -293,21 +289,3 @@ def test_all_three_clients_authenticate_by_oauthbearer(cluster: Cluster, tmp_pat
             assert refused.wait() == 2, refused.output
         [line] = refused.said()
         assert "answered 401 invalid_client: check client id, secret or key, and scope" in line
-
-
-def test_the_documentation_shows_the_privileges_that_are_tested_here() -> None:
-    """``python -c "from fhirline.topics.privileges import table; print(table())"`` prints the table."""
-    shown = DOCUMENTATION.partition("<!-- privileges -->\n")[2]
-    assert shown.partition("\n<!-- /privileges -->")[0] == table()
-
-
-def test_every_setting_that_the_documentation_names_exists() -> None:
-    named = set(re.findall(r"FHIRLINE_[A-Z_]+[A-Z]", DOCUMENTATION))
-    assert len(named) > 15
-    secrets = set(re.findall(r"FHIRLINE_[A-Z_]+_SECRET", (CONFIG / "vendors.yaml").read_text("utf-8")))
-    assert named <= {PREFIX + name.upper() for name in Settings.model_fields} | secrets
-
-
-def test_replacing_certificates_is_not_mistaken_for_a_missing_privilege(tmp_path: Path) -> None:
-    settings = settings_for("127.0.0.1:9", security_protocol="SSL", ssl_ca_file=tmp_path / "gone.pem")
-    assert missing_acls(settings, "worker") == ""

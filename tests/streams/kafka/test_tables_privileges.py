@@ -4,10 +4,11 @@ import pytest
 
 from fhirline.topics.privileges import Grant
 from fhirline.topics.tables_group import shared_tables_group
+from tests.support.expected_tables import different, expected, held
 from tests.support.kafka.users import Cluster
 from tests.support.postgres import Postgres
 from tests.support.processes import command
-from tests.support.tables import different, expected, held, of_the_demo, write
+from tests.support.tables import of_the_demo, write
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.expected_tables import different, duck_rows, expected, held
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.postgres import Postgres
-from tests.support.tables import different, duck_rows, expected, held, keep_once, published, write
+from tests.support.tables import keep_once, published, write
 
 
 @pytest.mark.long

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from fhirline.config.settings import Settings
+from tests.support.expected_tables import different, duck_rows, expected, held
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.postgres import Postgres
 from tests.support.processes import Command
 from tests.support.small_disk import SmallDisk, mounted
-from tests.support.tables import different, duck_rows, expected, held, keep_once, keeping, published, write
+from tests.support.tables import keep_once, keeping, published, write
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long

@@ -13,10 +13,11 @@ import pytest
 
 from fhirline.config.exit_codes import OTHER_WRITER
 from fhirline.config.settings import Settings
+from tests.support.expected_tables import different, duck_rows, expected, held
 from tests.support.kafka.brokers import RunningBroker, apache, create_topics, settings_for
 from tests.support.postgres import Database, Postgres, wait_for_count
 from tests.support.processes import Command
-from tests.support.tables import different, duck_rows, expected, held, keep_once, keeping, published, write
+from tests.support.tables import keep_once, keeping, published, write
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.long

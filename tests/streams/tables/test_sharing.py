@@ -15,11 +15,12 @@ import pytest
 
 from fhirline.config.exit_codes import OTHER_WRITER
 from fhirline.config.settings import Settings
+from tests.support.expected_tables import different, expected, held
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.paths import CONFIG
 from tests.support.postgres import Database, Postgres
 from tests.support.processes import Command
-from tests.support.tables import different, expected, held, keeping, published, write
+from tests.support.tables import keeping, published, write
 from tests.support.waiting import LIMIT, wait_until
 
 pytestmark = pytest.mark.long

@@ -19,11 +19,12 @@ from fhirline.streams.tables.open_store import open_store
 from fhirline.streams.tables.topics import TOPICS
 from tests.streams.tables.test_changes import erased
 from tests.support import cli
+from tests.support.expected_tables import Rows, different, held, text
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.paths import CONFIG, ROOT
 from tests.support.postgres import Postgres
 from tests.support.receiving import environment
-from tests.support.tables import Rows, different, held, keep, keep_once, published, text, write
+from tests.support.tables import keep, keep_once, published, write
 from tests.support.without_identities import KEY, OTHER_KEY, catalog_of
 
 pytestmark = pytest.mark.long

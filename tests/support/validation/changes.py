@@ -3,7 +3,7 @@
 from typing import Any
 
 from fhirline.mappers.results import Resource
-from tests.support.validation_samples import sample
+from tests.support.validation.samples import sample
 
 URL = "http://x.example/e"
 

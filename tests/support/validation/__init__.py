@@ -1,0 +1,1 @@
+"""Resources for the tests of the validator: valid samples, and mutants of them."""
