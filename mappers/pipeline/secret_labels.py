@@ -29,7 +29,7 @@ _MOST_NAMED = 1_000
 """Items of a list that are looked at for a name: headers are far fewer, and a longer list has other things."""
 _CELL = re.compile(r"(?:^|(?<=[,;|\t]))[^,;|\t]{1,100}(?=[,;|\t])|(?<=[,;|\t])[^,;|\t]{1,100}$")
 _NAME = re.compile(r"[^:=>,;\n]{1,60}")
-_BETWEEN = r"(?:[^\S\n]{0,2}[\-–—·/][^\S\n]{0,2}|[^\S\n]{1,3}|[_.]|&#0*95;|%5f)?"
+BETWEEN = r"(?:[^\S\n]{0,2}[\-–—·/][^\S\n]{0,2}|[^\S\n]{1,3}|[_.]|&#0*95;|%5f)?"
 _EMPHASIS = r"(?:\*{1,3}|_{2}|</?[a-z]{1,10}>)"
 _BULLET = r"(?:[-*•]|\d{1,3}[.)])"
 _PART = (
@@ -211,13 +211,13 @@ def name_pattern() -> str:
     names: dict[str, list[str]] = {}
     for first, *others in names_within():  # by the first word, which most places of a text do not have
         names.setdefault(first, []).append(spelled(others))
-    forms = (rf"{first}{_BETWEEN}(?:{'|'.join(ends)})" for first, ends in names.items())
+    forms = (rf"{first}{BETWEEN}(?:{'|'.join(ends)})" for first, ends in names.items())
     return rf"(?:{'|'.join(forms)})s?"
 
 
 def spelled(words: Iterable[str]) -> str:
     """Return a pattern of words as they are written in a name, with a sign between them or none."""
-    return _BETWEEN.join(map(re.escape, words))
+    return BETWEEN.join(map(re.escape, words))
 
 
 @lru_cache(maxsize=1)

@@ -1,11 +1,17 @@
 """The finder finds all that Python's patterns match, also where case is ignored and where a text is no Unicode."""
 
 import re
+import subprocess
+import sys
+from itertools import product
 
 import pytest
 
+from fhirline.mappers.pipeline import secret_blocks
 from fhirline.mappers.pipeline.finder import finder
+from fhirline.mappers.pipeline.secret_keys import names_within
 from fhirline.mappers.pipeline.secret_labels import stem_pattern
+from tests.support.waiting import LIMIT
 
 
 @pytest.mark.parametrize("text", ["\ud800", "x\udfff", b"\xff", b"pass\xed\xa0\x80"])
@@ -22,3 +28,35 @@ def test_a_label_is_found_with_every_letter_that_python_takes_for_one_of_its_own
             for same in re.findall(f"(?i:{letter})", everything):
                 assert found(name.replace(letter, same)), f"U+{ord(same):04X} for {letter}"
                 assert found(name.replace(letter, same).encode())
+
+
+def test_what_is_in_brackets_behind_a_name_is_found_whatever_stands_between() -> None:
+    names = [words for words in names_within() if len(words) > 1]
+    between = ["", " ", "  ", "\t", "\x0b", "\x1c ", "-", " / ", "_", ".", "&#95;", "&#0095;", "%5f", "%5F"]
+    behind = ["(", ": [", "={", "\x1c:\x0c{", "] => Array (", "'] => ["]
+    for name, sign, end in product(names, between, behind):
+        for text in (sign.join(name) + end, sign.join(name).upper() + end, f"x.{sign.join(name)}s_1{end}"):
+            if secret_blocks._opening().search(text):
+                assert secret_blocks._opening_finder()(text), repr(text)
+
+
+def test_no_finder_takes_longer_to_make_than_the_slowest_pattern() -> None:
+    """One with counted signs beyond ASCII took half a second of a worker's first event, and held up its heartbeats."""
+    program = """
+import time
+from fhirline.mappers.pipeline import secret_blocks, plain_parts, redacted_values, redaction, secret_encodings
+from fhirline.mappers.pipeline import secret_forms, secret_texts, secret_values
+none = frozenset()
+def seconds(make, *given):
+    start = time.process_time()
+    make(*given)
+    return time.process_time() - start
+pattern = seconds(secret_blocks._head, none) + seconds(secret_forms.forms)
+finders = [make for module in (plain_parts, redaction, secret_blocks, secret_encodings, secret_values, secret_texts)
+           for name, make in vars(module).items() if name.endswith("_finder")]
+assert len(finders) > 5, finders
+for make in finders:
+    took = seconds(make, *[none] * make.__wrapped__.__code__.co_argcount)
+    assert took < pattern, (make, took, pattern)
+"""
+    subprocess.run([sys.executable, "-c", program], timeout=LIMIT, check=True)
