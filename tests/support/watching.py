@@ -63,7 +63,8 @@ class WorkerEndpoint:
 def watched(folder: Path, **more: str) -> Iterator[WorkerEndpoint]:
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
-        own = {"FHIRLINE_SESSION_TIMEOUT": "6", **more}
+        # A worker that is paused for longer than its group waits ends: no machine pauses one for so long.
+        own = {"FHIRLINE_SESSION_TIMEOUT": "30", **more}
         lines: list[str] = []
         worker = ForkedProcess(
             "worker",

@@ -180,7 +180,12 @@ def test_from_thin_event_to_resources(
     api.complete("s-1")
     produce(settings, [survey("s-1")])
     resources = reading(*(canonical_topic(item) for item in ("Patient", "RiskAssessment", "QuestionnaireResponse")))
-    worker = Process("worker", "worker", environment=environ(own_broker, api, vendors), echo=lambda _: None)
+    worker = Process(
+        "worker",
+        "worker",
+        environment=environ(own_broker, api, vendors, FHIRLINE_SESSION_TIMEOUT="30"),
+        echo=lambda _: None,
+    )
     try:
         with enriching(own_broker, api, vendors) as process:
             messages = resources.count(3, process)
