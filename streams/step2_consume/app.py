@@ -171,6 +171,7 @@ class Worker:
         self._settings = settings
         self._endpoint = endpoint
         self._fence = Fence(settings.session_timeout)
+        self._ticking: asyncio.Future[None] | None = None
         self._positions = Positions(settings)
         self._unfinished = Unfinished(self._positions.found, self.commit_marked)
         self._erasures = ErasureListFeed(settings)
@@ -253,8 +254,15 @@ class Worker:
         await cast(WorkerConsumer, self.app.consumer).commit_marked(marked)
 
     async def tick_fence(self) -> None:
-        """End the process after a pause of the event loop (rule 4)."""
-        await self._fence.tick()
+        """End the process after a pause of the event loop (rule 4). Faust starts this, and cancels it at the end."""
+        await self._ticker()
+
+    def _ticker(self) -> asyncio.Future[None]:
+        """Return the fence's ticker. The first assignment begins it: Faust starts its tasks a little later."""
+        if self._ticking is None:
+            self._fence.check()
+            self._ticking = asyncio.ensure_future(self._fence.tick())
+        return self._ticking
 
     async def check_privileges(self) -> None:
         """End the process once it lacks a privilege: Faust would wait for its group forever, without a log line."""
@@ -288,6 +296,7 @@ class Worker:
 
     async def on_assigned(self, *args: Any, **_: Any) -> None:
         """Begin an assignment: drop other partitions' state and positions, and restore the new ones."""
+        self._ticker()
         assigned = [TopicPartition(*tp) for tp in args[-1]]
         self._positions.on_assigned(assigned)
         self._opener.keep(partition.partition for partition in assigned if partition.topic != CONTRIBUTIONS)

@@ -17,10 +17,10 @@ from fhirline.streams.operate.erasure.report import Report
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.topics.declared import KEYS, dead_letter_topic, raw_topic, state_topic
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.encryption import ENCRYPTION, secrets_of
 from tests.support.erasure import RECEIVED_AT, SECRET, busiest, of
 from tests.support.kafka.brokers import create_topics, settings_for
+from tests.support.running_worker import running, wait_until_as
 from tests.support.workload import Store, events, produce, undisturbed
 
 VENDOR = "altibbi"

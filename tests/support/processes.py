@@ -28,8 +28,12 @@ class Command(ForkedProcess):
 
     def __init__(self, *arguments: str, environ: dict[str, str]) -> None:
         self.printed: list[str] = []
-        environment = {"FHIRLINE_STOP_TIMEOUT": f"{STOP_SECONDS - 10:g}", **environ}  # the tests' machine is slow
-        super().__init__(*arguments, environment=environment, echo=self.printed.append)
+        self._called = arguments, {"FHIRLINE_STOP_TIMEOUT": f"{STOP_SECONDS - 10:g}", **environ}  # a slow machine
+        super().__init__(*self._called[0], environment=self._called[1], echo=self.printed.append)
+
+    def start_again(self) -> None:
+        """Start the command again after its end. What it printed stays; what it logged is waited for anew."""
+        super().__init__(*self._called[0], environment=self._called[1], echo=self.printed.append)
 
     @property
     def output(self) -> str:

@@ -34,11 +34,11 @@ from fhirline.topics.asyncapi import as_yaml, document
 from fhirline.topics.declared import dead_letter_topic, declared, raw_topic, state_topic
 from fhirline.topics.messages import messages
 from tests.oracles.packages import Unavailable, node_modules, unavailable
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, Sealer
 from tests.support.kafka.brokers import RunningBroker, create_topics, settings_for
 from tests.support.paths import ROOT
+from tests.support.running_worker import running, wait_until_as
 from tests.support.workload import RECEIVED_AT, Store, events, produce, undisturbed
 
 COMMITTED = ROOT / "docs" / "asyncapi.yaml"

@@ -14,10 +14,10 @@ from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import from_confluent
 from fhirline.topics.declared import raw_topic
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics, settings_for
 from tests.support.receiving import environment
+from tests.support.running_worker import running, wait_until_as
 from tests.support.workload import Store, undisturbed
 
 NOWHERE = "127.0.0.1:9"

@@ -10,9 +10,9 @@ from fhirline.streams.operate.dead_letters.cases import Status
 from tests.streams.console.redriving import ENDED, PAGE, PROGRESS, facts, redriving, refused_events
 from tests.streams.console.test_access import audited
 from tests.streams.operate.test_dead_letters_command import refused, wait_until_mapped
-from tests.streams.step2_consume.test_worker import running
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.load import Load, load_on
+from tests.support.running_worker import running
 from tests.support.waiting import wait_until
 
 

@@ -17,13 +17,13 @@ from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_confluent
 from fhirline.topics.declared import DEAD_LETTER_STATUS, ERASED, KEYS, declared, raw_topic
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, sealed
 from tests.support.erasure import busiest, canonical_names, of
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.last_records import ALL, held, live_names
 from tests.support.paths import DOCS
+from tests.support.running_worker import running, wait_until_as
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed
 

@@ -8,10 +8,10 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition
 from fhirline.topics.declared import ERASED, KEYS
 from tests.streams.operate.test_backup import RUNBOOK, SECRETS, backed_up, told
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.encryption import ENCRYPTION, sealed
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.kafka.mirror_maker import mirroring
+from tests.support.running_worker import running, wait_until_as
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed
 

@@ -21,11 +21,11 @@ from fhirline.streams.kafka.records import headers_of
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.topics.declared import BUNDLE, dead_letter_topic, state_topic
 from fhirline.topics.partition import partition_for
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.kafka.producing import patient_producer
 from tests.support.messages import header_of
 from tests.support.replaying import replay
+from tests.support.running_worker import running, wait_until_as
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 

@@ -33,9 +33,9 @@ from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
 from fhirline.streams.step4_normalize.raw_event import envelope_of
 from fhirline.topics.declared import ERASED
 from tests.crash.comparison import settled
-from tests.streams.step2_consume.test_worker import NOTHING, running
 from tests.support.dead_letters import MARKER, RECEIVED_AT, dead_letters, listed, raw_records, write
 from tests.support.kafka.brokers import RunningBroker, also_on_apache, create_topics
+from tests.support.running_worker import NOTHING, running
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed
 

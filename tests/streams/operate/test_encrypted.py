@@ -27,7 +27,6 @@ from fhirline.topics.declared import (
     declared,
 )
 from tests.streams.deliver.test_deliver import poison
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.delivery import delivering, wait_until_delivered
 from tests.support.ehr.fixture import EhrServers
@@ -35,6 +34,7 @@ from tests.support.encryption import ENCRYPTION, sealed
 from tests.support.erasure import SECRET, busiest
 from tests.support.kafka.brokers import create_topics, settings_for
 from tests.support.planted import planted_events, showing, shows
+from tests.support.running_worker import running, wait_until_as
 from tests.support.workload import Store, produce, undisturbed
 
 READ_BY_CONSUMERS = ("fhir.r4.",)

@@ -21,13 +21,13 @@ from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
 from fhirline.streams.operate.keys import secrets_file
 from fhirline.topics.declared import CONTRIBUTIONS, ERASED, KEYS
 from tests.streams.operate.test_encrypted import NO_PATIENT, shown_by, texts
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, secrets_of
 from tests.support.erasure import SECRET, busiest
 from tests.support.kafka.apache import ApacheKafka
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.planted import planted_events, shows
+from tests.support.running_worker import running, wait_until_as
 from tests.support.workload import Store, produce, undisturbed
 
 VENDOR = "altibbi"

@@ -8,11 +8,11 @@ from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import from_confluent
 from fhirline.topics.declared import ERASED, KEYS, raw_topic
 from tests.streams.operate.test_keys_killed import KILLS, Killed
-from tests.streams.step2_consume.test_worker import wait_until_as
 from tests.support.encryption import ENCRYPTION
 from tests.support.erasure import KEY, all_committed, busiest, canonical_names, changed, of, ordered, values, wait_until
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.last_records import ALL, held, live_names, tombstones
+from tests.support.running_worker import wait_until_as
 from tests.support.workers import Workers
 from tests.support.workload import Store, events, produce, undisturbed
 

@@ -14,10 +14,10 @@ from fhirline.streams.operate.erasure.forget import Erasure
 from fhirline.streams.step5_publish.publish import PublishFailed, RecordPublisher
 from fhirline.topics.declared import KEYS, raw_topic, state_topic
 from fhirline.topics.partition import partition_for
-from tests.streams.step2_consume.test_worker import running
 from tests.support import cli
 from tests.support.encrypted_deployment import KEPT, OWN, VENDOR, Deployment, check_erased
 from tests.support.encryption import Sealer, secrets_of
+from tests.support.running_worker import running
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, produce, undisturbed
 

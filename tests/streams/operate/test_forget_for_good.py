@@ -16,7 +16,6 @@ from fhirline.streams.step3_restore.erasure_list import Compartment, Hashing
 from fhirline.streams.step3_restore.erasure_list_feed import settled_after
 from fhirline.streams.step4_normalize.map_event import MappedEvent
 from fhirline.topics.declared import ERASED, declared
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.erasure import (
     KEY,
     SECRET,
@@ -35,6 +34,7 @@ from tests.support.kafka.producing import patient_producer
 from tests.support.last_records import ALL, held, live_names, name_of, tombstones
 from tests.support.load import Load
 from tests.support.replaying import replay
+from tests.support.running_worker import running, wait_until_as
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 

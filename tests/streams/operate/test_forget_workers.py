@@ -18,12 +18,12 @@ from fhirline.streams.operate.status.groups import Group, Groups
 from fhirline.streams.step3_restore.client_id import NO_KEY, client_id, key_mark
 from fhirline.streams.step3_restore.erasure_list import Hashing
 from fhirline.topics.declared import canonical_topic, enriched_topic
-from tests.streams.step2_consume.test_worker import running
 from tests.support.enriching import TENANT, enriching, survey
 from tests.support.erasure import KEY, SECRET, fhirline
 from tests.support.infermedica_server import InfermedicaServer
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.paths import CONFIG
+from tests.support.running_worker import running
 from tests.support.waiting import LIMIT
 from tests.support.workload import produce
 

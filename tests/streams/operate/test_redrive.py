@@ -21,10 +21,10 @@ from fhirline.streams.operate.dead_letters.redrive import Redriver
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step4_normalize.dead_letter import dead_letter
 from tests.streams.operate.test_dead_letters import letters
-from tests.streams.step2_consume.test_worker import running
 from tests.support.dead_letters import MARKER, RECEIVED_AT, dead_letters, listed, write
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.kafka.producing import patient_producer
+from tests.support.running_worker import running
 from tests.support.waiting import LIMIT
 from tests.support.workload import produce
 

@@ -17,10 +17,10 @@ from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import from_confluent
 from fhirline.topics.declared import raw_topic
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.encryption import ENCRYPTION
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.replaying import Shadows, committed, environment, replay, unchanged
+from tests.support.running_worker import running, wait_until_as
 from tests.support.waiting import LIMIT
 from tests.support.workload import MESSAGES, Store, events, produce, undisturbed
 

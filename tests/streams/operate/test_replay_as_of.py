@@ -6,10 +6,10 @@ import pytest
 
 from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.replaying import WRONG, Shadows, environment, replay
+from tests.support.running_worker import running, wait_until_as
 from tests.support.workload import MESSAGES, Store, events, produce, undisturbed
 
 AT = "2024-06-01T12:02:00Z"

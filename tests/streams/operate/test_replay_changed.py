@@ -12,10 +12,10 @@ from fhirline.mappers.pipeline import common_resources
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.operate.replay.difference import differs_by_version_only
 from fhirline.topics.declared import BUNDLE, canonical_topic
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.cases import cases
 from tests.support.kafka.producing import patient_producer
 from tests.support.replaying import DIFFERS, SAME, WRONG, replay, unchanged
+from tests.support.running_worker import running, wait_until_as
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 

@@ -15,8 +15,8 @@ import pytest
 from fhirline.config.own_command import own_command
 from fhirline.config.settings import Settings
 from fhirline.streams.operate.replay import folders
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.replaying import DIFFERS, Replayed, environment, replay, unchanged
+from tests.support.running_worker import running, wait_until_as
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
 

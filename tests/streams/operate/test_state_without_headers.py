@@ -20,11 +20,11 @@ from fhirline.streams.operate.keys.existing.run import Migration
 from fhirline.streams.step3_restore.state import PartitionState, StateCache
 from fhirline.topics.declared import raw_topic, state_topic
 from tests.streams.operate.keys.plain import Plain
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.encryption import ENCRYPTION, sealed
 from tests.support.erasure import SECRET, busiest
 from tests.support.kafka.brokers import RunningBroker, create_topics
 from tests.support.replaying import replay
+from tests.support.running_worker import running, wait_until_as
 from tests.support.workload import Store, events, produce, undisturbed
 
 VENDOR, PARTITIONS = "altibbi", 2

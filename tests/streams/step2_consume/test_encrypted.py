@@ -17,9 +17,9 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, from_
 from fhirline.streams.step1_receive.patient_keys import patient_of
 from fhirline.streams.step2_consume.faust.offset_gaps import read_gaps
 from fhirline.topics.declared import KEYS, dead_letter_topic, raw_topic, state_topic
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.encryption import ENCRYPTION, INDEX, Sealer, sealed
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.running_worker import running, wait_until_as
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed
 

@@ -27,8 +27,8 @@ from fhirline.streams.step3_restore.contributions import PartitionContributions,
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import CONTRIBUTIONS, canonical_topic
 from fhirline.topics.partition import partition_for
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.kafka.brokers import RunningBroker, also_on_apache
+from tests.support.running_worker import running, wait_until_as
 from tests.support.workload import Store, produce, undisturbed
 
 PRACTITIONER = canonical_topic("Practitioner")

@@ -20,11 +20,11 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.topics.declared import OUTCOME, dead_letter_topic, raw_topic
 from tests.streams.operate.test_dead_letters import RECEIVED_AT, letters
-from tests.streams.step2_consume.test_worker import NOTHING, running
 from tests.support.bombs import TARGETS, bombs
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.memory import peak_memory
 from tests.support.messages import header_of
+from tests.support.running_worker import NOTHING, running
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, produce, undisturbed
 

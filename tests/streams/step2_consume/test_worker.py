@@ -5,44 +5,15 @@ import random
 import re
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from fhirline.config.exit_codes import UNCOMMITTED
-from fhirline.config.settings import Settings
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
-from fhirline.streams.demo.stack import Process
 from tests.support.kafka.brokers import RunningBroker, also_on_apache, create_topics
-from tests.support.processes import Command, command
+from tests.support.running_worker import NOTHING, running, wait_until_as
 from tests.support.waiting import LIMIT
 from tests.support.workload import Store, events, produce, undisturbed
-
-NOTHING = {"missing": 0, "differing": 0, "unexpected": 0}
-
-
-@contextmanager
-def running(settings: Settings, **more: str) -> Iterator[Command]:
-    """Run a worker until the context ends."""
-    environment = {
-        **os.environ,
-        "FHIRLINE_BOOTSTRAP": settings.bootstrap,
-        "FHIRLINE_GROUP": settings.group,
-        "FHIRLINE_SESSION_TIMEOUT": f"{settings.session_timeout:g}",
-        "FHIRLINE_LOG_FORMAT": "json",
-        **more,
-    }
-    with command("worker", environ=environment) as process:
-        yield process
-
-
-def wait_until_as(expected: dict[str, bytes], store: Store, worker: Process) -> None:
-    end = time.monotonic() + LIMIT
-    while store.differences(expected) != NOTHING:
-        assert time.monotonic() < end, f"{store.different(expected)}\n{worker.report('is')}"
-        assert worker.running, worker.report("has ended")
-        store.read()
 
 
 @pytest.mark.long  # tests/crash kills workers too, and always

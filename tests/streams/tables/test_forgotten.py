@@ -14,7 +14,6 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
-from tests.streams.step2_consume.test_worker import running
 from tests.support import cli
 from tests.support.cases import cases
 from tests.support.erasure import KEY, SECRET
@@ -22,6 +21,7 @@ from tests.support.expected_tables import different, duck_rows, expected, held
 from tests.support.kafka.brokers import RunningBroker
 from tests.support.postgres import Database, Postgres, wait_for_count
 from tests.support.processes import Command
+from tests.support.running_worker import running
 from tests.support.tables import keep_once, keeping
 from tests.support.waiting import wait_until
 from tests.support.without_identities import KEY as RESEARCH_KEY

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from fhirline.config.settings import Settings
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.expected_tables import different, expected, held
 from tests.support.postgres import Postgres
 from tests.support.replaying import own, replay
+from tests.support.running_worker import running, wait_until_as
 from tests.support.tables import keeping
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed

@@ -18,11 +18,11 @@ from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.operate.trace.find import Tracer
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic
 from tests.streams.operate.keys.plain import LETTER_TOPICS, RAW_TOPICS, STATE_TOPICS, VENDORS, opened, stored
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support.encryption import ENCRYPTION, Sealer
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.processes import Command, command
 from tests.support.replaying import environment, replay, unchanged
+from tests.support.running_worker import running, wait_until_as
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed
 

@@ -18,9 +18,9 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.operate.keys import give_up
 from fhirline.topics.declared import KEYS, dead_letter_topic, raw_topic, state_topic
 from tests.streams.operate.keys.plain import of_few, opened, stored
-from tests.streams.step2_consume.test_worker import running, wait_until_as
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION, INDEX, NEW, Sealer, sealed, secrets_of
+from tests.support.running_worker import running, wait_until_as
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed
 

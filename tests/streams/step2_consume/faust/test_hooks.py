@@ -19,8 +19,8 @@ from faust.types import TP
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.step2_consume.faust import transport
 from fhirline.streams.step2_consume.faust.hooks import OVERRIDDEN, PINNED, USED, HookMissing, require_hooks
-from tests.streams.step2_consume.test_worker import running
 from tests.support.kafka.brokers import RunningBroker, create_topics
+from tests.support.running_worker import running
 
 ROOT = Path(__file__).parents[4]
 TABLE = (*OVERRIDDEN, *USED)
