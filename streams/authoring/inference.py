@@ -22,6 +22,7 @@ MAP = "Maybe[dict[str, Any]]"
 EVENT = "Event"
 RESERVED = frozenset(
     {"Any", "Flagged", "Id", "Items", "Maybe", "Number", "Payload", "Shortest", "Text", "Field", EVENT, "Context"}
+    | {"EventMapping", "MappingBuilder", "MappingResult", "VendorMapping"}
 )
 """Class names that the generated modules use already."""
 

@@ -68,6 +68,15 @@ def test_any_name_of_an_event_becomes_a_module(event: str) -> None:
     )
 
 
+def test_an_event_takes_no_name_that_the_modules_import() -> None:
+    names = ("time_at", "mapping_builder", "EventMapping", "vendor mapping", "MappingResult")
+    made = planned(*({**VISIT, "event": name} for name in names))
+    package = made.created["mappers/inventedcare/__init__.py"]
+    assert "import time_at\n" not in package
+    for name in ("EventMapping", "MappingBuilder", "MappingResult", "VendorMapping"):
+        assert f"class {name}(" not in made.created["mappers/inventedcare/payload.py"]
+
+
 def test_several_samples_of_one_event_are_one_model_and_one_case() -> None:
     made = planned(*LABS)
     assert [(event.type, len(event.samples)) for event in made.vendor.events] == [("lab.result", 2)]
