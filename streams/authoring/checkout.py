@@ -58,13 +58,15 @@ class Checkout:
 
     def check_name(self, name: str) -> None:
         """Raise ConfigurationError unless a new vendor can have this name."""
-        if not _NAME.fullmatch(name) or keyword.iskeyword(name) or name in _RESERVED:
+        if keyword.iskeyword(name) or name in _RESERVED:
+            raise ConfigurationError(f"NAME: {name!r} cannot name a vendor: the code uses this word; use another one")
+        if not _NAME.fullmatch(name):
             raise ConfigurationError(
                 f"NAME: {name!r} cannot name a vendor; use 2 to 32 lower-case letters and digits, a letter first"
             )
         taken = [name] if name in self.vendors() else []
         places = (f"mappers/{name}", f"mappers/{name}.py", f"tests/golden/{name}", f"tests/mappers/test_{name}.py")
-        taken += [place for place in places if (self.root / place).exists()]
+        taken += [place for place in places if _exists(self.root / place)]
         if taken:
             raise ConfigurationError(f"NAME: {name!r} is taken: {taken[0]} exists already, and nothing is overwritten")
 
@@ -101,6 +103,13 @@ class Checkout:
         rules = ("--select", "I,F401", "--fix", "--quiet", "--config", "lint.isort.known-first-party = ['fhirline']")
         pruned = self.run("-m", "ruff", "check", *rules, "--stdin-filename", path, "-", stdin=code)
         return self.run("-m", "ruff", "format", "--quiet", "--stdin-filename", path, "-", stdin=pruned)
+
+
+def _exists(path: Path) -> bool:
+    """Tell whether there is a file, or a folder with files. Bytecode that Git left behind does not count."""
+    if not path.is_dir():
+        return path.exists()
+    return any(file.is_file() and file.parent.name != "__pycache__" for file in path.rglob("*"))
 
 
 def check_tools() -> None:

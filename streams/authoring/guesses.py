@@ -83,7 +83,8 @@ def event_field(samples: Sequence[Sample]) -> Guess:
 
     best = min(named, key=rank)
     different = len(set(whole[best]))
-    reason = f"{_samples(len(samples))} with {different} different value{'s' if different > 1 else ''}"
+    values_of_all = f" with {different} different values" if different > 1 else ", always with one value"
+    reason = f"{_samples(len(samples))}{values_of_all if len(samples) > 1 else ''}"
     return Guess((best,), f"a text of this name in {reason}{_others(best, named)}")
 
 

@@ -22,6 +22,7 @@ MAP = "Maybe[dict[str, Any]]"
 EVENT = "Event"
 RESERVED = frozenset(
     {"Any", "Flagged", "Id", "Items", "Maybe", "Number", "Payload", "Shortest", "Text", "Field", EVENT, "Context"}
+    | {"EventMapping", "MappingBuilder", "MappingResult", "VendorMapping"}
 )
 """Class names that the generated modules use already."""
 
@@ -217,7 +218,9 @@ class _Modeller:
             properties = kinds["object"].get("properties", {})
             others = tuple(sorted(kinds.keys() - {"object", "null"}))
             if not properties:
-                return None
+                return _scalar(
+                    {name: found for name, found in kinds.items() if name != "object"}, key, pointer in self._ids
+                )
             if all(map(names.is_data, properties)):
                 return MAP, "map", None, others
             model = child(kinds["object"], pointer)
@@ -246,7 +249,7 @@ def _kinds(schema: Schema) -> dict[str, Schema]:
     if "anyOf" in schema:
         return {name: found for any_of in schema["anyOf"] for name, found in _kinds(any_of).items()}
     types = schema.get("type", ())
-    return dict.fromkeys([types] if isinstance(types, str) else types, schema)
+    return {name: {**schema, "type": name} for name in ([types] if isinstance(types, str) else types)}
 
 
 def _groups(key: str, owners: Sequence[_Node]) -> list[_Group]:

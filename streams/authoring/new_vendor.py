@@ -34,7 +34,9 @@ from fhirline.streams.authoring.samples import Sample
 
 _DISPLAY = re.compile(r"[^\W_][\w .,&'()-]{0,59}")
 _HEADER = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
-_MODULES = frozenset({"declarations", "payload", "people", "context", "event", "build", "patient"})
+_MODULES = frozenset(
+    {"declarations", "payload", "people", "context", "event", "build", "patient", "patient_at", "time_at", "type_at"}
+)
 """Names that an event's module cannot have."""
 
 

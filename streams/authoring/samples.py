@@ -13,6 +13,8 @@ from fhirline.mappers.pipeline.body import Body, deeper_than
 MAX_DEPTH = 64
 """Deepest nesting of a sample: the default of FHIRLINE_MAX_DEPTH, beyond which the gateway refuses a body."""
 
+_KINDS = ((list, "an array"), (str, "a string"), (bool, "a boolean"), (int | float, "a number"))
+
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -56,6 +58,8 @@ def _parsed(file: Path, text: bytes, line: int = 1) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if "UTF-8" in error.msg:
+            raise ConfigurationError(f"--sample: {file}: not UTF-8; a webhook body is JSON in UTF-8") from None
         place = f"{file}:{line + error.lineno - 1}:{error.colno}" if error.doc else str(file)
         raise ConfigurationError(f"--sample: {place}: not JSON: {error.msg}") from None
 
@@ -70,7 +74,8 @@ def _is_json(text: bytes) -> bool:
 
 def _checked(origin: str, value: Any) -> Sample:
     if not isinstance(value, dict):
-        raise ConfigurationError(f"--sample: {origin}: a webhook body is a JSON object, this is another value")
+        kind = next((name for type_, name in _KINDS if isinstance(value, type_)), "null")
+        raise ConfigurationError(f"--sample: {origin}: a webhook body is a JSON object, and this is {kind}")
     if not value:
         raise ConfigurationError(f"--sample: {origin}: the object is empty")
     if deeper_than(value, MAX_DEPTH):

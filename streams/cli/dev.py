@@ -84,7 +84,7 @@ def _instructions(stack: "Stack", console: str) -> str:
         [
             "\n[bold]Running.[/] Ctrl-C stops everything. Credentials:",
             *(f"  {vendor:<12} {header}" for vendor, header in headers.items()),
-            f"\nLook: {console}",
+            f"\nConsole: {console}",
             "\nTry:",
             f"  curl -H 'content-type: application/json' -H \"{headers['altibbi']}\" \\",
             f"       --data @{sample_path('altibbi-status.json')} {stack.url}/webhooks/altibbi{tenant}",

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
     @commands.callback()
     def keep_names() -> None:
-        """Typer drops the name of a command that is registered alone, unless there is a callback."""
+        """Keep the command's name, which Typer drops where a command is registered alone without a callback."""
 
 
 def draft(

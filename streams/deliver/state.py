@@ -166,7 +166,7 @@ def topic_record(id: str, partition: int) -> ProducerRecord:
 
 
 def shared_record(key: str, digest: str) -> ProducerRecord:
-    """A shared resource has no offset: its Bundles come from several partitions."""
+    """Return the record of a shared resource, without an offset: its Bundles come from several partitions."""
     return ProducerRecord(DELIVERED_SHARED, key.encode(), encode_sent(Sent(0, digest)), 0)
 
 

@@ -118,7 +118,10 @@ def _run(request: ReplayRequest, settings: "Settings", reporter: "ProgressReport
 
 
 def _compare(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", finish: Callable[[], None]) -> int:
-    """Compare, and print the result. ``finish`` ends the progress bars. Returns the exit code."""
+    """Compare the replayed records with the topics, and print the result. Returns the exit code.
+
+    ``finish`` ends the progress bars.
+    """
     from fhirline.streams.operate.replay import view
     from fhirline.streams.operate.replay.kept_report import KeptReport
     from fhirline.streams.operate.replay.report import report
@@ -158,7 +161,7 @@ def _warn_of_nothing(run: "Run", journals: "Mapping[str, Journal]") -> None:
 def _publish(
     request: ReplayRequest, run: "Run", reporter: "ProgressReporter", finish: Callable[[], None], name: str | None
 ) -> int:
-    """Publish, and print the result. ``finish`` ends the progress bars. Returns the exit code.
+    """Publish the replayed records, and print the result. ``finish`` ends the progress bars. Returns the exit code.
 
     ``name``: of the person who publishes, for the audit event.
     """

@@ -105,7 +105,7 @@ def redriven_record(
 def _from_raw(raw: ConsumerRecord | None) -> tuple[bytes, tuple[str, ...]]:
     """Return the value of a raw record, redacted, and the flags of how it was read. Raises NotSent."""
     if raw is None:
-        raise NotSent("the letter has no value, and the raw record is no longer there")
+        raise NotSent("the dead letter has no value, and the raw record is no longer there")
     if raw.value is None:
         raise NotSent("the raw record has no value: there is nothing to map")
     try:

@@ -67,7 +67,11 @@ class Verification:
 
 
 async def verify(settings: Settings, foreign: bool, read: Progress, show: Callable[[int, int], None]) -> Verification:
-    """Compare. ``foreign``: search, too. Raises ConfigurationError, also where the server gives no answer."""
+    """Compare the FHIR server's resources with those on the topics.
+
+    ``foreign``: also search the server for resources that no topic has. Raises ConfigurationError, also where the
+    server gives no answer.
+    """
     result = Verification()
     with Snapshot(settings) as snapshot:
         await asyncio.to_thread(snapshot.read, read)

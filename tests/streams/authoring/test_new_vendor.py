@@ -68,6 +68,25 @@ def test_any_name_of_an_event_becomes_a_module(event: str) -> None:
     )
 
 
+def test_an_event_takes_no_name_that_the_modules_import() -> None:
+    names = ("time_at", "mapping_builder", "EventMapping", "vendor mapping", "MappingResult")
+    made = planned(*({**VISIT, "event": name} for name in names))
+    package = made.created["mappers/inventedcare/__init__.py"]
+    assert "import time_at\n" not in package
+    for name in ("EventMapping", "MappingBuilder", "MappingResult", "VendorMapping"):
+        assert f"class {name}(" not in made.created["mappers/inventedcare/payload.py"]
+
+
+def test_bytecode_of_a_removed_vendor_takes_no_name(tmp_path: Path) -> None:
+    (tmp_path / "mappers" / "acme" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "mappers" / "registry.py").write_text('VENDORS = ("altibbi",)\n')
+    (tmp_path / "mappers" / "acme" / "__pycache__" / "payload.pyc").write_bytes(b"")
+    Checkout(tmp_path).check_name("acme")
+    (tmp_path / "mappers" / "acme" / "payload.py").write_text("")
+    with pytest.raises(ConfigurationError, match="is taken: mappers/acme exists already"):
+        Checkout(tmp_path).check_name("acme")
+
+
 def test_several_samples_of_one_event_are_one_model_and_one_case() -> None:
     made = planned(*LABS)
     assert [(event.type, len(event.samples)) for event in made.vendor.events] == [("lab.result", 2)]
@@ -155,7 +174,8 @@ def test_a_document_without_a_place_is_named_and_left(tmp_path: Path) -> None:
         ("acme-care", "cannot name a vendor"),
         ("acme_care", "cannot name a vendor"),
         ("1acme", "cannot name a vendor"),
-        ("class", "cannot name a vendor"),
+        ("class", "cannot name a vendor: the code uses this word"),
+        ("event", "cannot name a vendor: the code uses this word"),
         ("a" * 33, "cannot name a vendor"),
         ("../acme", "cannot name a vendor"),
     ],
