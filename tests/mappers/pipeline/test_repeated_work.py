@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fhirline.mappers.pipeline import secret_texts, secret_values
+from fhirline.mappers.pipeline.html_references import without_references
 from fhirline.mappers.pipeline.redaction import REDACTED, redact
 from fhirline.mappers.pipeline.secret_values import without_credentials
 from tests.support.redaction import SECRET
@@ -50,3 +51,13 @@ def test_behind_many_pairs_a_text_is_a_value(monkeypatch: pytest.MonkeyPatch) ->
     assert made.count(REDACTED) < 20
     assert "dose=2" not in made
     assert redact({"note": "&".join(pairs[:5]) + "&dose=2"})["note"].endswith("&dose=2")
+
+
+@pytest.mark.parametrize("reference", ["&#{};", "&#{}", "&#x{};", "&#X{};"])
+def test_a_reference_of_many_digits_is_read(reference: str) -> None:
+    long = reference.format("1" * 9_000)
+    for text in (long, f"pass_code {long} ", f"%26{long[1:]}", f"<pass_code>{SECRET}{long}</pass_code>"):
+        made = redact({"note": text})["note"]
+        assert SECRET not in made
+        assert without_credentials(text)
+    assert without_references(f"a{long}") == "a\ufffd"
