@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fhirline.mappers.pipeline import secret_texts, secret_values
+from fhirline.mappers.pipeline import secret_markup, secret_texts, secret_values
 from fhirline.mappers.pipeline.html_references import without_references
 from fhirline.mappers.pipeline.redaction import REDACTED, redact
 from fhirline.mappers.pipeline.secret_values import without_credentials
@@ -51,6 +51,18 @@ def test_behind_many_pairs_a_text_is_a_value(monkeypatch: pytest.MonkeyPatch) ->
     assert made.count(REDACTED) < 20
     assert "dose=2" not in made
     assert redact({"note": "&".join(pairs[:5]) + "&dose=2"})["note"].endswith("&dose=2")
+
+
+def test_behind_many_tags_a_text_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_markup, "_MOST_TAGS", 30)
+    for part in ("<p>dose {}</p>", "<consultation><p>dose {}</p></consultation>"):
+        text = "".join([*(part.format(number) for number in range(60)), f"<pass_code>{SECRET}</pass_code>"])
+        made = redact({"note": text})["note"]
+        assert made.endswith(REDACTED)
+        assert SECRET not in made
+        assert "dose 9<" in made
+        assert "dose 31<" not in made
+        assert redact({"note": made})["note"] == made
 
 
 @pytest.mark.parametrize("reference", ["&#{};", "&#{}", "&#x{};", "&#X{};"])
