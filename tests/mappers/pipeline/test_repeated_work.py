@@ -1,10 +1,14 @@
 """Texts of many signs are read a bounded number of times, whatever they name (mapping.md §7)."""
 
+import re
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fhirline.mappers.pipeline import secret_markup, secret_texts, secret_values
+from fhirline.mappers.pipeline import plain_parts, secret_markup, secret_texts, secret_values
 from fhirline.mappers.pipeline.html_references import without_references
 from fhirline.mappers.pipeline.redaction import REDACTED, redact
 from fhirline.mappers.pipeline.secret_values import without_credentials
@@ -63,6 +67,14 @@ def test_behind_many_tags_a_text_is_a_value(monkeypatch: pytest.MonkeyPatch) -> 
         assert "dose 9<" in made
         assert "dose 31<" not in made
         assert redact({"note": made})["note"] == made
+
+
+@given(st.text('"\\/\b\f\n\r\tnrtbfu0\x01\x7fa', max_size=30))
+def test_escaped_signs_are_dropped_as_one_by_one(text: str) -> None:
+    data = orjson.dumps([text, text])
+    plain, one_by_one = plain_parts._without_signs(data), re.sub(rb'\\["nrtbf]', b"", data)
+    assert (b"\\" in plain) == (b"\\" in one_by_one)
+    assert b"\\" in plain or plain == one_by_one
 
 
 @pytest.mark.parametrize("reference", ["&#{};", "&#{}", "&#x{};", "&#X{};"])
