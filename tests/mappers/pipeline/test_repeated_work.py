@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhirline.mappers.pipeline import plain_parts, secret_markup, secret_texts, secret_values
+from fhirline.mappers.pipeline import plain_parts, secret_blocks, secret_markup, secret_texts, secret_values
 from fhirline.mappers.pipeline.html_references import without_references
 from fhirline.mappers.pipeline.redaction import REDACTED, redact
 from fhirline.mappers.pipeline.secret_values import without_credentials
@@ -85,3 +85,22 @@ def test_a_reference_of_many_digits_is_read(reference: str) -> None:
         assert SECRET not in made
         assert without_credentials(text)
     assert without_references(f"a{long}") == "a\ufffd"
+
+
+def test_blank_lines_below_a_name_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    for blank in ("\n", " \n", "\r\n"):
+        text = f"pass_code:\n{blank * 2_000}  - {SECRET}\ndose: 2"
+        lines = calls(secret_blocks._Level, "hides", monkeypatch, text)  # once for each line
+        assert 0 < lines < 20
+        assert redact({"note": text})["note"] == f"pass_code:\n{blank * 2_000}  - {REDACTED}\ndose: 2"
+
+
+def test_behind_many_lines_below_names_a_text_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_blocks, "_MOST_LINES", 30)
+    text = f"pass_code: {SECRET}\n" + "".join(f"- dose: {number} mg\n" for number in range(60))
+    made = redact({"note": text})["note"]
+    assert SECRET not in made
+    assert made.endswith(REDACTED)
+    assert "dose: 9 mg" in made
+    assert "dose: 31 mg" not in made
+    assert redact({"note": made})["note"] == made
