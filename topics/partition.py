@@ -25,8 +25,20 @@ def murmur2(data: bytes) -> int:
     return hashed ^ hashed >> 15
 
 
-@lru_cache(maxsize=65_536)
+LONGEST_CACHED = 500
+"""Length of the longest key whose partition stays cached behind its event: many longer ones would fill the memory."""
+
+
 def partition_for(key: bytes | str, partitions: int) -> int:
     """Return the partition of a key (text as UTF-8), from 0 to ``partitions`` - 1. Cached because patients recur."""
+    return (_short if len(key) <= LONGEST_CACHED else _long)(key, partitions)
+
+
+def _partition(key: bytes | str, partitions: int) -> int:
     data = key.encode() if isinstance(key, str) else key
     return (murmur2(data) & 0x7FFFFFFF) % partitions
+
+
+_short = lru_cache(maxsize=65_536)(_partition)
+_long = lru_cache(maxsize=2)(_partition)
+"""All records of an event have the patient's key, so that the last one is asked for a dozen times."""

@@ -22,6 +22,9 @@ _LINE = re.compile(
     rf"([ \t]*)((?:{_MARK}){{0,3}})([\"']?[^\s:\"'\[{{][^:\n]{{0,60}}:(?=[ \t\r\n]|$)[ \t]*)?([^\n]*)(?:\n|$)"
 )
 """A line: its indentation, the marks of list items, a name with its colon, and a value."""
+_BLANK = re.compile(r"(?:[ \t]*+\r?\n)+")
+_MOST_LINES = 100_000
+"""Lines below names of secrets in a text that are read. Behind them the text is a value."""
 _SCALAR = re.compile(r"[|>][-+\d]{0,2}(?:\s+#.*)?|[{\[]")
 """Matches the sign in the place of a value whose lines follow."""
 _LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S+|\S{12,}")
@@ -110,13 +113,17 @@ def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
     at = 0
     heads = _head(below)
     head = heads.search(text)
-    left = _MOST_NAMES
+    left, lines = _MOST_NAMES, _MOST_LINES
     while at < len(text):
         if len(levels) == 1:  # no line before that of the next name needs a look
             if not head:
                 break
             made.append(text[at : head.start()])
             at = head.start()
+        if blank := _BLANK.match(text, at):
+            made.append(blank[0])
+            at = blank.end()
+            continue
         line = _LINE.match(text, at)
         assert line is not None  # each line matches
         space, marks, name, value = len(line[1]), line[2], (line[3] or "").strip(" \t\"':"), line[4].rstrip(" \t\r")
@@ -132,6 +139,8 @@ def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
         elif len(levels) == 1:
             continue
         else:
+            if not (lines := lines - 1):
+                return "".join([*made, REDACTED])
             opens = not value or _SCALAR.fullmatch(value) is not None
             secret = levels[-1].hides(name, value)
             if name:
@@ -247,7 +256,7 @@ def _names(given: frozenset[str]) -> str:
 def _head(given: frozenset[str]) -> re.Pattern[str]:
     """Return the pattern of a line with the name of a secret, or of what has one below it, and a colon."""
     return re.compile(
-        rf"^(?P<marks>[ \t]*(?:{_MARK}){{0,3}})[\"']?(?i:{_names(given)})[ \t]*[:：][ \t]*"
+        rf"^(?![ \t\r]*\n)(?P<marks>[ \t]*(?:{_MARK}){{0,3}})[\"']?(?i:{_names(given)})[ \t]*[:：][ \t]*"
         r"(?:[&!][\w!:.-]{0,40}[ \t]*){0,2}(?P<value>[^\n\r]*)",
         re.MULTILINE,
     )

@@ -1,6 +1,7 @@
 """Redaction inside markup (XML, HTML): elements and attributes that are named like a secret (mapping.md §7)."""
 
 import re
+from collections.abc import Iterator
 
 from fhirline.mappers.pipeline.secret_keys import REDACTED, treatment
 from fhirline.mappers.pipeline.secret_labels import is_label, name_of
@@ -10,12 +11,16 @@ _ATTRIBUTE = re.compile(r"""([\w.:-]{1,100})\s{0,4}=\s{0,4}(?:"([^"<>]*)"|'([^'<
 _CONTENT = re.compile(r"\s{0,20}(?:<!\[CDATA\[)?\s{0,20}([^<>]{1,60}?)\s{0,20}(?:\]\]>)?\s{0,20}</")
 _NEXT = re.compile(r"</[^<>]{1,120}>\s{0,20}<([A-Za-z_][\w.:-]{0,100})(?:\s[^<>]{0,2000})?>")
 
+_MOST_TAGS = 250_000
+"""Tags of one text that are read. The text behind them is redacted: it is only read because it may name a secret."""
 
-def markup_redacted(text: str, below: frozenset[str]) -> str:
+
+def markup_redacted(text: str, below: frozenset[str], tags: Iterator[int] | None = None) -> str:
     """Return a text without the content of elements whose name is that of a secret, and without values named beside.
 
     An element names the value beside it by an attribute (``<entry key="pass_code" value="1234"/>``) or by its content
-    (``<name>pass_code</name><value>1234</value>``). What has no end is redacted to the end of the text.
+    (``<name>pass_code</name><value>1234</value>``). What has no end is redacted to the end of the text. ``tags`` has an
+    item for each further tag that is read.
 
     >>> markup_redacted("<r><pass_code type='a'>1234</pass_code><dose>2</dose></r>", frozenset())
     "<r><pass_code type='a'>[redacted]</pass_code><dose>2</dose></r>"
@@ -26,7 +31,10 @@ def markup_redacted(text: str, below: frozenset[str]) -> str:
     at = 0
     ends: dict[str, bool] = {}
     further = True
+    tags = iter(range(_MOST_TAGS)) if tags is None else tags
     while found := _TAG.search(text, at):
+        if next(tags, None) is None:
+            return "".join([*made, text[at : found.start()], REDACTED])
         name, attributes = found[1], found[2]
         local = treatment(name.rpartition(":")[2])
         made.append(text[at : found.start()])
@@ -42,7 +50,7 @@ def markup_redacted(text: str, below: frozenset[str]) -> str:
             at = _append_redacted(text, at, name, made, ends)
         elif local.below - below and not attributes.endswith("/"):  # a nested element of the same name adds none
             end = _end(text, at, name, ends)
-            made.append(markup_redacted(text[at:end], below | local.below))
+            made.append(markup_redacted(text[at:end], below | local.below, tags))
             at = end
         elif further and (content := _CONTENT.match(text, at)) and is_label(content[1]):
             beside = _NEXT.search(text, at)

@@ -21,6 +21,7 @@ from fhirline.mappers.identity import escape_part, key
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.registry import partition_key
 from fhirline.streams.observe.terminal import counted
+from fhirline.topics.partition import LONGEST_CACHED
 
 SHORTEST = 32
 """The least number of characters of the secret: 128 bits in hex."""
@@ -118,7 +119,7 @@ class ErasureList:
         self._blocks: dict[str, Block] = {}
         self.applied = 0
         """Records of the topic so far."""
-        self._digest = lru_cache(maxsize=65_536)(hashing.digest) if hashing else None
+        self._recent = lru_cache(maxsize=65_536)(hashing.digest) if hashing else None
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -140,7 +141,7 @@ class ErasureList:
 
     def block(self, compartment: Compartment) -> Block | None:
         """Return the patient's block, or None."""
-        return self._blocks.get(self._digest(compartment.partition_key)) if self._digest else None
+        return self._blocks.get(self._digest(compartment.partition_key))
 
     def others(self, digest: str) -> list[str]:
         """Return the digests of the other keys of the patient with this digest that are blocked."""
@@ -152,7 +153,13 @@ class ErasureList:
 
     def blocks_key(self, partition_key: str) -> bool:
         """Tell whether the patient with this ``vendor|tenant|patient key`` is erased."""
-        return bool(self._blocks and self._digest and self._digest(partition_key) in self._blocks)
+        return bool(self._blocks) and self._digest(partition_key) in self._blocks
+
+    def _digest(self, partition_key: str) -> str:
+        """Return the hash of a patient's key; an empty text without a secret. Long keys would fill the cache."""
+        if self._hashing is None or self._recent is None:
+            return ""
+        return (self._recent if len(partition_key) <= LONGEST_CACHED else self._hashing.digest)(partition_key)
 
     def _require_the_key(self) -> None:
         if not self._blocks:

@@ -9,12 +9,19 @@ _INSTANT = re.compile(
 )
 
 
-@lru_cache(maxsize=10_000)
+_LONGEST_CACHED = 50
+"""Length of the longest text that is cached: many long ones would fill the memory."""
+
+
 def loaded_instant(text: str) -> str | None:
     """Return an instant as databases read it, None for another text. The second 60 becomes the next minute's first.
 
     Cached, because all resources of an event have the same few instants.
     """
+    return (_recent if len(text) <= _LONGEST_CACHED else _loaded)(text)
+
+
+def _loaded(text: str) -> str | None:
     if (match := _INSTANT.fullmatch(text)) is None:
         return None
     try:
@@ -33,3 +40,6 @@ def loaded_instant(text: str) -> str | None:
 def is_instant(text: str) -> bool:
     """Tell whether a text is a FHIR instant that the calendar has: date and time with seconds and zone."""
     return loaded_instant(text) is not None
+
+
+_recent = lru_cache(maxsize=10_000)(_loaded)

@@ -1,10 +1,15 @@
 """Texts of many signs are read a bounded number of times, whatever they name (mapping.md §7)."""
 
+import re
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fhirline.mappers.pipeline import secret_texts, secret_values
+from fhirline.mappers.pipeline import plain_parts, secret_blocks, secret_markup, secret_texts, secret_values
+from fhirline.mappers.pipeline.html_references import without_references
 from fhirline.mappers.pipeline.redaction import REDACTED, redact
 from fhirline.mappers.pipeline.secret_values import without_credentials
 from tests.support.redaction import SECRET
@@ -50,3 +55,52 @@ def test_behind_many_pairs_a_text_is_a_value(monkeypatch: pytest.MonkeyPatch) ->
     assert made.count(REDACTED) < 20
     assert "dose=2" not in made
     assert redact({"note": "&".join(pairs[:5]) + "&dose=2"})["note"].endswith("&dose=2")
+
+
+def test_behind_many_tags_a_text_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_markup, "_MOST_TAGS", 30)
+    for part in ("<p>dose {}</p>", "<consultation><p>dose {}</p></consultation>"):
+        text = "".join([*(part.format(number) for number in range(60)), f"<pass_code>{SECRET}</pass_code>"])
+        made = redact({"note": text})["note"]
+        assert made.endswith(REDACTED)
+        assert SECRET not in made
+        assert "dose 9<" in made
+        assert "dose 31<" not in made
+        assert redact({"note": made})["note"] == made
+
+
+@given(st.text('"\\/\b\f\n\r\tnrtbfu0\x01\x7fa', max_size=30))
+def test_escaped_signs_are_dropped_as_one_by_one(text: str) -> None:
+    data = orjson.dumps([text, text])
+    plain, one_by_one = plain_parts._without_signs(data), re.sub(rb'\\["nrtbf]', b"", data)
+    assert (b"\\" in plain) == (b"\\" in one_by_one)
+    assert b"\\" in plain or plain == one_by_one
+
+
+@pytest.mark.parametrize("reference", ["&#{};", "&#{}", "&#x{};", "&#X{};"])
+def test_a_reference_of_many_digits_is_read(reference: str) -> None:
+    long = reference.format("1" * 9_000)
+    for text in (long, f"pass_code {long} ", f"%26{long[1:]}", f"<pass_code>{SECRET}{long}</pass_code>"):
+        made = redact({"note": text})["note"]
+        assert SECRET not in made
+        assert without_credentials(text)
+    assert without_references(f"a{long}") == "a\ufffd"
+
+
+def test_blank_lines_below_a_name_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    for blank in ("\n", " \n", "\r\n"):
+        text = f"pass_code:\n{blank * 2_000}  - {SECRET}\ndose: 2"
+        lines = calls(secret_blocks._Level, "hides", monkeypatch, text)  # once for each line
+        assert 0 < lines < 20
+        assert redact({"note": text})["note"] == f"pass_code:\n{blank * 2_000}  - {REDACTED}\ndose: 2"
+
+
+def test_behind_many_lines_below_names_a_text_is_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_blocks, "_MOST_LINES", 30)
+    text = f"pass_code: {SECRET}\n" + "".join(f"- dose: {number} mg\n" for number in range(60))
+    made = redact({"note": text})["note"]
+    assert SECRET not in made
+    assert made.endswith(REDACTED)
+    assert "dose: 9 mg" in made
+    assert "dose: 31 mg" not in made
+    assert redact({"note": made})["note"] == made
