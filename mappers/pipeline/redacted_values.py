@@ -160,12 +160,15 @@ class Redaction(TextRedaction):
 
     def _redacted_list(self, value: list[Any], below: frozenset[str], room: int) -> list[Any]:
         if len(value) == 1:
-            (item,) = value
-            return value if (new := self.redacted(item, below, room)) is item else [new]
+            return self._redacted_only(value, below, room)
         if len(value) == 2 and may_be_label(value[0]):
             self._names += 1
             if is_pair(value):
                 return [self.redacted(value[0], below, room), blank_out(value[1])]
+        first = value[0].__class__ if value else None
+        if len(value) == 2 and first is not str and not (first in CONTAINERS and value[1].__class__ in CONTAINERS):
+            items = [self.redacted(item, below, room) for item in value]  # neither names the other
+            return items if any(map(is_not, items, value)) else value
         looked_at: Sequence[int]
         if len(value) < self._many:
             items, looked_at = self._redacted_part(value, below, room), range(len(value))
@@ -182,13 +185,26 @@ class Redaction(TextRedaction):
                 ):
                     items[place] = blank_out(value[place])
                     self._names += 1
-        if len(value) > 2 or value[0].__class__ in CONTAINERS:
+        if len(value) > 2 or first in CONTAINERS:
             self._names += named_before(value, items)
         for place in named_positions(value) if room and len(value) > 2 else ():
             self._names += 1
             if not is_word(value[place]):
                 items[place] = blank_out(value[place])
         return items if any(map(is_not, items, value)) else value
+
+    def _redacted_only(self, value: list[Any], below: frozenset[str], room: int) -> list[Any]:
+        """Redact a list of one item. Lists of one in each other are passed through: a body may have millions."""
+        item, levels = value[0], 1
+        while item.__class__ is list and len(item) == 1:
+            item = item[0]
+            levels += 1
+        if (new := self.redacted(item, below, room)) is item:
+            return value
+        for _ in range(levels):
+            new = [new]
+        made: list[Any] = new
+        return made
 
     def _redacted_parts(self, value: list[Any], below: frozenset[str], room: int) -> tuple[list[Any], list[int]]:
         """Redact the items of a long list; return also the positions of those that were looked at."""
