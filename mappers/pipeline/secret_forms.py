@@ -111,6 +111,7 @@ def _form_patterns() -> Iterator[tuple[str, str]]:
         r"(?i:\b(?:set-)?cookie\s{0,4}:\s{0,4}[^\s=;]{1,100}=[^\s;]+(?:;\s?[\w-]{1,40}(?:=[^\s;]+)?)*)",
     )
     yield from _structured_patterns()
+    yield from _command_patterns()
     yield from _table_patterns()
     yield from _named_patterns()
     yield from _behind_patterns()
@@ -135,6 +136,16 @@ def _structured_patterns() -> Iterator[tuple[str, str]]:
         rf"{user}\s{{0,2}}[/|+]",
         rf"\b{user}{sign}{word}\s{{0,4}}[:=]\s{{0,4}}[^\s/|+,;]{{1,100}}{sign}[^\s/|+,;]{{1,100}}",
     )
+
+
+def _command_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the forms of commands with a password, and of codes for a login that have no name beside them."""
+    yield "curl", r"(?<=\bcurl\b)[^\n]{0,200}?\s(?:-u|--user)[ =]{0,4}[^\s:]{1,100}:\S+"
+    yield "mysql", r"(?<=\bmysql)(?:dump|admin)?\b[^\n]{0,200}?\s-p(?=[^\s;,]{0,100}[^a-z\s;,])[^\s;,]{4,}"
+    yield "OTP-", r"(?<![A-Za-z])OTP-(?:[A-Z]-)?\d{4,8}(?![\w.,/-]*\d)"
+    to = r"\s{1,4}(?i:to|para)\s{1,4}"
+    login = r"(?i:log\s?in|sign\s?in|iniciar\s{1,4}sesi[oó]n|iniciar\s{1,4}sess[aã]o)"
+    yield login, rf"(?<![\w.,/-])\d{{4,8}}{to}{login}(?![A-Za-z])"
 
 
 def _table_patterns() -> Iterator[tuple[str, str]]:
