@@ -40,6 +40,8 @@ class LargeRedaction(Redaction):
         self._level += 1
         if self._level in _SEARCHED_LEVELS and self._is_plain(value, below, room > 0):
             made = value
+        elif value.__class__ is list:
+            made = self._redacted_list(value, below, room)
         else:
             made = Redaction.redacted(self, value, below, room)
         self._level -= 1

@@ -1,16 +1,11 @@
 """Redaction of the values of a body, one in the other (mapping.md §7)."""
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
 from operator import is_not
 from typing import Any
 
-from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.plain_parts import is_plain, members_of, parts_of
-from fhirline.mappers.pipeline.secret_blocks import without_blocks
-from fhirline.mappers.pipeline.secret_disguises import undisguised
-from fhirline.mappers.pipeline.secret_encodings import encoded_pattern, without_encoded
+from fhirline.mappers.pipeline.redacted_texts import TextRedaction
 from fhirline.mappers.pipeline.secret_keys import (
     CODES,
     IN_NOTES,
@@ -28,8 +23,6 @@ from fhirline.mappers.pipeline.secret_labels import (
     may_be_label,
     named_columns,
     named_positions,
-    stem_pattern,
-    without_labelled,
 )
 from fhirline.mappers.pipeline.secret_members import (
     CONTAINERS,
@@ -38,21 +31,14 @@ from fhirline.mappers.pipeline.secret_members import (
     is_word,
     named_before,
     names_parent,
+    numbered_keys,
     split_redacted,
     texts_right_below,
     with_keys_redacted,
     without_addresses,
     without_columns,
 )
-from fhirline.mappers.pipeline.secret_texts import (
-    BASE64_MARK,
-    MARK,
-    ROOM,
-    has_mark,
-    names_secret,
-    redacted_text,
-    surely_plain,
-)
+from fhirline.mappers.pipeline.secret_texts import ROOM, has_mark
 
 _PLAIN: dict[frozenset[str], dict[str, bool]] = {}
 """Cache of the keys that are neither secret nor above a secret, by the keys redacted at their place, and whether each
@@ -61,45 +47,22 @@ may end with the first words of a name (`begins_secret`)."""
 PartKey = tuple[bytes, frozenset[str], int]
 
 _MOST_PLAIN = 10_000
-_MOST_READ = 20_000
-"""Texts of a body that are read for a secret. Behind them one that may name a secret is redacted whole."""
 MOST_NAMES = 20_000
 """Keys, names and texts of a body that may be of secrets and are looked at one by one. Behind them a part of a long
 list or object that may have a secret is redacted whole, and behind twice as many any object or list."""
-_LONGEST_REMEMBERED = 200
 _OF_ADDRESSES = frozenset("/.:@")
-_ANY_MARK = f'"|{MARK}'
-_MAY_HIDE_A_NAME = re.compile(rf'["=]|{BASE64_MARK}')
-"""A sign of text that encodes a name in another way than a key does."""
-_NOTHING: frozenset[str] = frozenset()
 _NONE_KNOWN: dict[str, bool] = {}
 
 
-@cache
-def _heads(below: frozenset[str]) -> frozenset[str]:
-    """Return the keys redacted because of a parent that head lines of notes, too."""
-    return below - IN_NOTES
-
-
-@cache
-def _text_finder(below: frozenset[str], mark: str = MARK) -> Callable[[str | bytes], bool]:
-    """Return a finder of texts that may have a secret: what every label has, or a key of a parent with its value."""
-    heads = sorted(name[:3] for name in _heads(below))
-    settings = rf"(?i:{'|'.join(heads)})[^\n]{{0,80}}[:=：]" if heads else ""
-    return finder("|".join(filter(None, (mark, stem_pattern(), encoded_pattern(), settings))))
-
-
-class Redaction:
+class Redaction(TextRedaction):
     """The redaction of one body. It knows what became of its texts, and how many it has read in full."""
 
     _many = 1_000
     """Members of the smallest object, and items of the shortest list, that are searched in parts."""
 
     def __init__(self) -> None:
-        self._texts: dict[tuple[str, frozenset[str], int], str] = {}
+        super().__init__()
         self._parts: dict[PartKey | None, list[Any]] = {}
-        self._read = 0
-        self._names = 0
 
     def redacted(self, value: Any, below: frozenset[str], room: int) -> Any:
         """Redact a value. ``below`` are the keys (`comparable`) that are redacted because of a parent.
@@ -114,7 +77,8 @@ class Redaction:
             for key, item in value.items():
                 kind = item.__class__
                 if kind is dict or kind is list:
-                    new = self.redacted(self._split_redacted(key, item) if known[key] else item, below, room)
+                    new = self.redacted(item, below, room)
+                    new = self._split_redacted(key, new) if known[key] else new
                 elif room and kind is str:
                     new = self._redacted_leaf(item, below, room)
                 else:
@@ -128,6 +92,8 @@ class Redaction:
         return self._redacted_leaf(value, below, room) if room and isinstance(value, str) else value
 
     def _redacted_object(self, value: dict[str, Any], below: frozenset[str], room: int) -> dict[str, Any]:
+        if numbers := numbered_keys(value):
+            return self._redacted_numbered(value, numbers, below, room)
         changed: dict[str, Any] = {}
         renamed: set[str] = set()
         known = _PLAIN.get(below, _NONE_KNOWN)
@@ -145,7 +111,8 @@ class Redaction:
                     if room and self._is_secret_text(key, below, room):
                         renamed.add(key)
                 elif isinstance(item, CONTAINERS):
-                    new = self.redacted(self._split_redacted(key, item) if known[key] else item, below, room)
+                    new = self.redacted(item, below, room)
+                    new = self._split_redacted(key, new) if known[key] else new
                 elif room and isinstance(item, str):
                     new = self._redacted_leaf(item, below, room)
                 else:
@@ -162,6 +129,17 @@ class Redaction:
             return with_keys_redacted({**value, **changed}, renamed)
         return {**value, **changed} if changed else value
 
+    def _redacted_numbered(
+        self, value: dict[str, Any], numbers: list[str], below: frozenset[str], room: int
+    ) -> dict[str, Any]:
+        """Redact an object of which some keys are positions of a list, as PHP writes it, and the others names."""
+        new = dict(zip(numbers, self._redacted_list([value[key] for key in numbers], below, room), strict=True))
+        others = {key: item for key, item in value.items() if key not in new}
+        named = iter(self._redacted_object(others, below, room).items() if others else ())
+        made = dict((key, new[key]) if key in new else next(named) for key in value)
+        same = all(key is name and item is made[key] for (key, item), name in zip(value.items(), made, strict=True))
+        return value if same else made
+
     def _redacted_item(self, key: str, item: Any, below: frozenset[str], room: int) -> Any:
         """Redact an item under a key that is secret, has secrets below it, or is not in the cache."""
         found = treatment(key)
@@ -169,23 +147,28 @@ class Redaction:
             self._names += 1
         if found.redacted or found.names & below:
             return blank_out(item)
-        item = self._split_redacted(key, item) if begins_secret(key) else item
+        begins = begins_secret(key)
         if found.below:
             new = without_addresses(self.redacted(item, below | found.below, room or ROOM))
-            return texts_right_below(new, found.below)
+            new = texts_right_below(new, found.below)
+            return self._split_redacted(key, new) if begins else new
         known = _PLAIN.setdefault(below, {})
-        if len(known) < _MOST_PLAIN and len(key) <= LONGEST_CACHED and not has_mark(key):
-            known[key] = begins_secret(key)
-        return self.redacted(item, below, room)
+        if len(known) < _MOST_PLAIN and len(key) <= LONGEST_CACHED and not (has_mark(key) or key.isdecimal()):
+            known[key] = begins
+        new = self.redacted(item, below, room)
+        return self._split_redacted(key, new) if begins else new
 
     def _redacted_list(self, value: list[Any], below: frozenset[str], room: int) -> list[Any]:
         if len(value) == 1:
-            (item,) = value
-            return value if (new := self.redacted(item, below, room)) is item else [new]
+            return self._redacted_only(value, below, room)
         if len(value) == 2 and may_be_label(value[0]):
             self._names += 1
             if is_pair(value):
                 return [self.redacted(value[0], below, room), blank_out(value[1])]
+        first = value[0].__class__ if value else None
+        if len(value) == 2 and first is not str and not (first in CONTAINERS and value[1].__class__ in CONTAINERS):
+            items = [self.redacted(item, below, room) for item in value]  # neither names the other
+            return items if any(map(is_not, items, value)) else value
         looked_at: Sequence[int]
         if len(value) < self._many:
             items, looked_at = self._redacted_part(value, below, room), range(len(value))
@@ -202,13 +185,26 @@ class Redaction:
                 ):
                     items[place] = blank_out(value[place])
                     self._names += 1
-        if len(value) > 2 or value[0].__class__ in CONTAINERS:
+        if len(value) > 2 or first in CONTAINERS:
             self._names += named_before(value, items)
         for place in named_positions(value) if room and len(value) > 2 else ():
             self._names += 1
             if not is_word(value[place]):
                 items[place] = blank_out(value[place])
         return items if any(map(is_not, items, value)) else value
+
+    def _redacted_only(self, value: list[Any], below: frozenset[str], room: int) -> list[Any]:
+        """Redact a list of one item. Lists of one in each other are passed through: a body may have millions."""
+        item, levels = value[0], 1
+        while item.__class__ is list and len(item) == 1:
+            item = item[0]
+            levels += 1
+        if (new := self.redacted(item, below, room)) is item:
+            return value
+        for _ in range(levels):
+            new = [new]
+        made: list[Any] = new
+        return made
 
     def _redacted_parts(self, value: list[Any], below: frozenset[str], room: int) -> tuple[list[Any], list[int]]:
         """Redact the items of a long list; return also the positions of those that were looked at."""
@@ -265,43 +261,3 @@ class Redaction:
         """Redact what stands below a key that may begin a name."""
         self._names += 1
         return split_redacted(key, item)
-
-    def _is_secret_text(self, key: str, below: frozenset[str], room: int) -> bool:
-        """Return whether a key is itself a text with a secret, such as JSON or a form."""
-        if not _text_finder(below)(key) and ('"' not in key or surely_plain(key, below)):
-            return False
-        if treatment(key) is NO_NAME and not _MAY_HIDE_A_NAME.search(key):
-            return False
-        return has_mark(key) and redacted_text(key, below, room, self.redacted) != key
-
-    def _redacted_leaf(self, text: str, below: frozenset[str], room: int) -> str:
-        if text.isascii() and not _text_finder(below, _ANY_MARK)(text):
-            return text
-        key = text, below, room
-        if (new := self._texts.get(key)) is None:
-            new = self._redacted_text(text, below, room)
-            if len(text) <= _LONGEST_REMEMBERED and len(self._texts) < _MOST_READ:
-                self._texts[key] = new
-        return new
-
-    def _redacted_text(self, text: str, below: frozenset[str], room: int) -> str:
-        new = self._redacted_plain(text, below, room)
-        if (plain := undisguised(new)) != new and (shown := self._redacted_plain(plain, below, room)) != plain:
-            return shown
-        return new  # a text without a secret keeps its letters
-
-    def _redacted_plain(self, text: str, below: frozenset[str], room: int) -> str:
-        if not _text_finder(below)(text):
-            if '"' not in text or surely_plain(text, below):
-                return text
-        elif self._read >= _MOST_READ:
-            if not (_text_finder(below, "")(text) or names_secret(text, below)):
-                return text
-            self._names += 1
-            return REDACTED
-        self._read += 1
-        if room > 1:
-            text = without_encoded(text, lambda inner: self._redacted_leaf(inner, below, room - 1) != inner)
-        if has_mark(text):
-            text = redacted_text(text, below, room, self.redacted)
-        return without_labelled(without_blocks(text, _heads(below)))

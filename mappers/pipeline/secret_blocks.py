@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from fhirline.config.tables import secrets
@@ -108,6 +109,15 @@ def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
     """
     if not below and not _SIGN.search(text.replace(REDACTED, "")):
         return text
+    if "\n" not in text or (text.isascii() and not _ending_finder()(text)):
+        return _without_blocks(text, below)
+    starts = [0, *(found.start() for found in islice(_ending().finditer(text), _MOST_NAMES)), len(text)]
+    made = "".join(_without_blocks(text[start:end], below) for start, end in pairwise(starts))
+    return text if made == text else made
+
+
+def _without_blocks(text: str, below: frozenset[str]) -> str:
+    """Return a text without the values below such a name at the beginning of a line."""
     made: list[str] = []
     levels = [_Level(-1, names=below)]
     at = 0
@@ -260,6 +270,22 @@ def _head(given: frozenset[str]) -> re.Pattern[str]:
         r"(?:[&!][\w!:.-]{0,40}[ \t]*){0,2}(?P<value>[^\n\r]*)",
         re.MULTILINE,
     )
+
+
+_AT_END = r"[\"']?[ \t]*[:：][ \t]*(?:[|>][-+0-9]{0,2})?[ \t]*\r?\n"
+"""Pattern of what is behind a name at the end of a line, below which its value is."""
+
+
+@lru_cache(maxsize=1)
+def _ending() -> re.Pattern[str]:
+    """Return the pattern of the name of a secret behind other words, at the end of a line."""
+    return re.compile(rf"(?<=[ \t,;.(])(?<!^)(?i:{name_pattern()}){_AT_END}(?=[ \t]*\S)")
+
+
+@lru_cache(maxsize=1)
+def _ending_finder() -> Callable[[str | bytes], bool]:
+    """Return a finder of what is in every text of ASCII with such a name."""
+    return finder(rf"(?i:{name_pattern()}){_AT_END}")
 
 
 @lru_cache(maxsize=1)

@@ -97,7 +97,7 @@ def _form_patterns() -> Iterator[tuple[str, str]]:
         r"(?:(?:digest|hawk|aws4-hmac-sha256)\s{1,4}[^\r\n]{1,2000}"
         r"|(?:bearer|basic|token|apikey|negotiate|ntlm|bot|key)\s{1,4}\S+))",
     )
-    yield "asic ", r"\b[Bb]asic\s{1,4}(?=\S{0,200}[0-9=])(?=\S{0,200}[A-Z])[A-Za-z0-9+/]{12,}={0,2}"
+    yield r"asic[\s\\]", r"\b[Bb]asic\s{1,4}(?=\S{0,200}[0-9=])(?=\S{0,200}[A-Z])[A-Za-z0-9+/]{12,}={0,2}"
     yield "eyJ", r"\beyJ[A-Za-z0-9_-]{8,}[A-Za-z0-9_.=-]*"  # JSON in base64: a JWT, or its header
     key = r"[A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     yield "-----BEGIN ", rf"-----BEGIN {key}(?:(?:(?!-----)[\s\S]){{0,20000}}-----END {key})?"
@@ -111,6 +111,7 @@ def _form_patterns() -> Iterator[tuple[str, str]]:
         r"(?i:\b(?:set-)?cookie\s{0,4}:\s{0,4}[^\s=;]{1,100}=[^\s;]+(?:;\s?[\w-]{1,40}(?:=[^\s;]+)?)*)",
     )
     yield from _structured_patterns()
+    yield from _command_patterns()
     yield from _table_patterns()
     yield from _named_patterns()
     yield from _behind_patterns()
@@ -124,7 +125,7 @@ def _structured_patterns() -> Iterator[tuple[str, str]]:
         "PuTTY-User-Key-File",
         r"PuTTY-User-Key-File-\d(?:(?!Private-MAC:)[\s\S]){0,20000}(?:Private-MAC:\s{0,4}\S+)?",
     )
-    yield r'"kty"', r'\{(?=[^{}]{0,4000}"kty")(?=[^{}]{0,4000}"(?:k|d)"\s{0,4}:\s{0,4}"[\w-]{8})[^{}]{0,8000}\}?'
+    yield '"kty', r'\{(?=[^{}]{0,4000}"kty")(?=[^{}]{0,4000}"(?:k|d)"\s{0,4}:\s{0,4}"[\w-]{8})[^{}]{0,8000}\}?'
     yield "SK[0-9a-f]{32}", r"\bSK[0-9a-f]{32}\b"  # Twilio
     starts = [re.escape(start).replace(r"\*", r"[A-Za-z0-9.-]{1,100}") for start in secrets().withheld.addresses]
     ends = [re.escape(start.rpartition("*")[2]) for start in secrets().withheld.addresses]
@@ -135,6 +136,16 @@ def _structured_patterns() -> Iterator[tuple[str, str]]:
         rf"{user}\s{{0,2}}[/|+]",
         rf"\b{user}{sign}{word}\s{{0,4}}[:=]\s{{0,4}}[^\s/|+,;]{{1,100}}{sign}[^\s/|+,;]{{1,100}}",
     )
+
+
+def _command_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the forms of commands with a password, and of codes for a login that have no name beside them."""
+    yield "curl", r"(?<=\bcurl\b)[^\n]{0,200}?\s(?:-u|--user)[ =]{0,4}[^\s:]{1,100}:\S+"
+    yield "mysql", r"(?<=\bmysql)(?:dump|admin)?\b[^\n]{0,200}?\s-p(?=[^\s;,]{0,100}[^a-z\s;,])[^\s;,]{4,}"
+    yield "OTP-", r"(?<![A-Za-z])OTP-(?:[A-Z]-)?\d{4,8}(?![\w.,/-]*\d)"
+    to = r"\s{1,4}(?i:to|para)\s{1,4}"
+    login = r"(?i:log\s?in|sign\s?in|iniciar\s{1,4}sesi[oó]n|iniciar\s{1,4}sess[aã]o)"
+    yield login, rf"(?<![\w.,/-])\d{{4,8}}{to}{login}(?![A-Za-z])"
 
 
 def _table_patterns() -> Iterator[tuple[str, str]]:

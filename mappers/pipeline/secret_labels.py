@@ -28,21 +28,22 @@ _MOST_COLUMNS = 500
 _MOST_NAMED = 1_000
 """Items of a list that are looked at for a name: headers are far fewer, and a longer list has other things."""
 _CELL = re.compile(r"(?:^|(?<=[,;|\t]))[^,;|\t]{1,100}(?=[,;|\t])|(?<=[,;|\t])[^,;|\t]{1,100}$")
+_QUOTED_CELL = re.compile(r"\"([^\"]{1,60})\"[ \r]*(?=[,;|\t])")
 _NAME = re.compile(r"[^:=>,;\n]{1,60}")
-BETWEEN = r"(?:[^\S\n]{0,2}[\-–—·/][^\S\n]{0,2}|[^\S\n]{1,3}|[_.]|&#0*95;|%5f)?"
+BETWEEN = r"(?:[^\S\n]{0,2}[\-–—·/][^\S\n]{0,2}|[^\S\n]{1,3}|\\?_{1,2}|[.]|&#0*95;|%5f)?"
 _EMPHASIS = r"(?:\*{1,3}|_{2}|</?[a-z]{1,10}>)"
 _BULLET = r"(?:[-*•]|\d{1,3}[.)])"
 _PART = (
     r"(?:\.(?:(?:value|val|text|content|data|is|\d{1,3})\b|(?=\s{0,2}[:=]))){0,3}"
-    r"(?:\s{0,3}\([^()\n:=]{1,40}\)(?=\s{0,3}[:=]))?"
+    r"(?:\(\)|\s{0,3}\([^()\n:=]{1,40}\)(?=\s{0,3}[:=]))?"
 )
 """Pattern of what may follow a name: the rest of a flattened path (``pass_code.value: …``), a full stop, a remark."""
 _YAML = rf"(?:(?:\r?\n\s{{0,40}}{_BULLET}|[!&][\w!:.-]{{0,40}}|\{{\s{{0,4}}[\w-]{{1,40}}\s{{0,4}}:)\s{{1,4}})?"
 """Pattern before a value: a mark of a list's item, a tag or an anchor, or the first name in braces."""
 _TO_VALUE = (
-    rf"""(?:(?:["'\])”»’]|{_EMPHASIS})?\s{{0,4}}(?:[:：]\s{{0,4}}[=:]?|=>?|->|[→⇒⟶➔➜👉]|،|,)|\t|(?:>|&gt;)(?:<!\[CDATA\[)?"""
-    r"""|["']?;s:\d{1,6}:|["']\]=>\s{1,40}(?:string\(\d{1,9}\)\s|(?:int|float)\()|["'][^\r\n]{0,100}(?:\r?\n){2}|\s{1,4}VERB\s"""
-    r"""|["']?,?\s{1,9}["']?(?:value|val|content|text)["']?\s{0,4}[:=])"""
+    rf"""(?:(?:["'”’]{{2}}|["'\])”»’}}%]|{_EMPHASIS})?\s{{0,4}}(?:[:：﹕׃∶꞉︰]\s{{0,4}}[=:]?|=>?|->|<-|[→⇒⟶➔➜👉←≔]|،|,)|\t|(?:>|&gt;)(?:<!\[CDATA\[)?"""
+    r"""|["']?;s:\d{1,6}:|["']\]=>\s{1,40}(?:string\(\d{1,9}\)\s|(?:int|float)\()|["'][^\r\n]{0,100}(?:\r?\n){2}|\s{1,4}VERB(?:\s{0,2}[:：])?\s|\(["']"""
+    r"""|(?:["']|['’]s)?,?\s{1,9}["'(]?(?:value|val|content|text)["']?\s{0,4}[:=])"""
     rf"""(?![\s"'(\[]{{0,4}}redacted\])\s{{0,4}}{_YAML}(?![\s"'(\[]{{0,4}}redacted\])[\s"'(\[]{{0,4}}(?:{_EMPHASIS}[\s"'(\[]{{0,4}})?"""
 )
 UNIT = "(?:mg|ml|mcg|[µμ]g|g|kg|mm|cm|h|x|kcal|iu|ui|bpm|mmol)"
@@ -51,8 +52,8 @@ MEASURE = rf"(?:\d{{4}}-\d\d-\d\d|\d{{1,2}}[:/.]\d|\d+\s?(?i:{UNIT})\b)"
 CLINICAL = r"(?:[A-Z]\d\d\.\d{1,4}|\d{2,3}/\d{2,3}|(?i:covid|sars-cov)-\d{1,2}|HbA1c)(?![\w/.@-]{0,40}[\w/@-])"
 """Pattern of a code of ICD, a blood pressure, and names of medicine that have a digit: ``QR code – COVID-19 test``."""
 _SPACE_TO_VALUE = (
-    r"""(?:\s{0,4}(?:[;~!@{#?»]|-{2,3}|>>|<br\s?/?>|[|]{1,4}|==|\]\(|[–—]|\s-\s|[._]{3,60}|\s(?:no\.?|nº|number|número|numero)\s)\s{0,4}[“«]?"""
-    rf"""|(?:\s{{1,4}}\.)?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?)(?!["'(]?(?:{MEASURE}|{CLINICAL}))["'(]?|/"""
+    r"""(?:\s{0,4}(?:[;~!@{#?»…]|-{2,3}|>>|<br\s?/?>|[|]{1,4}|==|\]\(|[–—]|\s-\s|[._]{3,60}|\s(?:no\.?|nº|number|número|numero)\s)\s{0,4}[“«]?"""
+    rf"""|(?:\s{{1,4}}\.|[)\]}}%])?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?)(?!["'(]?(?:{MEASURE}|{CLINICAL}))["'(]?|/"""
 )
 """Pattern of white space, a slash, or a sign that seldom stands so in prose, between a name and its value.
 
@@ -266,6 +267,21 @@ def any_of(names: Iterable[str]) -> str:
     return rf"(?i:{'|'.join(re.escape(name).replace('i', '[iıİ]') for name in names)})"
 
 
+def _cells(first: str, rows: str) -> Iterator[str]:
+    """Yield the cells of a text's first line, also those in quotes behind other words, where further lines have cells.
+
+    >>> [*_cells('Note: "id";"pass_code"', '"1";"2"')], [*_cells("Bring the pass code, please", "Rest")]
+    (['Note: "id', 'pass_code', 'id'], [])
+    """
+    signs = "".join(sign for sign in ",;|\t" if sign in rows)
+    if signs:
+        for cell in _CELL.finditer(first):
+            around = {first[cell.end() : cell.end() + 1], first[cell.start() - 1 : cell.start()]}
+            if not around.isdisjoint(signs):
+                yield cell[0].strip(" \"'\r")
+        yield from _QUOTED_CELL.findall(first)
+
+
 def without_labelled(text: str) -> str:
     """Return a text with the value behind each label of a secret redacted; the same text where there is none.
 
@@ -275,7 +291,7 @@ def without_labelled(text: str) -> str:
     'Pass code: ask the pharmacy. Code: 4'
     """
     first, _, rows = text.partition("\n")
-    if rows and any(is_label(cell.strip(" \"'\r")) for cell in _CELL.findall(first[:4_000])):
+    if rows and any(is_label(cell) for cell in _cells(first[:4_000], rows)):
         return REDACTED  # a table, whose first line has the names of the columns
     if (found := _INSERT.search(text)) and any(is_label(name.strip(" \t\n\"'`[]")) for name in found[1].split(",")):
         text = text[: found.end()] + REDACTED

@@ -135,6 +135,16 @@ def with_keys_redacted(value: dict[str, Any], secret: Set[str]) -> dict[str, Any
     return made
 
 
+def numbered_keys(value: dict[str, Any]) -> list[str]:
+    """Return the keys of an object that are the positions of a list, in order; none where it has less than two.
+
+    >>> numbered_keys({"10": "b", "9": "a", "name": "c"}), numbered_keys({"1": "a", "name": "c"})
+    (['9', '10'], [])
+    """
+    found = [key for key in value if key.isdecimal() and len(key) <= LONGEST_CACHED]
+    return sorted(found, key=lambda key: (int(key), key)) if len(found) > 1 else []
+
+
 def is_word(item: Any, without: frozenset[str] = frozenset()) -> bool:
     """Return whether an item of a list may be a word of the record behind another that is the name of a secret.
 

@@ -59,7 +59,9 @@ _QUOTED_SIGN = re.compile(r"=([0-9A-F]{2})|=\r?\n")
 _QUOTED_EQUALS = re.compile(r"""\r?\n|3D *(?!=2[27])[^\s&;"'<>]""")
 """Pattern of what follows ``=`` in mail: a soft line break, or the rest of a sign and a value without quotes."""
 _QUOTED_COLON = re.compile(r"3A +")
-_SECTION = re.compile(r"^[ \t]*\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?![ \t]*\[).*\n?)*)", re.MULTILINE)
+_SECTION = re.compile(
+    r"(?:^[ \t]*|(?<=[ \t]))\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?![ \t]*\[).*\n?)*)", re.MULTILINE
+)
 _SETTING = re.compile(r"^([^=\n]*=[ \t]*)\S++(?!(?<==)\r?\n)(?=[ \t\r]*$)", re.MULTILINE)
 _NAMED_SETTING = re.compile(r"^([ \t]*([^\s=]{1,100})[ \t]*=[ \t]*)(\S[^\n]*)$", re.MULTILINE)
 _MOST_PAIRS = 10_000
@@ -102,7 +104,7 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
             return REDACTED if names_secret(text, below) else text
         new = redact(parsed, below, left)
         # A repeated key hides its first value from the parser, so that a text that names a secret is always rewritten.
-        return _dumped(new) if new is not parsed or names_secret(text, below) else text
+        return _dumped_in(text, new) if new is not parsed or names_secret(text, below) else text
     if room > 0 and len(text) >= _SHORTEST_BASE64:
         text = _base64_redacted(text, below, room - 1, redact)
     if not names_secret(text, below):
@@ -167,6 +169,13 @@ def _parsed(text: str) -> Any:
         return json.loads(inner, strict=False)
     except (ValueError, RecursionError):
         return _UNREADABLE
+
+
+def _dumped_in(text: str, value: Any) -> str:
+    """Write a value in the place of the JSON of a text. What is around it stays: the next reading reads it alike."""
+    inner = text.strip(_AROUND)
+    before, _, behind = text.partition(inner)
+    return f"{before}{_dumped(value)}{behind}"
 
 
 def _dumped(value: Any) -> str:

@@ -27,6 +27,7 @@ from fhirline.mappers.pipeline.secret_keys import (
     unquoted,
 )
 from fhirline.mappers.pipeline.secret_labels import labelled_values, named_columns
+from fhirline.mappers.pipeline.secret_members import numbered_keys
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
 _ADDRESS = re.compile(r"(?<![^\s\"'<>])[^\s\"'<>=@%]*[=@%][^\s\"'<>]*")
@@ -167,6 +168,9 @@ def _withheld(value: Any) -> Any:
             changed[key] = opaque_withheld(changed.get(key, value[key]))
         for key, columns in named_columns(value, _names_secret):
             changed[key] = _without_columns(changed.get(key, value[key]), columns)
+        if numbers := numbered_keys(value):  # a list, as PHP writes it
+            for place in _named_positions([value[key] for key in numbers]):
+                changed[numbers[place]] = REDACTED
         if any([len(key) >= _SHORTEST and has_credential(key) for key in value]):  # noqa: C419  # as above
             return _with_keys_withheld({**value, **changed})
         return {**value, **changed} if changed else value

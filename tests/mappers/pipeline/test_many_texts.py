@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline import redacted_values, secret_blocks
+from fhirline.mappers.pipeline import redacted_texts, secret_blocks
 from fhirline.mappers.pipeline.body import MAX_DEPTH, deeper_than
 from fhirline.mappers.pipeline.envelope import Envelope, open_envelope
 from fhirline.mappers.pipeline.redaction import REDACTED, redact
@@ -28,7 +28,7 @@ def texts_read(body: Any, monkeypatch: pytest.MonkeyPatch) -> int:
         return look(text, below)
 
     with monkeypatch.context() as patch:
-        patch.setattr(redacted_values, "without_blocks", counted)
+        patch.setattr(redacted_texts, "without_blocks", counted)
         redact(body)
     return len(read)
 
@@ -44,7 +44,7 @@ def test_a_text_is_read_once_however_often_it_was_sent(monkeypatch: pytest.Monke
 
 
 def test_many_texts_with_secrets_are_redacted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redacted_values, "_MOST_READ", LIMIT)
+    monkeypatch.setattr(redacted_texts, "_MOST_READ", LIMIT)
     secret = [f"Pass code: {SECRET}{number}" for number in range(2 * LIMIT)]
     plain = ["Cough", "see https://example.org/a?page=2", '{"dose": 2}', "50 % less"]
     encoded = [

@@ -89,3 +89,33 @@ def test_a_credential_behind_a_remark_is_withheld(text: str) -> None:
 )
 def test_a_remark_without_a_credential_stays(text: str) -> None:
     assert without_credentials(text) is text
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("curl -u jane:hunter https://example.org", "hunter"),
+        ("curl -s --user=jane:hunter https://example.org", "hunter"),
+        ("mysql -ujane -pHunter22 records", "Hunter22"),
+        ("mysqldump -h db -pHunter records", "Hunter"),
+        ("OTP-445566", "445566"),
+        ("Use 445566 to log in", "445566"),
+        ("Use 445566 to sign in.", "445566"),
+        ("Ingrese 445566 para iniciar sesión", "445566"),
+    ],
+)
+def test_a_command_and_a_code_for_a_login_are_withheld(text: str, secret: str) -> None:
+    assert secret not in without_credentials(f"Note. {text}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Biceps curl -u 3 sets: 10 reps; mysql -port; OTP-2 weeks, OTP 3-4",
+        "Use 2.5 ml to sign; walk 8000 steps to log in the diary; 2024-05-01 to log in",
+        "palabra clave: dolor; punto clave: T2N0M0; la clave es descansar 8000 pasos",
+        "PW: 11 mm, LVPW: 1200; p/w: 2 weeks; pass: 3000 ml; code: 445566; diagnosis code: 25000",
+    ],
+)
+def test_words_like_those_of_a_login_stay(text: str) -> None:
+    assert without_credentials(text) is text
