@@ -285,7 +285,7 @@ def _ending() -> re.Pattern[str]:
 @lru_cache(maxsize=1)
 def _ending_finder() -> Callable[[str | bytes], bool]:
     """Return a finder of what is in every text of ASCII with such a name."""
-    return finder(rf"(?i:{name_pattern()}){_AT_END}")
+    return finder(rf"(?i:{_any_between(name_pattern())}){_AT_END}")
 
 
 @lru_cache(maxsize=1)
@@ -300,13 +300,18 @@ def _opening() -> re.Pattern[str]:
 
 @lru_cache(maxsize=1)
 def _opening_finder() -> Callable[[str | bytes], bool]:
-    """Return a finder of what is in every text of ASCII with such a name, and what is behind that.
-
-    It takes any signs between two words: `BETWEEN` counts signs beyond ASCII, and made it take 0.5 s to compile.
-    """
-    words = "|".join((name_pattern(), *_name_forms())).replace(BETWEEN, r"(?:[^A-Za-z\n]*|%5f)")
+    """Return a finder of what is in every text of ASCII with such a name, and what is behind that."""
+    words = _any_between("|".join((name_pattern(), *_name_forms())))
     space = r"[\x00-\x20]*"
     return finder(rf"(?i:{words})[A-Za-z0-9_.\-]*[\x22']?(?:{space}[:=]{space}[\[{{]|[({{]|\]?{space}=>)")
+
+
+def _any_between(names: str) -> str:
+    """Return a pattern of names with any signs between their words, for a finder.
+
+    `BETWEEN` counts signs beyond ASCII: a finder with it takes 0.5 s to compile.
+    """
+    return names.replace(BETWEEN, r"(?:[^A-Za-z\n]*|%5f)")
 
 
 @lru_cache(maxsize=1)
