@@ -55,7 +55,8 @@ _MOST_BASE64 = 1_000
 """Words in base64 of one text that are looked into one by one."""
 QUOTED_PRINTABLE = re.compile(r"=(?:3D|3A|22|7B|5F|0A|\r?\n)")
 """Signs of quoted-printable: an encoded sign that stands between a name and its value, or a soft line break."""
-_QUOTED_SIGN = re.compile(r"=([0-9A-F]{2})|=\r?\n")
+_QUOTED_SIGN = re.compile(r"=[0-9A-F]{2}|=\r\n")
+_QUOTED = {**{f"={number:02X}": chr(number) for number in range(256)}, "=\r\n": ""}
 _QUOTED_EQUALS = re.compile(r"""\r?\n|3D *(?!=2[27])[^\s&;"'<>]""")
 """Pattern of what follows ``=`` in mail: a soft line break, or the rest of a sign and a value without quotes."""
 _QUOTED_COLON = re.compile(r"3A +")
@@ -222,7 +223,7 @@ def _without_quoted_printable(text: str) -> str:
     """Decode the signs of a text in quoted-printable, which mail has."""
     if not _has_quoted_printable(text):
         return text
-    return _QUOTED_SIGN.sub(lambda found: chr(int(found[1], 16)) if found[1] else "", text)
+    return _QUOTED_SIGN.sub(lambda found: _QUOTED[found[0]], text.replace("=\n", ""))
 
 
 def _sections_redacted(text: str, below: frozenset[str]) -> str:

@@ -30,8 +30,8 @@ from fhirline.mappers.pipeline.secret_labels import labelled_values, named_colum
 from fhirline.mappers.pipeline.secret_members import numbered_keys
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
-_ADDRESS = re.compile(r"(?<![^\s\"'<>])[^\s\"'<>=@%]*[=@%][^\s\"'<>]*")
-"""A word that has a sign of which one is in each address with a user or a parameter."""
+_ADDRESS = re.compile(r"(?<![^\s\"'<>])(?=[^\s\"'<>]{3})[^\s\"'<>=@%]*[=@%][^\s\"'<>]*")
+"""A word, as long as ``k=1`` or longer, with a sign of which one is in each address with a user or a parameter."""
 _USER = re.compile(r"//[^/?#@]+@")
 _PARAMETER = re.compile(r"[?&#;]([^?&#;=]{1,100})=[^?&#;]")
 _FIRST_PARAMETER = re.compile(r"([^?&#;=/:]{1,100})=(?=[^?&#;]*[0-9]|[^?&#;]{12})")
