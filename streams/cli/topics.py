@@ -55,7 +55,7 @@ def plan(timeout: Timeout = TIMEOUT, as_json: AsJson = False) -> None:
     else:
         _print_differences(found.differences)
         _print_untold(found)
-        print(_verdict(found))
+        print(verdict(found))
     if found.differences:
         raise typer.Exit(DIFFERS)
 
@@ -231,12 +231,14 @@ def _untold(found: "Plan") -> list[str]:
     return [topic.name for topic in found.unreported]
 
 
-def _verdict(found: "Plan") -> str:
+def verdict(found: "Plan") -> str:
+    """Write the last line of a plan: how many differences it has, and what `fhirline topics apply` does with them."""
     if not found.differences:
         return AS_DECLARED
     refused = len(found.refused)
     changes = f"{counted(len(found.differences), 'difference')}: "
     changes += f"{len(found.differences) - refused} for `fhirline topics apply`"
     if found.deleting:
-        changes += f" ({len(found.deleting)} of them delete records)"
+        deleting = len(found.deleting)
+        changes += f" ({deleting:,} of them {'deletes' if deleting == 1 else 'delete'} records)"
     return changes + (f", {refused} that it refuses to change" if refused else "")

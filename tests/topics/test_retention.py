@@ -11,6 +11,7 @@ import pytest
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.own_command import own_command
 from fhirline.config.vendors import load_vendors
+from fhirline.streams.cli.topics import verdict
 from fhirline.streams.kafka.clients import kafka_python
 from fhirline.topics.cluster import Cluster
 from fhirline.topics.declared import DAY, FOREVER, Cleanup, Topic, declared
@@ -72,6 +73,19 @@ def test_another_cleanup_policy_deletes_records(declared_policy: Cleanup, actual
     plan = compare([topic], {topic.name: found})
     assert bool(plan.deleting) is deletes
     assert ("will be deleted" in plan.differences[0].reason) is deletes
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (1, "1 difference: 1 for `fhirline topics apply` (1 of them deletes records)"),
+        (2, "2 differences: 2 for `fhirline topics apply` (2 of them delete records)"),
+    ],
+)
+def test_the_last_line_of_a_plan_counts_in_the_right_number(number: int, line: str) -> None:
+    topics = [Topic(f"raw.{name}", 6, 1, "delete", 1_048_576, "key", "for a test", 30 * DAY) for name in range(number)]
+    found = {topic.name: Existing(topic.name, 6, 1, {**topic.config, "retention.ms": "-1"}) for topic in topics}
+    assert verdict(compare(topics, found)) == line
 
 
 # The command line asks
