@@ -298,10 +298,14 @@ _CREDENTIALS: dict[str, str] = {
 
 
 _RULE = secrets().withheld
+_MAPPED = {"channel"}
+"""Withheld keys that are a mapped field somewhere (of MediQuo's consultation): there its rule decides."""
 
 WITHHELD: dict[str, Any] = {
     **{f"credential, {kind}": text for kind, text in _CREDENTIALS.items()},
-    "withheld keys": dict.fromkeys([*_RULE.exact, *_RULE.contains, *_RULE.exact_if_opaque], f"{SECRET}{SECRET}"),
+    "withheld keys": dict.fromkeys(
+        sorted({*_RULE.exact, *_RULE.contains, *_RULE.exact_if_opaque} - _MAPPED), f"{SECRET}{SECRET}"
+    ),
     "withheld keys in disguise": dict.fromkeys(
         ["x_AccessToken_2", "\uff54\uff4f\uff4b\uff45\uff4e", "to\u200bken", "p\u0430ssword", "PASS WORD"], SECRET
     ),
