@@ -1,26 +1,29 @@
 """Redaction below the name of a secret in a text that is indented, or has brackets, as YAML (mapping.md §7)."""
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import islice, pairwise
 from typing import NamedTuple
 
-from fhirline.config.tables import secrets
-from fhirline.mappers.pipeline.finder import finder
+from fhirline.mappers.pipeline.secret_block_names import (
+    MARK,
+    ending_finder,
+    ending_pattern,
+    head_pattern,
+    opening_finder,
+    opening_pattern,
+    split_names,
+)
 from fhirline.mappers.pipeline.secret_keys import (
     REDACTED,
     comparable,
-    names_within,
     redacted_below,
     treatment,
     words_of,
 )
-from fhirline.mappers.pipeline.secret_labels import BETWEEN, name_pattern, spelled
 
-_MARK = r"[-*•?][ \t]+"
 _LINE = re.compile(
-    rf"([ \t]*)((?:{_MARK}){{0,3}})([\"']?[^\s:\"'\[{{][^:\n]{{0,60}}:(?=[ \t\r\n]|$)[ \t]*)?([^\n]*)(?:\n|$)"
+    rf"([ \t]*)((?:{MARK}){{0,3}})([\"']?[^\s:\"'\[{{][^:\n]{{0,60}}:(?=[ \t\r\n]|$)[ \t]*)?([^\n]*)(?:\n|$)"
 )
 """A line: its indentation, the marks of list items, a name with its colon, and a value."""
 _BLANK = re.compile(r"(?:[ \t]*+\r?\n)+")
@@ -71,12 +74,12 @@ class _Level(NamedTuple):
             return True
         if self.addresses and not name and _ADDRESS.fullmatch(value):
             return True
-        return bool(self.begun and name) and _completes(name, _split_names()[self.begun])
+        return bool(self.begun and name) and _completes(name, split_names()[self.begun])
 
     def below(self, name: str, column: int) -> "_Level":
         """Return the level below a line with a name."""
         begun = self.begun + comparable(name) if self.begun else ""
-        return self.inside(column, begun if begun in _split_names() else "")
+        return self.inside(column, begun if begun in split_names() else "")
 
     def inside(self, column: int, begun: str = "") -> "_Level":
         """Return what holds for every further level."""
@@ -109,9 +112,9 @@ def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
     """
     if not below and not _SIGN.search(text.replace(REDACTED, "")):
         return text
-    if "\n" not in text or (text.isascii() and not _ending_finder()(text)):
+    if "\n" not in text or (text.isascii() and not ending_finder()(text)):
         return _without_blocks(text, below)
-    starts = [0, *(found.start() for found in islice(_ending().finditer(text), _MOST_NAMES)), len(text)]
+    starts = [0, *(found.start() for found in islice(ending_pattern().finditer(text), _MOST_NAMES)), len(text)]
     made = "".join(_without_blocks(text[start:end], below) for start, end in pairwise(starts))
     return text if made == text else made
 
@@ -121,7 +124,7 @@ def _without_blocks(text: str, below: frozenset[str]) -> str:
     made: list[str] = []
     levels = [_Level(-1, names=below)]
     at = 0
-    heads = _head(below)
+    heads = head_pattern(below)
     head = heads.search(text)
     left, lines = _MOST_NAMES, _MOST_LINES
     while at < len(text):
@@ -187,7 +190,7 @@ def _level(head: re.Match[str], value: str, outer: _Level) -> _Level:
     level = outer.inside(len(head["marks"]))
     if name := head["below"]:
         names, begun = redacted_below()[comparable(name)], comparable(name)
-        begun = begun if begun in _split_names() else ""
+        begun = begun if begun in split_names() else ""
         opens = not value or _SCALAR.fullmatch(value) is not None  # else the lines below go on with its sentence
         return level._replace(names=level.names | names, addresses=opens, begun=begun)
     if name := head["split"]:
@@ -205,10 +208,10 @@ def _without_bracketed(text: str) -> str:
     """Return a text without the values in brackets behind the name of a secret, or of what has one below it."""
     made: list[str] = []
     at = 0
-    if not _OPEN.search(text) or (text.isascii() and not _opening_finder()(text.replace(REDACTED, ""))):
+    if not _OPEN.search(text) or (text.isascii() and not opening_finder()(text.replace(REDACTED, ""))):
         return text
     left = _MOST_NAMES
-    while found := _opening().search(text, at):
+    while found := opening_pattern().search(text, at):
         if not (left := left - 1):
             return "".join([*made, text[at : found.start()], REDACTED])
         end = _closing(text, found.end())
@@ -240,86 +243,3 @@ def _closing(text: str, at: int) -> int:
         if depth == 0:
             return found.end()
     return min(most, len(text))
-
-
-@lru_cache(maxsize=1)
-def _name_forms() -> tuple[str, str, str]:
-    """Return patterns of the names of one word, of those that have secrets below them, and of how names begin."""
-    parents = "|".join(spelled(name) for name in map(words_of, secrets().redacted) if len(name) == 1)
-    below = "|".join(spelled(words_of(name)) for name in secrets().redacted_below)
-    begun = {tuple(words[:place]) for words in names_within() for place in range(1, len(words))}
-    return parents, below, "|".join(spelled(words) for words in sorted(begun, key=len, reverse=True))
-
-
-def _names(given: frozenset[str]) -> str:
-    """Return a pattern of the names of the table, and of those that are given, each kind as a group."""
-    parents, below, split = _name_forms()
-    keys = {key for keys in secrets().redacted_below.values() for key in keys if comparable(key) in given}
-    further = "|".join(spelled(words_of(key)) for key in sorted(keys)) or "(?!)"
-    return (
-        rf"(?:(?P<given>{further})(?![\w.-])|(?P<named>[\w.-]{{0,40}}?{name_pattern()}[\w.-]{{0,20}})"
-        rf"|(?:[\w.-]{{0,40}}[.])?(?:(?P<below>{below})s?\d{{0,3}}|(?P<parent>{parents}))|(?P<split>{split}))[\"']?"
-    )
-
-
-@lru_cache(maxsize=16)
-def _head(given: frozenset[str]) -> re.Pattern[str]:
-    """Return the pattern of a line with the name of a secret, or of what has one below it, and a colon."""
-    return re.compile(
-        rf"^(?![ \t\r]*\n)(?P<marks>[ \t]*(?:{_MARK}){{0,3}})[\"']?(?i:{_names(given)})[ \t]*[:：][ \t]*"
-        r"(?:[&!][\w!:.-]{0,40}[ \t]*){0,2}(?P<value>[^\n\r]*)",
-        re.MULTILINE,
-    )
-
-
-_AT_END = r"[\"']?[ \t]*[:：][ \t]*(?:[|>][-+0-9]{0,2})?[ \t]*\r?\n"
-"""Pattern of what is behind a name at the end of a line, below which its value is."""
-
-
-@lru_cache(maxsize=1)
-def _ending() -> re.Pattern[str]:
-    """Return the pattern of the name of a secret behind other words, at the end of a line."""
-    return re.compile(rf"(?<=[ \t,;.(])(?<!^)(?i:{name_pattern()}){_AT_END}(?=[ \t]*\S)")
-
-
-@lru_cache(maxsize=1)
-def _ending_finder() -> Callable[[str | bytes], bool]:
-    """Return a finder of what is in every text of ASCII with such a name."""
-    return finder(rf"(?i:{_any_between(name_pattern())}){_AT_END}")
-
-
-@lru_cache(maxsize=1)
-def _opening() -> re.Pattern[str]:
-    """Return the pattern of such a name and what stands before a value in brackets, wherever it is in a text."""
-    kinds = r"(?:Array|array\(\d{1,9}\)|[\w\\]{1,60}\sObject|object\([\w\\]{1,60}\)#\d{1,9}\s\(\d{1,9}\))"
-    programs = rf"\]?\s{{0,4}}=>\s{{0,40}}(?:{kinds}\s{{1,80}})?(?=[(\[{{])"  # print_r, a hash
-    return re.compile(
-        rf"(?P<marks>)(?<![\w.-])(?i:{_names(_NOTHING)})(?:\s{{0,4}}[:=]\s{{0,4}}(?=[\[{{])|(?=[({{])|{programs})"
-    )
-
-
-@lru_cache(maxsize=1)
-def _opening_finder() -> Callable[[str | bytes], bool]:
-    """Return a finder of what is in every text of ASCII with such a name, and what is behind that."""
-    words = _any_between("|".join((name_pattern(), *_name_forms())))
-    space = r"[\x00-\x20]*"
-    return finder(rf"(?i:{words})[A-Za-z0-9_.\-]*[\x22']?(?:{space}[:=]{space}[\[{{]|[({{]|\]?{space}=>)")
-
-
-def _any_between(names: str) -> str:
-    """Return a pattern of names with any signs between their words, for a finder.
-
-    `BETWEEN` counts signs beyond ASCII: a finder with it takes 0.5 s to compile.
-    """
-    return names.replace(BETWEEN, r"(?:[^A-Za-z\n]*|%5f)")
-
-
-@lru_cache(maxsize=1)
-def _split_names() -> dict[str, tuple[str, ...]]:
-    """Return the names that are split over two levels: how they begin, as `comparable`, and how they go on."""
-    found: dict[str, tuple[str, ...]] = {}
-    for words in names_within():
-        for place in range(1, len(words)):
-            begin = "".join(words[:place])
-            found[begin] = (*found.get(begin, ()), "".join(words[place:]))
-    return found
