@@ -12,7 +12,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def ctrl_c() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into an event to poll.
+    """Turn Ctrl-C into an event to poll, and so the other signals of `ENDING`, unless they are ignored (``nohup``).
 
     A KeyboardInterrupt raised inside the `wait` of a future or a client may leave its lock held. Its thread, or its
     `close`, then waits forever.
@@ -21,11 +21,9 @@ def ctrl_c() -> Iterator[threading.Event]:
     ``wait()`` holds.
     """
     pressed = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: pressed.set())
-    try:
+    kept = {number for number in ENDING[1:] if signal.getsignal(number) == signal.SIG_IGN}
+    with _handled_by(lambda *_: pressed.set(), [number for number in ENDING if number not in kept]):
         yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -161,7 +161,7 @@ def test_unchanged_records_are_published_with_all_only(mapped: Settings, tmp_pat
 
 @pytest.mark.long
 def test_stopped_and_resumed(mapped: Settings, tmp_path: Path) -> None:
-    """Killed while it maps, and interrupted by Ctrl-C, it continues each time, with the same result."""
+    """Killed while it maps, and ended by Ctrl-C or a supervisor, it continues each time, with the same result."""
     begun = started(mapped, tmp_path, "--jobs", "1")
     assert begun.stderr is not None
     for line in begun.stderr:
@@ -171,16 +171,18 @@ def test_stopped_and_resumed(mapped: Settings, tmp_path: Path) -> None:
     begun.wait()
     (run,) = (tmp_path / "runs").iterdir()
     options = ("--publish", "--tombstones", "--bundles")
-    again = started(mapped, tmp_path, "--jobs", "1", "--resume", run.name, *options)
-    assert again.stderr is not None
-    said = [next(again.stderr)]
-    while " done" not in said[-1]:
-        said.append(next(again.stderr))
-    assert line not in said, "what was done is not done again"
-    again.send_signal(signal.SIGINT)
-    _, rest = again.communicate(timeout=LIMIT)
-    assert again.returncode == 130, rest
-    assert " ".join((f"fhirline replay --resume {run.name}", *options)) in rest
+    for end in (signal.SIGTERM, signal.SIGINT):
+        again = started(mapped, tmp_path, "--jobs", "1", "--resume", run.name, *options)
+        assert again.stderr is not None
+        said = [next(again.stderr)]
+        while " done" not in said[-1]:
+            said.append(next(again.stderr))
+        assert line not in said, "what was done is not done again"
+        again.send_signal(end)
+        _, rest = again.communicate(timeout=LIMIT)
+        assert again.returncode == 130, rest
+        assert " ".join((f"fhirline replay --resume {run.name}", *options)) in rest
+        assert "UserWarning" not in rest
     done = replay(mapped, tmp_path, "--resume", run.name)
     unchanged(done)
     assert f"\n{mapped_events(mapped)} events mapped" in done.said
