@@ -27,6 +27,8 @@ def without_references(text: str) -> str:
 def _resolved(found: re.Match[str]) -> str:
     name = found[1]
     if name[0] == "#":
+        if len(name) <= _MOST_DIGITS:
+            return _of_number(name)
         base = name[:2] if name[1] in "xX" else "#"
         digits = name[len(base) :].rstrip(";").lstrip("0") or "0"
         return _of_number(f"{base}{digits};") if len(digits) <= _MOST_DIGITS else "\ufffd"

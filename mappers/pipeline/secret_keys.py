@@ -27,6 +27,7 @@ CODES = frozenset("%&\\")
 _LEVELS = 4
 _ESCAPED = re.compile(r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
 _PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+_OF_ASCII = {f"%{sign}": chr(code) for code in range(128) for sign in (f"{code:02X}", f"{code:02x}")}
 _NOT_ALPHANUMERIC = {code: None for code in range(128) if not chr(code).isalnum()}
 _NOT_LETTERS = {code: None for code in range(128) if not chr(code).isalpha()}
 LOOK_ALIKES = str.maketrans(
@@ -266,7 +267,13 @@ def unquoted(text: str) -> str:
     """
     if "%" not in text:
         return text
-    return _PERCENT.sub(lambda found: bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "replace"), text)
+    return _PERCENT.sub(_without_percent, text)
+
+
+def _without_percent(found: re.Match[str]) -> str:
+    if sign := _OF_ASCII.get(found[0]):
+        return sign
+    return bytes.fromhex(found[0].replace("%", "")).decode("utf-8", "replace")
 
 
 def _forms(name: str) -> tuple[str, ...]:

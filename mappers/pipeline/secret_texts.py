@@ -114,7 +114,7 @@ def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactPar
         return REDACTED
     new = _pairs_redacted(_sections_redacted(markup_redacted(text, below), below), below)
     # Both at once: one after the other in each order is two ways a level, which doubles the work with each.
-    decoded = unquote_plus(new) if "%" in new else new
+    decoded = unquoted(new.replace("+", " ")) if "%" in new else new
     decoded = unescaped(without_references(decoded))
     if decoded != new and (room <= _DECODING or redact(decoded, below, room - _DECODING) != decoded):
         return REDACTED

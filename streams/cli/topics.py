@@ -239,6 +239,5 @@ def verdict(found: "Plan") -> str:
     changes = f"{counted(len(found.differences), 'difference')}: "
     changes += f"{len(found.differences) - refused} for `fhirline topics apply`"
     if found.deleting:
-        deleting = len(found.deleting)
-        changes += f" ({deleting:,} of them {'deletes' if deleting == 1 else 'delete'} records)"
+        changes += f" ({len(found.deleting):,} of them deleting records)"
     return changes + (f", {refused} that it refuses to change" if refused else "")

@@ -78,8 +78,8 @@ def test_another_cleanup_policy_deletes_records(declared_policy: Cleanup, actual
 @pytest.mark.parametrize(
     ("number", "line"),
     [
-        (1, "1 difference: 1 for `fhirline topics apply` (1 of them deletes records)"),
-        (2, "2 differences: 2 for `fhirline topics apply` (2 of them delete records)"),
+        (1, "1 difference: 1 for `fhirline topics apply` (1 of them deleting records)"),
+        (2, "2 differences: 2 for `fhirline topics apply` (2 of them deleting records)"),
     ],
 )
 def test_the_last_line_of_a_plan_counts_in_the_right_number(number: int, line: str) -> None:
