@@ -54,6 +54,7 @@ def run(settings: "Settings", vendors: Sequence[str]) -> None:
     from fhirline.mappers.pipeline.factory import build_normalizer
     from fhirline.streams.observe.gc_tuning import tune_gc
     from fhirline.streams.observe.logs import log_loop_error
+    from fhirline.streams.observe.malloc_tuning import tune_malloc
     from fhirline.streams.observe.tracing import tracing
     from fhirline.streams.step2_consume.app import Worker
     from fhirline.streams.step2_consume.endpoint import WorkerEndpoint
@@ -76,6 +77,7 @@ def run(settings: "Settings", vendors: Sequence[str]) -> None:
     normalize.validate({"resourceType": "Patient"})  # compiles the schemas now, not in the first batch
     app = Worker(settings, normalize, vendors, endpoint, tracer).app
     tune_gc()
+    tune_malloc()
     process = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     process.spinner = None  # it writes escape codes even without a terminal
     endpoint.watch.start()

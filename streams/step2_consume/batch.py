@@ -32,7 +32,7 @@ log = structlog.get_logger("worker")
 MAX_CONSTANTS = 100_000
 """Constant records whose values are kept, to leave out those that would be written again unchanged."""
 
-MOST_MADE = 67_108_864
+MOST_MADE = 33_554_432
 """Bytes of records that a batch may have made before they are delivered; the rest of the batch is mapped after that.
 An event makes 16 MiB at most, so that a batch of the largest ones would otherwise be kept in memory whole."""
 

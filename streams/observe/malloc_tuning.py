@@ -1,0 +1,26 @@
+"""The C library's allocator in a process that works on texts of megabytes for months."""
+
+import ctypes
+import sys
+
+_MMAP_THRESHOLD = -3
+"""glibc's ``M_MMAP_THRESHOLD`` (``malloc.h``)."""
+
+LARGE = 131_072
+"""Bytes of an allocation from which on it has pages of its own, which go back to the system when it is freed."""
+
+
+def tune_malloc() -> bool:
+    """Return large allocations to the system as soon as they are freed; tell whether the C library can do so.
+
+    glibc begins with this threshold, and raises it up to 32 MiB when such an allocation is freed. From then on texts
+    and records of megabytes lie between small objects, and the memory between them stays with the process. A C library
+    without ``mallopt`` is left as it is.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, LARGE))
