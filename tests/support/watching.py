@@ -64,7 +64,7 @@ def watched(folder: Path, **more: str) -> Iterator[WorkerEndpoint]:
     with EmbeddedBroker() as broker:
         create_topics(broker.bootstrap)
         # A worker that is paused for longer than its group waits ends: no machine pauses one for so long.
-        own = {"FHIRLINE_SESSION_TIMEOUT": "30", **more}
+        own = {"FHIRLINE_SESSION_TIMEOUT": "20", **more}
         lines: list[str] = []
         worker = ForkedProcess(
             "worker",

@@ -183,7 +183,7 @@ def test_from_thin_event_to_resources(
     worker = Process(
         "worker",
         "worker",
-        environment=environ(own_broker, api, vendors, FHIRLINE_SESSION_TIMEOUT="30"),
+        environment=environ(own_broker, api, vendors, FHIRLINE_SESSION_TIMEOUT="20"),
         echo=lambda _: None,
     )
     try:

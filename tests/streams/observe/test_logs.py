@@ -82,6 +82,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerEndpoint]:
         "FHIRLINE_LOG_LEVEL": "debug",
         "FHIRLINE_VALIDATION": "both",  # logs disagreements of the validators too; it is slow, therefore:
         "FHIRLINE_BATCH_SIZE": "10",
+        "FHIRLINE_SESSION_TIMEOUT": "30",  # longer than any pause of the machine
         "FHIRLINE_MAX_BODY_BYTES": str(MAX_BODY),
         "FHIRLINE_MAX_DEPTH": "20",
     }

@@ -46,7 +46,6 @@ def opened(settings: Settings, *topics: str) -> list[ConsumerRecord]:
 
 
 def test_sealed_events_make_the_same_resources_and_what_is_kept_is_sealed(settings: Settings) -> None:
-    settings = settings.model_copy(update={"session_timeout": 12.0})  # a busy machine needs its time to deliver
     made = [*events(120, seed=11)]
     keys, raws = sealed(settings, made)
     produce(settings, keys)

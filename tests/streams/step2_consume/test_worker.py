@@ -57,7 +57,7 @@ def test_killed_at_random_moments_nothing_is_lost(
 @also_on_apache
 def test_sigterm_ends_a_worker_in_order(own_broker: RunningBroker) -> None:
     """SIGTERM under load: exit code 0, and the next worker completes the rest."""
-    settings = own_broker.settings(session_timeout=12)  # a delivery may take most of it on a busy machine
+    settings = own_broker.settings(session_timeout=6)
     raws = produce(settings, events(300, seed=5))
     expected = undisturbed(settings, raws)
     store = Store(settings)
