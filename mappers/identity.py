@@ -24,6 +24,9 @@ _SHORT = 10**18
 _NO_ID = "0-_.,:;/\\(){}[]<>\"'`*?!#~= \t\r\n"
 """The zero and punctuation: an id has at least one other character (mapping.md §2.6)."""
 
+LONGEST_ID = 1_024
+"""Characters of the longest text that is read as an id. State and keys of an event repeat its ids."""
+
 _LONGEST_PLACEHOLDER = 200
 
 _AROUND = " \t\r\n\u00a0\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e" + (
@@ -85,12 +88,14 @@ def visible(text: str) -> str:
 
 
 def is_placeholder(text: str) -> bool:
-    """Return whether a text is written where an id is missing, and so is no id (mapping.md §2.6).
+    """Return whether a text is no id: it is written where one is missing, or is too long (mapping.md §2.6).
 
     >>> [is_placeholder(text) for text in ("Undefined", "0", "00000000-0000-0000-0000-000000000000", "${id}", "p-0")]
     [True, True, True, True, False]
     """
-    return _is_placeholder(text) if len(text) <= LONGEST_CACHED else _is_placeholder.__wrapped__(text)
+    if len(text) <= LONGEST_CACHED:
+        return _is_placeholder(text)
+    return len(trimmed(text)) > LONGEST_ID or _is_placeholder.__wrapped__(text)
 
 
 @lru_cache(maxsize=8192)

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from fhirline.config import tables
-from fhirline.mappers.identity import is_placeholder
+from fhirline.mappers.identity import LONGEST_ID, is_placeholder
 from fhirline.mappers.pipeline.normalize import Normalized
 from fhirline.mappers.registry import raw_key
 from tests.support.cases import Case
@@ -38,8 +38,9 @@ PLACEHOLDERS = [
     "００",
     "\u202e",
     "\ufeff",
+    "p" * (LONGEST_ID + 1),
 ]
-IDS = ["p-0", "72", 72, "none-7", "N", "nullius", "10", "a-undefined", "0x1", "Unknown Soldier"]
+IDS = ["p" * LONGEST_ID, "p-0", "72", 72, "none-7", "N", "nullius", "10", "a-undefined", "0x1", "Unknown Soldier"]
 
 PATIENTS: dict[str, tuple[dict[str, Any], str]] = {
     "altibbi": (
