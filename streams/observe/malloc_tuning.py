@@ -2,6 +2,8 @@
 
 import ctypes
 import sys
+from functools import cache
+from typing import Any
 
 _MMAP_THRESHOLD = -3
 """glibc's ``M_MMAP_THRESHOLD`` (``malloc.h``)."""
@@ -17,10 +19,17 @@ def tune_malloc() -> bool:
     and records of megabytes lie between small objects, and the memory between them stays with the process. A C library
     without ``mallopt`` is left as it is.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:
-        return False
-    return bool(mallopt(_MMAP_THRESHOLD, LARGE))
+    mallopt = _of_glibc("mallopt")
+    return bool(mallopt and mallopt(_MMAP_THRESHOLD, LARGE))
+
+
+def release_memory() -> None:
+    """Return freed memory to the system, also where it lies between objects that are in use. Takes milliseconds."""
+    if malloc_trim := _of_glibc("malloc_trim"):
+        malloc_trim(0)
+
+
+@cache
+def _of_glibc(name: str) -> Any:
+    """Return a function of the C library; None where it has none of that name."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

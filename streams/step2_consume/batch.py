@@ -13,6 +13,7 @@ from fhirline.mappers.pipeline.normalize import Normalized, Normalizer
 from fhirline.streams.kafka.encryption.opener import Opener
 from fhirline.streams.kafka.headers import EVENT_KEY, TABLES_VERSION, header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
+from fhirline.streams.observe.malloc_tuning import release_memory
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, yielding_to_loop
 from fhirline.streams.step2_consume.metrics import BatchCounts, VendorMetrics, WorkerMetrics
 from fhirline.streams.step2_consume.restoring import Restoring
@@ -35,6 +36,9 @@ MAX_CONSTANTS = 100_000
 MOST_MADE = 33_554_432
 """Bytes of records that a batch may have made before they are delivered; the rest of the batch is mapped after that.
 An event makes 16 MiB at most, so that a batch of the largest ones would otherwise be kept in memory whole."""
+
+LARGE_BATCH = 8_388_608
+"""Bytes of a batch's raw records after which freed memory is given back to the system: they make many times as much."""
 
 
 @dataclass(slots=True)
@@ -92,11 +96,14 @@ class BatchProcessor:
         """
         states: dict[int, PartitionState] = {}
         raws = await self._opened(raws)
+        size = sum(len(raw.value or b"") for raw in raws)
         while raws:
             self._exit_if_lost(states)
             done, part_states = await self._process_part(raws, unfinished)
             states |= part_states
             raws = raws[done:]
+        if size > LARGE_BATCH:
+            release_memory()
 
     async def _opened(self, raws: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """Open the records, before they are marked as begun: a lost key must not look like an event that ends workers.
