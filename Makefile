@@ -35,7 +35,7 @@ test-others: $(VENV)/dev.installed
 	@$(BIN)/pytest -n 10 --dist loadgroup tests --ignore tests/mappers
 
 test-long: $(VENV)/dev.installed ## what takes minutes: workers and brokers killed in small, second forms, the README's console blocks
-	@$(BIN)/pytest -m long -n 6 --dist loadgroup --durations=25 --durations-min=20
+	@$(BIN)/pytest -m long -n 4 --dist loadgroup --durations=25 --durations-min=20
 
 bench: $(VENV)/dev.installed ## every benchmark, on Apache Kafka, into benchmarks/RESULTS.md; BENCH="--only worker" for one
 	@$(BIN)/python -m benchmarks $(BENCH)
