@@ -1,4 +1,4 @@
-"""What the tables of ``fhirline tables`` must hold, computed from the topics, and how what they hold differs.
+"""Compute from the topics what the tables of ``fhirline tables`` must hold, and compare it with what they hold.
 
 The expectation reads the topics by itself. Rows of the tables that views make come from the views, which have tests of
 their own (tests/streams/tables/views), rows of eight of them from code that a person wrote, and ``record``,

@@ -31,7 +31,7 @@ def kept(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_freed_texts_go_back_to_the_system() -> None:
-    """What stays is what is kept: 6 MB. Without the setting the pages of freed texts stay, too."""
+    """Measure what stays: the 6 MB that are kept, and without setting or call the pages of freed texts, too."""
     assert kept("tuned") < 50
     assert kept("released") < 50
     assert kept("as it is") > 150  # otherwise glibc has changed, and nothing needs to be set

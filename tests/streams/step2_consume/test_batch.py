@@ -234,3 +234,15 @@ def test_a_batch_is_delivered_in_parts_of_bounded_size(worker: Worker, monkeypat
     assert mapped_before == sorted({*mapped_before}), "each part is delivered before the next is mapped"
     assert max(sizes) < 200_000
     assert worker.registry.get_sample_value("fhirline_batch_events_sum", {"vendor": "mediquo"}) == len(raws)
+
+
+def test_memory_is_given_back_after_a_large_batch_and_after_no_other(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raws = produce(worker.settings, [event for event in events(20, seed=7) if event.topic == "raw.mediquo"])
+    size, released = sum(len(raw.value or b"") for raw in raws), list[int]()
+    monkeypatch.setattr(batch, "release_memory", lambda: released.append(worker.meanwhile.events))
+    for most in (size, size - 1):
+        monkeypatch.setattr(batch, "LARGE_BATCH", most)
+        asyncio.run(worker.processor.process(raws, UNMARKED))
+    assert released == [worker.meanwhile.events], "once, behind the second batch"

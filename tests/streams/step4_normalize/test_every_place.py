@@ -102,6 +102,6 @@ def test_each_disguise_has_a_secret_that_is_looked_for() -> None:
 
 
 def test_every_golden_case_has_places() -> None:
-    """Of those that are alike one is left, so that a case may have none of its own; each vendor has hundreds."""
+    """Count places and cases. One place is left of those that are alike, so that a case may have none of its own."""
     assert all(len(places_of(vendor)) > 100 for vendor in VENDORS)
     assert len({place.case.name for vendor in VENDORS for place in places_of(vendor)}) > len(CASES) / 2
