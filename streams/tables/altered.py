@@ -21,9 +21,10 @@ def require_all_or_none(store: Store) -> None:
 def require_positions(store: Store) -> None:
     """Raise ConfigurationError where tables have rows and no partition has a position.
 
-    Read on from the beginning, the topics may no longer have the tombstones of rows that are there still.
+    Read on from the beginning, the topics may no longer have the tombstones of rows that are there still. The rows are
+    looked for first: another process may commit its first ones, with their positions, between the two statements.
     """
-    if not read_positions(store) and any(_has_rows(store, name) for name in known_tables(store)):
+    if any(_has_rows(store, name) for name in known_tables(store)) and not read_positions(store):
         raise ConfigurationError(
             f"FHIRLINE_TABLES_URL: {store.name}: somebody has deleted the rows of {store.of(POSITIONS)}. Nothing was "
             "written; `fhirline tables rebuild --all` makes the tables and the positions anew"
