@@ -201,13 +201,15 @@ def test_a_state_entry_that_is_too_large_for_kafka(settings: Settings, tmp_path:
     assert RECEIVED_AT is not None
     limit = {"FHIRLINE_MESSAGE_MAX_BYTES": "65536"}
     drawn = random.Random(1).choices
-    name, long_id = "".join(drawn("abcdefghij ", k=70_000)), "".join(drawn("abcdefghij", k=40_000))
-    files = (
-        {"patient": {"id": "big", "lastName": name}, "file": {"id": 1, "name": "a.pdf"}},
-        {"patient": {"id": long_id}, "file": {"id": 2, "name": "b.pdf"}},  # of which a Bundle would be small enough
-        {"patient": {"id": "big", "gender": "FEMALE"}, "file": {"id": 3, "name": "c.pdf"}},
+    name, date = "".join(drawn("abcdefghij ", k=70_000)), "".join(drawn("abcdefghij ", k=40_000))
+    upload = {"eventName": "UploadedFileAndTest"}
+    events_of_azodha = (
+        upload | {"data": {"patient": {"id": "big", "lastName": name}, "file": {"id": 1, "name": "a.pdf"}}},
+        # The entry has what follows from the date as well, and is larger than the Bundle, which Kafka would take.
+        {"eventName": "BookAppointment", "id": 2, "patientId": "big", "date": date, "startTime": "10:00"},
+        upload | {"data": {"patient": {"id": "big", "gender": "FEMALE"}, "file": {"id": 3, "name": "c.pdf"}}},
     )
-    bodies = [orjson.dumps({"eventName": "UploadedFileAndTest", "data": file}) for file in files]
+    bodies = [orjson.dumps(event) for event in events_of_azodha]
     *large, small = (raw_record("azodha", "acme", body, RECEIVED_AT, None, 64) for body in bodies)
     raws = produce(settings, [*large, *events(40, seed=3), small])
     refused = [raw for raw in raws if raw.value in {item.value for item in large}]
