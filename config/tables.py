@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.config.wrong_values import message_of
 
 
 class Table(BaseModel):
@@ -62,29 +62,7 @@ def parse_table(text: str, model: type[T], shown: str) -> T:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         line = _line_of(yaml.compose(text), first["loc"])
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(": ".join(filter(None, (f"{shown}:{line}", place, _problem(first))))) from None
-
-
-_PROBLEMS = {
-    "missing": "is missing",
-    "extra_forbidden": "there is no such name here; correct it, or remove it",
-    "string_type": "must be a text; put it in quotes",
-    "model_type": "must be names with values",
-    "dict_type": "must be names with values",
-    "list_type": "must be a list",
-    "tuple_type": "must be a list",
-    "frozen_set_type": "must be a list",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-}
-
-
-def _problem(error: ErrorDetails) -> str:
-    """Say what is wrong with a value, without the value and without Python's names."""
-    said = error["msg"].removeprefix("Value error, ")
-    said = re.sub(r"^[A-Z]\w+ should ", "must ", said)
-    return _PROBLEMS.get(error["type"], said.partition(" after validation")[0])
+        raise ConfigurationError(": ".join(filter(None, (f"{shown}:{line}", place, message_of(first))))) from None
 
 
 def _loaded(text: str, shown: str) -> Any:

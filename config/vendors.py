@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.config.wrong_values import message_of
 
 SLUG = r"^[a-z0-9-]{1,32}$"
 DEFAULT_TENANT = "default"
@@ -211,4 +212,4 @@ def load_vendors(path: Path | None = None) -> Vendors:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{path or 'vendors.yaml'}: {place}: {first['msg']}") from None
+        raise ConfigurationError(f"{path or 'vendors.yaml'}: {place}: {message_of(first)}") from None

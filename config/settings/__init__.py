@@ -20,6 +20,7 @@ from fhirline.config.settings.observation import ObservationSettings
 from fhirline.config.settings.privacy import PrivacySettings
 from fhirline.config.settings.tables import TablesSettings
 from fhirline.config.settings.worker import Validation, WorkerSettings
+from fhirline.config.wrong_values import message_of
 
 __all__ = ["DEFAULT_BASE", "PREFIX", "Settings", "Validation", "absolute_url", "load_settings"]
 
@@ -87,6 +88,6 @@ def load_settings(**overrides: object) -> Settings:
         first, *more = error.errors(include_input=False, include_url=False, include_context=False)
         name = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "settings"
         others = f" (and {len(more)} more)" if more else ""
-        raise ConfigurationError(f"{name}: {first['msg']}{others}") from None
+        raise ConfigurationError(f"{name}: {message_of(first)}{others}") from None
     except ValueError as error:  # pydantic-settings, for a value that must be JSON and is not
         raise ConfigurationError(f"{PREFIX}*: {str(error).splitlines()[0]}") from None

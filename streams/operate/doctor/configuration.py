@@ -43,16 +43,20 @@ def changed_settings(settings: Settings) -> Finding:
 
 
 def unknown_variables(vendors: Vendors, environment: Mapping[str, str]) -> Finding:
-    """Find variables with our prefix that nothing reads. Most are mistyped."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
-    named = {secret for tenant in _tenants(vendors) for secret in _secret_names(tenant)}
-    known |= named | {f"{name}_FILE" for name in named}
-    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-    if unknown:
+    """Find variables with our prefix that nothing reads."""
+    if unknown := unread_variables(vendors, environment):
         return warning(
             "variables", f"nothing reads {several(unknown)}", "check the spelling against `fhirline settings`"
         )
     return ok("variables", f"every {PREFIX}* variable is a setting or a secret that vendors.yaml names")
+
+
+def unread_variables(vendors: Vendors, environment: Mapping[str, str]) -> list[str]:
+    """Return the names of variables with our prefix that nothing reads. Most are mistyped."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    named = {secret for tenant in _tenants(vendors) for secret in _secret_names(tenant)}
+    known |= named | {f"{name}_FILE" for name in named}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
 
 
 def identity(settings: Settings) -> Finding:

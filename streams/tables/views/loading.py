@@ -9,6 +9,7 @@ import orjson
 from pydantic import ValidationError
 
 from fhirline.config.errors import ConfigurationError
+from fhirline.config.wrong_values import message_of
 from fhirline.streams.tables.views.compiling import REFERENCES, compile_view
 from fhirline.streams.tables.views.definition import ViewDefinition
 from fhirline.streams.tables.views.keys import with_key
@@ -77,9 +78,10 @@ def read_definition(shown: str, content: bytes) -> ViewDefinition:
         return ViewDefinition.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "no such element in a ViewDefinition; correct its name, or remove it"
+        unknown = first["type"] == "extra_forbidden"
+        message = (
+            "no such element in a ViewDefinition; correct its name, or remove it" if unknown else message_of(first)
+        )
         raise ConfigurationError(f"{shown}: {_place(first['loc'])}: {message}") from None
 
 

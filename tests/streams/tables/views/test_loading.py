@@ -146,7 +146,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "a misspelt element": (selecting({**columns(), "forEech": "focus"}), "0.json: select[0].forEech: no such element"),
     "a misspelt where": (selecting(columns(), wher=[]), "0.json: wher: no such element in a ViewDefinition; correct"),
     "no name": ({"resource": "Task", "select": [columns()]}, "0.json: name: missing; it becomes the table's name"),
-    "a name that is no SQL name": ({**TASK, "name": "my-task"}, "0.json: name: String should match"),
+    "a name that is no SQL name": ({**TASK, "name": "my-task"}, "0.json: name: must match pattern"),
     "a table of our own": ({**TASK, "name": "event"}, "0.json: name: event is made by fhirline itself; choose another"),
     "an id in another place": (
         selecting({"column": [{"name": "code", "path": "code.text"}, ID]}),
