@@ -16,7 +16,7 @@ from fhirline.config.private_files import make_private, open_private
 from fhirline.streams.cli.errors import CommandFailed, failing_with, warn
 from fhirline.streams.cli.help import OPERATE, add
 from fhirline.streams.cli.options import As, DryRun, Yes, from_options, known_vendors, slug
-from fhirline.streams.cli.output import confirm, counting, progress
+from fhirline.streams.cli.output import confirm, counting, progress, require_answer
 from fhirline.streams.observe.terminal import counted
 
 if TYPE_CHECKING:
@@ -70,11 +70,16 @@ class ForgetRequest:
     ] = None
 
     def check(self) -> None:
-        """Raise ConfigurationError where an erasure, or the end of one, has no reason or no place for its report."""
+        """Raise ConfigurationError where an erasure, or the end of one, has no reason, answer or place for its report.
+
+        Reading all topics takes a while, so that what is wrong is told before.
+        """
         if not self.dry_run and not (self.reason or "").strip():
             raise ConfigurationError(
                 '--reason: required, for the audit event: state why, such as --reason "request 4711"'
             )
+        if not self.dry_run:
+            require_answer(self.yes)
         if self.export_report is not None and not self.dry_run:
             try:
                 make_private(self.export_report)

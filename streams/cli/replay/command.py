@@ -57,6 +57,7 @@ def replay(request: ReplayRequest, name: As = None) -> None:
     from fhirline.streams.kafka.acl_check import require_privileges
     from fhirline.streams.kafka.connect import connect
     from fhirline.streams.observe.logs import configure_logging
+    from fhirline.streams.operate.replay import folders
     from fhirline.streams.operate.replay.inputs import InputsChanged
     from fhirline.streams.operate.replay.run import Failed, Interrupted
     from fhirline.streams.step3_restore.erasure_list_feed import ErasedSince
@@ -70,6 +71,8 @@ def replay(request: ReplayRequest, name: As = None) -> None:
         return kept.show(settings)
     if request.discard is not None:
         return kept.discard(settings, request.discard, request.yes, name)
+    if request.resume is not None:
+        folders.existing(settings.replay_dir, "--resume", request.resume)
     connect(settings, TIMEOUT)
     if not request.diff:
         require_privileges(settings, "operator")
