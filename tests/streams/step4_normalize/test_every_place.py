@@ -23,7 +23,8 @@ from fhirline.streams.step4_normalize.raw_event import envelope_of
 from tests.streams.step4_normalize.test_planted_credentials import shown
 from tests.streams.step4_normalize.test_secrets import AT, CASES, read_back, written
 from tests.support.planting import Place, places_of
-from tests.support.secret_table import REDACTED, WITHHELD, shown_in
+from tests.support.secret_marks import shown_in
+from tests.support.secret_table import REDACTED, WITHHELD
 
 DISGUISES = {**REDACTED, **WITHHELD}
 GROUPS = {
