@@ -4,7 +4,8 @@ Each function takes a document's text and returns the changed text, or None wher
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from fhirline.mappers.json_pointer import escape
 from fhirline.streams.authoring.inference import Model, ModelField
@@ -59,8 +60,11 @@ def _event_section(vendor: NewVendor, event: Event, number: str, secrets: Collec
     if event.time is not None:
         outputs[event.time] = "event time"
     rest = "kept on the Provenance" if event.patient else "kept in the raw event"
+    sent = {path for sample in event.samples for path in _sent(sample.body)}
     rows = [
-        f"| `{prose(path)}` | {kind} | {outputs.get(path, rest)} |" for path, kind in _described(event.model, event)
+        f"| `{prose(path)}` | {kind} | {outputs.get(path, rest)} |"
+        for path, kind in _described(event.model, event)
+        if _without_positions(path) in sent  # a model that events share has fields of the others
     ]
     if len(rows) > MOST_ROWS:
         rows[MOST_ROWS:] = [f"| … | | {counted(len(rows) - MOST_ROWS, 'further path')}, {rest} |"]
@@ -77,6 +81,21 @@ def _described(model: Model, event: Event, pointer: str = "") -> list[tuple[str,
         else:
             found += _described(field.model, event, at)
     return found
+
+
+def _sent(value: Any, path: str = "") -> Iterator[str]:
+    """Yield the path of each value of a body, without positions: one item may stand without its list."""
+    yield path
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _sent(inner, path if key.isdigit() else f"{path}/{escape(key)}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _sent(inner, path)
+
+
+def _without_positions(path: str) -> str:
+    return "".join(f"/{part}" for part in path.split("/")[1:] if part != "*" and not part.isdigit())
 
 
 def _positions(field: ModelField) -> str:

@@ -105,6 +105,22 @@ def test_no_resource_but_the_patient_is_made_and_the_rest_is_listed() -> None:
     assert 'build.add(people.patient(context, "patient", patient))' in module
 
 
+def test_the_specification_lists_what_each_event_sends() -> None:
+    """The events share a model of their patient, which has the fields of both."""
+    first = {**VISIT, "patient": {"id": "P-77", "name": "Ann Example", "phones": ["1"]}}
+    second = {**LABS[0], "patient": {"id": "P-78", "born": "2000-01-01", "phones": "1"}}
+    made = planned(first, second)
+    [text] = [text for path, text in made.changed.items() if str(path).endswith("mapping.md")]
+    visit, lab = (text.partition(f"`{name}`\n\n")[2].partition("\n\n")[0] for name in (VISIT["event"], "lab.result"))
+    assert "| `/patient/name` |" in visit
+    assert "| `/patient/born` |" not in visit
+    assert "| `/patient/phones/*` |" in visit
+    assert "| `/patient/born` |" in lab
+    assert "| `/patient/name` |" not in lab
+    assert "| `/patient/phones/*` |" in lab
+    assert "| `/tests/*/code` |" in lab
+
+
 def test_without_a_patient_the_event_makes_nothing() -> None:
     made = planned(PING)
     assert 'build.flag("not-supported")' in made.created["mappers/inventedcare/ping.py"]
