@@ -1,1 +1,1 @@
-"""Share what HTTP clients of several stages need, and the refusals of gateway and console."""
+"""What HTTP clients of several stages share (tokens, ``Retry-After``), and the refusals of gateway and console."""

@@ -69,7 +69,10 @@ class Gateway:
         producer: RawProducer,
         away: Callable[[], list[str]],
     ) -> None:
-        """``away`` returns the problem while Kafka does not answer, without asking it."""
+        """Make the gateway's handlers.
+
+        ``away`` returns the problems while Kafka does not answer, without a request to Kafka.
+        """
         self._away = away
         self._seals = encryption(settings) is not None
         self._settings = settings

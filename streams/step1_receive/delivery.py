@@ -31,7 +31,7 @@ class Link:
     """A producer, the task that polls it, and what waits for its reports."""
 
     def __init__(self, producer: Producer, within: float) -> None:
-        """``within``: seconds of silence after which a record counts as not written."""
+        """Make the link of a producer. ``within``: seconds of silence after which a record counts as not written."""
         self.producer = producer
         self._within = within
         self._loop = asyncio.get_running_loop()
@@ -44,14 +44,14 @@ class Link:
         self._polling = asyncio.create_task(self._poll(), context=Context())
 
     def put(self, delivery: "Delivery") -> None:
-        """Hand it over with all others of this turn of the event loop."""
+        """Hand a delivery over with all others of this turn of the event loop."""
         if not self._put:
             self._loop.call_soon(self._hand_over, context=Context())
             self._busy.set()
         self._put.append(delivery)
 
     def drop(self, delivery: "Delivery") -> None:
-        """Wait for it no longer."""
+        """Wait no longer for the report of a delivery."""
         self._waiting.pop(delivery, None)
 
     def retire(self) -> None:
@@ -96,7 +96,10 @@ class Link:
                         await self._busy.wait()
 
     def _give_up(self) -> None:
-        """End what has waited too long. After a pause of the process its report was waiting, and has been taken."""
+        """End deliveries that have waited too long.
+
+        Reports that came during a pause of the process have been taken before.
+        """
         now = monotonic()
         while self._waiting:
             delivery, until = next(iter(self._waiting.items()))
@@ -114,7 +117,10 @@ class Delivery:
     __slots__ = ("_current", "_key", "_keys", "_new", "_partitions", "_patient", "_record", "link", "outcome", "topic")
 
     def __init__(self, record: ProducerRecord, current: Callable[[], Link]) -> None:
-        """``current`` returns the link for the next record: that of the data key may have failed meanwhile."""
+        """Hold a record until its data key is durable.
+
+        ``current`` returns the link for the record itself, as the data key's link may have failed meanwhile.
+        """
         self._record = record
         self._current = current
         self._keys: PatientKeys | None = None

@@ -67,7 +67,10 @@ class Unfinished:
     """The marks of this assignment's partitions. For the event loop only."""
 
     def __init__(self, found: Callable[[TopicPartition], Committed | None], commit: Commit) -> None:
-        """``found`` returns what the group had committed when the assignment began; None without an assignment."""
+        """Make the marks of this process's partitions.
+
+        ``found`` returns what the group had committed when the assignment began; None without an assignment.
+        """
         self._found = found
         self._commit = commit
         self._begun: set[TopicPartition] = set()

@@ -102,7 +102,10 @@ class KeyRing:
         progress: Progress | None = None,
         any_index: bool = False,
     ) -> None:
-        """``any_index``: also read a partition of which all data keys were made with another index secret."""
+        """Make an empty ring.
+
+        ``any_index``: also read a partition of which all data keys were made with another index secret.
+        """
         self._any_index = any_index
         self._settings = settings
         self._progress = progress

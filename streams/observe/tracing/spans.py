@@ -42,7 +42,7 @@ class Tracing:
 
     @property
     def middleware(self) -> Middleware:
-        """A middleware with one span per webhook."""
+        """Make a middleware that records one span per webhook."""
 
         @web.middleware
         async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -68,8 +68,9 @@ class Finder:
         earlier: Found | None = None,
         marked: Iterable[tuple[int, str]] = (),
     ) -> None:
-        """``earlier``: what an earlier search found, when the events could be read.
+        """Make a search for one patient.
 
+        ``earlier``: what an earlier search found, when the events could be read.
         ``marked``: partitions of ``normalizer.keys`` and indexes that an earlier erasure has marked as the patient's.
         """
         self._settings = settings
