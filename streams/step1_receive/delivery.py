@@ -117,7 +117,7 @@ class Delivery:
     __slots__ = ("_current", "_key", "_keys", "_new", "_partitions", "_patient", "_record", "link", "outcome", "topic")
 
     def __init__(self, record: ProducerRecord, current: Callable[[], Link]) -> None:
-        """Hold a record until its data key is durable.
+        """Make the delivery of a record, which is not sent yet.
 
         ``current`` returns the link for the record itself, as the data key's link may have failed meanwhile.
         """
