@@ -10,6 +10,7 @@ import typer
 from fhirline.streams.cli.dead_letters.filter import FilterOptions
 from fhirline.streams.cli.dead_letters.session import board_of, loaded_settings, read
 from fhirline.streams.cli.options import As, Reason, Reveal, reason_to_reveal
+from fhirline.streams.observe.terminal import counted
 
 if TYPE_CHECKING:
     from fhirline.streams.kafka.records import ConsumerRecord
@@ -63,4 +64,4 @@ def export(
             lasts = {case.last.position: case for case in found}
             written = ((lasts[record.position], record) for record in records(settings, lasts.keys()))
         count = (to_lines if form is Form.jsonl else to_folder)(to, written)
-    print(f"{count:,} written to {to}")
+    print(f"{counted(count, 'event')} written to {to}")

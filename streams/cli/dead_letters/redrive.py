@@ -101,7 +101,7 @@ def redrive(
         cases = [case for case in filter(wanted, known) if case.id not in answered][:left]
         if dry_run:
             print_table(GROUP_COLUMNS, map(group_row, grouped(cases)))
-            print(f"{len(cases):,} would be sent; nothing was")
+            print(f"{counted(len(cases), 'event')} would be sent; nothing was")
             return
         redriver = Redriver(settings, key, rate)
         redriver.settle(known)
@@ -126,7 +126,7 @@ def _idempotency_key(given: str | None) -> str:
 def _send(redriver: "Redriver", cases: "Sequence[Case]", key: str) -> "Report":
     from fhirline.streams.operate.dead_letters.redrive import NotMarked
 
-    print(f"sending {len(cases):,}, idempotency key {key}", flush=True)
+    print(f"sending {counted(len(cases), 'event')}, idempotency key {key}", flush=True)
     handed = count(1)
     try:
         with progress() as reporter:

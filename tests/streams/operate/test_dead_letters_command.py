@@ -26,6 +26,7 @@ from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition
 from fhirline.streams.observe.audit import who
+from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.dead_letters.cases import Status
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step3_restore.erasure_list import Block, hashing
@@ -118,7 +119,7 @@ def test_after_a_fix_and_a_redrive_the_topics_are_as_if_nothing_had_failed(
         vendors = load_vendors().names
         count = raw_records(settings, vendors)
         shown = dead_letters(settings, "redrive", "--dry-run")
-        assert f"{len(before)} would be sent; nothing was" in shown.stdout, shown.stderr
+        assert f"{counted(len(before), 'event')} would be sent; nothing was" in shown.stdout, shown.stderr
         assert dead_letters(settings, "redrive").returncode == 2, "without a terminal it needs --yes"
         assert raw_records(settings, vendors) == count
 
@@ -200,7 +201,7 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
     row = "infermedica\tresource-refused\t/content/survey_id\tmap-3\t1\t1\t0\t0\t0"
     assert row in plain[0].stdout
     assert f"payload         {len(raw.value or b''):,} bytes, shown with --reveal" in plain[1].stdout
-    assert "1 written" in plain[2].stdout
+    assert "1 event written" in plain[2].stdout
     refused = dead_letters(settings, "show", str(raw.position), "--reveal")
     assert refused.returncode == 2
     assert "--reason" in refused.stderr
