@@ -60,7 +60,7 @@ def _event_section(vendor: NewVendor, event: Event, number: str, secrets: Collec
     if event.time is not None:
         outputs[event.time] = "event time"
     rest = "kept on the Provenance" if event.patient else "kept in the raw event"
-    sent = {path for sample in event.samples for path in _sent(sample.body)}
+    sent = {_without_positions(path) for sample in event.samples for path in _sent(sample.body)}
     rows = [
         f"| `{prose(path)}` | {kind} | {outputs.get(path, rest)} |"
         for path, kind in _described(event.model, event)
@@ -84,17 +84,18 @@ def _described(model: Model, event: Event, pointer: str = "") -> list[tuple[str,
 
 
 def _sent(value: Any, path: str = "") -> Iterator[str]:
-    """Yield the path of each value of a body, without positions: one item may stand without its list."""
+    """Yield the path of each value of a body, with ``*`` for positions."""
     yield path
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _sent(inner, path if key.isdigit() else f"{path}/{escape(key)}")
+            yield from _sent(inner, f"{path}/{escape(key)}")
     elif isinstance(value, list):
         for inner in value:
-            yield from _sent(inner, path)
+            yield from _sent(inner, f"{path}/*")
 
 
 def _without_positions(path: str) -> str:
+    """Return a path that is the same for a list, an object with numbers for keys, and one item without its list."""
     return "".join(f"/{part}" for part in path.split("/")[1:] if part != "*" and not part.isdigit())
 
 
