@@ -25,7 +25,7 @@
     │   ├── CopiesDiffer        keys: encrypted copies are missing, or differ from their records
     │   ├── NotReadYet          keys: workers or enrichments have not read the encrypted copies
     │   ├── NotSettled          keys: workers kept changing the state entries that were encrypted
-    │   └── DataKeyMissing      a record's data key is lost: neither there nor destroyed (worker: exit code 70)
+    │   └── DataKeyMissing      a data key is lost: it has no record and was not destroyed (worker: exit code 70)
     ├── TokenRefused            kafka: the token endpoint gave no token
     ├── CannotBeOpened          kafka: a record is not what was encrypted (a dead letter)
     ├── UnreadableBody          mappers: a body is no JSON object, or nested too deep (a dead letter, or 400)

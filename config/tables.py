@@ -1,4 +1,4 @@
-"""Reads the YAML tables of this folder. Each is checked when loaded; an error names file and line."""
+"""Read the YAML tables of this folder. Each is checked when loaded; an error names file and line."""
 
 import re
 from contextlib import suppress

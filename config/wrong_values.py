@@ -1,4 +1,4 @@
-"""Says what is wrong with a value of a setting or a file, in the words of who wrote it."""
+"""Messages for wrong values of settings and files. They name YAML's and JSON's types, not Python's."""
 
 import re
 

@@ -98,7 +98,7 @@ class Topic:
 
     @property
     def config(self) -> Mapping[str, str]:
-        """The topic's configuration, by Kafka's names. The cluster's defaults apply to all other settings."""
+        """Return the topic's configuration, by Kafka's names. The cluster's defaults apply to all other settings."""
         own = {"cleanup.policy": self.cleanup, "max.message.bytes": str(self.max_message_bytes)}
         if self.retention is not None:
             own["retention.ms"] = str(self.retention)

@@ -14,8 +14,8 @@ SENT = Message(
         "properties": {
             "offset": {
                 "type": "integer",
-                "description": "of the Bundle that it was sent for; of the first later Bundle after a first fill; "
-                "0 for a shared resource",
+                "description": "offset of the Bundle that the version was sent for; after a first fill that of the "
+                "first later Bundle; 0 for a shared resource",
             },
             "digest": {"type": "string", "pattern": "^([0-9a-f]{32}|deleted)$"},
         },
@@ -24,17 +24,20 @@ SENT = Message(
 WAITING = Message(
     "WaitingBundle",
     "a Bundle that waits until an operator resumes its patient; null: no longer",
-    text(r"^waiting/([0-9]+|topics/.+)$", "the Bundle's offset, in the same partition; or whose resources, of a fill"),
+    text(
+        r"^waiting/([0-9]+|topics/.+)$",
+        "the Bundle's offset, in the same partition; for a fill, topics/ and Type/id of the patient or resource",
+    ),
     NO_HEADERS,
     {
         "type": ["object", "null"],
         "required": ["patients", "keys", "code", "refused"],
         "properties": {
             "patients": {"type": "array", "items": {"type": "string"}},
-            "keys": {"type": "array", "items": {"type": "string"}, "description": "the resources that it holds"},
+            "keys": {"type": "array", "items": {"type": "string"}, "description": "the resources of the Bundle"},
             "code": {"type": "string"},
-            "refused": {"type": "boolean", "description": "false: it waits behind one that was refused"},
-            "offset": {"type": "integer", "description": "of a fill only: the first later Bundle"},
+            "refused": {"type": "boolean", "description": "false: the Bundle waits behind one that was refused"},
+            "offset": {"type": "integer", "description": "for a fill only: offset of the first later Bundle"},
         },
     },
 )

@@ -49,13 +49,13 @@ DATA_KEY = Message(
 )
 DESTROYED_KEY = Message(
     "DestroyedKey",
-    "when a data key was destroyed, or all of a patient's; null: no longer",
+    "time at which a data key, or all data keys of a patient, were destroyed; null: withdrawn",
     text(f"^{_INDEX}/([0-9a-f]{{32}}/destroyed|erased)$", "the data key's record key, or the patient's index"),
     NO_HEADERS,
     {
         "type": ["string", "null"],
         "pattern": rf"^\S+( {_INDEX})?$",
-        "description": "RFC 3339; of another index of an erased patient, such as a survey's, also the patient's own",
+        "description": "RFC 3339; for another index of an erased patient, such as a survey's, also the patient's own",
     },
     "text/plain",
 )

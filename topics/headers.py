@@ -38,13 +38,13 @@ BODY_FLAGS = Header(
     "flags of how the body was read (mapping.md §2.5), comma-separated; missing if there are none",
 )
 VENDOR = Header("vendor", "^[a-z0-9_-]+$", "the vendor of the event")
-RAW = Header("raw", COORDINATES, "topic/partition/offset of the raw record that it was made from")
-MAPPING_VERSION = Header("mapping-version", "^.+$", "version of the mapping that made it")
+RAW = Header("raw", COORDINATES, "topic/partition/offset of the raw record that was mapped")
+MAPPING_VERSION = Header("mapping-version", "^.+$", "version of the mapping that made the record")
 TABLES_VERSION = Header(
     "tables-version",
     "^[0-9a-f]{16}$",
-    "digest of the tables that it was made with, a deployment's own rows included; missing on records of releases "
-    "before it, and where no table was read",
+    "digest of the tables that the record was made with, a deployment's own rows included; missing on records of "
+    "releases before this header, and where no table was read",
 )
 OCCURRED_AT = Header(
     "occurred-at", _INSTANT, "the time that versions are compared by, RFC 3339; the greatest version stays"

@@ -136,7 +136,7 @@ _ENTRY_OF_STATE: Schema = {
             "minItems": 4,
             "additionalItems": False,
         },
-        "v": {"description": "the entry's value, in a form of its own"},
+        "v": {"description": "the entry's value; its form depends on the entry"},
     },
 }
 STATE = Message(
@@ -170,7 +170,7 @@ TOMBSTONE_OF_CONTRIBUTION = Message(
 )
 LETTER_STATUS = Message(
     "DeadLetterStatus",
-    "the status of an event that was a dead letter",
+    "the status of an event that became a dead letter",
     text(COORDINATES, "position of the raw record that was mapped first"),
     NO_HEADERS,
     {
@@ -201,7 +201,7 @@ BLOCK = Message(
             "of": {
                 "type": "string",
                 "pattern": DIGEST,
-                "description": "of another key of the patient, such as a survey's: the patient's own record key",
+                "description": "for another key of the patient, such as a survey's: the patient's own record key",
             },
         },
     },

@@ -59,12 +59,12 @@ class Plan:
 
     @property
     def refused(self) -> tuple[Difference, ...]:
-        """The differences that are not applied."""
+        """Return the differences that are not applied."""
         return tuple(found for found in self.differences if found.action is Action.REFUSE)
 
     @property
     def deleting(self) -> tuple[Difference, ...]:
-        """The differences that delete records when they are applied."""
+        """Return the differences that delete records when they are applied."""
         return tuple(found for found in self.differences if found.deletes and found.action is not Action.REFUSE)
 
 
@@ -114,7 +114,7 @@ def compare(topics: Iterable[Topic], existing: Mapping[str, Existing]) -> Plan:
 
 
 def _held_back(found: Difference) -> Difference:
-    """Refuse to create or grow a topic: partitions cannot be removed, and FHIRLINE_PARTITIONS may be a mistake."""
+    """Refuse to create or grow a topic. Partitions cannot be removed, and FHIRLINE_PARTITIONS may be wrong."""
     if found.action not in (Action.CREATE, Action.GROW):
         return found
     return replace(found, action=Action.REFUSE, reason="waits until FHIRLINE_PARTITIONS is what keyed topics have")

@@ -71,7 +71,7 @@ PRIVILEGES = (
     ),
     Privilege("worker", "Group", "<group>.scan", ("Describe",), "the same"),
     Privilege("worker", "Topic", ERASED, ("Read",), "erased patients, whose events are not mapped"),
-    Privilege("worker", "Topic", KEYS, ("Read",), "data keys of encrypted events, letters and state"),
+    Privilege("worker", "Topic", KEYS, ("Read",), "data keys of encrypted events, dead letters and state"),
     Privilege("worker", "Topic", RAW, ("Read",), "events"),
     Privilege("worker", "Topic", ENRICHED_RAW, ("Read",), "events"),
     Privilege("worker", "Topic", STATE, ("Read", "Write"), "state entries of folds"),
@@ -144,7 +144,7 @@ PRIVILEGES = (
         "Topic",
         KEYS,
         ("Read", "Write"),
-        "whatever reads events, letters or state; Write: redriven letters, forget, keys rewrap and give-up",
+        "readers of events, dead letters or state; Write: redriven letters, forget, keys rewrap and give-up",
     ),
     Privilege(
         "operator", "Topic", DELIVERED, ("Read", "Write"), "deliver waiting, verify, forget; Write: deliver resume"

@@ -19,7 +19,7 @@ def tables_schema(settings: Settings) -> str:
 
 
 def tables_group(settings: Settings) -> str:
-    """Return the name under which a process reads that joins no group. librdkafka looks up its coordinator."""
+    """Return the group id of a process that joins no group. librdkafka still looks up the group's coordinator."""
     return f"{settings.group}.tables"
 
 

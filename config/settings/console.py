@@ -7,11 +7,11 @@ from pydantic import BaseModel, Field, SecretStr
 
 
 class ConsoleSettings(BaseModel):
-    """Settings of where the console listens, whom it lets in, and where unfinished replays are kept."""
+    """Settings of the console: its address, and who may use it. Also the folder of unfinished replays."""
 
     # Console (docs/console.md)
     console_host: Annotated[str, Field(description="Address that `fhirline console` listens on")] = "127.0.0.1"
-    console_port: Annotated[int, Field(ge=0, le=65_535, description="Its port; 0 takes a free one")] = 8088
+    console_port: Annotated[int, Field(ge=0, le=65_535, description="Port of the console; 0 takes a free one")] = 8088
     console_token: Annotated[
         SecretStr | None, Field(description="Token that the console asks for; without one, each start makes its own")
     ] = None

@@ -60,7 +60,7 @@ class DeliverySettings(BaseModel):
         Field(description="Purge the history of erased patients' resources at the server, where its profile knows how"),
     ] = True
     deliver_requests: Annotated[
-        int, Field(ge=1, le=1_000, description="Most requests at once; fewer while the server struggles")
+        int, Field(ge=1, le=1_000, description="Most requests at once; fewer while the server is slow or overloaded")
     ] = 8
     deliver_entries: Annotated[
         int,
@@ -73,10 +73,10 @@ class DeliverySettings(BaseModel):
     ] = 1_000
     deliver_timeout: Annotated[float, Field(gt=0, description="Seconds a request to the FHIR server may take")] = 60.0
     deliver_bundles: Annotated[
-        int, Field(ge=1, le=100_000, description="Most Bundles in hand, those that wait in a lane included")
+        int, Field(ge=1, le=100_000, description="Most Bundles in memory, those that wait in a lane included")
     ] = 500
     deliver_bytes: Annotated[
-        int, Field(ge=1, description="Bytes of Bundles in hand from which on no more are read")
+        int, Field(ge=1, description="Bytes of Bundles in memory from which on no more are read")
     ] = 67_108_864
     deliver_retry_first: Annotated[
         float, Field(gt=0, description="Seconds before a first retry; doubles each time, with jitter")

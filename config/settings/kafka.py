@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 
 class KafkaSettings(BaseModel):
-    """Settings to connect to Kafka, and make its topics."""
+    """Settings to connect to Kafka, and to make its topics."""
 
     bootstrap: Annotated[str, Field(description="Kafka bootstrap servers, host:port[,host:port]")] = "127.0.0.1:9092"
     security_protocol: Annotated[

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 
 class ObservationSettings(BaseModel):
-    """Settings of how a process logs, and of where its metrics and traces can be read."""
+    """Settings of logs, of the address of metrics, and of the address that traces are sent to."""
 
     # Logs
     log_level: Annotated[
@@ -23,7 +23,8 @@ class ObservationSettings(BaseModel):
         Field(
             ge=0,
             le=65_535,
-            description="Port of these, another one for each process of a host; 0 takes a free one; unset: not served",
+            description="Port of these paths, another one for each process of a host; 0 takes a free one; "
+            "unset: not served",
         ),
     ] = None
     tracing_endpoint: Annotated[

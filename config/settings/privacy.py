@@ -30,5 +30,5 @@ class PrivacySettings(BaseModel):
         Field(description="Index secret and key-encryption keys, with which events are kept (docs/encryption.md)"),
     ] = None
     encryption_file: Annotated[
-        Path | None, Field(description="File that holds them; `fhirline keys new` makes one")
+        Path | None, Field(description="File that holds these secrets; `fhirline keys new` makes one")
     ] = None

@@ -8,7 +8,7 @@ Validation = Literal["spec", "fhir.resources", "both", "off"]
 
 
 class WorkerSettings(BaseModel):
-    """Settings to map events, and validate what they become."""
+    """Settings to map events, and to validate the resources."""
 
     group: Annotated[
         str,
@@ -30,7 +30,11 @@ class WorkerSettings(BaseModel):
     ] = 30.0
     stop_timeout: Annotated[
         float,
-        Field(ge=1, le=3600, description="Seconds after SIGTERM in which a worker ends in order; then uncommitted"),
+        Field(
+            ge=1,
+            le=3600,
+            description="Seconds after SIGTERM in which a worker ends in order; then it exits without committing",
+        ),
     ] = 25.0
     validation: Annotated[Validation, Field(description="Validator of each resource before it is published")] = "spec"
     cross_check_every: Annotated[
