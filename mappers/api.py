@@ -60,7 +60,7 @@ class Options:
 
 @dataclass(frozen=True)
 class NormalizedEvent:
-    """All that one event was mapped to.
+    """The result of mapping one event.
 
     ``bundle``, ``resources`` and ``outcome`` are the parsed forms of the bytes, which are those of ``fhirline map``.
     """
@@ -74,9 +74,9 @@ class NormalizedEvent:
     occurred_at: str
     """RFC 3339 instant that the event is ordered by."""
     bundle_json: bytes | None
-    """The transaction Bundle; None if nothing was mapped."""
+    """Return the transaction Bundle; None if nothing was mapped."""
     resources_json: tuple[bytes, ...]
-    """The resources of the Bundle, in its order."""
+    """Return the resources of the Bundle, in its order."""
     outcome_json: bytes | None
     """The OperationOutcome; None if there is nothing to report."""
     flags: tuple[Flag, ...]
@@ -86,22 +86,22 @@ class NormalizedEvent:
 
     @cached_property
     def bundle(self) -> dict[str, Any] | None:
-        """The transaction Bundle; None if nothing was mapped."""
+        """Return the transaction Bundle; None if nothing was mapped."""
         return orjson.loads(self.bundle_json) if self.bundle_json else None
 
     @cached_property
     def resources(self) -> list[dict[str, Any]]:
-        """The resources of the Bundle, in its order."""
+        """Return the resources of the Bundle, in its order."""
         return [orjson.loads(resource) for resource in self.resources_json]
 
     @cached_property
     def outcome(self) -> dict[str, Any] | None:
-        """The OperationOutcome: flags, and leaves that were not mapped, without values; None if there are none."""
+        """Return the OperationOutcome: flags, and leaves that were not mapped, without values; None without any."""
         return orjson.loads(self.outcome_json) if self.outcome_json else None
 
     @property
     def complete(self) -> bool:
-        """True if the event type is supported and no resource was refused (``fhirline map`` exits with 0)."""
+        """Return whether the event type is supported and no resource was refused (``fhirline map`` exits with 0)."""
         return not self.refusals and not any(flag.code == "not-supported" for flag in self.flags)
 
 
@@ -149,7 +149,7 @@ def normalize(
 
 @lru_cache(maxsize=8)
 def _normalizer(options: Options) -> Normalizer:
-    """Build the pure core once for equal options."""
+    """Build the normalizer, once for equal options."""
     return Normalizer(
         load_vendors(options.vendors_file),
         Naming(options.base, options.server_base or ""),
@@ -175,7 +175,7 @@ def _as_json(body: bytes | str | Mapping[str, Any]) -> bytes | str:
         return body
     try:
         fast = orjson.dumps(dict(body))
-        if b"null" not in fast:  # orjson writes NaN so
+        if b"null" not in fast:  # orjson writes NaN and Infinity as null
             return fast
     except (TypeError, ValueError):
         pass

@@ -133,17 +133,17 @@ class MappingBuilder:
 
     @property
     def added_types(self) -> set[str]:
-        """Resource types of everything that was added."""
+        """Return the resource types of everything that was added."""
         return {_resource_type(resource) for resource in self._resources}
 
     @property
     def refused_types(self) -> set[str]:
-        """Resource types of everything that was refused."""
+        """Return the resource types of everything that was refused."""
         return {refused.resource_type for refused in self._refused}
 
     @property
     def unmapped(self) -> Mapping[str, str]:
-        """Everything that `count_unmapped` recorded: JSON Pointer → code table."""
+        """Return everything that `count_unmapped` recorded: JSON Pointer → code table."""
         return self._unmapped
 
     def result(self, professional: str | None = None, engine: str | None = None) -> MappingResult:

@@ -93,7 +93,8 @@ class Context:
     def look_up(self, table: str, words: str | None, pointer: str, flags: Flags) -> Row | None:
         """Find the row of a code table for a vendor's words; flag words that have none (``unmapped-code``).
 
-        ``pointer`` is the JSON Pointer of ``words``; ``flags`` are those of the resource. None also where ``words`` is.
+        ``pointer`` is the JSON Pointer of ``words``; ``flags`` are those of the resource. Returns None for words
+        without a row, and where ``words`` is None.
         """
         row = self.terminology.row(table, words)
         if row is None and words is not None:
@@ -126,12 +127,12 @@ class Context:
 
     @property
     def event_key(self) -> str:
-        """SHA-256 of the redacted body (mapping.md §2): the key part of what belongs to this event alone."""
+        """Return the SHA-256 of the redacted body (mapping.md §2): the key part of resources of this event alone."""
         return self.envelope.event_key
 
     @property
     def organization(self) -> str:
-        """Reference ``Organization/<id>`` of the vendor, which the pipeline makes (mapping.md §4.3)."""
+        """Return the reference ``Organization/<id>`` of the vendor, which the pipeline makes (mapping.md §4.3)."""
         return self.reference("Organization", "vendor", self.envelope.vendor)
 
     # -- resources
@@ -168,7 +169,7 @@ class Context:
 
     @property
     def basis_event_time(self) -> Element:
-        """Companion of a date for which the event time is used: ``value-basis`` = ``event-time`` (mapping.md §5.2)."""
+        """Make the companion of a date that is the event time: ``value-basis`` = ``event-time`` (mapping.md §5.2)."""
         return {"extension": [self.value_basis("event-time")]}
 
     # -- extensions (mapping.md §5.2)

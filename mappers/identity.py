@@ -32,7 +32,7 @@ _LONGEST_PLACEHOLDER = 200
 _AROUND = " \t\r\n\u00a0\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e" + (
     "\u202f\u205f\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\u3000\ufeff"
 )
-"""White space, byte order marks, and marks of direction and of width: no part of a word around which they are."""
+"""White space, byte order marks, and marks of direction and of width, which `trimmed` removes around a word."""
 
 
 def escape_part(part: Part) -> str:

@@ -35,7 +35,7 @@ _YEAR = r"(?:19|20)\d\d"
 _YEAR_FIRST = re.compile(
     rf"({_YEAR})([-/.])(\d{{1,2}})\2(\d{{1,2}})(?=$|T|\s)(?:(T|\s+)(\d)(?=:))?", re.ASCII | re.IGNORECASE
 )
-"""A date, year first, with another sign or without leading zeros, and the hour of one digit behind it."""
+"""A date, year first, with another separator or without leading zeros, and the hour of one digit behind it."""
 _BASIC = re.compile(rf"({_YEAR})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)?(?!\d)", re.ASCII | re.IGNORECASE)
 _NAMED_MONTH = re.compile(
     r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),?\s+)?"
@@ -48,7 +48,7 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2212", "-"))
 _DASHES = re.compile("[\u2012\u2013]")
 _RANGE = re.compile(r"[\sT]\d{1,2}:\d\d-\d\d(?::?\d\d)?$", re.ASCII | re.IGNORECASE)
-"""Two times of day in a row. Behind ISO's date the second is an offset; behind another date nobody knows."""
+"""Two times of day in a row. Behind ISO's date the second is an offset; behind another date its meaning is unknown."""
 _DATE = len("2024-01-05")
 _ISO_DATE = re.compile(r"\d{4}-?\d\d-?\d\d[\sT]\d\d:?\d\d", re.ASCII | re.IGNORECASE)
 _LONGEST = 200
@@ -71,9 +71,9 @@ class Written(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """Return a time in ISO 8601's order and signs, with ASCII digits, without white space and invisible marks around.
+    """Return a time in ISO 8601's order and separators, in ASCII digits, without white space or invisible marks around.
 
-    A date is one only with the year first, or with the name of its month: ``05/06/2024`` is another day elsewhere.
+    A date is read only with the year first, or with the name of its month: ``05/06/2024`` has two readings.
 
     >>> plain(" \u0662\u0660\u0662\u0664-\u0660\u0661-\u0660\u0661\\u200f")
     '2024-01-01'
@@ -158,7 +158,7 @@ class Instant:
 
     @property
     def milliseconds(self) -> int:
-        """UNIX milliseconds, as Kafka's timestamps are, rounded down.
+        """Return UNIX milliseconds, as Kafka's timestamps are, rounded down.
 
         >>> Instant.parse("1970-01-01T00:00:01.2345Z").milliseconds
         1234

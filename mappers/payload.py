@@ -33,7 +33,7 @@ from fhirline.mappers.json_pointer import items_by_number
 from fhirline.mappers.pipeline.redaction import REDACTED
 
 _UNCLEAN = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
-# What `clean` returns unchanged of FHIR's string (R4: `[ \r\n\t\S]+`): no control characters, no unusual white space.
+# Texts that `clean` returns unchanged (R4's string: `[ \r\n\t\S]+`): no control characters, no unusual white space.
 _PLAIN = (
     r"^[\P{Cc}\t\r\n&&[^\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}"
     r"\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}\x{FFFE}\x{FFFF}]]*$"

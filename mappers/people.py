@@ -10,7 +10,7 @@ from fhirline.mappers.fhir import elements
 from fhirline.mappers.results import BuiltResource, Element, Flag, Flags, Fold, StateEntries
 
 IDENTIFIER, FIELD = "identifier ", "field "
-"""Begin the names of a person's state entries. Stored in the state topic."""
+"""Prefixes of the names of a person's state entries. Stored in the state topic."""
 TELECOM = "telecom."
 UNUSABLE_BIRTH_DATE = "birthDate.unusable"
 """Field of a date of birth that was sent and cannot be one. It shows where no event has sent a possible one."""

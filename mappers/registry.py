@@ -33,7 +33,7 @@ class EventMapping:
 
 @dataclass(frozen=True, slots=True)
 class VendorMapping:
-    """All that the pipeline needs to know of a vendor.
+    """A vendor's declaration for the pipeline.
 
     * ``event_type(body, route_event)``: the event type, by the vendor's discriminator (mapping.md §2); None if unknown.
     * ``patient_key(body)``: the parts of the patient key (mapping.md §2); None where the body names no patient.

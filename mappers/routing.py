@@ -62,7 +62,7 @@ def read_event_time(value: object, received_at: Instant) -> EventTime | None:
     """Read an event time: a date-time with a zone, or UNIX seconds or milliseconds; None for any other value."""
     if value is None:
         return None
-    number = None if Instant.parse(value) else _NUMBER.validate_python(value)  # a failed validation is dear
+    number = None if Instant.parse(value) else _NUMBER.validate_python(value)  # a failed validation takes long
     return sent_event_time(value, number, received_at)
 
 

@@ -89,7 +89,7 @@ class DateTime:
     companion: Element | None = None
     order: tuple[int, str] | None = None
     as_date: "Callable[[], DateTime] | None" = None
-    """Return the same truncated to its date, with the sent value as an extension; None for a date."""
+    """Returns the same truncated to its date, with the sent value as an extension; None for a date."""
 
 
 def date_time(
@@ -196,7 +196,7 @@ def period(start: DateTime | None, end: DateTime | None, flags: Flags, pointer: 
 def inverted(start: DateTime, end: DateTime) -> bool:
     """Return whether ``end`` lies before ``start``: by instants where both have one, else by dates.
 
-    An impossible time lies nowhere.
+    False where one of them is an impossible time.
     """
     if start.order is not None and end.order is not None:
         return end.order < start.order

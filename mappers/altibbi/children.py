@@ -14,7 +14,7 @@ from fhirline.mappers.context import Context, constant
 from fhirline.mappers.results import BuiltResource, Entry, Flag, Flags, NewResource, Resource, StateEntries, Version
 
 CHILD = "child "
-"""Begins the name of a child's state entry, before its reference. Stored in the state topic."""
+"""Prefix of the name of a child's state entry. The child's reference follows it. Stored in the state topic."""
 
 ABSENT = "absent-from-latest-source"
 
@@ -36,7 +36,7 @@ class Child:
 
     @property
     def reference(self) -> str:
-        """Reference ``<ResourceType>/<id>``."""
+        """Return the reference ``<ResourceType>/<id>``."""
         return f"{self.resource['resourceType']}/{self.resource['id']}"
 
 
@@ -65,8 +65,8 @@ def built_children(context: Context, entries: StateEntries) -> list[BuiltResourc
     """Build this event's children and, if it is the latest recommendation, the children that it does not contain.
 
     A child that a newer recommendation has written is not built: that event has built it. The exception are the
-    Conditions to which the Encounter refers. Each child comes with its Medication. So the event's Bundle stands alone
-    (mapping.md §3.1).
+    Conditions to which the Encounter refers. Each child comes with its Medication. So the event's Bundle is complete
+    by itself (mapping.md §3.1).
     """
     if LATEST not in entries:
         return []

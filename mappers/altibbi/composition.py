@@ -50,7 +50,7 @@ class Section:
 
     @property
     def lines(self) -> list[str]:
-        """The texts of all entries."""
+        """Return the texts of all entries."""
         return [line for child in self.entries for line in child.lines]
 
     def as_element(self) -> Element | None:

@@ -27,27 +27,27 @@ class Consultation:
 
     @cached_property
     def encounter_reference(self) -> str:
-        """Reference ``Encounter/<id>``, which also names the consultation's state (mapping.md §3.2)."""
+        """Return the reference ``Encounter/<id>``, which also names the consultation's state (mapping.md §3.2)."""
         return self.context.reference("Encounter", "consultation", self.user, self.id)
 
     @cached_property
     def encounter(self) -> Element | None:
-        """The Encounter, as an element refers to it."""
+        """Return a Reference to the Encounter."""
         return reference(self.encounter_reference)
 
     @cached_property
     def subject(self) -> Element | None:
-        """The Patient, as an element refers to it."""
+        """Return a Reference to the Patient."""
         return reference(self.context.reference("Patient", "user", self.user))
 
     @property
     def time(self) -> str:
-        """The event time, for elements whose own time is not sent."""
+        """Return the event time, for elements whose own time is not sent."""
         return self.context.time.instant.text
 
     @cached_property
     def time_basis(self) -> Element | None:
-        """The companion of an element that holds the event time: ``value-basis`` (mapping.md §5.2)."""
+        """Return the companion of an element that holds the event time: ``value-basis`` (mapping.md §5.2)."""
         return extended(self.context.value_basis("event-time"))
 
     def resource(self, resource_type: str, kind: str, parts: tuple[Part, ...], /, **content: Any) -> Resource:

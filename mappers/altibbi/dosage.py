@@ -45,7 +45,7 @@ def _text(drug: FdaDrug, context: Context) -> str:
 
 
 def _duration_unit(duration: str, context: Context) -> str:
-    """Say in words what is assumed of the unit of a duration, which is never sent."""
+    """Return in words which unit of a duration is assumed, since none is ever sent."""
     if number(duration) is None:
         return ""
     unit = context.settings.duration_unit

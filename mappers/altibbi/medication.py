@@ -80,7 +80,7 @@ def _medication_request(drug: Distinct[FdaDrug], ordinal: int, intent: str, cons
 
 
 def _warnings(drug: Distinct[FdaDrug]) -> Iterator[str]:
-    """Say the drug's warnings in plain words (mapping.md §13)."""
+    """Yield the drug's warnings in plain words (mapping.md §13)."""
     for code in dict.fromkeys(flag.code for flag in drug.flags):
         definition = tables.flags().flags[code]
         if definition.severity == "warning":

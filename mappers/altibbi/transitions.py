@@ -13,7 +13,7 @@ from fhirline.mappers.instants import Instant
 from fhirline.mappers.results import StateEntries
 
 TRANSITION = "transition "
-"""Begins the name of a transition's state entry, before its event key. Stored in the state topic."""
+"""Prefix of the name of a transition's state entry. Its event key follows it. Stored in the state topic."""
 
 TABLE = "altibbi-status"
 ANY_OTHER_RANK = 2

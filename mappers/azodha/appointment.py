@@ -149,7 +149,7 @@ def _times(found: Found[AppointmentFields], reader: Reader, build: MappingBuilde
 
 
 def _type(found: Found[AppointmentFields], build: MappingBuilder) -> dict[str, Any]:
-    """Read the appointment's type; its duration may also stand beside it."""
+    """Read the appointment's type, and its duration from the type or from beside it."""
     kind, at = found.model.appointmentType or AppointmentType(), found.at.get("appointmentType", "")
     minutes, minutes_at = integer(kind.durationInMinutes, least=1), f"{at}/durationInMinutes"
     if minutes is None:

@@ -16,7 +16,7 @@ from fhirline.mappers.people import known_person
 from fhirline.mappers.results import BuiltResource, Element, Entry, Flag, Fold, Refused, Resource, StateEntries
 
 UPDATE = "statement "
-"""Begins the name of an event's state entry, before its event key. Stored in the state topic."""
+"""Prefix of the name of an event's state entry. The event key follows it. Stored in the state topic."""
 
 SOURCE_DATA_FIELDS = ("locationType", "patientLocation", "workflow", "resources")
 BEFORE_ARRIVAL = (None, "pending", "booked", "checked-in", "waitlist")
@@ -140,7 +140,7 @@ class _Fields:
 
     @property
     def flags(self) -> set[str]:
-        """The flags of all fields that stand."""
+        """Return the flags of all fields, as last sent."""
         return {flag for field in self._fields.values() for flag in field["flags"]}
 
     def value(self, name: str) -> Any:

@@ -1,6 +1,6 @@
 """The fields that Azodha's guide names (vendor-payloads.md §4; all shapes are inferred until a payload is captured).
 
-A model gives names and types of fields. `Reader` finds the objects in which they stand.
+A model gives names and types of fields. `Reader` finds the objects that contain them.
 """
 
 from typing import Annotated

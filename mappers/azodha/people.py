@@ -114,7 +114,7 @@ def _gender(sent: str, pointer: str, reader: Reader, build: MappingBuilder) -> _
 
 @dataclass(frozen=True, slots=True)
 class Professional:
-    """A provider as others refer to it.
+    """A provider, and the Reference that other resources use for it.
 
     ``practitioner``: the resource, where a name and a key are sent; its fields are claimed. Otherwise ``fields`` are
     the pointers of what ``reference`` contains: a mapping that uses the reference claims them.

@@ -116,22 +116,22 @@ class Reader:
 
     @property
     def patient_id(self) -> str | None:
-        """The patient's id; None where the event names no patient."""
+        """Return the patient's id; None where the event names no patient."""
         return self._patient[1] if self._patient else None
 
     @property
     def patient_id_at(self) -> str | None:
-        """JSON Pointer of the patient's id."""
+        """Return the JSON Pointer of the patient's id."""
         return self._patient[0] if self._patient else None
 
     @property
     def patient_reference(self) -> str:
-        """Reference ``Patient/<id>``; only where there is a `patient_id`."""
+        """Return the reference ``Patient/<id>``; only where there is a `patient_id`."""
         return self.context.reference("Patient", "patient", self.patient_id)
 
     @property
     def subject(self) -> Element | None:
-        """The Patient, as an element refers to it; only where there is a `patient_id`."""
+        """Return a Reference to the Patient; only where there is a `patient_id`."""
         return reference(self.patient_reference)
 
     def key(self, *parts: Part) -> tuple[Part, ...]:

@@ -103,7 +103,7 @@ def _event_types(deployment: Deployment) -> Iterator[Concept]:
 
 
 def time_zones() -> Resource:
-    """Make a CodeSystem of the IANA time zones, for a server that has none: it refuses each ``tz-code`` else.
+    """Make a CodeSystem of the IANA time zones, for a server that has none and so refuses each ``tz-code``.
 
     Its codes are all names of the tzdata that fhirline is installed with, and its version is that release. IANA
     publishes no CodeSystem. HL7's validator looks for the system of a code in complete CodeSystems only.

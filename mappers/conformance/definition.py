@@ -17,7 +17,7 @@ PREFIX = "fhirline-"
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """All that the definitions depend on. ``version`` is theirs."""
+    """A deployment's values on which its definitions depend. ``version`` is that of the definitions."""
 
     naming: Naming
     vendors: Vendors

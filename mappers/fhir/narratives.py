@@ -69,7 +69,7 @@ class _Writer:
     def lists(self) -> Iterator[str]:
         """Yield the lists: answers, values kept as sent, and flags."""
         yield items(self._answers(self.resource.get("item", ())))
-        if self.resource["resourceType"] != "Provenance":  # it keeps all unplaced leaves of the event: too many to show
+        if self.resource["resourceType"] != "Provenance":  # a Provenance keeps all unplaced leaves: too many to show
             kept = [f"Sent as {sent['path']}: {sent['value']}" for sent in _sent(self.resource)]
             self.shows_extensions |= bool(kept)
             yield items(kept)

@@ -98,20 +98,20 @@ class SurveyNames(Payload):
 
     @property
     def survey(self) -> Located[str] | None:
-        """The survey's id."""
+        """Return the survey's id; None where none is sent."""
         if self.content and self.content.survey_id:
             return Located("/content/survey_id", self.content.survey_id)
         return Located("/survey_id", self.survey_id) if self.survey_id else None
 
     @property
     def patient_id(self) -> str | None:
-        """The patient's id; None where the event names no patient."""
+        """Return the patient's id; None where the event names no patient."""
         summary = self.summary or (self.content and self.content.summary)
         return summary.patient.id if summary and summary.patient else None
 
 
 class Content(ContentNames):
-    """The vendor sends ``survey_id`` here. The other two are accepted here as well as in the body."""
+    """The member ``content``. The vendor sends ``survey_id`` here. The others are accepted here and in the body."""
 
     summary: Maybe[Summary] = None
     evidence_assessment: Maybe[EvidenceAssessment] = None
@@ -127,7 +127,7 @@ class SurveyFinished(SurveyNames):
 
     @property
     def summarized(self) -> Located[Summary] | None:
-        """The summary."""
+        """Return the survey's summary; None where none is sent."""
         if self.summary:
             return Located("/summary", self.summary)
         if self.content and self.content.summary:
@@ -136,7 +136,7 @@ class SurveyFinished(SurveyNames):
 
     @property
     def assessed(self) -> Located[EvidenceAssessment] | None:
-        """The evidence assessment."""
+        """Return the survey's evidence assessment; None where none is sent."""
         if self.evidence_assessment:
             return Located("/evidence_assessment", self.evidence_assessment)
         if self.content and self.content.evidence_assessment:

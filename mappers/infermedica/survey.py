@@ -23,12 +23,12 @@ class Survey:
 
     @property
     def subject(self) -> str:
-        """Reference ``Patient/<id>``."""
+        """Return the reference ``Patient/<id>``."""
         return self.context.reference("Patient", "patient", self.patient_id)
 
     @property
     def response(self) -> str:
-        """Reference ``QuestionnaireResponse/<id>``."""
+        """Return the reference ``QuestionnaireResponse/<id>``."""
         return self.context.reference("QuestionnaireResponse", "survey", self.id)
 
 

@@ -29,7 +29,7 @@ class Note:
     """A report, from either event that sends one.
 
     ``content`` are its parts, read at ``pointer``/content. ``kind`` and ``key`` make the resources' ids. ``encounter``
-    is the Encounter, as an element refers to it.
+    is a Reference to the Encounter.
     """
 
     type: str | None
@@ -176,6 +176,6 @@ def _narrative(sent: Note, parts: Sequence[Section], patient: PatientEvent, flag
 
 
 def _flag_texts(context: Context, flags: Flags) -> list[str]:
-    """Say the flags of the event time and of the note in plain words."""
+    """Return the flags of the event time and of the note in plain words."""
     codes = {*context.time.flags, *(flag.code for flag in flags)}
     return [tables.flags().flags[code].text for code in sorted(codes)]

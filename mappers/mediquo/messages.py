@@ -8,7 +8,7 @@ from fhirline.mappers.results import MappingResult
 
 
 def message(event: MessageEvent, context: Context) -> MappingResult:
-    """Map a message (mapping.md §8.3).
+    """Map a message → Communication (mapping.md §8.3).
 
     The vendor's guide and its sample disagree on the direction: neither sender nor recipient is stated.
     """

@@ -35,17 +35,17 @@ class PatientEvent:
 
     @classmethod
     def of(cls, patient: Patient | None, professional: Professional | None, context: Context) -> "PatientEvent":
-        """Read patient and professional of a payload."""
+        """Read the patient and the professional of a payload."""
         return cls(context, patient.code if patient else None, professionals(professional, context))
 
     @property
     def subject(self) -> Element | None:
-        """The Patient, as an element refers to it."""
+        """Return a Reference to the Patient."""
         return reference(self.context.reference("Patient", "patient", self.code))
 
     @property
     def professional(self) -> Element | None:
-        """The Practitioner, as an element refers to it; None where nobody is named."""
+        """Return a Reference to the Practitioner; None where nobody is named."""
         return self.professionals.mention
 
     def resource(self, resource_type: str, kind: str, parts: Sequence[Part], /, **content: object) -> Resource:
@@ -67,7 +67,7 @@ class PatientEvent:
         return build.result(professional=self.professionals.literal)
 
     def _refused(self, made: MappingBuilder) -> MappingBuilder:
-        """Refuse what a mapping has made, since it belongs to nobody."""
+        """Refuse what a mapping has made, since the event names no patient."""
         build = MappingBuilder()
         build.add(self.professionals.practitioner)
         build.flag("patient-missing", CODE)

@@ -25,7 +25,7 @@ def record(
 ) -> Iterator[NewResource]:
     """Make the resources of the record: the same ids whichever event sends it.
 
-    ``encounter`` is the Encounter, as an element refers to it.
+    ``encounter`` is a Reference to the Encounter.
     """
     yield from _reports(payload, encounter, patient, build)  # §8.1.3
     yield from history(payload.patient or PatientHistory(), patient, build)  # §8.1.4 to §8.1.6, §8.1.8

@@ -1,7 +1,7 @@
-"""Reading a webhook's body (mapping.md §2.5): bytes in, a JSON object and the flags of how it was read out.
+"""Read a webhook's body (mapping.md §2.5): from bytes to a JSON object, and flags that tell how it was read.
 
-A body of strict JSON costs one pass of the fast parser, and a search of its bytes where that would not write them
-again. The rest is read by the tolerant reader, and text that is JSON is replaced by what it holds.
+A body of strict JSON costs one pass of the fast parser, and a search of its bytes where the parser would write others.
+Other bodies are read by the tolerant reader, and text that is JSON is replaced by the parsed JSON.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ MAX_DEPTH = 96
 bytes before a number, of which some 25 are the number's, and nothing for the ``]`` behind it."""
 
 _MANY_ENDS = b"]" * MAX_DEPTH
-"""Ends of lists that stand together in each body for which the buffer may be too small."""
+"""Consecutive ends of lists. Each body for which the buffer may be too small has so many."""
 
 BOM = b"\xef\xbb\xbf"
 BYTE_ORDER_MARK, JSON_IN_TEXT = "byte-order-mark", "json-in-text"
@@ -167,11 +167,11 @@ _JSON_IN_TEXT = re.compile(
     rb'"(?:[ \t\r\n]|\xef\xbb\xbf|\\[ntr]|\\u(?:00(?:20|09|0[aAdD])|[fF][eE][fF][fF]))*'
     rb'(?:\[(?!redacted\]")|{|\\"|\\u00(?:5[bB]|7[bB]|22))'
 )
-"""A text that begins like JSON. What redaction has written into a raw record does not."""
+"""A text that begins like JSON. The text ``[redacted]``, which raw records have, does not."""
 
 
 def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any, bool]:
-    """Parse JSON; return it, and whether a text of it may be JSON. ``text`` is ``data`` where it need not be JSON."""
+    """Parse JSON; return it, and whether a text in it may be JSON. ``text``: ``data``, if it may be no JSON."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -188,7 +188,7 @@ def _parsed(data: bytes, flags: set[str], text: str | None = None) -> tuple[Any,
 def _is_exact(data: bytes, value: Any) -> bool:
     """Return whether the fast parser has kept every member and number: it keeps a key once, and numbers as doubles."""
     if _MANY_ENDS in data.translate(None, b" \t\r\n") and deeper_than(value, MAX_DEPTH):
-        return True  # it is refused, and must not be written before
+        return True  # the body is refused later, and must not be written here: the buffer is too small
     try:
         written = orjson.dumps(value)
     except TypeError:  # nested too deep to be written, so that the body is refused
@@ -215,7 +215,7 @@ _ENDS = {"{": "}", "[": "]", '"': '"'}
 
 
 class _Expansion:
-    """Replaces text that is a JSON object or list by that. Bounded in depth and in bytes read."""
+    """Replaces each text that is a JSON object or list by that object or list. Bounded in depth and in bytes read."""
 
     def __init__(self, max_depth: int, size: int, flags: set[str]) -> None:
         self._max_depth = max_depth

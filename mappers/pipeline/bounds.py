@@ -218,7 +218,7 @@ class _Bounder:
         return self._weights.get(id(value)) or self._weigh(value)
 
     def _weigh(self, value: dict[str, Any] | list[Any]) -> tuple[int, int, bool]:
-        """Weigh a container as `weight` does. Large ones are remembered, so that each leaf is visited once."""
+        """Weigh a container as `weight` does. The weight of large ones is cached, so that each leaf is visited once."""
         outer, above = id(value), 0
         while len(value) == 1:  # one below the other, without a call for each
             if isinstance(value, dict):
@@ -281,7 +281,7 @@ _LONG_NUMBER = re.compile(r"(?<=/)[0-9]{4,}(?=/|$)")
 """A key of an object with decimal keys that may be data, such as a telephone number (`schema_drift` hides it too)."""
 
 _ESCAPED = re.compile("[~/]")
-"""A sign that is escaped in a pointer, where it is two."""
+"""A character that is escaped in a pointer, where it takes two."""
 
 _DEEPEST = 100
 """Levels below which a part that does not fit is cut as a whole."""
@@ -293,7 +293,7 @@ _REPEATED = 8
 """Times that the pointer of a value counts: resources, Bundle and state may repeat it."""
 
 _REMEMBERED = 64
-"""Containers of more leaves have their weight remembered, so that a deep body is not weighed again at each level."""
+"""The weight of containers of more leaves is cached, so that a deep body is not weighed again at each level."""
 
 _CUT = object()
 

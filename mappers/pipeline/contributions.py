@@ -1,8 +1,8 @@
 """Practitioners: one fold over what several raw partitions contribute (mapping.md §3.2, "contributions"). Pure.
 
 The events about one professional come from the partitions of many patients. A raw partition's **contribution** to a
-Practitioner is all state entries that its events have of that subject. It is a whole: a later contribution of the same
-partition replaces the earlier one. The Practitioner is built from the entries of all contributions, the greatest
+Practitioner is all state entries that its events have of that subject. A later contribution of the same partition
+replaces the earlier one as a whole. The Practitioner is built from the entries of all contributions, the greatest
 version of each. So any order of events, and any split of them over partitions, ends in the same bytes.
 """
 
@@ -43,7 +43,7 @@ class ContributionKey(NamedTuple):
 
     @property
     def text(self) -> bytes:
-        """The key as the topic holds it."""
+        """Return the key as the topic holds it."""
         return orjson.dumps([f"{self.vendor}|{self.tenant}", self.subject, self.source])
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The fields that a payload model declares: the one reading of its annotations for ledger, drift and bounds."""
+"""The fields that a payload model declares, read from its annotations for the ledger, schema drift and bounds."""
 
 from functools import cache
 from typing import Any, NamedTuple, get_args, get_origin

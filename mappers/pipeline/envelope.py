@@ -54,7 +54,7 @@ def open_envelope(
 ) -> Envelope:
     """Read and redact a raw value; raise UnreadableBody (``not-json``, ``not-an-object``, ``too-deep``).
 
-    ``flags`` are those that an earlier reading of the event raised; what is no body flag is passed over.
+    ``flags`` are those that an earlier reading of the event raised; all but body flags are ignored.
     """
     read = read_body(value, max_depth)
     body = redact(read.body, value if isinstance(value, bytes) else None)

@@ -1,4 +1,4 @@
-"""Builds the normalizer of a deployment: the pure core with the operator's settings."""
+"""Build the normalizer of a deployment: the pure core with the operator's settings."""
 
 from fhirline.config.settings import Settings
 from fhirline.config.terminology import load_terminology

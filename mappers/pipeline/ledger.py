@@ -69,7 +69,7 @@ def read_ledger(
     cuts: Sequence[Cut] = (),
     whole: Mapping[str, Any] | None = None,
 ) -> "Ledger":
-    """Read the ledger of a redacted body, which ``model`` has read and ``mapped`` is the mapping's result of.
+    """Read the ledger of a redacted body. ``model`` is the body as the model read it, ``mapped`` the mapping's result.
 
     ``model`` is None for an event without a mapping. ``cuts`` are the values that ``body`` lacks of
     ``whole`` (mapping.md §1.1).
@@ -266,7 +266,7 @@ def _without_rule(value: Any, pointer: str, secret: bool) -> Leaf:
 
 
 def _claimed(value: Any, pointer: str, claims: Mapping[str, str], secret: bool, rows: _Rows) -> None:
-    """Add leaves as `_unruled` does, except at or below a claimed pointer, which has the claim's treatment."""
+    """Add leaves that no rule treats; those at or below a claimed pointer have the claim's treatment."""
     if treatment := claims.get(pointer):
         _ruled(value, pointer, _claim(treatment), rows)
     elif isinstance(value, dict) and value:

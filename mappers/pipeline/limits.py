@@ -67,13 +67,13 @@ class Cut(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The entry as JSON, for the ``source-data`` of the Provenance."""
+        """Return the entry as JSON, for the ``source-data`` of the Provenance."""
         start = {} if self.start is None else {"from": self.start}
         return orjson.dumps({"values": self.values, "bytes": self.size, "sha256": self.digest, **start}).decode()
 
     @property
     def words(self) -> str:
-        """The entry in words, for the outcome."""
+        """Return the entry in words, for the outcome."""
         start = "" if self.start is None else f", from item {self.start}"
         return f"{self.values} values, {self.size} bytes, SHA-256 {self.digest}{start}"
 

@@ -39,7 +39,7 @@ FIRST_RECEIPT = "received"
 
 @dataclass(frozen=True, slots=True)
 class Normalized:
-    """All that follows from one event."""
+    """The result of normalizing one event."""
 
     event_type: str
     version: Version
@@ -59,7 +59,7 @@ class Normalized:
 
     @property
     def unmapped(self) -> tuple[str, ...]:
-        """The code table of each of the event's words that has no row there, sorted."""
+        """Return the code table of each of the event's words that has no row there, sorted."""
         return tuple(table for table, _ in self.unmapped_at)
 
 

@@ -1,4 +1,4 @@
-"""Outputs of one event: meta, narrative, validation and bytes are added to each resource."""
+"""Outputs of one event: each resource gets meta and narrative, is validated, and is serialized."""
 
 import sys
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Parts of a large body that surely have no secret, found by one search of their JSON (mapping.md §7).
+"""Search for parts of a large body that surely have no secret, by one search of their JSON (mapping.md §7).
 
 A body of a few megabytes may have hundreds of thousands of objects, lists, keys and texts. To look at each costs
 microseconds; to look for the letters of the secrets' names in many at once costs little.
@@ -32,8 +32,8 @@ MANY = 64
 """Items of the shortest list, and members of the smallest object, that are searched in parts."""
 _AT_ONCE = 32
 """Items or members of a part."""
-_SIGNS = tuple(b"\\" + sign for sign in (b'"', b"n", b"r", b"t", b"b", b"f"))
-"""The escaped signs that `comparable` drops from a key."""
+_ESCAPED = tuple(b"\\" + letter for letter in (b'"', b"n", b"r", b"t", b"b", b"f"))
+"""The escaped characters that `comparable` drops from a key."""
 _LOOK_ALIKE = re.compile(f"[{''.join(map(chr, LOOK_ALIKES))}]")
 _OTHERS = bytes(set(range(256)) - set(b"abcdefghijklmnopqrstuvwxyz"))
 _DECODINGS = 5
@@ -56,7 +56,7 @@ def is_plain(value: Any, below: frozenset[str], texts: bool) -> bool:
         data = orjson.dumps(value)
     except TypeError:  # half of a surrogate pair, or nested too deep to be written
         return False
-    if b"\\" in (data := _without_signs(data)):
+    if b"\\" in (data := _without_escapes(data)):
         return False
     if texts and _mark_finder()(data):
         return False
@@ -73,7 +73,7 @@ def _is_plain_decoded(text: str, below: frozenset[str], texts: bool) -> bool:
         text = plain
     text = unicodedata.normalize("NFKC", text)
     if QUOTED_PRINTABLE.search(text) and not _is_plain_in(text, as_text, below, texts):
-        return False  # there it is resolved in the texts beside it, too: these are looked at without it below
+        return False  # decoding it changes the texts around it, too: below they are searched undecoded
     return _is_plain_in(text, _without_codes, below, texts)
 
 
@@ -116,7 +116,7 @@ def _may_name_secret(letters: bytes, data: bytes, below: frozenset[str], texts: 
 
 @cache
 def _mark_finder() -> Callable[[str | bytes], bool]:
-    """Return a finder of what is in each text that encodes another one, in which no name of a secret can be seen."""
+    """Return a finder that matches every text that encodes another one, whose names of secrets it may hide."""
     return finder(f"{BASE64_MARK}|{encoded_pattern()}")
 
 
@@ -188,7 +188,7 @@ def is_unsplit(value: Any, above: str) -> bool:
     if len(data) > _MOST_DECODED and not data.isascii():
         return False
     ends = _ends_of(comparable(above).rstrip("0123456789"))
-    text = _without_signs(data).decode()
+    text = _without_escapes(data).decode()
     if "\\" in text:
         return False
     text = text if text.isascii() else unicodedata.normalize("NFKC", text)
@@ -230,12 +230,12 @@ def _letters_of(text: str) -> Iterator[str]:
         yield _only_letters(plain.translate(LOOK_ALIKES))
 
 
-def _without_signs(data: bytes) -> bytes:
-    """Return JSON without its `_SIGNS`, or with a backslash where it has others. A pattern would visit each sign."""
-    if b"\\" not in data or b"\\\\" in data:  # behind an escaped backslash a letter is no sign
+def _without_escapes(data: bytes) -> bytes:
+    """Return JSON without its `_ESCAPED`; a backslash stays where it has others. A pattern would visit each one."""
+    if b"\\" not in data or b"\\\\" in data:  # a letter behind an escaped backslash is not escaped
         return data
-    for sign in _SIGNS:
-        data = data.replace(sign, b"")
+    for escaped in _ESCAPED:
+        data = data.replace(escaped, b"")
     return data
 
 

@@ -12,7 +12,7 @@ from fhirline.mappers.pipeline.secret_members import CONTAINERS
 _SEARCHED_LEVELS = frozenset({*range(1, 6), 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193})
 """Levels of a large body whose containers are searched as a whole. A body may be one long chain of containers."""
 _MOST_IN_VAIN = 256
-"""Searches without a finding, less those with one, beyond which most searches are left out."""
+"""Failed searches, less those that found a container plain, beyond which most searches are left out."""
 _FEW = 4
 """Members of the smallest container whose search saves time."""
 _PART = 16
@@ -23,7 +23,7 @@ _LONGEST_PART = 4_096
 
 
 class LargeRedaction(Redaction):
-    """The redaction of a large body. It searches whole parts first, which surely have no secret."""
+    """The redaction of a large body. It first searches whole parts: most surely have no secret."""
 
     _many = MANY
 
@@ -57,9 +57,9 @@ class LargeRedaction(Redaction):
         return (data, below, room) if len(data) <= _LONGEST_PART else None
 
     def _is_plain(self, value: Any, below: frozenset[str], texts: bool) -> bool:
-        """Search a container; where most were searched in vain, only each eighth.
+        """Return whether a search finds a container plain. Where most searches failed, only each eighth is searched.
 
-        A search of few members saves no time: it does not make up for one in vain.
+        A container of few members does not make up for a failed search, since searching it saves no time.
         """
         self._asked += 1
         if self._in_vain > _MOST_IN_VAIN and self._asked % 8:

@@ -26,9 +26,9 @@ _MOST_READ = 20_000
 _LONGEST_REMEMBERED = 200
 _ANY_MARK = f'"|{MARK}'
 _MAY_HIDE_A_NAME = re.compile(rf'["=]|{BASE64_MARK}')
-"""A sign of text that encodes a name in another way than a key does."""
+"""A mark of text that encodes a name in another way than a key does."""
 _MAY_HAVE_A_VALUE = re.compile(r"[^\w.\[\]-](?=\S*\d|\S{12})")
-"""A sign behind which a key may have a value of its name: ``pass code: 1234``."""
+"""A character behind which a key may have a value of its name: ``pass code: 1234``."""
 
 
 @cache

@@ -237,7 +237,7 @@ class Redaction(TextRedaction):
         return made if key is None else [*made]
 
     def _part_key(self, part: list[Any], below: frozenset[str], room: int) -> PartKey | None:
-        """Return the key of `_parts` for a part of a list; None where it is not remembered."""
+        """Return the key of `_parts` for a part of a list; None where its redaction is not cached."""
         return None
 
     def _redact_labelled(
@@ -258,6 +258,6 @@ class Redaction(TextRedaction):
                 changed[key] = new
 
     def _split_redacted(self, key: str, item: Any) -> Any:
-        """Redact what stands below a key that may begin a name."""
+        """Redact the members below a key that may be the beginning of a name."""
         self._names += 1
         return split_redacted(key, item)

@@ -32,10 +32,10 @@ def redact(value: Any, source: bytes | None = None) -> Any:
 
 @cache
 def _source_finder() -> Callable[[str | bytes], bool]:
-    """Return the finder of JSON in which a text may have a secret: the name of one, but for a key that is such a name.
+    """Return a finder of JSON in which a text may have a secret: the name of one, in another place than as a key.
 
     A quote in a text is escaped; behind a key is a colon, which is behind no other text. A key that has a value of its
-    name, too, has a sign between the two.
+    name, too, has another character between the two.
     """
     behind = r'"[ \t\r\n]*(?:[^: \t\r\n]|$)|[^"\w.\[\]-]'
     return finder(rf'\\|{MARK}|{DISGUISE.pattern}|{encoded_pattern()}|{named_pattern()}[^"]*(?:{behind})')

@@ -1,4 +1,4 @@
-"""The part of a JSON Pointer that may be shown, and schema drift: paths that hold something that no rule treats.
+"""The part of a JSON Pointer that may be shown, and schema drift: paths of values that no rule treats.
 
 A path becomes a label of a metric, a pointer an expression of an outcome or a header of a dead letter, so that they
 must not hold patients' data, and a key can be data: in a map by names or numbers. Both therefore consist of declared
@@ -97,7 +97,7 @@ class _Paths:
         self._positions_of: dict[str, dict[str, int]] = {}
 
     def leaf(self, pointer: str) -> _Place:
-        """Return a leaf's place, which is not remembered."""
+        """Return a leaf's place, which is not cached."""
         above, found, token = pointer.rpartition("/")
         return self._below(self._place(above), above, token) if found else self._places[""]
 

@@ -12,7 +12,7 @@ from fhirline.mappers.pipeline.secret_labels import BETWEEN, name_pattern, spell
 MARK = r"[-*•?][ \t]+"
 """The mark of a list item."""
 _AT_END = r"[\"']?[ \t]*[:：][ \t]*(?:[|>][-+0-9]{0,2})?[ \t]*\r?\n"
-"""Pattern of what is behind a name at the end of a line, below which its value is."""
+"""Pattern of what follows a name at the end of a line. The value is on the lines below."""
 
 
 @lru_cache(maxsize=1)
@@ -53,13 +53,13 @@ def ending_pattern() -> re.Pattern[str]:
 
 @lru_cache(maxsize=1)
 def ending_finder() -> Callable[[str | bytes], bool]:
-    """Return a finder of what is in every text of ASCII with such a name."""
+    """Return a finder that matches every ASCII text with such a name."""
     return finder(rf"(?i:{_any_between(name_pattern())}){_AT_END}")
 
 
 @lru_cache(maxsize=1)
 def opening_pattern() -> re.Pattern[str]:
-    """Return the pattern of such a name and what stands before a value in brackets, wherever it is in a text."""
+    """Return the pattern of the name of a secret and what is before its value in brackets, anywhere in a text."""
     kinds = r"(?:Array|array\(\d{1,9}\)|[\w\\]{1,60}\sObject|object\([\w\\]{1,60}\)#\d{1,9}\s\(\d{1,9}\))"
     programs = rf"\]?\s{{0,4}}=>\s{{0,40}}(?:{kinds}\s{{1,80}})?(?=[(\[{{])"  # print_r, a hash
     return re.compile(
@@ -69,16 +69,16 @@ def opening_pattern() -> re.Pattern[str]:
 
 @lru_cache(maxsize=1)
 def opening_finder() -> Callable[[str | bytes], bool]:
-    """Return a finder of what is in every text of ASCII with such a name, and what is behind that."""
+    """Return a finder that matches every ASCII text with such a name, and the brackets behind it."""
     words = _any_between("|".join((name_pattern(), *_name_forms())))
     space = r"[\x00-\x20]*"
     return finder(rf"(?i:{words})[A-Za-z0-9_.\-]*[\x22']?(?:{space}[:=]{space}[\[{{]|[({{]|\]?{space}=>)")
 
 
 def _any_between(names: str) -> str:
-    """Return a pattern of names with any signs between their words, for a finder.
+    """Return a pattern of names with any characters between their words, for a finder.
 
-    `BETWEEN` counts signs beyond ASCII: a finder with it takes 0.5 s to compile.
+    `BETWEEN` counts characters beyond ASCII: a finder with it takes 0.5 s to compile.
     """
     return names.replace(BETWEEN, r"(?:[^A-Za-z\n]*|%5f)")
 

@@ -30,7 +30,7 @@ _BLANK = re.compile(r"(?:[ \t]*+\r?\n)+")
 _MOST_LINES = 100_000
 """Lines below names of secrets in a text that are read. Behind them the text is a value."""
 _SCALAR = re.compile(r"[|>][-+\d]{0,2}(?:\s+#.*)?|[{\[]")
-"""Matches the sign in the place of a value whose lines follow."""
+"""Matches YAML's mark of a value whose lines follow (``|``, ``>``, ``{``, ``[``)."""
 _LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S+|\S{12,}")
 _ADDRESS = re.compile(r"[\"'<]?[^\s:]{1,20}://\S+")
 _INNER_NAME = re.compile(r"([\w.-]{1,60})[\"'\]]{0,2}\s{0,4}(?:[:=]|=>)")
@@ -38,7 +38,7 @@ _BRACKET = re.compile(r"[()\[\]{}]")
 _OPEN = re.compile(r"[(\[{]")
 _SIGN = re.compile(r"[\n(\[{]|://")
 _MOST_BRACKETED = 4_000
-"""Characters of a value in brackets that are read for its end. Of a longer one that many are its value."""
+"""Characters of a value in brackets that are searched for its end. A longer value is taken to end there."""
 _MOST_NAMES = 1_000
 """Names of secrets in a text that are read. Behind them the text is a value."""
 _OF_A_CAPABILITY = frozenset({"url", "link", "href", "code", "pin", "token", "key"})
@@ -51,7 +51,7 @@ class _Level(NamedTuple):
     column: int
     everything: bool = False
     like_secrets: bool = False
-    """Values that look like a secret: the name is of words that may head a paragraph."""
+    """Only values that look like a secret are redacted, since the name may be the heading of a paragraph."""
     capability: bool = False
     names: frozenset[str] = _NOTHING
     """The names (`comparable`) whose values are redacted."""
@@ -60,7 +60,7 @@ class _Level(NamedTuple):
     begun: str = ""
     """The first words of a name, which those of the next level may complete."""
     continued: bool = False
-    """The value stood beside the name, and further lines of it may follow."""
+    """The value is beside the name, and further lines of it may follow."""
 
     def hides(self, name: str, value: str) -> bool:
         """Return whether the value of a line below the name is a secret."""
@@ -82,7 +82,7 @@ class _Level(NamedTuple):
         return self.inside(column, begun if begun in split_names() else "")
 
     def inside(self, column: int, begun: str = "") -> "_Level":
-        """Return what holds for every further level."""
+        """Return the level below this one, at any depth."""
         return _Level(column, self.everything, self.like_secrets, self.capability, self.names, begun=begun)
 
 

@@ -1,4 +1,4 @@
-"""Texts in which a secret may be disguised by signs that look like others, or that nobody sees (mapping.md §7)."""
+"""Texts in which a secret may be disguised by look-alike or invisible characters (mapping.md §7)."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ _SIGNS = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
     **{code: unicodedata.normalize("NFKC", chr(code)) for code in (*range(0x24B6, 0x24EA), *range(0x1D400, 0x1D800))},
 }
-"""Signs that nobody sees, and full-width, encircled and mathematical letters and signs, as their plain form."""
+"""Invisible characters, and full-width, encircled and mathematical ones, with their plain form."""
 _MIXED = "[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]"
 _MIXED_LETTERS = re.compile(_MIXED)
 """Letters of two scripts. The word may be a name in disguise, and may be one of medicine: γGT, TNFα."""

@@ -14,7 +14,7 @@ _HEX = re.compile(r"(?:[0-9a-f]{2})+|(?:[0-9A-F]{2})+")
 
 @cache
 def encoded_pattern() -> str:
-    """Return a pattern (of `finder`) of what is in every text with such a word: the names as they are encoded."""
+    """Return a pattern (of `finder`) that is found in every text with such a word: the encoded names."""
     spelled = {text for words in names_within() for text in _spellings(words)}
     return "|".join(sorted({form for text in spelled for form in _encodings(text.encode())}))
 
@@ -37,7 +37,7 @@ def without_encoded(text: str, has_secret: Callable[[str], bool]) -> str:
 
 
 def decoded(word: str) -> str:
-    """Decode a word in hex or base64, one that was cut off as far as it goes."""
+    """Decode a word in hex or base64. A word that was cut off is decoded as far as possible."""
     together = "".join(word.split()).rstrip("=")
     if _HEX.fullmatch(together):
         return _text_of(bytes.fromhex(together))
@@ -47,7 +47,7 @@ def decoded(word: str) -> str:
 
 
 def _text_of(data: bytes) -> str:
-    """Decode text in UTF-8, or in UTF-16 as far as its signs are ASCII."""
+    """Decode text in UTF-8, or in UTF-16 as far as its characters are ASCII."""
     if data[1:2] == b"\0" or data.startswith(b"\xff\xfe"):
         data = data.removeprefix(b"\xff\xfe")
         return data[: len(data) & ~1].decode("utf-16-le", "replace")
@@ -69,7 +69,7 @@ def _spellings(words: Sequence[str]) -> Iterator[str]:
 
 
 def _encodings(text: bytes) -> Iterator[str]:
-    """Yield a text in hex, and in base64 what is the same whatever stands before and behind it."""
+    """Yield a text in hex, and the part of its base64 that does not depend on the text around it."""
     yield from (text.hex(), text.hex().upper())
     for before, start in enumerate((0, 2, 3)):
         whole = (before + len(text)) * 8 // 6

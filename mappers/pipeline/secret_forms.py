@@ -25,7 +25,7 @@ _UNSPACED = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 """Letters of Chinese and Japanese, which are written without white space."""
 _YEAR = r"(?:19|20)\d\d(?!\d)"
 _REMARK = r"\s{0,3}\([^()\n]{1,40}\)"
-"""Pattern of a remark in brackets between a name and its sign: ``password (temporary): …``."""
+"""Pattern of a remark in brackets between a name and its colon: ``password (temporary): …``."""
 _NUMBER_SIGN = r"\s{0,2}(?:#|nº|n\.º|(?i:no\.?|number|número|numero)(?=\s))\s{0,2}"
 _SUFFIX = r"(?:\s{0,2}(?:(?i:code|number|no\.?|número|numero)|nº|#))?"
 _PASSWORD_OF_USER = r"""[^\s"'<>,;@:/\\]{1,100}(?:@[^\s"'<>,;@:/\\]{1,100})?"""
@@ -34,21 +34,21 @@ _HOST = r"(?!\dx\.)(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z][A-Za-z0-9-]{1,23}|\d{1,
 
 @cache
 def forms() -> tuple[tuple[Callable[[str | bytes], bool], re.Pattern[str]], ...]:
-    """Return the forms of credentials: a finder of what is in every such credential, and its pattern."""
+    """Return the forms of credentials: for each a finder that matches every such credential, and its pattern."""
     return tuple((finder(hint), re.compile(form)) for hint, form in _form_patterns())
 
 
 @cache
 def form_hints() -> tuple[str, ...]:
-    """Return the patterns (of `finder`) of which one is in every credential of a form."""
+    """Return patterns (of `finder`), at least one of which is found in every credential of a form."""
     return tuple(hint for hint, _ in _form_patterns())
 
 
 def _spelled(names: Iterable[str]) -> str:
     """Return a pattern, for Python and for `finder`, of names in the table, whatever their case.
 
-    A space may be another sign, or none; a letter with a mark may be without it, or be two characters. The names are
-    grouped by their first letter, in a class of its own: at most places of a text, Python then tries none of them.
+    A space may be another character, or none; a letter with a mark may be without it, or be two characters. The names
+    are grouped by their first letter, in a class of its own: at most places of a text, Python then tries none of them.
     """
     by_first: dict[str, list[str]] = {}
     for name in (unicodedata.normalize("NFC", name) for name in names):
@@ -63,7 +63,7 @@ def _spelled(names: Iterable[str]) -> str:
 
 
 def _either_case(letter: str) -> str:
-    """Return a class of the signs that are a letter, whatever its case, for Python and for `finder`."""
+    """Return a class of the characters that are a letter, whatever its case, for Python and for `finder`."""
     further = {"i": "ıİ", "k": "\u212a", "s": "\u017f"}
     return f"[{''.join(sorted({letter.lower(), letter.upper(), *further.get(letter, '')}))}]"
 
@@ -219,8 +219,8 @@ def _named_patterns() -> Iterator[tuple[str, str]]:
 def _user_pattern() -> str:
     """Return the pattern of ``user:password@host`` without a scheme, which an e-mail address behind a word is not.
 
-    With a port it is one. Without, the password has a digit or a sign that addresses do not have, or the user's name
-    is one of an account; and the host is none of people's mail.
+    With a port it is one. Without, the password has a digit or a character that addresses do not have, or the user's
+    name is one of an account; and the host is not one of a mail service for people.
     """
     rule = secrets().withheld
     words, accounts = _spelled(rule.mail_words), _spelled(rule.accounts)

@@ -111,7 +111,7 @@ def table_names() -> frozenset[str]:
 
 
 def treatment(key: str) -> Treatment:
-    """Return the treatment of a key. The number at its end decides nothing, unless it is a part of an encoded sign."""
+    """Return the treatment of a key. The number at its end is ignored, unless it is a part of an encoded character."""
     if key[-1:].isdecimal() and CODES.isdisjoint(key):
         key = key.rstrip("0123456789") or key
     return _cached(key) if len(key) <= LONGEST_CACHED else _treatment(key)
@@ -135,7 +135,7 @@ def _treatment(key: str) -> Treatment:
 
 
 NO_NAME = Treatment(redacted=False, below=frozenset(), names=frozenset())
-"""The treatment of a key whose letters, also decoded, name nothing in a row."""
+"""The treatment of a key in whose letters, also decoded, no name occurs."""
 _PLAIN = Treatment(redacted=False, below=frozenset(), names=frozenset())
 _REDACTED = Treatment(redacted=True, below=frozenset(), names=frozenset())
 _cached: Callable[[str], Treatment] = lru_cache(maxsize=4096)(_treatment)
@@ -148,7 +148,7 @@ def looked_for() -> frozenset[str]:
 
 
 def _has_no_letters_of_a_name(key: str) -> bool:
-    """Return whether the letters of a key surely name nothing: in a row, and without those of other scripts."""
+    """Return whether no name surely occurs in the letters of a key, with and without those of other scripts."""
     find = _letters_of_names().search
     if key.isascii():
         return not find(key.lower().translate(_NOT_LETTERS))
@@ -157,13 +157,13 @@ def _has_no_letters_of_a_name(key: str) -> bool:
 
 @cache
 def _letters_of_names() -> re.Pattern[str]:
-    """Return a pattern of what is in the letters of each key that is not `_PLAIN`."""
+    """Return a pattern that is found in the letters of each key that is not `_PLAIN`."""
     return re.compile("|".join({re.sub("[^a-z]", "", name) for name in (*looked_for(), *redacted_within()[0])}))
 
 
 @cache
 def _joined_within() -> re.Pattern[str]:
-    """Return a pattern of what is in the letters of each key that has the words of a secret: most keys have none."""
+    """Return a pattern that is found in the letters of each key that has the words of a secret. Most keys have none."""
     return re.compile("|".join(re.sub("[^a-z]", "", name) for name in redacted_within()[0]))
 
 

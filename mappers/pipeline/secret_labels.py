@@ -55,7 +55,7 @@ _SPACE_TO_VALUE = (
     r"""(?:\s{0,4}(?:[;~!@{#?»…]|-{2,3}|>>|<br\s?/?>|[|]{1,4}|==|\]\(|[–—]|\s-\s|[._]{3,60}|\s(?:no\.?|nº|number|número|numero)\s)\s{0,4}[“«]?"""
     rf"""|(?:\s{{1,4}}\.|[)\]}}%])?\s{{1,4}}(?:(?<=\n){_BULLET}\s{{1,4}}|\|\s{{0,4}})?)(?!["'(]?(?:{MEASURE}|{CLINICAL}))["'(]?|/"""
 )
-"""Pattern of white space, a slash, or a sign that seldom stands so in prose, between a name and its value.
+"""Pattern of white space, a slash, or a character that is rare in prose there, between a name and its value.
 
 The value must have a digit then."""
 
@@ -94,7 +94,7 @@ def _names(label: str, named: Any) -> Iterator[str]:
 
 
 def name_of(label: str, named: str) -> str:
-    """Return the name that a text gives: of an address its last part."""
+    """Return the name that a text gives: the last part of an address, or the text."""
     return _END.sub("", named) if label.lower() in ADDRESSES else named
 
 
@@ -108,7 +108,7 @@ def is_pair(value: Sequence[Any]) -> bool:
 
 
 def named_positions(value: Sequence[Any]) -> list[int]:
-    """Return the positions of a list at which the item before is the name of a secret; of three, all behind the first.
+    """Return the positions of a list that follow the name of a secret; in a list of three, all behind the first item.
 
     Programs send headers as one flat list of names and values.
 
@@ -132,7 +132,7 @@ def header_columns(value: Sequence[Any]) -> list[int]:
 
 
 def values_of_labels(value: Sequence[Any]) -> list[int]:
-    """Return the places of the objects in a list that are nothing but a value, where the one before is its name.
+    """Return the positions of the objects in a list that hold only a value, and follow the object with its name.
 
     >>> values_of_labels([{"name": "pass_code"}, {"value": "1234"}])
     [1]
@@ -183,7 +183,7 @@ def may_be_label(name: Any) -> bool:
 
 @lru_cache(maxsize=1)
 def _first_word() -> re.Pattern[str]:
-    """Return a pattern of letters of which some are in every redacted key, however it is encoded."""
+    """Return a pattern of letters that is found in every redacted key, however it is encoded."""
     names = (*secrets().redacted, *map("_".join, names_within()))
     starts = {next(word for word in _WORD.findall(name) if len(word) > 2)[:4].lower() for name in names}
     return re.compile(rf"(?i:{'|'.join(sorted(map(re.escape, starts)))}|%|&|[.\[\]/|\\])")
@@ -217,7 +217,7 @@ def name_pattern() -> str:
 
 
 def spelled(words: Iterable[str]) -> str:
-    """Return a pattern of words as they are written in a name, with a sign between them or none."""
+    """Return a pattern of words as they are written in a name, with a separator between them or none."""
     return BETWEEN.join(map(re.escape, words))
 
 
@@ -242,7 +242,7 @@ def _stems() -> tuple[str, ...]:
 
 
 def stem_pattern() -> str:
-    """Return a pattern (of `finder`) of what is in every text with a label of a secret.
+    """Return a pattern (of `finder`) that is found in every text with a label of a secret.
 
     Where case is ignored, i, ı and İ are one letter for Python, but not for `finder`.
     """
@@ -250,7 +250,7 @@ def stem_pattern() -> str:
 
 
 def named_pattern() -> str:
-    """Return a pattern (of `finder`) of what is in JSON whose texts name a secret: a stem, or a whole key of words."""
+    """Return a pattern (of `finder`) that is found in JSON whose texts name a secret: a stem, or a whole key."""
     words = [[word.lower() for word in _WORD.findall(name)] for name in secrets().redacted]
     joined = {sign.join(name) for name in words if len(name) > 1 for sign in ("", "_", "-", " ")}
     return any_of((*_stems(), *sorted(joined)))

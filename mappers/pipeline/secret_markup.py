@@ -12,11 +12,11 @@ _CONTENT = re.compile(r"\s{0,20}(?:<!\[CDATA\[)?\s{0,20}([^<>]{1,60}?)\s{0,20}(?
 _NEXT = re.compile(r"</[^<>]{1,120}>\s{0,20}<([A-Za-z_][\w.:-]{0,100})(?:\s[^<>]{0,2000})?>")
 
 _MOST_TAGS = 250_000
-"""Tags of one text that are read. The text behind them is redacted: it is only read because it may name a secret."""
+"""Tags of one text that are read. The text behind them is redacted, because it may name a secret."""
 
 
 def markup_redacted(text: str, below: frozenset[str], tags: Iterator[int] | None = None) -> str:
-    """Return a text without the content of elements whose name is that of a secret, and without values named beside.
+    """Return a text without the content of elements named like a secret, and without the value beside such a name.
 
     An element names the value beside it by an attribute (``<entry key="pass_code" value="1234"/>``) or by its content
     (``<name>pass_code</name><value>1234</value>``). What has no end is redacted to the end of the text. ``tags`` has an
@@ -40,7 +40,7 @@ def markup_redacted(text: str, below: frozenset[str], tags: Iterator[int] | None
         made.append(text[at : found.start()])
         at = found.end()
         if any(is_label(name_of(value[1], value[2] or value[3])) for value in _ATTRIBUTE.finditer(attributes)):
-            # Which of the other attributes is the value, nobody knows.
+            # It is unknown which of the other attributes is the value.
             made.append(f"<{name} {REDACTED}{'/' if attributes.endswith('/') else ''}>")
             redacted = not attributes.endswith("/")
         else:
@@ -54,7 +54,7 @@ def markup_redacted(text: str, below: frozenset[str], tags: Iterator[int] | None
             at = end
         elif further and (content := _CONTENT.match(text, at)) and is_label(content[1]):
             beside = _NEXT.search(text, at)
-            further = beside is not None  # where none is, none is further on either: the text is searched once
+            further = beside is not None  # without one here there is none further on: search once
             if beside:
                 made.append(text[at : beside.end()])
                 at = _append_redacted(text, beside.end(), beside[1], made, ends)

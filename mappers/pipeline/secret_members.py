@@ -1,4 +1,4 @@
-"""Redaction of what a key or a neighbour says of a member of an object or an item of a list (mapping.md §7)."""
+"""Redaction of members of objects and items of lists that a key above or a neighbour names (mapping.md §7)."""
 
 import re
 from collections.abc import Set
@@ -24,7 +24,7 @@ LIKE_A_SECRET = re.compile(r"[0-9]|.{12}")
 
 
 def split_redacted(key: str, item: Any) -> Any:
-    """Redact what stands right below a key whose name and its own are together that of a secret."""
+    """Redact the members below ``key`` whose own keys complete it to the name of a secret."""
     if not isinstance(item, CONTAINERS) or not begins_secret(key):
         return item
     if isinstance(item, list):
@@ -74,7 +74,7 @@ def without_addresses(value: Any) -> Any:
 
 
 def named_before(value: list[Any], items: list[Any]) -> int:
-    """Redact in the items of a list what one before names: columns of rows, and an object that is only a value.
+    """Redact in a list the items that an earlier item names: columns of rows, and an object that is only a value.
 
     A first row of two may be the name of a secret and its value: of the others only what looks like a secret goes.
     Return the number of the names.
@@ -148,7 +148,7 @@ def numbered_keys(value: dict[str, Any]) -> list[str]:
 def is_word(item: Any, without: frozenset[str] = frozenset()) -> bool:
     """Return whether an item of a list may be a word of the record behind another that is the name of a secret.
 
-    A word has none of the signs ``without``.
+    A word has none of the characters ``without``.
     """
     return isinstance(item, str) and not LIKE_A_SECRET.search(item) and without.isdisjoint(item)
 

@@ -54,11 +54,11 @@ _SHORTEST_BASE64 = 16
 _MOST_BASE64 = 1_000
 """Words in base64 of one text that are looked into one by one."""
 QUOTED_PRINTABLE = re.compile(r"=(?:3D|3A|22|7B|5F|0A|\r?\n)")
-"""Signs of quoted-printable: an encoded sign that stands between a name and its value, or a soft line break."""
+"""Marks of quoted-printable: an encoded character between a name and its value, or a soft line break."""
 _QUOTED_SIGN = re.compile(r"=[0-9A-F]{2}|=\r\n")
 _QUOTED = {**{f"={number:02X}": chr(number) for number in range(256)}, "=\r\n": ""}
 _QUOTED_EQUALS = re.compile(r"""\r?\n|3D *(?!=2[27])[^\s&;"'<>]""")
-"""Pattern of what follows ``=`` in mail: a soft line break, or the rest of a sign and a value without quotes."""
+"""Pattern of what follows ``=`` in mail: a soft line break, or the rest of an encoded ``=`` and an unquoted value."""
 _QUOTED_COLON = re.compile(r"3A +")
 _SECTION = re.compile(
     r"(?:^[ \t]*|(?<=[ \t]))\[{1,2}([^\[\]\n]{1,60})\]{1,2}[ \t]*\r?\n((?:(?![ \t]*\[).*\n?)*)", re.MULTILINE
@@ -68,14 +68,14 @@ _NAMED_SETTING = re.compile(r"^([ \t]*([^\s=]{1,100})[ \t]*=[ \t]*)(\S[^\n]*)$",
 _MOST_PAIRS = 10_000
 """Pairs with a secret of one text that are read. Behind them the text is a value."""
 _ESCAPE = r"\\u00[2-7]|\\x[2-7]"
-"""Pattern of the beginning of an escaped ASCII sign."""
+"""Pattern of the beginning of an escaped ASCII character."""
 _HAS_ESCAPE = re.compile(_ESCAPE)
 
 
 BASE64_MARK = rf"{_BASE64_START}|{_MARKUP_START}[A-Za-z0-9+/_\-\r\n]{{13}}"
 """Pattern (of `finder`) that is found in every text that has JSON or markup in base64."""
 MARK = rf"[=%&]|\{{'|</|{_ESCAPE}|{BASE64_MARK}"
-"""Pattern (of `finder`) of what is in every text for which `has_mark` holds, but for a quote."""
+"""Pattern (of `finder`) that is found in every text for which `has_mark` holds by another mark than a quote."""
 
 
 def has_mark(text: str) -> bool:
@@ -200,7 +200,7 @@ def names_secret(text: str, below: frozenset[str]) -> bool:
 
 
 def surely_plain(text: str, below: frozenset[str]) -> bool:
-    """Return whether a text without marks but quotes surely has no secret: ASCII, nothing escaped, no name."""
+    """Return whether a text without other marks than quotes surely has no secret: ASCII, nothing escaped, no name."""
     return text.isascii() and "\\" not in text and not _name_finder(below)(comparable(text))
 
 
@@ -220,7 +220,7 @@ def _has_quoted_printable(text: str) -> bool:
 
 
 def _without_quoted_printable(text: str) -> str:
-    """Decode the signs of a text in quoted-printable, which mail has."""
+    """Decode the encoded characters of a text in quoted-printable, which mail has."""
     if not _has_quoted_printable(text):
         return text
     return _QUOTED_SIGN.sub(lambda found: _QUOTED[found[0]], text.replace("=\n", ""))

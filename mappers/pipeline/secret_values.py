@@ -31,14 +31,14 @@ from fhirline.mappers.pipeline.secret_members import numbered_keys
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
 _ADDRESS = re.compile(r"(?<![^\s\"'<>])(?=[^\s\"'<>]{3})[^\s\"'<>=@%]*[=@%][^\s\"'<>]*")
-"""A word, as long as ``k=1`` or longer, with a sign of which one is in each address with a user or a parameter."""
+"""A word of three or more characters, one of which is in each address with a user or a parameter (``k=1``)."""
 _USER = re.compile(r"//[^/?#@]+@")
 _PARAMETER = re.compile(r"[?&#;]([^?&#;=]{1,100})=[^?&#;]")
 _FIRST_PARAMETER = re.compile(r"([^?&#;=/:]{1,100})=(?=[^?&#;]*[0-9]|[^?&#;]{12})")
 _OPAQUE_VALUE = re.compile(r"[^\s]{12,}")
 _OPAQUE_WORD = re.compile(r"\S+")
 _LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S{6,}(?:;\s.*)?|\S{20,}(?:;\s.*)?")
-"""A word of six signs or more with a digit, or a long one; also several of a cookie."""
+"""A word of six or more characters with a digit, or a long one; also several words of a cookie."""
 _QUOTED_KEY = re.compile(r"""["']([^"'\\:]{1,100})\\*["']\s{0,8}:""")
 
 _PRIVATE_OF_KEY = frozenset({"k", "d", "p", "q", "dp", "dq", "qi"})
@@ -114,7 +114,7 @@ def _signed(word: str) -> bool:
         return True
     if "=" not in word:
         return False
-    first = _FIRST_PARAMETER.match(word)  # of a form
+    first = _FIRST_PARAMETER.match(word)  # a parameter of a form
     return bool(first and secret_key(first[1])) or any(map(_credential_parameter, set(_PARAMETER.findall(word))))
 
 
@@ -168,7 +168,7 @@ def _withheld(value: Any) -> Any:
             changed[key] = opaque_withheld(changed.get(key, value[key]))
         for key, columns in named_columns(value, _names_secret):
             changed[key] = _without_columns(changed.get(key, value[key]), columns)
-        if numbers := numbered_keys(value):  # a list, as PHP writes it
+        if numbers := numbered_keys(value):  # PHP's form of a list
             for place in _named_positions([value[key] for key in numbers]):
                 changed[numbers[place]] = REDACTED
         if any([len(key) >= _SHORTEST and has_credential(key) for key in value]):  # noqa: C419  # as above

@@ -11,7 +11,7 @@ UCUM = "http://unitsofmeasure.org"
 Invariant = Callable[[Element], bool]
 
 CONCERNS: dict[Invariant, tuple[str, ...]] = {}
-"""Rule → element names without any of which it holds, so that most calls are spared. ``abatement*`` is a choice."""
+"""Rule → element names. Without any of them the rule holds and is not called. ``abatement*`` is a choice."""
 
 
 def concerns(*names: str) -> Callable[[Invariant], Invariant]:

@@ -80,7 +80,7 @@ OF_CONTAINED: tuple[Invariant, ...] = (
 
 
 def concerned(invariant: Invariant, names: frozenset[str]) -> tuple[str, ...] | None:
-    """Return those of a structure's element names without any of which the rule holds; None if it always runs."""
+    """Return the element names of a structure that `CONCERNS` has for a rule; None for a rule that always runs."""
     if invariant not in CONCERNS:
         return None
     wanted = CONCERNS[invariant]

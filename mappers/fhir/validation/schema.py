@@ -1,4 +1,4 @@
-"""Compiles R4's structures into one pydantic-core schema: strict typed dicts, validated in Rust.
+"""Compile R4's structures into one pydantic-core schema: strict typed dicts, validated in Rust.
 
 Extra elements, references to other types than the targets, and codes outside a required binding are refused. A typed
 dict cannot express a required primitive or its companion, one of a choice, or an invariant. A straight-line function is

@@ -14,7 +14,7 @@ from fhirline.mappers.pipeline.envelope import Body
 from fhirline.mappers.pipeline.lineage.compare import text_of
 
 LEFT_OUT = object()
-"""Given to `changed` as the new value: the key is removed."""
+"""New value for `changed` that removes the key."""
 
 YEAR = timedelta(weeks=52)
 

@@ -62,7 +62,7 @@ class Lineage:
 
     @property
     def source(self) -> str:
-        """The sources as one text, for people."""
+        """Return the sources as one text, for people."""
         return ", ".join(self.sources) + (f", given {', '.join(self.given)}" if self.given else "")
 
 
@@ -106,7 +106,7 @@ class _Evidence:
 
     @property
     def pointers(self) -> frozenset[str]:
-        """The JSON Pointers of everything in the body that was seen to affect the leaf."""
+        """Return the JSON Pointers of everything in the body that was seen to affect the leaf."""
         return frozenset((*self.computed, *self.present, *self.conditional, *self.resource, *self.together))
 
     def conclusion(self, value: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
