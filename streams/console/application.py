@@ -23,7 +23,7 @@ from fhirline.streams.console.views import (
     playground,
     terminology,
 )
-from fhirline.streams.observe.logs import described
+from fhirline.streams.observe.logs import describe_error
 
 log = structlog.get_logger()
 
@@ -76,7 +76,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except FhirlineError as error:
         return _error_page(request, 500, "It did not work", str(error))
     except Exception as error:  # noqa: BLE001  # a traceback may hold a payload
-        log.error("page failed", error=described(error))
+        log.error("page failed", error=describe_error(error))
         text = f"{type(error).__name__}. The log line `page failed` says where."
         return _error_page(request, 500, "A defect of the console", text)
 

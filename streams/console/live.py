@@ -15,7 +15,7 @@ from fhirline.config.vendors import load_vendors
 from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.stalled import StallDetector, Stalled
 from fhirline.streams.deliver.stage import deliver_group
-from fhirline.streams.observe.logs import described
+from fhirline.streams.observe.logs import describe_error
 from fhirline.streams.operate.status.reading import Reader, Reading
 from fhirline.streams.operate.status.summary import Status, rate_of, sources_of, summarize
 from fhirline.streams.operate.status.warehouse import read_tables
@@ -93,7 +93,7 @@ class Live:
                 self._report(str(error))
                 self._ended.wait(EVERY)
             except Exception as error:  # noqa: BLE001  # without this thread, old figures would look like new ones
-                self._report(f"a defect of the console: {described(error)}")
+                self._report(f"a defect of the console: {describe_error(error)}")
                 self._ended.wait(EVERY)
 
     def _read_on(self, stack: ExitStack) -> None:

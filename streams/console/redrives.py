@@ -18,7 +18,7 @@ from fhirline.config.errors import FhirlineError
 from fhirline.config.settings import Settings
 from fhirline.streams.console.jobs import Job
 from fhirline.streams.kafka.acl_check import require_privileges
-from fhirline.streams.observe.logs import described
+from fhirline.streams.observe.logs import describe_error
 from fhirline.streams.operate.dead_letters.board import Board
 from fhirline.streams.operate.dead_letters.cases import Case, Status
 from fhirline.streams.operate.dead_letters.redrive import SEND_AGAIN, Redriver, Report, wait_until_mapped
@@ -119,7 +119,7 @@ class Redrives:
         except FhirlineError as error:
             redrive.problem = str(error)
         except Exception as error:  # noqa: BLE001  # a traceback may hold a payload
-            log.error("redrive failed", error=described(error))
+            log.error("redrive failed", error=describe_error(error))
             redrive.problem = (
                 f"A defect of the console ({type(error).__name__}). The log line `redrive failed` says where."
             )

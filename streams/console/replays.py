@@ -19,7 +19,7 @@ import structlog
 
 from fhirline.config.exit_codes import DIFFERS, DONE, INCOMPLETE, INTERRUPTED
 from fhirline.streams.console.jobs import Job
-from fhirline.streams.observe.logs import described
+from fhirline.streams.observe.logs import describe_error
 from fhirline.streams.operate.replay import folders
 from fhirline.streams.operate.replay.selection import Selection
 
@@ -154,7 +154,7 @@ class Replays:
             await process.wait()
             replay.run = self._run_of(replay.run, process.pid)
         except Exception as error:  # noqa: BLE001  # a traceback may hold a payload
-            log.error("replay not followed", error=described(error))
+            log.error("replay not followed", error=describe_error(error))
             with suppress(ProcessLookupError):
                 process.kill()  # nobody reads what it prints: it would wait for that, and never end
         finally:

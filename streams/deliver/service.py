@@ -19,7 +19,7 @@ from fhirline.streams.deliver.stage import Stage, deliver_group
 from fhirline.streams.kafka.watch import KafkaWatch
 from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.observe.logs import log_loop_error
-from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
+from fhirline.streams.observe.metrics.endpoint import Endpoint, bind_port
 from fhirline.streams.observe.metrics.lookups import Lags
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.step1_receive.raw_producer import RawProducer
@@ -39,7 +39,7 @@ async def serve(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    registry, listener = new_registry("deliver"), bound(settings)
+    registry, listener = new_registry("deliver"), bind_port(settings)
     metrics = DeliverMetrics(registry)
     async with FhirServer(settings, authorization(settings)) as server:
         if not await usable(settings, server, stopping):

@@ -16,7 +16,7 @@ from fhirline.streams.enrich.survey import Fetcher
 from fhirline.streams.kafka.watch import KafkaWatch
 from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.observe.logs import log_loop_error
-from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
+from fhirline.streams.observe.metrics.endpoint import Endpoint, bind_port
 from fhirline.streams.observe.metrics.lookups import Lags
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.observe.tracing import tracing
@@ -41,7 +41,7 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     instances = _instances(settings)
-    registry, tracer, listener = new_registry("enrich"), tracing(settings, "enrich"), bound(settings)
+    registry, tracer, listener = new_registry("enrich"), tracing(settings, "enrich"), bind_port(settings)
     metrics = EnrichMetrics(registry, VENDOR, CODES)
     async with new_session() as session:
         fetchers: dict[tuple[str, str], Fetcher] = {}

@@ -31,7 +31,7 @@ _left_to_starter = Event()
 
 
 def leave_to_starter() -> None:
-    """Write no lines in this process: the console that started it has written that of its one action."""
+    """Write no audit lines in this process: the console that started it has written the line of its action."""
     _left_to_starter.set()
 
 

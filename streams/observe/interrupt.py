@@ -12,7 +12,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def ctrl_c() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into an event to poll, and so the other signals of `ENDING`, unless they are ignored (``nohup``).
+    """Turn Ctrl-C and the other signals of `ENDING`, unless they are ignored (``nohup``), into an event to poll.
 
     A KeyboardInterrupt raised inside the `wait` of a future or a client may leave its lock held. Its thread, or its
     `close`, then waits forever.

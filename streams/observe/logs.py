@@ -75,11 +75,11 @@ def without_messages(_: Any, __: str, line: Line) -> Line:
     if info and error is None:
         error = sys.exc_info()[1]
     if error is not None:
-        line["exception"] = [described(item) for item in _chain(error)]
+        line["exception"] = [describe_error(item) for item in _chain(error)]
     return line
 
 
-def described(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Describe an exception: ``Type: message at file:line in function < ...``, innermost frame first.
 
     The message is left out where it may quote a payload.

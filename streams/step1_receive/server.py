@@ -18,7 +18,7 @@ from fhirline.streams.http.invalid_requests import refusing
 from fhirline.streams.kafka.watch import KafkaWatch
 from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.observe.logs import log_loop_error
-from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
+from fhirline.streams.observe.metrics.endpoint import Endpoint, bind_port
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.observe.tracing import tracing
 from fhirline.streams.step1_receive.application import Gateway, Refusal
@@ -32,8 +32,8 @@ log = structlog.get_logger()
 KEEPALIVE = 75.0
 BACKLOG = 1024
 OPEN_FILES = 65_536
-"""Connections and files that the process may have open, where its hard limit allows that. The usual soft limit of 1,024
-lets as many connections that only wait keep the vendors out."""
+"""Connections and files that the process may have open, where its hard limit allows that. With the usual soft limit,
+1,024 idle connections would keep the vendors out."""
 QUIET = ("/healthz", "/readyz")
 """Paths that are polled every few seconds, and logged at debug level only."""
 
@@ -60,7 +60,7 @@ async def serve(settings: Settings, port_file: Path | None = None, away: str | N
     traced = [tracer.middleware] if tracer is not None else []
     app = web.Application(middlewares=[requests.middleware, access_log, metrics.middleware, *traced, refusals])
     gateway.add_routes(app.router)
-    inner = bound(settings)  # a port of its own, which senders cannot reach
+    inner = bind_port(settings)  # a port of its own, which senders cannot reach
     endpoint = Endpoint(inner, registry, lambda: gateway.missing_secrets() + watch.problems()) if inner else None
     runner = web.AppRunner(app, shutdown_timeout=1)  # all requests have been answered by then
     await runner.setup()

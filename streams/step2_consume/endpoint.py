@@ -9,7 +9,7 @@ from faust.exceptions import ConsumerNotStarted
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import Lag
 from fhirline.streams.kafka.watch import KafkaWatch
-from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
+from fhirline.streams.observe.metrics.endpoint import Endpoint, bind_port
 from fhirline.streams.observe.metrics.lookups import Lags, StateSize, StateSizes
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.step2_consume.metrics import WorkerMetrics
@@ -28,7 +28,7 @@ class WorkerEndpoint:
         self._settings = settings
         self._app: Any = None
         self._states: Mapping[str, TopicCache[Any]] = {}
-        self._listener = bound(settings)
+        self._listener = bind_port(settings)
         self.watch = KafkaWatch(settings)
 
     def look_up(self, app: Any, states: Mapping[str, TopicCache[Any]]) -> None:

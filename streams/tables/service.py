@@ -12,7 +12,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.watch import KafkaWatch
 from fhirline.streams.observe.gc_tuning import tune_gc
 from fhirline.streams.observe.logs import log_loop_error
-from fhirline.streams.observe.metrics.endpoint import Endpoint, bound
+from fhirline.streams.observe.metrics.endpoint import Endpoint, bind_port
 from fhirline.streams.observe.metrics.lookups import Lags
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.tables.catalog import Catalog, load_catalog
@@ -38,7 +38,7 @@ async def serve(settings: Settings, drop_gone: bool = False, until_end: bool = F
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    registry, listener = new_registry("tables"), bound(settings)
+    registry, listener = new_registry("tables"), bind_port(settings)
     catalog, topics = load_catalog(settings), read_topics(settings)
     endpoint = None
     follower, close = _follower(settings, catalog, topics, TablesMetrics(registry), stopping.is_set, until_end)

@@ -65,7 +65,7 @@ async def _without_versions(_: web.Request, response: web.StreamResponse) -> Non
     response.headers["Server"] = "fhirline"
 
 
-def bound(settings: Settings) -> socket.socket | None:
+def bind_port(settings: Settings) -> socket.socket | None:
     """Bind the port of the settings; None where none is set. Raises ConfigurationError."""
     if settings.metrics_port is None:
         return None

@@ -21,7 +21,7 @@ class StateSize:
 
 
 class Lags(Collector):
-    """``topics``: every topic that the group reads and its partitions, so that one that nobody reads can be seen."""
+    """The lag of each assigned partition. ``topics``: the partitions of every topic of the group, assigned or not."""
 
     def __init__(
         self, registry: CollectorRegistry, group: str, topics: Mapping[str, int], lags: Callable[[], Iterable[Lag]]

@@ -21,7 +21,7 @@ from fhirline.streams.deliver.metrics import DeliverMetrics
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.enrich.metrics import EnrichMetrics
 from fhirline.streams.kafka.records import ConsumerRecord
-from fhirline.streams.observe.metrics.endpoint import bound
+from fhirline.streams.observe.metrics.endpoint import bind_port
 from fhirline.streams.observe.metrics.labels import OTHER, PATHS
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.step2_consume.metrics import VendorMetrics, WorkerMetrics
@@ -142,13 +142,13 @@ def test_health_and_readiness(stack: WorkerEndpoint) -> None:
 
 
 def test_a_port_in_use_is_named() -> None:
-    bound_socket = bound(Settings(metrics_port=0, _env_file=None))
+    bound_socket = bind_port(Settings(metrics_port=0, _env_file=None))
     assert bound_socket is not None
     with bound_socket as held:
         port = held.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"FHIRLINE_METRICS_PORT: 127.0.0.1:{port}: .*port of its own"):
-            bound(Settings(metrics_port=port, _env_file=None))
-    assert bound(Settings(_env_file=None)) is None
+            bind_port(Settings(metrics_port=port, _env_file=None))
+    assert bind_port(Settings(_env_file=None)) is None
 
 
 # --- labels are bounded -----------------------------------------------------------------------------------------------

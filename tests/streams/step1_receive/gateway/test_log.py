@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ValidationError
 
 from fhirline.mappers.registry import VENDORS
-from fhirline.streams.observe.logs import described, without_messages
+from fhirline.streams.observe.logs import describe_error, without_messages
 from tests.streams.step1_receive.gateway.connections import MARKER, MAX_BODY
 from tests.support.receiving import HEADER, SECRETS, GatewayProcess
 
@@ -48,7 +48,7 @@ def test_an_exception_is_logged_by_type_and_place() -> None:
     assert outer.startswith("ValueError at ")
     assert "streams/step1_receive/gateway/test_log.py:" in outer
     assert inner.startswith("ValidationError at ")
-    assert described(OSError(2, "No such file")) == "FileNotFoundError: [Errno 2] No such file"
+    assert describe_error(OSError(2, "No such file")) == "FileNotFoundError: [Errno 2] No such file"
 
 
 def test_the_access_log_says_which_event(gateway: GatewayProcess) -> None:
