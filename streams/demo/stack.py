@@ -29,7 +29,7 @@ from fhirline.streams.observe.interrupt import ENDING, held_back, ignored
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
-"""Only a hang takes so long: a process that ended is noticed at once, and a busy machine needs its time."""
+"""Limits for a process that hangs. One that has ended is noticed at once, and a busy machine needs its time."""
 
 
 class StackFailed(FhirlineError):

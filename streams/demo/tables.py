@@ -1,4 +1,4 @@
-"""The demo's DuckDB file: made by ``fhirline tables`` from the demo's topics, asked some questions, and left behind."""
+"""The demo's DuckDB file: ``fhirline tables`` makes it from the demo's topics, and SQL queries answer questions."""
 
 import os
 import shutil
@@ -72,8 +72,8 @@ def questions() -> list[tuple[str, str]]:
     return [(question.removeprefix("-- "), sql) for question, _, sql in (text.partition("\n") for text in texts)]
 
 
-def leave(path: Path, target: Path = FILE) -> None:
-    """Put a copy of ``path`` into the place of ``target``, whole or not at all. Raises OSError.
+def replace_file(path: Path, target: Path = FILE) -> None:
+    """Replace ``target`` by a copy of ``path``, whole or not at all. Raises OSError.
 
     A client that has the old file open keeps it. The journal of an old file is removed first: it is not the new one's.
     """

@@ -1,4 +1,4 @@
-"""Waiting for what must follow from the posted webhooks, by reading the topics as any consumer would."""
+"""Wait for the records that must follow from the posted webhooks, as any consumer of the topics would."""
 
 import time
 from collections import Counter

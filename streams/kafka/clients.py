@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Client = TypeVar("Client")
 
 LOGGER = logging.getLogger("librdkafka")
-"""Takes librdkafka's own lines, which would go past the structured log to standard error."""
+"""The logger of librdkafka's own lines, which would otherwise go to standard error without structure."""
 
 CONNECTION_ERRORS = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE")
 

@@ -1,4 +1,4 @@
-"""Asking for a group's committed offsets, with patience while its coordinator moves."""
+"""Ask for a group's committed offsets, and again while its coordinator moves."""
 
 import time
 from collections.abc import Iterable
@@ -32,24 +32,24 @@ def committed(
 ) -> list[confluent_kafka.TopicPartition]:
     """Return the committed offsets of a consumer's group; negative where it has none.
 
-    Asks again after what may pass, until ``timeout`` seconds are over. Raises KafkaException, also for what is
-    wrong with a single partition.
+    Asks again after errors of `MAY_PASS`, until ``timeout`` seconds are over. Raises KafkaException, also for an error
+    of a single partition.
     """
     until = time.monotonic() + timeout
     asked = [*partitions]
     while True:
         try:
-            return asked_once(consumer, asked, max(0.1, min(ASK_SECONDS, until - time.monotonic())))
+            return ask_once(consumer, asked, max(0.1, min(ASK_SECONDS, until - time.monotonic())))
         except KafkaException as error:
             if error.args[0].code() not in MAY_PASS or time.monotonic() > until:
                 raise
         time.sleep(ASK_AGAIN_SECONDS)
 
 
-def asked_once(
+def ask_once(
     consumer: Consumer, partitions: Iterable[TopicPartition], timeout: float
 ) -> list[confluent_kafka.TopicPartition]:
-    """Ask a single time. Raises KafkaException."""
+    """Ask once for the committed offsets of a consumer's group. Raises KafkaException."""
     answered = consumer.committed([confluent_kafka.TopicPartition(*place) for place in partitions], timeout=timeout)
     for answer in answered:
         if answer.error is not None:

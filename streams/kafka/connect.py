@@ -25,7 +25,7 @@ HUNG_UP = "in state APIVERSION_QUERY"
 """Part of a line that librdkafka only logs: the peer closed the connection instead of answering the first request."""
 
 HUNG_UP_OFTEN = 5
-"""A starting or stopping broker hangs up once or twice. A TLS listener hangs up on every client without TLS."""
+"""Hang-ups that mean a wrong protocol: a starting or stopping broker hangs up once or twice, a TLS listener always."""
 
 PLAINTEXT_LISTENER = "PLAINTEXT broker listener"
 """Part of librdkafka's error for a listener that hangs up on a TLS handshake."""
@@ -35,7 +35,7 @@ ATTEMPT_SECONDS = 0.25
 long, up to `LONGEST_ATTEMPT_SECONDS`."""
 
 LONGEST_ATTEMPT_SECONDS = 4.0
-"""A large cluster far away, or a machine that is busy, needs longer than the first attempt for one answer."""
+"""Longest attempt. A large cluster far away, or a busy machine, needs longer than the first attempt for one answer."""
 
 
 def connect(settings: Settings, timeout: float) -> ClusterMetadata:

@@ -1,4 +1,4 @@
-"""Reading delivery reports: a record is written only if its report has an offset (faust.md §2.6).
+"""Read delivery reports: a record is written only if its report has an offset (faust.md §2.6).
 
 librdkafka also reports a batch as written once a later batch of the partition was acknowledged ("implicitly acked"),
 because brokers refuse batches out of order. But from a producer that is new to a partition, a broker accepts whichever
@@ -45,8 +45,8 @@ def take_reports(producer: Producer, seconds: float = 0.0) -> None:
 def take_all_reports(producer: Producer, seconds: float = math.inf) -> int:
     """Wait until each record has its delivery report; return how many have none.
 
-    ``seconds``: the longest wait; without it, the producer's delivery timeout is the limit. Not by ``flush``: that goes
-    on after a fatal error, and calls Python for the reports behind it while the exception is set (SystemError).
+    ``seconds``: the longest wait; without it, the producer's delivery timeout is the limit. ``flush`` is not used: it
+    goes on after a fatal error, and calls Python for the reports behind it while the exception is set (SystemError).
     """
     until = monotonic() + seconds
     while (left := len(producer)) and (wait := until - monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""Reading a topic in a consumer group, and committing per partition the contiguous prefix of finished offsets.
+"""Read a topic in a consumer group, and commit per partition the contiguous prefix of finished offsets.
 
 For stages whose records finish out of order, by minutes: surveys that are fetched, Bundles that are sent. Faust does
 not fit there. It accepts acknowledgements out of order, but what it then commits with gaps at the head of a partition
@@ -58,12 +58,12 @@ class Assignment:
             self.committable = done + 1
 
     def finish_before(self, offset: int) -> None:
-        """Call all records before an offset finished, of which none was begun: they were dealt with in another way."""
+        """Mark all records before an offset as finished. None of them was begun: they were handled in another way."""
         self.committable = max(offset, self.committable or 0)
 
     @property
     def position(self) -> int | None:
-        """The first unfinished offset; None before the first `begin`."""
+        """Return the first unfinished offset; None before the first `begin`."""
         return self._begun[0] if self._begun else self.committable
 
     def to_commit(self) -> TopicPartition | None:
@@ -134,7 +134,7 @@ class Reader:
 
     @property
     def assignments(self) -> list[Assignment]:
-        """The partitions that this process has now."""
+        """Return the partitions that this process has now."""
         return list(self._assignments.values())
 
     def lags(self) -> list[Lag]:
@@ -189,10 +189,10 @@ class Reader:
         return read
 
     def _note_ends(self) -> None:
-        """Note the end offsets here, where nothing polls.
+        """Record the partitions' end offsets, here between two polls.
 
-        A consumer of confluent-kafka is locked while it polls: another thread that asks it for anything, be it a cached
-        offset, stands still until the poll is over. A scrape of the metrics would hold up the event loop.
+        A consumer of confluent-kafka is locked while it polls: another thread that asks it for anything, also for a
+        cached offset, waits until the poll is over. A scrape of the metrics would hold up the event loop.
         """
         for assignment in list(self._assignments.values()):
             place = TopicPartition(assignment.topic, assignment.partition)
@@ -210,7 +210,7 @@ class Reader:
                 self._committed(error.args[0], offsets)
 
     def _committed(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
-        """Note the result of a commit. A failed one needs no retry: the next commit covers its offsets."""
+        """Record the result of a commit. A failed one needs no retry: the next commit covers its offsets."""
         self._committing = False
         if error is not None:
             if error.name() != self._commit_error:

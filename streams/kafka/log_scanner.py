@@ -1,4 +1,4 @@
-"""Reading topics as they are stored, outside any consumer group: partitions up to their end, or one record.
+"""Read topics as they are stored, outside any consumer group: partitions up to their end, or one record.
 
 A partition ends where the broker reports its end (``enable.partition.eof``). An end offset asked for beforehand may be
 too low (`kafka.embedded_quirks`). Sealed records stay sealed: `kafka.reader` opens them.
@@ -194,7 +194,7 @@ class LogScanner:
                 self._rest()
 
     def _rest(self) -> None:
-        """Fetch nothing until the next read: librdkafka would go on, a hundred times a second."""
+        """Unassign the partitions until the next read: librdkafka would go on fetching, a hundred times a second."""
         with suppress(RuntimeError):  # the consumer is closed
             self._consumer.unassign()
 

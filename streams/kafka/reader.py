@@ -1,4 +1,4 @@
-"""Reading topics outside any consumer group: what was meant, with sealed records opened.
+"""Read topics outside any consumer group, and open the sealed records.
 
 For commands that inspect records without consuming them (erasure, trace, replay, dead letters).
 """

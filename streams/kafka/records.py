@@ -89,7 +89,7 @@ class ConsumerRecord:
 
     @property
     def vendor(self) -> str:
-        """The vendor whose topic this is; for raw, enriched and dead-letter topics only."""
+        """Return the vendor whose topic this is; for raw, enriched and dead-letter topics only."""
         return vendor_of(self.topic)
 
     @property
@@ -121,7 +121,7 @@ class ProducerRecord:
 
     @property
     def event_key(self) -> str:
-        """The header ``event-key``; empty where there is none."""
+        """Return the header ``event-key``; empty where there is none."""
         return header(self.headers, EVENT_KEY) or ""
 
     def at(self, partition: int, offset: int) -> ConsumerRecord:

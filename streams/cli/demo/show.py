@@ -147,7 +147,7 @@ def _show_tables(stack: Stack, console: Console, keys: set[str]) -> str:
             rows = [["" if value is None else str(value) for value in row] for row in answer.rows]
             console.print(table(answer.columns, rows, title=answer.question, title_justify="left"), "")
         try:
-            tables.leave(path)
+            tables.replace_file(path)
         except OSError as error:
             console.print(f"The tables could not be left as {tables.FILE.absolute()}: {error.strerror}\n")
         else:

@@ -60,11 +60,11 @@ class DataKey:
 
     @property
     def name(self) -> str:
-        """The key of its record in ``normalizer.keys``."""
+        """Return the key of the data key's record in ``normalizer.keys``."""
         return f"{self.index}/{self.number}"
 
     def record(self, partition: int) -> ProducerRecord:
-        """Return its record in ``normalizer.keys``, wrapped."""
+        """Return the data key's record in ``normalizer.keys``, wrapped."""
         return ProducerRecord(KEYS, self.name.encode(), self.secrets.wrap(self.name, self.key), partition)
 
     def seal(self, record: ProducerRecord) -> ProducerRecord:

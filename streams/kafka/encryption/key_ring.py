@@ -71,7 +71,7 @@ class PartitionKeys:
         return self._newest
 
     def apply(self, key: str, value: bytes | None) -> None:
-        """Take in a record of the partition. Records of other forms are passed over."""
+        """Apply a record of the partition. Records of other forms are ignored."""
         self._newest = {}
         index, _, rest = key.partition("/")
         number, _, mark = rest.partition("/")
@@ -123,7 +123,7 @@ class KeyRing:
 
     @property
     def open(self) -> bool:
-        """Tell whether it has a consumer, which `close` closes and the next reading makes again."""
+        """Tell whether the ring has a consumer, which `close` closes and the next reading makes again."""
         return self._scanner is not None
 
     def keep(self, partitions: Iterable[int]) -> None:

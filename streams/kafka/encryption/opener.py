@@ -1,8 +1,8 @@
-"""The one opener: turns what was read from a topic into the record that was meant.
+"""Open sealed records as they are read. No other module does.
 
 * A record that is not sealed passes as it is.
-* A sealed record is opened: it has the plain key and value, no header ``key-id``, and ``data_key``, with which what is
-  made of it is sealed.
+* A sealed record is opened: it has the plain key and value, no header ``key-id``, and ``data_key``, with which the
+  records that are made of it are sealed.
 * The record of a patient whose keys were destroyed has ``key_destroyed``: nobody can read it, and nothing is lost. So
   has a changed record of an erased patient: its index is enough to know whose it is.
 * A record that cannot be opened although nothing is lost (its bytes, headers or key-id were changed) passes as it is,

@@ -61,12 +61,12 @@ class EncryptionSecrets:
 
     @property
     def current(self) -> str:
-        """The id of the key-encryption key that wraps new data keys."""
+        """Return the id of the key-encryption key that wraps new data keys."""
         return next(iter(self.keks))
 
     @property
     def text(self) -> str:
-        """The secrets as the file has them."""
+        """Return the secrets as the file has them."""
         entries = {INDEX: self.index_secret, **self.keks}
         return " ".join(f"{name}:{key.hex()}" for name, key in entries.items()) + "\n"
 

@@ -10,7 +10,7 @@ import yaml
 
 from fhirline.config.own_command import own_command
 from fhirline.config.vendors import load_vendors
-from fhirline.streams.demo.tables import leave, questions
+from fhirline.streams.demo.tables import questions, replace_file
 from fhirline.streams.demo.webhooks import samples
 from tests.support.expected_tables import duck_rows
 from tests.support.waiting import LIMIT
@@ -95,5 +95,5 @@ def test_a_file_that_cannot_be_left_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "fhirline-demo.duckdb"
     target.mkdir()
     with pytest.raises(OSError, match="directory"):
-        leave(Path(__file__), target)
+        replace_file(Path(__file__), target)
     assert [*tmp_path.iterdir()] == [target]

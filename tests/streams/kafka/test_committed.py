@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.clients import librdkafka, new_client
-from fhirline.streams.kafka.committed import MAY_PASS, asked_once
+from fhirline.streams.kafka.committed import MAY_PASS, ask_once
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.step2_consume.faust.offset_gaps import Committed, committed_offsets
 from tests.streams.step2_consume.faust.logs import commit, write
@@ -30,7 +30,7 @@ def refusal(settings: Settings) -> int | None:
     """Ask a single time, as the worker did. Return the code of a refusal that passes, or None."""
     consumer = new_client(Consumer, librdkafka(settings, **{"group.id": settings.group, "log_level": 0}))
     try:
-        asked_once(consumer, [PLACE], 6.0)
+        ask_once(consumer, [PLACE], 6.0)
     except KafkaException as error:
         code: int = error.args[0].code()
         return code if code in MAY_PASS - {KafkaError._TIMED_OUT} else None
