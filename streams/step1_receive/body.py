@@ -1,4 +1,4 @@
-"""Reading a webhook's body: up to a size, within a time, and bounded in all while its sender is unknown.
+"""Read a webhook's body, up to a size and within a time. Bodies of unknown senders are bounded together.
 
 A signature (``hmac-sha256``) covers the body, so the body is read before the sender is known. A stranger could make the
 gateway hold as many bodies as it accepts connections. `UnverifiedBodies` bounds them for each vendor.

@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 
 def refusal(status: int) -> web.Response:
-    """Answer what is no valid HTTP as JSON."""
+    """Answer a request that is not valid HTTP, as JSON."""
     return Refusal(status, *text_of(status)).answer()
 
 

@@ -25,8 +25,8 @@ from fhirline.config.vendors import Credential, Freshness
 log = structlog.get_logger()
 
 SETTLING = 10.0
-"""Seconds for which a file that has just become empty is taken to be under way. Editors empty a file before writing it,
-and no valid request may be refused in between, also on a machine that pauses the editor."""
+"""Seconds for which the secrets of a file that has just become empty stay valid. Editors empty a file before they write
+it, and no valid request may be refused in between, also on a machine that pauses the editor."""
 
 HEX = b"0123456789abcdef"
 HEX_DIGITS = hashlib.sha256().digest_size * 2
@@ -91,7 +91,7 @@ class Secrets:
 
 
 class CredentialCheck:
-    """The check of one request's credential: the body is passed to `update` as it comes, then `matches` tells.
+    """The check of one request's credential: the body is passed to `update` as it comes, then `matches` decides.
 
     ``sent``: the value of the credential's header. ``time_sent``: that of the header of its ``freshness``. An HMAC is
     over the raw body, behind the text that ``freshness`` adds, in hex.

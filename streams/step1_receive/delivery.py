@@ -1,11 +1,11 @@
-"""Records on their way to Kafka, each after the data key that it is sealed with, where Kafka does not have that yet.
+"""Send raw records to Kafka, and before each the data key that seals it, where Kafka does not have the key yet.
 
 librdkafka calls back where it is polled, which is on the event loop. A thread would have to wait for the interpreter,
-and to wake the loop, for each record. The report on a data key leads to the record that the key seals: to wake the
-request's task in between would cost as much again.
+and to wake the loop, for each record. The callback for a data key's report sends the record that the key seals: to wake
+the request's task in between would cost as much again.
 
 All that comes in one turn of the event loop is encrypted and handed over together. Between other work each step of it
-takes longer (benchmarks/NOTES.md): the processor's caches hold something else by then.
+takes longer, because the processor's caches hold other data by then (benchmarks/NOTES.md).
 """
 
 import asyncio
@@ -28,7 +28,7 @@ IDLE_SECONDS = 0.1
 
 
 class Link:
-    """A producer, the task that polls it, and what waits for its reports."""
+    """A producer, the task that polls it, and the deliveries that wait for its reports."""
 
     def __init__(self, producer: Producer, within: float) -> None:
         """Make the link of a producer. ``within``: seconds of silence after which a record counts as not written."""
@@ -51,7 +51,7 @@ class Link:
         self._put.append(delivery)
 
     def drop(self, delivery: "Delivery") -> None:
-        """Wait no longer for the report of a delivery."""
+        """Stop waiting for the report of a delivery."""
         self._waiting.pop(delivery, None)
 
     def retire(self) -> None:
@@ -133,7 +133,10 @@ class Delivery:
         self.outcome: asyncio.Future[KafkaError | None] = asyncio.get_running_loop().create_future()
 
     def use_keys(self, keys: PatientKeys, partitions: int) -> None:
-        """Have the record sealed, with a new data key where the patient has none. ``partitions``: of its topic."""
+        """Require that the record is sealed, with a new data key where the patient has none.
+
+        ``partitions``: the number of partitions of the record's topic.
+        """
         self._keys, self._partitions = keys, partitions
 
     def begin(self) -> None:
@@ -141,7 +144,7 @@ class Delivery:
         self.link.put(self)
 
     def end(self) -> None:
-        """Wait no longer. A cancelled sender has ended ``outcome``."""
+        """Stop waiting for the report. A cancelled sender has ended ``outcome``."""
         self.link.drop(self)
 
     def find_key(self) -> None:
@@ -161,7 +164,7 @@ class Delivery:
             self._produce(None)
 
     def _produce(self, keys: PatientKeys | None) -> None:
-        """Hand over the record, or with ``keys`` its data key. An error is the sender's: all others are handed over."""
+        """Hand over the record, or with ``keys`` its data key. An error is raised to its sender, not to the caller."""
         record, partition = self._record, None
         try:
             if self._patient is not None:
@@ -177,7 +180,7 @@ class Delivery:
             self.outcome.set_exception(error)
 
     def reported(self, error: KafkaError | None, message: Message | None = None) -> None:
-        """Take in librdkafka's report on what was handed over last."""
+        """Process librdkafka's report on the data key or record that was handed over last."""
         self.link.drop(self)
         error = delivery_error(error, message)
         new, self._new = self._new, None

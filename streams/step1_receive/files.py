@@ -1,4 +1,4 @@
-"""Historical events from NDJSON files into the raw topic, as the records that the gateway would have written.
+"""Write historical events from NDJSON files into the raw topic, as the records that the gateway would have written.
 
 A line counts as taken once Kafka has acknowledged it. Memory is bounded for files and lines of any size: lines are read
 one at a time up to a limit, and `WINDOW` and librdkafka's queue limit those in flight.

@@ -30,20 +30,20 @@ class GatewayMetrics:
         self._code = Bounded(CODES)
         self.webhooks = Counter(
             "fhirline_webhooks",
-            "Webhooks by what they were answered: accepted, or the error code of the refusal",
+            "Webhooks by answer: accepted, or the error code of the refusal",
             ("vendor", "status", "outcome"),
             registry=registry,
         )
         self.latency = Histogram(
             "fhirline_receive_to_raw_seconds",
-            "From a webhook's arrival to its answer, after Kafka's acknowledgement; of accepted ones",
+            "From an accepted webhook's arrival to its answer, after Kafka's acknowledgement",
             ("vendor",),
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self.unreadable = Counter(
             "fhirline_unreadable_bodies",
-            "Webhooks of a proven sender that were refused because nothing can read their body, by why",
+            "Webhooks of a proven sender that were refused because their body is unreadable, by reason",
             ("vendor", "reason"),
             registry=registry,
         )

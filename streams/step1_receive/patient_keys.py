@@ -38,7 +38,7 @@ class Patient(NamedTuple):
 
 
 class NewKey(NamedTuple):
-    """A data key that this process has made. ``at``: before that (`_now`)."""
+    """A data key that this process has made. ``at``: a moment before it was made (`_now`)."""
 
     patient: Patient
     key: DataKey
@@ -46,7 +46,7 @@ class NewKey(NamedTuple):
 
     @property
     def record(self) -> ProducerRecord:
-        """Its record in ``normalizer.keys``."""
+        """Return the key's record in ``normalizer.keys``."""
         return self.key.record(self.patient.partition)
 
 

@@ -1,4 +1,4 @@
-"""Writing raw records, with one awaited acknowledgement each: the gateway answers 202 only when Kafka has the event."""
+"""Write raw records, with one awaited acknowledgement each: the gateway answers 202 only when Kafka has the event."""
 
 import asyncio
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ METADATA_TIMEOUT = 3.0
 GRACE = 2.0
 """Seconds beyond the delivery timeout within which librdkafka must have reported on a record."""
 QUEUE_KBYTES = 262_144
-"""Limit of what waits for Kafka. Beyond it, senders are asked to come again."""
+"""Limit of the records that wait for Kafka. Beyond it, webhooks are answered 503, to be sent again."""
 
 
 class KafkaUnavailable(FhirlineError):
@@ -105,7 +105,7 @@ class RawProducer:
     async def send(self, record: ProducerRecord) -> None:
         """Write a record and wait until all in-sync replicas have it. Raises KafkaUnavailable or RecordTooLarge.
 
-        With encryption on, a raw record is sealed. A dead letter is if its raw record was.
+        With encryption on, a raw record is sealed. A dead letter is sealed if its raw record was.
         """
         if self._tracing is None:
             return await self._send(record)

@@ -30,10 +30,10 @@ def raw_record(
 ) -> ProducerRecord:
     """Make the raw record of one body. Raises UnreadableBody where it is no JSON object, or nested too deep.
 
-    Its timestamp is the time of receipt, so that a search by time finds it there. ``flags`` are those of an earlier
-    reading, of which ``body`` was made.
+    Its timestamp is the time of receipt, so that a search by time finds it there. ``flags`` are those of the
+    earlier reading that ``body`` is the result of.
     """
-    with collector_suspended(body):  # the parsed body is freed below it: else the collector would visit all of it
+    with collector_suspended(body):  # the parsed body is freed inside: else the collector would visit all of it
         return _raw_record(vendor, tenant, body, received_at, route_event, max_depth, flags)
 
 
