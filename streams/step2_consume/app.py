@@ -143,7 +143,7 @@ class Processor(Protocol):
 
     @property
     def state(self) -> TopicCache[Any]:
-        """The state that is restored before a batch."""
+        """Return the state that is restored before a batch."""
 
     async def prepare(self) -> None:
         """Restore the partitions just assigned."""

@@ -51,7 +51,7 @@ class _Mapped:
     """The last contribution of each key: it contains the batch's earlier ones."""
     constants: dict[bytes, bytes | None] = field(default_factory=dict)
     sources: dict[int, ConsumerRecord] = field(default_factory=dict)
-    """The raw record of each record, by its ``id()``. State entries are not in it."""
+    """The ``id()`` of each made record → the raw record that it follows from. State entries are left out."""
     patients: set[str] = field(default_factory=set)
     """``tenant|patient key`` of each event that could be opened."""
 

@@ -50,7 +50,7 @@ class WorkerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.events = CounterMetric(
             "fhirline_events",
-            "Raw events by what became of them: mapped, nothing (nothing to publish), partial (some of it is a dead "
+            "Raw events by result: mapped, nothing (nothing to publish), partial (some of it is a dead "
             "letter), dead-letter",
             ("vendor", "event_type", "outcome"),
             registry=registry,
@@ -77,7 +77,7 @@ class WorkerMetrics:
         )
         self.drift = CounterMetric(
             "fhirline_drift",
-            "Events with something at a path of which no rule speaks, or something else than should be there",
+            "Events with a value at a path that no rule treats, or with a value of an unexpected form there",
             ("vendor", "path"),
             registry=registry,
         )
@@ -97,7 +97,7 @@ class WorkerMetrics:
         )
         self.old = CounterMetric(
             "fhirline_old_events",
-            "Events received more than a day before they were mapped: backfills and replays, of no latency",
+            "Events received more than a day before they were mapped: backfills and replays, without latency",
             ("vendor",),
             registry=registry,
         )

@@ -4,9 +4,9 @@ The contributions to a Practitioner lie in one partition of ``fold.practitioner`
 own. So the worker that owns that partition is the only one that publishes it. The topic is input and state at once:
 
 * On assignment the partition is read from its beginning to its end, as any state is.
-* A record that comes later is taken in, in its place; its Practitioner is built of all its contributions, published,
-  and only then may the record's offset be committed.
-* A record that was read before, by a restore or before a crash, is not taken in again: an older contribution would
+* A record that comes later is applied in its place. Its Practitioner is built of all its contributions and published.
+  Only then may the record's offset be committed.
+* A record that was read before, by a restore or before a crash, is not applied again: an older contribution would
   replace a newer one. Its Practitioner is published all the same.
 
 So each Practitioner's last record has every contribution that was written, whatever the order of the partitions.
@@ -114,7 +114,7 @@ class PractitionerProcessor:
     async def _fold(
         self, contributions: Sequence[ConsumerRecord], held: Mapping[int, PartitionContributions], *, give_up: bool
     ) -> list[ProducerRecord]:
-        """Take the records in, and make each Practitioner that they name once."""
+        """Apply the records, and make each Practitioner that they name once."""
         subjects: dict[str, int] = {}
         for record in contributions:
             state = held[record.partition]

@@ -1,4 +1,4 @@
-"""Restoring of a topic's cache for the partitions of an assignment, off the event loop (state.md §5)."""
+"""Restore a topic's cache for the partitions of an assignment, off the event loop (state.md §5)."""
 
 import asyncio
 import time

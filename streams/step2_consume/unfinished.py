@@ -45,7 +45,7 @@ class Mark(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The mark as Kafka keeps it.
+        """Return the mark as Kafka keeps it.
 
         >>> Mark.read(Mark(2).text), Mark.read(Mark().text), Mark.read("")
         (Mark(attempts=2), Mark(attempts=0), None)

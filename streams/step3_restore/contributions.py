@@ -1,7 +1,7 @@
 """Contributions to Practitioners: a cache of ``fold.practitioner`` for the partitions of this process (state.md §9).
 
 For each key, the record that was read last stays, as compaction has it: a contribution contains the earlier ones of its
-raw partition. Records that another program wrote in another form are passed over.
+raw partition. Records that another program wrote in another form are ignored.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class Contribution(NamedTuple):
 
     @property
     def headers(self) -> Headers:
-        """The record's headers, which are those of the Practitioner if its latest event is here."""
+        """Return the record's headers, which are those of the Practitioner if its latest event is here."""
         return [(name, text.encode()) for name, text in orjson.loads(self.packed_headers)]
 
     @classmethod
@@ -70,11 +70,11 @@ class PartitionContributions:
         return tuple(self._subjects.get(subject, {}).values())
 
     def __iter__(self) -> Iterator[str]:
-        """Return the subjects that have a contribution."""
+        """Iterate over the subjects that have a contribution."""
         return iter(self._subjects)
 
     def read(self, key: bytes, value: bytes | None, headers: Headers) -> None:
-        """Take in a record; a tombstone removes its contribution. An unreadable record is logged and passed over."""
+        """Apply a record; a tombstone removes its contribution. An unreadable record is logged and ignored."""
         try:
             subject = ContributionKey.parse(key).subject
             new = None if value is None else Contribution.read(bytes(key), bytes(value), headers)

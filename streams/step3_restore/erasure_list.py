@@ -53,7 +53,7 @@ class Compartment:
 
     @property
     def raw_key(self) -> str:
-        """The raw key of the patient's events (`mappers.registry.raw_key`)."""
+        """Return the raw key of the patient's events (`mappers.registry.raw_key`)."""
         return f"{escape_part(self.tenant)}|{self.key}"
 
     @property
@@ -73,12 +73,12 @@ class Hashing:
 
     @property
     def check(self) -> str:
-        """A hash that is the same for every process with the same secret; each record contains it."""
+        """Return a hash that is the same for every process with the same secret; each record contains it."""
         return hmac.new(self.secret, b"check", hashlib.sha256).hexdigest()[:16]
 
     @property
     def mark(self) -> str:
-        """A hash by which processes that run show that they have the same secret: 8 hex digits."""
+        """Return a hash, 8 hex digits, by which running processes show that they have the same secret."""
         return hmac.new(self.secret, b"mark", hashlib.sha256).hexdigest()[:8]
 
 
@@ -94,7 +94,7 @@ def hashing(settings: Settings) -> Hashing | None:
 class Block:
     """The value of a record in ``normalizer.erased``. ``at`` is when the patient was first blocked, RFC 3339.
 
-    ``of``: of a block of another key of the patient, such as a survey's, the digest of the patient's own.
+    ``of``: for a block of another key of the patient, such as a survey's, the digest of the patient's own key.
     """
 
     check: str
@@ -136,7 +136,7 @@ class ErasureList:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the whole list: equal as long as the same patients are erased."""
+        """Return a hash of the whole list, which is equal as long as the same patients are erased."""
         return hashlib.sha256("".join(sorted(self._blocks)).encode()).hexdigest()[:16]
 
     def block(self, compartment: Compartment) -> Block | None:

@@ -22,8 +22,8 @@ from fhirline.topics.declared import ERASED
 
 LOOK_SECONDS = 2.0
 HANDING_SECONDS = 5.0
-"""Far longer than a batch's records take on their way into the producer. A worker that stops for longer is ended by its
-`Fence`."""
+"""Time allowed for the hand-over of a batch's records to the producer, which takes far less. A worker that stops for
+longer is ended by its `Fence`."""
 FLUSH_SECONDS = 2.0
 CLOSING_SECONDS = 5.0
 PAUSE_SHARE = 0.6
@@ -31,7 +31,7 @@ PAUSE_SHARE = 0.6
 
 
 class ErasedSince(ConfigurationError):
-    """The erasure list has changed since events were mapped that are only written now."""
+    """The erasure list has changed between the mapping of events and their writing."""
 
 
 def settled_after(settings: Settings) -> float:
@@ -117,7 +117,7 @@ class ErasureListFeed:
 
     @property
     def open(self) -> bool:
-        """Tell whether it has a consumer, which `close` closes and the next reading makes again."""
+        """Tell whether the feed has a consumer, which `close` closes and the next reading makes again."""
         return self._scanner is not None
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ _NONE: Headers = []
 _SHARED = tuple(f"{resource_type}/" for resource_type in SHARED_TYPES)
 
 FRAMING = 1_024
-"""Bytes that a record may take besides key and value. Kafka's format 2 needs less than a hundred."""
+"""Bytes that a record may take in addition to key and value. Kafka's format 2 needs less than a hundred."""
 
 
 class StateEntryTooLarge(FhirlineError):
@@ -124,7 +124,7 @@ class PartitionState:
             self._sealed[secrets.state_name(subject, name).encode()] = subject, name
 
     def end_reading(self) -> None:
-        """Free what only reading needs."""
+        """Free the memory that only reading needs."""
         self._sealed = {}
 
     def _take(self, subject: str, name: str, value: bytes | None) -> None:
@@ -271,7 +271,7 @@ def _passed_over(position: RecordPosition, why: str) -> None:
 
 
 def _note(in_clear: dict[tuple[str, str], bytes], entry: tuple[str, str, str], key: bytes, value: bytes | None) -> None:
-    """Note that a patient's record in clear has a value, or none any more."""
+    """Record whether a patient's record in clear has a value."""
     owner, subject, name = entry
     if value is None:
         in_clear.pop((subject, name), None)

@@ -42,7 +42,7 @@ class Held(Protocol):
     """Offset up to which everything has been read; None before the first restore."""
 
     def read(self, key: bytes, value: bytes | None, headers: Headers) -> None:
-        """Take in a record of the topic."""
+        """Apply a record of the topic."""
 
 
 H = TypeVar("H", bound=Held)
@@ -65,7 +65,7 @@ class TopicCache(Generic[H]):
     _asked_at: float = float("-inf")
 
     def new(self) -> H:
-        """Make what is held of a partition before any record was read."""
+        """Make the empty cache of a partition."""
         raise NotImplementedError
 
     def assigned(self, partitions: Iterable[int]) -> None:
@@ -93,7 +93,7 @@ class TopicCache(Generic[H]):
 
     @property
     def look_due(self) -> bool:
-        """Tell whether `partitions_behind` must be asked again."""
+        """Tell whether `partitions_behind` must be called again."""
         return time.monotonic() - self._asked_at >= LOOK_SECONDS
 
     def partitions_behind(self) -> set[int]:
@@ -172,7 +172,7 @@ class TopicCache(Generic[H]):
         return read
 
     def take(self, state: H, message: Message, began: float) -> None:
-        """Take in a message of a restore that began at this moment (``time.monotonic``)."""
+        """Apply a message of a restore that began at this moment (``time.monotonic``)."""
         state.read(message.key() or b"", message.value(), headers_of(message))
 
     def sizes(self) -> dict[int, tuple[int, int]]:

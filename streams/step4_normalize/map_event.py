@@ -43,8 +43,8 @@ from fhirline.topics.partition import partition_for
 class MappedEvent:
     """A mapped raw record: the records to publish, and the state updates.
 
-    For a Practitioner, the records have what the raw partition contributes to it, for
-    `step2_consume.practitioners`, and not the resource.
+    For a Practitioner there is no record of the resource, but one of what the raw partition contributes to it, for
+    `step2_consume.practitioners`.
     """
 
     records: tuple[ProducerRecord, ...]
@@ -59,7 +59,7 @@ class MappedEvent:
 
     @property
     def event_type(self) -> str | None:
-        """The event's type; None where it was not mapped."""
+        """Return the event's type; None where it was not mapped."""
         return self.normalized.event_type if self.normalized else None
 
 
@@ -89,7 +89,7 @@ def _map_event(
     tables = tables_version(normalize.terminology)
     if raw.key_destroyed:
         return MappedEvent((), erased=headers.header(raw.headers, headers.EVENT_KEY) or "unknown")
-    if is_sealed(raw):  # still: the opener found it changed
+    if is_sealed(raw):  # the opener could not open it: it was changed
         return MappedEvent((dead_letter(raw, None, CANNOT_BE_OPENED, tables=tables),), error=CANNOT_BE_OPENED)
     try:
         envelope = envelope_of(raw)
@@ -116,7 +116,7 @@ def _map_event(
 
 
 def _key(envelope: Envelope) -> str:
-    """Return the key of an event whose mapping has failed; an empty text where that is what failed."""
+    """Return the raw key of an event whose mapping has failed; an empty text where the key cannot be computed."""
     try:
         return raw_key(envelope)
     except Exception:  # noqa: BLE001  # the defect has its dead letter
@@ -146,7 +146,7 @@ def state_too_large(raw: ConsumerRecord, topic: str, normalize: Normalizer) -> M
 def _outputs(
     raw: ConsumerRecord, envelope: Envelope, normalized: Normalized, state: State, partitions: int, tables: str
 ) -> Sequence[ProducerRecord]:
-    """Address resources, contributions, Bundle and outcome to their topics and partitions, with their headers."""
+    """Make the records of resources, contributions, Bundle and outcome, each with topic, partition and headers."""
     common = headers.headers(
         vendor=envelope.vendor,
         tenant=envelope.tenant,

@@ -1,4 +1,4 @@
-"""Reading a raw record: its envelope, and its value without secrets."""
+"""Read a raw record: its envelope, and its value without secrets."""
 
 import re
 from decimal import Decimal

@@ -103,7 +103,7 @@ class RecordPublisher:
         return reports.records_too_large()
 
     def serve_logs(self) -> None:
-        """Pass on what librdkafka has queued for the log. To be called now and then while nothing is published."""
+        """Write the log lines that librdkafka has queued. To be called now and then while nothing is published."""
         self._poll(0)
 
     def _publishing(self, records: Iterable[ProducerRecord], reports: "_Reports") -> Iterator[float]:
@@ -112,7 +112,7 @@ class RecordPublisher:
         Yields the seconds to wait before the caller polls for reports. Raises PublishFailed.
         """
         for number, record in enumerate(records, 1):
-            while not self._handed_over(record, reports):
+            while not self._hand_over(record, reports):
                 yield POLL_SECONDS  # reports make room in the queue
             if number % YIELD_EVERY == 0:
                 yield 0.0
@@ -135,7 +135,7 @@ class RecordPublisher:
             producer = self._of_topic[topic] = self._producers[len(self._of_topic) % len(self._producers)]
         return producer
 
-    def _handed_over(self, record: ProducerRecord, reports: "_Reports") -> bool:
+    def _hand_over(self, record: ProducerRecord, reports: "_Reports") -> bool:
         """Hand a record to librdkafka; return False while its queue is full. Raises PublishFailed."""
         as_stored = stored(record)
         try:
@@ -189,5 +189,5 @@ class _Reports:
 
 
 def _identity(record: ProducerRecord) -> tuple[str, bytes, bytes | None]:
-    """Return what a delivery report, too, contains of a record."""
+    """Return the parts of a record that its delivery report contains, too."""
     return record.topic, record.key, record.value

@@ -1,6 +1,6 @@
-"""Questions to Kafka about offsets whose records never came. All block, for a thread.
+"""Ask Kafka about offsets whose records never came. All functions block: call them in a thread.
 
-All raise KafkaAccessError where Kafka does not answer: no answer must not be taken for an empty log.
+All raise KafkaAccessError where Kafka does not answer, so that no answer is not taken for an empty log.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

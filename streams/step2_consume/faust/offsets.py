@@ -119,7 +119,7 @@ class Positions:
                 self._delivered[partition] = max(self._delivered.get(partition, 0), after)
 
     def end_batch(self, records: Iterable[ConsumerRecord]) -> None:
-        """Record that a whole batch is delivered. Until then what its partitions wait for may be in the batch."""
+        """Record that a batch is delivered. Until then, records that a partition waits for may be in the batch."""
         self._busy_topics.difference_update({record.topic for record in records})
 
     def markable(self, partition: TopicPartition, offset: int) -> bool:

@@ -146,7 +146,7 @@ class WorkerConsumer(Consumer):
         return True
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit, and note what Kafka accepted."""
+        """Commit, and record which offsets Kafka accepted."""
         done: bool = await super()._commit(offsets)
         if done:
             self._positions.mark_committed({TopicPartition(*tp): offset for tp, offset in offsets.items()})
