@@ -14,7 +14,7 @@ class EnrichMetrics:
     def __init__(self, registry: CollectorRegistry, vendor: str, codes: Iterable[str]) -> None:
         surveys = Counter(
             "fhirline_surveys",
-            "Surveys by what became of them: enriched, dead-letter",
+            "Surveys by result: enriched, dead-letter",
             ("vendor", "outcome"),
             registry=registry,
         )

@@ -40,7 +40,7 @@ class Instance:
 
 
 class CallFailed(FhirlineError):
-    """A call failed. ``code`` is stable and safe to log. ``said`` is the instance's own message, and is not."""
+    """A call failed. ``code`` is stable and safe to log. ``said`` is the instance's own message, never to be logged."""
 
     def __init__(
         self,
@@ -65,9 +65,9 @@ def new_session() -> aiohttp.ClientSession:
 
 
 class Client:
-    """Calls one instance. Concurrent calls share a token. One that is refused is fetched again once.
+    """Calls one instance. Concurrent calls share a token. After a refusal a new token is fetched once.
 
-    A call that is refused with the new token too fails as temporary, as refused client credentials do.
+    A call that is refused with the new token, too, fails as temporary. So do refused client credentials.
     """
 
     def __init__(self, session: aiohttp.ClientSession, instance: Instance, timeout: float, max_bytes: int) -> None:
@@ -84,9 +84,9 @@ class Client:
         return _parsed(await self._call(method, path, body))
 
     async def fetch(self, path: str) -> ReadBody:
-        """GET an object, read as a webhook's body is (mapping.md §2.5). It is not redacted. Raises CallFailed.
+        """Fetch an object by GET, and read it as a webhook's body (mapping.md §2.5), not redacted. Raises CallFailed.
 
-        ``too-deep`` stays so however often it is asked for. Another answer may be a proxy's, and is temporary.
+        The error ``too-deep`` is permanent. Any other unreadable answer may be a proxy's, and is temporary.
         """
         answer = await self._call("GET", path)
         try:

@@ -30,7 +30,7 @@ class TokenSource:
 
     @property
     def newest(self) -> str:
-        """The token to send to the instance. Raises ConfigurationError where none is valid in a header."""
+        """Return the token to send to the instance. Raises ConfigurationError where none is valid in a header."""
         where = str(self.path) if self.path else self.name
         if not self.tokens:
             raise ConfigurationError(f"{where}: contains no token (--generate creates one)")

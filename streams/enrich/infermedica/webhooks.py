@@ -46,7 +46,7 @@ class Webhooks:
         return webhook(await self._client.call("POST", PATH, body))
 
     async def update(self, id_: str, url: str | None, events: Sequence[str] | None) -> Webhook:
-        """Change the URL or the events; None leaves them as they are."""
+        """Change the URL or the events of a configuration; None keeps the present ones."""
         body = {"url": url, "subscribed_events": events and list(events)}
         changes = {name: value for name, value in body.items() if value is not None}
         return webhook(await self._client.call("PATCH", _path(id_), changes))
