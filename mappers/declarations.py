@@ -1,4 +1,4 @@
-"""Declarations of what outputs are made of besides R4: our extensions, code systems and kinds of identifiers.
+"""Declarations of what outputs contain beyond R4: our extensions, code systems and kinds of identifiers.
 
 The mapping uses these objects to write an extension's URL or a Coding's system (`mappers.context`), and
 `mappers.conformance` makes FHIR definitions of the same objects, so that nothing is emitted that has no definition. A
@@ -26,7 +26,7 @@ class CodeSystem:
 
     ``concepts`` are its codes. They are the rows' ``means.code`` where ``table`` names a code table. Where both are
     absent, `mappers.conformance.code_systems` makes them of the registry and the flags, or, if it is ``open``, the
-    vendor decides the codes, and nobody but the vendor can list them.
+    vendor decides the codes, and only the vendor can list them.
     """
 
     name: str

@@ -76,8 +76,9 @@ def practitioner(
 ) -> Fold:
     """Make the Fold of a Practitioner who is named in the event (mapping.md §3.2, §4.3).
 
-    Name, photo and the contact points of each system are kept as last sent: an event without one erases none. A name
-    in parts and a name as text are one field.
+    ``key`` is the key part of its id, and the value of its identifier where ``identifiers`` are not given. Name, photo
+    and the contact points of each system are kept as last sent: an event without one erases none. A name in parts and
+    a name as text are one field.
     """
     codes = tuple(flag.code for flag in flags or ())
     fields = {"name": Field({"name": [name]}, codes)}

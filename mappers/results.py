@@ -162,7 +162,7 @@ class Fold:
     ``subject`` is ``<ResourceType>/<id>`` and names the state. ``updates`` are the state entries that this event
     writes: name → value, plain JSON. Under each name the value of the greatest version stays, whatever order the events
     arrive in. ``build`` is a pure function of all entries after that merge; an event that writes no entry of a name
-    erases nothing. It may besides return what else the event's Bundle needs: a Fold without updates, which is a
+    erases nothing. It may also return what the event's Bundle needs in addition: a Fold without updates, which is a
     resource of another subject as its own state has it, and a constant `NewResource` to which the others refer. It
     returns `Refused` where this event's updates are stored but give no valid resource yet; such a Fold has no
     ``targets``. ``targets`` are the references that this event's mapping makes (Provenance targets, even where a newer

@@ -176,9 +176,10 @@ def _day_after(instant: Instant) -> str:
 
 
 def period(start: DateTime | None, end: DateTime | None, flags: Flags, pointer: str) -> Element | None:
-    """Make a FHIR Period. An end before its start is left out (``per-1``), with flag ``period-inverted``.
+    """Make a FHIR Period; None without start and end.
 
-    ``per-1`` refuses a date and a time of the same day, which cannot be compared: both are then truncated to dates.
+    An end before its start is left out (``per-1``), with flag ``period-inverted`` at ``pointer``. ``per-1`` refuses a
+    date and a time of the same day, which cannot be compared: both are then truncated to dates.
     """
     if start and end and (start.order is None) != (end.order is None) and _day(start) == _day(end):
         start, end = (item.as_date() if item.as_date else item for item in (start, end))

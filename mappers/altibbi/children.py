@@ -1,8 +1,8 @@
 """The children of a recommendation, and how the state of their consultation holds them (mapping.md §3.5).
 
-A child is a resource that a recommendation makes besides the Encounter. A later recommendation replaces the earlier
-one, but no child is deleted. Each child has a state entry, which the recommendation of greatest version that contains
-the child has written. A child that the latest recommendation does not contain is flagged as absent from it.
+A child is a resource that a recommendation makes, other than the Encounter. A later recommendation replaces the
+earlier one, but no child is deleted. Each child has a state entry, which the recommendation of greatest version that
+contains the child has written. A child that the latest recommendation does not contain is flagged as absent from it.
 """
 
 from collections.abc import Sequence

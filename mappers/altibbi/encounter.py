@@ -27,7 +27,7 @@ MENTION = "mention"
 """Name of the state entry of recommendations without content: the consultation exists."""
 
 AlsoBuild = Callable[[StateEntries], Sequence[BuiltResource | NewResource]]
-"""Builds, of a consultation's state entries, what an event makes besides the Encounter."""
+"""Builds the resources of an event other than the Encounter, from a consultation's state entries."""
 
 VIRTUAL = coding(ACT_CODE, "VR", "virtual")
 
@@ -45,7 +45,7 @@ def encounter_fold(
     targets: Sequence[str] = (),
     also_build: AlsoBuild = lambda _: (),
 ) -> Fold:
-    """Make the Fold of a consultation. ``also_build`` builds what the event makes besides the Encounter."""
+    """Make the Fold of a consultation. ``also_build`` builds the event's other resources."""
     return Fold(
         consultation.encounter_reference,
         updates,

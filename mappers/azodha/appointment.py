@@ -115,7 +115,7 @@ def _update(
     reader: Reader,
     build: MappingBuilder,
 ) -> dict[str, Any] | None:
-    """Return what the event sends of an appointment besides its id, as plain JSON; None where that is nothing."""
+    """Return what the event sends of an appointment, except its id, as plain JSON; None where that is nothing."""
     found = reader.find(AppointmentFields, places)
     attributed = reader.within(places, "attributes")
     status = _status(found, reader, build)

@@ -53,7 +53,7 @@ def _structure_definition(extension: Extension, deployment: Deployment) -> Resou
 
 
 def _differential(extension: Extension, deployment: Deployment) -> Iterator[Element]:
-    """List what an extension says beyond R4's own definition of Extension."""
+    """List the elements in which an extension differs from R4's own definition of Extension."""
     yield _root(extension)
     yield from (
         [_element("Extension.extension", max="0")]
@@ -74,7 +74,7 @@ def _differential(extension: Extension, deployment: Deployment) -> Iterator[Elem
 
 
 def _snapshot(extension: Extension, deployment: Deployment) -> Iterator[Element]:
-    """List all elements: R4's own definition of Extension, and what the differential says."""
+    """List all elements: R4's own definition of Extension, changed by the differential."""
     stated = {element["id"]: element for element in _differential(extension, deployment)}
     paths = ["Extension", "Extension.id", "Extension.extension"]
     for part in extension.parts:

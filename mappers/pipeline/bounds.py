@@ -1,8 +1,8 @@
 """Bounds of an event's body, applied before anything is made of it (mapping.md §1.1).
 
 All later work is proportional to the number of leaves, to their pointers and their texts. So these are bounded here,
-once. Ordinary bodies pass after one fast walk. Of others, what is least clinical is cut first, the largest part first:
-values that no mapping reads, then documents. Fields that the payload model declares are never cut.
+once. Ordinary bodies pass after one fast walk. Others are cut, the least clinical parts first, and of these the largest
+first: values that no mapping reads, then documents. Fields that the payload model declares are never cut.
 """
 
 import re

@@ -206,7 +206,7 @@ def is_unsplit(value: Any, above: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _ends_of(begun: str) -> tuple[tuple[str, ...], ...]:
-    """Return the words with which the names go on that a key begins."""
+    """Return the last words of each name whose first words are the end of a key."""
     ends: set[tuple[str, ...]] = {
         (key,) for parent, keys in redacted_below().items() if begun.endswith(parent) for key in keys
     }

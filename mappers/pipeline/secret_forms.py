@@ -77,7 +77,7 @@ def _letter(sign: str) -> str:
 
 
 def _tokens(starts: Mapping[str, int], digit: str = "") -> Iterator[str]:
-    """Yield the patterns of providers' tokens. What begins with letters alone may be in the midst of base64 too."""
+    """Yield the patterns of providers' tokens. Base64 may contain the first letters of one by chance."""
     for start, least in starts.items():
         before = "+/" if start.isalnum() else ""
         signs = r"\w-" if start.isalnum() and not digit else r"\w.~+/-"

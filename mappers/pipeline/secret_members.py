@@ -76,8 +76,8 @@ def without_addresses(value: Any) -> Any:
 def named_before(value: list[Any], items: list[Any]) -> int:
     """Redact in a list the items that an earlier item names: columns of rows, and an object that is only a value.
 
-    A first row of two may be the name of a secret and its value: of the others only what looks like a secret goes.
-    Return the number of the names.
+    A first row of two items may itself be the name of a secret and its value: in the other rows, only values that look
+    like a secret are redacted. Returns the number of the names.
     """
     first = value[0].__class__
     columns = frozenset(header_columns(value)) if first is list else frozenset[int]()

@@ -95,9 +95,9 @@ def has_mark(text: str) -> bool:
 def redacted_text(text: str, below: frozenset[str], room: int, redact: RedactParsed) -> str:
     """Return a text in which every secret is replaced by ``[redacted]``; the same text where it has none. Idempotent.
 
-    JSON is redacted as a body is, and a word that is JSON in base64 goes whole if it has a secret. A part of JSON that
-    cannot be read, and a text in another encoding (percent, HTML), is redacted whole if it has a secret; in a query
-    string or form the value alone. ``below`` and ``room`` as `RedactParsed` has them.
+    JSON is redacted as a body is, and a word that is JSON in base64 is redacted whole if it has a secret. So is a part
+    of JSON that cannot be read, and a text in another encoding (percent, HTML); in a query string or form only the
+    value is. ``below`` and ``room`` as `RedactParsed` has them.
     """
     if '"' in text and (parsed := _parsed(text)) is not _UNREADABLE:
         left = room - depth(parsed)
@@ -173,7 +173,7 @@ def _parsed(text: str) -> Any:
 
 
 def _dumped_in(text: str, value: Any) -> str:
-    """Write a value in the place of the JSON of a text. What is around it stays: the next reading reads it alike."""
+    """Write a value in place of the JSON in a text. The text around it stays, so that it is read alike again."""
     inner = text.strip(_AROUND)
     before, _, behind = text.partition(inner)
     return f"{before}{_dumped(value)}{behind}"
