@@ -1,7 +1,7 @@
 """Every exit code of every command and process, with its meaning.
 
-It lies in ``config`` because a command (``streams/cli``) and the worker's fence (``streams/step2_consume``) use it, and
-neither may import the other. No other module spells a number: a test compares.
+The module is in ``config`` because a command (``streams/cli``) and the worker's fence (``streams/step2_consume``) use
+it, and neither may import the other. No other module spells a number: a test compares.
 
 0, 1 and 2 mean the same for all commands: done; done, and the result needs attention; something that the command needs
 is wrong, mostly found before it began. Each 1 has a name of its own, so that a command's code reads as its
@@ -55,7 +55,7 @@ DEFECT = 1
 UNUSABLE = 2
 """A wrong argument, setting, file or table, a missing privilege or topic, or a cluster that does not answer.
 
-``doctor`` goes on to the next check, and ends so for a setting, file or table over which other commands end at once.
+``doctor`` continues with its next check, and ends with this code where another command would have ended at once.
 ``deliver``, ``enrich``, ``tables``, ``replay`` and ``export`` may have begun: what was committed or written is kept.
 """
 

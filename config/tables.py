@@ -156,7 +156,7 @@ class Flags(Table):
 
 
 class PlaceholderWords(BaseModel):
-    """Words that stand where an id is missing. ``from``: the software or people that write them."""
+    """Words that are sent in place of a missing id. ``from``: the software or people that write them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     words: tuple[str, ...] = Field(min_length=1)

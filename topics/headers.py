@@ -2,7 +2,7 @@
 
 A record's topic determines its headers: `RAW_RECORD`, `CANONICAL_RECORD` or `DEAD_LETTER`. Records of internal topics
 have none, but for contributions to a Practitioner, which have those that the Practitioner gets, and for encrypted state
-entries. An encrypted record (docs/encryption.md) has ``key-id`` besides.
+entries. An encrypted record (docs/encryption.md) also has ``key-id``.
 """
 
 from dataclasses import dataclass

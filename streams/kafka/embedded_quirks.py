@@ -1,6 +1,6 @@
 """The differences of the embedded broker (Tansu) from Apache Kafka, and how the code handles them (faust.md §6).
 
-Each quirk has a name here. What can be code is code below; what shapes a whole module is only described:
+Each quirk has a name here. Those that a function can handle are below; those that shape a module are only described:
 
 * **low end offsets**: the end of a partition is reported as the base offset of the last batch plus 1, so one batch of
   ten records gives 1. Everything that must see all records reads on to the partition's EOF (`kafka.reader`,

@@ -31,5 +31,5 @@ def release_memory() -> None:
 
 @cache
 def _of_glibc(name: str) -> Any:
-    """Return a function of the C library; None where it has none of that name."""
+    """Return a function of Linux's C library by its name; None where it has none, and on other systems."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

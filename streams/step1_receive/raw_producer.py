@@ -70,7 +70,7 @@ class RawProducer:
     """Sends raw records from an event loop; `stop` closes it.
 
     An idempotent producer that has failed may never work again (fatal errors, a broker that has forgotten its id). The
-    next record goes through a new producer. The failed one lives on until all its records are reported.
+    next record goes through a new producer. The failed one is kept until all its records are reported.
     """
 
     def __init__(self, settings: Settings, tracing: "Tracing | None" = None) -> None:

@@ -11,14 +11,14 @@ Four rules keep this:
 
 1. The agent acknowledges a batch only after `BatchProcessor.process` has returned. What is committed is what
    `Positions` counts as delivered, with no record skipped before it.
-2. No exception leaves an agent's body, because Faust would go on behind the failed batch and commit over it. What goes
-   wrong with one event becomes its dead letter (step 4). What goes wrong with the infrastructure ends the process at
-   once, uncommitted (`exit_uncommitted`).
+2. No exception leaves an agent's body, because Faust would go on behind the failed batch and commit over it. A failure
+   of one event becomes its dead letter (step 4). A failure of the infrastructure ends the process at once, uncommitted
+   (`exit_uncommitted`).
 3. Nothing is mapped on old knowledge of the erasure list (`streams.step3_restore.erasure_list_feed`).
 4. A worker that was paused for longer than the group waits may have lost its partitions. `Fence` ends it before it
    writes anything stale.
 
-And one rule keeps a partition from standing still:
+And one rule keeps a partition from being blocked by an event:
 
 5. An event over which processes have ended becomes a dead letter (`streams.step2_consume.unfinished`).
 
@@ -104,7 +104,7 @@ def faust_settings(settings: Settings) -> dict[str, Any]:
         "stream_buffer_maxsize": 65_536,
         # Otherwise a rebalance takes partitions away under the batch that is being delivered.
         "stream_wait_empty": True,
-        # Topics are declared in topics/declared.py. Faust would create its own, and a leader topic besides.
+        # Topics are declared in topics/declared.py. Faust would create its own, and a leader topic, too.
         "topic_allow_declare": False,
         "topic_disable_leader": True,
         # The worker's endpoint is ours (`WorkerEndpoint`); Faust's web server would take a second port.

@@ -84,7 +84,7 @@ async def yielding_to_loop(items: Iterable[Item]) -> AsyncIterator[Item]:
 class Fence:
     """Ends a worker whose event loop stopped for so long that its partitions may have another owner (state.md §6).
 
-    A loop that never goes on cannot check itself: Faust's consumer has a thread of its own, whose heartbeats would keep
+    A loop that has stopped cannot check itself: Faust's consumer has a thread of its own, whose heartbeats would keep
     the partitions. So a thread watches the ticker. Code that does not release the interpreter's lock (a regular
     expression, say) stops that thread too. faulthandler's timer, which needs no lock, is the last resort: it ends the
     process with code 1 and a traceback on standard error, file names and lines only.
@@ -109,7 +109,7 @@ class Fence:
             ticking.set()
 
     def _watch(self, ended: threading.Event, ticker: int) -> None:
-        """End the process if the ticker's thread stands still. Runs in a thread of its own."""
+        """End the process if the ticker's thread has stopped. Runs in a thread of its own."""
         while not ended.wait(WATCH):
             paused = time.monotonic() - self._last if self._last is not None else 0.0
             if paused > self._limit + WATCH:

@@ -111,7 +111,7 @@ class UnusedKeys:
         self._held: list[tuple[bytes, AESGCM]] = []
 
     def take(self) -> tuple[bytes, AESGCM]:
-        """Return a key that nobody has been given, and its cipher."""
+        """Return a key that was never returned before, and its cipher."""
         if not self._held:
             keys = [AESGCM.generate_key(256) for _ in range(self.AT_ONCE)]
             self._held = [(key, AESGCM(key)) for key in keys]

@@ -72,7 +72,7 @@ class Positions:
         self._loading = asyncio.Lock()
 
     def on_assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """Begin an assignment. Where its partitions begin is asked for when the first of them is needed."""
+        """Begin an assignment. The offsets at which its partitions begin are asked for when one of them is needed."""
         self._assigned = frozenset(partitions)
 
     def on_revoked(self) -> None:
