@@ -189,10 +189,10 @@ def _named_and_denials(
 
 
 def _denies(item: HistoryItem, kind: Kind, context: Context) -> bool:
-    """Tell whether the name of an item denies it; without one the description, where it speaks of items of its kind.
+    """Tell whether the name of an item, or the description of one without a name, denies it.
 
-    The whole string is in the table, closing punctuation aside. A description tells of a disease, too: that it is
-    without treatment.
+    The whole string is in the table, closing punctuation aside. A description counts only in the list that the row
+    names (``of``), if it names one: "without treatment" as the description of a disease does not deny the disease.
     """
     words = trimmed(item.name or item.description or "").replace("’", "'")
     rows = (context.terminology.row("denials", text) for text in (words, words.rstrip(CLOSING)))
