@@ -65,12 +65,12 @@ def fhir_servers() -> FhirServers:
     return read_table("fhir-servers.yaml", FhirServers)
 
 
-def recognised(statement: Mapping[str, Any], base: str) -> ProfileName:
+def profile_of(statement: Mapping[str, Any], base: str) -> ProfileName:
     """Return the profile of the server with a CapabilityStatement at a base URL; `GENERIC` where none fits.
 
-    >>> recognised({"software": {"name": "HAPI FHIR Server"}}, "http://127.0.0.1:8080/fhir")
+    >>> profile_of({"software": {"name": "HAPI FHIR Server"}}, "http://127.0.0.1:8080/fhir")
     'hapi'
-    >>> recognised({}, "https://healthcare.googleapis.com/v1/projects/p/fhirStores/s/fhir")
+    >>> profile_of({}, "https://healthcare.googleapis.com/v1/projects/p/fhirStores/s/fhir")
     'google'
     """
     host = urlsplit(base).hostname or ""

@@ -33,13 +33,13 @@ TODO = "TODO"
 """Value of a field of a drafted row that nobody has reviewed. A table with such a row is refused."""
 
 
-def _reviewed(value: Any) -> Any:
+def _refuse_draft(value: Any) -> Any:
     """Raise ValueError where a value, or a part of it, is `TODO`."""
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     if value == TODO:
         raise ValueError("this row is a draft: replace each TODO by a reviewed value, or delete the row")
     for part in parts:
-        _reviewed(part)
+        _refuse_draft(part)
     return value
 
 
@@ -64,7 +64,7 @@ class Row(_Strict):
     @classmethod
     def _without_todo(cls, row: Any) -> Any:
         if isinstance(row, Mapping):
-            _reviewed({name: value for name, value in row.items() if name != "source"})
+            _refuse_draft({name: value for name, value in row.items() if name != "source"})
         return row
 
 

@@ -109,11 +109,11 @@ def compare(topics: Iterable[Topic], existing: Mapping[str, Existing]) -> Plan:
         if not topic.config.keys() <= found.config.keys():
             unreported.append(topic)
     if any(found.what == "partitions" and not found.topic.growable for found in differences):
-        differences = [_held_back(found) for found in differences]
+        differences = [_hold_back(found) for found in differences]
     return Plan(tuple(differences), tuple(unreported))
 
 
-def _held_back(found: Difference) -> Difference:
+def _hold_back(found: Difference) -> Difference:
     """Refuse to create or grow a topic. Partitions cannot be removed, and FHIRLINE_PARTITIONS may be wrong."""
     if found.action not in (Action.CREATE, Action.GROW):
         return found

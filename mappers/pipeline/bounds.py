@@ -160,7 +160,7 @@ class _Bounder:
             self._cut_parts([parts[number] for number in sorted(left)])
         for before, number in enumerate(order):
             part, share = parts[number], (budget - taken) // (len(order) - before)
-            fitted = self._fitted(part.value, part.pointer, share, part.read, costs[number])
+            fitted = self._fit(part.value, part.pointer, share, part.read, costs[number])
             if fitted is _CUT:
                 _remove(part.container, part.key)
             else:
@@ -176,20 +176,20 @@ class _Bounder:
         values = sum(self._weight(part.value)[0] for part in parts)
         self.cuts.append(cut(place, content, values, read=parts[0].read))
 
-    def _fitted(self, value: Any, pointer: str, budget: int, read: bool, cost: int) -> Any:
+    def _fit(self, value: Any, pointer: str, budget: int, read: bool, cost: int) -> Any:
         """Return a value that fits into a budget; `_CUT` where all of it was cut. ``cost`` is the value's."""
         if cost <= budget and not self._weight(value)[2]:
             return self._texts(value, pointer)
         if value and pointer.count("/") <= _DEEPEST:
             most = budget // (self._unit + _REPEATED * len(pointer))
             if isinstance(value, dict) and len(value) <= most:
-                return self._fitted_object(value, pointer, budget, read, cost)
+                return self._fit_object(value, pointer, budget, read, cost)
             if isinstance(value, list) and most > 0:
                 return self._fitted_list(value, pointer, budget, min(most, self._limits.items), read, cost)
         self.cuts.append(cut(pointer, value, self._weight(value)[0], read=read))
         return _CUT
 
-    def _fitted_object(self, value: dict[str, Any], pointer: str, budget: int, read: bool, cost: int) -> dict[str, Any]:
+    def _fit_object(self, value: dict[str, Any], pointer: str, budget: int, read: bool, cost: int) -> dict[str, Any]:
         """Fit the members of an object. An only one costs what the object does, unless its pointer is escaped."""
         made = dict(value)
         parts = [_Part(made, key, item, f"{pointer}/{escape(key)}", read) for key, item in value.items()]

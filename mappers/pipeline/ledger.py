@@ -126,9 +126,9 @@ def _leaves(
 ) -> list[Leaf]:
     rows = _Rows(every, frozenset(mapped.omitted))
     if mapped.claims is not None:
-        _claimed(body, "", mapped.claims, False, rows)
+        _add_claimed(body, "", mapped.claims, False, rows)
     elif model is not None:
-        _read(body, model, "", "", rows)
+        _add_field(body, model, "", "", rows)
     else:
         rows.append(Leaf("", None, "kept", NOT_SUPPORTED))
     return [*_without_places(rows.leaves, whole), *map(_cut, cuts)] if cuts else rows.leaves
@@ -181,12 +181,13 @@ def _step(key: str) -> tuple[str, bool]:
     return _known_step(key) if len(key) <= LONGEST_CACHED else _known_step.__wrapped__(key)
 
 
-def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Rows) -> None:
+def _add_object(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Rows) -> None:
+    """Add the leaves of an object that a payload model describes."""
     known, values, every, omitted_keys = declared_fields(type(model)), vars(model), rows.every, rows.omitted_keys
     for key, value in raw.items():
         if (declared := known.get(key)) is None:
             step, secret = _step(key)
-            _unruled(value, pointer + step, secret, rows)
+            _add_unruled(value, pointer + step, secret, rows)
             continue
         name, rule, is_id, _, _, _ = declared
         read = values[name]
@@ -196,44 +197,45 @@ def _modelled(raw: Mapping[str, Any], model: BaseModel, pointer: str, rows: _Row
         if rule is None:
             if type(read) is str and not every and value != REDACTED and key not in omitted_keys:
                 continue  # most leaves: a text that was read
-            _read(value, read, pointer + _step(key)[0], key, rows)
+            _add_field(value, read, pointer + _step(key)[0], key, rows)
             continue
         step, secret = _step(key)
         into = rows if pointer + step not in rows.omitted else _Rows(every=True)
         if rule.treatment == "kept" and read is None:  # unreadable, so that the mapping could not keep it
-            _unruled(value, pointer + step, secret, into)
+            _add_unruled(value, pointer + step, secret, into)
         else:
-            _ruled(value, pointer + step, rule, into)
+            _add_ruled(value, pointer + step, rule, into)
         if into is not rows:
             rows.append_omitted(into.leaves)
 
 
-def _read(raw: Any, read: Any, pointer: str, key: str, rows: _Rows) -> None:
+def _add_field(raw: Any, read: Any, pointer: str, key: str, rows: _Rows) -> None:
     """Add the leaves of a field without a rule: mapped where the model could read them."""
     if pointer in rows.omitted:
         below = _Rows(every=True)
-        _read(raw, read, pointer, key, below)
+        _add_field(raw, read, pointer, key, below)
         rows.append_omitted(below.leaves)
     elif _absent(raw):
         rows.append(Leaf(pointer, raw, "ignored", ABSENT))
     elif isinstance(read, BaseModel) and isinstance(raw, dict):
-        _modelled(raw, read, pointer, rows)
+        _add_object(raw, read, pointer, rows)
     elif isinstance(read, tuple):
         if is_list(raw):
             for (place, item), model in zip(items_of(raw, pointer), read, strict=True):
-                _read(item, model, place, key, rows)
+                _add_field(item, model, place, key, rows)
         else:
-            _read(raw, read[0] if read else None, pointer, key, rows)
+            _add_field(raw, read[0] if read else None, pointer, key, rows)
     elif read is None:
-        _unruled(raw, pointer, secret_key(key), rows)
+        _add_unruled(raw, pointer, secret_key(key), rows)
     else:
-        _ruled(raw, pointer, _DECLARED, rows)
+        _add_ruled(raw, pointer, _DECLARED, rows)
 
 
-def _ruled(value: Any, pointer: str, rule: Rule, rows: _Rows) -> None:
+def _add_ruled(value: Any, pointer: str, rule: Rule, rows: _Rows) -> None:
+    """Add leaves with the treatment of a rule. Those that are absent or redacted have their own."""
     if isinstance(value, dict | list) and value:
         for place, leaf in leaves_of(value, pointer):
-            _ruled(leaf, place, rule, rows)
+            _add_ruled(leaf, place, rule, rows)
     elif _absent(value) or _blank(value):
         rows.append(Leaf(pointer, value, "ignored", ABSENT))
     elif value == REDACTED:
@@ -242,14 +244,15 @@ def _ruled(value: Any, pointer: str, rule: Rule, rows: _Rows) -> None:
         rows.append(Leaf(pointer, value, rule.treatment, rule.paragraph))
 
 
-def _unruled(value: Any, pointer: str, secret: bool, rows: _Rows) -> None:
+def _add_unruled(value: Any, pointer: str, secret: bool, rows: _Rows) -> None:
+    """Add leaves that no rule treats. ``secret``: a key above them looks like the key of a secret."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
             step, looks_secret = _step(key)
-            _unruled(item, pointer + step, secret or looks_secret, rows)
+            _add_unruled(item, pointer + step, secret or looks_secret, rows)
     elif isinstance(value, list) and value:
         for position, item in enumerate(value):
-            _unruled(item, f"{pointer}/{position}", secret, rows)
+            _add_unruled(item, f"{pointer}/{position}", secret, rows)
     else:
         rows.append(_without_rule(value, pointer, secret))
 
@@ -265,17 +268,17 @@ def _without_rule(value: Any, pointer: str, secret: bool) -> Leaf:
     return Leaf(pointer, value, "kept", UNRULED, unplaced=True)
 
 
-def _claimed(value: Any, pointer: str, claims: Mapping[str, str], secret: bool, rows: _Rows) -> None:
-    """Add leaves that no rule treats; those at or below a claimed pointer have the claim's treatment."""
+def _add_claimed(value: Any, pointer: str, claims: Mapping[str, str], secret: bool, rows: _Rows) -> None:
+    """Add leaves as `_add_unruled` does; those at or below a claimed pointer have the claim's treatment."""
     if treatment := claims.get(pointer):
-        _ruled(value, pointer, _claim(treatment), rows)
+        _add_ruled(value, pointer, _claim(treatment), rows)
     elif isinstance(value, dict) and value:
         for key, item in value.items():
             step, looks_secret = _step(key)
-            _claimed(item, pointer + step, claims, secret or looks_secret, rows)
+            _add_claimed(item, pointer + step, claims, secret or looks_secret, rows)
     elif isinstance(value, list) and value:
         for position, item in enumerate(value):
-            _claimed(item, f"{pointer}/{position}", claims, secret, rows)
+            _add_claimed(item, f"{pointer}/{position}", claims, secret, rows)
     else:
         rows.append(_without_rule(value, pointer, secret))
 

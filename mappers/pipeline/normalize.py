@@ -98,7 +98,7 @@ class Normalizer:
         )
         if mapping is None:
             within, unmapped = Bounded(envelope.body, envelope.body), MappingResult(flags=(Flag("not-supported"),))
-            return self._assembled(context, key, unmapped, None, state, within)
+            return self._assemble(context, key, unmapped, None, state, within)
         failure = TooComplex("values")
         tried: tuple[Cut, ...] | None = None
         for level in range(LEVELS):
@@ -106,12 +106,12 @@ class Normalizer:
             if within.cuts == tried:
                 break  # nothing more can be cut
             try:
-                return self._mapped(context, key, mapping, within, state)
+                return self._map(context, key, mapping, within, state)
             except TooComplex as error:
                 tried, failure = within.cuts, error
         raise failure
 
-    def _mapped(self, context: Context, key: str, mapping: EventMapping, within: Bounded, state: State) -> Normalized:
+    def _map(self, context: Context, key: str, mapping: EventMapping, within: Bounded, state: State) -> Normalized:
         """Map the part of an event's body that is within the limits, without credentials (mapping.md §7)."""
         body, withheld = withhold(within.body)
         envelope = context.envelope
@@ -126,9 +126,9 @@ class Normalizer:
         if context.time.from_received and mapped.resources:
             entry = Entry(Version(envelope.received_at.order, envelope.event_key, envelope.received_at.text), None)
             updates.append(StateUpdate(f"Event/{envelope.event_key}", FIRST_RECEIPT, entry))
-        return self._assembled(context, key, mapped, model, state, within, updates, withheld)
+        return self._assemble(context, key, mapped, model, state, within, updates, withheld)
 
-    def _assembled(
+    def _assemble(
         self,
         context: Context,
         key: str,

@@ -112,16 +112,16 @@ class OutputBuilder:
         resource["meta"] = meta
         if self._patients is not None:
             resource = narrated(resource, self._patients)
-        return self._checked(resource, version, constant)
+        return self._check(resource, version, constant)
 
     def of_bundle(self, outputs: Sequence[Output]) -> Output | None:
         """Make the event's transaction Bundle of its outputs, in their order."""
         bundle = common_resources.bundle(self._context, [(output.key, output.value) for output in outputs])
         distinct = len({output.key for output in outputs}) == len(outputs)
         to_check = common_resources.with_first_entry(bundle) if distinct else common_resources.without_resources(bundle)
-        return self._checked(bundle, self._context.version, to_check=to_check)
+        return self._check(bundle, self._context.version, to_check=to_check)
 
-    def _checked(
+    def _check(
         self, resource: Resource, version: Version, constant: bool = False, to_check: Resource | None = None
     ) -> Output | None:
         """Validate ``to_check`` (by default the resource) and serialize the resource; None if it is invalid."""

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from fhirline.config.errors import ConfigurationError
-from fhirline.config.fhir_servers import ProfileName, fhir_servers, recognised
+from fhirline.config.fhir_servers import ProfileName, fhir_servers, profile_of
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.deliver.server import FhirServer, ServerAway
 from fhirline.topics.declared import RESOURCE_TYPES
@@ -45,7 +45,7 @@ async def require_capabilities(server: FhirServer, settings: Settings) -> Capabi
             if answer.status < 500 and answer.status not in AWAY:
                 found = lacks(server.base, answer.status, answer.body)
                 chosen = settings.fhir_profile
-                name = recognised(answer.body, server.base) if chosen == "auto" else chosen
+                name = profile_of(answer.body, server.base) if chosen == "auto" else chosen
                 server.profile = fhir_servers().profiles[name]
                 return Capabilities(found, name, software(answer.body))
             reason = f"status {answer.status}"

@@ -117,7 +117,7 @@ class Reader:
                     "max.poll.interval.ms": int(max(300.0, settings.session_timeout) * 1000),
                     "queued.max.messages.kbytes": QUEUE_KBYTES,
                     "error_cb": log_error,
-                    "on_commit": self._committed,
+                    "on_commit": self._on_commit,
                 },
             ),
         )
@@ -207,9 +207,9 @@ class Reader:
             try:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
             except KafkaException as error:
-                self._committed(error.args[0], offsets)
+                self._on_commit(error.args[0], offsets)
 
-    def _committed(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+    def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
         """Record the result of a commit. A failed one needs no retry: the next commit covers its offsets."""
         self._committing = False
         if error is not None:

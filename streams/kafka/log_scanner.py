@@ -191,9 +191,9 @@ class LogScanner:
                     raise self._unanswered(f"silent for {SILENCE_SECONDS:g} s")
         finally:  # also where the caller reads no further
             if own == self._reads:
-                self._rest()
+                self._unassign()
 
-    def _rest(self) -> None:
+    def _unassign(self) -> None:
         """Unassign the partitions until the next read: librdkafka would go on fetching, a hundred times a second."""
         with suppress(RuntimeError):  # the consumer is closed
             self._consumer.unassign()

@@ -105,7 +105,7 @@ class Link:
             delivery, until = next(iter(self._waiting.items()))
             if until > now:
                 return
-            delivery.reported(KafkaError(KafkaError._TIMED_OUT))
+            delivery.on_report(KafkaError(KafkaError._TIMED_OUT))
 
 
 class Delivery:
@@ -173,13 +173,13 @@ class Delivery:
                     self._new = keys.new(self._patient)
                     record = self._new.record
             self.topic = record.topic
-            produce(self.link.producer, record, self.reported, self._key, partition)
+            produce(self.link.producer, record, self.on_report, self._key, partition)
         except KafkaException as error:
             self.outcome.set_result(error.args[0])
         except Exception as error:  # noqa: BLE001  # raised where the sender waits
             self.outcome.set_exception(error)
 
-    def reported(self, error: KafkaError | None, message: Message | None = None) -> None:
+    def on_report(self, error: KafkaError | None, message: Message | None = None) -> None:
         """Process librdkafka's report on the data key or record that was handed over last."""
         self.link.drop(self)
         error = delivery_error(error, message)

@@ -95,7 +95,7 @@ class BatchProcessor:
         process is delivered again with the same bytes: the caller acknowledges nothing before this returns.
         """
         states: dict[int, PartitionState] = {}
-        raws = await self._opened(raws)
+        raws = await self._open(raws)
         size = sum(len(raw.value or b"") for raw in raws)
         while raws:
             self._exit_if_lost(states)
@@ -105,7 +105,7 @@ class BatchProcessor:
         if size > LARGE_BATCH:
             release_memory()
 
-    async def _opened(self, raws: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
+    async def _open(self, raws: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
         """Open the records, before they are marked as begun: a lost key must not look like an event that ends workers.
 
         Raises DataKeyMissing, WrappingKeyMissing and EncryptionNotSet: then nothing of the batch is committed.
@@ -220,7 +220,7 @@ class BatchProcessor:
 
         Returns the records that were too large, and the number of dead letters for them that are not counted yet.
         """
-        too_large = [*await self._publisher.publish_async(self._fence.passing(mapped.records), self._delivered)]
+        too_large = [*await self._publisher.publish_async(self._fence.passing(mapped.records), self._advance)]
         contributions = mapped.contributions.values()
         too_large += await self._publisher.publish_async(self._fence.passing(contributions))
         letters: dict[str, ProducerRecord] = {}
@@ -259,7 +259,7 @@ class BatchProcessor:
                 return states
             await self._erasures.ensure_fresh()
 
-    def _delivered(self, record: Message) -> None:
+    def _advance(self, record: Message) -> None:
         """Advance the state's position over an acknowledged entry of our own."""
         if record.topic() == self.state.topic and (state := self.state.ready(record.partition() or 0)):
             state.delivered(record.offset() or 0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fhirline.config.fhir_servers import fhir_servers, recognised
+from fhirline.config.fhir_servers import fhir_servers, profile_of
 from fhirline.config.settings import Settings
 
 
@@ -21,7 +21,7 @@ from fhirline.config.settings import Settings
     ],
 )
 def test_a_server_is_recognised(software: object, base: str, profile: str) -> None:
-    assert recognised({"software": {"name": software}}, base) == profile
+    assert profile_of({"software": {"name": software}}, base) == profile
 
 
 def test_the_setting_offers_every_profile() -> None:

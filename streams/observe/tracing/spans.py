@@ -113,7 +113,7 @@ class BatchSpans:
     def mapped(
         self, span: Span, records: Sequence[ProducerRecord], event_type: str | None, error: str | None
     ) -> tuple[ProducerRecord, ...]:
-        """Note the result of an event's mapping, and return its records with the span's ``traceparent``."""
+        """Record the result of an event's mapping, and return its records with the span's ``traceparent``."""
         if event_type is not None:
             span.set_attribute("fhirline.event_type", event_type)
         if records and records[0].event_key:
