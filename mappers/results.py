@@ -124,7 +124,7 @@ class Entry(NamedTuple):
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Entry":
-        """Reverse `stored`."""
+        """Make an entry of the form that `stored` returns."""
         seconds, fraction, event_key, at = stored["s"]
         return cls(Version((seconds, fraction), event_key, at), stored["v"])
 

@@ -95,7 +95,7 @@ def _status_history(row: HistoryRow, context: Context, flags: Flags) -> Element 
 
 
 def _source_value(row: HistoryRow, context: Context) -> Element:
-    """Keep the vendor's word. A row with a start came from its change's new status, one without from an old status."""
+    """Make ``source-value`` of the vendor's word: a change's new status for a row with a start, else its old one."""
     pointer = "/new_status" if row.start else "/old_status"
     return context.source_value(pointer, row.status.sent, None if row.status.mapped else "unmapped-status")
 

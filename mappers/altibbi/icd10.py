@@ -66,7 +66,7 @@ def _observation(symptom: Distinct[Coded], consultation: Consultation) -> Child:
 
 
 def _concept(coded: Distinct[Coded], context: Context) -> Element | None:
-    """Code a concept if its code has the form of the tenant's edition of ICD-10."""
+    """Make the CodeableConcept of an item, coded if its code has the form of the tenant's edition of ICD-10."""
     name, code, pointer = coded.model.name, coded.model.code, f"{coded.pointer}/code"
     if code is None:
         return codeable_concept(text=name)

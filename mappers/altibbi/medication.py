@@ -116,7 +116,7 @@ def _registration_number(number: str | None, context: Context) -> Element | None
 
 
 def _source_data(drug: Distinct[FdaDrug], own: Resource | None, context: Context) -> list[Element] | None:
-    """Keep what has no element in the resource.
+    """Make extensions of the values that have no element in the resource.
 
     The unit of the strength is not sent, so that the ingredient has none. The size of a pack is not the quantity
     ordered. The registration number is in the Medication, if there is one.

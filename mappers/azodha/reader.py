@@ -142,7 +142,7 @@ class Reader:
 
     @property
     def unconfirmed(self) -> tuple[str, ...]:
-        """Flag codes of an event type whose payload the tenant has not confirmed (mapping.md §11.1)."""
+        """Return the flag codes of an event type whose payload the tenant has not confirmed (mapping.md §11.1)."""
         confirmed = self.context.event_type in self.context.settings.payload_confirmed
         return () if confirmed else ("schema-unconfirmed",)
 

@@ -11,7 +11,7 @@ _CODE = re.compile(r"[^\s]+(\s[^\s]+)*")
 
 
 def concept(id: str | None, name: str | None, context: Context, also: Element | None = None) -> Element | None:
-    """Code a concept; ``also`` is another Coding of it. None without id and name.
+    """Make the CodeableConcept of a concept; ``also`` is another Coding of it. None without id and name.
 
     An id that is no valid FHIR code is the text of a concept without a name.
     """

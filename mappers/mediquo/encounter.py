@@ -91,7 +91,7 @@ def _encounter(
 
 
 def service_type(speciality: Speciality | None, context: Context, build: MappingBuilder) -> Element | None:
-    """Code a consultation's speciality: the vendor's number, a curated code where there is one, the vendor's words."""
+    """Make the CodeableConcept of a speciality: the vendor's number, the curated codes if any, the vendor's words."""
     if speciality is None:
         return None
     number = speciality.id if speciality.id and _CODE.fullmatch(speciality.id) else None
@@ -110,14 +110,14 @@ def service_type(speciality: Speciality | None, context: Context, build: Mapping
 def vendor_concept(
     system: CodeSystem, words: str | None, pointer: str, context: Context, flags: Flags
 ) -> Element | None:
-    """Code words of the vendor in a code system, where its table has a row; and keep them as text."""
+    """Make a CodeableConcept of a vendor's words: coded where the table of the system has a row, and the words."""
     row = context.look_up(system.table or system.name, words, pointer, flags)
     own = context.coding(system, str(row.means["code"])) if row else None
     return codeable_concept(own, *context.curated(row), text=words)
 
 
 def consultation_source_data(consultation: ScheduledConsultation, context: Context) -> list[Element]:
-    """Keep what FHIR has no element for (mapping.md §8.3)."""
+    """Make ``source-data`` of the values for which FHIR has no element (mapping.md §8.3)."""
     sent = {
         "service_type": consultation.service_type,
         "previous_scheduled_start_date": consultation.previous_scheduled_start_date,

@@ -143,7 +143,7 @@ class KafkaWatch:
     def _begin(self, reason: str) -> None:
         self._outage = Outage(time.monotonic(), reason)
         self._reminded = time.monotonic()
-        self._lines.withhold()
+        self._lines.drop()
         log.error("kafka away", bootstrap=self._where, reason=reason)
 
     def _remind(self, outage: Outage, reason: str) -> None:
@@ -197,8 +197,8 @@ class LibraryLines(logging.Filter):
             self._on_line()
         return False
 
-    def withhold(self) -> None:
-        """Drop what is held: the line about the outage replaces it."""
+    def drop(self) -> None:
+        """Drop the lines that are held back: the line about the outage replaces them."""
         with self._lock:
             self._held.clear()
 
@@ -211,7 +211,7 @@ class LibraryLines(logging.Filter):
         return count
 
     def release(self) -> None:
-        """Print what was held: Kafka answers, so it is about something else, such as one broker of several."""
+        """Print the lines that were held back: Kafka answers, so they are not about an outage."""
         now = self._clock()
         with self._lock:
             due = [kind for kind in self._held if now - self._printed.get(kind, -REMIND_SECONDS) >= REMIND_SECONDS]

@@ -211,7 +211,7 @@ def test_defects_and_our_own_lines_pass_at_once(root: LibraryLines, passed: list
     logging.getLogger("kafkaesque").error("another library")
     assert passed == ["Unexpected error in coordinator", "agent crashed", "another library"]
     logging.getLogger("kafka.conn").warning("withheld")
-    root.withhold()
+    root.drop()
     assert root.withheld() == 1
     root.release()
     assert len(passed) == 3
