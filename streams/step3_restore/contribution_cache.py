@@ -10,7 +10,7 @@ from typing import NamedTuple
 import orjson
 import structlog
 
-from fhirline.mappers.pipeline.contributions import ContributionKey, decoded
+from fhirline.mappers.pipeline.practitioner_fold import ContributionKey, decoded
 from fhirline.mappers.results import StateEntries
 from fhirline.streams.kafka.headers import Headers
 from fhirline.streams.step3_restore.topic_cache import TopicCache

@@ -7,7 +7,7 @@ from fhirline.config.settings import load_settings
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import VENDORS, open_without_receipt
-from fhirline.streams.console.key_search import CONSULTATIONS, PATIENTS, resources_of
+from fhirline.streams.console.ids_of_keys import CONSULTATIONS, PATIENTS, resources_of
 from fhirline.streams.demo.webhooks import samples
 from tests.streams.console.conftest import Site
 from tests.streams.console.test_access import audited

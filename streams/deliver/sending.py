@@ -17,9 +17,9 @@ from fhirline.config.settings import Settings
 from fhirline.streams.deliver.answers import Kind, Verdict, verdicts
 from fhirline.streams.deliver.completion import Completion
 from fhirline.streams.deliver.entries import Entry, references, transaction
+from fhirline.streams.deliver.fhir_client import FhirServer, ServerAway
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
-from fhirline.streams.deliver.server import FhirServer, ServerAway
 
 log = structlog.get_logger("deliver")
 
