@@ -18,8 +18,9 @@ import psycopg
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from fhirline.streams.tables.built_in import RECORD
+from fhirline.streams.tables.column_types import kind_of
 from fhirline.streams.tables.postgres import PostgresStore
-from fhirline.streams.tables.table import kind_of, table_of
+from fhirline.streams.tables.table import table_of
 from fhirline.streams.tables.topics import TOPICS
 from fhirline.streams.tables.views import load_views
 from tests.support.cases import BASE

@@ -6,9 +6,9 @@ from typing import Any
 from fhirline.mappers.fhir.elements import element
 from fhirline.mappers.json_pointer import leaves_of, parts
 from fhirline.mappers.payload import clean
-from fhirline.mappers.pipeline.redaction import REDACTED
-from fhirline.mappers.pipeline.secret_keys import secret_key
-from fhirline.mappers.pipeline.secret_values import secret_value
+from fhirline.mappers.pipeline.redaction.credentials import secret_value
+from fhirline.mappers.pipeline.redaction.keys import secret_key
+from fhirline.mappers.pipeline.redaction.redact import REDACTED
 from fhirline.mappers.results import Element
 
 _LARGEST_INTEGER = 2**31 - 1

@@ -30,7 +30,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from fhirline.mappers.identity import decimal_text, is_placeholder, trimmed
 from fhirline.mappers.json_pointer import items_by_number
-from fhirline.mappers.pipeline.redaction import REDACTED
+from fhirline.mappers.pipeline.redaction.redact import REDACTED
 
 _UNCLEAN = re.compile(r"[^\S \t\r\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 # Texts that `clean` returns unchanged (R4's string: `[ \r\n\t\S]+`): no control characters, no unusual white space.

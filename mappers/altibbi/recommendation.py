@@ -11,8 +11,8 @@ from fhirline.mappers.altibbi.consultation import (
     refuse_consultation,
     unread_time,
 )
+from fhirline.mappers.altibbi.diagnoses import diagnoses, symptoms
 from fhirline.mappers.altibbi.encounter import LATEST, MENTION, encounter_fold
-from fhirline.mappers.altibbi.icd10 import diagnoses, symptoms
 from fhirline.mappers.altibbi.medication import medication_requests
 from fhirline.mappers.altibbi.payload import Data, Recommendation
 from fhirline.mappers.altibbi.post_call import post_call_answers, questionnaire_response

@@ -10,9 +10,9 @@ from fhirline.mappers.fhir.elements import LOINC, coding
 from fhirline.mappers.fhir.narrative import paragraphs, preformatted
 from fhirline.mappers.json_pointer import escape
 from fhirline.mappers.payload import clean
-from fhirline.mappers.pipeline.redaction import REDACTED
-from fhirline.mappers.pipeline.secret_keys import secret_if_opaque, secret_key
-from fhirline.mappers.pipeline.secret_values import is_opaque, opaque_withheld
+from fhirline.mappers.pipeline.redaction.credentials import is_opaque, opaque_withheld
+from fhirline.mappers.pipeline.redaction.keys import secret_if_opaque, secret_key
+from fhirline.mappers.pipeline.redaction.redact import REDACTED
 from fhirline.mappers.results import Element, Flags
 
 SOAP: Mapping[str, tuple[str, Element]] = {

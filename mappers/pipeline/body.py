@@ -14,7 +14,7 @@ import orjson
 from fhirline.config.errors import FhirlineError
 from fhirline.mappers.pipeline import tolerant
 from fhirline.mappers.pipeline.finder import finder
-from fhirline.mappers.pipeline.redaction import REDACTED
+from fhirline.mappers.pipeline.redaction.redact import REDACTED
 
 Body = dict[str, Any]
 MAX_DEPTH = 96

@@ -9,7 +9,7 @@ import orjson
 
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.pipeline.body import BODY_FLAGS, MAX_DEPTH, Body, UnreadableBody, read_body
-from fhirline.mappers.pipeline.redaction import redact
+from fhirline.mappers.pipeline.redaction.redact import redact
 
 __all__ = [
     "MAX_DEPTH",

@@ -43,9 +43,9 @@ from fhirline.mappers.pipeline.leaf import (
     Rule,
 )
 from fhirline.mappers.pipeline.limits import Cut
-from fhirline.mappers.pipeline.redaction import REDACTED
-from fhirline.mappers.pipeline.secret_keys import secret_key
-from fhirline.mappers.pipeline.secret_values import secret_value
+from fhirline.mappers.pipeline.redaction.credentials import secret_value
+from fhirline.mappers.pipeline.redaction.keys import secret_key
+from fhirline.mappers.pipeline.redaction.redact import REDACTED
 from fhirline.mappers.results import MappingResult
 
 __all__ = [

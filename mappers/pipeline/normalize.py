@@ -23,8 +23,8 @@ from fhirline.mappers.pipeline.ledger import PLACEHOLDER, Ledger, read_ledger
 from fhirline.mappers.pipeline.limits import CONTENT_CUT, STRING_CUT, Cut, Limits, TooComplex
 from fhirline.mappers.pipeline.outcome import operation_outcome
 from fhirline.mappers.pipeline.output import Output, OutputBuilder, Refusal
+from fhirline.mappers.pipeline.redaction.credentials import withhold
 from fhirline.mappers.pipeline.schema_drift import ShownPointers, schema_drift
-from fhirline.mappers.pipeline.secret_values import withhold
 from fhirline.mappers.registry import EventMapping, raw_key, vendor_mapping
 from fhirline.mappers.results import Entry, Flag, Fold, MappingResult, MergeStrategy, Version
 

@@ -8,8 +8,8 @@ from typing import Any
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.json_pointer import escape
 from fhirline.mappers.pipeline.envelope import Envelope
-from fhirline.mappers.pipeline.redaction import REDACTED
-from fhirline.mappers.pipeline.secret_keys import secret_key
+from fhirline.mappers.pipeline.redaction.keys import secret_key
+from fhirline.mappers.pipeline.redaction.redact import REDACTED
 from fhirline.mappers.times import EventTime
 from fhirline.streams.authoring.samples import Sample
 

@@ -13,9 +13,9 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.tables import secrets
 from fhirline.mappers.instants import Instant
 from fhirline.mappers.json_pointer import escape, leaves_of, parts, value_at
-from fhirline.mappers.pipeline.redaction import redact
-from fhirline.mappers.pipeline.secret_keys import secret_key
-from fhirline.mappers.pipeline.secret_values import secret_value
+from fhirline.mappers.pipeline.redaction.credentials import secret_value
+from fhirline.mappers.pipeline.redaction.keys import secret_key
+from fhirline.mappers.pipeline.redaction.redact import redact
 from fhirline.mappers.routing import text_at
 from fhirline.streams.authoring.names import snake
 from fhirline.streams.authoring.samples import Sample

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from fhirline.config.settings import Settings
 from fhirline.streams.console.event_index import EventIndex
-from fhirline.streams.console.indexed import IndexedEvent
+from fhirline.streams.console.index_entries import IndexedEvent
 from fhirline.streams.deliver.entries import DELETED, SHARED_TYPES
 from fhirline.streams.deliver.state import Sent, Waiting
 from fhirline.streams.kafka.records import RecordPosition

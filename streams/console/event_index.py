@@ -22,7 +22,7 @@ from fhirline.streams.console.delivery_index import TOPICS, DeliveryIndex
 from fhirline.streams.console.event_listing import MINUTE_MS, EventListing
 from fhirline.streams.console.event_progress import COLUMNS, PROVENANCE, EventProgress
 from fhirline.streams.console.event_schema import SCHEMA
-from fhirline.streams.console.indexed import MOST_LISTED, IndexedEvent, TypeCount, flags_of, received_at
+from fhirline.streams.console.index_entries import MOST_LISTED, IndexedEvent, TypeCount, flags_of, received_at
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.log_scanner import LogScanner

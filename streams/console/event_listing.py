@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from fhirline.mappers.instants import Instant
 from fhirline.streams.console.event_progress import BECAME, DEAD_LETTER, DELIVERIES
-from fhirline.streams.console.indexed import (
+from fhirline.streams.console.index_entries import (
     ANY_FLAG,
     LATEST,
     MINUTES,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fhirline.config.tables import Table, read_table
 from fhirline.streams.console.delivery_index import DeliveryIndex, WaitingBundle
-from fhirline.streams.deliver.delivery import CONFLICT, REFUSED
+from fhirline.streams.deliver.sending import CONFLICT, REFUSED
 
 UNKNOWN_REFERENCE = "HAPI-1094"
 

@@ -20,8 +20,8 @@ from fhirline.mappers.instants import Instant
 from fhirline.mappers.registry import VENDORS
 from fhirline.streams.console.current_resources import Current, current_of
 from fhirline.streams.console.event_index import EventIndex
-from fhirline.streams.console.indexed import IndexedEvent
-from fhirline.streams.console.key_search import resources_of
+from fhirline.streams.console.ids_of_keys import resources_of
+from fhirline.streams.console.index_entries import IndexedEvent
 from fhirline.streams.kafka.headers import EVENT_TYPE, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import RecordPosition, TopicPartition, headers_of

@@ -15,7 +15,7 @@ from fhirline.streams.console.console import Console
 from fhirline.streams.console.element_rows import Row, rows, title, with_sources
 from fhirline.streams.console.event_delivery import TableRows, rows_of
 from fhirline.streams.console.event_state import state_changes
-from fhirline.streams.console.indexed import IndexedEvent
+from fhirline.streams.console.index_entries import IndexedEvent
 from fhirline.streams.console.json_lines import Line, json_lines, resource_lines
 from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.time_limit import SOURCES_GIVEN_UP, SOURCES_SECONDS, TookTooLong, time_limit

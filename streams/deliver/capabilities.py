@@ -9,7 +9,7 @@ import structlog
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.fhir_servers import ProfileName, fhir_servers, profile_of
 from fhirline.config.settings import PREFIX, Settings
-from fhirline.streams.deliver.server import FhirServer, ServerAway
+from fhirline.streams.deliver.fhir_client import FhirServer, ServerAway
 from fhirline.topics.declared import RESOURCE_TYPES
 
 log = structlog.get_logger("deliver")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from fhirline.streams.deliver.delivery import Refusal
+from fhirline.streams.deliver.sending import Refusal
 from fhirline.streams.kafka.headers import EVENT_KEY, TENANT, VENDOR, Headers, header, headers
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, RecordPosition
 from fhirline.topics.declared import DELIVERY_LETTERS

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from fhirline.streams.deliver import history
+from fhirline.streams.deliver import purge_outcomes
 from fhirline.streams.observe.metrics.labels import LATENCY_BUCKETS
 
 DELIVERED, UNCHANGED, REFUSED, WAITING, UNREADABLE = "delivered", "unchanged", "refused", "waiting", "unreadable"
@@ -24,11 +24,11 @@ class DeliverMetrics:
         purges = Counter(
             "fhirline_fhir_purges",
             "Resources of erased patients by what became of their history at the server: "
-            + ", ".join(history.OUTCOMES),
+            + ", ".join(purge_outcomes.OUTCOMES),
             ("outcome",),
             registry=registry,
         )
-        self.purges = {outcome: purges.labels(outcome) for outcome in history.OUTCOMES}
+        self.purges = {outcome: purges.labels(outcome) for outcome in purge_outcomes.OUTCOMES}
         self._requests = Counter(
             "fhirline_fhir_requests",
             "Requests to the FHIR server by status, or by why there was no answer",

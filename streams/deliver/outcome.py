@@ -12,11 +12,11 @@ from fhirline.config.settings import Settings
 from fhirline.streams.deliver import metrics as m
 from fhirline.streams.deliver.canonical import Canonical
 from fhirline.streams.deliver.dead_letter import UNREADABLE, Refused, refusal_letter, unreadable_letter
-from fhirline.streams.deliver.delivery import Delivery, DeliveryAbandoned, Refusal, Result
 from fhirline.streams.deliver.entries import DELETED, Entry
 from fhirline.streams.deliver.erased import partition_keys
-from fhirline.streams.deliver.history import DONE
 from fhirline.streams.deliver.purge import Purge
+from fhirline.streams.deliver.purge_outcomes import DONE
+from fhirline.streams.deliver.sending import Delivery, DeliveryAbandoned, Refusal, Result
 from fhirline.streams.deliver.shared import SharedLane
 from fhirline.streams.deliver.state import (
     DeliveredPartition,

@@ -14,11 +14,11 @@ import orjson
 import structlog
 
 from fhirline.config.settings import Settings
-from fhirline.streams.deliver.delivery import DeliveryAbandoned
-from fhirline.streams.deliver.history import KEPT, NO_WAY, OFF, PURGED, SUBMITTED, outcome_of, refused
+from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerAway
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
-from fhirline.streams.deliver.server import Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.purge_outcomes import KEPT, NO_WAY, OFF, PURGED, SUBMITTED, outcome_of, refused
+from fhirline.streams.deliver.sending import DeliveryAbandoned
 
 log = structlog.get_logger("deliver")
 

@@ -10,11 +10,11 @@ from fhirline.config.settings import Settings
 from fhirline.streams.deliver.auth import authorization
 from fhirline.streams.deliver.capabilities import require_capabilities
 from fhirline.streams.deliver.completion import Completion
-from fhirline.streams.deliver.delivery import Delivery
+from fhirline.streams.deliver.fhir_client import FhirServer
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
 from fhirline.streams.deliver.purge import Purge
-from fhirline.streams.deliver.server import FhirServer
+from fhirline.streams.deliver.sending import Delivery
 from fhirline.streams.deliver.stage import Stage, deliver_group
 from fhirline.streams.kafka.watch import KafkaWatch
 from fhirline.streams.observe.gc_tuning import tune_gc

@@ -12,8 +12,8 @@ import structlog
 
 from fhirline.config.settings import Settings
 from fhirline.streams.deliver.canonical import SharedFeed
-from fhirline.streams.deliver.delivery import Delivery, Refusal
 from fhirline.streams.deliver.entries import Entry
+from fhirline.streams.deliver.sending import Delivery, Refusal
 from fhirline.streams.deliver.state import shared_record
 from fhirline.streams.step1_receive.raw_producer import RawProducer
 from fhirline.topics.declared import RESOURCE_TYPES

@@ -20,12 +20,12 @@ from confluent_kafka import Message
 from fhirline.config.errors import KafkaAccessError
 from fhirline.config.settings import Settings
 from fhirline.streams.deliver.bundle_topic import bundle_topic, require_same_topic
-from fhirline.streams.deliver.delivery import Delivery, DeliveryAbandoned
 from fhirline.streams.deliver.entries import UnreadableBundle, entries_of, lanes_of, patients_of
 from fhirline.streams.deliver.lanes import Lanes
 from fhirline.streams.deliver.metrics import DeliverMetrics
 from fhirline.streams.deliver.outcome import Outcomes
 from fhirline.streams.deliver.purge import Purge
+from fhirline.streams.deliver.sending import Delivery, DeliveryAbandoned
 from fhirline.streams.deliver.shared import SharedLane
 from fhirline.streams.deliver.state import DeliveredPartition
 from fhirline.streams.deliver.state_feed import StateFeed, apply_orders

@@ -16,7 +16,7 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.observe.malloc_tuning import release_memory
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, yielding_to_loop
 from fhirline.streams.step2_consume.metrics import BatchCounts, VendorMetrics, WorkerMetrics
-from fhirline.streams.step2_consume.restoring import Restoring
+from fhirline.streams.step2_consume.restore_on_assignment import Restoring
 from fhirline.streams.step2_consume.unfinished import Unfinished
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step3_restore.state import PartitionState, StateCache, StateEntryTooLarge

@@ -18,16 +18,16 @@ import structlog
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.fhir.validation import problems_text
-from fhirline.mappers.pipeline.contributions import folded, latest
 from fhirline.mappers.pipeline.normalize import Normalizer
 from fhirline.mappers.pipeline.output import Output
+from fhirline.mappers.pipeline.practitioner_fold import folded, latest
 from fhirline.streams.kafka.headers import Headers
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step2_consume.fencing import Fence, exit_uncommitted, yielding_to_loop
 from fhirline.streams.step2_consume.metrics import WorkerMetrics
-from fhirline.streams.step2_consume.restoring import Restoring
+from fhirline.streams.step2_consume.restore_on_assignment import Restoring
 from fhirline.streams.step2_consume.unfinished import Unfinished
-from fhirline.streams.step3_restore.contributions import (
+from fhirline.streams.step3_restore.contribution_cache import (
     Contribution,
     ContributionCache,
     PartitionContributions,

@@ -15,7 +15,7 @@ from fhirline.mappers.pipeline.body import CAUSES, UnreadableBody, fingerprint, 
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.limits import TooComplex, short
 from fhirline.mappers.pipeline.normalize import Refusal
-from fhirline.mappers.pipeline.redaction import redact
+from fhirline.mappers.pipeline.redaction.redact import redact
 from fhirline.streams.kafka import headers
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step4_normalize.raw_event import body_flags, envelope_of, redacted_value

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from fhirline.config.errors import ConfigurationError, KafkaAccessError
 from fhirline.config.table_digests import tables_version
 from fhirline.mappers import MAPPING_VERSION
-from fhirline.mappers.pipeline.contributions import ContributionKey, contributed, encoded, version_of
 from fhirline.mappers.pipeline.envelope import Envelope, UnreadableBody
 from fhirline.mappers.pipeline.limits import TooComplex
 from fhirline.mappers.pipeline.normalize import Normalized, Normalizer, Output, State, StateUpdate
+from fhirline.mappers.pipeline.practitioner_fold import ContributionKey, contributed, encoded, version_of
 from fhirline.mappers.registry import raw_key
 from fhirline.mappers.results import Version
 from fhirline.streams.kafka import headers

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from fhirline.streams.tables.built_in import BUILT_IN, EVENT, EVENT_COLUMNS, EVENT_DESCRIPTION
-from fhirline.streams.tables.table import Table, kind_of
+from fhirline.streams.tables.column_types import POSTGRESQL, kind_of
+from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.views.view import ANY_RESOURCE, Column
 
 _HEAD = """# Data dictionary
@@ -15,8 +16,6 @@ A type is the database's; FHIR's own is behind it. *From* is the FHIRPath expres
 resource, as the [ViewDefinitions](../config/views) have it ([views.md](views.md)). **Bold** columns are the primary
 key. An arrow leads to the table whose rows a column names; the database does not check it.
 """
-
-_SQL = {"text": "text", "boolean": "boolean", "whole": "bigint", "number": "double precision", "instant": "timestamptz"}
 
 
 def as_markdown(tables: Iterable[Table]) -> str:
@@ -59,7 +58,7 @@ def _row(*cells: str) -> str:
 
 
 def _type(column: Column) -> str:
-    sql = _SQL[kind_of(column)]
+    sql = POSTGRESQL[kind_of(column)]
     listed = f"{sql}[]" if column.collection else sql
     return listed if column.type in ("string", "boolean") else f"{listed} ({column.type})"
 

@@ -15,17 +15,12 @@ import pyarrow as pa
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.private_files import FILE_MODE, private_folder
 from fhirline.streams.tables.built_in import EVENT, comment_event_view
+from fhirline.streams.tables.column_types import DUCKDB, INSTANT, arrow_types, kind_of
 from fhirline.streams.tables.store import Store, StoreAway, column_names, literal, rebuild_remedy
-from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table, kind_of
+from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.views.view import Row
 
-_ARROW = {
-    TEXT: pa.string(),
-    BOOLEAN: pa.bool_(),
-    WHOLE: pa.int64(),
-    NUMBER: pa.float64(),
-    INSTANT: pa.string(),  # DuckDB reads RFC 3339
-}
+_ARROW = {**arrow_types(), INSTANT: pa.string()}  # DuckDB reads RFC 3339
 REWRITTEN = ".rewritten"
 NO_SPACE = "No space left on device"
 
@@ -33,7 +28,7 @@ NO_SPACE = "No space left on device"
 class DuckStore(Store):
     """A DuckDB file, readable by its owner only."""
 
-    types: ClassVar = {TEXT: "varchar", BOOLEAN: "boolean", WHOLE: "bigint", NUMBER: "double", INSTANT: "timestamptz"}
+    types: ClassVar = DUCKDB
 
     def __init__(self, path: Path, schema: str, read_only: bool = False) -> None:
         super().__init__(schema)

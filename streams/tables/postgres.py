@@ -11,6 +11,7 @@ from psycopg.sql import SQL
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.streams.tables.access import kept_access, revoke_grants
+from fhirline.streams.tables.column_types import POSTGRESQL
 from fhirline.streams.tables.store import (
     RowConflict,
     Store,
@@ -20,7 +21,7 @@ from fhirline.streams.tables.store import (
     quoted,
     rebuild_remedy,
 )
-from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table
+from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.views.view import Column, Row
 
 log = structlog.get_logger("tables")
@@ -54,13 +55,7 @@ REFUSED = ("28", "3D", "42")
 class PostgresStore(Store):
     """A PostgreSQL database, in a schema of its own."""
 
-    types: ClassVar = {
-        TEXT: "text",
-        BOOLEAN: "boolean",
-        WHOLE: "bigint",
-        NUMBER: "double precision",
-        INSTANT: "timestamptz",
-    }
+    types: ClassVar = POSTGRESQL
     shared: ClassVar = True
 
     def __init__(self, url: str, password: Callable[[], str | None], schema: str) -> None:

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 from fhirline.config.errors import ConfigurationError, FhirlineError
-from fhirline.streams.tables.table import Table, kind_of
+from fhirline.streams.tables.column_types import kind_of
+from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.views.view import Column, Row
 
 

@@ -1,29 +1,12 @@
-"""A table: its columns by FHIR's primitive types, its key and its documentation."""
+"""A table: its columns, its key and its documentation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fhirline.streams.tables.column_types import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, kind_of
 from fhirline.streams.tables.instants import loaded_instant
 from fhirline.streams.tables.views.view import ANY_RESOURCE, Column, Row, View
-
-TEXT, BOOLEAN, WHOLE, NUMBER, INSTANT = "text", "boolean", "whole", "number", "instant"
-"""The kinds of columns. Each store has a type for each kind."""
-
-_KINDS = {
-    "boolean": BOOLEAN,
-    "integer": WHOLE,
-    "integer64": WHOLE,
-    "positiveInt": WHOLE,
-    "unsignedInt": WHOLE,
-    "decimal": NUMBER,
-    "instant": INSTANT,
-}
-"""FHIR primitive type → kind. All others are text: a ``date`` or ``dateTime`` may be a year or a month only."""
-
-
-def kind_of(column: Column) -> str:
-    return _KINDS.get(column.type, TEXT)
 
 
 @dataclass(frozen=True, slots=True)

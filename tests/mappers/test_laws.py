@@ -12,10 +12,10 @@ import orjson
 import pytest
 
 from fhirline.mappers.json_pointer import leaves_of
-from fhirline.mappers.pipeline.contributions import contributed, decoded, encoded, folded
 from fhirline.mappers.pipeline.envelope import Envelope
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized, Normalizer
 from fhirline.mappers.pipeline.output import Output
+from fhirline.mappers.pipeline.practitioner_fold import contributed, decoded, encoded, folded
 from fhirline.mappers.results import StateEntries
 from fhirline.streams.kafka.headers import header, headers
 from fhirline.streams.kafka.records import ConsumerRecord

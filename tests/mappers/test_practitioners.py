@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
-from fhirline.mappers.pipeline.contributions import contributed, decoded, encoded, folded
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.pipeline.output import Output
+from fhirline.mappers.pipeline.practitioner_fold import contributed, decoded, encoded, folded
 from fhirline.mappers.results import StateEntries
 from tests.support.cases import Case
 

@@ -17,7 +17,8 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.headers import EVENT_KEY, TENANT, VENDOR, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
-from fhirline.streams.tables.table import INSTANT, kind_of, table_of
+from fhirline.streams.tables.column_types import INSTANT, kind_of
+from fhirline.streams.tables.table import table_of
 from fhirline.streams.tables.topics import TOPICS
 from fhirline.streams.tables.views import load_views
 from fhirline.topics.declared import OUTCOME

@@ -12,7 +12,7 @@ from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, TopicPartition
 from fhirline.streams.operate.erasure.mapped import CANONICAL
 from fhirline.streams.step1_receive.raw_record import raw_record
-from fhirline.streams.step3_restore.contributions import PartitionContributions
+from fhirline.streams.step3_restore.contribution_cache import PartitionContributions
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.streams.step3_restore.state import state_record

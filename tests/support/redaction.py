@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from fhirline.mappers.pipeline.redaction import redact
-from fhirline.mappers.pipeline.secret_values import has_credential
+from fhirline.mappers.pipeline.redaction.credentials import has_credential
+from fhirline.mappers.pipeline.redaction.redact import redact
 
 SECRET = "S3CR3T-5528"
 

@@ -27,7 +27,7 @@ from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, Topic
 from fhirline.streams.kafka.records import produce as produce_one
 from fhirline.streams.step1_receive.raw_record import raw_record
 from fhirline.streams.step2_consume.practitioners import practitioner_record
-from fhirline.streams.step3_restore.contributions import PartitionContributions
+from fhirline.streams.step3_restore.contribution_cache import PartitionContributions
 from fhirline.streams.step4_normalize.map_event import MappedEvent, map_event
 from fhirline.topics.declared import BUNDLE, CONTRIBUTIONS, OUTCOME, RESOURCE_TYPES, canonical_topic
 from tests.support.cases import cases

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from fhirline.config.tables import Table, read_table
 from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE, REDRIVE, Console
-from fhirline.streams.console.indexed import MOST_LISTED
+from fhirline.streams.console.index_entries import MOST_LISTED
 from fhirline.streams.console.jobs import send_updates
 from fhirline.streams.console.json_lines import json_lines
 from fhirline.streams.console.lookup import Lookup

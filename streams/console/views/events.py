@@ -24,8 +24,8 @@ from fhirline.streams.console.event_progress import (
     UNKNOWN,
     WAITING,
 )
-from fhirline.streams.console.indexed import ANY_FLAG, MOST_LISTED, IndexedEvent, ListedEvent
-from fhirline.streams.console.key_search import PATIENTS, resources_of
+from fhirline.streams.console.ids_of_keys import PATIENTS, resources_of
+from fhirline.streams.console.index_entries import ANY_FLAG, MOST_LISTED, IndexedEvent, ListedEvent
 from fhirline.streams.console.lookup import Lookup
 from fhirline.streams.console.rendering import page
 from fhirline.streams.console.revealed import revealed_event

@@ -8,10 +8,10 @@ from aiohttp import web
 
 from fhirline.streams.console.access import SESSION
 from fhirline.streams.console.console import CONSOLE, REDRIVE, Console
-from fhirline.streams.console.indexed import MOST_LISTED
+from fhirline.streams.console.index_entries import MOST_LISTED
 from fhirline.streams.console.parked import WaitingPatient, refusal_of, waiting_patients
 from fhirline.streams.console.rendering import page
-from fhirline.streams.deliver.delivery import CODES
+from fhirline.streams.deliver.sending import CODES
 from fhirline.streams.observe.audit import audit
 from fhirline.streams.operate.deliveries.waiting import order_resumption
 

@@ -9,7 +9,7 @@ from fhirline.config import tables
 from fhirline.streams.console import patients
 from fhirline.streams.console.access import SESSION, reason_in
 from fhirline.streams.console.console import CONSOLE
-from fhirline.streams.console.indexed import MOST_LISTED
+from fhirline.streams.console.index_entries import MOST_LISTED
 from fhirline.streams.console.rendering import page
 from fhirline.streams.observe.audit import audit
 

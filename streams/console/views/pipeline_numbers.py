@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from fhirline.streams.console.console import CONSOLE
-from fhirline.streams.console.indexed import LATEST
+from fhirline.streams.console.index_entries import LATEST
 from fhirline.streams.console.live import EVERY
 from fhirline.streams.console.rendering import page
 from fhirline.streams.operate.status.reading import Reading

@@ -15,12 +15,12 @@ import structlog
 from fhirline.config.settings import Settings
 from fhirline.streams.deliver.at_once import for_all
 from fhirline.streams.deliver.dead_letter import Refused, refusal_letter
-from fhirline.streams.deliver.delivery import Delivery, DeliveryAbandoned, Refusal
 from fhirline.streams.deliver.entries import DELETED, Entry
 from fhirline.streams.deliver.fill.erased import ErasedPatients
 from fhirline.streams.deliver.fill.membership import Membership
 from fhirline.streams.deliver.fill.snapshot import Group, Held, Snapshot
 from fhirline.streams.deliver.outcome import Outcomes, shown
+from fhirline.streams.deliver.sending import Delivery, DeliveryAbandoned, Refusal
 from fhirline.streams.deliver.shared import SharedLane
 from fhirline.streams.deliver.state import DeliveredPartition, Waiting
 

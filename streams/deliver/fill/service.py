@@ -9,7 +9,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.deliver.auth import authorization
 from fhirline.streams.deliver.bundle_topic import bundle_topic, forget_earlier_offsets
 from fhirline.streams.deliver.completion import Completion
-from fhirline.streams.deliver.delivery import Delivery, DeliveryAbandoned
+from fhirline.streams.deliver.fhir_client import FhirServer
 from fhirline.streams.deliver.fill.fill import Fill, Report
 from fhirline.streams.deliver.fill.membership import AnotherDelivers, Membership
 from fhirline.streams.deliver.fill.snapshot import Snapshot
@@ -18,7 +18,7 @@ from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
 from fhirline.streams.deliver.outcome import Outcomes
 from fhirline.streams.deliver.purge import Purge
-from fhirline.streams.deliver.server import FhirServer
+from fhirline.streams.deliver.sending import Delivery, DeliveryAbandoned
 from fhirline.streams.deliver.service import most_entries, usable
 from fhirline.streams.deliver.shared import SharedLane
 from fhirline.streams.deliver.stage import deliver_group

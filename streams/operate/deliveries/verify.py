@@ -19,9 +19,9 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.deliver.at_once import for_all
 from fhirline.streams.deliver.auth import authorization
+from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerAway
 from fhirline.streams.deliver.fill.snapshot import Held, Snapshot
 from fhirline.streams.deliver.limiter import Limiter
-from fhirline.streams.deliver.server import Answer, FhirServer, ServerAway
 from fhirline.streams.deliver.state import DeliveredPartition, decode_sent
 from fhirline.streams.kafka.reader import Progress, Scanner
 from fhirline.streams.kafka.records import partition_of

@@ -7,7 +7,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.deliver.auth import authorization
 from fhirline.streams.deliver.capabilities import lacks
-from fhirline.streams.deliver.server import Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerAway
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.deliveries.parked import Parked
 from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, warning

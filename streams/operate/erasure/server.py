@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from fhirline.config.settings import Settings
 from fhirline.streams.deliver.entries import DELETED
-from fhirline.streams.deliver.history import KEPT, NO_WAY, OFF, PURGED, REFUSED, SUBMITTED, outcome_of
+from fhirline.streams.deliver.purge_outcomes import KEPT, NO_WAY, OFF, PURGED, REFUSED, SUBMITTED, outcome_of
 from fhirline.streams.deliver.state import RESUME, WAITING, decode_sent
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.topics.declared import DELIVERED

@@ -18,19 +18,14 @@ from fhirline.streams.kafka.headers import header
 from fhirline.streams.kafka.records import ConsumerRecord
 from fhirline.streams.tables.batch import collect
 from fhirline.streams.tables.catalog import Catalog
-from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table, kind_of
+from fhirline.streams.tables.column_types import INSTANT, arrow_types, kind_of
+from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.views.view import Row
 
 ROWS = 10_000
 """Rows of a row group, and records that are turned into rows at once."""
 
-_ARROW = {
-    TEXT: pa.string(),
-    BOOLEAN: pa.bool_(),
-    WHOLE: pa.int64(),
-    NUMBER: pa.float64(),
-    INSTANT: pa.timestamp("us", tz="UTC"),
-}
+_ARROW = arrow_types()
 
 
 class ParquetFiles:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fhirline.config.settings import Settings
-from fhirline.mappers.pipeline.contributions import ContributionKey, decoded, encoded
 from fhirline.mappers.pipeline.normalize import Normalizer
+from fhirline.mappers.pipeline.practitioner_fold import ContributionKey, decoded, encoded
 from fhirline.streams.kafka.headers import EVENT_KEY, OCCURRED_AT, RAW, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ProducerRecord, headers_of, partition_of
@@ -19,7 +19,7 @@ from fhirline.streams.operate.replay.journal import Journal, RemappedRecord, pac
 from fhirline.streams.operate.replay.remap import Job
 from fhirline.streams.operate.replay.topic_index import TopicIndex, digest, version_of_headers
 from fhirline.streams.step2_consume.practitioners import practitioner_record
-from fhirline.streams.step3_restore.contributions import PartitionContributions, subject_of
+from fhirline.streams.step3_restore.contribution_cache import PartitionContributions, subject_of
 from fhirline.topics.declared import CONTRIBUTIONS
 
 FILE = "practitioners.sqlite"

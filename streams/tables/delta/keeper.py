@@ -8,9 +8,9 @@ import structlog
 from fhirline.config.settings import Settings
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.tables.catalog import Catalog
+from fhirline.streams.tables.delta.batch_writer import Writer
 from fhirline.streams.tables.delta.lakehouse import NEW, Lakehouse
 from fhirline.streams.tables.delta.rebuilding import LakeRebuild, gone_tables
-from fhirline.streams.tables.delta.writing import Writer
 from fhirline.streams.tables.keeping import Keeper, warn_of_gone
 from fhirline.streams.tables.metrics import TablesMetrics
 from fhirline.streams.tables.patience import Patience

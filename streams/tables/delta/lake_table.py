@@ -24,17 +24,12 @@ from deltalake.table import TableMerger
 
 from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.streams.kafka.records import TopicPartition
+from fhirline.streams.tables.column_types import INSTANT, arrow_types, kind_of
 from fhirline.streams.tables.store import StoreAway, described
-from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table, kind_of
+from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.views.view import Column, Row
 
-ARROW = {
-    TEXT: pa.string(),
-    BOOLEAN: pa.bool_(),
-    WHOLE: pa.int64(),
-    NUMBER: pa.float64(),
-    INSTANT: pa.timestamp("us", tz="UTC"),
-}
+ARROW = arrow_types()
 PROPERTIES = {
     "delta.dataSkippingNumIndexedCols": "0",  # statistics would keep names of erased patients in the log
     "delta.logRetentionDuration": "interval 7 days",

@@ -20,6 +20,7 @@ from fhirline.streams.kafka.reader import Progress, Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition, from_confluent
 from fhirline.streams.tables.built_in import RECORD
 from fhirline.streams.tables.catalog import OUTCOMES, Catalog
+from fhirline.streams.tables.delta.batch_writer import Writer
 from fhirline.streams.tables.delta.lake_table import (
     DEFINITION,
     NONE,
@@ -31,7 +32,6 @@ from fhirline.streams.tables.delta.lake_table import (
     number_of,
 )
 from fhirline.streams.tables.delta.lakehouse import NEW, Lakehouse
-from fhirline.streams.tables.delta.writing import Writer
 from fhirline.streams.tables.store import OtherWriter, Stopped, quoted
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import Topics, made_anew

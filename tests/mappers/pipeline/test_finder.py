@@ -7,10 +7,10 @@ from itertools import product
 
 import pytest
 
-from fhirline.mappers.pipeline import secret_block_names
 from fhirline.mappers.pipeline.finder import finder
-from fhirline.mappers.pipeline.secret_keys import names_within
-from fhirline.mappers.pipeline.secret_labels import stem_pattern
+from fhirline.mappers.pipeline.redaction import block_names
+from fhirline.mappers.pipeline.redaction.keys import names_within
+from fhirline.mappers.pipeline.redaction.labels import stem_pattern
 from tests.support.waiting import LIMIT
 
 
@@ -36,23 +36,23 @@ def test_what_is_in_brackets_behind_a_name_is_found_whatever_stands_between() ->
     behind = ["(", ": [", "={", "\x1c:\x0c{", "] => Array (", "'] => ["]
     for name, sign, end in product(names, between, behind):
         for text in (sign.join(name) + end, sign.join(name).upper() + end, f"x.{sign.join(name)}s_1{end}"):
-            if secret_block_names.opening_pattern().search(text):
-                assert secret_block_names.opening_finder()(text), repr(text)
+            if block_names.opening_pattern().search(text):
+                assert block_names.opening_finder()(text), repr(text)
 
 
 def test_no_finder_takes_longer_to_make_than_the_slowest_pattern() -> None:
     """One with counted signs beyond ASCII took half a second of a worker's first event, and held up its heartbeats."""
     program = """
 import time
-from fhirline.mappers.pipeline import secret_block_names, plain_parts, redacted_values, redaction, secret_encodings
-from fhirline.mappers.pipeline import secret_forms, secret_texts, secret_values
+from fhirline.mappers.pipeline.redaction import block_names, plain_parts, values, redact, encodings
+from fhirline.mappers.pipeline.redaction import credential_forms, embedded_formats, credentials
 none = frozenset()
 def seconds(make, *given):
     start = time.process_time()
     make(*given)
     return time.process_time() - start
-pattern = seconds(secret_block_names.head_pattern, none) + seconds(secret_forms.forms)
-modules = plain_parts, redaction, secret_block_names, secret_encodings, secret_values, secret_texts
+pattern = seconds(block_names.head_pattern, none) + seconds(credential_forms.forms)
+modules = plain_parts, redact, block_names, encodings, credentials, embedded_formats
 finders = [make for module in modules for name, make in vars(module).items() if name.endswith("_finder")]
 assert len(finders) > 5, finders
 for make in finders:

@@ -4,7 +4,7 @@ import re
 from html import unescape
 from typing import NamedTuple
 
-from fhirline.streams.console.indexed import MOST_LISTED
+from fhirline.streams.console.index_entries import MOST_LISTED
 from tests.support.console_pages import Visitor
 
 MAPPING = ("Mapped", "Partly", "Unknown", "Dead letters")

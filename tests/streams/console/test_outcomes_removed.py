@@ -8,7 +8,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.event_listing import Chosen
 from fhirline.streams.console.event_progress import PROVENANCE
-from fhirline.streams.console.indexed import ANY_FLAG
+from fhirline.streams.console.index_entries import ANY_FLAG
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.topics.declared import OUTCOME

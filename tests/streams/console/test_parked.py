@@ -8,9 +8,9 @@ from fhirline.streams.console.parked import ServerAnswer, advices
 from fhirline.streams.deliver.answers import Issue, Kind, Verdict
 from fhirline.streams.deliver.dead_letter import Refused as Subject
 from fhirline.streams.deliver.dead_letter import refusal_letter
-from fhirline.streams.deliver.delivery import CODES
-from fhirline.streams.deliver.delivery import Refusal as Refused
 from fhirline.streams.deliver.entries import entries_of, patients_of
+from fhirline.streams.deliver.sending import CODES
+from fhirline.streams.deliver.sending import Refusal as Refused
 from fhirline.streams.deliver.state import Waiting
 from fhirline.streams.kafka.records import ProducerRecord, RecordPosition
 from fhirline.topics.declared import BUNDLE, DELIVERED

@@ -15,7 +15,7 @@ import pytest
 from fhirline.mappers.instants import Instant
 from fhirline.streams.console.event_index import EventIndex
 from fhirline.streams.console.event_listing import Chosen
-from fhirline.streams.console.indexed import LATEST, MINUTES
+from fhirline.streams.console.index_entries import LATEST, MINUTES
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.demo.webhooks import samples
 from fhirline.streams.kafka.records import ProducerRecord

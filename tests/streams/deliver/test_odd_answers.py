@@ -16,7 +16,7 @@ from fhirline.streams.deliver.answers import Kind, verdicts
 from fhirline.streams.deliver.auth import authorization
 from fhirline.streams.deliver.capabilities import lacks
 from fhirline.streams.deliver.entries import Entry
-from fhirline.streams.deliver.server import LONGEST_PAUSE, Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.fhir_client import LONGEST_PAUSE, Answer, FhirServer, ServerAway
 from tests.streams.deliver.test_authorization import some_records
 from tests.support.delivery import delivering, lag, letters, wait_until_delivered, waiting, write
 from tests.support.kafka.brokers import RunningBroker

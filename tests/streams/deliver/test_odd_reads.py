@@ -9,11 +9,11 @@ import pytest
 from fhirline.config.fhir_servers import fhir_servers
 from fhirline.config.settings import load_settings
 from fhirline.streams.deliver.auth import authorization
-from fhirline.streams.deliver.history import KEPT, PURGED
+from fhirline.streams.deliver.fhir_client import FhirServer
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
 from fhirline.streams.deliver.purge import Purge
-from fhirline.streams.deliver.server import FhirServer
+from fhirline.streams.deliver.purge_outcomes import KEPT, PURGED
 from fhirline.streams.observe.metrics.registry import new_registry
 from fhirline.streams.operate.deliveries.compare import same
 from fhirline.topics.declared import BUNDLE

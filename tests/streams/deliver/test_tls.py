@@ -11,7 +11,7 @@ import pytest
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import load_settings
 from fhirline.streams.deliver.auth import authorization
-from fhirline.streams.deliver.server import Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerAway
 from tests.support.kafka.secured import Security
 from tests.support.raw_server import RawServer, answered
 

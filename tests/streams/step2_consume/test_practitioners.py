@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
-from fhirline.mappers.pipeline.contributions import ContributionKey
 from fhirline.mappers.pipeline.factory import build_normalizer
+from fhirline.mappers.pipeline.practitioner_fold import ContributionKey
 from fhirline.streams.kafka.headers import EVENT_KEY, OCCURRED_AT, header
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord, headers_of
@@ -23,7 +23,7 @@ from fhirline.streams.step2_consume.fencing import Fence
 from fhirline.streams.step2_consume.metrics import PRACTITIONER_REFUSED, WorkerMetrics
 from fhirline.streams.step2_consume.practitioners import PractitionerProcessor
 from fhirline.streams.step2_consume.unfinished import ATTEMPTS, Mark, Unfinished
-from fhirline.streams.step3_restore.contributions import PartitionContributions, subject_of
+from fhirline.streams.step3_restore.contribution_cache import PartitionContributions, subject_of
 from fhirline.streams.step5_publish.publish import RecordPublisher
 from fhirline.topics.declared import CONTRIBUTIONS, canonical_topic
 from fhirline.topics.partition import partition_for

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from fhirline.mappers.pipeline.redaction import redact
+from fhirline.mappers.pipeline.redaction.redact import redact
 from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.log_scanner import LogScanner

@@ -16,8 +16,8 @@ from fhirline.config.settings import Settings
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, from_confluent
 from fhirline.streams.tables.catalog import load_catalog
+from fhirline.streams.tables.delta.batch_writer import Writer
 from fhirline.streams.tables.delta.lake_table import LakeTable, position_id
-from fhirline.streams.tables.delta.writing import Writer
 from fhirline.streams.tables.open_store import open_lakehouse
 from fhirline.streams.tables.store import OtherWriter, StoreAway
 from fhirline.streams.tables.topics import TOPICS, read_topics
