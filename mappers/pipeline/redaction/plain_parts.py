@@ -44,7 +44,7 @@ _MOST_DECODED = 65_536
 def is_plain(value: Any, below: frozenset[str], texts: bool) -> bool:
     """Return whether redaction surely changes nothing in an object or a list.
 
-    ``below``: the keys (`secret_keys.comparable`) that are redacted because of a parent. ``texts``: whether texts are
+    ``below``: the keys (`keys.comparable`) that are redacted because of a parent. ``texts``: whether texts are
     looked into. False where it is not sure.
 
     >>> is_plain({"reason": ["Cough", {"api": 1}]}, frozenset(), texts=True)
