@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS contributions (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state_entries (key BLOB PRIMARY KEY, value BLOB, live INT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS mapped (offset INTEGER PRIMARY KEY, live INT);
+CREATE TABLE IF NOT EXISTS erased (offset INTEGER PRIMARY KEY, live INT);
 CREATE TABLE IF NOT EXISTS failed (offset INTEGER PRIMARY KEY, code TEXT, event_key TEXT, live INT);
 CREATE TABLE IF NOT EXISTS progress (id INTEGER PRIMARY KEY CHECK (id = 0), next INT);
 """
@@ -70,14 +71,15 @@ def unpacked(headers: bytes) -> Headers:
 class Batch:
     """The last values that a batch of raw events has made.
 
-    ``records``: by key and partition. ``contributions`` to Practitioners: by key. ``mapped``: raw offsets. ``failed``:
-    raw offset, error code, event key.
+    ``records``: by key and partition. ``contributions`` to Practitioners: by key. ``mapped``: raw offsets. ``erased``:
+    those of them whose patients are erased, of which nothing is made. ``failed``: raw offset, error code, event key.
     """
 
     records: dict[tuple[str, int], RemappedRecord] = field(default_factory=dict)
     contributions: dict[bytes, ProducerRecord] = field(default_factory=dict)
     state_entries: dict[bytes, bytes] = field(default_factory=dict)
     mapped: list[int] = field(default_factory=list)
+    erased: list[int] = field(default_factory=list)
     failed: list[tuple[int, str, str]] = field(default_factory=list)
 
 
@@ -128,6 +130,9 @@ class Journal:
             database.executemany("DELETE FROM state_entries WHERE key = ?", deleted)
             database.executemany(
                 "INSERT OR REPLACE INTO mapped VALUES (?, ?)", ((offset, live) for offset in batch.mapped)
+            )
+            database.executemany(
+                "INSERT OR REPLACE INTO erased VALUES (?, ?)", ((offset, live) for offset in batch.erased)
             )
             database.executemany("DELETE FROM failed WHERE offset = ?", ((offset,) for offset in batch.mapped))
             database.executemany(
@@ -201,8 +206,13 @@ class Journal:
 
     @property
     def events(self) -> int:
-        """The number of the range's raw records that were mapped."""
-        return int(self._database.execute("SELECT COUNT(*) FROM mapped WHERE live = 0").fetchone()[0])
+        """The number of the range's raw records that were mapped, without those of erased patients."""
+        return int(self._database.execute("SELECT COUNT(*) FROM mapped WHERE live = 0").fetchone()[0]) - self.erased
+
+    @property
+    def erased(self) -> int:
+        """The number of the range's raw records that were passed over because their patients are erased."""
+        return int(self._database.execute("SELECT COUNT(*) FROM erased WHERE live = 0").fetchone()[0])
 
 
 def _record(row: Iterable[object]) -> RemappedRecord:

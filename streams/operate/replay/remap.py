@@ -164,6 +164,8 @@ class Remapper:
                 continue
             mapped, state_records = self.map(raw, job, state)
             batch.mapped.append(raw.offset)
+            if mapped.erased:
+                batch.erased.append(raw.offset)
             batch.state_entries.update((record.key, record.value or b"") for record in state_records)
             if mapped.error:
                 batch.failed.append((raw.offset, mapped.error, _event_key(mapped)))
