@@ -140,7 +140,7 @@ def records(settings: Settings, wanted: Collection[RecordPosition]) -> Iterator[
     scanner = LogScanner(settings, prefetch_kilobytes=PREFETCH_KILOBYTES)
     with scanner, closing(opener):
         for message in chain.from_iterable(
-            scanner.stored({place: starts[place]}, {place: ends[place]}) for place in starts
+            scanner.stored({partition: starts[partition]}, {partition: ends[partition]}) for partition in starts
         ):
             if position_of(message) in wanted:
                 opened = opener.open_now(from_confluent(message))

@@ -192,12 +192,12 @@ def _state(settings: Settings) -> tuple[dict[str, str], set[str]]:
     """Read what was sent, as ``Type/id`` → digest, and the keys of what waits. Raises KafkaAccessError."""
     sent: dict[str, str] = {}
     with Scanner(settings) as scanner:
-        places = scanner.topic_partitions((DELIVERED, DELIVERED_SHARED))
-        states = {place: DeliveredPartition(place.partition) for place in places}
-        for message in scanner.read(dict.fromkeys(places)):
-            place, key, value = partition_of(message), message.key() or b"", message.value()
-            if place.topic == DELIVERED:
-                states[place].apply(key, value)
+        partitions = scanner.topic_partitions((DELIVERED, DELIVERED_SHARED))
+        states = {partition: DeliveredPartition(partition.partition) for partition in partitions}
+        for message in scanner.read(dict.fromkeys(partitions)):
+            partition, key, value = partition_of(message), message.key() or b"", message.value()
+            if partition.topic == DELIVERED:
+                states[partition].apply(key, value)
             elif value is not None:
                 sent[key.decode()] = decode_sent(value).digest
     for state in states.values():

@@ -33,7 +33,7 @@ from fhirline.topics.declared import KEYS
 Publish = Callable[[list[ProducerRecord]], None]
 """Writes records, and returns when they are durable."""
 
-Place = tuple[int, str]
+KeyLocation = tuple[int, str]
 """A partition of ``normalizer.keys`` and an index."""
 
 CLOCKS_DIFFER = timedelta(minutes=5)
@@ -62,35 +62,35 @@ class ErasedKeys:
         self._ring = ring
         self._publish = publish
 
-    def places(self, own: Place) -> list[Place]:
+    def locations(self, own: KeyLocation) -> list[KeyLocation]:
         """Return where a patient has the first marker. ``own``: the patient's own index, which is always returned."""
         found = {own}
         for number, keys in self._ring.each(range(self._settings.partitions)):
             found |= {(number, index) for index, marker in keys.erased.items() if _own_index(marker) == own[1]}
         return sorted(found)
 
-    def count(self, places: Iterable[Place]) -> int:
-        """Count the data keys of these places that have a value and no marker."""
-        wanted = _by_partition(places)
+    def count(self, locations: Iterable[KeyLocation]) -> int:
+        """Count the data keys of these locations that have a value and no marker."""
+        wanted = _by_partition(locations)
         return sum(
             name.partition("/")[0] in wanted[number] and name not in keys.destroyed
             for number, keys in self._ring.each(wanted)
             for name in keys.wrapped
         )
 
-    def mark(self, places: Collection[Place], own: Place, at: str) -> None:
-        """Write the first marker of each place, of ``own`` last. One that is there keeps its time."""
-        others = {place for place in places if place != own}
+    def mark(self, locations: Collection[KeyLocation], own: KeyLocation, at: str) -> None:
+        """Write the first marker of each location, of ``own`` last. One that is there keeps its time."""
+        others = {location for location in locations if location != own}
         for step, marker in ((others, f"{at} {own[1]}"), ({own}, at)):
             wanted = _by_partition(step)
             for number, keys in self._ring.each(wanted):
                 missing = sorted(wanted[number] - keys.erased.keys())
                 self._publish([_record(number, f"{index}/{ERASED}", marker.encode()) for index in missing])
 
-    def destroy(self, at: str, own: Collection[Place] = ()) -> tuple[int, int]:
+    def destroy(self, at: str, own: Collection[KeyLocation] = ()) -> tuple[int, int]:
         """Destroy every data key of a patient with the first marker.
 
-        Return how many there were, and how many of them in the places of ``own``. Raises LetInMeanwhile where one of
+        Return how many there were, and how many of them in the locations of ``own``. Raises LetInMeanwhile where one of
         these has no first marker any more; everything else is done then.
         """
         count = count_own = 0
@@ -119,12 +119,12 @@ class ErasedKeys:
         self._publish([_record(number, name, None) for name in gone])
         return gone
 
-    def wrapped_by(self, places: Iterable[Place]) -> set[str]:
-        """Return the ids of all key-encryption keys that unwrap a data key of these places.
+    def wrapped_by(self, locations: Iterable[KeyLocation]) -> set[str]:
+        """Return the ids of all key-encryption keys that unwrap a data key of these locations.
 
         They unwrap every value that the log still has, also one that was replaced when it was wrapped anew.
         """
-        wanted = {(number, index.encode()) for number, index in places}
+        wanted = {(number, index.encode()) for number, index in locations}
         found = set()
         with LogScanner(self._settings) as scanner:
             for message in scanner.stored({TopicPartition(KEYS, number): None for number, _ in wanted}):
@@ -133,12 +133,12 @@ class ErasedKeys:
                     found.add(wrapped_by(value))
         return found - {""}
 
-    def let_in(self, places: Collection[Place], own: Place) -> None:
-        """Remove the first marker of places, of ``own`` last: data keys that are made from now on are used again.
+    def let_in(self, locations: Collection[KeyLocation], own: KeyLocation) -> None:
+        """Remove the first marker of locations, of ``own`` last: data keys that are made from now on are used again.
 
         Raises DestroyedMeanwhile where a data key was destroyed between reading and writing.
         """
-        for step in ({place for place in places if place != own}, {own}):
+        for step in ({location for location in locations if location != own}, {own}):
             wanted = _by_partition(step)
             for number, keys in self._ring.each(wanted):
                 marked = {index: keys.erased[index] for index in sorted(wanted[number] & keys.erased.keys())}
@@ -153,9 +153,9 @@ class ErasedKeys:
                         "another `forget`): nothing was lifted; run this again when a gateway cannot use it any more"
                     )
 
-    def in_use_until(self, places: Iterable[Place]) -> datetime | None:
-        """Return when no gateway uses a destroyed key of these places any more; None where that is over."""
-        wanted = _by_partition(places)
+    def in_use_until(self, locations: Iterable[KeyLocation]) -> datetime | None:
+        """Return when no gateway uses a destroyed key of these locations any more; None where that is over."""
+        wanted = _by_partition(locations)
         moments: list[datetime] = []
         odd: set[tuple[int, bytes]] = set()
         latest = datetime.now(UTC) + CLOCKS_DIFFER
@@ -187,10 +187,10 @@ class ErasedKeys:
         return [datetime.fromtimestamp(min(at / 1000, now.timestamp()), UTC) for at in found.values()]
 
 
-def _by_partition(places: Iterable[Place]) -> dict[int, set[str]]:
+def _by_partition(locations: Iterable[KeyLocation]) -> dict[int, set[str]]:
     """Return the indexes of each partition; of any other one an empty set."""
     found: dict[int, set[str]] = defaultdict(set)
-    for number, index in places:
+    for number, index in locations:
         found[number].add(index)
     return found
 

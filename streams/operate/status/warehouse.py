@@ -87,14 +87,14 @@ def lags_by_topic(
 ) -> list[tuple[str, int]]:
     """Return the topics that tables are made of, each with the records that the tables do not have yet."""
     found = dict.fromkeys(TOPICS, 0)
-    for place, lag in _lags(positions, ends).items():
-        found[place.topic] += lag
+    for partition, lag in _lags(positions, ends).items():
+        found[partition.topic] += lag
     return [*found.items()]
 
 
 def _lags(positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, Ends]) -> dict[TopicPartition, int]:
     return {
-        place: max(0, found.end - max(found.first, positions.get(place, 0)))
-        for place, found in ends.items()
-        if place.topic in TOPICS
+        partition: max(0, found.end - max(found.first, positions.get(partition, 0)))
+        for partition, found in ends.items()
+        if partition.topic in TOPICS
     }

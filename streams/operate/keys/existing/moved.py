@@ -29,7 +29,7 @@ class Moved:
         found, as_it_is = cls(), dict[RecordPosition, tuple[bytes | None, bytes | None]]()
         sought = {position.topic_partition for position in wanted}
         starts: dict[TopicPartition, int | None] = {
-            place: None for place in scanner.topic_partitions(topics) if place in sought
+            partition: None for partition in scanner.topic_partitions(topics) if partition in sought
         }
         for record in read(scanner, starts):
             if record.position in wanted and _copied_as_it_is(record, opener):

@@ -80,31 +80,33 @@ class Verified:
 
 def verify(scanner: LogScanner, copier: Copier, partitions: Partitions) -> dict[TopicPartition, Verified]:
     """Compare all records that are to be removed with their copies. Raises CopiesDiffer."""
-    chosen = {place: item for place, item in partitions.items() if item.cut > item.first}
-    found = {place: Verified() for place in chosen}
-    firsts: dict[TopicPartition, int | None] = {place: item.first for place, item in chosen.items()}
+    chosen = {partition: item for partition, item in partitions.items() if item.cut > item.first}
+    found = {partition: Verified() for partition in chosen}
+    firsts: dict[TopicPartition, int | None] = {partition: item.first for partition, item in chosen.items()}
     for batch in batches(read(scanner, firsts)):
         for stored, item in zip(batch, copier.meant(batch), strict=True):
-            partition, sums = chosen[stored.topic_partition], found[stored.topic_partition]
-            if stored.offset < partition.cut:
+            chosen_partition, sums = chosen[stored.topic_partition], found[stored.topic_partition]
+            if stored.offset < chosen_partition.cut:
                 if item is None:
                     sums.left_out += sums.first_copy(stored.offset)
                 else:
                     as_it_is = not item.opened or not (is_sealed(stored) or copier.sealable(stored))
                     sums.take_record(stored.offset, _digest(stored.offset, item, copier), as_it_is)
-            source = partition.take_copy(stored)
-            if source is None or item is None or not partition.first <= source.offset < partition.cut:
+            source = chosen_partition.take_copy(stored)
+            if source is None or item is None:
+                continue
+            if not chosen_partition.first <= source.offset < chosen_partition.cut:
                 continue
             authentic = item.record.data_key is not None
             sums.take_copy(source.offset, _digest(source.offset, item, copier), authentic)
     wrong = [
-        f"{place}: {counted(sums.records.records, 'record')}, {counted(sums.copies.records, 'copy', 'copies')}"
+        f"{partition}: {counted(sums.records.records, 'record')}, {counted(sums.copies.records, 'copy', 'copies')}"
         + (", and their digests differ" if sums.records.records == sums.copies.records else "")
-        for place, sums in sorted(found.items())
+        for partition, sums in sorted(found.items())
         if sums.records != sums.copies
     ]
-    for place, sums in found.items():
-        partitions[place].copied = sums.settled  # what is missing is copied when this is tried again
+    for partition, sums in found.items():
+        partitions[partition].copied = sums.settled  # what is missing is copied when this is tried again
     if wrong:
         raise CopiesDiffer(f"{'; '.join(wrong[:5])}: nothing was removed; run this again")
     return found
