@@ -50,11 +50,11 @@ def show(
     from fhirline.streams.operate.dead_letters.board import records
     from fhirline.streams.operate.dead_letters.selection import Filter
     from fhirline.streams.operate.dead_letters.view import (
+        audit_reveal,
         case_document,
         case_lines,
         payload_document,
         payload_text,
-        revealed,
     )
 
     stated = reason_to_reveal(reveal, reason)
@@ -63,7 +63,7 @@ def show(
         case = _case(what, read(board))
         record: ConsumerRecord | None = None
         if reveal:
-            revealed([case], "show", stated, name)
+            audit_reveal([case], "show", stated, name)
             record = next(records(settings, [case.last.position]), None)
     if as_json:
         print_json(case_document(case) | (payload_document(record) if record else {}))

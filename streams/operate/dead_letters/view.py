@@ -125,7 +125,7 @@ def payload_text(value: bytes | None) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def revealed(cases: Iterable[Case], how: str, reason: str, name: str | None) -> None:
+def audit_reveal(cases: Iterable[Case], how: str, reason: str, name: str | None) -> None:
     """Audit who sees which letters' payloads, and why. Call it before showing them. ``how``: ``show`` or ``export``."""
     for case in cases:
         last = case.last

@@ -28,7 +28,7 @@ class ParkedCounter:
         self._waiting: dict[tuple[TopicPartition, bytes], frozenset[str]] = {}
 
     def read(self) -> Parked:
-        """Count now."""
+        """Read on, and count what waits."""
         if not self._positions:
             self._positions = dict.fromkeys(self._scanner.topic_partitions([DELIVERED]))
         for message in self._scanner.read(dict(self._positions)):

@@ -53,7 +53,11 @@ class Kind(StrEnum):
 
 @dataclass(slots=True)
 class Verification:
-    """The result. ``waiting``: keys of ``found`` that wait for an operator. ``unsearched``: type → why, for foreign."""
+    """The result of a comparison.
+
+    ``waiting``: keys of ``found`` that wait for an operator. ``unsearched``: resource type → why the server was not
+    searched for foreign ones.
+    """
 
     checked: int = 0
     equal: int = 0
@@ -143,7 +147,7 @@ async def _search(asking: "_Asking", settings: Settings, kind: str, snapshot: Sn
 
 
 def _keys(page: Mapping[str, Any], kind: str) -> Iterator[str]:
-    """Return the resources of a type on a page of a search. It may hold an outcome, too."""
+    """Yield the keys of a page's resources of a type. A page may also contain an OperationOutcome."""
     entries = page.get("entry")
     for entry in entries if isinstance(entries, list) else []:
         resource = entry.get("resource") if isinstance(entry, dict) else None
@@ -162,7 +166,7 @@ def _next(page: Mapping[str, Any]) -> str | None:
 
 
 class _Asking:
-    """Reads from the server, with as many requests at once as it bears. Raises ConfigurationError if it stays away."""
+    """Reads from the server, as many requests at once as ``limiter`` allows. Raises ConfigurationError."""
 
     def __init__(self, server: FhirServer, limiter: Limiter) -> None:
         self.server = server
@@ -185,7 +189,7 @@ class _Asking:
                     return answer
                 self._limiter.struggles(answer.retry_after or 0.0)
                 reason = f"status {answer.status}"
-        raise ConfigurationError(f"{self.server.base} does not answer reads ({reason}): try again once it is well")
+        raise ConfigurationError(f"{self.server.base} does not answer reads ({reason}): try again once it does")
 
 
 def _state(settings: Settings) -> tuple[dict[str, str], set[str]]:

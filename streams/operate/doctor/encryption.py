@@ -90,7 +90,7 @@ def keys(settings: Settings, found: EncryptionSecrets) -> Iterator[Finding]:
 def _sealed(
     scanner: LogScanner, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int] | None = None
 ) -> dict[str, list[bool]]:
-    """Return of each topic's records whether they are encrypted."""
+    """Return for each topic whether its records in a range are encrypted, one value per record."""
     found: dict[str, list[bool]] = {}
     for message in scanner.stored(starts, ends):
         found.setdefault(message.topic() or "", []).append(is_sealed(from_confluent(message)))

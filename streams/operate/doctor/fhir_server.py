@@ -39,9 +39,9 @@ def reached(settings: Settings) -> Iterator[Finding]:
     else:
         if lacking:
             fix = "allow it at the server, or nothing that needs it arrives (docs/delivery.md)"
-            yield warning(CHECK, f"{settings.fhir_server} lacks, by its own word: {several(lacking)}", fix)
+            yield warning(CHECK, f"{settings.fhir_server} lacks, by its CapabilityStatement: {several(lacking)}", fix)
         else:
-            yield ok(CHECK, f"{settings.fhir_server} answers, and has what deliver needs, by its own word")
+            yield ok(CHECK, f"{settings.fhir_server} answers, and has what deliver needs, by its CapabilityStatement")
 
 
 async def _statement(settings: Settings) -> Answer:

@@ -146,7 +146,7 @@ class Erasure:
     def _destroy_keys(self, keys: ErasedKeys, found: Found, report: Report) -> None:
         """Destroy the data keys of every key that the patient's events have. Only after everything else is done.
 
-        What is found of a patient is found by reading the events, which nobody can afterwards.
+        Everything else of a patient is found by reading the events, and nobody can read them afterwards.
         """
         at = now().text
         locations = self._key_locations(found)
@@ -184,8 +184,8 @@ class Erasure:
     def lift(self, found: Found) -> int:
         """Delete the blocks, so that later events are mapped again. Return how many blocks there were.
 
-        Data keys that are made from now on are used again before the block is gone: otherwise an event in between would
-        be passed over. The block of the patient's own key goes last: another run of one that was killed needs it.
+        The markers of the data keys are removed before the blocks: an event that arrives in between would be passed
+        over otherwise. The block of the patient's own key is removed last, because the run after a killed one needs it.
 
         Blocks and markers of other keys name the patient's own, so they are found without the events, which cannot be
         read any more. Raises DestroyedMeanwhile.

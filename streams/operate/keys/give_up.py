@@ -1,8 +1,8 @@
 """Giving up data keys that are lost permanently, so that the records that they encrypt are passed over.
 
 A process that meets a record whose data key is neither in ``normalizer.keys`` nor marked there as destroyed ends
-without committing: the key may be restored. Once nobody can, the marker ``<index>/<number>/destroyed`` says so. It
-cannot be told from that of an erased patient.
+without committing: the key may be restored. Once nobody can, the marker ``<index>/<number>/destroyed`` says so. The
+marker of an erased patient's data key is the same.
 """
 
 import re
@@ -95,7 +95,7 @@ def name_at(settings: Settings, position: RecordPosition) -> str:
 def named(settings: Settings, secrets: EncryptionSecrets, ring: KeyRing, name: str) -> Lost:
     """Return a data key that is lost, with its partition, which follows from its number.
 
-    One that was made with another index secret is lost, too: it lies in a partition, and nobody here can use it.
+    A data key that was made with another index secret is lost, too: nobody can use it with the secrets of today.
 
     Raises NotLost, and ConfigurationError where it is no data key of this deployment.
     """

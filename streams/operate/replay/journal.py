@@ -10,6 +10,7 @@ contains patient data; only the run folder's owner can read it.
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 import orjson
@@ -55,6 +56,9 @@ class RemappedRecord:
 
     def record(self, topic: str) -> ProducerRecord:
         return ProducerRecord(topic, self.key.encode(), self.value, self.partition, unpacked(self.headers or b"[]"))
+
+
+_COLUMNS = attrgetter("key", "partition", "version", "raw_offset", "own", "constant", "digest", "value", "headers")
 
 
 def packed(headers: Headers) -> bytes:
@@ -113,14 +117,11 @@ class Journal:
         with self._database as database:
             database.executemany(
                 "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (r.key, r.partition, r.version, r.raw_offset, r.own, r.constant, r.digest, r.value, r.headers)
-                    for r in batch.records.values()
-                ),
+                map(_COLUMNS, batch.records.values()),
             )
             database.executemany(
                 "INSERT OR REPLACE INTO contributions VALUES (?, ?, ?, ?)",
-                ((r.key, r.partition, r.value, packed(r.headers)) for r in batch.contributions.values()),
+                ((item.key, item.partition, item.value, packed(item.headers)) for item in batch.contributions.values()),
             )
             database.executemany(
                 "INSERT OR REPLACE INTO state_entries VALUES (?, ?, ?)",

@@ -57,8 +57,8 @@ class KeptReport:
             document = orjson.loads((folder / FILE).read_bytes())
             types = {str(name): _tally(stored) for name, stored in document["types"].items()}
             failed = {str(code): int(count) for code, count in document["failed"].items()}
-            told = (str(document["compared"]), int(document["events"]), failed, str(document["tables_now"]))
-            return cls(*told, Report(types), int(document.get("erased", 0)))
+            counts = (str(document["compared"]), int(document["events"]), failed, str(document["tables_now"]))
+            return cls(*counts, Report(types), int(document.get("erased", 0)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -1,6 +1,6 @@
 """``--outcomes``: write the OperationOutcomes of all events again, for tables that count the flags of events.
 
-An OperationOutcome is what the mapping says of one event over the state of that moment (mapping.md §5.2), and is not
+An OperationOutcome reports on one event over the state of the moment of its mapping (mapping.md §5.2), and is not
 compared. So they are made in a pass of their own, in the order of the events, over state that begins as it did then:
 empty. That is why all events of a partition have to be selected.
 
@@ -37,14 +37,14 @@ Ends = Mapping[TopicPartition, int]
 def send(job: Job) -> int:
     """Send a job's OperationOutcomes, as a task of a mapping process. Return how many are larger than Kafka takes.
 
-    Sending them again sends the same. Ends early where the run is stopped.
+    A second call sends the same. Ends early where the run is stopped.
     """
     process = this_process()
     return 0 if process.stopped() else messages.send(process, job, OUTCOME, process.remapper.base(job))
 
 
 def ends(settings: Settings) -> Ends:
-    """Return where the topic's partitions end: what is behind it has been written since."""
+    """Return the ends of the topic's partitions. The records behind them were written later."""
     with LogScanner(settings) as scanner:
         return {partition: scanner.end(*partition) for partition in scanner.topic_partitions([OUTCOME])}
 

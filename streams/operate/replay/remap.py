@@ -53,7 +53,7 @@ _CANONICAL = canonical_topic("")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One raw partition to map. ``live``: map the live events after the range instead, since the replay began."""
+    """One raw partition to map. ``live``: map instead the live events, which came after the replay began."""
 
     offset_range: OffsetRange
     selection: Selection

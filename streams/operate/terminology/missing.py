@@ -60,7 +60,7 @@ class Missing:
         self._in_events.update(found)
 
     def _spelling(self, table: str, value: object) -> str | None:
-        """Return the word to show; None where the value is another one than was looked up, or does not read so."""
+        """Return the word to show; None where another value was looked up, or it does not read like a term."""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return None
         spelling = " ".join(str(value).split())

@@ -40,7 +40,7 @@ class CannotBeCopied(PublishFailed):
 
 @dataclass(frozen=True, slots=True)
 class Meant:
-    """A record as it was meant: opened, without the headers that only storing needs."""
+    """A record as its writer made it: opened, and without the headers that only its storage needs."""
 
     record: ConsumerRecord
     headers: Headers
@@ -159,10 +159,10 @@ def keys_partition(record: ConsumerRecord, partitions: int) -> int | None:
 def owner(record: ConsumerRecord, number: int | None, partitions: int) -> tuple[str, str]:
     """Return the ``vendor|tenant|patient key`` of a plain record, and the name whose data key encrypts it.
 
-    Our own records have the patient as their key, and letters the key of their raw record. Another producer's record
-    may have any key, so its body is asked. Both are the same, but where the record does not lie in its patient's
-    partition (``number``: that of its data key), or cannot be read: then it has a data key of its own, which an erasure
-    finds by the record.
+    A record of ours has the patient as its key, and a letter the key of its raw record. Another producer's record may
+    have any key, so the patient is read from its body. The two results are the same, unless the record is in another
+    partition than its patient's (``number``: the partition of its data key), or cannot be read. Then it has a data key
+    of its own, which an erasure finds by the record.
     """
     patient = ""
     if record.key and (record.topic.startswith(LETTERS) or of_ours(record)):

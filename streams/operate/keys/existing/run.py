@@ -120,7 +120,7 @@ class Migration:
                 )
 
     def run(self, keep: bool, patience: float = waiting.PATIENCE, show: Show | None = None) -> Done:
-        """Do everything. ``keep``: remove nothing, and only say what can be removed."""
+        """Do everything. ``keep``: remove nothing, and only return what can be removed."""
         self._show = show or self._show
         done = Done()
         done.raw = self._copied("events", self.raw, named_first=self._named)

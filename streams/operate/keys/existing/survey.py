@@ -72,7 +72,7 @@ class Partition:
     copies_end: int = 0
     """The offset behind the last copy; 0 where there is none."""
     copied: OffsetSet = field(default_factory=OffsetSet)
-    """Offsets that have a copy, by what records say of themselves; once verified, by what they contain."""
+    """Offsets that have a copy, by the headers of the copies; once verified, by their contents."""
     _tail: int = 0
     _tail_size: int = 0
 
@@ -103,7 +103,7 @@ class Partition:
 
     @property
     def uncopied(self) -> int:
-        """Records before ``cut`` that have no copy."""
+        """The number of records before ``cut`` that have no copy."""
         return self.records - self.copied.count(self.first, self.cut)
 
 

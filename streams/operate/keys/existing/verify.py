@@ -4,8 +4,8 @@ A partition's digest is the sum, modulo 2**256, of the SHA-256 digests of its re
 order, and each record's digest includes its position: for a copy, the position that it names.
 
 Any producer can write the header ``copy-of``. A copy of ours is encrypted with a data key of this deployment, which
-authenticates the header. Of a record that nobody can open, or that cannot be encrypted, a copy is equal to it. Others
-are passed over.
+authenticates the header. A record that nobody can open, or that cannot be encrypted, is equal to its copy. Other
+records with the header are passed over.
 """
 
 import hashlib

@@ -26,7 +26,7 @@ class NotReadYet(KafkaAccessError):
 
 
 def wait(settings: Settings, partitions: Partitions, patience: float, show: Callable[[int], None]) -> None:
-    """Return once the groups have read all copies. ``show`` is told how many records they have yet to read.
+    """Return once the groups have read all copies. ``show`` gets the number of records that they have yet to read.
 
     Raises NotReadYet after ``patience`` seconds without progress.
     """
