@@ -45,7 +45,7 @@ NOTE_SECONDS = 60.0
 class Follower(Keeper):
     """Keeps the tables of one store; it shares the partitions with other processes where the store can be shared.
 
-    With ``until_end``, it reads them all.
+    With ``until_end`` it reads all partitions.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Follower(Keeper):
             )
 
     def _commit_whatever_long(self, batch: Batch, moves: dict[TopicPartition, Move]) -> None:
-        """Commit a batch. An index that does not take a value, a vendor's identifier say, is dropped for that."""
+        """Commit a batch. An index that a value is too long for, such as a vendor's identifier, is dropped."""
         while True:
             try:
                 return self._commit(batch, moves)

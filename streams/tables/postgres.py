@@ -28,7 +28,7 @@ log = structlog.get_logger("tables")
 CONNECT_SECONDS = 10
 
 ALIVE = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-"""A database that vanished without a word is noticed within a minute."""
+"""Settings of TCP by which a database that vanished is noticed within a minute."""
 
 SESSION = {
     "idle_in_transaction_session_timeout": "60s",
@@ -103,8 +103,8 @@ class PostgresStore(Store):
         except ValueTooLong as error:
             raise ValueTooLong(str(error), name or table.name, _long_columns(table, rows)) from None
 
-    def told_type(self, column: Column) -> str:
-        return "array" if column.collection else super().told_type(column)
+    def catalog_type(self, column: Column) -> str:
+        return "array" if column.collection else super().catalog_type(column)
 
     def has_schema(self) -> bool:
         return bool(self.rows("select 1 from pg_namespace where nspname = ?", [self.schema]))

@@ -112,7 +112,7 @@ class Rebuild:
         return {place: end for place, end in read_positions(self._store).items() if place.topic in wanted}
 
     def _load(self, scanner: Scanner, ends: Mapping[TopicPartition, int | None]) -> None:
-        """Read what takes long, in many transactions, and create the indexes."""
+        """Read up to ``ends``, in many transactions, and create the indexes."""
         for records in _chunks(self._up_to(scanner, ends), self._settings.tables_batch):
             with self._store.transaction():
                 self._apply(records)

@@ -41,7 +41,7 @@ class Known:
 
 
 def beside(name: str) -> str:
-    """Return the name of a table while it is being rebuilt. It is another one for each name, however long."""
+    """Return the name of a table while it is being rebuilt. No two tables have the same, however long their names."""
     if len(_BESIDE + name) <= _LONGEST_NAME:
         return _BESIDE + name
     return _BESIDE + hashlib.sha256(name.encode()).hexdigest()[:40]
@@ -189,7 +189,7 @@ def plan(store: Store, catalog: Catalog) -> Plan:
 def is_whole(store: Store, table: Table) -> bool:
     """Tell whether the database has a table with all its columns. Further ones do no harm."""
     had = columns_of(store, table.name)
-    return all(had.get(column.name) == store.told_type(column) for column in table.columns)
+    return all(had.get(column.name) == store.catalog_type(column) for column in table.columns)
 
 
 def columns_of(store: Store, name: str) -> dict[str, str]:

@@ -68,7 +68,7 @@ def _follower(
     stopping: Callable[[], bool],
     until_end: bool,
 ) -> "tuple[Follower | LakeKeeper, Callable[[], None]]":
-    """Return what keeps the tables where they are, and what closes it."""
+    """Return the keeper of the tables, and the function that closes its database."""
     if is_lakehouse(settings):
         lakehouse = open_lakehouse(settings)
         from fhirline.streams.tables.delta.keeper import LakeKeeper

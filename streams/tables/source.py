@@ -43,7 +43,7 @@ Positions = Mapping[TopicPartition, int]
 
 
 class Reader:
-    """A consumer. ``group``: in which it shares partitions with other processes; None to be told them. One caller."""
+    """A consumer, for one caller. ``group``: shares the partitions with other processes; None: `start` names them."""
 
     def __init__(self, settings: Settings, group: str | None = None) -> None:
         self._settings = settings
@@ -125,7 +125,7 @@ class Reader:
     def read(self, most: int, most_bytes: int, within: float, until_end: bool = False) -> list[ConsumerRecord]:
         """Return the next records in their order: those that arrive within ``within`` seconds of the first.
 
-        ``until_end``: and only to the ends of all partitions, behind which no record is waited for.
+        ``until_end``: only up to the ends of all partitions, without waiting for later records.
 
         Raises OutOfRange, and KafkaAccessError or ConfigurationError for errors that waiting does not resolve.
         """
@@ -208,8 +208,8 @@ class Reader:
     def lags(self) -> list[Lag]:
         """Return how many records each partition has after the last one that was read, as of the last fetch.
 
-        While another thread reads, as of its last `read`. A consumer of confluent-kafka is locked while it polls: who
-        asks it for a cached offset stands still, without end where the next poll follows at once.
+        While another thread reads, the lags are those of its last `read`: confluent-kafka locks a consumer while it
+        polls, and a call for a cached offset may wait without end.
         """
         if self._polling.acquire(blocking=False):
             try:

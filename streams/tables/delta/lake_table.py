@@ -110,7 +110,7 @@ class LakeTable:
         return time.time() - self.delta.metadata().created_time / 1000
 
     def newest(self) -> "LakeTable":
-        """Open the table again, as it is now. This one goes on from what it has read."""
+        """Open the newest version of the table. This object stays at the version that it has read."""
         with errors(self.table.name):
             return LakeTable(DeltaTable(self.delta.table_uri), self.table, self.places)
 
@@ -134,7 +134,10 @@ class LakeTable:
         self.positions |= moves
 
     def marks(self, moves: Mapping[TopicPartition, int], topics: Mapping[str, str]) -> CommitProperties:
-        """Return what a commit notes besides its rows. It is tried once, at the version after the one that was read."""
+        """Return the positions and ids that a commit notes.
+
+        The commit is tried once, at the version after the one that was read.
+        """
         noted = [Transaction(position_id(place), offset) for place, offset in sorted(moves.items())]
         noted += [
             Transaction(topic_id(topic), number_of(id))
@@ -176,7 +179,7 @@ class LakeTable:
 
 
 def _converter(column: Column) -> Callable[[Any], object] | None:
-    """Return what turns a value of a column into one that Arrow takes; None where it is one."""
+    """Return the function that converts a value of a column to Arrow's; None where none is needed."""
     if kind_of(column) != INSTANT:
         return None
     moment = datetime.fromisoformat
@@ -215,7 +218,7 @@ def delete_rows(delta: DeltaTable, ids: Sequence[str]) -> None:
 
 
 def delete_other_rows(delta: DeltaTable, ids: pa.ChunkedArray) -> None:
-    """Delete the rows of all but these resources, likewise."""
+    """Delete the rows of all other resources from such a table."""
     with errors(str(delta.metadata().name)):
         _merged(delta, ids.cast(pa.string())).when_not_matched_by_source_delete().execute()
 

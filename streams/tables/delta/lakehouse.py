@@ -1,6 +1,6 @@
 """The folder of the lakehouse: FOLDER/schema/table, and what is known of the tables as a whole.
 
-``_state`` is a Delta table without rows whose transaction identifiers are: the layout, whether the tables are those
+``_state`` is a Delta table without rows. Its transaction identifiers are the layout, whether the tables are those
 without identities, and when all topics had last been read to their ends. ``_new`` has tables that are being rebuilt.
 """
 

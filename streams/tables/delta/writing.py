@@ -1,10 +1,10 @@
-"""From records to commits: each table takes those records that it does not have.
+"""Commits of records to tables. Each table takes the records that it does not have.
 
-Tables of one batch are committed one after the other, and a process may be killed between any two. What then differs
-are their positions, so that reading on from the least of them, each table skips what it has.
+Tables of one batch are committed one after the other, and a process may be killed between any two. Then their positions
+differ. Reading continues at the least position, and each table skips the records that it has.
 
-``record`` is always the last. What it loses goes from the tables of gone views too, which have no positions of their
-own; were it ahead of them after a kill, nothing would lead to their rows any more.
+``record`` is always the last. The resources that it loses are also deleted from the tables of gone views, which have no
+positions of their own. If a kill left it ahead of them, nothing would lead to their rows any more.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,9 +73,9 @@ class Writer:
                 self._commit(lake, Change(lake.table), moves)
 
     def _shares(self, records: Sequence[ConsumerRecord]) -> list[tuple[list[str], list[ConsumerRecord]]]:
-        """Divide tables into those that lack the same records; the one with ``record`` comes last.
+        """Group tables by the records that they lack. The group with ``record`` comes last.
 
-        All lack all of them, but after a kill.
+        Except after a kill, all tables lack all of them.
         """
         first: dict[TopicPartition, int] = {}
         for record in records:
