@@ -45,7 +45,7 @@ async def serve(settings: Settings, drop_gone: bool = False, until_end: bool = F
     watch = KafkaWatch(settings)
     watch.start()
     try:
-        read = {name: sum(place.topic == name for place in topics.partitions) for name in topics.ids}
+        read = {name: sum(partition.topic == name for partition in topics.partitions) for name in topics.ids}
         Lags(registry, shared_tables_group(settings) or tables_group(settings), read, follower.lags)
         if listener is not None:
             endpoint = Endpoint(listener, registry, lambda: watch.problems() or follower.problems())

@@ -106,10 +106,10 @@ class Reader:
 
     def _assigned(self, _: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
         positions = self._positions_of()
-        places = [TopicPartition(partition.topic, partition.partition) for partition in partitions]
-        self.start({place: positions.get(place) for place in places})
+        assigned = [TopicPartition(partition.topic, partition.partition) for partition in partitions]
+        self.start({partition: positions.get(partition) for partition in assigned})
         self._rebalanced = True
-        log.info("partitions assigned", partitions=len(places), numbers=sorted({place.partition for place in places}))
+        log.info("partitions assigned", partitions=len(assigned), numbers=sorted({item.partition for item in assigned}))
 
     def _revoked(self, consumer: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
         self._forget()
@@ -176,20 +176,21 @@ class Reader:
         if time.monotonic() - self._asked > ASK_SECONDS:
             self._answered = self._still_at_ends()
             self._asked = time.monotonic()
-        return {place: self._ended_at[place] for place in self._next} if self._answered else None
+        return {partition: self._ended_at[partition] for partition in self._next} if self._answered else None
 
     def _still_at_ends(self) -> bool:
         """Ask for the ends of the partitions that were read to theirs, and note which have not moved."""
         at = time.time()
-        asked = [confluent_kafka.TopicPartition(*place, OFFSET_END) for place in self._ends]
+        asked = [confluent_kafka.TopicPartition(*partition, OFFSET_END) for partition in self._ends]
         try:
             answers = self._consumer.offsets_for_times(asked, timeout=ASK_TIMEOUT) if asked else []
         except confluent_kafka.KafkaException:
             return False
         for answer in answers:
-            place = TopicPartition(answer.topic, answer.partition)
-            if answer.error is None and answer.offset <= self._ends[place]:  # less: embedded_quirks, low end offsets
-                self._ended_at[place] = at
+            partition = TopicPartition(answer.topic, answer.partition)
+            # less: embedded_quirks, low end offsets
+            if answer.error is None and answer.offset <= self._ends[partition]:
+                self._ended_at[partition] = at
         return all(answer.error is None for answer in answers)
 
     def range(self, partition: TopicPartition) -> tuple[int, int]:

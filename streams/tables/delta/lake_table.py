@@ -57,8 +57,8 @@ def number_of(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
 
 
-def position_id(place: TopicPartition) -> str:
-    return f"fhirline.position/{place.topic}/{place.partition}"
+def position_id(partition: TopicPartition) -> str:
+    return f"fhirline.position/{partition.topic}/{partition.partition}"
 
 
 def topic_id(topic: str) -> str:
@@ -80,13 +80,13 @@ def arrow_schema(table: Table) -> pa.Schema:
 
 
 class LakeTable:
-    """An open Delta table. ``places``: the partitions whose records have rows in it."""
+    """An open Delta table. ``partitions``: those whose records have rows in it."""
 
-    def __init__(self, delta: DeltaTable, table: Table, places: Iterable[TopicPartition]) -> None:
+    def __init__(self, delta: DeltaTable, table: Table, partitions: Iterable[TopicPartition]) -> None:
         self.delta = delta
         self.table = table
-        self.places = frozenset(places)
-        self.topics = frozenset(place.topic for place in self.places)
+        self.partitions = frozenset(partitions)
+        self.topics = frozenset(partition.topic for partition in self.partitions)
         self.positions = self.stored_positions()
         self._schema = arrow_schema(table)
         self._converters = [_converter(column) for column in table.columns]
@@ -102,8 +102,8 @@ class LakeTable:
         return [topic for topic, found in known.items() if found and ids.get(topic) and found != number_of(ids[topic])]
 
     def stored_positions(self) -> dict[TopicPartition, int]:
-        found = {place: self.delta.transaction_version(position_id(place)) for place in self.places}
-        return {place: offset for place, offset in found.items() if offset is not None and offset != NONE}
+        found = {partition: self.delta.transaction_version(position_id(partition)) for partition in self.partitions}
+        return {partition: offset for partition, offset in found.items() if offset is not None and offset != NONE}
 
     def age(self) -> float:
         """Return how many seconds ago the table was created."""
@@ -112,7 +112,7 @@ class LakeTable:
     def newest(self) -> "LakeTable":
         """Open the newest version of the table. This object stays at the version that it has read."""
         with errors(self.table.name):
-            return LakeTable(DeltaTable(self.delta.table_uri), self.table, self.places)
+            return LakeTable(DeltaTable(self.delta.table_uri), self.table, self.partitions)
 
     def commit(
         self, ids: Collection[str], rows: Sequence[Row], moves: Mapping[TopicPartition, int], topics: Mapping[str, str]
@@ -138,11 +138,11 @@ class LakeTable:
 
         The commit is tried once, at the version after the one that was read.
         """
-        noted = [Transaction(position_id(place), offset) for place, offset in sorted(moves.items())]
+        noted = [Transaction(position_id(partition), offset) for partition, offset in sorted(moves.items())]
         noted += [
             Transaction(topic_id(topic), number_of(id))
             for topic, id in topics.items()
-            if id and any(place.topic == topic and place not in self.positions for place in moves)
+            if id and any(partition.topic == topic and partition not in self.positions for partition in moves)
         ]
         return CommitProperties(app_transactions=noted, max_commit_retries=0)
 
@@ -186,7 +186,7 @@ def _converter(column: Column) -> Callable[[Any], object] | None:
     return (lambda values: [moment(value) for value in values]) if column.collection else moment
 
 
-def created(path: Path, table: Table, places: Iterable[TopicPartition]) -> LakeTable:
+def created(path: Path, table: Table, partitions: Iterable[TopicPartition]) -> LakeTable:
     """Create an empty table, which has read nothing."""
     with errors(table.name):
         delta = DeltaTable.create(
@@ -199,14 +199,14 @@ def created(path: Path, table: Table, places: Iterable[TopicPartition]) -> LakeT
                 app_transactions=[Transaction(DEFINITION, number_of(table.digest))], max_commit_retries=0
             ),
         )
-        return LakeTable(delta, table, places)
+        return LakeTable(delta, table, partitions)
 
 
-def opened(path: Path, table: Table, places: Iterable[TopicPartition]) -> LakeTable | None:
+def opened(path: Path, table: Table, partitions: Iterable[TopicPartition]) -> LakeTable | None:
     """Open a table; None where there is none."""
     with errors(table.name):
         try:
-            return LakeTable(DeltaTable(path), table, places)
+            return LakeTable(DeltaTable(path), table, partitions)
         except TableNotFoundError:
             return None
 

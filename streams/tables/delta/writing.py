@@ -40,12 +40,12 @@ class Writer:
         self._gone = gone
         self._uncertain = False
 
-    def starts(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+    def starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
         """Return the least position of each partition; None where a table has read nothing of it."""
         found: dict[TopicPartition, int | None] = {}
-        for place in places:
-            known = [lake.positions.get(place) for lake in self._lakes if place in lake.places]
-            found[place] = None if None in known else min((at for at in known if at is not None), default=None)
+        for partition in partitions:
+            known = [lake.positions.get(partition) for lake in self._lakes if partition in lake.partitions]
+            found[partition] = None if None in known else min((at for at in known if at is not None), default=None)
         return found
 
     def write(self, records: Sequence[ConsumerRecord]) -> Batch:
@@ -66,10 +66,10 @@ class Writer:
         self._uncertain = False
         return largest
 
-    def move(self, place: TopicPartition, offset: int) -> None:
+    def move(self, partition: TopicPartition, offset: int) -> None:
         """Move the position of a partition in all tables, without rows."""
         for lake in self._lakes:
-            if moves := self._moves(lake, {place: offset}):
+            if moves := self._moves(lake, {partition: offset}):
                 self._commit(lake, Change(lake.table), moves)
 
     def _shares(self, records: Sequence[ConsumerRecord]) -> list[tuple[list[str], list[ConsumerRecord]]]:
@@ -83,9 +83,9 @@ class Writer:
         shares: dict[tuple[tuple[TopicPartition, int], ...], list[str]] = {}
         for lake in self._lakes:
             ahead = tuple(
-                (place, at)
-                for place, offset in sorted(first.items())
-                if (at := lake.positions.get(place, 0)) > offset and place in lake.places
+                (partition, at)
+                for partition, offset in sorted(first.items())
+                if (at := lake.positions.get(partition, 0)) > offset and partition in lake.partitions
             )
             shares.setdefault(ahead, []).append(lake.table.name)
         found = [
@@ -96,7 +96,9 @@ class Writer:
 
     def _moves(self, lake: LakeTable, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         return {
-            place: end for place, end in ends.items() if place in lake.places and end > lake.positions.get(place, -1)
+            partition: end
+            for partition, end in ends.items()
+            if partition in lake.partitions and end > lake.positions.get(partition, -1)
         }
 
     def _commit(self, lake: LakeTable, change: Change, moves: Mapping[TopicPartition, int]) -> None:

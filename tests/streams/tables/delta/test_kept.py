@@ -133,7 +133,7 @@ def test_delta_itself_refuses_two_commits_of_the_same_transaction_identifier(lak
     """Also where a commit might be rebased: it adds no rows, and reads none."""
     keep_lake(lake)
     [table] = [item for item in lake_tables(lake) if item.table.name == "patient"]
-    place = min(table.places)
+    place = min(table.partitions)
     noted = CommitProperties(app_transactions=[Transaction(position_id(place), 7)], max_commit_retries=10)
     one, other = DeltaTable(table.delta.table_uri), DeltaTable(table.delta.table_uri)
     nothing = table.delta.to_pyarrow_table()
