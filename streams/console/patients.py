@@ -47,7 +47,7 @@ class NoPatient(FhirlineError):
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """A patient. ``references``: what the Patient may be. ``compartment``: by the vendor's key, if that was typed."""
+    """A sought patient. ``references``: each may be the Patient. ``compartment``: where the vendor's key was typed."""
 
     references: tuple[str, ...]
     compartment: Compartment | None = None
@@ -148,7 +148,7 @@ def _order(event: IndexedEvent) -> tuple[tuple[int, str], int]:
 
 
 def _values(scanner: Scanner, places: Iterable[TopicPartition], wanted: set[str]) -> dict[str, Any]:
-    """Return the resources that their topics have."""
+    """Return the current resources from their topics."""
     keys = {reference.encode(): reference for reference in wanted}
     values: dict[str, bytes] = {}
     for message in scanner.read(dict.fromkeys(places)):
@@ -162,7 +162,7 @@ def _values(scanner: Scanner, places: Iterable[TopicPartition], wanted: set[str]
 
 
 def _of_bundles(scanner: Scanner, events: Sequence[Happened], wanted: set[str]) -> dict[str, Any]:
-    """Return resources as the last of the events' Bundles have them."""
+    """Return the resources as the last Bundles of the events have them."""
     found: dict[str, Any] = {}
     positions = [position for each in reversed(events) if (position := RecordPosition.parse(each.event.bundle))]
     for position in positions[:MOST_BUNDLES]:

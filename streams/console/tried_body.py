@@ -1,4 +1,4 @@
-"""A body that the playground maps: with code tables that are tried, and with what there is to say about it."""
+"""Map a body for the playground, with the code tables that are tried, and describe the result."""
 
 import re
 from collections.abc import Callable

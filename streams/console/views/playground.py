@@ -1,4 +1,4 @@
-"""The playground: a body in, its resources out, as one types. Nothing of it is stored or logged."""
+"""The playground, which maps a body while it is typed. Nothing of it is stored or logged."""
 
 from functools import cache
 from typing import Any
