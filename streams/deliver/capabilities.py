@@ -31,7 +31,7 @@ class Capabilities:
 
 
 async def require_capabilities(server: FhirServer, settings: Settings) -> Capabilities:
-    """Read the statement, waiting for a server that does not answer, and let the server have its profile.
+    """Read the statement, waiting for a server that does not answer, and set the server's profile.
 
     Raises ConfigurationError where what answers is no FHIR R4 server.
     """

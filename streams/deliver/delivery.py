@@ -108,9 +108,9 @@ class Delivery:
     async def _attempt(
         self, work: "_Attempts", partition: int, abandoned: Callable[[], bool]
     ) -> tuple[Sequence[Entry], list[Verdict]]:
-        """Send once. An answer that did not come is a verdict like any other. Raises DeliveryAbandoned.
+        """Send once, and return the entries with their verdicts, also without an answer. Raises DeliveryAbandoned.
 
-        The wait for a slot may be long. What decides about the request is looked at after it.
+        The wait for a slot may be long, so the conditions of sending are checked after it.
         """
         async with self._limiter.slot():
             if abandoned():

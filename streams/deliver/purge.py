@@ -104,5 +104,5 @@ def _has_content(body: Any) -> bool:
 
 
 def _is(body: Any, type: str) -> bool:
-    """Tell whether an answer is a resource of a type; a proxy's page is not the server's word."""
+    """Tell whether an answer is a resource of a type; a proxy's page is none."""
     return isinstance(body, dict) and body.get("resourceType") == type

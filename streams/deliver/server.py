@@ -22,13 +22,13 @@ from fhirline.streams.http.tokens import Headers, TokenRefused
 
 FHIR_JSON = "application/fhir+json"
 FRESH = {"Cache-Control": "no-cache"}
-"""A HAPI server answers a search from one that it remembers, for a minute by default."""
+"""Without this header, a HAPI server answers a search from its cache for a minute by default."""
 ANSWER_BYTES = 33_554_432
 ANSWER_VALUES = 2_000_000
-"""Parsed, a value takes a hundred times the two bytes that are enough for it in an answer."""
+"""Most values in an answer. One may have two bytes in the answer, and takes a hundred times as many when parsed."""
 
 LONGEST_PAUSE = 3_600.0
-"""Most seconds that a server may ask to be left alone for. A ``Retry-After`` of years would stop everything."""
+"""Seconds of the longest pause that a server may ask for. A ``Retry-After`` of years would stop everything."""
 
 
 class ServerAway(FhirlineError):
