@@ -20,7 +20,7 @@ PROVENANCE = canonical_topic("Provenance")
 NOT_SUPPORTED = "not-supported"
 
 MAPPED, PARTLY, UNKNOWN, DEAD_LETTER = BECAME = ("mapped", "partly", "unknown", "dead-letter")
-"""Without a flag; with flags, or values that have no place; of a type that is not supported; in a dead letter."""
+"""Events without a flag; with flags or values without a place; of a type that is not supported; in a dead letter."""
 DELIVERED, WAITING, PARKED, REFUSED = DELIVERIES = ("delivered", "waiting", "parked", "refused")
 """States of an event's Bundle. One that waits behind a refused one is parked."""
 

@@ -1,4 +1,4 @@
-"""``fhirline dead-letters export``."""
+"""``fhirline dead-letters export``: dead letters as files."""
 
 from collections.abc import Iterable
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""``fhirline dead-letters show``."""
+"""``fhirline dead-letters show``: one dead letter."""
 
 from typing import TYPE_CHECKING, Annotated
 

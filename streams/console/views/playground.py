@@ -20,7 +20,6 @@ from fhirline.streams.console.tried_tables import (
 from fhirline.streams.demo.webhooks import Sample, samples
 
 routes = web.RouteTableDef()
-"""``fhirline map`` with the same input prints the same bytes as /playground/bundle answers."""
 
 
 @routes.get("/playground")

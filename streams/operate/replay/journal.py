@@ -187,7 +187,7 @@ class Journal:
         return frozenset(key for (key,) in self._database.execute("SELECT event_key FROM failed"))
 
     def count_of(self, keys: Collection[str], owners: Collection[str], offsets: Collection[int]) -> tuple[int, int]:
-        """Count what it holds of one patient: resources that have a value, and state entries.
+        """Count the entries of one patient: resources that have a value, and state entries.
 
         ``keys`` of resources; ``owners``: raw keys, with which a state entry's key begins; ``offsets`` of raw records.
         """

@@ -18,10 +18,11 @@ from fhirline.streams.tables.topics import TOPICS
 
 @dataclass(frozen=True, slots=True)
 class TablesState:
-    """``lag``: records that the tables do not have yet. ``complete_at``: when they last had all, in UNIX seconds.
+    """The state of the SQL tables.
 
-    ``problem``: why the database could not be asked; empty where it was. ``positions``: the next offset that they read
-    of each partition.
+    ``lag``: records that they do not have yet. ``complete_at``: when they last had all, in UNIX seconds. ``problem``:
+    why the database could not be read; empty where it was. ``positions``: the next offset that they read of each
+    partition.
     """
 
     database: str
@@ -42,7 +43,7 @@ class TablesState:
 
 
 def read_tables(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> TablesState | None:
-    """Ask the database; None where none is set."""
+    """Read the state from the database; None where none is set."""
     if settings.tables_url is None:
         return None
     if is_lakehouse(settings):
@@ -68,7 +69,7 @@ def _state(store: Store, ends: Mapping[TopicPartition, Ends]) -> TablesState:
 
 
 def _lakehouse(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> TablesState:
-    """Return the state of Delta tables: as far as the one that is furthest behind."""
+    """Return the state of Delta tables, by the positions of the one that is furthest behind."""
     try:
         house, catalog = open_lakehouse(settings), load_catalog(settings)
         from fhirline.streams.tables.delta.lakehouse import least_positions

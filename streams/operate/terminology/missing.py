@@ -45,7 +45,7 @@ class Missing:
     _in_events: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, result: Normalized, body: Body) -> None:
-        """Count what one event has. ``body``: the redacted body that ``result`` was made of."""
+        """Count what is missing for one event. ``body``: the redacted body that ``result`` was made of."""
         self.events += 1
         self.drift.update(result.schema_drift)
         found: set[tuple[str, str]] = set()
