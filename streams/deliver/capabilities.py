@@ -9,7 +9,7 @@ import structlog
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.fhir_servers import ProfileName, fhir_servers, recognised
 from fhirline.config.settings import PREFIX, Settings
-from fhirline.streams.deliver.server import FhirServer, ServerAway
+from fhirline.streams.deliver.server import FhirServer, ServerUnavailable
 from fhirline.topics.declared import RESOURCE_TYPES
 
 log = structlog.get_logger("deliver")
@@ -39,8 +39,8 @@ async def require_capabilities(server: FhirServer, settings: Settings) -> Capabi
     while True:
         try:
             answer = await server.request("GET", "metadata")
-        except ServerAway as away:
-            reason = str(away)
+        except ServerUnavailable as error:
+            reason = str(error)
         else:
             if answer.status < 500 and answer.status not in AWAY:
                 found = lacks(server.base, answer.status, answer.body)

@@ -19,7 +19,7 @@ from fhirline.streams.deliver.completion import Completion
 from fhirline.streams.deliver.entries import Entry, references, transaction
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
-from fhirline.streams.deliver.server import FhirServer, ServerAway
+from fhirline.streams.deliver.server import FhirServer, ServerUnavailable
 
 log = structlog.get_logger("deliver")
 
@@ -123,11 +123,11 @@ class Delivery:
             sent = work.to_send()
             try:
                 answer = await self._server.transaction(transaction(sent))
-            except ServerAway as away:
-                self._metrics.request(str(away))
+            except ServerUnavailable as error:
+                self._metrics.request(str(error))
                 self._limiter.struggles()
-                log.debug("no answer", reason=str(away))
-                return sent, [Verdict(Kind.FAILED, 0, server_codes=(str(away),))] * len(sent)
+                log.debug("no answer", reason=str(error))
+                return sent, [Verdict(Kind.FAILED, 0, server_codes=(str(error),))] * len(sent)
             found = verdicts(answer.status, answer.body, answer.retry_after, sent)
             self._metrics.request(str(answer.status), answer.seconds)
             if any(item.kind is Kind.BUSY for item in found):

@@ -1,7 +1,7 @@
 """Purging what the server keeps of an erased patient's resources, after their DELETE (fhir-delivery.md §7).
 
 The invariant: **a resource counts as purged only after the server no longer shows its history**, or where it shows none
-to us, after it has accepted the purge. A server that is away is waited for; one that refuses is recorded, so that
+to us, after it has accepted the purge. A server that does not answer is waited for; a refusal is recorded, so that
 `fhirline forget` can say what it keeps.
 """
 
@@ -18,7 +18,7 @@ from fhirline.streams.deliver.delivery import DeliveryAbandoned
 from fhirline.streams.deliver.history import KEPT, NO_WAY, OFF, PURGED, SUBMITTED, outcome_of, refused
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
-from fhirline.streams.deliver.server import Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.server import Answer, FhirServer, ServerUnavailable
 
 log = structlog.get_logger("deliver")
 
@@ -78,8 +78,8 @@ class Purge:
                 try:
                     answer = await self._server.request(method, path, body, forbidden_ends=False)
                     self._metrics.request(str(answer.status), answer.seconds)
-                except ServerAway as away:
-                    self._metrics.request(str(away))
+                except ServerUnavailable as error:
+                    self._metrics.request(str(error))
             if answer is None or answer.status in PASSING:
                 passed += 1
                 if passed in (1, 10) or passed % 100 == 0:

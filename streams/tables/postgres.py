@@ -14,7 +14,7 @@ from fhirline.streams.tables.access import kept_access, revoke_grants
 from fhirline.streams.tables.store import (
     RowConflict,
     Store,
-    StoreAway,
+    StoreUnavailable,
     ValueTooLong,
     column_names,
     quoted,
@@ -122,7 +122,7 @@ class PostgresStore(Store):
             yield bool(locked)
         finally:
             if locked:
-                with suppress(StoreAway):  # without a connection there is no lock
+                with suppress(StoreUnavailable):  # without a connection there is no lock
                     self.rows("select pg_advisory_unlock(hashtextextended(?, 0))", key)
 
     def create_indexes(self, table: Table, name: str) -> None:
@@ -210,7 +210,7 @@ class PostgresStore(Store):
                 raise ValueTooLong(f"FHIRLINE_TABLES_URL: {shown}; {remedy}") from None
             away = isinstance(error, (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout))
             if away and not _refused(error):
-                raise StoreAway(shown) from None
+                raise StoreUnavailable(shown) from None
             kind = RowConflict if isinstance(error, psycopg.errors.UniqueViolation) else ConfigurationError
             raise kind(f"FHIRLINE_TABLES_URL: {shown}{_remedy(error, what)}") from None
 

@@ -56,7 +56,7 @@ class Rebuild:
     def of_views(self) -> int:
         """Rebuild the tables up to the live positions; return how many records were read.
 
-        Raises Stopped, KafkaAccessError, StoreAway and UnfitRows.
+        Raises Stopped, KafkaAccessError, StoreUnavailable and UnfitRows.
         """
         self._create()
         with Scanner(self._settings, self._progress) as scanner:

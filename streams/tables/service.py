@@ -31,7 +31,7 @@ log = structlog.get_logger("tables")
 async def serve(settings: Settings, drop_gone: bool = False, until_end: bool = False) -> None:
     """Keep the tables until SIGTERM or SIGINT; ``until_end``: or until the topics were read to their ends.
 
-    Raises ConfigurationError, KafkaAccessError, StoreAway (at the start only), OtherWriter and UnfitRows.
+    Raises ConfigurationError, KafkaAccessError, StoreUnavailable (at the start only), OtherWriter and UnfitRows.
     """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)

@@ -13,7 +13,7 @@ from fhirline.streams.tables.table import Table, kind_of
 from fhirline.streams.tables.views.view import Column, Row
 
 
-class StoreAway(FhirlineError):
+class StoreUnavailable(FhirlineError):
     """The database does not answer, or could not finish a transaction. Nothing is known of what it committed."""
 
 
@@ -68,7 +68,7 @@ def rebuild_remedy(what: str) -> str:
 class Store(ABC):
     """An open database. ``schema`` is where all tables are. Statements have ``?`` for each parameter.
 
-    Raises StoreAway where the database does not answer, and ConfigurationError where it refuses.
+    Raises StoreUnavailable where the database does not answer, and ConfigurationError where it refuses.
     """
 
     types: ClassVar[Mapping[str, str]]

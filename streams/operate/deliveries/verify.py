@@ -21,7 +21,7 @@ from fhirline.streams.deliver.at_once import for_all
 from fhirline.streams.deliver.auth import authorization
 from fhirline.streams.deliver.fill.snapshot import Held, Snapshot
 from fhirline.streams.deliver.limiter import Limiter
-from fhirline.streams.deliver.server import Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.server import Answer, FhirServer, ServerUnavailable
 from fhirline.streams.deliver.state import DeliveredPartition, decode_sent
 from fhirline.streams.kafka.reader import Progress, Scanner
 from fhirline.streams.kafka.records import partition_of
@@ -180,9 +180,9 @@ class _Asking:
             async with self._limiter.slot():
                 try:
                     answer = await self.server.request("GET", path)
-                except ServerAway as away:
+                except ServerUnavailable as error:
                     self._limiter.struggles()
-                    reason = str(away)
+                    reason = str(error)
                     continue
                 if answer.status < 500 and answer.status != 429:
                     self._limiter.answered(answer.seconds)

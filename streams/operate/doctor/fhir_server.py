@@ -7,7 +7,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.deliver.auth import authorization
 from fhirline.streams.deliver.capabilities import lacks
-from fhirline.streams.deliver.server import Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.server import Answer, FhirServer, ServerUnavailable
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.deliveries.parked import Parked
 from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, warning
@@ -31,9 +31,9 @@ def reached(settings: Settings) -> Iterator[Finding]:
     try:
         answer = asyncio.run(_statement(settings))
         lacking = lacks(settings.fhir_server, answer.status, answer.body)
-    except ServerAway as away:
-        fix = HINTS.get(str(away), "check the URL, and that the server runs")
-        yield problem(CHECK, f"{settings.fhir_server}: no answer ({away})", fix)
+    except ServerUnavailable as error:
+        fix = HINTS.get(str(error), "check the URL, and that the server runs")
+        yield problem(CHECK, f"{settings.fhir_server}: no answer ({error})", fix)
     except ConfigurationError as error:
         yield problem(CHECK, str(error), "correct what it names (docs/delivery.md)")
     else:

@@ -12,7 +12,7 @@ from fhirline.streams.tables.catalog import load_catalog
 from fhirline.streams.tables.open_store import is_lakehouse, open_lakehouse, open_store
 from fhirline.streams.tables.positions import complete_at, read_positions
 from fhirline.streams.tables.schema import exists
-from fhirline.streams.tables.store import Store, StoreAway
+from fhirline.streams.tables.store import Store, StoreUnavailable
 from fhirline.streams.tables.topics import TOPICS
 
 
@@ -50,11 +50,11 @@ def read_tables(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> Tabl
         return _lakehouse(settings, ends)
     try:
         store = open_store(settings, read_only=True)
-    except (ConfigurationError, StoreAway) as error:
+    except (ConfigurationError, StoreUnavailable) as error:
         return TablesState(settings.tables_url.partition("?")[0], problem=str(error))
     try:
         return _state(store, ends)
-    except (ConfigurationError, StoreAway) as error:
+    except (ConfigurationError, StoreUnavailable) as error:
         return TablesState(store.name, problem=str(error))
     finally:
         store.close()
@@ -79,7 +79,7 @@ def _lakehouse(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> Table
         positions = least_positions(house, catalog, ends)
         lags = [*_lags(positions, ends).values()]
         return TablesState(house.name, sum(lags), max(lags, default=0), house.complete_at(), positions=positions)
-    except (ConfigurationError, StoreAway) as error:
+    except (ConfigurationError, StoreUnavailable) as error:
         return TablesState(settings.tables_url or "", problem=str(error))
 
 

@@ -24,7 +24,7 @@ from deltalake.table import TableMerger
 
 from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.streams.kafka.records import TopicPartition
-from fhirline.streams.tables.store import StoreAway, described
+from fhirline.streams.tables.store import StoreUnavailable, described
 from fhirline.streams.tables.table import BOOLEAN, INSTANT, NUMBER, TEXT, WHOLE, Table, kind_of
 from fhirline.streams.tables.views.view import Column, Row
 
@@ -117,7 +117,7 @@ class LakeTable:
     def commit(
         self, ids: Collection[str], rows: Sequence[Row], moves: Mapping[TopicPartition, int], topics: Mapping[str, str]
     ) -> None:
-        """Replace the rows of these ids and move positions, in one commit. Raises Conflict and StoreAway.
+        """Replace the rows of these ids and move positions, in one commit. Raises Conflict and StoreUnavailable.
 
         ``topics``: the ids of topics, which are noted with the first position of each.
         """
@@ -239,4 +239,4 @@ def errors(what: str) -> Iterator[None]:
     except SchemaMismatchError as error:
         raise ConfigurationError(f"FHIRLINE_TABLES_URL: table {what}: {type(error).__name__}") from None
     except (DeltaError, OSError) as error:
-        raise StoreAway(f"table {what}: {type(error).__name__}") from None
+        raise StoreUnavailable(f"table {what}: {type(error).__name__}") from None

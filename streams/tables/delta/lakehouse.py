@@ -19,7 +19,7 @@ from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.tables.catalog import OUTCOMES, Catalog
 from fhirline.streams.tables.delta.lake_table import PROPERTIES, Conflict, LakeTable, created, errors, opened
 from fhirline.streams.tables.rebuild import topics_of
-from fhirline.streams.tables.store import StoreAway
+from fhirline.streams.tables.store import StoreUnavailable
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import Topics
 from fhirline.topics.declared import canonical_topic
@@ -111,7 +111,7 @@ class Lakehouse:
             except Conflict:
                 continue
             return
-        raise StoreAway(f"{self.where}: {STATE} could not be written")
+        raise StoreUnavailable(f"{self.where}: {STATE} could not be written")
 
     def names(self) -> list[str]:
         """Return the tables that are there."""
@@ -169,7 +169,7 @@ class Lakehouse:
             except Conflict:  # a batch came between
                 continue
             return len(gone)
-        raise StoreAway(f"{self.where}: table {name} is being written all the time: try again")
+        raise StoreUnavailable(f"{self.where}: table {name} is being written all the time: try again")
 
 
 def relevant(table: Table, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:

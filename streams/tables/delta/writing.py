@@ -17,7 +17,7 @@ from fhirline.streams.tables.batch import Batch, Change, collect
 from fhirline.streams.tables.built_in import RECORD
 from fhirline.streams.tables.catalog import Catalog
 from fhirline.streams.tables.delta.lake_table import Conflict, LakeTable, delete_rows
-from fhirline.streams.tables.store import OtherWriter, StoreAway
+from fhirline.streams.tables.store import OtherWriter, StoreUnavailable
 
 log = structlog.get_logger("tables")
 
@@ -51,7 +51,7 @@ class Writer:
     def write(self, records: Sequence[ConsumerRecord]) -> Batch:
         """Write a batch, and return what the table that was furthest behind has taken. May be repeated.
 
-        Raises OtherWriter, StoreAway and UnfitRows.
+        Raises OtherWriter, StoreUnavailable and UnfitRows.
         """
         ends = {record.topic_partition: record.offset + 1 for record in records}
         largest = Batch()
@@ -117,7 +117,7 @@ class Writer:
             log.debug("commit", table=lake.table.name, rows=len(change.rows))
             try:
                 lake.commit(change.ids, change.rows, moves, self._topics)
-            except StoreAway:
+            except StoreUnavailable:
                 self._uncertain = True
                 raise
             except Conflict:
