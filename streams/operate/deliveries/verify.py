@@ -82,11 +82,11 @@ async def verify(settings: Settings, foreign: bool, read: Progress, show: Callab
         sent, waiting = await asyncio.to_thread(_state, settings)
         total = len(snapshot)
         async with FhirServer(settings, authorization(settings)) as server:
-            asking = _Asking(server, Limiter(settings.deliver_requests))
+            reader = _ServerReader(server, Limiter(settings.deliver_requests))
 
             async def check(found: tuple[Held, bytes | None]) -> None:
                 held, value = found
-                kind = await _compare(asking, held, value, sent.get(held.key))
+                kind = await _compare(reader, held, value, sent.get(held.key))
                 result.checked += 1
                 if kind is None:
                     result.equal += 1
@@ -97,20 +97,20 @@ async def verify(settings: Settings, foreign: bool, read: Progress, show: Callab
             await for_all(snapshot.values_held(), check, settings.deliver_requests)
             if foreign:
                 for kind in RESOURCE_TYPES:
-                    await _search(asking, settings, kind, snapshot, result)
+                    await _search(reader, settings, kind, snapshot, result)
     for keys in result.found.values():
         keys.sort()
     result.waiting = {key for keys in result.found.values() for key in keys} & waiting
     return result
 
 
-async def _compare(asking: "_Asking", held: Held, value: bytes | None, sent: str | None) -> Kind | None:
-    answer = await asking.get(held.key)
+async def _compare(reader: "_ServerReader", held: Held, value: bytes | None, sent: str | None) -> Kind | None:
+    answer = await reader.get(held.key)
     if answer.status in (404, 410):
         return None if value is None else Kind.MISSING
     if answer.status != 200 or not isinstance(answer.body, dict):
         raise ConfigurationError(
-            f"{asking.server.base} answers {answer.status} to a read of {held.key.partition('/')[0]}, without a "
+            f"{reader.server.base} answers {answer.status} to a read of {held.key.partition('/')[0]}, without a "
             "resource: check that it is a FHIR R4 server's base URL, and that it stores this type"
         )
     if value is None:
@@ -120,7 +120,9 @@ async def _compare(asking: "_Asking", held: Held, value: bytes | None, sent: str
     return Kind.DIFFERENT if sent == held.digest else Kind.OLDER
 
 
-async def _search(asking: "_Asking", settings: Settings, kind: str, snapshot: Snapshot, result: Verification) -> None:
+async def _search(
+    reader: "_ServerReader", settings: Settings, kind: str, snapshot: Snapshot, result: Verification
+) -> None:
     """Find the resources of a type that bear the tag of one of our vendors, and that the topics do not hold."""
     system = f"{settings.base}/CodeSystem/vendor"
     tags = ",".join(f"{system}|{vendor}" for vendor in load_vendors(settings.vendors_file).names)
@@ -128,19 +130,19 @@ async def _search(asking: "_Asking", settings: Settings, kind: str, snapshot: Sn
     seen: set[str] = set()
     while path is not None:
         seen.add(path)
-        answer = await asking.get(path)
+        answer = await reader.get(path)
         if answer.status != 200 or not isinstance(answer.body, dict):
             result.unsearched[kind] = f"status {answer.status}"
             return
         for key in _keys(answer.body, kind):
             # a server may answer from a search that it remembers
-            if snapshot.held(key) is None and (await asking.get(key)).status == 200:
+            if snapshot.held(key) is None and (await reader.get(key)).status == 200:
                 result.found[Kind.FOREIGN].append(key)
         following = _next(answer.body)
-        if following is not None and not following.startswith(asking.server.base):
+        if following is not None and not following.startswith(reader.server.base):
             result.unsearched[kind] = "its next page is at another address"
             return
-        path = None if following is None else following.removeprefix(asking.server.base).removeprefix("/")
+        path = None if following is None else following.removeprefix(reader.server.base).removeprefix("/")
         if path in seen:
             result.unsearched[kind] = "its next page is one that was read before"
             return
@@ -165,7 +167,7 @@ def _next(page: Mapping[str, Any]) -> str | None:
     )
 
 
-class _Asking:
+class _ServerReader:
     """Reads from the server, as many requests at once as ``limiter`` allows. Raises ConfigurationError."""
 
     def __init__(self, server: FhirServer, limiter: Limiter) -> None:
