@@ -19,7 +19,7 @@ from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.observe.terminal import counted
-from fhirline.streams.operate.keys.existing.copying import Copier, Meant
+from fhirline.streams.operate.keys.existing.copying import Copier, OriginalRecord
 from fhirline.streams.operate.keys.existing.survey import OffsetSet, Partitions, read
 
 BATCH = 2_000
@@ -84,7 +84,7 @@ def verify(scanner: LogScanner, copier: Copier, partitions: Partitions) -> dict[
     found = {partition: Verified() for partition in chosen}
     firsts: dict[TopicPartition, int | None] = {partition: item.first for partition, item in chosen.items()}
     for batch in batches(read(scanner, firsts)):
-        for stored, item in zip(batch, copier.meant(batch), strict=True):
+        for stored, item in zip(batch, copier.originals(batch), strict=True):
             chosen_partition, sums = chosen[stored.topic_partition], found[stored.topic_partition]
             if stored.offset < chosen_partition.cut:
                 if item is None:
@@ -117,7 +117,7 @@ def batches(records: Iterator[ConsumerRecord], size: int = BATCH) -> Iterator[li
         yield batch
 
 
-def _digest(offset: int, item: Meant, copier: Copier) -> bytes:
+def _digest(offset: int, item: OriginalRecord, copier: Copier) -> bytes:
     record, headers = item.record, copier.moved.back(item.headers)
     found = hashlib.sha256(_LENGTH.pack(offset))
     parts = [record.key or b"", record.value, *(part for name, sent in headers for part in (name.encode(), sent))]
